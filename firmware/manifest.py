@@ -1,0 +1,3 @@
+# The Python that every EdgeLoRA firmware carries.
+freeze("../micropython_module", "edgelora.py")
+freeze("device")

@@ -1,0 +1,3 @@
+include("$(MPY_DIR)/extmod/asyncio")
+include("../../manifest.py")
+freeze("..", "edgelora_unix.py")

@@ -1,0 +1,3 @@
+#define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_EXTRA_FEATURES)
+
+#include "variants/mpconfigvariant_common.h"

@@ -1,0 +1,6 @@
+# Desktop MicroPython without the parts that need libraries of the system.
+MICROPY_PY_BTREE = 0
+MICROPY_PY_FFI = 0
+MICROPY_PY_SSL = 0
+MICROPY_VFS_LFS1 = 0
+FROZEN_MANIFEST ?= $(VARIANT_DIR)/manifest.py

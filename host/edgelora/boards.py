@@ -1,0 +1,106 @@
+"""Board profiles: what `boards/NAME/profile.toml` says about a board."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARDS_DIR = ROOT / "boards"
+
+
+class BoardError(ValueError):
+    """No such board, or a profile that cannot be used."""
+
+
+@dataclass(frozen=True)
+class FlashLayout:
+    """Flash partitions of a board; sizes and offsets in bytes, offsets from `base_address`."""
+
+    base_address: int
+    total_bytes: int
+    program_bytes: int
+    romfs_offset: int
+    romfs_bytes: int
+    storage_offset: int
+    storage_bytes: int
+
+
+@dataclass(frozen=True)
+class Power:
+    """Typical power while the core computes, in watts, and where the figure comes from."""
+
+    active_watts: float
+    source: str
+
+
+@dataclass(frozen=True)
+class BoardProfile:
+    """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another."""
+
+    name: str
+    description: str
+    firmware: str
+    port: str
+    chip: str
+    core: str
+    native_arch: str
+    clock_hz: int | None
+    ram_bytes: int
+    arena_bytes: int
+    flash: FlashLayout | None
+    uf2_family_id: int | None
+    uf2_board_id: str | None
+    power: Power | None
+
+    @property
+    def is_virtual(self) -> bool:
+        """True for boards that run on this computer."""
+        return self.firmware != self.name or self.port == "unix"
+
+
+def list_boards() -> list[str]:
+    """Names of all boards with a profile, sorted."""
+    return sorted(path.parent.name for path in BOARDS_DIR.glob("*/profile.toml"))
+
+
+def load_board(name: str) -> BoardProfile:
+    """Reads a board's profile. A virtual board takes everything it does not say itself from the board it emulates.
+
+    Raises `BoardError` for an unknown name or an incomplete profile.
+    """
+    data = _read(name)
+    firmware = data.get("emulates", name)
+    if firmware != name:
+        data = {**_read(firmware), **data}
+    uf2 = data.get("uf2", {})
+    try:
+        return BoardProfile(
+            name=name,
+            description=data["description"],
+            firmware=firmware,
+            port=data["port"],
+            chip=data["chip"],
+            core=data["core"],
+            native_arch=data["native_arch"],
+            clock_hz=data.get("clock_hz"),
+            ram_bytes=data["ram"]["total_bytes"],
+            arena_bytes=data["ram"]["arena_bytes"],
+            flash=FlashLayout(**data["flash"]) if "flash" in data else None,
+            uf2_family_id=uf2.get("family_id"),
+            uf2_board_id=uf2.get("board_id"),
+            power=Power(**data["power"]) if "power" in data else None,
+        )
+    except (KeyError, TypeError) as error:
+        raise BoardError(f"boards/{name}/profile.toml: {error}; compare it with boards/rpi_pico/profile.toml") from None
+
+
+def _read(name: str) -> dict:
+    path = BOARDS_DIR / name / "profile.toml"
+    if name not in list_boards():
+        raise BoardError(f"unknown board {name!r}; known boards: {', '.join(list_boards())}")
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BoardError(f"{path}: {error}") from None

@@ -1,0 +1,168 @@
+"""Labelled data sets for pretraining, calibration and personalization, their `.npz` files, and the demo's data.
+
+The demo is the smartwatch set shipped with seglearn (D. Burns et al., "Shoulder physiotherapy exercise recognition:
+machine learning the inertial signals from a smartwatch", 2018, arXiv:1802.01489): seven exercises, both arms, a
+six-axis wrist sensor at 50 Hz.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
+HAR_RATE = 50  # samples a second
+HAR_WINDOW = 100  # samples: 2 s
+HAR_HOP = 50  # samples: 1 s
+HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
+
+
+@dataclass
+class Dataset:
+    """Samples x, float32 [N, height, width, channels], and their labels y, int64 [N], which index `labels`."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    labels: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def classes(self) -> int:
+        """How many classes a network for this set has to tell apart."""
+        return len(self.labels) or int(self.y.max()) + 1
+
+
+@dataclass
+class HarData:
+    """Activity recognition with one person held out.
+
+    pretrain: windows of the other people; train, test: the held-out person's, from the first 30 % and the last 60 %
+    of each recording.
+    """
+
+    subject: int
+    pretrain: Dataset
+    train: Dataset
+    test: Dataset
+
+    @property
+    def labels(self) -> list[str]:
+        return self.pretrain.labels
+
+
+# ---- the demo's data -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Recording:
+    subject: int
+    label: int
+    samples: NDArray[np.float32]  # [time, 6]
+
+
+def load_har(subject: int, hop: int = HAR_HOP) -> HarData:
+    """Smartwatch windows [N, 1, 100, 6] of 2 s, a new one every `hop` samples, with `subject` (1 to 6) held out.
+
+    Channels are three of acceleration in g and three of rotation in units of 4 rad/s. Recordings are cut by time
+    before windowing, so that no window lies in two parts. Raises ModuleNotFoundError without seglearn.
+    """
+    if subject not in HAR_SUBJECTS:
+        raise ValueError(f"subject {subject}: choose one of {HAR_SUBJECTS[0]} to {HAR_SUBJECTS[-1]}")
+    recordings, labels = _load_watch(HAR_SUBJECTS)
+    others = [r for r in recordings if r.subject != subject]
+    own = [r for r in recordings if r.subject == subject]
+    return HarData(
+        subject,
+        _windowed(others, 0.0, 1.0, hop, labels),
+        _windowed(own, 0.0, 0.3, hop, labels),
+        _windowed(own, 0.4, 1.0, hop, labels),
+    )
+
+
+def _load_watch(subjects: Sequence[int]) -> tuple[list[_Recording], list[str]]:
+    """Recordings of `subjects` alone, and the exercises' names.
+
+    Reads the file that `seglearn.datasets.load_watch` reads: importing seglearn needs pandas, which it doesn't declare.
+    """
+    spec = find_spec("seglearn")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the demo data is in the package seglearn: pip install 'edgelora[demo]'")
+    raw = np.load(Path(spec.origin).parent / "data" / "watch_dataset.npy", allow_pickle=True).item()
+    recordings = [
+        _Recording(int(who), int(label), (samples / HAR_UNITS).astype(np.float32))
+        for who, label, samples in zip(raw["subject"], raw["y"], raw["X"], strict=True)
+        if who in subjects
+    ]
+    return recordings, [str(name) for name in raw["y_labels"]]
+
+
+def _windowed(recordings: list[_Recording], start: float, end: float, hop: int, labels: list[str]) -> Dataset:
+    """Windows of each recording's part between the shares `start` and `end` of its time."""
+    x, y = [], []
+    for recording in recordings:
+        count = len(recording.samples)
+        part = recording.samples[round(start * count) : round(end * count)]
+        windows = [part[i : i + HAR_WINDOW] for i in range(0, len(part) - HAR_WINDOW + 1, hop)]
+        x += windows
+        y += [recording.label] * len(windows)
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def save_dataset(data: Dataset, path: str | Path) -> None:
+    """Writes `data` as an `.npz` file of the arrays x, y and labels."""
+    with open(path, "wb") as file:
+        np.savez(file, x=data.x, y=data.y, labels=np.array(data.labels, np.str_))
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """Reads an `.npz` file with x, float [N, height, width, channels], y, int [N], and optionally the names `labels`.
+
+    Raises ValueError, naming the file and the remedy, for missing arrays, wrong shapes or types, values that are not
+    finite and labels out of range. Nothing in the file is unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one bare array")
+            arrays = dict(file)
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error}); write it with numpy.savez(x=..., y=...)") from error
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
+    names = [str(name) for name in np.atleast_1d(arrays.get("labels", np.array([], np.str_)))]
+    problem = _problem(arrays["x"], arrays["y"], names)
+    if problem:
+        raise ValueError(f"{path}: {problem}")
+    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), names)
+
+
+def _problem(x: NDArray, y: NDArray, labels: list[str]) -> str:
+    """What is wrong with a data set's arrays, or an empty string."""
+    if x.ndim != 4:
+        return f"x has shape {x.shape}; it must be [samples, height, width, channels], with height 1 for time series"
+    if not np.issubdtype(x.dtype, np.floating):
+        return f"x has type {x.dtype}; it must be a float type, in the units that the network is trained on"
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        return f"y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type"
+    if len(x) != len(y):
+        return f"x has {len(x)} samples and y has {len(y)}"
+    if x.size == 0:
+        return f"x is empty, with shape {x.shape}"
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2, 3)))
+    if len(bad):
+        return f"x has values that are not finite, first in sample {bad[0]}; remove {len(bad)} samples"
+    if y.min() < 0 or (labels and y.max() >= len(labels)):
+        return f"y ranges from {y.min()} to {y.max()}; there are {len(labels) or 'no'} labels, counted from 0"
+    return ""

@@ -1,0 +1,126 @@
+"""Low-rank adaptation of a float network: the baseline that the board's integer LoRA is compared with.
+
+LoRA (Hu et al., 2021, arXiv:2106.09685) adds to each adapted layer's weights W the product alpha/rank * B A. For a
+convolution A is a convolution with `rank` outputs and B a 1x1 one, which is the same product with A [rank, kernel *
+inputs] and B [outputs, rank]. A starts Kaiming-uniform (PyTorch's, a = sqrt(5)) and B at zero, as in the reference
+implementation; W and all biases are frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import nn
+from .data import Dataset
+
+ALPHA = 8.0
+RATE_TRAINED_A = 3e-3
+RATE_FROZEN_A = 1e-2
+
+
+@dataclass
+class Adapter:
+    """A [rank, inputs] and B [outputs, rank] of one layer; inputs = kernel_h * kernel_w * channels."""
+
+    a: nn.Array
+    b: nn.Array
+
+
+@dataclass
+class FloatLoraResult:
+    """How a float LoRA run went: test accuracy at the end, without the adapter, and after every epoch; mean losses.
+
+    `adapters` maps a layer's index in the network to what was trained there.
+    """
+
+    accuracy: float
+    base_accuracy: float
+    accuracies: list[float]
+    losses: list[float]
+    adapters: dict[int, Adapter] = field(repr=False)
+
+
+def adaptable_layers(net: nn.FloatNet) -> list[int]:
+    """Indices of the layers that can carry an adapter: every conv and dense layer."""
+    return [i for i, layer in enumerate(net.layers) if layer.weights is not None]
+
+
+def train_float_lora(
+    net: nn.FloatNet,
+    train: Dataset,
+    test: Dataset,
+    rank: int = 4,
+    layers: Sequence[int] | None = None,
+    epochs: int = 8,
+    seed: int = 0,
+    lr: float | None = None,
+    train_a: bool = True,
+    alpha: float = ALPHA,
+    schedule: str = "cosine",
+    batch: int = 8,
+) -> FloatLoraResult:
+    """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was."""
+    chosen = adaptable_layers(net) if layers is None else list(layers)
+    rate = lr if lr is not None else RATE_TRAINED_A if train_a else RATE_FROZEN_A
+    rng = np.random.default_rng(seed)
+    adapters = {i: _fresh(net.layers[i], rank, rng) for i in chosen}
+    optimizer = nn.Adam([p for adapter in adapters.values() for p in _trained(adapter.a, adapter.b, train_a)])
+    losses, accuracies = [], []
+    for epoch in range(epochs):
+        total = 0.0
+        for i, picked in enumerate(nn.minibatches(len(train), batch, rng)):
+            loss, gradients = _gradients(net, adapters, alpha / rank, train.x[picked], train.y[picked])
+            done = (epoch + i * batch / len(train)) / epochs
+            optimizer.step(
+                [g for i in chosen for g in _trained(*gradients[i], train_a)], nn.scheduled(schedule, rate, done)
+            )
+            total += loss * len(picked)
+        losses.append(total / len(train))
+        accuracies.append(nn.accuracy(merged(net, adapters, alpha / rank), test.x, test.y))
+    base = nn.accuracy(net, test.x, test.y)
+    return FloatLoraResult(accuracies[-1] if accuracies else base, base, accuracies, losses, adapters)
+
+
+def merged(net: nn.FloatNet, adapters: dict[int, Adapter], scale: float) -> nn.FloatNet:
+    """A copy of `net` with W + scale * B A in the adapted layers; it shares everything else."""
+    layers = list(net.layers)
+    for i, adapter in adapters.items():
+        weights = layers[i].weights
+        assert weights is not None
+        layers[i] = replace(layers[i], weights=weights + (scale * adapter.b @ adapter.a).reshape(weights.shape))
+    return replace(net, layers=layers)
+
+
+def _fresh(layer: nn.Layer, rank: int, rng: np.random.Generator) -> Adapter:
+    if layer.weights is None:
+        raise ValueError(f"a {layer.kind} layer has no weights to adapt; choose conv and dense layers")
+    outputs, inputs = len(layer.weights), layer.weights[0].size
+    bound = 1 / math.sqrt(inputs)
+    dtype = layer.weights.dtype
+    return Adapter(rng.uniform(-bound, bound, (rank, inputs)).astype(dtype), np.zeros((outputs, rank), dtype))
+
+
+def _trained(a: nn.Array, b: nn.Array, train_a: bool) -> tuple[nn.Array, ...]:
+    return (a, b) if train_a else (b,)
+
+
+def _gradients(
+    net: nn.FloatNet, adapters: dict[int, Adapter], scale: float, x: nn.Array, y: NDArray[np.integer]
+) -> tuple[float, dict[int, tuple[nn.Array, nn.Array]]]:
+    """The loss on one minibatch and, for each adapted layer, its gradients (dA, dB): both follow from dW."""
+    adapted = merged(net, adapters, scale)
+    activations = nn.forward(adapted, x)
+    loss, d_logits = nn.softmax_cross_entropy(activations[-1].reshape(len(x), -1), y)
+    full = nn.backward(adapted, activations, d_logits, lowest=min(adapters))
+    gradients = {}
+    for i, adapter in adapters.items():
+        pair = full[i]
+        assert pair is not None
+        d_w = scale * pair[0].reshape(len(adapter.b), -1)
+        gradients[i] = adapter.b.T @ d_w, d_w @ adapter.a.T
+    return loss, gradients

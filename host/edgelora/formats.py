@@ -1,0 +1,640 @@
+"""The two files of the project: models (`.elm`) and adapters (`.ela`), SPEC.md sections 8 and 9.
+
+Packing and unpacking check every rule and limit of the format, so a `QuantModel` or `Adapter` that came out of
+this module is sound, and so is every file it wrote. What is wrong is told by `FormatError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Op, QuantModel, Tensor
+
+VERSION = 1
+MODEL_MAGIC, ADAPTER_MAGIC = b"ELM1", b"ELA1"
+
+_ENVELOPE = struct.Struct("<4sHHII")  # magic, version, header size, file size, CRC-32: the start of both headers
+_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H")
+_TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
+_OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
+_ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
+_LAYER = struct.Struct("<4H bb H")  # op, rank, O, K, t_shift, branch_shift, 0
+_STATE = struct.Struct("<Hh")  # vm, vx
+_CRC_FROM, _ID_AT, _ID_FROM = 16, 16, 24
+
+_KINDS = {"dense": 1, "conv": 2, "average_pool": 3, "mean": 4}
+_ARRAYS = ("weights", "bias", "multiplier", "shift")
+_MASK_LOW, _MASK_HIGH = 1, 2
+_A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
+
+MAX_OPS = 64
+MAX_ELEMENTS = 1 << 20
+MAX_POSITIONS = 65535
+MAX_PATCH = 16384
+MAX_WEIGHT_ROWS = 65536  # O * kernel_h * kernel_w
+MAX_BIAS = 1 << 30
+MAX_CLASSES = 256
+MAX_RANK = 32
+MAX_FACTOR = 65536  # elements of one adapter matrix
+MAX_MOMENTUM = 15
+T_SHIFTS = (0, 24)
+BRANCH_SHIFTS = (-15, 8)
+
+
+class FormatError(ValueError):
+    """A file, or an object to be written to one, breaks a rule of its format."""
+
+
+@dataclass
+class TensorState:
+    """What training keeps for one adapter matrix besides its int8 weights (SPEC.md section 6).
+
+    vm, vx: mantissa and exponent of the gradient scale, (0, 0) at first; master: int16, shape of the matrix;
+    momentum: int16 of the same shape, or None when the adapter trains without.
+    """
+
+    vm: int
+    vx: int
+    master: NDArray[np.int16]
+    momentum: NDArray[np.int16] | None = None
+
+
+@dataclass
+class AdapterLayer:
+    """The adapter of one layer: a int8 [rank, K], b int8 [O, rank], and their training state if there is one."""
+
+    op: int
+    a: NDArray[np.int8]
+    b: NDArray[np.int8]
+    t_shift: int
+    branch_shift: int
+    a_state: TensorState | None = None
+    b_state: TensorState | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+
+@dataclass
+class Adapter:
+    """Everything an `.ela` file holds. `a` of each layer is always present, stored in the file or not."""
+
+    base_id: bytes
+    seed: int
+    layers: list[AdapterLayer] = field(default_factory=list)
+    trainable_a: bool = False
+    a_stored: bool = False
+    updates: int = 0
+    draws: int = 0
+    momentum: int = 0
+    samples: int = 0
+
+    @property
+    def has_state(self) -> bool:
+        """Whether training can go on exactly where it stopped."""
+        return any(layer.b_state is not None for layer in self.layers)
+
+
+# --- Models ---
+
+
+def pack_model(model: QuantModel, name: str = "model") -> bytes:
+    """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
+    _check_structure(model, name)
+    _check_values(model, name)
+    body = bytearray(_MODEL_HEADER.size)
+    tensors_at = len(body)
+    for tensor in model.tensors:
+        body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
+    ops_at = len(body)
+    body += bytes(_OP.size * len(model.ops))
+    for index, op in enumerate(model.ops):
+        offsets = [_append(body, array, dtype) for array, dtype in _op_arrays(op)]
+        flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
+        record = (_KINDS[op.kind], flags, op.input, op.output, *op.kernel, *op.stride, *op.dilation, *op.padding)
+        shifts = (op.t_shift, op.branch_shift)
+        _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, 0, *offsets)
+    labels = "\n".join(model.labels).encode()
+    labels_at = len(body)
+    body += labels
+    logit_scale, exponentials = softmax_constants(model.output.scale)
+    tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
+    envelope = (MODEL_MAGIC, VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
+    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials)
+    body[_ID_AT:_ID_FROM] = base_id(body)
+    return _seal(body)
+
+
+def unpack_model(data: bytes, name: str = "model") -> QuantModel:
+    """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
+    _check_envelope(data, name, MODEL_MAGIC, _MODEL_HEADER)
+    header = _MODEL_HEADER.unpack_from(data)
+    stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
+    _require(
+        stored_id == base_id(data),
+        f"{name}: base id is {base_id(data).hex()}, the file says {stored_id.hex()}: it is damaged, make it again",
+    )
+    reader = _Reader(data, name)
+    reader.used.append((0, _MODEL_HEADER.size))
+    tensors = []
+    for index in range(tensor_count):
+        *shape, zero_point, reserved, scale = reader.record(_TENSOR, tensors_at, index, "tensor table")
+        _require_zero(reserved, name, f"byte 7 of tensor {index}")
+        tensors.append(Tensor(tuple(shape), scale, zero_point))
+    records = [reader.record(_OP, ops_at, index, "op table") for index in range(op_count)]
+    ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
+    labels = reader.text(labels_at, labels_size)
+    model = QuantModel(tensors, ops, labels.split("\n") if labels else [])
+    _check_structure(model, name)
+    for index, (op, record) in enumerate(zip(ops, records, strict=True)):
+        _read_arrays(reader, model, index, op, record[-4:])
+    _check_values(model, name)
+    reader.check_gaps()
+    _require(
+        (header[12], header[13:]) == softmax_constants(model.output.scale),
+        f"{name}: logit_scale or E is not that of the output scale {model.output.scale:g}: make the file again",
+    )
+    return model
+
+
+def base_id(data: bytes) -> bytes:
+    """The 8 bytes that tie adapters to the model file `data` (SPEC.md section 8)."""
+    return hashlib.sha256(memoryview(data)[_ID_FROM:]).digest()[:8]
+
+
+def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
+    """logit_scale and E[0..7] of SPEC.md section 4, for an output scale as stored (rounded to float32)."""
+    s = float(np.float32(scale))
+    exponentials = tuple(min(65535, math.floor(65536 * math.exp(-s * 2**j) + 0.5)) for j in range(8))
+    return math.floor(65536 * s + 0.5), exponentials
+
+
+def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
+    """(O, K) of the conv or dense op `index`: its outputs and the length of the patch each is computed from."""
+    op = model.ops[index]
+    source = model.tensors[op.input]
+    patch = source.size if op.kind == "dense" else op.kernel[0] * op.kernel[1] * source.shape[2]
+    return model.tensors[op.output].shape[2], patch
+
+
+def _op_arrays(op: Op) -> list[tuple[NDArray | None, str]]:
+    """The arrays of an op in file order, each with its stored type."""
+    return [(op.weights, "<i1"), (op.bias, "<i4"), (op.multiplier, "<i4"), (op.shift, "<i1")]
+
+
+def _append(body: bytearray, array: NDArray | None, dtype: str) -> int:
+    """Adds an array and its padding; returns its offset, 0 for no array."""
+    if array is None:
+        return 0
+    at = len(body)
+    body += _padded(array, dtype)
+    return at
+
+
+def _padded(array: NDArray, dtype: str) -> bytes:
+    raw = np.ascontiguousarray(array, dtype).tobytes()
+    return raw + bytes(-len(raw) % 4)
+
+
+def _op_from_record(record: tuple, where: str) -> Op:
+    kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, reserved = record[:17]
+    names = {code: name for name, code in _KINDS.items()}
+    _require(kind in names, f"{where}: kind {kind} is unknown (1 dense, 2 conv, 3 average_pool, 4 mean)")
+    _require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
+    _require_zero(reserved, where, "its u16 at 18")
+    return Op(
+        names[kind],
+        source,
+        target,
+        (kh, kw),
+        (sh, sw),
+        (dh, dw),
+        (top, left),
+        act_min=low,
+        act_max=high,
+        mask_low=bool(flags & _MASK_LOW),
+        mask_high=bool(flags & _MASK_HIGH),
+        t_shift=shifts[0],
+        branch_shift=shifts[1],
+    )
+
+
+def _array_shapes(model: QuantModel, index: int) -> list[tuple[int, ...] | None]:
+    """Shapes of weights, bias, multiplier and shift of an op; None where it has no such array."""
+    op = model.ops[index]
+    if op.kind == "average_pool":
+        return [None] * 4
+    if op.kind == "mean":
+        return [None, None, (1,), (1,)]
+    outputs, patch = layer_size(model, index)
+    return [(outputs, *op.kernel, patch // (op.kernel[0] * op.kernel[1])), (outputs,), (outputs,), (outputs,)]
+
+
+def _read_arrays(reader: _Reader, model: QuantModel, index: int, op: Op, offsets: tuple[int, ...]) -> None:
+    arrays: list[NDArray | None] = []
+    dtypes = [dtype for _, dtype in _op_arrays(op)]
+    for what, dtype, shape, offset in zip(_ARRAYS, dtypes, _array_shapes(model, index), offsets, strict=True):
+        where = f"{what} of op {index}"
+        if shape is None:
+            _require_zero(offset, reader.name, f"the offset of {where} ({op.kind} has none)")
+        arrays.append(None if shape is None else reader.array(dtype, shape, offset, where))
+    op.weights, op.bias, op.multiplier, op.shift = arrays
+
+
+def _check_structure(model: QuantModel, name: str) -> None:
+    """Checks tensors, the chain and each op's geometry: what must hold before arrays can be read."""
+    tensors, ops = model.tensors, model.ops
+    _require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, 1 to {MAX_OPS} are possible")
+    _require(
+        len(tensors) == len(ops) + 1, f"{name}: {len(tensors)} tensors for a chain of {len(ops)} ops, need one more"
+    )
+    for index, tensor in enumerate(tensors):
+        _check_tensor(tensor, f"{name}: tensor {index}")
+    for index, op in enumerate(ops):
+        where = f"{name}: op {index} ({op.kind})"
+        _require(
+            (op.input, op.output) == (index, index + 1),
+            f"{where} goes from tensor {op.input} to {op.output}, ops must form a chain: {index} to {index + 1}",
+        )
+        _check_geometry(model, index, where)
+    height, width, channels = model.output.shape
+    _require(
+        height * width == 1, f"{name}: the output is {height}x{width}, must have one position: end with mean or dense"
+    )
+    _require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
+    _require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
+
+
+def _check_tensor(tensor: Tensor, where: str) -> None:
+    _require(all(1 <= side <= 65535 for side in tensor.shape), f"{where}: shape {tensor.shape}, sides are 1 to 65535")
+    _require(tensor.size <= MAX_ELEMENTS, f"{where}: {tensor.size} elements, at most {MAX_ELEMENTS} are possible")
+    positions = tensor.shape[0] * tensor.shape[1]
+    _require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, at most {MAX_POSITIONS} are possible")
+    _require(-128 <= tensor.zero_point <= 127, f"{where}: zero point {tensor.zero_point} is not an int8")
+    good = 0 < tensor.scale < np.finfo(np.float32).max and np.float32(tensor.scale) > 0
+    _require(good, f"{where}: scale {tensor.scale} is not a positive float32")
+
+
+def _check_geometry(model: QuantModel, index: int, where: str) -> None:
+    op = model.ops[index]
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    _require(op.kind in _KINDS, f"{where}: kind must be one of {', '.join(_KINDS)}")
+    for what, pair, least in (
+        ("kernel", op.kernel, 1),
+        ("stride", op.stride, 1),
+        ("dilation", op.dilation, 1),
+        ("padding", op.padding, 0),
+    ):
+        _require(all(least <= value <= 255 for value in pair), f"{where}: {what} {pair}, must be {least} to 255")
+    bounds = f"[{op.act_min}, {op.act_max}]"
+    _require(-128 <= op.act_min <= op.act_max <= 127, f"{where}: output range {bounds} is empty or not int8")
+    _check_shifts(op.t_shift, op.branch_shift, where)
+    if op.kind in ("dense", "mean"):
+        _require(op.kernel == (1, 1), f"{where}: kernel {op.kernel}, must be (1, 1)")
+        _require(target.shape[:2] == (1, 1), f"{where}: its output is {target.shape}, must have one position")
+    if op.kind in ("average_pool", "mean"):
+        same = source.shape[2] == target.shape[2]
+        _require(same, f"{where}: {source.shape[2]} channels in, {target.shape[2]} out, must be equal")
+    if op.kind == "average_pool":
+        same = (np.float32(source.scale), source.zero_point) == (np.float32(target.scale), target.zero_point)
+        _require(same, f"{where}: input and output must share scale and zero point")
+        _require(
+            _windows_touch(op, source, target), f"{where}: a window lies outside the input, correct padding or shape"
+        )
+    if op.kind in ("conv", "dense"):
+        outputs, patch = layer_size(model, index)
+        rows = outputs * op.kernel[0] * op.kernel[1]
+        _require(patch <= MAX_PATCH, f"{where}: patches of {patch} inputs, at most {MAX_PATCH} are possible")
+        _require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, at most {MAX_WEIGHT_ROWS} is possible")
+
+
+def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
+    """Whether every pooling window holds an input element."""
+    for axis in range(2):
+        first = np.arange(target.shape[axis]) * op.stride[axis] - op.padding[axis]
+        taps = first[:, None] + np.arange(op.kernel[axis]) * op.dilation[axis]
+        if not ((taps >= 0) & (taps < source.shape[axis])).any(axis=1).all():
+            return False
+    return True
+
+
+def _check_values(model: QuantModel, name: str) -> None:
+    """Checks the arrays of each op: presence, shape, type and limits."""
+    for index, op in enumerate(model.ops):
+        for what, (array, dtype), shape in zip(_ARRAYS, _op_arrays(op), _array_shapes(model, index), strict=True):
+            where = f"{name}: {what} of op {index} ({op.kind})"
+            if shape is None:
+                _require(array is None, f"{where}: this kind has none")
+            else:
+                _check_array(array, np.dtype(dtype), shape, where)
+        if op.bias is not None:
+            worst = int(np.abs(op.bias.astype(np.int64)).max())
+            _require(
+                worst <= MAX_BIAS, f"{name}: op {index} has a bias of size {worst}, at most {MAX_BIAS} is possible"
+            )
+        if op.multiplier is not None:
+            _require(op.multiplier.min() >= 0, f"{name}: op {index} has a negative multiplier {op.multiplier.min()}")
+            low, high = op.shift.min(), op.shift.max()
+            _require(low >= -31 and high <= 30, f"{name}: op {index} has shifts {low}..{high}, must be in -31..30")
+
+
+# --- Adapters ---
+
+
+def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
+    """The `.ela` file of an adapter. Raises FormatError where it breaks a limit of SPEC.md section 9."""
+    _check_adapter(adapter, name)
+    flags = _A_STORED * adapter.a_stored | _STATE_FOLLOWS * adapter.has_state | _A_TRAINABLE * adapter.trainable_a
+    envelope = (ADAPTER_MAGIC, VERSION, _ADAPTER_HEADER.size, 0, 0, adapter.base_id, adapter.seed)
+    counts = (flags, len(adapter.layers), adapter.updates, adapter.draws, adapter.momentum, 0, adapter.samples)
+    body = bytearray(_ADAPTER_HEADER.pack(*envelope, *counts))
+    for layer in adapter.layers:
+        sizes = (layer.rank, layer.b.shape[0], layer.a.shape[1])
+        body += _LAYER.pack(layer.op, *sizes, layer.t_shift, layer.branch_shift, 0)
+    for layer in adapter.layers:
+        body += (_padded(layer.a, "<i1") if adapter.a_stored else b"") + _padded(layer.b, "<i1")
+    for layer in adapter.layers:
+        for state in filter(None, (layer.a_state, layer.b_state)):
+            body += _STATE.pack(state.vm, state.vx) + _padded(state.master, "<i2")
+            body += _padded(state.momentum, "<i2") if state.momentum is not None else b""
+    struct.pack_into("<I", body, 8, len(body))
+    return _seal(body)
+
+
+def unpack_adapter(
+    data: bytes, model: QuantModel | None = None, base: bytes | None = None, name: str = "adapter"
+) -> Adapter:
+    """The adapter in an `.ela` file, with A regenerated from the seed if the file leaves it out.
+
+    With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
+    `pack_model(model)`. Raises FormatError; `name` is for its text.
+    """
+    _check_envelope(data, name, ADAPTER_MAGIC, _ADAPTER_HEADER)
+    of_base, seed, flags, count, updates, draws, momentum, reserved, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
+    _require(flags <= 7, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
+    _require_zero(reserved, name, "the u16 at 42")
+    _require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, at most {MAX_MOMENTUM} is possible")
+    if base is None and model is not None:
+        base = base_id(pack_model(model))
+    _require(
+        base is None or base == of_base,
+        f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use its own model",
+    )
+    stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
+    adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples)
+    reader = _Reader(data, name)
+    records = [reader.record(_LAYER, _ADAPTER_HEADER.size, index, "layer table") for index in range(count)]
+    at = _ADAPTER_HEADER.size + count * _LAYER.size
+    for index, (op, rank, outputs, patch, t_shift, branch_shift, unused) in enumerate(records):
+        _require_zero(unused, name, f"the u16 at 10 of layer record {index}")
+        _check_sizes(rank, outputs, patch, f"{name}: layer record {index}")
+        if stored:
+            a, at = reader.next_array("<i1", (rank, patch), at, f"A of op {op}")
+        else:
+            a = seeded_a(seed, op, rank, patch)
+        b, at = reader.next_array("<i1", (outputs, rank), at, f"B of op {op}")
+        adapter.layers.append(AdapterLayer(op, a, b, t_shift, branch_shift))
+    if flags & _STATE_FOLLOWS:
+        for layer in adapter.layers:
+            if trainable:
+                layer.a_state, at = _read_state(reader, layer.a.shape, at, momentum, f"A of op {layer.op}")
+            layer.b_state, at = _read_state(reader, layer.b.shape, at, momentum, f"B of op {layer.op}")
+    _require(at == len(data), f"{name}: {len(data) - at} bytes are left over at the end: it is damaged, fetch it again")
+    _check_adapter(adapter, name)
+    if model is not None:
+        check_adapter_fits(adapter, model, name)
+    return adapter
+
+
+def seeded_a(seed: int, op: int, rank: int, patch: int) -> NDArray[np.int8]:
+    """The frozen or initial A of the layer with index `op`: int8 [rank, patch] (SPEC.md section 7)."""
+    golden = np.uint32(0x9E3779B9)
+    stream = _mix(np.array([seed], np.uint32) + np.array([op + 1], np.uint32) * golden)
+    numbers = _mix(stream + np.arange(rank * patch, dtype=np.uint32) * golden)
+    return np.maximum((numbers >> 24).astype(np.uint8).view(np.int8), -127).reshape(rank, patch)
+
+
+def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
+    """Raises FormatError unless every layer of the adapter has its place in the model. The base id is not compared."""
+    for layer in adapter.layers:
+        where = f"{name}: layer of op {layer.op}"
+        _require(layer.op < len(model.ops), f"{where}: the model has {len(model.ops)} ops")
+        kind = model.ops[layer.op].kind
+        _require(kind in ("conv", "dense"), f"{where}: that op is {kind}, only conv and dense carry adapters")
+        mine, its = (layer.b.shape[0], layer.a.shape[1]), layer_size(model, layer.op)
+        _require(
+            mine == its,
+            f"{where}: made for {mine[0]} outputs and patches of {mine[1]}, the model has {its[0]} and {its[1]}",
+        )
+        height, width, _ = model.tensors[model.ops[layer.op].output].shape
+        work = layer.rank * height * width
+        _require(
+            work <= MAX_ELEMENTS, f"{where}: rank * positions is {work}, at most {MAX_ELEMENTS}: take a lower rank"
+        )
+
+
+def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        z = (z ^ (z >> np.uint32(shift))) * np.uint32(factor)
+    return z ^ (z >> np.uint32(16))
+
+
+def _read_state(reader: _Reader, shape: tuple[int, ...], at: int, momentum: int, where: str) -> tuple[TensorState, int]:
+    vm, vx = reader.record(_STATE, at, 0, f"state of {where}")
+    master, at = reader.next_array("<i2", shape, at + _STATE.size, f"masters of {where}")
+    velocity = None
+    if momentum:
+        velocity, at = reader.next_array("<i2", shape, at, f"momentum of {where}")
+    return TensorState(vm, vx, master, velocity), at
+
+
+def _check_adapter(adapter: Adapter, name: str) -> None:
+    _require(len(adapter.base_id) == 8, f"{name}: base id has {len(adapter.base_id)} bytes, must have 8")
+    for what in ("seed", "updates", "draws", "samples"):
+        value = getattr(adapter, what)
+        _require(0 <= value < 1 << 32, f"{name}: {what} is {value}, must be an unsigned 32-bit number")
+    _require(
+        0 <= adapter.momentum <= MAX_MOMENTUM, f"{name}: momentum shift {adapter.momentum}, must be 0..{MAX_MOMENTUM}"
+    )
+    _require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
+    order = [layer.op for layer in adapter.layers]
+    _require(order == sorted(set(order)), f"{name}: layers are for ops {order}, must be ascending, each op once")
+    _require(
+        not order or 0 <= order[0] <= order[-1] < MAX_OPS,
+        f"{name}: layers are for ops {order}, must be 0..{MAX_OPS - 1}",
+    )
+    for layer in adapter.layers:
+        _check_layer(adapter, layer, f"{name}: layer of op {layer.op}")
+
+
+def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
+    _require(layer.a.ndim == layer.b.ndim == 2, f"{where}: A and B must be matrices")
+    (rank, patch), outputs = layer.a.shape, layer.b.shape[0]
+    _check_sizes(rank, outputs, patch, where)
+    _check_array(layer.a, np.dtype(np.int8), (rank, patch), f"{where}: A")
+    _check_array(layer.b, np.dtype(np.int8), (outputs, rank), f"{where}: B")
+    _check_shifts(layer.t_shift, layer.branch_shift, where)
+    if not adapter.a_stored:
+        same = np.array_equal(layer.a, seeded_a(adapter.seed, layer.op, rank, patch))
+        _require(same, f"{where}: A is not the one of seed {adapter.seed}, so it must be stored: set a_stored")
+    for what, weights, state, wanted in (
+        ("A", layer.a, layer.a_state, adapter.has_state and adapter.trainable_a),
+        ("B", layer.b, layer.b_state, adapter.has_state),
+    ):
+        _require(
+            (state is not None) == wanted,
+            f"{where}: training state of {what} is {'missing' if wanted else 'not wanted'}",
+        )
+        if state is not None:
+            _check_state(state, weights, adapter.momentum > 0, f"{where}: state of {what}")
+
+
+def _check_state(state: TensorState, weights: NDArray[np.int8], momentum: bool, where: str) -> None:
+    scaled = 1 << 15 <= state.vm < 1 << 16 and -(1 << 15) <= state.vx < 1 << 15
+    _require(scaled or (state.vm, state.vx) == (0, 0), f"{where}: scale ({state.vm}, {state.vx}) is not normalized")
+    _check_array(state.master, np.dtype(np.int16), weights.shape, f"{where}: masters")
+    agree = np.array_equal((state.master.astype(np.int32) + 128) >> 8, weights)
+    _require(agree, f"{where}: masters and int8 weights do not agree")
+    _require(
+        (state.momentum is not None) == momentum, f"{where}: momentum is {'missing' if momentum else 'not wanted'}"
+    )
+    if state.momentum is not None:
+        _check_array(state.momentum, np.dtype(np.int16), weights.shape, f"{where}: momentum")
+        worst = int(np.abs(state.momentum.astype(np.int32)).max())
+        _require(worst <= 1 << 14, f"{where}: momentum of size {worst}, at most {1 << 14} is possible")
+
+
+def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
+    _require(1 <= rank <= MAX_RANK, f"{where}: rank {rank}, must be 1..{MAX_RANK}")
+    _require(
+        1 <= outputs and 1 <= patch <= MAX_PATCH, f"{where}: {outputs} outputs and patches of {patch} are not possible"
+    )
+    worst = max(rank * patch, outputs * rank)
+    _require(worst <= MAX_FACTOR, f"{where}: a matrix of {worst} elements, at most {MAX_FACTOR}: take a lower rank")
+
+
+# --- Common ---
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a whole file or nothing: the old content stays until the new one is on the disk. Raises OSError."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class _Reader:
+    """Takes records and arrays out of a file, within its bounds, and keeps which bytes were `used`."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data, self.name, self.used = data, name, []
+
+    def span(self, at: int, size: int, what: str, align: int = 4) -> bytes:
+        end = at + size
+        _require(at % align == 0, f"{self.name}: {what} is at {at}, not a multiple of {align}: make the file again")
+        _require(
+            end <= len(self.data),
+            f"{self.name}: {what} ends at {end}, the file at {len(self.data)}: make it again",
+        )
+        self.used.append((at, end))
+        return self.data[at:end]
+
+    def record(self, layout: struct.Struct, table: int, index: int, what: str) -> tuple:
+        return layout.unpack(self.span(table + index * layout.size, layout.size, what))
+
+    def array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> NDArray:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        _require(at > 0, f"{self.name}: {what} has no offset: make the file again")
+        native = np.dtype(dtype).newbyteorder("=")
+        return np.frombuffer(self.span(at, size, what), dtype).astype(native).reshape(shape)
+
+    def next_array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> tuple[NDArray, int]:
+        """An array and where the one after it starts; the padding between them must be 0."""
+        array = self.array(dtype, shape, at, what)
+        end = at + array.nbytes
+        padding = self.span(end, -end % 4, f"padding of {what}", align=1)
+        _require(not any(padding), f"{self.name}: padding after {what} is not 0: make the file again")
+        return array, end + len(padding)
+
+    def text(self, at: int, size: int) -> str:
+        try:
+            return bytes(self.span(at, size, "labels")).decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{self.name}: labels are not UTF-8 ({error}): make the file again") from None
+
+    def check_gaps(self) -> None:
+        done = 0
+        for start, end in sorted(self.used) + [(len(self.data), len(self.data))]:
+            if start > done:
+                _require(
+                    not any(self.data[done:start]),
+                    f"{self.name}: unused bytes at {done}..{start} are not 0: make it again",
+                )
+            done = max(done, end)
+
+
+def _seal(body: bytearray) -> bytes:
+    """Puts the CRC in and makes the file immutable."""
+    struct.pack_into("<I", body, 12, zlib.crc32(memoryview(body)[_CRC_FROM:]))
+    return bytes(body)
+
+
+def _check_envelope(data: bytes, name: str, magic: bytes, header: struct.Struct) -> None:
+    suffix = {MODEL_MAGIC: "a model (.elm)", ADAPTER_MAGIC: "an adapter (.ela)"}
+    _require(data[:4] == magic, f"{name}: starts with {bytes(data[:4])!r}, is not {suffix[magic]}: choose another file")
+    _require(
+        len(data) >= header.size, f"{name}: ends after {len(data)} bytes, the header has {header.size}: copy it again"
+    )
+    _, version, header_size, size, crc = _ENVELOPE.unpack_from(data)
+    _require(
+        version == VERSION,
+        f"{name}: format version is {version}, known is {VERSION}: update edgelora, or make it again",
+    )
+    _require(header_size == header.size, f"{name}: header size is {header_size}, must be {header.size}: make it again")
+    _require(
+        size == len(data), f"{name}: has {len(data)} bytes, should have {size}: it was cut or mixed up, copy it again"
+    )
+    actual = zlib.crc32(memoryview(data)[_CRC_FROM:])
+    _require(actual == crc, f"{name}: CRC-32 is {actual:08x}, the file says {crc:08x}: it is damaged, make it again")
+
+
+def _check_array(array: NDArray | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
+    _require(array is not None, f"{where}: missing, must be {dtype.name} {list(shape)}")
+    _require(array.shape == shape, f"{where}: shape is {list(array.shape)}, must be {list(shape)}")
+    _require(np.can_cast(array.dtype, dtype, "equiv"), f"{where}: type is {array.dtype.name}, must be {dtype.name}")
+
+
+def _check_shifts(t_shift: int, branch_shift: int, where: str) -> None:
+    low, high = T_SHIFTS
+    _require(low <= t_shift <= high, f"{where}: t_shift is {t_shift}, must be {low}..{high}")
+    low, high = BRANCH_SHIFTS
+    _require(low <= branch_shift <= high, f"{where}: branch_shift is {branch_shift}, must be {low}..{high}")
+
+
+def _require_zero(value: int, name: str, what: str) -> None:
+    _require(value == 0, f"{name}: {what} is {value}, must be 0: make the file again")
+
+
+def _require(condition: bool | np.bool_, message: str) -> None:
+    if not condition:
+        raise FormatError(message)

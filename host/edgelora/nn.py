@@ -1,0 +1,444 @@
+"""A small float network and its trainer, in NumPy: what the host pretrains before quantizing.
+
+A network is a chain of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
+Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so a trained
+chain maps one to one onto the INT8 layers of `edgelora.model`. Everything is reproducible from a seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Shape = tuple[int, int, int]  # height, width, channels
+Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss of the last one
+Augment = Callable[[Array, np.random.Generator], Array]
+
+ACTIVATIONS = ("none", "relu", "relu6")
+SCHEDULES = ("constant", "linear", "cosine", "step")
+
+
+@dataclass
+class Layer:
+    """One layer. Only conv and dense have weights [out, kernel_h, kernel_w, in], a bias [out] and an activation.
+
+    A dense layer flattens its input [height, width, channels] and has weights [out, 1, 1, height*width*channels].
+    A mean layer averages over all positions (global average pooling).
+    """
+
+    kind: str
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: str = "same"
+    activation: str = "none"
+    weights: Array | None = None
+    bias: Array | None = None
+
+
+@dataclass
+class FloatNet:
+    """A chain of float layers from inputs of `input_shape` to logits, one for each of `labels` (if given)."""
+
+    input_shape: Shape
+    layers: list[Layer]
+    labels: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a layer's kernel falls: output [height, width] and zero rows/columns (before, after) on each axis."""
+
+    output: tuple[int, int]
+    pad_h: tuple[int, int]
+    pad_w: tuple[int, int]
+
+
+# ---- construction ----------------------------------------------------------------------------------------------------
+
+
+def conv(
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    padding: str = "same",
+    activation: str = "relu",
+) -> Layer:
+    """A convolution whose weights `build` will draw; `outputs` is its number of channels."""
+    return Layer("conv", kernel, stride, dilation, padding, activation, bias=np.zeros(outputs, np.float32))
+
+
+def dense(outputs: int, activation: str = "none") -> Layer:
+    """A dense layer whose weights `build` will draw."""
+    return Layer("dense", activation=activation, bias=np.zeros(outputs, np.float32))
+
+
+def average_pool(kernel: tuple[int, int], stride: tuple[int, int] | None = None, padding: str = "valid") -> Layer:
+    """Average pooling; its stride is its kernel unless given."""
+    return Layer("average_pool", kernel, stride or kernel, padding=padding)
+
+
+def mean() -> Layer:
+    """The average over all positions."""
+    return Layer("mean")
+
+
+def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequence[str] = ()) -> FloatNet:
+    """Draws float32 weights for `layers` in a chain: He-normal before a ReLU, Glorot-like (gain 1) otherwise.
+
+    Raises ValueError for a layer that is unknown or does not fit its input.
+    """
+    rng = np.random.default_rng(seed)
+    built, shape = [], input_shape
+    for layer in layers:
+        _check(layer)
+        if layer.bias is not None:
+            fan_in = _fan_in(layer, shape)
+            gain = math.sqrt(2.0) if layer.activation != "none" else 1.0
+            size = (len(layer.bias), *layer.kernel, fan_in // math.prod(layer.kernel))
+            weights = rng.normal(0.0, gain / math.sqrt(fan_in), size).astype(np.float32)
+            layer = replace(layer, weights=weights, bias=np.zeros_like(layer.bias))
+        built.append(layer)
+        shape = output_shape(layer, shape)
+    return FloatNet(input_shape, built, list(labels))
+
+
+def _check(layer: Layer) -> None:
+    if layer.kind not in ("conv", "dense", "average_pool", "mean"):
+        raise ValueError(f"unknown layer kind {layer.kind!r}; use conv, dense, average_pool or mean")
+    if layer.padding not in ("same", "valid"):
+        raise ValueError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
+    if layer.activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {layer.activation!r}; use one of {', '.join(ACTIVATIONS)}")
+    if layer.kind in ("average_pool", "mean") and layer.activation != "none":
+        raise ValueError(f"a {layer.kind} layer has no activation; put it on the convolution before")
+
+
+def _fan_in(layer: Layer, shape: Shape) -> int:
+    return math.prod(shape) if layer.kind == "dense" else math.prod(layer.kernel) * shape[2]
+
+
+# ---- geometry --------------------------------------------------------------------------------------------------------
+
+
+def geometry(layer: Layer, shape: Shape) -> Geometry:
+    """Output size and padding of a conv or average_pool layer on an input of `shape` (TensorFlow's SAME/VALID)."""
+    (height, top, bottom), (width, left, right) = (
+        _axis(shape[i], layer.kernel[i], layer.stride[i], layer.dilation[i], layer.padding) for i in (0, 1)
+    )
+    return Geometry((height, width), (top, bottom), (left, right))
+
+
+def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str) -> tuple[int, int, int]:
+    reach = (kernel - 1) * dilation + 1
+    if padding == "valid":
+        if reach > size:
+            raise ValueError(f"a kernel reaching {reach} positions does not fit an input of {size}; use 'same' padding")
+        return (size - reach) // stride + 1, 0, 0
+    output = -(-size // stride)
+    total = max((output - 1) * stride + reach - size, 0)
+    return output, total // 2, total - total // 2
+
+
+def output_shape(layer: Layer, shape: Shape) -> Shape:
+    """[height, width, channels] that `layer` makes of an input of `shape`."""
+    if layer.kind == "mean":
+        return (1, 1, shape[2])
+    if layer.kind == "average_pool":
+        return (*geometry(layer, shape).output, shape[2])
+    assert layer.bias is not None
+    return (1, 1, len(layer.bias)) if layer.kind == "dense" else (*geometry(layer, shape).output, len(layer.bias))
+
+
+def shapes(net: FloatNet) -> list[Shape]:
+    """Shapes of the input and of every layer's output, in order."""
+    out = [net.input_shape]
+    for layer in net.layers:
+        out.append(output_shape(layer, out[-1]))
+    return out
+
+
+def macs(net: FloatNet) -> int:
+    """Multiply-accumulates of one inference, conv and dense layers only."""
+    total = 0
+    for layer, out in zip(net.layers, shapes(net)[1:], strict=True):
+        if layer.weights is not None:
+            total += out[0] * out[1] * layer.weights.size
+    return total
+
+
+# ---- forward and backward --------------------------------------------------------------------------------------------
+
+
+def forward(net: FloatNet, x: Array) -> list[Array]:
+    """All activations for inputs x [N, H, W, C]: x itself, then each layer's output; the last are the logits."""
+    activations = [x]
+    for layer in net.layers:
+        activations.append(layer_forward(layer, activations[-1]))
+    return activations
+
+
+def predict(net: FloatNet, x: Array, batch: int = 256) -> Array:
+    """Logits [N, classes] of inputs [N, H, W, C]."""
+    parts = [forward(net, x[i : i + batch])[-1] for i in range(0, len(x), batch)]
+    return np.concatenate(parts).reshape(len(x), -1)
+
+
+def accuracy(net: FloatNet, x: Array, y: NDArray[np.integer]) -> float:
+    """Share of inputs whose largest logit is at the label."""
+    return float(np.mean(predict(net, x).argmax(1) == y))
+
+
+def backward(
+    net: FloatNet, activations: list[Array], d_logits: Array, lowest: int = 0
+) -> list[tuple[Array, Array] | None]:
+    """Gradients (d_weights, d_bias) of every layer, None for layers without weights or below layer `lowest`.
+
+    `activations` are those of `forward`; d_logits [N, classes] is the loss's gradient at the logits.
+    """
+    gradients: list[tuple[Array, Array] | None] = [None] * len(net.layers)
+    d_out = d_logits.reshape(activations[-1].shape)
+    for i in range(len(net.layers) - 1, lowest - 1, -1):
+        d_out, gradients[i] = layer_backward(net.layers[i], activations[i], activations[i + 1], d_out, i > lowest)
+    return gradients
+
+
+def layer_forward(layer: Layer, x: Array) -> Array:
+    """Output [N, H', W', C'] of one layer for x [N, H, W, C]."""
+    if layer.kind == "mean":
+        return x.mean(axis=(1, 2), keepdims=True)
+    if layer.kind == "average_pool":
+        return _patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x)
+    assert layer.weights is not None and layer.bias is not None
+    out = linear(layer, layer.weights, x) + layer.bias
+    if layer.activation != "none":
+        np.clip(out, 0, 6 if layer.activation == "relu6" else None, out=out)
+    return out
+
+
+def linear(layer: Layer, weights: Array, x: Array) -> Array:
+    """The conv or dense product of x [N, H, W, C] with `weights`, without bias or activation, as `layer` lays it out.
+
+    Any number of output channels will do; x is padded with zeros. Exact for integers held in float64 below 2**53.
+    """
+    columns, positions = _columns(layer, x)
+    return (columns @ weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
+
+
+def layer_backward(
+    layer: Layer, x: Array, out: Array, d_out: Array, need_dx: bool = True
+) -> tuple[Array, tuple[Array, Array] | None]:
+    """(dx, (d_weights, d_bias)) of one layer from its input, output and the gradient there; dx is empty if not needed.
+
+    A ReLU passes no gradient where its output is at a bound.
+    """
+    if layer.kind == "mean":
+        return np.broadcast_to(d_out / (x.shape[1] * x.shape[2]), x.shape), None
+    if layer.kind == "average_pool":
+        share = (d_out / _pool_counts(layer, x))[:, :, :, None, None, :]
+        return _scatter(layer, np.broadcast_to(share, (*d_out.shape[:3], *layer.kernel, x.shape[3])), x.shape), None
+    assert layer.weights is not None
+    if layer.activation != "none":
+        d_out = d_out * ((out > 0) & (out < 6) if layer.activation == "relu6" else out > 0)
+    columns, positions = _columns(layer, x)
+    flat = d_out.reshape(len(columns), -1)
+    gradients = (flat.T @ columns).reshape(layer.weights.shape), flat.sum(axis=0)
+    if not need_dx:
+        return np.empty(0, x.dtype), gradients
+    d_columns = flat @ layer.weights.reshape(flat.shape[1], -1)
+    if layer.kind == "dense":
+        return d_columns.reshape(x.shape), gradients
+    return _scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), gradients
+
+
+def _columns(layer: Layer, x: Array) -> tuple[Array, tuple[int, int, int]]:
+    """im2col: what each output position sees, [N*H'*W', inputs], and (N, H', W')."""
+    if layer.kind == "dense":
+        return x.reshape(len(x), -1), (len(x), 1, 1)
+    patches = _patches(layer, x)
+    positions = patches.shape[:3]
+    return patches.reshape(math.prod(positions), -1), positions
+
+
+def _patches(layer: Layer, x: Array) -> Array:
+    """A view [N, H', W', kernel_h, kernel_w, C] of x padded with zeros."""
+    at = geometry(layer, x.shape[1:])
+    padded = np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0))) if any(at.pad_h + at.pad_w) else x
+    n, h, w, c = padded.strides
+    return np.lib.stride_tricks.as_strided(
+        padded,
+        (len(x), *at.output, *layer.kernel, x.shape[3]),
+        (n, h * layer.stride[0], w * layer.stride[1], h * layer.dilation[0], w * layer.dilation[1], c),
+        writeable=False,
+    )
+
+
+def _scatter(layer: Layer, d_patches: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of `_patches`: adds d_patches [N, H', W', kernel_h, kernel_w, C] up into dx of `shape`."""
+    at = geometry(layer, shape[1:])
+    n, height, width, c = shape
+    dx = np.zeros((n, height + sum(at.pad_h), width + sum(at.pad_w), c), d_patches.dtype)
+    for i in range(layer.kernel[0]):
+        rows = _stepped(i * layer.dilation[0], at.output[0], layer.stride[0])
+        for j in range(layer.kernel[1]):
+            dx[:, rows, _stepped(j * layer.dilation[1], at.output[1], layer.stride[1])] += d_patches[:, :, :, i, j]
+    return dx[:, at.pad_h[0] : at.pad_h[0] + height, at.pad_w[0] : at.pad_w[0] + width]
+
+
+def _stepped(start: int, count: int, step: int) -> slice:
+    return slice(start, start + (count - 1) * step + 1, step)
+
+
+def _pool_counts(layer: Layer, x: Array) -> Array:
+    """How many real (not padded) inputs each pooled position averages, [1, H', W', 1]."""
+    return _patches(layer, np.ones((1, *x.shape[1:3], 1), x.dtype)).sum(axis=(3, 4))
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float, Array]:
+    """Mean loss in nats of logits [N, classes] at labels y [N], and its gradient at the logits."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    rows = np.arange(len(y))
+    gradient = np.exp(log_p)
+    gradient[rows, y] -= 1
+    return float(-log_p[rows, y].mean()), gradient / len(y)
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) with decoupled weight decay (Loshchilov and Hutter, 2019), updating in place."""
+
+    def __init__(self, parameters: Sequence[Array], weight_decay: float = 0.0) -> None:
+        self.parameters = list(parameters)
+        self.weight_decay = weight_decay
+        self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
+        self.steps = 0
+
+    def step(self, gradients: Sequence[Array], rate: float) -> None:
+        """One update with `gradients`, in the order of the parameters. Only arrays with several axes decay."""
+        self.steps += 1
+        fix_m, fix_v = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        for p, g, (m, v) in zip(self.parameters, gradients, self.moments, strict=True):
+            m += 0.1 * (g - m)
+            v += 0.001 * (g * g - v)
+            if p.ndim > 1:
+                p -= rate * self.weight_decay * p
+            p -= rate * (m / fix_m) / (np.sqrt(v / fix_v) + 1e-8)
+
+
+def scheduled(schedule: str, rate: float, done: float) -> float:
+    """The learning rate after a share `done` in [0, 1] of the training. 'step' divides by 10 at 60 % and at 85 %."""
+    if schedule == "cosine":
+        return rate * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return rate * (1 - done)
+    if schedule == "step":
+        return rate * (1.0 if done < 0.6 else 0.1 if done < 0.85 else 0.01)
+    if schedule == "constant":
+        return rate
+    raise ValueError(f"unknown schedule {schedule!r}; use one of {', '.join(SCHEDULES)}")
+
+
+def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+    """Indices of each minibatch of one shuffled epoch over `count` samples; the last may be smaller."""
+    order = rng.permutation(count)
+    for i in range(0, count, size):
+        yield order[i : i + size]
+
+
+def fit(
+    net: FloatNet,
+    x: Array,
+    y: NDArray[np.integer],
+    epochs: int,
+    seed: int,
+    rate: float = 3e-3,
+    batch: int = 64,
+    weight_decay: float = 1e-3,
+    schedule: str = "cosine",
+    augment: Augment | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Trains `net` in place on x [N, H, W, C], labels y [N] by Adam; returns each epoch's mean loss in nats."""
+    rng = np.random.default_rng(seed)
+    optimizer = Adam([p for layer in net.layers if layer.weights is not None for p in (layer.weights, layer.bias)],
+                     weight_decay)  # fmt: skip
+    losses = []
+    for epoch in range(epochs):
+        total = 0.0
+        for i, chosen in enumerate(minibatches(len(x), batch, rng)):
+            inputs = augment(x[chosen], rng) if augment else x[chosen]
+            activations = forward(net, inputs)
+            loss, d_logits = softmax_cross_entropy(activations[-1].reshape(len(chosen), -1), y[chosen])
+            gradients = [g for pair in backward(net, activations, d_logits) if pair for g in pair]
+            optimizer.step(gradients, scheduled(schedule, rate, (epoch + i * batch / len(x)) / epochs))
+            total += loss * len(chosen)
+        losses.append(total / len(x))
+        if progress:
+            progress(epoch + 1, epochs, losses[-1])
+    return losses
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def save_net(net: FloatNet, path: str | Path) -> None:
+    """Writes a float network as an `.npz` file, which `load_net` reads without pickle."""
+    arrays: dict[str, NDArray] = {"input_shape": np.array(net.input_shape), "labels": np.array(net.labels, np.str_)}
+    for i, layer in enumerate(net.layers):
+        arrays[f"{i}.names"] = np.array([layer.kind, layer.padding, layer.activation])
+        arrays[f"{i}.window"] = np.array([layer.kernel, layer.stride, layer.dilation])
+        if layer.weights is not None and layer.bias is not None:
+            arrays[f"{i}.weights"], arrays[f"{i}.bias"] = layer.weights, layer.bias
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_net(path: str | Path) -> FloatNet:
+    """Reads a network that `save_net` wrote. Raises ValueError, naming the file, if it isn't one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        layers = [_load_layer(arrays, i) for i in range(sum(name.endswith(".names") for name in arrays))]
+        height, width, channels = (int(n) for n in arrays["input_shape"])
+        net = FloatNet((height, width, channels), layers, [str(name) for name in arrays["labels"]])
+        _check_chain(net)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path}: not a float network saved by edgelora ({error})") from error
+    return net
+
+
+def _load_layer(arrays: dict[str, NDArray], i: int) -> Layer:
+    kind, padding, activation = (str(name) for name in arrays[f"{i}.names"])
+    kernel, stride, dilation = ((int(h), int(w)) for h, w in arrays[f"{i}.window"])
+    layer = Layer(kind, kernel, stride, dilation, padding, activation)
+    if kind in ("conv", "dense"):
+        layer.weights, layer.bias = arrays[f"{i}.weights"], arrays[f"{i}.bias"]
+    _check(layer)
+    return layer
+
+
+def _check_chain(net: FloatNet) -> None:
+    if not net.layers:
+        raise ValueError("it has no layers")
+    shape = net.input_shape
+    for i, layer in enumerate(net.layers):
+        if layer.weights is not None and layer.bias is not None:
+            fan_in = _fan_in(layer, shape)
+            expected = (len(layer.bias), *layer.kernel, fan_in // math.prod(layer.kernel))
+            if layer.weights.shape != expected:
+                raise ValueError(f"layer {i}: weights are {layer.weights.shape}, expected {expected}")
+            if not (np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all()):
+                raise ValueError(f"layer {i}: weights or bias are not finite")
+        shape = output_shape(layer, shape)

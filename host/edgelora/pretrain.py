@@ -1,0 +1,94 @@
+"""Pretraining of the base network that goes onto the board: a small 1-D convolutional net over sensor windows.
+
+Its int8 size is fixed by the board: about 100 thousand multiply-accumulates an inference, activations under 1 KB each,
+5 KB of weights. What lets it work for people it never saw is augmentation with what differs between wearers: how the
+sensor sits, how fast and how widely they move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from . import nn
+from .data import Dataset
+from .nn import load_net, save_net
+
+__all__ = ["Wearer", "augment_motion", "har_net", "load_net", "pretrain", "save_net"]
+
+
+@dataclass(frozen=True)
+class Wearer:
+    """How much augmentation varies a six-axis window: standard deviations of each random draw."""
+
+    tilt: float = 0.25  # angle of a rotation about a random axis, radians
+    tempo: float = 0.15  # log of the time stretch; angular rates scale with it
+    vigour: float = 0.15  # log of a gain on angular rates
+    noise: float = 0.03  # added to every sample, in the data's units
+
+
+def har_net(input_shape: nn.Shape, classes: int, seed: int, labels: list[str] | None = None) -> nn.FloatNet:
+    """An untrained network for windows [1, time, channels]: three strided convolutions, an average over time, dense."""
+    layers = [
+        nn.conv(16, (1, 5), (1, 2)),
+        nn.conv(24, (1, 5), (1, 2)),
+        nn.conv(32, (1, 3), (1, 2)),
+        nn.mean(),
+        nn.dense(classes),
+    ]
+    return nn.build(input_shape, layers, seed, labels or [])
+
+
+def pretrain(
+    data: Dataset,
+    seed: int = 0,
+    epochs: int = 40,
+    progress: nn.Progress | None = None,
+    wearer: Wearer | None = None,
+) -> nn.FloatNet:
+    """Trains `har_net` on windows [N, 1, time, channels]; the same seed gives the same network.
+
+    Six-channel windows (three axes of acceleration, three of angular rate) are augmented as `wearer` says; others
+    are not. `progress` is called after every epoch.
+    """
+    if data.x.shape[1] != 1:
+        raise ValueError(f"windows have height {data.x.shape[1]}; a time series must be [N, 1, time, channels]")
+    net = har_net(data.x.shape[1:], data.classes, seed, data.labels)
+    augment = partial(augment_motion, wearer=wearer or Wearer()) if data.x.shape[3] == 6 else None
+    nn.fit(net, data.x, data.y, epochs, seed, augment=augment, progress=progress)
+    return net
+
+
+def augment_motion(x: nn.Array, rng: np.random.Generator, wearer: Wearer) -> nn.Array:
+    """Windows [N, 1, time, 6] as if worn and moved by somebody else; a stretched window repeats its edge samples."""
+    n, _, time, _ = x.shape
+    tempo = np.exp(rng.normal(0, wearer.tempo, (n, 1, 1, 1))).astype(x.dtype)
+    vigour = np.exp(rng.normal(0, wearer.vigour, (n, 1, 1, 1))).astype(x.dtype)
+    rotation = _rotations(rng.normal(0, wearer.tilt, n), rng.normal(size=(n, 3))).astype(x.dtype)
+    moved = _stretched(x[:, 0], tempo[:, 0, 0, 0])
+    moved = (moved.reshape(n, time, 2, 3) @ rotation[:, None]).astype(x.dtype)
+    moved[:, :, 1] *= (tempo * vigour)[:, 0]
+    moved += wearer.noise * rng.standard_normal(moved.shape, x.dtype)
+    return moved.reshape(x.shape)
+
+
+def _stretched(x: nn.Array, tempo: nn.Array) -> nn.Array:
+    """x [N, time, C] played `tempo` [N] times as fast about its middle, interpolated linearly."""
+    time = x.shape[1]
+    middle = (time - 1) / 2
+    at = np.clip((np.arange(time) - middle) * tempo[:, None] + middle, 0, time - 1.001)
+    before = at.astype(int)
+    part = (at - before)[:, :, None].astype(x.dtype)
+    rows = np.arange(len(x))[:, None]
+    return x[rows, before] * (1 - part) + x[rows, before + 1] * part
+
+
+def _rotations(angles: nn.Array, axes: nn.Array) -> nn.Array:
+    """Rotation matrices [N, 3, 3] by `angles` [N] in radians about `axes` [N, 3] of any length (Rodrigues)."""
+    x, y, z = (axes / np.linalg.norm(axes, axis=1, keepdims=True)).T
+    o = np.zeros_like(x)
+    cross = np.array([[o, -z, y], [z, o, -x], [-y, x, o]]).transpose(2, 0, 1)
+    sin, cos = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
+    return np.eye(3) + sin * cross + (1 - cos) * cross @ cross

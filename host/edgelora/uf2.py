@@ -1,0 +1,99 @@
+"""UF2 images: reading with full checks, and writing.
+
+Format: https://github.com/microsoft/uf2 (512-byte blocks of up to 476 bytes of payload).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BLOCK_BYTES = 512
+PAYLOAD_BYTES = 256  # what the RP2040 boot ROM takes: one flash page
+MAGIC_START = (0x0A324655, 0x9E5D5157)
+MAGIC_END = 0x0AB16F30
+FLAG_NOT_MAIN_FLASH = 0x00000001
+FLAG_FAMILY_ID = 0x00002000
+RP2040_FAMILY_ID = 0xE48BFF56
+
+
+class Uf2Error(ValueError):
+    """The bytes are not a UF2 image that this board can take."""
+
+
+@dataclass
+class FlashImage:
+    """Pages of flash by absolute address (bytes); pages are `PAYLOAD_BYTES` long and aligned."""
+
+    pages: dict[int, bytes] = field(default_factory=dict)
+
+    def put(self, address: int, data: bytes) -> None:
+        """Adds `data` at a page-aligned address, padded with 0xFF; overlapping another part is an error."""
+        if address % PAYLOAD_BYTES:
+            raise Uf2Error(f"address {address:#010x} is not a multiple of {PAYLOAD_BYTES}")
+        for offset in range(0, len(data), PAYLOAD_BYTES):
+            if address + offset in self.pages:
+                raise Uf2Error(f"two parts of the image want flash address {address + offset:#010x}")
+            page = data[offset : offset + PAYLOAD_BYTES]
+            self.pages[address + offset] = page.ljust(PAYLOAD_BYTES, b"\xff")
+
+    @property
+    def end(self) -> int:
+        """First address behind the image."""
+        return max(self.pages, default=0) + PAYLOAD_BYTES
+
+
+def parse(data: bytes, family_id: int = RP2040_FAMILY_ID, name: str = "UF2 image") -> FlashImage:
+    """Reads a whole UF2 image for one chip family. Raises `Uf2Error` naming the first bad block."""
+    if not data or len(data) % BLOCK_BYTES:
+        raise Uf2Error(f"{name}: {len(data)} bytes is not a whole number of {BLOCK_BYTES}-byte blocks; copy it again")
+    total = len(data) // BLOCK_BYTES
+    image = FlashImage()
+    for index in range(total):
+        block = data[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES]
+        magic0, magic1, flags, address, size, number, count, family = struct.unpack_from("<8I", block)
+        where = f"{name}, block {index}"
+        if (magic0, magic1) != MAGIC_START or struct.unpack_from("<I", block, BLOCK_BYTES - 4)[0] != MAGIC_END:
+            raise Uf2Error(f"{where}: not a UF2 block (wrong magic number)")
+        if not flags & FLAG_FAMILY_ID or family != family_id:
+            found = f"{family:#010x}" if flags & FLAG_FAMILY_ID else "none"
+            raise Uf2Error(f"{where}: made for chip family {found}, this board is {family_id:#010x}")
+        if flags & FLAG_NOT_MAIN_FLASH:
+            raise Uf2Error(f"{where}: not meant for main flash")
+        if size != PAYLOAD_BYTES:
+            raise Uf2Error(f"{where}: carries {size} bytes, the RP2040 takes {PAYLOAD_BYTES}")
+        if number != index or count != total:
+            raise Uf2Error(f"{where}: numbered {number} of {count}, expected {index} of {total}; the file is incomplete")
+        try:
+            image.put(address, block[32 : 32 + size])
+        except Uf2Error as error:
+            raise Uf2Error(f"{where}: {error}") from None
+    return image
+
+
+def serialize(image: FlashImage, family_id: int = RP2040_FAMILY_ID) -> bytes:
+    """Writes the image as UF2 blocks in address order."""
+    out = bytearray()
+    for number, (address, page) in enumerate(sorted(image.pages.items())):
+        header = (*MAGIC_START, FLAG_FAMILY_ID, address, PAYLOAD_BYTES, number, len(image.pages), family_id)
+        out += struct.pack("<8I", *header) + page
+        out += bytes(BLOCK_BYTES - 4 - 32 - PAYLOAD_BYTES) + struct.pack("<I", MAGIC_END)
+    return bytes(out)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all (temporary file in the same folder, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+        try:
+            part.write(data)
+            part.flush()
+            os.fsync(part.fileno())
+            os.chmod(part.name, 0o644)
+            os.replace(part.name, path)
+        except BaseException:
+            os.unlink(part.name)
+            raise

@@ -1,0 +1,211 @@
+// The MicroPython binding: parses arguments, calls the core, turns a status into an exception.
+// SPDX-License-Identifier: MIT
+
+#include "compat.h"
+#include "edgelora.h"
+
+static void check(int32_t status) {
+    if (status < 0) {
+        edgelora_raise(edgelora_status_text((edgelora_status_t)status));
+    }
+}
+
+static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(obj, &info, flags);
+    return info;
+}
+
+static edgelora_session_t *session(mp_obj_t arena) {
+    mp_buffer_info_t info = buffer(arena, MP_BUFFER_RW);
+    edgelora_session_t *s = edgelora_session(info.buf, info.len);
+    check(s ? EDGELORA_OK : EDGELORA_ERR_ARENA);
+    return s;
+}
+
+static const edgelora_model_t *checked_model(mp_obj_t obj) {
+    mp_buffer_info_t info = buffer(obj, MP_BUFFER_READ);
+    check(edgelora_model_check(info.buf, info.len));
+    return info.buf;
+}
+
+// x: the input of a session's model
+static const int8_t *input(edgelora_session_t *s, mp_obj_t obj) {
+    mp_buffer_info_t info = buffer(obj, MP_BUFFER_READ);
+    check(info.len == edgelora_input_size(s->model.p) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    return info.buf;
+}
+
+static const void *checked_adapter(edgelora_session_t *s, mp_obj_t obj) {
+    mp_buffer_info_t info = buffer(obj, MP_BUFFER_READ);
+    check(edgelora_adapter_check(s, info.buf, info.len));
+    return info.buf;
+}
+
+// core_model_check(model) -> (ops, input size, classes, offset of labels, size of labels)
+static mp_obj_t core_model_check(mp_obj_t model_in) {
+    const edgelora_model_t *m = checked_model(model_in);
+    mp_obj_t items[5] = {
+        MP_OBJ_NEW_SMALL_INT(m->op_count), MP_OBJ_NEW_SMALL_INT(edgelora_input_size(m)),
+        MP_OBJ_NEW_SMALL_INT(edgelora_output_size(m)), MP_OBJ_NEW_SMALL_INT(m->labels), MP_OBJ_NEW_SMALL_INT(m->labels_size),
+    };
+    return mp_obj_new_tuple(5, items);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_model_check_obj, core_model_check);
+
+// The arguments (ranks, mode, micro_batch, momentum) from args on.
+static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
+    mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
+    check(ranks.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_RANK);
+    mp_int_t mode = mp_obj_get_int(args[1]), micro_batch = mp_obj_get_int(args[2]), momentum = mp_obj_get_int(args[3]);
+    check(mode >= 0 && mode <= 255 && micro_batch >= 0 && micro_batch <= 255 && momentum >= 0 && momentum <= 255
+              ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
+    return (edgelora_config_t){ranks.buf, (uint8_t)mode, (uint8_t)micro_batch, (uint8_t)momentum};
+}
+
+// core_arena_size(model, ranks, mode, micro_batch, momentum) -> bytes
+static mp_obj_t core_arena_size(size_t n_args, const mp_obj_t *args) {
+    const edgelora_model_t *m = checked_model(args[0]);
+    edgelora_config_t c = config(m, args + 1);
+    size_t scratch_size = m->op_count * sizeof(edgelora_layer_t);
+    void *scratch = m_malloc(scratch_size);
+    int32_t size = edgelora_arena_size(m, &c, scratch);
+    edgelora_free(scratch, scratch_size);
+    check(size);
+    return MP_OBJ_NEW_SMALL_INT(size);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_arena_size_obj, 5, 5, core_arena_size);
+
+// core_init(arena, model, ranks, mode, micro_batch, momentum)
+static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
+    mp_buffer_info_t arena = buffer(args[0], MP_BUFFER_RW);
+    const edgelora_model_t *m = checked_model(args[1]);
+    edgelora_config_t c = config(m, args + 2);
+    check(edgelora_init(arena.buf, arena.len, m, &c));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_init_obj, 6, 6, core_init);
+
+// core_infer(arena, x) -> class
+static mp_obj_t core_infer(mp_obj_t arena, mp_obj_t x) {
+    edgelora_session_t *s = session(arena);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_infer(s, input(s, x)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_obj, core_infer);
+
+// core_output(arena) -> offset of the logits in the arena
+static mp_obj_t core_output(mp_obj_t arena) {
+    edgelora_session_t *s = session(arena);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_output(s) - (const int8_t *)s);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_output_obj, core_output);
+
+// core_adapter_check(arena, adapter): whole file against the session's model
+static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
+    checked_adapter(session(arena), adapter);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
+
+// core_use(arena, adapter or None); the adapter has passed core_adapter_check
+static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
+    edgelora_session_t *s = session(arena);
+    check(edgelora_use(s, adapter == mp_const_none ? NULL : buffer(adapter, MP_BUFFER_READ).buf));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_use_obj, core_use);
+
+// core_begin(arena, seed)
+static mp_obj_t core_begin(mp_obj_t arena, mp_obj_t seed) {
+    check(edgelora_begin(session(arena), (uint32_t)mp_obj_get_int_truncated(seed)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_begin_obj, core_begin);
+
+// core_load(arena, adapter)
+static mp_obj_t core_load(mp_obj_t arena, mp_obj_t adapter) {
+    edgelora_session_t *s = session(arena);
+    check(edgelora_load(s, checked_adapter(s, adapter)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_load_obj, core_load);
+
+static uint16_t learning_rate(mp_obj_t obj) {
+    mp_int_t rate = mp_obj_get_int(obj);
+    check(rate >= 0 && rate <= 65535 ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
+    return (uint16_t)rate;
+}
+
+// core_train(arena, x, label, learning_rate) -> loss, 1/4096 nat
+static mp_obj_t core_train(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    const int8_t *x = input(s, args[1]);
+    mp_int_t label = mp_obj_get_int(args[2]);
+    int32_t loss;
+    check(edgelora_train(s, x, label < 0 ? UINT32_MAX : (uint32_t)label, learning_rate(args[3]), &loss));
+    return MP_OBJ_NEW_SMALL_INT(loss);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_obj, 4, 4, core_train);
+
+// core_flush(arena, learning_rate)
+static mp_obj_t core_flush(mp_obj_t arena, mp_obj_t rate) {
+    check(edgelora_flush(session(arena), learning_rate(rate)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_flush_obj, core_flush);
+
+// core_adapter_size(arena, state) -> bytes
+static mp_obj_t core_adapter_size(mp_obj_t arena, mp_obj_t state) {
+    return MP_OBJ_NEW_SMALL_INT(edgelora_adapter_size(session(arena), mp_obj_is_true(state)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_size_obj, core_adapter_size);
+
+// core_save(arena, state, out) -> bytes
+static mp_obj_t core_save(mp_obj_t arena, mp_obj_t state, mp_obj_t out) {
+    mp_buffer_info_t info = buffer(out, MP_BUFFER_WRITE);
+    int32_t size = edgelora_save(session(arena), mp_obj_is_true(state), info.buf, info.len);
+    check(size);
+    return MP_OBJ_NEW_SMALL_INT(size);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_save_obj, core_save);
+
+// core_counts(arena) -> (updates, samples, pending)
+static mp_obj_t core_counts(mp_obj_t arena) {
+    edgelora_session_t *s = session(arena);
+    mp_obj_t items[3] = {
+        mp_obj_new_int_from_uint(s->steps), mp_obj_new_int_from_uint(s->samples), MP_OBJ_NEW_SMALL_INT(s->pending)};
+    return mp_obj_new_tuple(3, items);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
+
+// Every function of the module, for both builds.
+#define EDGELORA_FUNCTIONS(X) \
+    X(core_model_check) X(core_arena_size) X(core_init) X(core_infer) X(core_output) X(core_adapter_check) X(core_use) \
+    X(core_begin) X(core_load) X(core_train) X(core_flush) X(core_adapter_size) X(core_save) X(core_counts)
+
+#if MICROPY_ENABLE_DYNRUNTIME
+
+mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
+    MP_DYNRUNTIME_INIT_ENTRY
+#define EDGELORA_STORE(name) mp_store_global(MP_QSTR_##name, MP_OBJ_FROM_PTR(&name##_obj));
+    EDGELORA_FUNCTIONS(EDGELORA_STORE)
+    MP_DYNRUNTIME_INIT_EXIT
+}
+
+#else
+
+static const mp_rom_map_elem_t edgelora_globals_table[] = {
+    {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__edgelora)},
+#define EDGELORA_ENTRY(name) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},
+    EDGELORA_FUNCTIONS(EDGELORA_ENTRY)
+};
+static MP_DEFINE_CONST_DICT(edgelora_globals, edgelora_globals_table);
+
+const mp_obj_module_t edgelora_module = {
+    .base = {&mp_type_module},
+    .globals = (mp_obj_dict_t *)&edgelora_globals,
+};
+
+MP_REGISTER_MODULE(MP_QSTR__edgelora, edgelora_module);
+
+#endif

@@ -1,0 +1,85 @@
+// Fixed-point arithmetic of SPEC.md, sections 1, 2 and 7. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_FIXED_H
+#define EDGELORA_FIXED_H
+
+#include <stdint.h>
+
+// Code that runs from RAM on chips whose flash is slow; the build may name a section.
+#ifndef EDGELORA_HOT
+#define EDGELORA_HOT
+#endif
+
+#define EDGELORA_GOLDEN 0x9E3779B9u
+
+static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {
+    return v < low ? low : v > high ? high : v;
+}
+
+static inline uint32_t abs_u32(int32_t v) {
+    return v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+}
+
+// n in -8..31
+static inline int32_t round_shift(int32_t v, int n) {
+    return n > 0 ? (v + (1 << (n - 1))) >> n : (int32_t)((uint32_t)v << -n);
+}
+
+static inline int32_t trunc_shift(int32_t v, int32_t n) {
+    if (n > 31) {
+        return 0;
+    }
+    uint32_t magnitude = abs_u32(v) >> n;
+    return v < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
+}
+
+// Bits of v: floor(log2 v) + 1, 0 for 0.
+static inline int bit_length(uint32_t v) {
+    int n = 0;
+    for (int step = 16; step; step >>= 1) {
+        if (v >> step) {
+            v >>= step;
+            n += step;
+        }
+    }
+    return n + (int)v;
+}
+
+// floor((a * b + 2^30) / 2^31), b >= 0: the product from 16-bit halves, as M0+ has no long multiply.
+static inline int32_t rounding_high_mul(int32_t a, int32_t b) {
+    uint32_t al = (uint32_t)a & 0xFFFF, bl = (uint32_t)b & 0xFFFF;
+    int32_t ah = a >> 16, bh = b >> 16;
+    uint32_t low = al * bl;
+    // middle terms: ah * bl is signed, |.| < 2^31; al * bh < 2^31
+    int32_t m1 = ah * (int32_t)bl, m2 = (int32_t)(al * (uint32_t)bh);
+    uint32_t carry = (low >> 16) + ((uint32_t)m1 & 0xFFFF) + ((uint32_t)m2 & 0xFFFF);
+    int32_t high = ah * bh + (m1 >> 16) + (m2 >> 16) + (int32_t)(carry >> 16);
+    uint32_t rest = (carry << 16) | (low & 0xFFFF);
+    // bits 31.. of the product plus bit 30 as rounding
+    return (int32_t)(((uint32_t)high << 1) + (rest >> 31) + ((rest >> 30) & 1));
+}
+
+// TFLite's MultiplyByQuantizedMultiplier with double rounding. shift in -31..30.
+static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
+    if (shift > 0) {
+        return rounding_high_mul((int32_t)((uint32_t)acc << shift), multiplier);
+    }
+    int32_t high = rounding_high_mul(acc, multiplier);
+    uint32_t mask = (1u << -shift) - 1;
+    uint32_t threshold = (mask >> 1) + (high < 0);
+    return (high >> -shift) + (((uint32_t)high & mask) > threshold);
+}
+
+static inline uint32_t mix(uint32_t z) {
+    z ^= z >> 16;
+    z *= 0x85EBCA6Bu;
+    z ^= z >> 13;
+    z *= 0xC2B2AE35u;
+    return z ^ (z >> 16);
+}
+
+static inline uint32_t stream(uint32_t seed, uint32_t k) {
+    return mix(seed + k * EDGELORA_GOLDEN);
+}
+
+#endif

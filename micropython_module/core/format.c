@@ -1,0 +1,271 @@
+// Reading `.elm` and `.ela` (SPEC.md, sections 8 and 9): every byte from outside is checked here, and
+// nowhere else. SPDX-License-Identifier: MIT
+
+#include "internal.h"
+
+const char *edgelora_status_text(edgelora_status_t status) {
+    switch (status) {
+#define EDGELORA_STATUS_CASE(name, value, text) \
+    case EDGELORA_##name: \
+        return text;
+        EDGELORA_STATUS_LIST(EDGELORA_STATUS_CASE)
+    }
+    return "unknown status";
+}
+
+EDGELORA_HOT uint32_t edgelora_crc32(const void *data, uint32_t size) {
+    // The CRC of each half byte.
+    static const uint32_t table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
+    };
+    const uint8_t *p = data;
+    uint32_t crc = 0xFFFFFFFFu;
+    while (size--) {
+        crc ^= *p++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+// What both headers start with. `size` is what the caller has.
+static edgelora_status_t header_check(const void *file, uint32_t size, char kind, uint32_t header_size) {
+    const edgelora_model_t *h = file;
+    if ((uintptr_t)file & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    if (size < 16) {
+        return EDGELORA_ERR_TRUNCATED;
+    }
+    if (h->magic[0] != 'E' || h->magic[1] != 'L' || h->magic[2] != kind || h->magic[3] != '1') {
+        return EDGELORA_ERR_MAGIC;
+    }
+    if (h->version != 1 || h->header_size != header_size) {
+        return EDGELORA_ERR_VERSION;
+    }
+    if (h->file_size > size || size < header_size) {
+        return EDGELORA_ERR_TRUNCATED;
+    }
+    if (h->file_size != size) {
+        return EDGELORA_ERR_SIZE;
+    }
+    return edgelora_crc32((const uint8_t *)file + 16, size - 16) == h->crc ? EDGELORA_OK : EDGELORA_ERR_CRC;
+}
+
+// Is [offset, offset + count * element) an aligned part of the file behind its header?
+static bool array_in_file(uint32_t size, uint32_t offset, uint32_t count, uint32_t element) {
+    return (offset & 3) == 0 && offset >= sizeof(edgelora_model_t) && offset <= size && count <= (size - offset) / element;
+}
+
+static bool tensor_ok(const edgelora_tensor_t *t) {
+    uint32_t positions = (uint32_t)t->height * t->width;
+    return positions > 0 && positions <= 65535 && t->channels > 0 && t->channels <= (1u << 20) / positions;
+}
+
+static edgelora_status_t requantization_check(const edgelora_op_t *op, const uint8_t *file, uint32_t size, uint32_t n) {
+    if (!array_in_file(size, op->multiplier, n, 4) || !array_in_file(size, op->shift, n, 1)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const int32_t *multiplier = (const int32_t *)(const void *)(file + op->multiplier);
+    const int8_t *shift = (const int8_t *)(file + op->shift);
+    for (uint32_t o = 0; o < n; ++o) {
+        if (multiplier[o] < 0 || shift[o] < -31 || shift[o] > 30) {
+            return EDGELORA_ERR_FORMAT;
+        }
+    }
+    return EDGELORA_OK;
+}
+
+static edgelora_status_t matrix_check(
+    const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out, const uint8_t *file, uint32_t size) {
+    bool dense = op->kind == EDGELORA_DENSE;
+    uint32_t kernel = dense ? (uint32_t)in->height * in->width : (uint32_t)op->kernel_h * op->kernel_w;
+    uint32_t inputs = kernel * in->channels; // < 2^32: tensors and kernels are below 2^16 positions and 2^16 channels
+    if (dense && (out->height != 1 || out->width != 1 || op->pad_top || op->pad_left || op->kernel_h != 1 || op->kernel_w != 1)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    if (kernel > 65535 || inputs > 16384 || (uint32_t)out->channels * kernel > 65536) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    if (!array_in_file(size, op->weights, out->channels * inputs, 1) || !array_in_file(size, op->bias, out->channels, 4)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const int32_t *bias = (const int32_t *)(const void *)(file + op->bias);
+    for (uint32_t o = 0; o < out->channels; ++o) {
+        if (bias[o] > 1 << 30 || bias[o] < -(1 << 30)) {
+            return EDGELORA_ERR_FORMAT;
+        }
+    }
+    return requantization_check(op, file, size, out->channels);
+}
+
+// Along one axis: every window holds at least one input element.
+static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t in, uint32_t out) {
+    return kernel > pad && (out - 1) * stride < in + pad;
+}
+
+static edgelora_status_t op_check(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out, const uint8_t *file, uint32_t size) {
+    if (!op->kernel_h || !op->kernel_w || !op->stride_h || !op->stride_w || !op->dilation_h || !op->dilation_w ||
+        op->act_min > op->act_max || op->t_shift < 0 || op->t_shift > 24 || op->branch_shift < -15 || op->branch_shift > 8) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    bool unit = op->stride_h == 1 && op->stride_w == 1 && op->dilation_h == 1 && op->dilation_w == 1;
+    switch (op->kind) {
+        case EDGELORA_DENSE:
+            return unit ? matrix_check(op, in, out, file, size) : EDGELORA_ERR_FORMAT;
+        case EDGELORA_CONV:
+            return matrix_check(op, in, out, file, size);
+        case EDGELORA_AVERAGE_POOL:
+            return op->dilation_h == 1 && op->dilation_w == 1 && in->channels == out->channels && in->zero_point == out->zero_point &&
+                           windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
+                           windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width)
+                       ? EDGELORA_OK
+                       : EDGELORA_ERR_FORMAT;
+        case EDGELORA_MEAN:
+            return unit && in->channels == out->channels && out->height == 1 && out->width == 1
+                       ? requantization_check(op, file, size, 1)
+                       : EDGELORA_ERR_FORMAT;
+        default:
+            return EDGELORA_ERR_UNSUPPORTED;
+    }
+}
+
+edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
+    edgelora_status_t status = header_check(model, size, 'M', sizeof(edgelora_model_t));
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    const edgelora_model_t *m = model;
+    if (m->op_count < 1 || m->op_count > EDGELORA_MAX_OPS || m->tensor_count != m->op_count + 1 ||
+        !array_in_file(size, m->tensors, m->tensor_count, sizeof(edgelora_tensor_t)) ||
+        !array_in_file(size, m->ops, m->op_count, sizeof(edgelora_op_t)) || !array_in_file(size, m->labels, m->labels_size, 1)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const edgelora_tensor_t *tensors = model_at(model, m->tensors);
+    const edgelora_op_t *ops = model_at(model, m->ops);
+    for (uint32_t i = 0; i < m->tensor_count; ++i) {
+        if (!tensor_ok(&tensors[i])) {
+            return EDGELORA_ERR_FORMAT;
+        }
+    }
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        if (ops[i].input != i || ops[i].output != i + 1) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        status = op_check(&ops[i], &tensors[i], &tensors[i + 1], model, size);
+        if (status != EDGELORA_OK) {
+            return status;
+        }
+    }
+    const edgelora_tensor_t *last = &tensors[m->op_count];
+    bool logits = last->height == 1 && last->width == 1 && last->channels >= 2 && last->channels <= EDGELORA_MAX_CLASSES;
+    return logits ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+static uint32_t tensor_size(const void *model, uint32_t i) {
+    const edgelora_tensor_t *t = (const edgelora_tensor_t *)model_at(model, ((const edgelora_model_t *)model)->tensors) + i;
+    return (uint32_t)t->height * t->width * t->channels;
+}
+
+uint32_t edgelora_input_size(const void *model) {
+    return tensor_size(model, 0);
+}
+
+uint32_t edgelora_output_size(const void *model) {
+    return tensor_size(model, ((const edgelora_model_t *)model)->op_count);
+}
+
+edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
+    const edgelora_model_t *m = model;
+    const edgelora_op_t *op = (const edgelora_op_t *)model_at(model, m->ops) + i;
+    const edgelora_tensor_t *in = (const edgelora_tensor_t *)model_at(model, m->tensors) + i, *out = in + 1;
+    bool whole_input = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_MEAN;
+    edgelora_shape_t g = {
+        .op = op,
+        .weights = model_at(model, op->weights),
+        .bias = model_at(model, op->bias),
+        .multiplier = model_at(model, op->multiplier),
+        .shift = model_at(model, op->shift),
+        .positions = (uint32_t)out->height * out->width,
+        .in_h = in->height, .in_w = in->width, .in_c = in->channels,
+        .out_h = out->height, .out_w = out->width, .out_c = out->channels,
+        .kernel_h = whole_input ? in->height : op->kernel_h,
+        .kernel_w = whole_input ? in->width : op->kernel_w,
+        .zp_in = in->zero_point, .zp_out = out->zero_point,
+        .is_matrix = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_CONV,
+    };
+    g.inputs = (uint32_t)g.kernel_h * g.kernel_w * g.in_c;
+    return g;
+}
+
+// The arrays of one matrix's training state from `at` on; false if a value can't be.
+static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
+    uint16_t scale = *(const uint16_t *)(const void *)at;
+    int16_t exponent = *(const int16_t *)(const void *)(at + 2);
+    const int16_t *master = (const int16_t *)(const void *)(at + 4);
+    const int16_t *mean = (const int16_t *)(const void *)(at + 4 + align4(2 * count));
+    if ((scale && scale < 32768) || exponent < -8192 || exponent > 8192) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        if (master[i] < -32512 || master[i] > 32512 || (momentum && (mean[i] < -16384 || mean[i] > 16384))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size) {
+    edgelora_status_t status = header_check(adapter, size, 'A', sizeof(edgelora_adapter_t));
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_model_t *m = s->model.p;
+    for (int i = 0; i < 8; ++i) {
+        if (h->base_id[i] != m->base_id[i]) {
+            return EDGELORA_ERR_BASE;
+        }
+    }
+    bool stored = h->flags & EDGELORA_A_STORED, state = h->flags & EDGELORA_STATE, trainable = h->flags & EDGELORA_A_TRAINABLE;
+    if (h->flags > 7 || (trainable && !stored) || h->momentum > 8 || h->layer_count > m->op_count || !h->layer_count ||
+        (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const edgelora_adapter_layer_t *layers = (const edgelora_adapter_layer_t *)(const void *)(h + 1);
+    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state_size = 0;
+    for (uint32_t i = 0; i < h->layer_count; ++i) {
+        const edgelora_adapter_layer_t *l = &layers[i];
+        if (l->op >= m->op_count || (i && l->op <= l[-1].op) || !l->rank || l->rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
+            l->t_shift > 24 || l->branch_shift < -15 || l->branch_shift > 8) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        edgelora_shape_t g = edgelora_shape(m, l->op);
+        uint32_t count_a = l->rank * g.inputs, count_b = (uint32_t)l->rank * g.out_c;
+        if (!g.is_matrix || l->outputs != g.out_c || l->inputs != g.inputs || count_a > 65536 || count_b > 65536) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        uint32_t copies = h->momentum ? 2 : 1;
+        end += (stored ? align4(count_a) : 0) + align4(count_b); // < 2^24 for 64 layers: no overflow
+        state_size += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 + copies * align4(2 * count_b);
+    }
+    if (end + (state ? state_size : 0) != size) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    if (state) {
+        const uint8_t *at = (const uint8_t *)adapter + end;
+        for (uint32_t i = 0; i < h->layer_count; ++i) {
+            uint32_t counts[2] = {trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0, (uint32_t)layers[i].rank * layers[i].outputs};
+            for (int k = 0; k < 2; ++k) {
+                if (counts[k]) {
+                    if (!state_ok(at, counts[k], h->momentum)) {
+                        return EDGELORA_ERR_FORMAT;
+                    }
+                    at += 4 + (h->momentum ? 2 : 1) * align4(2 * counts[k]);
+                }
+            }
+        }
+    }
+    return EDGELORA_OK;
+}

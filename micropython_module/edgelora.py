@@ -1,0 +1,123 @@
+# EdgeLoRA on the device: the Python layer over the C core. SPDX-License-Identifier: MIT
+# The C functions are named core_*: in firmware they come from the built-in module, in the native
+# module they are already among this module's globals.
+
+import os
+
+try:
+    from _edgelora import *
+except ImportError:
+    pass
+
+__version__ = "0.1.0"
+
+MODES = ("infer", "frozen_a", "trainable_a")
+
+
+def read(source):
+    """The bytes of a path or buffer, in place if they are memory-mapped (ROMFS)."""
+    if not isinstance(source, str):
+        return memoryview(source)
+    with open(source, "rb") as f:
+        try:
+            return memoryview(f)
+        except TypeError:
+            data = bytearray(os.stat(source)[6])
+            f.readinto(data)
+            return memoryview(data)
+
+
+def write(path, data):
+    """Writes a file whole or not at all."""
+    part = path + ".part"
+    try:
+        with open(part, "wb") as f:
+            f.write(data)
+        os.rename(part, path)
+    except OSError as e:
+        try:
+            os.remove(part)
+        except OSError:
+            pass
+        raise e
+
+
+def hex_id(data):
+    return "".join("%02x" % b for b in data)
+
+
+class Adapter:
+    """A verified .ela in memory, ready for Model.use."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+
+class Model:
+    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0):
+        self.mode = mode
+        self.buffer = read(model)
+        if mode not in MODES:
+            raise ValueError("mode must be infer, frozen_a or trainable_a")
+        ops, self.input_size, self.output_size, labels, labels_size = core_model_check(self.buffer)
+        self.base_id = bytes(self.buffer[16:24])
+        self.labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []
+        if isinstance(ranks, int):
+            ranks = self._everywhere(ranks, ops)
+        self.ranks = bytes(ranks)
+        layout = (self.ranks, MODES.index(mode), micro_batch, momentum)
+        self.arena = bytearray(core_arena_size(self.buffer, *layout))
+        core_init(self.arena, self.buffer, *layout)
+        start = core_output(self.arena)
+        self.output = memoryview(self.arena)[start : start + self.output_size]
+        self.used = None
+
+    def _everywhere(self, rank, ops):
+        # kinds 1 and 2 are dense and conv: the ops that can carry an adapter
+        table = int.from_bytes(self.buffer[32:36], "little")
+        return bytes(rank if self.buffer[table + 36 * i] in (1, 2) else 0 for i in range(ops))
+
+    def infer(self, x):
+        return core_infer(self.arena, x)
+
+    def begin(self, seed=0):
+        core_begin(self.arena, seed)
+        self.used = None
+
+    def load(self, adapter):
+        core_load(self.arena, self.adapter(adapter).buffer)
+        self.used = None
+
+    def train(self, x, label, learning_rate):
+        return core_train(self.arena, x, label, learning_rate)
+
+    def flush(self, learning_rate):
+        core_flush(self.arena, learning_rate)
+
+    def counts(self):
+        return core_counts(self.arena)
+
+    def save(self, path=None, state=False):
+        data = bytearray(core_adapter_size(self.arena, state))
+        core_save(self.arena, state, data)
+        if path is None:
+            return data
+        write(path, data)
+
+    def adapter(self, source):
+        name = source if isinstance(source, str) else "adapter"
+        data = read(source)
+        try:
+            core_adapter_check(self.arena, data)
+        except ValueError as e:
+            made_for = bytes(data[16:24])
+            if len(data) >= 48 and data[:4] == b"ELA1" and "another base" in str(e):
+                raise ValueError(
+                    "adapter %s was made for base %s, this model is %s" % (name, hex_id(made_for), hex_id(self.base_id))
+                )
+            raise ValueError("%s: %s" % (name, e))
+        return Adapter(data)
+
+    def use(self, adapter):
+        core_use(self.arena, None if adapter is None else adapter.buffer)
+        self.used = adapter  # keeps its buffer

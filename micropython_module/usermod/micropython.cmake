@@ -1,0 +1,17 @@
+# EdgeLoRA as a user C module: ../core and ../binding become part of the firmware.
+get_filename_component(EDGELORA_DIR ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
+file(GLOB EDGELORA_CORE CONFIGURE_DEPENDS ${EDGELORA_DIR}/core/*.c)
+file(GLOB EDGELORA_BINDING CONFIGURE_DEPENDS ${EDGELORA_DIR}/binding/*.c)
+
+add_library(usermod_edgelora INTERFACE)
+target_sources(usermod_edgelora INTERFACE ${EDGELORA_CORE} ${EDGELORA_BINDING})
+target_include_directories(usermod_edgelora INTERFACE ${EDGELORA_DIR}/core ${EDGELORA_DIR}/binding)
+target_link_libraries(usermod INTERFACE usermod_edgelora)
+
+# Functions marked EDGELORA_HOT run from RAM on RP2040: reading code through the flash cache stalls
+# the core at each miss.
+set_source_files_properties(${EDGELORA_CORE} PROPERTIES COMPILE_OPTIONS "-O3")
+if(PICO_PLATFORM)
+    set_property(SOURCE ${EDGELORA_CORE} APPEND PROPERTY COMPILE_DEFINITIONS
+        "EDGELORA_HOT=__attribute__((section(\".time_critical.edgelora\")))")
+endif()

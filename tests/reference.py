@@ -1,0 +1,418 @@
+"""SPEC.md sections 2 to 7 in plain NumPy: the oracle the C core must equal bit for bit.
+
+Written from SPEC.md alone, for clarity. Everything is int64, and `int32` asserts that no sum leaves the 32 bits the
+device has. Activations are [positions, channels] here, in row-major order of the positions.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from edgelora.formats import Adapter, AdapterLayer, TensorState
+from edgelora.model import Op, QuantModel
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+GOLDEN = 0x9E3779B9
+
+
+# --- 1. Conventions ---
+
+
+def int32(v: Ints) -> Ints:
+    """v itself; it must fit in 32 bits."""
+    assert v.size == 0 or (v.min() >= -(2**31) and v.max() < 2**31), f"{v.min()}..{v.max()} leaves 32 bits"
+    return v
+
+
+def wrap32(v: Ints) -> Ints:
+    return (v + 2**31) % 2**32 - 2**31
+
+
+def round_shift(a: Ints, n: int) -> Ints:
+    if n > 0:
+        return int32(a + 2 ** (n - 1)) >> n
+    return int32(a * 2**-n)
+
+
+def trunc_shift(a: Ints, n: int) -> Ints:
+    return np.zeros_like(a) if n > 31 else np.sign(a) * (np.abs(a) >> n)
+
+
+def block(v: Ints, x: int) -> tuple[Ints, int]:
+    """q and exponent with v * 2^x ~ q * 2^exponent, q within +-127."""
+    n = 0
+    while int(np.abs(int32(v)).max()) >> n > 127:
+        n += 1
+    return trunc_shift(v, n), x + n
+
+
+# --- 2. Base layers, 3. Adapter branch ---
+
+
+def requantize(acc: Ints, multiplier: Ints, shift: Ints) -> Ints:
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    high = (wrap32(acc << left) * multiplier + 2**30) >> 31
+    mask = (1 << right) - 1
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+
+
+def taps(model: QuantModel, op: Op) -> NDArray[np.intp]:
+    """Input position of each kernel element of each output position, [positions, kernel]; outside: their number."""
+    (in_h, in_w, _), (out_h, out_w, _) = model.tensors[op.input].shape, model.tensors[op.output].shape
+    y = np.arange(out_h)[:, None] * op.stride[0] - op.padding[0] + np.arange(op.kernel[0]) * op.dilation[0]
+    x = np.arange(out_w)[:, None] * op.stride[1] - op.padding[1] + np.arange(op.kernel[1]) * op.dilation[1]
+    y, x = y[:, None, :, None], x[None, :, None, :]  # [out_h, out_w, kernel_h, kernel_w]
+    inside = (y >= 0) & (y < in_h) & (x >= 0) & (x < in_w)
+    return np.where(inside, y * in_w + x, in_h * in_w).reshape(out_h * out_w, -1)
+
+
+def patches(model: QuantModel, op: Op, x: Ints) -> Ints:
+    """x - zp_in of every patch, [positions, K]."""
+    centred = x - model.tensors[op.input].zero_point
+    if op.kind == "dense":
+        return centred.reshape(1, -1)
+    padded = np.vstack([centred, np.zeros_like(centred[:1])])
+    rows = padded[taps(model, op)]
+    return rows.reshape(len(rows), -1)
+
+
+@dataclass
+class Trace:
+    """What a forward pass computed: y[i] is tensor i [positions, channels]; t and branch by op index."""
+
+    y: list[Ints]
+    patches: dict[int, Ints] = field(default_factory=dict)
+    t: dict[int, Ints] = field(default_factory=dict)
+    branch: dict[int, Ints] = field(default_factory=dict)
+
+    @property
+    def logits(self) -> Ints:
+        return self.y[-1][0]
+
+
+def forward(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
+    """Runs the int8 input x, of the model's input shape, through the base and, if given, the adapter."""
+    layers = {layer.op: layer for layer in adapter.layers} if adapter else {}
+    trace = Trace([np.asarray(x, np.int64).reshape(-1, model.input.shape[2])])
+    for index, op in enumerate(model.ops):
+        if op.kind in ("conv", "dense"):
+            y = matrix_forward(model, index, layers.get(index), trace)
+        elif op.kind == "mean":
+            acc = int32((trace.y[-1] - model.tensors[op.input].zero_point).sum(axis=0, keepdims=True))
+            y = to_output(model, op, acc)
+        else:
+            y = average_pool_forward(model, op, trace.y[-1])
+        trace.y.append(y)
+    return trace
+
+
+def matrix_forward(model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace) -> Ints:
+    op = model.ops[index]
+    rows = trace.patches[index] = patches(model, op, trace.y[-1])
+    acc = int32(op.bias.astype(np.int64) + rows @ weight_matrix(op).T)
+    if layer is not None:
+        a, b = layer.a.astype(np.int64), layer.b.astype(np.int64)
+        t = np.clip(round_shift(int32(rows @ a.T), layer.t_shift), -127, 127)
+        trace.t[index], trace.branch[index] = t, round_shift(int32(t @ b.T), -layer.branch_shift)
+        acc = int32(acc + trace.branch[index])
+    return to_output(model, op, acc)
+
+
+def weight_matrix(op: Op) -> Ints:
+    """W as [O, K]."""
+    return op.weights.astype(np.int64).reshape(len(op.weights), -1)
+
+
+def to_output(model: QuantModel, op: Op, acc: Ints) -> Ints:
+    scaled = requantize(acc, op.multiplier.astype(np.int64), op.shift.astype(np.int64))
+    return np.clip(scaled + model.tensors[op.output].zero_point, op.act_min, op.act_max)
+
+
+def average_pool_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
+    window = taps(model, op)
+    count = window_counts(window, len(x))
+    s = np.vstack([x, np.zeros_like(x[:1])])[window].sum(axis=1)
+    half = count // 2
+    y = np.where(s > 0, (s + half) // count, -((half - s) // count))  # both truncate toward zero
+    return np.clip(y, op.act_min, op.act_max)
+
+
+def window_counts(window: NDArray[np.intp], positions: int) -> Ints:
+    """Elements inside the input of each window, [positions, 1]."""
+    return (window < positions).sum(axis=1, keepdims=True)
+
+
+# --- 4. Loss ---
+
+
+def softmax_constants(model: QuantModel) -> tuple[int, list[int]]:
+    """logit_scale and E of the model's output scale, which is stored as float32."""
+    s = float(np.float32(model.output.scale))
+    exponentials = [math.floor(2**16 * math.exp(-s * 2**j) + 0.5) for j in range(8)]
+    return math.floor(2**16 * s + 0.5), [min(65535, value) for value in exponentials]
+
+
+def log2_q12(v: int) -> int:
+    n = v.bit_length() - 1
+    m = (v << 15) >> n
+    bits = 0
+    for _ in range(12):
+        m = (m * m) >> 15
+        bits = 2 * bits + (m >= 2**16)
+        m >>= m >= 2**16
+    return n * 2**12 + bits
+
+
+def loss(model: QuantModel, logits: Ints, label: int) -> tuple[int, Ints, int]:
+    """The loss, Q12, and the error of the logits: e [channels] and its exponent."""
+    logit_scale, exponentials = softmax_constants(model)
+    d = logits.max() - logits
+    w = np.full_like(d, 2**16)
+    for j, factor in enumerate(exponentials):
+        w = np.where(d >> j & 1, (w * factor + 2**15) >> 16, w)
+    total = int(w.sum())
+    p = (w * 2**15 + total // 2) // total
+    onehot = np.arange(len(d)) == label
+    e, x = block(p - 2**15 * onehot, -15)
+    scaled = int32(np.array(d[label] * logit_scale + 8)) >> 4
+    return int(scaled) + (((log2_q12(total) - 16 * 2**12) * 2839) >> 12), e, x
+
+
+# --- 5. Backward pass ---
+
+
+@dataclass
+class Gradient:
+    """A tensor times 2^exponent; G of a micro-batch, or the product of one sample."""
+
+    value: Ints
+    exponent: int
+
+
+Gradients = dict[tuple[int, str], Gradient]  # by op index and "a" or "b"
+
+
+def backward(model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int) -> Gradients:
+    """dB and, for a trainable A, dA of every layer the error of one sample reaches."""
+    layers = {layer.op: layer for layer in adapter.layers}
+    products: Gradients = {}
+    e = e.reshape(1, -1)
+    for index in reversed(range(min(layers, default=len(model.ops)), len(model.ops))):
+        if not e.any():
+            break
+        op, y = model.ops[index], trace.y[index + 1]
+        masked = (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
+        e = np.where(masked, 0, e)
+        if op.kind == "mean":
+            q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+            e = np.broadcast_to(q, trace.y[index].shape)
+        elif op.kind == "average_pool":
+            e, x = average_pool_backward(model, op, e, x)
+        else:
+            e, x = matrix_backward(model, index, layers.get(index), trace, e, x, products)
+    if not adapter.trainable_a:
+        products = {key: product for key, product in products.items() if key[1] == "b"}
+    return products
+
+
+def average_pool_backward(model: QuantModel, op: Op, e: Ints, x: int) -> tuple[Ints, int]:
+    positions = model.tensors[op.input].shape[0] * model.tensors[op.input].shape[1]
+    window = taps(model, op)
+    count = window_counts(window, positions)
+    share = e * ((2**15 + count // 2) // count)
+    v = np.zeros((positions + 1, e.shape[1]), np.int64)
+    np.add.at(v, window, share[:, None, :])
+    return block(v[:positions], x - 15)
+
+
+def matrix_backward(
+    model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace, e: Ints, x: int, products: Gradients
+) -> tuple[Ints, int]:
+    """Adds the layer's dB and dA to `products`; returns the error of its input."""
+    op, rows = model.ops[index], trace.patches[index]
+    if layer is not None:
+        products[index, "b"] = Gradient(int32(e.T @ trace.t[index]), x)
+    top = int(op.shift.max())
+    by = 16 + top - op.shift.astype(np.int64)
+    m = np.where(by > 31, 0, op.multiplier.astype(np.int64) >> np.minimum(by, 31))
+    a, xa = block(e * m, x + top - 15)
+    base = input_sums(model, op, a @ weight_matrix(op))
+    if layer is None:
+        return block(base, xa)
+    u, xu = block(int32(a @ layer.b.astype(np.int64)), xa)
+    products[index, "a"] = Gradient(int32(u.T @ rows), xu)
+    low = input_sums(model, op, u @ layer.a.astype(np.int64))
+    xl = xu + layer.branch_shift - layer.t_shift
+    xm = max(xa, xl)
+    return block(int32(trunc_shift(base, xm - xa) + trunc_shift(low, xm - xl)), xm)
+
+
+def input_sums(model: QuantModel, op: Op, by_patch: Ints) -> Ints:
+    """Sums [positions, K] over all pairs that read the same input element: [input positions, C]."""
+    height, width, channels = model.tensors[op.input].shape
+    if op.kind == "dense":
+        return int32(by_patch.reshape(height * width, channels))
+    window = taps(model, op)
+    sums = np.zeros((height * width + 1, channels), np.int64)
+    np.add.at(sums, window, by_patch.reshape(*window.shape, channels))
+    return int32(sums[:-1])
+
+
+def accumulate(total: Gradient | None, product: Gradient) -> Gradient:
+    if total is None:
+        return product
+    if product.exponent > total.exponent:
+        old = trunc_shift(total.value, product.exponent - total.exponent)
+        return Gradient(int32(old + product.value), product.exponent)
+    new = trunc_shift(product.value, total.exponent - product.exponent)
+    return Gradient(int32(total.value + new), total.exponent)
+
+
+# --- 6. Update ---
+
+
+def mean_size(g: Ints, x: int) -> tuple[int, int]:
+    """(am, ax): mantissa in [2^15, 2^16) and exponent of the mean magnitude of g * 2^x, rounded up."""
+    am, ax = -(-int(np.abs(g).sum()) // g.size), x
+    while am < 2**15:
+        am, ax = 2 * am, ax - 1
+    return am, ax
+
+
+def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
+    """The tensor's scale after a gradient of mean size (am, ax)."""
+    if vm == 0:
+        return am, ax
+    vm -= vm >> 6
+    if vm < 2**15:
+        vm, vx = 2 * vm, vx - 1
+    return (am, ax) if (ax, am) > (vx, vm) else (vm, vx)
+
+
+def update(state: TensorState, gradient: Gradient, momentum: int, learning_rate: int, draws: Ints) -> None:
+    """One step of one tensor; draws: as many random numbers as it has elements."""
+    h = max(0, int(np.abs(gradient.value).max()).bit_length() - 15)
+    g, x = trunc_shift(gradient.value, h), gradient.exponent + h
+    state.vm, state.vx = follow(state.vm, state.vx, *mean_size(g, x))
+    s = 20 + state.vx - x
+    u = np.sign(g) * 2**14 if s < 0 else trunc_shift(int32(g * (2**31 // state.vm)), s)
+    u = np.clip(u, -(2**14), 2**14)
+    step = u
+    if momentum > 0:
+        n = state.momentum.astype(np.int64)
+        step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
+        state.momentum = step.astype(np.int16)
+    delta = int32(step * learning_rate + (draws.reshape(g.shape) >> 16)) >> 16
+    state.master = np.clip(state.master - delta, -32512, 32512).astype(np.int16)
+
+
+def weights_of(master: NDArray[np.int16]) -> NDArray[np.int8]:
+    return ((master.astype(np.int64) + 128) >> 8).astype(np.int8)
+
+
+# --- 7. Random numbers ---
+
+
+def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    low = np.uint64(2**32 - 1)
+    z = (z ^ z >> np.uint64(16)) * np.uint64(0x85EBCA6B) & low
+    z = (z ^ z >> np.uint64(13)) * np.uint64(0xC2B2AE35) & low
+    return z ^ z >> np.uint64(16)
+
+
+def numbers(seed: int, k: int, first: int, count: int) -> Ints:
+    """Numbers first, first + 1, ... of stream(seed, k)."""
+    stream = int(mix(np.array((seed + k * GOLDEN) % 2**32, np.uint64)))
+    n = (first + np.arange(count, dtype=np.uint64)) & np.uint64(2**32 - 1)
+    return mix((np.uint64(stream) + n * np.uint64(GOLDEN)) & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def initial_a(seed: int, index: int, rank: int, patch: int) -> NDArray[np.int8]:
+    top = numbers(seed, index + 1, 0, rank * patch) >> 24
+    return np.maximum(-127, (top + 128) % 256 - 128).astype(np.int8).reshape(rank, patch)
+
+
+# --- Training ---
+
+
+def fresh_adapter(
+    model: QuantModel,
+    ranks: dict[int, int],
+    seed: int,
+    base_id: bytes,
+    trainable_a: bool = False,
+    momentum: int = 0,
+) -> Adapter:
+    """An untrained adapter with a rank for each op of `ranks`, and the state training starts from."""
+    adapter = Adapter(base_id, seed, [], trainable_a, trainable_a, momentum=momentum)
+    for index, rank in sorted(ranks.items()):
+        op = model.ops[index]
+        outputs, patch = weight_matrix(op).shape
+        a, b = initial_a(seed, index, rank, patch), np.zeros((outputs, rank), np.int8)
+        adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
+    return adapter
+
+
+def fresh_state(weights: NDArray[np.int8], momentum: int) -> TensorState:
+    master = weights.astype(np.int16) * np.int16(256)
+    return TensorState(0, 0, master, np.zeros_like(master) if momentum else None)
+
+
+class Trainer:
+    """Trains a copy of `adapter`, which goes on where its state stopped, or starts anew if it has none."""
+
+    def __init__(self, model: QuantModel, adapter: Adapter, micro_batch: int = 1) -> None:
+        self.model, self.micro_batch, self.pending = model, micro_batch, 0
+        self.adapter = copy.deepcopy(adapter)
+        self.gradients: Gradients = {}
+        for layer in self.adapter.layers:
+            if layer.b_state is None:
+                layer.b_state = fresh_state(layer.b, adapter.momentum)
+            if layer.a_state is None and adapter.trainable_a:
+                layer.a_state = fresh_state(layer.a, adapter.momentum)
+
+    def train(self, x: NDArray, label: int, learning_rate: int) -> int:
+        """Learns one sample and returns its loss, Q12, as it was before."""
+        trace = forward(self.model, x, self.adapter)
+        value, e, exponent = loss(self.model, trace.logits, label)
+        for key, product in backward(self.model, self.adapter, trace, e, exponent).items():
+            self.gradients[key] = accumulate(self.gradients.get(key), product)
+        self.adapter.samples = (self.adapter.samples + 1) % 2**32
+        self.pending += 1
+        if self.pending == self.micro_batch:
+            self.flush(learning_rate)
+        return value
+
+    def flush(self, learning_rate: int) -> None:
+        """Updates from the samples since the last update, if there are any."""
+        if self.pending == 0:
+            return
+        for layer in self.adapter.layers:
+            if layer.a_state is not None:
+                self._update(layer.op, "a", layer.a_state, learning_rate)
+                layer.a = weights_of(layer.a_state.master)
+            self._update(layer.op, "b", layer.b_state, learning_rate)
+            layer.b = weights_of(layer.b_state.master)
+        self.gradients, self.pending = {}, 0
+        self.adapter.updates = (self.adapter.updates + 1) % 2**32
+
+    def _update(self, index: int, which: str, state: TensorState, learning_rate: int) -> None:
+        gradient = self.gradients.get((index, which))
+        if gradient is None or not gradient.value.any():
+            return
+        adapter, count = self.adapter, gradient.value.size
+        draws = numbers(adapter.seed, 0, adapter.draws, count)
+        update(state, gradient, adapter.momentum, learning_rate, draws)
+        adapter.draws = (adapter.draws + count) % 2**32
+
+    def export(self, state: bool = True) -> Adapter:
+        """The adapter as it is now, with or without what training needs to go on."""
+        adapter = copy.deepcopy(self.adapter)
+        if not state:
+            for layer in adapter.layers:
+                layer.a_state = layer.b_state = None
+        return adapter

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs one build step quietly: step.sh NAME COMMAND... prints NAME, keeps the output in .build/logs/NAME.log
+# and shows the end of that log if the command fails.
+set -uo pipefail
+
+name=$1
+shift
+root=$(cd "$(dirname "$0")/.." && pwd)
+log="$root/.build/logs/${name// /-}.log"
+mkdir -p "${log%/*}"
+printf '%-28s' "$name"
+start=$SECONDS
+if "$@" > "$log" 2>&1; then
+    printf 'ok  %4d s\n' $((SECONDS - start))
+else
+    status=$?
+    printf 'failed (%s)\n' "$log"
+    tail -n 30 "$log" | sed 's/^/    /'
+    exit "$status"
+fi
