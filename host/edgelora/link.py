@@ -1,0 +1,658 @@
+"""The host's end of the link to a board (SPEC.md, section 10): files, the model and training over its serial port.
+
+    with Link.connect("/dev/ttyACM0") as link:
+        link.put("/me.ela", data)
+        link.open_model("/rom/har.elm")
+        link.begin(seed=1)
+        reply = link.train(windows, labels, learning_rate=8192)
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgelora.transport import LineLost, SerialLine, Transport
+
+LINK_VERSION = 1
+SYNC = 0xE5
+HEADER_SIZE = 9
+CTRL_C = 3
+PUT_BLOCK = 4096
+FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
+AGENT_SOURCE = Path(__file__).resolve().parents[2] / "firmware" / "device" / "edgelora_agent.py"
+PROBE = (
+    "try:\n from edgelora_agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
+    f"print(globals().get('LINK_VERSION') == {LINK_VERSION})"
+)
+
+Progress = Callable[[int, int], None]
+Opener = Callable[[], Transport]
+_Reply = TypeVar("_Reply")
+
+
+class LinkError(RuntimeError):
+    """The board cannot be reached, or lost what the host relied on."""
+
+
+class DeviceError(RuntimeError):
+    """The board refused a request; the message is the board's own. `kind` names its exception type."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Op(IntEnum):
+    """Requests."""
+
+    HELLO = 0x01
+    QUIT = 0x02
+    PUT_OPEN = 0x10
+    PUT_DATA = 0x11
+    PUT_DONE = 0x12
+    STAT = 0x13
+    GET_DATA = 0x14
+    LIST = 0x15
+    REMOVE = 0x16
+    SPACE = 0x17
+    MODEL = 0x20
+    BEGIN = 0x21
+    LOAD = 0x22
+    TRAIN = 0x23
+    EVAL = 0x24
+    FLUSH = 0x25
+    SAVE = 0x26
+    USE = 0x27
+    BENCH = 0x28
+
+
+class Status(IntEnum):
+    """Answers."""
+
+    OK = 0
+    WORKING = 1
+    NAK = 2
+    ERROR = 3
+    NO_SESSION = 4
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples."""
+
+    link: int
+    edgelora: str | None
+    board: str
+    micropython: str
+    mpy: int
+    free: int
+    id: str
+    max_payload: int
+    resumed: bool
+    sequence: int
+    model: bool
+    trained: int
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """A file on the board, as it reads back from its flash. `sha256` is "" unless asked for."""
+
+    size: int
+    crc: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a folder; `size` in bytes, None for a folder."""
+
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes free and total of a filesystem, and free heap."""
+
+    free: int
+    total: int
+    heap: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An opened model. `arena`: bytes it took; `free`: heap bytes left."""
+
+    arena: int
+    base_id: str
+    input_size: int
+    output_size: int
+    ranks: list[int]
+    mode: str
+    labels: list[str]
+    free: int
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """losses: int32 [n] in 1/4096 nat; trained: samples since begin or load; elapsed_us: on the board's clock."""
+
+    losses: np.ndarray
+    trained: int
+    elapsed_us: int
+
+
+@dataclass(frozen=True)
+class EvalReply:
+    """predictions: uint8 [n]; logits: int8 [n, outputs] or None; elapsed_us: inference alone, on the board's clock."""
+
+    predictions: np.ndarray
+    logits: np.ndarray | None
+    elapsed_us: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What `n` runs of one operation took on the board's clock."""
+
+    n: int
+    total_us: int
+    min_us: int
+    max_us: int
+
+    @property
+    def mean_us(self) -> float:
+        return self.total_us / self.n
+
+
+@dataclass
+class LinkStats:
+    """Counters since the link was opened."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    resent: int = 0  # requests sent again, for whatever reason
+    naks: int = 0  # of them, because the board saw damage
+    timeouts: int = 0  # of them, because nothing came back
+    damaged: int = 0  # answers that arrived damaged
+    reconnects: int = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One intact frame."""
+
+    sequence: int
+    code: int
+    payload: bytes
+
+
+def encode(sequence: int, code: int, payload: bytes) -> bytes:
+    """A frame as it goes over the line to the board. No byte of it is 3 (Ctrl-C)."""
+    head = _start(sequence, code, len(payload))
+    raw = payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head)))
+    positions = [i for i, byte in enumerate(raw) if byte == CTRL_C]
+    body = raw.replace(b"\x03", b"\x00")
+    return _header(head, len(positions)) + body + b"".join(bytes((p & 127 | 128, p >> 7 | 128)) for p in positions)
+
+
+def _start(sequence: int, code: int, size: int) -> bytes:
+    return bytes((SYNC, sequence | 128, code | 128, size & 127 | 128, size >> 7 | 128))
+
+
+def _header(start: bytes, fixes: int) -> bytes:
+    head = start + bytes((fixes & 127 | 128, fixes >> 7 | 128))
+    check = zlib.crc32(head)
+    return head + bytes((check & 127 | 128, check >> 7 & 127 | 128))
+
+
+class FrameReader:
+    """Finds intact frames in a stream of bytes that may hold anything else besides."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.damaged = 0
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def clear(self) -> None:
+        self._buffer.clear()
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames complete so far."""
+        buffer = self._buffer
+        while True:
+            start = buffer.find(SYNC)
+            if start < 0:
+                buffer.clear()
+                return
+            del buffer[:start]
+            if len(buffer) < HEADER_SIZE:
+                return
+            head = bytes(buffer[:HEADER_SIZE])
+            size = head[3] & 127 | (head[4] & 127) << 7
+            if head != _header(head[:5], 0):
+                del buffer[0]
+                continue
+            end = HEADER_SIZE + size + 4
+            if len(buffer) < end:
+                return
+            payload = bytes(buffer[HEADER_SIZE : end - 4])
+            if zlib.crc32(payload, zlib.crc32(head[:5])) != int.from_bytes(buffer[end - 4 : end], "little"):
+                self.damaged += 1
+                del buffer[0]
+                continue
+            del buffer[:end]
+            yield Frame(head[1] & 127, head[2] & 127, payload)
+
+
+class Link:
+    """A conversation with one board. Use as a context manager; leaving it leaves the board at a usable REPL.
+
+    One request is on its way at a time. It is sent again when the answer does not come, or the board reports damage;
+    the board carries out each request once, however often it arrives. Damage costs time, never data.
+    """
+
+    def __init__(
+        self,
+        opener: Opener,
+        *,
+        timeout: float = 3.0,
+        patience: float = 120.0,
+        retries: int = 8,
+        reconnect: float = 0.0,
+        idle_ms: int = 20000,
+    ) -> None:
+        """opener: opens the line, also anew after it was lost.
+
+        timeout: seconds until a request that the board has not acknowledged is sent again; patience: seconds for the
+        work of an acknowledged one; reconnect: seconds to keep trying to reopen a lost line before giving up;
+        idle_ms: the board returns to its REPL after this long without a request.
+        """
+        self.stats = LinkStats()
+        self._opener = opener
+        self._timeout, self._patience, self._retries = timeout, patience, retries
+        self._reconnect = reconnect
+        self._idle_ms = idle_ms
+        self._session = 0
+        self._sequence = 0
+        self._reader = FrameReader()
+        self._max_payload = FIRST_PAYLOAD
+        self._input_size = self._output_size = 0
+        self._line: Transport = opener()
+        try:
+            self._enter()
+        except BaseException:
+            self._leave()
+            raise
+
+    @classmethod
+    def connect(cls, port: str, *, baudrate: int = 115200, **options: Any) -> Link:
+        """Opens the serial port `port` (or pyserial URL) and starts the agent on the board, if it isn't running.
+
+        options: as for `Link`. Raises LinkError.
+        """
+        try:
+            return cls(lambda: SerialLine(port, baudrate), **options)
+        except LineLost as error:
+            raise LinkError(str(error)) from error
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the agent, so that the board is at its REPL, and releases the port. Never raises."""
+        self._leave()
+
+    # --- session
+
+    def hello(self) -> Hello:
+        """Asks who is there."""
+        request = self._hello_request()
+        return self._parse_hello(self._exchange(Op.HELLO, request, 0).payload)
+
+    def _hello_request(self) -> bytes:
+        # If no agent runs, a HELLO ends up in a REPL's input line: it must hold no control characters.
+        while True:
+            session = self._session or secrets.randbits(30) | 1
+            payload = json.dumps({"session": session}).encode()
+            if self._session or min(encode(0, Op.HELLO, payload)) >= 32:
+                self._session = session
+                return payload
+
+    def _parse_hello(self, payload: bytes) -> Hello:
+        hello = Hello(**json.loads(payload))
+        if hello.link != LINK_VERSION:
+            raise LinkError(f"the board speaks link version {hello.link}, this host {LINK_VERSION}; update the firmware")
+        self._max_payload = hello.max_payload
+        return hello
+
+    def _enter(self) -> None:
+        """Reaches the agent, starting it if need be."""
+        request = self._hello_request()
+        self._reader.clear()
+        hello = self._try_hello(request, 2, 0.5)
+        if hello is None:
+            source = AGENT_SOURCE.read_text() if AGENT_SOURCE.exists() else ""
+            self._line.launch(PROBE, source, f"run({self._idle_ms})")
+            hello = self._try_hello(request, self._retries, self._timeout)
+        if hello is None:
+            raise LinkError("the board's agent does not answer; reset the board and try again")
+        self._known_sequence = hello.sequence
+
+    def _try_hello(self, request: bytes, attempts: int, timeout: float) -> Hello | None:
+        for _ in range(attempts):
+            self._send(encode(0, Op.HELLO, request))
+            deadline = time.monotonic() + timeout
+            while frame := self._next_frame(deadline):
+                if frame.code == Status.OK and frame.sequence == 0:
+                    return self._parse_hello(frame.payload)
+        return None
+
+    def _leave(self) -> None:
+        try:
+            for _ in range(3):
+                self._send(encode(0, Op.QUIT, b""))
+                deadline = time.monotonic() + self._timeout
+                while frame := self._next_frame(deadline):
+                    if frame.sequence == 0 and frame.code == Status.OK:
+                        return
+                    if frame.code == Status.NAK:
+                        break
+            self._line.write(b"\r\x03\x03")
+        except LineLost:
+            pass
+        finally:
+            self._line.close()
+
+    def _recover(self, error: LineLost) -> None:
+        """Reopens a lost line within `reconnect` seconds, or raises LinkError."""
+        deadline = time.monotonic() + self._reconnect
+        while True:
+            self._line.close()
+            if time.monotonic() >= deadline:
+                raise LinkError(f"the line to the board was lost ({error}); reconnect it and start again") from error
+            try:
+                self._line = self._opener()
+                self._enter()
+            except LineLost as again:
+                error = again
+                time.sleep(0.2)
+                continue
+            self.stats.reconnects += 1
+            return
+
+    # --- exchange
+
+    def _send(self, frame: bytes) -> None:
+        self._line.write(frame)
+        self.stats.bytes_sent += len(frame)
+
+    def _next_frame(self, deadline: float) -> Frame | None:
+        """The next intact frame, or None at `deadline`."""
+        while True:
+            for frame in self._reader.frames():
+                return frame
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            data = self._line.read(65536, left)
+            self.stats.bytes_received += len(data)
+            self._reader.feed(data)
+            self.stats.damaged = self._reader.damaged
+
+    def _request(self, op: Op, payload: bytes = b"") -> bytes:
+        """Sends a request until it is answered; returns the answer's payload."""
+        if len(payload) > self._max_payload:
+            raise ValueError(f"{op.name}: {len(payload)} bytes; this board takes {self._max_payload} in one request")
+        self._sequence = self._sequence % 127 + 1
+        self.stats.requests += 1
+        frame = self._exchange(op, payload, self._sequence)
+        if frame.code == Status.NO_SESSION:
+            raise LinkError("the board was restarted: its model and unsaved training are gone; open the model again")
+        if frame.code == Status.ERROR:
+            answer = json.loads(frame.payload)
+            raise DeviceError(answer["kind"], answer["error"])
+        return frame.payload
+
+    def _exchange(self, op: Op, payload: bytes, sequence: int) -> Frame:
+        request = encode(sequence, op, payload)
+        timeout = self._timeout
+        relaunched = False
+        attempt = 0
+        while True:
+            try:
+                self._send(request)
+                answer = self._await(sequence, timeout)
+            except LineLost as error:
+                self._recover(error)
+                continue
+            if isinstance(answer, Frame):
+                return answer
+            self.stats.resent += 1
+            attempt += 1
+            if answer:
+                self.stats.naks += 1
+            else:
+                self.stats.timeouts += 1
+                timeout = min(2 * timeout, 30.0)
+            if attempt == 3 and not answer and not relaunched:
+                relaunched = True  # a stray Ctrl-C may have ended the agent: what it had loaded is still there
+                try:
+                    self._enter()
+                except LineLost as error:
+                    self._recover(error)
+            if attempt > self._retries:
+                raise LinkError(f"{op.name} got no answer in {attempt} attempts; check the cable, reset the board")
+
+    def _await(self, sequence: int, timeout: float) -> Frame | bool:
+        """The answer to `sequence`; True if the board asks for it again; False if nothing came."""
+        deadline = time.monotonic() + timeout
+        while frame := self._next_frame(deadline):
+            if frame.code == Status.NAK:
+                return True
+            if frame.sequence != sequence:
+                continue  # an answer that was sent twice
+            if frame.code != Status.WORKING:
+                return frame
+            deadline = time.monotonic() + self._patience
+        return False
+
+    def _control(self, op: Op, **fields: Any) -> dict[str, Any]:
+        return json.loads(self._request(op, json.dumps(fields).encode()))
+
+    # --- files
+
+    def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
+        """Writes a file: whole or not at all. An upload cut short goes on where it stopped if called again.
+
+        progress(done, total) in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
+        """
+        size, crc = len(data), zlib.crc32(data)
+        have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc)
+        if have["offset"] > size or have["crc"] != zlib.crc32(data[: have["offset"]]):
+            have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc, fresh=True)
+        offset = have["offset"]
+        block = min(PUT_BLOCK, self._max_payload - 4)
+        while offset < size:
+            step = min(block - offset % block, size - offset)  # stay aligned with the filesystem's blocks
+            self._request(Op.PUT_DATA, struct.pack("<I", offset) + data[offset : offset + step])
+            offset += step
+            if progress:
+                progress(offset, size)
+        self._control(Op.PUT_DONE)
+
+    def get(self, path: str, progress: Progress | None = None) -> bytes:
+        """Reads a file, checked as a whole."""
+        stat = self.stat(path)
+        data = bytearray()
+        name = path.encode()
+        while len(data) < stat.size:
+            part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
+            if not part:
+                break
+            data += part
+            if progress:
+                progress(len(data), stat.size)
+        if zlib.crc32(data) != stat.crc:
+            raise LinkError(f"{path} changed on the board while it was read; try again")
+        return bytes(data)
+
+    def stat(self, path: str, sha256: bool = False) -> FileStat:
+        """Size and checksum of a file, computed on the board."""
+        return FileStat(**self._control(Op.STAT, path=path, sha256=sha256))
+
+    def list(self, path: str = "/") -> list[Entry]:
+        """What is in a folder."""
+        entries: list[Entry] = []
+        while True:
+            answer = self._control(Op.LIST, path=path, skip=len(entries))
+            entries += [Entry(name, None if size < 0 else size) for name, size in answer["entries"]]
+            if not answer["more"]:
+                return entries
+
+    def remove(self, path: str) -> None:
+        """Deletes a file."""
+        self._control(Op.REMOVE, path=path)
+
+    def space(self, path: str = "/") -> Space:
+        """Room on the filesystem that holds `path`, and on the heap."""
+        return Space(**self._control(Op.SPACE, path=path))
+
+    # --- model
+
+    def open_model(
+        self,
+        path: str,
+        ranks: int | Sequence[int] = 4,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+    ) -> ModelInfo:
+        """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
+        wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
+        answer = self._control(
+            Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum
+        )
+        info = ModelInfo(**answer)
+        self._input_size, self._output_size = info.input_size, info.output_size
+        return info
+
+    def begin(self, seed: int = 0) -> None:
+        """Starts training with a fresh adapter."""
+        self._control(Op.BEGIN, seed=seed)
+
+    def load(self, path: str) -> None:
+        """Goes on training from an adapter file on the board."""
+        self._control(Op.LOAD, path=path)
+
+    def train(
+        self,
+        windows: np.ndarray,
+        labels: np.ndarray | Sequence[int],
+        learning_rate: int,
+        lock_heap: bool = True,
+        progress: Progress | None = None,
+    ) -> TrainReply:
+        """Trains on samples in order. windows: int8 [n, ...]; labels: [n].
+
+        lock_heap: the board proves that training allocates nothing. progress(done, total) in samples.
+        """
+        windows = self._windows(windows)
+        labels = np.asarray(labels, dtype=np.uint8)
+        if len(labels) != len(windows):
+            raise ValueError(f"{len(windows)} windows but {len(labels)} labels")
+        samples = np.concatenate([labels[:, None], windows.view(np.uint8)], axis=1)
+        losses = [np.zeros(0, np.int32)]
+        trained = elapsed = 0
+        for start, part in self._parts(samples, 4, 4):
+            head = struct.pack("<HBx", learning_rate, int(lock_heap))
+            answer = self._request(Op.TRAIN, head + part.tobytes())
+            trained, took = struct.unpack_from("<II", answer)
+            elapsed += took
+            losses.append(np.frombuffer(answer, "<i4", offset=8))
+            if progress:
+                progress(start + len(part), len(samples))
+        return TrainReply(np.concatenate(losses), trained, elapsed)
+
+    def eval(
+        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress | None = None
+    ) -> EvalReply:
+        """Classifies int8 windows [n, ...]."""
+        windows = self._windows(windows)
+        predictions = [np.zeros(0, np.uint8)]
+        rows = [np.zeros((0, self._output_size), np.int8)]
+        elapsed = 0
+        for start, part in self._parts(windows, 4, 1 + self._output_size * logits):
+            head = struct.pack("<B3x", int(lock_heap) | 2 * int(logits))
+            answer = self._request(Op.EVAL, head + part.tobytes())
+            elapsed += int.from_bytes(answer[:4], "little")
+            predictions.append(np.frombuffer(answer, np.uint8, len(part), 4))
+            if logits:
+                rows.append(np.frombuffer(answer, np.int8, offset=4 + len(part)).reshape(len(part), -1))
+            if progress:
+                progress(start + len(part), len(windows))
+        return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
+
+    def _windows(self, windows: np.ndarray) -> np.ndarray:
+        if not self._input_size:
+            raise LinkError("no model is open; call open_model first")
+        flat = np.ascontiguousarray(windows, dtype=np.int8).reshape(len(windows), -1)
+        if flat.shape[1] != self._input_size:
+            raise ValueError(f"windows have {flat.shape[1]} values, this model takes {self._input_size}")
+        return flat
+
+    def _parts(self, rows: np.ndarray, head: int, answer_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Cuts rows into requests that fit a frame, and so do their answers (8 bytes + answer_bytes a row)."""
+        most = min((self._max_payload - head) // rows.shape[1], (self._max_payload - 8) // answer_bytes)
+        if not most:
+            raise ValueError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} in one request")
+        for start in range(0, len(rows), most):
+            yield start, rows[start : start + most]
+
+    def flush(self, learning_rate: int) -> None:
+        """Updates with the samples of an unfinished micro-batch."""
+        self._control(Op.FLUSH, learning_rate=learning_rate)
+
+    def save(self, path: str, state: bool = False) -> int:
+        """Writes the training adapter to the board's flash; returns the samples it has seen since begin or load."""
+        return int(self._control(Op.SAVE, path=path, state=state)["trained"])
+
+    def use(self, path: str | None) -> None:
+        """Infers with an adapter file from now on; None: with the bare base."""
+        self._control(Op.USE, path=path)
+
+    # --- measuring
+
+    def bench_infer(self, n: int = 20) -> Timing:
+        """Inference on one window."""
+        return Timing(**self._control(Op.BENCH, what="infer", n=n))
+
+    def bench_train(self, n: int = 20) -> Timing:
+        """Training steps with learning rate 0; begin or load anew afterwards."""
+        return Timing(**self._control(Op.BENCH, what="train", n=n))
+
+    def bench_swap(self, first: str, second: str, n: int = 100) -> Timing:
+        """Switching between two adapters that are in RAM."""
+        return Timing(**self._control(Op.BENCH, what="swap", n=n, paths=[first, second]))
+
+    def bench_swap_file(self, first: str, second: str, n: int = 20) -> Timing:
+        """Switching between two adapter files: read, verify, use."""
+        return Timing(**self._control(Op.BENCH, what="swap_file", n=n, paths=[first, second]))

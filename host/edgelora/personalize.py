@@ -1,0 +1,154 @@
+"""Personalization: one training run, the same on a board and on the host twin, down to the adapter's bytes.
+
+The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Whoever
+learns (a board behind a link, or the twin) only sees int8 windows, labels and integer rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import twin
+from .model import QuantModel
+
+Progress = Callable[[int, int, str], None]  # done, total, what
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to personalize. learning_rate: int8 steps / 8192 for an average gradient, falling linearly to 0."""
+
+    rank: int = 4
+    mode: str = "frozen_a"
+    micro_batch: int = 8
+    momentum: int = 3
+    learning_rate: int = 6000
+    epochs: int = 8
+    seed: int = 0
+
+    def ranks(self, model: QuantModel) -> bytes:
+        """The rank of every op: the recipe's on conv and dense layers, 0 elsewhere."""
+        return bytes(self.rank if op.kind in ("conv", "dense") else 0 for op in model.ops)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Quantized windows of one person: x int8 [N, height, width, channels], y [N]."""
+
+    x: NDArray[np.int8]
+    y: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The samples of one update, by index, and its learning rate."""
+
+    picked: NDArray[np.int64]
+    learning_rate: int
+    epoch: int
+
+
+class Learner(Protocol):
+    """What a board behind a link and the host twin have in common."""
+
+    def begin(self, seed: int) -> None: ...
+    def load(self, adapter: bytes) -> None: ...
+    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        """Trains on these samples in order; their losses in 1/4096 nat."""
+        ...
+
+    def flush(self, learning_rate: int) -> None: ...
+    def save(self, state: bool) -> bytes: ...
+    def use(self, adapter: bytes | None) -> None: ...
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
+
+
+class TwinLearner:
+    """The host twin as a learner."""
+
+    def __init__(self, model: bytes, ranks: bytes, recipe: Recipe) -> None:
+        self.session = twin.Session(model, ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+        self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
+        self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
+
+    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        return [self.session.train(row, int(label), learning_rate) for row, label in zip(x, y, strict=True)]
+
+
+@dataclass
+class Run:
+    """What a training run left behind. losses: nats, one an update (mean of its samples)."""
+
+    adapter: bytes
+    state: bytes
+    losses: list[float] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)
+
+
+def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
+    """The updates of a run over `count` samples: each epoch a new permutation, micro-batches across epoch borders."""
+    rng = np.random.default_rng(recipe.seed)
+    order = np.concatenate([rng.permutation(count) for _ in range(recipe.epochs)])
+    starts = range(0, len(order), recipe.micro_batch)
+    return [
+        MicroBatch(order[at : at + recipe.micro_batch], falling_rate(recipe.learning_rate, step, len(starts)), at // count)
+        for step, at in enumerate(starts)
+    ]
+
+
+def falling_rate(rate: int, step: int, steps: int) -> int:
+    """Linear decay in integers: `rate` at step 0, rate / steps at the last."""
+    return max(1, rate * (steps - step) // steps)
+
+
+def train(
+    learner: Learner, samples: Samples, recipe: Recipe, progress: Progress | None = None,
+    checkpoint: Callable[[], None] | None = None, done: int = 0,
+) -> Run:
+    """Runs the recipe's updates from number `done` on; the learner has begun or loaded an adapter.
+
+    `checkpoint` is called at the end of every epoch, between two updates.
+    """
+    updates = schedule(len(samples), recipe)
+    losses: list[float] = []
+    by_epoch: dict[int, list[float]] = {}
+    for step, batch in enumerate(updates[done:], done):
+        values = [v / 4096 for v in learner.train(samples.x[batch.picked], samples.y[batch.picked], batch.learning_rate)]
+        if len(batch.picked) < recipe.micro_batch:
+            learner.flush(batch.learning_rate)
+        losses.append(float(np.mean(values)))
+        by_epoch.setdefault(batch.epoch, []).extend(values)
+        if progress:
+            progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+        last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
+        if checkpoint and last_of_epoch:
+            checkpoint()
+    epoch_losses = [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
+    return Run(learner.save(False), learner.save(True), losses, epoch_losses)
+
+
+def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe) -> Run:
+    """The whole run on the host twin."""
+    learner = TwinLearner(model, ranks, recipe)
+    learner.begin(recipe.seed)
+    return train(learner, samples, recipe)
+
+
+def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """Counts [true][predicted]."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (y, predicted), 1)
+    return counts.tolist()
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    for at in range(0, count, size):
+        yield slice(at, min(at + size, count))

@@ -1,0 +1,26 @@
+// The C library functions that compilers call by themselves; a native module has no libc to link to.
+// SPDX-License-Identifier: MIT
+
+#include "py/dynruntime.h"
+
+void *memset(void *s, int c, size_t n) {
+    return mp_fun_table.memset_(s, c, n);
+}
+
+void *memmove(void *dest, const void *src, size_t n) {
+    return mp_fun_table.memmove_(dest, src, n);
+}
+
+void *memcpy(void *dest, const void *src, size_t n) {
+    return mp_fun_table.memmove_(dest, src, n);
+}
+
+int memcmp(const void *a, const void *b, size_t n) {
+    const unsigned char *p = a, *q = b;
+    for (; n != 0; --n, ++p, ++q) {
+        if (*p != *q) {
+            return *p < *q ? -1 : 1;
+        }
+    }
+    return 0;
+}

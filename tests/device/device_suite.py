@@ -1,0 +1,107 @@
+# The device test suite: runs on MicroPython with any build of edgelora, against cases.json, which is
+# made from the NumPy reference. Prints PASS or FAIL for each check and SUITE with the counts at the end.
+
+import gc
+import json
+import sys
+
+import micropython
+
+import edgelora
+
+passed = failed = 0
+
+
+def report(name, ok, detail=""):
+    global passed, failed
+    if ok:
+        passed += 1
+        print("PASS", name)
+    else:
+        failed += 1
+        print("FAIL", name, detail)
+
+
+def unhex(text):
+    return bytes(int(text[i : i + 2], 16) for i in range(0, len(text), 2))
+
+
+def refused(call, expected):
+    try:
+        call()
+    except ValueError as e:
+        return expected in str(e)
+    return False
+
+
+def locked_train(model, x, label, rate):
+    micropython.heap_lock()
+    try:
+        return model.train(x, label, rate)
+    finally:
+        micropython.heap_unlock()
+
+
+def locked_infer(model, x):
+    micropython.heap_lock()
+    try:
+        return model.infer(x)
+    finally:
+        micropython.heap_unlock()
+
+
+def check_training(case):
+    name = case["name"]
+    model = edgelora.Model(
+        unhex(case["elm"]), unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
+    )
+    report(name + " arena", len(model.arena) == case["arena_bytes"], len(model.arena))
+    for x, logits in case["base"]:
+        locked_infer(model, unhex(x))
+        report(name + " base logits", bytes(model.output) == unhex(logits))
+    model.begin(case["seed"])
+    losses = [locked_train(model, unhex(x), label, rate) for x, label, rate, _ in case["samples"]]
+    report(name + " losses", losses == [s[3] for s in case["samples"]], losses)
+    model.flush(case["flush_rate"])
+    report(name + " state", model.save(state=True) == unhex(case["state"]))
+    adapter = model.save()
+    report(name + " adapter", adapter == unhex(case["adapter"]))
+    for x, logits in case["adapted"]:
+        locked_infer(model, unhex(x))
+        report(name + " adapted logits", bytes(model.output) == unhex(logits))
+    model.use(None)
+    locked_infer(model, unhex(case["base"][0][0]))
+    report(name + " back to base", bytes(model.output) == unhex(case["base"][0][1]))
+    checked = model.adapter(adapter)
+    micropython.heap_lock()
+    model.use(checked)
+    micropython.heap_unlock()
+    locked_infer(model, unhex(case["adapted"][0][0]))
+    report(name + " swapped in", bytes(model.output) == unhex(case["adapted"][0][1]))
+    check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
+
+
+def check_refusals(name, model, adapter, x):
+    other = bytearray(adapter)
+    other[20] ^= 1  # base id; the CRC covers it
+    report(name + " damaged", refused(lambda: model.adapter(other), "CRC"))
+    report(name + " truncated", refused(lambda: model.adapter(adapter[:-4]), "shorter"))
+    report(name + " not an adapter", refused(lambda: model.adapter(b"hello, this is no adapter file"), "not an EdgeLoRA"))
+    report(name + " short input", refused(lambda: model.infer(x[:-1]), "wrong size"))
+    report(name + " bad label", refused(lambda: model.train(x, 9999, 100), "label"))
+    report(name + " bad rate", refused(lambda: model.train(x, 0, 70000), "range"))
+    report(name + " bad arena", refused(lambda: edgelora.core_infer(bytearray(64), x), "arena"))
+    model.infer(x)  # still usable
+
+
+def main(path):
+    with open(path) as f:
+        names = json.loads(f.readline())
+        for _ in names:
+            check_training(json.loads(f.readline()))
+            gc.collect()
+    print("SUITE", passed, failed, "free", gc.mem_free() if hasattr(gc, "mem_free") else "-")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "cases.json")

@@ -1,0 +1,178 @@
+// Runs the core on damaged files under the sanitizers: every byte position of a model and of an adapter
+// flipped in several ways, with the CRC left stale and with it made right again, and every truncation.
+// Whatever the checks accept is used: inference, training, saving. SPDX-License-Identifier: MIT
+//
+// Usage: fuzz_files MODEL.elm ADAPTER.ela. Prints counts; a crash or a sanitizer report is the failure.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { MAX_ARENA = 4 << 20 };
+
+typedef struct {
+    unsigned stale_accepted, refused, accepted, ran;
+} counts_t;
+
+static uint8_t *read_file(const char *path, uint32_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (!f || fseek(f, 0, SEEK_END)) {
+        perror(path);
+        exit(2);
+    }
+    *size = (uint32_t)ftell(f);
+    rewind(f);
+    uint8_t *data = malloc(*size);
+    if (fread(data, 1, *size, f) != *size) {
+        perror(path);
+        exit(2);
+    }
+    fclose(f);
+    return data;
+}
+
+static void make_crc_right(uint8_t *file, uint32_t size) {
+    uint32_t crc = edgelora_crc32(file + 16, size - 16);
+    memcpy(file + 12, &crc, 4);
+}
+
+static int64_t work(const void *model) {
+    int64_t macs = 0;
+    for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
+        edgelora_shape_t g = edgelora_shape(model, i);
+        macs += (int64_t)g.positions * g.out_c * g.inputs;
+    }
+    return macs;
+}
+
+// Everything a session can do, on a checked model and, if there is one, a file that may be an adapter.
+static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode, uint8_t rank) {
+    const edgelora_model_t *m = model;
+    uint8_t ranks[EDGELORA_MAX_OPS];
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        ranks[i] = edgelora_shape(model, i).is_matrix ? rank : 0;
+    }
+    edgelora_config_t config = {ranks, (uint8_t)mode, 2, 0};
+    edgelora_layer_t *layers = malloc(m->op_count * sizeof(*layers));
+    int32_t size = edgelora_arena_size(model, &config, layers);
+    free(layers);
+    if (size < 0 || size > MAX_ARENA || work(model) > 1 << 16) {
+        return false;
+    }
+    void *arena = malloc((size_t)size);
+    int8_t *x = malloc(edgelora_input_size(model));
+    for (uint32_t i = 0; i < edgelora_input_size(model); ++i) {
+        x[i] = (int8_t)(i * 37);
+    }
+    bool accepted = true;
+    if (edgelora_init(arena, (uint32_t)size, model, &config) != EDGELORA_OK) {
+        abort();
+    }
+    edgelora_session_t *s = edgelora_session(arena, (uint32_t)size);
+    edgelora_infer(s, x);
+    if (adapter) {
+        accepted = edgelora_adapter_check(s, adapter, adapter_size) == EDGELORA_OK;
+        if (accepted) {
+            if (edgelora_use(s, adapter) == EDGELORA_OK) {
+                edgelora_infer(s, x);
+            }
+            edgelora_load(s, adapter);
+        }
+    } else {
+        edgelora_begin(s, 3);
+    }
+    int32_t loss;
+    for (uint32_t i = 0; accepted && i < 4; ++i) {
+        edgelora_train(s, x, i % edgelora_output_size(model), 65535, &loss);
+    }
+    if (s->begun) {
+        uint32_t room = edgelora_adapter_size(s, true);
+        void *out = malloc(room);
+        if (edgelora_save(s, true, out, room) != (int32_t)room || edgelora_adapter_check(s, out, room) != EDGELORA_OK) {
+            abort(); // what it saves it must accept
+        }
+        free(out);
+    }
+    free(arena);
+    free(x);
+    return accepted;
+}
+
+static bool model_accepted(const uint8_t *file, uint32_t size, counts_t *counts) {
+    if (edgelora_model_check(file, size) != EDGELORA_OK) {
+        return false;
+    }
+    counts->ran += run(file, 0, 0, EDGELORA_FROZEN_A, 2);
+    run(file, 0, 0, EDGELORA_TRAINABLE_A, 3);
+    run(file, 0, 0, EDGELORA_INFER, 0);
+    return true;
+}
+
+static const uint8_t *base; // for adapters
+
+static bool adapter_accepted(const uint8_t *file, uint32_t size, counts_t *counts) {
+    bool frozen = run(base, file, size, EDGELORA_FROZEN_A, 2);
+    bool trainable = run(base, file, size, EDGELORA_TRAINABLE_A, 2);
+    counts->ran += frozen && trainable;
+    return frozen;
+}
+
+static counts_t damage(const uint8_t *file, uint32_t size, bool (*accepted)(const uint8_t *, uint32_t, counts_t *)) {
+    counts_t counts = {0};
+    static const uint8_t flips[] = {0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x7F, 0xFF};
+    for (uint32_t at = 0; at < size; ++at) {
+        for (uint32_t k = 0; k < sizeof(flips); ++k) {
+            uint8_t *copy = malloc(size);
+            memcpy(copy, file, size);
+            copy[at] ^= flips[k];
+            counts.stale_accepted += accepted(copy, size, &counts);
+            if (at >= 16) {
+                make_crc_right(copy, size);
+                if (accepted(copy, size, &counts)) {
+                    counts.accepted += 1;
+                } else {
+                    counts.refused += 1;
+                }
+            }
+            free(copy);
+        }
+    }
+    for (uint32_t length = 0; length < size; ++length) {
+        uint8_t *copy = malloc(length ? length : 1);
+        memcpy(copy, file, length);
+        counts.stale_accepted += accepted(copy, length, &counts);
+        if (length >= 16) { // also with a header that agrees with the length
+            memcpy(copy + 8, &length, 4);
+            make_crc_right(copy, length);
+            counts.stale_accepted += accepted(copy, length, &counts);
+        }
+        free(copy);
+    }
+    return counts;
+}
+
+static void print(const char *what, counts_t c) {
+    printf("%s: stale_accepted %u refused %u accepted %u ran %u\n", what, c.stale_accepted, c.refused, c.accepted, c.ran);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: fuzz_files MODEL ADAPTER\n");
+        return 2;
+    }
+    uint32_t model_size, adapter_size;
+    uint8_t *model = read_file(argv[1], &model_size), *adapter = read_file(argv[2], &adapter_size);
+    base = model;
+    counts_t counts = {0};
+    if (!model_accepted(model, model_size, &counts) || !adapter_accepted(adapter, adapter_size, &counts)) {
+        fprintf(stderr, "the files are not right to begin with\n");
+        return 1;
+    }
+    print("model", damage(model, model_size, model_accepted));
+    print("adapter", damage(adapter, adapter_size, adapter_accepted));
+    free(model);
+    free(adapter);
+    return 0;
+}

@@ -1,0 +1,396 @@
+"""`.elm` and `.ela`: round trips, the layout of SPEC.md, and that every broken rule is told."""
+
+import dataclasses
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from edgelora.formats import (
+    Adapter,
+    FormatError,
+    base_id,
+    pack_adapter,
+    pack_model,
+    unpack_adapter,
+    unpack_model,
+    write_atomic,
+)
+from edgelora.model import Op, QuantModel, Tensor
+from random_models import random_adapter, random_input, random_model
+from reference import Trainer, forward, softmax_constants
+
+HEADER, TENSOR, OP = 64, 12, 36
+ADAPTER_HEADER, LAYER = 48, 12
+
+
+def _model(seed: int = 4) -> QuantModel:
+    return random_model(seed, "small", ("conv", "average_pool", "conv", "mean", "dense"))
+
+
+def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) -> tuple[QuantModel, Adapter]:
+    """An adapter of a small model, with state after a little training."""
+    model, rng = _model(), np.random.default_rng(1)
+    trainer = Trainer(model, random_adapter(rng, model, trainable_a, momentum))
+    for _ in range(4):
+        trainer.train(random_input(rng, model), int(rng.integers(model.output.shape[2])), 8192)
+    return model, trainer.export(state)
+
+
+def _sealed(data: bytearray, model: bool = True) -> bytes:
+    """The data with its size, base id and CRC put right."""
+    struct.pack_into("<I", data, 8, len(data))
+    if model:
+        data[16:24] = hashlib.sha256(data[24:]).digest()[:8]
+    struct.pack_into("<I", data, 12, zlib.crc32(data[16:]))
+    return bytes(data)
+
+
+# --- Models ---
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_model_round_trip(seed: int) -> None:
+    model = random_model(seed, "medium" if seed % 2 else "small")
+    data = pack_model(model)
+    again = unpack_model(data)
+    assert pack_model(again) == data
+    assert again.tensors == model.tensors
+    assert again.labels == model.labels
+    for op in again.ops:
+        assert op.weight_scale is None
+    x = random_input(np.random.default_rng(seed), model)
+    assert forward(again, x).logits.tolist() == forward(model, x).logits.tolist()
+
+
+def test_model_layout() -> None:
+    """Every field of a two-layer model, read by hand."""
+    scale = float(np.float32(0.1))
+    weights = np.arange(-3, 3, dtype=np.int8).reshape(2, 1, 1, 3)
+    ints = {"bias": np.array([5, -6], np.int32), "multiplier": np.array([7, 2**31 - 1], np.int32)}
+    dense = Op("dense", 1, 2, weights=weights, shift=np.array([-8, 2], np.int8), act_min=-9, mask_low=True, **ints)
+    dense.t_shift, dense.branch_shift = 10, -11
+    pool = Op("average_pool", 0, 1, (1, 2), (3, 2), (4, 1), (0, 1), mask_high=True, act_max=99)
+    tensors = [Tensor((1, 3, 1), scale, -7), Tensor((1, 3, 1), scale, -7), Tensor((1, 1, 2), 0.25, 12)]
+    pool.stride = (3, 1)
+    data = pack_model(QuantModel(tensors, [pool, dense], ["no", "sí"]))
+    magic, version, header, size, crc = struct.unpack_from("<4sHHII", data)
+    assert (magic, version, header, size, crc) == (b"ELM1", 1, HEADER, len(data), zlib.crc32(data[16:]))
+    assert data[16:24] == hashlib.sha256(data[24:]).digest()[:8] == base_id(data)
+    assert struct.unpack_from("<HHIII", data, 24) == (3, 2, HEADER, HEADER + 3 * TENSOR, len(data) - 6)
+    assert (data[-6:].decode(), struct.unpack_from("<II", data, 40)) == ("no\nsí", (6, 1 << 14))
+    assert list(struct.unpack_from("<8H", data, 48)) == softmax_constants(unpack_model(data))[1]
+    assert struct.unpack_from("<3HbBf", data, HEADER) == (1, 3, 1, -7, 0, scale)
+    at = HEADER + 3 * TENSOR
+    assert struct.unpack_from("<BBHH8B2b2bHIIII", data, at) == (
+        *(3, 2, 0, 1),
+        *(1, 2, 3, 1, 4, 1, 0, 1),
+        *(-128, 99, 0, 0, 0),
+        *(0, 0, 0, 0),
+    )
+    fields = struct.unpack_from("<BBHH8B2b2bHIIII", data, at + OP)
+    start = at + 2 * OP
+    assert fields[:17] == (1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0, 0, -9, 127, 10, -11, 0)
+    assert fields[17:] == (start, start + 8, start + 16, start + 24)
+    assert data[start : start + 28] == struct.pack("<6b2x2i2i2b2x", *range(-3, 3), 5, -6, 7, 2**31 - 1, -8, 2)
+
+
+def test_a_model_with_any_bit_flipped_is_refused() -> None:
+    data = pack_model(random_model(2, "small", ("dense",)))
+    for at in range(len(data)):
+        broken = bytearray(data)
+        broken[at] ^= 1 << at % 8
+        with pytest.raises(FormatError):
+            unpack_model(bytes(broken))
+
+
+@pytest.mark.parametrize("keep", [0, 3, 20, 63, 64, 200, -1])
+def test_a_cut_model_is_refused(keep: int) -> None:
+    with pytest.raises(FormatError):
+        unpack_model(pack_model(_model())[:keep])
+
+
+def test_damage_is_named() -> None:
+    data = bytearray(pack_model(_model()))
+    data[-1] ^= 1
+    with pytest.raises(FormatError, match=rf"har.elm: CRC-32 is {zlib.crc32(data[16:]):08x}, the file says .*damaged"):
+        unpack_model(bytes(data), "har.elm")
+
+
+OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
+
+
+@pytest.mark.parametrize(
+    ("layout", "at", "value", "words"),
+    [
+        ("<4s", 0, b"ELA1", "not a model"),
+        ("<H", 4, 2, "version is 2"),
+        ("<H", 6, 60, "header size is 60"),
+        ("<H", 24, 5, "tensors for a chain"),
+        ("<H", 24, 60000, "tensor table ends"),
+        ("<H", 26, 0, "0 ops"),
+        ("<I", 28, 66, "not a multiple of 4"),
+        ("<I", 32, 1 << 31, "op table ends"),
+        ("<I", 40, 1 << 20, "labels ends"),
+        ("<I", 44, 77, "logit_scale"),
+        ("<H", 48, 77, "logit_scale or E"),
+        ("<H", HEADER, 0, "tensor 0: shape"),
+        ("<3H", HEADER, (1, 65535, 65535), "elements"),
+        ("<3H", HEADER, (256, 256, 1), "positions"),
+        ("<B", HEADER + 7, 1, "byte 7 of tensor 0"),
+        ("<f", HEADER + 8, float("nan"), "scale nan"),
+        ("<f", HEADER + 8, -1.0, "scale -1.0"),
+        ("<B", OP_AT, 5, "kind 5"),
+        ("<B", OP_AT, 0, "kind 0"),
+        ("<B", OP_AT + 1, 4, "flags 0x4"),
+        ("<H", OP_AT + 2, 1, "chain"),
+        ("<H", OP_AT + 4, 3, "chain"),
+        ("<B", OP_AT + 6, 0, "kernel"),
+        ("<B", OP_AT + 9, 0, "stride"),
+        ("<B", OP_AT + 10, 0, "dilation"),
+        ("<2b", OP_AT + 14, (5, 4), "is empty"),
+        ("<b", OP_AT + 16, 25, "t_shift is 25"),
+        ("<b", OP_AT + 17, -16, "branch_shift is -16"),
+        ("<H", OP_AT + 18, 1, "u16 at 18"),
+        ("<I", OP_AT + 20, 0, "weights of op 0 has no offset"),
+        ("<I", OP_AT + 24, 90001, "bias of op 0 is at 90001"),
+        ("<I", OP_AT + OP + 20, 64, "average_pool has none"),
+        ("<B", OP_AT + 3 * OP + 6, 2, "kernel"),
+    ],
+)
+def test_broken_rules_of_a_model_are_told(layout: str, at: int, value: object, words: str) -> None:
+    data = bytearray(pack_model(_model()))
+    struct.pack_into(layout, data, at, *(value if isinstance(value, tuple) else (value,)))
+    with pytest.raises(FormatError, match=words):
+        unpack_model(_sealed(data))
+
+
+def test_unused_bytes_must_be_zero_and_labels_utf8() -> None:
+    data = pack_model(_model())
+    with pytest.raises(FormatError, match="unused bytes"):
+        unpack_model(_sealed(bytearray(data + b"\0\1")))
+    assert unpack_model(_sealed(bytearray(data + b"\0\0"))).labels == _model().labels
+    broken = bytearray(data)
+    broken[-2:] = b"\xff\xff"
+    with pytest.raises(FormatError, match="UTF-8"):
+        unpack_model(_sealed(broken))
+
+
+def test_base_id_is_checked_by_itself() -> None:
+    data = bytearray(pack_model(_model()))
+    data[16] ^= 1
+    with pytest.raises(FormatError, match="base id is"):
+        unpack_model(_sealed(data, model=False))
+
+
+def _set(path: str, value: object) -> Callable[[QuantModel], None]:
+    """A change of `ops[0]` or, for `path` "tensor n field", of a tensor."""
+
+    def change(model: QuantModel) -> None:
+        if path.startswith("tensor"):
+            _, index, name = path.split()
+            model.tensors[int(index)] = dataclasses.replace(model.tensors[int(index)], **{name: value})
+        else:
+            setattr(model.ops[0], path, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("weights", None), "weights of op 0.*missing"),
+        (_set("weights", np.zeros((1, 1, 1, 1), np.int8)), "weights of op 0.*shape"),
+        (_set("bias", np.zeros(3, np.int64)), "bias of op 0"),
+        (_set("kernel", (256, 1)), "kernel"),
+        (_set("act_min", -129), "not int8"),
+        (_set("t_shift", -1), "t_shift"),
+        (_set("branch_shift", 9), "branch_shift"),
+        (_set("kind", "softmax"), "kind"),
+        (_set("tensor 0 zero_point", 128), "zero point"),
+        (_set("tensor 0 scale", 0.0), "scale"),
+        (_set("tensor 1 scale", 9.0), "share scale"),
+        (_set("tensor 5 shape", (1, 2, 4)), "one position"),
+        (_set("tensor 5 shape", (1, 1, 1)), "1 outputs"),
+        (_set("tensor 5 shape", (1, 1, 257)), "257 outputs"),
+        (lambda model: model.ops[0].bias.fill(-(2**30) - 1), "bias of size"),
+        (lambda model: model.ops[0].multiplier.fill(-1), "negative multiplier"),
+        (lambda model: model.ops[0].shift.fill(31), "shifts 31"),
+        (lambda model: model.ops[0].shift.fill(-32), "shifts -32"),
+        (lambda model: model.labels.append("a\nb"), "newline"),
+        (lambda model: model.ops.clear(), "0 ops"),
+        (lambda model: setattr(model.ops[1], "padding", (0, 200)), "outside the input"),
+        (lambda model: setattr(model.ops[1], "weights", np.zeros(4, np.int8)), "this kind has none"),
+        (lambda model: setattr(model.ops[3], "kernel", (1, 2)), "kernel"),
+    ],
+)
+def test_broken_models_are_not_written(change: Callable[[QuantModel], None], words: str) -> None:
+    model = _model()
+    change(model)
+    with pytest.raises(FormatError, match=words):
+        pack_model(model)
+
+
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_patch_limits(outputs: int) -> None:
+    """O * kernel_h * kernel_w is at most 65536, K at most 16384."""
+    source, target = Tensor((1, 1, 1), 1.0, 0), Tensor((1, 1, outputs), 1.0, 0)
+    ints = {"bias": np.zeros(outputs, np.int32), "multiplier": np.zeros(outputs, np.int32)}
+    weights = np.zeros((outputs, 128, 128, 1), np.int8)
+    op = Op("conv", 0, 1, (128, 128), weights=weights, shift=np.zeros(outputs, np.int8), **ints)
+    if outputs == 4:
+        assert unpack_model(pack_model(QuantModel([source, target], [op]))).ops[0].kernel == (128, 128)
+        op.kernel, op.weights = (128, 129), np.zeros((outputs, 128, 129, 1), np.int8)
+    with pytest.raises(FormatError, match="outputs \\* kernel" if outputs == 5 else "patches of 16512"):
+        pack_model(QuantModel([source, target], [op]))
+
+
+# --- Adapters ---
+
+
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("trainable_a", [False, True])
+@pytest.mark.parametrize("momentum", [0, 3])
+def test_adapter_round_trip(state: bool, trainable_a: bool, momentum: int) -> None:
+    model, adapter = _adapter(state, trainable_a, momentum)
+    data = pack_adapter(adapter)
+    for again in (unpack_adapter(data), unpack_adapter(data, model), unpack_adapter(data, model, adapter.base_id)):
+        assert pack_adapter(again) == data
+        assert again.has_state == state
+        for mine, theirs in zip(again.layers, adapter.layers, strict=True):
+            assert np.array_equal(mine.a, theirs.a)
+            assert np.array_equal(mine.b, theirs.b)
+    stored = dataclasses.replace(adapter, a_stored=True)
+    assert unpack_adapter(pack_adapter(stored), model).a_stored
+
+
+def test_adapter_layout() -> None:
+    _, adapter = _adapter()
+    adapter.layers = adapter.layers[:1]
+    layer, data = adapter.layers[0], pack_adapter(adapter)
+    (rank, patch), outputs = layer.a.shape, len(layer.b)
+    assert struct.unpack_from("<4sHHII", data) == (b"ELA1", 1, ADAPTER_HEADER, len(data), zlib.crc32(data[16:]))
+    assert data[16:24] == adapter.base_id
+    fields = struct.unpack_from("<IHHIIHHI", data, 24)
+    assert fields == (adapter.seed, 7, 1, adapter.updates, adapter.draws, 3, 0, adapter.samples)
+    record = struct.unpack_from("<4HbbH", data, ADAPTER_HEADER)
+    assert record == (layer.op, rank, outputs, patch, layer.t_shift, layer.branch_shift, 0)
+    body = b""
+    for matrix in (layer.a, layer.b):
+        body += matrix.tobytes() + bytes(-matrix.size % 4)
+    for state in (layer.a_state, layer.b_state):
+        body += struct.pack("<Hh", state.vm, state.vx)
+        for array in (state.master, state.momentum):
+            body += array.astype("<i2").tobytes() + bytes(2 * array.size % 4)
+    assert data[ADAPTER_HEADER + LAYER :] == body
+
+
+def test_an_adapter_of_another_base_is_refused() -> None:
+    _, adapter = _adapter()
+    other = _model(5)
+    mine, its = adapter.base_id.hex(), base_id(pack_model(other)).hex()
+    with pytest.raises(FormatError, match=f"adapter me.ela was made for base {mine}, this model is {its}"):
+        unpack_adapter(pack_adapter(adapter), other, name="me.ela")
+    with pytest.raises(FormatError, match="the model has|carry adapters"):
+        unpack_adapter(pack_adapter(adapter), random_model(9, "small", ("mean", "dense")), adapter.base_id)
+
+
+def test_an_adapter_with_any_bit_flipped_or_cut_is_refused() -> None:
+    _, adapter = _adapter()
+    adapter.layers = adapter.layers[-1:]
+    data = pack_adapter(adapter)
+    for at in range(len(data)):
+        broken = bytearray(data)
+        broken[at] ^= 1 << at % 8
+        with pytest.raises(FormatError):
+            unpack_adapter(bytes(broken))
+        with pytest.raises(FormatError):
+            unpack_adapter(data[:at])
+
+
+@pytest.mark.parametrize(
+    ("layout", "at", "value", "words"),
+    [
+        ("<4s", 0, b"ELM1", "not an adapter"),
+        ("<H", 4, 0, "version is 0"),
+        ("<H", 6, 64, "header size is 64"),
+        ("<H", 28, 8, "unknown bits"),
+        ("<H", 28, 6, "not stored"),
+        ("<H", 28, 5, "left over"),
+        ("<H", 30, 60000, "layer table ends"),
+        ("<H", 30, 0, "left over"),
+        ("<H", 40, 16, "momentum shift 16"),
+        ("<H", 42, 1, "u16 at 42"),
+        ("<H", ADAPTER_HEADER, 63, "ascending|ops"),
+        ("<H", ADAPTER_HEADER + 2, 0, "rank 0"),
+        ("<H", ADAPTER_HEADER + 2, 33, "rank 33"),
+        ("<H", ADAPTER_HEADER + 4, 0, "no outputs"),
+        ("<H", ADAPTER_HEADER + 4, 65535, "a matrix of"),
+        ("<H", ADAPTER_HEADER + 6, 0, "patches of 0"),
+        ("<H", ADAPTER_HEADER + 6, 16385, "patches of 16385"),
+        ("<H", ADAPTER_HEADER + 6, 3000, "ends at"),
+        ("<b", ADAPTER_HEADER + 8, -1, "t_shift is -1"),
+        ("<b", ADAPTER_HEADER + 9, 9, "branch_shift is 9"),
+        ("<H", ADAPTER_HEADER + 10, 1, "u16 at 10"),
+    ],
+)
+def test_broken_rules_of_an_adapter_are_told(layout: str, at: int, value: object, words: str) -> None:
+    model, adapter = _adapter()
+    data = bytearray(pack_adapter(adapter))
+    struct.pack_into(layout, data, at, value)
+    with pytest.raises(FormatError, match=words):
+        unpack_adapter(_sealed(data, model=False), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda adapter: setattr(adapter, "base_id", b"1234"), "base id has 4"),
+        (lambda adapter: setattr(adapter, "seed", 1 << 32), "seed is"),
+        (lambda adapter: setattr(adapter, "a_stored", False), "not stored"),
+        (lambda adapter: adapter.layers.reverse(), "ascending"),
+        (lambda adapter: setattr(adapter.layers[0], "b_state", None), "state of B is missing"),
+        (lambda adapter: setattr(adapter.layers[0], "a_state", None), "state of A is missing"),
+        (lambda adapter: setattr(adapter.layers[0].b_state, "momentum", None), "momentum is missing"),
+        (lambda adapter: setattr(adapter.layers[0].b_state, "vm", 5), "not normalized"),
+        (lambda adapter: adapter.layers[0].b_state.master.__iadd__(256), "do not agree"),
+        (lambda adapter: adapter.layers[0].b_state.momentum.fill(-20000), "momentum of size"),
+        (lambda adapter: setattr(adapter.layers[0], "b", adapter.layers[0].b.astype(np.int16)), "type is int16"),
+    ],
+)
+def test_broken_adapters_are_not_written(change: Callable[[Adapter], object], words: str) -> None:
+    _, adapter = _adapter()
+    assert len(adapter.layers) > 1
+    change(adapter)
+    with pytest.raises(FormatError, match=words):
+        pack_adapter(adapter)
+
+
+def test_a_that_is_not_the_seed_s_must_be_stored() -> None:
+    _, adapter = _adapter(trainable_a=False)
+    adapter.layers[0].a = -adapter.layers[0].a
+    with pytest.raises(FormatError, match="set a_stored"):
+        pack_adapter(adapter)
+
+
+# --- Writing ---
+
+
+def test_write_atomic_replaces_a_file_or_leaves_it(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "me.ela"
+    write_atomic(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space"):
+            write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [file.name for file in tmp_path.iterdir()] == ["me.ela"]

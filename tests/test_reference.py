@@ -1,0 +1,211 @@
+"""The reference itself: its gradients against finite differences, its numbers against SPEC.md, and that it learns."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgelora.formats import Adapter, base_id, pack_adapter, pack_model, seeded_a, unpack_adapter
+from edgelora.model import QuantModel
+from random_models import random_adapter, random_input, random_model
+from reference import (
+    Gradients,
+    Trainer,
+    accumulate,
+    backward,
+    block,
+    forward,
+    fresh_adapter,
+    initial_a,
+    log2_q12,
+    loss,
+    mix,
+    requantize,
+    round_shift,
+    trunc_shift,
+)
+from straight_through import FloatModel
+
+ROOT = Path(__file__).parents[1]
+CHAINS = {
+    "dense": ("dense",),
+    "denses": ("dense", "dense", "dense"),
+    "conv": ("conv", "dense"),
+    "convs": ("conv", "conv", "mean"),
+    "average_pool": ("conv", "average_pool", "dense"),
+    "mean": ("conv", "mean", "dense"),
+}
+SAMPLES = 4
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_gradients_equal_finite_differences(chain: str) -> None:
+    compared = 0
+    for seed in range(12):
+        model, rng = random_model(seed, "small", CHAINS[chain], edges=False), np.random.default_rng(seed)
+        adapter = random_adapter(rng, model, trainable_a=True)
+        integer, exact = _gradients(model, adapter, rng)
+        for (index, which), expected in exact.items():
+            if not expected.any():
+                assert (index, which) not in integer or not integer[index, which].value.any()
+                continue
+            if (index, which) not in integer:  # below every sample's resolution
+                assert np.abs(expected).max() < 1e-4
+                continue
+            found = _dequantized(model, adapter, index, which, integer)
+            size = np.linalg.norm(found) / np.linalg.norm(expected)
+            if size == 0:
+                continue
+            cosine = float((found * expected).sum() / (np.linalg.norm(found) * np.linalg.norm(expected)))
+            assert cosine > 0.98, f"seed {seed}, op {index}, {which}"
+            assert 0.88 < size < 1.1, f"seed {seed}, op {index}, {which}"  # truncation shrinks, a little at each layer
+            compared += 1
+    assert compared >= 20
+
+
+def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) -> tuple[Gradients, dict]:
+    """Gradients of the same few samples by the reference and by finite differences."""
+    integer: Gradients = {}
+    exact = {(layer.op, which): np.zeros(getattr(layer, which).shape) for layer in adapter.layers for which in "ab"}
+    for _ in range(SAMPLES):
+        x = rng.integers(-128, 128, model.input.shape).astype(np.int8)
+        label = int(rng.integers(model.output.shape[2]))
+        trace = forward(model, x, adapter)
+        for key, product in backward(model, adapter, trace, *loss(model, trace.logits, label)[1:]).items():
+            integer[key] = accumulate(integer.get(key), product)
+        smooth = FloatModel(model, adapter, x, label)
+        for key in exact:
+            exact[key] += smooth.gradient(key)
+    return integer, exact
+
+
+def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, integer: Gradients) -> np.ndarray:
+    """G as a real number: with its exponent and the constant factors that section 5 leaves out."""
+    op, layer = model.ops[index], next(layer for layer in adapter.layers if layer.op == index)
+    gradient = integer[index, which]
+    real = gradient.value * 2.0**gradient.exponent * float(np.float32(model.output.scale))
+    if which == "a":
+        return real * 2.0 ** (layer.branch_shift - layer.t_shift)
+    return real * (op.multiplier * 2.0 ** (op.shift.astype(float) - 31))[:, None] * 2.0**layer.branch_shift
+
+
+@pytest.mark.parametrize("trainable_a", [False, True])
+@pytest.mark.parametrize("momentum", [0, 3])
+@pytest.mark.parametrize("kinds", [("conv", "dense"), ("conv", "conv", "mean")])
+def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> None:
+    """Four classes of noisy patterns, which the untrained base cannot tell apart, are learned."""
+    model = _able_model(4, kinds)
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(-90, 91, (4, *model.input.shape))
+    adapter = fresh_adapter(model, _every_layer(model, 4), 7, bytes(8), trainable_a, momentum)
+    trainer = Trainer(model, adapter, micro_batch=4)
+    before = _accuracy(model, trainer.export(), patterns)
+    losses = []
+    for _ in range(500):
+        label = int(rng.integers(4))
+        losses.append(trainer.train(_noisy(rng, patterns[label]), label, 10000))
+    assert before < 0.6
+    assert _accuracy(model, trainer.export(), patterns) > 0.9
+    assert np.mean(losses[-50:]) < 0.5 * np.mean(losses[:50])
+
+
+def _able_model(outputs: int, kinds: tuple[str, ...]) -> QuantModel:
+    """The first random model of these kinds with that many outputs, fit for learning."""
+    for seed in range(1000):
+        model = random_model(seed, "small", kinds, oracle=True)
+        wide = model.input.size >= 40 and all(tensor.size >= 20 for tensor in model.tensors[:2])
+        if model.output.shape[2] == outputs and wide and 0.05 < model.output.scale < 0.4 and not model.ops[-1].mask_low:
+            return model
+    raise AssertionError("no such model")
+
+
+def _every_layer(model: QuantModel, rank: int) -> dict[int, int]:
+    return {index: rank for index, op in enumerate(model.ops) if op.kind in ("conv", "dense")}
+
+
+def _noisy(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
+    return np.clip(pattern + rng.integers(-30, 31, pattern.shape), -128, 127).astype(np.int8)
+
+
+def _accuracy(model: QuantModel, adapter: Adapter, patterns: np.ndarray) -> float:
+    rng = np.random.default_rng(99)
+    labels = np.arange(80) % len(patterns)
+    found = [int(forward(model, _noisy(rng, patterns[label]), adapter).logits.argmax()) for label in labels]
+    return float(np.mean(found == labels))
+
+
+def test_notation() -> None:
+    v = np.array([-5, -4, 4, 5, 6])
+    assert round_shift(v, 2).tolist() == [-1, -1, 1, 1, 2]
+    assert round_shift(v, -2).tolist() == (4 * v).tolist()
+    assert trunc_shift(v, 2).tolist() == [-1, -1, 1, 1, 1]
+    assert trunc_shift(v, 32).tolist() == [0] * 5
+    q, x = block(np.array([-1000, 255, 7]), 3)
+    assert (q.tolist(), x) == ([-125, 31, 0], 6)
+    assert block(np.array([0, -127]), 3)[1] == 3
+
+
+def test_requantize_rounds_half_away_from_zero_and_wraps() -> None:
+    half = np.int64(1 << 30)
+    found = requantize(np.array([-3, -1, 1, 3]), half, np.int64(0))
+    assert found.tolist() == [-1, 0, 1, 2]  # the first of the two roundings is half up
+    found = requantize(np.array([-6, -2, 2, 6]), np.int64(2**31 - 1), np.int64(-2))
+    assert found.tolist() == [-2, -1, 1, 2]  # the second is half away from zero
+    assert requantize(np.array([1 << 30]), half, np.int64(1)).tolist() == [-(1 << 30)]
+
+
+@pytest.mark.parametrize("v", [1, 2, 3, 1000, 65536, 65537, 2**24 - 1])
+def test_log2_is_a_logarithm(v: int) -> None:
+    assert 0 <= math.log2(v) * 4096 - log2_q12(v) < 3
+
+
+def test_loss_is_cross_entropy() -> None:
+    rng = np.random.default_rng(1)
+    for seed in range(30):
+        model = random_model(seed)
+        logits = rng.integers(-128, 128, model.output.shape[2])
+        label = int(rng.integers(len(logits)))
+        value, e, x = loss(model, logits, label)
+        real = float(np.float32(model.output.scale)) * logits
+        p = np.exp(real - real.max()) / np.exp(real - real.max()).sum()
+        assert value / 4096 == pytest.approx(-np.log(p[label]), abs=0.01)
+        expected = p - (np.arange(len(p)) == label)
+        assert np.abs(e * 2.0**x - expected).max() < 2.0**x + 2**-14
+
+
+def test_mix_is_a_bijection_with_known_values() -> None:
+    """The finalizer of MurmurHash3; values from its published definition, computed by hand in wrapping arithmetic."""
+    assert mix(np.array([0, 1, 2**32 - 1], np.uint64)).tolist() == [0, 0x514E28B7, 0x81F16F39]
+
+
+def test_seeded_a_equals_the_host_s() -> None:
+    for seed in (0, 1, 0xFFFFFFFF):
+        assert np.array_equal(initial_a(seed, 3, 5, 30), seeded_a(seed, 3, 5, 30))
+    assert initial_a(1, 0, 32, 2048).min() == -127
+
+
+@pytest.mark.parametrize("momentum", [0, 4])
+def test_training_goes_on_from_a_file_as_if_never_stopped(momentum: int) -> None:
+    model, rng = random_model(3, "small", ("conv", "dense")), np.random.default_rng(3)
+    samples = [(random_input(rng, model), int(rng.integers(model.output.shape[2]))) for _ in range(12)]
+    start = fresh_adapter(model, _every_layer(model, 3), 5, base_id(pack_model(model)), True, momentum)
+    whole = Trainer(model, start, 2)
+    for x, label in samples:
+        whole.train(x, label, 9000)
+    first = Trainer(model, start, 2)
+    for x, label in samples[:6]:
+        first.train(x, label, 9000)
+    second = Trainer(model, unpack_adapter(pack_adapter(first.export()), model), 2)
+    for x, label in samples[6:]:
+        second.train(x, label, 9000)
+    assert pack_adapter(second.export()) == pack_adapter(whole.export())
+    assert whole.export().draws > 0
+
+
+def test_golden_files_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("golden", ROOT / "tools" / "golden.py")
+    golden = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(golden)
+    stored = {path.name: path.read_text() for path in (ROOT / "tests" / "golden").glob("*.txt")}
+    assert stored == golden.golden_files(), "run tools/golden.py"
