@@ -72,11 +72,15 @@ def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
 
 
 def random_adapter(
-    rng: np.random.Generator, model: QuantModel, trainable_a: bool = False, momentum: int = 0
+    rng: np.random.Generator,
+    model: QuantModel,
+    trainable_a: bool = False,
+    momentum: int = 0,
+    ranks: dict[int, int] | None = None,
 ) -> Adapter:
-    """An adapter as after long training: B, and a trainable A, are noise. It has no state."""
+    """An adapter as after long training: B, and a trainable A, are noise. It has no state; default ranks are random."""
     seed = int(rng.integers(0, 2**32))
-    ranks = random_ranks(rng, model)
+    ranks = ranks or random_ranks(rng, model)
     adapter = fresh_adapter(model, ranks, seed, base_id(pack_model(model)), trainable_a, momentum)
     for layer in adapter.layers:
         _fill(rng, layer, trainable_a)
@@ -137,9 +141,10 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 
 def _random_kinds(rng: np.random.Generator) -> tuple[str, ...]:
+    """Kinds with at least one layer that can carry an adapter."""
     body = [str(rng.choice(["conv", "conv", "average_pool"])) for _ in range(rng.integers(0, 4))]
     ending = ["mean"] if rng.random() < 0.4 else []
-    return (*body, *ending, "dense") if rng.random() < 0.8 or not body else (*body, "mean")
+    return (*body, "mean") if rng.random() < 0.2 and "conv" in body else (*body, *ending, "dense")
 
 
 def _scale(rng: np.random.Generator) -> float:
@@ -247,7 +252,7 @@ def _requantization(rng: np.random.Generator, model: QuantModel, op: Op, acc: ND
         ratios = np.exp(rng.uniform(-0.7, 0.7, acc.shape[2])) if op.kind == "conv" or rng.random() < 0.5 else 1.0
         op.weight_scale = (unit * np.broadcast_to(ratios, acc.shape[2])).astype(np.float32).astype(np.float64)
         unit *= source.scale
-    scale = float(np.float32(unit * spread / float(rng.uniform(25, 60))))
+    scale = float(np.float32(min(unit * spread / float(rng.uniform(25, 60)), 100.0)))
     zero_point = _zero_point(rng)
     if op.mask_low:
         zero_point = -128 if rng.random() < 0.7 else int(rng.integers(-128, 0))

@@ -358,22 +358,45 @@ def fresh_adapter(
 
 
 def fresh_state(weights: NDArray[np.int8], momentum: int) -> TensorState:
-    master = weights.astype(np.int16) * np.int16(256)
+    master = (256 * np.maximum(weights.astype(np.int64), -127)).astype(np.int16)
     return TensorState(0, 0, master, np.zeros_like(master) if momentum else None)
 
 
 class Trainer:
-    """Trains a copy of `adapter`, which goes on where its state stopped, or starts anew if it has none."""
+    """Trains a copy of `adapter`, in its own mode and momentum if no others are given.
 
-    def __init__(self, model: QuantModel, adapter: Adapter, micro_batch: int = 1) -> None:
+    It goes on where the adapter's state stopped; without state, or in another mode or momentum, it starts anew.
+    """
+
+    def __init__(
+        self,
+        model: QuantModel,
+        adapter: Adapter,
+        micro_batch: int = 1,
+        trainable_a: bool | None = None,
+        momentum: int | None = None,
+    ) -> None:
         self.model, self.micro_batch, self.pending = model, micro_batch, 0
         self.adapter = copy.deepcopy(adapter)
         self.gradients: Gradients = {}
-        for layer in self.adapter.layers:
-            if layer.b_state is None:
-                layer.b_state = fresh_state(layer.b, adapter.momentum)
-            if layer.a_state is None and adapter.trainable_a:
-                layer.a_state = fresh_state(layer.a, adapter.momentum)
+        mode = (
+            adapter.trainable_a if trainable_a is None else trainable_a,
+            adapter.momentum if momentum is None else momentum,
+        )
+        if not adapter.has_state or mode != (adapter.trainable_a, adapter.momentum):
+            self._start_anew(*mode)
+
+    def _start_anew(self, trainable_a: bool, momentum: int) -> None:
+        adapter = self.adapter
+        adapter.trainable_a, adapter.momentum = trainable_a, momentum
+        adapter.a_stored |= trainable_a
+        adapter.updates = adapter.draws = adapter.samples = 0
+        for layer in adapter.layers:
+            layer.b_state = fresh_state(layer.b, momentum)
+            layer.b = weights_of(layer.b_state.master)
+            layer.a_state = fresh_state(layer.a, momentum) if trainable_a else None
+            if layer.a_state is not None:
+                layer.a = weights_of(layer.a_state.master)
 
     def train(self, x: NDArray, label: int, learning_rate: int) -> int:
         """Learns one sample and returns its loss, Q12, as it was before."""

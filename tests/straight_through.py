@@ -24,7 +24,9 @@ class FloatModel:
         self.model, self.label = model, label
         self.trace = forward(model, x, adapter)
         self.layers = {layer.op: layer for layer in adapter.layers}
-        self.origin: dict[int, Floats] = {}  # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
+        self.origin: dict[
+            int, Floats
+        ] = {}  # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
         self.origin = self._run({})[1]
 
     def loss(self, changed: dict[tuple[int, str], Floats]) -> float:

@@ -98,9 +98,7 @@ def _dense(bias: np.ndarray, s_in: float, s_w: float, s_out: float) -> QuantMode
 
 def _move_sums(x: np.ndarray, wanted: np.ndarray) -> None:
     """Changes x [1, count, channels] so that each channel's sum comes as near to the wanted one as int8 allows."""
-    for channel in range(x.shape[2]):
-        missing = wanted[channel] - x[0, :, channel].sum()
-        for position in range(x.shape[1]):
-            old = x[0, position, channel]
-            x[0, position, channel] = np.clip(old + missing, -128, 127)
-            missing -= x[0, position, channel] - old
+    missing = wanted - x.sum(axis=(0, 1))
+    room = np.where(missing > 0, 127 - x, x + 128)
+    before = np.cumsum(room, axis=1) - room
+    x += np.sign(missing) * np.clip(np.abs(missing) - before, 0, room)

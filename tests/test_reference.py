@@ -50,13 +50,11 @@ def test_gradients_equal_finite_differences(chain: str) -> None:
             if not expected.any():
                 assert (index, which) not in integer or not integer[index, which].value.any()
                 continue
-            if (index, which) not in integer:  # below every sample's resolution
-                assert np.abs(expected).max() < 1e-4
+            if (index, which) not in integer or not integer[index, which].value.any():
+                assert np.abs(expected).max() < 1e-4  # below the resolution of the loss
                 continue
             found = _dequantized(model, adapter, index, which, integer)
             size = np.linalg.norm(found) / np.linalg.norm(expected)
-            if size == 0:
-                continue
             cosine = float((found * expected).sum() / (np.linalg.norm(found) * np.linalg.norm(expected)))
             assert cosine > 0.98, f"seed {seed}, op {index}, {which}"
             assert 0.88 < size < 1.1, f"seed {seed}, op {index}, {which}"  # truncation shrinks, a little at each layer
@@ -98,13 +96,13 @@ def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> Non
     model = _able_model(4, kinds)
     rng = np.random.default_rng(0)
     patterns = rng.integers(-90, 91, (4, *model.input.shape))
-    adapter = fresh_adapter(model, _every_layer(model, 4), 7, bytes(8), trainable_a, momentum)
+    adapter = fresh_adapter(model, _every_layer(model, 6), 7, bytes(8), trainable_a, momentum)
     trainer = Trainer(model, adapter, micro_batch=4)
     before = _accuracy(model, trainer.export(), patterns)
     losses = []
-    for _ in range(500):
+    for _ in range(600):
         label = int(rng.integers(4))
-        losses.append(trainer.train(_noisy(rng, patterns[label]), label, 10000))
+        losses.append(trainer.train(_noisy(rng, patterns[label]), label, 8000))
     assert before < 0.6
     assert _accuracy(model, trainer.export(), patterns) > 0.9
     assert np.mean(losses[-50:]) < 0.5 * np.mean(losses[:50])

@@ -78,7 +78,9 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     for name, text in golden_files().items():
         if len(text) > SIZE_LIMIT:
-            raise SystemExit(f"{name} would have {len(text)} bytes, at most {SIZE_LIMIT} are wanted: take a smaller model")
+            raise SystemExit(
+                f"{name} would have {len(text)} bytes, at most {SIZE_LIMIT} are wanted: take a smaller model"
+            )
         (folder / name).write_text(text)
         print(f"{name}: {len(text)} bytes")
 

@@ -8,9 +8,13 @@ shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 log="$root/.build/logs/${name// /-}.log"
 mkdir -p "${log%/*}"
-printf '%-28s' "$name"
+if command -v flock > /dev/null; then # two builds at a time must not meet in one folder
+    exec 9> "${log%.log}.lock"
+    flock 9
+fi
+printf '%-22s' "$name"
 start=$SECONDS
-if "$@" > "$log" 2>&1; then
+if "$@" > "$log" 2>&1 9>&-; then
     printf 'ok  %4d s\n' $((SECONDS - start))
 else
     status=$?

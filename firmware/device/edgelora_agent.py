@@ -6,7 +6,6 @@ What was loaded stays loaded until the board resets, so a host that lost the lin
 """
 
 import binascii
-import errno
 import gc
 import json
 import os
@@ -23,7 +22,7 @@ try:
 except ImportError:
     edgelora = None
 try:
-    from _edgelora_stdin import readinto as _read_waiting
+    from _edgelora_stdin import readinto as _read_waiting  # whole packets, without blocking
 except ImportError:
     _read_waiting = None
 
@@ -93,7 +92,7 @@ class _Line:
                 else:
                     pos += self._stdin.readinto(view[pos : min(pos + _CHUNK, end)])
         except KeyboardInterrupt:
-            raise _Damaged
+            raise _Damaged from None
         finally:
             micropython.kbd_intr(-1)
 
@@ -192,7 +191,7 @@ def _replace(source, target):
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno != errno.EEXIST:  # FAT does not rename onto a file
+        if error.errno != 17:  # EEXIST: FAT does not rename onto a file
             raise
         os.remove(target)
         os.rename(source, target)
@@ -218,6 +217,7 @@ class _Agent:
         self.trained = 0  # samples since begin or load
         self._upload = None
         self._download = None
+        self._path = ""
         self._handlers = {
             0x10: self._put_open,
             _PUT_DATA: self._put_data,
@@ -280,11 +280,11 @@ class _Agent:
         try:
             handler = self._handlers.get(op)
             if handler is None:
-                raise ValueError("unknown request 0x%02x: the firmware is older than the host tools; update it" % op)
+                raise ValueError(f"unknown request {op}: the firmware is older than the host tools; update it")
             answer = handler(size)
         except Exception as error:
             status = _ERROR
-            answer = {"kind": type(error).__name__, "error": _describe(error)}
+            answer = {"kind": type(error).__name__, "error": _describe(error, self._path)}
             if isinstance(error, MemoryError):
                 gc.collect()
         if not isinstance(answer, int):
@@ -299,7 +299,9 @@ class _Agent:
         return len(text)
 
     def _json(self, size):
-        return json.loads(bytes(self.line.body[:size])) if size else {}
+        request = json.loads(bytes(self.line.body[:size])) if size else {}
+        self._path = request.get("path") or ""  # what an error message names
+        return request
 
     def _hello(self, size):
         session = self._json(size)["session"]
@@ -313,7 +315,7 @@ class _Agent:
                 "link": LINK_VERSION,
                 "edgelora": getattr(edgelora, "__version__", "") if edgelora else None,
                 "board": sys.implementation._machine,
-                "micropython": "%d.%d.%d" % sys.implementation[1][:3],
+                "micropython": ".".join(str(part) for part in sys.implementation[1][:3]),
                 "mpy": getattr(sys.implementation, "_mpy", 0),
                 "free": gc.mem_free(),
                 "id": _identity(),
@@ -322,6 +324,7 @@ class _Agent:
                 "sequence": self.sequence,
                 "model": self.model is not None,
                 "trained": self.trained,
+                "ticks_us": time.ticks_us(),
             }
         ).encode()
 
@@ -352,7 +355,7 @@ class _Agent:
         upload = self._upload
         offset = struct.unpack_from("<I", self.line.body)[0]
         if offset != upload[2]:
-            raise ValueError("upload is at offset %d, not %d" % (upload[2], offset))
+            raise ValueError(f"the upload is at offset {upload[2]}, not {offset}")
         try:
             upload[0].write(self.line.body[4:size])
             upload[2] += size - 4
@@ -386,7 +389,7 @@ class _Agent:
         self._upload = None
         if _crc_of(part) != (want_size, want_crc):
             os.remove(part)
-            raise ValueError("%s arrived damaged; the old file is unchanged, send it again" % path)
+            raise ValueError(f"{path} arrived damaged; the old file is unchanged, send it again")
         _replace(part, path)
         return {"crc": want_crc}
 
@@ -424,7 +427,8 @@ class _Agent:
             room -= 16 + 2 * len(entry[0])
             if room < 0:
                 return {"entries": entries, "more": True}
-            entries.append([entry[0], -1 if entry[1] == 0x4000 else entry[3] if len(entry) > 3 else 0])
+            path = request["path"].rstrip("/") + "/" + entry[0]
+            entries.append([entry[0], -1 if entry[1] == 0x4000 else os.stat(path)[6]])
         return {"entries": entries, "more": False}
 
     def _remove(self, size):
@@ -478,7 +482,7 @@ class _Agent:
     def _windows(self, start, size, stride, skip):
         # Views of the windows in a request, made before the heap is locked.
         if size <= start or (size - start) % stride:
-            raise ValueError("%d bytes are no whole number of samples of %d" % (size - start, stride))
+            raise ValueError(f"{size - start} bytes are no whole number of samples of {stride}")
         return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
 
     def _train(self, size):
@@ -488,7 +492,7 @@ class _Agent:
         windows = self._windows(4, size, stride, 1)
         count = len(windows)
         if 8 + 4 * count > self.line.max_payload:
-            raise ValueError("%d samples are too many for one request" % count)
+            raise ValueError(f"{count} samples are too many for one request")
         body = self.line.body
         losses = array("i", bytes(4 * count))
         gc.collect()
@@ -516,7 +520,7 @@ class _Agent:
         width = model.output_size
         answer = 4 + count + (count * width if flags & _LOGITS else 0)
         if answer > self.line.max_payload:
-            raise ValueError("%d samples are too many for one request" % count)
+            raise ValueError(f"{count} samples are too many for one request")
         logits = [out[at : at + width] for at in range(4 + count, answer, width)]
         raw = memoryview(model.output) if logits else None
         gc.collect()
@@ -570,7 +574,7 @@ class _Agent:
             first, second = request["paths"]
             steps = (lambda: model.use(model.adapter(first)), lambda: model.use(model.adapter(second)))
         else:
-            raise ValueError("nothing named %s to measure" % what)
+            raise ValueError(f"nothing named {what} to measure")
         total = worst = 0
         best = 1 << 30
         for i in range(count):
@@ -585,17 +589,18 @@ class _Agent:
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
 
 
-def _describe(error):
+def _describe(error, path):
     if isinstance(error, OSError):
         known = {
-            errno.ENOENT: "no such file or folder",
-            errno.ENOSPC: "the filesystem is full; remove files and send it again",
-            errno.EISDIR: "this is a folder",
-            errno.EROFS if hasattr(errno, "EROFS") else 30: "this folder is read-only",
+            2: "no such file or folder",
+            17: "there is a file of that name",
+            21: "this is a folder",
+            28: "the filesystem is full; remove files and send it again",
+            30: "this filesystem is read-only",
         }
-        return known.get(error.errno, "error %s of the filesystem" % error)
+        return (path + ": " if path else "") + known.get(error.errno, f"error {error} of the filesystem")
     if isinstance(error, KeyError):
-        return "the request lacks %s" % error
+        return f"the request lacks {error}"
     return str(error) or type(error).__name__
 
 

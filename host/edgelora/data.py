@@ -132,12 +132,14 @@ def load_dataset(path: str | Path) -> Dataset:
     finite and labels out of range. Nothing in the file is unpickled.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one bare array")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds one bare array")
+        with file:
             arrays = dict(file)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); write it with numpy.savez(x=..., y=...)") from error
+        remedy = "write it with numpy.savez(path, x=..., y=...)"
+        raise ValueError(f"{path}: not a readable .npz file ({error}); {remedy}") from error
     for name in ("x", "y"):
         if name not in arrays:
             raise ValueError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")

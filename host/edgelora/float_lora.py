@@ -4,6 +4,10 @@ LoRA (Hu et al., 2021, arXiv:2106.09685) adds to each adapted layer's weights W 
 convolution A is a convolution with `rank` outputs and B a 1x1 one, which is the same product with A [rank, kernel *
 inputs] and B [outputs, rank]. A starts Kaiming-uniform (PyTorch's, a = sqrt(5)) and B at zero, as in the reference
 implementation; W and all biases are frozen.
+
+The defaults are tuned in the baseline's favour: over alpha 4 to 32, rates 0.003 to 0.08, 6 to 10 epochs, and cosine or
+linear decay, they are near the best mean *test* accuracy over people 1 to 6 of the smartwatch data (rank 4, three
+seeds). Neighbouring settings differ by less than a point. The rival it is compared with must not be chosen so.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ from numpy.typing import NDArray
 from . import nn
 from .data import Dataset
 
-ALPHA = 8.0
-RATE_TRAINED_A = 3e-3
-RATE_FROZEN_A = 1e-2
+ALPHA = 4.0
+RATE_TRAINED_A = 0.02
+RATE_FROZEN_A = 0.16  # with A frozen only alpha * rate matters
 
 
 @dataclass
@@ -61,7 +65,7 @@ def train_float_lora(
     lr: float | None = None,
     train_a: bool = True,
     alpha: float = ALPHA,
-    schedule: str = "cosine",
+    schedule: str = "linear",
     batch: int = 8,
 ) -> FloatLoraResult:
     """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was."""
@@ -117,7 +121,7 @@ def _gradients(
     activations = nn.forward(adapted, x)
     loss, d_logits = nn.softmax_cross_entropy(activations[-1].reshape(len(x), -1), y)
     full = nn.backward(adapted, activations, d_logits, lowest=min(adapters))
-    gradients = {}
+    gradients: dict[int, tuple[nn.Array, nn.Array]] = {}
     for i, adapter in adapters.items():
         pair = full[i]
         assert pair is not None

@@ -44,9 +44,11 @@ MAX_PATCH = 16384
 MAX_WEIGHT_ROWS = 65536  # O * kernel_h * kernel_w
 MAX_BIAS = 1 << 30
 MAX_CLASSES = 256
+MAX_LOGIT_SCALE = 128.0  # the loss of section 4 stays within 32 bits
+MAX_POOL = 512  # elements of a window: so does the gradient of section 5
 MAX_RANK = 32
 MAX_FACTOR = 65536  # elements of one adapter matrix
-MAX_MOMENTUM = 15
+MAX_MOMENTUM = 8
 T_SHIFTS = (0, 24)
 BRANCH_SHIFTS = (-15, 8)
 
@@ -148,11 +150,11 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     reader = _Reader(data, name)
     reader.used.append((0, _MODEL_HEADER.size))
     tensors = []
-    for index in range(tensor_count):
-        *shape, zero_point, reserved, scale = reader.record(_TENSOR, tensors_at, index, "tensor table")
+    for index, record in enumerate(reader.records(_TENSOR, tensors_at, tensor_count, "tensor table")):
+        *shape, zero_point, reserved, scale = record
         _require_zero(reserved, name, f"byte 7 of tensor {index}")
         tensors.append(Tensor(tuple(shape), scale, zero_point))
-    records = [reader.record(_OP, ops_at, index, "op table") for index in range(op_count)]
+    records = reader.records(_OP, ops_at, op_count, "op table")
     ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
     labels = reader.text(labels_at, labels_size)
     model = QuantModel(tensors, ops, labels.split("\n") if labels else [])
@@ -168,7 +170,7 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     return model
 
 
-def base_id(data: bytes) -> bytes:
+def base_id(data: bytes | bytearray) -> bytes:
     """The 8 bytes that tie adapters to the model file `data` (SPEC.md section 8)."""
     return hashlib.sha256(memoryview(data)[_ID_FROM:]).digest()[:8]
 
@@ -272,6 +274,8 @@ def _check_structure(model: QuantModel, name: str) -> None:
     _require(
         height * width == 1, f"{name}: the output is {height}x{width}, must have one position: end with mean or dense"
     )
+    scale = model.output.scale
+    _require(scale <= MAX_LOGIT_SCALE, f"{name}: output scale {scale:g}, at most {MAX_LOGIT_SCALE:g} is possible")
     _require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
     _require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
 
@@ -282,7 +286,7 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     positions = tensor.shape[0] * tensor.shape[1]
     _require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, at most {MAX_POSITIONS} are possible")
     _require(-128 <= tensor.zero_point <= 127, f"{where}: zero point {tensor.zero_point} is not an int8")
-    good = 0 < tensor.scale < np.finfo(np.float32).max and np.float32(tensor.scale) > 0
+    good = 0 < tensor.scale < float(np.finfo(np.float32).max) and float(np.float32(tensor.scale)) > 0
     _require(good, f"{where}: scale {tensor.scale} is not a positive float32")
 
 
@@ -303,6 +307,10 @@ def _check_geometry(model: QuantModel, index: int, where: str) -> None:
     if op.kind in ("dense", "mean"):
         _require(op.kernel == (1, 1), f"{where}: kernel {op.kernel}, must be (1, 1)")
         _require(target.shape[:2] == (1, 1), f"{where}: its output is {target.shape}, must have one position")
+    if op.kind == "average_pool":
+        _require(op.dilation == (1, 1), f"{where}: dilation {op.dilation}, must be (1, 1)")
+        area = op.kernel[0] * op.kernel[1]
+        _require(area <= MAX_POOL, f"{where}: a window of {area}, at most {MAX_POOL} is possible: use mean")
     if op.kind in ("average_pool", "mean"):
         same = source.shape[2] == target.shape[2]
         _require(same, f"{where}: {source.shape[2]} channels in, {target.shape[2]} out, must be equal")
@@ -323,8 +331,7 @@ def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
     """Whether every pooling window holds an input element."""
     for axis in range(2):
         first = np.arange(target.shape[axis]) * op.stride[axis] - op.padding[axis]
-        taps = first[:, None] + np.arange(op.kernel[axis]) * op.dilation[axis]
-        if not ((taps >= 0) & (taps < source.shape[axis])).any(axis=1).all():
+        if (first >= source.shape[axis]).any() or (first + op.kernel[axis] <= 0).any():
             return False
     return True
 
@@ -343,7 +350,7 @@ def _check_values(model: QuantModel, name: str) -> None:
             _require(
                 worst <= MAX_BIAS, f"{name}: op {index} has a bias of size {worst}, at most {MAX_BIAS} is possible"
             )
-        if op.multiplier is not None:
+        if op.multiplier is not None and op.shift is not None:
             _require(op.multiplier.min() >= 0, f"{name}: op {index} has a negative multiplier {op.multiplier.min()}")
             low, high = op.shift.min(), op.shift.max()
             _require(low >= -31 and high <= 30, f"{name}: op {index} has shifts {low}..{high}, must be in -31..30")
@@ -392,9 +399,10 @@ def unpack_adapter(
         f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use its own model",
     )
     stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
+    _require(stored or not trainable, f"{name}: A is trainable but not stored: make the file again")
     adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples)
     reader = _Reader(data, name)
-    records = [reader.record(_LAYER, _ADAPTER_HEADER.size, index, "layer table") for index in range(count)]
+    records = reader.records(_LAYER, _ADAPTER_HEADER.size, count, "layer table")
     at = _ADAPTER_HEADER.size + count * _LAYER.size
     for index, (op, rank, outputs, patch, t_shift, branch_shift, unused) in enumerate(records):
         _require_zero(unused, name, f"the u16 at 10 of layer record {index}")
@@ -451,7 +459,7 @@ def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _read_state(reader: _Reader, shape: tuple[int, ...], at: int, momentum: int, where: str) -> tuple[TensorState, int]:
-    vm, vx = reader.record(_STATE, at, 0, f"state of {where}")
+    [(vm, vx)] = reader.records(_STATE, at, 1, f"state of {where}")
     master, at = reader.next_array("<i2", shape, at + _STATE.size, f"masters of {where}")
     velocity = None
     if momentum:
@@ -469,9 +477,10 @@ def _check_adapter(adapter: Adapter, name: str) -> None:
     )
     _require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
     order = [layer.op for layer in adapter.layers]
+    _require(len(order) >= 1, f"{name}: has no layers, must have one at least")
     _require(order == sorted(set(order)), f"{name}: layers are for ops {order}, must be ascending, each op once")
     _require(
-        not order or 0 <= order[0] <= order[-1] < MAX_OPS,
+        0 <= order[0] <= order[-1] < MAX_OPS,
         f"{name}: layers are for ops {order}, must be 0..{MAX_OPS - 1}",
     )
     for layer in adapter.layers:
@@ -517,9 +526,8 @@ def _check_state(state: TensorState, weights: NDArray[np.int8], momentum: bool, 
 
 def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
     _require(1 <= rank <= MAX_RANK, f"{where}: rank {rank}, must be 1..{MAX_RANK}")
-    _require(
-        1 <= outputs and 1 <= patch <= MAX_PATCH, f"{where}: {outputs} outputs and patches of {patch} are not possible"
-    )
+    _require(outputs >= 1, f"{where}: no outputs")
+    _require(1 <= patch <= MAX_PATCH, f"{where}: patches of {patch} inputs, must be 1..{MAX_PATCH}")
     worst = max(rank * patch, outputs * rank)
     _require(worst <= MAX_FACTOR, f"{where}: a matrix of {worst} elements, at most {MAX_FACTOR}: take a lower rank")
 
@@ -547,7 +555,8 @@ class _Reader:
     """Takes records and arrays out of a file, within its bounds, and keeps which bytes were `used`."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        self.data, self.name, self.used = data, name, []
+        self.data, self.name = data, name
+        self.used: list[tuple[int, int]] = []
 
     def span(self, at: int, size: int, what: str, align: int = 4) -> bytes:
         end = at + size
@@ -559,8 +568,8 @@ class _Reader:
         self.used.append((at, end))
         return self.data[at:end]
 
-    def record(self, layout: struct.Struct, table: int, index: int, what: str) -> tuple:
-        return layout.unpack(self.span(table + index * layout.size, layout.size, what))
+    def records(self, layout: struct.Struct, at: int, count: int, what: str) -> list[tuple]:
+        return list(layout.iter_unpack(self.span(at, count * layout.size, what)))
 
     def array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> NDArray:
         size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -619,7 +628,8 @@ def _check_envelope(data: bytes, name: str, magic: bytes, header: struct.Struct)
 
 
 def _check_array(array: NDArray | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
-    _require(array is not None, f"{where}: missing, must be {dtype.name} {list(shape)}")
+    if array is None:
+        raise FormatError(f"{where}: missing, must be {dtype.name} {list(shape)}")
     _require(array.shape == shape, f"{where}: shape is {list(array.shape)}, must be {list(shape)}")
     _require(np.can_cast(array.dtype, dtype, "equiv"), f"{where}: type is {array.dtype.name}, must be {dtype.name}")
 

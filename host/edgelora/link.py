@@ -89,7 +89,10 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Hello:
-    """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples."""
+    """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples.
+
+    ticks_us: the board's clock, which wraps at 2^30.
+    """
 
     link: int
     edgelora: str | None
@@ -103,6 +106,7 @@ class Hello:
     sequence: int
     model: bool
     trained: int
+    ticks_us: int
 
 
 @dataclass(frozen=True)
@@ -340,7 +344,7 @@ class Link:
     def _parse_hello(self, payload: bytes) -> Hello:
         hello = Hello(**json.loads(payload))
         if hello.link != LINK_VERSION:
-            raise LinkError(f"the board speaks link version {hello.link}, this host {LINK_VERSION}; update the firmware")
+            raise LinkError(f"the board speaks link version {hello.link}, not {LINK_VERSION}; update its firmware")
         self._max_payload = hello.max_payload
         return hello
 

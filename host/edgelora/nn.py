@@ -165,6 +165,11 @@ def shapes(net: FloatNet) -> list[Shape]:
     return out
 
 
+def parameters(net: FloatNet) -> list[Array]:
+    """The arrays that training changes: weights and bias of each conv and dense layer, in order."""
+    return [p for layer in net.layers for p in (layer.weights, layer.bias) if p is not None]
+
+
 def macs(net: FloatNet) -> int:
     """Multiply-accumulates of one inference, conv and dense layers only."""
     total = 0
@@ -282,8 +287,8 @@ def _patches(layer: Layer, x: Array) -> Array:
 
 def _scatter(layer: Layer, d_patches: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of `_patches`: adds d_patches [N, H', W', kernel_h, kernel_w, C] up into dx of `shape`."""
-    at = geometry(layer, shape[1:])
     n, height, width, c = shape
+    at = geometry(layer, (height, width, c))
     dx = np.zeros((n, height + sum(at.pad_h), width + sum(at.pad_w), c), d_patches.dtype)
     for i in range(layer.kernel[0]):
         rows = _stepped(i * layer.dilation[0], at.output[0], layer.stride[0])
@@ -370,8 +375,7 @@ def fit(
 ) -> list[float]:
     """Trains `net` in place on x [N, H, W, C], labels y [N] by Adam; returns each epoch's mean loss in nats."""
     rng = np.random.default_rng(seed)
-    optimizer = Adam([p for layer in net.layers if layer.weights is not None for p in (layer.weights, layer.bias)],
-                     weight_decay)  # fmt: skip
+    optimizer = Adam(parameters(net), weight_decay)
     losses = []
     for epoch in range(epochs):
         total = 0.0

@@ -6,7 +6,7 @@ learns (a board behind a link, or the twin) only sees int8 windows, labels and i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -148,7 +148,3 @@ def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) 
     np.add.at(counts, (y, predicted), 1)
     return counts.tolist()
 
-
-def batches(count: int, size: int) -> Iterator[slice]:
-    for at in range(0, count, size):
-        yield slice(at, min(at + size, count))

@@ -13,6 +13,7 @@ holds what a real board keeps without power, so that starting it again there is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -29,9 +30,13 @@ import tty
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgelora import uf2
 from edgelora.boards import ROOT, BoardProfile, load_board
+
+if TYPE_CHECKING:
+    from rp2040py.usb.cdc import USBCDC
 
 FLASH_SECTOR = 4096
 IDLE_SLICE_NS = 1_000_000  # emulated time between looks at the host while the core sleeps,
@@ -75,12 +80,10 @@ class SimHandle:
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
-        if self.running:
-            os.kill(self.pid, how)
         deadline = time.monotonic() + STOP_SECONDS
         while self.running:
-            if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.01)
         _entry(Path(self.state_dir)).unlink(missing_ok=True)
 
@@ -133,10 +136,10 @@ def running() -> list[SimHandle]:
     """All virtual boards of this user; entries of boards that died are removed."""
     found = []
     for entry in sorted(_registry().glob("*.json")):
-        if _is_held(entry):
-            found.append(SimHandle(**json.loads(entry.read_text())))
-        else:
+        if not _is_held(entry):
             entry.unlink(missing_ok=True)
+        elif text := entry.read_text():  # empty while the board starts
+            found.append(SimHandle(**json.loads(text)))
     return found
 
 
@@ -181,15 +184,13 @@ class _Session:
         self._stop_asked = False
         self._announced = False
         self._path = _entry(state_dir)
-        self._entry = open(self._path, "a+")
+        self._entry = open(self._path, "a+")  # noqa: SIM115  stays open, and locked, for as long as the process lives
         try:
             fcntl.flock(self._entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SimError(f"a virtual board already runs on {state_dir}; stop it, or use another folder") from None
         self.terminal = _Terminal(state_dir / "port")
-        self._handle = SimHandle(
-            board, str(state_dir / "port"), str(state_dir / "drive"), os.getpid(), str(state_dir)
-        )
+        self._handle = SimHandle(board, str(state_dir / "port"), str(state_dir / "drive"), os.getpid(), str(state_dir))
         signal.signal(signal.SIGTERM, self._on_terminate)
 
     def _on_terminate(self, _signal: int, _frame: object) -> None:
@@ -351,13 +352,13 @@ class _Pico:
                 length = lengths[command[0]]
                 self.flash.write_through(int.from_bytes(command[1:], "big") // length * length, length)
 
-        ssi._apply_command = apply_and_keep
+        ssi._apply_command = apply_and_keep  # type: ignore[method-assign]
 
     # USB. The emulator's own serial bridge answers every read of an idle bus with an empty packet, which keeps the
     # core busy, and takes output faster than the port's reader. Here a read waits for data and a write for room,
     # as NAKs make them do on a real bus.
 
-    def _connect_usb(self, cdc) -> None:
+    def _connect_usb(self, cdc: USBCDC) -> None:
         usb = self.mcu.usb_ctrl
         usb.read_delay_microseconds = usb.write_delay_microseconds = BULK_TRANSFER_US
         control_read, device_write = usb.on_endpoint_read, usb.dpram_updated
@@ -368,6 +369,7 @@ class _Pico:
 
         def on_read(endpoint: int, size: int) -> None:
             if endpoint == 0:
+                assert control_read is not None
                 control_read(endpoint, size)
                 return
             self._waiting_read = (endpoint, size)
@@ -383,7 +385,7 @@ class _Pico:
             self.connected = True
 
         usb.on_endpoint_read = on_read
-        usb.dpram_updated = on_dpram
+        usb.dpram_updated = on_dpram  # type: ignore[method-assign]
         cdc.on_serial_data = self._send
         cdc.on_device_connected = on_connected
         self._usb, self._device_write = usb, device_write
@@ -504,7 +506,6 @@ class _Unix:
         self.state_dir, self.session, self.terminal = state_dir, session, session.terminal
         self.drive, self.rom = state_dir / "drive", state_dir / "rom"
         self.drive.mkdir(exist_ok=True)
-        (state_dir / "fs").mkdir(exist_ok=True)
 
     def install(self, romfs: Path) -> None:
         """Makes a ROMFS image the one that is mounted at /rom from the next start on."""
@@ -512,7 +513,7 @@ class _Unix:
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""
-        code = "import edgelora_unix; edgelora_unix.run('fs', 'rom')"
+        code = "import edgelora_unix; edgelora_unix.run('flash', 'rom')"
         command = [str(UNIX_BINARY), "-X", f"heapsize={self.heap_bytes}", "-c", code]
         failures = 0
         while failures < 3:

@@ -66,7 +66,9 @@ def parse(data: bytes, family_id: int = RP2040_FAMILY_ID, name: str = "UF2 image
         if size != PAYLOAD_BYTES:
             raise Uf2Error(f"{where}: carries {size} bytes, the RP2040 takes {PAYLOAD_BYTES}")
         if number != index or count != total:
-            raise Uf2Error(f"{where}: numbered {number} of {count}, expected {index} of {total}; the file is incomplete")
+            raise Uf2Error(
+                f"{where}: numbered {number} of {count}, expected {index} of {total}; the file is incomplete"
+            )
         try:
             image.put(address, block[32 : 32 + size])
         except Uf2Error as error:

@@ -87,7 +87,7 @@ EDGELORA_HOT int32_t edgelora_branch_backward_s8(
 }
 
 // sum[c] += sum_o rows[o * stride + c] * e[o]
-EDGELORA_HOT static void add_columns(int32_t *sum, const int8_t *rows, uint32_t stride, const int8_t *e, uint32_t outputs, uint32_t channels) {
+EDGELORA_KERNEL static void add_columns(int32_t *sum, const int8_t *rows, uint32_t stride, const int8_t *e, uint32_t outputs, uint32_t channels) {
     for (uint32_t o = 0; o < outputs; ++o, rows += stride) {
         int32_t v = e[o];
         if (v) {

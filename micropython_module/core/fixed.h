@@ -10,6 +10,9 @@
 #define EDGELORA_HOT
 #endif
 
+// For inner loops: inlined into a large function they would lose their registers.
+#define EDGELORA_KERNEL EDGELORA_HOT __attribute__((noinline))
+
 #define EDGELORA_GOLDEN 0x9E3779B9u
 
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {

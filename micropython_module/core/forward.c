@@ -3,7 +3,7 @@
 #include "internal.h"
 
 // acc[0] += w0 . (x - zp), acc[1] += w1 . (x - zp)
-EDGELORA_HOT static void dot2_s8(const int8_t *w0, const int8_t *w1, const int8_t *x, int32_t zp, uint32_t n, int32_t *acc) {
+EDGELORA_KERNEL static void dot2_s8(const int8_t *w0, const int8_t *w1, const int8_t *x, int32_t zp, uint32_t n, int32_t *acc) {
     int32_t acc0 = acc[0], acc1 = acc[1];
     while (n--) {
         int32_t v = x[n] - zp;

@@ -1,0 +1,108 @@
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`. All output goes to .build and .venv.
+BOARD ?= virtual-pico
+PYTHON ?= python3
+CC ?= cc
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+BUILD := $(CURDIR)/.build
+STAMPS := $(BUILD)/stamps
+VENV := $(CURDIR)/.venv
+MICROPYTHON := $(BUILD)/src/micropython
+STEP := tools/step.sh
+MODULE := $(CURDIR)/micropython_module
+
+PORT_virtual-pico := rp2
+PORT_rpi_pico := rp2
+PORT_unix := unix
+PORT := $(PORT_$(BOARD))
+
+PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
+PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
+    pico-sdk-source tinyusb-source picotool
+
+CORE := $(wildcard $(MODULE)/core/*.c)
+CORE_HEADERS := $(wildcard $(MODULE)/core/*.h)
+DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/*) $(MODULE)/edgelora.py
+FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py $(wildcard firmware/device/*.py)
+
+# MicroPython takes its version from git; this keeps it from finding this project's.
+export GIT_CEILING_DIRECTORIES := $(BUILD)/src
+
+.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods demo test lint clean
+all: setup twin firmware-unix firmware-rp2 natmods
+
+setup: $(STAMPS)/venv twin
+sources: $(STAMPS)/sources
+twin: $(BUILD)/twin/libedgelora.so
+firmware-unix: $(BUILD)/unix/micropython
+firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
+natmods: $(BUILD)/natmod/x64/edgelora.mpy $(BUILD)/natmod/armv6m/edgelora.mpy
+
+ifeq ($(PORT),)
+demo:
+	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, unix"; exit 2
+else
+demo: setup firmware-$(PORT)
+	@$(VENV)/bin/edgelora demo har --board $(BOARD)
+endif
+
+test: all
+	@$(VENV)/bin/pytest
+
+lint: $(STAMPS)/venv
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/natmod $(BUILD)/logs
+
+# Tools and sources
+
+$(STAMPS)/packages-base:
+	@$(STEP) "system packages" tools/apt_install.sh $(PACKAGES_BASE)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/packages-rp2: $(STAMPS)/packages-base
+	@$(STEP) "cross compiler" tools/apt_install.sh $(PACKAGES_RP2)
+	@touch $@
+
+$(STAMPS)/venv: pyproject.toml | $(STAMPS)/packages-base
+	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
+	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -e '.[sim,demo,dev]'
+	@touch $@
+
+$(STAMPS)/sources: tools/fetch_sources.sh | $(STAMPS)/packages-base
+	@$(STEP) "micropython sources" tools/fetch_sources.sh $(BUILD)/src
+	@touch $@
+
+$(STAMPS)/sources-rp2: tools/fetch_sources.sh | $(STAMPS)/sources $(STAMPS)/packages-rp2
+	@$(STEP) "rp2 sources" tools/fetch_sources.sh $(BUILD)/src rp2
+	@touch $@
+
+$(STAMPS)/mpy-cross: | $(STAMPS)/sources
+	@$(STEP) "mpy-cross" $(MAKE) -C $(MICROPYTHON)/mpy-cross -j$(JOBS)
+	@touch $@
+
+# Products
+
+$(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
+	@mkdir -p $(@D)
+	@$(STEP) "host twin" $(CC) -std=c99 -O2 -Wall -Wextra -Werror -fPIC -shared -o $@ $(CORE)
+
+$(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/*) | $(STAMPS)/mpy-cross
+	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \
+	    VARIANT_DIR=$(CURDIR)/firmware/unix/variant USER_C_MODULES=$(MODULE)
+	@touch $@
+
+$(BUILD)/rp2/rpi_pico/firmware.uf2: $(FIRMWARE_CODE) $(wildcard firmware/rp2/* boards/rpi_pico/mpconfig* boards/rpi_pico/*.csv) \
+    | $(STAMPS)/mpy-cross $(STAMPS)/sources-rp2
+	@$(STEP) "firmware rpi_pico" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) \
+	    BOARD_DIR=$(CURDIR)/boards/rpi_pico USER_C_MODULES=$(CURDIR)/firmware/rp2/usermods.cmake \
+	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest.py
+	@touch $@
+
+$(BUILD)/natmod/armv6m/edgelora.mpy: | $(STAMPS)/packages-rp2
+$(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
+	@$(STEP) "native module $*" $(MAKE) -C $(MODULE)/natmod ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
+	@touch $@

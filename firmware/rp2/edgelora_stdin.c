@@ -1,0 +1,96 @@
+// Bulk input from the USB serial port. SPDX-License-Identifier: MIT
+//
+// MicroPython moves its serial input byte by byte and polls the USB stack for each byte, at about 1000 cycles a byte.
+// Here a packet is moved at once. Ctrl-C and plain sys.stdin work as ever.
+
+#include <string.h>
+
+#include "py/mphal.h"
+#include "py/obj.h"
+#include "py/ringbuf.h"
+#include "py/runtime.h"
+#include "shared/runtime/interrupt_char.h"
+#ifndef NO_QSTR // the search for qstrs does not know TinyUSB's folders
+#include "shared/tinyusb/mp_usbd.h"
+#include "tusb.h"
+#endif
+
+#define PACKET_BYTES 64
+#define NEXT_PACKET_MS 1  // a packet that belongs to the same transfer comes sooner
+
+void __real_tud_cdc_rx_cb(uint8_t itf);
+void __wrap_tud_cdc_rx_cb(uint8_t itf);
+
+// Up to size bytes of USB input. Acts on a Ctrl-C among them: what came before it is dropped.
+static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
+    size_t n = tud_cdc_n_read(itf, out, size);
+    uint8_t *interrupt;
+    while (n != 0 && mp_interrupt_char != -1 && (interrupt = memchr(out, mp_interrupt_char, n)) != NULL) {
+        n -= interrupt + 1 - out;
+        memmove(out, interrupt + 1, n);
+        stdin_ringbuf.iget = stdin_ringbuf.iput = 0;
+        mp_sched_keyboard_interrupt();
+    }
+    return n;
+}
+
+// Replaces MicroPython's receive callback (linked with --wrap), which still takes over when its buffer is full.
+void __wrap_tud_cdc_rx_cb(uint8_t itf) {
+    uint8_t packet[PACKET_BYTES];
+    while (tud_cdc_n_available(itf) != 0) {
+        size_t room = ringbuf_free(&stdin_ringbuf);
+        if (room == 0) {
+            __real_tud_cdc_rx_cb(itf);
+            return;
+        }
+        size_t n = read_usb(itf, packet, MIN(room, sizeof(packet)));
+        ringbuf_put_bytes(&stdin_ringbuf, packet, n);
+    }
+}
+
+// readinto(buffer, start, end) -> the position reached, at most end: takes what has arrived, and what follows it
+// without a pause.
+static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);
+    mp_int_t pos = mp_obj_get_int(start_in);
+    mp_int_t end = mp_obj_get_int(end_in);
+    if (pos < 0 || pos > end || (size_t)end > info.len) {
+        mp_raise_ValueError(MP_ERROR_TEXT("start and end must lie in the buffer"));
+    }
+    uint8_t *out = info.buf;
+    for (bool waited = false; pos < end;) {
+        size_t n = MIN((size_t)(end - pos), ringbuf_avail(&stdin_ringbuf));
+        if (n != 0) {
+            ringbuf_get_bytes(&stdin_ringbuf, out + pos, n);
+        } else {
+            n = read_usb(0, out + pos, end - pos);
+        }
+        pos += n;
+        if (n != 0) {
+            waited = false;
+        } else if (waited) {
+            break;
+        } else {
+            mp_event_wait_ms(NEXT_PACKET_MS);
+            mp_usbd_task();
+            waited = true;
+        }
+    }
+    mp_handle_pending(true);
+    return MP_OBJ_NEW_SMALL_INT(pos);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(edgelora_stdin_readinto_obj, edgelora_stdin_readinto);
+
+static const mp_rom_map_elem_t edgelora_stdin_globals_table[] = {
+    {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__edgelora_stdin)},
+    {MP_ROM_QSTR(MP_QSTR_readinto), MP_ROM_PTR(&edgelora_stdin_readinto_obj)},
+};
+static MP_DEFINE_CONST_DICT(edgelora_stdin_globals, edgelora_stdin_globals_table);
+
+const mp_obj_module_t edgelora_stdin_module = {
+    .base = {&mp_type_module},
+    .globals = (mp_obj_dict_t *)&edgelora_stdin_globals,
+};
+
+MP_REGISTER_MODULE(MP_QSTR__edgelora_stdin, edgelora_stdin_module);

@@ -1,0 +1,102 @@
+"""Firmware images: the program that `make` builds, merged with a ROMFS image that holds the user's files."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from mpremote.romfs import VfsRomWriter
+
+from edgelora import uf2
+from edgelora.boards import ROOT, BoardProfile, load_board
+
+FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
+ROMFS_SUFFIX = ".romfs"
+
+
+class BuildError(RuntimeError):
+    """Firmware could not be built, or what goes into it does not fit."""
+
+
+def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
+    """Writes to `out` a firmware image whose ROMFS holds `files` (name -> content) and returns `out`.
+
+    On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
+    The image is a UF2 for RP2040 boards and a bare ROMFS image for `unix`. Builds the program first unless it is
+    up to date. Raises `BuildError`; then `out` is as it was.
+    """
+    profile = load_board(board)
+    romfs = make_romfs(files)
+    if profile.flash is None:
+        program(profile)
+        uf2.write_atomically(out, romfs)
+        return out
+    if len(romfs) > profile.flash.romfs_bytes:
+        sizes = ", ".join(f"{name} {len(data)}" for name, data in files.items())
+        raise BuildError(
+            f"the files need a ROMFS of {len(romfs)} bytes, {profile.firmware} has {profile.flash.romfs_bytes} "
+            f"({sizes}); use a smaller model"
+        )
+    path = program(profile)
+    try:
+        image = uf2.parse(path.read_bytes(), name=str(path))
+        if image.end > profile.flash.base_address + profile.flash.program_bytes:
+            raise BuildError(f"{path}: the program overlaps the ROMFS partition; check boards/{profile.firmware}")
+        image.put(profile.flash.base_address + profile.flash.romfs_offset, romfs)
+    except uf2.Uf2Error as error:
+        raise BuildError(f"{error}; remove {path} and build again") from None
+    uf2.write_atomically(out, uf2.serialize(image))
+    return out
+
+
+def program(profile: BoardProfile) -> Path:
+    """Builds a board's MicroPython with EdgeLoRA in it, if it is not up to date, and returns its path."""
+    target, path = {
+        "rp2": ("firmware-rp2", ROOT / f".build/rp2/{profile.firmware}/firmware.uf2"),
+        "unix": ("firmware-unix", ROOT / ".build/unix/micropython"),
+    }[profile.port]
+    try:
+        done = subprocess.run(["make", "-C", str(ROOT), "--no-print-directory", target], capture_output=True, text=True)
+    except FileNotFoundError:
+        if path.exists():
+            return path
+        raise BuildError("`make` is not installed; install it (`apt-get install make`) and try again") from None
+    if done.returncode:
+        raise BuildError(f"`make {target}` failed:\n{(done.stdout + done.stderr).strip()}")
+    return path
+
+
+def make_romfs(files: Mapping[str, bytes]) -> bytes:
+    """A ROMFS image of `files`, each aligned to `FILE_ALIGNMENT` bytes. Names are plain file names."""
+    for name in files:
+        if not name or "/" in name or not name.isascii():
+            raise BuildError(f"{name!r} cannot be a file in ROMFS; use a plain ASCII name")
+    for header_bytes in range(4, 9):
+        image, actual = _romfs(files, header_bytes)
+        if actual == header_bytes:
+            return image
+    raise BuildError("the files are too big for ROMFS")
+
+
+def _romfs(files: Mapping[str, bytes], header_bytes: int) -> tuple[bytes, int]:
+    """An image aligned for a header of the assumed size, and the header's actual size."""
+    writer = VfsRomWriter()
+    position = header_bytes
+
+    def fill(ahead: int) -> int:
+        """Makes `position` plus `ahead` aligned by a filler, whose record has 2 bytes of its own; returns its size."""
+        filler = -(position + 2 + ahead) % FILE_ALIGNMENT
+        writer.mkdata(bytes(filler))
+        return 2 + filler
+
+    for name, data in files.items():
+        alone = VfsRomWriter()
+        alone.mkfile(name, data)
+        overhead = alone.mkdata(b"") - 2 - len(data)
+        position += fill(overhead)
+        writer.mkfile(name, data)
+        position += overhead + len(data)
+    position += fill(0)  # keeps the header, which makes the image's length even, from depending on the files
+    image = bytes(writer.finalise())
+    return image, len(image) - (position - header_bytes)

@@ -1,0 +1,422 @@
+"""The `edgelora` command: a thin layer of arguments and printing over the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, console, data, formats, nn, pretrain, quantize
+from .boards import list_boards, load_board
+from .build import build_firmware
+from .console import emit, note
+from .demo import demo_har
+from .devices import find_devices, pick_port
+from .flash import flash
+from .link import Link
+from .personalize import Recipe, TwinLearner
+from .plan import Plan, plan
+from .report import Metrics, Report, write_report
+from .workflow import (
+    ADAPTER_PATH,
+    BoardLearner,
+    WorkflowError,
+    check_identical,
+    float_baseline,
+    load_base,
+    load_part,
+    make_report,
+    personalize_board,
+)
+
+Command = Callable[[argparse.Namespace], Any]
+DATA_HELP = "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining) or a .npz with x, y, labels"
+
+
+# ---- from data to a model --------------------------------------------------------------------------------------------
+
+
+def cmd_pretrain(args: argparse.Namespace) -> None:
+    """Trains a float base network on the people it is to know."""
+    part = load_part(args.data, "pretrain")
+    with console.progress("pretrain", args.json) as progress:
+        net = pretrain.pretrain(
+            part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}"))
+    pretrain.save_net(net, args.output)
+    accuracy = nn.accuracy(net, part.x, part.y)
+    result = {"output": str(args.output), "windows": len(part), "macs": nn.macs(net), "train_accuracy": round(accuracy, 4)}
+    _print(args, result, f"{args.output}: {len(part)} windows, {nn.macs(net):,} MACs, accuracy on them {accuracy:.3f}")
+
+
+def cmd_quantize(args: argparse.Namespace) -> None:
+    """Post-training INT8 quantization into a .elm."""
+    net = pretrain.load_net(args.net)
+    part = load_part(args.data, "pretrain")
+    model = quantize.quantize(net, part.x)
+    model.labels = model.labels or part.labels
+    elm = formats.pack_model(model, args.output.name)
+    formats.write_atomic(args.output, elm)
+    quality = quantize.report(net, model, part.x, part.y)
+    result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
+    if args.json:
+        return emit(_plain(result))
+    print(f"{args.output}: {len(elm)} bytes, base {result['base_id']}")
+    print(f"accuracy float {quality.float_accuracy:.3f}, INT8 {quality.int8_accuracy:.3f}")
+
+
+def cmd_plan(args: argparse.Namespace) -> None:
+    """What a configuration takes on a board."""
+    result = plan(load_base(args.model).elm, load_board(args.board), _recipe(args))
+    if args.json:
+        return emit(_plain(result.as_json()))
+    _print_plan(result)
+    if not result.fits:
+        raise WorkflowError(
+            f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: lower --rank or --micro-batch")
+
+
+def _print_plan(result: Plan) -> None:
+    console.table(
+        ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B"),
+        [(p.op, p.kind, "x".join(map(str, p.input)), "x".join(map(str, p.output)), p.weights, p.rank, p.macs, p.adapter_macs,
+          p.adapter_bytes) for p in result.layers])
+    base, extra = sum(p.macs for p in result.layers), sum(p.adapter_macs for p in result.layers)
+    print(f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
+          f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter")
+    print(f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
+          f"{result.infer_arena_bytes} to infer; {result.board} has {console.size(result.ram_bytes)}")
+
+
+# ---- boards ----------------------------------------------------------------------------------------------------------
+
+
+def cmd_build(args: argparse.Namespace) -> None:
+    """Firmware with the model in ROMFS."""
+    base = load_base(args.model) if args.model else None
+    path = build_firmware(args.board, {base.name: base.elm} if base else {}, args.output)
+    size = path.stat().st_size
+    _print(args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}")
+
+
+def cmd_sim(args: argparse.Namespace) -> None:
+    """Starts or stops a virtual board."""
+    from . import sim
+
+    state = args.state or Path("out") / "boards" / args.board
+    if args.stop:
+        boards = [b for b in sim.running() if b.board == args.board and (not args.state or b.state_dir == str(state.resolve()))]
+        for board in boards:
+            board.stop()
+        return _print(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
+    handle = sim.start(args.board, args.firmware, state)
+    _print(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
+
+
+def cmd_flash(args: argparse.Namespace) -> None:
+    """Writes firmware to a board."""
+    with console.progress("flash", args.json) as progress:
+        port = flash(args.drive or pick_port(args.port), args.firmware, lambda what, done, total: progress(done, total, what))
+    _print(args, {"port": port}, f"{port}: flashed {args.firmware}")
+
+
+def cmd_devices(args: argparse.Namespace) -> None:
+    """Boards that are plugged in, and virtual ones that run."""
+    devices = find_devices()
+    if args.json:
+        return emit([asdict(device) for device in devices])
+    if not devices:
+        print("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
+    for device in devices:
+        print(f"{device.port}  {device.description}")
+
+
+def cmd_boards(args: argparse.Namespace) -> None:
+    """Boards this project knows."""
+    boards = [load_board(name) for name in list_boards()]
+    if args.json:
+        return emit([_plain(asdict(board)) for board in boards])
+    console.table(
+        ("board", "chip", "core", "arena", "description"),
+        [(b.name, b.chip, b.core, console.size(b.arena_bytes), b.description) for b in boards])
+
+
+def cmd_push(args: argparse.Namespace) -> None:
+    """Copies a file to the board, whole or not at all."""
+    content = args.file.read_bytes()
+    path = args.path or "/" + args.file.name
+    with _link(args) as link, console.progress("push", args.json) as progress:
+        started = time.monotonic()
+        link.put(path, content, lambda done, total: progress(done, total, "bytes"))
+        seconds = time.monotonic() - started
+    _print(args, {"path": path, "bytes": len(content), "seconds": round(seconds, 3)}, f"{path}: {len(content)} bytes in {seconds:.2f} s")
+
+
+def cmd_pull(args: argparse.Namespace) -> None:
+    """Copies a file from the board."""
+    with _link(args) as link, console.progress("pull", args.json) as progress:
+        content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
+    target = args.file or Path(args.path.rpartition("/")[2])
+    formats.write_atomic(target, content)
+    _print(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+def cmd_personalize(args: argparse.Namespace) -> None:
+    """Trains an adapter on the board from somebody's samples, and writes a report."""
+    base, recipe = load_base(args.model), _recipe(args)
+    train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
+    samples, test = base.samples(train_part), base.samples(test_part)
+    args.output.mkdir(parents=True, exist_ok=True)
+    if not args.resume:
+        (args.output / "metrics.jsonl").unlink(missing_ok=True)
+    with _link(args) as link, console.progress("personalize", args.json) as progress, Metrics(args.output / "metrics.jsonl") as metrics:
+        run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume)
+        hello = link.hello()
+    baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
+    identical = check_identical(base, samples, recipe, run)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical)
+    formats.write_atomic(args.output / "adapter.ela", run.run.adapter)
+    _print_report(args, report, write_report(report, args.output))
+
+
+def cmd_eval(args: argparse.Namespace) -> None:
+    """Accuracy on the board, or on the host twin, with or without an adapter."""
+    base, recipe = load_base(args.model), _recipe(args)
+    test = base.samples(load_part(args.data, "test"))
+    adapter = args.adapter.read_bytes() if args.adapter else None
+    if args.twin:
+        learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+        learner.use(adapter)
+        predicted = learner.predict(test.x)
+    else:
+        with _link(args) as link, console.progress("eval", args.json) as progress:
+            board = BoardLearner(link, base, recipe, progress)
+            board.use(adapter)
+            predicted = board.predict(test.x)
+    accuracy = float(np.mean(predicted == test.y))
+    where = "host twin" if args.twin else "board"
+    result = {"accuracy": round(accuracy, 4), "samples": len(test), "where": where, "adapter": str(args.adapter) if adapter else None}
+    _print(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where})")
+
+
+def cmd_report(args: argparse.Namespace) -> None:
+    """Makes the HTML page of a run anew from its report.json."""
+    report = Report.from_json((args.run / "report.json").read_text())
+    _print_report(args, report, write_report(report, args.run))
+
+
+def cmd_demo(args: argparse.Namespace) -> None:
+    """The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report."""
+    report, path = demo_har(args.board, args.subject, args.seed, _recipe(args), args.output, args.port, quiet=args.json)
+    _print_report(args, report, path)
+
+
+def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
+    if args.json:
+        return emit(_plain(asdict(report) | {"report": str(path)}))
+    baseline = "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
+    print(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes")
+    print(f"inference {report.infer_us / 1000:.2f} ms, training step {report.train_step_us / 1000:.2f} ms, "
+          f"swap {report.swap_us:.0f} us")
+    print(f"report: {path}")
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def cmd_bench_learning(args: argparse.Namespace) -> None:
+    """Every person left out in turn, by the host twin, beside float LoRA."""
+    from .bench_learning import bench_learning
+
+    with console.progress("learning", quiet=False) as progress:
+        result = bench_learning(args.subjects, range(args.seeds), _recipe(args), progress)
+    if args.json:
+        return emit(result.as_json())
+    keys = tuple(result.mean)
+    console.table(("subject", "seed", *keys), [
+        (run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs])
+    print("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+
+
+def cmd_bench_swap(args: argparse.Namespace) -> None:
+    """Time to switch adapters: in RAM, and from a file in flash."""
+    from .bench_swap import bench_swap
+
+    with _link(args) as link:
+        result = bench_swap(link)
+    _print(args, asdict(result), f"in RAM {result.ram_us:.1f} us; from a flash file of {result.flash_bytes} bytes, CRC and base "
+           f"checked, {result.flash_us:.1f} us (longest {result.flash_max_us} us)")
+
+
+def cmd_bench_link(args: argparse.Namespace) -> None:
+    """Pushes a file over the link and by `mpremote cp`, in one run."""
+    from .bench_link import bench_link
+
+    result = bench_link(pick_port(args.port), args.size)
+    _print(args, _plain(asdict(result)), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _link(args: argparse.Namespace) -> Link:
+    return Link.connect(pick_port(args.port))
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    return Recipe(args.rank, args.mode, args.micro_batch, args.momentum, args.learning_rate, args.epochs, args.seed)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types: NumPy scalars, paths and tuples turned into theirs."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _print(args: argparse.Namespace, result: Any, text: str) -> None:
+    if args.json:
+        emit(result)
+    else:
+        print(text)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    default = Recipe()
+    group = parser.add_argument_group("adapter and training")
+    group.add_argument("--rank", type=int, default=default.rank, help="rank of the adapter on every conv and dense layer (%(default)s)")
+    group.add_argument("--mode", choices=("frozen_a", "trainable_a"), default=default.mode,
+                       help="train only B, A comes from the seed (less RAM), or both (%(default)s)")
+    group.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="samples an update (%(default)s)")
+    group.add_argument("--momentum", type=int, default=default.momentum, metavar="SHIFT",
+                       help="running mean of the gradient over about 2^SHIFT updates; 0: none (%(default)s)")
+    group.add_argument("--learning-rate", type=int, default=default.learning_rate, metavar="RATE",
+                       help="int8 steps / 8192 for an average gradient, falling to 0 (%(default)s)")
+    group.add_argument("--epochs", type=int, default=default.epochs, help="times through the samples (%(default)s)")
+    group.add_argument("--seed", type=int, default=default.seed, help="of A, the order of samples and rounding (%(default)s)")
+
+
+def _add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", help="serial port; found by itself when one board is there")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgelora", description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
+        epilog="The whole way in one command: edgelora demo har. Each step is a command of its own; see edgelora STEP --help.")
+    parser.add_argument("--version", action="version", version=f"edgelora {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Command, parent: Any = commands) -> argparse.ArgumentParser:
+        sub = parent.add_parser(name, help=run.__doc__, description=run.__doc__)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to standard output")
+        sub.set_defaults(run=run)
+        return sub
+
+    p = add("pretrain", cmd_pretrain)
+    p.add_argument("data", help=DATA_HELP)
+    p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--epochs", type=int, default=40)
+    p = add("quantize", cmd_quantize)
+    p.add_argument("net", type=Path, help="a float network made by pretrain")
+    p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
+    p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p = add("plan", cmd_plan)
+    p.add_argument("model", type=Path, help="a .elm file")
+    p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    _add_recipe(p)
+    p = add("build", cmd_build)
+    p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    p.add_argument("--model", type=Path, help="a .elm to put into ROMFS, where it is used in place")
+    p.add_argument("-o", "--output", type=Path, default=Path("firmware.uf2"))
+    p = add("sim", cmd_sim)
+    p.add_argument("board", help="virtual-pico or unix")
+    p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")
+    p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
+    p.add_argument("--stop", action="store_true", help="unplug it")
+    p = add("flash", cmd_flash)
+    p.add_argument("firmware", type=Path, help="a .uf2 file")
+    p.add_argument("--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)")
+    _add_port(p)
+    add("devices", cmd_devices)
+    add("boards", cmd_boards)
+    p = add("push", cmd_push)
+    p.add_argument("file", type=Path)
+    p.add_argument("path", nargs="?", help="on the board (/NAME)")
+    _add_port(p)
+    p = add("pull", cmd_pull)
+    p.add_argument("path", nargs="?", default=ADAPTER_PATH, help="on the board (%(default)s)")
+    p.add_argument("file", nargs="?", type=Path, help="here (./NAME)")
+    _add_port(p)
+    p = add("personalize", cmd_personalize)
+    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
+    _add_recipe(p)
+    _add_port(p)
+    p = add("eval", cmd_eval)
+    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument("--data", required=True, help=DATA_HELP)
+    p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
+    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    _add_recipe(p)
+    _add_port(p)
+    p = add("report", cmd_report)
+    p.add_argument("run", type=Path, help="folder with report.json")
+
+    demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
+    demos = demo.add_subparsers(metavar="NAME", required=True)
+    p = add("har", cmd_demo, demos)
+    p.add_argument("--board", default="virtual-pico", help="virtual-pico, unix, or a real board with --port (%(default)s)")
+    p.add_argument("--subject", type=int, default=6, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)")
+    _add_recipe(p)
+    _add_port(p)
+
+    bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
+    benches = bench.add_subparsers(metavar="NAME", required=True)
+    p = add("learning", cmd_bench_learning, benches)
+    p.add_argument("--subjects", type=int, nargs="+", default=list(data.HAR_SUBJECTS), choices=data.HAR_SUBJECTS)
+    p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    _add_recipe(p)
+    _add_port(add("swap", cmd_bench_swap, benches))
+    p = add("link", cmd_bench_link, benches)
+    p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
+    _add_port(p)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; 0, or 1 with one line on standard error that says what to do."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+        return 0
+    except KeyboardInterrupt:
+        note("\nstopped; the board is usable and keeps its last good adapter")
+        return 130
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        note(f"edgelora: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

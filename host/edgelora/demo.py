@@ -1,0 +1,86 @@
+"""`edgelora demo`: the whole way, every step the one its own command runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from . import console, data, formats, nn, quantize, sim
+from .boards import load_board
+from .build import ROMFS_SUFFIX, build_firmware
+from .devices import pick_port
+from .flash import flash
+from .link import Link
+from .personalize import Recipe
+from .plan import plan
+from .report import Metrics, Report, write_report
+from .workflow import Base, check_identical, float_baseline, make_report, personalize_board, pretrained_har
+
+
+def demo_har(
+    board: str, subject: int, seed: int, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
+) -> tuple[Report, Path]:
+    """Personalizes activity recognition to `subject`, whom the base has never seen, on a board.
+
+    A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
+    `port`. Everything is left in `output`. Returns the report and its page.
+    """
+    recipe = replace(recipe, seed=seed)
+    profile = load_board(board)
+    output.mkdir(parents=True, exist_ok=True)
+    har = data.load_har(subject)
+    with console.progress("pretrain on the other five people", quiet) as progress:
+        net = pretrained_har(subject, seed, progress)
+    base = make_base(net, har, output / "har.elm")
+    console.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
+    planned = plan(base.elm, profile, recipe)
+    console.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
+    image = output / f"{board}{'.uf2' if profile.uf2_family_id else ROMFS_SUFFIX}"
+    firmware = build_firmware(board, {base.name: base.elm}, image)
+    (output / "metrics.jsonl").unlink(missing_ok=True)
+    handle = None
+    try:
+        if profile.is_virtual and port is None:
+            handle = start_board(board, firmware, output / f"{board}.board", quiet)
+            port = handle.port
+        else:
+            port = flash(pick_port(port), firmware)
+        samples, test = base.samples(har.train), base.samples(har.test)
+        with (
+            Link.connect(port) as link,
+            console.progress("personalize on the board", quiet) as progress,
+            Metrics(output / "metrics.jsonl") as metrics,
+        ):
+            run = personalize_board(link, base, samples, test, recipe, metrics, progress)
+            hello = link.hello()
+    finally:
+        if handle:
+            handle.stop()
+    formats.write_atomic(output / "adapter.ela", run.run.adapter)
+    identical = check_identical(base, samples, recipe, run)
+    baseline = float_baseline(net, har.train, har.test, recipe)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical)
+    report.board = board
+    if board == "virtual-pico":
+        report.notes = ["Times are cycles of an emulated RP2040 at 125 MHz: the same on every run."]
+    return report, write_report(report, output)
+
+
+def make_base(net: nn.FloatNet, har: data.HarData, path: Path) -> Base:
+    """Quantizes a float base and writes its `.elm`."""
+    model = quantize.quantize(net, har.pretrain.x)
+    model.labels = har.labels
+    elm = formats.pack_model(model, path.name)
+    formats.write_atomic(path, elm)
+    return Base(path.name, elm, model)
+
+
+def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> sim.SimHandle:
+    """Powers up a virtual board and gets the firmware onto it: a Pico through its drive, as a person would."""
+    if load_board(board).port != "rp2":
+        handle = sim.start(board, firmware, state, die_with_parent=True)
+    else:
+        handle = sim.start(board, None, state, bootloader=True, die_with_parent=True)
+        flash(handle.drive, firmware)
+    console.note(f"{board} runs on {handle.port}", quiet)
+    return handle

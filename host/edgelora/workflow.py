@@ -1,0 +1,294 @@
+"""The arrows between the parts: what `edgelora` commands and the demo do, as functions without a command line."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import data, float_lora, formats, nn, pretrain, twin
+from .boards import ROOT
+from .link import Hello, Link, ModelInfo
+from .model import QuantModel
+from .personalize import Progress, Recipe, Run, Samples, confusion, schedule, train, train_twin
+from .plan import layer_plans
+from .report import LayerRow, Metrics, Report
+
+CACHE = ROOT / "out" / "bases"
+ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
+STATE_PATH = "/adapter.state.ela"  # and what training goes on from
+
+
+class WorkflowError(RuntimeError):
+    """A step can't go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base network as the host holds it: the `.elm` bytes, what they say, and its short file name."""
+
+    name: str
+    elm: bytes
+    model: QuantModel
+
+    @property
+    def base_id(self) -> str:
+        return formats.base_id(self.elm).hex()
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Where a board may have it: in ROMFS, or in its filesystem."""
+        return f"/rom/{self.name}", f"/{self.name}"
+
+    def samples(self, part: data.Dataset) -> Samples:
+        """Windows quantized to this network's input; ValueError when they do not fit it."""
+        if part.x[0].size != self.model.input.size:
+            raise WorkflowError(
+                f"windows are {part.x.shape[1:]}, {self.name} takes {self.model.input.shape}: use data of the base's kind")
+        if part.y.max() >= self.model.output.size:
+            raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.output.size} classes")
+        return Samples(self.model.input.quantize(part.x), part.y)
+
+
+def load_base(path: Path) -> Base:
+    """Reads and checks a `.elm` file."""
+    elm = path.read_bytes()
+    model = formats.unpack_model(elm, path.name)
+    twin.check_model(elm)
+    return Base(path.name, elm, model)
+
+
+def load_part(spec: str, part: str) -> data.Dataset:
+    """Data by name: `har:SUBJECT` (its `part`: pretrain, train or test) or the path of an .npz file."""
+    if spec.startswith("har:"):
+        subject = spec.removeprefix("har:")
+        if not subject.isdigit():
+            raise WorkflowError(f"{spec}: give a subject, for example har:6")
+        return getattr(data.load_har(int(subject)), part)
+    return data.load_dataset(spec)
+
+
+class BoardLearner:
+    """A board behind a link, as a learner. `train_us`: microseconds on its clock for `trained` samples; `last_us`: of the last call."""
+
+    def __init__(self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None) -> None:
+        self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
+        self.info = open_base(link, base, recipe)
+        self.trained = self.train_us = self.last_us = 0
+
+    def begin(self, seed: int) -> None:
+        self.link.begin(seed)
+
+    def load(self, adapter: bytes) -> None:
+        self.link.put(STATE_PATH, adapter)
+        self.link.load(STATE_PATH)
+
+    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        reply = self.link.train(x, y, learning_rate)
+        self.trained += len(y)
+        self.last_us = reply.elapsed_us
+        self.train_us += reply.elapsed_us
+        return reply.losses.tolist()
+
+    def flush(self, learning_rate: int) -> None:
+        self.link.flush(learning_rate)
+
+    def save(self, state: bool) -> bytes:
+        path = STATE_PATH if state else ADAPTER_PATH
+        self.link.save(path, state)
+        return self.link.get(path)
+
+    def use(self, adapter: bytes | None) -> None:
+        if adapter is not None:
+            self.link.put(ADAPTER_PATH, adapter)
+        self.link.use(None if adapter is None else ADAPTER_PATH)
+
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
+        report = self.progress and (lambda done, total: self.progress(done, total, "windows"))
+        return self.link.eval(x, lock_heap=True, progress=report).predictions.astype(np.int64)
+
+
+def open_base(link: Link, base: Base, recipe: Recipe) -> ModelInfo:
+    """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing."""
+    ranks = list(recipe.ranks(base.model))
+    here = [path for path in base.paths if _has(link, path, base.elm)]
+    if not here:
+        link.put(base.paths[1], base.elm)
+        here = [base.paths[1]]
+    info = link.open_model(here[0], ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+    if info.base_id != base.base_id:
+        raise WorkflowError(f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again")
+    return info
+
+
+def _has(link: Link, path: str, content: bytes) -> bool:
+    folder, _, name = path.rpartition("/")
+    try:
+        entries = {entry.name: entry.size for entry in link.list(folder or "/")}
+    except RuntimeError:
+        return False
+    return entries.get(name) == len(content) and link.stat(path).crc == zlib.crc32(content)
+
+
+@dataclass(frozen=True)
+class BoardRun:
+    """A personalization on a board: the run, accuracy before and after (shares of 1), and its costs.
+
+    Microseconds are the board's own; train_step_us is a sample's share, updates included.
+    """
+
+    run: Run
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    info: ModelInfo
+    train_step_us: float
+    infer_us: float
+    swap_us: float
+    swap_flash_us: float
+
+
+def personalize_board(
+    link: Link, base: Base, samples: Samples, test: Samples, recipe: Recipe, metrics: Metrics,
+    progress: Progress | None = None, resume: bool = False,
+) -> BoardRun:
+    """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash."""
+    learner = BoardLearner(link, base, recipe, progress)
+    learner.use(None)
+    before = learner.predict(test.x)
+    done = _resume(learner) if resume else 0
+    if not done:
+        learner.begin(recipe.seed)
+    run = train(
+        learner, samples, recipe, _recording(metrics, learner, samples, recipe, progress), lambda: _checkpoint(link), done)
+    step_us = learner.train_us / max(1, learner.trained)
+    learner.use(run.adapter)
+    after = learner.predict(test.x)
+    infer_us = link.bench_infer().mean_us
+    swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH).mean_us
+    swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH).mean_us
+    return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us)
+
+
+def _recording(metrics: Metrics, learner: BoardLearner, samples: Samples, recipe: Recipe, progress: Progress | None) -> Progress:
+    """A progress callback that also writes a line of metrics for every update."""
+    updates = schedule(len(samples), recipe)
+
+    def record(done: int, total: int, what: str) -> None:
+        batch = updates[done - 1]
+        loss = float(what.rpartition(" ")[2])
+        metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), learner.last_us)
+        if progress:
+            progress(done, total, what)
+
+    return record
+
+
+def _checkpoint(link: Link) -> None:
+    try:
+        link.save(STATE_PATH, state=True)
+    except RuntimeError as error:
+        if "pending" not in str(error):
+            raise
+
+
+def _resume(learner: BoardLearner) -> int:
+    """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none."""
+    link, recipe = learner.link, learner.recipe
+    if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
+        return 0
+    state = formats.unpack_adapter(link.get(STATE_PATH), learner.base.model)
+    same = (state.seed, state.momentum, state.trainable_a) == (recipe.seed, recipe.momentum, recipe.mode == "trainable_a")
+    if state.base_id != formats.base_id(learner.base.elm) or not same:
+        raise WorkflowError("the board's checkpoint is of another run (base, seed, mode or momentum): start without --resume")
+    link.load(STATE_PATH)
+    return state.updates
+
+
+def check_identical(base: Base, samples: Samples, recipe: Recipe, run: BoardRun) -> bool:
+    """Trains the host twin on the same samples: does it hold the board's adapter, and its training state, byte for byte?"""
+    twin_run = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
+    return twin_run.adapter == run.run.adapter and twin_run.state == run.run.state
+
+
+def float_baseline(
+    net: nn.FloatNet, train_part: data.Dataset, test_part: data.Dataset, recipe: Recipe,
+) -> float_lora.FloatLoraResult:
+    """Float LoRA on the host with the recipe's rank, placement, samples, epochs and mode."""
+    return float_lora.train_float_lora(
+        net, train_part, test_part, recipe.rank, epochs=recipe.epochs, seed=recipe.seed,
+        train_a=recipe.mode == "trainable_a", batch=recipe.micro_batch)
+
+
+def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
+    """The base pretrained without `subject`: from the cache if it was made before."""
+    path = cache / f"har-{subject}-{seed}.npz"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        say = progress and (lambda done, total, loss: progress(done, total, f"loss {loss:.3f}"))
+        net = pretrain.pretrain(data.load_har(subject).pretrain, seed, progress=say)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        pretrain.save_net(net, part)
+        part.replace(path)
+    return pretrain.load_net(path)
+
+
+def make_report(
+    base: Base, samples: Samples, test: Samples, recipe: Recipe, run: BoardRun, hello: Hello,
+    baseline: float_lora.FloatLoraResult | None, subject: str, identical: bool,
+) -> Report:
+    """Everything a run measured, in one report."""
+    layout = twin.layout(base.elm, recipe.ranks(base.model), recipe.mode, recipe.micro_batch, recipe.momentum)
+    classes = base.model.output.size
+    return Report(
+        title=f"Personalizing {base.name} to {subject}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=hello.board,
+        firmware=f"{hello.micropython}, edgelora {hello.edgelora}",
+        subject=subject,
+        seed=recipe.seed,
+        labels=base.model.labels,
+        base_accuracy=accuracy(run.before, test),
+        adapted_accuracy=accuracy(run.after, test),
+        float_base_accuracy=baseline.base_accuracy if baseline else None,
+        float_lora_accuracy=baseline.accuracy if baseline else None,
+        float_lora_losses=baseline.losses if baseline else [],
+        host_twin_identical=identical,
+        arena_bytes=run.info.arena,
+        adapter_bytes=len(run.run.adapter),
+        model_bytes=len(base.elm),
+        base_id=base.base_id,
+        infer_us=round(run.infer_us, 1),
+        train_step_us=round(run.train_step_us, 1),
+        swap_us=round(run.swap_us, 1),
+        swap_flash_us=round(run.swap_flash_us, 1),
+        samples=len(samples),
+        test_samples=len(test),
+        epochs=recipe.epochs,
+        steps=len(schedule(len(samples), recipe)),
+        rank=recipe.rank,
+        mode=recipe.mode,
+        micro_batch=recipe.micro_batch,
+        momentum=recipe.momentum,
+        learning_rate=recipe.learning_rate,
+        losses=run.run.losses,
+        epoch_losses=run.run.epoch_losses,
+        confusion_base=confusion(run.before, test.y, classes),
+        confusion_adapted=confusion(run.after, test.y, classes),
+        layers=[
+            LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
+            for p in layer_plans(base.model, recipe)
+        ],
+        memory=list(layout.regions),
+        memory_steps=layout.steps,
+        notes=["Times are the board's own clock."],
+    )
+
+
+def accuracy(predicted: NDArray[np.int64], test: Samples) -> float:
+    """Share of 1, to four places."""
+    return round(float(np.mean(predicted == test.y)), 4)

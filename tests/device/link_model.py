@@ -1,0 +1,45 @@
+"""Stands in for `edgelora` where only the link is under test: training is a running sum that shows order and count."""
+
+
+class Model:
+    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0):
+        open(model, "rb").close()
+        self.base_id = b"12345678"
+        self.labels = ["a", "b", "c"]
+        self.arena = bytearray(100)
+        self.ranks = bytes([ranks]) if isinstance(ranks, int) else ranks
+        self.mode = mode
+        self.input_size = 16
+        self.output_size = 3
+        self.output = memoryview(bytearray(3))
+        self.sum = 0
+
+    def infer(self, x):
+        self.output[0] = x[0]
+        return x[0] % 3
+
+    def begin(self, seed=0):
+        self.sum = seed
+
+    def load(self, adapter):
+        with open(adapter) as file:
+            self.sum = int(file.read())
+
+    def train(self, x, label, learning_rate):
+        for i in range(16):
+            self.sum = (self.sum * 31 + x[i] + label + learning_rate) & 0xFFFFFF
+        return self.sum
+
+    def flush(self, learning_rate):
+        self.sum += 1
+
+    def save(self, path=None, state=False):
+        with open(path, "w") as file:
+            file.write(str(self.sum))
+
+    def adapter(self, source):
+        open(source).close()
+        return source
+
+    def use(self, adapter):
+        pass

@@ -1,0 +1,387 @@
+"""The link: whatever happens to the line, files arrive whole and every sample is trained once."""
+
+import contextlib
+import os
+import pty
+import random
+import shutil
+import subprocess
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import sim
+from edgelora.bench_link import bench_link
+from edgelora.link import HEADER_SIZE, DeviceError, FrameReader, Link, LinkError, Op, Status, encode
+from edgelora.transport import LineLost, SerialLine
+
+ROOT = Path(__file__).resolve().parents[1]
+UNIX = ROOT / ".build/unix/micropython"
+PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
+AGENT = ROOT / "firmware/device"
+
+Fault = Callable[[bytes], bytes]
+
+
+class FaultyLine(SerialLine):
+    """A line that damages what passes: `on_write` and `on_read` hold faults, each for one write or read, None for none.
+
+    cut: bytes that may still be written before the cable is pulled.
+    """
+
+    def __init__(self, port: str) -> None:
+        super().__init__(port)
+        self.on_write: list[Fault | None] = []
+        self.on_read: list[Fault | None] = []
+        self.cut: int | None = None
+
+    def write(self, data: bytes) -> None:
+        fault = self.on_write.pop(0) if self.on_write else None
+        data = fault(data) if fault else data
+        if self.cut is not None:
+            part, self.cut = data[: self.cut], self.cut - len(data)
+            if self.cut < 0:
+                super().write(part)
+                raise LineLost("cable pulled")
+        super().write(data)
+
+    def read(self, size: int, timeout: float) -> bytes:
+        data = super().read(size, timeout)
+        fault = self.on_read.pop(0) if data and self.on_read else None
+        return fault(data) if fault else data
+
+
+def corrupt(at: int, how: int = 0x41) -> Fault:
+    return lambda data: data[:at] + bytes([data[at] ^ how]) + data[at + 1 :] if at < len(data) else data
+
+
+def drop(at: int, count: int = 1) -> Fault:
+    return lambda data: data[:at] + data[at + count :]
+
+
+def cut_off(at: int) -> Fault:
+    return lambda data: data[:at]
+
+
+def twice(data: bytes) -> bytes:
+    return data + data
+
+
+def after_noise(data: bytes) -> bytes:
+    return b"\xe5noise\r\n" + data
+
+
+def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: int) -> list[int]:
+    """What device/link_model.py makes of these samples."""
+    losses, total = [], seed
+    for window, label in zip(windows, labels, strict=True):
+        for x in window.view(np.uint8):
+            total = (total * 31 + int(x) + int(label) + learning_rate) & 0xFFFFFF
+        losses.append(total)
+    return losses
+
+
+@pytest.fixture
+def desktop(tmp_path):
+    """Desktop MicroPython that runs the agent with the stand-in model: its port."""
+    if not UNIX.exists():
+        pytest.skip("needs make firmware-unix")
+    shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
+    shutil.copy(AGENT / "edgelora_agent.py", tmp_path)
+    (tmp_path / "base.elm").write_bytes(b"")
+    board, port = pty.openpty()
+    tty.setraw(port)
+    code = "import sys; sys.path[:] = ['']; import edgelora_agent; edgelora_agent.run()"
+    process = subprocess.Popen([UNIX, "-i", "-c", code], cwd=tmp_path, stdin=board, stdout=board, stderr=board)
+    yield os.ttyname(port)
+    process.kill()
+    process.wait()
+    os.close(board)
+    os.close(port)
+
+
+@contextlib.contextmanager
+def faulty(port: str, **options):
+    """A link over a FaultyLine, which is returned too."""
+    lines = []
+
+    def opener():
+        lines.append(FaultyLine(port))
+        return lines[-1]
+
+    with Link(opener, **{"timeout": 0.6, **options}) as link:
+        yield link, lines
+
+
+SAMPLES = 12
+FRAME = HEADER_SIZE + 4 + SAMPLES * 17 + 4
+POSITIONS = [*range(HEADER_SIZE), HEADER_SIZE + 5, FRAME // 2, FRAME - 2]
+
+
+def samples(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return rng.integers(-128, 128, (SAMPLES, 16), dtype=np.int8), rng.integers(0, 3, SAMPLES)
+
+
+def test_damaged_requests_train_once(desktop):
+    rng = np.random.default_rng(1)
+    faults = [f(at) for at in POSITIONS for f in (corrupt, drop, cut_off)] + [twice, after_noise]
+    with faulty(desktop) as (link, lines):
+        link.open_model("base.elm")
+        link.begin(seed=7)
+        total, count = 7, 0
+        for fault in faults:
+            windows, labels = samples(rng)
+            lines[0].on_write = [fault]
+            reply = link.train(windows, labels, 5)
+            want = trained(total, windows, labels, 5)
+            assert reply.losses.tolist() == want
+            total, count = want[-1], count + SAMPLES
+            assert reply.trained == count
+        assert link.stats.resent >= len(faults) - 2
+        assert len(lines) == 1
+
+
+def test_damaged_answers_train_once(desktop):
+    rng = np.random.default_rng(2)
+    size = HEADER_SIZE + 8 + 4 * SAMPLES + 4
+    faults = [f(at) for at in (*range(HEADER_SIZE), size // 2, size - 1) for f in (corrupt, drop, cut_off)]
+    with faulty(desktop) as (link, lines):
+        link.open_model("base.elm")
+        link.begin(seed=7)
+        total = 7
+        for fault in [*faults, twice, after_noise]:
+            windows, labels = samples(rng)
+            lines[0].on_read = [fault, fault]  # the announcement of work and the answer may come in one read or two
+            reply = link.train(windows, labels, 5)
+            want = trained(total, windows, labels, 5)
+            assert reply.losses.tolist() == want
+            total = want[-1]
+        assert link.hello().trained == SAMPLES * (len(faults) + 2)
+
+
+def test_file_over_a_bad_line(desktop):
+    rng = random.Random(3)
+    data = rng.randbytes(80_000) + bytes([3]) * 5000  # the byte that is Ctrl-C, too
+
+    def fault() -> Fault | None:
+        at = rng.randrange(4200)
+        return rng.choice([None, None, None, corrupt(at), drop(at, 1 + at // 8), cut_off(at), twice])
+
+    with faulty(desktop) as (link, lines):
+        lines[0].on_write = [fault() for _ in range(60)]
+        lines[0].on_read = [fault() for _ in range(60)]
+        link.put("file", data)
+        assert link.stats.resent > 5
+        lines[0].on_read = [fault() for _ in range(60)]
+        assert link.get("file") == data
+
+
+def test_upload_goes_on_after_the_cable_was_pulled(desktop):
+    data = random.Random(4).randbytes(100_000)
+    with faulty(desktop, reconnect=5.0) as (link, lines):
+        lines[0].cut = 33_333
+        link.put("file", data)
+        assert link.stats.reconnects == 1
+        assert link.stats.bytes_sent < 115_000
+        assert link.get("file") == data
+
+    with pytest.raises(LinkError, match="lost"), faulty(desktop) as (link, lines):
+        lines[0].cut = 50_000
+        link.put("other", data)
+
+
+def test_upload_resumes_in_a_new_session(desktop):
+    data = random.Random(5).randbytes(100_000)
+    with pytest.raises(LinkError, match="lost"), faulty(desktop) as (link, lines):
+        lines[0].cut = 50_000
+        link.put("file", data)
+    steps = []
+    with faulty(desktop) as (link, _):
+        assert "file" not in {entry.name for entry in link.list(".")}
+        link.put("file", data, lambda done, total: steps.append(done))
+        assert steps[0] > 40_000 and steps[-1] == len(data)
+        assert link.get("file") == data
+        # what is left of another file is not taken for the beginning of this one
+        link._control(Op.PUT_OPEN, path="file", size=9000, crc=0)
+        link._request(Op.PUT_DATA, bytes(4) + b"x" * 4096)
+        link.put("file", data[::-1])
+        assert link.get("file") == data[::-1]
+
+
+def test_failed_commit_keeps_the_old_file(desktop):
+    with faulty(desktop) as (link, lines):
+        link.put("file", b"old")
+        link._control(Op.PUT_OPEN, path="file", size=3, crc=1)
+        link._request(Op.PUT_DATA, bytes(4) + b"new")
+        with pytest.raises(DeviceError, match="file arrived damaged"):
+            link._control(Op.PUT_DONE)
+        assert link.get("file") == b"old"
+        assert {entry.name for entry in link.list(".")} == {"file", "base.elm", "edgelora.py", "edgelora_agent.py"}
+
+
+def test_training_survives_the_line(desktop):
+    rng = np.random.default_rng(6)
+    windows, labels = samples(rng)
+    with faulty(desktop, reconnect=5.0) as (link, lines):
+        link.open_model("base.elm")
+        link.begin(seed=7)
+        link.train(windows, labels, 5)
+        link.save("checkpoint", state=True)
+        lines[0].cut = 100  # in the middle of the next request
+        reply = link.train(windows, labels, 5)
+        want = trained(7, np.concatenate([windows] * 2), np.concatenate([labels] * 2), 5)
+        assert reply.losses.tolist() == want[SAMPLES:] and reply.trained == 2 * SAMPLES
+        link.load("checkpoint")
+        assert link.train(windows, labels, 5).losses.tolist() == want[SAMPLES:]
+        assert link.eval(windows, logits=True).logits[:, 0].tolist() == windows[:, 0].tolist()
+
+
+def test_requests_are_refused_with_reasons(desktop):
+    with faulty(desktop) as (link, _):
+        for request, reason in [
+            (lambda: link.get("nowhere"), "nowhere: no such file"),
+            (lambda: link.put("no/where", b"x"), "no/where: no such file or folder"),
+            (lambda: link.begin(), "no model is open"),
+            (lambda: link.open_model("missing.elm"), "missing.elm: no such file"),
+            (lambda: link._request(Op.PUT_DATA, bytes(9)), "no upload is open"),
+            (lambda: link._request(0x7E, b""), "unknown request 126"),  # type: ignore[arg-type]
+            (lambda: link._request(Op.MODEL, b"[not JSON"), ""),
+        ]:
+            with pytest.raises(DeviceError, match=reason):
+                request()
+        link.open_model("base.elm")
+        with pytest.raises(DeviceError, match="no whole number of samples of 17"):
+            link._request(Op.TRAIN, bytes(4 + 20))
+        assert link.hello().model
+
+
+def test_frames_hold_no_ctrl_c():
+    rng = random.Random(7)
+    for size in range(300):
+        payload = bytes(rng.choice((3, 3, rng.randrange(256))) for _ in range(size))
+        frame = encode(size % 128, Op.PUT_DATA, payload)
+        assert 3 not in frame and min(frame[:HEADER_SIZE]) >= 128
+
+
+def test_reader_finds_frames_in_noise():
+    # An answer is a frame without fix-ups, as one to the board without a byte 3.
+    frame = encode(5, Status.OK, b"answer!")
+    assert frame[5:7] == b"\x80\x80"
+    reader = FrameReader()
+    for byte in b"\xe5\xe5noise" + frame + frame[:-1] + b"?" + frame:
+        reader.feed(bytes([byte]))
+        for found in reader.frames():
+            assert (found.sequence, found.code, found.payload) == (5, Status.OK, b"answer!")
+            frame = frame[:1] + frame[1:]
+    assert reader.damaged == 1
+
+
+# --- on the emulated Pico
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory):
+    """A virtual Pico: its port."""
+    if not PICO.exists():
+        pytest.skip("needs make firmware-rp2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+        yield os.path.realpath(board.port)
+        board.kill()
+
+
+def repl(port: str, code: str) -> str:
+    """Runs code at the raw REPL, entered as mpremote does."""
+    transport = SerialTransport(port)
+    try:
+        transport.enter_raw_repl(soft_reset=False)
+        answer = transport.exec(code).decode().strip()
+        transport.exit_raw_repl()
+        return answer
+    finally:
+        transport.close()
+
+
+RAM_DISK = """
+import vfs
+class Disk:
+    def __init__(self): self.data = bytearray(64 * 512)
+    def readblocks(self, n, buf, off=0): buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0): self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg): return {4: 64, 5: 512, 6: 0}.get(op)
+disk = Disk()
+vfs.VfsLfs2.mkfs(disk)
+vfs.mount(disk, '/ram')
+"""
+
+
+def test_pico_full_disk_keeps_the_old_file(pico):
+    repl(pico, RAM_DISK)
+    with Link.connect(pico) as link:
+        link.put("/ram/file", b"old")
+        with pytest.raises(DeviceError, match="/ram/file: the filesystem is full"):
+            link.put("/ram/file", random.Random(8).randbytes(40_000))
+        assert [entry.name for entry in link.list("/ram")] == ["file"]
+        assert link.get("/ram/file") == b"old"
+        link.put("/ram/file", b"new")
+        assert link.get("/ram/file") == b"new"
+
+
+def test_pico_bad_line_and_cable_loss(pico):
+    data = random.Random(9).randbytes(24_000)
+    with faulty(pico, timeout=3.0, reconnect=20.0) as (link, lines):
+        lines[0].on_write = [
+            None, corrupt(0), corrupt(3), corrupt(2000), twice, drop(2000), cut_off(3000), cut_off(5), after_noise,
+            lambda frame: frame[:1000] + b"\x03" + frame[1001:],  # damage that looks like Ctrl-C
+        ]  # fmt: skip
+        lines[0].on_read = [None, None, None, corrupt(10), drop(3)]
+        lines[0].cut = 60_000
+        link.put("/file", data)
+        assert link.get("/file") == data
+        link.remove("/file")
+        assert link.stats.resent >= 8
+
+
+def test_pico_ctrl_c_leaves_a_repl(pico):
+    with Link.connect(pico) as link:
+        link.hello()
+    assert repl(pico, "print(1+1)") == "2"  # after a proper end
+
+    for half in (b"", encode(1, Op.PUT_DATA, bytes(range(256)) * 4)[:500]):  # between frames; inside one
+        link = Link.connect(pico)
+        link._line.write(half)
+        link._line.write(b"\x03")
+        time.sleep(0.5)
+        link._line.write(b"\x03")
+        link._line.close()
+        assert repl(pico, "print(1+1)") == "2"
+
+    with pytest.raises(KeyboardInterrupt), Link.connect(pico) as link:  # Ctrl-C on the host
+        link.hello()
+        raise KeyboardInterrupt
+    assert repl(pico, "print(1+1)") == "2"
+
+
+def test_pico_lonely_agent_returns_to_the_repl(pico):
+    link = Link.connect(pico, idle_ms=200)
+    link._line.close()
+    line = SerialLine(pico)
+    deadline = time.monotonic() + 30
+    seen = b""
+    while b">>>" not in seen and time.monotonic() < deadline:
+        seen += line.read(100, 1.0)
+    line.close()
+    assert b">>>" in seen
+
+
+def test_pico_push_is_ten_times_faster_than_mpremote(pico):
+    bench = bench_link(pico, size=16 * 1024)
+    print(bench)
+    assert bench.hashes_equal
+    assert bench.speedup > 5  # 100 KB: over 10; a small file shows less

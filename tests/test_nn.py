@@ -1,0 +1,248 @@
+"""The float trainer: geometry, gradients against finite differences, learning, files."""
+
+import numpy as np
+import pytest
+
+from edgelora import nn
+from edgelora.data import Dataset, load_dataset, save_dataset
+from edgelora.float_lora import adaptable_layers, train_float_lora
+from edgelora.pretrain import Wearer, augment_motion, har_net, pretrain
+
+LAYERS = {
+    "conv same": [nn.conv(3, (3, 3), activation="none")],
+    "conv same, stride 2": [nn.conv(3, (3, 2), (2, 2))],
+    "conv valid, stride 2": [nn.conv(3, (2, 3), (1, 2), padding="valid")],
+    "conv dilated": [nn.conv(3, (2, 2), dilation=(2, 3), activation="relu6")],
+    "conv dilated, valid": [nn.conv(3, (2, 2), dilation=(3, 2), padding="valid")],
+    "dense": [nn.dense(4)],
+    "dense relu": [nn.dense(9, "relu")],
+    "average_pool valid": [nn.average_pool((2, 2))],
+    "average_pool same": [nn.average_pool((3, 3), (2, 2), "same")],
+    "mean": [nn.mean()],
+    "chain": [nn.conv(4, (1, 3), (1, 2)), nn.conv(5, (3, 1)), nn.average_pool((2, 2)), nn.mean(), nn.dense(3)],
+}
+
+
+def as_float64(net: nn.FloatNet) -> nn.FloatNet:
+    """The same network in double precision, with biases that are not zero, for finite differences."""
+    rng = np.random.default_rng(1)
+    for layer in net.layers:
+        if layer.weights is not None:
+            layer.weights = layer.weights.astype(np.float64)
+            layer.bias = rng.normal(0, 0.3, len(layer.bias))
+    return net
+
+
+def numeric_gradient(loss, parameter: np.ndarray) -> np.ndarray:
+    gradient = np.zeros_like(parameter)
+    for index in np.ndindex(parameter.shape):
+        kept, step = parameter[index], 1e-6
+        parameter[index] = kept + step
+        above = loss()
+        parameter[index] = kept - step
+        gradient[index] = (above - loss()) / (2 * step)
+        parameter[index] = kept
+    return gradient
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_equal_finite_differences(name):
+    rng = np.random.default_rng(7)
+    net = as_float64(nn.build((5, 6, 2), LAYERS[name], seed=3))
+    x = rng.normal(0, 2, (3, 5, 6, 2))
+    pick = rng.normal(size=nn.forward(net, x)[-1].shape)
+
+    def loss() -> float:
+        return float((nn.forward(net, x)[-1] * pick).sum())
+
+    activations = nn.forward(net, x)
+    gradients = nn.backward(net, activations, pick.reshape(3, -1))
+    assert [pair is not None for pair in gradients] == [layer.weights is not None for layer in net.layers]
+    for layer, pair in zip(net.layers, gradients, strict=True):
+        if pair:
+            np.testing.assert_allclose(pair[0], numeric_gradient(loss, layer.weights), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(pair[1], numeric_gradient(loss, layer.bias), rtol=1e-5, atol=1e-6)
+    d_out = pick
+    for i in reversed(range(len(net.layers))):
+        d_out, _ = nn.layer_backward(net.layers[i], activations[i], activations[i + 1], d_out)
+    np.testing.assert_allclose(d_out, numeric_gradient(loss, x), rtol=1e-5, atol=1e-6)
+
+
+def test_loss_gradient_equals_finite_differences():
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(0, 3, (4, 5)), np.array([0, 4, 2, 2])
+    _, gradient = nn.softmax_cross_entropy(logits, y)
+    np.testing.assert_allclose(gradient, numeric_gradient(lambda: nn.softmax_cross_entropy(logits, y)[0], logits),
+                               rtol=1e-5, atol=1e-8)  # fmt: skip
+
+
+def test_backward_stops_below_lowest():
+    net = nn.build((1, 8, 2), [nn.conv(3, (1, 3)), nn.conv(3, (1, 3)), nn.mean(), nn.dense(2)], seed=0)
+    x = np.ones((2, 1, 8, 2), np.float32)
+    gradients = nn.backward(net, nn.forward(net, x), np.ones((2, 2), np.float32), lowest=1)
+    assert [pair is not None for pair in gradients] == [False, True, False, True]
+
+
+# TensorFlow's SAME padding puts the odd row or column after; VALID drops what the last stride doesn't fill.
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "padding", "expected"),
+    [
+        (100, 5, 2, 1, "same", (50, 1, 2)),
+        (13, 3, 2, 1, "same", (7, 1, 1)),
+        (10, 2, 1, 3, "same", (10, 1, 2)),
+        (9, 2, 2, 1, "same", (5, 0, 1)),
+        (9, 2, 2, 1, "valid", (4, 0, 0)),
+        (10, 3, 2, 2, "valid", (3, 0, 0)),
+    ],
+)
+def test_geometry_is_tensorflows(size, kernel, stride, dilation, padding, expected):
+    layer = nn.conv(1, (1, kernel), (1, stride), (1, dilation), padding)
+    at = nn.geometry(layer, (1, size, 1))
+    assert (at.output[1], *at.pad_w) == expected
+
+
+def test_average_pool_leaves_padding_out():
+    layer = nn.average_pool((1, 3), (1, 2), "same")
+    out = nn.layer_forward(layer, np.array([1.0, 2, 3, 4, 5]).reshape(1, 1, 5, 1))
+    np.testing.assert_allclose(out.ravel(), [1.5, 3, 4.5])
+
+
+def test_kernel_larger_than_input_is_refused():
+    with pytest.raises(ValueError, match="use 'same' padding"):
+        nn.build((1, 4, 1), [nn.conv(1, (1, 5), padding="valid")], seed=0)
+
+
+def two_tone(seed: int, count: int = 240, pitch: float = 1.0, channels: int = 2) -> Dataset:
+    """Noisy windows [count, 1, 32, channels] of three classes that differ in frequency, at random phases."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, count)
+    phase = rng.uniform(0, 2 * np.pi, (count, 1, 1, channels))
+    wave = np.sin(pitch * (0.25 + 0.35 * y)[:, None, None, None] * np.arange(32)[None, None, :, None] + phase)
+    return Dataset((wave + rng.normal(0, 0.3, wave.shape)).astype(np.float32), y, ["low", "middle", "high"])
+
+
+def test_training_learns_and_is_reproducible():
+    train, test = two_tone(0), two_tone(1)
+
+    def trained() -> tuple[nn.FloatNet, list[float]]:
+        net = nn.build((1, 32, 2), [nn.conv(8, (1, 5), (1, 2)), nn.conv(8, (1, 3)), nn.mean(), nn.dense(3)], seed=5)
+        return net, nn.fit(net, train.x, train.y, epochs=12, seed=5, batch=16, rate=1e-2)
+
+    net, losses = trained()
+    assert nn.accuracy(net, test.x, test.y) > 0.9
+    assert losses[-1] < 0.3 * losses[0]
+    assert trained()[1] == losses
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_schedules_fall_from_the_rate_to_zero(schedule):
+    rates = [nn.scheduled(schedule, 0.1, done) for done in (0, 0.25, 0.5, 0.75, 1)]
+    assert rates[0] == 0.1 and rates[-1] == pytest.approx(0) and rates == sorted(rates, reverse=True)
+
+
+def test_step_schedule_has_three_levels():
+    assert [nn.scheduled("step", 1.0, done) for done in (0.59, 0.61, 0.86)] == [1.0, 0.1, 0.01]
+
+
+def test_pretrain_augments_motion_and_reports_progress():
+    data, seen = two_tone(0, channels=6), []
+    net = pretrain(data, seed=1, epochs=3, progress=lambda done, total, loss: seen.append((done, total, loss)))
+    assert [s[:2] for s in seen] == [(1, 3), (2, 3), (3, 3)] and seen[2][2] < seen[0][2]
+    assert net.labels == data.labels and nn.shapes(net)[-1] == (1, 1, 3)
+
+
+def test_har_net_fits_the_board():
+    net = har_net((1, 100, 6), 7, seed=0)
+    assert nn.macs(net) == 91424
+    assert max(h * w * c for h, w, c in nn.shapes(net)[1:]) == 800
+    assert sum(layer.weights.size for layer in net.layers if layer.weights is not None) == 6464
+
+
+def test_rotation_keeps_length_and_tilts_both_sensors_alike():
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(20, 1, 10, 3))
+    x = np.concatenate([half, half], axis=3)
+    moved = augment_motion(x, rng, Wearer(tilt=1.0, tempo=0, vigour=0, noise=0))
+    np.testing.assert_allclose(np.linalg.norm(moved[..., :3], axis=3), np.linalg.norm(half, axis=3), rtol=1e-9)
+    np.testing.assert_allclose(moved[..., :3], moved[..., 3:], rtol=1e-9)
+    assert np.abs(moved - x).max() > 0.1
+
+
+def test_float_lora_learns_and_leaves_the_base_alone():
+    base, own, later = two_tone(0), two_tone(2, 90, pitch=1.8), two_tone(3, pitch=1.8)
+    net = nn.build((1, 32, 2), [nn.conv(8, (1, 5), (1, 2)), nn.conv(8, (1, 3)), nn.mean(), nn.dense(3)], seed=5)
+    nn.fit(net, base.x, base.y, epochs=12, seed=5, batch=16, rate=1e-2)
+    before = [layer.weights.copy() for layer in net.layers if layer.weights is not None]
+    for train_a in (True, False):
+        result = train_float_lora(net, own, later, rank=2, epochs=8, seed=0, train_a=train_a)
+        assert result.base_accuracy == nn.accuracy(net, later.x, later.y)
+        assert result.accuracy > result.base_accuracy + 0.15
+    after = [net.layers[i].weights for i in adaptable_layers(net)]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_frozen_a_does_not_move():
+    data = two_tone(0, 40)
+    net = nn.build((1, 32, 2), [nn.conv(4, (1, 5)), nn.mean(), nn.dense(3)], seed=0)
+    untrained = train_float_lora(net, data, data, epochs=0, seed=4, train_a=False).adapters
+    frozen = train_float_lora(net, data, data, epochs=1, seed=4, train_a=False).adapters
+    trained = train_float_lora(net, data, data, epochs=1, seed=4, train_a=True).adapters
+    for i in untrained:
+        assert np.array_equal(untrained[i].a, frozen[i].a) and not np.array_equal(untrained[i].a, trained[i].a)
+        assert not untrained[i].b.any() and frozen[i].b.any()
+
+
+def test_net_file_round_trip_and_bad_file(tmp_path):
+    net = nn.build((5, 6, 2), [nn.conv(3, (3, 2), (2, 1), activation="relu6"), nn.average_pool((2, 2)), nn.dense(2)],
+                   seed=0, labels=["no", "yes"])  # fmt: skip
+    nn.save_net(net, tmp_path / "net.npz")
+    back = nn.load_net(tmp_path / "net.npz")
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32)
+    assert np.array_equal(nn.predict(net, x), nn.predict(back, x)) and back.labels == ["no", "yes"]
+    (tmp_path / "bad.npz").write_bytes((tmp_path / "net.npz").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"bad\.npz: not a float network"):
+        nn.load_net(tmp_path / "bad.npz")
+    net.layers[0].weights = net.layers[0].weights[:, :, :1]
+    nn.save_net(net, tmp_path / "torn.npz")
+    with pytest.raises(ValueError, match="layer 0: weights are"):
+        nn.load_net(tmp_path / "torn.npz")
+
+
+def test_dataset_file_round_trip(tmp_path):
+    data = two_tone(0, 10)
+    save_dataset(data, tmp_path / "d.npz")
+    back = load_dataset(tmp_path / "d.npz")
+    assert np.array_equal(back.x, data.x) and np.array_equal(back.y, data.y) and back.labels == data.labels
+
+
+X, Y = np.zeros((4, 1, 8, 2), np.float32), np.zeros(4, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X}, "'y' is missing"),
+        ({"x": X[0], "y": Y}, "it must be .samples, height, width, channels"),
+        ({"x": X.astype(np.int16), "y": Y}, "x has type int16"),
+        ({"x": X, "y": Y.astype(np.float32)}, "type float32"),
+        ({"x": X, "y": Y[:3]}, "4 samples and y has 3"),
+        ({"x": X[:0], "y": Y[:0]}, "x is empty"),
+        ({"x": np.where(np.arange(4)[:, None, None, None] == 2, np.nan, X), "y": Y}, "first in sample 2"),
+        ({"x": X, "y": Y - 1}, "from -1"),
+        ({"x": X, "y": Y + 2, "labels": np.array(["a", "b"])}, "there are 2 labels"),
+        ({"x": np.array([{}], object), "y": Y}, "not a readable .npz"),
+    ],
+)
+def test_bad_dataset_files_are_explained(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=r"bad\.npz: .*" + message):
+        load_dataset(tmp_path / "bad.npz")
+
+
+def test_dataset_file_that_is_no_npz(tmp_path):
+    (tmp_path / "bad.npz").write_text("not an archive")
+    with pytest.raises(ValueError, match=r"not a readable \.npz"):
+        load_dataset(tmp_path / "bad.npz")
+    np.save(tmp_path / "bare.npy", X)
+    with pytest.raises(ValueError, match="bare array"):
+        load_dataset(tmp_path / "bare.npy")

@@ -1,0 +1,193 @@
+"""Quantization: fixed-point constants, tensor ranges, TFLite's rules for each op, accuracy, adapter calibration."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgelora import nn
+from edgelora.quantize import (
+    T_RMS,
+    accumulators,
+    activation_tensor,
+    calibrate_adapters,
+    quantize,
+    quantize_multiplier,
+    report,
+    simulate,
+)
+
+LAYERS = [
+    nn.conv(8, (1, 5), (1, 2)),
+    nn.average_pool((1, 2)),
+    nn.conv(6, (1, 3), activation="relu6"),
+    nn.mean(),
+    nn.dense(3),
+]
+
+
+# Values of TensorFlow Lite's QuantizeMultiplier, worked out by hand.
+@pytest.mark.parametrize(
+    ("real", "expected"),
+    [
+        (0.0, (0, 0)),
+        (1.0, (2**30, 1)),
+        (0.5, (2**30, 0)),
+        (0.75, (3 * 2**29, 0)),
+        (3.0, (3 * 2**29, 2)),
+        (1 - 2.0**-40, (2**30, 1)),  # rounds up to 2**31, which carries
+        (2.0**-32, (2**30, -31)),
+        (2.0**-33, (0, 0)),
+    ],
+)
+def test_quantize_multiplier(real, expected):
+    assert quantize_multiplier(real) == expected
+
+
+def test_quantize_multiplier_is_within_half_a_unit():
+    for real in np.exp(np.random.default_rng(0).uniform(-15, 5, 500)):
+        multiplier, shift = quantize_multiplier(float(real))
+        assert 2**30 <= multiplier < 2**31
+        exact = Fraction(float(real)) / Fraction(2) ** shift * 2**31
+        assert abs(exact - multiplier) <= Fraction(1, 2) or multiplier == 2**30
+
+
+@pytest.mark.parametrize("real", [-1.0, math.nan, math.inf, 2.0**30])
+def test_quantize_multiplier_refuses(real):
+    with pytest.raises(ValueError, match="not in"):
+        quantize_multiplier(real)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 3), (0, 6), (2, 5), (-5, -2), (-0.001, 4), (-1e-9, 1e-9)])
+def test_activation_range_holds_zero_and_both_ends(low, high):
+    tensor = activation_tensor((1, 1, 1), low, high)
+    assert -128 <= tensor.zero_point <= 127
+    assert tensor.quantize(np.zeros(1))[0] == tensor.zero_point
+    ends = np.array([min(low, 0), max(high, 0)])
+    back = tensor.scale * (tensor.quantize(ends).astype(float) - tensor.zero_point)
+    assert np.abs(back - ends).max() <= 0.5001 * tensor.scale
+
+
+def test_constant_zero_activation_has_a_usable_scale():
+    assert activation_tensor((1, 1, 1), 0, 0).scale == 1.0
+
+
+def problem(seed: int, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [count, 1, 32, 2] of three frequencies at random phases, and their classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, count)
+    phase = rng.uniform(0, 2 * np.pi, (count, 1, 1, 2))
+    wave = np.sin((0.25 + 0.35 * y)[:, None, None, None] * np.arange(32)[None, None, :, None] + phase)
+    return (wave + rng.normal(0, 0.3, wave.shape)).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def trained():
+    x, y = problem(0)
+    net = nn.build((1, 32, 2), LAYERS, seed=1, labels=["low", "middle", "high"])
+    nn.fit(net, x, y, epochs=12, seed=1, batch=16, rate=1e-2)
+    return net, quantize(net, x)
+
+
+def test_int8_accuracy_is_near_float(trained):
+    net, model = trained
+    result = report(net, model, *problem(1))
+    assert result.float_accuracy > 0.9
+    assert abs(result.int8_accuracy - result.float_accuracy) < 0.02
+    assert result.agreement > 0.97
+    assert len(result.sqnr_db) == len(net.layers) and min(result.sqnr_db) > 20
+
+
+def test_model_keeps_the_tflite_rules(trained):
+    net, model = trained
+    first, pool, second, average, last = model.ops
+    tensors = model.tensors
+    assert [(op.input, op.output) for op in model.ops] == [(i, i + 1) for i in range(5)]
+    assert [t.shape for t in tensors] == nn.shapes(net) and model.labels == net.labels
+    for op, layer in ((first, net.layers[0]), (second, net.layers[2]), (last, net.layers[4])):
+        assert op.weights.dtype == np.int8 and op.bias.dtype == np.int32 and op.multiplier.dtype == np.int32
+        assert np.abs(op.weights.astype(int)).max(axis=(1, 2, 3)).tolist() == [127] * len(op.weights)
+        back = op.weights * op.weight_scale[:, None, None, None]
+        assert (np.abs(back - layer.weights) <= 0.5001 * op.weight_scale[:, None, None, None]).all()
+        scale = tensors[op.input].scale * op.weight_scale
+        assert (np.abs(op.bias * scale - layer.bias) <= 0.5001 * scale).all()
+        real = op.multiplier / 2.0**31 * 2.0 ** op.shift.astype(float)
+        np.testing.assert_allclose(real, scale / tensors[op.output].scale, rtol=1e-8)
+    assert (first.padding, first.stride, first.kernel) == ((0, 1), (1, 2), (1, 5))
+    assert (tensors[2].scale, tensors[2].zero_point) == (tensors[1].scale, tensors[1].zero_point)
+    assert pool.weights is None and pool.multiplier is None
+    assert average.multiplier.shape == (1,)
+    real = average.multiplier[0] / 2.0**31 * 2.0 ** float(average.shift[0])
+    assert real == pytest.approx(tensors[3].scale / (tensors[4].scale * 8), rel=1e-8)
+
+
+def test_fused_activations_become_clamps(trained):
+    _, model = trained
+    first, _, second, _, last = model.ops
+    assert first.mask_low and not first.mask_high and first.act_min == model.tensors[1].zero_point
+    assert second.mask_low and second.mask_high
+    top = model.tensors[3]
+    assert second.act_max == min(127, top.zero_point + round(6 / top.scale))
+    assert (last.act_min, last.act_max, last.mask_low, last.mask_high) == (-128, 127, False, False)
+
+
+def test_relu6_clamps_at_six():
+    net = nn.build((1, 4, 1), [nn.conv(2, (1, 1), activation="relu6"), nn.mean(), nn.dense(2)], seed=0)
+    net.layers[0].weights[:] = 1
+    x = np.linspace(-20, 20, 64, dtype=np.float32).reshape(16, 1, 4, 1)
+    model = quantize(net, x, percentiles=[100])
+    out = simulate(model, x)[1]
+    assert out.max() == pytest.approx(6, abs=model.tensors[1].scale) and out.min() == 0
+
+
+def test_channel_without_weights_keeps_its_bias():
+    net = nn.build((1, 4, 2), [nn.conv(3, (1, 1), activation="none"), nn.mean(), nn.dense(2)], seed=0)
+    net.layers[0].weights[1] = 0
+    net.layers[0].bias[:] = [0.0, 3.0, 0.0]
+    x = np.random.default_rng(0).normal(size=(20, 1, 4, 2)).astype(np.float32)
+    model = quantize(net, x)
+    np.testing.assert_allclose(simulate(model, x)[1][..., 1], 3.0, atol=model.tensors[1].scale)
+
+
+def test_adapter_shifts_match_the_layer(trained):
+    _, model = trained
+    x, _ = problem(2)
+    rng = np.random.default_rng(9)
+    q = model.input.quantize(x).astype(np.float64)
+    real = simulate(model, x)
+    for op in model.ops:
+        if op.weights is None:
+            assert (op.t_shift, op.branch_shift) == (0, 0)
+            continue
+        source = model.tensors[op.input]
+        q = np.rint(real[op.input] / source.scale) + source.zero_point
+        a = rng.integers(-127, 128, (16, *op.weights.shape[1:])).astype(np.int8)
+        layer = nn.Layer(op.kind, op.kernel, op.stride)
+        t = np.rint(nn.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
+        rms = math.sqrt(float(np.mean(t**2)))
+        assert T_RMS / 2 < rms < T_RMS * 2
+        assert np.mean(np.abs(t) > 127) < 0.03
+        spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
+        assert 2 < 127 * rms * 2 * 2.0**op.branch_shift / spread < 8
+
+
+def test_shifts_are_clamped_when_nothing_moves(trained):
+    net, _ = trained
+    x = np.zeros((4, 1, 32, 2), np.float32)
+    model = quantize(net, x)
+    calibrate_adapters(model, x)
+    assert all(0 <= op.t_shift <= 24 and -15 <= op.branch_shift <= 8 for op in model.ops)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((0, 1, 32, 2), np.float32), "the network takes"),
+        (np.zeros((3, 1, 31, 2), np.float32), "the network takes"),
+        (np.full((3, 1, 32, 2), np.nan, np.float32), "not finite"),
+    ],
+)
+def test_bad_calibration_inputs_are_refused(trained, x, message):
+    with pytest.raises(ValueError, match=message):
+        quantize(trained[0], x)

@@ -1,0 +1,217 @@
+"""The report of a run: its JSON, its page, and the metrics of a run that was killed."""
+
+import dataclasses
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_models import random_model
+
+from edgelora import twin
+from edgelora.formats import base_id, pack_model
+from edgelora.personalize import Recipe
+from edgelora.plan import layer_plans
+from edgelora.report import (
+    LayerRow,
+    Metrics,
+    Report,
+    ReportError,
+    read_metrics,
+    render_html,
+    write_report,
+)
+
+LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
+HOSTILE = '<script>alert("1")</script>'
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+def example(**changes: object) -> Report:
+    """A run as the demo leaves it, on a small random network."""
+    rng = np.random.default_rng(3)
+    model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
+    elm = pack_model(model)
+    recipe = Recipe(seed=1)
+    plan = twin.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum)
+    layers = [
+        LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
+        for p in layer_plans(model, recipe)]
+    losses = (1.5 * np.exp(-np.arange(96) / 30) + 0.25 + rng.normal(0, 0.14, 96)).clip(0.03).tolist()
+    epoch_losses = [float(np.mean(losses[at : at + 12])) for at in range(0, 96, 12)]
+    report = Report(
+        board="virtual-pico", base_accuracy=0.7057, adapted_accuracy=0.8968, float_lora_accuracy=0.8803,
+        host_twin_identical=True, arena_bytes=plan.arena_bytes, adapter_bytes=684, infer_us=18_420.0,
+        train_step_us=47_910.5, swap_us=212.0, samples=96, epochs=8, rank=4, mode="frozen_a",
+        title="Smartwatch gestures of person 6", created="2025-03-04T10:20:30+00:00", subject="person 6", seed=1,
+        labels=LABELS, test_samples=248, micro_batch=8, momentum=3, learning_rate=6000, steps=96,
+        base_id=base_id(elm).hex(), model_bytes=len(elm), firmware="MicroPython v1.26.0, EdgeLoRA 0.1.0",
+        float_base_accuracy=0.7097, losses=losses, epoch_losses=epoch_losses,
+        float_lora_losses=[loss * 0.9 + 0.05 for loss in epoch_losses],
+        confusion_base=_confusion(rng, 0.7), confusion_adapted=_confusion(rng, 0.9),
+        layers=layers, memory=list(plan.regions), memory_steps=plan.steps,
+        swap_flash_us=1_840.0, active_watts=0.095, power_source="RP2040 datasheet, typical at 125 MHz",
+        link={"baud": 115_200, "retries": 0, "bytes_per_second": 61_240.0},
+        notes=["Times are emulated RP2040 cycles at 125 MHz."])
+    return dataclasses.replace(report, **changes)
+
+
+def _confusion(rng: np.random.Generator, right: float) -> list[list[int]]:
+    shares = np.full((6, 6), (1 - right) / 5) * rng.random((6, 6)) * 2
+    np.fill_diagonal(shares, right)
+    return np.rint(shares * rng.integers(30, 50, (6, 1))).astype(int).tolist()
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; collects them with their attributes, and the text outside <style>."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def bare() -> Report:
+    """A run of which only the required fields are known, and no times."""
+    return Report("unix", 0.5, 0.5, None, None, 1024, 10, None, None, None, 1, 1, 1, "trainable_a")
+
+
+# --- The page ---
+
+
+@pytest.mark.parametrize("report", [example(), bare()], ids=["full", "bare"])
+def test_page_is_one_accessible_file(report: Report) -> None:
+    html = render_html(report)
+    page = Page(html)
+    for outside in ("http:", "https:", "//", "url(", "@import", "<script", "src="):
+        assert outside not in html
+    assert all("href" not in attributes and "on" not in {k[:2] for k in attributes} for _, attributes in page.tags)
+    assert all(attributes["scope"] in ("row", "col") for attributes in page.named("th"))
+    drawings = [a for a in page.named("svg") if "aria-hidden" not in a]
+    assert all(a["role"] == "img" and a["aria-label"] for a in drawings)
+
+
+def test_page_tells_the_run() -> None:
+    report = example()
+    page = Page(render_html(report))
+    for said in ("70.6%", "89.7%", "88.0%", "Host twin identical: yes", "19.1 points better", "18.4 ms", "212 µs",
+                 "4.55 mJ", report.base_id, "Times are emulated RP2040 cycles at 125 MHz.", *LABELS):
+        assert said in page.text
+    assert len(page.named("rect")) == len(report.memory)
+    assert "NaN" not in page.text and "None" not in page.text
+
+
+def test_page_without_the_optional_parts() -> None:
+    text = Page(render_html(bare())).text
+    assert "not checked" in text and "no change" in text
+    assert "Confusion" not in text and "float LoRA" not in text
+    worse = Page(render_html(example(adapted_accuracy=0.6, host_twin_identical=False))).text
+    assert "10.6 points worse" in worse and "Host twin identical: no" in worse
+
+
+def test_page_escapes_text() -> None:
+    report = example(
+        labels=[HOSTILE] * 6, title=HOSTILE, subject=HOSTILE, board=HOSTILE, firmware=HOSTILE, notes=[HOSTILE],
+        base_id=HOSTILE, mode=HOSTILE, created=HOSTILE, power_source=HOSTILE, link={HOSTILE: HOSTILE})
+    report.layers[0].kind = HOSTILE
+    report.memory[0] = dataclasses.replace(report.memory[0], name=HOSTILE)
+    html = render_html(report)
+    page = Page(html)
+    assert "<script" not in html
+    assert page.text.count(HOSTILE) >= 6 * 4 + 10
+
+
+@pytest.mark.parametrize(("losses", "epochs"), [([0.0] * 4, 2), ([math.nan, 1.0, math.inf], 1), ([0.5] * 5000, 100)])
+def test_odd_losses_can_be_drawn(losses: list[float], epochs: int) -> None:
+    report = example(losses=losses, steps=len(losses), epochs=epochs, epoch_losses=losses[:2], float_lora_losses=[])
+    html = render_html(Report.from_json(report.to_json()))
+    drawn = [value for _, attributes in Page(html).tags for value in attributes.values() if value]
+    assert not [value for value in drawn if re.search(r"\b(nan|inf)\b", value)]
+
+
+def test_perfect_base_and_untested_class() -> None:
+    counts = [[3, 0], [0, 0]]
+    Page(render_html(example(
+        base_accuracy=1.0, adapted_accuracy=1.0, labels=[], confusion_base=counts, confusion_adapted=counts)))
+
+
+# --- Files ---
+
+
+def test_write_report(tmp_path: Path) -> None:
+    report = example()
+    page = write_report(report, tmp_path / "new" / "run")
+    assert page == tmp_path / "new" / "run" / "report.html"
+    assert sorted(file.name for file in page.parent.iterdir()) == ["report.html", "report.json"]
+    assert page.read_text() == render_html(report)
+    assert Report.from_json(page.with_name("report.json").read_bytes()) == report
+
+
+def test_json_is_flat_and_round_trips() -> None:
+    report = example(losses=[np.float32(0.5), 1.0])
+    data = json.loads(report.to_json())
+    assert data["board"] == "virtual-pico" and data["host_twin_identical"] is True and data["memory"][0]["op"] == -1
+    assert Report.from_json(json.dumps({**data, "of_later": 1})) == report
+    assert json.loads(example(losses=[math.nan]).to_json())["losses"] == [None]
+
+
+def test_json_errors_name_the_cause() -> None:
+    data = json.loads(example().to_json())
+    del data["rank"], data["mode"]
+    with pytest.raises(ReportError, match="rank, mode missing"):
+        Report.from_json(json.dumps(data))
+    data |= {"rank": 4, "mode": "frozen_a", "memory": [{"op": 1}]}
+    with pytest.raises(ReportError, match=r"memory\[0\]: name, offset"):
+        Report.from_json(json.dumps(data))
+    for text in ("[]", "{", ""):
+        with pytest.raises(ReportError, match="report.json"):
+            Report.from_json(text)
+
+
+# --- Metrics ---
+
+
+def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "metrics.jsonl"
+    with Metrics(path) as metrics:
+        metrics.update(1, 1, np.float64(0.5), 6000, 8, 1200)
+        assert len(read_metrics(path)) == 1
+        metrics.write("done", note="é")
+    whole = read_metrics(path)
+    assert whole[0] == {
+        "event": "update", "step": 1, "epoch": 1, "loss": 0.5, "learning_rate": 6000, "samples": 8, "us": 1200}
+    with path.open("ab") as file:
+        file.write(b'{"event": "upd')
+    assert read_metrics(path) == whole
+    with Metrics(path) as metrics:
+        metrics.write("again")
+    assert read_metrics(path) == [*whole, {"event": "again"}]
+
+
+def test_damaged_metrics_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"event": "a"}\nnot json\n{"event": "b"}\n')
+    with pytest.raises(ReportError, match="line 2"):
+        read_metrics(path)

@@ -1,0 +1,177 @@
+"""Virtual boards, with real firmware on the emulated chip."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from mpremote.transport import TransportError
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import build, devices, flash, sim, uf2
+
+FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory):
+    """Keeps the boards of these tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+        for board in sim.running():
+            board.kill()
+
+
+@pytest.fixture(scope="module")
+def firmware(tmp_path_factory):
+    return build.build_firmware("virtual-pico", FILES, tmp_path_factory.mktemp("firmware") / "fw.uf2")
+
+
+@contextlib.contextmanager
+def running(firmware, state, **options):
+    board = sim.start("virtual-pico", firmware, state, die_with_parent=True, **options)
+    try:
+        yield board
+    finally:
+        board.kill()
+
+
+def execute(board, code: str) -> str:
+    """Runs code at the board's raw REPL."""
+    transport = SerialTransport(board.port)
+    try:
+        transport.enter_raw_repl(soft_reset=False)
+        return transport.exec(code).decode().strip()
+    finally:
+        with contextlib.suppress(TransportError, OSError):
+            transport.exit_raw_repl()
+        transport.close()
+
+
+def wait(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_files_are_mapped_and_flash_survives_a_power_cut(firmware, tmp_path):
+    code = """
+v = memoryview(open('/rom/a.bin', 'rb'))
+import uctypes
+print(len(v), uctypes.addressof(v) - 0x100C0000 < 0x40000, uctypes.addressof(v) % 16, __import__('binascii').crc32(v))
+with open('kept', 'w') as f: f.write('still here')
+"""
+    crc = zlib.crc32(FILES["a.bin"])
+    with running(firmware, tmp_path) as board:
+        assert execute(board, code) == f"10240 True 0 {crc}"
+        assert board in sim.running()
+        assert devices.pick_port() == board.port
+    assert board not in sim.running()
+    with running(None, tmp_path) as board:
+        assert execute(board, "print(open('kept').read(), open('/rom/b.bin').read())") == "still here second"
+        # a reset is not a power cycle of the port: the same path answers again
+        transport = SerialTransport(board.port)
+        transport.enter_raw_repl(soft_reset=False)
+        transport.exec_raw_no_follow("x = 1; import machine; machine.reset()")
+        time.sleep(0.3)  # the Ctrl-C of the next client must not come before the reset
+        transport.close()
+        assert execute(board, "print('x' in globals())") == "False"
+
+
+def test_flashing_through_the_boot_loader(firmware, tmp_path):
+    with running(None, tmp_path / "empty") as board:
+        drive = Path(board.drive)
+        assert "Board-ID: RPI-RP2" in (drive / "INFO_UF2.TXT").read_text()
+        # a copy that breaks off leaves the boot loader waiting; a whole one boots
+        (drive / "fw.uf2").write_bytes(firmware.read_bytes()[:100_000])
+        time.sleep(0.3)
+        assert drive.exists()
+        shutil.copy(firmware, drive / "fw.uf2")
+        wait(lambda: not drive.exists())
+        assert execute(board, "print(1 + 1)") == "2"
+        execute(board, "open('kept', 'w').write('x')")
+
+        second = build.build_firmware("virtual-pico", {"new.bin": b"new model"}, tmp_path / "second.uf2")
+        steps = []
+        assert (
+            flash.flash(board.port, second, lambda what, done, total: steps.append((what, done, total))) == board.port
+        )
+        assert steps[-2][:2] == ("writing", second.stat().st_size)
+        code = "import os; print(os.listdir('/rom'), os.listdir('/'))"
+        assert execute(board, code) == "['new.bin'] ['rom', 'kept']"
+
+
+def test_flash_refuses_before_touching_the_board(firmware, tmp_path):
+    bad = tmp_path / "bad.uf2"
+    bad.write_bytes(firmware.read_bytes()[:-512])
+    with pytest.raises(uf2.Uf2Error, match="the file is incomplete"):
+        flash.flash("/dev/does-not-exist", bad)
+    with pytest.raises(flash.FlashError, match="cannot open"):
+        flash.flash("/dev/does-not-exist", firmware)
+    with pytest.raises(flash.FlashError, match="no boot loader's volume"):
+        flash.flash(tmp_path, firmware)
+
+
+def test_serial_port_is_transparent_both_ways(firmware, tmp_path):
+    with running(firmware, tmp_path) as board:
+        transport = SerialTransport(board.port)
+        transport.enter_raw_repl(soft_reset=False)
+        transport.exec_raw_no_follow(
+            "import sys, micropython\nmicropython.kbd_intr(-1)\nb = bytearray(4096)\n"
+            "sys.stdout.buffer.write(b'!')\nsys.stdin.buffer.readinto(b)\nsys.stdout.buffer.write(b)\n"
+            "micropython.kbd_intr(3)"
+        )
+        assert transport.serial.read(1) == b"!"
+        data = os.urandom(4096)
+        transport.serial.write(data)
+        time.sleep(1.0)  # a reader that is late must not lose bytes
+        transport.serial.timeout = 10
+        assert transport.serial.read(4096) == data
+        transport.close()
+
+
+def test_a_board_that_cannot_start_says_why(tmp_path):
+    bad = tmp_path / "bad.uf2"
+    bad.write_bytes(b"no firmware")
+    with pytest.raises(sim.SimError, match="whole number of 512-byte blocks"):
+        sim.start("virtual-pico", bad, tmp_path)
+    with pytest.raises(sim.SimError, match="real hardware"):
+        sim.start("rpi_pico", None, tmp_path)
+
+
+def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
+    code = f"""
+from pathlib import Path
+from edgelora import sim
+state = Path({str(tmp_path)!r})
+print(sim.start("virtual-pico", None, state, die_with_parent=True).pid)
+try:
+    sim.start("virtual-pico", None, state)
+except sim.SimError as error:
+    print("already runs" in str(error))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[1] == "True"
+    wait(lambda: not any(board.pid == int(out[0]) for board in sim.running()))
+
+
+def test_unix_board(tmp_path):
+    romfs = build.build_firmware("unix", {"a.bin": b"model"}, tmp_path / "fw.romfs")
+    board = sim.start("unix", romfs, tmp_path / "state", die_with_parent=True)
+    try:
+        assert board.running
+        assert (tmp_path / "state" / "rom").read_bytes() == romfs.read_bytes()
+        again = build.build_firmware("unix", {"b.bin": b"other"}, tmp_path / "again.romfs")
+        assert flash.flash(board.port, again) == board.port
+        assert (tmp_path / "state" / "rom").read_bytes() == again.read_bytes()
+        assert board.running
+    finally:
+        board.stop()
+    assert not board.running

@@ -1,0 +1,111 @@
+"""UF2 images and the ROMFS merged into them."""
+
+import contextlib
+import struct
+
+import pytest
+from mpremote.romfs import VfsRomWriter
+
+from edgelora import boards, build, uf2
+
+BASE = 0x10000000
+
+
+def image(pages: int = 4) -> bytes:
+    flash = uf2.FlashImage()
+    flash.put(BASE, bytes(range(256)) * pages)
+    return uf2.serialize(flash)
+
+
+def patched(block: int, offset: int, value: int) -> bytes:
+    data = bytearray(image())
+    struct.pack_into("<I", data, block * 512 + offset, value)
+    return bytes(data)
+
+
+def test_round_trip():
+    data = image()
+    assert uf2.serialize(uf2.parse(data)) == data
+    assert uf2.parse(data).end == BASE + 1024
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "whole number"),
+        (image()[:-1], "whole number"),
+        (image()[:-512], "block 0: numbered 0 of 4, expected 0 of 3"),
+        (image()[512:] + image()[:512], "block 0: numbered 1"),
+        (patched(1, 0, 0), "block 1: not a UF2 block"),
+        (patched(2, 4, 0), "block 2: not a UF2 block"),
+        (patched(3, 508, 0), "block 3: not a UF2 block"),
+        (patched(1, 28, 0xE48BFF59), "block 1: made for chip family 0xe48bff59"),
+        (patched(1, 8, 0), "block 1: made for chip family none"),
+        (patched(1, 8, 0x2001), "not meant for main flash"),
+        (patched(1, 16, 476), "carries 476 bytes"),
+        (patched(1, 12, BASE), "two parts"),
+        (patched(1, 12, BASE + 1), "not a multiple"),
+    ],
+)
+def test_damage_is_named(data, message):
+    with pytest.raises(uf2.Uf2Error, match=message):
+        uf2.parse(data)
+
+
+def test_any_flipped_header_bit_is_noticed():
+    whole = image(2)
+    pages = set(uf2.parse(whole).pages)
+    for position in [*range(8), *range(12, 32), *range(508, 512)]:  # 8 to 11 are flags, some of no meaning
+        for bit in range(8):
+            data = bytearray(whole)
+            data[position] ^= 1 << bit
+            with contextlib.suppress(uf2.Uf2Error):
+                assert set(uf2.parse(bytes(data)).pages) != pages
+
+
+def test_write_is_all_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.uf2"
+    uf2.write_atomically(path, b"old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        uf2.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("sizes", [(1,), (100, 7, 20000), (127, 128, 129), (16383, 16384), (200000, 5)])
+def test_romfs_files_are_aligned(sizes):
+    files = {f"f{i}.bin": bytes([0xF0 + i]) * size for i, size in enumerate(sizes)}
+    romfs = build.make_romfs(files)
+    assert romfs.startswith(VfsRomWriter.ROMFS_HEADER)
+    for i, (name, data) in enumerate(files.items()):
+        at = romfs.index(data, romfs.index(name.encode()))
+        assert at % build.FILE_ALIGNMENT == 0, (i, at)
+
+
+def test_too_big_is_refused_before_anything_is_written(tmp_path):
+    out = tmp_path / "out.uf2"
+    flash = boards.load_board("virtual-pico").flash
+    with pytest.raises(build.BuildError, match="use a smaller model"):
+        build.build_firmware("virtual-pico", {"model.elm": bytes(flash.romfs_bytes)}, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "ü"])
+def test_romfs_names(name):
+    with pytest.raises(build.BuildError, match="plain ASCII name"):
+        build.make_romfs({name: b"x"})
+
+
+def test_partitions_do_not_overlap():
+    for name in boards.list_boards():
+        flash = boards.load_board(name).flash
+        if flash:
+            assert flash.program_bytes <= flash.romfs_offset
+            assert flash.romfs_offset + flash.romfs_bytes <= flash.storage_offset
+            assert flash.storage_offset + flash.storage_bytes == flash.total_bytes
+
+
+def test_unknown_board_lists_the_known():
+    with pytest.raises(boards.BoardError, match="known boards: rpi_pico, unix, virtual-pico"):
+        boards.load_board("pico3")
