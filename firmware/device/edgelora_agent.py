@@ -36,7 +36,7 @@ _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
 
 _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
-_HELLO, _QUIT = 1, 2
+_HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 _LOCK_HEAP, _LOGITS = 1, 2
@@ -265,7 +265,9 @@ class _Agent:
             elif self.session is None:
                 line.signal(sequence, _NO_SESSION)
             elif sequence == self.sequence:
-                line.repeat()
+                line.repeat()  # it has been carried out: the answer got lost, or it came twice
+            elif op == _REPEAT:
+                line.signal(sequence, _NAK)
             elif sequence == self.sequence % 127 + 1:
                 self.sequence = sequence
                 self._answer(sequence, op, size)

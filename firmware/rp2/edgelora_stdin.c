@@ -11,12 +11,13 @@
 #include "py/runtime.h"
 #include "shared/runtime/interrupt_char.h"
 #ifndef NO_QSTR // the search for qstrs does not know TinyUSB's folders
+#include "pico/time.h"
 #include "shared/tinyusb/mp_usbd.h"
 #include "tusb.h"
 #endif
 
 #define PACKET_BYTES 64
-#define NEXT_PACKET_MS 1  // a packet that belongs to the same transfer comes sooner
+#define PATIENCE_MS 20  // of one call of readinto
 
 void __real_tud_cdc_rx_cb(uint8_t itf);
 void __wrap_tud_cdc_rx_cb(uint8_t itf);
@@ -48,8 +49,14 @@ void __wrap_tud_cdc_rx_cb(uint8_t itf) {
     }
 }
 
-// readinto(buffer, start, end) -> the position reached, at most end: takes what has arrived, and what follows it
-// without a pause.
+static int64_t expire(alarm_id_t id, void *expired) {
+    (void)id;
+    *(volatile bool *)expired = true;
+    return 0;
+}
+
+// readinto(buffer, start, end) -> the position reached. Returns at `end`, or after PATIENCE_MS with what has come;
+// one timer for many packets, as setting one costs as much as moving several of them.
 static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);
@@ -59,7 +66,9 @@ static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_o
         mp_raise_ValueError(MP_ERROR_TEXT("start and end must lie in the buffer"));
     }
     uint8_t *out = info.buf;
-    for (bool waited = false; pos < end;) {
+    volatile bool expired = false;
+    alarm_id_t alarm = -1;
+    while (pos < end && MP_STATE_MAIN_THREAD(mp_pending_exception) == MP_OBJ_NULL) {
         size_t n = MIN((size_t)(end - pos), ringbuf_avail(&stdin_ringbuf));
         if (n != 0) {
             ringbuf_get_bytes(&stdin_ringbuf, out + pos, n);
@@ -68,14 +77,23 @@ static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_o
         }
         pos += n;
         if (n != 0) {
-            waited = false;
-        } else if (waited) {
-            break;
-        } else {
-            mp_event_wait_ms(NEXT_PACKET_MS);
-            mp_usbd_task();
-            waited = true;
+            continue;
         }
+        if (expired) {
+            break;
+        }
+        if (alarm < 0) {
+            alarm = add_alarm_in_ms(PATIENCE_MS, expire, (void *)&expired, true);
+            expired = alarm < 0;
+        }
+        mp_usbd_task();
+        if (tud_cdc_n_available(0) == 0 && ringbuf_avail(&stdin_ringbuf) == 0 && !expired) {
+            __wfe();
+            mp_usbd_task();
+        }
+    }
+    if (alarm > 0) {
+        cancel_alarm(alarm);
     }
     mp_handle_pending(true);
     return MP_OBJ_NEW_SMALL_INT(pos);

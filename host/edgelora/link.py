@@ -58,6 +58,7 @@ class Op(IntEnum):
 
     HELLO = 0x01
     QUIT = 0x02
+    REPEAT = 0x03
     PUT_OPEN = 0x10
     PUT_DATA = 0x11
     PUT_DONE = 0x12
@@ -283,8 +284,8 @@ class Link:
     ) -> None:
         """opener: opens the line, also anew after it was lost.
 
-        timeout: seconds until a request that the board has not acknowledged is sent again; patience: seconds for the
-        work of an acknowledged one; reconnect: seconds to keep trying to reopen a lost line before giving up;
+        timeout: seconds until a request without an answer is sent again; patience: seconds for the work of a request
+        that the board has announced to be working on; reconnect: seconds to keep trying to reopen a lost line before giving up;
         idle_ms: the board returns to its REPL after this long without a request.
         """
         self.stats = LinkStats()
@@ -359,7 +360,6 @@ class Link:
             hello = self._try_hello(request, self._retries, self._timeout)
         if hello is None:
             raise LinkError("the board's agent does not answer; reset the board and try again")
-        self._known_sequence = hello.sequence
 
     def _try_hello(self, request: bytes, attempts: int, timeout: float) -> Hello | None:
         for _ in range(attempts):
@@ -409,18 +409,18 @@ class Link:
         self._line.write(frame)
         self.stats.bytes_sent += len(frame)
 
-    def _next_frame(self, deadline: float) -> Frame | None:
-        """The next intact frame, or None at `deadline`."""
+    def _next_frame(self, deadline: float, damaged: int | None = None) -> Frame | None:
+        """The next intact frame; None at `deadline`, or as soon as more than `damaged` frames came damaged."""
         while True:
             for frame in self._reader.frames():
                 return frame
+            self.stats.damaged = self._reader.damaged
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or damaged is not None and self._reader.damaged > damaged:
                 return None
             data = self._line.read(65536, left)
             self.stats.bytes_received += len(data)
             self._reader.feed(data)
-            self.stats.damaged = self._reader.damaged
 
     def _request(self, op: Op, payload: bytes = b"") -> bytes:
         """Sends a request until it is answered; returns the answer's payload."""
@@ -437,47 +437,52 @@ class Link:
         return frame.payload
 
     def _exchange(self, op: Op, payload: bytes, sequence: int) -> Frame:
-        request = encode(sequence, op, payload)
+        request = message = encode(sequence, op, payload)
         timeout = self._timeout
-        relaunched = False
         attempt = 0
+        working_until = 0.0
         while True:
             try:
-                self._send(request)
+                self._send(message)
                 answer = self._await(sequence, timeout)
+                while answer and answer.code == Status.WORKING:
+                    working_until = time.monotonic() + self._patience
+                    answer = self._await(sequence, timeout)
             except LineLost as error:
                 self._recover(error)
+                message = request
                 continue
-            if isinstance(answer, Frame):
+            if answer and answer.code != Status.NAK:
                 return answer
             self.stats.resent += 1
-            attempt += 1
             if answer:
                 self.stats.naks += 1
+                message = request
             else:
                 self.stats.timeouts += 1
-                timeout = min(2 * timeout, 30.0)
-            if attempt == 3 and not answer and not relaunched:
-                relaunched = True  # a stray Ctrl-C may have ended the agent: what it had loaded is still there
+                timeout = min(1.5 * timeout, 20.0)
+                if time.monotonic() < working_until:
+                    # It has the request: a few bytes that wait in its input until it is done fetch the answer.
+                    message = encode(sequence, Op.REPEAT, b"")
+                    continue
+            attempt += 1
+            if attempt > self._retries:
+                raise LinkError(f"{op.name} got no answer in {attempt} attempts; check the cable, reset the board")
+            if attempt == 3 and not answer:  # damage that looked like Ctrl-C ended the agent; what it loaded is there
                 try:
                     self._enter()
                 except LineLost as error:
                     self._recover(error)
-            if attempt > self._retries:
-                raise LinkError(f"{op.name} got no answer in {attempt} attempts; check the cable, reset the board")
+                message = request
 
-    def _await(self, sequence: int, timeout: float) -> Frame | bool:
-        """The answer to `sequence`; True if the board asks for it again; False if nothing came."""
+    def _await(self, sequence: int, timeout: float) -> Frame | None:
+        """The next frame about `sequence`; None if none comes in time, or one came that is damaged."""
         deadline = time.monotonic() + timeout
-        while frame := self._next_frame(deadline):
-            if frame.code == Status.NAK:
-                return True
-            if frame.sequence != sequence:
-                continue  # an answer that was sent twice
-            if frame.code != Status.WORKING:
-                return frame
-            deadline = time.monotonic() + self._patience
-        return False
+        damaged = self._reader.damaged
+        while frame := self._next_frame(deadline, damaged):
+            if frame.sequence == sequence or frame.code == Status.NAK:
+                return frame  # others are answers that were sent twice
+        return None
 
     def _control(self, op: Op, **fields: Any) -> dict[str, Any]:
         return json.loads(self._request(op, json.dumps(fields).encode()))

@@ -118,8 +118,8 @@ def _op(layer: nn.Layer, index: int, source: Tensor, target: Tensor) -> Op:
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
         op.padding = (at.pad_h[0], at.pad_w[0])
     if layer.kind == "mean":
-        positions = source.shape[0] * source.shape[1]
-        _set_multipliers(op, np.array([source.scale / (target.scale * positions)]))
+        folded = fold_count(*quantize_multiplier(source.scale / target.scale), source.shape[0] * source.shape[1])
+        op.multiplier, op.shift = np.array(folded[:1], np.int32), np.array(folded[1:], np.int8)
     if layer.weights is not None and layer.bias is not None:
         scale = _weight_scales(layer.weights, layer.bias, source.scale)
         per_channel = scale[:, None, None, None]
@@ -146,6 +146,12 @@ def _set_multipliers(op: Op, real: nn.Array) -> None:
     pairs = [quantize_multiplier(float(value)) for value in real]
     op.multiplier = np.array([multiplier for multiplier, _ in pairs], np.int32)
     op.shift = np.array([shift for _, shift in pairs], np.int8)
+
+
+def fold_count(multiplier: int, shift: int, count: int) -> tuple[int, int]:
+    """The multiplier and shift of a mean over `count` elements, as TensorFlow Lite's kernel folds the count in."""
+    by = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << by) // count, shift - by
 
 
 # ---- simulation and calibration --------------------------------------------------------------------------------------

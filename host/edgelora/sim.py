@@ -4,7 +4,7 @@
 holds what a real board keeps without power, so that starting it again there is a power cycle:
 
     flash.bin   the flash chip (Pico), written through at every erase and program command
-    fs/, rom    the filesystem and the ROMFS image (unix)
+    flash, rom  the filesystem's flash and the ROMFS image (unix)
     port        link to the board's serial port; stays valid across resets
     drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader
     sim.log     what went wrong

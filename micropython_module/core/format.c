@@ -116,8 +116,8 @@ static edgelora_status_t op_check(const edgelora_op_t *op, const edgelora_tensor
             return unit ? matrix_check(op, in, out, file, size) : EDGELORA_ERR_FORMAT;
         case EDGELORA_CONV:
             return matrix_check(op, in, out, file, size);
-        case EDGELORA_AVERAGE_POOL:
-            return op->dilation_h == 1 && op->dilation_w == 1 && in->channels == out->channels && in->zero_point == out->zero_point &&
+        case EDGELORA_AVERAGE_POOL: // 512: as many windows over one position keep the backward sum in 32 bits
+            return op->dilation_h == 1 && op->dilation_w == 1 && (uint32_t)op->kernel_h * op->kernel_w <= 512 && in->channels == out->channels && in->zero_point == out->zero_point &&
                            windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
                            windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width)
                        ? EDGELORA_OK
@@ -140,6 +140,9 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
     if (m->op_count < 1 || m->op_count > EDGELORA_MAX_OPS || m->tensor_count != m->op_count + 1 ||
         !array_in_file(size, m->tensors, m->tensor_count, sizeof(edgelora_tensor_t)) ||
         !array_in_file(size, m->ops, m->op_count, sizeof(edgelora_op_t)) || !array_in_file(size, m->labels, m->labels_size, 1)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    if (m->logit_scale > 128u << 16) { // the loss of the farthest logit stays in 32 bits
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_tensor_t *tensors = model_at(model, m->tensors);
@@ -243,7 +246,8 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
         }
         edgelora_shape_t g = edgelora_shape(m, l->op);
         uint32_t count_a = l->rank * g.inputs, count_b = (uint32_t)l->rank * g.out_c;
-        if (!g.is_matrix || l->outputs != g.out_c || l->inputs != g.inputs || count_a > 65536 || count_b > 65536) {
+        if (!g.is_matrix || l->outputs != g.out_c || l->inputs != g.inputs || count_a > 65536 || count_b > 65536 ||
+            l->rank * g.positions > 1u << 20) {
             return EDGELORA_ERR_FORMAT;
         }
         uint32_t copies = h->momentum ? 2 : 1;

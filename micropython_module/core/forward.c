@@ -1,18 +1,7 @@
 // Forward kernels. SPDX-License-Identifier: MIT
 
+#include "dot.h"
 #include "internal.h"
-
-// acc[0] += w0 . (x - zp), acc[1] += w1 . (x - zp)
-EDGELORA_KERNEL static void dot2_s8(const int8_t *w0, const int8_t *w1, const int8_t *x, int32_t zp, uint32_t n, int32_t *acc) {
-    int32_t acc0 = acc[0], acc1 = acc[1];
-    while (n--) {
-        int32_t v = x[n] - zp;
-        acc0 += v * w0[n];
-        acc1 += v * w1[n];
-    }
-    acc[0] = acc0;
-    acc[1] = acc1;
-}
 
 // The K inputs of output position (oy, ox): in place where they lie in a row, else gathered into
 // patch, with the zero point where the window is outside.
@@ -42,25 +31,23 @@ EDGELORA_HOT static const int8_t *patch_at(const edgelora_shape_t *g, const int8
 
 // t: s8 [rank] = A (x - zp), scaled down by 2^t_shift
 EDGELORA_HOT static void branch_down(const edgelora_branch_t *branch, const int8_t *x, int32_t zp, uint32_t inputs, int8_t *t) {
-    for (uint32_t j = 0; j < branch->rank; j += 2) {
-        bool pair = j + 1u < branch->rank;
-        const int8_t *a0 = branch->a + j * inputs;
-        int32_t acc[2] = {0, 0};
-        dot2_s8(a0, pair ? a0 + inputs : a0, x, zp, inputs, acc);
-        t[j] = (int8_t)clamp_s32(round_shift(acc[0], branch->t_shift), -127, 127);
-        if (pair) {
-            t[j + 1] = (int8_t)clamp_s32(round_shift(acc[1], branch->t_shift), -127, 127);
-        }
+    int32_t acc[EDGELORA_MAX_RANK];
+    for (uint32_t j = 0; j < branch->rank; ++j) {
+        acc[j] = 0;
+    }
+    dot_rows_s8(branch->a, branch->rank, inputs, x, zp, acc);
+    for (uint32_t j = 0; j < branch->rank; ++j) {
+        t[j] = (int8_t)clamp_s32(round_shift(acc[j], branch->t_shift), -127, 127);
     }
 }
 
-static inline int32_t branch_up(const edgelora_branch_t *branch, uint32_t o, const int8_t *t) {
-    const int8_t *b = branch->b + o * branch->rank;
-    int32_t acc = 0;
-    for (uint32_t j = 0; j < branch->rank; ++j) {
-        acc += b[j] * t[j];
+// acc: s32 [count], of outputs o.. += B t, scaled by 2^branch_shift
+static inline void branch_up(const edgelora_branch_t *branch, uint32_t o, uint32_t count, const int8_t *t, int32_t *acc) {
+    int32_t up[4] = {0};
+    dot_rows_s8(branch->b + o * branch->rank, count, branch->rank, t, 0, up);
+    for (uint32_t k = 0; k < count; ++k) {
+        acc[k] += round_shift(up[k], -branch->branch_shift);
     }
-    return round_shift(acc, -branch->branch_shift);
 }
 
 static inline int8_t output_s8(const edgelora_shape_t *g, int32_t acc, uint32_t o) {
@@ -105,14 +92,18 @@ EDGELORA_HOT void edgelora_matrix_forward_s8(
             if (branch->rank) {
                 branch_down(branch, in, g->zp_in, g->inputs, t_row);
             }
-            for (uint32_t o = 0; o < g->out_c; o += 2) {
-                uint32_t pair = o + 1u < g->out_c;
-                const int8_t *w = g->weights + o * g->inputs;
-                int32_t acc[2] = {g->bias[o], g->bias[o + pair]};
-                dot2_s8(w, pair ? w + g->inputs : w, in, g->zp_in, g->inputs, acc);
-                for (uint32_t k = 0; k <= pair; ++k) {
-                    int32_t sum = acc[k] + (branch->rank ? branch_up(branch, o + k, t_row) : 0);
-                    *y = output_s8(g, sum, o + k);
+            for (uint32_t o = 0; o < g->out_c; o += 4) {
+                uint32_t count = g->out_c - o < 4 ? g->out_c - o : 4;
+                int32_t acc[4];
+                for (uint32_t k = 0; k < count; ++k) {
+                    acc[k] = g->bias[o + k];
+                }
+                dot_rows_s8(g->weights + o * g->inputs, count, g->inputs, in, g->zp_in, acc);
+                if (branch->rank) {
+                    branch_up(branch, o, count, t_row, acc);
+                }
+                for (uint32_t k = 0; k < count; ++k) {
+                    *y = output_s8(g, acc[k], o + k);
                     if (mask) {
                         mask_put(&writer, *y);
                     }

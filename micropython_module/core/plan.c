@@ -22,7 +22,8 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         }
         any = true;
         edgelora_shape_t g = edgelora_shape(model, i);
-        if (rank > EDGELORA_MAX_RANK || !g.is_matrix || rank * g.inputs > 65536 || rank * g.out_c > 65536) {
+        if (rank > EDGELORA_MAX_RANK || !g.is_matrix || rank * g.inputs > 65536 || rank * g.out_c > 65536 ||
+            rank * g.positions > 1u << 20) {
             return EDGELORA_ERR_RANK;
         }
         if (config->mode != EDGELORA_INFER && g.positions * config->micro_batch > 65536) {
