@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from edgelora import formats, twin
 from random_models import random_input, random_model, random_ranks
+
+from edgelora import formats, twin
 
 CASES = (
     # name, seed, kinds, mode, micro_batch, momentum
@@ -38,8 +39,15 @@ def make_case(name: str, seed: int, kinds: tuple[str, ...], mode: str, micro_bat
     trained = trainer.export(state=False)
     every = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
     return {
-        "name": name, "elm": data.hex(), "ranks": every.hex(), "mode": mode, "micro_batch": micro_batch,
-        "momentum": momentum, "seed": seed, "samples": samples, "flush_rate": 5000,
+        "name": name,
+        "elm": data.hex(),
+        "ranks": every.hex(),
+        "mode": mode,
+        "micro_batch": micro_batch,
+        "momentum": momentum,
+        "seed": seed,
+        "samples": samples,
+        "flush_rate": 5000,
         "arena_bytes": twin.layout(data, every, mode, micro_batch, momentum).arena_bytes,
         "base": [[hexed(x), hexed(reference.forward(model, x).logits)] for x in inputs],
         "adapted": [[hexed(x), hexed(reference.forward(model, x, trained).logits)] for x in inputs],

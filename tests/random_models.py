@@ -10,10 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
-from edgelora.model import Op, QuantModel, Tensor
 from numpy.typing import NDArray
 from reference import average_pool_forward, fresh_adapter, patches, to_output, weight_matrix
+
+from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
+from edgelora.model import Op, QuantModel, Tensor
 
 __all__ = ["SHAPES", "Plan", "random_adapter", "random_input", "random_model", "random_ranks"]
 

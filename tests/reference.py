@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from edgelora.formats import Adapter, AdapterLayer, TensorState
 from edgelora.model import Op, QuantModel
-from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9
@@ -293,7 +294,7 @@ def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
     return (am, ax) if (ax, am) > (vx, vm) else (vm, vx)
 
 
-def update(state: TensorState, gradient: Gradient, momentum: int, learning_rate: int, draws: Ints) -> None:
+def update(state: TensorState, gradient: Gradient, momentum: int, learning_rate: int, draws: Ints, k: int) -> None:
     """One step of one tensor; draws: as many random numbers as it has elements."""
     h = max(0, int(np.abs(gradient.value).max()).bit_length() - 15)
     g, x = trunc_shift(gradient.value, h), gradient.exponent + h
@@ -306,7 +307,7 @@ def update(state: TensorState, gradient: Gradient, momentum: int, learning_rate:
         n = state.momentum.astype(np.int64)
         step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
         state.momentum = step.astype(np.int16)
-    delta = int32(step * learning_rate + (draws.reshape(g.shape) >> 16)) >> 16
+    delta = int32(step * learning_rate + (draws.reshape(g.shape) >> (32 - k))) >> k
     state.master = np.clip(state.master - delta, -32512, 32512).astype(np.int16)
 
 
@@ -331,9 +332,10 @@ def numbers(seed: int, k: int, first: int, count: int) -> Ints:
     return mix((np.uint64(stream) + n * np.uint64(GOLDEN)) & np.uint64(2**32 - 1)).astype(np.int64)
 
 
-def initial_a(seed: int, index: int, rank: int, patch: int) -> NDArray[np.int8]:
-    top = numbers(seed, index + 1, 0, rank * patch) >> 24
-    return np.maximum(-127, (top + 128) % 256 - 128).astype(np.int8).reshape(rank, patch)
+def initial_a(seed: int, index: int, rank: int, weights: Ints) -> NDArray[np.int8]:
+    """A of an op with weights [O, K]: each row a sum of all rows of W with random signs, as a block."""
+    signs = 2 * (numbers(seed, index + 1, 0, rank * len(weights)) >> 31) - 1
+    return np.stack([block(row @ weights, 0)[0] for row in signs.reshape(rank, -1)]).astype(np.int8)
 
 
 # --- Training ---
@@ -351,8 +353,8 @@ def fresh_adapter(
     adapter = Adapter(base_id, seed, [], trainable_a, trainable_a, momentum=momentum)
     for index, rank in sorted(ranks.items()):
         op = model.ops[index]
-        outputs, patch = weight_matrix(op).shape
-        a, b = initial_a(seed, index, rank, patch), np.zeros((outputs, rank), np.int8)
+        weights = weight_matrix(op)
+        a, b = initial_a(seed, index, rank, weights), np.zeros((len(weights), rank), np.int8)
         adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
     return adapter
 
@@ -429,7 +431,7 @@ class Trainer:
             return
         adapter, count = self.adapter, gradient.value.size
         draws = numbers(adapter.seed, 0, adapter.draws, count)
-        update(state, gradient, adapter.momentum, learning_rate, draws)
+        update(state, gradient, adapter.momentum, learning_rate, draws, 15 if which == "a" else 16)
         adapter.draws = (adapter.draws + count) % 2**32
 
     def export(self, state: bool = True) -> Adapter:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-from edgelora.formats import Adapter
-from edgelora.model import QuantModel
 from numpy.typing import NDArray
 from reference import Trace, forward, taps, weight_matrix
+
+from edgelora.formats import Adapter
+from edgelora.model import QuantModel
 
 Floats = NDArray[np.float64]
 

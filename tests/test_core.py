@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
-from edgelora import formats, twin
 from random_models import random_adapter, random_input, random_model, random_ranks
+
+from edgelora import formats, twin
 
 
 def ranks_of(model, ranks: dict[int, int]) -> bytes:

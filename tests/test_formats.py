@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from random_models import random_adapter, random_input, random_model
+from reference import Trainer, forward, softmax_constants
+
 from edgelora.formats import (
     Adapter,
     FormatError,
@@ -20,8 +23,6 @@ from edgelora.formats import (
     write_atomic,
 )
 from edgelora.model import Op, QuantModel, Tensor
-from random_models import random_adapter, random_input, random_model
-from reference import Trainer, forward, softmax_constants
 
 HEADER, TENSOR, OP = 64, 12, 36
 ADAPTER_HEADER, LAYER = 48, 12
@@ -260,7 +261,8 @@ def test_patch_limits(outputs: int) -> None:
 def test_adapter_round_trip(state: bool, trainable_a: bool, momentum: int) -> None:
     model, adapter = _adapter(state, trainable_a, momentum)
     data = pack_adapter(adapter)
-    for again in (unpack_adapter(data), unpack_adapter(data, model), unpack_adapter(data, model, adapter.base_id)):
+    assert pack_adapter(unpack_adapter(data)) == data
+    for again in (unpack_adapter(data, model), unpack_adapter(data, model, adapter.base_id)):
         assert pack_adapter(again) == data
         assert again.has_state == state
         for mine, theirs in zip(again.layers, adapter.layers, strict=True):
@@ -369,13 +371,6 @@ def test_broken_adapters_are_not_written(change: Callable[[Adapter], object], wo
     _, adapter = _adapter()
     change(adapter)
     with pytest.raises(FormatError, match=words):
-        pack_adapter(adapter)
-
-
-def test_a_that_is_not_the_seed_s_must_be_stored() -> None:
-    _, adapter = _adapter(trainable_a=False)
-    adapter.layers[0].a = -adapter.layers[0].a
-    with pytest.raises(FormatError, match="set a_stored"):
         pack_adapter(adapter)
 
 

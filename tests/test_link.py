@@ -96,8 +96,8 @@ def desktop(tmp_path):
     (tmp_path / "base.elm").write_bytes(b"")
     board, port = pty.openpty()
     tty.setraw(port)
-    code = "import sys; sys.path[:] = ['']; import edgelora_agent; edgelora_agent.run()"
-    process = subprocess.Popen([UNIX, "-i", "-c", code], cwd=tmp_path, stdin=board, stdout=board, stderr=board)
+    code = "import sys\nsys.path[:] = ['']\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
+    process = subprocess.Popen([UNIX, "-c", code], cwd=tmp_path, stdin=board, stdout=board, stderr=board)
     yield os.ttyname(port)
     process.kill()
     process.wait()
@@ -250,7 +250,7 @@ def test_requests_are_refused_with_reasons(desktop):
             (lambda: link.open_model("missing.elm"), "missing.elm: no such file"),
             (lambda: link._request(Op.PUT_DATA, bytes(9)), "no upload is open"),
             (lambda: link._request(0x7E, b""), "unknown request 126"),  # type: ignore[arg-type]
-            (lambda: link._request(Op.MODEL, b"[not JSON"), ""),
+            (lambda: link._request(Op.MODEL, b"[not JSON"), "JSON"),
         ]:
             with pytest.raises(DeviceError, match=reason):
                 request()
@@ -357,8 +357,9 @@ def test_pico_ctrl_c_leaves_a_repl(pico):
         link = Link.connect(pico)
         link._line.write(half)
         link._line.write(b"\x03")
-        time.sleep(0.5)
+        time.sleep(2)  # emulated milliseconds take their time
         link._line.write(b"\x03")
+        time.sleep(1)
         link._line.close()
         assert repl(pico, "print(1+1)") == "2"
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from edgelora.model import Op, QuantModel, Tensor
 from random_models import derive_multipliers, fold_count, quantize_multiplier, random_input, random_model
 from reference import forward, requantize
+
+from edgelora.model import Op, QuantModel, Tensor
 
 pytest.importorskip("tflite_micro")
 from tflite_writer import TflmModel, run_tflm, write_tflite

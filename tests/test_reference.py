@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgelora.formats import Adapter, base_id, pack_adapter, pack_model, seeded_a, unpack_adapter
-from edgelora.model import QuantModel
 from random_models import random_adapter, random_input, random_model
 from reference import (
     Gradients,
@@ -26,6 +24,9 @@ from reference import (
     trunc_shift,
 )
 from straight_through import FloatModel
+
+from edgelora.formats import Adapter, base_id, pack_adapter, pack_model, seeded_a, unpack_adapter
+from edgelora.model import QuantModel
 
 ROOT = Path(__file__).parents[1]
 CHAINS = {
@@ -178,9 +179,11 @@ def test_mix_is_a_bijection_with_known_values() -> None:
 
 
 def test_seeded_a_equals_the_host_s() -> None:
+    weights = np.random.default_rng(0).integers(-127, 128, (11, 30)).astype(np.int8)
     for seed in (0, 1, 0xFFFFFFFF):
-        assert np.array_equal(initial_a(seed, 3, 5, 30), seeded_a(seed, 3, 5, 30))
-    assert initial_a(1, 0, 32, 2048).min() == -127
+        a = initial_a(seed, 3, 5, weights.astype(np.int64))
+        assert np.array_equal(a, seeded_a(seed, 3, 5, weights))
+        assert (np.abs(a.astype(int)).max(axis=1) >= 64).all(), "each row uses the int8 range"
 
 
 @pytest.mark.parametrize("momentum", [0, 4])

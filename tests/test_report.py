@@ -39,23 +39,53 @@ def example(**changes: object) -> Report:
     plan = twin.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
-        for p in layer_plans(model, recipe)]
+        for p in layer_plans(model, recipe)
+    ]
     losses = (1.5 * np.exp(-np.arange(96) / 30) + 0.25 + rng.normal(0, 0.14, 96)).clip(0.03).tolist()
     epoch_losses = [float(np.mean(losses[at : at + 12])) for at in range(0, 96, 12)]
     report = Report(
-        board="virtual-pico", base_accuracy=0.7057, adapted_accuracy=0.8968, float_lora_accuracy=0.8803,
-        host_twin_identical=True, arena_bytes=plan.arena_bytes, adapter_bytes=684, infer_us=18_420.0,
-        train_step_us=47_910.5, swap_us=212.0, samples=96, epochs=8, rank=4, mode="frozen_a",
-        title="Smartwatch gestures of person 6", created="2025-03-04T10:20:30+00:00", subject="person 6", seed=1,
-        labels=LABELS, test_samples=248, micro_batch=8, momentum=3, learning_rate=6000, steps=96,
-        base_id=base_id(elm).hex(), model_bytes=len(elm), firmware="MicroPython v1.26.0, EdgeLoRA 0.1.0",
-        float_base_accuracy=0.7097, losses=losses, epoch_losses=epoch_losses,
+        board="virtual-pico",
+        base_accuracy=0.7057,
+        adapted_accuracy=0.8968,
+        float_lora_accuracy=0.8803,
+        host_twin_identical=True,
+        arena_bytes=plan.arena_bytes,
+        adapter_bytes=684,
+        infer_us=18_420.0,
+        train_step_us=47_910.5,
+        swap_us=212.0,
+        samples=96,
+        epochs=8,
+        rank=4,
+        mode="frozen_a",
+        title="Smartwatch gestures of person 6",
+        created="2025-03-04T10:20:30+00:00",
+        subject="person 6",
+        seed=1,
+        labels=LABELS,
+        test_samples=248,
+        micro_batch=8,
+        momentum=3,
+        learning_rate=6000,
+        steps=96,
+        base_id=base_id(elm).hex(),
+        model_bytes=len(elm),
+        firmware="MicroPython v1.26.0, EdgeLoRA 0.1.0",
+        float_base_accuracy=0.7097,
+        losses=losses,
+        epoch_losses=epoch_losses,
         float_lora_losses=[loss * 0.9 + 0.05 for loss in epoch_losses],
-        confusion_base=_confusion(rng, 0.7), confusion_adapted=_confusion(rng, 0.9),
-        layers=layers, memory=list(plan.regions), memory_steps=plan.steps,
-        swap_flash_us=1_840.0, active_watts=0.095, power_source="RP2040 datasheet, typical at 125 MHz",
+        confusion_base=_confusion(rng, 0.7),
+        confusion_adapted=_confusion(rng, 0.9),
+        layers=layers,
+        memory=list(plan.regions),
+        memory_steps=plan.steps,
+        swap_flash_us=1_840.0,
+        active_watts=0.095,
+        power_source="RP2040 datasheet, typical at 125 MHz",
         link={"baud": 115_200, "retries": 0, "bytes_per_second": 61_240.0},
-        notes=["Times are emulated RP2040 cycles at 125 MHz."])
+        notes=["Times are emulated RP2040 cycles at 125 MHz."],
+    )
     return dataclasses.replace(report, **changes)
 
 
@@ -116,8 +146,19 @@ def test_page_is_one_accessible_file(report: Report) -> None:
 def test_page_tells_the_run() -> None:
     report = example()
     page = Page(render_html(report))
-    for said in ("70.6%", "89.7%", "88.0%", "Host twin identical: yes", "19.1 points better", "18.4 ms", "212 µs",
-                 "4.55 mJ", report.base_id, "Times are emulated RP2040 cycles at 125 MHz.", *LABELS):
+    for said in (
+        "70.6%",
+        "89.7%",
+        "88.0%",
+        "Host twin identical: yes",
+        "19.1 points better",
+        "18.4 ms",
+        "212 µs",
+        "4.55 mJ",
+        report.base_id,
+        "Times are emulated RP2040 cycles at 125 MHz.",
+        *LABELS,
+    ):
         assert said in page.text
     assert len(page.named("rect")) == len(report.memory)
     assert "NaN" not in page.text and "None" not in page.text
@@ -133,8 +174,18 @@ def test_page_without_the_optional_parts() -> None:
 
 def test_page_escapes_text() -> None:
     report = example(
-        labels=[HOSTILE] * 6, title=HOSTILE, subject=HOSTILE, board=HOSTILE, firmware=HOSTILE, notes=[HOSTILE],
-        base_id=HOSTILE, mode=HOSTILE, created=HOSTILE, power_source=HOSTILE, link={HOSTILE: HOSTILE})
+        labels=[HOSTILE] * 6,
+        title=HOSTILE,
+        subject=HOSTILE,
+        board=HOSTILE,
+        firmware=HOSTILE,
+        notes=[HOSTILE],
+        base_id=HOSTILE,
+        mode=HOSTILE,
+        created=HOSTILE,
+        power_source=HOSTILE,
+        link={HOSTILE: HOSTILE},
+    )
     report.layers[0].kind = HOSTILE
     report.memory[0] = dataclasses.replace(report.memory[0], name=HOSTILE)
     html = render_html(report)
@@ -153,8 +204,11 @@ def test_odd_losses_can_be_drawn(losses: list[float], epochs: int) -> None:
 
 def test_perfect_base_and_untested_class() -> None:
     counts = [[3, 0], [0, 0]]
-    Page(render_html(example(
-        base_accuracy=1.0, adapted_accuracy=1.0, labels=[], confusion_base=counts, confusion_adapted=counts)))
+    Page(
+        render_html(
+            example(base_accuracy=1.0, adapted_accuracy=1.0, labels=[], confusion_base=counts, confusion_adapted=counts)
+        )
+    )
 
 
 # --- Files ---
@@ -201,7 +255,14 @@ def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
         metrics.write("done", note="é")
     whole = read_metrics(path)
     assert whole[0] == {
-        "event": "update", "step": 1, "epoch": 1, "loss": 0.5, "learning_rate": 6000, "samples": 8, "us": 1200}
+        "event": "update",
+        "step": 1,
+        "epoch": 1,
+        "loss": 0.5,
+        "learning_rate": 6000,
+        "samples": 8,
+        "us": 1200,
+    }
     with path.open("ab") as file:
         file.write(b'{"event": "upd')
     assert read_metrics(path) == whole

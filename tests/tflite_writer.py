@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import flatbuffers
 import numpy as np
-from edgelora.model import Op, QuantModel, Tensor
 from numpy.typing import NDArray
 from random_models import same_padding
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+from edgelora.model import Op, QuantModel, Tensor
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 

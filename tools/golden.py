@@ -21,9 +21,10 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests")]
 
-from edgelora.formats import base_id, pack_adapter, pack_model  # noqa: E402
 from random_models import random_input, random_model  # noqa: E402
 from reference import Trainer, forward, fresh_adapter  # noqa: E402
+
+from edgelora.formats import base_id, pack_adapter, pack_model  # noqa: E402
 
 CHAINS = {
     "dense": ("dense", "dense"),

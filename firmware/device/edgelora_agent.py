@@ -31,7 +31,9 @@ _SYNC = 0xE5
 _HEADER = 9
 _STALL_MS = 300  # a frame that stands still this long is given up
 _QUIET_MS = 20  # after damage: wait for this much silence before asking again
-_CHUNK = 64  # bytes per blocking read: one USB packet
+_POSITIONS = 32  # of 3s in a frame, taken at a time
+# Bytes per read where reads block until all are there: a USB packet. One on a desktop, where Ctrl-C ends no such read.
+_CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
 _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
 
@@ -57,7 +59,7 @@ class _Line:
         self._poll.register(sys.stdin, select.POLLIN)
         self._body = bytearray(max_payload + 4)
         self.body = memoryview(self._body)
-        self._small = bytearray(_CHUNK)  # the rest of a header, then positions of 3s
+        self._small = bytearray(2 * _POSITIONS)  # the rest of a header, then positions of 3s
         self._small_view = memoryview(self._small)
         self._head = bytearray(_HEADER)
         self._head_view = memoryview(self._head)
@@ -112,7 +114,7 @@ class _Line:
         body = self._body
         listed = self._small
         while fixes:
-            count = min(fixes, _CHUNK // 2)
+            count = min(fixes, _POSITIONS)
             self._read(listed, self._small_view, 2 * count)
             for i in range(0, 2 * count, 2):
                 position = listed[i] & 127 | (listed[i + 1] & 127) << 7
@@ -126,13 +128,15 @@ class _Line:
         return head[1] & 127, head[2] & 127, size
 
     def drain(self):
-        """Discards input until it falls silent. True if a Ctrl-C was among it."""
-        stop = False
-        while True:
-            byte = self.next_byte(_QUIET_MS)
-            if byte < 0:
-                return stop
-            stop = stop or byte == 3
+        """Discards input until it falls silent; True at once if a Ctrl-C is among it."""
+        while self._waiting(_QUIET_MS):
+            if _read_waiting:
+                count = _read_waiting(self._small, 0, len(self._small))
+                if b"\x03" in bytes(self._small_view[:count]):
+                    return True
+            elif self.next_byte(0) == 3:
+                return True
+        return False
 
     def _seal(self, out, view, sequence, status, size):
         out[0] = _SYNC
@@ -332,17 +336,20 @@ class _Agent:
 
     # --- files
 
-    def close_files(self):
-        """Closes what is open; a half-done upload keeps its `.part` and can be resumed."""
-        for name in ("_upload", "_download"):
-            entry = getattr(self, name)
+    def pause(self):
+        """Puts a half-done upload safely into flash; it goes on when the host is back."""
+        if self._upload:
+            self._upload[0].flush()
+
+    def _close_files(self):
+        for entry in (self._upload, self._download):
             if entry:
                 entry[0].close()
-                setattr(self, name, None)
+        self._upload = self._download = None
 
     def _put_open(self, size):
         request = self._json(size)
-        self.close_files()
+        self._close_files()
         path = request["path"]
         part = path + ".part"
         offset = crc = 0
@@ -397,7 +404,7 @@ class _Agent:
 
     def _stat(self, size):
         request = self._json(size)
-        self.close_files()
+        self._close_files()
         digest = None
         if request.get("sha256"):
             import hashlib
@@ -410,12 +417,12 @@ class _Agent:
         offset, count = struct.unpack_from("<II", self.line.body)
         path = str(bytes(self.line.body[8:size]), "utf-8")
         if not self._download or self._download[1] != path:
-            self.close_files()
+            self._close_files()
             self._download = [open(path, "rb"), path]
         self._download[0].seek(offset)
         count = self._download[0].readinto(self.line.payload[: min(count, self.line.max_payload)])
         if not count:
-            self.close_files()
+            self._close_files()
         return count
 
     def _list(self, size):
@@ -434,7 +441,7 @@ class _Agent:
         return {"entries": entries, "more": False}
 
     def _remove(self, size):
-        self.close_files()
+        self._close_files()
         os.remove(self._json(size)["path"])
         return {}
 
@@ -619,4 +626,4 @@ def run(idle_ms=20000, max_payload=_BLOCK + 64):
         _agent.serve(idle_ms)
     finally:
         micropython.kbd_intr(3)
-        _agent.close_files()
+        _agent.pause()

@@ -19,8 +19,6 @@
 #define PACKET_BYTES 64
 #define PATIENCE_MS 20  // of one call of readinto
 
-void __real_tud_cdc_rx_cb(uint8_t itf);
-void __wrap_tud_cdc_rx_cb(uint8_t itf);
 
 // Up to size bytes of USB input. Acts on a Ctrl-C among them: what came before it is dropped.
 static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
@@ -35,18 +33,13 @@ static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
     return n;
 }
 
-// Replaces MicroPython's receive callback (linked with --wrap), which still takes over when its buffer is full.
-void __wrap_tud_cdc_rx_cb(uint8_t itf) {
-    uint8_t packet[PACKET_BYTES];
-    while (tud_cdc_n_available(itf) != 0) {
-        size_t room = ringbuf_free(&stdin_ringbuf);
-        if (room == 0) {
-            __real_tud_cdc_rx_cb(itf);
-            return;
-        }
-        size_t n = read_usb(itf, packet, MIN(room, sizeof(packet)));
-        ringbuf_put_bytes(&stdin_ringbuf, packet, n);
-    }
+// Runs the USB stack. Its receive callback would move bytes one by one to stdin's ring, as long as there is room: so the
+// ring, which is empty here, looks full meanwhile.
+static void run_usb(void) {
+    uint16_t get = stdin_ringbuf.iget;
+    stdin_ringbuf.iput = get == 0 ? stdin_ringbuf.size - 1 : get - 1;
+    mp_usbd_task();
+    stdin_ringbuf.iput = get;
 }
 
 static int64_t expire(alarm_id_t id, void *expired) {
@@ -86,10 +79,9 @@ static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_o
             alarm = add_alarm_in_ms(PATIENCE_MS, expire, (void *)&expired, true);
             expired = alarm < 0;
         }
-        mp_usbd_task();
+        run_usb();
         if (tud_cdc_n_available(0) == 0 && ringbuf_avail(&stdin_ringbuf) == 0 && !expired) {
             __wfe();
-            mp_usbd_task();
         }
     }
     if (alarm > 0) {

@@ -3,5 +3,4 @@ include(${CMAKE_CURRENT_LIST_DIR}/../../micropython_module/usermod/micropython.c
 
 add_library(usermod_edgelora_stdin INTERFACE)
 target_sources(usermod_edgelora_stdin INTERFACE ${CMAKE_CURRENT_LIST_DIR}/edgelora_stdin.c)
-target_link_options(usermod_edgelora_stdin INTERFACE -Wl,--wrap=tud_cdc_rx_cb)
 target_link_libraries(usermod INTERFACE usermod_edgelora_stdin)

@@ -1,7 +1,7 @@
 """`edgelora bench learning`: every person left out in turn, by the host twin, beside float LoRA.
 
-For each subject and seed a base is pretrained on the other people and quantized; then float LoRA (Adam) and integer LoRA
-in both modes adapt it to the person's first 30 % and are tested on the last 60 %. Settings are the same for everybody.
+For each subject and seed a base is pretrained on the other people and quantized; then float LoRA (Adam) and integer
+LoRA in both modes adapt it to the person's first 30 % and are tested on the last 60 %, with the same settings for all.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from . import data, float_lora, formats, nn, quantize
-from .personalize import Recipe, Samples, TwinLearner, train
+from .personalize import LEARNING_RATES, MOMENTA, Recipe, Samples, TwinLearner, train
 from .workflow import pretrained_har
 
 MODES = ("frozen_a", "trainable_a")
@@ -60,7 +60,7 @@ def run_one(subject: int, seed: int, recipe: Recipe) -> LearningRun:
     samples = Samples(model.input.quantize(har.train.x), har.train.y)
     accuracy = {}
     for mode in MODES:
-        mine = Recipe(**{**asdict(recipe), "mode": mode, "seed": seed})
+        mine = replace(recipe, mode=mode, seed=seed)
         learner = TwinLearner(elm, mine.ranks(model), mine)
         base = float(np.mean(learner.predict(test.x) == test.y))
         learner.begin(seed)
@@ -68,17 +68,34 @@ def run_one(subject: int, seed: int, recipe: Recipe) -> LearningRun:
         accuracy[mode] = float(np.mean(learner.predict(test.x) == test.y))
     floats = {
         train_a: float_lora.train_float_lora(
-            net, har.train, har.test, recipe.rank, epochs=recipe.epochs, seed=seed, train_a=train_a,
-            batch=recipe.micro_batch).accuracy
+            net,
+            har.train,
+            har.test,
+            recipe.rank,
+            epochs=recipe.epochs,
+            seed=seed,
+            train_a=train_a,
+            batch=recipe.micro_batch,
+        ).accuracy
         for train_a in (True, False)
     }
     return LearningRun(
-        subject, seed, nn.accuracy(net, har.test.x, har.test.y), base, floats[True], floats[False], accuracy["frozen_a"],
-        accuracy["trainable_a"])
+        subject,
+        seed,
+        nn.accuracy(net, har.test.x, har.test.y),
+        base,
+        floats[True],
+        floats[False],
+        accuracy["frozen_a"],
+        accuracy["trainable_a"],
+    )
 
 
 def bench_learning(
-    subjects: Sequence[int], seeds: Sequence[int], recipe: Recipe, progress: Callable[[int, int, str], None] | None = None,
+    subjects: Sequence[int],
+    seeds: Sequence[int],
+    recipe: Recipe,
+    progress: Callable[[int, int, str], None] | None = None,
     workers: int | None = None,
 ) -> LearningBench:
     """All subjects and seeds, in parallel processes."""
@@ -91,10 +108,16 @@ def bench_learning(
             if progress:
                 progress(done, len(jobs), f"subject {runs[-1].subject} seed {runs[-1].seed}")
     settings = asdict(recipe) | {
-        "subjects": list(subjects), "seeds": list(seeds), "float_lora_rate": float_lora.RATE_TRAINED_A,
-        "float_lora_rate_frozen_a": float_lora.RATE_FROZEN_A, "float_lora_alpha": float_lora.ALPHA}
-    settings.pop("mode")
-    settings.pop("seed")
+        "learning_rate": recipe.given_rate or LEARNING_RATES,
+        "momentum": MOMENTA if recipe.given_momentum is None else recipe.given_momentum,
+        "subjects": list(subjects),
+        "seeds": list(seeds),
+        "float_lora_rate": float_lora.RATE_TRAINED_A,
+        "float_lora_rate_frozen_a": float_lora.RATE_FROZEN_A,
+        "float_lora_alpha": float_lora.ALPHA,
+    }
+    for key in ("mode", "seed", "given_rate", "given_momentum"):
+        settings.pop(key)
     return LearningBench(runs, settings)
 
 

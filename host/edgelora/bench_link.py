@@ -31,9 +31,9 @@ class LinkBench:
 
 
 def bench_link(port: str, size: int = 100 * 1024, seed: int = 1) -> LinkBench:
-    """Pushes `size` random bytes twice and compares. Needs 2 * size bytes of the board's filesystem; removes them after.
+    """Pushes `size` random bytes both ways and compares. The board needs room for both files, which are removed after.
 
-    The link's time is that of `Link.put` on an open link, its whole-file check included; mpremote's that of the command.
+    The link's time is that of `Link.put` on an open link, whole-file check included; mpremote's that of its command.
     Raises LinkError if either fails.
     """
     data = random.Random(seed).randbytes(size)

@@ -48,10 +48,18 @@ def _model_and_adapters() -> tuple[bytes, list[bytes]]:
     multiplier, shift = quantize.quantize_multiplier(1 / 500)
     model = QuantModel([Tensor((1, 1, width), 0.05, 0) for width in WIDTHS], [])
     for i, outputs in enumerate(WIDTHS[1:]):
-        model.ops.append(Op(
-            "dense", i, i + 1, weights=rng.integers(-127, 128, (outputs, 1, 1, WIDTHS[i])).astype(np.int8),
-            bias=np.zeros(outputs, np.int32), multiplier=np.full(outputs, multiplier, np.int32),
-            shift=np.full(outputs, shift, np.int8), t_shift=8))
+        model.ops.append(
+            Op(
+                "dense",
+                i,
+                i + 1,
+                weights=rng.integers(-127, 128, (outputs, 1, 1, WIDTHS[i])).astype(np.int8),
+                bias=np.zeros(outputs, np.int32),
+                multiplier=np.full(outputs, multiplier, np.int32),
+                shift=np.full(outputs, shift, np.int8),
+                t_shift=8,
+            )
+        )
     elm = formats.pack_model(model, "bench.elm")
     return elm, [_adapter(elm, rng) for _ in range(2)]
 
@@ -59,8 +67,12 @@ def _model_and_adapters() -> tuple[bytes, list[bytes]]:
 def _adapter(elm: bytes, rng: np.random.Generator) -> bytes:
     layers = [
         formats.AdapterLayer(
-            i, rng.integers(-127, 128, (RANK, WIDTHS[i])).astype(np.int8),
-            rng.integers(-127, 128, (outputs, RANK)).astype(np.int8), 8, 0)
+            i,
+            rng.integers(-127, 128, (RANK, WIDTHS[i])).astype(np.int8),
+            rng.integers(-127, 128, (outputs, RANK)).astype(np.int8),
+            8,
+            0,
+        )
         for i, outputs in enumerate(WIDTHS[1:])
     ]
     return formats.pack_adapter(formats.Adapter(formats.base_id(elm), 0, layers, a_stored=True))

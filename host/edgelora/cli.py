@@ -20,7 +20,7 @@ from .demo import demo_har
 from .devices import find_devices, pick_port
 from .flash import flash
 from .link import Link
-from .personalize import Recipe, TwinLearner
+from .personalize import LEARNING_RATES, MOMENTA, Recipe, TwinLearner
 from .plan import Plan, plan
 from .report import Metrics, Report, write_report
 from .workflow import (
@@ -36,7 +36,9 @@ from .workflow import (
 )
 
 Command = Callable[[argparse.Namespace], Any]
-DATA_HELP = "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining) or a .npz with x, y, labels"
+DATA_HELP = (
+    "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining) or a .npz with x, y, labels"
+)
 
 
 # ---- from data to a model --------------------------------------------------------------------------------------------
@@ -47,10 +49,16 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
     part = load_part(args.data, "pretrain")
     with console.progress("pretrain", args.json) as progress:
         net = pretrain.pretrain(
-            part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}"))
+            part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}")
+        )
     pretrain.save_net(net, args.output)
     accuracy = nn.accuracy(net, part.x, part.y)
-    result = {"output": str(args.output), "windows": len(part), "macs": nn.macs(net), "train_accuracy": round(accuracy, 4)}
+    result = {
+        "output": str(args.output),
+        "windows": len(part),
+        "macs": nn.macs(net),
+        "train_accuracy": round(accuracy, 4),
+    }
     _print(args, result, f"{args.output}: {len(part)} windows, {nn.macs(net):,} MACs, accuracy on them {accuracy:.3f}")
 
 
@@ -78,19 +86,38 @@ def cmd_plan(args: argparse.Namespace) -> None:
     _print_plan(result)
     if not result.fits:
         raise WorkflowError(
-            f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: lower --rank or --micro-batch")
+            f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
+            "lower --rank or --micro-batch"
+        )
 
 
 def _print_plan(result: Plan) -> None:
     console.table(
         ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B"),
-        [(p.op, p.kind, "x".join(map(str, p.input)), "x".join(map(str, p.output)), p.weights, p.rank, p.macs, p.adapter_macs,
-          p.adapter_bytes) for p in result.layers])
+        [
+            (
+                p.op,
+                p.kind,
+                "x".join(map(str, p.input)),
+                "x".join(map(str, p.output)),
+                p.weights,
+                p.rank,
+                p.macs,
+                p.adapter_macs,
+                p.adapter_bytes,
+            )
+            for p in result.layers
+        ],
+    )
     base, extra = sum(p.macs for p in result.layers), sum(p.adapter_macs for p in result.layers)
-    print(f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
-          f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter")
-    print(f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
-          f"{result.infer_arena_bytes} to infer; {result.board} has {console.size(result.ram_bytes)}")
+    print(
+        f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
+        f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter"
+    )
+    print(
+        f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
+        f"{result.infer_arena_bytes} to infer; {result.board} has {console.size(result.ram_bytes)}"
+    )
 
 
 # ---- boards ----------------------------------------------------------------------------------------------------------
@@ -101,7 +128,9 @@ def cmd_build(args: argparse.Namespace) -> None:
     base = load_base(args.model) if args.model else None
     path = build_firmware(args.board, {base.name: base.elm} if base else {}, args.output)
     size = path.stat().st_size
-    _print(args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}")
+    _print(
+        args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}"
+    )
 
 
 def cmd_sim(args: argparse.Namespace) -> None:
@@ -110,7 +139,11 @@ def cmd_sim(args: argparse.Namespace) -> None:
 
     state = args.state or Path("out") / "boards" / args.board
     if args.stop:
-        boards = [b for b in sim.running() if b.board == args.board and (not args.state or b.state_dir == str(state.resolve()))]
+        boards = [
+            b
+            for b in sim.running()
+            if b.board == args.board and (not args.state or b.state_dir == str(state.resolve()))
+        ]
         for board in boards:
             board.stop()
         return _print(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
@@ -121,7 +154,9 @@ def cmd_sim(args: argparse.Namespace) -> None:
 def cmd_flash(args: argparse.Namespace) -> None:
     """Writes firmware to a board."""
     with console.progress("flash", args.json) as progress:
-        port = flash(args.drive or pick_port(args.port), args.firmware, lambda what, done, total: progress(done, total, what))
+        port = flash(
+            args.drive or pick_port(args.port), args.firmware, lambda what, done, total: progress(done, total, what)
+        )
     _print(args, {"port": port}, f"{port}: flashed {args.firmware}")
 
 
@@ -143,7 +178,8 @@ def cmd_boards(args: argparse.Namespace) -> None:
         return emit([_plain(asdict(board)) for board in boards])
     console.table(
         ("board", "chip", "core", "arena", "description"),
-        [(b.name, b.chip, b.core, console.size(b.arena_bytes), b.description) for b in boards])
+        [(b.name, b.chip, b.core, console.size(b.arena_bytes), b.description) for b in boards],
+    )
 
 
 def cmd_push(args: argparse.Namespace) -> None:
@@ -154,7 +190,11 @@ def cmd_push(args: argparse.Namespace) -> None:
         started = time.monotonic()
         link.put(path, content, lambda done, total: progress(done, total, "bytes"))
         seconds = time.monotonic() - started
-    _print(args, {"path": path, "bytes": len(content), "seconds": round(seconds, 3)}, f"{path}: {len(content)} bytes in {seconds:.2f} s")
+    _print(
+        args,
+        {"path": path, "bytes": len(content), "seconds": round(seconds, 3)},
+        f"{path}: {len(content)} bytes in {seconds:.2f} s",
+    )
 
 
 def cmd_pull(args: argparse.Namespace) -> None:
@@ -177,7 +217,11 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     if not args.resume:
         (args.output / "metrics.jsonl").unlink(missing_ok=True)
-    with _link(args) as link, console.progress("personalize", args.json) as progress, Metrics(args.output / "metrics.jsonl") as metrics:
+    with (
+        _link(args) as link,
+        console.progress("personalize", args.json) as progress,
+        Metrics(args.output / "metrics.jsonl") as metrics,
+    ):
         run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume)
         hello = link.hello()
     baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
@@ -203,7 +247,12 @@ def cmd_eval(args: argparse.Namespace) -> None:
             predicted = board.predict(test.x)
     accuracy = float(np.mean(predicted == test.y))
     where = "host twin" if args.twin else "board"
-    result = {"accuracy": round(accuracy, 4), "samples": len(test), "where": where, "adapter": str(args.adapter) if adapter else None}
+    result = {
+        "accuracy": round(accuracy, 4),
+        "samples": len(test),
+        "where": where,
+        "adapter": str(args.adapter) if adapter else None,
+    }
     _print(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where})")
 
 
@@ -222,12 +271,20 @@ def cmd_demo(args: argparse.Namespace) -> None:
 def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     if args.json:
         return emit(_plain(asdict(report) | {"report": str(path)}))
-    baseline = "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
+    baseline = (
+        "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
+    )
     print(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
     print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes")
-    print(f"inference {report.infer_us / 1000:.2f} ms, training step {report.train_step_us / 1000:.2f} ms, "
-          f"swap {report.swap_us:.0f} us")
+    for what, us in (
+        ("inference", report.infer_us),
+        ("training step", report.train_step_us),
+        ("swap", report.swap_us),
+        ("swap from flash", report.swap_flash_us),
+    ):
+        if us is not None:
+            print(f"{what}: {us:.0f} us")
     print(f"report: {path}")
 
 
@@ -243,8 +300,10 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
     if args.json:
         return emit(result.as_json())
     keys = tuple(result.mean)
-    console.table(("subject", "seed", *keys), [
-        (run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs])
+    console.table(
+        ("subject", "seed", *keys),
+        [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
+    )
     print("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
 
 
@@ -254,8 +313,12 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
     with _link(args) as link:
         result = bench_swap(link)
-    _print(args, asdict(result), f"in RAM {result.ram_us:.1f} us; from a flash file of {result.flash_bytes} bytes, CRC and base "
-           f"checked, {result.flash_us:.1f} us (longest {result.flash_max_us} us)")
+    _print(
+        args,
+        asdict(result),
+        f"in RAM {result.ram_us:.1f} us; from a flash file of {result.flash_bytes} bytes, CRC and base "
+        f"checked, {result.flash_us:.1f} us (longest {result.flash_max_us} us)",
+    )
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:
@@ -298,16 +361,34 @@ def _print(args: argparse.Namespace, result: Any, text: str) -> None:
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     default = Recipe()
     group = parser.add_argument_group("adapter and training")
-    group.add_argument("--rank", type=int, default=default.rank, help="rank of the adapter on every conv and dense layer (%(default)s)")
-    group.add_argument("--mode", choices=("frozen_a", "trainable_a"), default=default.mode,
-                       help="train only B, A comes from the seed (less RAM), or both (%(default)s)")
-    group.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="samples an update (%(default)s)")
-    group.add_argument("--momentum", type=int, default=default.momentum, metavar="SHIFT",
-                       help="running mean of the gradient over about 2^SHIFT updates; 0: none (%(default)s)")
-    group.add_argument("--learning-rate", type=int, default=default.learning_rate, metavar="RATE",
-                       help="int8 steps / 8192 for an average gradient, falling to 0 (%(default)s)")
+    group.add_argument(
+        "--rank", type=int, default=default.rank, help="rank of the adapter on every conv and dense layer (%(default)s)"
+    )
+    group.add_argument(
+        "--mode",
+        choices=("frozen_a", "trainable_a"),
+        default=default.mode,
+        help="train only B, A comes from the seed (less RAM), or both (%(default)s)",
+    )
+    group.add_argument(
+        "--micro-batch", type=int, default=default.micro_batch, metavar="N", help="samples an update (%(default)s)"
+    )
+    group.add_argument(
+        "--momentum",
+        type=int,
+        metavar="SHIFT",
+        help=f"running mean of the gradient over about 2^SHIFT updates; 0: none (by mode: {MOMENTA})",
+    )
+    group.add_argument(
+        "--learning-rate",
+        type=int,
+        metavar="RATE",
+        help=f"int8 steps / 8192 for an average gradient, falling to 0 (by mode: {LEARNING_RATES})",
+    )
     group.add_argument("--epochs", type=int, default=default.epochs, help="times through the samples (%(default)s)")
-    group.add_argument("--seed", type=int, default=default.seed, help="of A, the order of samples and rounding (%(default)s)")
+    group.add_argument(
+        "--seed", type=int, default=default.seed, help="of A, the order of samples and rounding (%(default)s)"
+    )
 
 
 def _add_port(parser: argparse.ArgumentParser) -> None:
@@ -316,14 +397,18 @@ def _add_port(parser: argparse.ArgumentParser) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="edgelora", description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
-        epilog="The whole way in one command: edgelora demo har. Each step is a command of its own; see edgelora STEP --help.")
+        prog="edgelora",
+        description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
+        epilog="The whole way in one command: edgelora demo har. Each step is a command too; see edgelora STEP --help.",
+    )
     parser.add_argument("--version", action="version", version=f"edgelora {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: Command, parent: Any = commands) -> argparse.ArgumentParser:
         sub = parent.add_parser(name, help=run.__doc__, description=run.__doc__)
-        sub.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to standard output")
+        sub.add_argument(
+            "--json", action="store_true", help="print the result as JSON, and nothing else, to standard output"
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -351,7 +436,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
     p.add_argument("firmware", type=Path, help="a .uf2 file")
-    p.add_argument("--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)")
+    p.add_argument(
+        "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
+    )
     _add_port(p)
     add("devices", cmd_devices)
     add("boards", cmd_boards)
@@ -385,9 +472,15 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
     demos = demo.add_subparsers(metavar="NAME", required=True)
     p = add("har", cmd_demo, demos)
-    p.add_argument("--board", default="virtual-pico", help="virtual-pico, unix, or a real board with --port (%(default)s)")
-    p.add_argument("--subject", type=int, default=6, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)")
-    p.add_argument("-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)")
+    p.add_argument(
+        "--board", default="virtual-pico", help="virtual-pico, unix, or a real board with --port (%(default)s)"
+    )
+    p.add_argument(
+        "--subject", type=int, default=6, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)"
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
+    )
     _add_recipe(p)
     _add_port(p)
 
@@ -395,7 +488,7 @@ def _parser() -> argparse.ArgumentParser:
     benches = bench.add_subparsers(metavar="NAME", required=True)
     p = add("learning", cmd_bench_learning, benches)
     p.add_argument("--subjects", type=int, nargs="+", default=list(data.HAR_SUBJECTS), choices=data.HAR_SUBJECTS)
-    p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    p.add_argument("--seeds", type=int, default=5, help="how many (%(default)s)")
     _add_recipe(p)
     _add_port(add("swap", cmd_bench_swap, benches))
     p = add("link", cmd_bench_link, benches)

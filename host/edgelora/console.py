@@ -33,8 +33,13 @@ def _bar() -> Progress:
     from rich.console import Console
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}"))
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[what]}"),
+    )
     return Progress(*columns, console=Console(stderr=True))
 
 
@@ -48,7 +53,11 @@ def _lines(title: str) -> Report:
         if done == total or now - said >= LINE_SECONDS:
             said = now
             left = (now - started) * (total - done) / max(done, 1)
-            print(f"{title}: {done}/{total} {what} ({now - started:.0f} s, {left:.0f} s left)", file=sys.stderr, flush=True)
+            print(
+                f"{title}: {done}/{total} {what} ({now - started:.0f} s, {left:.0f} s left)",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return say
 
@@ -70,8 +79,12 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     cells = [head, *[tuple(map(str, row)) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for row in cells:
-        print("  ".join(
-            cell.rjust(width) if _is_number(cell) else cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(
+                cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+                for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -80,4 +93,10 @@ def _is_number(text: str) -> bool:
 
 def size(count: float) -> str:
     """Bytes for people."""
-    return f"{count:.0f} B" if count < 10_000 else f"{count / 1024:.1f} KB" if count < 10 << 20 else f"{count / (1 << 20):.1f} MB"
+    return (
+        f"{count:.0f} B"
+        if count < 10_000
+        else f"{count / 1024:.1f} KB"
+        if count < 10 << 20
+        else f"{count / (1 << 20):.1f} MB"
+    )

@@ -44,7 +44,8 @@ def demo_har(
             handle = start_board(board, firmware, output / f"{board}.board", quiet)
             port = handle.port
         else:
-            port = flash(pick_port(port), firmware)
+            port = pick_port(port)
+            flash(port, firmware)
         samples, test = base.samples(har.train), base.samples(har.test)
         with (
             Link.connect(port) as link,

@@ -90,7 +90,7 @@ class AdapterLayer:
 
 @dataclass
 class Adapter:
-    """Everything an `.ela` file holds. `a` of each layer is always present, stored in the file or not."""
+    """Everything an `.ela` file holds. An `a` that is not stored in the file must be the seed's."""
 
     base_id: bytes
     seed: int
@@ -382,7 +382,7 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
 def unpack_adapter(
     data: bytes, model: QuantModel | None = None, base: bytes | None = None, name: str = "adapter"
 ) -> Adapter:
-    """The adapter in an `.ela` file, with A regenerated from the seed if the file leaves it out.
+    """The adapter in an `.ela` file, with A made from seed and base if the file leaves it out (0 without `model`).
 
     With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
     `pack_model(model)`. Raises FormatError; `name` is for its text.
@@ -410,7 +410,7 @@ def unpack_adapter(
         if stored:
             a, at = reader.next_array("<i1", (rank, patch), at, f"A of op {op}")
         else:
-            a = seeded_a(seed, op, rank, patch)
+            a = np.zeros((rank, patch), np.int8)
         b, at = reader.next_array("<i1", (outputs, rank), at, f"B of op {op}")
         adapter.layers.append(AdapterLayer(op, a, b, t_shift, branch_shift))
     if flags & _STATE_FOLLOWS:
@@ -422,15 +422,22 @@ def unpack_adapter(
     _check_adapter(adapter, name)
     if model is not None:
         check_adapter_fits(adapter, model, name)
+        for layer in adapter.layers if not stored else ():
+            weights = model.ops[layer.op].weights
+            assert weights is not None
+            layer.a = seeded_a(seed, layer.op, layer.rank, weights)
     return adapter
 
 
-def seeded_a(seed: int, op: int, rank: int, patch: int) -> NDArray[np.int8]:
-    """The frozen or initial A of the layer with index `op`: int8 [rank, patch] (SPEC.md section 7)."""
+def seeded_a(seed: int, op: int, rank: int, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The frozen or initial A of the layer with index `op` and weights [O, ...]: int8 [rank, K] (SPEC.md section 7)."""
     golden = np.uint32(0x9E3779B9)
+    rows = weights.reshape(len(weights), -1).astype(np.int64)
     stream = _mix(np.array([seed], np.uint32) + np.array([op + 1], np.uint32) * golden)
-    numbers = _mix(stream + np.arange(rank * patch, dtype=np.uint32) * golden)
-    return np.maximum((numbers >> 24).astype(np.uint8).view(np.int8), -127).reshape(rank, patch)
+    numbers = _mix(stream + np.arange(rank * len(rows), dtype=np.uint32) * golden)
+    sums = np.where(numbers >> 31, 1, -1).reshape(rank, -1) @ rows
+    shifts = [max(0, int(np.abs(row).max()).bit_length() - 7) for row in sums]
+    return (np.sign(sums) * (np.abs(sums) >> np.array(shifts)[:, None])).astype(np.int8)
 
 
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
@@ -494,9 +501,6 @@ def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
     _check_array(layer.a, np.dtype(np.int8), (rank, patch), f"{where}: A")
     _check_array(layer.b, np.dtype(np.int8), (outputs, rank), f"{where}: B")
     _check_shifts(layer.t_shift, layer.branch_shift, where)
-    if not adapter.a_stored:
-        same = np.array_equal(layer.a, seeded_a(adapter.seed, layer.op, rank, patch))
-        _require(same, f"{where}: A is not the one of seed {adapter.seed}, so it must be stored: set a_stored")
     for what, weights, state, wanted in (
         ("A", layer.a, layer.a_state, adapter.has_state and adapter.trainable_a),
         ("B", layer.b, layer.b_state, adapter.has_state),

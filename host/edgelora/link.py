@@ -1,10 +1,10 @@
 """The host's end of the link to a board (SPEC.md, section 10): files, the model and training over its serial port.
 
-    with Link.connect("/dev/ttyACM0") as link:
-        link.put("/me.ela", data)
-        link.open_model("/rom/har.elm")
-        link.begin(seed=1)
-        reply = link.train(windows, labels, learning_rate=8192)
+with Link.connect("/dev/ttyACM0") as link:
+    link.put("/me.ela", data)
+    link.open_model("/rom/har.elm")
+    link.begin(seed=1)
+    reply = link.train(windows, labels, learning_rate=8192)
 """
 
 from __future__ import annotations
@@ -285,8 +285,8 @@ class Link:
         """opener: opens the line, also anew after it was lost.
 
         timeout: seconds until a request without an answer is sent again; patience: seconds for the work of a request
-        that the board has announced to be working on; reconnect: seconds to keep trying to reopen a lost line before giving up;
-        idle_ms: the board returns to its REPL after this long without a request.
+        that the board has announced to be working on; reconnect: seconds to keep trying to reopen a lost line before
+        giving up; idle_ms: the board returns to its REPL after this long without a request.
         """
         self.stats = LinkStats()
         self._opener = opener
@@ -353,7 +353,7 @@ class Link:
         """Reaches the agent, starting it if need be."""
         request = self._hello_request()
         self._reader.clear()
-        hello = self._try_hello(request, 2, 0.5)
+        hello = self._try_hello(request, 3, 0.5)
         if hello is None:
             source = AGENT_SOURCE.read_text() if AGENT_SOURCE.exists() else ""
             self._line.launch(PROBE, source, f"run({self._idle_ms})")
@@ -368,6 +368,8 @@ class Link:
             while frame := self._next_frame(deadline):
                 if frame.code == Status.OK and frame.sequence == 0:
                     return self._parse_hello(frame.payload)
+                if frame.code == Status.NAK:
+                    break
         return None
 
     def _leave(self) -> None:
@@ -430,6 +432,8 @@ class Link:
         self.stats.requests += 1
         frame = self._exchange(op, payload, self._sequence)
         if frame.code == Status.NO_SESSION:
+            self._session = self._sequence = 0
+            self._enter()
             raise LinkError("the board was restarted: its model and unsaved training are gone; open the model again")
         if frame.code == Status.ERROR:
             answer = json.loads(frame.payload)
@@ -557,9 +561,7 @@ class Link:
     ) -> ModelInfo:
         """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
         wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
-        answer = self._control(
-            Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum
-        )
+        answer = self._control(Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum)
         info = ModelInfo(**answer)
         self._input_size, self._output_size = info.input_size, info.output_size
         return info

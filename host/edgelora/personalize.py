@@ -19,17 +19,31 @@ from .model import QuantModel
 Progress = Callable[[int, int, str], None]  # done, total, what
 
 
+LEARNING_RATES = {"frozen_a": 9000, "trainable_a": 18000}
+MOMENTA = {"frozen_a": 2, "trainable_a": 1}
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How to personalize. learning_rate: int8 steps / 8192 for an average gradient, falling linearly to 0."""
+    """How to personalize. Momentum and learning rate are the mode's own unless given."""
 
     rank: int = 4
     mode: str = "frozen_a"
     micro_batch: int = 8
-    momentum: int = 3
-    learning_rate: int = 6000
+    given_momentum: int | None = None
+    given_rate: int | None = None
     epochs: int = 8
     seed: int = 0
+
+    @property
+    def learning_rate(self) -> int:
+        """Of the first update, falling to 0: int8 steps / 8192 for an average gradient."""
+        return LEARNING_RATES[self.mode] if self.given_rate is None else self.given_rate
+
+    @property
+    def momentum(self) -> int:
+        """Shift of the gradient's running mean; 0: none."""
+        return MOMENTA[self.mode] if self.given_momentum is None else self.given_momentum
 
     def ranks(self, model: QuantModel) -> bytes:
         """The rank of every op: the recipe's on conv and dense layers, 0 elsewhere."""
@@ -99,7 +113,9 @@ def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
     order = np.concatenate([rng.permutation(count) for _ in range(recipe.epochs)])
     starts = range(0, len(order), recipe.micro_batch)
     return [
-        MicroBatch(order[at : at + recipe.micro_batch], falling_rate(recipe.learning_rate, step, len(starts)), at // count)
+        MicroBatch(
+            order[at : at + recipe.micro_batch], falling_rate(recipe.learning_rate, step, len(starts)), at // count
+        )
         for step, at in enumerate(starts)
     ]
 
@@ -110,8 +126,12 @@ def falling_rate(rate: int, step: int, steps: int) -> int:
 
 
 def train(
-    learner: Learner, samples: Samples, recipe: Recipe, progress: Progress | None = None,
-    checkpoint: Callable[[], None] | None = None, done: int = 0,
+    learner: Learner,
+    samples: Samples,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    checkpoint: Callable[[], None] | None = None,
+    done: int = 0,
 ) -> Run:
     """Runs the recipe's updates from number `done` on; the learner has begun or loaded an adapter.
 
@@ -121,7 +141,9 @@ def train(
     losses: list[float] = []
     by_epoch: dict[int, list[float]] = {}
     for step, batch in enumerate(updates[done:], done):
-        values = [v / 4096 for v in learner.train(samples.x[batch.picked], samples.y[batch.picked], batch.learning_rate)]
+        values = [
+            v / 4096 for v in learner.train(samples.x[batch.picked], samples.y[batch.picked], batch.learning_rate)
+        ]
         if len(batch.picked) < recipe.micro_batch:
             learner.flush(batch.learning_rate)
         losses.append(float(np.mean(values)))
@@ -147,4 +169,3 @@ def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) 
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (y, predicted), 1)
     return counts.tolist()
-

@@ -12,7 +12,7 @@ from .personalize import Recipe
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One op. macs: multiply-accumulates of an inference, of the base and of the adapter; adapter_bytes: B and, if stored, A."""
+    """One op. macs, adapter_macs: multiply-accumulates of an inference; adapter_bytes: B and, if stored, A."""
 
     op: int
     kind: str
@@ -59,9 +59,19 @@ def layer_plans(model: QuantModel, recipe: Recipe) -> tuple[LayerPlan, ...]:
         outputs, inputs = formats.layer_size(model, i) if op.weights is not None else (0, 0)
         positions = target[0] * target[1]
         stored = inputs if recipe.mode == "trainable_a" else 0
-        plans.append(LayerPlan(
-            i, op.kind, source, target, outputs * inputs, ranks[i], positions * outputs * inputs,
-            positions * ranks[i] * (inputs + outputs), ranks[i] * (stored + outputs)))
+        plans.append(
+            LayerPlan(
+                i,
+                op.kind,
+                source,
+                target,
+                outputs * inputs,
+                ranks[i],
+                positions * outputs * inputs,
+                positions * ranks[i] * (inputs + outputs),
+                ranks[i] * (stored + outputs),
+            )
+        )
     return tuple(plans)
 
 
@@ -74,5 +84,17 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
     session = twin.Session(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
     session.begin(recipe.seed)
     return Plan(
-        formats.base_id(elm).hex(), board.name, recipe.mode, recipe.rank, recipe.micro_batch, recipe.momentum, len(elm),
-        len(session.save()), layout.arena_bytes, infer.arena_bytes, board.arena_bytes, layer_plans(model, recipe), layout)
+        formats.base_id(elm).hex(),
+        board.name,
+        recipe.mode,
+        recipe.rank,
+        recipe.micro_batch,
+        recipe.momentum,
+        len(elm),
+        len(session.save()),
+        layout.arena_bytes,
+        infer.arena_bytes,
+        board.arena_bytes,
+        layer_plans(model, recipe),
+        layout,
+    )

@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from . import nn
+from . import formats, nn
 from .model import Op, QuantModel, Tensor
 
 PERCENTILES = (100.0, 99.99, 99.9)  # share of calibration values that an activation's range covers, in percent
 REFERENCE_RANK = 4  # of the adapter that t_shift and branch_shift are calibrated for
-REFERENCE_ROWS = 32  # random rows of A that calibration averages over
+REFERENCE_SEEDS = range(8)  # of the adapters that calibration averages over
 T_RMS = 26.0  # aimed at for the int8 vector t = A x; within a factor of sqrt(2), as shifts are powers of two
-BRANCH_COVER = 4.0  # a full-scale B reaches this many standard deviations of the accumulator
+BRANCH_COVER = 8.0  # a full-scale B reaches this many standard deviations of the accumulator
 CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
 
 
@@ -209,12 +209,11 @@ def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
     2**branch_shift * 127 * rms(t) * sqrt(rank) is BRANCH_COVER times the accumulator's standard deviation, in the
     median channel, at rank REFERENCE_RANK.
     """
-    rng = np.random.default_rng(0)
     q: nn.Array = model.input.quantize(x).astype(np.float64)
-    for op in model.ops:
+    for index, op in enumerate(model.ops):
         if op.weights is not None:
-            reference = rng.integers(-127, 128, (REFERENCE_ROWS, *op.weights.shape[1:]))
-            rms = _rms(_product(model, op, reference, q))
+            rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op.weights) for seed in REFERENCE_SEEDS]
+            rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
             op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
             spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
             reach = 127 * rms / 2**op.t_shift * math.sqrt(REFERENCE_RANK)

@@ -246,7 +246,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, las
     top = "".join(f'<th scope="col">{cell}</th>' if cell else "<td></td>" for cell in head)
     lines = [f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) for first, *rest in rows]
     body = "".join(
-        f'<tr class="{last}">{line}</tr>' if last and line is lines[-1] else f"<tr>{line}</tr>" for line in lines)
+        f'<tr class="{last}">{line}</tr>' if last and line is lines[-1] else f"<tr>{line}</tr>" for line in lines
+    )
     header = f"<thead><tr>{top}</tr></thead>" if head else ""
     table = f"<table><caption>{caption}</caption>{header}<tbody>{body}</tbody></table>"
     return _wide(table, caption)
@@ -297,14 +298,18 @@ def _headline(report: Report) -> str:
     return (
         f'<header>\n<p class="eyebrow">EdgeLoRA · personalization report</p>\n<h1>{escape(report.title)}</h1>\n'
         f'<p class="under">{under}</p>\n<dl class="numbers">{figures}</dl>\n{_badge(report.host_twin_identical)}\n'
-        f"{_summary(report)}\n</header>")
+        f"{_summary(report)}\n</header>"
+    )
 
 
 def _badge(identical: bool | None) -> str:
     if identical is None:
         return '<p class="badge">Host twin identical: not checked</p>'
-    word, meaning = ("yes", "The board's adapter equals the host's, byte for byte.") if identical else (
-        "no", "The board's adapter differs from the one the host computed: do not rely on these results.")
+    word, meaning = (
+        ("yes", "The board's adapter equals the host's, byte for byte.")
+        if identical
+        else ("no", "The board's adapter differs from the one the host computed: do not rely on these results.")
+    )
     return f'<p class="badge {word}"><strong>Host twin identical: {word}</strong> <span>{meaning}</span></p>'
 
 
@@ -351,8 +356,11 @@ _MOST_POINTS = 1500
 def _loss_section(report: Report) -> str:
     if not _finite([*enumerate(report.losses), *enumerate(report.epoch_losses)]):
         return ""
-    lines = [("update", report.losses, "one update"), ("epoch", report.epoch_losses, "mean of an epoch, on the board"),
-             ("float", report.float_lora_losses, "mean of an epoch, float LoRA")]
+    lines = [
+        ("update", report.losses, "one update"),
+        ("epoch", report.epoch_losses, "mean of an epoch, on the board"),
+        ("float", report.float_lora_losses, "mean of an epoch, float LoRA"),
+    ]
     legend = [(_stroke(kind), meaning) for kind, losses, meaning in lines if losses]
     caption = "Softmax cross-entropy in nats; updates number the micro-batches."
     label = "Training loss over updates"
@@ -386,8 +394,10 @@ def _loss_chart(report: Report, label: str) -> str:
 
     parts = [_line(left, y(tick), width - right, y(tick), "grid" if tick else "axis") for tick in ticks]
     parts += [_text(left - 8, y(tick) + 4, f"{tick:g}", "tick", "end") for tick in ticks]
-    parts.append(f'<text transform="translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)" text-anchor="middle" '
-                 'class="axis-name">loss (nats)</text>')
+    parts.append(
+        f'<text transform="translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)" text-anchor="middle" '
+        'class="axis-name">loss (nats)</text>'
+    )
     parts += _update_axis(steps, report.epochs, x)
     for points, kind in ((updates, "update"), (floats, "float"), (epochs, "epoch")):
         path = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)
@@ -447,7 +457,8 @@ def _confusion_section(report: Report) -> str:
     note = (
         '<p class="note">A row is a true class, a column what the network said. Shading is the share of the row: '
         '<span class="keep"><span class="swatch hit"></span> right</span>, '
-        '<span class="keep"><span class="swatch miss"></span> confused</span>.</p>')
+        '<span class="keep"><span class="swatch miss"></span> confused</span>.</p>'
+    )
     size = "" if len(names) <= 8 else " many"
     return _section("Confusion", f'<div class="matrices{size}">{tables}</div>{note}') if tables else ""
 
@@ -464,7 +475,8 @@ def _confusion_table(counts: list[list[int]], names: list[str], title: str) -> s
     head += '<th scope="col" class="upright recall"><span>recall</span></th>'
     table = (
         f'<table class="confusion"><caption>{title}</caption><thead><tr><td></td>{head}</tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table>')
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
     return _wide(table, title)
 
 
@@ -515,9 +527,9 @@ def _memory_section(report: Report) -> str:
     caption = (
         f"The whole arena, {_size(report.arena_bytes)} ({_count(report.arena_bytes, 'byte')}), while one sample trains."
         " A block, named by what it holds and its layer, spans the steps it is needed for; blocks never needed "
-        "together share addresses.")
-    return _section(
-        "Memory", _figure(_memory_map(report, label), label, caption, legend), _memory_table(report, used))
+        "together share addresses."
+    )
+    return _section("Memory", _figure(_memory_map(report, label), label, caption, legend), _memory_table(report, used))
 
 
 def _memory_table(report: Report, used: list[_Kind]) -> str:
@@ -577,7 +589,8 @@ def _block(report: Report, region: Region, box: tuple[float, float, float], heig
     edge = " edged" if height >= 3 and width >= 3 else ""
     block = (
         f'<rect x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{max(height, 0.4):.2f}" '
-        f'class="fill-{_kind(region).key}{edge}"><title>{tip}</title></rect>')
+        f'class="fill-{_kind(region).key}{edge}"><title>{tip}</title></rect>'
+    )
     name = f"{region.name} {region.op}" if region.op >= 0 else region.name
     fits = height >= 13 and width >= 7 * len(name) + 8
     return block + (_text(x + 5, y + height / 2 + 4, escape(name), "block", "start") if fits else "")
@@ -631,9 +644,16 @@ def _layers_section(report: Report) -> str:
     if not report.layers:
         return ""
     rows = [
-        [escape(f"{row.op} {row.kind}".replace("_", " ").replace(" ", "\u00a0")), _shape(row.input), _shape(row.output),
-         f"{row.weights:,}" if row.weights else "–", str(row.rank) if row.rank else "–",
-         f"{row.adapter_bytes:,}" if row.rank else "–"] for row in report.layers]
+        [
+            escape(f"{row.op} {row.kind}".replace("_", " ").replace(" ", "\u00a0")),
+            _shape(row.input),
+            _shape(row.output),
+            f"{row.weights:,}" if row.weights else "–",
+            str(row.rank) if row.rank else "–",
+            f"{row.adapter_bytes:,}" if row.rank else "–",
+        ]
+        for row in report.layers
+    ]
     weights, adapters = (sum(getattr(row, name) for row in report.layers) for name in ("weights", "adapter_bytes"))
     rows.append(["all layers", "", "", f"{weights:,}", "", f"{adapters:,}"])
     head = ["Layer", "Input", "Output", "Weights", "Rank", "Adapter bytes"]
@@ -645,15 +665,20 @@ def _settings_section(report: Report) -> str:
     links = {f"Link: {key}".replace("_", " "): _value(value) for key, value in (report.link or {}).items()}
     decay = f"shift {report.momentum} (keeps 1 − 2<sup>−{report.momentum}</sup>)" if report.momentum else "none"
     rows = [
-        ("Board", escape(report.board)), ("Firmware", escape(report.firmware)), ("Subject", escape(report.subject)),
+        ("Board", escape(report.board)),
+        ("Firmware", escape(report.firmware)),
+        ("Subject", escape(report.subject)),
         ("Base network", f"<code>{escape(report.base_id)}</code>" if report.base_id else ""),
-        ("Mode", escape(_mode(report.mode))), ("Rank", str(report.rank)),
+        ("Mode", escape(_mode(report.mode))),
+        ("Rank", str(report.rank)),
         ("Training samples", f"{report.samples:,}"),
         ("Test samples", f"{report.test_samples:,}" if report.test_samples else ""),
-        ("Epochs", str(report.epochs)), ("Micro-batch", _count(report.micro_batch, "sample")),
+        ("Epochs", str(report.epochs)),
+        ("Micro-batch", _count(report.micro_batch, "sample")),
         ("Updates", f"{report.steps:,}" if report.steps else ""),
         ("Learning rate", f"{report.learning_rate:,} / 8192 int8 steps, falling to 0" if report.learning_rate else ""),
-        ("Momentum", decay), ("Seed", str(report.seed)),
+        ("Momentum", decay),
+        ("Seed", str(report.seed)),
         ("Float base accuracy", _percent(report.float_base_accuracy) if report.float_base_accuracy is not None else ""),
         *((escape(name), escape(value)) for name, value in links.items()),
         ("Made", escape(report.created)),
@@ -813,7 +838,13 @@ _PAGE = """<!DOCTYPE html>
 """
 
 _SECTIONS = (
-    _headline, _loss_section, _confusion_section, _memory_section, _cost_section, _layers_section, _settings_section,
+    _headline,
+    _loss_section,
+    _confusion_section,
+    _memory_section,
+    _cost_section,
+    _layers_section,
+    _settings_section,
     _notes_section,
 )
 

@@ -66,9 +66,9 @@ class SerialLine:
 
     def launch(self, probe: str, source: str, statement: str) -> None:
         repl = self._repl
-        self._serial.timeout = None
+        self._serial.timeout = 5.0  # for single reads: without one, a silent pseudo-terminal is waited for forever
         try:
-            repl.serial.write(b"\r\x03\x03")  # ends an agent, a running program, a half-typed line
+            repl.serial.write(b"\x03\x03")  # ends an agent, a running program, a half-typed line
             time.sleep(0.1)
             repl.enter_raw_repl(soft_reset=False)
             if repl.exec(probe).strip() == b"False":

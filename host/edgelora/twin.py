@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes as C
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +36,29 @@ class _Span(C.Structure):
 
 
 class _Matrix(C.Structure):
-    _fields_ = [
-        (name, C.c_uint32) for name in ("count", "weight", "master", "gradient", "momentum")
-    ] + [("exponent", C.c_int32), ("scale", C.c_uint16), ("scale_exponent", C.c_int16), ("is_set", C.c_uint32)]
+    _fields_ = [(name, C.c_uint32) for name in ("count", "weight", "master", "gradient", "momentum")] + [
+        ("exponent", C.c_int32),
+        ("scale", C.c_uint16),
+        ("scale_exponent", C.c_int16),
+        ("is_set", C.c_uint32),
+    ]
 
 
 class _Layer(C.Structure):
     _fields_ = [
-        ("a", C.c_uint64), ("b", C.c_uint64), ("matrix_a", _Matrix), ("matrix_b", _Matrix), ("span", _Span * len(SPANS)),
-        ("rank", C.c_uint8), ("used_rank", C.c_uint8), ("used_t_shift", C.c_int8), ("used_branch_shift", C.c_int8),
-        ("t_shift", C.c_int8), ("branch_shift", C.c_int8), ("shift_top", C.c_int8), ("unused", C.c_uint8),
+        ("a", C.c_uint64),
+        ("b", C.c_uint64),
+        ("matrix_a", _Matrix),
+        ("matrix_b", _Matrix),
+        ("span", _Span * len(SPANS)),
+        ("rank", C.c_uint8),
+        ("used_rank", C.c_uint8),
+        ("used_t_shift", C.c_int8),
+        ("used_branch_shift", C.c_int8),
+        ("t_shift", C.c_int8),
+        ("branch_shift", C.c_int8),
+        ("shift_top", C.c_int8),
+        ("unused", C.c_uint8),
     ]
 
 
@@ -120,11 +133,12 @@ class Layout:
     regions: tuple[Region, ...]
 
 
-def _regions(layers: Sequence[_Layer], arena_bytes: int) -> Iterator[Region]:
+def _regions(layers: list[_Layer], arena_bytes: int) -> Iterator[Region]:
     end = 2 * len(layers) + 1
     first = min(
-        [s.offset for layer in layers for s in layer.span if s.size] +
-        [m.weight for layer in layers for m in (layer.matrix_a, layer.matrix_b) if m.weight])
+        [s.offset for layer in layers for s in layer.span if s.size]
+        + [m.weight for layer in layers for m in (layer.matrix_a, layer.matrix_b) if m.weight]
+    )
     yield Region(-1, "session", 0, first, 0, end)
     for i, layer in enumerate(layers):
         for name, s in zip(SPANS, layer.span, strict=True):
@@ -146,13 +160,15 @@ def layout(model: bytes, ranks: bytes, mode: str, micro_batch: int, momentum: in
     layers = (_Layer * ops)()
     buffer, config = _aligned(model), _config(ranks, mode, micro_batch, momentum)
     size = check(library().edgelora_arena_size(buffer, C.byref(config), layers))
-    return Layout(size, 2 * ops + 1, tuple(_regions(layers, size)))
+    return Layout(size, 2 * ops + 1, tuple(_regions(list(layers), size)))
 
 
 class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device."""
 
-    def __init__(self, model: bytes, ranks: bytes, mode: str = "frozen_a", micro_batch: int = 8, momentum: int = 0) -> None:
+    def __init__(
+        self, model: bytes, ranks: bytes, mode: str = "frozen_a", micro_batch: int = 8, momentum: int = 0
+    ) -> None:
         size = layout(model, ranks, mode, micro_batch, momentum).arena_bytes
         self._lib = library()
         self._model = _aligned(model)
@@ -191,8 +207,11 @@ class Session:
     def train(self, x: NDArray[np.int8], label: int, learning_rate: int) -> int:
         """One sample; returns its loss in 1/4096 nat."""
         loss = C.c_int32()
-        check(self._lib.edgelora_train(
-            self._arena, self._input(x), C.c_uint32(label), C.c_uint16(learning_rate), C.byref(loss)))
+        check(
+            self._lib.edgelora_train(
+                self._arena, self._input(x), C.c_uint32(label), C.c_uint16(learning_rate), C.byref(loss)
+            )
+        )
         return loss.value
 
     def flush(self, learning_rate: int) -> None:

@@ -49,7 +49,9 @@ class Base:
         """Windows quantized to this network's input; ValueError when they do not fit it."""
         if part.x[0].size != self.model.input.size:
             raise WorkflowError(
-                f"windows are {part.x.shape[1:]}, {self.name} takes {self.model.input.shape}: use data of the base's kind")
+                f"windows are {part.x.shape[1:]}, {self.name} takes {self.model.input.shape}: "
+                "use data of the base's kind"
+            )
         if part.y.max() >= self.model.output.size:
             raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.output.size} classes")
         return Samples(self.model.input.quantize(part.x), part.y)
@@ -74,7 +76,7 @@ def load_part(spec: str, part: str) -> data.Dataset:
 
 
 class BoardLearner:
-    """A board behind a link, as a learner. `train_us`: microseconds on its clock for `trained` samples; `last_us`: of the last call."""
+    """A board behind a link. `train_us`: microseconds for `trained` samples; `last_us`: of the last call."""
 
     def __init__(self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None) -> None:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
@@ -109,8 +111,11 @@ class BoardLearner:
         self.link.use(None if adapter is None else ADAPTER_PATH)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        report = self.progress and (lambda done, total: self.progress(done, total, "windows"))
-        return self.link.eval(x, lock_heap=True, progress=report).predictions.astype(np.int64)
+        return self.link.eval(x, lock_heap=True, progress=self._on_window).predictions.astype(np.int64)
+
+    def _on_window(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(done, total, "windows")
 
 
 def open_base(link: Link, base: Base, recipe: Recipe) -> ModelInfo:
@@ -122,7 +127,9 @@ def open_base(link: Link, base: Base, recipe: Recipe) -> ModelInfo:
         here = [base.paths[1]]
     info = link.open_model(here[0], ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
     if info.base_id != base.base_id:
-        raise WorkflowError(f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again")
+        raise WorkflowError(
+            f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
+        )
     return info
 
 
@@ -153,8 +160,14 @@ class BoardRun:
 
 
 def personalize_board(
-    link: Link, base: Base, samples: Samples, test: Samples, recipe: Recipe, metrics: Metrics,
-    progress: Progress | None = None, resume: bool = False,
+    link: Link,
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    metrics: Metrics,
+    progress: Progress | None = None,
+    resume: bool = False,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash."""
     learner = BoardLearner(link, base, recipe, progress)
@@ -164,7 +177,13 @@ def personalize_board(
     if not done:
         learner.begin(recipe.seed)
     run = train(
-        learner, samples, recipe, _recording(metrics, learner, samples, recipe, progress), lambda: _checkpoint(link), done)
+        learner,
+        samples,
+        recipe,
+        _recording(metrics, learner, samples, recipe, progress),
+        lambda: _checkpoint(link),
+        done,
+    )
     step_us = learner.train_us / max(1, learner.trained)
     learner.use(run.adapter)
     after = learner.predict(test.x)
@@ -174,7 +193,9 @@ def personalize_board(
     return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us)
 
 
-def _recording(metrics: Metrics, learner: BoardLearner, samples: Samples, recipe: Recipe, progress: Progress | None) -> Progress:
+def _recording(
+    metrics: Metrics, learner: BoardLearner, samples: Samples, recipe: Recipe, progress: Progress | None
+) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
     updates = schedule(len(samples), recipe)
 
@@ -202,26 +223,42 @@ def _resume(learner: BoardLearner) -> int:
     if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
         return 0
     state = formats.unpack_adapter(link.get(STATE_PATH), learner.base.model)
-    same = (state.seed, state.momentum, state.trainable_a) == (recipe.seed, recipe.momentum, recipe.mode == "trainable_a")
+    same = (state.seed, state.momentum, state.trainable_a) == (
+        recipe.seed,
+        recipe.momentum,
+        recipe.mode == "trainable_a",
+    )
     if state.base_id != formats.base_id(learner.base.elm) or not same:
-        raise WorkflowError("the board's checkpoint is of another run (base, seed, mode or momentum): start without --resume")
+        raise WorkflowError(
+            "the board's checkpoint is of another run (base, seed, mode or momentum): start without --resume"
+        )
     link.load(STATE_PATH)
     return state.updates
 
 
 def check_identical(base: Base, samples: Samples, recipe: Recipe, run: BoardRun) -> bool:
-    """Trains the host twin on the same samples: does it hold the board's adapter, and its training state, byte for byte?"""
+    """Trains the host twin on the same samples: has it the board's adapter and training state, byte for byte?"""
     twin_run = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
     return twin_run.adapter == run.run.adapter and twin_run.state == run.run.state
 
 
 def float_baseline(
-    net: nn.FloatNet, train_part: data.Dataset, test_part: data.Dataset, recipe: Recipe,
+    net: nn.FloatNet,
+    train_part: data.Dataset,
+    test_part: data.Dataset,
+    recipe: Recipe,
 ) -> float_lora.FloatLoraResult:
     """Float LoRA on the host with the recipe's rank, placement, samples, epochs and mode."""
     return float_lora.train_float_lora(
-        net, train_part, test_part, recipe.rank, epochs=recipe.epochs, seed=recipe.seed,
-        train_a=recipe.mode == "trainable_a", batch=recipe.micro_batch)
+        net,
+        train_part,
+        test_part,
+        recipe.rank,
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        train_a=recipe.mode == "trainable_a",
+        batch=recipe.micro_batch,
+    )
 
 
 def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
@@ -229,8 +266,12 @@ def pretrained_har(subject: int, seed: int, progress: Progress | None = None, ca
     path = cache / f"har-{subject}-{seed}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        say = progress and (lambda done, total, loss: progress(done, total, f"loss {loss:.3f}"))
-        net = pretrain.pretrain(data.load_har(subject).pretrain, seed, progress=say)
+
+        def on_epoch(done: int, total: int, loss: float) -> None:
+            if progress:
+                progress(done, total, f"loss {loss:.3f}")
+
+        net = pretrain.pretrain(data.load_har(subject).pretrain, seed, progress=on_epoch)
         part = path.with_suffix(f".{os.getpid()}.part")
         pretrain.save_net(net, part)
         part.replace(path)
@@ -238,8 +279,15 @@ def pretrained_har(subject: int, seed: int, progress: Progress | None = None, ca
 
 
 def make_report(
-    base: Base, samples: Samples, test: Samples, recipe: Recipe, run: BoardRun, hello: Hello,
-    baseline: float_lora.FloatLoraResult | None, subject: str, identical: bool,
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    run: BoardRun,
+    hello: Hello,
+    baseline: float_lora.FloatLoraResult | None,
+    subject: str,
+    identical: bool,
 ) -> Report:
     """Everything a run measured, in one report."""
     layout = twin.layout(base.elm, recipe.ranks(base.model), recipe.mode, recipe.micro_batch, recipe.momentum)

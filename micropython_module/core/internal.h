@@ -75,6 +75,7 @@ typedef struct {
     uint32_t stream;
     uint32_t *draws;
     uint16_t learning_rate;
+    uint8_t shift; // of the learning rate: 16 for B, 15 for A
     uint8_t momentum;
 } edgelora_step_t;
 void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step);

@@ -105,14 +105,15 @@ static int32_t op_backward(edgelora_session_t *s, uint32_t i, const int8_t *x, i
 }
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
-    edgelora_step_t step = {stream(s->seed, 0), &s->draws, learning_rate, s->momentum};
+    edgelora_step_t step_a = {stream(s->seed, 0), &s->draws, learning_rate, 15, s->momentum}, step_b = step_a;
+    step_b.shift = 16;
     edgelora_layer_t *layers = session_layers(s);
     for (uint32_t i = s->lowest; i < s->op_count; ++i) {
         if (layers[i].rank) {
             if (s->mode == EDGELORA_TRAINABLE_A) {
-                edgelora_matrix_update((uint8_t *)s, &layers[i].matrix_a, &step);
+                edgelora_matrix_update((uint8_t *)s, &layers[i].matrix_a, &step_a);
             }
-            edgelora_matrix_update((uint8_t *)s, &layers[i].matrix_b, &step);
+            edgelora_matrix_update((uint8_t *)s, &layers[i].matrix_b, &step_b);
         }
     }
     s->steps += 1;
@@ -158,17 +159,34 @@ edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) 
     return EDGELORA_OK;
 }
 
-// Makes the frozen A of a seed in the session's A matrices.
+// A s8 [rank, K]: each row the sum of all rows of W with random signs, scaled down to int8. Such a sketch looks at the
+// input through the directions that the layer itself uses.
+static void sketch(const edgelora_shape_t *g, uint32_t from, uint32_t rank, int8_t *a) {
+    enum { TILE = 16 };
+    for (uint32_t j = 0; j < rank; ++j) {
+        edgelora_block_t row = {a + j * g->inputs, 0, 0, false};
+        while (row.count < g->inputs) {
+            uint32_t n = g->inputs - row.count < TILE ? g->inputs - row.count : TILE;
+            int32_t sum[TILE] = {0}; // |sum| <= 128 * out_c
+            for (uint32_t o = 0; o < g->out_c; ++o) {
+                bool plus = mix(from + (j * g->out_c + o) * EDGELORA_GOLDEN) >> 31;
+                const int8_t *w = g->weights + o * g->inputs + row.count;
+                for (uint32_t i = 0; i < n; ++i) {
+                    sum[i] += plus ? w[i] : -w[i];
+                }
+            }
+            edgelora_block_append(&row, sum, n);
+        }
+    }
+}
+
+// Makes the A of a seed in the session's A matrices.
 static void generate_a(edgelora_session_t *s, uint32_t seed) {
     edgelora_layer_t *layers = session_layers(s);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         if (layers[i].rank) {
-            int8_t *a = at(s, layers[i].matrix_a.weight);
-            uint32_t from = stream(seed, i + 1);
-            for (uint32_t n = 0; n < layers[i].matrix_a.count; ++n) {
-                int8_t v = (int8_t)(mix(from + n * EDGELORA_GOLDEN) >> 24);
-                a[n] = v < -127 ? -127 : v;
-            }
+            edgelora_shape_t g = edgelora_shape(s->model.p, i);
+            sketch(&g, stream(seed, i + 1), layers[i].rank, at(s, layers[i].matrix_a.weight));
         }
     }
     s->seed = seed;

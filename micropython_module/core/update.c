@@ -75,8 +75,8 @@ EDGELORA_HOT void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, c
             u = clamp_s32(momentum[i] + round_shift(u - momentum[i], step->momentum), -16384, 16384);
             momentum[i] = (int16_t)u;
         }
-        uint32_t draw = mix(step->stream + draws++ * EDGELORA_GOLDEN) >> 16;
-        int32_t delta = (u * (int32_t)step->learning_rate + (int32_t)draw) >> 16; // |u * rate| <= 2^30
+        uint32_t draw = mix(step->stream + draws++ * EDGELORA_GOLDEN) >> (32 - step->shift);
+        int32_t delta = (u * (int32_t)step->learning_rate + (int32_t)draw) >> step->shift; // |u * rate| <= 2^30
         int32_t v = clamp_s32(master[i] - delta, -32512, 32512);
         master[i] = (int16_t)v;
         weight[i] = (int8_t)((v + 128) >> 8);

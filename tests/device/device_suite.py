@@ -86,7 +86,9 @@ def check_refusals(name, model, adapter, x):
     other[20] ^= 1  # base id; the CRC covers it
     report(name + " damaged", refused(lambda: model.adapter(other), "CRC"))
     report(name + " truncated", refused(lambda: model.adapter(adapter[:-4]), "shorter"))
-    report(name + " not an adapter", refused(lambda: model.adapter(b"hello, this is no adapter file"), "not an EdgeLoRA"))
+    report(
+        name + " not an adapter", refused(lambda: model.adapter(b"hello, this is no adapter file"), "not an EdgeLoRA")
+    )
     report(name + " short input", refused(lambda: model.infer(x[:-1]), "wrong size"))
     report(name + " bad label", refused(lambda: model.train(x, 9999, 100), "label"))
     report(name + " bad rate", refused(lambda: model.train(x, 0, 70000), "range"))
