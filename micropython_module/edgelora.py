@@ -22,7 +22,8 @@ def read(source):
         try:
             return memoryview(f)
         except TypeError:
-            data = bytearray(os.stat(source)[6])
+            data = bytearray(f.seek(0, 2))
+            f.seek(0)
             f.readinto(data)
             return memoryview(data)
 
@@ -51,6 +52,18 @@ class Adapter:
 
     def __init__(self, buffer):
         self.buffer = buffer
+
+
+class AdapterFile:
+    """An .ela file kept open for Model.use_file; files that are never used at once may share a buffer."""
+
+    def __init__(self, path, buffer=None):
+        self.file = open(path, "rb")
+        size = self.file.seek(0, 2)
+        self.buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
+
+    def close(self):
+        self.file.close()
 
 
 class Model:
@@ -121,3 +134,11 @@ class Model:
     def use(self, adapter):
         core_use(self.arena, None if adapter is None else adapter.buffer)
         self.used = adapter  # keeps its buffer
+
+    def use_file(self, adapter_file):
+        core_use(self.arena, None)  # a damaged file leaves the bare base
+        adapter_file.file.seek(0)
+        adapter_file.file.readinto(adapter_file.buffer)
+        core_adapter_check(self.arena, adapter_file.buffer)
+        core_use(self.arena, adapter_file.buffer)
+        self.used = adapter_file

@@ -34,7 +34,7 @@ static uint8_t *read_file(const char *path, uint32_t *size) {
 }
 
 static void make_crc_right(uint8_t *file, uint32_t size) {
-    uint32_t crc = edgelora_crc32(file + 16, size - 16);
+    uint32_t crc = edgelora_crc32(0, file + 16, size - 16);
     memcpy(file + 12, &crc, 4);
 }
 

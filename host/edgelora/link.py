@@ -28,7 +28,7 @@ LINK_VERSION = 1
 SYNC = 0xE5
 HEADER_SIZE = 9
 CTRL_C = 3
-PUT_BLOCK = 4096
+PUT_BLOCK = 8192
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 AGENT_SOURCE = Path(__file__).resolve().parents[2] / "firmware" / "device" / "edgelora_agent.py"
 PROBE = (
@@ -665,5 +665,9 @@ class Link:
         return Timing(**self._control(Op.BENCH, what="swap", n=n, paths=[first, second]))
 
     def bench_swap_file(self, first: str, second: str, n: int = 20) -> Timing:
-        """Switching between two adapter files: read, verify, use."""
+        """Switching between two adapter files that are kept open: read, verify, use."""
         return Timing(**self._control(Op.BENCH, what="swap_file", n=n, paths=[first, second]))
+
+    def bench_swap_path(self, first: str, second: str, n: int = 20) -> Timing:
+        """Switching between two adapter files by path: open, read, verify, use."""
+        return Timing(**self._control(Op.BENCH, what="swap_path", n=n, paths=[first, second]))

@@ -178,6 +178,13 @@ static mp_obj_t core_counts(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
 
+// core_crc32(data, crc) -> CRC-32 of data behind data whose CRC is crc
+static mp_obj_t core_crc32(mp_obj_t data, mp_obj_t crc) {
+    mp_buffer_info_t info = buffer(data, MP_BUFFER_READ);
+    return mp_obj_new_int_from_uint(edgelora_crc32((uint32_t)mp_obj_get_int_truncated(crc), info.buf, info.len));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
+
 // Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_core_model_check, core_model_check_obj) \
@@ -193,7 +200,8 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
     X(MP_QSTR_core_flush, core_flush_obj) \
     X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
     X(MP_QSTR_core_save, core_save_obj) \
-    X(MP_QSTR_core_counts, core_counts_obj)
+    X(MP_QSTR_core_counts, core_counts_obj) \
+    X(MP_QSTR_core_crc32, core_crc32_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 

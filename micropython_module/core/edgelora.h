@@ -182,6 +182,9 @@ typedef struct {
 
 const char *edgelora_status_text(edgelora_status_t status);
 
+// CRC-32 (IEEE) of data behind data whose CRC is `crc`; 0 to begin with.
+uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t size);
+
 // Checks a whole model file: after OK every offset and value in it can be relied on.
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size);
 

@@ -36,7 +36,6 @@ typedef struct {
 } edgelora_block_t;
 
 edgelora_shape_t edgelora_shape(const void *model, uint32_t i);
-uint32_t edgelora_crc32(const void *data, uint32_t size);
 
 // forward.c. t: s8 [positions, rank] to keep, or NULL. mask: bits to keep, or NULL.
 // patch: s8 [K] scratch.

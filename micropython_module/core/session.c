@@ -477,6 +477,6 @@ int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t 
         }
     }
     copy(buffer, &h, sizeof(h));
-    ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32((uint8_t *)buffer + 16, size - 16);
+    ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
     return (int32_t)size;
 }

@@ -10,6 +10,15 @@ class Adapter:
     """A verified `.ela` in memory, ready for `Model.use`."""
     buffer: Buffer
 
+class AdapterFile:
+    """An `.ela` file kept open for `Model.use_file`. `buffer`: memory to read it into, else it gets its own.
+
+    Open it again after the file was replaced.
+    """
+
+    def __init__(self, path: str, buffer: Union[bytearray, None] = None) -> None: ...
+    def close(self) -> None: ...
+
 class Model:
     """A base network, used in place from `model` (a path or a buffer), and one arena for everything it needs.
 
@@ -49,3 +58,5 @@ class Model:
         """Reads and verifies a `.ela` for this base."""
     def use(self, adapter: Union[Adapter, None]) -> None:
         """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one."""
+    def use_file(self, adapter_file: AdapterFile) -> None:
+        """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""

@@ -1,0 +1,93 @@
+"""One device suite over all four builds: firmware module (unix, rp2) and native module (x64, armv6m)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import device_cases
+import pytest
+
+from edgelora import build, sim
+from edgelora.boards import ROOT
+from edgelora.link import Link
+
+SUITE = Path(__file__).parent / "device" / "device_suite.py"
+NATIVE = ROOT / ".build" / "natmod"
+# Hides the firmware's own C module, so that the native module's code is what runs.
+HIDE_BUILTIN = "import sys, nothing\nsys.modules['_edgelora'] = nothing\nsys.path.insert(0, '{path}')\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suite and its cases, as they lie on a device."""
+    folder = tmp_path_factory.mktemp("suite")
+    device_cases.write_cases(folder / "cases.json")
+    shutil.copy(SUITE, folder)
+    (folder / "nothing.py").write_text("")
+    return folder
+
+
+def check(output: str) -> None:
+    """The suite's own lines decide, not an exit status."""
+    failures = [line for line in output.splitlines() if line.startswith("FAIL")]
+    assert not failures, failures
+    ended = re.search(r"^SUITE (\d+) (\d+)", output, re.MULTILINE)
+    assert ended, output[-2000:]
+    assert (int(ended[1]), int(ended[2])) == (output.count("PASS"), 0)
+    assert int(ended[1]) >= 50
+
+
+def run_desktop(micropython: Path, code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [micropython, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_unix_firmware(folder: Path) -> None:
+    check(run_desktop(sim.UNIX_BINARY, "import device_suite; device_suite.main('cases.json')", folder))
+
+
+def test_x64_native_module(folder: Path) -> None:
+    native = folder / "x64"
+    native.mkdir()
+    shutil.copy(NATIVE / "x64" / "edgelora.mpy", native)
+    code = "import sys; sys.path.insert(0, 'x64'); import device_suite; device_suite.main('cases.json')"
+    check(run_desktop(Path(sys.executable).parent / "micropython", code, folder))
+
+
+@pytest.fixture(scope="module")
+def pico(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim.SimHandle]:
+    """A virtual Pico with the suite, its cases and the native module in its flash."""
+    image = build.build_firmware("virtual-pico", {}, folder / "firmware.uf2")
+    handle = sim.start("virtual-pico", image, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+    with Link.connect(handle.port) as link:
+        for name in ("cases.json", "device_suite.py", "nothing.py"):
+            link.put("/" + name, (folder / name).read_bytes())
+        link.put("/edgelora.mpy", (NATIVE / "armv6m" / "edgelora.mpy").read_bytes())
+    yield handle
+    handle.stop()
+
+
+def run_board(port: str, code: str) -> str:
+    command = [sys.executable, "-m", "mpremote", "connect", port, "exec", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.stdout + done.stderr
+
+
+def test_rp2_firmware(pico: sim.SimHandle) -> None:
+    code = "import sys; sys.path[:] = ['.frozen', '/']; import device_suite; device_suite.main('/cases.json')"
+    check(run_board(pico.port, code))
+
+
+def test_armv6m_native_module(pico: sim.SimHandle) -> None:
+    code = (
+        HIDE_BUILTIN.format(path="/") + "import edgelora, device_suite\nprint(edgelora.__name__, edgelora.core_infer)\n"
+    )
+    output = run_board(pico.port, code + "device_suite.main('/cases.json')")
+    check(output)
