@@ -74,3 +74,31 @@ def test_resumed_training_equals_uninterrupted(mode: str, momentum: int) -> None
     second.load(first.save(state=True))
     train(second, samples[12:])
     assert second.save(state=True) == whole.save(state=True)
+
+
+def test_an_adapter_of_another_base_is_refused() -> None:
+    first, second = (formats.pack_model(random_model(seed, kinds=("conv", "dense"), edges=False)) for seed in (1, 2))
+    session = twin.Session(first, bytes([2, 2]), "frozen_a", 1)
+    session.begin(1)
+    other = twin.Session(second, bytes([2, 2]), "frozen_a", 1)
+    for refused in (other.use, other.load):
+        with pytest.raises(twin.TwinError) as error:
+            refused(session.save())
+        assert error.value.status == twin.statuses()["ERR_BASE"]
+    session.use(session.save())
+
+
+@pytest.mark.parametrize("mode", twin.MODES)
+def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
+    """The plan's regions do not overlap while both are in use, and all lie in the arena."""
+    for seed in range(20):
+        model = random_model(seed, edges=False)
+        data = formats.pack_model(model)
+        ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
+        layout = twin.layout(data, ranks, mode, 4, 1)
+        for a in layout.regions:
+            assert a.offset + a.size <= layout.arena_bytes
+            for b in layout.regions:
+                together = a.birth <= b.death and b.birth <= a.death
+                apart = a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+                assert a is b or apart or not together, (a, b)

@@ -1,0 +1,89 @@
+"""SPEC.md is true: its worked dumps, tables and limits are what C and Python have."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from edgelora import formats, twin
+from edgelora.boards import ROOT
+from edgelora.link import encode
+from edgelora.model import Op, QuantModel, Tensor
+
+SPEC = (ROOT / "SPEC.md").read_text()
+HEADER = (ROOT / "micropython_module" / "core" / "edgelora.h").read_text()
+
+
+def example_model() -> bytes:
+    """Two inputs, one dense layer, two classes."""
+    op = Op(
+        "dense",
+        0,
+        1,
+        weights=np.array([[64, -127], [127, 32]], np.int8).reshape(2, 1, 1, 2),
+        bias=np.array([100, -50], np.int32),
+        multiplier=np.array([1 << 30, 1518500250], np.int32),
+        shift=np.array([-6, -7], np.int8),
+        t_shift=6,
+        branch_shift=1,
+    )
+    tensors = [Tensor((1, 1, 2), 0.5, -3), Tensor((1, 1, 2), 0.25, 4)]
+    return formats.pack_model(QuantModel(tensors, [op], ["no", "yes"]))
+
+
+def example_adapter() -> bytes:
+    """Rank 1 on that layer, frozen A, after two updates."""
+    session = twin.Session(example_model(), bytes([1]), "frozen_a", 1)
+    session.begin(7)
+    for label in (0, 1):
+        session.train(np.array([90, -60], np.int8), label, 60000)
+    return session.save()
+
+
+def dump(data: bytes) -> str:
+    rows = [f"{at:04x}  {data[at : at + 16].hex(' ')}" for at in range(0, len(data), 16)]
+    return "\n".join("    " + row for row in rows)
+
+
+@pytest.mark.parametrize("make", [example_model, example_adapter])
+def test_worked_dumps(make) -> None:
+    assert dump(make()) in SPEC, f"the dump of {make.__name__} should be\n{dump(make())}"
+
+
+def test_worked_frame() -> None:
+    frame = encode(2, 0x11, bytes([0, 0, 0, 0, 1, 2, 3, 4]))
+    assert frame.hex(" ") in SPEC
+
+
+@pytest.mark.parametrize(
+    ("anchor", "size"),
+    [("## 8. Model", 64), ("Tensor record", 12), ("Op record", 36), ("## 9. Adapter", 48), ("Layer record", 12)],
+)
+def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:
+    """The offsets of the first table behind `anchor` add up, to the size that the text names."""
+    table = SPEC[SPEC.rindex(anchor) :].split("| offset |", 1)[1].split("\n\n", 1)[0]
+    end = 0
+    for offset, bits, count in re.findall(r"^\| (\d+) \| [uif](\d+)(?:\[(\d+)\])? \|", table, re.MULTILINE):
+        assert int(offset) == end, f"{anchor}: a field at {offset}, the one before ends at {end}"
+        end += int(bits) // 8 * int(count or 1)
+    assert end == size
+
+
+def test_statuses_of_core_and_host_are_one_list() -> None:
+    library = twin.library()
+    assert len(twin.statuses()) == len(re.findall(r"^ +X\(", HEADER, re.MULTILINE))
+    for name, value in twin.statuses().items():
+        text = library.edgelora_status_text(value).decode()
+        assert text != "unknown status", name
+    assert library.edgelora_status_text(-99) == b"unknown status"
+
+
+def test_versions_agree() -> None:
+    import edgelora
+
+    assert f'EDGELORA_VERSION "{edgelora.__version__}"' in HEADER
+    assert f'__version__ = "{edgelora.__version__}"' in (ROOT / "micropython_module" / "edgelora.py").read_text()
+    assert f'version = "{edgelora.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {edgelora.__version__}" in (ROOT / "CHANGELOG.md").read_text()
