@@ -29,6 +29,7 @@ from .workflow import (
     WorkflowError,
     check_identical,
     float_baseline,
+    load_adapter,
     load_base,
     load_part,
     make_report,
@@ -47,6 +48,7 @@ DATA_HELP = (
 def cmd_pretrain(args: argparse.Namespace) -> None:
     """Trains a float base network on the people it is to know."""
     part = load_part(args.data, "pretrain")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
         net = pretrain.pretrain(
             part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}")
@@ -235,7 +237,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
     """Accuracy on the board, or on the host twin, with or without an adapter."""
     base, recipe = load_base(args.model), _recipe(args)
     test = base.samples(load_part(args.data, "test"))
-    adapter = args.adapter.read_bytes() if args.adapter else None
+    adapter = load_adapter(args.adapter, base) if args.adapter else None
     if args.twin:
         learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
         learner.use(adapter)
@@ -258,8 +260,8 @@ def cmd_eval(args: argparse.Namespace) -> None:
 
 def cmd_report(args: argparse.Namespace) -> None:
     """Makes the HTML page of a run anew from its report.json."""
-    report = Report.from_json((args.run / "report.json").read_text())
-    _print_report(args, report, write_report(report, args.run))
+    report = Report.from_json((args.folder / "report.json").read_text())
+    _print_report(args, report, write_report(report, args.folder))
 
 
 def cmd_demo(args: argparse.Namespace) -> None:
@@ -466,7 +468,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(p)
     _add_port(p)
     p = add("report", cmd_report)
-    p.add_argument("run", type=Path, help="folder with report.json")
+    p.add_argument("folder", type=Path, help="folder with report.json")
 
     demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
     demos = demo.add_subparsers(metavar="NAME", required=True)

@@ -24,7 +24,16 @@ def progress(title: str, quiet: bool = False) -> Iterator[Report]:
     elif sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(title, total=None, what="")
-            yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
+            last = 0
+
+            def show(done: int, total: int, what: str) -> None:
+                nonlocal last
+                if done < last:  # a new phase: its own rate
+                    bar.reset(task)
+                last = done
+                bar.update(task, completed=done, total=total, what=what)
+
+            yield show
     else:
         yield _lines(title)
 
@@ -44,12 +53,15 @@ def _bar() -> Progress:
 
 
 def _lines(title: str) -> Report:
-    started = time.monotonic()
-    said = started
+    started = said = time.monotonic()
+    last = 0
 
     def say(done: int, total: int, what: str) -> None:
-        nonlocal said
+        nonlocal started, said, last
         now = time.monotonic()
+        if done < last:  # a new phase: its own rate
+            started = said
+        last = done
         if done == total or now - said >= LINE_SECONDS:
             said = now
             left = (now - started) * (total - done) / max(done, 1)

@@ -49,6 +49,7 @@ def flash(
     if board and load_board(board.board).port == "unix":
         if firmware.suffix != ROMFS_SUFFIX:
             raise FlashError(f"{firmware}: the unix board takes a {ROMFS_SUFFIX} image")
+        sim.check_romfs(data, str(firmware))
         uf2.write_atomically(Path(board.drive) / firmware.name, data)  # it is taken as soon as it is there
         _wait_until(lambda: not (Path(board.drive) / firmware.name).exists(), 10.0, "the board did not take the image")
         return board.port

@@ -542,6 +542,7 @@ def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a whole file or nothing: the old content stays until the new one is on the disk. Raises OSError."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -21,11 +21,19 @@ Progress = Callable[[int, int, str], None]  # done, total, what
 
 LEARNING_RATES = {"frozen_a": 9000, "trainable_a": 18000}
 MOMENTA = {"frozen_a": 2, "trainable_a": 1}
+LIMITS = {
+    "rank": (1, 255),
+    "micro_batch": (1, 255),
+    "momentum": (0, 8),
+    "learning_rate": (1, 65535),
+    "epochs": (1, 10000),
+    "seed": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to personalize. Momentum and learning rate are the mode's own unless given."""
+    """How to personalize. Momentum and learning rate are the mode's own unless given. ValueError outside `LIMITS`."""
 
     rank: int = 4
     mode: str = "frozen_a"
@@ -34,6 +42,11 @@ class Recipe:
     given_rate: int | None = None
     epochs: int = 8
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} {getattr(self, name)}: give one from {low} to {high}")
 
     @property
     def learning_rate(self) -> int:
@@ -132,15 +145,16 @@ def train(
     progress: Progress | None = None,
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
+    stop: int | None = None,
 ) -> Run:
-    """Runs the recipe's updates from number `done` on; the learner has begun or loaded an adapter.
+    """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
 
     `checkpoint` is called at the end of every epoch, between two updates.
     """
     updates = schedule(len(samples), recipe)
     losses: list[float] = []
     by_epoch: dict[int, list[float]] = {}
-    for step, batch in enumerate(updates[done:], done):
+    for step, batch in enumerate(updates[done:stop], done):
         values = [
             v / 4096 for v in learner.train(samples.x[batch.picked], samples.y[batch.picked], batch.learning_rate)
         ]
@@ -157,11 +171,11 @@ def train(
     return Run(learner.save(False), learner.save(True), losses, epoch_losses)
 
 
-def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe) -> Run:
-    """The whole run on the host twin."""
+def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
+    """The whole run, or its first `stop` updates, on the host twin."""
     learner = TwinLearner(model, ranks, recipe)
     learner.begin(recipe.seed)
-    return train(learner, samples, recipe)
+    return train(learner, samples, recipe, stop=stop)
 
 
 def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:

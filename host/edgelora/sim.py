@@ -46,6 +46,7 @@ BULK_TRANSFER_US = 50  # one 64-byte packet on a full-speed bus
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.2  # a MicroPython that lives this long has started
 STOP_SECONDS = 5.0
+ROMFS_MAGIC = b"\xd2\xcd\x31"
 UNIX_BINARY = ROOT / ".build/unix/micropython"
 
 INFO_UF2 = "UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: {board_id}\n"
@@ -83,9 +84,17 @@ class SimHandle:
         deadline = time.monotonic() + STOP_SECONDS
         while self.running:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
+                _send(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.01)
         _entry(Path(self.state_dir)).unlink(missing_ok=True)
+
+
+def _send(pid: int, how: signal.Signals) -> None:
+    """Signals a board's process; SIGKILL also what it has started, which is all in its process group."""
+    if how == signal.SIGKILL and os.getpgid(pid) == pid:
+        os.killpg(pid, how)
+    else:
+        os.kill(pid, how)
 
 
 def start(
@@ -498,6 +507,12 @@ class _Pico:
                 select.select(readers, writers, [], lead / 1e9)
 
 
+def check_romfs(image: bytes, name: str) -> None:
+    """Raises SimError for what is no ROMFS image at all."""
+    if not image.startswith(ROMFS_MAGIC):
+        raise SimError(f"{name} is no ROMFS image: make one with `edgelora build --board unix`")
+
+
 class _Unix:
     """Desktop MicroPython on its terminal, started again whenever it ends."""
 
@@ -509,7 +524,9 @@ class _Unix:
 
     def install(self, romfs: Path) -> None:
         """Makes a ROMFS image the one that is mounted at /rom from the next start on."""
-        uf2.write_atomically(self.rom, romfs.read_bytes())
+        image = romfs.read_bytes()
+        check_romfs(image, romfs.name)
+        uf2.write_atomically(self.rom, image)
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""

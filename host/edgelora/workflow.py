@@ -21,7 +21,8 @@ from .report import LayerRow, Metrics, Report
 
 CACHE = ROOT / "out" / "bases"
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
-STATE_PATH = "/adapter.state.ela"  # and what training goes on from
+STATE_PATH = "/adapter.state.ela"  # what training goes on from,
+TRIAL_PATH = "/trial.ela"  # and one it is lent for a while
 
 
 class WorkflowError(RuntimeError):
@@ -47,7 +48,7 @@ class Base:
 
     def samples(self, part: data.Dataset) -> Samples:
         """Windows quantized to this network's input; ValueError when they do not fit it."""
-        if part.x[0].size != self.model.input.size:
+        if part.x.shape[1:] != self.model.input.shape:
             raise WorkflowError(
                 f"windows are {part.x.shape[1:]}, {self.name} takes {self.model.input.shape}: "
                 "use data of the base's kind"
@@ -63,6 +64,13 @@ def load_base(path: Path) -> Base:
     model = formats.unpack_model(elm, path.name)
     twin.check_model(elm)
     return Base(path.name, elm, model)
+
+
+def load_adapter(path: Path, base: Base) -> bytes:
+    """Reads an `.ela` file and checks that it is one for this base."""
+    adapter = path.read_bytes()
+    formats.unpack_adapter(adapter, base.model, formats.base_id(base.elm), path.name)
+    return adapter
 
 
 def load_part(spec: str, part: str) -> data.Dataset:
@@ -106,9 +114,13 @@ class BoardLearner:
         return self.link.get(path)
 
     def use(self, adapter: bytes | None) -> None:
-        if adapter is not None:
-            self.link.put(ADAPTER_PATH, adapter)
-        self.link.use(None if adapter is None else ADAPTER_PATH)
+        if adapter is None:
+            return self.link.use(None)
+        self.link.put(TRIAL_PATH, adapter)
+        try:
+            self.link.use(TRIAL_PATH)
+        finally:
+            self.link.remove(TRIAL_PATH)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
         return self.link.eval(x, lock_heap=True, progress=self._on_window).predictions.astype(np.int64)
@@ -146,14 +158,15 @@ def _has(link: Link, path: str, content: bytes) -> bool:
 class BoardRun:
     """A personalization on a board: the run, accuracy before and after (shares of 1), and its costs.
 
-    Microseconds are the board's own; train_step_us is a sample's share, updates included.
+    Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
+    a resumed run had nothing left to train.
     """
 
     run: Run
     before: NDArray[np.int64]
     after: NDArray[np.int64]
     info: ModelInfo
-    train_step_us: float
+    train_step_us: float | None
     infer_us: float
     swap_us: float
     swap_flash_us: float
@@ -173,7 +186,7 @@ def personalize_board(
     learner = BoardLearner(link, base, recipe, progress)
     learner.use(None)
     before = learner.predict(test.x)
-    done = _resume(learner) if resume else 0
+    done = _resume(learner, samples) if resume else 0
     if not done:
         learner.begin(recipe.seed)
     run = train(
@@ -184,8 +197,8 @@ def personalize_board(
         lambda: _checkpoint(link),
         done,
     )
-    step_us = learner.train_us / max(1, learner.trained)
-    learner.use(run.adapter)
+    step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+    link.use(ADAPTER_PATH)
     after = learner.predict(test.x)
     infer_us = link.bench_infer().mean_us
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH).mean_us
@@ -217,23 +230,23 @@ def _checkpoint(link: Link) -> None:
             raise
 
 
-def _resume(learner: BoardLearner) -> int:
-    """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none."""
-    link, recipe = learner.link, learner.recipe
+def _resume(learner: BoardLearner, samples: Samples) -> int:
+    """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none.
+
+    The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart.
+    """
+    link, base, recipe = learner.link, learner.base, learner.recipe
     if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
         return 0
-    state = formats.unpack_adapter(link.get(STATE_PATH), learner.base.model)
-    same = (state.seed, state.momentum, state.trainable_a) == (
-        recipe.seed,
-        recipe.momentum,
-        recipe.mode == "trainable_a",
-    )
-    if state.base_id != formats.base_id(learner.base.elm) or not same:
+    checkpoint = link.get(STATE_PATH)
+    done = formats.unpack_adapter(checkpoint, name=STATE_PATH).updates
+    if train_twin(base.elm, recipe.ranks(base.model), samples, recipe, done).state != checkpoint:
         raise WorkflowError(
-            "the board's checkpoint is of another run (base, seed, mode or momentum): start without --resume"
+            "the board's checkpoint is of another run (base, samples or settings): repeat these, "
+            "or start without --resume"
         )
     link.load(STATE_PATH)
-    return state.updates
+    return done
 
 
 def check_identical(base: Base, samples: Samples, recipe: Recipe, run: BoardRun) -> bool:
@@ -311,7 +324,7 @@ def make_report(
         model_bytes=len(base.elm),
         base_id=base.base_id,
         infer_us=round(run.infer_us, 1),
-        train_step_us=round(run.train_step_us, 1),
+        train_step_us=run.train_step_us,
         swap_us=round(run.swap_us, 1),
         swap_flash_us=round(run.swap_flash_us, 1),
         samples=len(samples),
