@@ -63,16 +63,6 @@ def test_any_flipped_header_bit_is_noticed():
                 assert set(uf2.parse(bytes(data)).pages) != pages
 
 
-def test_write_is_all_or_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "a.uf2"
-    uf2.write_atomically(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
-    with pytest.raises(OSError, match="disk"):
-        uf2.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("sizes", [(1,), (100, 7, 20000), (127, 128, 129), (16383, 16384), (200000, 5)])
 def test_romfs_files_are_aligned(sizes):
     files = {f"f{i}.bin": bytes([0xF0 + i]) * size for i, size in enumerate(sizes)}

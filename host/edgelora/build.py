@@ -10,6 +10,7 @@ from mpremote.romfs import VfsRomWriter
 
 from edgelora import uf2
 from edgelora.boards import ROOT, BoardProfile, load_board
+from edgelora.formats import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
@@ -30,7 +31,7 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
     romfs = make_romfs(files)
     if profile.flash is None:
         program(profile)
-        uf2.write_atomically(out, romfs)
+        write_atomic(out, romfs)
         return out
     if len(romfs) > profile.flash.romfs_bytes:
         sizes = ", ".join(f"{name} {len(data)}" for name, data in files.items())
@@ -46,7 +47,7 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
         image.put(profile.flash.base_address + profile.flash.romfs_offset, romfs)
     except uf2.Uf2Error as error:
         raise BuildError(f"{error}; remove {path} and build again") from None
-    uf2.write_atomically(out, uf2.serialize(image))
+    write_atomic(out, uf2.serialize(image))
     return out
 
 

@@ -16,6 +16,7 @@ from mpremote.transport_serial import SerialTransport
 from edgelora import sim, uf2
 from edgelora.boards import load_board
 from edgelora.build import ROMFS_SUFFIX
+from edgelora.formats import write_atomic
 
 INFO_NAME = "INFO_UF2.TXT"
 BOARD_ID = "RPI-RP2"
@@ -50,7 +51,7 @@ def flash(
         if firmware.suffix != ROMFS_SUFFIX:
             raise FlashError(f"{firmware}: the unix board takes a {ROMFS_SUFFIX} image")
         sim.check_romfs(data, str(firmware))
-        uf2.write_atomically(Path(board.drive) / firmware.name, data)  # it is taken as soon as it is there
+        write_atomic(Path(board.drive) / firmware.name, data)  # it is taken as soon as it is there
         _wait_until(lambda: not (Path(board.drive) / firmware.name).exists(), 10.0, "the board did not take the image")
         return board.port
     uf2.parse(data, name=str(firmware))

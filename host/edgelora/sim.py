@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from edgelora import uf2
 from edgelora.boards import ROOT, BoardProfile, load_board
+from edgelora.formats import write_atomic
 
 if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC
@@ -245,7 +246,7 @@ class _Flash:
     def __init__(self, path: Path, memory: bytearray, size: int, base_address: int) -> None:
         self.memory, self.size, self.base = memory, size, base_address
         if not path.exists():
-            uf2.write_atomically(path, b"\xff" * size)
+            write_atomic(path, b"\xff" * size)
         kept = path.read_bytes()
         if len(kept) != size:
             raise SimError(f"{path} has {len(kept)} bytes, this board's flash {size}; remove it to start afresh")
@@ -526,7 +527,7 @@ class _Unix:
         """Makes a ROMFS image the one that is mounted at /rom from the next start on."""
         image = romfs.read_bytes()
         check_romfs(image, romfs.name)
-        uf2.write_atomically(self.rom, image)
+        write_atomic(self.rom, image)
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""

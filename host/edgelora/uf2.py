@@ -5,11 +5,8 @@ Format: https://github.com/microsoft/uf2 (512-byte blocks of up to 476 bytes of 
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 BLOCK_BYTES = 512
 PAYLOAD_BYTES = 256  # what the RP2040 boot ROM takes: one flash page
@@ -84,18 +81,3 @@ def serialize(image: FlashImage, family_id: int = RP2040_FAMILY_ID) -> bytes:
         out += struct.pack("<8I", *header) + page
         out += bytes(BLOCK_BYTES - 4 - 32 - PAYLOAD_BYTES) + struct.pack("<I", MAGIC_END)
     return bytes(out)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all (temporary file in the same folder, fsync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-        try:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-            os.chmod(part.name, 0o644)
-            os.replace(part.name, path)
-        except BaseException:
-            os.unlink(part.name)
-            raise

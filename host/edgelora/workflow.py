@@ -84,12 +84,13 @@ def load_part(spec: str, part: str) -> data.Dataset:
 
 
 class BoardLearner:
-    """A board behind a link. `train_us`: microseconds for `trained` samples; `last_us`: of the last call."""
+    """A board behind a link. train_us: microseconds for `trained` samples; last_us, last_loss: of the last call."""
 
     def __init__(self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None) -> None:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
         self.info = open_base(link, base, recipe)
         self.trained = self.train_us = self.last_us = 0
+        self.last_loss = 0.0  # nats, mean
 
     def begin(self, seed: int) -> None:
         self.link.begin(seed)
@@ -102,6 +103,7 @@ class BoardLearner:
         reply = self.link.train(x, y, learning_rate)
         self.trained += len(y)
         self.last_us = reply.elapsed_us
+        self.last_loss = float(np.mean(reply.losses / 4096))
         self.train_us += reply.elapsed_us
         return reply.losses.tolist()
 
@@ -214,8 +216,9 @@ def _recording(
 
     def record(done: int, total: int, what: str) -> None:
         batch = updates[done - 1]
-        loss = float(what.rpartition(" ")[2])
-        metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), learner.last_us)
+        metrics.update(
+            done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), learner.last_us
+        )
         if progress:
             progress(done, total, what)
 
