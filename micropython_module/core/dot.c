@@ -4,6 +4,8 @@
 
 #if defined(__ARM_ARCH_6M__) && !defined(EDGELORA_PLAIN)
 
+#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
+
 // 23 cycles for 4 products: the row pointers, x and the index in low registers, sums and zp in high ones.
 EDGELORA_KERNEL __attribute__((naked)) void edgelora_dot4_s8(
     const int8_t *rows, uint32_t n, const int8_t *x, int32_t zp, int32_t *acc) {
