@@ -1,0 +1,390 @@
+"""The `edgelora` command from end to end: real firmware on virtual boards, over the real link."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgelora import cli, data, formats, sim
+
+COMMAND = Path(sys.executable).parent / "edgelora"
+KEYS = {
+    "board",
+    "base_accuracy",
+    "adapted_accuracy",
+    "float_lora_accuracy",
+    "host_twin_identical",
+    "arena_bytes",
+    "adapter_bytes",
+    "infer_us",
+    "train_step_us",
+    "swap_us",
+    "samples",
+    "epochs",
+    "rank",
+    "mode",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the boards of these tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+        for board in sim.running():
+            board.kill()
+
+
+def edgelora(*args: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the command, which has to exit with `code`."""
+    done = subprocess.run([COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def result(*args: object) -> Any:
+    """What the command prints with --json: all of its standard output."""
+    return json.loads(edgelora(*args, "--json").stdout)
+
+
+def some(part: data.Dataset, count: int) -> data.Dataset:
+    """Windows spread over all of `part`."""
+    picked = np.linspace(0, len(part) - 1, count).astype(int)
+    return data.Dataset(part.x[picked], part.y[picked], part.labels)
+
+
+@pytest.fixture(scope="module")
+def steps() -> dict[str, Any]:
+    """What each step of `made` printed."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, steps: dict[str, Any]) -> Path:
+    """A folder with a quickly trained base, a second one, firmware, and a few of person 3's windows."""
+    folder = tmp_path_factory.mktemp("made")
+    net, elm = folder / "base.npz", folder / "har.elm"
+    steps["pretrain"] = result("pretrain", "har:3", "--epochs", 6, "-o", net)
+    steps["quantize"] = result("quantize", net, "--data", "har:3", "-o", elm)
+    steps["plan"] = result("plan", elm)
+    for board, name in (("unix", "har.romfs"), ("virtual-pico", "har.uf2")):
+        steps[board] = result("build", "--board", board, "--model", elm, "-o", folder / name)
+    edgelora("pretrain", "har:3", "--epochs", 1, "--seed", 1, "-o", folder / "other.npz")
+    edgelora("quantize", folder / "other.npz", "--data", "har:3", "-o", folder / "other.elm")
+    har = data.load_har(3)
+    data.save_dataset(some(har.train, 12), folder / "train.npz")
+    data.save_dataset(some(har.test, 10), folder / "test.npz")
+    return folder
+
+
+@pytest.fixture
+def unix(made: Path, tmp_path: Path) -> Iterator[str]:
+    """A unix board with the base in ROMFS, started by the command: its port."""
+    board = result("sim", "unix", "--firmware", made / "har.romfs", "--state", tmp_path / "board")
+    yield board["port"]
+    assert result("sim", "unix", "--stop", "--state", tmp_path / "board") == {"stopped": [board["port"]]}
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    return json.loads((run / "report.json").read_text())
+
+
+def metric_lines(run: Path) -> list[dict[str, Any]]:
+    """Whole lines of a run that may be going on."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+# ---- from data to a report -------------------------------------------------------------------------------------------
+
+
+def test_steps_before_the_board(made: Path, steps: dict[str, Any]) -> None:
+    elm = (made / "har.elm").read_bytes()
+    base_id = formats.base_id(elm).hex()
+    assert steps["pretrain"]["train_accuracy"] > 0.7
+    assert steps["pretrain"]["windows"] > 2000
+    assert (steps["quantize"]["bytes"], steps["quantize"]["base_id"]) == (len(elm), base_id)
+    assert abs(steps["quantize"]["int8_accuracy"] - steps["quantize"]["float_accuracy"]) < 0.02
+    assert steps["plan"]["fits"]
+    assert 0 < steps["plan"]["arena_bytes"] <= 16384
+    assert steps["plan"]["infer_arena_bytes"] < steps["plan"]["arena_bytes"]
+    for board, name in (("unix", "har.romfs"), ("virtual-pico", "har.uf2")):
+        assert steps[board] == {
+            "output": str(made / name),
+            "bytes": (made / name).stat().st_size,
+            "base_id": base_id,
+        }
+        assert steps[board]["bytes"] > len(elm)
+
+
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: str) -> None:
+    run, elm = tmp_path / "run", made / "har.elm"
+    assert [d["board"] for d in result("devices") if d["port"] == unix] == ["unix"]
+    settings = ["--data", "har:3", "--mode", mode]
+    printed = result(
+        "personalize", elm, *settings, "--epochs", 3, "--net", made / "base.npz", "--port", unix, "-o", run
+    )
+
+    report = read_report(run)
+    assert report.keys() >= KEYS
+    assert printed == report | {"report": str(run / "report.html")}
+    assert report["host_twin_identical"] is True
+    assert report["adapted_accuracy"] > report["base_accuracy"] > 0.5
+    assert report["float_lora_accuracy"] > 0.5
+    assert (report["mode"], report["epochs"], report["rank"], report["samples"]) == (mode, 3, 4, 77)
+    assert report["arena_bytes"] == result("plan", elm, "--mode", mode)["arena_bytes"]
+    assert report["infer_us"] > 0 < report["train_step_us"]
+    lines = metric_lines(run)
+    assert [line["step"] for line in lines] == list(range(1, report["steps"] + 1))
+    assert sum(line["samples"] for line in lines) == 3 * 77
+    assert [line["loss"] for line in lines] == report["losses"]
+
+    adapter = run / "adapter.ela"
+    assert len(adapter.read_bytes()) == report["adapter_bytes"]
+    edgelora("pull", "/adapter.ela", tmp_path / "pulled.ela", "--port", unix)
+    assert (tmp_path / "pulled.ela").read_bytes() == adapter.read_bytes()
+    for place in (["--twin"], ["--port", unix]):
+        with_adapter = result("eval", elm, *settings, "--adapter", adapter, *place)
+        without = result("eval", elm, *settings, *place)
+        assert (with_adapter["accuracy"], with_adapter["samples"]) == (report["adapted_accuracy"], 175)
+        assert without["accuracy"] == report["base_accuracy"]
+
+    page = run / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    assert result("report", run) == printed
+    assert page.read_bytes() == first
+    assert read_report(run) == report
+
+
+def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: Path) -> None:
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix, "--epochs", 1]
+    for seed in (1, 2):
+        edgelora("personalize", made / "har.elm", *few, "--seed", seed, "-o", tmp_path / str(seed))
+    trial = ["--adapter", tmp_path / "1" / "adapter.ela", "--data", made / "test.npz", "--port", unix]
+    edgelora("eval", made / "har.elm", *trial)
+    edgelora("pull", "/adapter.ela", tmp_path / "pulled.ela", "--port", unix)
+    assert (tmp_path / "pulled.ela").read_bytes() == (tmp_path / "2" / "adapter.ela").read_bytes()
+
+
+def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
+    state, run = tmp_path / "board", tmp_path / "run"
+    board = result("sim", "virtual-pico", "--state", state)
+    assert result("flash", made / "har.uf2", "--drive", board["drive"]) == {"port": board["port"]}
+    port = ["--port", board["port"]]
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2]
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run)
+    report = read_report(run)
+    assert report["host_twin_identical"] is True
+    assert "RP2040" in report["board"]
+    assert (report["samples"], report["test_samples"], report["steps"]) == (12, 10, 3)
+    assert report["arena_bytes"] <= 16384
+    content = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "sent").write_bytes(content)
+    assert result("push", tmp_path / "sent", "/sub", *port)["bytes"] == 5000
+    assert result("pull", "/sub", tmp_path / "back", *port)["bytes"] == 5000
+    assert (tmp_path / "back").read_bytes() == content
+    assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
+
+
+# ---- interruptions ---------------------------------------------------------------------------------------------------
+
+
+def interrupted(arguments: list[object], run: Path, after: int, stop: Callable[[subprocess.Popen[str]], None]) -> str:
+    """Starts `edgelora`, calls `stop` once it has made `after` updates; its exit code and standard error."""
+    process = subprocess.Popen([COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 90
+        while len(metric_lines(run)) < after:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended, or is too slow"
+            time.sleep(0.02)
+        stop(process)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return f"{process.returncode} {errors}"
+
+
+def check_resumed(arguments: list[object], run: Path, least: int) -> None:
+    """Goes on with at least `least` updates behind it, to the same bytes as a run without interruption."""
+    edgelora(*arguments, "--resume")
+    report = read_report(run)
+    assert report["host_twin_identical"] is True
+    assert 0 < len(report["losses"]) <= report["steps"] - least
+    assert metric_lines(run)[-1]["step"] == report["steps"]
+
+
+@pytest.mark.parametrize("how, expected", [(signal.SIGINT, "130 "), (signal.SIGKILL, "-9 ")])
+def test_host_stops_in_the_middle(made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str) -> None:
+    run, port = tmp_path / "run", ["--port", unix]
+    arguments = ["personalize", made / "har.elm", "--data", "har:3", "--epochs", 20, *port, "-o", run]
+    ended = interrupted(arguments, run, 25, lambda process: process.send_signal(how))
+    assert ended.startswith(expected)
+    assert "Traceback" not in ended
+    assert ("the board is usable" in ended) == (how == signal.SIGINT)
+    assert not (run / "report.json").exists()
+    assert unix in [device["port"] for device in result("devices")]
+    evaluate = ["eval", made / "har.elm", "--data", made / "test.npz"]
+    assert result(*evaluate, *port)["accuracy"] == result(*evaluate, "--twin")["accuracy"]
+    check_resumed(arguments, run, 20)
+
+
+@pytest.mark.parametrize(
+    "board, image, settings, cut_after, kept",
+    [
+        ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 25, 20),
+        ("virtual-pico", "har.uf2", ["--data", "train.npz", "--test", "test.npz", "--epochs", 4], 4, 3),
+    ],
+)
+def test_power_cut(
+    made: Path, tmp_path: Path, board: str, image: str, settings: list[object], cut_after: int, kept: int
+) -> None:
+    state, run = tmp_path / "board", tmp_path / "run"
+    settings = [made / word if str(word).endswith(".npz") else word for word in settings]
+    handle = sim.start(board, made / image, state, die_with_parent=True)
+    arguments = ["personalize", made / "har.elm", *settings, "--port", handle.port, "-o", run]
+    ended = interrupted(arguments, run, cut_after, lambda _: handle.kill())
+    assert ended.startswith("1 ")
+    assert "Traceback" not in ended
+    assert "line to the board was lost" in ended
+    handle = sim.start(board, None, state, die_with_parent=True)
+    check_resumed(arguments, run, kept)
+    handle.stop()
+
+
+def test_resume_takes_only_its_own_checkpoint(made: Path, unix: str, tmp_path: Path) -> None:
+    def personalize(epochs: int, samples: str, *more: str, code: int = 0) -> str:
+        parts = ["--data", made / samples, "--test", made / "test.npz", "--epochs", epochs]
+        done = edgelora(
+            "personalize", made / "har.elm", *parts, "--port", unix, "-o", tmp_path / "run", *more, code=code
+        )
+        return done.stderr
+
+    personalize(2, "train.npz")
+    adapter = (tmp_path / "run" / "adapter.ela").read_bytes()
+    for epochs, samples in ((3, "train.npz"), (1, "train.npz"), (2, "test.npz")):
+        assert "checkpoint is of another run" in personalize(epochs, samples, "--resume", code=1)
+    personalize(2, "train.npz", "--resume")
+    assert read_report(tmp_path / "run")["train_step_us"] is None  # nothing was left to do
+    assert (tmp_path / "run" / "adapter.ela").read_bytes() == adapter
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wrong(made: Path) -> Path:
+    """`made`, with files that are no good."""
+    (made / "text.elm").write_text("this is not a model")
+    (made / "text.romfs").write_text("this is not an image")
+    few = data.load_dataset(made / "test.npz")
+    data.save_dataset(data.Dataset(few.x[:, :, :50], few.y, few.labels), made / "short.npz")
+    data.save_dataset(data.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), made / "turned.npz")
+    data.save_dataset(data.Dataset(few.x, few.y + 7), made / "classes.npz")
+    data.save_dataset(data.Dataset(few.x[:, 0], few.y, few.labels), made / "flat.npz")
+    session = cli.TwinLearner((made / "har.elm").read_bytes(), bytes([4, 4, 4, 0, 4]), cli.Recipe())
+    session.begin(0)
+    (made / "mine.ela").write_bytes(session.save(False))
+    return made
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        ("plan absent.elm", ["absent.elm", "No such file"]),
+        ("plan text.elm", ["text.elm", "not a model (.elm)"]),
+        ("plan har.elm --board nope", ["unknown board 'nope'", "virtual-pico"]),
+        ("plan har.elm --rank 0", ["rank 0", "1 to 255"]),
+        ("build --board nope -o x", ["unknown board 'nope'"]),
+        ("sim nope", ["unknown board 'nope'"]),
+        ("sim rpi_pico", ["real hardware"]),
+        ("quantize text.elm --data har:3", ["text.elm", "not a float network"]),
+        ("report .", ["report.json", "No such file"]),
+        ("pull --port /dev/nonexistent", ["cannot open /dev/nonexistent", "plugged in"]),
+        ("personalize har.elm --data train.npz --port /dev/nonexistent -o run", ["cannot open /dev/nonexistent"]),
+        ("personalize har.elm --data train.npz --epochs 0 -o run", ["epochs 0"]),
+        ("personalize har.elm --data train.npz --learning-rate 70000 -o run", ["learning_rate 70000"]),
+        ("eval other.elm --data test.npz --twin --adapter mine.ela", ["mine.ela", "was made for base"]),
+        ("eval har.elm --data test.npz --twin --adapter har.elm", ["har.elm", "not an adapter (.ela)"]),
+        ("eval har.elm --data har:9 --twin", ["subject 9", "1 to 6"]),
+        ("eval har.elm --data short.npz --twin", ["(1, 50, 6)", "(1, 100, 6)"]),
+        ("eval har.elm --data turned.npz --twin", ["(1, 6, 100)", "(1, 100, 6)"]),
+        ("eval har.elm --data flat.npz --twin", ["flat.npz", "[samples, height, width, channels]"]),
+        ("eval har.elm --data classes.npz --twin", ["labels go up to", "7 classes"]),
+        ("flash absent.uf2 --port /dev/nonexistent", ["absent.uf2", "No such file"]),
+        ("flash har.uf2 --drive .", ["no boot loader's volume"]),
+    ],
+)
+def test_errors_are_one_line(wrong: Path, command: str, words: list[str]) -> None:
+    done = edgelora(*command.split(), code=1, cwd=wrong)
+    assert done.stdout == ""
+    assert done.stderr.startswith("edgelora: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
+    """The board goes on with what it has."""
+    commands = (
+        (["eval", "other.elm", "--data", "test.npz", "--adapter", "mine.ela"], "was made for base"),
+        (["pull", "/absent"], "/absent: no such file"),
+        (["flash", "text.romfs"], "text.romfs is no ROMFS image"),
+        (["flash", "har.uf2"], "takes a .romfs image"),
+    )
+    for command, message in commands:
+        done = edgelora(*command, "--port", unix, code=1, cwd=wrong)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    evaluate = ["eval", wrong / "har.elm", "--data", wrong / "test.npz", "--adapter", wrong / "mine.ela"]
+    assert result(*evaluate, "--port", unix)["accuracy"] == result(*evaluate, "--twin")["accuracy"]
+
+
+def every_command(parser: argparse.ArgumentParser, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield name
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from every_command(inner, (*name, word))
+
+
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    names = list(every_command(cli._parser()))
+    assert {("pretrain",), ("personalize",), ("demo", "har"), ("bench", "learning")} <= set(names)
+    for name in names:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*name, "--help"])
+        assert ended.value.code == 0
+        assert " ".join(("usage: edgelora", *name)) in capsys.readouterr().out
+
+
+# ---- the demo --------------------------------------------------------------------------------------------------------
+
+
+def test_demo(tmp_path: Path) -> None:
+    command = ["demo", "har", "--board", "unix", "--subject", 3, "--epochs", 2]
+    first = result(*command, "-o", tmp_path / "first")
+    assert first.keys() >= KEYS
+    assert first["host_twin_identical"] is True
+    assert first["adapted_accuracy"] > first["base_accuracy"]
+    assert {"har.elm", "unix.romfs", "adapter.ela", "metrics.jsonl", "report.json", "report.html"} <= {
+        path.name for path in (tmp_path / "first").iterdir()
+    }
+    again = edgelora(*command, "-o", tmp_path / "again")
+    assert "pretrain" not in again.stderr  # the base is there
+    assert "host twin identical: yes" in again.stdout
+    for name in ("har.elm", "adapter.ela"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    assert not sim.running()
