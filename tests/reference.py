@@ -288,7 +288,7 @@ def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
     """The tensor's scale after a gradient of mean size (am, ax)."""
     if vm == 0:
         return am, ax
-    vm -= vm >> 6
+    vm -= vm >> 10
     if vm < 2**15:
         vm, vx = 2 * vm, vx - 1
     return (am, ax) if (ax, am) > (vx, vm) else (vm, vx)
