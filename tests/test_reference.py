@@ -101,9 +101,10 @@ def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> Non
     trainer = Trainer(model, adapter, micro_batch=4)
     before = _accuracy(model, trainer.export(), patterns)
     losses = []
-    for _ in range(600):
+    for step in range(600):
         label = int(rng.integers(4))
-        losses.append(trainer.train(_noisy(rng, patterns[label]), label, 8000))
+        falling = 16000 * (600 - step) // 600
+        losses.append(trainer.train(_noisy(rng, patterns[label]), label, falling))
     assert before < 0.6
     assert _accuracy(model, trainer.export(), patterns) > 0.9
     assert np.mean(losses[-50:]) < 0.5 * np.mean(losses[:50])
