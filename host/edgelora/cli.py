@@ -84,8 +84,9 @@ def cmd_plan(args: argparse.Namespace) -> None:
     """What a configuration takes on a board."""
     result = plan(load_base(args.model).elm, load_board(args.board), _recipe(args))
     if args.json:
-        return emit(_plain(result.as_json()))
-    _print_plan(result)
+        emit(_plain(result.as_json()))
+    else:
+        _print_plan(result)
     if not result.fits:
         raise WorkflowError(
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
