@@ -90,7 +90,7 @@ def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: i
 def desktop(tmp_path):
     """Desktop MicroPython that runs the agent with the stand-in model: its port."""
     if not UNIX.exists():
-        pytest.skip("needs make firmware-unix")
+        pytest.fail("the unix firmware is missing: run `make firmware-unix`")
     shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
     shutil.copy(AGENT / "edgelora_agent.py", tmp_path)
     (tmp_path / "base.elm").write_bytes(b"")
@@ -288,7 +288,7 @@ def test_reader_finds_frames_in_noise():
 def pico(tmp_path_factory):
     """A virtual Pico: its port."""
     if not PICO.exists():
-        pytest.skip("needs make firmware-rp2")
+        pytest.fail("the rp2 firmware is missing: run `make firmware-rp2`")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
