@@ -31,6 +31,7 @@ Fault = Callable[[bytes], bytes]
 class FaultyLine(SerialLine):
     """A line that damages what passes: `on_write` and `on_read` hold faults, each for one write or read, None for none.
 
+    noise: (distance, fault) pairs: after so many more bytes read, however many reads bring them, what comes is damaged.
     cut: bytes that may still be written before the cable is pulled.
     """
 
@@ -38,6 +39,7 @@ class FaultyLine(SerialLine):
         super().__init__(port)
         self.on_write: list[Fault | None] = []
         self.on_read: list[Fault | None] = []
+        self.noise: list[tuple[int, Fault]] = []
         self.cut: int | None = None
 
     def write(self, data: bytes) -> None:
@@ -53,7 +55,19 @@ class FaultyLine(SerialLine):
     def read(self, size: int, timeout: float) -> bytes:
         data = super().read(size, timeout)
         fault = self.on_read.pop(0) if data and self.on_read else None
-        return fault(data) if fault else data
+        return self._noisy(fault(data) if fault else data)
+
+    def _noisy(self, data: bytes) -> bytes:
+        passed = b""
+        while self.noise:
+            distance, fault = self.noise[0]
+            if distance >= len(data):
+                self.noise[0] = (distance - len(data), fault)
+                break
+            self.noise.pop(0)
+            passed += data[:distance]
+            data = fault(data[distance:])
+        return passed + data
 
 
 def corrupt(at: int, how: int = 0x41) -> Fault:
@@ -166,19 +180,21 @@ def test_damaged_answers_train_once(desktop):
 
 def test_file_over_a_bad_line(desktop):
     rng = random.Random(3)
-    data = rng.randbytes(80_000) + bytes([3]) * 5000  # the byte that is Ctrl-C, too
+    data = rng.randbytes(250_000) + bytes([3]) * 5000  # the byte that is Ctrl-C, too
 
-    def fault() -> Fault | None:
-        at = rng.randrange(4200)
-        return rng.choice([None, None, None, corrupt(at), drop(at, 1 + at // 8), cut_off(at), twice])
+    def fault(reach: int) -> Fault:
+        at = rng.randrange(reach)
+        return rng.choice([corrupt(at), drop(at, 1 + rng.randrange(500)), cut_off(at), twice])
 
     with faulty(desktop) as (link, lines):
-        lines[0].on_write = [fault() for _ in range(60)]
-        lines[0].on_read = [fault() for _ in range(60)]
+        lines[0].on_write = [rng.choice([None, None, fault(4200)]) for _ in range(90)]
+        lines[0].noise = [(rng.randrange(200), fault(1)) for _ in range(20)]  # answers to an upload are short
         link.put("file", data)
         assert link.stats.resent > 5
-        lines[0].on_read = [fault() for _ in range(60)]
+        before = link.stats.resent
+        lines[0].noise = [(rng.randrange(2000, 20_000), fault(1)) for _ in range(20)]
         assert link.get("file") == data
+        assert link.stats.resent > before + 3
 
 
 def test_upload_goes_on_after_the_cable_was_pulled(desktop):
