@@ -143,7 +143,7 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     assert report["host_twin_identical"] is True
     assert report["adapted_accuracy"] > report["base_accuracy"] > 0.5
     assert report["float_lora_accuracy"] > 0.5
-    assert (report["mode"], report["epochs"], report["rank"], report["samples"]) == (mode, 3, 4, 77)
+    assert (report["mode"], report["epochs"], report["rank"], report["samples"]) == (mode, 3, 8, 147)
     assert report["arena_bytes"] == result("plan", elm, "--mode", mode)["arena_bytes"]
     assert report["infer_us"] > 0 < report["train_step_us"]
     lines = metric_lines(run)

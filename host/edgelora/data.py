@@ -20,6 +20,7 @@ HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
 HAR_RATE = 50  # samples a second
 HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
+HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
 
 
@@ -68,8 +69,8 @@ class _Recording:
     samples: NDArray[np.float32]  # [time, 6]
 
 
-def load_har(subject: int, hop: int = HAR_HOP) -> HarData:
-    """Smartwatch windows [N, 1, 100, 6] of 2 s, a new one every `hop` samples, with `subject` (1 to 6) held out.
+def load_har(subject: int) -> HarData:
+    """Smartwatch windows [N, 1, 100, 6] of 2 s, one a second (two to train on), with `subject` (1 to 6) held out.
 
     Channels are three of acceleration in g and three of rotation in units of 4 rad/s. Recordings are cut by time
     before windowing, so that no window lies in two parts. Raises ModuleNotFoundError without seglearn.
@@ -81,9 +82,9 @@ def load_har(subject: int, hop: int = HAR_HOP) -> HarData:
     own = [r for r in recordings if r.subject == subject]
     return HarData(
         subject,
-        _windowed(others, 0.0, 1.0, hop, labels),
-        _windowed(own, 0.0, 0.3, hop, labels),
-        _windowed(own, 0.4, 1.0, hop, labels),
+        _windowed(others, 0.0, 1.0, HAR_HOP, labels),
+        _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels),
+        _windowed(own, 0.4, 1.0, HAR_HOP, labels),
     )
 
 

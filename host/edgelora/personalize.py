@@ -19,8 +19,8 @@ from .model import QuantModel
 Progress = Callable[[int, int, str], None]  # done, total, what
 
 
-LEARNING_RATES = {"frozen_a": 9000, "trainable_a": 18000}
-MOMENTA = {"frozen_a": 2, "trainable_a": 1}
+LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
+MOMENTA = {"frozen_a": 3, "trainable_a": 1}
 LIMITS = {
     "rank": (1, 255),
     "micro_batch": (1, 255),
@@ -35,12 +35,12 @@ LIMITS = {
 class Recipe:
     """How to personalize. Momentum and learning rate are the mode's own unless given. ValueError outside `LIMITS`."""
 
-    rank: int = 4
+    rank: int = 8
     mode: str = "frozen_a"
     micro_batch: int = 8
     given_momentum: int | None = None
     given_rate: int | None = None
-    epochs: int = 8
+    epochs: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:
