@@ -19,6 +19,7 @@ PORT := $(PORT_$(BOARD))
 PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
 PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
     pico-sdk-source tinyusb-source picotool
+PACKAGES_SPEECH := espeak-ng flite
 
 CORE := $(wildcard $(MODULE)/core/*.c)
 CORE_HEADERS := $(wildcard $(MODULE)/core/*.h)
@@ -31,7 +32,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 .PHONY: all setup sources twin firmware-unix firmware-rp2 natmods demo test lint clean
 all: setup twin firmware-unix firmware-rp2 natmods
 
-setup: $(STAMPS)/venv twin
+setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
@@ -65,6 +66,10 @@ $(STAMPS)/packages-base:
 
 $(STAMPS)/packages-rp2: $(STAMPS)/packages-base
 	@$(STEP) "cross compiler" tools/apt_install.sh $(PACKAGES_RP2)
+	@touch $@
+
+$(STAMPS)/packages-speech: $(STAMPS)/packages-base
+	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
 	@touch $@
 
 $(STAMPS)/venv: pyproject.toml | $(STAMPS)/packages-base

@@ -67,23 +67,29 @@ class AdapterFile:
 
 
 class Model:
-    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0):
+    def __init__(
+        self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, recompute=None, threshold=0, plain=False
+    ):
         self.mode = mode
         self.buffer = read(model)
         if mode not in MODES:
             raise ValueError("mode must be infer, frozen_a or trainable_a")
-        ops, self.input_size, self.output_size, labels, labels_size = core_model_check(self.buffer)
+        ops, self.input_size, self.output_size, self.target_size, labels, labels_size = core_model_check(self.buffer)
         self.base_id = bytes(self.buffer[16:24])
         self.labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []
         if isinstance(ranks, int):
             ranks = self._everywhere(ranks, ops)
         self.ranks = bytes(ranks)
-        layout = (self.ranks, MODES.index(mode), micro_batch, momentum)
+        if recompute is not None:
+            recompute = bytes(recompute)
+        layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain)
         self.arena = bytearray(core_arena_size(self.buffer, *layout))
         core_init(self.arena, self.buffer, *layout)
         start = core_output(self.arena)
         self.output = memoryview(self.arena)[start : start + self.output_size]
+        self.feature_size = core_feature_size(self.arena)
         self.used = None
+        self.merged = {}
 
     def _everywhere(self, rank, ops):
         # kinds 1 and 2 are dense and conv: the ops that can carry an adapter
@@ -93,16 +99,31 @@ class Model:
     def infer(self, x):
         return core_infer(self.arena, x)
 
+    def forward_range(self, x, start, end):
+        core_forward_range(self.arena, x, start, end)
+
+    def backward_range(self, x, start, end):
+        core_backward_range(self.arena, x, start, end)
+
+    def features(self, x, out):
+        core_features(self.arena, x, out)
+
+    def infer_features(self, features):
+        return core_infer_features(self.arena, features)
+
     def begin(self, seed=0):
         core_begin(self.arena, seed)
-        self.used = None
+        self._set_used(None)
 
     def load(self, adapter):
         core_load(self.arena, self.adapter(adapter).buffer)
-        self.used = None
+        self._set_used(None)
 
     def train(self, x, label, learning_rate):
         return core_train(self.arena, x, label, learning_rate)
+
+    def train_features(self, features, label, learning_rate):
+        return core_train_features(self.arena, features, label, learning_rate)
 
     def flush(self, learning_rate):
         core_flush(self.arena, learning_rate)
@@ -133,7 +154,7 @@ class Model:
 
     def use(self, adapter):
         core_use(self.arena, None if adapter is None else adapter.buffer)
-        self.used = adapter  # keeps its buffer
+        self._set_used(adapter)
 
     def use_file(self, adapter_file):
         core_use(self.arena, None)  # a damaged file leaves the bare base
@@ -141,4 +162,15 @@ class Model:
         adapter_file.file.readinto(adapter_file.buffer)
         core_adapter_check(self.arena, adapter_file.buffer)
         core_use(self.arena, adapter_file.buffer)
-        self.used = adapter_file
+        self._set_used(adapter_file)
+
+    def merge(self, op, buffer=None):
+        size = core_merge_size(self.arena, op)
+        buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
+        core_merge(self.arena, op, buffer)
+        self.merged[op] = buffer  # keeps it
+        return buffer
+
+    def _set_used(self, adapter):
+        self.used = adapter  # keeps its buffer
+        self.merged.clear()

@@ -50,14 +50,15 @@ static int64_t work(const void *model) {
 // Everything a session can do, on a checked model and, if there is one, a file that may be an adapter.
 static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode, uint8_t rank) {
     const edgelora_model_t *m = model;
-    uint8_t ranks[EDGELORA_MAX_OPS];
+    uint8_t ranks[EDGELORA_MAX_OPS], ones[EDGELORA_MAX_OPS];
+    memset(ones, 1, sizeof(ones));
     for (uint32_t i = 0; i < m->op_count; ++i) {
         ranks[i] = edgelora_shape(model, i).is_matrix ? rank : 0;
     }
-    edgelora_config_t config = {ranks, (uint8_t)mode, 2, 0};
-    edgelora_layer_t *layers = malloc(m->op_count * sizeof(*layers));
-    int32_t size = edgelora_arena_size(model, &config, layers);
-    free(layers);
+    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .recompute = rank == 3 ? ones : 0};
+    edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
+    int32_t size = edgelora_arena_size(model, &config, spans);
+    free(spans);
     if (size < 0 || size > MAX_ARENA || work(model) > 1 << 16) {
         return false;
     }
@@ -84,9 +85,35 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         edgelora_begin(s, 3);
     }
     int32_t loss;
-    for (uint32_t i = 0; accepted && i < 4; ++i) {
-        edgelora_train(s, x, i % edgelora_output_size(model), 65535, &loss);
+    uint32_t target_size = edgelora_target_size(model);
+    int8_t *target = malloc(target_size ? target_size : 1);
+    for (uint32_t i = 0; i < target_size; ++i) {
+        target[i] = (int8_t)(m->loss == EDGELORA_BINARY_CROSS_ENTROPY ? i & 1 : i * 29);
     }
+    for (uint32_t i = 0; accepted && i < 4; ++i) {
+        edgelora_train(s, x, i % edgelora_output_size(model), target, 65535, &loss);
+        if (edgelora_feature_size(s) && edgelora_feature_size(s) < 1 << 20) {
+            int8_t *f = malloc(edgelora_feature_size(s));
+            if (edgelora_features(s, x, f) != EDGELORA_OK) abort();
+            edgelora_train_features(s, f, i % edgelora_output_size(model), target, 65535, &loss);
+            edgelora_infer_features(s, f);
+            free(f);
+        }
+    }
+    void *merged[EDGELORA_MAX_OPS] = {0};
+    for (uint32_t i = 0; accepted && i < m->op_count; ++i) {
+        if (edgelora_merge_size(s, i)) {
+            merged[i] = malloc(edgelora_merge_size(s, i));
+            edgelora_merge(s, i, merged[i]);
+        }
+    }
+    if (accepted) {
+        edgelora_infer(s, x);
+    }
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        free(merged[i]);
+    }
+    free(target);
     if (s->begun) {
         uint32_t room = edgelora_adapter_size(s, true);
         void *out = malloc(room);

@@ -7,16 +7,17 @@ models only what a `.tflite` file can say, with multipliers that follow from the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from reference import average_pool_forward, fresh_adapter, patches, to_output, weight_matrix
+from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
 
 from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
-from edgelora.model import Op, QuantModel, Tensor
+from edgelora.model import MASK_KINDS, POOL_KINDS, SAME_GRID_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
+from edgelora.tflite_math import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
 
-__all__ = ["SHAPES", "Plan", "random_adapter", "random_input", "random_model", "random_ranks"]
+__all__ = ["SHAPES", "Plan", "random_adapter", "random_input", "random_model", "random_ranks", "random_target"]
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,47 @@ class Plan:
 
 
 SHAPES = {"small": Plan(6, 12, 4, 6), "medium": Plan(14, 40, 10, 24)}
-ENDINGS = ("dense", "mean", "conv")
+BLOCKS = {  # what a chain can have besides single kinds
+    "residual": ("depthwise or conv", "add"),
+    "branches": ("conv", "conv", "concatenate"),
+    "gate": ("lookup", "add"),
+    "twice": ("concatenate", "conv", "add"),  # three readers of one tensor
+    "autoencoder": ("dense", "reshape"),
+}
 
 
 def random_model(
-    seed: int, size: str = "small", kinds: tuple[str, ...] | None = None, oracle: bool = False, edges: bool = True
+    seed: int,
+    size: str = "small",
+    kinds: tuple[str, ...] | None = None,
+    oracle: bool = False,
+    edges: bool = True,
+    loss: str = "cross_entropy",
 ) -> QuantModel:
-    """A model of up to five ops, or of the given `kinds` in order; `edges` adds edge-case multipliers (device only)."""
-    rng = np.random.default_rng(seed)
-    plan = SHAPES[size]
-    flat = rng.random() < 0.5
-    height = 1 if flat else int(rng.integers(2, plan.height + 1))
-    shape = (height, int(rng.integers(3, plan.width + 1)), int(rng.integers(1, plan.channels + 1)))
-    model = QuantModel([Tensor(shape, _scale(rng), _zero_point(rng))], [])
-    batch = rng.integers(-128, 128, (4, shape[0] * shape[1], shape[2])).astype(np.int64)
-    kinds = kinds or _random_kinds(rng)
+    """A model of some ops, or of the given `kinds` and BLOCKS in order; `edges` adds edge-case values (device only).
+
+    Where its end does not suit the loss, a dense layer is put there.
+    """
+    builder = _Builder(np.random.default_rng(seed), SHAPES[size], oracle, edges)
+    model = builder.model
+    kinds = kinds or _random_kinds(builder.rng, loss)
     for index, kind in enumerate(kinds):
-        last = index == len(kinds) - 1 and rng.random() < 0.8
-        batch = _grow(rng, model, kind, batch, plan, oracle, edges, last)
-    height, width, channels = model.output.shape
-    if height * width > 1 or channels < 2:
-        _grow(rng, model, "dense", batch, plan, oracle, edges, last=True)
-    model.labels = [f"class {i}" for i in range(model.output.shape[2])]
+        last = index == len(kinds) - 1
+        if last and kind in ("softmax", "lookup"):
+            builder.end_for(loss)
+        builder.block(kind, last and builder.rng.random() < 0.8)
+    model.loss = loss
+    builder.end_for(loss)
+    model.labels = [f"class {i}" for i in range(model.loss_tensor.shape[2])] if loss == "cross_entropy" else []
     return model
+
+
+def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
+    """A label, or target bytes for the loss tensor."""
+    if model.loss == "cross_entropy":
+        return int(rng.integers(model.loss_tensor.size))
+    low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
+    return rng.integers(low, high, model.loss_tensor.size).astype(np.int8)
 
 
 def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8]:
@@ -67,7 +86,7 @@ def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8
 
 def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
     """A rank for some of the layers that can carry an adapter, at least one."""
-    able = [index for index, op in enumerate(model.ops) if op.kind in ("conv", "dense")]
+    able = [index for index, op in enumerate(model.ops) if op.is_matrix]
     chosen = [index for index in able if rng.random() < 0.7] or able[:1]
     return {index: int(rng.integers(1, 7)) for index in chosen}
 
@@ -95,34 +114,7 @@ def _fill(rng: np.random.Generator, layer: AdapterLayer, trainable_a: bool) -> N
         layer.a = rng.integers(-127, 128, layer.a.shape).astype(np.int8)
 
 
-# --- What TFLite derives from the scales ---
-
-
-def quantize_multiplier(real: float) -> tuple[int, int]:
-    """TFLite's QuantizeMultiplier: real ~ multiplier / 2^31 * 2^shift."""
-    fraction, shift = math.frexp(real)
-    multiplier = math.floor(fraction * 2**31 + 0.5)
-    if multiplier == 2**31:
-        multiplier, shift = multiplier // 2, shift + 1
-    return (0, 0) if shift < -31 else (multiplier, shift)
-
-
-def derive_multipliers(model: QuantModel, op: Op) -> None:
-    """Sets multiplier and shift of a conv, dense or mean op from the scales, as TFLite Micro does."""
-    source, target = (float(np.float32(model.tensors[i].scale)) for i in (op.input, op.output))
-    if op.kind == "mean":
-        height, width, _ = model.tensors[op.input].shape
-        pairs = [fold_count(*quantize_multiplier(source / target), height * width)]
-    else:
-        pairs = [quantize_multiplier(source * float(np.float32(scale)) / target) for scale in op.weight_scale]
-    op.multiplier = np.array([multiplier for multiplier, _ in pairs], np.int32)
-    op.shift = np.array([shift for _, shift in pairs], np.int8)
-
-
-def fold_count(multiplier: int, shift: int, count: int) -> tuple[int, int]:
-    """Divides a multiplier by the number of elements a mean is over."""
-    by = min(count.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << by) // count, shift - by
+# --- What TFLite says with names ---
 
 
 def fused_range(tensor: Tensor, mask_low: bool, mask_high: bool) -> tuple[int, int]:
@@ -140,53 +132,233 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 # --- How models grow ---
 
+MIDDLE = (
+    *("conv",) * 4,
+    *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
+    *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax"),
+)
 
-def _random_kinds(rng: np.random.Generator) -> tuple[str, ...]:
+
+def _random_kinds(rng: np.random.Generator, loss: str) -> tuple[str, ...]:
     """Kinds with at least one layer that can carry an adapter."""
-    body = [str(rng.choice(["conv", "conv", "average_pool"])) for _ in range(rng.integers(0, 4))]
+    body = [str(kind) for kind in rng.choice(MIDDLE, rng.integers(0, 6))]
+    if loss == "mean_squared_error" and rng.random() < 0.7:
+        return (*body, "dense", "autoencoder") if rng.random() < 0.5 else (*body, "conv")
     ending = ["mean"] if rng.random() < 0.4 else []
-    return (*body, "mean") if rng.random() < 0.2 and "conv" in body else (*body, *ending, "dense")
+    if rng.random() < 0.2 and {"conv", "branches"} & set(body):
+        return (*body, "mean")
+    head = {"cross_entropy": "softmax", "binary_cross_entropy": "lookup", "mean_squared_error": "lookup"}[loss]
+    return (*body, *ending, "dense", *([head] if rng.random() < 0.3 else []))
 
 
 def _scale(rng: np.random.Generator) -> float:
-    return float(np.float32(np.exp(rng.uniform(-5, -2))))
+    return float(np.float32(np.exp(rng.uniform(-5, -1.5))))
 
 
 def _zero_point(rng: np.random.Generator) -> int:
     return int(rng.choice([-128, 127, 0, *rng.integers(-128, 128, 5)]))
 
 
-def _grow(
-    rng, model: QuantModel, kind: str, batch: NDArray, plan: Plan, oracle: bool, edges: bool, last: bool = False
-) -> NDArray:
-    """Appends one op and its output tensor; returns the batch after it, [inputs, positions, channels]."""
-    index, source = len(model.ops), model.tensors[-1]
-    op = Op(kind, index, index + 1)
-    if kind in ("conv", "average_pool"):
-        height, width = _geometry(rng, op, source, oracle)
-    else:
-        height, width = 1, 1
-    channels = int(rng.integers(2, plan.outputs + 1)) if kind in ("conv", "dense") else source.shape[2]
-    model.ops.append(op)
-    model.tensors.append(Tensor((height, width, channels), source.scale, source.zero_point))
-    fused = int(rng.integers(0, 3)) if rng.random() < 0.8 and not last else 0
-    op.mask_low, op.mask_high = (fused > 0, fused > 1) if kind != "mean" else (False, False)
-    if kind == "average_pool":
-        op.act_min, op.act_max = _range(rng, op, model.tensors[-1], oracle)
-        return _average(model, op, batch)
-    acc = _accumulate(rng, model, op, batch)
-    _requantization(rng, model, op, acc, oracle)
-    if edges and not oracle and kind != "mean":
-        _edge_multipliers(rng, op)
-    return np.stack([to_output(model, op, one) for one in acc])
+Shape = tuple[int, int, int]
 
 
-def _geometry(rng: np.random.Generator, op: Op, source: Tensor, oracle: bool) -> tuple[int, int]:
+@dataclass
+class _Builder:
+    """Appends ops, each looked at with a few inputs so that its output is spread over the int8 range."""
+
+    rng: np.random.Generator
+    plan: Plan
+    oracle: bool
+    edges: bool
+    model: QuantModel = field(init=False)
+    traces: list[Trace] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng, plan = self.rng, self.plan
+        height = 1 if rng.random() < 0.5 else int(rng.integers(2, plan.height + 1))
+        shape = (height, int(rng.integers(3, plan.width + 1)), int(rng.integers(1, plan.channels + 1)))
+        self.model = QuantModel([Tensor(shape, _scale(rng), _zero_point(rng))], [])
+        batch = rng.integers(-128, 128, (4, shape[0] * shape[1], shape[2]))
+        self.traces = [Trace([x.astype(np.int64)]) for x in batch]
+
+    @property
+    def shape(self) -> Shape:
+        return self.model.tensors[-1].shape
+
+    def end_for(self, loss: str) -> None:
+        """Makes the last output one that the loss can look at."""
+        one = self.shape[0] * self.shape[1] == 1 and self.shape[2] >= 2
+        if not one and loss == "cross_entropy" or not self.model.ops or math.prod(self.shape) > 250:
+            self.op("dense", last=True)
+
+    def block(self, kind: str, last: bool = False) -> None:
+        """Appends a kind or one of BLOCKS to the last tensor."""
+        end, shape = len(self.model.ops), self.shape
+        if kind in ("residual", "gate"):
+            inner = str(self.rng.choice(["conv", "depthwise"])) if kind == "residual" else "lookup"
+            self.op(inner, shape=shape)
+            self.op("add", end + 1, end, last=last)
+        elif kind == "twice":
+            self.op("concatenate", end, end, axis=3)
+            self.op("conv", shape=shape)
+            self.op("add", end + 2, end, last=last)
+        elif kind == "branches":
+            axis = int(self.rng.integers(1, 4))
+            wanted = [*shape[:2], int(self.rng.integers(1, self.plan.outputs + 1))]
+            self.op("conv", shape=tuple(wanted))
+            first = self.model.tensors[-1]
+            wanted[axis - 1] = wanted[axis - 1] if axis < 3 else int(self.rng.integers(1, self.plan.outputs + 1))
+            self.op("conv", end, shape=tuple(wanted), grid=(first.scale, first.zero_point))
+            self.op("concatenate", end + 1, end + 2, axis=axis)
+        elif kind == "autoencoder":
+            self.op("dense", shape=(1, 1, self.model.input.size), last=last)
+            self.op("reshape", shape=self.model.input.shape)
+        else:
+            self.op(kind, last=last)
+
+    def op(
+        self,
+        kind: str,
+        source: int | None = None,
+        source2: int | None = None,
+        shape: Shape | None = None,
+        grid: tuple[float, int] | None = None,
+        axis: int | None = None,
+        last: bool = False,
+    ) -> None:
+        """Appends one op; what is not given is random."""
+        end = len(self.model.ops)
+        op = Op(kind, end if source is None else source, end + 1)
+        if kind in ("add", "concatenate"):
+            op.input2 = self._partner(op) if source2 is None else source2
+        op.axis = axis or (int(self.rng.integers(1, 4)) if kind == "concatenate" else 3)
+        target = self._shape(op, shape)
+        origin = self.model.tensors[op.input]
+        self.model.ops.append(op)
+        self.model.tensors.append(Tensor(target, origin.scale, origin.zero_point))
+        fused = int(self.rng.integers(0, 3)) if self.rng.random() < 0.8 and not last else 0
+        clamps = kind in MASK_KINDS and not (kind == "mean" and self.oracle)
+        if clamps:
+            op.mask_low, op.mask_high = fused > 0, fused > 1
+        if kind not in SAME_GRID_KINDS:
+            self._quantize(op, grid)
+        if clamps:
+            op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
+        if self.edges and not self.oracle:
+            self._edge_values(op)
+        for trace in self.traces:
+            trace.y.append(op_forward(self.model, end, trace))
+
+    def _partner(self, op: Op) -> int:
+        """A second input; in an add it can be any tensor of the shape, else the same one twice."""
+        shape = self.model.tensors[op.input].shape
+        same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape]
+        return int(self.rng.choice(same)) if op.kind == "add" else op.input
+
+    def _shape(self, op: Op, wanted: Shape | None) -> Shape:
+        """The output's shape; sets the op's geometry. A wanted shape of a window kind keeps the input's positions."""
+        rng, source = self.rng, self.model.tensors[op.input].shape
+        if op.kind in WINDOW_KINDS:
+            height, width = self._same_geometry(op) if wanted else _geometry(rng, op, source, self.oracle)
+            channels = int(rng.integers(1 if op.output > 1 else 2, self.plan.outputs + 1))
+            if op.kind == "depthwise":
+                channels = source[2] * int(rng.integers(1, max(1, self.plan.outputs // source[2]) + 1))
+            return wanted or (height, width, channels if op.kind not in POOL_KINDS else source[2])
+        if op.kind in ("dense", "mean"):
+            channels = int(rng.integers(2, self.plan.outputs + 1)) if op.kind == "dense" else source[2]
+            return wanted or (1, 1, channels)
+        if op.kind == "concatenate":
+            other = self.model.tensors[op.input2].shape
+            return tuple(n + other[i] if i == op.axis - 1 else n for i, n in enumerate(source))
+        if op.kind == "pad":
+            op.padding = tuple(int(v) for v in rng.integers(0, 3, 2))
+            return tuple(source[i] + op.padding[i] + int(rng.integers(0, 3)) for i in range(2)) + source[2:]
+        if op.kind == "reshape":
+            size = math.prod(source)
+            factors = [n for n in range(1, size + 1) if size % n == 0 and size // n <= 64]
+            width = int(rng.choice(factors))
+            return wanted or (1, width, size // width)
+        return source
+
+    def _same_geometry(self, op: Op) -> tuple[int, int]:
+        """Stride 1 and padding so that the output has the input's positions."""
+        source = self.model.tensors[op.input].shape
+        op.kernel = tuple(int(self.rng.integers(1, min(4, size) + 1)) for size in source[:2])
+        op.padding = tuple((kernel - 1) // 2 for kernel in op.kernel)
+        return source[:2]
+
+    def _quantize(self, op: Op, grid: tuple[float, int] | None) -> None:
+        """Gives an op its weights, its output a grid, and derives the rest."""
+        rng, model, source = self.rng, self.model, self.model.tensors[op.input]
+        function = str(rng.choice(LOOKUPS))
+        fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
+        name = function if op.kind == "lookup" else op.kind
+        if op.kind in WEIGHT_KINDS:
+            spread = self._weights(op)
+            grid = grid or (_scale(rng), self._zero_point(op))
+            unit = grid[0] * float(rng.uniform(25, 60)) / spread / source.scale
+            outputs = len(op.bias)
+            many = op.kind != "dense" or rng.random() < 0.5
+            ratios = np.exp(rng.uniform(-0.7, 0.7, outputs)) if many else np.ones(outputs)
+            op.weight_scale = (unit * ratios).astype(np.float32).astype(np.float64)
+        elif name in fixed:
+            grid = fixed[name]
+        else:
+            grid = grid or (self._real_spread(op) / float(rng.uniform(25, 60)), self._zero_point(op))
+        model.tensors[-1] = Tensor(model.tensors[-1].shape, float(np.float32(grid[0])), grid[1])
+        derive(model, op, function)
+
+    def _zero_point(self, op: Op) -> int:
+        """One that leaves a fused activation room."""
+        if op.mask_low:
+            return -128 if self.rng.random() < 0.7 else int(self.rng.integers(-128, 0))
+        return _zero_point(self.rng)
+
+    def _weights(self, op: Op) -> float:
+        """Random weights, a bias that centres the accumulators, adapter shifts; returns the accumulators' spread."""
+        rng, model = self.rng, self.model
+        outputs = model.tensors[op.output].shape[2]
+        source = model.tensors[op.input]
+        depth = source.size if op.kind == "dense" else source.shape[2]
+        shape = (*op.kernel, outputs) if op.kind == "depthwise" else (outputs, *op.kernel, depth)
+        op.weights = np.clip(np.rint(rng.normal(0, 45, shape)), -127, 127).astype(np.int8)
+        op.bias = np.zeros(outputs, np.int32)
+        inputs = [trace.y[op.input] for trace in self.traces]
+        if op.kind == "depthwise":
+            acc = np.stack([depthwise_sums(model, op, x) for x in inputs])
+        else:
+            acc = np.stack([patches(model, op, x) @ weight_matrix(op).T for x in inputs])
+            _branch_shifts(rng, model, op, inputs, acc)
+        spread = float(acc.std()) + 1
+        op.bias = np.rint(-acc.mean(axis=(0, 1)) + rng.normal(0, 0.5, outputs) * spread).astype(np.int32)
+        return spread
+
+    def _real_spread(self, op: Op) -> float:
+        """The standard deviation of an op's real output, for kinds without weights; never next to nothing."""
+        real = [[self._real(i, trace) for i in op.inputs] for trace in self.traces]
+        values = [pair[0].mean(axis=0) if op.kind == "mean" else sum(pair) for pair in real]
+        least = max(self.model.tensors[i].scale for i in op.inputs)
+        return max(float(np.std(values)), least)
+
+    def _real(self, index: int, trace: Trace) -> NDArray[np.float64]:
+        tensor = self.model.tensors[index]
+        return tensor.scale * (trace.y[index] - tensor.zero_point)
+
+    def _edge_values(self, op: Op) -> None:
+        if op.kind in WEIGHT_KINDS:
+            _edge_multipliers(self.rng, op)
+        elif op.kind == "lookup" and self.rng.random() < 0.3:
+            op.table = self.rng.integers(-128, 128, 256).astype(np.int8)
+            op.slope = self.rng.integers(-127, 128, 256).astype(np.int8) * np.int8(self.rng.integers(0, 2))
+            op.shift[0] += self.rng.integers(0, 9)
+
+
+def _geometry(rng: np.random.Generator, op: Op, source: Shape, oracle: bool) -> tuple[int, int]:
     """Sets kernel, stride, dilation and padding; returns the output's height and width."""
-    plan = [_axis(rng, source.shape[axis], op.kind, oracle) for axis in range(2)]
+    plan = [_axis(rng, source[axis], op.kind, oracle) for axis in range(2)]
     if oracle:  # one padding type and, in TFLite, no dilation with stride; pools have no dilation at all
         same = bool(rng.random() < 0.5)
-        plan = [_tflite_axis(size, *axis[:3], same) for size, axis in zip(source.shape[:2], plan, strict=True)]
+        plan = [_tflite_axis(size, *axis[:3], same) for size, axis in zip(source[:2], plan, strict=True)]
     op.kernel, op.stride, op.dilation, op.padding, out = (tuple(axis[i] for axis in plan) for i in range(5))
     return out
 
@@ -195,12 +367,12 @@ def _axis(rng: np.random.Generator, size: int, kind: str, oracle: bool) -> tuple
     """(kernel, stride, dilation, padding before, output size) of one axis."""
     kernel, stride = int(rng.integers(1, min(5, size) + 1)), int(rng.integers(1, 4))
     reach = (size - 1) // (kernel - 1) if kernel > 1 else 1
-    dilation = int(rng.integers(1, min(3, reach) + 1)) if kind == "conv" else 1  # pools have none
+    dilation = int(rng.integers(1, min(3, reach) + 1)) if kind not in POOL_KINDS else 1  # pools have none
     span = dilation * (kernel - 1) + 1
     before = int(rng.integers(0, kernel))
     after = int(rng.integers(0, kernel))
     out = max(1, (size + before + after - span) // stride + 1)
-    if kind == "average_pool":  # every window must touch the input
+    if kind in POOL_KINDS:  # every window must touch the input
         while not _touches(size, kernel, stride, dilation, before, out):
             before, out = max(0, before - 1), max(1, out - 1)
     return kernel, stride, dilation, before, out
@@ -217,57 +389,12 @@ def _tflite_axis(size: int, kernel: int, stride: int, dilation: int, same: bool)
     return kernel, stride, dilation, before, out
 
 
-def _accumulate(rng: np.random.Generator, model: QuantModel, op: Op, batch: NDArray) -> NDArray:
-    """Makes the op's weights and bias; returns its accumulators over the batch."""
-    if op.kind == "mean":
-        return (batch - model.tensors[op.input].zero_point).sum(axis=1, keepdims=True)
-    outputs = model.tensors[op.output].shape[2]
-    source = model.tensors[op.input]
-    depth = source.size if op.kind == "dense" else source.shape[2]
-    weights = np.clip(np.rint(rng.normal(0, 45, (outputs, *op.kernel, depth))), -127, 127)
-    op.weights = weights.astype(np.int8)
-    op.bias = np.zeros(outputs, np.int32)
-    acc = np.stack([patches(model, op, x) @ weight_matrix(op).T for x in batch])
-    centre = np.rint(-acc.mean(axis=(0, 1)) + rng.normal(0, 0.5, outputs) * (acc.std() + 1))
-    op.bias = centre.astype(np.int32)
-    _branch_shifts(rng, model, op, batch, acc)
-    return acc + op.bias
-
-
-def _branch_shifts(rng: np.random.Generator, model: QuantModel, op: Op, batch: NDArray, acc: NDArray) -> None:
+def _branch_shifts(rng: np.random.Generator, model: QuantModel, op: Op, inputs: list[NDArray], acc: NDArray) -> None:
     """t_shift puts t at a standard deviation of about 40, branch_shift a full B at that of the accumulators."""
     a = rng.integers(-127, 128, (4, weight_matrix(op).shape[1]))
-    spread = np.std([patches(model, op, x) @ a.T for x in batch])
+    spread = np.std([patches(model, op, x) @ a.T for x in inputs])
     op.t_shift = int(np.clip(np.rint(np.log2(spread / 40 + 1)), 0, 24))
     op.branch_shift = int(np.clip(np.rint(np.log2((acc.std() + 1) / (60 * 40))), -15, 8))
-
-
-def _requantization(rng: np.random.Generator, model: QuantModel, op: Op, acc: NDArray, oracle: bool) -> None:
-    """Chooses output scale and zero point for the accumulators' spread, then multipliers and range."""
-    source = model.tensors[op.input]
-    spread = float(acc.std()) + 1
-    if op.kind == "mean":
-        unit = source.scale / (source.shape[0] * source.shape[1])
-    else:
-        unit = float(np.float32(0.02))
-        ratios = np.exp(rng.uniform(-0.7, 0.7, acc.shape[2])) if op.kind == "conv" or rng.random() < 0.5 else 1.0
-        op.weight_scale = (unit * np.broadcast_to(ratios, acc.shape[2])).astype(np.float32).astype(np.float64)
-        unit *= source.scale
-    scale = float(np.float32(min(unit * spread / float(rng.uniform(25, 60)), 100.0)))
-    zero_point = _zero_point(rng)
-    if op.mask_low:
-        zero_point = -128 if rng.random() < 0.7 else int(rng.integers(-128, 0))
-    model.tensors[-1] = target = Tensor(model.tensors[-1].shape, scale, zero_point)
-    if oracle:
-        derive_multipliers(model, op)
-    elif op.kind == "mean":
-        pair = fold_count(*quantize_multiplier(source.scale / scale), source.shape[0] * source.shape[1])
-        op.multiplier, op.shift = np.array(pair[:1], np.int32), np.array(pair[1:], np.int8)
-    else:
-        pairs = [quantize_multiplier(source.scale * s / scale) for s in op.weight_scale]
-        op.multiplier = np.array([pair[0] for pair in pairs], np.int32)
-        op.shift = np.array([pair[1] for pair in pairs], np.int8)
-    op.act_min, op.act_max = _range(rng, op, target, oracle)
 
 
 def _range(rng: np.random.Generator, op: Op, target: Tensor, oracle: bool) -> tuple[int, int]:
@@ -293,7 +420,3 @@ def _edge_multipliers(rng: np.random.Generator, op: Op) -> None:
             op.multiplier[channel] = 2**31 - 1
         elif choice == 6:
             op.shift[channel] = rng.choice([-31, 30])
-
-
-def _average(model: QuantModel, op: Op, batch: NDArray) -> NDArray:
-    return np.stack([average_pool_forward(model, op, x) for x in batch])

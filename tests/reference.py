@@ -1,4 +1,4 @@
-"""SPEC.md sections 2 to 7 in plain NumPy: the oracle the C core must equal bit for bit.
+"""SPEC.md's arithmetic in plain NumPy: the oracle the C core must equal bit for bit.
 
 Written from SPEC.md alone, for clarity. Everything is int64, and `int32` asserts that no sum leaves the 32 bits the
 device has. Activations are [positions, channels] here, in row-major order of the positions.
@@ -51,14 +51,23 @@ def block(v: Ints, x: int) -> tuple[Ints, int]:
     return trunc_shift(v, n), x + n
 
 
-# --- 2. Base layers, 3. Adapter branch ---
+# --- 2. Base network, 3. Adapter branch ---
+
+
+def high_multiply(a: Ints, b: Ints) -> Ints:
+    """floor((a * b + 2^30) / 2^31), saturating."""
+    return np.minimum((a * b + 2**30) >> 31, 2**31 - 1)
+
+
+def round_divide(a: Ints, n: Ints) -> Ints:
+    """a / 2^n, halves away from 0."""
+    mask = (np.int64(1) << n) - 1
+    return (a >> n) + ((a & mask) > (mask >> 1) + (a < 0))
 
 
 def requantize(acc: Ints, multiplier: Ints, shift: Ints) -> Ints:
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-    high = (wrap32(acc << left) * multiplier + 2**30) >> 31
-    mask = (1 << right) - 1
-    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+    return round_divide(high_multiply(wrap32(acc << left), multiplier), right)
 
 
 def taps(model: QuantModel, op: Op) -> NDArray[np.intp]:
@@ -92,28 +101,105 @@ class Trace:
 
     @property
     def logits(self) -> Ints:
-        return self.y[-1][0]
+        """The output, flattened."""
+        return self.y[-1].reshape(-1)
 
 
 def forward(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
     """Runs the int8 input x, of the model's input shape, through the base and, if given, the adapter."""
     layers = {layer.op: layer for layer in adapter.layers} if adapter else {}
     trace = Trace([np.asarray(x, np.int64).reshape(-1, model.input.shape[2])])
-    for index, op in enumerate(model.ops):
-        if op.kind in ("conv", "dense"):
-            y = matrix_forward(model, index, layers.get(index), trace)
-        elif op.kind == "mean":
-            acc = int32((trace.y[-1] - model.tensors[op.input].zero_point).sum(axis=0, keepdims=True))
-            y = to_output(model, op, acc)
-        else:
-            y = average_pool_forward(model, op, trace.y[-1])
-        trace.y.append(y)
+    for index in range(len(model.ops)):
+        trace.y.append(op_forward(model, index, trace, layers.get(index)))
     return trace
+
+
+def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer | None = None) -> Ints:
+    """The output of one op whose inputs are in the trace."""
+    op = model.ops[index]
+    x, other = trace.y[op.input], trace.y[op.input2]
+    if op.kind in ("conv", "dense"):
+        return matrix_forward(model, index, layer, trace)
+    if op.kind == "depthwise":
+        return to_output(model, op, depthwise_sums(model, op, x))
+    if op.kind == "mean":
+        acc = int32((x - model.tensors[op.input].zero_point).sum(axis=0, keepdims=True))
+        return to_output(model, op, acc)
+    if op.kind == "average_pool":
+        return average_pool_forward(model, op, x)
+    if op.kind == "max_pool":
+        return np.clip(windows(model, op, x, -128).max(axis=1), op.act_min, op.act_max)
+    if op.kind == "add":
+        return add_forward(model, op, x, other)
+    if op.kind == "concatenate":
+        joined = np.concatenate([image(model, op.input, x), image(model, op.input2, other)], axis=op.axis - 1)
+        return joined.reshape(-1, joined.shape[2])
+    if op.kind == "pad":
+        height, width, channels = model.tensors[op.output].shape
+        y = np.full((height, width, channels), model.tensors[op.output].zero_point)
+        y[inner(model, op)] = image(model, op.input, x)
+        return y.reshape(-1, channels)
+    if op.kind == "reshape":
+        return x.reshape(-1, model.tensors[op.output].shape[2])
+    if op.kind == "lookup":
+        return op.table.astype(np.int64)[x + 128]
+    return softmax_forward(op, x)
+
+
+def image(model: QuantModel, index: int, values: Ints) -> Ints:
+    """Values of tensor `index` as [height, width, channels]."""
+    return values.reshape(model.tensors[index].shape)
+
+
+def inner(model: QuantModel, op: Op) -> tuple[slice, slice]:
+    """Where a pad's input lies in its output."""
+    height, width, _ = model.tensors[op.input].shape
+    top, left = op.padding
+    return slice(top, top + height), slice(left, left + width)
+
+
+def windows(model: QuantModel, op: Op, x: Ints, outside: int) -> Ints:
+    """The window of every output position, [positions, kernel, channels]."""
+    return np.vstack([x, np.full_like(x[:1], outside)])[taps(model, op)]
+
+
+def depthwise_sums(model: QuantModel, op: Op, x: Ints) -> Ints:
+    outputs = model.tensors[op.output].shape[2]
+    source = model.tensors[op.input]
+    rows = windows(model, op, x - source.zero_point, 0).repeat(outputs // source.shape[2], axis=2)
+    return int32(op.bias.astype(np.int64) + (rows * op.weights.astype(np.int64).reshape(-1, outputs)).sum(axis=1))
+
+
+def add_forward(model: QuantModel, op: Op, a: Ints, b: Ints) -> Ints:
+    multiplier, shift = op.multiplier.astype(np.int64), op.shift.astype(np.int64)
+    s = np.zeros_like(a)
+    for k, (index, x) in enumerate(((op.input, a), (op.input2, b))):
+        s = s + requantize((x - model.tensors[index].zero_point) << 20, multiplier[k], shift[k])
+    scaled = requantize(int32(s), multiplier[2], shift[2])
+    return np.clip(scaled + model.tensors[op.output].zero_point, op.act_min, op.act_max)
+
+
+def softmax_forward(op: Op, x: Ints) -> Ints:
+    ex = op.exponentials.astype(np.int64)[x.max(axis=1, keepdims=True) - x]
+    total = round_divide(ex, 12).sum(axis=1, keepdims=True)
+    h = np.array([32 - int(v).bit_length() for v in total[:, 0]])[:, None]  # clz32
+    reciprocal = one_over_one_plus(int32((total << h) - 2**31))
+    y = round_divide(high_multiply(reciprocal, ex), 12 - h + 31 - 8) - 128
+    return np.where(ex == 0, -128, np.clip(y, -128, 127))
+
+
+def one_over_one_plus(a: Ints) -> Ints:
+    """2^31 / (1 + a / 2^31) for 0 <= a < 2^31, by three Newton steps (gemmlowp's)."""
+    half = (a + 2**31) >> 1  # Q31, in [1/2, 1)
+    x = 1515870810 + high_multiply(half, np.int64(-1010580540))  # Q29: 48/17 - 32/17 * half
+    for _ in range(3):
+        x = x + (high_multiply(x, 2**29 - high_multiply(half, x)) << 2)
+    return np.minimum(x << 1, 2**31 - 1)
 
 
 def matrix_forward(model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace) -> Ints:
     op = model.ops[index]
-    rows = trace.patches[index] = patches(model, op, trace.y[-1])
+    rows = trace.patches[index] = patches(model, op, trace.y[op.input])
     acc = int32(op.bias.astype(np.int64) + rows @ weight_matrix(op).T)
     if layer is not None:
         a, b = layer.a.astype(np.int64), layer.b.astype(np.int64)
@@ -136,7 +222,7 @@ def to_output(model: QuantModel, op: Op, acc: Ints) -> Ints:
 def average_pool_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
     window = taps(model, op)
     count = window_counts(window, len(x))
-    s = np.vstack([x, np.zeros_like(x[:1])])[window].sum(axis=1)
+    s = windows(model, op, x, 0).sum(axis=1)
     half = count // 2
     y = np.where(s > 0, (s + half) // count, -((half - s) // count))  # both truncate toward zero
     return np.clip(y, op.act_min, op.act_max)
@@ -151,8 +237,8 @@ def window_counts(window: NDArray[np.intp], positions: int) -> Ints:
 
 
 def softmax_constants(model: QuantModel) -> tuple[int, list[int]]:
-    """logit_scale and E of the model's output scale, which is stored as float32."""
-    s = float(np.float32(model.output.scale))
+    """logit_scale and E of the loss tensor's scale, which is stored as float32."""
+    s = float(np.float32(model.loss_tensor.scale))
     exponentials = [math.floor(2**16 * math.exp(-s * 2**j) + 0.5) for j in range(8)]
     return math.floor(2**16 * s + 0.5), [min(65535, value) for value in exponentials]
 
@@ -168,19 +254,57 @@ def log2_q12(v: int) -> int:
     return n * 2**12 + bits
 
 
-def loss(model: QuantModel, logits: Ints, label: int) -> tuple[int, Ints, int]:
-    """The loss, Q12, and the error of the logits: e [channels] and its exponent."""
-    logit_scale, exponentials = softmax_constants(model)
-    d = logits.max() - logits
+def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Ints, int]:
+    """The loss and the error of the loss tensor, given flattened as q: e and its exponent.
+
+    target: a label for cross_entropy, else as many values as q has.
+    """
+    if model.loss == "cross_entropy":
+        return cross_entropy(model, q, int(target))
+    goal = np.asarray(target, np.int64).reshape(-1)
+    return (binary_cross_entropy if model.loss == "binary_cross_entropy" else mean_squared_error)(model, q, goal)
+
+
+def exponential(model: QuantModel, d: Ints) -> Ints:
+    """2^16 * exp(-s * d) for 0 <= d <= 255."""
     w = np.full_like(d, 2**16)
-    for j, factor in enumerate(exponentials):
+    for j, factor in enumerate(softmax_constants(model)[1]):
         w = np.where(d >> j & 1, (w * factor + 2**15) >> 16, w)
+    return w
+
+
+def logarithm(v: int) -> int:
+    """ln(v / 2^16), Q12."""
+    return ((log2_q12(v) - 16 * 2**12) * 2839) >> 12
+
+
+def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, int]:
+    d = q.max() - q
+    w = exponential(model, d)
     total = int(w.sum())
     p = (w * 2**15 + total // 2) // total
     onehot = np.arange(len(d)) == label
     e, x = block(p - 2**15 * onehot, -15)
-    scaled = int32(np.array(d[label] * logit_scale + 8)) >> 4
-    return int(scaled) + (((log2_q12(total) - 16 * 2**12) * 2839) >> 12), e, x
+    scaled = int32(np.array(d[label] * softmax_constants(model)[0] + 8)) >> 4
+    return int(scaled) + logarithm(total), e, x
+
+
+def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:
+    d = q - model.loss_tensor.zero_point
+    w = exponential(model, np.abs(d))
+    positive = 2**31 // (2**16 + w)
+    p = np.where(d >= 0, positive, 2**15 - positive)
+    e, x = block(p - 2**15 * goal, -15)
+    wrong = (d != 0) & ((d > 0) != (goal == 1))
+    scaled = int32(np.abs(d) * softmax_constants(model)[0] + 8) >> 4
+    value = sum(logarithm(2**16 + int(v)) for v in w) + int(scaled[wrong].sum())
+    return min(value, 2**31 - 1), e, x
+
+
+def mean_squared_error(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:
+    e, x = block(q - goal, 0)
+    total, n = int(((q - goal) ** 2).sum()), len(q)
+    return total // n * 16 + total % n * 16 // n, e, x
 
 
 # --- 5. Backward pass ---
@@ -197,27 +321,115 @@ class Gradient:
 Gradients = dict[tuple[int, str], Gradient]  # by op index and "a" or "b"
 
 
+Error = tuple[Ints, int]  # int8 values of a whole tensor and their exponent
+
+
 def backward(model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int) -> Gradients:
     """dB and, for a trainable A, dA of every layer the error of one sample reaches."""
     layers = {layer.op: layer for layer in adapter.layers}
+    needs = needed(model, layers)
     products: Gradients = {}
-    e = e.reshape(1, -1)
-    for index in reversed(range(min(layers, default=len(model.ops)), len(model.ops))):
-        if not e.any():
-            break
-        op, y = model.ops[index], trace.y[index + 1]
-        masked = (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
-        e = np.where(masked, 0, e)
-        if op.kind == "mean":
-            q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
-            e = np.broadcast_to(q, trace.y[index].shape)
-        elif op.kind == "average_pool":
-            e, x = average_pool_backward(model, op, e, x)
-        else:
-            e, x = matrix_backward(model, index, layers.get(index), trace, e, x, products)
+    errors: dict[int, Error] = {}
+    merge_error(errors, model.loss_index, (e.reshape(trace.y[model.loss_index].shape), x))
+    for index in reversed(range(model.training_ops)):
+        arrived = errors.pop(index + 1, None)
+        if not needs[index] or arrived is None or not arrived[0].any():
+            continue
+        op = model.ops[index]
+        passed = op_backward(model, index, layers.get(index), trace, masked(op, trace.y[index + 1], arrived), products)
+        for source, error in zip(op.inputs, passed, strict=True):
+            if source > 0 and needs[source - 1]:
+                merge_error(errors, source, error)
     if not adapter.trainable_a:
         products = {key: product for key, product in products.items() if key[1] == "b"}
     return products
+
+
+def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
+    """For each op, whether the error of its output is wanted."""
+    needs: list[bool] = []
+    for index, op in enumerate(model.ops):
+        needs.append(index in layers or any(source > 0 and needs[source - 1] for source in op.inputs))
+    return needs
+
+
+def merge_error(errors: dict[int, Error], tensor: int, new: Error) -> None:
+    """Adds a contribution to what has arrived at a tensor; one that is 0 everywhere changes nothing."""
+    if not new[0].any():
+        return
+    if tensor in errors:
+        (q1, x1), (q2, x2) = errors[tensor], new
+        x = max(x1, x2)
+        new = block(trunc_shift(q1, x - x1) + trunc_shift(q2, x - x2), x)
+    errors[tensor] = new
+
+
+def masked(op: Op, y: Ints, error: Error) -> Error:
+    blocked = (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
+    return np.where(blocked, 0, error[0]), error[1]
+
+
+def op_backward(
+    model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace, error: Error, products: Gradients
+) -> list[Error]:
+    """The errors of an op's inputs from that of its output, mask applied; products go to `products`."""
+    op, (e, x) = model.ops[index], error
+    if op.kind in ("conv", "dense"):
+        return [matrix_backward(model, index, layer, trace, e, x, products)]
+    if op.kind == "depthwise":
+        return [depthwise_backward(model, op, e, x)]
+    if op.kind == "mean":
+        q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+        return [(np.broadcast_to(q, trace.y[op.input].shape), x)]
+    if op.kind == "average_pool":
+        return [average_pool_backward(model, op, e, x)]
+    if op.kind == "max_pool":
+        return [max_pool_backward(model, op, trace.y[op.input], e, x)]
+    if op.kind == "add":
+        return [add_backward(op, k, e, x) for k in range(2)]
+    if op.kind == "concatenate":
+        at = model.tensors[op.input].shape[op.axis - 1]
+        slices = np.split(image(model, op.output, e), [at], axis=op.axis - 1)
+        return [(part.reshape(-1, part.shape[2]), x) for part in slices]
+    if op.kind == "pad":
+        return [(image(model, op.output, e)[inner(model, op)].reshape(-1, e.shape[1]), x)]
+    if op.kind == "reshape":
+        return [(e.reshape(trace.y[op.input].shape), x)]
+    if op.kind == "lookup":
+        return [block(e * op.slope.astype(np.int64)[trace.y[op.input] + 128], x + int(op.shift[0]))]
+    p = trace.y[index + 1] + 128
+    spread = int32(p * (256 * e - (p * e).sum(axis=1, keepdims=True)))
+    return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]))]
+
+
+def add_backward(op: Op, k: int, e: Ints, x: int) -> Error:
+    high = op.multiplier.astype(np.int64) >> 16
+    return block(e * (high[k] * high[2] >> 15), x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]))
+
+
+def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> Error:
+    first = windows(model, op, source, -129).argmax(axis=1)  # [positions, channels]
+    winners = np.take_along_axis(taps(model, op), first, axis=1)
+    v = np.zeros_like(source)
+    np.add.at(v, (winners, np.arange(e.shape[1])), e)
+    return block(v, x)
+
+
+def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
+    height, width, channels = model.tensors[op.input].shape
+    a, xa = accumulator_error(op, e, x)
+    window = taps(model, op)
+    parts = a[:, None, :] * op.weights.astype(np.int64).reshape(1, -1, a.shape[1])
+    v = np.zeros((height * width + 1, channels), np.int64)
+    np.add.at(v, window, parts.reshape(*window.shape, channels, -1).sum(axis=3))
+    return block(v[:-1], xa)
+
+
+def accumulator_error(op: Op, e: Ints, x: int) -> Error:
+    top = int(op.shift.max())
+    by = 16 + top - op.shift.astype(np.int64)
+    m = np.where(by > 31, 0, op.multiplier.astype(np.int64) >> np.minimum(by, 31))
+    return block(e * m, x + top - 15)
 
 
 def average_pool_backward(model: QuantModel, op: Op, e: Ints, x: int) -> tuple[Ints, int]:
@@ -237,10 +449,7 @@ def matrix_backward(
     op, rows = model.ops[index], trace.patches[index]
     if layer is not None:
         products[index, "b"] = Gradient(int32(e.T @ trace.t[index]), x)
-    top = int(op.shift.max())
-    by = 16 + top - op.shift.astype(np.int64)
-    m = np.where(by > 31, 0, op.multiplier.astype(np.int64) >> np.minimum(by, 31))
-    a, xa = block(e * m, x + top - 15)
+    a, xa = accumulator_error(op, e, x)
     base = input_sums(model, op, a @ weight_matrix(op))
     if layer is None:
         return block(base, xa)
@@ -294,21 +503,25 @@ def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
     return (am, ax) if (ax, am) > (vx, vm) else (vm, vx)
 
 
-def update(state: TensorState, gradient: Gradient, momentum: int, learning_rate: int, draws: Ints, k: int) -> None:
-    """One step of one tensor; draws: as many random numbers as it has elements."""
+def update(
+    state: TensorState, gradient: Gradient, momentum: int, threshold: int, learning_rate: int, draws: Ints, k: int
+) -> int:
+    """One step of one tensor; returns how many of `draws`, one an element at most, it took."""
     h = max(0, int(np.abs(gradient.value).max()).bit_length() - 15)
     g, x = trunc_shift(gradient.value, h), gradient.exponent + h
     state.vm, state.vx = follow(state.vm, state.vx, *mean_size(g, x))
     s = 20 + state.vx - x
     u = np.sign(g) * 2**14 if s < 0 else trunc_shift(int32(g * (2**31 // state.vm)), s)
     u = np.clip(u, -(2**14), 2**14)
-    step = u
+    taken = np.abs(u) >= threshold
+    step = u = u[taken]
     if momentum > 0:
-        n = state.momentum.astype(np.int64)
+        n = state.momentum[taken].astype(np.int64)
         step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
-        state.momentum = step.astype(np.int16)
-    delta = int32(step * learning_rate + (draws.reshape(g.shape) >> (32 - k))) >> k
-    state.master = np.clip(state.master - delta, -32512, 32512).astype(np.int16)
+        state.momentum[taken] = step
+    delta = int32(step * learning_rate + (draws[: len(step)] >> (32 - k))) >> k
+    state.master[taken] = np.clip(state.master[taken] - delta, -32512, 32512)
+    return len(step)
 
 
 def weights_of(master: NDArray[np.int16]) -> NDArray[np.int8]:
@@ -348,9 +561,10 @@ def fresh_adapter(
     base_id: bytes,
     trainable_a: bool = False,
     momentum: int = 0,
+    threshold: int = 0,
 ) -> Adapter:
     """An untrained adapter with a rank for each op of `ranks`, and the state training starts from."""
-    adapter = Adapter(base_id, seed, [], trainable_a, trainable_a, momentum=momentum)
+    adapter = Adapter(base_id, seed, [], trainable_a, trainable_a, momentum=momentum, threshold=threshold)
     for index, rank in sorted(ranks.items()):
         op = model.ops[index]
         weights = weight_matrix(op)
@@ -400,10 +614,10 @@ class Trainer:
             if layer.a_state is not None:
                 layer.a = weights_of(layer.a_state.master)
 
-    def train(self, x: NDArray, label: int, learning_rate: int) -> int:
-        """Learns one sample and returns its loss, Q12, as it was before."""
+    def train(self, x: NDArray, target: int | NDArray, learning_rate: int) -> int:
+        """Learns one sample (see `loss` for its target) and returns its loss as it was before."""
         trace = forward(self.model, x, self.adapter)
-        value, e, exponent = loss(self.model, trace.logits, label)
+        value, e, exponent = loss(self.model, trace.y[self.model.loss_index].reshape(-1), target)
         for key, product in backward(self.model, self.adapter, trace, e, exponent).items():
             self.gradients[key] = accumulate(self.gradients.get(key), product)
         self.adapter.samples = (self.adapter.samples + 1) % 2**32
@@ -431,8 +645,9 @@ class Trainer:
             return
         adapter, count = self.adapter, gradient.value.size
         draws = numbers(adapter.seed, 0, adapter.draws, count)
-        update(state, gradient, adapter.momentum, learning_rate, draws, 15 if which == "a" else 16)
-        adapter.draws = (adapter.draws + count) % 2**32
+        settings = (adapter.momentum, adapter.threshold, learning_rate)
+        taken = update(state, gradient, *settings, draws, 15 if which == "a" else 16)
+        adapter.draws = (adapter.draws + taken) % 2**32
 
     def export(self, state: bool = True) -> Adapter:
         """The adapter as it is now, with or without what training needs to go on."""
@@ -441,3 +656,22 @@ class Trainer:
             for layer in adapter.layers:
                 layer.a_state = layer.b_state = None
         return adapter
+
+
+# --- Feature cache, merge ---
+
+
+def cut(model: QuantModel, lowest: int) -> list[int]:
+    """The tensors that ops from `lowest` on read from before it, in ascending order."""
+    return sorted({source for op in model.ops[lowest:] for source in op.inputs if source <= lowest})
+
+
+def merge(model: QuantModel, layer: AdapterLayer) -> QuantModel:
+    """The model with a layer's branch rounded into its weights."""
+    merged = copy.deepcopy(model)
+    op = merged.ops[layer.op]
+    product = layer.b.astype(np.int64) @ layer.a.astype(np.int64)
+    n = layer.t_shift - layer.branch_shift
+    change = (product + 2 ** (n - 1)) >> n if n > 0 else product << -n
+    op.weights = np.clip(weight_matrix(op) + change, -127, 127).astype(np.int8).reshape(op.weights.shape)
+    return merged

@@ -10,31 +10,35 @@ import copy
 
 import numpy as np
 from numpy.typing import NDArray
-from reference import Trace, forward, taps, weight_matrix
+from reference import Trace, forward, image, inner, taps, weight_matrix, windows
 
 from edgelora.formats import Adapter
-from edgelora.model import QuantModel
+from edgelora.model import Op, QuantModel
 
 Floats = NDArray[np.float64]
 
 
 class FloatModel:
-    """The loss of one sample, in nats over the logit scale's unit, as a smooth function of A and B."""
+    """The loss of one sample as a smooth function of A and B: nats, or half the squared error in int8 steps."""
 
-    def __init__(self, model: QuantModel, adapter: Adapter, x: NDArray[np.int8], label: int) -> None:
-        self.model, self.label = model, label
-        self.trace = forward(model, x, adapter)
+    def __init__(self, model: QuantModel, adapter: Adapter, x: NDArray[np.int8], target: int | NDArray) -> None:
+        self.model, self.target = model, target
+        self.trace: Trace = forward(model, x, adapter)
         self.layers = {layer.op: layer for layer in adapter.layers}
-        self.origin: dict[
-            int, Floats
-        ] = {}  # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
+        # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
+        self.origin: dict[int, Floats] = {}
         self.origin = self._run({})[1]
 
     def loss(self, changed: dict[tuple[int, str], Floats]) -> float:
         """The loss with some matrices replaced; keys are (op, "a" or "b")."""
-        y = self._run(changed)[0]
-        logits = float(np.float32(self.model.output.scale)) * y[0]
-        return float(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[self.label])
+        y = self._run(changed)[0][self.model.loss_index].reshape(-1)
+        tensor = self.model.loss_tensor
+        if self.model.loss == "mean_squared_error":
+            return float(np.square(y - self.target).sum()) / 2
+        logits = float(np.float32(tensor.scale)) * (y - tensor.zero_point)
+        if self.model.loss == "binary_cross_entropy":
+            return float((np.logaddexp(0, logits) - logits * self.target).sum())
+        return float(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[self.target])
 
     def gradient(self, key: tuple[int, str]) -> Floats:
         """Central differences of one matrix."""
@@ -49,28 +53,60 @@ class FloatModel:
             result[place] = (sides[0] - sides[1]) / 0.02
         return result
 
-    def _run(self, changed: dict[tuple[int, str], Floats]) -> tuple[Floats, dict[int, Floats]]:
-        y, seen = self.trace.y[0].astype(np.float64), {}
+    def _run(self, changed: dict[tuple[int, str], Floats]) -> tuple[list[Floats], dict[int, Floats]]:
+        y, seen = [self.trace.y[0].astype(np.float64)], {}
         for index, op in enumerate(self.model.ops):
-            source = y - self.model.tensors[op.input].zero_point
-            if op.kind == "average_pool":
-                z = _gather(self.model, op, source).sum(axis=1) / _counts(self.model, op)
-            elif op.kind == "mean":
-                z = source.sum(axis=0, keepdims=True) * _factor(op)
-            else:
-                z = self._matrix(index, source, changed, seen) * _factor(op)
-            seen[index] = z
-            fixed: Trace = self.trace
-            whole = fixed.y[index + 1]
+            z = seen[index] = self._op(index, y, changed, seen)
+            whole = self.trace.y[index + 1]
             masked = (op.mask_low & (whole == op.act_min)) | (op.mask_high & (whole == op.act_max))
-            y = whole + np.where(masked, 0, z - self.origin.get(index, z))
+            y.append(whole + np.where(masked, 0, z - self.origin.get(index, z)))
         return y, seen
+
+    def _op(self, index: int, y: list[Floats], changed: dict, seen: dict[int, Floats]) -> Floats:
+        """The op's output before rounding, up to a constant, from its real-valued inputs."""
+        model, op = self.model, self.model.ops[index]
+        x, other, whole = y[op.input], y[op.input2], self.trace.y[op.input]
+        source = x - model.tensors[op.input].zero_point
+        if op.is_matrix:
+            return self._matrix(index, source, changed, seen) * _factor(op)
+        if op.kind == "depthwise":
+            outputs = model.tensors[op.output].shape[2]
+            rows = windows(model, op, source, 0).repeat(outputs // source.shape[1], axis=2)
+            return (rows * op.weights.reshape(-1, outputs)).sum(axis=1) * _factor(op)
+        if op.kind == "average_pool":
+            return windows(model, op, source, 0).sum(axis=1) / _counts(model, op)
+        if op.kind == "max_pool":  # of the element that is the largest now
+            first = windows(model, op, whole, -129).argmax(axis=1)[:, None]
+            return np.take_along_axis(windows(model, op, x, 0), first, axis=1)[:, 0]
+        if op.kind == "mean":
+            return source.sum(axis=0, keepdims=True) * _factor(op)
+        if op.kind == "add":
+            factor = _factor(op)
+            return (x * factor[0] + other * factor[1]) * 2**20 * factor[2]
+        if op.kind == "lookup":  # its table is too coarse to differentiate
+            return x * (op.slope[whole + 128] * 2.0 ** float(op.shift[0]))
+        if op.kind == "softmax":
+            real = np.exp((x - x.max()) * float(np.float32(model.tensors[op.input].scale)))
+            return 256 * real / real.sum(axis=1, keepdims=True)
+        return self._moved(op, x, other)
+
+    def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
+        """What only moves values: concatenate, pad, reshape."""
+        if op.kind == "reshape":
+            return x.reshape(-1, self.model.tensors[op.output].shape[2])
+        if op.kind == "concatenate":
+            pair = [image(self.model, op.input, x), image(self.model, op.input2, other)]
+            moved = np.concatenate(pair, axis=op.axis - 1)
+        else:
+            moved = np.zeros(self.model.tensors[op.output].shape)
+            moved[inner(self.model, op)] = image(self.model, op.input, x)
+        return moved.reshape(-1, moved.shape[2])
 
     def _matrix(self, index: int, source: Floats, changed: dict, seen: dict[int, Floats]) -> Floats:
         op = self.model.ops[index]
         rows = source.reshape(1, -1)
         if op.kind == "conv":
-            rows = _gather(self.model, op, source)
+            rows = windows(self.model, op, source, 0)
             rows = rows.reshape(len(rows), -1)
         z = rows @ weight_matrix(op).T
         layer = self.layers.get(index)
@@ -82,14 +118,10 @@ class FloatModel:
         return z
 
 
-def _factor(op) -> Floats:
+def _factor(op: Op) -> Floats:
     return op.multiplier * 2.0 ** (op.shift.astype(np.float64) - 31)
 
 
-def _gather(model: QuantModel, op, source: Floats) -> Floats:
-    return np.vstack([source, np.zeros_like(source[:1])])[taps(model, op)]
-
-
-def _counts(model: QuantModel, op) -> Floats:
+def _counts(model: QuantModel, op: Op) -> Floats:
     height, width, _ = model.tensors[op.input].shape
     return (taps(model, op) < height * width).sum(axis=1, keepdims=True)

@@ -148,7 +148,7 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     assert report["infer_us"] > 0 < report["train_step_us"]
     lines = metric_lines(run)
     assert [line["step"] for line in lines] == list(range(1, report["steps"] + 1))
-    assert sum(line["samples"] for line in lines) == 3 * 77
+    assert sum(line["samples"] for line in lines) == 3 * 147
     assert [line["loss"] for line in lines] == report["losses"]
 
     adapter = run / "adapter.ela"
@@ -230,7 +230,7 @@ def check_resumed(arguments: list[object], run: Path, least: int) -> None:
 def test_host_stops_in_the_middle(made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str) -> None:
     run, port = tmp_path / "run", ["--port", unix]
     arguments = ["personalize", made / "har.elm", "--data", "har:3", "--epochs", 20, *port, "-o", run]
-    ended = interrupted(arguments, run, 25, lambda process: process.send_signal(how))
+    ended = interrupted(arguments, run, 45, lambda process: process.send_signal(how))
     assert ended.startswith(expected)
     assert "Traceback" not in ended
     assert ("the board is usable" in ended) == (how == signal.SIGINT)
@@ -238,13 +238,13 @@ def test_host_stops_in_the_middle(made: Path, unix: str, tmp_path: Path, how: si
     assert unix in [device["port"] for device in result("devices")]
     evaluate = ["eval", made / "har.elm", "--data", made / "test.npz"]
     assert result(*evaluate, *port)["accuracy"] == result(*evaluate, "--twin")["accuracy"]
-    check_resumed(arguments, run, 20)
+    check_resumed(arguments, run, 36)  # two epochs of 147 samples
 
 
 @pytest.mark.parametrize(
     "board, image, settings, cut_after, kept",
     [
-        ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 25, 20),
+        ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 45, 36),
         ("virtual-pico", "har.uf2", ["--data", "train.npz", "--test", "test.npz", "--epochs", 4], 4, 3),
     ],
 )
@@ -294,7 +294,7 @@ def wrong(made: Path) -> Path:
     data.save_dataset(data.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), made / "turned.npz")
     data.save_dataset(data.Dataset(few.x, few.y + 7), made / "classes.npz")
     data.save_dataset(data.Dataset(few.x[:, 0], few.y, few.labels), made / "flat.npz")
-    session = cli.TwinLearner((made / "har.elm").read_bytes(), bytes([4, 4, 4, 0, 4]), cli.Recipe())
+    session = cli.TwinLearner((made / "har.elm").read_bytes(), bytes([8, 8, 8, 0, 8]), cli.Recipe())
     session.begin(0)
     (made / "mine.ela").write_bytes(session.save(False))
     return made

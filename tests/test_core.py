@@ -2,53 +2,187 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import reference
-from random_models import random_adapter, random_input, random_model, random_ranks
+from random_models import random_adapter, random_input, random_model, random_ranks, random_target
 
 from edgelora import formats, twin
+from edgelora.model import LOSSES, QuantModel
+
+Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
 
 
-def ranks_of(model, ranks: dict[int, int]) -> bytes:
+def ranks_of(model: QuantModel, ranks: dict[int, int]) -> bytes:
     return bytes(ranks.get(i, 0) for i in range(len(model.ops)))
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_forward_equals_reference(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    model = random_model(seed, edges=seed % 3 == 0)
-    data = formats.pack_model(model)
-    session = twin.Session(data, bytes(len(model.ops)), "infer")
-    adapters = [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]
-    for adapter in adapters:
-        session.use(None if adapter is None else formats.pack_adapter(adapter))
-        for _ in range(3):
-            x = random_input(rng, model)
-            session.infer(x)
-            assert np.array_equal(session.logits, reference.forward(model, x, adapter).logits)
+@dataclass
+class Case:
+    """A random model with a random configuration of training, and samples."""
+
+    model: QuantModel
+    data: bytes
+    ranks: dict[int, int]
+    mode: str
+    micro_batch: int
+    momentum: int
+    threshold: int
+    samples: list[Sample]
+
+    def session(self, **options) -> twin.Session:
+        ranks = ranks_of(self.model, self.ranks)
+        options = {"threshold": self.threshold, **options}
+        return twin.Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_training_equals_reference(seed: int) -> None:
-    rng = np.random.default_rng(1000 + seed)
-    model = random_model(1000 + seed, edges=seed % 4 == 0)
-    data = formats.pack_model(model)
-    ranks = random_ranks(rng, model)
-    mode = ("frozen_a", "trainable_a")[seed % 2]
-    micro_batch, momentum = int(rng.integers(1, 5)), int(rng.choice([0, 2, 4]))
-    session = twin.Session(data, ranks_of(model, ranks), mode, micro_batch, momentum)
+def random_case(seed: int, steps: int = 10, loss: str | None = None) -> Case:
+    model = random_model(1000 + seed, edges=seed % 3 == 0, loss=loss or LOSSES[seed // 3 % 3])
+    return case_of(model, np.random.default_rng(1000 + seed), steps)
+
+
+def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
+    return Case(
+        model,
+        formats.pack_model(model),
+        random_ranks(rng, model),
+        str(rng.choice(["frozen_a", "trainable_a"])),
+        int(rng.integers(1, 5)),
+        int(rng.choice([0, 2, 4])),
+        int(rng.choice([0, 0, 700, 3000])),
+        [
+            (random_input(rng, model), random_target(rng, model), int(rng.choice([500, 4000, 65535])))
+            for _ in range(steps)
+        ],
+    )
+
+
+def trained(session: twin.Session, case: Case, seed: int = 1) -> tuple[list[int], bytes]:
+    """The losses of a whole run, and its adapter with state."""
     session.begin(seed)
-    start = reference.fresh_adapter(model, ranks, seed, formats.base_id(data), mode == "trainable_a", momentum)
-    trainer = reference.Trainer(model, start, micro_batch)
-    for step in range(12):
-        x, label = random_input(rng, model), int(rng.integers(model.output.size))
-        rate = int(rng.choice([500, 4000, 65535]))
-        assert session.train(x, label, rate) == trainer.train(x, label, rate), f"loss of step {step}"
+    losses = [session.train(x, target, rate) for x, target, rate in case.samples]
     session.flush(3000)
+    return losses, session.save(state=True)
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_forward_equals_reference(first: int) -> None:
+    for seed in range(first, first + 20):
+        rng = np.random.default_rng(seed)
+        model = random_model(seed, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
+        data = formats.pack_model(model)
+        sessions = [twin.Session(data, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
+        for adapter in [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]:
+            file = None if adapter is None else formats.pack_adapter(adapter)
+            inputs = [random_input(rng, model) for _ in range(3)]
+            expected = [reference.forward(model, x, adapter).logits.tolist() for x in inputs]
+            for session in sessions:
+                session.use(file)
+                for x, logits in zip(inputs, expected, strict=True):
+                    session.infer(x)
+                    assert session.logits.tolist() == logits, f"seed {seed}"
+
+
+def check_training(case: Case, seed: int) -> None:
+    """Losses and files of a whole run are the reference's, with and without the kernels of this machine."""
+    options = (case.mode == "trainable_a", case.momentum, case.threshold)
+    start = reference.fresh_adapter(case.model, case.ranks, seed, formats.base_id(case.data), *options)
+    trainer = reference.Trainer(case.model, start, case.micro_batch)
+    expected = [trainer.train(x, target, rate) for x, target, rate in case.samples]
     trainer.flush(3000)
-    assert session.save(state=True) == formats.pack_adapter(trainer.export())
-    assert session.save() == formats.pack_adapter(trainer.export(state=False))
+    for plain in (False, True):
+        session = case.session(plain=plain)
+        losses, file = trained(session, case, seed)
+        assert losses == expected, f"seed {seed}"
+        assert file == formats.pack_adapter(trainer.export()), f"seed {seed}"
+        assert session.save() == formats.pack_adapter(trainer.export(state=False))
+
+
+@pytest.mark.parametrize("first", range(0, 300, 20))
+def test_training_equals_reference(first: int) -> None:
+    for seed in range(first, first + 20):
+        check_training(random_case(seed), seed)
+
+
+@pytest.mark.parametrize("shift", [-3, 9, 25])
+def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
+    """A lookup without slope gives errors of 0 with an exponent that would push out its sibling's."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        model = random_model(seed, kinds=("conv", "gate", "dense"), edges=False)
+        model.ops[1].slope[:], model.ops[1].shift[:] = 0, shift
+        check_training(case_of(model, rng, 6), seed)
+
+
+def test_the_runs_reach_what_they_should() -> None:
+    """Training moves most matrices of the cases above, and every kind passes errors on in some."""
+    moved = total = 0
+    passing = set()
+    for seed in range(120):
+        case = random_case(seed)
+        start = reference.fresh_adapter(case.model, case.ranks, seed, bytes(8), True, 0)
+        trainer = reference.Trainer(case.model, start)
+        for x, target, rate in case.samples[:5]:
+            trainer.train(x, target, rate)
+        for layer in trainer.adapter.layers:
+            total += 1
+            moved += layer.b_state.vm > 0
+            if layer.b_state.vm:
+                passing |= {op.kind for op in case.model.ops[layer.op + 1 : case.model.training_ops]}
+    assert moved > 0.7 * total
+    assert len(passing) == 12
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_recomputing_outputs_changes_nothing(first: int) -> None:
+    for seed in range(first, first + 10):
+        case, rng = random_case(500 + seed, steps=6), np.random.default_rng(seed)
+        expected = trained(case.session(), case)
+        count = len(case.model.ops)
+        choices = [bytes([1] * count)] + [rng.integers(0, 2, count).astype(np.uint8).tobytes() for _ in range(4)]
+        for recompute in choices:
+            assert trained(case.session(recompute=recompute), case) == expected, f"seed {seed}, {recompute}"
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_features_stand_for_the_input(first: int) -> None:
+    for seed in range(first, first + 20):
+        case = random_case(700 + seed, steps=6)
+        lowest = min(case.ranks)
+        direct, cached = case.session(), case.session()
+        expected = trained(direct, case)
+        cached.begin(1)
+        losses = []
+        for x, target, rate in case.samples:
+            features = cached.features(x)
+            trace = reference.forward(case.model, x)
+            kept = np.concatenate([trace.y[i].reshape(-1) for i in reference.cut(case.model, lowest)])
+            assert features.tolist() == kept.tolist(), f"seed {seed}"
+            losses.append(cached.train_features(features, target, rate))
+        cached.flush(3000)
+        assert (losses, cached.save(state=True)) == expected, f"seed {seed}"
+        x = case.samples[0][0]
+        assert cached.infer_features(cached.features(x)) == direct.infer(x)
+        assert cached.logits.tolist() == direct.logits.tolist()
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_merging_equals_reference(first: int) -> None:
+    for seed in range(first, first + 20):
+        rng = np.random.default_rng(seed)
+        model = random_model(3000 + seed, edges=False)
+        adapter = random_adapter(rng, model, trainable_a=True)
+        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", plain=bool(seed % 2))
+        session.use(formats.pack_adapter(adapter))
+        for layer in list(adapter.layers):
+            session.merge(layer.op)
+            model = reference.merge(model, layer)
+            adapter.layers.remove(layer)
+            for x in (random_input(rng, model) for _ in range(3)):
+                session.infer(x)
+                assert session.logits.tolist() == reference.forward(model, x, adapter).logits.tolist(), f"seed {seed}"
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
@@ -58,7 +192,7 @@ def test_resumed_training_equals_uninterrupted(mode: str, momentum: int) -> None
     model = random_model(7)
     data = formats.pack_model(model)
     ranks = ranks_of(model, random_ranks(rng, model))
-    samples = [(random_input(rng, model), int(rng.integers(model.output.size))) for _ in range(24)]
+    samples = [(random_input(rng, model), random_target(rng, model)) for _ in range(24)]
 
     def train(session: twin.Session, part: list) -> None:
         for x, label in part:
@@ -76,6 +210,22 @@ def test_resumed_training_equals_uninterrupted(mode: str, momentum: int) -> None
     assert second.save(state=True) == whole.save(state=True)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_wrong_target_is_refused(loss: str) -> None:
+    case = random_case(1, steps=1, loss=loss)
+    session = case.session()
+    session.begin(1)
+    size = case.model.loss_tensor.size
+    wrong = {
+        "cross_entropy": [size, np.zeros(size, np.int8)],
+        "binary_cross_entropy": [0, np.full(size, 2, np.int8), np.zeros(size + 1, np.int8)],
+        "mean_squared_error": [0, np.zeros(size + 1, np.int8)],
+    }
+    for target in wrong[loss]:
+        with pytest.raises(twin.TwinError):
+            session.train(case.samples[0][0], target, 1000)
+
+
 def test_an_adapter_of_another_base_is_refused() -> None:
     first, second = (formats.pack_model(random_model(seed, kinds=("conv", "dense"), edges=False)) for seed in (1, 2))
     session = twin.Session(first, bytes([2, 2]), "frozen_a", 1)
@@ -91,11 +241,13 @@ def test_an_adapter_of_another_base_is_refused() -> None:
 @pytest.mark.parametrize("mode", twin.MODES)
 def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
     """The plan's regions do not overlap while both are in use, and all lie in the arena."""
-    for seed in range(20):
-        model = random_model(seed, edges=False)
+    for seed in range(40):
+        model = random_model(seed, edges=False, loss=LOSSES[seed % 3])
         data = formats.pack_model(model)
-        ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
-        layout = twin.layout(data, ranks, mode, 4, 1)
+        rng = np.random.default_rng(seed)
+        ranks = ranks_of(model, random_ranks(rng, model))
+        recompute = rng.integers(0, 2, len(model.ops)).astype(np.uint8).tobytes()
+        layout = twin.layout(data, ranks, mode, 4, 1, recompute=recompute)
         for a in layout.regions:
             assert a.offset + a.size <= layout.arena_bytes
             for b in layout.regions:

@@ -22,9 +22,9 @@ from edgelora.formats import (
     unpack_model,
     write_atomic,
 )
-from edgelora.model import Op, QuantModel, Tensor
+from edgelora.model import LOSSES, Op, QuantModel, Tensor
 
-HEADER, TENSOR, OP = 64, 12, 36
+HEADER, TENSOR, OP = 68, 12, 36
 ADAPTER_HEADER, LAYER = 48, 12
 
 
@@ -36,6 +36,7 @@ def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) ->
     """An adapter of a small model, with state after a little training."""
     model, rng = _model(), np.random.default_rng(1)
     adapter = random_adapter(rng, model, trainable_a, momentum, ranks={0: 5, 2: 3, 4: 2})
+    adapter.threshold = 5
     trainer = Trainer(model, adapter)
     for _ in range(4):
         trainer.train(random_input(rng, model), int(rng.integers(model.output.shape[2])), 8192)
@@ -54,16 +55,19 @@ def _sealed(data: bytearray, model: bool = True) -> bytes:
 # --- Models ---
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(60))
 def test_model_round_trip(seed: int) -> None:
-    model = random_model(seed, "medium" if seed % 2 else "small")
+    model = random_model(seed, "medium" if seed % 2 else "small", loss=LOSSES[seed % 3])
     data = pack_model(model)
     again = unpack_model(data)
     assert pack_model(again) == data
     assert again.tensors == model.tensors
-    assert again.labels == model.labels
-    for op in again.ops:
+    assert (again.labels, again.loss) == (model.labels, model.loss)
+    for op, mine in zip(again.ops, model.ops, strict=True):
         assert op.weight_scale is None
+        assert (op.inputs, op.axis) == (mine.inputs, mine.axis)
+        for name in ("weights", "bias", "multiplier", "shift", "table", "slope", "exponentials"):
+            assert np.array_equal(getattr(op, name), getattr(mine, name)), name
     x = random_input(np.random.default_rng(seed), model)
     assert forward(again, x).logits.tolist() == forward(model, x).logits.tolist()
 
@@ -79,11 +83,12 @@ def test_model_layout() -> None:
     tensors = [Tensor((1, 3, 1), scale, -7), Tensor((1, 3, 1), scale, -7), Tensor((1, 1, 2), 0.25, 12)]
     data = pack_model(QuantModel(tensors, [pool, dense], ["no", "sí"]))
     magic, version, header, size, crc = struct.unpack_from("<4sHHII", data)
-    assert (magic, version, header, size, crc) == (b"ELM1", 1, HEADER, len(data), zlib.crc32(data[16:]))
+    assert (magic, version, header, size, crc) == (b"ELM1", 2, HEADER, len(data), zlib.crc32(data[16:]))
     assert data[16:24] == hashlib.sha256(data[24:]).digest()[:8] == base_id(data)
     assert struct.unpack_from("<HHIII", data, 24) == (3, 2, HEADER, HEADER + 3 * TENSOR, len(data) - 6)
     assert (data[-6:].decode(), struct.unpack_from("<II", data, 40)) == ("no\nsí", (6, 1 << 14))
     assert list(struct.unpack_from("<8H", data, 48)) == softmax_constants(unpack_model(data))[1]
+    assert data[64:68] == bytes(4)
     assert struct.unpack_from("<3HbBf", data, HEADER) == (1, 3, 1, -7, 0, scale)
     at = HEADER + 3 * TENSOR
     assert struct.unpack_from("<BBHH8B2b2bHIIII", data, at) == (
@@ -96,7 +101,31 @@ def test_model_layout() -> None:
     start = at + 2 * OP
     assert fields[:17] == (1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0, 0, -9, 127, 10, -11, 0)
     assert fields[17:] == (start, start + 8, start + 16, start + 24)
-    assert data[start : start + 28] == struct.pack("<6b2x2i2i2b2x", *range(-3, 3), 5, -6, 7, 2**31 - 1, -8, 2)
+    folded = (5 - 7 * 6, -6 + 7 * 3)  # the zero point is -7, the sums of the weights -6 and 3
+    assert data[start : start + 28] == struct.pack("<6B2x2i2i2b2x", *range(125, 131), *folded, 7, 2**31 - 1, -8, 2)
+
+
+def test_graph_layout() -> None:
+    """The fields of ops with a second input, tables or an axis, read by hand."""
+    grid = (0.5, 3)
+    tensors = [Tensor((1, 2, 3), *grid), Tensor((1, 2, 6), *grid), Tensor((1, 2, 6), 0.25, 0), Tensor((1, 2, 6), *grid)]
+    pair = {"multiplier": np.array([1, 2, 3], np.int32), "shift": np.array([-1, 0, -31], np.int8)}
+    table, slope = np.arange(-128, 128).astype(np.int8), np.full(256, -127, np.int8)
+    ops = [
+        Op("concatenate", 0, 1, input2=0, axis=3),
+        Op("lookup", 1, 2, table=table, slope=slope, shift=np.array([-7], np.int8)),
+        Op("add", 2, 3, input2=1, act_min=-9, mask_low=True, **pair),
+    ]
+    data = pack_model(QuantModel(tensors, ops, loss="mean_squared_error"))
+    assert data[64:68] == bytes([2, 0, 0, 0])
+    at = HEADER + 4 * TENSOR
+    joined, looked, added = (struct.unpack_from("<BBHH8B2b2bHIIII", data, at + i * OP) for i in range(3))
+    assert joined == (8, 0, 0, 1, *(3, 1), *[1] * 4, 0, 0, -128, 127, 0, 0, 0, *[0] * 4)
+    start = at + 3 * OP
+    assert looked[:6] == (11, 0, 1, 2, 1, 1) and looked[17:] == (start, start + 256, 0, start + 512)
+    assert data[start : start + 516] == table.tobytes() + slope.tobytes() + struct.pack("<b3x", -7)
+    assert added[:4] == (7, 1, 2, 3) and added[16:] == (1, 0, 0, start + 516, start + 528)
+    assert data[start + 516 : start + 532] == struct.pack("<3i3bx", 1, 2, 3, -1, 0, -31)
 
 
 def test_a_model_with_any_bit_flipped_is_refused() -> None:
@@ -108,7 +137,7 @@ def test_a_model_with_any_bit_flipped_is_refused() -> None:
             unpack_model(bytes(broken))
 
 
-@pytest.mark.parametrize("keep", [0, 3, 20, 63, 64, 200, -1])
+@pytest.mark.parametrize("keep", [0, 3, 20, 67, 68, 200, -1])
 def test_a_cut_model_is_refused(keep: int) -> None:
     with pytest.raises(FormatError):
         unpack_model(pack_model(_model())[:keep])
@@ -128,34 +157,38 @@ OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
     ("layout", "at", "value", "words"),
     [
         ("<4s", 0, b"ELA1", "not a model"),
-        ("<H", 4, 2, "version is 2"),
+        ("<H", 4, 1, "version is 1, known is 2"),
         ("<H", 6, 60, "header size is 60"),
-        ("<H", 24, 5, "tensors for a chain"),
+        ("<H", 24, 5, "tensors for a graph"),
         ("<H", 24, 60000, "tensor table ends"),
         ("<H", 26, 0, "0 ops"),
-        ("<I", 28, 66, "not a multiple of 4"),
+        ("<I", 28, 70, "not a multiple of 4"),
         ("<I", 32, 1 << 31, "op table ends"),
         ("<I", 40, 1 << 20, "labels ends"),
         ("<I", 44, 77, "logit_scale"),
         ("<H", 48, 77, "logit_scale or E"),
+        ("<B", 64, 3, "loss 3 is unknown"),
+        ("<B", 65, 1, "bytes 65 to 67"),
         ("<H", HEADER, 0, "tensor 0: shape"),
         ("<3H", HEADER, (1, 65535, 65535), "elements"),
         ("<3H", HEADER, (256, 256, 1), "positions"),
         ("<B", HEADER + 7, 1, "byte 7 of tensor 0"),
         ("<f", HEADER + 8, float("nan"), "scale nan"),
         ("<f", HEADER + 8, -1.0, "scale -1.0"),
-        ("<B", OP_AT, 5, "kind 5"),
+        ("<B", OP_AT, 13, "kind 13"),
         ("<B", OP_AT, 0, "kind 0"),
         ("<B", OP_AT + 1, 4, "flags 0x4"),
-        ("<H", OP_AT + 2, 1, "chain"),
-        ("<H", OP_AT + 4, 3, "chain"),
+        ("<H", OP_AT + 2, 1, "op 0 .conv. reads tensor 1, only 0 to 0"),
+        ("<H", OP_AT + OP + 2, 0, "no op reads the output of op 0"),
+        ("<H", OP_AT + 4, 3, "writes tensor 3, must write 1"),
         ("<B", OP_AT + 6, 0, "kernel"),
         ("<B", OP_AT + 9, 0, "stride"),
         ("<B", OP_AT + 10, 0, "dilation"),
         ("<2b", OP_AT + 14, (5, 4), "is empty"),
         ("<b", OP_AT + 16, 25, "t_shift is 25"),
         ("<b", OP_AT + 17, -16, "branch_shift is -16"),
-        ("<H", OP_AT + 18, 1, "u16 at 18"),
+        ("<H", OP_AT + 18, 1, "input2 is 1, this kind has none"),
+        ("<b", OP_AT + OP + 16, 1, "t_shift and branch_shift must be 0"),
         ("<I", OP_AT + 20, 0, "weights of op 0 has no offset"),
         ("<I", OP_AT + 24, 90001, "bias of op 0 is at 90001"),
         ("<I", OP_AT + OP + 20, 64, "average_pool has none"),
@@ -166,6 +199,13 @@ def test_broken_rules_of_a_model_are_told(layout: str, at: int, value: object, w
     data = bytearray(pack_model(_model()))
     struct.pack_into(layout, data, at, *(value if isinstance(value, tuple) else (value,)))
     with pytest.raises(FormatError, match=words):
+        unpack_model(_sealed(data))
+
+
+def test_a_weight_byte_of_zero_is_refused() -> None:
+    data = bytearray(pack_model(_model()))
+    data[struct.unpack_from("<I", data, OP_AT + 20)[0]] = 0
+    with pytest.raises(FormatError, match="a weight of op 0 is 0"):
         unpack_model(_sealed(data))
 
 
@@ -210,7 +250,10 @@ def _set(path: str, value: object) -> Callable[[QuantModel], None]:
         (_set("act_min", -129), "not int8"),
         (_set("t_shift", -1), "t_shift"),
         (_set("branch_shift", 9), "branch_shift"),
-        (_set("kind", "softmax"), "kind"),
+        (_set("kind", "gru"), "kind must be one of"),
+        (_set("input2", 1), "input2"),
+        (lambda model: setattr(model, "loss", "hinge"), "loss 'hinge'"),
+        (lambda model: model.ops[0].weights.fill(-128), "weight of -128"),
         (_set("tensor 0 zero_point", 128), "zero point"),
         (_set("tensor 0 scale", 0.0), "scale"),
         (_set("tensor 1 scale", 9.0), "share scale"),
@@ -219,7 +262,7 @@ def _set(path: str, value: object) -> Callable[[QuantModel], None]:
         (_set("tensor 5 scale", 129.0), "output scale 129"),
         (lambda model: setattr(model.ops[1], "kernel", (27, 19)), "window of 513"),
         (_set("tensor 5 shape", (1, 1, 257)), "257 outputs"),
-        (lambda model: model.ops[0].bias.fill(-(2**30) - 1), "bias of size"),
+        (lambda model: model.ops[0].bias.fill(-(2**30) - 2**20), "bias of size"),
         (lambda model: model.ops[0].multiplier.fill(-1), "negative multiplier"),
         (lambda model: model.ops[0].shift.fill(31), "shifts 31"),
         (lambda model: model.ops[0].shift.fill(-32), "shifts -32"),
@@ -236,6 +279,90 @@ def test_broken_models_are_not_written(change: Callable[[QuantModel], None], wor
     change(model)
     with pytest.raises(FormatError, match=words):
         pack_model(model)
+
+
+def _graph() -> QuantModel:
+    """Every kind that `_model` lacks, at a known place."""
+    kinds = ("depthwise", "max_pool", "residual", "branches", "pad", "reshape", "lookup", "softmax")
+    model = random_model(6, "medium", kinds, edges=False)
+    assert [op.kind for op in model.ops[:2]] == ["depthwise", "max_pool"]
+    return model
+
+
+def _first(kind: str, **fields: object) -> Callable[[QuantModel], None]:
+    """A change of the first op of a kind."""
+
+    def change(model: QuantModel) -> None:
+        op = next(op for op in model.ops if op.kind == kind)
+        for name, value in fields.items():
+            setattr(op, name, value)
+
+    return change
+
+
+def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
+    """A change of the output tensor of the first op of a kind."""
+
+    def change(model: QuantModel) -> None:
+        at = next(op.output for op in model.ops if op.kind == kind)
+        model.tensors[at] = dataclasses.replace(model.tensors[at], **fields)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_first("depthwise", kernel=(40, 30)), "patches of 1200 inputs, at most 1024"),
+        (_first("depthwise", bias=None), "bias of op 0.*missing"),
+        (_first("max_pool", dilation=(2, 1)), "dilation"),
+        (_output("max_pool", zero_point=1, scale=7.0), "share scale"),
+        (_first("add", input2=0), "must be equal"),
+        (_first("add", shift=np.array([0, 1, 0], np.int8)), "shifts 0..1, must be in -31..0"),
+        (_first("add", kernel=(2, 1)), "kernel"),
+        (_first("concatenate", axis=4), "axis 4"),
+        (_output("concatenate", shape=(1, 1, 1)), "do not join"),
+        (_output("concatenate", scale=3.0), "share scale"),
+        (_first("concatenate", act_min=0), "output range"),
+        (_first("pad", padding=(255, 0)), "smaller than input and padding"),
+        (_first("pad", stride=(1, 2)), "stride"),
+        (_first("reshape", mask_high=True), "flags"),
+        (_output("reshape", shape=(1, 1, 1)), "as many elements"),
+        (_first("lookup", table=None), "table of op .*missing"),
+        (_first("lookup", slope=np.full(256, -128, np.int8)), "slope of -128"),
+        (_first("lookup", shift=np.array([31], np.int8)), "shifts 31"),
+        (_first("lookup", weights=np.zeros(256, np.int8)), "this kind has none"),
+        (_first("softmax", exponentials=np.zeros(256, np.int32)), "exponentials"),
+        (_first("softmax", shift=np.array([63, 0], np.int8)), "mantissa 63"),
+        (_output("softmax", zero_point=0), "must be \\(0.00390625, -128\\)"),
+    ],
+)
+def test_broken_graphs_are_not_written(change: Callable[[QuantModel], None], words: str) -> None:
+    model = _graph()
+    pack_model(model)
+    change(model)
+    with pytest.raises(FormatError, match=words):
+        pack_model(model)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "fits"),
+    [
+        ("cross_entropy", (1, 1, 256), True),
+        ("cross_entropy", (1, 2, 2), False),
+        ("binary_cross_entropy", (1, 2, 128), True),
+        ("binary_cross_entropy", (1, 1, 257), False),
+        ("mean_squared_error", (1, 256, 256), True),
+        ("mean_squared_error", (1, 256, 257), False),
+    ],
+)
+def test_a_loss_fits_the_output_or_is_refused(loss: str, shape: tuple[int, int, int], fits: bool) -> None:
+    model = QuantModel([Tensor(shape, 1.0, 0), Tensor(shape, 1.0, 0)], [Op("reshape", 0, 1)], loss=loss)
+    if fits:
+        assert unpack_model(pack_model(model)).loss == loss
+    else:
+        with pytest.raises(FormatError, match="output"):
+            pack_model(model)
 
 
 @pytest.mark.parametrize("outputs", [4, 5])
@@ -280,7 +407,7 @@ def test_adapter_layout() -> None:
     assert struct.unpack_from("<4sHHII", data) == (b"ELA1", 1, ADAPTER_HEADER, len(data), zlib.crc32(data[16:]))
     assert data[16:24] == adapter.base_id
     fields = struct.unpack_from("<IHHIIHHI", data, 24)
-    assert fields == (adapter.seed, 7, 1, adapter.updates, adapter.draws, 3, 0, adapter.samples)
+    assert fields == (adapter.seed, 7, 1, adapter.updates, adapter.draws, 3, 5, adapter.samples)
     record = struct.unpack_from("<4HbbH", data, ADAPTER_HEADER)
     assert record == (layer.op, rank, outputs, patch, layer.t_shift, layer.branch_shift, 0)
     body = b""
@@ -328,7 +455,7 @@ def test_an_adapter_with_any_bit_flipped_or_cut_is_refused() -> None:
         ("<H", 30, 60000, "layer table ends"),
         ("<H", 30, 0, "left over"),
         ("<H", 40, 16, "momentum shift 16"),
-        ("<H", 42, 1, "u16 at 42"),
+        ("<H", 42, 16385, "threshold 16385"),
         ("<H", ADAPTER_HEADER, 63, "ascending|ops"),
         ("<H", ADAPTER_HEADER + 2, 0, "rank 0"),
         ("<H", ADAPTER_HEADER + 2, 33, "rank 33"),
@@ -364,6 +491,8 @@ def test_broken_rules_of_an_adapter_are_told(layout: str, at: int, value: object
         (lambda adapter: setattr(adapter.layers[0].b_state, "vm", 5), "not normalized"),
         (lambda adapter: adapter.layers[0].b_state.master.__iadd__(256), "do not agree"),
         (lambda adapter: adapter.layers[0].b_state.momentum.fill(-20000), "momentum of size"),
+        (lambda adapter: setattr(adapter, "threshold", -1), "threshold -1"),
+        (lambda adapter: adapter.layers[0].b.fill(-128), "weight of -128"),
         (lambda adapter: setattr(adapter.layers[0], "b", adapter.layers[0].b.astype(np.int16)), "type is int16"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from edgelora import nn
 from edgelora.data import Dataset, load_dataset, save_dataset
 from edgelora.float_lora import adaptable_layers, train_float_lora
-from edgelora.pretrain import Wearer, augment_motion, har_net, pretrain
+from edgelora.pretrain import Wearer, augment_motion, augment_speech, ds_cnn, har_net, pretrain
 
 LAYERS = {
     "conv same": [nn.conv(3, (3, 3), activation="none")],
@@ -14,11 +14,15 @@ LAYERS = {
     "conv valid, stride 2": [nn.conv(3, (2, 3), (1, 2), padding="valid")],
     "conv dilated": [nn.conv(3, (2, 2), dilation=(2, 3), activation="relu6")],
     "conv dilated, valid": [nn.conv(3, (2, 2), dilation=(3, 2), padding="valid")],
+    "depthwise": [nn.depthwise(2, (3, 3))],
+    "depthwise, stride 2": [nn.depthwise(2, (3, 2), (2, 1), activation="none")],
+    "depthwise valid": [nn.depthwise(2, (2, 3), padding="valid", activation="relu6")],
     "dense": [nn.dense(4)],
     "dense relu": [nn.dense(9, "relu")],
     "average_pool valid": [nn.average_pool((2, 2))],
     "average_pool same": [nn.average_pool((3, 3), (2, 2), "same")],
     "mean": [nn.mean()],
+    "separable": [nn.depthwise(2, (3, 3)), nn.conv(4, (1, 1)), nn.mean(), nn.dense(3)],
     "chain": [nn.conv(4, (1, 3), (1, 2)), nn.conv(5, (3, 1)), nn.average_pool((2, 2)), nn.mean(), nn.dense(3)],
 }
 
@@ -107,6 +111,23 @@ def test_average_pool_leaves_padding_out():
     np.testing.assert_allclose(out.ravel(), [1.5, 3, 4.5])
 
 
+def test_depthwise_filters_each_channel_by_itself():
+    net = nn.build((5, 6, 3), [nn.depthwise(3, (3, 2), (2, 1), activation="none")], seed=0)
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    alone = [
+        nn.layer_forward(
+            nn.Layer("conv", (3, 2), (2, 1), weights=w[None, ..., None], bias=np.zeros(1)), x[..., c : c + 1]
+        )
+        for c, w in enumerate(np.moveaxis(net.layers[0].weights, 2, 0))
+    ]
+    np.testing.assert_allclose(nn.predict(net, x), np.concatenate(alone, axis=3).reshape(2, -1), rtol=1e-5, atol=1e-6)
+
+
+def test_depthwise_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match="8 channels does not fit an input of 3"):
+        nn.build((5, 6, 3), [nn.depthwise(8, (3, 3))], seed=0)
+
+
 def test_kernel_larger_than_input_is_refused():
     with pytest.raises(ValueError, match="use 'same' padding"):
         nn.build((1, 4, 1), [nn.conv(1, (1, 5), padding="valid")], seed=0)
@@ -158,6 +179,32 @@ def test_har_net_fits_the_board():
     assert sum(layer.weights.size for layer in net.layers if layer.weights is not None) == 6464
 
 
+def test_ds_cnn_is_mlperf_tinys():
+    net = ds_cnn((49, 10, 1), 12, seed=0)
+    assert nn.shapes(net)[1] == nn.shapes(net)[9] == (25, 5, 64)
+    assert nn.macs(net) == 2656768
+    assert adaptable_layers(net) == [0, 2, 4, 6, 8, 10]
+
+
+def test_pretrain_takes_spectrograms():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 40)
+    x = rng.normal(size=(40, 49, 10, 1)) + np.where(y, 1, -1)[:, None, None, None]
+    net = pretrain(Dataset(x.astype(np.float32), y, ["low", "high"]), seed=0, epochs=3)
+    assert net.input_shape == (49, 10, 1) and nn.accuracy(net, x.astype(np.float32), y) > 0.9
+    with pytest.raises(ValueError, match="give"):
+        pretrain(Dataset(np.zeros((4, 5, 5, 2), np.float32), np.zeros(4, np.int64)))
+
+
+def test_speech_augmentation_moves_words_whole():
+    x = np.zeros((30, 49, 10, 1), np.float32)
+    x[:, 20:24] = 100
+    moved = augment_speech(x, np.random.default_rng(0))
+    loud = (moved[..., 0] > 50).all(axis=2)
+    assert x.max() == 100 and moved.dtype == np.float32
+    assert loud.sum(axis=1).max() == 4 and set(loud.argmax(axis=1)) <= {0, *range(14, 31)}
+
+
 def test_rotation_keeps_length_and_tilts_both_sensors_alike():
     rng = np.random.default_rng(0)
     half = rng.normal(size=(20, 1, 10, 3))
@@ -193,8 +240,8 @@ def test_frozen_a_does_not_move():
 
 
 def test_net_file_round_trip_and_bad_file(tmp_path):
-    net = nn.build((5, 6, 2), [nn.conv(3, (3, 2), (2, 1), activation="relu6"), nn.average_pool((2, 2)), nn.dense(2)],
-                   seed=0, labels=["no", "yes"])  # fmt: skip
+    layers = [nn.conv(3, (3, 2), (2, 1), activation="relu6"), nn.depthwise(3, (2, 2)), nn.average_pool((2, 2))]
+    net = nn.build((5, 6, 2), [*layers, nn.dense(2)], seed=0, labels=["no", "yes"])
     nn.save_net(net, tmp_path / "net.npz")
     back = nn.load_net(tmp_path / "net.npz")
     x = np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32)

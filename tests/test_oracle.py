@@ -1,11 +1,21 @@
-"""The reference's base layers equal TensorFlow Lite Micro on every byte."""
+"""Reference and device core equal TensorFlow Lite Micro on every byte of every layer's output."""
 
 import numpy as np
 import pytest
-from random_models import derive_multipliers, fold_count, quantize_multiplier, random_input, random_model
+from random_models import random_input, random_model
 from reference import forward, requantize
 
-from edgelora.model import Op, QuantModel, Tensor
+from edgelora import formats, twin
+from edgelora.model import LOSSES, Op, QuantModel, Tensor
+from edgelora.tflite_math import (
+    LOGISTIC_GRID,
+    LOOKUPS,
+    SOFTMAX_GRID,
+    TANH_GRID,
+    derive,
+    fold_count,
+    quantize_multiplier,
+)
 
 pytest.importorskip("tflite_micro")
 from tflite_writer import TflmModel, run_tflm, write_tflite
@@ -16,38 +26,145 @@ CHAINS = {
     "dense": ("dense",),
     "denses": ("dense", "dense"),
     "average_pool": ("average_pool", "dense"),
+    "max_pool": ("max_pool", "max_pool", "dense"),
     "mean": ("mean",),
-    "all": ("conv", "average_pool", "conv", "mean", "dense"),
+    "depthwise": ("depthwise", "conv", "depthwise", "mean"),
+    "residual": ("conv", "residual", "residual", "mean", "dense"),
+    "add": ("conv", "add", "lookup", "add", "mean"),
+    "branches": ("branches", "concatenate", "conv", "mean", "dense"),
+    "lookup": ("lookup", "conv", "lookup", "lookup", "mean", "lookup", "dense"),
+    "softmax": ("conv", "softmax", "mean", "dense", "softmax"),
+    "shapes": ("pad", "conv", "reshape", "pad", "reshape", "mean"),
+    "autoencoder": ("conv", "dense", "autoencoder"),
+    "all": ("conv", "average_pool", "residual", "conv", "mean", "dense"),
 }
-SEEDS = range(20)
+SEEDS = range(15)
+
+
+class Core:
+    """A model in the device core, with and without the kernels of this machine."""
+
+    def __init__(self, model: QuantModel) -> None:
+        data, ranks = formats.pack_model(model), bytes(len(model.ops))
+        self.sessions = [twin.Session(data, ranks, "infer", plain=plain) for plain in (False, True)]
+
+    def __call__(self, x: np.ndarray) -> list[list[int]]:
+        for session in self.sessions:
+            session.infer(np.ascontiguousarray(x))
+        return [session.logits.tolist() for session in self.sessions]
+
+
+def check(model: QuantModel, inputs: list[np.ndarray], what: str = "") -> list[int]:
+    """All three agree; returns the outputs that occurred."""
+    tflm, core = TflmModel(write_tflite(model)), Core(model)
+    seen = []
+    for x in inputs:
+        expected = tflm(x).tolist()
+        assert forward(model, x).logits.tolist() == expected, f"reference, {what}"
+        assert core(x) == [expected, expected], f"core, {what}"
+        seen += expected
+    return seen
+
+
+def some_inputs(model: QuantModel, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    extremes = [np.full(model.input.shape, value, np.int8) for value in (-128, 127)]
+    return extremes + [random_input(rng, model) for _ in range(4)]
 
 
 @pytest.mark.parametrize("size", ["small", "medium"])
 @pytest.mark.parametrize("chain", CHAINS)
-def test_equals_tflite_micro(chain: str, size: str) -> None:
+def test_chains_equal_tflite_micro(chain: str, size: str) -> None:
     distinct = set()
     for seed in SEEDS:
         model = random_model(seed, size, CHAINS[chain], oracle=True)
-        tflm = TflmModel(write_tflite(model))
-        rng = np.random.default_rng(seed)
-        extremes = [np.full(model.input.shape, value, np.int8) for value in (-128, 127)]
-        for x in [*extremes, *(random_input(rng, model) for _ in range(4))]:
-            expected = tflm(x)
-            assert forward(model, x).logits.tolist() == expected.tolist(), f"seed {seed}"
-            distinct.update(expected.tolist())
+        distinct.update(check(model, some_inputs(model, seed), f"seed {seed}"))
     assert len(distinct) > 60  # the outputs are not just saturated
+
+
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_random_graphs_equal_tflite_micro(first: int) -> None:
+    for seed in range(first, first + 50):
+        model = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
+        check(model, some_inputs(model, seed), f"seed {seed}")
 
 
 def test_every_feature_of_tflite_was_tried() -> None:
     models = [random_model(seed, "small", kinds, oracle=True) for kinds in CHAINS.values() for seed in SEEDS]
     ops = [(model, op) for model in models for op in model.ops]
-    convs = [op for _, op in ops if op.kind == "conv"]
-    assert {max(op.stride) for op in convs} >= {1, 2, 3}
-    assert {max(op.dilation) for op in convs} >= {1, 2, 3}
-    assert any(op.padding != (0, 0) for op in convs)
-    assert {(op.mask_low, op.mask_high) for op in convs} == {(False, False), (True, False), (True, True)}
+    for kind in ("conv", "depthwise"):
+        mine = [op for _, op in ops if op.kind == kind]
+        assert {max(op.stride) for op in mine} >= {1, 2, 3}
+        assert {max(op.dilation) for op in mine} >= {1, 2, 3}
+        assert any(op.padding != (0, 0) for op in mine)
+    for kind in ("conv", "depthwise", "average_pool", "max_pool", "add"):
+        masks = {(op.mask_low, op.mask_high) for _, op in ops if op.kind == kind}
+        assert masks == {(False, False), (True, False), (True, True)}, kind
     assert {len(set(op.weight_scale)) > 1 for _, op in ops if op.kind == "dense"} == {False, True}
     assert {-128, 127} <= {model.tensors[op.input].zero_point for model, op in ops}
+    assert {op.axis for _, op in ops if op.kind == "concatenate"} == {1, 2, 3}
+    assert any(op.output - op.input > 1 for _, op in ops)
+    assert any(
+        model.tensors[op.output].shape[2] > model.tensors[op.input].shape[2]
+        for model, op in ops
+        if op.kind == "depthwise"
+    )
+
+
+@pytest.mark.parametrize("function", LOOKUPS)
+def test_lookup_tables(function: str) -> None:
+    """Every input, over scales from next to nothing to steps of more than 1."""
+    rng = np.random.default_rng(1)
+    every = np.arange(-128, 128).astype(np.int8).reshape(1, 256, 1)
+    for _ in range(80):
+        scale = float(np.float32(np.exp(rng.uniform(-9, 1))))
+        free = (float(np.float32(scale * np.exp(rng.uniform(-3, 3)))), int(rng.integers(-128, 128)))
+        grid = {"logistic": LOGISTIC_GRID, "tanh": TANH_GRID}.get(function, free)
+        tensors = [Tensor(every.shape, scale, int(rng.integers(-128, 128))), Tensor(every.shape, *grid)]
+        model = QuantModel(tensors, [Op("lookup", 0, 1)], loss="mean_squared_error")
+        derive(model, model.ops[0], function)
+        check(model, [every], f"scale {scale}")
+
+
+def test_softmax() -> None:
+    """Up to 511 channels (with more, equal inputs leave what TFLite's kernel can divide by)."""
+    rng = np.random.default_rng(2)
+    for _ in range(150):
+        shape = (1, 3, int(rng.choice([1, 2, 3, 10, 100, 511])))
+        scale = float(np.float32(np.exp(rng.uniform(-9, 2))))
+        tensors = [Tensor(shape, scale, int(rng.integers(-128, 128))), Tensor(shape, *SOFTMAX_GRID)]
+        model = QuantModel(tensors, [Op("softmax", 0, 1)], loss="mean_squared_error")
+        derive(model, model.ops[0])
+        spread = float(rng.choice([0, 5, 50, 300]))
+        check(model, [np.clip(rng.normal(0, spread, shape), -128, 127).astype(np.int8)], f"scale {scale}")
+
+
+def test_add_rounds_as_tflite() -> None:
+    """All pairs of inputs, over scales far apart and results next to ties."""
+    rng = np.random.default_rng(3)
+    a, b = (v.astype(np.int8) for v in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
+    x = np.stack([a.reshape(-1)[:65000], b.reshape(-1)[:65000]], axis=-1)[None]
+    for _ in range(15):
+        model = _sum_of_channels(rng)
+        check(model, [x[:, start : start + 13000] for start in range(0, 65000, 13000)])
+
+
+def _sum_of_channels(rng: np.random.Generator) -> QuantModel:
+    """A model that brings two channels to grids of their own and adds them."""
+    tensors = [Tensor((1, 13000, 2), 1.0, 0)]
+    ops = []
+    for channel in range(2):
+        weights = np.zeros((1, 1, 1, 2), np.int8)
+        weights[0, 0, 0, channel] = 1
+        scale = np.array([float(np.float32(np.exp(rng.uniform(-2, 0))))])
+        ops.append(Op("conv", 0, channel + 1, weights=weights, bias=np.zeros(1, np.int32), weight_scale=scale))
+        tensors.append(Tensor((1, 13000, 1), float(np.exp(rng.uniform(-2, 1))), int(rng.integers(-100, 100))))
+    out = max(tensors[1].scale, tensors[2].scale) * float(np.exp(rng.uniform(-2, 1)))
+    tensors.append(Tensor((1, 13000, 1), out, int(rng.integers(-128, 128))))
+    model = QuantModel(tensors, [*ops, Op("add", 1, 3, input2=2)], loss="mean_squared_error")
+    for op in model.ops:
+        derive(model, op)
+    return model
 
 
 def test_rounding_is_double() -> None:
@@ -69,7 +186,7 @@ def test_rounding_is_double() -> None:
         apart += len(bias)
         model = _dense(bias, s_in, s_w, s_out)
         x = np.zeros(model.input.shape, np.int8)
-        assert forward(model, x).logits.tolist() == run_tflm(write_tflite(model), x).tolist()
+        assert forward(model, x).logits.tolist() == run_tflm(write_tflite(model), x).tolist() == Core(model)(x)[0]
     assert apart > 500
 
 
@@ -80,11 +197,11 @@ def test_mean_folds_the_count_into_the_multiplier() -> None:
         count, s_in = int(rng.integers(2, 3000)), float(np.float32(np.exp(rng.uniform(-6, 0))))
         s_out = float(np.float32(s_in * np.exp(rng.uniform(-2.5, 0.5))))
         model = QuantModel([Tensor((1, count, 8), s_in, 0), Tensor((1, 1, 8), s_out, -7)], [Op("mean", 0, 1)])
-        derive_multipliers(model, model.ops[0])
+        derive(model, model.ops[0])
         x = rng.integers(-128, 128, model.input.shape)
         _move_sums(x, np.rint((rng.integers(-20, 20, 8) + 0.5) * s_out * count / s_in).astype(int))
         x = x.astype(np.int8)
-        assert forward(model, x).logits.tolist() == run_tflm(write_tflite(model), x).tolist()
+        assert forward(model, x).logits.tolist() == run_tflm(write_tflite(model), x).tolist() == Core(model)(x)[0]
     assert fold_count(1 << 30, 1, 3) == ((1 << 31) // 3, 0)
 
 
@@ -93,7 +210,7 @@ def _dense(bias: np.ndarray, s_in: float, s_w: float, s_out: float) -> QuantMode
     weights = np.ones((outputs, 1, 1, 3), np.int8)
     op = Op("dense", 0, 1, weights=weights, bias=bias.astype(np.int32), weight_scale=np.full(outputs, s_w))
     model = QuantModel([Tensor((1, 1, 3), s_in, 0), Tensor((1, 1, outputs), s_out, 0)], [op])
-    derive_multipliers(model, op)
+    derive(model, op)
     return model
 
 

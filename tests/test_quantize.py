@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from edgelora import nn
+from edgelora.formats import pack_model, unpack_model
 from edgelora.quantize import (
     T_RMS,
     accumulators,
     activation_tensor,
+    balanced,
     calibrate_adapters,
     quantize,
-    quantize_multiplier,
     report,
     simulate,
 )
+from edgelora.tflite_math import quantize_multiplier
 
 LAYERS = [
     nn.conv(8, (1, 5), (1, 2)),
@@ -130,6 +132,35 @@ def test_fused_activations_become_clamps(trained):
     top = model.tensors[3]
     assert second.act_max == min(127, top.zero_point + round(6 / top.scale))
     assert (last.act_min, last.act_max, last.mask_low, last.mask_high) == (-128, 127, False, False)
+
+
+def test_depthwise_is_quantized_channel_by_channel():
+    net = nn.build((6, 5, 3), [nn.depthwise(3, (3, 3)), nn.conv(4, (1, 1)), nn.mean(), nn.dense(2)], seed=0)
+    net.layers[0].weights[..., 1] *= 20
+    net.layers[0].bias[:] = [0.3, -1.0, 0.5]
+    x = np.random.default_rng(0).normal(size=(60, 6, 5, 3)).astype(np.float32)
+    model = quantize(net, x)
+    op = model.ops[0]
+    assert op.weights.shape == (3, 3, 3) and op.padding == (1, 1) and op.mask_low
+    assert np.abs(op.weights.astype(int)).max(axis=(0, 1)).tolist() == [127] * 3
+    np.testing.assert_allclose(op.weights * op.weight_scale, net.layers[0].weights, atol=0.51 * op.weight_scale.max())
+    assert (op.t_shift, op.branch_shift) == (0, 0) and model.ops[1].t_shift > 0
+    assert min(report(net, model, x, np.zeros(60, int)).sqnr_db) > 25
+    assert np.array_equal(unpack_model(pack_model(model)).ops[0].weights, op.weights)
+
+
+def test_balancing_keeps_the_function_and_evens_channels():
+    layers = [nn.conv(8, (3, 3)), nn.depthwise(8, (3, 3)), nn.conv(6, (1, 1)), nn.mean(), nn.dense(2)]
+    net = nn.build((6, 5, 3), layers, seed=0)
+    net.layers[0].weights *= 10.0 ** np.linspace(-0.7, 0.7, 8, dtype=np.float32)[:, None, None, None]
+    x = np.random.default_rng(0).normal(size=(60, 6, 5, 3)).astype(np.float32)
+    even = balanced(net, x)
+    np.testing.assert_allclose(nn.predict(even, x), nn.predict(net, x), rtol=1e-4, atol=1e-4)
+    peaks = nn.forward(even, x)[1].max(axis=(0, 1, 2))
+    np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
+    labels = np.zeros(60, int)
+    gains = np.subtract(*[report(n, quantize(n, x), x, labels).sqnr_db[2:] for n in (even, net)])
+    assert gains.min() > 0 and gains[0] > 2
 
 
 def test_relu6_clamps_at_six():

@@ -13,8 +13,27 @@ from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from edgelora.model import Op, QuantModel, Tensor
+from edgelora.tflite_math import LOOKUPS, lookup_table
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
+
+_CODES = {
+    "conv": schema.BuiltinOperator.CONV_2D,
+    "depthwise": schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    "average_pool": schema.BuiltinOperator.AVERAGE_POOL_2D,
+    "max_pool": schema.BuiltinOperator.MAX_POOL_2D,
+    "mean": schema.BuiltinOperator.MEAN,
+    "add": schema.BuiltinOperator.ADD,
+    "concatenate": schema.BuiltinOperator.CONCATENATION,
+    "pad": schema.BuiltinOperator.PAD,
+    "softmax": schema.BuiltinOperator.SOFTMAX,
+}
+_LOOKUPS = {
+    "requantize": (schema.BuiltinOperator.QUANTIZE, schema.QuantizeOptionsT()),
+    "relu": (schema.BuiltinOperator.RELU, None),
+    "logistic": (schema.BuiltinOperator.LOGISTIC, None),
+    "tanh": (schema.BuiltinOperator.TANH, None),
+}
 
 
 def write_tflite(model: QuantModel) -> bytes:
@@ -54,14 +73,17 @@ class _Writer:
         return self._tensor([1, *tensor.shape], schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
 
     def op(self, model: QuantModel, op: Op, tensors: list[int]) -> None:
+        """Writes one op; `tensors` are the file's numbers of the model's tensors."""
         source, target = model.tensors[op.input], model.tensors[op.output]
-        inputs, outputs = [tensors[op.input]], [tensors[op.output]]
+        inputs, outputs = [tensors[i] for i in op.inputs], [tensors[op.output]]
         fused = ACTIVATIONS[op.mask_low, op.mask_high]
+        if op.kind == "dense":
+            self._dense(model, op, tensors, fused)
+            return
         if op.kind == "mean":
-            axes = self._tensor([2], schema.TensorType.INT32, data=np.array([1, 2], np.int32))
+            inputs.append(self._ints([1, 2]))
             options = schema.ReducerOptionsT(keepDims=True)
-            self._operator(schema.BuiltinOperator.MEAN, [*inputs, axes], outputs, options)
-        elif op.kind == "average_pool":
+        elif op.kind in ("average_pool", "max_pool"):
             options = schema.Pool2DOptionsT(
                 padding=_padding(op, source, target),
                 strideH=op.stride[0],
@@ -70,26 +92,53 @@ class _Writer:
                 filterWidth=op.kernel[1],
                 fusedActivationFunction=fused,
             )
-            self._operator(schema.BuiltinOperator.AVERAGE_POOL_2D, inputs, outputs, options)
-        elif op.kind == "conv":
-            options = schema.Conv2DOptionsT(
-                padding=_padding(op, source, target),
-                strideH=op.stride[0],
-                strideW=op.stride[1],
-                dilationHFactor=op.dilation[0],
-                dilationWFactor=op.dilation[1],
-                fusedActivationFunction=fused,
-            )
-            self._operator(schema.BuiltinOperator.CONV_2D, inputs + self._weights(source, op), outputs, options)
+        elif op.kind in ("conv", "depthwise"):
+            options = schema.Conv2DOptionsT() if op.kind == "conv" else schema.DepthwiseConv2DOptionsT()
+            options.padding = _padding(op, source, target)
+            options.strideH, options.strideW = op.stride
+            options.dilationHFactor, options.dilationWFactor = op.dilation
+            options.fusedActivationFunction = fused
+            if op.kind == "depthwise":
+                options.depthMultiplier = target.shape[2] // source.shape[2]
+            inputs += self._weights(source, op)
+        elif op.kind == "add":
+            options = schema.AddOptionsT(fusedActivationFunction=fused)
+        elif op.kind == "concatenate":
+            options = schema.ConcatenationOptionsT(axis=op.axis)
+        elif op.kind == "pad":
+            sides = [(before, target.shape[i] - source.shape[i] - before) for i, before in enumerate(op.padding)]
+            inputs.append(self._ints([(0, 0), *sides, (0, 0)]))
+            options = schema.PadOptionsT()
+        elif op.kind == "reshape":
+            self._reshape(inputs[0], outputs[0], [1, *target.shape])
+            return
+        elif op.kind == "lookup":
+            name = next(name for name in LOOKUPS if np.array_equal(lookup_table(name, source, target), op.table))
+            code, options = _LOOKUPS[name]
+            self._operator(code, inputs, outputs, options)
+            return
         else:
-            flat = self._tensor([1, source.size], schema.TensorType.INT8, [source.scale], [source.zero_point])
-            shape = self._tensor([2], schema.TensorType.INT32, data=np.array([1, source.size], np.int32))
-            options = schema.ReshapeOptionsT(newShape=[1, source.size])
-            self._operator(schema.BuiltinOperator.RESHAPE, [*inputs, shape], [flat], options)
-            self.tensors[outputs[0]].shape = [1, target.shape[2]]
-            options = schema.FullyConnectedOptionsT(fusedActivationFunction=fused)
-            parameters = self._weights(source, op)
-            self._operator(schema.BuiltinOperator.FULLY_CONNECTED, [flat, *parameters], outputs, options)
+            options = schema.SoftmaxOptionsT(beta=1.0)
+        self._operator(_CODES[op.kind], inputs, outputs, options)
+
+    def _dense(self, model: QuantModel, op: Op, tensors: list[int], fused: int) -> None:
+        """A fully connected layer between two reshapes, as its input and output have two axes."""
+        source, target = model.tensors[op.input], model.tensors[op.output]
+        flat = self._tensor([1, source.size], schema.TensorType.INT8, [source.scale], [source.zero_point])
+        self._reshape(tensors[op.input], flat, [1, source.size])
+        out = self._tensor([1, target.size], schema.TensorType.INT8, [target.scale], [target.zero_point])
+        options = schema.FullyConnectedOptionsT(fusedActivationFunction=fused)
+        inputs = [flat, *self._weights(source, op)]
+        self._operator(schema.BuiltinOperator.FULLY_CONNECTED, inputs, [out], options)
+        self._reshape(out, tensors[op.output], [1, *target.shape])
+
+    def _reshape(self, source: int, target: int, shape: list[int]) -> None:
+        options = schema.ReshapeOptionsT(newShape=shape)
+        self._operator(schema.BuiltinOperator.RESHAPE, [source, self._ints(shape)], [target], options)
+
+    def _ints(self, values: list) -> int:
+        array = np.array(values, np.int32)
+        return self._tensor(array.shape, schema.TensorType.INT32, data=array)
 
     def finish(self, source: int, target: int) -> bytes:
         graph = schema.SubGraphT(
@@ -106,14 +155,16 @@ class _Writer:
     def _weights(self, source: Tensor, op: Op) -> list[int]:
         """Weight and bias tensors; one scale for all channels is written as such."""
         scales = op.weight_scale if len(set(op.weight_scale)) > 1 else op.weight_scale[:1]
-        shape = op.weights.shape if op.kind == "conv" else (len(op.weights), op.weights.size // len(op.weights))
+        flat = (len(op.weights), op.weights.size // len(op.weights))
+        shape = {"conv": op.weights.shape, "depthwise": (1, *op.weights.shape)}.get(op.kind, flat)
         zeros = [0] * len(scales)
-        weights = self._tensor(shape, schema.TensorType.INT8, scales, zeros, op.weights)
+        channels = 3 if op.kind == "depthwise" else 0
+        weights = self._tensor(shape, schema.TensorType.INT8, scales, zeros, op.weights, channels)
         products = np.float32(source.scale) * np.asarray(scales, np.float32)
         bias = self._tensor(op.bias.shape, schema.TensorType.INT32, products, zeros, op.bias)
         return [weights, bias]
 
-    def _tensor(self, shape, kind: int, scales=(), zero_points=(), data: NDArray | None = None) -> int:
+    def _tensor(self, shape, kind: int, scales=(), zero_points=(), data: NDArray | None = None, axis: int = 0) -> int:
         buffer = 0
         if data is not None:
             buffer = len(self.buffers)
@@ -121,7 +172,9 @@ class _Writer:
         quantization = None
         if len(scales):
             floats = [float(scale) for scale in scales]
-            quantization = schema.QuantizationParametersT(scale=floats, zeroPoint=list(zero_points))
+            quantization = schema.QuantizationParametersT(
+                scale=floats, zeroPoint=list(zero_points), quantizedDimension=axis
+            )
         name = f"t{len(self.tensors)}"
         tensor = schema.TensorT(
             shape=list(shape), type=kind, buffer=buffer, name=name, quantization=quantization, hasRank=True
@@ -132,14 +185,10 @@ class _Writer:
     def _operator(self, code: int, inputs: list[int], outputs: list[int], options) -> None:
         if code not in self.codes:
             self.codes.append(code)
-        kind = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        operator = schema.OperatorT(
-            opcodeIndex=self.codes.index(code),
-            inputs=inputs,
-            outputs=outputs,
-            builtinOptionsType=kind,
-            builtinOptions=options,
-        )
+        operator = schema.OperatorT(opcodeIndex=self.codes.index(code), inputs=inputs, outputs=outputs)
+        if options is not None:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+            operator.builtinOptions = options
         self.operators.append(operator)
 
 

@@ -212,6 +212,43 @@ def _identity():
         return ""
 
 
+class _Cache:
+    """Features of `count` samples, in RAM or, given a path, in a file."""
+
+    def __init__(self, size, count, path):
+        self._size, self._count = size, count
+        self._file = open(path, "w+b") if path else None
+        self._buffer = bytearray(size if path else size * count)
+        view = memoryview(self._buffer)
+        self._slots = [view] if path else [view[i * size : i * size + size] for i in range(count)]
+
+    def _check(self, i):
+        if i >= self._count:
+            raise ValueError(f"sample {i} is not in the feature cache of {self._count}")
+
+    def slot(self, i):
+        self._check(i)
+        return self._slots[0 if self._file else i]
+
+    def store(self, i):
+        # Files are filled from the start.
+        if self._file:
+            self._file.seek(i * self._size)
+            self._file.write(self._buffer)
+
+    def sync(self):
+        if self._file:
+            self._file.flush()
+
+    def load(self, i):
+        self._check(i)
+        if not self._file:
+            return self._slots[i]
+        self._file.seek(i * self._size)
+        self._file.readinto(self._buffer)
+        return self._buffer
+
+
 class _Agent:
     """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
 
@@ -223,6 +260,7 @@ class _Agent:
         self.trained = 0  # samples since begin or load
         self._upload = None
         self._download = None
+        self._cache = None
         self._path = ""
         self._handlers = {
             0x10: self._put_open,
@@ -242,6 +280,9 @@ class _Agent:
             0x26: self._save,
             0x27: self._use,
             0x28: self._bench,
+            0x29: self._cache_open,
+            0x2A: self._cache_put,
+            0x2B: self._train_cached,
         }
 
     # --- frames
@@ -463,9 +504,10 @@ class _Agent:
             raise ValueError("this firmware has no edgelora module: flash EdgeLoRA firmware or copy the .mpy")
         request = self._json(size)
         path = request.pop("path")
-        if not isinstance(request.get("ranks", 0), int):
-            request["ranks"] = bytes(request["ranks"])
-        self.model = None
+        for name in ("ranks", "recompute"):
+            if isinstance(request.get(name), list):
+                request[name] = bytes(request[name])
+        self.model = self._cache = None
         self.trained = 0
         gc.collect()
         self.model = model = edgelora.Model(path, **request)
@@ -474,6 +516,7 @@ class _Agent:
             "base_id": binascii.hexlify(model.base_id).decode(),
             "input_size": model.input_size,
             "output_size": model.output_size,
+            "feature_size": model.feature_size,
             "ranks": list(model.ranks),
             "mode": model.mode,
             "labels": list(model.labels),
@@ -498,13 +541,49 @@ class _Agent:
 
     def _train(self, size):
         model = self._opened()
+        label = model.target_size or 1
+        stride = label + model.input_size
+        windows = self._windows(4, size, stride, label)
+        return self._train_each(model.train, lambda i: windows[i], stride, len(windows))
+
+    def _cache_open(self, size):
+        request = self._json(size)
+        model = self._opened()
+        self._cache = None
+        gc.collect()
+        self._cache = _Cache(model.feature_size, request["count"], request["path"])
+        return {"feature_size": model.feature_size}
+
+    def _cached(self):
+        if not self._cache:
+            raise ValueError("no feature cache is open: open one first")
+        return self._cache
+
+    def _cache_put(self, size):
+        model, cache = self._opened(), self._cached()
+        first = struct.unpack_from("<H", self.line.body)[0]
+        for i, window in enumerate(self._windows(4, size, model.input_size, 0)):
+            model.features(window, cache.slot(first + i))
+            cache.store(first + i)
+        return {}
+
+    def _train_cached(self, size):
+        model, cache = self._opened(), self._cached()
+        label = model.target_size or 1
+        samples = self._windows(4, size, label + 2, label)
+        cache.sync()
+        return self._train_each(
+            model.train_features, lambda i: cache.load(samples[i][0] | samples[i][1] << 8), label + 2, len(samples)
+        )
+
+    def _train_each(self, train, fetch, stride, count):
+        # Trains on samples whose labels are `stride` bytes apart in the request.
         learning_rate, flags = struct.unpack_from("<HB", self.line.body)
-        stride = 1 + model.input_size
-        windows = self._windows(4, size, stride, 1)
-        count = len(windows)
         if 8 + 4 * count > self.line.max_payload:
             raise ValueError(f"{count} samples are too many for one request")
         body = self.line.body
+        target = self.model.target_size  # 0: a label
+        labels = [body[at : at + target] if target else body[at] for at in range(4, 4 + count * stride, stride)]
         losses = array("i", bytes(4 * count))
         gc.collect()
         if flags & _LOCK_HEAP:
@@ -512,7 +591,7 @@ class _Agent:
         try:
             start = time.ticks_us()
             for i in range(count):
-                losses[i] = model.train(windows[i], body[4 + i * stride], learning_rate)
+                losses[i] = train(fetch(i), labels[i], learning_rate)
                 self.trained += 1
             elapsed = time.ticks_diff(time.ticks_us(), start)
         finally:
@@ -574,10 +653,20 @@ class _Agent:
         what = request["what"]
         count = min(request["n"], 1000)
         window = bytearray(model.input_size)
+        features = bytearray(model.feature_size)
+        first, end = request.get("ops", (0, 0))
         if what == "infer":
             call, steps = model.infer, (window,)
+        elif what == "ops":
+            call, steps = (lambda x: model.forward_range(x, first, end)), (window,)
+        elif what == "backward":
+            call, steps = (lambda x: model.backward_range(x, first, end)), (window,)
         elif what == "train":
             call, steps = (lambda x: model.train(x, 0, 0)), (window,)
+        elif what == "train_features":
+            call, steps = (lambda x: model.train_features(x, 0, 0)), (features,)
+        elif what == "merge":
+            call, steps = model.merge, (first,)
         elif what == "swap":
             call, steps = model.use, [model.adapter(path) for path in request["paths"]]
         elif what == "swap_file":

@@ -1,30 +1,96 @@
-"""`edgelora bench learning`: every person left out in turn, by the host twin, beside float LoRA.
+"""`edgelora bench learning`: every person or voice left out in turn, by the host twin, beside float LoRA.
 
-For each subject and seed a base is pretrained on the other people and quantized; then float LoRA (Adam) and integer
-LoRA in both modes adapt it to the person's first 30 % and are tested on the last 60 %, with the same settings for all.
+For each subject and seed a base that doesn't know the subject is pretrained and quantized; then float LoRA (Adam) and
+integer LoRA in both modes adapt it to the subject's training samples and are tested on others, with the same settings
+for all subjects.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from . import data, float_lora, formats, nn, quantize
-from .personalize import LEARNING_RATES, MOMENTA, Recipe, Samples, TwinLearner, train
-from .workflow import pretrained_har
+from . import data, float_lora, formats, kws, nn, quantize
+from .data import Dataset
+from .model import QuantModel
+from .personalize import LEARNING_RATES, MOMENTA, Recipe, Samples, TwinLearner, placed, train
+from .workflow import pretrained_har, pretrained_kws
 
 MODES = ("frozen_a", "trainable_a")
+Progress = Callable[[int, int, str], None]
+
+
+class Parts(Protocol):
+    """A subject's data: what the base learns from, and the subject's own."""
+
+    @property
+    def pretrain(self) -> Dataset: ...
+    @property
+    def train(self) -> Dataset: ...
+    @property
+    def test(self) -> Dataset: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of data to learn. Rates, integer and float, and momenta are for each mode.
+
+    load: a subject's data by name; pretrained: a base by seed that doesn't know a subject, or any (shared_base).
+    """
+
+    subjects: tuple[str, ...]
+    seeds: int
+    load: Callable[[str], Parts]
+    pretrained: Callable[[str, int], nn.FloatNet]
+    recipe: Recipe
+    rates: dict[str, int]
+    momenta: dict[str, int]
+    float_rates: dict[str, float]
+    shared_base: bool = False
+
+    def recipe_for(self, mode: str, seed: int, recipe: Recipe) -> Recipe:
+        """`recipe` in a mode, with this task's rate and momentum for it unless given."""
+        rate = self.rates[mode] if recipe.given_rate is None else recipe.given_rate
+        momentum = self.momenta[mode] if recipe.given_momentum is None else recipe.given_momentum
+        return replace(recipe, mode=mode, seed=seed, given_rate=rate, given_momentum=momentum)
+
+
+TASKS = {
+    "har": Task(
+        tuple(map(str, data.HAR_SUBJECTS)),
+        5,
+        lambda subject: data.load_har(int(subject)),
+        lambda subject, seed: pretrained_har(int(subject), seed),
+        Recipe(),
+        LEARNING_RATES,
+        MOMENTA,
+        {"frozen_a": float_lora.RATE_FROZEN_A, "trainable_a": float_lora.RATE_TRAINED_A},
+    ),
+    "kws": Task(
+        tuple(kws.VOICES),
+        3,
+        kws.load_kws,
+        lambda _, seed: pretrained_kws(seed),
+        Recipe(rank=4, epochs=12, placement="pointwise"),
+        {"frozen_a": 28000, "trainable_a": 24000},
+        {"frozen_a": 3, "trainable_a": 3},
+        {"frozen_a": 0.1, "trainable_a": 0.03},
+        shared_base=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class LearningRun:
     """Test accuracies (shares of 1) of one subject and seed. float_lora: with A trained, as LoRA is."""
 
-    subject: int
+    subject: str
     seed: int
     float_base: float
     base: float
@@ -50,75 +116,113 @@ class LearningBench:
         return {"mean": self.mean, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
 
 
-def run_one(subject: int, seed: int, recipe: Recipe) -> LearningRun:
-    """One person, one seed: pretraining, quantization and the four adaptations."""
-    har = data.load_har(subject)
-    net = pretrained_har(subject, seed)
-    model = quantize.quantize(net, har.pretrain.x)
+def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
+    """One subject, one seed: quantization of the base and the four adaptations."""
+    task = TASKS[name]
+    parts = task.load(subject)
+    net, model = _base(name, "" if task.shared_base else subject, seed)
     elm = formats.pack_model(model)
-    test = Samples(model.input.quantize(har.test.x), har.test.y)
-    samples = Samples(model.input.quantize(har.train.x), har.train.y)
-    accuracy = {}
+    train_part, test_part = parts.train, parts.test
+    samples = Samples(model.input.quantize(train_part.x), train_part.y)
+    test = Samples(model.input.quantize(test_part.x), test_part.y)
+    integer, floats = {}, {}
     for mode in MODES:
-        mine = replace(recipe, mode=mode, seed=seed)
+        mine = task.recipe_for(mode, seed, recipe)
         learner = TwinLearner(elm, mine.ranks(model), mine)
         base = float(np.mean(learner.predict(test.x) == test.y))
         learner.begin(seed)
         train(learner, samples, mine)
-        accuracy[mode] = float(np.mean(learner.predict(test.x) == test.y))
-    floats = {
-        train_a: float_lora.train_float_lora(
+        integer[mode] = float(np.mean(learner.predict(test.x) == test.y))
+        floats[mode] = float_lora.train_float_lora(
             net,
-            har.train,
-            har.test,
-            recipe.rank,
-            epochs=recipe.epochs,
-            seed=seed,
-            train_a=train_a,
-            batch=recipe.micro_batch,
+            train_part,
+            test_part,
+            mine.rank,
+            placed(net.layers, mine.placement),
+            mine.epochs,
+            seed,
+            task.float_rates[mode],
+            mode == "trainable_a",
+            batch=mine.micro_batch,
         ).accuracy
-        for train_a in (True, False)
-    }
     return LearningRun(
         subject,
         seed,
-        nn.accuracy(net, har.test.x, har.test.y),
+        nn.accuracy(net, test_part.x, test_part.y),
         base,
-        floats[True],
-        floats[False],
-        accuracy["frozen_a"],
-        accuracy["trainable_a"],
+        floats["trainable_a"],
+        floats["frozen_a"],
+        integer["frozen_a"],
+        integer["trainable_a"],
     )
 
 
+@functools.lru_cache(maxsize=1)
+def _base(name: str, subject: str, seed: int) -> tuple[nn.FloatNet, QuantModel]:
+    """A float base that doesn't know the subject, and the same quantized."""
+    task = TASKS[name]
+    net = task.pretrained(subject, seed)
+    return net, quantize.quantize(net, task.load(subject or task.subjects[0]).pretrain.x)
+
+
+def keyword_elm() -> bytes:
+    """A `.elm` of the DS-CNN that knows the pretraining voices' keywords."""
+    return formats.pack_model(_base("kws", "", 0)[1], "keyword DS-CNN")
+
+
 def bench_learning(
-    subjects: Sequence[int],
-    seeds: Sequence[int],
+    name: str,
     recipe: Recipe,
-    progress: Callable[[int, int, str], None] | None = None,
+    subjects: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
 ) -> LearningBench:
-    """All subjects and seeds, in parallel processes."""
+    """All subjects and seeds of a task, or those given, in parallel processes."""
+    task = TASKS[name]
+    subjects, seeds = subjects or task.subjects, seeds or range(task.seeds)
     jobs = [(subject, seed) for seed in seeds for subject in subjects]
     runs = []
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_one_thread) as pool:
-        futures = [pool.submit(run_one, subject, seed, recipe) for subject, seed in jobs]
+        if task.shared_base:
+            _prepare(pool, name, subjects[0], seeds, progress)
+        futures = [pool.submit(run_one, name, subject, seed, recipe) for subject, seed in jobs]
         for done, future in enumerate(futures, 1):
             runs.append(future.result())
             if progress:
                 progress(done, len(jobs), f"subject {runs[-1].subject} seed {runs[-1].seed}")
+    return LearningBench(runs, _settings(name, recipe, subjects, seeds))
+
+
+def _prepare(
+    pool: ProcessPoolExecutor, name: str, subject: str, seeds: Sequence[int], progress: Progress | None
+) -> None:
+    """Makes shared data and bases once, before several processes want them."""
+    _ = TASKS[name].load(subject).pretrain
+    for done, _ in enumerate(pool.map(functools.partial(_pretrained, name, subject), seeds), 1):
+        if progress:
+            progress(done, len(seeds), "bases")
+
+
+def _pretrained(name: str, subject: str, seed: int) -> nn.FloatNet:
+    return TASKS[name].pretrained(subject, seed)
+
+
+def _settings(name: str, recipe: Recipe, subjects: Sequence[str], seeds: Sequence[int]) -> dict[str, object]:
+    task = TASKS[name]
     settings = asdict(recipe) | {
-        "learning_rate": recipe.given_rate or LEARNING_RATES,
-        "momentum": MOMENTA if recipe.given_momentum is None else recipe.given_momentum,
+        "task": name,
+        "learning_rate": recipe.given_rate or task.rates,
+        "momentum": task.momenta if recipe.given_momentum is None else recipe.given_momentum,
         "subjects": list(subjects),
         "seeds": list(seeds),
-        "float_lora_rate": float_lora.RATE_TRAINED_A,
-        "float_lora_rate_frozen_a": float_lora.RATE_FROZEN_A,
+        "float_lora_rate": task.float_rates["trainable_a"],
+        "float_lora_rate_frozen_a": task.float_rates["frozen_a"],
         "float_lora_alpha": float_lora.ALPHA,
     }
     for key in ("mode", "seed", "given_rate", "given_momentum"):
         settings.pop(key)
-    return LearningBench(runs, settings)
+    return settings
 
 
 def _one_thread() -> None:
@@ -128,3 +232,8 @@ def _one_thread() -> None:
     except ImportError:
         return
     threadpool_limits(1)
+
+
+def keyword_elm(seed: int = 0) -> bytes:
+    """The keyword network, pretrained and quantized, as a `.elm` file's bytes."""
+    return formats.pack_model(_base("kws", "", seed)[1], "kws.elm")

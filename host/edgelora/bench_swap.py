@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import formats, quantize
+from . import formats
 from .link import Link
 from .model import Op, QuantModel, Tensor
+from .tflite_math import quantize_multiplier
 
 WIDTHS = (64,) * 8 + (28,)  # dense layers whose rank-4 adapter, A stored, is a file of exactly 4096 bytes
 RANK = 4
@@ -61,7 +62,7 @@ def bench_swap(link: Link, runs: int = 200) -> SwapBench:
 
 def _model_and_adapters() -> tuple[bytes, list[bytes]]:
     rng = np.random.default_rng(0)
-    multiplier, shift = quantize.quantize_multiplier(1 / 500)
+    multiplier, shift = quantize_multiplier(1 / 500)
     model = QuantModel([Tensor((1, 1, width), 0.05, 0) for width in WIDTHS], [])
     for i, outputs in enumerate(WIDTHS[1:]):
         model.ops.append(

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import __version__, console, data, formats, nn, pretrain, quantize
+from . import __version__, console, data, formats, kws, nn, pretrain, quantize
 from .boards import list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
-from .demo import demo_har
+from .demo import demo_har, start_board
 from .devices import find_devices, pick_port
 from .flash import flash
 from .link import Link
-from .personalize import LEARNING_RATES, MOMENTA, Recipe, TwinLearner
+from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe, TwinLearner
 from .plan import Plan, plan
 from .report import Metrics, Report, write_report
 from .workflow import (
     ADAPTER_PATH,
     BoardLearner,
     WorkflowError,
+    adapter_ranks,
     check_identical,
     float_baseline,
     load_adapter,
@@ -38,8 +41,10 @@ from .workflow import (
 
 Command = Callable[[argparse.Namespace], Any]
 DATA_HELP = (
-    "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining) or a .npz with x, y, labels"
+    "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "
+    f"one of {', '.join(kws.VOICES)}) or a .npz with x, y, labels"
 )
+RECIPE_KEYS = ("rank", "micro_batch", "given_momentum", "given_rate", "epochs", "placement", "threshold")
 
 
 # ---- from data to a model --------------------------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
 
 def _print_plan(result: Plan) -> None:
     console.table(
-        ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B"),
+        ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B", "output is"),
         [
             (
                 p.op,
@@ -108,6 +113,7 @@ def _print_plan(result: Plan) -> None:
                 p.macs,
                 p.adapter_macs,
                 p.adapter_bytes,
+                p.activation,
             )
             for p in result.layers
         ],
@@ -119,8 +125,10 @@ def _print_plan(result: Plan) -> None:
     )
     print(
         f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
-        f"{result.infer_arena_bytes} to infer; {result.board} has {console.size(result.ram_bytes)}"
+        f"{result.infer_arena_bytes} to infer; the limit is {console.size(result.ram_bytes)} ({result.board})"
     )
+    if result.recompute_macs:
+        print(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
 
 
 # ---- boards ----------------------------------------------------------------------------------------------------------
@@ -239,13 +247,14 @@ def cmd_eval(args: argparse.Namespace) -> None:
     base, recipe = load_base(args.model), _recipe(args)
     test = base.samples(load_part(args.data, "test"))
     adapter = load_adapter(args.adapter, base) if args.adapter else None
+    ranks = adapter_ranks(base, adapter)
     if args.twin:
-        learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+        learner = TwinLearner(base.elm, ranks or recipe.ranks(base.model), recipe)
         learner.use(adapter)
         predicted = learner.predict(test.x)
     else:
         with _link(args) as link, console.progress("eval", args.json) as progress:
-            board = BoardLearner(link, base, recipe, progress)
+            board = BoardLearner(link, base, recipe, progress, ranks)
             board.use(adapter)
             predicted = board.predict(test.x)
     accuracy = float(np.mean(predicted == test.y))
@@ -295,11 +304,17 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
 
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
-    """Every person left out in turn, by the host twin, beside float LoRA."""
-    from .bench_learning import bench_learning
+    """Every person or voice left out in turn, by the host twin, beside float LoRA."""
+    from .bench_learning import TASKS, bench_learning
 
+    task = TASKS[args.task]
+    unknown = set(args.subjects or ()) - set(task.subjects)
+    if unknown:
+        raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(task.subjects)}")
+    given = {key: getattr(args, key) for key in RECIPE_KEYS if getattr(args, key) is not None}
+    recipe = replace(task.recipe, **given)
     with console.progress("learning", quiet=False) as progress:
-        result = bench_learning(args.subjects, range(args.seeds), _recipe(args), progress)
+        result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
     if args.json:
         return emit(result.as_json())
     keys = tuple(result.mean)
@@ -323,6 +338,75 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
     print(f"the same, opened by its path: {result.path_us:.1f} us")
 
 
+def cmd_bench_kernels(args: argparse.Namespace) -> None:
+    """Cycles of every kernel, the portable one and the board's own."""
+    from .bench_kernels import bench_kernels
+
+    with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
+        times = bench_kernels(link, _clock_mhz(args.board), progress)
+    if args.json:
+        return emit({"board": args.board, "kernels": [asdict(t) for t in times]})
+    console.table(
+        ("op", "shape", "variant", "MACs", "cycles", "cycles/MAC"),
+        [(t.op, t.shape, t.variant, t.macs, t.cycles, f"{t.cycles_per_mac:.2f}") for t in times],
+    )
+
+
+def cmd_bench_model(args: argparse.Namespace) -> None:
+    """Cycles of a network, inference and training step, layer by layer."""
+    from .bench_learning import keyword_elm
+    from .bench_model import bench_model
+
+    elm = args.model.read_bytes() if args.model else keyword_elm()
+    name = args.model.name if args.model else "keyword DS-CNN"
+    recipe = Recipe(rank=args.rank, placement=args.placement)
+    with _bench_board(args) as link, console.progress("network", args.json) as progress:
+        times = bench_model(link, elm, recipe, _clock_mhz(args.board), progress)
+    if args.json:
+        return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
+    console.table(
+        ("op", "kind", "output", "rank", "MACs", "cycles", "with adapter", "backward"),
+        [
+            (t.op, t.kind, "x".join(map(str, t.output)), t.rank, t.macs, t.base, t.adapted, t.backward or "")
+            for t in times.layers
+        ],
+    )
+    print(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, cycles:")
+    for what in ("infer", "infer_adapted", "infer_merged", "train", "train_cached"):
+        cycles = getattr(times, what)
+        print(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")
+    print(
+        f"merged outputs differ by at most {times.merged_difference} steps; weights in RAM: {times.merge_bytes} bytes"
+    )
+    print(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
+
+
+def _clock_mhz(board: str) -> float:
+    clock = load_board(board).clock_hz
+    if clock is None:
+        raise ValueError(
+            f"{board} has no clock of its own to count cycles by: choose a microcontroller, --board virtual-pico"
+        )
+    return clock / 1e6
+
+
+@contextlib.contextmanager
+def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
+    """A link to the board that is there, or to a virtual one started for the purpose."""
+    if args.port or not load_board(args.board).is_virtual:
+        with _link(args) as link:
+            yield link
+        return
+    with tempfile.TemporaryDirectory() as state:
+        image = Path(state) / "bench.uf2"
+        handle = start_board(args.board, build_firmware(args.board, {}, image), Path(state) / "board", quiet=True)
+        try:
+            with Link.connect(handle.port) as link:
+                yield link
+        finally:
+            handle.stop()
+
+
 def cmd_bench_link(args: argparse.Namespace) -> None:
     """Pushes a file over the link and by `mpremote cp`, in one run."""
     from .bench_link import bench_link
@@ -339,7 +423,27 @@ def _link(args: argparse.Namespace) -> Link:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    return Recipe(args.rank, args.mode, args.micro_batch, args.momentum, args.learning_rate, args.epochs, args.seed)
+    return Recipe(
+        args.rank,
+        args.mode,
+        args.micro_batch,
+        args.given_momentum,
+        args.given_rate,
+        args.epochs,
+        args.seed,
+        args.placement,
+        args.ram,
+        args.cache,
+        args.threshold,
+    )
+
+
+def _size(text: str) -> int:
+    """Bytes, or K for 1024."""
+    number = text.upper().removesuffix("B").removesuffix("K")
+    if not number.isdigit() or not int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or 48K")
+    return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
 
 
 def _plain(value: Any) -> Any:
@@ -364,7 +468,29 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     default = Recipe()
     group = parser.add_argument_group("adapter and training")
     group.add_argument(
-        "--rank", type=int, default=default.rank, help="rank of the adapter on every conv and dense layer (%(default)s)"
+        "--rank", type=int, default=default.rank, help="rank of the adapter of every adapted layer (%(default)s)"
+    )
+    group.add_argument(
+        "--placement",
+        choices=PLACEMENTS,
+        default=default.placement,
+        help="adapt all conv and dense layers; dense ones and 1x1 convolutions; the last two of these; or the last "
+        "(%(default)s)",
+    )
+    group.add_argument(
+        "--ram", type=_size, help="what the arena may take, e.g. 48K; activations are computed again if need be"
+    )
+    group.add_argument(
+        "--cache",
+        choices=CACHES,
+        default=default.cache,
+        help="where to keep what the layers below the lowest adapter make of a sample (%(default)s)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=int,
+        default=default.threshold,
+        help="leave elements below this many 2048ths of a gradient's average out of updates (%(default)s)",
     )
     group.add_argument(
         "--mode",
@@ -377,12 +503,14 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--momentum",
+        dest="given_momentum",
         type=int,
         metavar="SHIFT",
         help=f"running mean of the gradient over about 2^SHIFT updates; 0: none (by mode: {MOMENTA})",
     )
     group.add_argument(
         "--learning-rate",
+        dest="given_rate",
         type=int,
         metavar="RATE",
         help=f"int8 steps / 8192 for an average gradient, falling to 0 (by mode: {LEARNING_RATES})",
@@ -418,7 +546,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--epochs", type=int, default=40)
+    p.add_argument(
+        "--epochs",
+        type=int,
+        help=f"times through the data ({pretrain.MOTION_EPOCHS} for time series, {pretrain.SPEECH_EPOCHS} for words)",
+    )
     p = add("quantize", cmd_quantize)
     p.add_argument("net", type=Path, help="a float network made by pretrain")
     p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
@@ -489,10 +621,22 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
     benches = bench.add_subparsers(metavar="NAME", required=True)
     p = add("learning", cmd_bench_learning, benches)
-    p.add_argument("--subjects", type=int, nargs="+", default=list(data.HAR_SUBJECTS), choices=data.HAR_SUBJECTS)
-    p.add_argument("--seeds", type=int, default=5, help="how many (%(default)s)")
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
     _add_recipe(p)
+    p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
+    p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
     _add_port(add("swap", cmd_bench_swap, benches))
+    for name, command in (("kernels", cmd_bench_kernels), ("model", cmd_bench_model)):
+        p = add(name, command, benches)
+        p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
+        _add_port(p)
+    p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+    p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
+    p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
     _add_port(p)

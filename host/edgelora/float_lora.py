@@ -7,7 +7,8 @@ implementation; W and all biases are frozen.
 
 The defaults are tuned in the baseline's favour: over alpha 4 to 32, rates 0.003 to 0.08 (0.08 to 0.32 with A frozen), 4
 to 10 epochs, ranks 4 and 8, and cosine or linear decay, they are near the best mean *test* accuracy over people 1 to 6
-of the smartwatch data. Neighbouring settings differ by less than a point. The rival it is compared with must not be chosen so.
+of the smartwatch data. Neighbouring settings differ by less than a point. The rival it is compared with must not be
+chosen so.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class FloatLoraResult:
 
 def adaptable_layers(net: nn.FloatNet) -> list[int]:
     """Indices of the layers that can carry an adapter: every conv and dense layer."""
-    return [i for i, layer in enumerate(net.layers) if layer.weights is not None]
+    return [i for i, layer in enumerate(net.layers) if layer.kind in ("conv", "dense")]
 
 
 def train_float_lora(

@@ -1,5 +1,6 @@
 """The two files of the project: models (`.elm`) and adapters (`.ela`), SPEC.md sections 8 and 9.
 
+Files hold weights in offset binary and biases with the input's zero point folded in; an `Op` has them as TFLite does.
 Packing and unpacking check every rule and limit of the format, so a `QuantModel` or `Adapter` that came out of
 this module is sound, and so is every file it wrote. What is wrong is told by `FormatError`.
 """
@@ -18,22 +19,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Op, QuantModel, Tensor
+from .model import (
+    KINDS,
+    LOSSES,
+    MASK_KINDS,
+    MATRIX_KINDS,
+    POOL_KINDS,
+    SAME_GRID_KINDS,
+    TWO_INPUT_KINDS,
+    WEIGHT_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+)
+from .tflite_math import SOFTMAX_GRID
 
-VERSION = 1
+MODEL_VERSION, ADAPTER_VERSION = 2, 1
 MODEL_MAGIC, ADAPTER_MAGIC = b"ELM1", b"ELA1"
 
 _ENVELOPE = struct.Struct("<4sHHII")  # magic, version, header size, file size, CRC-32: the start of both headers
-_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H")
+_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H B 3s")
 _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
 _LAYER = struct.Struct("<4H bb H")  # op, rank, O, K, t_shift, branch_shift, 0
 _STATE = struct.Struct("<Hh")  # vm, vx
+_BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {1 << 30} is possible"
 _CRC_FROM, _ID_AT, _ID_FROM = 16, 16, 24
 
-_KINDS = {"dense": 1, "conv": 2, "average_pool": 3, "mean": 4}
-_ARRAYS = ("weights", "bias", "multiplier", "shift")
+_CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
+_ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
 _MASK_LOW, _MASK_HIGH = 1, 2
 _A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
 
@@ -42,13 +57,17 @@ MAX_ELEMENTS = 1 << 20
 MAX_POSITIONS = 65535
 MAX_PATCH = 16384
 MAX_WEIGHT_ROWS = 65536  # O * kernel_h * kernel_w
-MAX_BIAS = 1 << 30
+MAX_DEPTHWISE = 1024  # elements of its kernel
+MAX_BIAS = 1 << 30  # with the zero point folded in
 MAX_CLASSES = 256
 MAX_LOGIT_SCALE = 128.0  # the loss of section 4 stays within 32 bits
+MAX_TARGETS = {"binary_cross_entropy": 256, "mean_squared_error": 65536}  # elements of the loss tensor
 MAX_POOL = 512  # elements of a window: so does the gradient of section 5
+MAX_SOFTMAX = 1024  # channels
 MAX_RANK = 32
 MAX_FACTOR = 65536  # elements of one adapter matrix
 MAX_MOMENTUM = 8
+MAX_THRESHOLD = 1 << 14
 T_SHIFTS = (0, 24)
 BRANCH_SHIFTS = (-15, 8)
 
@@ -101,6 +120,7 @@ class Adapter:
     draws: int = 0
     momentum: int = 0
     samples: int = 0
+    threshold: int = 0  # Q11: steps below it are left out of updates
 
     @property
     def has_state(self) -> bool:
@@ -122,26 +142,31 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     ops_at = len(body)
     body += bytes(_OP.size * len(model.ops))
     for index, op in enumerate(model.ops):
-        offsets = [_append(body, array, dtype) for array, dtype in _op_arrays(op)]
+        offsets = [_append(body, array) for array in _stored_arrays(model, op)]
         flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
-        record = (_KINDS[op.kind], flags, op.input, op.output, *op.kernel, *op.stride, *op.dilation, *op.padding)
+        kernel = (op.axis, 1) if op.kind == "concatenate" else op.kernel
+        record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *op.padding)
         shifts = (op.t_shift, op.branch_shift)
-        _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, 0, *offsets)
+        _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
     labels = "\n".join(model.labels).encode()
     labels_at = len(body)
     body += labels
-    logit_scale, exponentials = softmax_constants(model.output.scale)
+    logit_scale, exponentials = softmax_constants(model.loss_tensor.scale)
     tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
-    envelope = (MODEL_MAGIC, VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
-    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials)
+    envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
+    loss = LOSSES.index(model.loss)
+    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, loss, bytes(3))
     body[_ID_AT:_ID_FROM] = base_id(body)
     return _seal(body)
 
 
 def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
-    _check_envelope(data, name, MODEL_MAGIC, _MODEL_HEADER)
+    _check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
     header = _MODEL_HEADER.unpack_from(data)
+    loss, reserved = header[-2:]
+    _require(loss < len(LOSSES), f"{name}: loss {loss} is unknown: a newer host made the file")
+    _require(not any(reserved), f"{name}: bytes 65 to 67 are not 0: make the file again")
     stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
     _require(
         stored_id == base_id(data),
@@ -157,15 +182,15 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     records = reader.records(_OP, ops_at, op_count, "op table")
     ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
     labels = reader.text(labels_at, labels_size)
-    model = QuantModel(tensors, ops, labels.split("\n") if labels else [])
+    model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss])
     _check_structure(model, name)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
         _read_arrays(reader, model, index, op, record[-4:])
     _check_values(model, name)
     reader.check_gaps()
     _require(
-        (header[12], header[13:]) == softmax_constants(model.output.scale),
-        f"{name}: logit_scale or E is not that of the output scale {model.output.scale:g}: make the file again",
+        (header[12], header[13:21]) == softmax_constants(model.loss_tensor.scale),
+        f"{name}: logit_scale or E is not that of the scale {model.loss_tensor.scale:g}: make the file again",
     )
     return model
 
@@ -176,32 +201,87 @@ def base_id(data: bytes | bytearray) -> bytes:
 
 
 def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
-    """logit_scale and E[0..7] of SPEC.md section 4, for an output scale as stored (rounded to float32)."""
+    """logit_scale and E[0..7] of SPEC.md section 4, for a loss tensor's scale as stored (rounded to float32)."""
     s = float(np.float32(scale))
     exponentials = tuple(min(65535, math.floor(65536 * math.exp(-s * 2**j) + 0.5)) for j in range(8))
     return math.floor(65536 * s + 0.5), exponentials
 
 
 def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
-    """(O, K) of the conv or dense op `index`: its outputs and the length of the patch each is computed from."""
+    """(O, K) of the op with weights `index`: its outputs and the length of the patch each is computed from."""
     op = model.ops[index]
     source = model.tensors[op.input]
-    patch = source.size if op.kind == "dense" else op.kernel[0] * op.kernel[1] * source.shape[2]
+    kernel = op.kernel[0] * op.kernel[1]
+    patch = {"dense": source.size, "depthwise": kernel}.get(op.kind, kernel * source.shape[2])
     return model.tensors[op.output].shape[2], patch
 
 
-def _op_arrays(op: Op) -> list[tuple[NDArray | None, str]]:
-    """The arrays of an op in file order, each with its stored type."""
-    return [(op.weights, "<i1"), (op.bias, "<i4"), (op.multiplier, "<i4"), (op.shift, "<i1")]
+@dataclass(frozen=True)
+class _Slot:
+    """An array of an op: the attribute of `Op` that holds it, its type and shape there and its type in the file."""
+
+    attribute: str
+    dtype: str
+    shape: tuple[int, ...]
+    stored: str
 
 
-def _append(body: bytearray, array: NDArray | None, dtype: str) -> int:
+def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
+    """What the four offsets of an op record are for."""
+    op = model.ops[index]
+    if op.kind in WEIGHT_KINDS:
+        outputs, patch = layer_size(model, index)
+        kernel = op.kernel[0] * op.kernel[1]
+        shape = (*op.kernel, outputs) if op.kind == "depthwise" else (outputs, *op.kernel, patch // kernel)
+        return [_Slot("weights", "<i1", shape, "<u1"), _Slot("bias", "<i4", (outputs,), "<i4"), *_pair(outputs)]
+    if op.kind == "mean":
+        return [None, None, *_pair(1)]
+    if op.kind == "add":
+        return [None, None, *_pair(3)]
+    if op.kind == "lookup":
+        tables = [_Slot(attribute, "<i1", (256,), "<i1") for attribute in ("table", "slope")]
+        return [*tables, None, _Slot("shift", "<i1", (1,), "<i1")]
+    if op.kind == "softmax":
+        return [None, None, _Slot("exponentials", "<i4", (256,), "<i4"), _Slot("shift", "<i1", (2,), "<i1")]
+    return [None] * 4
+
+
+def _pair(count: int) -> tuple[_Slot, _Slot]:
+    return _Slot("multiplier", "<i4", (count,), "<i4"), _Slot("shift", "<i1", (count,), "<i1")
+
+
+def _stored_arrays(model: QuantModel, op: Op) -> list[bytes | None]:
+    """The op's arrays in the order and form of the file."""
+    return [
+        None if slot is None else _padded(_stored(model, op, slot), slot.stored)
+        for slot in _slots(model, op.output - 1)
+    ]
+
+
+def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray:
+    if slot.attribute == "bias":
+        return folded_bias(model, op)
+    array: NDArray = getattr(op, slot.attribute)
+    return array.astype(np.int16) + 128 if slot.attribute == "weights" else array
+
+
+def folded_bias(model: QuantModel, op: Op) -> NDArray[np.int64]:
+    """The bias as files have it, with which accumulators are sums over inputs as they are: b - zp_in * sum W."""
+    assert op.bias is not None
+    return op.bias - _zero_point_share(model, op)
+
+
+def _zero_point_share(model: QuantModel, op: Op) -> NDArray[np.int64]:
+    assert op.weights is not None
+    taps = (0, 1) if op.kind == "depthwise" else (1, 2, 3)
+    return model.tensors[op.input].zero_point * op.weights.sum(axis=taps, dtype=np.int64)
+
+
+def _append(body: bytearray, array: bytes | None) -> int:
     """Adds an array and its padding; returns its offset, 0 for no array."""
-    if array is None:
-        return 0
     at = len(body)
-    body += _padded(array, dtype)
-    return at
+    body += array or b""
+    return at if array else 0
 
 
 def _padded(array: NDArray, dtype: str) -> bytes:
@@ -210,16 +290,17 @@ def _padded(array: NDArray, dtype: str) -> bytes:
 
 
 def _op_from_record(record: tuple, where: str) -> Op:
-    kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, reserved = record[:17]
-    names = {code: name for name, code in _KINDS.items()}
-    _require(kind in names, f"{where}: kind {kind} is unknown (1 dense, 2 conv, 3 average_pool, 4 mean)")
+    kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, source2 = record[:17]
+    known = ", ".join(f"{code} {name}" for name, code in _CODES.items())
+    _require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
     _require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
-    _require_zero(reserved, where, "its u16 at 18")
+    name = KINDS[kind - 1]
+    joins = name == "concatenate"
     return Op(
-        names[kind],
+        name,
         source,
         target,
-        (kh, kw),
+        (1, kw) if joins else (kh, kw),
         (sh, sw),
         (dh, dw),
         (top, left),
@@ -229,55 +310,73 @@ def _op_from_record(record: tuple, where: str) -> Op:
         mask_high=bool(flags & _MASK_HIGH),
         t_shift=shifts[0],
         branch_shift=shifts[1],
+        input2=source2,
+        axis=kh if joins else 3,
     )
-
-
-def _array_shapes(model: QuantModel, index: int) -> list[tuple[int, ...] | None]:
-    """Shapes of weights, bias, multiplier and shift of an op; None where it has no such array."""
-    op = model.ops[index]
-    if op.kind == "average_pool":
-        return [None] * 4
-    if op.kind == "mean":
-        return [None, None, (1,), (1,)]
-    outputs, patch = layer_size(model, index)
-    return [(outputs, *op.kernel, patch // (op.kernel[0] * op.kernel[1])), (outputs,), (outputs,), (outputs,)]
 
 
 def _read_arrays(reader: _Reader, model: QuantModel, index: int, op: Op, offsets: tuple[int, ...]) -> None:
-    arrays: list[NDArray | None] = []
-    dtypes = [dtype for _, dtype in _op_arrays(op)]
-    for what, dtype, shape, offset in zip(_ARRAYS, dtypes, _array_shapes(model, index), offsets, strict=True):
+    for what, slot, offset in zip(_ARRAYS, _slots(model, index), offsets, strict=True):
         where = f"{what} of op {index}"
-        if shape is None:
+        if slot is None:
             _require_zero(offset, reader.name, f"the offset of {where} ({op.kind} has none)")
-        arrays.append(None if shape is None else reader.array(dtype, shape, offset, where))
-    op.weights, op.bias, op.multiplier, op.shift = arrays
+        else:
+            setattr(op, slot.attribute, reader.array(slot.stored, slot.shape, offset, where))
+    if op.weights is not None and op.bias is not None:
+        _require(op.weights.all(), f"{reader.name}: a weight of op {index} is 0, which is -128: make the file again")
+        worst = int(np.abs(op.bias.astype(np.int64)).max())
+        _require(worst <= MAX_BIAS, f"{reader.name}: op {index} {_BIAS_LIMIT.format(worst)}")
+        op.weights = (op.weights.astype(np.int16) - 128).astype(np.int8)
+        op.bias = (op.bias + _zero_point_share(model, op)).astype(np.int32)
 
 
 def _check_structure(model: QuantModel, name: str) -> None:
-    """Checks tensors, the chain and each op's geometry: what must hold before arrays can be read."""
+    """Checks tensors, the graph and each op's geometry: what must hold before arrays can be read."""
     tensors, ops = model.tensors, model.ops
     _require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, 1 to {MAX_OPS} are possible")
     _require(
-        len(tensors) == len(ops) + 1, f"{name}: {len(tensors)} tensors for a chain of {len(ops)} ops, need one more"
+        len(tensors) == len(ops) + 1, f"{name}: {len(tensors)} tensors for a graph of {len(ops)} ops, need one more"
     )
     for index, tensor in enumerate(tensors):
         _check_tensor(tensor, f"{name}: tensor {index}")
+    _check_graph(model, name)
     for index, op in enumerate(ops):
-        where = f"{name}: op {index} ({op.kind})"
-        _require(
-            (op.input, op.output) == (index, index + 1),
-            f"{where} goes from tensor {op.input} to {op.output}, ops must form a chain: {index} to {index + 1}",
-        )
-        _check_geometry(model, index, where)
-    height, width, channels = model.output.shape
-    _require(
-        height * width == 1, f"{name}: the output is {height}x{width}, must have one position: end with mean or dense"
-    )
-    scale = model.output.scale
-    _require(scale <= MAX_LOGIT_SCALE, f"{name}: output scale {scale:g}, at most {MAX_LOGIT_SCALE:g} is possible")
-    _require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
+        _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
+    _check_loss(model, name)
     _require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
+
+
+def _check_graph(model: QuantModel, name: str) -> None:
+    unread = set(range(1, len(model.ops)))
+    for index, op in enumerate(model.ops):
+        where = f"{name}: op {index} ({op.kind})"
+        _require(op.kind in _CODES, f"{where}: kind must be one of {', '.join(_CODES)}")
+        _require(op.output == index + 1, f"{where} writes tensor {op.output}, must write {index + 1}")
+        reads = " and ".join(map(str, op.inputs))
+        _require(
+            all(0 <= source <= index for source in op.inputs),
+            f"{where} reads tensor {reads}, only 0 to {index} are there by then: reorder the ops",
+        )
+        _require(op.kind in TWO_INPUT_KINDS or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
+        unread -= set(op.inputs)
+    _require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: take it out")
+
+
+def _check_loss(model: QuantModel, name: str) -> None:
+    _require(model.loss in LOSSES, f"{name}: loss {model.loss!r}, must be one of {', '.join(LOSSES)}")
+    tensor = model.loss_tensor
+    height, width, channels = tensor.shape
+    if model.loss == "cross_entropy":
+        _require(
+            height * width == 1,
+            f"{name}: the output is {height}x{width}, must have one position: end with mean or dense",
+        )
+        _require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
+    else:
+        most = MAX_TARGETS[model.loss]
+        _require(tensor.size <= most, f"{name}: {tensor.size} outputs, {model.loss} can have {most}")
+    scale = tensor.scale
+    _require(scale <= MAX_LOGIT_SCALE, f"{name}: output scale {scale:g}, at most {MAX_LOGIT_SCALE:g} is possible")
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:
@@ -290,41 +389,82 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     _require(good, f"{where}: scale {tensor.scale} is not a positive float32")
 
 
-def _check_geometry(model: QuantModel, index: int, where: str) -> None:
-    op = model.ops[index]
-    source, target = model.tensors[op.input], model.tensors[op.output]
-    _require(op.kind in _KINDS, f"{where}: kind must be one of {', '.join(_KINDS)}")
-    for what, pair, least in (
-        ("kernel", op.kernel, 1),
-        ("stride", op.stride, 1),
-        ("dilation", op.dilation, 1),
-        ("padding", op.padding, 0),
-    ):
+_USED_FIELDS = {
+    "conv": ("kernel", "stride", "dilation", "padding"),
+    "depthwise": ("kernel", "stride", "dilation", "padding"),
+    "average_pool": ("kernel", "stride", "padding"),
+    "max_pool": ("kernel", "stride", "padding"),
+    "pad": ("padding",),
+}
+
+
+def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
+    used = _USED_FIELDS.get(op.kind, ())
+    for what, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
+        pair = getattr(op, what)
         _require(all(least <= value <= 255 for value in pair), f"{where}: {what} {pair}, must be {least} to 255")
+        _require(what in used or pair == (least, least), f"{where}: {what} {pair}, must be {(least, least)}")
     bounds = f"[{op.act_min}, {op.act_max}]"
     _require(-128 <= op.act_min <= op.act_max <= 127, f"{where}: output range {bounds} is empty or not int8")
+    if op.kind not in MASK_KINDS:
+        _require(not (op.mask_low or op.mask_high), f"{where}: flags are set, must be 0")
+        _require((op.act_min, op.act_max) == (-128, 127), f"{where}: output range {bounds}, must be [-128, 127]")
     _check_shifts(op.t_shift, op.branch_shift, where)
-    if op.kind in ("dense", "mean"):
-        _require(op.kernel == (1, 1), f"{where}: kernel {op.kernel}, must be (1, 1)")
-        _require(target.shape[:2] == (1, 1), f"{where}: its output is {target.shape}, must have one position")
-    if op.kind == "average_pool":
-        _require(op.dilation == (1, 1), f"{where}: dilation {op.dilation}, must be (1, 1)")
+    _require(op.is_matrix or op.t_shift == op.branch_shift == 0, f"{where}: t_shift and branch_shift must be 0")
+    _check_shapes(model, op, where)
+    if op.kind in SAME_GRID_KINDS:
+        grids = {(np.float32(model.tensors[i].scale), model.tensors[i].zero_point) for i in (*op.inputs, op.output)}
+        _require(len(grids) == 1, f"{where}: inputs and output must share scale and zero point")
+    if op.kind in POOL_KINDS:
         area = op.kernel[0] * op.kernel[1]
         _require(area <= MAX_POOL, f"{where}: a window of {area}, at most {MAX_POOL} is possible: use mean")
-    if op.kind in ("average_pool", "mean"):
-        same = source.shape[2] == target.shape[2]
-        _require(same, f"{where}: {source.shape[2]} channels in, {target.shape[2]} out, must be equal")
-    if op.kind == "average_pool":
-        same = (np.float32(source.scale), source.zero_point) == (np.float32(target.scale), target.zero_point)
-        _require(same, f"{where}: input and output must share scale and zero point")
-        _require(
-            _windows_touch(op, source, target), f"{where}: a window lies outside the input, correct padding or shape"
-        )
-    if op.kind in ("conv", "dense"):
-        outputs, patch = layer_size(model, index)
-        rows = outputs * op.kernel[0] * op.kernel[1]
-        _require(patch <= MAX_PATCH, f"{where}: patches of {patch} inputs, at most {MAX_PATCH} are possible")
-        _require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, at most {MAX_WEIGHT_ROWS} is possible")
+        touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
+        _require(touch, f"{where}: a window lies outside the input, correct padding or shape")
+    if op.kind in WEIGHT_KINDS:
+        _check_weight_limits(model, op, where)
+    if op.kind == "softmax":
+        target = model.tensors[op.output]
+        grid = (target.scale, target.zero_point)
+        _require(grid == SOFTMAX_GRID, f"{where}: output scale and zero point {grid}, must be {SOFTMAX_GRID}")
+
+
+def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
+    outputs, patch = layer_size(model, op.output - 1)
+    kernel = op.kernel[0] * op.kernel[1]
+    rows = outputs * kernel
+    most = MAX_DEPTHWISE if op.kind == "depthwise" else MAX_PATCH
+    _require(patch <= most, f"{where}: patches of {patch} inputs, at most {most} are possible")
+    _require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, at most {MAX_WEIGHT_ROWS} is possible")
+
+
+def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
+    """Whether the shapes of inputs and output are those that the kind allows."""
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    other = model.tensors[op.input2].shape
+    shapes = f"{source} in, {target} out"
+    if op.kind in ("dense", "mean"):
+        _require(target[:2] == (1, 1), f"{where}: its output is {target}, must have one position")
+    if op.kind in ("mean", "pad", *POOL_KINDS):
+        _require(source[2] == target[2], f"{where}: {source[2]} channels in, {target[2]} out, must be equal")
+    if op.kind == "depthwise":
+        fits = target[2] % source[2] == 0
+        _require(fits, f"{where}: {source[2]} channels in, {target[2]} out, must be a multiple")
+    elif op.kind == "add":
+        _require(source == other == target, f"{where}: {source} and {other} in, {target} out, must be equal")
+    elif op.kind == "concatenate":
+        _require(1 <= op.axis <= 3, f"{where}: axis {op.axis}, must be 1 (height), 2 (width) or 3 (channels)")
+        fits = all(target[i] == (source[i] + other[i] if i == op.axis - 1 else source[i]) for i in range(3))
+        same = all(source[i] == other[i] for i in range(3) if i != op.axis - 1)
+        _require(fits and same, f"{where}: {source} and {other} do not join to {target} along axis {op.axis}")
+    elif op.kind == "pad":
+        fits = all(target[i] >= source[i] + op.padding[i] for i in range(2))
+        _require(fits, f"{where}: {shapes}: the output is smaller than input and padding {op.padding}")
+    elif op.kind == "reshape":
+        _require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have as many elements")
+    elif op.kind in ("lookup", "softmax"):
+        _require(source == target, f"{where}: {shapes}, must be equal")
+        wide = op.kind == "softmax" and source[2] > MAX_SOFTMAX
+        _require(not wide, f"{where}: {source[2]} channels, at most {MAX_SOFTMAX} are possible")
 
 
 def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
@@ -339,21 +479,39 @@ def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
 def _check_values(model: QuantModel, name: str) -> None:
     """Checks the arrays of each op: presence, shape, type and limits."""
     for index, op in enumerate(model.ops):
-        for what, (array, dtype), shape in zip(_ARRAYS, _op_arrays(op), _array_shapes(model, index), strict=True):
-            where = f"{name}: {what} of op {index} ({op.kind})"
-            if shape is None:
-                _require(array is None, f"{where}: this kind has none")
-            else:
-                _check_array(array, np.dtype(dtype), shape, where)
-        if op.bias is not None:
-            worst = int(np.abs(op.bias.astype(np.int64)).max())
-            _require(
-                worst <= MAX_BIAS, f"{name}: op {index} has a bias of size {worst}, at most {MAX_BIAS} is possible"
-            )
-        if op.multiplier is not None and op.shift is not None:
+        where = f"{name}: op {index} ({op.kind})"
+        slots = [slot for slot in _slots(model, index) if slot is not None]
+        for slot in slots:
+            text = f"{name}: {slot.attribute} of op {index} ({op.kind})"
+            _check_array(getattr(op, slot.attribute), np.dtype(slot.dtype), slot.shape, text)
+        for attribute in {*_ARRAYS, "table", "slope", "exponentials"} - {slot.attribute for slot in slots}:
+            missing = getattr(op, attribute) is None
+            _require(missing, f"{name}: {attribute} of op {index} ({op.kind}): this kind has none")
+        if op.weights is not None:
+            _require(op.weights.min() >= -127, f"{where}: has a weight of -128, the least is -127")
+            worst = int(np.abs(folded_bias(model, op)).max())
+            _require(worst <= MAX_BIAS, f"{name}: op {index} {_BIAS_LIMIT.format(worst)}")
+        if op.multiplier is not None:
             _require(op.multiplier.min() >= 0, f"{name}: op {index} has a negative multiplier {op.multiplier.min()}")
-            low, high = op.shift.min(), op.shift.max()
-            _require(low >= -31 and high <= 30, f"{name}: op {index} has shifts {low}..{high}, must be in -31..30")
+        if op.shift is not None:
+            _check_op_shifts(op, where)
+        if op.slope is not None:
+            _require(op.slope.min() >= -127, f"{where}: has a slope of -128, the least is -127")
+        if op.exponentials is not None:
+            top = 2**31 - 1
+            whole = op.exponentials[0] == top and op.exponentials.min() >= 0
+            _require(whole, f"{where}: exponentials must be at least 0, the first {top}")
+
+
+def _check_op_shifts(op: Op, where: str) -> None:
+    assert op.shift is not None
+    shifts = op.shift
+    if op.kind == "softmax":
+        _require(64 <= shifts[0] <= 127, f"{where}: mantissa {shifts[0]} of the scales' ratio, must be 64..127")
+        shifts = shifts[1:]
+    low, high = int(shifts.min()), int(shifts.max())
+    most = 0 if op.kind == "add" else 30
+    _require(low >= -31 and high <= most, f"{where}: has shifts {low}..{high}, must be in -31..{most}")
 
 
 # --- Adapters ---
@@ -363,9 +521,10 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
     """The `.ela` file of an adapter. Raises FormatError where it breaks a limit of SPEC.md section 9."""
     _check_adapter(adapter, name)
     flags = _A_STORED * adapter.a_stored | _STATE_FOLLOWS * adapter.has_state | _A_TRAINABLE * adapter.trainable_a
-    envelope = (ADAPTER_MAGIC, VERSION, _ADAPTER_HEADER.size, 0, 0, adapter.base_id, adapter.seed)
-    counts = (flags, len(adapter.layers), adapter.updates, adapter.draws, adapter.momentum, 0, adapter.samples)
-    body = bytearray(_ADAPTER_HEADER.pack(*envelope, *counts))
+    envelope = (ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER.size, 0, 0, adapter.base_id, adapter.seed)
+    counts = (flags, len(adapter.layers), adapter.updates, adapter.draws)
+    rest = (adapter.momentum, adapter.threshold, adapter.samples)
+    body = bytearray(_ADAPTER_HEADER.pack(*envelope, *counts, *rest))
     for layer in adapter.layers:
         sizes = (layer.rank, layer.b.shape[0], layer.a.shape[1])
         body += _LAYER.pack(layer.op, *sizes, layer.t_shift, layer.branch_shift, 0)
@@ -387,10 +546,9 @@ def unpack_adapter(
     With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
     `pack_model(model)`. Raises FormatError; `name` is for its text.
     """
-    _check_envelope(data, name, ADAPTER_MAGIC, _ADAPTER_HEADER)
-    of_base, seed, flags, count, updates, draws, momentum, reserved, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
+    _check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
+    of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
     _require(flags <= 7, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
-    _require_zero(reserved, name, "the u16 at 42")
     _require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, at most {MAX_MOMENTUM} is possible")
     if base is None and model is not None:
         base = base_id(pack_model(model))
@@ -400,7 +558,7 @@ def unpack_adapter(
     )
     stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
     _require(stored or not trainable, f"{name}: A is trainable but not stored: make the file again")
-    adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples)
+    adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples, threshold)
     reader = _Reader(data, name)
     records = reader.records(_LAYER, _ADAPTER_HEADER.size, count, "layer table")
     at = _ADAPTER_HEADER.size + count * _LAYER.size
@@ -446,7 +604,7 @@ def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter
         where = f"{name}: layer of op {layer.op}"
         _require(layer.op < len(model.ops), f"{where}: the model has {len(model.ops)} ops")
         kind = model.ops[layer.op].kind
-        _require(kind in ("conv", "dense"), f"{where}: that op is {kind}, only conv and dense carry adapters")
+        _require(kind in MATRIX_KINDS, f"{where}: that op is {kind}, only conv and dense carry adapters")
         mine, its = (layer.b.shape[0], layer.a.shape[1]), layer_size(model, layer.op)
         _require(
             mine == its,
@@ -482,6 +640,8 @@ def _check_adapter(adapter: Adapter, name: str) -> None:
     _require(
         0 <= adapter.momentum <= MAX_MOMENTUM, f"{name}: momentum shift {adapter.momentum}, must be 0..{MAX_MOMENTUM}"
     )
+    threshold = adapter.threshold
+    _require(0 <= threshold <= MAX_THRESHOLD, f"{name}: threshold {threshold}, must be 0..{MAX_THRESHOLD}")
     _require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
     order = [layer.op for layer in adapter.layers]
     _require(len(order) >= 1, f"{name}: has no layers, must have one at least")
@@ -500,6 +660,8 @@ def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
     _check_sizes(rank, outputs, patch, where)
     _check_array(layer.a, np.dtype(np.int8), (rank, patch), f"{where}: A")
     _check_array(layer.b, np.dtype(np.int8), (outputs, rank), f"{where}: B")
+    least = min(layer.a.min(), layer.b.min())
+    _require(least >= -127, f"{where}: A or B has a weight of {least}, the least is -127")
     _check_shifts(layer.t_shift, layer.branch_shift, where)
     for what, weights, state, wanted in (
         ("A", layer.a, layer.a_state, adapter.has_state and adapter.trainable_a),
@@ -613,7 +775,7 @@ def _seal(body: bytearray) -> bytes:
     return bytes(body)
 
 
-def _check_envelope(data: bytes, name: str, magic: bytes, header: struct.Struct) -> None:
+def _check_envelope(data: bytes, name: str, magic: bytes, known: int, header: struct.Struct) -> None:
     suffix = {MODEL_MAGIC: "a model (.elm)", ADAPTER_MAGIC: "an adapter (.ela)"}
     _require(data[:4] == magic, f"{name}: starts with {bytes(data[:4])!r}, is not {suffix[magic]}: choose another file")
     _require(
@@ -621,8 +783,8 @@ def _check_envelope(data: bytes, name: str, magic: bytes, header: struct.Struct)
     )
     _, version, header_size, size, crc = _ENVELOPE.unpack_from(data)
     _require(
-        version == VERSION,
-        f"{name}: format version is {version}, known is {VERSION}: update edgelora, or make it again",
+        version == known,
+        f"{name}: format version is {version}, known is {known}: update edgelora, or make it again",
     )
     _require(header_size == header.size, f"{name}: header size is {header_size}, must be {header.size}: make it again")
     _require(

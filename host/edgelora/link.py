@@ -76,6 +76,9 @@ class Op(IntEnum):
     SAVE = 0x26
     USE = 0x27
     BENCH = 0x28
+    CACHE_OPEN = 0x29
+    CACHE_PUT = 0x2A
+    TRAIN_CACHED = 0x2B
 
 
 class Status(IntEnum):
@@ -144,6 +147,7 @@ class ModelInfo:
     base_id: str
     input_size: int
     output_size: int
+    feature_size: int
     ranks: list[int]
     mode: str
     labels: list[str]
@@ -558,10 +562,18 @@ class Link:
         mode: str = "frozen_a",
         micro_batch: int = 8,
         momentum: int = 0,
+        recompute: Sequence[int] | None = None,
+        threshold: int = 0,
+        plain: bool = False,
     ) -> ModelInfo:
         """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
         wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
-        answer = self._control(Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum)
+        more: dict[str, Any] = {"recompute": list(recompute)} if recompute else {}
+        if threshold or plain:
+            more |= {"threshold": threshold, "plain": plain}
+        answer = self._control(
+            Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum, **more
+        )
         info = ModelInfo(**answer)
         self._input_size, self._output_size = info.input_size, info.output_size
         return info
@@ -582,20 +594,51 @@ class Link:
         lock_heap: bool = True,
         progress: Progress | None = None,
     ) -> TrainReply:
-        """Trains on samples in order. windows: int8 [n, ...]; labels: [n].
+        """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, where the loss wants them, int8 targets.
 
         lock_heap: the board proves that training allocates nothing. progress(done, total) in samples.
         """
         windows = self._windows(windows)
-        labels = np.asarray(labels, dtype=np.uint8)
-        if len(labels) != len(windows):
-            raise ValueError(f"{len(windows)} windows but {len(labels)} labels")
-        samples = np.concatenate([labels[:, None], windows.view(np.uint8)], axis=1)
+        samples = np.concatenate([self._labels(labels, len(windows)), windows.view(np.uint8)], axis=1)
+        return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
+
+    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress | None = None) -> int:
+        """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of windows, int8 [n, ...].
+
+        In RAM or, given a path, in a file on the board. It lasts until another model is opened. Returns a sample's bytes.
+        """
+        windows = self._windows(windows)
+        size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
+        for start, part in self._parts(windows, 4, 1):
+            self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
+            if progress:
+                progress(start + len(part), len(windows))
+        return int(size)
+
+    def train_cached(
+        self, picked: np.ndarray, labels: np.ndarray, learning_rate: int, lock_heap: bool = True
+    ) -> TrainReply:
+        """`train` on samples of the cache, by their numbers [n], with labels [n]: the same to the last bit."""
+        numbers = np.asarray(picked, "<u2")[:, None].view(np.uint8)
+        samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
+        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, None)
+
+    def _labels(self, labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
+        """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
+        labels = np.asarray(labels)
+        if len(labels) != count:
+            raise ValueError(f"{count} samples but {len(labels)} labels")
+        rows = labels.astype(np.uint8) if labels.ndim == 1 else labels.view(np.uint8)
+        return rows.reshape(count, -1)
+
+    def _train(
+        self, op: Op, samples: np.ndarray, learning_rate: int, lock_heap: bool, progress: Progress | None
+    ) -> TrainReply:
         losses = [np.zeros(0, np.int32)]
         trained = elapsed = 0
         for start, part in self._parts(samples, 4, 4):
             head = struct.pack("<HBx", learning_rate, int(lock_heap))
-            answer = self._request(Op.TRAIN, head + part.tobytes())
+            answer = self._request(op, head + part.tobytes())
             trained, took = struct.unpack_from("<II", answer)
             elapsed += took
             losses.append(np.frombuffer(answer, "<i4", offset=8))
@@ -656,9 +699,17 @@ class Link:
         """Inference on one window."""
         return Timing(**self._control(Op.BENCH, what="infer", n=n))
 
-    def bench_train(self, n: int = 20) -> Timing:
-        """Training steps with learning rate 0; begin or load anew afterwards."""
-        return Timing(**self._control(Op.BENCH, what="train", n=n))
+    def bench_ops(self, first: int, end: int, n: int = 20, backward: bool = False) -> Timing:
+        """Ops [first, end) of an inference or, from the last down, of a backward pass. None: the call itself."""
+        return Timing(**self._control(Op.BENCH, what="backward" if backward else "ops", n=n, ops=[first, end]))
+
+    def bench_train(self, n: int = 20, features: bool = False) -> Timing:
+        """Training steps with learning rate 0, from inputs or from features; begin or load anew afterwards."""
+        return Timing(**self._control(Op.BENCH, what="train_features" if features else "train", n=n))
+
+    def merge(self, op: int) -> Timing:
+        """Folds the adapter in use into an op's weights, until the next `use`, `begin` or `load`."""
+        return Timing(**self._control(Op.BENCH, what="merge", n=1, ops=[op, op]))
 
     def bench_swap(self, first: str, second: str, n: int = 100) -> Timing:
         """Switching between two adapters that are in RAM."""

@@ -1,6 +1,6 @@
 """The quantized network as the host holds it: what `quantize` makes and `.elm` files store.
 
-Arithmetic and units are those of SPEC.md, "Base layers" (the TFLite INT8 quantization spec).
+Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quantization spec).
 """
 
 from __future__ import annotations
@@ -10,7 +10,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("dense", "conv", "average_pool", "mean")
+KINDS = (
+    "dense",
+    "conv",
+    "average_pool",
+    "mean",
+    "depthwise",
+    "max_pool",
+    "add",
+    "concatenate",
+    "pad",
+    "reshape",
+    "lookup",
+    "softmax",
+)
+MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
+WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
+POOL_KINDS = ("average_pool", "max_pool")
+WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # look at the input through kernel, stride and padding
+TWO_INPUT_KINDS = ("add", "concatenate")
+SAME_GRID_KINDS = (*POOL_KINDS, "concatenate", "pad", "reshape")  # inputs and output share scale and zero point
+MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add")  # can have a fused activation
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 
 @dataclass(frozen=True)
@@ -33,10 +54,13 @@ class Tensor:
 
 @dataclass
 class Op:
-    """One layer. `input` and `output` index `QuantModel.tensors`; 1-D convolutions have height 1.
+    """One layer. `input`, `input2` and `output` index `QuantModel.tensors`; 1-D convolutions have height 1.
 
-    weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input);
-    bias: int32 [out]; multiplier, shift: int32/int8 [out] ([1] for mean), TFLite's fixed-point form.
+    weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input; depthwise:
+    [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
+    ([1] for mean; [3] for add: of the two inputs and the output). A lookup has int8 [256] `table` and `slope`, with
+    shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
+    scale_in / scale_out. `edgelora.tflite_math` derives all of them.
     """
 
     kind: str
@@ -57,20 +81,52 @@ class Op:
     weight_scale: NDArray[np.float64] | None = None  # [out], kept for float references; not stored in .elm
     t_shift: int = 0  # adapter: t = (A x) / 2**t_shift, chosen by calibration
     branch_shift: int = 0  # adapter: the branch joins the accumulator times 2**branch_shift
+    input2: int = 0  # add, concatenate: the second input
+    axis: int = 3  # concatenate: 1 height, 2 width, 3 channels
+    table: NDArray[np.int8] | None = None
+    slope: NDArray[np.int8] | None = None
+    exponentials: NDArray[np.int32] | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it can carry an adapter."""
+        return self.kind in MATRIX_KINDS
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The tensors it reads."""
+        return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
 
 
 @dataclass
 class QuantModel:
-    """A chain of INT8 layers whose last output holds the logits."""
+    """A graph of INT8 layers in an order in which they can run: op i writes tensor i + 1 and reads earlier ones."""
 
     tensors: list[Tensor]
     ops: list[Op]
     labels: list[str] = field(default_factory=list)
+    loss: str = "cross_entropy"
 
     @property
     def input(self) -> Tensor:
-        return self.tensors[self.ops[0].input]
+        return self.tensors[0]
 
     @property
     def output(self) -> Tensor:
         return self.tensors[self.ops[-1].output]
+
+    @property
+    def loss_index(self) -> int:
+        """The tensor that the loss looks at: the output or, where the loss does the last op's work, that op's input."""
+        last = self.ops[-1]
+        done_by_loss = (self.loss, last.kind) in (("cross_entropy", "softmax"), ("binary_cross_entropy", "lookup"))
+        return last.input if done_by_loss else last.output
+
+    @property
+    def loss_tensor(self) -> Tensor:
+        return self.tensors[self.loss_index]
+
+    @property
+    def training_ops(self) -> int:
+        """How many ops, from the first, training runs."""
+        return len(self.ops) - (self.loss_index != self.ops[-1].output)

@@ -20,16 +20,19 @@ Shape = tuple[int, int, int]  # height, width, channels
 Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss of the last one
 Augment = Callable[[Array, np.random.Generator], Array]
 
+WEIGHTED = ("conv", "depthwise", "dense")
+KINDS = (*WEIGHTED, "average_pool", "mean")
 ACTIVATIONS = ("none", "relu", "relu6")
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
 @dataclass
 class Layer:
-    """One layer. Only conv and dense have weights [out, kernel_h, kernel_w, in], a bias [out] and an activation.
+    """One layer. Only conv, depthwise and dense have weights, a bias [out] and an activation.
 
-    A dense layer flattens its input [height, width, channels] and has weights [out, 1, 1, height*width*channels].
-    A mean layer averages over all positions (global average pooling).
+    Weights are [out, kernel_h, kernel_w, in]. A dense layer flattens its input [height, width, channels] and has
+    weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself and has weights
+    [kernel_h, kernel_w, channels]. A mean layer averages over all positions (global average pooling).
     """
 
     kind: str
@@ -75,6 +78,19 @@ def conv(
     return Layer("conv", kernel, stride, dilation, padding, activation, bias=np.zeros(outputs, np.float32))
 
 
+def depthwise(
+    channels: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: str = "same",
+    activation: str = "relu",
+) -> Layer:
+    """A depthwise convolution whose weights `build` will draw, for an input of that many `channels`."""
+    return Layer(
+        "depthwise", kernel, stride, padding=padding, activation=activation, bias=np.zeros(channels, np.float32)
+    )
+
+
 def dense(outputs: int, activation: str = "none") -> Layer:
     """A dense layer whose weights `build` will draw."""
     return Layer("dense", activation=activation, bias=np.zeros(outputs, np.float32))
@@ -100,10 +116,9 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
     for layer in layers:
         _check(layer)
         if layer.bias is not None:
-            fan_in = _fan_in(layer, shape)
             gain = math.sqrt(2.0) if layer.activation != "none" else 1.0
-            size = (len(layer.bias), *layer.kernel, fan_in // math.prod(layer.kernel))
-            weights = rng.normal(0.0, gain / math.sqrt(fan_in), size).astype(np.float32)
+            scale = gain / math.sqrt(_fan_in(layer, shape))
+            weights = rng.normal(0.0, scale, _weights_shape(layer, shape)).astype(np.float32)
             layer = replace(layer, weights=weights, bias=np.zeros_like(layer.bias))
         built.append(layer)
         shape = output_shape(layer, shape)
@@ -111,8 +126,8 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
 
 
 def _check(layer: Layer) -> None:
-    if layer.kind not in ("conv", "dense", "average_pool", "mean"):
-        raise ValueError(f"unknown layer kind {layer.kind!r}; use conv, dense, average_pool or mean")
+    if layer.kind not in KINDS:
+        raise ValueError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(KINDS)}")
     if layer.padding not in ("same", "valid"):
         raise ValueError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
     if layer.activation not in ACTIVATIONS:
@@ -122,7 +137,20 @@ def _check(layer: Layer) -> None:
 
 
 def _fan_in(layer: Layer, shape: Shape) -> int:
-    return math.prod(shape) if layer.kind == "dense" else math.prod(layer.kernel) * shape[2]
+    """How many inputs one output sees."""
+    if layer.kind == "dense":
+        return math.prod(shape)
+    return math.prod(layer.kernel) * (1 if layer.kind == "depthwise" else shape[2])
+
+
+def _weights_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
+    """The shape of the weights of a layer with a bias. ValueError for a depthwise layer of other channels."""
+    assert layer.bias is not None
+    if layer.kind == "depthwise":
+        if len(layer.bias) != shape[2]:
+            raise ValueError(f"a depthwise layer of {len(layer.bias)} channels does not fit an input of {shape[2]}")
+        return (*layer.kernel, shape[2])
+    return (len(layer.bias), *layer.kernel, _fan_in(layer, shape) // math.prod(layer.kernel))
 
 
 # ---- geometry --------------------------------------------------------------------------------------------------------
@@ -166,12 +194,12 @@ def shapes(net: FloatNet) -> list[Shape]:
 
 
 def parameters(net: FloatNet) -> list[Array]:
-    """The arrays that training changes: weights and bias of each conv and dense layer, in order."""
+    """The arrays that training changes: weights and bias of each layer that has them, in order."""
     return [p for layer in net.layers for p in (layer.weights, layer.bias) if p is not None]
 
 
 def macs(net: FloatNet) -> int:
-    """Multiply-accumulates of one inference, conv and dense layers only."""
+    """Multiply-accumulates of one inference, layers with weights only."""
     total = 0
     for layer, out in zip(net.layers, shapes(net)[1:], strict=True):
         if layer.weights is not None:
@@ -222,17 +250,21 @@ def layer_forward(layer: Layer, x: Array) -> Array:
     if layer.kind == "average_pool":
         return _patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x)
     assert layer.weights is not None and layer.bias is not None
-    out = linear(layer, layer.weights, x) + layer.bias
+    out = linear(layer, layer.weights, x)
+    out += layer.bias
     if layer.activation != "none":
         np.clip(out, 0, 6 if layer.activation == "relu6" else None, out=out)
     return out
 
 
 def linear(layer: Layer, weights: Array, x: Array) -> Array:
-    """The conv or dense product of x [N, H, W, C] with `weights`, without bias or activation, as `layer` lays it out.
+    """The product of x [N, H, W, C] with `weights`, without bias or activation, as `layer` lays it out.
 
-    Any number of output channels will do; x is padded with zeros. Exact for integers held in float64 below 2**53.
+    Any number of output channels will do (but for depthwise); x is padded with zeros. Exact for integers held in
+    float64 below 2**53.
     """
+    if layer.kind == "depthwise":
+        return _depthwise(layer, weights, x)
     columns, positions = _columns(layer, x)
     return (columns @ weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
 
@@ -252,15 +284,57 @@ def layer_backward(
     assert layer.weights is not None
     if layer.activation != "none":
         d_out = d_out * ((out > 0) & (out < 6) if layer.activation == "relu6" else out > 0)
+    if layer.kind == "depthwise":
+        return _depthwise_backward(layer, x, d_out, need_dx)
     columns, positions = _columns(layer, x)
     flat = d_out.reshape(len(columns), -1)
     gradients = (flat.T @ columns).reshape(layer.weights.shape), flat.sum(axis=0)
     if not need_dx:
         return np.empty(0, x.dtype), gradients
     d_columns = flat @ layer.weights.reshape(flat.shape[1], -1)
-    if layer.kind == "dense":
+    if layer.kind == "dense" or (layer.kernel == layer.stride == (1, 1)):
         return d_columns.reshape(x.shape), gradients
     return _scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), gradients
+
+
+def _depthwise(layer: Layer, weights: Array, x: Array) -> Array:
+    """Each channel of x [N, H, W, C] filtered by its own [kernel_h, kernel_w] of `weights`, tap by tap."""
+    padded, taps = _taps(layer, x)
+    out = np.zeros((len(x), *geometry(layer, x.shape[1:]).output, x.shape[3]), np.result_type(x, weights))
+    product = np.empty_like(out)
+    for i, j, window in taps:
+        out += np.multiply(padded[window], _row(weights[i, j], out), out=product)
+    return out
+
+
+def _row(weights: Array, like: Array) -> Array:
+    """One tap's weights [channels] for each column [W', channels]: the longer a row, the faster NumPy multiplies."""
+    return np.tile(weights, (like.shape[2], 1))
+
+
+def _depthwise_backward(layer: Layer, x: Array, d_out: Array, need_dx: bool) -> tuple[Array, tuple[Array, Array]]:
+    """`layer_backward` of a depthwise layer, from the gradient before its activation."""
+    assert layer.weights is not None
+    padded, taps = _taps(layer, x)
+    d_padded, product = np.zeros_like(padded), np.empty_like(d_out)
+    d_weights = np.empty_like(layer.weights)
+    ones = np.ones(d_out[..., 0].size, d_out.dtype)
+    for i, j, window in taps:
+        d_weights[i, j] = ones @ np.multiply(padded[window], d_out, out=product).reshape(len(ones), -1)
+        if need_dx:
+            d_padded[window] += np.multiply(d_out, _row(layer.weights[i, j], d_out), out=product)
+    return _unpadded(layer, d_padded, x.shape), (d_weights, d_out.sum(axis=(0, 1, 2)))
+
+
+def _taps(layer: Layer, x: Array) -> tuple[Array, list[tuple[int, int, tuple[slice, slice, slice]]]]:
+    """x padded with zeros and, for each tap (i, j) of the kernel, the part of it [N, H', W', C] that the tap sees."""
+    at = geometry(layer, x.shape[1:])
+    padded = np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0)))
+    axes = [
+        [_stepped(i * layer.dilation[axis], at.output[axis], layer.stride[axis]) for i in range(layer.kernel[axis])]
+        for axis in (0, 1)
+    ]
+    return padded, [(i, j, (slice(None), h, w)) for i, h in enumerate(axes[0]) for j, w in enumerate(axes[1])]
 
 
 def _columns(layer: Layer, x: Array) -> tuple[Array, tuple[int, int, int]]:
@@ -287,14 +361,17 @@ def _patches(layer: Layer, x: Array) -> Array:
 
 def _scatter(layer: Layer, d_patches: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of `_patches`: adds d_patches [N, H', W', kernel_h, kernel_w, C] up into dx of `shape`."""
-    n, height, width, c = shape
-    at = geometry(layer, (height, width, c))
-    dx = np.zeros((n, height + sum(at.pad_h), width + sum(at.pad_w), c), d_patches.dtype)
-    for i in range(layer.kernel[0]):
-        rows = _stepped(i * layer.dilation[0], at.output[0], layer.stride[0])
-        for j in range(layer.kernel[1]):
-            dx[:, rows, _stepped(j * layer.dilation[1], at.output[1], layer.stride[1])] += d_patches[:, :, :, i, j]
-    return dx[:, at.pad_h[0] : at.pad_h[0] + height, at.pad_w[0] : at.pad_w[0] + width]
+    padded, taps = _taps(layer, np.zeros(shape, d_patches.dtype))
+    for i, j, window in taps:
+        padded[window] += d_patches[:, :, :, i, j]
+    return _unpadded(layer, padded, shape)
+
+
+def _unpadded(layer: Layer, padded: Array, shape: tuple[int, ...]) -> Array:
+    """What of `padded` is not padding, as large as the layer's input of `shape`."""
+    _, height, width, _ = shape
+    at = geometry(layer, (height, width, shape[3]))
+    return padded[:, at.pad_h[0] : at.pad_h[0] + height, at.pad_w[0] : at.pad_w[0] + width]
 
 
 def _stepped(start: int, count: int, step: int) -> slice:
@@ -427,7 +504,7 @@ def _load_layer(arrays: dict[str, NDArray], i: int) -> Layer:
     kind, padding, activation = (str(name) for name in arrays[f"{i}.names"])
     kernel, stride, dilation = ((int(h), int(w)) for h, w in arrays[f"{i}.window"])
     layer = Layer(kind, kernel, stride, dilation, padding, activation)
-    if kind in ("conv", "dense"):
+    if kind in WEIGHTED:
         layer.weights, layer.bias = arrays[f"{i}.weights"], arrays[f"{i}.bias"]
     _check(layer)
     return layer
@@ -439,8 +516,7 @@ def _check_chain(net: FloatNet) -> None:
     shape = net.input_shape
     for i, layer in enumerate(net.layers):
         if layer.weights is not None and layer.bias is not None:
-            fan_in = _fan_in(layer, shape)
-            expected = (len(layer.bias), *layer.kernel, fan_in // math.prod(layer.kernel))
+            expected = _weights_shape(layer, shape)
             if layer.weights.shape != expected:
                 raise ValueError(f"layer {i}: weights are {layer.weights.shape}, expected {expected}")
             if not (np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all()):

@@ -6,21 +6,23 @@ learns (a board behind a link, or the twin) only sees int8 windows, labels and i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import twin
-from .model import QuantModel
+from .model import MATRIX_KINDS, QuantModel
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 
 
 LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}
+PLACEMENTS = ("all", "pointwise", "last_block", "last")
+CACHES = ("none", "ram", "flash")
 LIMITS = {
     "rank": (1, 255),
     "micro_batch": (1, 255),
@@ -29,6 +31,27 @@ LIMITS = {
     "epochs": (1, 10000),
     "seed": (0, 2**32 - 1),
 }
+
+
+class HasKernel(Protocol):
+    """A layer of a float network or an op of a quantized one."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def kernel(self) -> tuple[int, int]: ...
+
+
+def placed(layers: Sequence[HasKernel], placement: str) -> list[int]:
+    """Which layers carry an adapter, by index.
+
+    all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two of
+    these; last: the last of all.
+    """
+    chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS]
+    if placement in ("pointwise", "last_block"):
+        chosen = [i for i in chosen if layers[i].kernel == (1, 1)]
+    return chosen[{"last": -1, "last_block": -2}.get(placement, 0) :]
 
 
 @dataclass(frozen=True)
@@ -42,11 +65,19 @@ class Recipe:
     given_rate: int | None = None
     epochs: int = 6
     seed: int = 0
+    placement: str = "all"
+    ram: int | None = None  # bytes that the arena may take; None: what the board has
+    cache: str = "none"  # where a sample's features, what lies below the lowest adapter, are kept after its first use
+    threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} {getattr(self, name)}: give one from {low} to {high}")
+        if self.placement not in PLACEMENTS:
+            raise ValueError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
+        if self.cache not in CACHES:
+            raise ValueError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
 
     @property
     def learning_rate(self) -> int:
@@ -59,8 +90,9 @@ class Recipe:
         return MOMENTA[self.mode] if self.given_momentum is None else self.given_momentum
 
     def ranks(self, model: QuantModel) -> bytes:
-        """The rank of every op: the recipe's on conv and dense layers, 0 elsewhere."""
-        return bytes(self.rank if op.kind in ("conv", "dense") else 0 for op in model.ops)
+        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere."""
+        chosen = placed(model.ops, self.placement)
+        return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
 
 @dataclass(frozen=True)
@@ -84,7 +116,12 @@ class MicroBatch:
 
 
 class Learner(Protocol):
-    """What a board behind a link and the host twin have in common."""
+    """What a board behind a link and the host twin have in common. `cache`: features of samples x are kept from now on."""
+
+    def cache(self, x: NDArray[np.int8]) -> None: ...
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        """`train` on samples of the cache, by their numbers: the same to the last bit."""
+        ...
 
     def begin(self, seed: int) -> None: ...
     def load(self, adapter: bytes) -> None: ...
@@ -102,9 +139,21 @@ class TwinLearner:
     """The host twin as a learner."""
 
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe) -> None:
-        self.session = twin.Session(model, ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+        self.session = twin.Session(
+            model, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, threshold=recipe.threshold, plain=True
+        )
+        self._features: list[NDArray[np.int8]] = []
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
+
+    def cache(self, x: NDArray[np.int8]) -> None:
+        self._features = [self.session.features(row) for row in x]
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        return [
+            self.session.train_features(self._features[i], int(label), learning_rate)
+            for i, label in zip(picked, y, strict=True)
+        ]
 
     def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
         return [self.session.train(row, int(label), learning_rate) for row, label in zip(x, y, strict=True)]
@@ -152,12 +201,17 @@ def train(
     `checkpoint` is called at the end of every epoch, between two updates.
     """
     updates = schedule(len(samples), recipe)
+    if recipe.cache != "none" and done < len(updates):
+        learner.cache(samples.x)
     losses: list[float] = []
     by_epoch: dict[int, list[float]] = {}
     for step, batch in enumerate(updates[done:stop], done):
-        values = [
-            v / 4096 for v in learner.train(samples.x[batch.picked], samples.y[batch.picked], batch.learning_rate)
-        ]
+        labels = samples.y[batch.picked]
+        if recipe.cache == "none":
+            raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
+        else:
+            raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
+        values = [v / 4096 for v in raw]
         if len(batch.picked) < recipe.micro_batch:
             learner.flush(batch.learning_rate)
         losses.append(float(np.mean(values)))
@@ -172,7 +226,8 @@ def train(
 
 
 def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
-    """The whole run, or its first `stop` updates, on the host twin."""
+    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
+    recipe = replace(recipe, cache="none")
     learner = TwinLearner(model, ranks, recipe)
     learner.begin(recipe.seed)
     return train(learner, samples, recipe, stop=stop)

@@ -1,8 +1,10 @@
-"""Pretraining of the base network that goes onto the board: a small 1-D convolutional net over sensor windows.
+"""Pretraining of the base networks that go onto the board: a small 1-D convolutional net over sensor windows, and the
+DS-CNN for keywords.
 
-Its int8 size is fixed by the board: for windows of 100 samples on six channels 91 thousand multiply-accumulates an
-inference, activations of at most 800 bytes, 6.5 KB of weights. What lets it work for people it never saw is
-augmentation with what differs between wearers: how the sensor sits, how fast and how widely they move.
+The former's int8 size is fixed by the smallest board: for windows of 100 samples on six channels 91 thousand
+multiply-accumulates an inference, activations of at most 800 bytes, 6.5 KB of weights. What lets both work for people
+they never saw is augmentation with what differs between these: how a sensor sits, how fast and how widely they move,
+what microphone they speak into.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ import numpy as np
 from . import nn
 from .data import Dataset
 from .nn import load_net, save_net
+from .quantize import balanced
 
-__all__ = ["Wearer", "augment_motion", "har_net", "load_net", "pretrain", "save_net"]
+__all__ = ["Wearer", "augment_motion", "augment_speech", "ds_cnn", "har_net", "load_net", "pretrain", "save_net"]
+
+MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12
+BALANCED_ON = 512  # samples that show how far each channel reaches
 
 
 @dataclass(frozen=True)
@@ -41,24 +47,66 @@ def har_net(input_shape: nn.Shape, classes: int, seed: int, labels: list[str] | 
     return nn.build(input_shape, layers, seed, labels or [])
 
 
+def ds_cnn(input_shape: nn.Shape, classes: int, seed: int, labels: list[str] | None = None) -> nn.FloatNet:
+    """An untrained DS-CNN for spectrograms [time, coefficients, 1], as in MLPerf Tiny's keyword spotting.
+
+    Source: Y. Zhang et al., "Hello Edge", 2017, arXiv:1711.07128; C. Banbury et al., 2021, arXiv:2106.07597.
+    """
+    separable = [nn.depthwise(64, (3, 3)), nn.conv(64, (1, 1))]
+    layers = [nn.conv(64, (10, 4), (2, 2)), *separable * 4, nn.mean(), nn.dense(classes)]
+    return nn.build(input_shape, layers, seed, labels or [])
+
+
 def pretrain(
     data: Dataset,
     seed: int = 0,
-    epochs: int = 40,
+    epochs: int | None = None,
     progress: nn.Progress | None = None,
     wearer: Wearer | None = None,
 ) -> nn.FloatNet:
-    """Trains `har_net` on windows [N, 1, time, channels]; the same seed gives the same network.
+    """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
 
-    Six-channel windows (three axes of acceleration, three of angular rate) are augmented as `wearer` says; others
-    are not. `progress` is called after every epoch.
+    The same seed gives the same network. Six-channel windows (three axes of acceleration, three of angular rate) are
+    augmented as `wearer` says, spectrograms by `augment_speech`, others not. `progress` is called after every epoch.
     """
-    if data.x.shape[1] != 1:
-        raise ValueError(f"windows have height {data.x.shape[1]}; a time series must be [N, 1, time, channels]")
+    _, height, _, channels = data.x.shape
+    if height > 1 and channels > 1:
+        raise ValueError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")
+    if height > 1:
+        net = ds_cnn(data.x.shape[1:], data.classes, seed, data.labels)
+        nn.fit(
+            net,
+            data.x,
+            data.y,
+            epochs or SPEECH_EPOCHS,
+            seed,
+            batch=32,
+            weight_decay=0.05,
+            augment=augment_speech,
+            progress=progress,
+        )
+        return balanced(net, data.x[:: -(-len(data) // BALANCED_ON)])
     net = har_net(data.x.shape[1:], data.classes, seed, data.labels)
-    augment = partial(augment_motion, wearer=wearer or Wearer()) if data.x.shape[3] == 6 else None
-    nn.fit(net, data.x, data.y, epochs, seed, augment=augment, progress=progress)
+    augment = partial(augment_motion, wearer=wearer or Wearer()) if channels == 6 else None
+    nn.fit(net, data.x, data.y, epochs or MOTION_EPOCHS, seed, augment=augment, progress=progress)
     return net
+
+
+def augment_speech(x: nn.Array, rng: np.random.Generator) -> nn.Array:
+    """Cepstra [N, time, coefficients, 1] moved in time, through other microphones, with noise and a short gap.
+
+    A microphone's frequency response adds a constant to each coefficient. Frames in the gap are 0 (SpecAugment: D. Park
+    et al., 2019, arXiv:1904.08779).
+    """
+    n, time, coefficients, _ = x.shape
+    frame = np.arange(time)
+    shift = rng.integers(-6, 7, (n, 1))
+    moved = x[np.arange(n)[:, None], (frame - shift) % time]
+    moved += rng.normal(0, 0.3, (n, 1, coefficients, 1)).astype(x.dtype)
+    moved += 0.1 * rng.standard_normal(moved.shape, x.dtype)
+    start, length = rng.integers(0, time, (n, 1)), rng.integers(0, 8, (n, 1))
+    moved[(frame >= start) & (frame < start + length)] = 0
+    return moved
 
 
 def augment_motion(x: nn.Array, rng: np.random.Generator, wearer: Wearer) -> nn.Array:

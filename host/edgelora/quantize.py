@@ -1,8 +1,7 @@
 """Post-training quantization of a float network to the TensorFlow Lite INT8 specification.
 
 Weights are symmetric int8 in [-127, 127] with a scale for each output channel, activations asymmetric int8 whose zero
-is exact, biases int32 at scale input * weights. Source: the TFLite 8-bit quantization spec, and `QuantizeMultiplier`
-in TensorFlow Lite's quantization_util.cc.
+is exact, biases int32 at scale input * weights. Source: the TFLite 8-bit quantization spec.
 
 Calibration and the accuracy reported here simulate the INT8 network in floating point, on the same integer grids but
 with real multipliers; the bit-exact arithmetic is the device core's alone.
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn
-from .model import Op, QuantModel, Tensor
+from .model import WINDOW_KINDS, Op, QuantModel, Tensor
+from .tflite_math import derive
 
 PERCENTILES = (100.0, 99.99, 99.9)  # share of calibration values that an activation's range covers, in percent
 REFERENCE_RANK = 4  # of the adapter that t_shift and branch_shift are calibrated for
@@ -38,24 +38,7 @@ class QuantReport:
     sqnr_db: list[float]
 
 
-# ---- fixed-point constants -------------------------------------------------------------------------------------------
-
-
-def quantize_multiplier(real: float) -> tuple[int, int]:
-    """(multiplier, shift) with real = multiplier / 2**31 * 2**shift and multiplier in [2**30, 2**31), or (0, 0) for 0.
-
-    TensorFlow Lite's QuantizeMultiplier, so also (0, 0) for values below 2**-32, whose bits would all be shifted out.
-    Raises ValueError outside [0, 2**30), where fixed-point requantization isn't defined.
-    """
-    if not 0 <= real < 2**30:
-        raise ValueError(f"requantization multiplier {real} is not in [0, 2**30); check the tensors' scales")
-    mantissa, shift = math.frexp(real)
-    multiplier = math.floor(mantissa * 2**31 + 0.5)
-    if multiplier == 2**31:
-        multiplier, shift = 2**30, shift + 1
-    if shift < -31 or multiplier == 0:
-        return 0, 0
-    return multiplier, shift
+# ---- quantization ----------------------------------------------------------------------------------------------------
 
 
 def activation_tensor(shape: nn.Shape, low: float, high: float) -> Tensor:
@@ -67,7 +50,34 @@ def activation_tensor(shape: nn.Shape, low: float, high: float) -> Tensor:
     return Tensor(shape, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
 
-# ---- quantization ----------------------------------------------------------------------------------------------------
+def balanced(net: nn.FloatNet, x: nn.Array) -> nn.FloatNet:
+    """A network of the same function whose channels use the int8 range more evenly before and behind depthwise layers.
+
+    A ReLU lets a channel be scaled down before it and up behind it. A depthwise layer has a weight scale for each
+    channel, so before it all channels get the same peak over inputs x [N, H, W, C]; behind it a channel's peak
+    and its largest weight in the next layer share the difference. (Cross-layer equalization: M. Nagel et al., 2019,
+    arXiv:1906.04721.)
+    """
+    layers = list(net.layers)
+    for i, values in enumerate(nn.forward(net, x)[1:-1]):
+        writer, reader = layers[i], layers[i + 1]
+        if "depthwise" not in (writer.kind, reader.kind) or writer.activation == "relu6":
+            continue
+        if writer.weights is None or writer.bias is None or reader.weights is None or reader.kind == "dense":
+            continue
+        scale = _floored(values.max(axis=(0, 1, 2)))
+        if reader.kind == "conv":
+            scale = np.sqrt(scale / _floored(np.abs(reader.weights).max(axis=(0, 1, 2))))
+        scale = (scale / scale.mean()).astype(values.dtype)
+        by_output = scale if writer.kind == "depthwise" else scale[:, None, None, None]
+        layers[i] = replace(writer, weights=writer.weights / by_output, bias=writer.bias / scale)
+        layers[i + 1] = replace(reader, weights=reader.weights * scale)
+    return replace(net, layers=layers)
+
+
+def _floored(peaks: nn.Array) -> nn.Array:
+    """Peaks of channels, of those (nearly) without use as if they had a hundredth of the highest."""
+    return np.maximum(peaks, max(float(peaks.max()), 1e-6) / 100)
 
 
 def quantize(net: nn.FloatNet, x: nn.Array, percentiles: Sequence[float] = PERCENTILES) -> QuantModel:
@@ -103,7 +113,10 @@ def _quantized(net: nn.FloatNet, activations: list[nn.Array], percentile: float)
         else:
             tensors.append(activation_tensor(shape, *_range(activations[i + 1], percentile)))
         ops.append(_op(layer, i, tensors[i], tensors[i + 1]))
-    return QuantModel(tensors, ops, list(net.labels))
+    model = QuantModel(tensors, ops, list(net.labels))
+    for op in ops:
+        derive(model, op)
+    return model
 
 
 def _range(values: nn.Array, percentile: float) -> tuple[float, float]:
@@ -113,20 +126,18 @@ def _range(values: nn.Array, percentile: float) -> tuple[float, float]:
 
 def _op(layer: nn.Layer, index: int, source: Tensor, target: Tensor) -> Op:
     op = Op(layer.kind, index, index + 1)
-    if layer.kind in ("conv", "average_pool"):
+    if layer.kind in WINDOW_KINDS:
         at = nn.geometry(layer, source.shape)
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
         op.padding = (at.pad_h[0], at.pad_w[0])
-    if layer.kind == "mean":
-        folded = fold_count(*quantize_multiplier(source.scale / target.scale), source.shape[0] * source.shape[1])
-        op.multiplier, op.shift = np.array(folded[:1], np.int32), np.array(folded[1:], np.int8)
     if layer.weights is not None and layer.bias is not None:
-        scale = _weight_scales(layer.weights, layer.bias, source.scale)
-        per_channel = scale[:, None, None, None]
+        depthwise = layer.kind == "depthwise"
+        peak = np.abs(layer.weights).max(axis=(0, 1) if depthwise else (1, 2, 3))
+        scale = _weight_scales(peak.astype(np.float64), layer.bias, source.scale)
+        per_channel = scale if depthwise else scale[:, None, None, None]
         op.weight_scale = scale
         op.weights = np.clip(np.rint(layer.weights / per_channel), -127, 127).astype(np.int8)
         op.bias = np.rint(layer.bias / (source.scale * scale)).astype(np.int32)
-        _set_multipliers(op, source.scale * scale / target.scale)
     if layer.activation != "none":
         op.act_min, op.mask_low = target.zero_point, True
     if layer.activation == "relu6":
@@ -134,24 +145,11 @@ def _op(layer: nn.Layer, index: int, source: Tensor, target: Tensor) -> Op:
     return op
 
 
-def _weight_scales(weights: nn.Array, bias: nn.Array, input_scale: float) -> NDArray[np.float64]:
-    """A scale for each output channel; a channel (nearly) without weights gets one at which its bias fits int32."""
-    peak = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
+def _weight_scales(peak: nn.Array, bias: nn.Array, input_scale: float) -> NDArray[np.float64]:
+    """A scale for each channel from its largest weight; where that is (nearly) 0, one at which the bias fits int32."""
     scale = np.maximum(peak, (peak.max() or 1.0) / 1024) / 127
     scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**30))
     return scale.astype(np.float32).astype(np.float64)  # as files hold it
-
-
-def _set_multipliers(op: Op, real: nn.Array) -> None:
-    pairs = [quantize_multiplier(float(value)) for value in real]
-    op.multiplier = np.array([multiplier for multiplier, _ in pairs], np.int32)
-    op.shift = np.array([shift for _, shift in pairs], np.int8)
-
-
-def fold_count(multiplier: int, shift: int, count: int) -> tuple[int, int]:
-    """The multiplier and shift of a mean over `count` elements, as TensorFlow Lite's kernel folds the count in."""
-    by = min(count.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << by) // count, shift - by
 
 
 # ---- simulation and calibration --------------------------------------------------------------------------------------
@@ -165,7 +163,7 @@ def simulate(model: QuantModel, x: nn.Array) -> list[nn.Array]:
     """
     grid: list[nn.Array] = [model.input.quantize(x).astype(np.float64)]
     for op in model.ops:
-        grid.append(_simulate_op(model, op, grid[-1]))
+        grid.append(_simulate_op(model, op, grid[op.input]))
     return [_real(model.tensors[i], q) for i, q in enumerate(grid)]
 
 
@@ -185,7 +183,7 @@ def _simulate_op(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
 
 
 def accumulators(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
-    """The int32 accumulators of a conv or dense op without bias, in float64, for its input on the int8 grid."""
+    """The int32 accumulators of an op with weights, without bias, in float64, for its input on the int8 grid."""
     assert op.weights is not None
     return _product(model, op, op.weights, q)
 
@@ -211,7 +209,7 @@ def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
     """
     q: nn.Array = model.input.quantize(x).astype(np.float64)
     for index, op in enumerate(model.ops):
-        if op.weights is not None:
+        if op.is_matrix and op.weights is not None:
             rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op.weights) for seed in REFERENCE_SEEDS]
             rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
             op.t_shift = _power_of_two(rms / T_RMS, 0, 24)

@@ -502,9 +502,9 @@ class _Kind:
 
 _KINDS = (
     _Kind("session", "session", "layer tables, constants, counters", ("session",)),
-    _Kind("activation", "activations", "outputs of the layers", ("output",)),
+    _Kind("activation", "activations", "outputs of the layers", ("output", "output again")),
     _Kind("kept", "kept for backward", "the adapters' inner vectors t, activation masks", ("t", "mask")),
-    _Kind("error", "error vectors", "what the backward pass hands from layer to layer", ("error", "u")),
+    _Kind("error", "error vectors", "what the backward pass hands from layer to layer", ("error", "work")),
     _Kind("weight", "adapter weights", "A and B as the kernels read them, int8", ("A weight", "B weight")),
     _Kind("master", "master weights", "the same at full resolution, int16", ("A master", "B master")),
     _Kind("gradient", "gradients", "sums over a micro-batch, int32", ("A gradient", "B gradient")),

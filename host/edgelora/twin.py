@@ -20,7 +20,8 @@ from .boards import ROOT
 LIBRARY = ROOT / ".build" / "twin" / "libedgelora.so"
 HEADER = ROOT / "micropython_module" / "core" / "edgelora.h"
 MODES = ("infer", "frozen_a", "trainable_a")
-SPANS = ("output", "t", "mask", "error", "u")
+SPANS = ("output", "output again", "t", "mask", "error", "work", "A", "B")
+LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
 class TwinError(ValueError):
@@ -32,38 +33,25 @@ class TwinError(ValueError):
 
 
 class _Span(C.Structure):
-    _fields_ = [("offset", C.c_uint32), ("size", C.c_uint32), ("birth", C.c_uint16), ("death", C.c_uint16)]
-
-
-class _Matrix(C.Structure):
-    _fields_ = [(name, C.c_uint32) for name in ("count", "weight", "master", "gradient", "momentum")] + [
-        ("exponent", C.c_int32),
-        ("scale", C.c_uint16),
-        ("scale_exponent", C.c_int16),
-        ("is_set", C.c_uint32),
-    ]
-
-
-class _Layer(C.Structure):
     _fields_ = [
-        ("a", C.c_uint64),
-        ("b", C.c_uint64),
-        ("matrix_a", _Matrix),
-        ("matrix_b", _Matrix),
-        ("span", _Span * len(SPANS)),
-        ("rank", C.c_uint8),
-        ("used_rank", C.c_uint8),
-        ("used_t_shift", C.c_int8),
-        ("used_branch_shift", C.c_int8),
-        ("t_shift", C.c_int8),
-        ("branch_shift", C.c_int8),
-        ("shift_top", C.c_int8),
-        ("unused", C.c_uint8),
+        ("offset", C.c_uint32),
+        ("size", C.c_uint32),
+        ("birth", C.c_uint8),
+        ("death", C.c_uint8),
+        ("unused", C.c_uint16),
     ]
 
 
 class _Config(C.Structure):
-    _fields_ = [("ranks", C.c_char_p), ("mode", C.c_uint8), ("micro_batch", C.c_uint8), ("momentum", C.c_uint8)]
+    _fields_ = [
+        ("ranks", C.c_char_p),
+        ("mode", C.c_uint8),
+        ("micro_batch", C.c_uint8),
+        ("momentum", C.c_uint8),
+        ("plain", C.c_uint8),
+        ("threshold", C.c_uint16),
+        ("recompute", C.c_char_p),
+    ]
 
 
 @functools.cache
@@ -77,6 +65,7 @@ def library() -> C.CDLL:
     lib.edgelora_output.restype = C.c_void_p
     lib.edgelora_input_size.restype = lib.edgelora_output_size.restype = C.c_uint32
     lib.edgelora_adapter_size.restype = lib.edgelora_crc32.restype = C.c_uint32
+    lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
     return lib
 
 
@@ -99,12 +88,26 @@ def _aligned(data: bytes) -> C.Array[C.c_uint64]:
     return buffer
 
 
-def _config(ranks: bytes, mode: str, micro_batch: int, momentum: int) -> _Config:
+def _config(
+    model: bytes,
+    ranks: bytes,
+    mode: str,
+    micro_batch: int,
+    momentum: int,
+    recompute: bytes | None,
+    threshold: int,
+    plain: bool = False,
+) -> _Config:
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
-    if not 0 <= micro_batch <= 255 or not 0 <= momentum <= 255:
+    ops = int.from_bytes(model[26:28], "little")
+    if len(ranks) != ops:
+        raise ValueError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
+    if recompute is not None and len(recompute) != ops:
+        raise ValueError(f"{len(recompute)} recompute flags given for a model of {ops} ops: one for each op")
+    if not 0 <= micro_batch <= 255 or not 0 <= momentum <= 255 or not 0 <= threshold <= 65535:
         check(statuses()["ERR_CONFIG"])
-    return _Config(ranks, MODES.index(mode), micro_batch, momentum)
+    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, recompute)
 
 
 def check_model(model: bytes) -> None:
@@ -133,60 +136,91 @@ class Layout:
     regions: tuple[Region, ...]
 
 
-def _regions(layers: list[_Layer], arena_bytes: int) -> Iterator[Region]:
-    end = 2 * len(layers) + 1
-    first = min(
-        [s.offset for layer in layers for s in layer.span if s.size]
-        + [m.weight for layer in layers for m in (layer.matrix_a, layer.matrix_b) if m.weight]
-    )
-    yield Region(-1, "session", 0, first, 0, end)
-    for i, layer in enumerate(layers):
-        for name, s in zip(SPANS, layer.span, strict=True):
-            if s.size:
-                yield Region(i, name, s.offset, s.size, s.birth, s.death)
-        for letter, m in (("A", layer.matrix_a), ("B", layer.matrix_b)):
-            for part, width in (("weight", 1), ("master", 2), ("gradient", 4), ("momentum", 2)):
-                offset = getattr(m, part)
-                if offset:
-                    yield Region(i, f"{letter} {part}", offset, (m.count * width + 3) // 4 * 4, 0, end)
+def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Region]:
+    end = 2 * ops + 1
+    named = [(i, name, spans[i * len(SPANS) + k]) for i in range(ops) for k, name in enumerate(SPANS)]
+    yield Region(-1, "session", 0, min(span.offset for _, _, span in named if span.size), 0, end)
+    for i, name, span in named:
+        if name in LASTING:
+            yield from _matrix_regions(i, name, span, config, end)
+        elif span.size:
+            yield Region(i, name, span.offset, span.size, span.birth, span.death)
 
 
-def layout(model: bytes, ranks: bytes, mode: str, micro_batch: int, momentum: int = 0) -> Layout:
+def _matrix_regions(op: int, name: str, span: _Span, config: _Config, end: int) -> Iterator[Region]:
+    """The parts of a matrix, one behind the other: s8 weight; if it trains, s16 master, s32 gradient, s16 momentum."""
+    trains = MODES[config.mode] == "trainable_a" or (name == "B" and MODES[config.mode] == "frozen_a")
+    widths = {"weight": 1}
+    if trains:
+        widths |= {"master": 2, "gradient": 4} | ({"momentum": 2} if config.momentum else {})
+    count, offset = span.size // sum(widths.values()), span.offset
+    while sum((count * width + 3) // 4 * 4 for width in widths.values()) > span.size:  # padding is not elements
+        count -= 1
+    for part, width in widths.items() if span.size else ():
+        size = (count * width + 3) // 4 * 4
+        yield Region(op, f"{name} {part}", offset, size, 0, end)
+        offset += size
+
+
+def layout(
+    model: bytes,
+    ranks: bytes,
+    mode: str,
+    micro_batch: int,
+    momentum: int = 0,
+    recompute: bytes | None = None,
+    threshold: int = 0,
+    plain: bool = False,
+) -> Layout:
     """The arena of a session, as the device will lay it out (sizes are the same on 32- and 64-bit machines)."""
     check_model(model)
-    ops = int.from_bytes(model[26:28], "little")
-    if len(ranks) != ops:
-        raise ValueError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
-    layers = (_Layer * ops)()
-    buffer, config = _aligned(model), _config(ranks, mode, micro_batch, momentum)
-    size = check(library().edgelora_arena_size(buffer, C.byref(config), layers))
-    return Layout(size, 2 * ops + 1, tuple(_regions(list(layers), size)))
+    buffer, config = _aligned(model), _config(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
+    spans = (_Span * (len(ranks) * len(SPANS)))()
+    size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))
+    return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))))
 
 
 class Session:
-    """One model with one arena; the methods are those of `edgelora.Model` on the device."""
+    """One model with one arena; the methods are those of `edgelora.Model` on the device.
+
+    plain: only the portable kernels, whose results are the same.
+    """
 
     def __init__(
-        self, model: bytes, ranks: bytes, mode: str = "frozen_a", micro_batch: int = 8, momentum: int = 0
+        self,
+        model: bytes,
+        ranks: bytes,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+        recompute: bytes | None = None,
+        threshold: int = 0,
+        plain: bool = False,
     ) -> None:
-        size = layout(model, ranks, mode, micro_batch, momentum).arena_bytes
+        size = layout(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain).arena_bytes
         self._lib = library()
         self._model = _aligned(model)
         self._arena = (C.c_uint64 * (size // 8))()
-        config = _config(ranks, mode, micro_batch, momentum)
+        config = _config(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
         check(self._lib.edgelora_init(self._arena, C.c_uint32(size), self._model, C.byref(config)))
         self.arena_bytes, self.mode, self.ranks = size, mode, ranks
         self.input_size = self._lib.edgelora_input_size(self._model)
         self.output_size = self._lib.edgelora_output_size(self._model)
+        self.target_size = self._lib.edgelora_target_size(self._model)
+        self.feature_size = self._lib.edgelora_feature_size(self._arena)
         self._used: C.Array[C.c_uint64] | None = None
+        self._merged: dict[int, C.Array[C.c_uint64]] = {}
 
-    def _input(self, x: NDArray[np.int8]) -> C.c_void_p:
-        if x.dtype != np.int8 or x.size != self.input_size or not x.flags.c_contiguous:
+    def _buffer(self, x: NDArray[np.int8], size: int) -> C.c_void_p:
+        if x.dtype != np.int8 or x.size != size or not x.flags.c_contiguous:
             check(statuses()["ERR_SIZE"])
         return C.c_void_p(x.ctypes.data)
 
+    def _input(self, x: NDArray[np.int8]) -> C.c_void_p:
+        return self._buffer(x, self.input_size)
+
     def infer(self, x: NDArray[np.int8]) -> int:
-        """The class of one input, int8 [input_size]; `logits` has the rest."""
+        """The index of the largest output for one input, int8 [input_size]; `logits` has all of them."""
         return check(self._lib.edgelora_infer(self._arena, self._input(x)))
 
     @property
@@ -204,15 +238,51 @@ class Session:
     def begin(self, seed: int = 0) -> None:
         check(self._lib.edgelora_begin(self._arena, C.c_uint32(seed)))
 
-    def train(self, x: NDArray[np.int8], label: int, learning_rate: int) -> int:
-        """One sample; returns its loss in 1/4096 nat."""
-        loss = C.c_int32()
-        check(
-            self._lib.edgelora_train(
-                self._arena, self._input(x), C.c_uint32(label), C.c_uint16(learning_rate), C.byref(loss)
-            )
+    def _train(self, function: str, data: C.c_void_p, label: int | NDArray[np.int8], learning_rate: int) -> int:
+        loss, target = C.c_int32(), None
+        if not isinstance(label, int | np.integer):
+            target, label = self._buffer(label, self.target_size), 0
+        status = getattr(self._lib, function)(
+            self._arena, data, C.c_uint32(label), target, C.c_uint16(learning_rate), C.byref(loss)
         )
+        check(status)
         return loss.value
+
+    def train(self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
+        """One sample with its label or, for losses other than cross-entropy, its target, int8 [target_size].
+
+        Returns its loss in 1/4096 nat, or 1/16 squared step of the output.
+        """
+        return self._train("edgelora_train", self._input(x), label, learning_rate)
+
+    def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        """What the layers below the lowest adapter make of an input, int8 [feature_size]; it never changes."""
+        out = np.zeros(self.feature_size, np.int8)
+        check(self._lib.edgelora_features(self._arena, self._input(x), C.c_void_p(out.ctypes.data)))
+        return out
+
+    def train_features(self, features: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
+        """`train` from a sample's features, bit-identical."""
+        data = self._buffer(features, self.feature_size)
+        return self._train("edgelora_train_features", data, label, learning_rate)
+
+    def infer_features(self, features: NDArray[np.int8]) -> int:
+        return check(self._lib.edgelora_infer_features(self._arena, self._buffer(features, self.feature_size)))
+
+    def forward_range(self, x: NDArray[np.int8], start: int, end: int) -> None:
+        """Ops [start, end) of an inference, after those before them."""
+        self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end))
+
+    def merge(self, op: int) -> bytes:
+        """Makes the adapter in use part of an op's weights until the next `use`, `begin` or `load`.
+
+        Returns the merged weights, uint8 offset binary, and the bias, int32, behind them.
+        """
+        size = self._lib.edgelora_merge_size(self._arena, C.c_uint32(op))
+        buffer = (C.c_uint64 * (size // 8 + 1))()
+        check(self._lib.edgelora_merge(self._arena, C.c_uint32(op), buffer))
+        self._merged[op] = buffer
+        return bytes(buffer)[:size]
 
     def flush(self, learning_rate: int) -> None:
         check(self._lib.edgelora_flush(self._arena, C.c_uint16(learning_rate)))
@@ -237,3 +307,4 @@ class Session:
         buffer = None if adapter is None else self._checked(adapter)
         check(self._lib.edgelora_use(self._arena, buffer))
         self._used = buffer
+        self._merged.clear()

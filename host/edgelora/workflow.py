@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,18 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import data, float_lora, formats, nn, pretrain, twin
+from . import data, float_lora, formats, kws, nn, pretrain, twin
 from .boards import ROOT
-from .link import Hello, Link, ModelInfo
+from .link import Hello, Link, ModelInfo, TrainReply
 from .model import QuantModel
-from .personalize import Progress, Recipe, Run, Samples, confusion, schedule, train, train_twin
-from .plan import layer_plans
+from .personalize import Progress, Recipe, Run, Samples, confusion, placed, schedule, train, train_twin
+from .plan import choose_recompute, layer_plans
 from .report import LayerRow, Metrics, Report
 
 CACHE = ROOT / "out" / "bases"
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
 STATE_PATH = "/adapter.state.ela"  # what training goes on from,
 TRIAL_PATH = "/trial.ela"  # and one it is lent for a while
+CACHE_PATH = "/features.bin"  # of the samples it trains on, if they are kept in flash
 
 
 class WorkflowError(RuntimeError):
@@ -73,22 +75,34 @@ def load_adapter(path: Path, base: Base) -> bytes:
     return adapter
 
 
+def adapter_ranks(base: Base, adapter: bytes | None) -> bytes | None:
+    """The rank of every op in an adapter, for a session to use it in; None without one."""
+    if adapter is None:
+        return None
+    ranks = {layer.op: len(layer.a) for layer in formats.unpack_adapter(adapter, base.model).layers}
+    return bytes(ranks.get(i, 0) for i in range(len(base.model.ops)))
+
+
 def load_part(spec: str, part: str) -> data.Dataset:
-    """Data by name: `har:SUBJECT` (its `part`: pretrain, train or test) or the path of an .npz file."""
+    """Data by name: `har:SUBJECT` or `kws:VOICE` (its `part`: pretrain, train or test) or the path of an .npz file."""
     if spec.startswith("har:"):
         subject = spec.removeprefix("har:")
         if not subject.isdigit():
             raise WorkflowError(f"{spec}: give a subject, for example har:6")
         return getattr(data.load_har(int(subject)), part)
+    if spec.startswith("kws:"):
+        return getattr(kws.load_kws(spec.removeprefix("kws:")), part)
     return data.load_dataset(spec)
 
 
 class BoardLearner:
     """A board behind a link. train_us: microseconds for `trained` samples; last_us, last_loss: of the last call."""
 
-    def __init__(self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None) -> None:
+    def __init__(
+        self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None, ranks: bytes | None = None
+    ) -> None:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
-        self.info = open_base(link, base, recipe)
+        self.info = open_base(link, base, recipe, ranks)
         self.trained = self.train_us = self.last_us = 0
         self.last_loss = 0.0  # nats, mean
 
@@ -99,9 +113,17 @@ class BoardLearner:
         self.link.put(STATE_PATH, adapter)
         self.link.load(STATE_PATH)
 
+    def cache(self, x: NDArray[np.int8]) -> None:
+        self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self._on_window)
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+        return self._trained(self.link.train_cached(picked, y, learning_rate))
+
     def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
-        reply = self.link.train(x, y, learning_rate)
-        self.trained += len(y)
+        return self._trained(self.link.train(x, y, learning_rate))
+
+    def _trained(self, reply: TrainReply) -> list[int]:
+        self.trained += len(reply.losses)
         self.last_us = reply.elapsed_us
         self.last_loss = float(np.mean(reply.losses / 4096))
         self.train_us += reply.elapsed_us
@@ -132,14 +154,19 @@ class BoardLearner:
             self.progress(done, total, "windows")
 
 
-def open_base(link: Link, base: Base, recipe: Recipe) -> ModelInfo:
-    """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing."""
-    ranks = list(recipe.ranks(base.model))
+def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None) -> ModelInfo:
+    """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
+
+    ranks: to infer with an adapter of these; None: to train by the recipe.
+    """
+    recompute = choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram and ranks is None else None
+    mode = recipe.mode if ranks is None else "infer"
     here = [path for path in base.paths if _has(link, path, base.elm)]
     if not here:
         link.put(base.paths[1], base.elm)
         here = [base.paths[1]]
-    info = link.open_model(here[0], ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+    ranks = ranks or recipe.ranks(base.model)
+    info = link.open_model(here[0], list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
     if info.base_id != base.base_id:
         raise WorkflowError(
             f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
@@ -270,6 +297,7 @@ def float_baseline(
         train_part,
         test_part,
         recipe.rank,
+        placed(net.layers, recipe.placement),
         epochs=recipe.epochs,
         seed=recipe.seed,
         train_a=recipe.mode == "trainable_a",
@@ -279,15 +307,24 @@ def float_baseline(
 
 def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
-    path = cache / f"har-{subject}-{seed}.npz"
+    return _pretrained(cache / f"har-{subject}-{seed}.npz", lambda: data.load_har(subject).pretrain, seed, progress)
+
+
+def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
+    """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
+    path = cache / f"kws-{kws.part_key(kws.PRETRAINING, 'pretrain')}-{seed}.npz"
+    return _pretrained(path, lambda: kws.spoken(kws.PRETRAINING, "pretrain"), seed, progress)
+
+
+def _pretrained(path: Path, load: Callable[[], data.Dataset], seed: int, progress: Progress | None) -> nn.FloatNet:
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
 
         def on_epoch(done: int, total: int, loss: float) -> None:
             if progress:
                 progress(done, total, f"loss {loss:.3f}")
 
-        net = pretrain.pretrain(data.load_har(subject).pretrain, seed, progress=on_epoch)
+        net = pretrain.pretrain(load(), seed, progress=on_epoch)
         part = path.with_suffix(f".{os.getpid()}.part")
         pretrain.save_net(net, part)
         part.replace(path)

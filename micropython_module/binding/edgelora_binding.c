@@ -29,11 +29,20 @@ static const edgelora_model_t *checked_model(mp_obj_t obj) {
     return info.buf;
 }
 
+// The bytes of a buffer that must have this size.
+static void *sized(mp_obj_t obj, uint32_t size, int flags) {
+    mp_buffer_info_t info = buffer(obj, flags);
+    check(info.len == size ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    return info.buf;
+}
+
 // x: the input of a session's model
 static const int8_t *input(edgelora_session_t *s, mp_obj_t obj) {
-    mp_buffer_info_t info = buffer(obj, MP_BUFFER_READ);
-    check(info.len == edgelora_input_size(s->model.p) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
-    return info.buf;
+    return sized(obj, edgelora_input_size(s->model.p), MP_BUFFER_READ);
+}
+
+static const int8_t *features(edgelora_session_t *s, mp_obj_t obj) {
+    return sized(obj, edgelora_feature_size(s), MP_BUFFER_READ);
 }
 
 static const void *checked_adapter(edgelora_session_t *s, mp_obj_t obj) {
@@ -42,41 +51,55 @@ static const void *checked_adapter(edgelora_session_t *s, mp_obj_t obj) {
     return info.buf;
 }
 
-// core_model_check(model) -> (ops, input size, classes, offset of labels, size of labels)
+// core_model_check(model) -> (ops, input size, output size, target size, offset of labels, size of labels)
 static mp_obj_t core_model_check(mp_obj_t model_in) {
     const edgelora_model_t *m = checked_model(model_in);
-    mp_obj_t items[5] = {
+    mp_obj_t items[6] = {
         MP_OBJ_NEW_SMALL_INT(m->op_count), MP_OBJ_NEW_SMALL_INT(edgelora_input_size(m)),
-        MP_OBJ_NEW_SMALL_INT(edgelora_output_size(m)), MP_OBJ_NEW_SMALL_INT(m->labels), MP_OBJ_NEW_SMALL_INT(m->labels_size),
+        MP_OBJ_NEW_SMALL_INT(edgelora_output_size(m)), MP_OBJ_NEW_SMALL_INT(edgelora_target_size(m)),
+        MP_OBJ_NEW_SMALL_INT(m->labels), MP_OBJ_NEW_SMALL_INT(m->labels_size),
     };
-    return mp_obj_new_tuple(5, items);
+    return mp_obj_new_tuple(6, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_model_check_obj, core_model_check);
 
-// The arguments (ranks, mode, micro_batch, momentum) from args on.
+static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
+    mp_int_t v = mp_obj_get_int(obj);
+    check(v >= 0 && v <= high ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
+    return v;
+}
+
+// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain) from args on.
+enum { CONFIG_ARGS = 7 };
 static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
     mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
     check(ranks.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_RANK);
-    mp_int_t mode = mp_obj_get_int(args[1]), micro_batch = mp_obj_get_int(args[2]), momentum = mp_obj_get_int(args[3]);
-    check(mode >= 0 && mode <= 255 && micro_batch >= 0 && micro_batch <= 255 && momentum >= 0 && momentum <= 255
-              ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
-    return (edgelora_config_t){ranks.buf, (uint8_t)mode, (uint8_t)micro_batch, (uint8_t)momentum};
+    edgelora_config_t c = {
+        .ranks = ranks.buf, .mode = (uint8_t)in_range(args[1], 255), .micro_batch = (uint8_t)in_range(args[2], 255),
+        .momentum = (uint8_t)in_range(args[3], 255), .threshold = (uint16_t)in_range(args[4], 65535), .plain = mp_obj_is_true(args[6]),
+    };
+    if (args[5] != mp_const_none) {
+        mp_buffer_info_t recompute = buffer(args[5], MP_BUFFER_READ);
+        check(recompute.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
+        c.recompute = recompute.buf;
+    }
+    return c;
 }
 
-// core_arena_size(model, ranks, mode, micro_batch, momentum) -> bytes
+// core_arena_size(model, *config) -> bytes
 static mp_obj_t core_arena_size(size_t n_args, const mp_obj_t *args) {
     const edgelora_model_t *m = checked_model(args[0]);
     edgelora_config_t c = config(m, args + 1);
-    size_t scratch_size = m->op_count * sizeof(edgelora_layer_t);
+    size_t scratch_size = m->op_count * EDGELORA_PLANNED * sizeof(edgelora_span_t);
     void *scratch = m_malloc(scratch_size);
     int32_t size = edgelora_arena_size(m, &c, scratch);
     edgelora_free(scratch, scratch_size);
     check(size);
     return MP_OBJ_NEW_SMALL_INT(size);
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_arena_size_obj, 5, 5, core_arena_size);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_arena_size_obj, 1 + CONFIG_ARGS, 1 + CONFIG_ARGS, core_arena_size);
 
-// core_init(arena, model, ranks, mode, micro_batch, momentum)
+// core_init(arena, model, *config)
 static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t arena = buffer(args[0], MP_BUFFER_RW);
     const edgelora_model_t *m = checked_model(args[1]);
@@ -84,14 +107,56 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     check(edgelora_init(arena.buf, arena.len, m, &c));
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_init_obj, 6, 6, core_init);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_init_obj, 2 + CONFIG_ARGS, 2 + CONFIG_ARGS, core_init);
 
-// core_infer(arena, x) -> class
+// core_infer(arena, x) -> index of the largest output
 static mp_obj_t core_infer(mp_obj_t arena, mp_obj_t x) {
     edgelora_session_t *s = session(arena);
     return MP_OBJ_NEW_SMALL_INT(edgelora_infer(s, input(s, x)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_obj, core_infer);
+
+// core_forward_range(arena, x, from, to): ops [from, to) of an inference
+static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    const int8_t *x = input(s, args[1]);
+    edgelora_forward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_forward_range_obj, 4, 4, core_forward_range);
+
+// core_backward_range(arena, x, from, to): backward steps of ops [from, to); spoils the adapter in training
+static mp_obj_t core_backward_range(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    const int8_t *x = input(s, args[1]);
+    check(edgelora_backward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_backward_range_obj, 4, 4, core_backward_range);
+
+// core_feature_size(arena) -> bytes
+static mp_obj_t core_feature_size(mp_obj_t arena) {
+    return MP_OBJ_NEW_SMALL_INT(edgelora_feature_size(session(arena)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_feature_size_obj, core_feature_size);
+
+// core_features(arena, x, out)
+static mp_obj_t core_features(mp_obj_t arena, mp_obj_t x, mp_obj_t out) {
+    edgelora_session_t *s = session(arena);
+    int8_t *to = sized(out, edgelora_feature_size(s), MP_BUFFER_WRITE);
+    check(edgelora_features(s, input(s, x), to));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_features_obj, core_features);
+
+// core_infer_features(arena, features) -> index of the largest output
+static mp_obj_t core_infer_features(mp_obj_t arena, mp_obj_t f) {
+    edgelora_session_t *s = session(arena);
+    int32_t best = edgelora_infer_features(s, features(s, f));
+    check(best);
+    return MP_OBJ_NEW_SMALL_INT(best);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_features_obj, core_infer_features);
 
 // core_output(arena) -> offset of the logits in the arena
 static mp_obj_t core_output(mp_obj_t arena) {
@@ -131,21 +196,54 @@ static mp_obj_t core_load(mp_obj_t arena, mp_obj_t adapter) {
 static MP_DEFINE_CONST_FUN_OBJ_2(core_load_obj, core_load);
 
 static uint16_t learning_rate(mp_obj_t obj) {
-    mp_int_t rate = mp_obj_get_int(obj);
-    check(rate >= 0 && rate <= 65535 ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
-    return (uint16_t)rate;
+    return (uint16_t)in_range(obj, 65535);
 }
 
-// core_train(arena, x, label, learning_rate) -> loss, 1/4096 nat
+typedef edgelora_status_t train_function(
+    edgelora_session_t *s, const int8_t *data, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
+
+// label: an int, or a buffer with the target
+static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data, mp_obj_t label_in, mp_obj_t rate) {
+    const int8_t *target = NULL;
+    mp_int_t label = 0;
+    if (edgelora_target_size(s->model.p)) {
+        target = sized(label_in, edgelora_target_size(s->model.p), MP_BUFFER_READ);
+    } else {
+        label = mp_obj_get_int(label_in);
+    }
+    int32_t loss;
+    check(function(s, data, label < 0 ? UINT32_MAX : (uint32_t)label, target, learning_rate(rate), &loss));
+    return mp_obj_new_int(loss);
+}
+
+// core_train(arena, x, label or target, learning_rate) -> loss, 1/4096 nat or 1/16 squared step
 static mp_obj_t core_train(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
-    const int8_t *x = input(s, args[1]);
-    mp_int_t label = mp_obj_get_int(args[2]);
-    int32_t loss;
-    check(edgelora_train(s, x, label < 0 ? UINT32_MAX : (uint32_t)label, learning_rate(args[3]), &loss));
-    return MP_OBJ_NEW_SMALL_INT(loss);
+    return train(edgelora_train, s, input(s, args[1]), args[2], args[3]);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_obj, 4, 4, core_train);
+
+// core_train_features(arena, features, label or target, learning_rate) -> loss
+static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    return train(edgelora_train_features, s, features(s, args[1]), args[2], args[3]);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_features_obj, 4, 4, core_train_features);
+
+// core_merge_size(arena, op) -> bytes, 0 if the op has no weights to merge
+static mp_obj_t core_merge_size(mp_obj_t arena, mp_obj_t op) {
+    return MP_OBJ_NEW_SMALL_INT(edgelora_merge_size(session(arena), (uint32_t)in_range(op, 255)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_merge_size_obj, core_merge_size);
+
+// core_merge(arena, op, buffer)
+static mp_obj_t core_merge(mp_obj_t arena, mp_obj_t op_in, mp_obj_t out) {
+    edgelora_session_t *s = session(arena);
+    uint32_t op = (uint32_t)in_range(op_in, 255);
+    check(edgelora_merge(s, op, sized(out, edgelora_merge_size(s, op), MP_BUFFER_WRITE)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_merge_obj, core_merge);
 
 // core_flush(arena, learning_rate)
 static mp_obj_t core_flush(mp_obj_t arena, mp_obj_t rate) {
@@ -191,12 +289,20 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
     X(MP_QSTR_core_arena_size, core_arena_size_obj) \
     X(MP_QSTR_core_init, core_init_obj) \
     X(MP_QSTR_core_infer, core_infer_obj) \
+    X(MP_QSTR_core_forward_range, core_forward_range_obj) \
+    X(MP_QSTR_core_backward_range, core_backward_range_obj) \
+    X(MP_QSTR_core_feature_size, core_feature_size_obj) \
+    X(MP_QSTR_core_features, core_features_obj) \
+    X(MP_QSTR_core_infer_features, core_infer_features_obj) \
     X(MP_QSTR_core_output, core_output_obj) \
     X(MP_QSTR_core_adapter_check, core_adapter_check_obj) \
     X(MP_QSTR_core_use, core_use_obj) \
     X(MP_QSTR_core_begin, core_begin_obj) \
     X(MP_QSTR_core_load, core_load_obj) \
     X(MP_QSTR_core_train, core_train_obj) \
+    X(MP_QSTR_core_train_features, core_train_features_obj) \
+    X(MP_QSTR_core_merge_size, core_merge_size_obj) \
+    X(MP_QSTR_core_merge, core_merge_obj) \
     X(MP_QSTR_core_flush, core_flush_obj) \
     X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
     X(MP_QSTR_core_save, core_save_obj) \

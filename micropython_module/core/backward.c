@@ -1,4 +1,4 @@
-// Backward kernels (SPEC.md, section 5). SPDX-License-Identifier: MIT
+// Backward kernels of dense and conv, and what all kinds share (SPEC.md, section 5). SPDX-License-Identifier: MIT
 
 #include "internal.h"
 
@@ -13,7 +13,6 @@ EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *
     for (uint32_t i = 0; i < n; ++i) {
         bits |= abs_u32(v[i]);
     }
-    block->any |= bits != 0;
     int32_t shift = block_shift(bits);
     if (shift > block->shift) {
         for (uint32_t i = 0; i < block->count; ++i) {
@@ -24,6 +23,19 @@ EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *
     for (uint32_t i = 0; i < n; ++i) {
         block->q[block->count++] = (int8_t)trunc_shift(v[i], block->shift);
     }
+}
+
+EDGELORA_HOT int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+    int32_t top = exponent > more_exponent ? exponent : more_exponent, v[EDGELORA_TILE];
+    edgelora_block_t block = {e, 0, 0}; // in place: a piece is read before it is written
+    while (block.count < count) {
+        uint32_t n = count - block.count < EDGELORA_TILE ? count - block.count : EDGELORA_TILE;
+        for (uint32_t i = 0; i < n; ++i) {
+            v[i] = trunc_shift(e[block.count + i], top - exponent) + trunc_shift(more[block.count + i], top - more_exponent);
+        }
+        edgelora_block_append(&block, v, n);
+    }
+    return top + block.shift;
 }
 
 EDGELORA_HOT void edgelora_mask_backward_s8(int8_t *e, uint32_t count, const uint8_t *mask) {
@@ -40,15 +52,18 @@ static inline int32_t relative_multiplier(int32_t multiplier, int shift, int top
     return n > 31 ? 0 : multiplier >> n;
 }
 
-EDGELORA_HOT int32_t edgelora_requantize_backward_s8(
-    int8_t *e, uint32_t rows, uint32_t channels, const int32_t *multiplier, const int8_t *shift, bool per_channel, int top, int32_t exponent) {
-    int32_t n = 0;
+EDGELORA_HOT int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
+    uint32_t channels = g->out_c, count = g->positions * channels, multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
+    int32_t n = 0, top = -128;
+    for (uint32_t k = 0; k < multipliers; ++k) {
+        top = g->shift[k] > top ? g->shift[k] : top;
+    }
     for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
         uint32_t bits = 0;
         for (uint32_t c = 0; c < channels; ++c) {
-            uint32_t k = per_channel ? c : 0;
-            int32_t m = relative_multiplier(multiplier[k], shift[k], top);
-            for (uint32_t i = c; i < rows * channels; i += channels) {
+            uint32_t k = c < multipliers ? c : 0;
+            int32_t m = relative_multiplier(g->multiplier[k], g->shift[k], top);
+            for (uint32_t i = c; i < count; i += channels) {
                 int32_t v = e[i] * m;
                 if (pass) {
                     e[i] = (int8_t)trunc_shift(v, n);
@@ -66,7 +81,7 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_s8(
 
 EDGELORA_HOT int32_t edgelora_branch_backward_s8(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int8_t *u, int32_t exponent) {
-    edgelora_block_t block = {u, 0, 0, false};
+    edgelora_block_t block = {u, 0, 0};
     int32_t row[EDGELORA_MAX_RANK]; // |row| <= 128 * 127 * out_c
     for (uint32_t p = 0; p < g->positions; ++p) {
         for (uint32_t j = 0; j < branch->rank; ++j) {
@@ -87,7 +102,8 @@ EDGELORA_HOT int32_t edgelora_branch_backward_s8(
 }
 
 // sum[c] += sum_o rows[o * stride + c] * e[o]
-EDGELORA_KERNEL static void add_columns(int32_t *sum, const int8_t *rows, uint32_t stride, const int8_t *e, uint32_t outputs, uint32_t channels) {
+EDGELORA_KERNEL static void add_columns(
+    int32_t *sum, const int8_t *rows, uint32_t stride, const int8_t *e, uint32_t outputs, uint32_t channels) {
     for (uint32_t o = 0; o < outputs; ++o, rows += stride) {
         int32_t v = e[o];
         if (v) {
@@ -98,17 +114,30 @@ EDGELORA_KERNEL static void add_columns(int32_t *sum, const int8_t *rows, uint32
     }
 }
 
-EDGELORA_HOT int32_t edgelora_input_backward_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int32_t a_exponent, const int8_t *u,
-    int32_t u_exponent, int8_t *dx, int32_t *row) {
+// The same with rows of w + 128
+EDGELORA_KERNEL static void add_weight_columns(
+    int32_t *sum, const uint8_t *rows, uint32_t stride, const int8_t *e, uint32_t outputs, uint32_t channels) {
+    for (uint32_t o = 0; o < outputs; ++o, rows += stride) {
+        int32_t v = e[o];
+        if (v) {
+            for (uint32_t c = 0; c < channels; ++c) {
+                sum[c] += (rows[c] - 128) * v;
+            }
+        }
+    }
+}
+
+EDGELORA_HOT int32_t edgelora_matrix_backward_s8(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *dx, int32_t *row) {
     const edgelora_op_t *op = g->op;
-    edgelora_block_t block = {dx, 0, 0, false};
-    int32_t *low = row + g->in_c;
-    int32_t low_exponent = u_exponent + branch->branch_shift - branch->t_shift;
+    edgelora_block_t block = {dx, 0, 0};
+    int32_t *low = row + g->in_c; // only with a branch
+    int32_t a_exponent = error->exponent, low_exponent = error->u_exponent + branch->branch_shift - branch->t_shift;
     int32_t exponent = branch->rank && low_exponent > a_exponent ? low_exponent : a_exponent;
+    uint32_t sums = branch->rank ? 2u * g->in_c : g->in_c;
     for (int32_t iy = 0; iy < g->in_h; ++iy) {
         for (int32_t ix = 0; ix < g->in_w; ++ix) {
-            for (uint32_t c = 0; c < 2u * g->in_c; ++c) {
+            for (uint32_t c = 0; c < sums; ++c) {
                 row[c] = 0;
             }
             for (int32_t ky = 0; ky < g->kernel_h; ++ky) {
@@ -123,9 +152,9 @@ EDGELORA_HOT int32_t edgelora_input_backward_s8(
                     }
                     uint32_t p = (uint32_t)(sy / op->stride_h) * g->out_w + (uint32_t)(sx / op->stride_w);
                     uint32_t tap = (uint32_t)(ky * g->kernel_w + kx) * g->in_c;
-                    add_columns(row, g->weights + tap, g->inputs, a + p * g->out_c, g->out_c, g->in_c);
+                    add_weight_columns(row, g->weights + tap, g->inputs, error->e + p * g->out_c, g->out_c, g->in_c);
                     if (branch->rank) {
-                        add_columns(low, branch->a + tap, g->inputs, u + p * branch->rank, branch->rank, g->in_c);
+                        add_columns(low, branch->a + tap, g->inputs, error->u + p * branch->rank, branch->rank, g->in_c);
                     }
                 }
             }
@@ -138,48 +167,6 @@ EDGELORA_HOT int32_t edgelora_input_backward_s8(
         }
     }
     return exponent + block.shift;
-}
-
-int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const int8_t *e, int32_t exponent, int8_t *dx, int32_t *row) {
-    const edgelora_op_t *op = g->op;
-    if (op->kind == EDGELORA_MEAN) { // e is already multiplied; every position gets it
-        for (uint32_t p = 0; p < (uint32_t)g->in_h * g->in_w; ++p) {
-            for (uint32_t c = 0; c < g->in_c; ++c) {
-                *dx++ = e[c];
-            }
-        }
-        return exponent;
-    }
-    edgelora_block_t block = {dx, 0, 0, false};
-    for (int32_t iy = 0; iy < g->in_h; ++iy) {
-        for (int32_t ix = 0; ix < g->in_w; ++ix) {
-            for (uint32_t c = 0; c < g->in_c; ++c) {
-                row[c] = 0;
-            }
-            for (int32_t oy = 0; oy < g->out_h; ++oy) {
-                int32_t top = oy * op->stride_h - op->pad_top;
-                if (iy < top || iy >= top + g->kernel_h) {
-                    continue;
-                }
-                int32_t height = clamp_s32(top + g->kernel_h, 0, g->in_h) - (top < 0 ? 0 : top);
-                for (int32_t ox = 0; ox < g->out_w; ++ox) {
-                    int32_t left = ox * op->stride_w - op->pad_left;
-                    if (ix < left || ix >= left + g->kernel_w) {
-                        continue;
-                    }
-                    int32_t width = clamp_s32(left + g->kernel_w, 0, g->in_w) - (left < 0 ? 0 : left);
-                    int32_t count = height * width;
-                    int32_t reciprocal = (32768 + count / 2) / count;
-                    const int8_t *from = e + (uint32_t)(oy * g->out_w + ox) * g->out_c;
-                    for (uint32_t c = 0; c < g->in_c; ++c) {
-                        row[c] += from[c] * reciprocal;
-                    }
-                }
-            }
-            edgelora_block_append(&block, row, g->in_c);
-        }
-    }
-    return exponent - 15 + block.shift;
 }
 
 EDGELORA_HOT void edgelora_b_gradient_s8(

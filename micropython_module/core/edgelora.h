@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define EDGELORA_VERSION "0.1.0"
-#define EDGELORA_MODEL_FORMAT 1
+#define EDGELORA_MODEL_FORMAT 2
 #define EDGELORA_ADAPTER_FORMAT 1
 #define EDGELORA_MAX_OPS 64
 #define EDGELORA_MAX_RANK 32
@@ -27,18 +27,19 @@
     X(ERR_VERSION, -4, "file has a format version this firmware does not know: update the firmware or make the file anew") \
     X(ERR_CRC, -5, "CRC-32 does not match: the file is damaged, transfer it again") \
     X(ERR_FORMAT, -6, "file is inconsistent (an offset, size or value is out of range): make it anew") \
-    X(ERR_UNSUPPORTED, -7, "model has a layer this version can't run") \
+    X(ERR_UNSUPPORTED, -7, "model has a layer or a loss this version can't run") \
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
     X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
     X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op") \
-    X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255) or momentum (0 to 8) is out of range, or positions * micro_batch of a layer is over 65536") \
+    X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8) or threshold (0 to 16384) is out of range, or positions * micro_batch of a layer is over 65536") \
     X(ERR_ARENA, -12, "arena is too small, or is not a session: ask arena_size and open the model again") \
-    X(ERR_SIZE, -13, "buffer has the wrong size for this model's input or this adapter") \
-    X(ERR_LABEL, -14, "label is not a class of this model") \
+    X(ERR_SIZE, -13, "buffer has the wrong size for this model's input, target or features, or for this adapter") \
+    X(ERR_LABEL, -14, "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 and 1)") \
     X(ERR_MODE, -15, "session can't train: open the model in mode frozen_a or trainable_a, with a rank on some layer") \
     X(ERR_NOT_BEGUN, -16, "no training adapter yet: call begin or load first") \
     X(ERR_PENDING, -17, "samples are pending: flush before saving the training state") \
-    X(ERR_SEED, -18, "adapter's frozen A has another seed than the one in training: use it in a session of its own")
+    X(ERR_SEED, -18, "adapter's frozen A has another seed than the one in training: use it in a session of its own") \
+    X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -51,7 +52,21 @@ typedef enum {
     EDGELORA_CONV = 2,
     EDGELORA_AVERAGE_POOL = 3,
     EDGELORA_MEAN = 4,
+    EDGELORA_DEPTHWISE = 5,
+    EDGELORA_MAX_POOL = 6,
+    EDGELORA_ADD = 7,
+    EDGELORA_CONCATENATE = 8,
+    EDGELORA_PAD = 9,
+    EDGELORA_RESHAPE = 10,
+    EDGELORA_LOOKUP = 11,
+    EDGELORA_SOFTMAX = 12,
 } edgelora_kind_t;
+
+typedef enum {
+    EDGELORA_CROSS_ENTROPY = 0,
+    EDGELORA_BINARY_CROSS_ENTROPY = 1,
+    EDGELORA_MEAN_SQUARED_ERROR = 2,
+} edgelora_loss_t;
 
 typedef enum {
     EDGELORA_INFER = 0,
@@ -71,6 +86,7 @@ typedef struct {
     uint16_t tensor_count, op_count;
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
+    uint8_t loss, unused[3];
 } edgelora_model_t;
 
 typedef struct {
@@ -85,7 +101,7 @@ typedef struct {
     uint16_t input, output;
     uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     int8_t act_min, act_max, t_shift, branch_shift;
-    uint16_t unused;
+    uint16_t input2; // add, concatenate
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
 } edgelora_op_t;
 
@@ -97,7 +113,7 @@ typedef struct {
     uint32_t seed;
     uint16_t flags, layer_count;
     uint32_t steps, draws;
-    uint16_t momentum, unused;
+    uint16_t momentum, threshold;
     uint32_t samples;
 } edgelora_adapter_t;
 
@@ -113,6 +129,9 @@ typedef struct {
     uint8_t mode;        // edgelora_mode_t
     uint8_t micro_batch; // samples an update, 1..255
     uint8_t momentum;    // shift of the running mean, 0 = none
+    uint8_t plain;       // 1: portable kernels only; the results are the same
+    uint16_t threshold;  // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
+    const uint8_t *recompute; // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of keeping it
 } edgelora_config_t;
 
 // A pointer that takes 8 bytes everywhere, so that arenas have one size on 32- and 64-bit machines.
@@ -121,63 +140,81 @@ typedef union {
     uint64_t bits;
 } edgelora_ref_t;
 
-// A buffer of the arena and the steps of a training pass in which it is needed. Steps: op i runs
-// forward at i, the loss at n, op i runs backward at 2n - i.
-typedef struct {
-    uint32_t offset, size; // bytes
-    uint16_t birth, death; // first and last step
-} edgelora_span_t;
-
 // The planned buffers of an op.
 enum {
     EDGELORA_OUTPUT, // s8 [positions, channels]: the op's output
+    EDGELORA_AGAIN,  // s8 [positions, channels]: the output computed again for the backward pass
     EDGELORA_T,      // s8 [positions, rank]: A x, kept for the backward pass
     EDGELORA_MASK,   // bits, one an output element: 1 = passes gradient
     EDGELORA_ERROR,  // s8 [positions, channels]: error of the output
-    EDGELORA_U,      // s8 [positions, rank]: error of t
-    EDGELORA_SPANS,
+    EDGELORA_WORK,   // s8 [positions, rank]: error of t; behind it s8 [input]: an error to be added to one that is there
+    EDGELORA_SPANS,  // of a pass; the rest lasts
+    EDGELORA_A = EDGELORA_SPANS, // a matrix and its training state, see edgelora_matrix_t
+    EDGELORA_B,
+    EDGELORA_PLANNED,
 };
 
-// One adapter matrix in training; offsets into the arena, 0 = not there.
+// A buffer of the arena and the steps of a training pass in which it is needed. Steps: op i runs
+// forward at i, the loss at n, op i runs backward at 2n - i. size 0: not there.
 typedef struct {
-    uint32_t count;    // elements
-    uint32_t weight;   // s8, what the kernels use
-    uint32_t master;   // s16 = 256 * weight and its fraction
-    uint32_t gradient; // s32 * 2^exponent
-    uint32_t momentum; // s16, Q11
-    int32_t exponent;
-    uint16_t scale;       // running scale of the gradient, [2^15, 2^16) * 2^scale_exponent; 0 = none yet
+    uint32_t offset, size; // bytes
+    uint8_t birth, death;  // first and last step
+    uint16_t unused;
+} edgelora_span_t;
+
+// One adapter matrix in the arena. From `at` on: s8 weight, what the kernels use; if it trains, s16
+// master = 256 * weight and its fraction, s32 gradient * 2^exponent and, if there is momentum, s16 of it, Q11.
+// Each has `count` elements and is padded to 4 bytes.
+typedef struct {
+    uint32_t count, at;
+    int16_t exponent;
+    uint16_t scale; // running scale of the gradient, [2^15, 2^16) * 2^scale_exponent; 0 = none yet
     int16_t scale_exponent;
-    uint32_t is_set;      // the micro-batch has put something into gradient
+    uint8_t is_set; // the micro-batch has put something into gradient
+    uint8_t trains;
 } edgelora_matrix_t;
 
+// The low-rank part of a dense or conv op.
 typedef struct {
-    edgelora_ref_t a, b; // branch in use: s8 [rank, K], s8 [O, rank]; b.p = 0: none
-    edgelora_matrix_t matrix_a, matrix_b;
-    edgelora_span_t span[EDGELORA_SPANS];
-    uint8_t rank;       // of the session's adapter
-    uint8_t used_rank;  // of the branch in use
+    edgelora_ref_t a, b; // branch in use: s8 [rank, K], s8 [O, rank]; merged: u8 [O, K] weights, s32 [O] bias
+    uint8_t used_rank;   // of the branch in use, 0 = none
     int8_t used_t_shift, used_branch_shift;
-    int8_t t_shift, branch_shift; // of the session's adapter
-    int8_t shift_top;             // largest output shift of the op
+    uint8_t merged;
+    uint8_t rank; // of the session's adapter, 0 = none: then the rest is not there
+    int8_t t_shift, branch_shift;
+    uint8_t unused;
+    edgelora_matrix_t matrix_a, matrix_b;
+} edgelora_lora_t;
+
+// An op in the arena.
+typedef struct {
+    uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = not there
+    uint16_t lora;               // offset of its edgelora_lora_t, 0 = not dense or conv
+    int16_t exponent;            // of the error
+    uint8_t needs;               // runs backward
+    uint8_t arrived;             // the error has received something
+    uint8_t again;               // its output is computed again when this op's turn comes in the backward pass; 255 = not
     uint8_t unused;
 } edgelora_layer_t;
 
-// The start of the arena.
+// The start of the arena; the layers [op_count] follow.
 typedef struct {
     edgelora_ref_t self;  // the arena's own address: tells a session from any other buffer
     edgelora_ref_t model; // the .elm
     uint32_t magic, arena_size;
-    uint32_t layers, patch, row; // offsets: layers [ops], s8 [max K], s32 [2, max channels or classes]
-    uint32_t seed;        // of A in the layers' matrix_a
+    uint32_t scratch, scratch_size; // what one op needs while it runs
+    uint32_t seed;    // of A in the matrix_a
     uint32_t draws, steps, samples;
-    uint16_t pending;      // samples since the last update
-    uint16_t op_count;
-    uint16_t lowest; // lowest op with an adapter; op_count = none
-    uint8_t mode, micro_batch, momentum;
+    uint16_t pending;   // samples since the last update
+    uint16_t threshold; // of config
+    uint8_t op_count;
+    uint8_t lowest;  // lowest op with an adapter; op_count = none
+    uint8_t trained; // the training pass runs this many ops: its loss is on the output of the last of them
+    uint8_t mode, micro_batch, momentum, plain; // of config
     uint8_t has_a;       // matrix_a holds the A of `seed`
     uint8_t begun;       // there is a training adapter
     uint8_t a_is_seeded; // its A is that of `seed`
+    uint8_t unused[2];
 } edgelora_session_t;
 
 const char *edgelora_status_text(edgelora_status_t status);
@@ -188,22 +225,30 @@ uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t size);
 // Checks a whole model file: after OK every offset and value in it can be relied on.
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size);
 
-// Elements of a checked model's input and output.
+// Elements of a checked model's input and output, and of the target that its loss takes (0: it takes a label).
 uint32_t edgelora_input_size(const void *model);
 uint32_t edgelora_output_size(const void *model);
+uint32_t edgelora_target_size(const void *model);
 
-// Plans a session: fills layers [op_count] and returns the arena's size in bytes, or a status < 0.
+// Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes, or a status < 0.
 // The model must have passed edgelora_model_check.
-int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_layer_t *layers);
+int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_span_t *spans);
 
 edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
 
 // The session in an arena, or NULL if the buffer holds none.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 
-// x: s8 [input]. Returns the class; the logits, s8 [output], are then at `edgelora_output`.
+// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at `edgelora_output`.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
+
+// Ops [from, to) of an inference, after those before them: to measure one at a time.
+void edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
+
+// The backward steps of ops [from, to), from the last down, on whatever the buffers hold: to measure them. Needs an adapter in
+// training, which it spoils: begin or load anew.
+edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
 
 // A whole adapter file against this session's model, before `edgelora_use` or `edgelora_load`.
 edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size);
@@ -215,9 +260,25 @@ edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter);
 edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed);
 edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter);
 
-// One sample; an update when micro_batch are pending. loss: 1/4096 nat, of the sample before the update.
-edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label, uint16_t learning_rate, int32_t *loss);
+// Makes W + B A of the adapter in use the weights of an op, in a buffer of edgelora_merge_size bytes (0: the op has no
+// weights to merge) at a multiple of 4. Inference uses the buffer until `edgelora_use`, `begin` or `load`.
+uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op);
+edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer);
+
+// One sample; an update when micro_batch are pending. label: a class, for cross-entropy; target: s8 [target], for the
+// other losses. loss, of the sample before the update: 1/4096 nat, or 1/16 squared step of the output.
+edgelora_status_t edgelora_train(
+    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate);
+
+// Features: what the ops below the lowest adapter hand to those above, s8 [feature size]. They never change, so a
+// sample's can be kept; training and inference from them equal those from its x, bit for bit (with an adapter in use
+// that has nothing below). Without adapters the size is 0.
+uint32_t edgelora_feature_size(const edgelora_session_t *s);
+edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out);
+int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);
+edgelora_status_t edgelora_train_features(
+    edgelora_session_t *s, const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
 // The training adapter as a .ela file. Sizes in bytes; `edgelora_save` returns the size or a status < 0.
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state);

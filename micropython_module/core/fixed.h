@@ -62,15 +62,18 @@ static inline int32_t rounding_high_mul(int32_t a, int32_t b) {
     return (int32_t)(((uint32_t)high << 1) + (rest >> 31) + ((rest >> 30) & 1));
 }
 
+// v / 2^n, halves away from zero; n in 0..31
+static inline int32_t round_divide(int32_t v, int n) {
+    uint32_t mask = (1u << n) - 1;
+    return (v >> n) + (((uint32_t)v & mask) > (mask >> 1) + (v < 0));
+}
+
 // TFLite's MultiplyByQuantizedMultiplier with double rounding. shift in -31..30.
 static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
     if (shift > 0) {
         return rounding_high_mul((int32_t)((uint32_t)acc << shift), multiplier);
     }
-    int32_t high = rounding_high_mul(acc, multiplier);
-    uint32_t mask = (1u << -shift) - 1;
-    uint32_t threshold = (mask >> 1) + (high < 0);
-    return (high >> -shift) + (((uint32_t)high & mask) > threshold);
+    return round_divide(rounding_high_mul(acc, multiplier), -shift);
 }
 
 static inline uint32_t mix(uint32_t z) {

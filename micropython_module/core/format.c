@@ -70,7 +70,7 @@ EDGELORA_KERNEL uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t
 }
 
 // What both headers start with. `size` is what the caller has.
-static edgelora_status_t header_check(const void *file, uint32_t size, char kind, uint32_t header_size) {
+static edgelora_status_t header_check(const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size) {
     const edgelora_model_t *h = file;
     if ((uintptr_t)file & 3) {
         return EDGELORA_ERR_ALIGN;
@@ -81,7 +81,7 @@ static edgelora_status_t header_check(const void *file, uint32_t size, char kind
     if (h->magic[0] != 'E' || h->magic[1] != 'L' || h->magic[2] != kind || h->magic[3] != '1') {
         return EDGELORA_ERR_MAGIC;
     }
-    if (h->version != 1 || h->header_size != header_size) {
+    if (h->version != version || h->header_size != header_size) {
         return EDGELORA_ERR_VERSION;
     }
     if (h->file_size > size || size < header_size) {
@@ -91,6 +91,26 @@ static edgelora_status_t header_check(const void *file, uint32_t size, char kind
         return EDGELORA_ERR_SIZE;
     }
     return edgelora_crc32(0, (const uint8_t *)file + 16, size - 16) == h->crc ? EDGELORA_OK : EDGELORA_ERR_CRC;
+}
+
+// Words, as in crc_table.
+static const uint32_t traits[] = {
+    [EDGELORA_DENSE] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE,
+    [EDGELORA_CONV] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_AVERAGE_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_MEAN] = EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE,
+    [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_MAX_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE | EDGELORA_READS_INPUT,
+    [EDGELORA_ADD] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE,
+    [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_COPIES,
+    [EDGELORA_PAD] = EDGELORA_COPIES,
+    [EDGELORA_RESHAPE] = EDGELORA_COPIES,
+    [EDGELORA_LOOKUP] = EDGELORA_READS_INPUT,
+    [EDGELORA_SOFTMAX] = EDGELORA_READS_OUTPUT,
+};
+
+uint32_t edgelora_traits(uint32_t kind) {
+    return kind < sizeof(traits) / sizeof(traits[0]) ? traits[kind] : 0;
 }
 
 // Is [offset, offset + count * element) an aligned part of the file behind its header?
@@ -103,41 +123,68 @@ static bool tensor_ok(const edgelora_tensor_t *t) {
     return positions > 0 && positions <= 65535 && t->channels > 0 && t->channels <= (1u << 20) / positions;
 }
 
-static edgelora_status_t requantization_check(const edgelora_op_t *op, const uint8_t *file, uint32_t size, uint32_t n) {
-    if (!array_in_file(size, op->multiplier, n, 4) || !array_in_file(size, op->shift, n, 1)) {
-        return EDGELORA_ERR_FORMAT;
+// A file and its size, for what follows.
+typedef struct {
+    const uint8_t *at;
+    uint32_t size;
+} file_t;
+
+static bool in_s8(const file_t *file, uint32_t offset, uint32_t count, int32_t low, int32_t high) {
+    if (!array_in_file(file->size, offset, count, 1)) {
+        return false;
     }
-    const int32_t *multiplier = (const int32_t *)(const void *)(file + op->multiplier);
-    const int8_t *shift = (const int8_t *)(file + op->shift);
-    for (uint32_t o = 0; o < n; ++o) {
-        if (multiplier[o] < 0 || shift[o] < -31 || shift[o] > 30) {
-            return EDGELORA_ERR_FORMAT;
+    const int8_t *v = (const int8_t *)(file->at + offset);
+    for (uint32_t i = 0; i < count; ++i) {
+        if (v[i] < low || v[i] > high) {
+            return false;
         }
     }
-    return EDGELORA_OK;
+    return true;
 }
 
-static edgelora_status_t matrix_check(
-    const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out, const uint8_t *file, uint32_t size) {
+static bool in_s32(const file_t *file, uint32_t offset, uint32_t count, int32_t low, int32_t high) {
+    if (!array_in_file(file->size, offset, count, 4)) {
+        return false;
+    }
+    const int32_t *v = (const int32_t *)(const void *)(file->at + offset);
+    for (uint32_t i = 0; i < count; ++i) {
+        if (v[i] < low || v[i] > high) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool requantization_ok(const file_t *file, const edgelora_op_t *op, uint32_t count, int32_t max_shift) {
+    return in_s32(file, op->multiplier, count, 0, INT32_MAX) && in_s8(file, op->shift, count, -31, max_shift);
+}
+
+// Dense, conv, depthwise. Weights: u8 [count], 0 is not one.
+static bool weights_ok(const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t outputs) {
+    if (!array_in_file(file->size, op->weights, count, 1) || !in_s32(file, op->bias, outputs, -(1 << 30), 1 << 30)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        if (!file->at[op->weights + i]) {
+            return false;
+        }
+    }
+    return requantization_ok(file, op, outputs, 30);
+}
+
+static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     bool dense = op->kind == EDGELORA_DENSE;
     uint32_t kernel = dense ? (uint32_t)in->height * in->width : (uint32_t)op->kernel_h * op->kernel_w;
     uint32_t inputs = kernel * in->channels; // < 2^32: tensors and kernels are below 2^16 positions and 2^16 channels
-    if (dense && (out->height != 1 || out->width != 1 || op->pad_top || op->pad_left || op->kernel_h != 1 || op->kernel_w != 1)) {
-        return EDGELORA_ERR_FORMAT;
-    }
-    if (kernel > 65535 || inputs > 16384 || (uint32_t)out->channels * kernel > 65536) {
-        return EDGELORA_ERR_FORMAT;
-    }
-    if (!array_in_file(size, op->weights, out->channels * inputs, 1) || !array_in_file(size, op->bias, out->channels, 4)) {
-        return EDGELORA_ERR_FORMAT;
-    }
-    const int32_t *bias = (const int32_t *)(const void *)(file + op->bias);
-    for (uint32_t o = 0; o < out->channels; ++o) {
-        if (bias[o] > 1 << 30 || bias[o] < -(1 << 30)) {
-            return EDGELORA_ERR_FORMAT;
-        }
-    }
-    return requantization_check(op, file, size, out->channels);
+    return !(dense && (out->height != 1 || out->width != 1)) && kernel <= 65535 && inputs <= 16384 &&
+        (uint32_t)out->channels * kernel <= 65536 && weights_ok(file, op, out->channels * inputs, out->channels);
+}
+
+// The sum of a position's error over windows and multipliers is within O * kernel * 127 * 127.
+static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    uint32_t kernel = (uint32_t)op->kernel_h * op->kernel_w;
+    return out->channels % in->channels == 0 && kernel <= 1024 && out->channels * kernel <= 65536 &&
+        weights_ok(file, op, out->channels * kernel, out->channels);
 }
 
 // Along one axis: every window holds at least one input element.
@@ -145,34 +192,128 @@ static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t 
     return kernel > pad && (out - 1) * stride < in + pad;
 }
 
-static edgelora_status_t op_check(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out, const uint8_t *file, uint32_t size) {
-    if (!op->kernel_h || !op->kernel_w || !op->stride_h || !op->stride_w || !op->dilation_h || !op->dilation_w ||
-        op->act_min > op->act_max || op->t_shift < 0 || op->t_shift > 24 || op->branch_shift < -15 || op->branch_shift > 8) {
+// 512: as many windows over one position keep the backward sum in 32 bits
+static bool pool_ok(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    return op->dilation_h == 1 && op->dilation_w == 1 && (uint32_t)op->kernel_h * op->kernel_w <= 512 && in->channels == out->channels &&
+        in->zero_point == out->zero_point && windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
+        windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width);
+}
+
+static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
+    return a->height == b->height && a->width == b->width && a->channels == b->channels;
+}
+
+static bool concatenate_ok(const edgelora_op_t *op, const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
+    bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
+    return (h || w || c) && (uint32_t)a->height + (h ? b->height : 0) == out->height && (uint32_t)a->width + (w ? b->width : 0) == out->width &&
+        (uint32_t)a->channels + (c ? b->channels : 0) == out->channels && (h || b->height == out->height) && (w || b->width == out->width) &&
+        (c || b->channels == out->channels) && a->zero_point == out->zero_point && b->zero_point == out->zero_point;
+}
+
+static bool pad_ok(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    return in->channels == out->channels && in->zero_point == out->zero_point && (uint32_t)op->pad_top + in->height <= out->height &&
+        (uint32_t)op->pad_left + in->width <= out->width;
+}
+
+// With the largest exponential at least 1/2 a position's outputs add up to about 256, whatever the others are.
+static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in) {
+    return in->channels <= 1024 && in_s32(file, op->multiplier, 256, 0, INT32_MAX) && in_s32(file, op->multiplier, 1, 1 << 30, INT32_MAX) &&
+        in_s8(file, op->shift, 2, -31, 127) && in_s8(file, op->shift, 1, 64, 127) && ((const int8_t *)file->at)[op->shift + 1] <= 30;
+}
+
+// Fields that a kind does not use hold 1 (kernel, stride, dilation), 0 (padding, flags) or the whole range.
+static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
+    bool window = has & EDGELORA_HAS_WINDOW, range = has & EDGELORA_HAS_RANGE;
+    bool unit = op->stride_h == 1 && op->stride_w == 1 && op->dilation_h == 1 && op->dilation_w == 1 && op->kernel_w == 1 &&
+        (op->kernel_h == 1 || op->kind == EDGELORA_CONCATENATE) && ((!op->pad_top && !op->pad_left) || op->kind == EDGELORA_PAD);
+    return (window || unit) && (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) && op->flags <= 3 &&
+        ((has & EDGELORA_TWO_INPUTS) || !op->input2) && ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
+}
+
+static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *tensors) {
+    uint32_t has = edgelora_traits(op->kind);
+    if (!has) {
+        return EDGELORA_ERR_UNSUPPORTED;
+    }
+    if (!op->kernel_h || !op->kernel_w || !op->stride_h || !op->stride_w || !op->dilation_h || !op->dilation_w || op->act_min > op->act_max ||
+        op->t_shift < 0 || op->t_shift > 24 || op->branch_shift < -15 || op->branch_shift > 8 || !unused_ok(op, has)) {
         return EDGELORA_ERR_FORMAT;
     }
-    bool unit = op->stride_h == 1 && op->stride_w == 1 && op->dilation_h == 1 && op->dilation_w == 1;
+    const edgelora_tensor_t *in = &tensors[op->input], *in2 = &tensors[op->input2], *out = &tensors[op->output];
+    bool ok = false;
     switch (op->kind) {
         case EDGELORA_DENSE:
-            return unit ? matrix_check(op, in, out, file, size) : EDGELORA_ERR_FORMAT;
         case EDGELORA_CONV:
-            return matrix_check(op, in, out, file, size);
-        case EDGELORA_AVERAGE_POOL: // 512: as many windows over one position keep the backward sum in 32 bits
-            return op->dilation_h == 1 && op->dilation_w == 1 && (uint32_t)op->kernel_h * op->kernel_w <= 512 && in->channels == out->channels && in->zero_point == out->zero_point &&
-                           windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
-                           windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width)
-                       ? EDGELORA_OK
-                       : EDGELORA_ERR_FORMAT;
+            ok = matrix_ok(file, op, in, out);
+            break;
+        case EDGELORA_AVERAGE_POOL:
+        case EDGELORA_MAX_POOL:
+            ok = pool_ok(op, in, out);
+            break;
         case EDGELORA_MEAN:
-            return unit && in->channels == out->channels && out->height == 1 && out->width == 1
-                       ? requantization_check(op, file, size, 1)
-                       : EDGELORA_ERR_FORMAT;
-        default:
-            return EDGELORA_ERR_UNSUPPORTED;
+            ok = in->channels == out->channels && out->height == 1 && out->width == 1 && requantization_ok(file, op, 1, 30);
+            break;
+        case EDGELORA_DEPTHWISE:
+            ok = depthwise_ok(file, op, in, out);
+            break;
+        case EDGELORA_ADD:
+            ok = same_shape(in, out) && same_shape(in2, out) && requantization_ok(file, op, 3, 0);
+            break;
+        case EDGELORA_CONCATENATE:
+            ok = concatenate_ok(op, in, in2, out);
+            break;
+        case EDGELORA_PAD:
+            ok = pad_ok(op, in, out);
+            break;
+        case EDGELORA_RESHAPE:
+            ok = (uint32_t)in->height * in->width * in->channels == (uint32_t)out->height * out->width * out->channels &&
+                in->zero_point == out->zero_point;
+            break;
+        case EDGELORA_LOOKUP:
+            ok = same_shape(in, out) && array_in_file(file->size, op->weights, 256, 1) && in_s8(file, op->bias, 256, -127, 127) &&
+                in_s8(file, op->shift, 1, -31, 30);
+            break;
+        case EDGELORA_SOFTMAX:
+            ok = same_shape(in, out) && softmax_ok(file, op, in);
+            break;
     }
+    return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+// Tensors come before their readers, and all but the last have one.
+static bool graph_ok(const edgelora_model_t *m, const edgelora_op_t *ops) {
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        if (ops[i].input > i || ops[i].input2 > i || ops[i].output != i + 1) {
+            return false;
+        }
+        bool read = i + 1 == m->op_count;
+        for (uint32_t j = i + 1; j < m->op_count; ++j) {
+            read |= op_reads(&ops[j], i + 1);
+        }
+        if (!read) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static edgelora_status_t loss_check(const edgelora_model_t *m) {
+    if (m->loss > EDGELORA_MEAN_SQUARED_ERROR) {
+        return EDGELORA_ERR_UNSUPPORTED;
+    }
+    const edgelora_tensor_t *t = model_tensor(m, trained_ops(m));
+    uint32_t size = tensor_size(m, trained_ops(m));
+    bool ok = m->logit_scale <= 128u << 16; // the loss of the farthest logit stays in 32 bits
+    if (m->loss == EDGELORA_CROSS_ENTROPY) {
+        ok = ok && t->height == 1 && t->width == 1 && size >= 2 && size <= EDGELORA_MAX_CLASSES;
+    } else {
+        ok = ok && size <= (m->loss == EDGELORA_BINARY_CROSS_ENTROPY ? 256 : 65536);
+    }
+    return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
-    edgelora_status_t status = header_check(model, size, 'M', sizeof(edgelora_model_t));
+    edgelora_status_t status = header_check(model, size, 'M', EDGELORA_MODEL_FORMAT, sizeof(edgelora_model_t));
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -182,9 +323,6 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
         !array_in_file(size, m->ops, m->op_count, sizeof(edgelora_op_t)) || !array_in_file(size, m->labels, m->labels_size, 1)) {
         return EDGELORA_ERR_FORMAT;
     }
-    if (m->logit_scale > 128u << 16) { // the loss of the farthest logit stays in 32 bits
-        return EDGELORA_ERR_FORMAT;
-    }
     const edgelora_tensor_t *tensors = model_at(model, m->tensors);
     const edgelora_op_t *ops = model_at(model, m->ops);
     for (uint32_t i = 0; i < m->tensor_count; ++i) {
@@ -192,23 +330,17 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
             return EDGELORA_ERR_FORMAT;
         }
     }
+    if (!graph_ok(m, ops)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    file_t file = {model, size};
     for (uint32_t i = 0; i < m->op_count; ++i) {
-        if (ops[i].input != i || ops[i].output != i + 1) {
-            return EDGELORA_ERR_FORMAT;
-        }
-        status = op_check(&ops[i], &tensors[i], &tensors[i + 1], model, size);
+        status = op_check(&file, &ops[i], tensors);
         if (status != EDGELORA_OK) {
             return status;
         }
     }
-    const edgelora_tensor_t *last = &tensors[m->op_count];
-    bool logits = last->height == 1 && last->width == 1 && last->channels >= 2 && last->channels <= EDGELORA_MAX_CLASSES;
-    return logits ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
-}
-
-static uint32_t tensor_size(const void *model, uint32_t i) {
-    const edgelora_tensor_t *t = (const edgelora_tensor_t *)model_at(model, ((const edgelora_model_t *)model)->tensors) + i;
-    return (uint32_t)t->height * t->width * t->channels;
+    return loss_check(m);
 }
 
 uint32_t edgelora_input_size(const void *model) {
@@ -219,24 +351,30 @@ uint32_t edgelora_output_size(const void *model) {
     return tensor_size(model, ((const edgelora_model_t *)model)->op_count);
 }
 
+uint32_t edgelora_target_size(const void *model) {
+    return ((const edgelora_model_t *)model)->loss == EDGELORA_CROSS_ENTROPY ? 0 : tensor_size(model, trained_ops(model));
+}
+
 edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
-    const edgelora_model_t *m = model;
-    const edgelora_op_t *op = (const edgelora_op_t *)model_at(model, m->ops) + i;
-    const edgelora_tensor_t *in = (const edgelora_tensor_t *)model_at(model, m->tensors) + i, *out = in + 1;
-    bool whole_input = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_MEAN;
+    const edgelora_op_t *op = model_op(model, i);
+    const edgelora_tensor_t *in = model_tensor(model, op->input), *out = model_tensor(model, op->output);
+    uint32_t has = edgelora_traits(op->kind);
     edgelora_shape_t g = {
         .op = op,
         .weights = model_at(model, op->weights),
+        .table = model_at(model, op->weights),
+        .slope = model_at(model, op->bias),
         .bias = model_at(model, op->bias),
         .multiplier = model_at(model, op->multiplier),
         .shift = model_at(model, op->shift),
+        .traits = has,
         .positions = (uint32_t)out->height * out->width,
         .in_h = in->height, .in_w = in->width, .in_c = in->channels,
         .out_h = out->height, .out_w = out->width, .out_c = out->channels,
-        .kernel_h = whole_input ? in->height : op->kernel_h,
-        .kernel_w = whole_input ? in->width : op->kernel_w,
-        .zp_in = in->zero_point, .zp_out = out->zero_point,
-        .is_matrix = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_CONV,
+        .kernel_h = has & EDGELORA_WHOLE_INPUT ? in->height : op->kernel_h,
+        .kernel_w = has & EDGELORA_WHOLE_INPUT ? in->width : op->kernel_w,
+        .zp_in = in->zero_point, .zp_in2 = model_tensor(model, op->input2)->zero_point, .zp_out = out->zero_point,
+        .is_matrix = has & EDGELORA_IS_MATRIX,
     };
     g.inputs = (uint32_t)g.kernel_h * g.kernel_w * g.in_c;
     return g;
@@ -260,7 +398,7 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
 }
 
 edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size) {
-    edgelora_status_t status = header_check(adapter, size, 'A', sizeof(edgelora_adapter_t));
+    edgelora_status_t status = header_check(adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -272,7 +410,7 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
         }
     }
     bool stored = h->flags & EDGELORA_A_STORED, state = h->flags & EDGELORA_STATE, trainable = h->flags & EDGELORA_A_TRAINABLE;
-    if (h->flags > 7 || (trainable && !stored) || h->momentum > 8 || h->layer_count > m->op_count || !h->layer_count ||
+    if (h->flags > 7 || (trainable && !stored) || h->momentum > 8 || h->threshold > 16384 || h->layer_count > m->op_count || !h->layer_count ||
         (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
         return EDGELORA_ERR_FORMAT;
     }
@@ -296,6 +434,12 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
     }
     if (end + (state ? state_size : 0) != size) {
         return EDGELORA_ERR_FORMAT;
+    }
+    const int8_t *weight = (const int8_t *)(layers + h->layer_count), *weights_end = (const int8_t *)adapter + end;
+    for (; weight < weights_end; ++weight) { // with their padding, which is 0
+        if (*weight == -128) {
+            return EDGELORA_ERR_FORMAT;
+        }
     }
     if (state) {
         const uint8_t *at = (const uint8_t *)adapter + end;

@@ -1,7 +1,13 @@
-// Forward kernels. SPDX-License-Identifier: MIT
+// Forward kernels of dense and conv. SPDX-License-Identifier: MIT
 
 #include "dot.h"
 #include "internal.h"
+
+bool edgelora_needs_patch(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    return op->kind == EDGELORA_CONV && !(g->kernel_h == 1 && (g->kernel_w == 1 || op->dilation_w == 1) && !op->pad_top && !op->pad_left &&
+        (uint32_t)(g->out_h - 1) * op->stride_h < g->in_h && (uint32_t)(g->out_w - 1) * op->stride_w + g->kernel_w <= g->in_w);
+}
 
 // The K inputs of output position (oy, ox): in place where they lie in a row, else gathered into
 // patch, with the zero point where the window is outside.
@@ -50,41 +56,20 @@ static inline void branch_up(const edgelora_branch_t *branch, uint32_t o, uint32
     }
 }
 
-static inline int8_t output_s8(const edgelora_shape_t *g, int32_t acc, uint32_t o) {
-    uint32_t y = (uint32_t)requantize(acc, g->multiplier[o], g->shift[o]) + (uint32_t)g->zp_out;
-    return (int8_t)clamp_s32((int32_t)y, g->op->act_min, g->op->act_max);
-}
-
-// Bits of outputs whose clamp does not stop the gradient, in groups of 8.
-typedef struct {
-    uint8_t *out;
-    uint32_t bits, count;
-    int32_t low, high; // passes if low < y < high
-} mask_writer_t;
-
-static mask_writer_t mask_writer(const edgelora_op_t *op, uint8_t *mask) {
-    return (mask_writer_t){mask, 0, 0, op->flags & EDGELORA_MASK_LOW ? op->act_min : -129,
-        op->flags & EDGELORA_MASK_HIGH ? op->act_max : 128};
-}
-
-static inline void mask_put(mask_writer_t *m, int8_t y) {
-    m->bits |= (uint32_t)(y > m->low && y < m->high) << (m->count & 7);
-    if ((++m->count & 7) == 0) {
-        *m->out++ = (uint8_t)m->bits;
-        m->bits = 0;
-    }
-}
-
-static inline void mask_end(mask_writer_t *m) {
-    if (m->count & 7) {
-        *m->out = (uint8_t)m->bits;
+// acc[k] += rows[k * n ..] . x for rows of w + 128; offset: 128 * sum x
+EDGELORA_KERNEL static void dot_weights(const uint8_t *rows, uint32_t count, uint32_t n, const int8_t *x, int32_t offset, int32_t *acc) {
+    for (uint32_t k = 0; k < count; ++k, rows += n) {
+        int32_t sum = 0; // |sum| <= 255 * 128 * K < 2^30
+        for (uint32_t i = 0; i < n; ++i) {
+            sum += rows[i] * x[i];
+        }
+        acc[k] += sum - offset;
     }
 }
 
 EDGELORA_HOT void edgelora_matrix_forward_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, uint8_t *mask, int8_t *patch) {
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, int8_t *patch) {
     int8_t t_local[EDGELORA_MAX_RANK];
-    mask_writer_t writer = mask_writer(g->op, mask);
     for (uint32_t oy = 0; oy < g->out_h; ++oy) {
         for (uint32_t ox = 0; ox < g->out_w; ++ox) {
             const int8_t *in = patch_at(g, x, oy, ox, patch);
@@ -92,68 +77,28 @@ EDGELORA_HOT void edgelora_matrix_forward_s8(
             if (branch->rank) {
                 branch_down(branch, in, g->zp_in, g->inputs, t_row);
             }
+            int32_t offset = 0;
+            for (uint32_t i = 0; i < g->inputs; ++i) {
+                offset += in[i];
+            }
+            offset *= 128;
             for (uint32_t o = 0; o < g->out_c; o += 4) {
                 uint32_t count = g->out_c - o < 4 ? g->out_c - o : 4;
                 int32_t acc[4];
                 for (uint32_t k = 0; k < count; ++k) {
                     acc[k] = g->bias[o + k];
                 }
-                dot_rows_s8(g->weights + o * g->inputs, count, g->inputs, in, g->zp_in, acc);
+                dot_weights(g->weights + o * g->inputs, count, g->inputs, in, offset, acc);
                 if (branch->rank) {
                     branch_up(branch, o, count, t_row, acc);
                 }
                 for (uint32_t k = 0; k < count; ++k) {
-                    *y = output_s8(g, acc[k], o + k);
-                    if (mask) {
-                        mask_put(&writer, *y);
-                    }
-                    ++y;
+                    *y++ = requantize_output(g, acc[k], o + k);
                 }
             }
             if (t) {
                 t += branch->rank;
             }
         }
-    }
-    if (mask) {
-        mask_end(&writer);
-    }
-}
-
-static int32_t average(int32_t sum, int32_t count) {
-    return sum > 0 ? (sum + count / 2) / count : (sum - count / 2) / count;
-}
-
-EDGELORA_HOT void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, uint8_t *mask) {
-    const edgelora_op_t *op = g->op;
-    bool is_mean = op->kind == EDGELORA_MEAN;
-    mask_writer_t writer = mask_writer(op, mask);
-    for (uint32_t oy = 0; oy < g->out_h; ++oy) {
-        for (uint32_t ox = 0; ox < g->out_w; ++ox) {
-            // the part of the window inside the input: [y0, y1) x [x0, x1)
-            int32_t top = is_mean ? 0 : (int32_t)(oy * op->stride_h) - op->pad_top;
-            int32_t left = is_mean ? 0 : (int32_t)(ox * op->stride_w) - op->pad_left;
-            int32_t y0 = top < 0 ? 0 : top, y1 = clamp_s32(top + g->kernel_h, 0, g->in_h);
-            int32_t x0 = left < 0 ? 0 : left, x1 = clamp_s32(left + g->kernel_w, 0, g->in_w);
-            int32_t count = (y1 - y0) * (x1 - x0);
-            for (uint32_t c = 0; c < g->out_c; ++c) {
-                int32_t sum = 0;
-                for (int32_t iy = y0; iy < y1; ++iy) {
-                    const int8_t *in = x + ((uint32_t)iy * g->in_w + (uint32_t)x0) * g->in_c + c;
-                    for (int32_t ix = x0; ix < x1; ++ix, in += g->in_c) {
-                        sum += *in;
-                    }
-                }
-                *y = is_mean ? output_s8(g, sum - count * g->zp_in, 0)
-                             : (int8_t)clamp_s32(average(sum, count), op->act_min, op->act_max);
-                if (mask) {
-                    mask_put(&writer, *y);
-                }
-                ++y;
-            }
-        }
-    }
-    if (mask) {
-        mask_end(&writer);
     }
 }

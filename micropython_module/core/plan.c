@@ -1,17 +1,29 @@
-// Lays a session out in its arena. Buffers of one pass share memory when their lifetimes allow: the
-// largest is placed first, each at the lowest offset free throughout its life. SPDX-License-Identifier: MIT
+// Lays a session out in its arena. Buffers of one pass share memory when their lifetimes allow.
+// SPDX-License-Identifier: MIT
+
+#include <stddef.h>
 
 #include "internal.h"
 
-static bool needs_patch(const edgelora_shape_t *g) {
-    const edgelora_op_t *op = g->op;
-    return op->kind == EDGELORA_CONV && !(g->kernel_h == 1 && (g->kernel_w == 1 || op->dilation_w == 1) && !op->pad_top && !op->pad_left &&
-        (uint32_t)(g->out_h - 1) * op->stride_h < g->in_h && (uint32_t)(g->out_w - 1) * op->stride_w + g->kernel_w <= g->in_w);
-}
+// Arenas are alike on all machines.
+typedef char sizes_are_right
+    [sizeof(edgelora_session_t) == 64 && sizeof(edgelora_layer_t) == 32 && sizeof(edgelora_lora_t) == 56 &&
+            sizeof(edgelora_span_t) == 12 ? 1 : -1];
+
+typedef struct {
+    const void *model;
+    const edgelora_config_t *config;
+    edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
+    uint32_t n, lowest, trained;
+    uint32_t layers_end; // offset behind the session, its layers and their low-rank parts
+    uint32_t scratch, scratch_size;
+    bool needs[EDGELORA_MAX_OPS];                             // runs backward
+    uint8_t first[EDGELORA_MAX_OPS], last[EDGELORA_MAX_OPS];  // steps of the backward pass that read the output; 0 = none
+} plan_t;
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
     const edgelora_model_t *m = model;
-    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > 8) {
+    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > 8 || config->threshold > 16384) {
         return EDGELORA_ERR_CONFIG;
     }
     bool any = false;
@@ -34,40 +46,112 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
 }
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
-    return (edgelora_span_t){0, align4(size), (uint16_t)birth, (uint16_t)death};
+    return (edgelora_span_t){0, align4(size), (uint8_t)birth, (uint8_t)death, 0};
 }
 
-// Sizes and lifetimes of op i's buffers. n ops, the lowest with an adapter is `lowest`.
-static void op_spans(const void *model, const edgelora_config_t *config, uint32_t n, uint32_t lowest, uint32_t i, edgelora_layer_t *layer) {
-    edgelora_shape_t g = edgelora_shape(model, i);
-    uint32_t size = g.positions * g.out_c, rank = config->ranks[i];
-    bool trains = config->mode != EDGELORA_INFER, backward = trains && i >= lowest;
-    uint32_t read = i + 1, back = 2 * n - i; // op i + 1 reads the output; op i's own backward step
-    if (trains && config->mode == EDGELORA_TRAINABLE_A && i + 1 < n && config->ranks[i + 1]) {
-        read = back - 1; // dA of op i + 1
+// Does the op that writes this tensor run backward?
+static bool wanted(const plan_t *p, uint32_t tensor) {
+    return tensor && p->needs[tensor - 1];
+}
+
+// A step of the backward pass reads this tensor.
+static void read_back(plan_t *p, uint32_t tensor, uint32_t step) {
+    if (tensor) {
+        uint8_t *first = &p->first[tensor - 1], *last = &p->last[tensor - 1];
+        *first = *first && *first < step ? *first : (uint8_t)step;
+        *last = *last > step ? *last : (uint8_t)step;
     }
-    bool is_last = i + 1 == n;
-    layer->span[EDGELORA_OUTPUT] = span(size, i, is_last ? 2 * n + 1 : read);
-    layer->span[EDGELORA_T] = span(backward ? g.positions * rank : 0, i, back);
-    layer->span[EDGELORA_MASK] = span(backward && g.op->flags ? (size + 7) / 8 : 0, i, back);
-    layer->span[EDGELORA_ERROR] = span(backward ? size : 0, is_last ? n : back - 1, back);
-    bool needs_u = backward && rank && (config->mode == EDGELORA_TRAINABLE_A || i > lowest);
-    layer->span[EDGELORA_U] = span(needs_u ? g.positions * rank : 0, back, back);
+}
+
+// The highest op above `from` that hands error to this tensor; 0: none.
+static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) {
+    for (uint32_t j = p->n; j-- > from + 1;) {
+        if (p->needs[j] && op_reads(model_op(p->model, j), tensor)) {
+            return j;
+        }
+    }
+    return 0;
+}
+
+// Forward life of op i's output: to its last reader; the loss, and whoever asks for the output, read at step n.
+static void output_span(plan_t *p, uint32_t i) {
+    bool trains = p->config->mode != EDGELORA_INFER;
+    uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) ? p->n : i;
+    for (uint32_t j = i + 1; j < p->n; ++j) {
+        if (op_reads(model_op(p->model, j), i + 1) && j > death) {
+            death = j;
+        }
+    }
+    p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(tensor_size(p->model, i + 1), i, death);
+}
+
+// What the backward pass of op i reads; then, as all its readers are above it, whether its own output is kept for the
+// backward pass or computed again, which in turn reads its inputs.
+static void backward_reads(plan_t *p, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    uint32_t step = 2 * p->n - i;
+    if (p->needs[i]) {
+        bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
+        if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && wanted(p, g.op->input))) {
+            read_back(p, g.op->input, step);
+        }
+        if ((g.traits & EDGELORA_READS_OUTPUT) && wanted(p, g.op->input)) {
+            read_back(p, i + 1, step);
+        }
+    }
+    if (!p->last[i]) {
+        return;
+    }
+    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    if (p->config->recompute && p->config->recompute[i]) {
+        spans[EDGELORA_AGAIN] = span(spans[EDGELORA_OUTPUT].size, p->first[i], p->last[i]);
+        read_back(p, g.op->input, p->first[i]);
+        if (g.traits & EDGELORA_TWO_INPUTS) {
+            read_back(p, g.op->input2, p->first[i]);
+        }
+    } else {
+        spans[EDGELORA_OUTPUT].death = p->last[i];
+    }
+}
+
+static void backward_spans(plan_t *p, uint32_t i) {
+    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    uint32_t size = g.positions * g.out_c, rank = p->config->ranks[i], back = 2 * p->n - i, highest = highest_source(p, i + 1, i);
+    spans[EDGELORA_T] = span(g.positions * rank, i, back);
+    spans[EDGELORA_MASK] = span(g.op->flags ? (size + 7) / 8 : 0, i, back);
+    spans[EDGELORA_ERROR] = span(size, i + 1 == p->trained ? p->n : 2 * p->n - highest, back);
+    bool wanted1 = wanted(p, g.op->input), wanted2 = (g.traits & EDGELORA_TWO_INPUTS) && wanted(p, g.op->input2);
+    bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || wanted1);
+    // an error joins another that is there if an op above reads the same input, or this one reads it twice
+    uint32_t joins = wanted1 && highest_source(p, g.op->input, i) ? tensor_size(p->model, g.op->input) : 0;
+    if (wanted2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {
+        uint32_t size2 = tensor_size(p->model, g.op->input2);
+        joins = size2 > joins ? size2 : joins;
+    }
+    spans[EDGELORA_WORK] = span((has_u ? align4(g.positions * rank) : 0) + joins, back, back);
 }
 
 static bool overlap(const edgelora_span_t *a, const edgelora_span_t *b) {
     return a->birth <= b->death && b->birth <= a->death && a->offset < b->offset + b->size && b->offset < a->offset + a->size;
 }
 
-// Places every span at or behind `base`; returns the end. Unplaced spans have offset 0.
-static uint32_t place(edgelora_layer_t *layers, uint32_t n, uint32_t base) {
-    uint32_t end = base, count = n * EDGELORA_SPANS;
+static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool by_birth) {
+    return by_birth && a->birth != b->birth ? a->birth < b->birth : a->size > b->size;
+}
+
+// Places the spans of a pass at or behind `base`, the largest or the earliest first, each at the lowest offset that is
+// free throughout its life; returns the end.
+static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
+    uint32_t end = base, count = n * EDGELORA_PLANNED;
+    for (uint32_t i = 0; i < count; ++i) {
+        spans[i].offset = 0; // not placed
+    }
     for (;;) {
         edgelora_span_t *next = 0;
         for (uint32_t i = 0; i < count; ++i) {
-            edgelora_span_t *s = &layers[i / EDGELORA_SPANS].span[i % EDGELORA_SPANS];
-            if (s->size && !s->offset && (!next || s->size > next->size)) {
-                next = s;
+            if (spans[i].size && !spans[i].offset && (!next || goes_first(&spans[i], next, by_birth))) {
+                next = &spans[i];
             }
         }
         if (!next) {
@@ -75,9 +159,8 @@ static uint32_t place(edgelora_layer_t *layers, uint32_t n, uint32_t base) {
         }
         next->offset = base;
         for (uint32_t i = 0; i < count; ++i) {
-            const edgelora_span_t *s = &layers[i / EDGELORA_SPANS].span[i % EDGELORA_SPANS];
-            if (s != next && s->offset && overlap(s, next)) {
-                next->offset = s->offset + s->size;
+            if (&spans[i] != next && spans[i].offset && overlap(&spans[i], next)) {
+                next->offset = spans[i].offset + spans[i].size;
                 i = (uint32_t)-1; // again from the start: an earlier one may be in the way now
             }
         }
@@ -87,100 +170,120 @@ static uint32_t place(edgelora_layer_t *layers, uint32_t n, uint32_t base) {
     }
 }
 
-static uint32_t take(uint32_t *end, uint32_t size) {
-    uint32_t at = *end;
-    *end += align4(size);
-    return at;
+static uint32_t lora_size(uint32_t rank) {
+    return (uint32_t)(rank ? sizeof(edgelora_lora_t) : offsetof(edgelora_lora_t, matrix_a));
 }
 
-static void matrix_plan(edgelora_matrix_t *m, uint32_t count, bool weight, bool trains, bool momentum, uint32_t *end) {
-    *m = (edgelora_matrix_t){.count = count};
-    m->weight = weight ? take(end, count) : 0;
-    if (trains) {
-        m->master = take(end, 2 * count);
-        m->gradient = take(end, 4 * count);
-        m->momentum = momentum ? take(end, 2 * count) : 0;
-    }
-}
-
-// Fills the layers and the session's layout; returns the arena's size or a status.
-static int32_t plan(const void *model, const edgelora_config_t *config, edgelora_layer_t *layers, edgelora_session_t *s) {
-    edgelora_status_t status = config_check(model, config);
+// Where everything goes, and how large the arena is. p: all but model, config and spans is 0.
+static int32_t plan(plan_t *p) {
+    edgelora_status_t status = config_check(p->model, p->config);
     if (status != EDGELORA_OK) {
         return status;
     }
-    const edgelora_model_t *m = model;
-    uint32_t n = m->op_count, patch = 0, row = edgelora_shape(model, n - 1).out_c;
-    s->op_count = (uint16_t)n;
-    s->lowest = (uint16_t)n;
-    for (uint32_t i = n; i-- > 0;) {
-        edgelora_shape_t g = edgelora_shape(model, i);
-        if (config->ranks[i]) {
-            s->lowest = (uint16_t)i;
+    const uint8_t *ranks = p->config->ranks;
+    bool trains = p->config->mode != EDGELORA_INFER;
+    p->n = p->lowest = ((const edgelora_model_t *)p->model)->op_count;
+    p->trained = trained_ops(p->model);
+    p->layers_end = (uint32_t)(sizeof(edgelora_session_t) + p->n * sizeof(edgelora_layer_t));
+    p->scratch_size = trains && edgelora_target_size(p->model) == 0 ? 4 * tensor_size(p->model, p->trained) : 0;
+    for (uint32_t i = 0; i < p->n; ++i) {
+        edgelora_shape_t g = edgelora_shape(p->model, i);
+        p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
+        p->needs[i] = trains && i < p->trained && (ranks[i] || wanted(p, g.op->input) || wanted(p, g.op->input2));
+        p->layers_end += g.is_matrix ? lora_size(ranks[i]) : 0;
+        uint32_t size = edgelora_op_scratch(&g, ranks[i], p->needs[i], p->config->plain);
+        p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
+        for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
+            p->spans[i * EDGELORA_PLANNED + k] = span(0, 0, 0);
         }
-        if (needs_patch(&g) && g.inputs > patch) {
-            patch = g.inputs;
-        }
-        if (2u * g.in_c > row) {
-            row = 2u * g.in_c;
+        output_span(p, i);
+    }
+    for (uint32_t i = p->n; i-- > 0;) {
+        backward_reads(p, i);
+        if (p->needs[i]) {
+            backward_spans(p, i);
         }
     }
-    s->layers = sizeof(edgelora_session_t);
-    uint32_t end = s->layers + n * (uint32_t)sizeof(edgelora_layer_t);
-    s->patch = take(&end, patch);
-    s->row = take(&end, config->mode == EDGELORA_INFER ? 0 : 4 * row);
-    for (uint32_t i = 0; i < n; ++i) {
-        layers[i] = (edgelora_layer_t){.rank = config->ranks[i]};
-        op_spans(model, config, n, s->lowest, i, &layers[i]);
+    p->scratch = p->layers_end;
+    uint32_t base = p->scratch + align4(p->scratch_size);
+    uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
+    if (by_birth < end) {
+        end = place(p->spans, p->n, base, true);
     }
-    end = place(layers, n, end);
-    bool trains = config->mode != EDGELORA_INFER;
-    for (uint32_t i = 0; i < n; ++i) {
-        uint32_t rank = config->ranks[i];
-        if (rank) {
-            edgelora_shape_t g = edgelora_shape(model, i);
-            matrix_plan(&layers[i].matrix_a, rank * g.inputs, true, config->mode == EDGELORA_TRAINABLE_A, config->momentum, &end);
-            matrix_plan(&layers[i].matrix_b, rank * g.out_c, trains, trains, config->momentum, &end);
+    for (uint32_t i = 0; i < p->n; ++i) {
+        if (ranks[i]) {
+            edgelora_shape_t g = edgelora_shape(p->model, i);
+            edgelora_span_t *a = &p->spans[i * EDGELORA_PLANNED + EDGELORA_A], *b = a + 1;
+            *a = span(matrix_size(ranks[i] * g.inputs, p->config->mode == EDGELORA_TRAINABLE_A, p->config->momentum), 0, 2 * p->n);
+            *b = span(trains ? matrix_size((uint32_t)ranks[i] * g.out_c, true, p->config->momentum) : 0, 0, 2 * p->n);
+            a->offset = end;
+            b->offset = end + a->size;
+            end += a->size + b->size;
         }
     }
-    return (int32_t)((end + 7) & ~7u);
+    uint32_t planner = p->layers_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t); // edgelora_init plans in the arena
+    return (int32_t)(((end > planner ? end : planner) + 7) & ~7u);
 }
 
-int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_layer_t *layers) {
-    edgelora_session_t s;
-    return plan(model, config, layers, &s);
+int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_span_t *spans) {
+    plan_t p = {.model = model, .config = config, .spans = spans};
+    return plan(&p);
+}
+
+static edgelora_matrix_t matrix(const edgelora_span_t *s, uint32_t count, bool trains) {
+    return (edgelora_matrix_t){.count = count, .at = s->offset, .trains = trains};
 }
 
 edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
-    const edgelora_model_t *m = model;
+    uint32_t n = ((const edgelora_model_t *)model)->op_count, planner = n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
     if ((uintptr_t)arena & 7) {
         return EDGELORA_ERR_ALIGN;
     }
-    if (arena_size < sizeof(edgelora_session_t) + m->op_count * sizeof(edgelora_layer_t)) {
+    if (arena_size < sizeof(edgelora_session_t) + planner) {
         return EDGELORA_ERR_ARENA;
     }
     edgelora_session_t *s = arena;
-    *s = (edgelora_session_t){.model = {.p = model}, .arena_size = arena_size, .mode = config->mode,
-        .micro_batch = config->micro_batch, .momentum = config->momentum};
-    edgelora_layer_t *layers = (edgelora_layer_t *)(s + 1);
-    int32_t size = plan(model, config, layers, s);
+    s->self.p = 0;
+    edgelora_span_t *spans = (edgelora_span_t *)(void *)((uint8_t *)arena + ((arena_size - planner) & ~3u)); // until the layers are made
+    plan_t p = {.model = model, .config = config, .spans = spans};
+    int32_t size = plan(&p);
     if (size < 0) {
         return (edgelora_status_t)size;
     }
     if ((uint32_t)size > arena_size) {
         return EDGELORA_ERR_ARENA;
     }
-    for (uint32_t i = 0; i < m->op_count; ++i) {
+    *s = (edgelora_session_t){
+        .model = {.p = model}, .arena_size = arena_size, .scratch = p.scratch, .scratch_size = p.scratch_size,
+        .threshold = config->threshold, .op_count = (uint8_t)n, .lowest = (uint8_t)p.lowest, .trained = (uint8_t)p.trained,
+        .mode = config->mode, .micro_batch = config->micro_batch, .momentum = config->momentum, .plain = config->plain,
+    };
+    edgelora_layer_t *layers = session_layers(s);
+    uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));
+    for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
-        uint32_t channels = g.is_matrix ? g.out_c : g.op->kind == EDGELORA_MEAN ? 1 : 0;
-        layers[i].shift_top = -128;
-        for (uint32_t o = 0; o < channels; ++o) {
-            layers[i].shift_top = g.shift[o] > layers[i].shift_top ? g.shift[o] : layers[i].shift_top;
+        layers[i] = (edgelora_layer_t){.needs = p.needs[i], .again = (uint8_t)(spans[EDGELORA_AGAIN].size ? 2 * n - p.first[i] : 255)};
+        for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
+            layers[i].at[k] = spans[k].offset;
         }
-        layers[i].t_shift = g.op->t_shift;
-        layers[i].branch_shift = g.op->branch_shift;
+        if (g.is_matrix) {
+            uint32_t rank = config->ranks[i];
+            edgelora_lora_t *l = arena_at(s, lora_at);
+            layers[i].lora = (uint16_t)lora_at;
+            lora_at += lora_size(rank);
+            l->a.p = l->b.p = 0;
+            l->used_rank = l->merged = 0;
+            l->used_t_shift = l->used_branch_shift = 0;
+            l->rank = (uint8_t)rank;
+            l->t_shift = g.op->t_shift;
+            l->branch_shift = g.op->branch_shift;
+            if (rank) {
+                l->matrix_a = matrix(&spans[EDGELORA_A], rank * g.inputs, config->mode == EDGELORA_TRAINABLE_A);
+                l->matrix_b = matrix(&spans[EDGELORA_B], rank * g.out_c, config->mode != EDGELORA_INFER);
+            }
+        }
     }
     s->self.p = arena; // from here on it is a session
-    s->magic = 0x454C5331;
+    s->magic = 0x454C5332;
     return EDGELORA_OK;
 }

@@ -7,13 +7,13 @@ int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t 
         for (uint32_t i = 0; i < m->count; ++i) {
             gradient[i] = 0;
         }
-        m->exponent = exponent;
+        m->exponent = (int16_t)exponent;
         m->is_set = true;
     } else if (exponent > m->exponent) {
         for (uint32_t i = 0; i < m->count; ++i) {
             gradient[i] = trunc_shift(gradient[i], exponent - m->exponent);
         }
-        m->exponent = exponent;
+        m->exponent = (int16_t)exponent;
     }
     return m->exponent - exponent;
 }
@@ -40,7 +40,7 @@ static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) 
 }
 
 EDGELORA_HOT void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step) {
-    int32_t *gradient = (int32_t *)(arena + m->gradient);
+    int32_t *gradient = (int32_t *)(void *)(arena + matrix_gradient(m));
     if (!m->is_set) {
         return;
     }
@@ -63,14 +63,17 @@ EDGELORA_HOT void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, c
 
     int32_t reciprocal = (int32_t)(0x80000000u / m->scale); // (2^15, 2^16]
     int32_t s = 20 + m->scale_exponent - exponent;
-    int16_t *master = (int16_t *)(arena + m->master);
-    int16_t *momentum = (int16_t *)(arena + m->momentum);
-    int8_t *weight = (int8_t *)(arena + m->weight);
+    int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
+    int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
+    int8_t *weight = (int8_t *)(arena + m->at);
     uint32_t draws = *step->draws;
     for (uint32_t i = 0; i < m->count; ++i) {
         int32_t g = trunc_shift(gradient[i], h);
         int32_t u = s >= 0 ? trunc_shift(g * reciprocal, s) : g > 0 ? 16384 : g < 0 ? -16384 : 0;
         u = clamp_s32(u, -16384, 16384);
+        if (abs_u32(u) < step->threshold) {
+            continue;
+        }
         if (step->momentum) {
             u = clamp_s32(momentum[i] + round_shift(u - momentum[i], step->momentum), -16384, 16384);
             momentum[i] = (int16_t)u;

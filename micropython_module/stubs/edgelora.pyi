@@ -24,7 +24,11 @@ class Model:
 
     mode: "infer" (no training), "frozen_a" or "trainable_a". ranks: rank of each op's adapter, 0 for none;
     an int puts that rank on every conv and dense layer. Allocation happens here and never again:
-    `infer`, `train`, `flush` and `use` work under `micropython.heap_lock()`.
+    `infer`, `train`, `flush`, `use` and those on features work under `micropython.heap_lock()`.
+
+    threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
+    recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
+    which saves memory. plain: only the portable kernels. Neither of the two changes a result.
     """
 
     base_id: bytes  # 8 bytes
@@ -34,20 +38,39 @@ class Model:
     mode: str
     input_size: int
     output_size: int
-    output: memoryview  # int8 logits of the last `infer`
+    target_size: int  # int8 values of a target; 0: the model's loss takes a label
+    feature_size: int  # int8 values of a sample's features; 0 without adapters
+    output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
 
     def __init__(
         self, model: Union[str, Buffer], ranks: Union[int, Buffer] = 4, mode: str = "frozen_a",
-        micro_batch: int = 8, momentum: int = 0,
+        micro_batch: int = 8, momentum: int = 0, recompute: Union[Buffer, None] = None, threshold: int = 0,
+        plain: bool = False,
     ) -> None: ...
     def infer(self, x: Buffer) -> int:
-        """int8 input [input_size] -> index of the largest logit; `output` holds the logits."""
+        """int8 input [input_size] -> index of the largest output; `output` holds all of them."""
+    def backward_range(self, x: Buffer, start: int, end: int) -> None:
+        """Backward steps of ops [start, end) on whatever is there, to measure them; begin or load anew afterwards."""
+
+    def forward_range(self, x: Buffer, start: int, end: int) -> None:
+        """Ops [start, end) of an inference, after those before them: to measure one at a time."""
+    def features(self, x: Buffer, out: Union[bytearray, memoryview]) -> None:
+        """Writes what the layers below the lowest adapter make of x, int8 [feature_size]. It never changes: keep it."""
+    def infer_features(self, features: Buffer) -> int:
+        """`infer` from a sample's features, for adapters with nothing below the session's lowest."""
     def begin(self, seed: int = 0) -> None:
         """A fresh adapter becomes the one that trains and is used."""
     def load(self, adapter: Union[str, Buffer]) -> None:
         """Goes on training from a saved adapter (bit-identically if saved with its state)."""
-    def train(self, x: Buffer, label: int, learning_rate: int) -> int:
-        """Forward, backward; every `micro_batch` samples an update. Returns the sample's loss in 1/4096 nat."""
+    def train(self, x: Buffer, label: Union[int, Buffer], learning_rate: int) -> int:
+        """Forward, backward; every `micro_batch` samples an update.
+
+        label: the class or, for losses other than cross-entropy, the target, int8 [target_size]: 0 and 1 for binary
+        cross-entropy, values like the output's for the squared error. Returns the sample's loss in 1/4096 nat, or
+        1/16 squared step of the output.
+        """
+    def train_features(self, features: Buffer, label: Union[int, Buffer], learning_rate: int) -> int:
+        """`train` from a sample's features: the same, bit for bit, without the layers below."""
     def flush(self, learning_rate: int) -> None:
         """Updates with the samples pending, if there are any."""
     def counts(self) -> tuple:
@@ -60,3 +83,9 @@ class Model:
         """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one."""
     def use_file(self, adapter_file: AdapterFile) -> None:
         """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""
+    def merge(self, op: int, buffer: Union[bytearray, memoryview, None] = None) -> Buffer:
+        """Rounds the adapter in use into a copy of an op's weights, so that inference pays nothing for it.
+
+        The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`; training goes
+        on beside it. Uint8 weights, offset by 128, then the int32 bias.
+        """

@@ -11,6 +11,7 @@ class Model:
         self.mode = mode
         self.input_size = 16
         self.output_size = 3
+        self.target_size = self.feature_size = 0
         self.output = memoryview(bytearray(3))
         self.sum = 0
 

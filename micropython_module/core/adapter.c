@@ -1,0 +1,377 @@
+// A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
+
+#include "internal.h"
+
+// The low-rank part of op i, dense or conv, or NULL.
+static edgelora_lora_t *lora_at(edgelora_session_t *s, uint32_t i) {
+    return layer_lora(s, &session_layers(s)[i]);
+}
+
+// The same if the session's adapter has a rank there.
+static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
+    edgelora_lora_t *l = lora_at(s, i);
+    return l && l->rank ? l : 0;
+}
+
+// A s8 [rank, K]: each row the sum of all rows of W with random signs, scaled down to int8. Such a sketch looks at the
+// input through the directions that the layer itself uses.
+static void sketch(const edgelora_shape_t *g, uint32_t from, uint32_t rank, int8_t *a) {
+    for (uint32_t j = 0; j < rank; ++j) {
+        edgelora_block_t row = {a + j * g->inputs, 0, 0};
+        while (row.count < g->inputs) {
+            uint32_t n = g->inputs - row.count < EDGELORA_TILE ? g->inputs - row.count : EDGELORA_TILE;
+            int32_t sum[EDGELORA_TILE] = {0}; // |sum| <= 127 * out_c
+            for (uint32_t o = 0; o < g->out_c; ++o) {
+                bool plus = mix(from + (j * g->out_c + o) * EDGELORA_GOLDEN) >> 31;
+                const uint8_t *w = g->weights + o * g->inputs + row.count;
+                for (uint32_t i = 0; i < n; ++i) {
+                    sum[i] += plus ? w[i] - 128 : 128 - w[i];
+                }
+            }
+            edgelora_block_append(&row, sum, n);
+        }
+    }
+}
+
+// Makes the A of a seed in the session's A matrices.
+static void generate_a(edgelora_session_t *s, uint32_t seed) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            edgelora_shape_t g = edgelora_shape(s->model.p, i);
+            sketch(&g, stream(seed, i + 1), l->rank, arena_at(s, l->matrix_a.at));
+        }
+    }
+    s->seed = seed;
+    s->has_a = true;
+}
+
+static void use_none(edgelora_session_t *s) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = lora_at(s, i);
+        if (l) {
+            l->a.p = l->b.p = 0;
+            l->used_rank = l->merged = 0;
+        }
+    }
+}
+
+static void use_own(edgelora_session_t *s) {
+    use_none(s);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            l->a.p = arena_at(s, l->matrix_a.at);
+            l->b.p = arena_at(s, l->matrix_b.at);
+            l->used_rank = l->rank;
+            l->used_t_shift = l->t_shift;
+            l->used_branch_shift = l->branch_shift;
+        }
+    }
+}
+
+// Walks the arrays of a checked adapter.
+typedef struct {
+    const edgelora_adapter_t *header;
+    const edgelora_adapter_layer_t *layer, *end;
+    const uint8_t *weights;
+} adapter_reader_t;
+
+static adapter_reader_t adapter_reader(const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_adapter_layer_t *layers = (const edgelora_adapter_layer_t *)(const void *)(h + 1);
+    return (adapter_reader_t){h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
+}
+
+static const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
+    const int8_t *p = (const int8_t *)r->weights;
+    r->weights += align4(count);
+    return p;
+}
+
+// Do the adapter's layers and ranks equal the session's?
+static bool same_ranks(edgelora_session_t *s, const void *adapter) {
+    adapter_reader_t r = adapter_reader(adapter);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        bool here = r.layer < r.end && r.layer->op == i;
+        if (layer_rank(s, &session_layers(s)[i]) != (here ? r.layer->rank : 0)) {
+            return false;
+        }
+        r.layer += here;
+    }
+    return true;
+}
+
+EDGELORA_HOT edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    bool stored = h && (h->flags & EDGELORA_A_STORED);
+    if (h && !stored) {
+        if (!same_ranks(s, adapter)) {
+            return EDGELORA_ERR_RANKS;
+        }
+        if (!s->has_a || s->seed != h->seed) {
+            if (s->begun) {
+                return EDGELORA_ERR_SEED;
+            }
+            generate_a(s, h->seed);
+        }
+    }
+    use_none(s);
+    if (h) {
+        adapter_reader_t r = adapter_reader(adapter);
+        for (; r.layer < r.end; ++r.layer) {
+            edgelora_lora_t *l = lora_at(s, r.layer->op);
+            l->a.p = stored ? read_weights(&r, (uint32_t)r.layer->rank * r.layer->inputs) : arena_at(s, l->matrix_a.at);
+            l->b.p = read_weights(&r, (uint32_t)r.layer->rank * r.layer->outputs);
+            l->used_rank = (uint8_t)r.layer->rank;
+            l->used_t_shift = r.layer->t_shift;
+            l->used_branch_shift = r.layer->branch_shift;
+        }
+    }
+    return EDGELORA_OK;
+}
+
+uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
+    if (op >= s->op_count || !lora_at(s, op)) {
+        return 0;
+    }
+    edgelora_shape_t g = edgelora_shape(s->model.p, op);
+    return align4(g.out_c * g.inputs) + 4u * g.out_c;
+}
+
+edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer) {
+    edgelora_lora_t *l = op < s->op_count ? lora_at(s, op) : 0;
+    if (!l || !l->used_rank) {
+        return EDGELORA_ERR_MERGE;
+    }
+    if ((uintptr_t)buffer & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    edgelora_shape_t g = edgelora_shape(s->model.p, op);
+    const int8_t *a = l->a.p, *b = l->b.p;
+    uint8_t *weights = buffer;
+    int32_t *bias = (int32_t *)(void *)(weights + align4(g.out_c * g.inputs));
+    int shift = l->used_t_shift - l->used_branch_shift; // -8..39
+    shift = shift > 31 ? 31 : shift;                    // |sum| < 2^19: both give 0
+    for (uint32_t o = 0; o < g.out_c; ++o) {
+        int32_t moved = 0; // sum W' - sum W
+        for (uint32_t i = 0; i < g.inputs; ++i) {
+            int32_t sum = 0, w = g.weights[o * g.inputs + i];
+            for (uint32_t j = 0; j < l->used_rank; ++j) {
+                sum += b[o * l->used_rank + j] * a[j * g.inputs + i];
+            }
+            int32_t merged = clamp_s32(w + round_shift(sum, shift), 1, 255);
+            weights[o * g.inputs + i] = (uint8_t)merged;
+            moved += merged - w;
+        }
+        bias[o] = g.bias[o] - g.zp_in * moved; // |.| < 2^30 + 128 * 254 * 16384
+    }
+    l->a.p = weights;
+    l->b.p = bias;
+    l->used_rank = 0;
+    l->merged = true;
+    return EDGELORA_OK;
+}
+
+// A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
+static void matrix_start(edgelora_session_t *s, edgelora_matrix_t *m) {
+    const int8_t *weight = arena_at(s, m->at);
+    int16_t *master = arena_at(s, matrix_master(m)), *momentum = arena_at(s, matrix_momentum(m));
+    for (uint32_t i = 0; m->trains && i < m->count; ++i) {
+        master[i] = (int16_t)(weight[i] * 256);
+        if (s->momentum) {
+            momentum[i] = 0;
+        }
+    }
+    m->scale = 0;
+    m->scale_exponent = 0;
+    m->is_set = false;
+}
+
+static void training_start(edgelora_session_t *s) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            matrix_start(s, &l->matrix_a);
+            matrix_start(s, &l->matrix_b);
+        }
+    }
+    s->draws = s->steps = s->samples = s->pending = 0;
+    s->begun = true;
+    use_own(s);
+}
+
+edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    generate_a(s, seed);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            const edgelora_op_t *op = model_op(s->model.p, i);
+            int8_t *b = arena_at(s, l->matrix_b.at);
+            for (uint32_t n = 0; n < l->matrix_b.count; ++n) {
+                b[n] = 0;
+            }
+            l->t_shift = op->t_shift;
+            l->branch_shift = op->branch_shift;
+        }
+    }
+    training_start(s);
+    s->a_is_seeded = s->mode == EDGELORA_FROZEN_A;
+    s->has_a = s->a_is_seeded;
+    return EDGELORA_OK;
+}
+
+static void copy(void *to, const void *from, uint32_t size) {
+    uint8_t *out = to;
+    const uint8_t *in = from;
+    while (size--) {
+        *out++ = *in++;
+    }
+}
+
+static void read_state(edgelora_session_t *s, adapter_reader_t *r, edgelora_matrix_t *m) {
+    copy(&m->scale, r->weights, 2);
+    copy(&m->scale_exponent, r->weights + 2, 2);
+    copy(arena_at(s, matrix_master(m)), r->weights + 4, 2 * m->count);
+    r->weights += 4 + align4(2 * m->count);
+    if (s->momentum) {
+        copy(arena_at(s, matrix_momentum(m)), r->weights, 2 * m->count);
+        r->weights += align4(2 * m->count);
+    }
+}
+
+edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    if (!same_ranks(s, adapter)) {
+        return EDGELORA_ERR_RANKS;
+    }
+    bool stored = h->flags & EDGELORA_A_STORED;
+    bool trainable = s->mode == EDGELORA_TRAINABLE_A;
+    if (!stored) {
+        generate_a(s, h->seed);
+    }
+    adapter_reader_t r = adapter_reader(adapter);
+    for (; r.layer < r.end; ++r.layer) {
+        edgelora_lora_t *l = lora_at(s, r.layer->op);
+        if (stored) {
+            copy(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count), l->matrix_a.count);
+        }
+        copy(arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
+        l->t_shift = r.layer->t_shift;
+        l->branch_shift = r.layer->branch_shift;
+    }
+    training_start(s);
+    s->seed = h->seed;
+    s->a_is_seeded = !stored && !trainable;
+    s->has_a = s->a_is_seeded;
+    bool same_mode = !(h->flags & EDGELORA_A_TRAINABLE) == !trainable && h->momentum == s->momentum;
+    if ((h->flags & EDGELORA_STATE) && same_mode) {
+        for (uint32_t i = 0; i < s->op_count; ++i) {
+            edgelora_lora_t *l = ranked_at(s, i);
+            if (l) {
+                if (trainable) {
+                    read_state(s, &r, &l->matrix_a);
+                }
+                read_state(s, &r, &l->matrix_b);
+            }
+        }
+        s->draws = h->draws;
+        s->steps = h->steps;
+        s->samples = h->samples;
+    }
+    return EDGELORA_OK;
+}
+
+static uint32_t state_size(const edgelora_session_t *s, const edgelora_matrix_t *m) {
+    return m->trains ? 4 + (s->momentum ? 2 : 1) * align4(2 * m->count) : 0;
+}
+
+static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
+    uint32_t size = sizeof(edgelora_adapter_t);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            size += (uint32_t)sizeof(edgelora_adapter_layer_t) + (a_stored ? align4(l->matrix_a.count) : 0) + align4(l->matrix_b.count);
+            size += state ? state_size(s, &l->matrix_a) + state_size(s, &l->matrix_b) : 0;
+        }
+    }
+    return size;
+}
+
+uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state) {
+    return adapter_size(s, !s->a_is_seeded, state);
+}
+
+static uint8_t *put(uint8_t *out, const void *from, uint32_t size) {
+    copy(out, from, size);
+    for (out += size; size & 3; ++size) {
+        *out++ = 0;
+    }
+    return out;
+}
+
+static uint8_t *put_state(edgelora_session_t *s, uint8_t *out, const edgelora_matrix_t *m) {
+    if (!m->trains) {
+        return out;
+    }
+    copy(out, &m->scale, 2);
+    copy(out + 2, &m->scale_exponent, 2);
+    out = put(out + 4, arena_at(s, matrix_master(m)), 2 * m->count);
+    return s->momentum ? put(out, arena_at(s, matrix_momentum(m)), 2 * m->count) : out;
+}
+
+int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
+    if (!s->begun) {
+        return s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+    }
+    if (state && s->pending) {
+        return EDGELORA_ERR_PENDING;
+    }
+    uint32_t size = edgelora_adapter_size(s, state);
+    if (room < size) {
+        return EDGELORA_ERR_SIZE;
+    }
+    if ((uintptr_t)buffer & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
+    edgelora_adapter_t h = {
+        .magic = {'E', 'L', 'A', '1'}, .version = EDGELORA_ADAPTER_FORMAT, .header_size = sizeof(h), .file_size = size, .seed = s->seed,
+        .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) | (trainable ? EDGELORA_A_TRAINABLE : 0)),
+        .steps = s->steps, .draws = s->draws, .momentum = s->momentum, .threshold = s->threshold, .samples = s->samples,
+    };
+    copy(h.base_id, ((const edgelora_model_t *)s->model.p)->base_id, 8);
+    uint8_t *out = (uint8_t *)buffer + sizeof(h);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            edgelora_shape_t g = edgelora_shape(s->model.p, i);
+            edgelora_adapter_layer_t record = {(uint16_t)i, l->rank, g.out_c, (uint16_t)g.inputs, l->t_shift, l->branch_shift, 0};
+            out = put(out, &record, sizeof(record));
+            h.layer_count += 1;
+        }
+    }
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            out = stored ? put(out, arena_at(s, l->matrix_a.at), l->matrix_a.count) : out;
+            out = put(out, arena_at(s, l->matrix_b.at), l->matrix_b.count);
+        }
+    }
+    for (uint32_t i = 0; state && i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            out = put_state(s, out, &l->matrix_a);
+            out = put_state(s, out, &l->matrix_b);
+        }
+    }
+    copy(buffer, &h, sizeof(h));
+    ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
+    return (int32_t)size;
+}

@@ -1,0 +1,834 @@
+// The primitives of the fast kernels for Cortex-M0+ (RP2040). SPDX-License-Identifier: MIT
+//
+// Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls; asrs #16; adcs` adds two
+// products to a sum: the shift leaves bit 15, the borrow's correction, in the carry.
+
+#include "swar.h"
+
+#if defined(__ARM_ARCH_6M__) && !defined(EDGELORA_PLAIN)
+
+#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
+
+#define NAKED EDGELORA_KERNEL __attribute__((naked))
+
+#define SAVE \
+    "push {r4-r7, lr}\n" \
+    "mov r4, r8\n" \
+    "mov r5, r9\n" \
+    "mov r6, r10\n" \
+    "mov r7, r11\n" \
+    "push {r4-r7}\n"
+#define RESTORE \
+    "pop {r4-r7}\n" \
+    "mov r8, r4\n" \
+    "mov r9, r5\n" \
+    "mov r10, r6\n" \
+    "mov r11, r7\n" \
+    "pop {r4-r7, pc}\n"
+
+// r7 = 0x00FF00FF, r6 = -0x00800080; r5 is lost
+#define UNPACK_CONSTANTS \
+    "movs r7, #255\n" \
+    "lsls r6, r7, #16\n" \
+    "orrs r7, r6\n" \
+    "movs r6, #128\n" \
+    "lsls r5, r6, #16\n" \
+    "orrs r6, r5\n" \
+    "rsbs r6, r6, #0\n"
+
+#define UNPACK(flip) \
+    "ldmia r1!, {r4}\n" flip \
+    "lsrs r5, r4, #8\n" \
+    "ands r4, r7\n" \
+    "ands r5, r7\n" \
+    "adds r4, r4, r6\n" \
+    "adds r5, r5, r6\n" \
+    "stmia r3!, {r4, r5}\n"
+
+// sum += dot2(w, x); x is lost
+#define DOT2(x, w, sum) \
+    "muls " x ", " w "\n" \
+    "asrs " x ", " x ", #16\n" \
+    "adcs " sum ", " x "\n"
+
+// 20 cycles for 8 products: the weight word at sp + w with 4 positions
+#define QUAD_WORD(w) \
+    "ldr r1, [sp, #" w "]\n" \
+    "ldmia r0!, {r2, r3}\n" \
+    DOT2("r2", "r1", "r4") DOT2("r3", "r1", "r5") \
+    "ldmia r0!, {r2, r3}\n" \
+    DOT2("r2", "r1", "r6") DOT2("r3", "r1", "r7")
+
+// Frame: 128 bytes of weight words and 16 of B's, both at their end; 144 up_shift, then of the next row: 148 weights, 152
+// flip, 156 gap, 160 bias, 164 bytes of acc, 168 x, 172 rows left, 176 up, 180 bytes of it, 184 where words start, 188 bias.
+// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip, lr: code of the first
+// weight word.
+NAKED void edgelora_row_s8(const edgelora_row_t *row) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #196\n"
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // x, acc, count, weights, groups, flip, skip
+        "mov r8, r2\n"
+        "mov r12, r7\n"
+        "str r1, [sp, #168]\n"
+        "lsls r3, r3, #2\n"
+        "str r3, [sp, #164]\n"
+        "str r4, [sp, #148]\n"
+        "str r6, [sp, #152]\n"
+        "lsls r2, r5, #3\n"
+        "movs r3, #128\n"
+        "subs r3, r3, r2\n"
+        "add r3, sp\n"
+        "str r3, [sp, #184]\n"
+        "movs r4, #60\n"        // bytes of code a group
+        "muls r4, r5\n"
+        "movs r5, #241\n"
+        "lsls r5, r5, #2\n"     // 964: all groups, + 4
+        "subs r5, r5, r4\n"
+        "adr r4, 8f\n"
+        "adds r5, r5, r4\n"
+        "subs r5, #3\n"         // - 4 + Thumb
+        "mov lr, r5\n"
+        "ldmia r0!, {r1, r2, r3, r4, r6, r7}\n" // bias, add, rows, gap, up, up_groups
+        "str r1, [sp, #160]\n"
+        "str r3, [sp, #172]\n"
+        "str r4, [sp, #156]\n"
+        "str r6, [sp, #176]\n"
+        "lsls r3, r7, #3\n"
+        "str r3, [sp, #180]\n"
+        "ldr r1, [r0, #0]\n"
+        "str r1, [sp, #144]\n"
+        "cmp r2, #0\n"
+        "beq 1f\n"
+        "adr r5, 6f\n"
+        "adds r5, #1\n"
+        "1:\n"
+        "cmp r7, #0\n"
+        "beq 2f\n"
+        "adr r5, 31f\n"
+        "cmp r7, #1\n"
+        "beq 1f\n"
+        "adr r5, 30f\n"
+        "1:\n"
+        "adds r5, #1\n"
+        "2:\n"
+        "mov r10, r5\n"
+        "20:\n"                 // a row: weights
+        "add r0, sp, #128\n"    // where the words end
+        "ldr r1, [sp, #148]\n"
+        "ldr r2, [sp, #152]\n"
+        "ldr r3, [sp, #184]\n"
+        "cmp r2, #1\n"
+        "beq 3f\n" UNPACK_CONSTANTS
+        "cmp r2, #0\n"
+        "bne 4f\n"
+        "subs r4, r0, r3\n"
+        "lsls r4, r4, #27\n"    // whole fours of groups?
+        "bne 2f\n"
+        "1:\n"
+        UNPACK("") UNPACK("") UNPACK("") UNPACK("")
+        "cmp r3, r0\n"
+        "bne 1b\n"
+        "b 9f\n"
+        "2:\n"
+        UNPACK("")
+        "cmp r3, r0\n"
+        "bne 2b\n"
+        "b 9f\n"
+        "3:\n"                  // pair words as they are
+        "ldmia r1!, {r4, r5}\n"
+        "stmia r3!, {r4, r5}\n"
+        "cmp r3, r0\n"
+        "bne 3b\n"
+        "b 9f\n"
+        "4:\n"
+        UNPACK("eors r4, r2\n")
+        "cmp r3, r0\n"
+        "bne 4b\n"
+        "9:\n"
+        "ldr r2, [sp, #156]\n"
+        "adds r1, r1, r2\n"
+        "str r1, [sp, #148]\n"
+        "ldr r1, [sp, #160]\n"
+        "ldmia r1!, {r7}\n"
+        "str r1, [sp, #160]\n"
+        "ldr r2, [sp, #180]\n"
+        "cmp r2, #0\n"
+        "beq 2f\n"
+        "str r7, [sp, #188]\n"  // B, and sums that start from (bias + 1 / 2) * 2^up_shift, or from 0
+        "ldr r1, [sp, #176]\n"
+        "adds r0, #16\n"
+        "subs r3, r0, r2\n"
+        "1:\n"
+        "ldmia r1!, {r4, r5}\n"
+        "stmia r3!, {r4, r5}\n"
+        "cmp r3, r0\n"
+        "bne 1b\n"
+        "str r1, [sp, #176]\n"
+        "ldr r1, [sp, #144]\n"
+        "lsls r7, r7, #1\n"
+        "adds r7, #1\n"
+        "subs r1, #1\n"
+        "bpl 1f\n"
+        "movs r7, #0\n"
+        "1:\n"
+        "lsls r7, r1\n"
+        "2:\n"
+        "mov r11, r7\n"
+        "ldr r1, [sp, #164]\n"
+        "add r1, r8\n"
+        "mov r9, r1\n"
+        "ldr r0, [sp, #168]\n"
+        "b 5f\n"
+        ".balign 4\n"
+        "6:\n"                  // what is there in place of the bias
+        "mov r1, r8\n"
+        "ldmia r1!, {r4-r7}\n"
+        "bx lr\n"
+        ".balign 4\n"
+        "30:\n"                 // B t, two groups
+        QUAD_WORD("128") QUAD_WORD("132")
+        "b 2f\n"
+        ".balign 4\n"
+        "31:\n"                 // one group
+        "2:\n"
+        QUAD_WORD("136") QUAD_WORD("140")
+        "ldr r1, [sp, #144]\n"
+        "cmp r1, #0\n"
+        "ble 1f\n"
+        "asrs r4, r1\n"
+        "asrs r5, r1\n"
+        "asrs r6, r1\n"
+        "asrs r7, r1\n"
+        "bx lr\n"
+        "1:\n"
+        "ldr r2, [sp, #188]\n"
+        "rsbs r1, r1, #0\n"
+        "lsls r4, r1\n"
+        "lsls r5, r1\n"
+        "lsls r6, r1\n"
+        "lsls r7, r1\n"
+        "adds r4, r4, r2\n"
+        "adds r5, r5, r2\n"
+        "adds r6, r6, r2\n"
+        "adds r7, r7, r2\n"
+        "bx lr\n"
+        ".balign 4\n"
+        "8:\n"
+        ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
+        QUAD_WORD("4 * \\k")
+        ".endr\n"
+        "mov r1, r8\n"
+        "stmia r1!, {r4-r7}\n"
+        "mov r8, r1\n"
+        "add r0, r12\n"
+        "cmp r1, r9\n"
+        "bhs 1f\n"
+        "5:\n"
+        "mov r4, r11\n"
+        "mov r5, r4\n"
+        "mov r6, r4\n"
+        "mov r7, r4\n"
+        "bx r10\n"
+        "1:\n"
+        "ldr r1, [sp, #172]\n"
+        "subs r1, #1\n"
+        "str r1, [sp, #172]\n"
+        "beq 1f\n"
+        "b 20b\n"
+        "1:\n"
+        "add sp, #196\n" RESTORE);
+}
+
+// a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15 <= ml < 2^15. t, q, p are
+// lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <= 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits.
+#define HIGH_MUL(a, t, q, ml_mul_q_t, ml_mul_p_a, mh, p) \
+    "sxth " t ", " a "\n" \
+    "subs " a ", " a ", " t "\n" \
+    "asrs " a ", " a ", #16\n" \
+    ml_mul_q_t \
+    "asrs " q ", " q ", #16\n" \
+    ml_mul_p_a \
+    "adds " q ", " q ", " p "\n" \
+    "muls " t ", " mh "\n" \
+    "adds " q ", " q ", " t "\n" \
+    "muls " a ", " mh "\n" \
+    "adds " a ", " a ", " a "\n" \
+    "asrs " q ", " q ", #15\n" \
+    "adcs " a ", " q "\n"
+
+// r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: high, r11: low, r12: step. A negative value is
+// rounded away from 0 by taking 1 off first; where n is 0 the carry of that gives it back.
+#define OUTPUT(over, back, in) \
+    "ldmia r0!, {r1}\n" \
+    HIGH_MUL("r1", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "movs r4, r5\nmuls r4, r1\n", "r6", "r4") \
+    "asrs r2, r1, #31\n" \
+    "adds r1, r1, r2\n" \
+    "mov r2, r8\n" \
+    "asrs r1, r2\n" \
+    "mov r2, r9\n" \
+    "adcs r1, r2\n" \
+    "cmp r1, r10\n" \
+    "bgt " over "f\n" \
+    back ":\n" \
+    "cmp r1, r11\n" \
+    "bge " in "f\n" \
+    "mov r1, r11\n" \
+    in ":\n" \
+    "strb r1, [r7]\n" \
+    "add r7, r12\n"
+
+// The same for |acc| < 2^21 - 2^12 with m = r8 * 2^21 + r9 * 2^11 + r5, -2^10 <= r5 < 2^10, r9 < 2^10: every product stays in
+// 32 bits, and floors of floors are floors. r4: zero point, r6: n.
+#define SMALL_OUTPUT(over, back, in) \
+    "ldmia r0!, {r1}\n" \
+    "movs r2, r5\n" \
+    "muls r2, r1\n" \
+    "asrs r2, r2, #11\n" \
+    "mov r3, r9\n" \
+    "muls r3, r1\n" \
+    "adds r2, r2, r3\n" \
+    "asrs r2, r2, #10\n" \
+    "mov r3, r8\n" \
+    "muls r1, r3\n" \
+    "adds r1, r1, r2\n" \
+    "movs r3, #0\n" \
+    "asrs r1, r1, #10\n" \
+    "adcs r1, r3\n" \
+    "asrs r2, r1, #31\n" \
+    "adds r1, r1, r2\n" \
+    "asrs r1, r6\n" \
+    "adcs r1, r4\n" \
+    "cmp r1, r10\n" \
+    "bgt " over "f\n" \
+    back ":\n" \
+    "cmp r1, r11\n" \
+    "bge " in "f\n" \
+    "mov r1, r11\n" \
+    in ":\n" \
+    "strb r1, [r7]\n" \
+    "add r7, r12\n"
+
+// Frame of the next row: 0 multiplier, 4 shift, 8 y, 12 rows left, 16 positions, 20 zero point, 24 is_small, 28
+// bytes of acc beyond them.
+// 34 cycles an output, 29 a small one.
+NAKED void edgelora_requantize_rows_s8(const edgelora_output_t *output) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #32\n"
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // acc, count, rows, step, multiplier, shift, y
+        "mov r12, r4\n"
+        "str r5, [sp, #0]\n"
+        "str r6, [sp, #4]\n"
+        "str r7, [sp, #8]\n"
+        "str r3, [sp, #12]\n"
+        "str r2, [sp, #16]\n"
+        "rsbs r2, r2, #0\n"
+        "lsls r2, r2, #30\n"
+        "lsrs r2, r2, #28\n"
+        "str r2, [sp, #28]\n"
+        "ldmia r0!, {r3, r4, r5, r6}\n" // zero point, low, high, is_small
+        "str r3, [sp, #20]\n"
+        "str r6, [sp, #24]\n"
+        "mov r11, r4\n"
+        "mov r10, r5\n"
+        "movs r0, r1\n"
+        "9:\n"
+        "ldr r1, [sp, #0]\n"
+        "ldmia r1!, {r6}\n"     // multiplier
+        "str r1, [sp, #0]\n"
+        "ldr r1, [sp, #4]\n"
+        "movs r2, #0\n"
+        "ldrsb r3, [r1, r2]\n"
+        "rsbs r3, r3, #0\n"     // n
+        "adds r1, #1\n"
+        "str r1, [sp, #4]\n"
+        "ldr r7, [sp, #8]\n"
+        "adds r1, r7, #1\n"
+        "str r1, [sp, #8]\n"
+        "ldr r4, [sp, #20]\n"   // zero point
+        "ldr r2, [sp, #16]\n"
+        "lsls r1, r2, #2\n"
+        "adds r1, r1, r0\n"
+        "mov lr, r1\n"
+        "ldr r1, [sp, #24]\n"
+        "cmp r1, #0\n"
+        "bne 3f\n"
+        "mov r8, r3\n"
+        "mov r9, r4\n"
+        "sxth r5, r6\n"
+        "subs r6, r6, r5\n"
+        "lsrs r6, r6, #16\n"
+        "lsrs r2, r2, #1\n"
+        "bcs 2f\n"
+        "1:\n" OUTPUT("10", "11", "12")
+        "2:\n" OUTPUT("20", "21", "22")
+        "cmp r0, lr\n"
+        "bne 1b\n"
+        "4:\n"
+        "ldr r1, [sp, #28]\n"
+        "adds r0, r0, r1\n"
+        "ldr r1, [sp, #12]\n"
+        "subs r1, #1\n"
+        "str r1, [sp, #12]\n"
+        "bne 9b\n"
+        "add sp, #32\n" RESTORE
+        "10:\n"
+        "mov r1, r10\n"
+        "b 11b\n"
+        "20:\n"
+        "mov r1, r10\n"
+        "b 21b\n"
+        "3:\n"
+        "lsls r5, r6, #21\n"
+        "asrs r5, r5, #21\n"
+        "subs r6, r6, r5\n"
+        "lsrs r1, r6, #21\n"
+        "mov r8, r1\n"
+        "lsls r6, r6, #11\n"
+        "lsrs r6, r6, #22\n"
+        "mov r9, r6\n"
+        "movs r6, r3\n"
+        "lsrs r2, r2, #1\n"
+        "bcs 2f\n"
+        "1:\n" SMALL_OUTPUT("30", "31", "32")
+        "2:\n" SMALL_OUTPUT("40", "41", "42")
+        "cmp r0, lr\n"
+        "bne 1b\n"
+        "b 4b\n"
+        "30:\n"
+        "mov r1, r10\n"
+        "b 31b\n"
+        "40:\n"
+        "mov r1, r10\n"
+        "b 41b\n");
+}
+
+// r7: mask; r8: what makes the bytes signed
+#define SPLIT(w, o) \
+    "lsrs " o ", " w ", #8\n" \
+    "ands " w ", r7\n" \
+    "ands " o ", r7\n" \
+    "add " w ", r8\n" \
+    "add " o ", r8\n"
+
+// Frame: ends of 0 bias, 4 multiplier, 8 shift; 12 zero point - low, 16 high - low, 20 low; 24 end of y. r0: x, r1: weights,
+// r6: sum; r9: start of x, r10: first pair's code, r11: gap between rows, r12: index * 4, from -rows * 4 to 0; lr: end of x.
+// 31 cycles for 8 products, 60 for a row.
+NAKED void edgelora_rows_s8(const edgelora_rows_t *rows) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #28\n"
+        "ldr r1, [r0, #16]\n"   // rows
+        "lsls r2, r1, #2\n"
+        "ldr r3, [r0, #20]\n"
+        "adds r3, r3, r2\n"
+        "str r3, [sp, #0]\n"
+        "ldr r3, [r0, #28]\n"
+        "adds r3, r3, r1\n"
+        "str r3, [sp, #8]\n"
+        "ldr r3, [r0, #32]\n"
+        "adds r3, r3, r1\n"
+        "str r3, [sp, #24]\n"
+        "ldr r3, [r0, #36]\n"
+        "ldr r4, [r0, #40]\n"
+        "ldr r5, [r0, #44]\n"
+        "subs r3, r3, r4\n"
+        "str r3, [sp, #12]\n"
+        "subs r5, r5, r4\n"
+        "str r5, [sp, #16]\n"
+        "str r4, [sp, #20]\n"
+        "ldr r3, [r0, #24]\n"
+        "adds r3, r3, r2\n"
+        "str r3, [sp, #4]\n"
+        "rsbs r2, r2, #0\n"
+        "mov r12, r2\n"
+        "ldr r1, [r0, #8]\n"    // pairs
+        "lsls r2, r1, #3\n"     // their bytes of weights
+        "ldr r3, [r0, #12]\n"
+        "subs r3, r3, r2\n"
+        "mov r11, r3\n"
+        "lsls r2, r2, #1\n"
+        "ldr r4, [r0, #0]\n"
+        "mov r9, r4\n"
+        "adds r2, r2, r4\n"
+        "adds r2, #4\n"
+        "mov lr, r2\n"
+        "subs r1, #1\n"         // the first time around: 8 - (pairs - 1) % 8 - 1 pairs are left out
+        "movs r2, #7\n"
+        "bics r2, r1\n"
+        "movs r1, #50\n"        // bytes of code a pair
+        "muls r2, r1\n"
+        "adr r1, 3f\n"
+        "adds r2, r2, r1\n"
+        "adds r2, #1\n"
+        "mov r10, r2\n"
+        "ldr r1, [r0, #4]\n"
+        "subs r1, r1, r3\n"
+        "movs r7, #128\n"
+        "lsls r2, r7, #16\n"
+        "orrs r7, r2\n"
+        "rsbs r7, r7, #0\n"
+        "mov r8, r7\n"
+        "movs r7, #255\n"
+        "lsls r2, r7, #16\n"
+        "orrs r7, r2\n"
+        "mov r3, r12\n"
+        "b 5f\n"
+        ".balign 4\n"
+        "3:\n"                  // r5 holds the first group's E
+        ".rept 8\n"
+        "ldmia r1!, {r2, r3}\n"
+        SPLIT("r2", "r4")
+        DOT2("r2", "r5", "r6")
+        "ldmia r0!, {r2, r5}\n"
+        DOT2("r4", "r2", "r6")
+        SPLIT("r3", "r2")
+        DOT2("r3", "r5", "r6")
+        "ldmia r0!, {r3, r5}\n"
+        DOT2("r2", "r3", "r6")
+        ".endr\n"
+        "cmp r0, lr\n"
+        "bne 8f\n"
+        "mov r0, r12\n"
+        "ldr r4, [sp, #4]\n"
+        "ldr r4, [r4, r0]\n"
+        "sxth r5, r4\n"
+        "subs r4, r4, r5\n"
+        "lsrs r4, r4, #16\n"
+        HIGH_MUL("r6", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "muls r5, r6\n", "r4", "r5")
+        "asrs r0, r0, #2\n"
+        "ldr r2, [sp, #8]\n"
+        "ldrsb r2, [r2, r0]\n"
+        "rsbs r2, r2, #0\n"
+        "asrs r4, r6, #31\n"
+        "adds r6, r6, r4\n"
+        "asrs r6, r2\n"
+        "add r3, sp, #12\n"
+        "ldmia r3, {r2, r3, r4, r5}\n"
+        "adcs r6, r2\n"
+        "cmp r6, r3\n"
+        "bhi 9f\n"
+        "6:\n"
+        "adds r6, r6, r4\n"
+        "strb r6, [r5, r0]\n"
+        "adds r0, #1\n"
+        "lsls r3, r0, #2\n"
+        "mov r12, r3\n"
+        "beq 1f\n"
+        "5:\n"
+        "ldr r2, [sp, #0]\n"
+        "ldr r6, [r2, r3]\n"
+        "mov r0, r9\n"
+        "ldmia r0!, {r5}\n"
+        "add r1, r11\n"
+        "bx r10\n"
+        "1:\n"
+        "add sp, #28\n" RESTORE
+        "9:\n"                  // outside: below 0, or above the range
+        "asrs r6, r6, #31\n"
+        "bics r3, r6\n"
+        "movs r6, r3\n"
+        "b 6b\n"
+        "8:\n"
+        "b 3b\n");
+}
+
+// One kernel row with two neighbouring outputs, sums r6 and r7: 18 cycles. The third weight's product holds one value
+// for each output.
+#define TAPS(p, w, w2) \
+    "ldmia " p "!, {r3, r4}\n" \
+    "mov r5, " w "\n" \
+    DOT2("r3", "r5", "r6") DOT2("r4", "r5", "r7") \
+    "ldr r3, [" p "]\n" \
+    "mov r5, " w2 "\n" \
+    "muls r3, r5\n" \
+    "sxth r4, r3\n" \
+    "adds r7, r7, r4\n" \
+    "asrs r3, r3, #16\n" \
+    "adcs r6, r3\n"
+
+// The same with stride 2: 22 cycles
+#define TAPS_2(p, w, w2) \
+    "ldr r3, [" p "]\n" \
+    "ldr r4, [" p ", #8]\n" \
+    "mov r5, " w "\n" \
+    DOT2("r3", "r5", "r6") \
+    "movs r3, r4\n" \
+    DOT2("r3", "r5", "r7") \
+    "mov r5, " w2 "\n" \
+    DOT2("r4", "r5", "r6") \
+    "ldr r3, [" p ", #16]\n" \
+    DOT2("r3", "r5", "r7") \
+    "adds " p ", #16\n"
+
+// One output alone
+#define TAP(p, w, w2) \
+    "ldr r3, [" p "]\n" \
+    "mov r5, " w "\n" \
+    DOT2("r3", "r5", "r6") \
+    "ldr r3, [" p ", #8]\n" \
+    "mov r5, " w2 "\n" \
+    DOT2("r3", "r5", "r6")
+
+// Frame: 0 acc, 4 bias, 8 end of the pairs of a row, 12 their size, 16 from there to the next row, 20 rows left, 24 an odd
+// width, 28 code of a pair.
+NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #32\n"
+        "ldr r1, [r0, #24]\n"
+        "str r1, [sp, #0]\n"
+        "ldr r1, [r0, #28]\n"
+        "str r1, [sp, #4]\n"
+        "ldr r1, [r0, #16]\n"
+        "str r1, [sp, #20]\n"
+        "ldr r1, [r0, #20]\n"   // out_w
+        "movs r2, #1\n"
+        "ands r2, r1\n"
+        "str r2, [sp, #24]\n"
+        "lsrs r1, r1, #1\n"
+        "lsls r1, r1, #3\n"
+        "adr r3, 1f\n"
+        "ldr r2, [r0, #12]\n"   // stride
+        "cmp r2, #1\n"
+        "beq 3f\n"
+        "lsls r1, r1, #1\n"
+        "adr r3, 2f\n"
+        "3:\n"
+        "adds r3, #1\n"
+        "cmp r1, #0\n"
+        "bne 3f\n"
+        "adr r3, 4f\n"          // no pair at all
+        "adds r3, #1\n"
+        "3:\n"
+        "str r3, [sp, #28]\n"
+        "str r1, [sp, #12]\n"
+        "ldr r2, [r0, #8]\n"
+        "subs r2, r2, r1\n"
+        "str r2, [sp, #16]\n"
+        "ldr r7, [r0, #0]\n"
+        "adds r1, r1, r7\n"
+        "str r1, [sp, #8]\n"
+        "ldr r6, [r0, #4]\n"
+        "adds r0, #32\n"
+        "ldmia r0!, {r1-r5}\n"
+        "mov r8, r1\n"
+        "mov r9, r2\n"
+        "mov r10, r3\n"
+        "mov r11, r4\n"
+        "mov r12, r5\n"
+        "ldr r1, [r0, #0]\n"
+        "mov lr, r1\n"
+        "movs r0, r7\n"
+        "adds r1, r0, r6\n"
+        "adds r2, r1, r6\n"
+        "ldr r3, [sp, #28]\n"
+        "bx r3\n"
+        ".balign 4\n"
+        "1:\n"
+        "ldr r6, [sp, #4]\n"
+        "movs r7, r6\n"
+        TAPS("r0", "r8", "r9") TAPS("r1", "r10", "r11") TAPS("r2", "r12", "lr")
+        "ldr r5, [sp, #0]\n"
+        "stmia r5!, {r6, r7}\n"
+        "str r5, [sp, #0]\n"
+        "ldr r3, [sp, #8]\n"
+        "cmp r0, r3\n"
+        "bne 1b\n"
+        "b 4f\n"
+        ".balign 4\n"
+        "2:\n"
+        "ldr r6, [sp, #4]\n"
+        "movs r7, r6\n"
+        TAPS_2("r0", "r8", "r9") TAPS_2("r1", "r10", "r11") TAPS_2("r2", "r12", "lr")
+        "ldr r5, [sp, #0]\n"
+        "stmia r5!, {r6, r7}\n"
+        "str r5, [sp, #0]\n"
+        "ldr r3, [sp, #8]\n"
+        "cmp r0, r3\n"
+        "bne 2b\n"
+        ".balign 4\n"
+        "4:\n"
+        "ldr r4, [sp, #24]\n"
+        "cmp r4, #0\n"
+        "beq 3f\n"
+        "ldr r6, [sp, #4]\n"
+        TAP("r0", "r8", "r9") TAP("r1", "r10", "r11") TAP("r2", "r12", "lr")
+        "ldr r5, [sp, #0]\n"
+        "stmia r5!, {r6}\n"
+        "str r5, [sp, #0]\n"
+        "3:\n"
+        "ldr r3, [sp, #20]\n"
+        "subs r3, #1\n"
+        "beq 5f\n"
+        "str r3, [sp, #20]\n"
+        "ldr r3, [sp, #16]\n"
+        "adds r0, r0, r3\n"
+        "adds r1, r1, r3\n"
+        "adds r2, r2, r3\n"
+        "ldr r3, [sp, #12]\n"
+        "adds r3, r3, r0\n"
+        "str r3, [sp, #8]\n"
+        "ldr r3, [sp, #28]\n"
+        "bx r3\n"
+        "5:\n"
+        "add sp, #32\n" RESTORE);
+}
+
+// r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size, r8: from its end to the
+// next row, r9: from the end of a row of the plane to the next one, r10: edge, r11: rows. 8.5 cycles a word.
+NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "ldr r1, [r0, #8]\n"
+        "ldr r2, [r0, #12]\n"   // step
+        "ldr r3, [r0, #20]\n"   // n
+        "movs r4, r3\n"
+        "muls r4, r2\n"
+        "mov r12, r4\n"
+        "ldr r5, [r0, #16]\n"
+        "subs r5, r5, r4\n"
+        "mov r8, r5\n"
+        "adds r4, r4, r1\n"
+        "lsls r5, r3, #2\n"
+        "adds r5, #4\n"
+        "ldr r6, [r0, #4]\n"
+        "subs r6, r6, r5\n"
+        "mov r9, r6\n"
+        "ldr r6, [r0, #28]\n"
+        "mov r10, r6\n"
+        "ldr r6, [r0, #24]\n"
+        "mov r11, r6\n"
+        "ldr r0, [r0, #0]\n"
+        "subs r0, #4\n"
+        "movs r5, #0\n"
+        "lsrs r6, r3, #1\n"     // an odd n?
+        "bcc 1f\n"
+        "adr r7, 4f\n"
+        "b 2f\n"
+        "1:\n"
+        "adr r7, 3f\n"
+        "2:\n"
+        "adds r7, #1\n"
+        "mov lr, r7\n"
+        "7:\n"
+        "mov r6, r10\n"
+        "lsls r3, r6, #16\n"
+        "bx lr\n"
+        ".balign 4\n"
+        "4:\n"
+        "movs r7, r3\n"
+        "b 5f\n"
+        ".balign 4\n"
+        "3:\n"
+        "ldrsb r6, [r1, r5]\n"
+        "add r1, r2\n"
+        "adds r3, r3, r6\n"
+        "stmia r0!, {r3}\n"
+        "lsls r7, r6, #16\n"
+        "5:\n"
+        "ldrsb r6, [r1, r5]\n"
+        "add r1, r2\n"
+        "adds r7, r7, r6\n"
+        "stmia r0!, {r7}\n"
+        "lsls r3, r6, #16\n"
+        "cmp r1, r4\n"
+        "bne 3b\n"
+        "add r3, r10\n"
+        "stmia r0!, {r3}\n"
+        "add r1, r8\n"
+        "mov r4, r12\n"
+        "adds r4, r4, r1\n"
+        "add r0, r9\n"
+        "mov r6, r11\n"
+        "subs r6, #1\n"
+        "mov r11, r6\n"
+        "bne 7b\n" RESTORE);
+}
+
+// r6: 4 values of x -> E, r7: O. r3 = 0x80808080, r4 = 16, r5 = 0x00FF00FF, r12 = -0x00800080
+#define PACK \
+    "ldmia r1!, {r6}\n" \
+    "eors r6, r3\n" \
+    "rors r6, r4\n" \
+    "lsrs r7, r6, #8\n" \
+    "ands r6, r5\n" \
+    "ands r7, r5\n" \
+    "add r6, r12\n" \
+    "add r7, r12\n"
+#define PACK_CONSTANTS \
+    "movs r3, #128\n" \
+    "lsls r4, r3, #16\n" \
+    "orrs r3, r4\n" \
+    "rsbs r4, r3, #0\n" \
+    "mov r12, r4\n" \
+    "lsls r4, r3, #8\n" \
+    "orrs r3, r4\n" \
+    "movs r5, #255\n" \
+    "lsls r4, r5, #16\n" \
+    "orrs r5, r4\n" \
+    "movs r4, #16\n"
+
+NAKED void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n" PACK_CONSTANTS
+        "lsrs r2, r2, #1\n"
+        "bcc 1f\n"
+        PACK
+        "str r6, [r0, #0]\n"
+        "str r7, [r0, #16]\n"
+        "adds r0, #32\n"
+        "cmp r2, #0\n"
+        "beq 2f\n"
+        "1:\n"
+        PACK
+        "str r6, [r0, #0]\n"
+        "str r7, [r0, #16]\n"
+        PACK
+        "str r6, [r0, #32]\n"
+        "str r7, [r0, #48]\n"
+        "adds r0, #64\n"
+        "subs r2, #1\n"
+        "bne 1b\n"
+        "2:\n"
+        "pop {r4-r7, pc}\n");
+}
+
+NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n" PACK_CONSTANTS
+        "1:\n"
+        PACK
+        "stmia r0!, {r6, r7}\n"
+        "subs r2, #1\n"
+        "bne 1b\n"
+        "pop {r4-r7, pc}\n");
+}
+
+// Pair words of 4 columns at once: rows 0 and 2 (or 1 and 3) of a group are words of 4 bytes each.
+EDGELORA_KERNEL void edgelora_unpack_columns_s8(
+    uint32_t *words, uint32_t stride, const uint8_t *from, uint32_t step, uint32_t groups, uint32_t flip) {
+    const uint32_t mask = 0x00FF00FF, sign = 0x00800080;
+    for (; groups; --groups, words += 2) {
+        uint32_t *to = words;
+        for (uint32_t k = 0; k < 2; ++k, from += step, ++to) {
+            uint32_t a = *(const uint32_t *)(const void *)from ^ flip;
+            uint32_t b = *(const uint32_t *)(const void *)(from + 2 * step) ^ flip;
+            uint32_t a02 = a & mask, b02 = b & mask, a13 = a >> 8 & mask, b13 = b >> 8 & mask;
+            uint32_t *at = to;
+            *at = ((a02 & 0xFFFF) | (b02 << 16)) - sign;
+            at = (uint32_t *)(void *)((uint8_t *)at + stride);
+            *at = ((a13 & 0xFFFF) | (b13 << 16)) - sign;
+            at = (uint32_t *)(void *)((uint8_t *)at + stride);
+            *at = ((a02 >> 16) | (b02 >> 16 << 16)) - sign;
+            at = (uint32_t *)(void *)((uint8_t *)at + stride);
+            *at = ((a13 >> 16) | (b13 >> 16 << 16)) - sign;
+        }
+        from += 2 * step;
+    }
+}
+
+#endif

@@ -1,0 +1,100 @@
+// Two products of int8 values in one multiplication: the primitives of the fast kernels. Plain and M0+, bit-equal.
+// SPDX-License-Identifier: MIT
+//
+// A *pair word* of weights a, b is a + b * 2^16, one of inputs c, d is c * 2^16 + d. The upper half of their product
+// is a * c + b * d, but for the borrow of the lower half, a * d, whose bit 15 tells it. Weights are in [-127, 127].
+// Of each *group* of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and O of (i + 1, i + 3).
+// Rows of values are padded with 0 to whole groups.
+
+#ifndef EDGELORA_SWAR_H
+#define EDGELORA_SWAR_H
+
+#include <stdint.h>
+
+#include "fixed.h"
+
+enum {
+    EDGELORA_CHUNK = 16,    // groups that a row holds at once
+    EDGELORA_UP_GROUPS = 2, // of those of B that it takes along
+    EDGELORA_SMALL = (1 << 21) - (1 << 12),
+};
+
+// Rows of one kind with all positions of a block. A quad holds 4 positions: for each group [E of each, O of each].
+typedef struct {
+    const uint32_t *x;      // quads
+    int32_t *acc;           // s32 [rows, count]
+    uint32_t count;         // positions, a multiple of 4
+    const void *weights;    // 4 bytes a group, 4-aligned (offset binary, or xor 0x80: flip), or its E and O (flip = 1)
+    uint32_t groups;        // 1..EDGELORA_CHUNK
+    uint32_t flip;          // 0, 0x80808080, or 1
+    uint32_t skip;          // bytes from what is read of a quad to the next quad
+    const int32_t *bias;    // s32 [rows]: acc = bias + products
+    uint32_t add;           // 1: acc += products, without bias and up
+    uint32_t rows;          // >= 1
+    uint32_t gap;           // bytes from what is read of a row of weights to the next row
+    const uint32_t *up;     // E and O of B [rows, up_groups], whose groups precede those of the weights in each quad
+    uint32_t up_groups;     // 0..EDGELORA_UP_GROUPS: acc += round_shift(their products, up_shift)
+    int32_t up_shift;       // -8..15; > 0: |bias| < 2^(30 - up_shift), if any
+} edgelora_row_t;
+
+// Requantization of the outputs y, y + 1, ... with shift <= 0; |acc| < 1.5 * 2^30.
+typedef struct {
+    const int32_t *acc;     // s32 [rows, count padded to a multiple of 4]
+    uint32_t count, rows;   // >= 1
+    uint32_t step;          // of y, from a position to the next
+    const int32_t *multiplier;
+    const int8_t *shift;    // [rows]
+    int8_t *y;
+    int32_t zero_point, low, high;
+    uint32_t is_small;      // 1: |acc| < EDGELORA_SMALL
+} edgelora_output_t;
+
+// Outputs of one position. x: E and O of each group, an even number of groups (padded with 0) and one word more.
+typedef struct {
+    const uint32_t *x;
+    const uint8_t *weights; // rows of offset binary, 4-aligned; the words of `pairs` are read, whatever the row's size
+    uint32_t pairs;         // of groups, >= 1
+    uint32_t step;          // bytes from a row to the next, a multiple of 4
+    uint32_t rows;          // >= 1
+    const int32_t *bias, *multiplier;
+    const int8_t *shift;    // <= 0
+    int8_t *y;
+    int32_t zero_point, low, high;
+} edgelora_rows_t;
+
+// One channel through a 3x3 kernel. x: words x[i] * 2^16 + x[i + 1] of the padded input plane.
+typedef struct {
+    const uint32_t *x;
+    uint32_t pitch;         // bytes from an input row to the next
+    uint32_t down;          // bytes from an output row's input to the next one's
+    uint32_t stride;        // 1 or 2, along a row
+    uint32_t out_h, out_w;
+    int32_t *acc;           // s32 [out_h, out_w]
+    int32_t bias;
+    uint32_t w[6];          // of each kernel row: the pair word of the first two weights, the third one
+} edgelora_taps_t;
+
+// plane[i] = x[i] * 2^16 + x[i + 1] of `rows` rows, for i in [-1, n), with x = edge outside [0, n).
+typedef struct {
+    uint32_t *plane;
+    uint32_t pitch;         // bytes from a row to the next
+    const int8_t *x;
+    uint32_t step, row;     // of x, from an element, a row to the next
+    uint32_t n, rows;       // >= 1
+    int32_t edge;
+} edgelora_plane_t;
+
+// quad: E and O of one position for `groups` groups; x: s8, 4-aligned.
+void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
+// The same, E and O next to each other.
+void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
+void edgelora_row_s8(const edgelora_row_t *row);
+void edgelora_requantize_rows_s8(const edgelora_output_t *output);
+void edgelora_rows_s8(const edgelora_rows_t *rows);
+void edgelora_taps_s8(const edgelora_taps_t *taps);
+void edgelora_plane_s8(const edgelora_plane_t *plane);
+// E and O of 4 neighbouring columns, `stride` bytes from one column's to the next's; from: 4-aligned, a row is `step` bytes, 4 rows a
+// group; flip: 0 or 0x80808080.
+void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from, uint32_t step, uint32_t groups, uint32_t flip);
+
+#endif
