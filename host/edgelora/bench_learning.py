@@ -77,7 +77,7 @@ TASKS = {
         3,
         kws.load_kws,
         lambda _, seed: pretrained_kws(seed),
-        Recipe(rank=4, epochs=12, placement="pointwise"),
+        Recipe(rank=4, epochs=16, placement="pointwise"),
         {"frozen_a": 28000, "trainable_a": 24000},
         {"frozen_a": 3, "trainable_a": 3},
         {"frozen_a": 0.1, "trainable_a": 0.03},
@@ -163,11 +163,6 @@ def _base(name: str, subject: str, seed: int) -> tuple[nn.FloatNet, QuantModel]:
     task = TASKS[name]
     net = task.pretrained(subject, seed)
     return net, quantize.quantize(net, task.load(subject or task.subjects[0]).pretrain.x)
-
-
-def keyword_elm() -> bytes:
-    """A `.elm` of the DS-CNN that knows the pretraining voices' keywords."""
-    return formats.pack_model(_base("kws", "", 0)[1], "keyword DS-CNN")
 
 
 def bench_learning(

@@ -59,7 +59,7 @@ static block_t block_layout(uint32_t positions, uint32_t inputs, uint32_t output
 }
 
 // E and O of `count` bytes, s8 (flip 0x80) or offset binary (0).
-static void unpack(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, uint32_t flip) {
+EDGELORA_HOT static void unpack(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, uint32_t flip) {
     for (uint32_t i = 0; i < count; i += 4, words += 2) {
         uint32_t v[4];
         for (uint32_t k = 0; k < 4; ++k) {
@@ -84,10 +84,9 @@ static inline bool is_aligned(const void *p) {
 }
 
 static inline int8_t *fill_s8(int8_t *to, uint32_t n, int8_t v) {
-    if (n) { // no call for nothing
-        do {
-            *to++ = v;
-        } while (--n);
+    for (; n; --n) {
+        __asm volatile(""); // a loop, no call of memset: n is small
+        *to++ = v;
     }
     return to;
 }
@@ -124,27 +123,31 @@ static window_t window(uint32_t at, uint32_t stride, uint32_t pad, uint32_t dila
 }
 
 // The K inputs of output position (oy, ox) and zeros up to a whole group.
-EDGELORA_HOT static void gather(const edgelora_shape_t *g, const int8_t *x, const window_t *wy, const window_t *wx, int8_t *patch) {
+EDGELORA_KERNEL static void gather(const edgelora_shape_t *g, const int8_t *x, const window_t *wy, const window_t *wx, int8_t *patch) {
     const edgelora_op_t *op = g->op;
-    uint32_t row = g->kernel_w * g->in_c;
-    int8_t *to = fill_s8(patch, wy->from * row, g->zp_in);
-    for (uint32_t ky = wy->from; ky < wy->to; ++ky) {
-        const int8_t *in = x + ((wy->start + (int32_t)(ky * op->dilation_h)) * g->in_w + wx->start) * g->in_c;
-        to = fill_s8(to, wx->from * g->in_c, g->zp_in);
-        if (op->dilation_w == 1) {
-            to = copy_s8(to, in + wx->from * g->in_c, (wx->to - wx->from) * g->in_c);
+    uint32_t channels = g->in_c, row = g->kernel_w * channels, step = (uint32_t)op->dilation_h * g->in_w * channels;
+    uint32_t left = wx->from * channels, middle = (wx->to - wx->from) * channels, right = row - left - middle;
+    uint32_t rows = wy->to - wy->from, below = (g->kernel_h - wy->to) * row, apart = op->dilation_w * channels;
+    int8_t edge = g->zp_in, *to = fill_s8(patch, wy->from * row, edge);
+    int32_t first = (wy->start + (int32_t)(wy->from * op->dilation_h)) * g->in_w + wx->start + (int32_t)(wx->from * op->dilation_w);
+    const int8_t *in = rows && middle ? x + first * (int32_t)channels : x;
+    for (; rows; --rows, in += step) {
+        to = fill_s8(to, left, edge);
+        if (apart == channels) {
+            to = copy_s8(to, in, middle);
         } else {
-            for (uint32_t kx = wx->from; kx < wx->to; ++kx) {
-                to = copy_s8(to, in + kx * op->dilation_w * g->in_c, g->in_c);
+            const int8_t *from = in;
+            for (uint32_t n = middle; n; n -= channels, from += apart) {
+                to = copy_s8(to, from, channels);
             }
         }
-        to = fill_s8(to, (g->kernel_w - wx->to) * g->in_c, g->zp_in);
+        to = fill_s8(to, right, edge);
     }
-    to = fill_s8(to, (g->kernel_h - wy->to) * row, g->zp_in);
+    to = fill_s8(to, below, edge);
     fill_s8(to, -g->inputs & 3, 0);
 }
 
-static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
+EDGELORA_HOT static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
     uint32_t word = (uint32_t)v * 65537u;
     for (; groups; --groups, quad += 8) {
         quad[0] = word;
@@ -153,7 +156,7 @@ static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
     return quad;
 }
 
-static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_t groups) {
+EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_t groups) {
     if (groups) {
         edgelora_pack_quad_s8(quad, x, groups);
     }
@@ -219,16 +222,18 @@ static inline int8_t output_s8(const edgelora_shape_t *g, int32_t acc, uint32_t 
 }
 
 // All shifts are <= 0.
-static bool shifts_right(const edgelora_shape_t *g) {
-    const int8_t *shift = g->shift;
-    uint32_t o = 0;
-    for (; is_aligned(shift) && o + 4 <= g->out_c; o += 4) {
-        if ((*(const uint32_t *)(const void *)(shift + o) & FLIP) != FLIP) {
-            break;
+EDGELORA_KERNEL static bool shifts_right(const edgelora_shape_t *g) {
+    const int8_t *shift = g->shift, *end = shift + g->out_c;
+    if (is_aligned(shift)) { // mostly all are negative
+        const uint32_t *word = (const uint32_t *)(const void *)shift, *last = word + g->out_c / 4;
+        uint32_t signs = FLIP;
+        while (word < last) {
+            signs &= *word++;
         }
+        shift = signs == FLIP ? (const int8_t *)last : shift;
     }
-    for (; o < g->out_c; ++o) {
-        if (shift[o] > 0) {
+    for (; shift < end; ++shift) {
+        if (*shift > 0) {
             return false;
         }
     }
@@ -236,7 +241,7 @@ static bool shifts_right(const edgelora_shape_t *g) {
 }
 
 // |bias| <= limit for all outputs.
-static bool biases_within(const edgelora_shape_t *g, int32_t limit) {
+EDGELORA_HOT static bool biases_within(const edgelora_shape_t *g, int32_t limit) {
     for (uint32_t o = 0; o < g->out_c; ++o) {
         if (g->bias[o] > limit || g->bias[o] < -limit) {
             return false;
@@ -246,14 +251,14 @@ static bool biases_within(const edgelora_shape_t *g, int32_t limit) {
 }
 
 // |acc| < EDGELORA_SMALL for all outputs.
-static bool is_small(const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+EDGELORA_HOT static bool is_small(const edgelora_shape_t *g, const edgelora_branch_t *branch) {
     uint32_t sum = g->inputs * MAX_PRODUCT, up = branch ? 127 * 127 * branch->rank : 0;
     int32_t room = (int32_t)(EDGELORA_SMALL - 1 - sum - (up ? (uint32_t)round_shift((int32_t)up, -branch->branch_shift) : 0));
     return biases_within(g, room);
 }
 
 // The outputs y[o, o + rows) of `count` positions; right: their shifts are <= 0.
-static void requantize_rows(const edgelora_shape_t *g, uint32_t o, edgelora_output_t *output, bool right, int8_t *y) {
+EDGELORA_HOT static void requantize_rows(const edgelora_shape_t *g, uint32_t o, edgelora_output_t *output, bool right, int8_t *y) {
     if (right) {
         output->multiplier = g->multiplier + o;
         output->shift = g->shift + o;
@@ -312,7 +317,7 @@ EDGELORA_HOT static void branch_down(
 }
 
 // -zp_in * the sums of A's rows
-static void branch_bias(const edgelora_shape_t *g, const edgelora_branch_t *branch, int32_t *low) {
+EDGELORA_HOT static void branch_bias(const edgelora_shape_t *g, const edgelora_branch_t *branch, int32_t *low) {
     for (uint32_t j = 0; j < branch->rank; ++j) {
         low[j] = g->zp_in ? -g->zp_in * sum_s8(branch->a + j * g->inputs, g->inputs) : 0;
     }
@@ -378,7 +383,7 @@ EDGELORA_HOT static void block_forward(
 }
 
 // Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of groups.
-static void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
+EDGELORA_HOT static void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
     uint32_t groups = (lead + inputs + 3) / 4;
     if (!lead && (inputs & 3) == 0 && is_aligned(x)) {
         edgelora_pack_row_s8(to, x, groups);
@@ -402,17 +407,21 @@ static void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t le
 
 // The outputs of one position; x: room for its words. A row that doesn't start at a multiple of 4 is read from there, with as
 // many zeros before its inputs.
-static void single_rows(
+EDGELORA_KERNEL static void single_rows(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
-    edgelora_rows_t rows = {
-        .x = x, .rows = g->out_c, .step = g->inputs, .zero_point = g->zp_out, .low = g->op->act_min, .high = g->op->act_max};
+    edgelora_rows_t rows;
+    rows.x = x;
+    rows.zero_point = g->zp_out;
+    rows.low = g->op->act_min;
+    rows.high = g->op->act_max;
+    rows.step = g->inputs;
     uint32_t classes = (g->inputs & 3) == 0 ? 1 : (g->inputs & 1) == 0 ? 2 : 4;
     for (uint32_t k = 0; k < classes && k < g->out_c; ++k) {
         uint32_t lead = (uint32_t)((uintptr_t)(g->weights + k * g->inputs) & 3);
         pack_row(x, in, g->inputs, lead);
         rows.pairs = (lead + g->inputs + 7) / 8;
-        for (uint32_t o = k; o < g->out_c; o += rows.rows > 1 ? g->out_c : classes) {
-            rows.rows = classes > 1 ? 1 : g->out_c;
+        rows.rows = classes > 1 ? 1 : g->out_c;
+        for (uint32_t o = k; o < g->out_c; o += classes > 1 ? classes : g->out_c) {
             rows.weights = g->weights + o * g->inputs - lead;
             rows.bias = bias + o;
             rows.multiplier = g->multiplier + o;
@@ -423,7 +432,7 @@ static void single_rows(
     }
 }
 
-static void single_forward(
+EDGELORA_HOT static void single_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, uint8_t *scratch, const int8_t *in, int8_t *y, int8_t *t) {
     int32_t *bias = (int32_t *)(void *)(scratch + b->acc);
     uint32_t *x = (uint32_t *)(void *)(scratch + b->x);
@@ -466,12 +475,8 @@ static void single_forward(
     }
 }
 
-void edgelora_matrix_forward_fast_s8(
+EDGELORA_KERNEL static void matrix_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    if (g->op->kind == EDGELORA_DENSE && !branch->rank && shifts_right(g)) {
-        single_rows(g, x, scratch, g->bias, y);
-        return;
-    }
     block_t b = block_layout(g->positions, g->inputs, g->out_c, branch->rank);
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + b.patch;
@@ -513,6 +518,15 @@ void edgelora_matrix_forward_fast_s8(
         p += count;
         y += count * g->out_c;
         t = t ? t + count * branch->rank : 0;
+    }
+}
+
+EDGELORA_HOT void edgelora_matrix_forward_fast_s8(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank && shifts_right(g)) { // nothing in the way
+        single_rows(g, x, scratch, g->bias, y);
+    } else {
+        matrix_forward(g, branch, x, y, t, scratch);
     }
 }
 
@@ -597,16 +611,15 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
 }
 
 EDGELORA_HOT void edgelora_mask_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
-    uint32_t bits = 0, i = 0;
-    for (; i < count; ++i) {
-        bits |= (uint32_t)(y[i] > low && y[i] < high) << (i & 7);
-        if ((i & 7) == 7) {
-            *mask++ = (uint8_t)bits;
-            bits = 0;
-        }
+    uint32_t whole = count >> 3, width = high > low + 1 ? (uint32_t)(high - low - 1) : 0, rest = 0;
+    if (whole) {
+        edgelora_mask_bytes_s8(mask, y, whole, low + 1, width);
     }
-    if (i & 7) {
-        *mask = (uint8_t)bits;
+    for (uint32_t i = 8 * whole; i < count; ++i) {
+        rest |= (uint32_t)(y[i] > low && y[i] < high) << (i & 7);
+    }
+    if (count & 7) {
+        mask[whole] = (uint8_t)rest;
     }
 }
 
@@ -651,13 +664,13 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
 
 EDGELORA_KERNEL static void store_column(int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
     int32_t mask = shift_mask(shift);
-    for (; n; --n, q += step) {
-        *q = (int8_t)trunc_mask(*v++, shift, mask);
+    for (uint32_t i = 0, end = n * step; i < end; i += step) {
+        q[i] = (int8_t)trunc_mask(*v++, shift, mask);
     }
 }
 
 // v: s32 [columns, padded], the columns from `first` on of the next `count` positions
-static void columns_put(columns_t *b, uint32_t first, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+EDGELORA_HOT static void columns_put(columns_t *b, uint32_t first, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t bits = 0;
     for (uint32_t c = 0; c < columns; ++c) {
         bits |= magnitude_bits(v + c * padded, count);
@@ -677,11 +690,23 @@ static void columns_put(columns_t *b, uint32_t first, uint32_t columns, uint32_t
     }
 }
 
-// v = trunc_shift(v, n) + trunc_shift(w, m)
-EDGELORA_KERNEL static void join(int32_t *v, int32_t n, const int32_t *w, int32_t m, uint32_t count) {
-    int32_t mask_n = shift_mask(n), mask_m = shift_mask(m);
+// v += trunc_shift(w, n)
+EDGELORA_KERNEL static void add_shifted(int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
+    int32_t mask = shift_mask(n);
     for (; count; --count, ++v) {
-        *v = trunc_mask(*v, n, mask_n) + trunc_mask(*w++, m, mask_m);
+        *v += trunc_mask(*w++, n, mask);
+    }
+}
+
+// v = trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0
+EDGELORA_HOT static void join(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
+    if (!n) {
+        add_shifted(v, w, m, count);
+        return;
+    }
+    add_shifted(w, v, n, count);
+    for (; count; --count) {
+        *v++ = *w++;
     }
 }
 
@@ -729,7 +754,7 @@ static transposed_t columns_layout(const edgelora_shape_t *g, uint32_t rank) {
 }
 
 // Packs n values; patch: room for them.
-static uint32_t *pack_part(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch) {
+EDGELORA_HOT static uint32_t *pack_part(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch) {
     if ((n & 3) || !is_aligned(from)) {
         fill_s8(copy_s8(patch, from, n), -n & 3, 0);
         from = patch;
@@ -737,7 +762,7 @@ static uint32_t *pack_part(uint32_t *quad, const int8_t *from, uint32_t n, int8_
     return pack_quad(quad, from, (n + 3) / 4);
 }
 
-static void pack_errors(const edgelora_shape_t *g, uint32_t iy, uint32_t ix, const int8_t *e, uint32_t n, int8_t *patch, uint32_t *quad) {
+EDGELORA_HOT static void pack_errors(const edgelora_shape_t *g, uint32_t iy, uint32_t ix, const int8_t *e, uint32_t n, int8_t *patch, uint32_t *quad) {
     const edgelora_op_t *op = g->op;
     uint32_t groups = (n + 3) / 4;
     for (uint32_t ky = 0; ky < g->kernel_h; ++ky) {
@@ -756,7 +781,7 @@ static void pack_errors(const edgelora_shape_t *g, uint32_t iy, uint32_t ix, con
 
 // E and O of `rows` columns from `from` on: s8 or offset binary [taps][n], a tap's columns `tap` bytes behind the one before,
 // elements `step` apart.
-static void unpack_columns(
+EDGELORA_HOT static void unpack_columns(
     uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step, uint32_t flip) {
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
@@ -771,7 +796,7 @@ static void unpack_columns(
 }
 
 // dense: tiles of inputs
-static int32_t dense_backward(
+EDGELORA_HOT static int32_t dense_backward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int32_t n, const int8_t *u, int32_t m, int8_t *dx, uint8_t *scratch) {
     int32_t *acc = (int32_t *)(void *)scratch, *low = acc + DENSE_TILE;
     columns_t b = {dx, 1, 0, 0};
@@ -803,7 +828,7 @@ static int32_t dense_backward(
     return b.shift;
 }
 
-int32_t edgelora_input_backward_fast_s8(
+EDGELORA_HOT int32_t edgelora_input_backward_fast_s8(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int32_t a_exponent, const int8_t *u,
     int32_t u_exponent, int8_t *dx, void *scratch) {
     uint8_t *s = scratch;
@@ -851,7 +876,7 @@ int32_t edgelora_input_backward_fast_s8(
     return exponent + out.shift;
 }
 
-int32_t edgelora_branch_backward_fast_s8(
+EDGELORA_HOT int32_t edgelora_branch_backward_fast_s8(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int8_t *u, int32_t exponent, void *scratch) {
     uint8_t *s = scratch;
     transposed_t b = columns_layout(g, branch->rank);
@@ -915,7 +940,7 @@ EDGELORA_KERNEL static void pack_columns(
     }
 }
 
-void edgelora_b_gradient_fast_s8(
+EDGELORA_HOT void edgelora_b_gradient_fast_s8(
     const edgelora_shape_t *g, uint32_t rank, const int8_t *e, const int8_t *t, int32_t *gradient, int32_t shift, void *scratch) {
     uint8_t *s = scratch;
     gradient_t b = gradient_layout(g, rank);
@@ -960,7 +985,7 @@ static strip_t transposed_strip_layout(const edgelora_shape_t *g) {
     return s;
 }
 
-int32_t edgelora_depthwise_backward_fast_s8(const edgelora_shape_t *g, const int8_t *a, int32_t exponent, int8_t *dx, void *scratch) {
+EDGELORA_HOT int32_t edgelora_depthwise_backward_fast_s8(const edgelora_shape_t *g, const int8_t *a, int32_t exponent, int8_t *dx, void *scratch) {
     const edgelora_op_t *op = g->op;
     strip_t s = transposed_strip_layout(g);
     uint32_t *plane = scratch;
@@ -1004,24 +1029,24 @@ int32_t edgelora_depthwise_backward_fast_s8(const edgelora_shape_t *g, const int
     return exponent + out.shift;
 }
 
-EDGELORA_KERNEL static int32_t column_max(const int8_t *e, uint32_t step, uint32_t n) {
-    int32_t high = 0, low = 0;
-    for (; n; --n, e += step) {
-        int32_t v = *e;
-        high = v > high ? v : high;
-        low = v < low ? v : low;
+// The OR of |e * m| of a column; end: its rows * step
+EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t end, int32_t m) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < end; i += step) {
+        int32_t v = e[i] * m, sign = v >> 31;
+        bits |= (uint32_t)((v ^ sign) - sign);
     }
-    return high > -low ? high : -low;
+    return bits;
 }
 
-EDGELORA_KERNEL static void scale_column(int8_t *e, uint32_t step, uint32_t n, int32_t m, int32_t shift) {
+EDGELORA_KERNEL static void scale_column(int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t shift) {
     int32_t mask = shift_mask(shift);
-    for (; n; --n, e += step) {
-        *e = (int8_t)trunc_mask(*e * m, shift, mask);
+    for (uint32_t i = 0; i < end; i += step) {
+        e[i] = (int8_t)trunc_mask(e[i] * m, shift, mask);
     }
 }
 
-int32_t edgelora_requantize_backward_fast_s8(
+EDGELORA_HOT int32_t edgelora_requantize_backward_fast_s8(
     int8_t *e, uint32_t rows, uint32_t channels, const int32_t *multiplier, const int8_t *shift, bool per_channel, int top, int32_t exponent) {
     int32_t n = 0;
     for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
@@ -1031,9 +1056,9 @@ int32_t edgelora_requantize_backward_fast_s8(
             int right = 16 + top - shift[k];
             int32_t m = right > 31 ? 0 : multiplier[k] >> right;
             if (pass) {
-                scale_column(e + c, channels, rows, m, n);
+                scale_column(e + c, channels, rows * channels, m, n);
             } else {
-                bits |= (uint32_t)(column_max(e + c, channels, rows) * m);
+                bits |= column_bits(e + c, channels, rows * channels, m);
             }
         }
         if (!pass) {

@@ -133,4 +133,14 @@ void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t 
     }
 }
 
+void edgelora_mask_bytes_s8(uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
+    for (; bytes; --bytes, y += 8) {
+        uint32_t bits = 0;
+        for (uint32_t k = 0; k < 8; ++k) {
+            bits |= (uint32_t)((uint8_t)(y[k] - from) < width) << k;
+        }
+        *mask++ = (uint8_t)bits;
+    }
+}
+
 #endif

@@ -97,4 +97,7 @@ void edgelora_plane_s8(const edgelora_plane_t *plane);
 // group; flip: 0 or 0x80808080.
 void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from, uint32_t step, uint32_t groups, uint32_t flip);
 
+// A bit for each of 8 * bytes values: 0 <= y - from < width. from: -128..128, width: 0..256
+void edgelora_mask_bytes_s8(uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width);
+
 #endif
