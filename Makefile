@@ -1,4 +1,4 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`. All output goes to .build and .venv.
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`, `make ledger` (LEDGER.md). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -29,7 +29,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods demo test lint clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods demo test lint ledger clean
 all: setup twin firmware-unix firmware-rp2 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -54,6 +54,9 @@ lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+
+ledger: setup firmware-rp2 $(BUILD)/natmod/armv6m/edgelora.mpy
+	@$(VENV)/bin/python tools/ledger.py
 
 clean:
 	rm -rf $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/natmod $(BUILD)/logs

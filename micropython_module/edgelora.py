@@ -153,8 +153,10 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter):
-        core_use(self.arena, None if adapter is None else adapter.buffer)
-        self._set_used(adapter)
+        core_use(self.arena, adapter and adapter.buffer)
+        self.used = adapter  # keeps its buffer
+        if self.merged:
+            self.merged.clear()
 
     def use_file(self, adapter_file):
         core_use(self.arena, None)  # a damaged file leaves the bare base

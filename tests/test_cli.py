@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelora import cli, data, formats, sim
+from edgelora import cli, data, formats, kws, sim, twin
+from edgelora.workflow import load_base
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 KEYS = {
@@ -96,6 +97,18 @@ def unix(made: Path, tmp_path: Path) -> Iterator[str]:
     assert result("sim", "unix", "--stop", "--state", tmp_path / "board") == {"stopped": [board["port"]]}
 
 
+@pytest.fixture(scope="module")
+def spoken(keyword_elm: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the keyword network, noise to train it on and to test it on, and less of it."""
+    folder = tmp_path_factory.mktemp("spoken")
+    (folder / "kws.elm").write_bytes(keyword_elm)
+    rng = np.random.default_rng(2)
+    for name, count in (("train", 10), ("test", 6), ("few", 3), ("one", 1)):
+        x = rng.normal(size=(count, 49, 10, 1)).astype(np.float32)
+        data.save_dataset(data.Dataset(x, rng.integers(0, 12, count), kws.LABELS), folder / f"{name}.npz")
+    return folder
+
+
 def read_report(run: Path) -> dict[str, Any]:
     return json.loads((run / "report.json").read_text())
 
@@ -156,8 +169,8 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     edgelora("pull", "/adapter.ela", tmp_path / "pulled.ela", "--port", unix)
     assert (tmp_path / "pulled.ela").read_bytes() == adapter.read_bytes()
     for place in (["--twin"], ["--port", unix]):
-        with_adapter = result("eval", elm, *settings, "--adapter", adapter, *place)
-        without = result("eval", elm, *settings, *place)
+        with_adapter = result("eval", elm, "--data", "har:3", "--adapter", adapter, *place)
+        without = result("eval", elm, "--data", "har:3", *place)
         assert (with_adapter["accuracy"], with_adapter["samples"]) == (report["adapted_accuracy"], 175)
         assert without["accuracy"] == report["base_accuracy"]
 
@@ -179,6 +192,56 @@ def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: 
     assert (tmp_path / "pulled.ela").read_bytes() == (tmp_path / "2" / "adapter.ela").read_bytes()
 
 
+def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
+    """What saves memory or time changes no byte; each run is the host twin's, which saves neither."""
+    elm, port = spoken / "kws.elm", ["--port", unix]
+    parts = ["--data", spoken / "train.npz", "--test", spoken / "test.npz"]
+
+    def adapter(name: str, *settings: object) -> tuple[bytes, dict[str, Any]]:
+        few = ["--rank", 4, "--epochs", 2, "--micro-batch", 4, *settings]
+        edgelora("personalize", elm, *parts, *few, *port, "-o", tmp_path / name)
+        report = read_report(tmp_path / name)
+        assert report["host_twin_identical"] is True
+        assert report["arena_bytes"] == result("plan", elm, *few)["arena_bytes"]
+        assert max(part["offset"] + part["size"] for part in report["memory"]) <= report["arena_bytes"]
+        return (tmp_path / name / "adapter.ela").read_bytes(), report
+
+    last = ["--placement", "last_block"]
+    plain, report = adapter("plain", *last)
+    assert [row["rank"] for row in report["layers"] if row["rank"]] == [4, 4]
+    for place in ("ram", "flash"):
+        cached, _ = adapter(place, *last, "--cache", place)
+        assert cached == plain
+    assert "/features.bin: no such file" in edgelora("pull", "/features.bin", *port, code=1).stderr  # it is tidied up
+    waiting, _ = adapter("threshold", *last, "--threshold", 2048)
+    assert waiting != plain and len(waiting) == len(plain)
+
+    pointwise = ["--placement", "pointwise", "--mode", "trainable_a"]
+    kept, large = adapter("kept", *pointwise)
+    again, small = adapter("again", *pointwise, "--ram", "80K")
+    assert again == kept
+    assert small["arena_bytes"] <= 80 * 1024 < large["arena_bytes"]
+    refused = edgelora("personalize", elm, *parts, *pointwise, "--ram", "60K", *port, "-o", tmp_path / "no", code=1)
+    assert "training needs at least" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("ranks", [bytes(10) + b"\x07", bytes([1, 0, 32, 0, 3, 0, 9, 0, 4, 0, 2])])
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: Path, ranks: bytes, mode: str) -> None:
+    elm = (spoken / "kws.elm").read_bytes()
+    session = twin.Session(elm, ranks, mode)
+    session.begin(1)
+    test = load_base(spoken / "kws.elm").samples(data.load_dataset(spoken / "test.npz"))
+    for x, label in zip(test.x, test.y, strict=True):
+        session.train(x, int(label), 60000)
+    session.flush(60000)
+    (tmp_path / "a.ela").write_bytes(session.save())
+    expected = round(session.accuracy(test.x, test.y), 4)
+    evaluate = ["eval", spoken / "kws.elm", "--data", spoken / "test.npz", "--adapter", tmp_path / "a.ela"]
+    for place in (["--twin"], ["--port", unix]):
+        assert result(*evaluate, *place)["accuracy"] == expected
+
+
 def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     state, run = tmp_path / "board", tmp_path / "run"
     board = result("sim", "virtual-pico", "--state", state)
@@ -191,11 +254,30 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert "RP2040" in report["board"]
     assert (report["samples"], report["test_samples"], report["steps"]) == (12, 10, 3)
     assert report["arena_bytes"] <= 16384
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--placement", "last_block", "--cache", "flash")
+    assert read_report(run)["host_twin_identical"] is True
     content = np.random.default_rng(0).bytes(5000)
     (tmp_path / "sent").write_bytes(content)
     assert result("push", tmp_path / "sent", "/sub", *port)["bytes"] == 5000
     assert result("pull", "/sub", tmp_path / "back", *port)["bytes"] == 5000
     assert (tmp_path / "back").read_bytes() == content
+    assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
+
+
+def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
+    state, elm = tmp_path / "board", spoken / "kws.elm"
+    edgelora("build", "--board", "virtual-pico", "--model", elm, "-o", tmp_path / "kws.uf2")
+    board = result("sim", "virtual-pico", "--state", state)
+    edgelora("flash", tmp_path / "kws.uf2", "--drive", board["drive"])
+    few = ["--data", spoken / "few.npz", "--test", spoken / "one.npz", "--epochs", 1, "--micro-batch", 2]
+    settings = [*few, "--rank", 4, "--placement", "pointwise", "--port", board["port"], "-o", tmp_path / "run"]
+    for mode, ram, bound in (("frozen_a", [], 48), ("trainable_a", ["--ram", "80K"], 80)):
+        edgelora("personalize", elm, *settings, "--mode", mode, *ram)
+        report = read_report(tmp_path / "run")
+        assert report["host_twin_identical"] is True
+        assert "RP2040" in report["board"]
+        assert (report["samples"], report["steps"]) == (3, 2)
+        assert report["arena_bytes"] <= bound * 1024
     assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
 
 
@@ -226,10 +308,15 @@ def check_resumed(arguments: list[object], run: Path, least: int) -> None:
     assert metric_lines(run)[-1]["step"] == report["steps"]
 
 
-@pytest.mark.parametrize("how, expected", [(signal.SIGINT, "130 "), (signal.SIGKILL, "-9 ")])
-def test_host_stops_in_the_middle(made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str) -> None:
+@pytest.mark.parametrize(
+    "how, expected, cache",
+    [(signal.SIGINT, "130 ", []), (signal.SIGKILL, "-9 ", ["--placement", "last_block", "--cache", "flash"])],
+)
+def test_host_stops_in_the_middle(
+    made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str, cache: list[str]
+) -> None:
     run, port = tmp_path / "run", ["--port", unix]
-    arguments = ["personalize", made / "har.elm", "--data", "har:3", "--epochs", 20, *port, "-o", run]
+    arguments = ["personalize", made / "har.elm", "--data", "har:3", "--epochs", 20, *cache, *port, "-o", run]
     ended = interrupted(arguments, run, 45, lambda process: process.send_signal(how))
     assert ended.startswith(expected)
     assert "Traceback" not in ended
@@ -294,9 +381,9 @@ def wrong(made: Path) -> Path:
     data.save_dataset(data.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), made / "turned.npz")
     data.save_dataset(data.Dataset(few.x, few.y + 7), made / "classes.npz")
     data.save_dataset(data.Dataset(few.x[:, 0], few.y, few.labels), made / "flat.npz")
-    session = cli.TwinLearner((made / "har.elm").read_bytes(), bytes([8, 8, 8, 0, 8]), cli.Recipe())
+    session = twin.Session((made / "har.elm").read_bytes(), bytes([3, 0, 5, 0, 2]))
     session.begin(0)
-    (made / "mine.ela").write_bytes(session.save(False))
+    (made / "mine.ela").write_bytes(session.save())
     return made
 
 
@@ -307,6 +394,10 @@ def wrong(made: Path) -> Path:
         ("plan text.elm", ["text.elm", "not a model (.elm)"]),
         ("plan har.elm --board nope", ["unknown board 'nope'", "virtual-pico"]),
         ("plan har.elm --rank 0", ["rank 0", "1 to 255"]),
+        ("plan har.elm --ram 2K", ["needs at least", "may take 2048", "--ram"]),
+        ("bench kernels --board unix", ["unix has no clock", "--board virtual-pico"]),
+        ("bench model --board unix", ["unix has no clock", "--board virtual-pico"]),
+        ("bench model text.elm", ["text.elm", "not a model (.elm)"]),
         ("build --board nope -o x", ["unknown board 'nope'"]),
         ("sim nope", ["unknown board 'nope'"]),
         ("sim rpi_pico", ["real hardware"]),
@@ -343,6 +434,7 @@ def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
         (["pull", "/absent"], "/absent: no such file"),
         (["flash", "text.romfs"], "text.romfs is no ROMFS image"),
         (["flash", "har.uf2"], "takes a .romfs image"),
+        (["bench", "model", "har.elm"], "virtual-pico has an RP2040"),
     )
     for command, message in commands:
         done = edgelora(*command, "--port", unix, code=1, cwd=wrong)

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpremote.transport_serial import SerialTransport
+from random_models import random_input, random_model, random_target
 
-from edgelora import sim
+from edgelora import sim, twin
 from edgelora.bench_link import bench_link
+from edgelora.formats import pack_model
 from edgelora.link import HEADER_SIZE, DeviceError, FrameReader, Link, LinkError, Op, Status, encode
 from edgelora.transport import LineLost, SerialLine
 
@@ -100,23 +102,37 @@ def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: i
     return losses
 
 
-@pytest.fixture
-def desktop(tmp_path):
-    """Desktop MicroPython that runs the agent with the stand-in model: its port."""
+@contextlib.contextmanager
+def micropython(folder: Path, search: str):
+    """Desktop MicroPython that runs the agent in `folder`, with modules from `search`: its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
-    shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
-    shutil.copy(AGENT / "edgelora_agent.py", tmp_path)
-    (tmp_path / "base.elm").write_bytes(b"")
+    shutil.copy(AGENT / "edgelora_agent.py", folder)
     board, port = pty.openpty()
     tty.setraw(port)
-    code = "import sys\nsys.path[:] = ['']\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
-    process = subprocess.Popen([UNIX, "-c", code], cwd=tmp_path, stdin=board, stdout=board, stderr=board)
+    code = f"import sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
+    process = subprocess.Popen([UNIX, "-c", code], cwd=folder, stdin=board, stdout=board, stderr=board)
     yield os.ttyname(port)
     process.kill()
     process.wait()
     os.close(board)
     os.close(port)
+
+
+@pytest.fixture
+def desktop(tmp_path):
+    """A desktop with the stand-in model: its port."""
+    shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
+    (tmp_path / "base.elm").write_bytes(b"")
+    with micropython(tmp_path, "['']") as port:
+        yield port
+
+
+@pytest.fixture
+def learning(tmp_path):
+    """A link to a desktop with the real module."""
+    with micropython(tmp_path, "['', '.frozen']") as port, Link.connect(port) as link:
+        yield link
 
 
 @contextlib.contextmanager
@@ -295,6 +311,103 @@ def test_reader_finds_frames_in_noise():
             assert (found.sequence, found.code, found.payload) == (5, Status.OK, b"answer!")
             frame = frame[:1] + frame[1:]
     assert reader.damaged == 1
+
+
+# --- training with the real module
+
+
+class Task:
+    """A model with adapters above its first layers, samples for it, and what the host twin makes of both."""
+
+    def __init__(self, kinds: tuple[str, ...], loss: str, lowest: int, seed: int) -> None:
+        rng = np.random.default_rng(8)
+        model = random_model(seed, "medium", kinds, edges=False, loss=loss)
+        self.elm = pack_model(model)
+        self.ranks = bytes(2 if op.is_matrix and i >= lowest else 0 for i, op in enumerate(model.ops))
+        self.x = np.stack([random_input(rng, model) for _ in range(9)])
+        targets = [random_target(rng, model) for _ in self.x]
+        self.y = np.stack(targets) if loss != "cross_entropy" else np.array(targets)
+        self.order = np.concatenate([rng.permutation(9) for _ in range(4)])
+        self.twin = twin.Session(self.elm, self.ranks, "trainable_a", 4, 2)
+        self.twin.begin(5)
+        self.losses = [self.twin.train(self.x[i], self.y[i], 9000) for i in self.order]
+
+    def open(self, link: Link) -> None:
+        link.put("model.elm", self.elm)
+        info = link.open_model("model.elm", self.ranks, "trainable_a", 4, 2)
+        assert (info.arena, info.feature_size) == (self.twin.arena_bytes, self.twin.feature_size)
+        link.begin(5)
+
+    def check(self, link: Link, losses: np.ndarray) -> None:
+        assert losses.tolist() == self.losses
+        for state in (False, True):
+            link.save("a.ela", state)
+            assert link.get("a.ela") == self.twin.save(state)
+
+
+CHAIN = ("conv", "residual", "residual", "conv", "dense")
+
+
+@pytest.mark.parametrize(
+    "kinds, loss, lowest, seed",
+    [(CHAIN, "cross_entropy", 4, 6), (("dense", "dense", "autoencoder"), "mean_squared_error", 1, 8)],
+)
+def test_training_and_caches_equal_the_twin(learning, kinds, loss, lowest, seed):
+    task = Task(kinds, loss, lowest, seed)
+    task.open(learning)
+    task.check(learning, learning.train(task.x[task.order], task.y[task.order], 9000).losses)
+    for path in (None, "features.bin"):
+        task.open(learning)
+        assert learning.cache(task.x, path) == task.twin.feature_size
+        parts = [learning.train_cached(part, task.y[part], 9000) for part in np.split(task.order, (7, 20))]
+        task.check(learning, np.concatenate([part.losses for part in parts]))
+        assert parts[-1].trained == len(task.order)
+    assert learning.stat("features.bin").size == 9 * task.twin.feature_size
+    learning.remove("features.bin")
+    with pytest.raises(DeviceError, match="no feature cache is open"):
+        learning.train_cached([0], task.y[:1], 9000)
+
+
+def test_a_cache_refuses_what_it_does_not_hold(learning):
+    task = Task(CHAIN, "cross_entropy", 4, 8)
+    with pytest.raises(DeviceError, match="no model is open"):
+        learning._control(Op.CACHE_OPEN, path=None, count=1)
+    task.open(learning)
+    with pytest.raises(DeviceError, match="no feature cache is open"):
+        learning.train_cached([0], task.y[:1], 9000)
+    for path in (None, "features.bin"):
+        task.open(learning)
+        learning.cache(task.x[:5], path)
+        learning.train_cached([4, 0], task.y[[4, 0]], 9000)
+        for lock_heap in (True, False):
+            with pytest.raises(DeviceError, match="sample 5 is not in the feature cache of 5"):
+                learning.train_cached([1, 5], task.y[[1, 5]], 9000, lock_heap)
+        with pytest.raises(DeviceError, match="sample 5 does not come next"):
+            learning._request(Op.CACHE_PUT, bytes([5, 0, 0, 0]) + task.x[5].tobytes())
+        assert learning.hello().trained == 2  # of the refused, none
+        with pytest.raises(DeviceError, match="label"):
+            learning.train_cached([0], [200], 9000)
+        with pytest.raises(ValueError, match="0 to 65535"):
+            learning.train_cached([65536], [0], 9000)
+    with pytest.raises(DeviceError, match="no room for a feature cache .* keep it in flash"):
+        learning._control(Op.CACHE_OPEN, path=None, count=10**6)
+    learning.open_model("model.elm", task.ranks)
+    with pytest.raises(DeviceError, match="no feature cache is open"):
+        learning.train_cached([0], task.y[:1], 9000)
+
+
+def test_labels_and_targets_that_do_not_fit_are_refused(learning):
+    task = Task(("dense", "autoencoder"), "mean_squared_error", 0, 8)
+    task.open(learning)
+    for y in (task.y.astype(float), task.y.astype(int), np.full(9, 256), np.full(9, -1)):
+        with pytest.raises(ValueError, match="labels from 0 to 255, or targets as int8"):
+            learning.train(task.x, y, 9000)
+    with pytest.raises(DeviceError, match="no whole number of samples"):
+        learning.train(task.x, np.zeros(9, int), 9000)
+    assert learning.bench_train(2).n == learning.bench_train(2, features=True).n == 2
+    learning.open_model("model.elm", task.ranks, "infer")
+    with pytest.raises(DeviceError, match="train"):
+        learning.train(task.x, task.y, 9000)
 
 
 # --- on the emulated Pico

@@ -213,40 +213,47 @@ def _identity():
 
 
 class _Cache:
-    """Features of `count` samples, in RAM or, given a path, in a file."""
+    """Features of up to `count` samples, which come in order, in RAM or, given a path, in a file."""
 
     def __init__(self, size, count, path):
-        self._size, self._count = size, count
+        self.path = path
+        self._size, self._count, self._kept = size, count, 0
         self._file = open(path, "w+b") if path else None
-        self._buffer = bytearray(size if path else size * count)
-        view = memoryview(self._buffer)
-        self._slots = [view] if path else [view[i * size : i * size + size] for i in range(count)]
-
-    def _check(self, i):
-        if i >= self._count:
-            raise ValueError(f"sample {i} is not in the feature cache of {self._count}")
+        try:
+            self._slots = [bytearray(size) for _ in range(1 if path else count)]
+        except MemoryError:
+            raise MemoryError(f"no room for a feature cache of {size * count} bytes in RAM; keep it in flash")
 
     def slot(self, i):
-        self._check(i)
+        """Where the features of the next sample go."""
+        if i != self._kept or i >= self._count:
+            raise ValueError(f"sample {i} does not come next: {self._kept} of {self._count} are in the feature cache")
         return self._slots[0 if self._file else i]
 
-    def store(self, i):
-        # Files are filled from the start.
+    def store(self):
         if self._file:
-            self._file.seek(i * self._size)
-            self._file.write(self._buffer)
+            self._file.write(self._slots[0])
+        self._kept += 1
+
+    def check(self, i):
+        if i >= self._kept:
+            raise ValueError(f"sample {i} is not in the feature cache of {self._kept}")
 
     def sync(self):
         if self._file:
             self._file.flush()
 
     def load(self, i):
-        self._check(i)
+        """A checked sample's features; from a file, until the next is loaded."""
         if not self._file:
             return self._slots[i]
         self._file.seek(i * self._size)
-        self._file.readinto(self._buffer)
-        return self._buffer
+        self._file.readinto(self._slots[0])
+        return self._slots[0]
+
+    def close(self):
+        if self._file:
+            self._file.close()
 
 
 class _Agent:
@@ -485,7 +492,10 @@ class _Agent:
 
     def _remove(self, size):
         self._close_files()
-        os.remove(self._json(size)["path"])
+        path = self._json(size)["path"]
+        if self._cache and self._cache.path == path:
+            self._drop_cache()
+        os.remove(path)
         return {}
 
     def _space(self, size):
@@ -507,7 +517,8 @@ class _Agent:
         for name in ("ranks", "recompute"):
             if isinstance(request.get(name), list):
                 request[name] = bytes(request[name])
-        self.model = self._cache = None
+        self._drop_cache()
+        self.model = None
         self.trained = 0
         gc.collect()
         self.model = model = edgelora.Model(path, **request)
@@ -549,10 +560,15 @@ class _Agent:
     def _cache_open(self, size):
         request = self._json(size)
         model = self._opened()
-        self._cache = None
+        self._drop_cache()
         gc.collect()
         self._cache = _Cache(model.feature_size, request["count"], request["path"])
         return {"feature_size": model.feature_size}
+
+    def _drop_cache(self):
+        cache, self._cache = self._cache, None
+        if cache:
+            cache.close()
 
     def _cached(self):
         if not self._cache:
@@ -564,13 +580,15 @@ class _Agent:
         first = struct.unpack_from("<H", self.line.body)[0]
         for i, window in enumerate(self._windows(4, size, model.input_size, 0)):
             model.features(window, cache.slot(first + i))
-            cache.store(first + i)
+            cache.store()
         return {}
 
     def _train_cached(self, size):
         model, cache = self._opened(), self._cached()
         label = model.target_size or 1
         samples = self._windows(4, size, label + 2, label)
+        for sample in samples:  # while there is memory for a message
+            cache.check(sample[0] | sample[1] << 8)
         cache.sync()
         return self._train_each(
             model.train_features, lambda i: cache.load(samples[i][0] | samples[i][1] << 8), label + 2, len(samples)
@@ -654,6 +672,7 @@ class _Agent:
         count = min(request["n"], 1000)
         window = bytearray(model.input_size)
         features = bytearray(model.feature_size)
+        label = bytearray(model.target_size) if model.target_size else 0
         first, end = request.get("ops", (0, 0))
         if what == "infer":
             call, steps = model.infer, (window,)
@@ -662,9 +681,9 @@ class _Agent:
         elif what == "backward":
             call, steps = (lambda x: model.backward_range(x, first, end)), (window,)
         elif what == "train":
-            call, steps = (lambda x: model.train(x, 0, 0)), (window,)
+            call, steps = (lambda x: model.train(x, label, 0)), (window,)
         elif what == "train_features":
-            call, steps = (lambda x: model.train_features(x, 0, 0)), (features,)
+            call, steps = (lambda x: model.train_features(x, label, 0)), (features,)
         elif what == "merge":
             call, steps = model.merge, (first,)
         elif what == "swap":

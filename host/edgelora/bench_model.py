@@ -5,10 +5,12 @@ Layers are timed as ranges of ops, less the call's own time; whole steps as the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import formats, twin
 from .link import Link
@@ -76,6 +78,8 @@ def bench_model(
     """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
     model = formats.unpack_model(elm)
     ranks = recipe.ranks(model)
+    if not any(ranks):
+        raise ValueError(f"placement {recipe.placement} leaves no layer to adapt: choose another")
     last = replace(recipe, placement="last_block")
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (STEPS, model.input.size)).astype(np.int8)
@@ -89,6 +93,11 @@ def bench_model(
         call = link.bench_ops(0, 0, RUNS, backward).mean_us
         return cycles(link.bench_ops(first, end, RUNS, backward).mean_us - call)
 
+    def logits() -> NDArray[np.int64]:
+        found = link.eval(x, logits=True).logits
+        assert found is not None
+        return found.astype(np.int64)
+
     try:
         link.put(ELM, elm)
         link.put(ADAPTER, random_adapter(elm, ranks, rng))
@@ -99,7 +108,7 @@ def bench_model(
         told(1, 5, "layers with adapters")
         link.load(ADAPTER)
         adapted, with_adapter = ops(0, count), [ops(i, i + 1) for i in range(count)]
-        unmerged = link.eval(x, logits=True).logits
+        unmerged = logits()
         told(2, 5, "training")
         train = cycles(link.train(x, y, 0).elapsed_us / STEPS)
         lowest = next(i for i in range(count) if ranks[i])
@@ -110,7 +119,7 @@ def bench_model(
             if ranks[i]:
                 link.merge(i)
         merged = ops(0, count)
-        difference = np.abs(link.eval(x, logits=True).logits.astype(int) - unmerged)
+        difference = np.abs(logits() - unmerged)
         told(4, 5, "from the feature cache")
         last_ranks = last.ranks(model)
         cached_info = link.open_model(ELM, last_ranks, "frozen_a", recipe.micro_batch, recipe.momentum)
@@ -121,7 +130,8 @@ def bench_model(
         told(5, 5, "done")
     finally:
         for path in (ELM, ADAPTER):
-            link.remove(path)
+            with contextlib.suppress(RuntimeError):  # what went wrong before says more
+                link.remove(path)
     plans = layer_plans(model, recipe)
     layers = tuple(
         LayerTime(i, p.kind, p.output, p.rank, p.macs, base[i], with_adapter[i], backward.get(i))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, console, data, formats, kws, nn, pretrain, quantize
+from . import __version__, console, data, formats, kws, nn, pretrain, quantize, twin
 from .boards import list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
@@ -22,7 +22,7 @@ from .demo import demo_har, start_board
 from .devices import find_devices, pick_port
 from .flash import flash
 from .link import Link
-from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe, TwinLearner
+from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
 from .plan import Plan, plan
 from .report import Metrics, Report, write_report
 from .workflow import (
@@ -44,6 +44,7 @@ DATA_HELP = (
     "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "
     f"one of {', '.join(kws.VOICES)}) or a .npz with x, y, labels"
 )
+DEMO_EPOCHS = 4  # enough to show; an emulated board takes its time
 RECIPE_KEYS = ("rank", "micro_batch", "given_momentum", "given_rate", "epochs", "placement", "threshold")
 
 
@@ -91,7 +92,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
     if args.json:
         emit(_plain(result.as_json()))
     else:
-        _print_plan(result)
+        _print_plan(result, bool(args.ram))
     if not result.fits:
         raise WorkflowError(
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
@@ -99,7 +100,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
         )
 
 
-def _print_plan(result: Plan) -> None:
+def _print_plan(result: Plan, given_ram: bool) -> None:
     console.table(
         ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B", "output is"),
         [
@@ -129,6 +130,8 @@ def _print_plan(result: Plan) -> None:
     )
     if result.recompute_macs:
         print(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
+        if not given_ram:
+            print(f"to personalize like this, give --ram {result.ram_bytes}")
 
 
 # ---- boards ----------------------------------------------------------------------------------------------------------
@@ -244,17 +247,17 @@ def cmd_personalize(args: argparse.Namespace) -> None:
 
 def cmd_eval(args: argparse.Namespace) -> None:
     """Accuracy on the board, or on the host twin, with or without an adapter."""
-    base, recipe = load_base(args.model), _recipe(args)
+    base = load_base(args.model)
     test = base.samples(load_part(args.data, "test"))
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
-        learner = TwinLearner(base.elm, ranks or recipe.ranks(base.model), recipe)
-        learner.use(adapter)
-        predicted = learner.predict(test.x)
+        session = twin.Session(base.elm, ranks, "infer", 1)
+        session.use(adapter)
+        predicted = session.predict(test.x)
     else:
         with _link(args) as link, console.progress("eval", args.json) as progress:
-            board = BoardLearner(link, base, recipe, progress, ranks)
+            board = BoardLearner(link, base, Recipe(), progress, ranks)
             board.use(adapter)
             predicted = board.predict(test.x)
     accuracy = float(np.mean(predicted == test.y))
@@ -342,8 +345,9 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
     """Cycles of every kernel, the portable one and the board's own."""
     from .bench_kernels import bench_kernels
 
+    clock_mhz = _clock_mhz(args.board)
     with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
-        times = bench_kernels(link, _clock_mhz(args.board), progress)
+        times = bench_kernels(link, clock_mhz, progress)
     if args.json:
         return emit({"board": args.board, "kernels": [asdict(t) for t in times]})
     console.table(
@@ -357,11 +361,11 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
     from .bench_learning import keyword_elm
     from .bench_model import bench_model
 
-    elm = args.model.read_bytes() if args.model else keyword_elm()
+    clock_mhz, recipe = _clock_mhz(args.board), Recipe(rank=args.rank, placement=args.placement)
+    elm = load_base(args.model).elm if args.model else keyword_elm()
     name = args.model.name if args.model else "keyword DS-CNN"
-    recipe = Recipe(rank=args.rank, placement=args.placement)
     with _bench_board(args) as link, console.progress("network", args.json) as progress:
-        times = bench_model(link, elm, recipe, _clock_mhz(args.board), progress)
+        times = bench_model(link, elm, recipe, clock_mhz, progress)
     if args.json:
         return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
     console.table(
@@ -395,6 +399,9 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
     """A link to the board that is there, or to a virtual one started for the purpose."""
     if args.port or not load_board(args.board).is_virtual:
         with _link(args) as link:
+            board, chip = link.hello().board, load_board(args.board).chip
+            if chip not in board:
+                raise ValueError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
             yield link
         return
     with tempfile.TemporaryDirectory() as state:
@@ -598,7 +605,6 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help=DATA_HELP)
     p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
     p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
-    _add_recipe(p)
     _add_port(p)
     p = add("report", cmd_report)
     p.add_argument("folder", type=Path, help="folder with report.json")
@@ -617,6 +623,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_recipe(p)
     _add_port(p)
+    p.set_defaults(epochs=DEMO_EPOCHS)
 
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
     benches = bench.add_subparsers(metavar="NAME", required=True)

@@ -603,11 +603,14 @@ class Link:
         return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
 
     def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress | None = None) -> int:
-        """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of windows, int8 [n, ...].
+        """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of int8 windows.
 
-        In RAM or, given a path, in a file on the board. It lasts until another model is opened. Returns a sample's bytes.
+        Windows are [n, ...]. They are kept in RAM or, given a path, in a file on the board, until another model is
+        opened or the file removed. Returns a sample's bytes.
         """
         windows = self._windows(windows)
+        if len(windows) > 65536:
+            raise ValueError(f"{len(windows)} samples are too many for a feature cache; it numbers them up to 65535")
         size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
         for start, part in self._parts(windows, 4, 1):
             self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
@@ -619,7 +622,10 @@ class Link:
         self, picked: np.ndarray, labels: np.ndarray, learning_rate: int, lock_heap: bool = True
     ) -> TrainReply:
         """`train` on samples of the cache, by their numbers [n], with labels [n]: the same to the last bit."""
-        numbers = np.asarray(picked, "<u2")[:, None].view(np.uint8)
+        numbers = np.array(picked)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 65535:
+            raise ValueError("samples of a feature cache have numbers from 0 to 65535")
+        numbers = numbers.astype("<u2")[:, None].view(np.uint8)
         samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
         return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, None)
 
@@ -628,8 +634,11 @@ class Link:
         labels = np.asarray(labels)
         if len(labels) != count:
             raise ValueError(f"{count} samples but {len(labels)} labels")
-        rows = labels.astype(np.uint8) if labels.ndim == 1 else labels.view(np.uint8)
-        return rows.reshape(count, -1)
+        if labels.dtype == np.int8:
+            return labels.reshape(count, -1).view(np.uint8)
+        if labels.ndim != 1 or count and not 0 <= labels.min() <= labels.max() <= 255:
+            raise ValueError("give labels from 0 to 255, or targets as int8 [n, ...]")
+        return labels.astype(np.uint8)[:, None]
 
     def _train(
         self, op: Op, samples: np.ndarray, learning_rate: int, lock_heap: bool, progress: Progress | None

@@ -45,8 +45,8 @@ class HasKernel(Protocol):
 def placed(layers: Sequence[HasKernel], placement: str) -> list[int]:
     """Which layers carry an adapter, by index.
 
-    all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two of
-    these; last: the last of all.
+    all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two
+    of these; last: the last of all.
     """
     chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS]
     if placement in ("pointwise", "last_block"):
@@ -116,9 +116,12 @@ class MicroBatch:
 
 
 class Learner(Protocol):
-    """What a board behind a link and the host twin have in common. `cache`: features of samples x are kept from now on."""
+    """What a board behind a link and the host twin have in common."""
 
-    def cache(self, x: NDArray[np.int8]) -> None: ...
+    def cache(self, x: NDArray[np.int8]) -> None:
+        """Keeps the features of these samples from now on."""
+        ...
+
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
         """`train` on samples of the cache, by their numbers: the same to the last bit."""
         ...

@@ -75,11 +75,10 @@ def load_adapter(path: Path, base: Base) -> bytes:
     return adapter
 
 
-def adapter_ranks(base: Base, adapter: bytes | None) -> bytes | None:
-    """The rank of every op in an adapter, for a session to use it in; None without one."""
-    if adapter is None:
-        return None
-    ranks = {layer.op: len(layer.a) for layer in formats.unpack_adapter(adapter, base.model).layers}
+def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
+    """The rank of every op in an adapter, for a session to infer with it; all 0 without one."""
+    layers = formats.unpack_adapter(adapter, base.model).layers if adapter else []
+    ranks = {layer.op: len(layer.a) for layer in layers}
     return bytes(ranks.get(i, 0) for i in range(len(base.model.ops)))
 
 
@@ -96,7 +95,11 @@ def load_part(spec: str, part: str) -> data.Dataset:
 
 
 class BoardLearner:
-    """A board behind a link. train_us: microseconds for `trained` samples; last_us, last_loss: of the last call."""
+    """A board behind a link.
+
+    train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: a window's share of
+    the last prediction.
+    """
 
     def __init__(
         self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None, ranks: bytes | None = None
@@ -104,6 +107,7 @@ class BoardLearner:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
         self.info = open_base(link, base, recipe, ranks)
         self.trained = self.train_us = self.last_us = 0
+        self.infer_us = 0.0
         self.last_loss = 0.0  # nats, mean
 
     def begin(self, seed: int) -> None:
@@ -147,7 +151,9 @@ class BoardLearner:
             self.link.remove(TRIAL_PATH)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        return self.link.eval(x, lock_heap=True, progress=self._on_window).predictions.astype(np.int64)
+        reply = self.link.eval(x, lock_heap=True, progress=self._on_window)
+        self.infer_us = reply.elapsed_us / len(x)
+        return reply.predictions.astype(np.int64)
 
     def _on_window(self, done: int, total: int) -> None:
         if self.progress:
@@ -159,19 +165,24 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
 
     ranks: to infer with an adapter of these; None: to train by the recipe.
     """
-    recompute = choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram and ranks is None else None
+    recompute = recomputed(base, recipe) if ranks is None else None
     mode = recipe.mode if ranks is None else "infer"
     here = [path for path in base.paths if _has(link, path, base.elm)]
     if not here:
         link.put(base.paths[1], base.elm)
         here = [base.paths[1]]
-    ranks = ranks or recipe.ranks(base.model)
+    ranks = recipe.ranks(base.model) if ranks is None else ranks
     info = link.open_model(here[0], list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
     if info.base_id != base.base_id:
         raise WorkflowError(
             f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
         )
     return info
+
+
+def recomputed(base: Base, recipe: Recipe) -> bytes | None:
+    """Which outputs training computes again, so that it fits the recipe's RAM: one byte an op, None for none."""
+    return choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
 
 
 def _has(link: Link, path: str, content: bytes) -> bool:
@@ -229,9 +240,11 @@ def personalize_board(
     step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
     link.use(ADAPTER_PATH)
     after = learner.predict(test.x)
-    infer_us = link.bench_infer().mean_us
+    infer_us = learner.infer_us
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH).mean_us
     swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH).mean_us
+    if recipe.cache == "flash" and learner.trained:
+        link.remove(CACHE_PATH)
     return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us)
 
 
@@ -343,7 +356,8 @@ def make_report(
     identical: bool,
 ) -> Report:
     """Everything a run measured, in one report."""
-    layout = twin.layout(base.elm, recipe.ranks(base.model), recipe.mode, recipe.micro_batch, recipe.momentum)
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
+    layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     classes = base.model.output.size
     return Report(
         title=f"Personalizing {base.name} to {subject}",

@@ -1,0 +1,150 @@
+"""Planning: what fits, what it costs, and what to compute again where memory is short."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+from random_models import random_input, random_model
+
+from edgelora import cli, formats, twin
+from edgelora import plan as planning
+from edgelora.boards import load_board
+from edgelora.model import QuantModel
+from edgelora.nn import FloatNet, build, conv, dense, depthwise, mean
+from edgelora.personalize import Recipe
+from edgelora.plan import choose_recompute, plan
+from edgelora.quantize import quantize
+
+CASES = (
+    # kinds, mode, seeds of models whose activations weigh much
+    (("conv", "lookup", "conv", "lookup", "max_pool", "dense"), "frozen_a", (0, 2, 8, 11)),
+    (("conv", "gate", "conv", "max_pool", "dense"), "trainable_a", (2, 3, 4)),
+    (("conv", "branches", "lookup", "conv", "dense"), "trainable_a", (0, 3)),
+    (("conv",) * 5 + ("dense",), "trainable_a", (2, 8)),
+)
+PICO = load_board("rpi_pico")
+KEYWORDS = {"rank": 4, "placement": "pointwise"}
+
+
+def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
+    """Multiply-accumulates of computing the flagged outputs again, adapters included."""
+    total = 0
+    for flag, rank, op in zip(flags, recipe.ranks(model), model.ops, strict=True):
+        if flag and op.weights is not None:
+            height, width, outputs = model.tensors[op.output].shape
+            patch = op.weights.size // outputs
+            total += height * width * (op.weights.size + rank * (patch + outputs))
+    return total
+
+
+def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
+    ranks = recipe.ranks(formats.unpack_model(elm))
+    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, bytes(flags)).arena_bytes
+
+
+@pytest.mark.parametrize("kinds, mode, seeds", CASES)
+def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
+    """Against every set of outputs."""
+    recipe = Recipe(rank=2, mode=mode)
+    for seed in seeds:
+        model = random_model(seed, "medium", kinds, edges=False)
+        elm = formats.pack_model(model)
+        every = list(product((0, 1), repeat=len(model.ops)))
+        arenas = {flags: arena(elm, recipe, flags) for flags in every}
+        keep, least = arenas[every[0]], min(arenas.values())
+        assert choose_recompute(elm, recipe, keep) is None
+        for limit in {size for size in arenas.values() if size < keep}:
+            chosen = tuple(choose_recompute(elm, recipe, limit))
+            assert arenas[chosen] <= limit
+            assert cost(model, recipe, chosen) == min(cost(model, recipe, f) for f in every if arenas[f] <= limit)
+        with pytest.raises(ValueError, match=f"at least {least} bytes"):
+            choose_recompute(elm, recipe, least - 1)
+        with monkeypatch.context() as patch:  # as in larger networks, step by step
+            patch.setattr(planning, "EXACT", 0)
+            assert arenas[tuple(choose_recompute(elm, recipe, keep - 1))] < keep
+
+
+def test_large_networks_are_shrunk_step_by_step():
+    block = [depthwise(16, (3, 3)), conv(16, (1, 1))]
+    elm = quantized(build((12, 12, 2), [conv(16, (3, 3)), *block * 10, mean(), dense(4)], 0))
+    recipe = Recipe(rank=2, mode="trainable_a", placement="pointwise")
+    keep = arena(elm, recipe, (0,) * 23)
+    limit = keep * 3 // 4
+    assert arena(elm, recipe, tuple(choose_recompute(elm, recipe, limit))) <= limit
+
+
+def quantized(net: FloatNet) -> bytes:
+    x = np.random.default_rng(0).normal(size=(8, *net.input_shape)).astype(np.float32)
+    return formats.pack_model(quantize(net, x))
+
+
+# ---- the keyword network ---------------------------------------------------------------------------------------------
+
+
+def test_plans_of_the_keyword_network(keyword_elm):
+    frozen = plan(keyword_elm, PICO, Recipe(**KEYWORDS))
+    assert frozen.fits and frozen.arena_bytes <= 48 * 1024
+    trainable = plan(keyword_elm, PICO, Recipe(**KEYWORDS, mode="trainable_a", ram=96 * 1024))
+    assert trainable.fits and trainable.arena_bytes <= 96 * 1024
+    assert frozen.recompute == trainable.recompute == ()
+    assert frozen.infer_arena_bytes < frozen.arena_bytes < trainable.arena_bytes
+
+    layers = frozen.layers
+    separable = [(1, "depthwise", 9 * 64), (4, "conv", 64 * 64)] * 4
+    kinds = [(0, "conv", 40 * 64), *separable, (0, "mean", 0), (4, "dense", 12 * 64)]
+    for i, (p, (rank, kind, weights)) in enumerate(zip(layers, kinds, strict=True)):
+        positions = 1 if i > 8 else 25 * 5
+        assert (p.op, p.kind, p.weights, p.macs) == (i, kind, weights, positions * weights)
+        adapted = rank == 4
+        assert (p.rank, p.adapter_macs) == (4 * adapted, positions * 4 * (64 + p.output[2]) * adapted)
+        assert p.adapter_bytes == 4 * p.output[2] * adapted
+        assert trainable.layers[i].adapter_bytes == 4 * (64 + p.output[2]) * adapted
+    assert sum(p.macs for p in layers) == 2_656_768
+    assert {p.activation for p in layers} == {"used at once"}  # frozen A asks for no input
+    assert [p.activation for p in trainable.layers] == ["used at once", "kept"] * 5 + ["used at once"]
+
+
+def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
+    recipe = Recipe(**KEYWORDS, mode="trainable_a", micro_batch=2, ram=80 * 1024)
+    planned = plan(keyword_elm, PICO, recipe)
+    flags = bytes(planned.recompute)
+    assert planned.fits and planned.arena_bytes <= recipe.ram
+    assert planned.recompute_macs == cost(formats.unpack_model(keyword_elm), recipe, planned.recompute) > 0
+    assert [p.activation == "recomputed" for p in planned.layers] == [bool(flag) for flag in flags]
+    rng, model = np.random.default_rng(1), formats.unpack_model(keyword_elm)
+    samples = [(random_input(rng, model), int(rng.integers(12))) for _ in range(5)]
+    runs = []
+    for recompute in (None, flags):
+        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum, recompute)
+        session.begin(3)
+        losses = [session.train(x, label, 20000) for x, label in samples]
+        session.flush(20000)
+        runs.append((losses, session.save(), session.save(state=True)))
+        assert session.arena_bytes <= recipe.ram or not recompute
+    assert runs[0] == runs[1]
+
+
+def test_plans_that_do_not_fit(keyword_elm):
+    all_layers = Recipe(rank=32, mode="trainable_a")
+    assert not plan(keyword_elm, PICO, all_layers).fits
+    with pytest.raises(ValueError, match=r"needs at least \d+ bytes .* and may take 20000: give it more --ram"):
+        plan(keyword_elm, PICO, Recipe(**KEYWORDS, ram=20000))
+
+
+def test_the_plan_command(keyword_elm, tmp_path, capsys):
+    path = tmp_path / "kws.elm"
+    path.write_bytes(keyword_elm)
+    command = ["plan", str(path), "--rank", "4", "--placement", "pointwise", "--mode", "trainable_a"]
+    assert cli.main([*command, "--ram", "80k", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["fits"], told["ram_bytes"], told["rank"], len(told["layers"])) == (True, 81920, 4, 11)
+    assert told["recompute_macs"] > 0 < sum(told["recompute"])
+    assert cli.main([*command, "--ram", "80K"]) == 0
+    table = capsys.readouterr().out
+    assert "adapter MACs" in table and "output is" in table
+    assert table.count("recomputed") == sum(told["recompute"])
+    assert f"{told['recompute_macs']:,} MACs a training step" in table
+    assert cli.main([*command, "--ram", "20K"]) == 1
+    ended = capsys.readouterr()
+    assert ended.out == "" and ended.err.startswith("edgelora: training needs at least") and ended.err.count("\n") == 1

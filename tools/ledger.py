@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Writes LEDGER.md, the size, stack and cycles of every kernel of the core, so that a regression shows in a diff.
+
+`make ledger` builds what is measured, then runs this. With --no-cycles, quick, the cycles stay as LEDGER.md has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEDGER = ROOT / "LEDGER.md"
+CORE = ROOT / "micropython_module" / "core"
+NATIVE = ROOT / ".build" / "natmod" / "armv6m" / "build" / "edgelora.native.mpy"
+NOT_KERNELS = {"adapter", "format", "ops", "plan", "session"}
+BOARD = "virtual-pico"
+NOISE_CYCLES, NOISE = 100, 0.001  # what a time may move by with nothing changed: so many cycles plus this part of it
+TOOLS = "arm-none-eabi-"
+# As the rp2 firmware's build compiles the core: pico-sdk's flags, then those of micropython_module/usermod.
+FLAGS = (
+    *("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sections", "-fdata-sections", "-O3"),
+    '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))',
+)
+HEAD = """# Kernel ledger
+
+Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles the core for the
+rp2 firmware.
+"""
+KERNELS_HEAD = """
+## Kernels
+
+Stack is a function's own frame, without what it calls. What the compiler inlines everywhere has no line; its clones of
+a function count as that function.
+"""
+TOTALS_HEAD = """
+## Totals
+
+The native module's size is without its Python part.
+"""
+CYCLES_HEAD = f"""
+## Cycles
+
+`edgelora bench kernels --board {BOARD}`: one run, without the call. Cycles/MAC are the fast kernel's; where there
+is none, both columns are the plain one's. The board's interrupts move a time a little from run to run: a line changes
+if one of its times moves by more than {NOISE_CYCLES} cycles plus {NOISE:.1%}.
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Kernel:
+    """A function: bytes of its code and of its stack frame."""
+
+    file: str
+    name: str
+    code: int
+    stack: int
+
+
+@dataclass(frozen=True, order=True)
+class Cycles:
+    """A kernel at one size: cycles of the plain and of the fast kernel, and the latter's for a multiply-accumulate."""
+
+    op: str
+    shape: str
+    plain: int
+    fast: int
+    per_mac: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What LEDGER.md says. totals: bytes by what they are of."""
+
+    compiler: str
+    kernels: list[Kernel]
+    totals: dict[str, int]
+    cycles: list[Cycles]
+
+    def __str__(self) -> str:
+        kernels = [(k.file, k.name, k.code, k.stack) for k in sorted(self.kernels)]
+        cycles = [(c.op, c.shape, c.plain, c.fast, f"{c.per_mac:.2f}") for c in sorted(self.cycles)]
+        return "".join(
+            (
+                HEAD.format(compiler=self.compiler),
+                KERNELS_HEAD + _table(("file", "kernel", "code", "stack"), kernels),
+                TOTALS_HEAD + _table(("what", "bytes"), self.totals.items()),
+                CYCLES_HEAD + _table(("kernel", "shape", "plain", "fast", "cycles/MAC"), cycles),
+            )
+        )
+
+
+def parse(text: str) -> Ledger:
+    """The ledger of which `text` is the str()."""
+    compiler = re.search(r"arm-none-eabi-gcc (\S+)", text)
+    if not compiler:
+        raise ValueError("this is no kernel ledger: write one with `make ledger`")
+    return Ledger(
+        compiler[1],
+        [Kernel(file, name, int(code), int(stack)) for file, name, code, stack in _rows(text, "Kernels")],
+        {what: int(size) for what, size in _rows(text, "Totals")},
+        [Cycles(op, shape, int(p), int(f), float(mac)) for op, shape, p, f, mac in _rows(text, "Cycles")],
+    )
+
+
+def measure(cycles: list[Cycles]) -> Ledger:
+    """The ledger of the core as it is now. Without a native module that was built, its total is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _run("gcc", *FLAGS, "-fstack-usage", "-c", *sorted(CORE.glob("*.c")), cwd=place)
+        kernels, totals = _kernels(place), _totals(place)
+    totals = {"kernels": sum(k.code for k in kernels)} | totals
+    if NATIVE.exists():
+        totals["native module armv6m"] = NATIVE.stat().st_size
+    return Ledger(_run("gcc", "-dumpfullversion").strip(), kernels, totals, cycles)
+
+
+def bench() -> list[Cycles]:
+    """Cycles on the virtual board, from its firmware as it is built."""
+    command = [sys.executable, "-m", "edgelora", "bench", "kernels", "--board", BOARD, "--json"]
+    times = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["kernels"]
+    plain = {(t["op"], t["shape"]): t["cycles"] for t in times if t["variant"] == "plain"}
+    return [
+        Cycles(t["op"], t["shape"], plain[t["op"], t["shape"]], t["cycles"], t["cycles_per_mac"])
+        for t in times
+        if t["variant"] == "fast"
+    ]
+
+
+def settled(new: list[Cycles], old: list[Cycles]) -> list[Cycles]:
+    """The new times, but the written ones where the difference is noise, so that small steps add up until they show."""
+    before = {(c.op, c.shape): c for c in old}
+    return [_steadier(c, before.get((c.op, c.shape), c)) for c in new]
+
+
+def _steadier(new: Cycles, old: Cycles) -> Cycles:
+    times = ((new.plain, old.plain), (new.fast, old.fast))
+    return old if all(abs(a - b) <= NOISE_CYCLES + NOISE * b for a, b in times) else new
+
+
+def frames(disassembly: str) -> dict[str, int]:
+    """Bytes of stack that each function of objdump's disassembly takes by push and sub."""
+    functions = re.split(r"^[0-9a-f]+ <([^>]+)>:$", disassembly, flags=re.MULTILINE)[1:]
+    return {_base(name): _frame(code) for name, code in zip(functions[::2], functions[1::2], strict=True)}
+
+
+def _frame(code: str) -> int:
+    """What follows a return was jumped to from inside the function, whose frame is there again."""
+    depth = deepest = 0
+    for what, operands in re.findall(r"\t(push|pop|sub|add)\t(\{[^}]+\}|sp, #\d+)", code):
+        size = 4 * len(operands.split(",")) if what in ("push", "pop") else int(operands.split("#")[1])
+        depth += size if what in ("push", "sub") else -size
+        deepest = max(deepest, depth)
+        if what == "pop" and "pc" in operands:
+            depth = deepest
+    return deepest
+
+
+def _kernels(place: Path) -> list[Kernel]:
+    objects = [path for path in sorted(place.glob("*.o")) if path.stem not in NOT_KERNELS]
+    sizes: Counter[tuple[str, str]] = Counter()
+    for line in _run("nm", "--format=posix", "--defined-only", "--print-file-name", *objects, cwd=place).splitlines():
+        path, name, kind, _, size = line.split()
+        if kind in "tT":
+            sizes[Path(path.rstrip(":")).stem, _base(name)] += int(size, 16)
+    stacks = {path.stem: _stacks(path) for path in objects}
+    return [Kernel(f"{file}.c", name, size, stacks[file][name]) for (file, name), size in sorted(sizes.items())]
+
+
+def _stacks(path: Path) -> dict[str, int]:
+    """Frames of an object's functions: the compiler's figure, or, where it sees none (naked functions), the code's."""
+    stacks = frames(_run("objdump", "--disassemble", "--no-show-raw-insn", path))
+    seen: dict[str, int] = {}
+    for line in path.with_suffix(".su").read_text().splitlines():
+        where, size, _ = line.split("\t")
+        name = _base(where.rsplit(":", 1)[1])
+        seen[name] = max(seen.get(name, 0), int(size))
+    return stacks | {name: size for name, size in seen.items() if size}
+
+
+def _totals(place: Path) -> dict[str, int]:
+    sections = re.findall(
+        r"^(\.text|\.rodata|\.time_critical)\S* +(\d+)",
+        _run("size", "-A", "-d", *sorted(place.glob("*.o"))),
+        re.MULTILINE,
+    )
+    sizes: Counter[str] = Counter()
+    for section, size in sections:
+        sizes[section] += int(size)
+    return {
+        "core, code in RAM": sizes[".time_critical"],
+        "core, code in flash": sizes[".text"],
+        "core, constants": sizes[".rodata"],
+        "core": sizes.total(),
+    }
+
+
+def _base(symbol: str) -> str:
+    """The function of which the symbol is a clone (name.constprop.0), or it is."""
+    return symbol.partition(".")[0]
+
+
+def _run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> str:
+    return subprocess.run([TOOLS + tool, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Cells are not padded: a new row must leave the others' lines alone."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n" + "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def _rows(text: str, title: str) -> list[list[str]]:
+    section = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--no-cycles", action="store_true", help="keep those that LEDGER.md has")
+    options = parser.parse_args()
+    written = parse(LEDGER.read_text()).cycles if LEDGER.exists() else []
+    cycles = written if options.no_cycles else settled(bench(), written)
+    text = str(measure(cycles))
+    LEDGER.write_text(text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
