@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,19 +13,6 @@ from edgelora.boards import ROOT
 CORE = sorted((ROOT / "micropython_module" / "core").glob("*.c"))
 ELF = ROOT / ".build" / "rp2" / "rpi_pico" / "firmware.elf"
 RAM = range(0x2000_0000, 0x2004_2000)
-KERNELS = (
-    "edgelora_dot4_s8",
-    "edgelora_matrix_forward_s8",
-    "edgelora_pool_forward_s8",
-    "edgelora_input_backward_s8",
-    "edgelora_branch_backward_s8",
-    "edgelora_requantize_backward_s8",
-    "edgelora_a_gradient_s8",
-    "edgelora_b_gradient_s8",
-    "edgelora_matrix_update",
-    "edgelora_block_append",
-    "edgelora_crc32",
-)
 
 
 @pytest.mark.parametrize("source", CORE, ids=lambda path: path.name)
@@ -43,4 +31,10 @@ def test_core_has_no_mutable_globals(source: Path, compiler: str, tmp_path: Path
 def test_kernels_of_the_rp2_image_run_from_ram() -> None:
     done = subprocess.run(["arm-none-eabi-nm", ELF], capture_output=True, text=True, check=True)
     symbols = {line.split()[2]: int(line.split()[0], 16) for line in done.stdout.splitlines() if len(line.split()) == 3}
-    assert {name: symbols[name] in RAM for name in KERNELS} == dict.fromkeys(KERNELS, True)
+    ours = {
+        name: at
+        for name, at in symbols.items()
+        if re.fullmatch(r"edgelora_\w+_s8|edgelora_(matrix_update|crc32)", name)
+    }
+    assert len(ours) > 30
+    assert [name for name, at in ours.items() if at not in RAM] == []

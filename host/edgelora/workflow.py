@@ -241,8 +241,8 @@ def personalize_board(
     link.use(ADAPTER_PATH)
     after = learner.predict(test.x)
     infer_us = learner.infer_us
-    swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH).mean_us
-    swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH).mean_us
+    swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
+    swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
     if recipe.cache == "flash" and learner.trained:
         link.remove(CACHE_PATH)
     return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us)

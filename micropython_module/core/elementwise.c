@@ -2,7 +2,7 @@
 
 #include "internal.h"
 
-void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
+EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
     while (count--) {
         *to++ = *from++;
     }
@@ -21,7 +21,7 @@ EDGELORA_HOT void edgelora_add_forward_s8(const edgelora_shape_t *g, const int8_
 }
 
 // e times the factor from input k to the output: Q15 of both multipliers' product
-int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+EDGELORA_HOT int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_TILE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
@@ -46,7 +46,7 @@ static rows_t concatenated_rows(const edgelora_shape_t *g) {
     return (rows_t){rows, a, whole - a};
 }
 
-void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+EDGELORA_HOT void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     rows_t r = concatenated_rows(g);
     for (uint32_t i = 0; i < r.rows; ++i, x += r.a, x2 += r.b, y += r.a + r.b) {
         edgelora_copy_s8(y, x, r.a);
@@ -54,7 +54,7 @@ void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x,
     }
 }
 
-void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx) {
+EDGELORA_HOT void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx) {
     rows_t r = concatenated_rows(g);
     uint32_t from = k ? r.a : 0, count = k ? r.b : r.a;
     for (uint32_t i = 0; i < r.rows; ++i, dx += count, e += r.a + r.b) {
@@ -62,7 +62,7 @@ void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e
     }
 }
 
-void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     uint32_t row = (uint32_t)g->in_w * g->in_c;
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = g->zp_out;
@@ -73,7 +73,7 @@ void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t 
     }
 }
 
-void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
+EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
     uint32_t row = (uint32_t)g->in_w * g->in_c;
     e += ((uint32_t)g->op->pad_top * g->out_w + g->op->pad_left) * g->out_c;
     for (uint32_t iy = 0; iy < g->in_h; ++iy, dx += row, e += (uint32_t)g->out_w * g->out_c) {
@@ -87,7 +87,7 @@ EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const in
     }
 }
 
-int32_t edgelora_lookup_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+EDGELORA_HOT int32_t edgelora_lookup_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     int32_t v[EDGELORA_TILE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {

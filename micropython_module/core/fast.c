@@ -11,7 +11,7 @@ enum {
     BLOCK_BYTES = 6144,  // what a block is made to fit, if it can
     MAX_BYTES = 16384,   // no fast kernel above
     GROUP_BYTES = 32,    // of a quad
-    ACC_BYTES = 512, MAX_ROWS = 8,
+    ACC_BYTES = 1024, MAX_ROWS = 8,
     UP_ROWS = 64, // of B, unpacked at a time
     MAX_PRODUCT = 127 * 128,
     DENSE_TILE = 64,
@@ -59,7 +59,7 @@ static block_t block_layout(uint32_t positions, uint32_t inputs, uint32_t output
 }
 
 // E and O of `count` bytes, s8 (flip 0x80) or offset binary (0).
-EDGELORA_HOT static void unpack(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, uint32_t flip) {
+EDGELORA_KERNEL static void unpack(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, uint32_t flip) {
     for (uint32_t i = 0; i < count; i += 4, words += 2) {
         uint32_t v[4];
         for (uint32_t k = 0; k < 4; ++k) {
@@ -227,6 +227,9 @@ EDGELORA_KERNEL static bool shifts_right(const edgelora_shape_t *g) {
     if (is_aligned(shift)) { // mostly all are negative
         const uint32_t *word = (const uint32_t *)(const void *)shift, *last = word + g->out_c / 4;
         uint32_t signs = FLIP;
+        for (; word + 4 <= last; word += 4) {
+            signs &= word[0] & word[1] & word[2] & word[3];
+        }
         while (word < last) {
             signs &= *word++;
         }
@@ -278,6 +281,29 @@ static edgelora_output_t output_of(const edgelora_shape_t *g, const int32_t *acc
     return (edgelora_output_t){.acc = acc, .step = g->out_c, .zero_point = g->zp_out, .low = g->op->act_min, .high = g->op->act_max};
 }
 
+// t of one row of A: s8 [count] at every `step` bytes from sums
+EDGELORA_KERNEL static void low_row(int8_t *to, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+    int32_t half = shift ? 1 << (shift - 1) : 0;
+    for (const int32_t *end = acc + count; acc < end; to += step) {
+        int32_t v = (*acc++ + half) >> shift;
+        v = v > 127 ? 127 : v;
+        *to = (int8_t)(v < -127 ? -127 : v);
+    }
+}
+
+// Packs the t of whole quads, s8 [count, groups * 4].
+EDGELORA_KERNEL static void low_pack(uint32_t *quad, uint32_t stride, const int8_t *t, uint32_t count, uint32_t groups) {
+    for (; count; count -= 4, quad += stride) {
+        for (uint32_t *to = quad; to < quad + 4; ++to) {
+            uint32_t *at = to;
+            for (uint32_t k = groups; k; --k, at += 8, t += 4) {
+                at[0] = ((uint32_t)(int32_t)t[0] << 16) + (uint32_t)(int32_t)t[2];
+                at[4] = ((uint32_t)(int32_t)t[1] << 16) + (uint32_t)(int32_t)t[3];
+            }
+        }
+    }
+}
+
 // The branch of a block: t for all positions, into the quads and to t if it is to be kept.
 EDGELORA_HOT static void branch_down(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, uint8_t *scratch, uint32_t count, int8_t *t) {
@@ -287,30 +313,29 @@ EDGELORA_HOT static void branch_down(
     int8_t *packed = (int8_t *)scratch + b->t;
     bool direct = (g->inputs & 3) == 0 && is_aligned(branch->a);
     edgelora_row_t row = {.x = x + GROUP_BYTES / 4 * b->t_groups, .acc = acc, .count = padded, .flip = direct ? FLIP : 1};
-    for (uint32_t j = 0; j < width; j += row.rows) {
-        row.rows = 1;
-        if (j < rank) {
-            row.rows = !direct ? 1 : rank - j < b->rows ? rank - j : b->rows;
-            row.bias = (const int32_t *)(const void *)(scratch + b->low) + j;
-            row.weights = branch->a + j * g->inputs;
-            if (!direct) {
-                unpack((uint32_t *)(void *)(scratch + b->words), row.weights, g->inputs, 1, 0x80);
-                row.weights = scratch + b->words;
-            }
-            row_chunks(&row, b->groups, b->stride);
+    for (uint32_t j = 0; j < rank; j += row.rows) {
+        row.rows = !direct ? 1 : rank - j < b->rows ? rank - j : b->rows;
+        row.bias = (const int32_t *)(const void *)(scratch + b->low) + j;
+        row.weights = branch->a + j * g->inputs;
+        if (!direct) {
+            unpack((uint32_t *)(void *)(scratch + b->words), row.weights, g->inputs, 1, 0x80);
+            row.weights = scratch + b->words;
         }
-        int32_t shift = branch->t_shift, half = shift ? 1 << (shift - 1) : 0;
+        row_chunks(&row, b->groups, b->stride);
         for (uint32_t r = 0; r < row.rows; ++r) {
-            const int32_t *from = acc + r * padded;
-            int8_t *to = packed + j + r;
-            for (uint32_t p = 0; p < padded; ++p, to += width) {
-                *to = j < rank && p < count ? (int8_t)clamp_s32((from[p] + half) >> shift, -127, 127) : 0;
-            }
+            low_row(packed + j + r, width, acc + r * padded, padded, branch->t_shift);
         }
     }
-    for (uint32_t p = 0; p < padded; ++p, packed += width) {
-        edgelora_pack_quad_s8(x + (p >> 2) * (b->stride / 4) + (p & 3), packed, b->t_groups);
-        if (t && p < count) {
+    for (uint32_t j = rank; j < width; ++j) {
+        for (uint32_t p = 0; p < padded; ++p) {
+            packed[p * width + j] = 0;
+        }
+    }
+    low_pack(x, b->stride / 4, packed, padded, b->t_groups);
+    if (t && rank == width) {
+        copy_s8(t, packed, count * rank);
+    } else if (t) {
+        for (uint32_t p = 0; p < count; ++p, packed += width) {
             t = copy_s8(t, packed, rank);
         }
     }
@@ -351,8 +376,9 @@ EDGELORA_HOT static void block_forward(
         row.up = up + o % UP_ROWS * 2 * b->t_groups;
         if (b->t_groups && o % UP_ROWS == 0 && (first || g->out_c > UP_ROWS)) {
             uint32_t n = g->out_c - o < UP_ROWS ? g->out_c - o : UP_ROWS;
-            for (uint32_t r = 0; r < n; ++r) {
-                unpack(up + r * 2 * b->t_groups, (const uint8_t *)branch->b + (o + r) * branch->rank, branch->rank, 1, 0x80);
+            uint32_t whole = branch->rank & 3 ? 1 : n; // rows without padding are one
+            for (uint32_t r = 0; r < n; r += whole) {
+                unpack(up + r * 2 * b->t_groups, (const uint8_t *)branch->b + (o + r) * branch->rank, whole * branch->rank, 1, 0x80);
             }
         }
         if (!joins) { // acc = bias + round_shift(B t), then the products
@@ -486,7 +512,7 @@ EDGELORA_KERNEL static void matrix_forward(
         int32_t n = -branch->branch_shift;
         layer.right = shifts_right(g);
         layer.small = is_small(g, branch);
-        layer.joins = b.t_groups <= EDGELORA_UP_GROUPS && (!b.t_groups || n <= 0 || biases_within(g, (1 << (30 - n)) - 1));
+        layer.joins = b.t_groups <= EDGELORA_UP_GROUPS && (!b.t_groups || (n > 0 && biases_within(g, (1 << (30 - n)) - 1)));
     }
     uint32_t oy = 0, ox = 0;
     for (uint32_t p = 0; p < g->positions;) {
@@ -530,34 +556,116 @@ EDGELORA_HOT void edgelora_matrix_forward_fast_s8(
     }
 }
 
-// Depthwise, 3x3: a strip of output rows of one channel at a time.
+// Depthwise, 3x3: a strip of output rows of one channel at a time. With stride 1 the columns are in parts of up to
+// EDGELORA_STRIP, each with its plane.
 typedef struct {
     uint32_t left;   // words before the first column
     uint32_t pitch;  // words of an input row
+    uint32_t parts, width; // stride 1: number of parts, columns of all but the last
     uint32_t rows;   // of output in a strip
     uint32_t in_rows;
     uint32_t each;   // outputs requantized together
-    uint32_t acc;    // bytes of the plane; then s32 [each, rows * out_w, padded]
+    uint32_t acc;    // bytes of the planes; then s32 [each, rows * out_w, padded]
     uint32_t size;
 } strip_t;
 
 static strip_t strip_layout(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
-    strip_t s = {.left = op->pad_left > 1 ? op->pad_left : 1};
-    uint32_t width = ((g->out_w + 1) & ~1u) * op->stride_w + 4;
-    s.pitch = s.left + (width > g->in_w + 1u ? width : g->in_w + 1u);
-    uint32_t row = 4 * s.pitch * op->stride_h + 4 * g->out_w, fixed = 4 * s.pitch * (op->stride_h > 3 ? 0 : 3u - op->stride_h) + 4;
+    strip_t s = {.parts = 1};
+    if (op->stride_h == 1 && op->stride_w == 1) {
+        s.left = 1;
+        s.pitch = EDGELORA_STRIP_PITCH;
+        s.parts = (g->out_w + EDGELORA_STRIP - 1u) / EDGELORA_STRIP;
+        s.width = (g->out_w + s.parts - 1u) / s.parts;
+    } else {
+        s.left = op->pad_left > 1 ? op->pad_left : 1;
+        uint32_t width = ((g->out_w + 1) & ~1u) * op->stride_w + 4;
+        s.pitch = s.left + (width > g->in_w + 1u ? width : g->in_w + 1u);
+    }
+    uint32_t in_row = 4 * s.pitch * s.parts, row = in_row * op->stride_h + 4 * g->out_w;
+    uint32_t fixed = in_row * (op->stride_h > 3 ? 0 : 3u - op->stride_h) + 4 * s.parts;
     s.rows = fixed + row < BLOCK_BYTES ? (BLOCK_BYTES - fixed) / row : 1;
     s.rows = s.rows < g->out_h ? s.rows : g->out_h;
     uint32_t strips = (g->out_h + s.rows - 1) / s.rows;
     s.rows = (g->out_h + strips - 1) / strips;
     s.in_rows = (s.rows - 1) * op->stride_h + 3;
-    s.acc = 4 * s.pitch * s.in_rows;
+    s.acc = in_row * s.in_rows + (s.width ? 4 * s.parts : 0);
     uint32_t acc = 4 * ((s.rows * g->out_w + 3) & ~3u);
     s.each = 2 * ACC_BYTES / acc;
     s.each = s.each > MAX_ROWS ? MAX_ROWS : s.each < 1 ? 1 : s.each;
     s.size = s.acc + acc * s.each;
     return s;
+}
+
+// A channel's weight words: of each kernel row, the first two weights and the third.
+static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
+    for (const uint32_t *end = words + 6; words < end; words += 2) {
+        uint32_t first = (uint32_t)*w - 128;
+        w += step;
+        words[0] = first + (((uint32_t)*w - 128) << 16);
+        w += step;
+        words[1] = (uint32_t)*w - 128;
+        w += step;
+    }
+}
+
+// What is the same for all channels in a part of the columns: input columns [start, start + n); plane column 0 is input column
+// `first` - pad_left.
+EDGELORA_HOT static void strip_part(
+    const edgelora_shape_t *g, const strip_t *s, uint32_t part, uint32_t *plane, edgelora_plane_t *in, edgelora_strip_t *strip, uint32_t *start) {
+    uint32_t first = part * s->width, width = g->out_w - first < s->width ? g->out_w - first : s->width;
+    int32_t column = (int32_t)first - g->op->pad_left, from = column < 0 ? 0 : column, to = column + (int32_t)width + 2;
+    to = to < g->in_w ? to : g->in_w;
+    strip->x = plane + 1 + part * (s->pitch * s->in_rows + 1);
+    strip->out_w = width;
+    strip->gap = 4 * (g->out_w - width);
+    in->plane = (uint32_t *)(void *)strip->x + (from - column);
+    in->n = to > from ? (uint32_t)(to - from) : 0;
+    *start = (uint32_t)from;
+}
+
+// Stride 1: `rows` output rows from `oy` on
+EDGELORA_HOT static void strip_forward(
+    const edgelora_shape_t *g, const strip_t *s, uint32_t oy, uint32_t rows, edgelora_output_t *output, bool right, const int8_t *x, int8_t *y,
+    uint32_t *plane, int32_t *acc) {
+    int32_t top = (int32_t)oy - g->op->pad_top, bottom = top + (int32_t)rows + 2;
+    int32_t from = top < 0 ? 0 : top, to = bottom < g->in_h ? bottom : g->in_h;
+    uint32_t each = g->out_c / g->in_c, padded = (output->count + 3) & ~3u, start = 0;
+    uint32_t above = (uint32_t)(from - top) * EDGELORA_STRIP_PITCH, left = 0; // outputs left of the channel in the planes
+    edgelora_plane_t in = {.pitch = 4 * EDGELORA_STRIP_PITCH, .step = g->in_c, .row = (uint32_t)g->in_w * g->in_c,
+        .rows = to > from ? (uint32_t)(to - from) : 0, .edge = g->zp_in};
+    edgelora_strip_t strip = {.top = top < 0, .step = g->out_c, .zero_point = g->zp_in};
+    strip.bottom = bottom > g->in_h && strip.top < rows;
+    strip.middle = rows - strip.top - strip.bottom;
+    x += (uint32_t)from * g->in_w * g->in_c;
+    for (uint32_t o = 0; o < g->out_c; o += output->rows) {
+        output->rows = g->out_c - o < s->each ? g->out_c - o : s->each;
+        int32_t *out = acc;
+        for (uint32_t k = o, end = o + output->rows; k < end; ++k, out += padded) {
+            strip.weights = g->weights + k;
+            strip.bias = g->bias[k];
+            strip.acc = out;
+            for (uint32_t part = 0; part < s->parts; ++part) {
+                if (!k || s->parts > 1) {
+                    strip_part(g, s, part, plane, &in, &strip, &start);
+                    in.plane += above;
+                    strip.acc = out + part * s->width;
+                    in.x = x + start * g->in_c;
+                }
+                if (!left && in.rows && in.n) {
+                    edgelora_plane_s8(&in);
+                }
+                edgelora_strip_s8(&strip);
+            }
+            if (!left) {
+                ++x;
+                ++in.x;
+                left = each;
+            }
+            --left;
+        }
+        requantize_rows(g, o, output, right, y);
+    }
 }
 
 EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
@@ -568,8 +676,15 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
     int32_t *acc = (int32_t *)(void *)((uint8_t *)scratch + s.acc);
     for (uint32_t oy = 0; oy < g->out_h; oy += s.rows) {
         uint32_t rows = g->out_h - oy < s.rows ? g->out_h - oy : s.rows;
-        for (uint32_t i = 0; i < s.pitch * s.in_rows; ++i) {
+        for (uint32_t i = 0; i < s.acc / 4; ++i) {
             plane[i] = (uint32_t)g->zp_in * 65537u;
+        }
+        edgelora_output_t output = output_of(g, acc);
+        output.count = rows * g->out_w;
+        output.is_small = small;
+        if (s.width) {
+            strip_forward(g, &s, oy, rows, &output, right, x, y + (uint32_t)oy * g->out_w * g->out_c, plane, acc);
+            continue;
         }
         int32_t top = (int32_t)(oy * op->stride_h) - op->pad_top, bottom = top + (int32_t)((rows - 1) * op->stride_h) + 3;
         int32_t from = top < 0 ? 0 : top, to = bottom < g->in_h ? bottom : g->in_h;
@@ -577,9 +692,6 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
             .row = (uint32_t)g->in_w * g->in_c, .n = g->in_w, .rows = (uint32_t)(to - from), .edge = g->zp_in};
         edgelora_taps_t taps = {.x = plane + s.left - op->pad_left, .pitch = 4 * s.pitch, .down = 4 * s.pitch * op->stride_h,
             .stride = op->stride_w, .out_h = rows, .out_w = g->out_w, .acc = acc};
-        edgelora_output_t output = output_of(g, acc);
-        output.count = rows * g->out_w;
-        output.is_small = small;
         uint32_t padded = (output.count + 3) & ~3u, left = 0; // outputs left of the channel in the plane
         in.x = x + (uint32_t)from * g->in_w * g->in_c;
         for (uint32_t o = 0; o < g->out_c; o += output.rows) {
@@ -594,14 +706,7 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
                     left = each;
                 }
                 --left;
-                const uint8_t *w = g->weights + o + k;
-                for (uint32_t *tap = taps.w; tap < taps.w + 6; tap += 2, w += g->out_c) {
-                    uint32_t first = (uint32_t)*w - 128;
-                    w += g->out_c;
-                    tap[0] = first + (((uint32_t)*w - 128) << 16);
-                    w += g->out_c;
-                    tap[1] = (uint32_t)*w - 128;
-                }
+                tap_words(taps.w, g->weights + o + k, g->out_c);
                 taps.bias = g->bias[o + k];
                 edgelora_taps_s8(&taps);
             }

@@ -60,13 +60,13 @@
     DOT2("r2", "r1", "r6") DOT2("r3", "r1", "r7")
 
 // Frame: 128 bytes of weight words and 16 of B's, both at their end; 144 up_shift, then of the next row: 148 weights, 152
-// flip, 156 gap, 160 bias, 164 bytes of acc, 168 x, 172 rows left, 176 up, 180 bytes of it, 184 where words start, 188 bias.
+// flip, 156 gap, 160 bias, 164 bytes of acc, 168 x, 172 rows left, 176 up, 180 bytes of it, 184 where words start.
 // r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip, lr: code of the first
 // weight word.
 NAKED void edgelora_row_s8(const edgelora_row_t *row) {
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #196\n"
+        "sub sp, #188\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // x, acc, count, weights, groups, flip, skip
         "mov r8, r2\n"
         "mov r12, r7\n"
@@ -155,8 +155,7 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "ldr r2, [sp, #180]\n"
         "cmp r2, #0\n"
         "beq 2f\n"
-        "str r7, [sp, #188]\n"  // B, and sums that start from (bias + 1 / 2) * 2^up_shift, or from 0
-        "ldr r1, [sp, #176]\n"
+        "ldr r1, [sp, #176]\n"  // B, and sums that start from (bias + 1 / 2) * 2^up_shift
         "adds r0, #16\n"
         "subs r3, r0, r2\n"
         "1:\n"
@@ -169,9 +168,6 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "lsls r7, r7, #1\n"
         "adds r7, #1\n"
         "subs r1, #1\n"
-        "bpl 1f\n"
-        "movs r7, #0\n"
-        "1:\n"
         "lsls r7, r1\n"
         "2:\n"
         "mov r11, r7\n"
@@ -194,24 +190,10 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "2:\n"
         QUAD_WORD("136") QUAD_WORD("140")
         "ldr r1, [sp, #144]\n"
-        "cmp r1, #0\n"
-        "ble 1f\n"
         "asrs r4, r1\n"
         "asrs r5, r1\n"
         "asrs r6, r1\n"
         "asrs r7, r1\n"
-        "bx lr\n"
-        "1:\n"
-        "ldr r2, [sp, #188]\n"
-        "rsbs r1, r1, #0\n"
-        "lsls r4, r1\n"
-        "lsls r5, r1\n"
-        "lsls r6, r1\n"
-        "lsls r7, r1\n"
-        "adds r4, r4, r2\n"
-        "adds r5, r5, r2\n"
-        "adds r6, r6, r2\n"
-        "adds r7, r7, r2\n"
         "bx lr\n"
         ".balign 4\n"
         "8:\n"
@@ -237,7 +219,7 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "beq 1f\n"
         "b 20b\n"
         "1:\n"
-        "add sp, #196\n" RESTORE);
+        "add sp, #188\n" RESTORE);
 }
 
 // a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15 <= ml < 2^15. t, q, p are
@@ -278,25 +260,23 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
     "strb r1, [r7]\n" \
     "add r7, r12\n"
 
-// The same for |acc| < 2^21 - 2^12 with m = r8 * 2^21 + r9 * 2^11 + r5, -2^10 <= r5 < 2^10, r9 < 2^10: every product stays in
-// 32 bits, and floors of floors are floors. r4: zero point, r6: n.
+// The same for |acc| < 2^21 - 2^12 with m = r5 * 2^21 + r9 * 2^11 + r8, -2^10 <= r8 < 2^10, r9 < 2^10: every product stays in
+// 32 bits, and floors of floors are floors. r4: zero point, r6: n. The sign is taken before the rounding bit is added: what
+// that makes 0 comes out as -1, and the carry of the last shift gives it back. 44 bytes, 24 cycles.
 #define SMALL_OUTPUT(over, back, in) \
     "ldmia r0!, {r1}\n" \
-    "movs r2, r5\n" \
+    "mov r2, r8\n" \
     "muls r2, r1\n" \
     "asrs r2, r2, #11\n" \
     "mov r3, r9\n" \
     "muls r3, r1\n" \
     "adds r2, r2, r3\n" \
     "asrs r2, r2, #10\n" \
-    "mov r3, r8\n" \
-    "muls r1, r3\n" \
+    "muls r1, r5\n" \
     "adds r1, r1, r2\n" \
-    "movs r3, #0\n" \
-    "asrs r1, r1, #10\n" \
-    "adcs r1, r3\n" \
     "asrs r2, r1, #31\n" \
-    "adds r1, r1, r2\n" \
+    "asrs r1, r1, #10\n" \
+    "adcs r1, r2\n" \
     "asrs r1, r6\n" \
     "adcs r1, r4\n" \
     "cmp r1, r10\n" \
@@ -308,10 +288,14 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
     in ":\n" \
     "strb r1, [r7]\n" \
     "add r7, r12\n"
+#define TOO_HIGH(over, back) \
+    over ":\n" \
+    "mov r1, r10\n" \
+    "b " back "b\n"
 
 // Frame of the next row: 0 multiplier, 4 shift, 8 y, 12 rows left, 16 positions, 20 zero point, 24 is_small, 28
 // bytes of acc beyond them.
-// 34 cycles an output, 29 a small one.
+// 34 cycles an output, 25 a small one.
 NAKED void edgelora_requantize_rows_s8(const edgelora_output_t *output) {
     __asm volatile(
         ".syntax unified\n" SAVE
@@ -373,35 +357,32 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_output_t *output) {
         "str r1, [sp, #12]\n"
         "bne 9b\n"
         "add sp, #32\n" RESTORE
-        "10:\n"
-        "mov r1, r10\n"
-        "b 11b\n"
-        "20:\n"
-        "mov r1, r10\n"
-        "b 21b\n"
+        TOO_HIGH("10", "11") TOO_HIGH("20", "21")
         "3:\n"
         "lsls r5, r6, #21\n"
         "asrs r5, r5, #21\n"
+        "mov r8, r5\n"
         "subs r6, r6, r5\n"
-        "lsrs r1, r6, #21\n"
-        "mov r8, r1\n"
+        "lsrs r5, r6, #21\n"
         "lsls r6, r6, #11\n"
         "lsrs r6, r6, #22\n"
         "mov r9, r6\n"
         "movs r6, r3\n"
-        "lsrs r2, r2, #1\n"
-        "bcs 2f\n"
-        "1:\n" SMALL_OUTPUT("30", "31", "32")
-        "2:\n" SMALL_OUTPUT("40", "41", "42")
+        "rsbs r2, r2, #0\n"     // the first time around -count % 4 of 4 are left out
+        "lsls r2, r2, #30\n"
+        "lsrs r2, r2, #30\n"
+        "movs r1, #44\n"
+        "muls r2, r1\n"
+        "adr r1, 1f\n"
+        "adds r1, r1, r2\n"
+        "adds r1, #1\n"
+        "bx r1\n"
+        ".balign 4\n"
+        "1:\n" SMALL_OUTPUT("30", "31", "32") SMALL_OUTPUT("40", "41", "42") SMALL_OUTPUT("50", "51", "52") SMALL_OUTPUT("60", "61", "62")
         "cmp r0, lr\n"
         "bne 1b\n"
         "b 4b\n"
-        "30:\n"
-        "mov r1, r10\n"
-        "b 31b\n"
-        "40:\n"
-        "mov r1, r10\n"
-        "b 41b\n");
+        TOO_HIGH("30", "31") TOO_HIGH("40", "41") TOO_HIGH("50", "51") TOO_HIGH("60", "61"));
 }
 
 // r7: mask; r8: what makes the bytes signed
@@ -688,14 +669,249 @@ NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
         "add sp, #32\n" RESTORE);
 }
 
+// The words of kernel row k for the outputs r6 and r7 of columns 2 * \k and 2 * \k + 1: 11 cycles
+#define STRIP_PAIR(k, w) \
+    "ldr r3, [r0, #40 * " k " + 8 * \\k]\n" \
+    "ldr r4, [r0, #40 * " k " + 8 * \\k + 4]\n" \
+    "mov r5, " w "\n" \
+    DOT2("r3", "r5", "r6") DOT2("r4", "r5", "r7")
+
+// to = x[row k, two columns on] * third weight: one product for each output; two such fit 16 bits
+#define STRIP_THIRD(k, w, to) \
+    "ldr " to ", [r0, #40 * " k " + 8 * \\k + 8]\n" \
+    "mov r5, " w "\n" \
+    "muls " to ", r5\n"
+#define STRIP_ADD \
+    "sxth r4, r3\n" \
+    "adds r7, r7, r4\n" \
+    "asrs r3, r3, #16\n" \
+    "adcs r6, r3\n"
+
+// The output r6 of column 8 alone
+#define STRIP_SINGLE(k, w) \
+    "ldr r3, [r0, #40 * " k " + 32]\n" \
+    "mov r5, " w "\n" \
+    DOT2("r3", "r5", "r6")
+#define STRIP_SINGLE_THIRD(k, w, to) \
+    "ldr " to ", [r0, #40 * " k " + 40]\n" \
+    "mov r5, " w "\n" \
+    "muls " to ", r5\n"
+
+// Weight words of a kernel row; r1: weights, r2: step, r6: 0x00800080
+#define STRIP_WEIGHTS(sum, first, third) \
+    "ldrb r3, [r1]\n" \
+    "adds r1, r1, r2\n" \
+    "ldrb r4, [r1]\n" \
+    "adds r1, r1, r2\n" \
+    "ldrb r5, [r1]\n" \
+    "adds r1, r1, r2\n" \
+    sum \
+    "lsls r4, r4, #16\n" \
+    "adds r3, r3, r4\n" \
+    "subs r3, r3, r6\n" \
+    "mov " first ", r3\n" \
+    "subs r5, #128\n" \
+    "mov " third ", r5\n"
+// The bias with the products of a row of zero points
+#define STRIP_BIAS(at) \
+    "adds r7, r3, r4\n" \
+    "adds r7, r7, r5\n" \
+    "subs r7, #192\n" \
+    "subs r7, #192\n" \
+    "ldr r0, [sp, #52]\n" \
+    "muls r7, r0\n" \
+    "ldr r0, [sp, #56]\n" \
+    "adds r7, r7, r0\n" \
+    "str r7, [sp, #" at "]\n"
+
+// Frame: 0 end of x of the rows of one kind, 4 code of a row's pairs, 8 of what follows them, 12 gap, 16 strip, 20 x of the next kind,
+// 24 code for it; 28, 32: code of pairs and what follows with two kernel rows, 36, 40: with three; 44, 48: bias without the first,
+// the last row, 52 zero point, 56 bias.
+// r0: x, so that a row's pairs end before column 8; r1: acc, r2: bias; r8-r12, lr: weights.
+// A pair of outputs takes 59 cycles, with two kernel rows 40.
+NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #60\n"
+        "str r0, [sp, #16]\n"
+        "ldr r1, [r0, #12]\n"
+        "str r1, [sp, #12]\n"
+        "ldr r3, [r0, #4]\n"    // out_w
+        "lsrs r4, r3, #1\n"
+        "movs r5, #4\n"
+        "subs r5, r5, r4\n"     // pairs of 4 to leave out
+        "lsls r6, r5, #3\n"
+        "ldr r7, [r0, #0]\n"
+        "subs r7, r7, r6\n"
+        "str r7, [sp, #20]\n"
+        "lsls r6, r5, #6\n"     // 64 bytes of code a pair
+        "adr r4, 2f\n"
+        "adds r6, r6, r4\n"
+        "adds r6, #1\n"
+        "str r6, [sp, #28]\n"
+        "movs r6, #96\n"
+        "muls r6, r5\n"
+        "adr r4, 3f\n"
+        "adds r6, r6, r4\n"
+        "adds r6, #1\n"
+        "str r6, [sp, #36]\n"
+        "adr r4, 9f\n"
+        "movs r5, r4\n"
+        "lsls r3, r3, #31\n"
+        "beq 1f\n"
+        "adr r4, 12f\n"
+        "adr r5, 13f\n"
+        "1:\n"
+        "adds r4, #1\n"
+        "adds r5, #1\n"
+        "str r4, [sp, #32]\n"
+        "str r5, [sp, #40]\n"
+        "adds r0, #28\n"
+        "ldmia r0!, {r1, r2, r3, r4}\n" // weights, step, bias, zero point
+        "str r3, [sp, #56]\n"
+        "str r4, [sp, #52]\n"
+        "movs r6, #128\n"
+        "lsls r5, r6, #16\n"
+        "orrs r6, r5\n"
+        STRIP_WEIGHTS(STRIP_BIAS("44"), "r8", "r9") STRIP_WEIGHTS("", "r10", "r11") STRIP_WEIGHTS(STRIP_BIAS("48"), "r12", "lr")
+        "ldr r0, [sp, #16]\n"
+        "ldr r1, [r0, #8]\n"
+        "ldr r7, [sp, #20]\n"
+        "ldr r3, [r0, #16]\n"   // top: comes last
+        "cmp r3, #0\n"
+        "beq 1f\n"
+        "ldr r3, [r0, #4]\n"
+        "lsls r3, r3, #2\n"
+        "adds r1, r1, r3\n"
+        "ldr r3, [sp, #12]\n"
+        "adds r1, r1, r3\n"
+        "adds r7, #40\n"
+        "1:\n"
+        "ldr r3, [r0, #20]\n"   // all kernel rows
+        "cmp r3, #0\n"
+        "beq 22f\n"
+        "movs r4, #40\n"
+        "muls r4, r3\n"
+        "adds r4, r4, r7\n"
+        "str r4, [sp, #0]\n"
+        "ldr r2, [sp, #56]\n"
+        "adr r4, 21f\n"
+        "adds r4, #1\n"
+        "str r4, [sp, #24]\n"
+        "ldr r3, [sp, #36]\n"
+        "ldr r4, [sp, #40]\n"
+        "b 23f\n"
+        ".balign 4\n"
+        "21:\n"
+        "movs r7, r0\n"
+        "22:\n"                 // without the last one
+        "ldr r0, [sp, #16]\n"
+        "ldr r3, [r0, #24]\n"
+        "cmp r3, #0\n"
+        "beq 25f\n"
+        "ldr r2, [sp, #48]\n"
+        "adr r3, 25f\n"
+        "b 20f\n"
+        ".balign 4\n"
+        "25:\n"                 // without the first one
+        "ldr r0, [sp, #16]\n"
+        "ldr r3, [r0, #16]\n"
+        "cmp r3, #0\n"
+        "beq 24f\n"
+        "mov r8, r10\n"
+        "mov r9, r11\n"
+        "mov r10, r12\n"
+        "mov r11, lr\n"
+        "ldr r1, [r0, #8]\n"
+        "ldr r7, [sp, #20]\n"
+        "adds r7, #40\n"
+        "ldr r2, [sp, #44]\n"
+        "adr r3, 24f\n"
+        "20:\n"                 // a row at r7
+        "adds r3, #1\n"
+        "str r3, [sp, #24]\n"
+        "movs r3, #40\n"
+        "adds r3, r3, r7\n"
+        "str r3, [sp, #0]\n"
+        "ldr r3, [sp, #28]\n"
+        "ldr r4, [sp, #32]\n"
+        "23:\n"
+        "str r3, [sp, #4]\n"
+        "str r4, [sp, #8]\n"
+        "movs r0, r7\n"
+        "bx r3\n"
+        ".balign 4\n"
+        "24:\n"
+        "add sp, #60\n" RESTORE
+        ".balign 4\n"
+        "13:\n"
+        "movs r6, r2\n"
+        STRIP_SINGLE("0", "r8") STRIP_SINGLE("1", "r10") STRIP_SINGLE("2", "r12")
+        STRIP_SINGLE_THIRD("2", "lr", "r3")
+        "asrs r3, r3, #16\n"
+        "adcs r6, r3\n"
+        "b 1f\n"
+        ".balign 4\n"
+        "12:\n"
+        "movs r6, r2\n"
+        STRIP_SINGLE("0", "r8") STRIP_SINGLE("1", "r10")
+        "1:\n"
+        STRIP_SINGLE_THIRD("0", "r9", "r3") STRIP_SINGLE_THIRD("1", "r11", "r4")
+        "adds r3, r3, r4\n"
+        "asrs r3, r3, #16\n"
+        "adcs r6, r3\n"
+        "stmia r1!, {r6}\n"
+        ".balign 4\n"
+        "9:\n"                  // the next row
+        "ldr r3, [sp, #12]\n"
+        "adds r1, r1, r3\n"
+        "adds r0, #40\n"
+        "ldr r3, [sp, #0]\n"
+        "cmp r0, r3\n"
+        "beq 1f\n"
+        "ldr r3, [sp, #4]\n"
+        "bx r3\n"
+        "1:\n"
+        "ldr r3, [sp, #24]\n"
+        "bx r3\n"
+        ".balign 4\n"
+        "2:\n"
+        ".irp k, 0,1,2,3\n"
+        "movs r6, r2\n"
+        "movs r7, r2\n"
+        STRIP_PAIR("0", "r8") STRIP_PAIR("1", "r10")
+        STRIP_THIRD("0", "r9", "r3") STRIP_THIRD("1", "r11", "r4")
+        "adds r3, r3, r4\n" STRIP_ADD
+        "stmia r1!, {r6, r7}\n"
+        ".endr\n"
+        "ldr r3, [sp, #8]\n"
+        "bx r3\n"
+        ".balign 4\n"
+        "3:\n"
+        ".irp k, 0,1,2,3\n"
+        "movs r6, r2\n"
+        "movs r7, r2\n"
+        STRIP_PAIR("0", "r8") STRIP_PAIR("1", "r10") STRIP_PAIR("2", "r12")
+        STRIP_THIRD("0", "r9", "r3") STRIP_THIRD("1", "r11", "r4")
+        "adds r3, r3, r4\n" STRIP_ADD
+        STRIP_THIRD("2", "lr", "r3") STRIP_ADD
+        "stmia r1!, {r6, r7}\n"
+        ".endr\n"
+        "ldr r3, [sp, #8]\n"
+        "bx r3\n");
+}
+
 // r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size, r8: from its end to the
-// next row, r9: from the end of a row of the plane to the next one, r10: edge, r11: rows. 8.5 cycles a word.
+// next row, r9: from the end of a row of the plane to the next one, r10: edge, r11: rows. 8.5 cycles a word. Of short rows
+// 6: there r12 is the code of a row's pairs, lr of a row, r8 2 * step, r11 what r8 and sp at 0 the end what r4 is.
 NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
     __asm volatile(
         ".syntax unified\n" SAVE
         "ldr r1, [r0, #8]\n"
         "ldr r2, [r0, #12]\n"   // step
         "ldr r3, [r0, #20]\n"   // n
+        "cmp r3, #11\n"
+        "bls 10f\n"
         "movs r4, r3\n"
         "muls r4, r2\n"
         "mov r12, r4\n"
@@ -756,7 +972,83 @@ NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
         "mov r6, r11\n"
         "subs r6, #1\n"
         "mov r11, r6\n"
-        "bne 7b\n" RESTORE);
+        "bne 7b\n" RESTORE
+        "10:\n"
+        "sub sp, #4\n"
+        "lsls r4, r2, #1\n"
+        "mov r8, r4\n"
+        "movs r4, r3\n"
+        "muls r4, r2\n"
+        "ldr r5, [r0, #16]\n"
+        "ldr r6, [r0, #24]\n"
+        "muls r6, r5\n"
+        "adds r6, r6, r1\n"
+        "str r6, [sp, #0]\n"
+        "subs r5, r5, r4\n"
+        "mov r11, r5\n"
+        "lsls r5, r3, #2\n"
+        "adds r5, #4\n"
+        "ldr r6, [r0, #4]\n"
+        "subs r6, r6, r5\n"
+        "mov r9, r6\n"
+        "ldr r6, [r0, #28]\n"
+        "mov r10, r6\n"
+        "ldr r0, [r0, #0]\n"
+        "subs r0, #4\n"
+        "lsrs r3, r3, #1\n"
+        "movs r4, #5\n"        // pairs of 5 to leave out, 16 bytes of code each
+        "bcs 1f\n"
+        "subs r4, r4, r3\n"
+        "lsls r4, r4, #4\n"
+        "adr r5, 3f\n"
+        "adds r4, r4, r5\n"
+        "adds r4, #1\n"
+        "mov lr, r4\n"
+        "b 2f\n"
+        "1:\n"
+        "subs r4, r4, r3\n"
+        "lsls r4, r4, #4\n"
+        "adr r5, 3f\n"
+        "adds r4, r4, r5\n"
+        "adds r4, #1\n"
+        "mov r12, r4\n"
+        "adr r5, 4f\n"
+        "adds r5, #1\n"
+        "mov lr, r5\n"
+        "2:\n"
+        "movs r5, #0\n"
+        "7:\n"
+        "mov r6, r10\n"
+        "lsls r3, r6, #16\n"
+        "bx lr\n"
+        ".balign 4\n"
+        "4:\n"                  // an odd one
+        "ldrsb r6, [r1, r5]\n"
+        "add r1, r2\n"
+        "adds r3, r3, r6\n"
+        "stmia r0!, {r3}\n"
+        "lsls r3, r6, #16\n"
+        "bx r12\n"
+        ".balign 4\n"
+        "3:\n"
+        ".rept 5\n"
+        "ldrsb r6, [r1, r5]\n"
+        "ldrsb r7, [r1, r2]\n"
+        "adds r3, r3, r6\n"
+        "lsls r4, r6, #16\n"
+        "adds r4, r4, r7\n"
+        "stmia r0!, {r3, r4}\n"
+        "lsls r3, r7, #16\n"
+        "add r1, r8\n"
+        ".endr\n"
+        "add r3, r10\n"
+        "stmia r0!, {r3}\n"
+        "add r1, r11\n"
+        "add r0, r9\n"
+        "ldr r6, [sp, #0]\n"
+        "cmp r1, r6\n"
+        "bne 7b\n"
+        "add sp, #4\n" RESTORE);
 }
 
 // r6: 4 values of x -> E, r7: O. r3 = 0x80808080, r4 = 16, r5 = 0x00FF00FF, r12 = -0x00800080

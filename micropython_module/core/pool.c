@@ -82,7 +82,7 @@ static void windows_over(int32_t i, int32_t stride, int32_t kernel, int32_t outp
     *to = last < outputs ? last : outputs;
 }
 
-int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *row) {
+EDGELORA_HOT int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *row) {
     if (g->op->kind == EDGELORA_MEAN) { // e is already multiplied; every position gets it
         for (uint32_t p = 0; p < (uint32_t)g->in_h * g->in_w; ++p) {
             for (uint32_t c = 0; c < g->in_c; ++c) {

@@ -29,7 +29,7 @@ static int32_t largest(const int8_t *x, uint32_t n) {
     return top;
 }
 
-void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+EDGELORA_HOT void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const int32_t *exponential = g->multiplier; // Q31, of d = max - x
     for (uint32_t p = 0; p < g->positions; ++p, x += g->out_c, y += g->out_c) {
         int32_t top = largest(x, g->out_c);
@@ -49,7 +49,7 @@ void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int
 }
 
 // With p = y + 128, in 1/256: p_i (e_i - sum p_j e_j), times scale_in / scale_out
-int32_t edgelora_softmax_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+EDGELORA_HOT int32_t edgelora_softmax_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const int8_t *e = error->e, *y = error->y;
     int32_t v[EDGELORA_TILE];
     edgelora_block_t block = {dx, 0, 0};

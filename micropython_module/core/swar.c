@@ -109,6 +109,26 @@ void edgelora_taps_s8(const edgelora_taps_t *t) {
     }
 }
 
+void edgelora_strip_s8(const edgelora_strip_t *s) {
+    const uint32_t *x = s->x;
+    int32_t *acc = s->acc, w[9];
+    for (uint32_t k = 0; k < 9; ++k) {
+        w[k] = s->weights[k * s->step] - 128;
+    }
+    for (uint32_t oy = 0; oy < s->top + s->middle + s->bottom; ++oy, x += EDGELORA_STRIP_PITCH, acc += s->gap / 4) {
+        uint32_t first = oy < s->top, last = oy >= s->top + s->middle;
+        int32_t bias = s->bias + (first ? s->zero_point * (w[0] + w[1] + w[2]) : 0) + (last ? s->zero_point * (w[6] + w[7] + w[8]) : 0);
+        for (uint32_t ox = 0; ox < s->out_w; ++ox) {
+            *acc = bias;
+            for (uint32_t k = first; k < 3 - last; ++k) {
+                const uint32_t *in = x + k * EDGELORA_STRIP_PITCH + ox;
+                *acc += dot2(pair(w[3 * k], w[3 * k + 1]), in[0]) + dot2((uint32_t)w[3 * k + 2], in[2]);
+            }
+            ++acc;
+        }
+    }
+}
+
 void edgelora_plane_s8(const edgelora_plane_t *p) {
     uint32_t *plane = p->plane;
     const int8_t *x = p->x;

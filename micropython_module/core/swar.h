@@ -17,6 +17,7 @@ enum {
     EDGELORA_CHUNK = 16,    // groups that a row holds at once
     EDGELORA_UP_GROUPS = 2, // of those of B that it takes along
     EDGELORA_SMALL = (1 << 21) - (1 << 12),
+    EDGELORA_STRIP = 8, EDGELORA_STRIP_PITCH = 10, // columns, and words of a row, of a strip
 };
 
 // Rows of one kind with all positions of a block. A quad holds 4 positions: for each group [E of each, O of each].
@@ -34,7 +35,7 @@ typedef struct {
     uint32_t gap;           // bytes from what is read of a row of weights to the next row
     const uint32_t *up;     // E and O of B [rows, up_groups], whose groups precede those of the weights in each quad
     uint32_t up_groups;     // 0..EDGELORA_UP_GROUPS: acc += round_shift(their products, up_shift)
-    int32_t up_shift;       // -8..15; > 0: |bias| < 2^(30 - up_shift), if any
+    int32_t up_shift;       // 1..15, with |bias| < 2^(30 - up_shift), if any
 } edgelora_row_t;
 
 // Requantization of the outputs y, y + 1, ... with shift <= 0; |acc| < 1.5 * 2^30.
@@ -74,6 +75,19 @@ typedef struct {
     uint32_t w[6];          // of each kernel row: the pair word of the first two weights, the third one
 } edgelora_taps_t;
 
+// Up to EDGELORA_STRIP columns of a channel through a 3x3 kernel with stride 1. x: words as above, in rows of
+// EDGELORA_STRIP_PITCH words. Kernel rows in the padding are left out: their products are added to the bias.
+typedef struct {
+    const uint32_t *x;      // where the first output's kernel starts, be it with a row that is left out
+    uint32_t out_w;         // 1..EDGELORA_STRIP
+    int32_t *acc;           // s32 [top + middle + bottom, out_w], and
+    uint32_t gap;           // bytes from the end of a row to the next one
+    uint32_t top, middle, bottom; // output rows without the first kernel row (0 or 1), with all, without the last (0 or 1)
+    const uint8_t *weights; // offset binary: 3x3, `step` bytes apart
+    uint32_t step;
+    int32_t bias, zero_point; // of the input, with what the padding is filled
+} edgelora_strip_t;
+
 // plane[i] = x[i] * 2^16 + x[i + 1] of `rows` rows, for i in [-1, n), with x = edge outside [0, n).
 typedef struct {
     uint32_t *plane;
@@ -92,6 +106,7 @@ void edgelora_row_s8(const edgelora_row_t *row);
 void edgelora_requantize_rows_s8(const edgelora_output_t *output);
 void edgelora_rows_s8(const edgelora_rows_t *rows);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
+void edgelora_strip_s8(const edgelora_strip_t *strip);
 void edgelora_plane_s8(const edgelora_plane_t *plane);
 // E and O of 4 neighbouring columns, `stride` bytes from one column's to the next's; from: 4-aligned, a row is `step` bytes, 4 rows a
 // group; flip: 0 or 0x80808080.
