@@ -255,7 +255,8 @@ EDGELORA_HOT static bool biases_within(const edgelora_shape_t *g, int32_t limit)
 
 // |acc| < EDGELORA_SMALL for all outputs.
 EDGELORA_HOT static bool is_small(const edgelora_shape_t *g, const edgelora_branch_t *branch) {
-    uint32_t sum = g->inputs * MAX_PRODUCT, up = branch ? 127 * 127 * branch->rank : 0;
+    uint32_t inputs = g->is_matrix ? g->inputs : (uint32_t)g->kernel_h * g->kernel_w; // of an output
+    uint32_t sum = inputs * MAX_PRODUCT, up = branch ? 127 * 127 * branch->rank : 0;
     int32_t room = (int32_t)(EDGELORA_SMALL - 1 - sum - (up ? (uint32_t)round_shift((int32_t)up, -branch->branch_shift) : 0));
     return biases_within(g, room);
 }
