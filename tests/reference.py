@@ -546,9 +546,16 @@ def numbers(seed: int, k: int, first: int, count: int) -> Ints:
 
 
 def initial_a(seed: int, index: int, rank: int, weights: Ints) -> NDArray[np.int8]:
-    """A of an op with weights [O, K]: each row a sum of all rows of W with random signs, as a block."""
+    """A of an op with weights [O, K]: each row a sum of all rows of W with random signs, on its part of the inputs, as a block."""
     signs = 2 * (numbers(seed, index + 1, 0, rank * len(weights)) >> 31) - 1
-    return np.stack([block(row @ weights, 0)[0] for row in signs.reshape(rank, -1)]).astype(np.int8)
+    inputs = weights.shape[1]
+    groups = -(-inputs // 4)
+    part = np.arange(inputs) // 4
+    rows = []
+    for j, sign in enumerate(signs.reshape(rank, -1)):
+        mine = (part >= j * groups // rank) & (part < (j + 1) * groups // rank) | (groups < rank)
+        rows.append(block(np.where(mine, sign @ weights, 0), 0)[0])
+    return np.stack(rows).astype(np.int8)
 
 
 # --- Training ---

@@ -594,6 +594,11 @@ def seeded_a(seed: int, op: int, rank: int, weights: NDArray[np.int8]) -> NDArra
     stream = _mix(np.array([seed], np.uint32) + np.array([op + 1], np.uint32) * golden)
     numbers = _mix(stream + np.arange(rank * len(rows), dtype=np.uint32) * golden)
     sums = np.where(numbers >> 31, 1, -1).reshape(rank, -1) @ rows
+    groups = -(-rows.shape[1] // 4)
+    if groups >= rank:
+        bounds = 4 * (np.arange(rank + 1)[:, None] * groups // rank)
+        inputs = np.arange(rows.shape[1])
+        sums = np.where((inputs >= bounds[:-1]) & (inputs < bounds[1:]), sums, 0)
     shifts = [max(0, int(np.abs(row).max()).bit_length() - 7) for row in sums]
     return (np.sign(sums) * (np.abs(sums) >> np.array(shifts)[:, None])).astype(np.int8)
 

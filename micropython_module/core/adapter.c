@@ -13,20 +13,26 @@ static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
     return l && l->rank ? l : 0;
 }
 
-// A s8 [rank, K]: each row the sum of all rows of W with random signs, scaled down to int8. Such a sketch looks at the
-// input through the directions that the layer itself uses.
-static void sketch(const edgelora_shape_t *g, uint32_t from, uint32_t rank, int8_t *a) {
+// A s8 [rank, K]: each row looks at its own part of the inputs, whole groups of 4, through the sum of all rows of W with
+// random signs, scaled down to int8: the directions that the layer itself uses. With fewer groups than rows all look at all.
+static void sketch(const edgelora_shape_t *g, uint32_t seeds, uint32_t rank, int8_t *a) {
+    uint32_t groups = (g->inputs + 3) / 4;
     for (uint32_t j = 0; j < rank; ++j) {
+        uint32_t from = groups < rank ? 0 : 4 * (j * groups / rank), to = groups < rank ? g->inputs : 4 * ((j + 1) * groups / rank);
         edgelora_block_t row = {a + j * g->inputs, 0, 0};
         while (row.count < g->inputs) {
             uint32_t n = g->inputs - row.count < EDGELORA_TILE ? g->inputs - row.count : EDGELORA_TILE;
             int32_t sum[EDGELORA_TILE] = {0}; // |sum| <= 127 * out_c
             for (uint32_t o = 0; o < g->out_c; ++o) {
-                bool plus = mix(from + (j * g->out_c + o) * EDGELORA_GOLDEN) >> 31;
+                bool plus = mix(seeds + (j * g->out_c + o) * EDGELORA_GOLDEN) >> 31;
                 const uint8_t *w = g->weights + o * g->inputs + row.count;
                 for (uint32_t i = 0; i < n; ++i) {
                     sum[i] += plus ? w[i] - 128 : 128 - w[i];
                 }
+            }
+            for (uint32_t i = 0; i < n; ++i) {
+                bool inside = row.count + i >= from && row.count + i < to;
+                sum[i] = inside ? sum[i] : 0;
             }
             edgelora_block_append(&row, sum, n);
         }

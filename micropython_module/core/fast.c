@@ -12,7 +12,7 @@ enum {
     MAX_BYTES = 16384,   // no fast kernel above
     GROUP_BYTES = 32,    // of a quad
     ACC_BYTES = 1024, MAX_ROWS = 8,
-    UP_ROWS = 64, // of B, unpacked at a time
+    UP_BYTES = 512, // of B, unpacked at a time
     MAX_PRODUCT = 127 * 128,
     DENSE_TILE = 64,
 };
@@ -26,8 +26,8 @@ typedef struct {
     uint32_t quads;            // of a block; 0: single position
     uint32_t rows;             // that are done together
     uint32_t acc;              // s32 [rows, quads, 4]; single position: s32 [O], bias and branch
-    uint32_t words;            // E and O of a row
-    uint32_t up;               // E and O of rows of B
+    uint32_t words;            // E and O of a row that is not whole groups
+    uint32_t up, up_rows;      // E and O of so many rows of B
     uint32_t low;              // s32 [rank]: t's bias, -zp_in * sums of A's rows
     uint32_t t;                // s8 [quads, 4, t_groups * 4]
     uint32_t patch;            // s8 [groups * 4]
@@ -38,7 +38,12 @@ typedef struct {
 static block_t block_layout(uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
     block_t b = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
     bool single = positions <= 2;
-    uint32_t row = 8 * (b.groups > b.t_groups ? b.groups : b.t_groups), up = 8 * b.t_groups * (outputs < UP_ROWS ? outputs : UP_ROWS);
+    uint32_t row = inputs & 3 ? 8 * b.groups : 0, up = 0;
+    if (rank && !single) {
+        b.up_rows = UP_BYTES / 8 / b.t_groups;
+        b.up_rows = outputs < b.up_rows ? outputs : b.up_rows;
+        up = 8 * b.t_groups * b.up_rows;
+    }
     b.stride = single ? 8 * (b.groups + 3) + 12 : GROUP_BYTES * (b.groups + b.t_groups);
     if (!single) {
         uint32_t fixed = ACC_BYTES + row + up + 4 * rank + 4 * b.groups, quad = b.stride + 16 * b.t_groups;
@@ -50,7 +55,7 @@ static block_t block_layout(uint32_t positions, uint32_t inputs, uint32_t output
     }
     b.words = single ? (rank ? 4 * outputs : 0) : 16 * b.quads * b.rows;
     b.up = b.words + (single ? 0 : row);
-    b.low = b.up + (single ? 0 : up);
+    b.low = b.up + up;
     b.t = b.low + 4 * rank;
     b.patch = b.t + (single ? 1 : 4 * b.quads) * 4 * b.t_groups;
     b.x = b.patch + 4 * b.groups;
@@ -282,57 +287,43 @@ static edgelora_output_t output_of(const edgelora_shape_t *g, const int32_t *acc
     return (edgelora_output_t){.acc = acc, .step = g->out_c, .zero_point = g->zp_out, .low = g->op->act_min, .high = g->op->act_max};
 }
 
-// t of one row of A: s8 [count] at every `step` bytes from sums
-EDGELORA_KERNEL static void low_row(int8_t *to, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
-    int32_t half = shift ? 1 << (shift - 1) : 0;
-    for (const int32_t *end = acc + count; acc < end; to += step) {
-        int32_t v = (*acc++ + half) >> shift;
-        v = v > 127 ? 127 : v;
-        *to = (int8_t)(v < -127 ? -127 : v);
-    }
-}
-
-// Packs the t of whole quads, s8 [count, groups * 4].
-EDGELORA_KERNEL static void low_pack(uint32_t *quad, uint32_t stride, const int8_t *t, uint32_t count, uint32_t groups) {
-    for (; count; count -= 4, quad += stride) {
-        for (uint32_t *to = quad; to < quad + 4; ++to) {
-            uint32_t *at = to;
-            for (uint32_t k = groups; k; --k, at += 8, t += 4) {
-                at[0] = ((uint32_t)(int32_t)t[0] << 16) + (uint32_t)(int32_t)t[2];
-                at[4] = ((uint32_t)(int32_t)t[1] << 16) + (uint32_t)(int32_t)t[3];
-            }
-        }
-    }
-}
+// What a layer's blocks have in common.
+typedef struct {
+    bool right, small; // shifts_right, is_small
+    bool joins;        // B t goes along with the rows
+    struct {
+        uint16_t from, groups; // of inputs that a row of A looks at: at least one
+    } part[EDGELORA_MAX_RANK];
+} layer_t;
 
 // The branch of a block: t for all positions, into the quads and to t if it is to be kept.
 EDGELORA_HOT static void branch_down(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, uint8_t *scratch, uint32_t count, int8_t *t) {
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, const layer_t *layer, uint8_t *scratch, uint32_t count,
+    int8_t *t) {
     uint32_t rank = branch->rank, width = 4 * b->t_groups, padded = (count + 3) & ~3u;
     int32_t *acc = (int32_t *)(void *)(scratch + b->acc);
     uint32_t *x = (uint32_t *)(void *)(scratch + b->x);
     int8_t *packed = (int8_t *)scratch + b->t;
-    bool direct = (g->inputs & 3) == 0 && is_aligned(branch->a);
-    edgelora_row_t row = {.x = x + GROUP_BYTES / 4 * b->t_groups, .acc = acc, .count = padded, .flip = direct ? FLIP : 1};
-    for (uint32_t j = 0; j < rank; j += row.rows) {
-        row.rows = !direct ? 1 : rank - j < b->rows ? rank - j : b->rows;
+    bool direct = (g->inputs & 3) == 0;
+    edgelora_row_t row = {.acc = acc, .count = padded, .flip = direct ? FLIP : 1, .rows = 1};
+    for (uint32_t j = 0; j < rank; ++j) {
+        uint32_t from = layer->part[j].from, groups = layer->part[j].groups, n = g->inputs - 4 * from;
         row.bias = (const int32_t *)(const void *)(scratch + b->low) + j;
-        row.weights = branch->a + j * g->inputs;
+        row.x = x + GROUP_BYTES / 4 * (b->t_groups + from);
+        row.weights = branch->a + j * g->inputs + 4 * from;
         if (!direct) {
-            unpack((uint32_t *)(void *)(scratch + b->words), row.weights, g->inputs, 1, 0x80);
+            unpack((uint32_t *)(void *)(scratch + b->words), row.weights, n < 4 * groups ? n : 4 * groups, 1, 0x80);
             row.weights = scratch + b->words;
         }
-        row_chunks(&row, b->groups, b->stride);
-        for (uint32_t r = 0; r < row.rows; ++r) {
-            low_row(packed + j + r, width, acc + r * padded, padded, branch->t_shift);
-        }
+        row_chunks(&row, groups, b->stride);
+        edgelora_low_row_s8(packed + j, width, acc, padded, branch->t_shift);
     }
     for (uint32_t j = rank; j < width; ++j) {
         for (uint32_t p = 0; p < padded; ++p) {
             packed[p * width + j] = 0;
         }
     }
-    low_pack(x, b->stride / 4, packed, padded, b->t_groups);
+    edgelora_pack_quads_s8(x, b->stride, packed, padded, b->t_groups);
     if (t && rank == width) {
         copy_s8(t, packed, count * rank);
     } else if (t) {
@@ -342,18 +333,23 @@ EDGELORA_HOT static void branch_down(
     }
 }
 
-// -zp_in * the sums of A's rows
-EDGELORA_HOT static void branch_bias(const edgelora_shape_t *g, const edgelora_branch_t *branch, int32_t *low) {
-    for (uint32_t j = 0; j < branch->rank; ++j) {
-        low[j] = g->zp_in ? -g->zp_in * sum_s8(branch->a + j * g->inputs, g->inputs) : 0;
+// -zp_in * the sums of A's rows, and where in the inputs these are not 0
+EDGELORA_HOT static void branch_bias(const edgelora_shape_t *g, const edgelora_branch_t *branch, layer_t *layer, int32_t *low) {
+    const int8_t *a = branch->a;
+    for (uint32_t j = 0; j < branch->rank; ++j, a += g->inputs) {
+        uint32_t from = 0, to = g->inputs;
+        while (from + 4 < to && !a[from]) {
+            ++from;
+        }
+        while (to > from + 1 && !a[to - 1]) {
+            --to;
+        }
+        from &= ~3u;
+        layer->part[j].from = (uint16_t)(from / 4);
+        layer->part[j].groups = (uint16_t)((to - from + 3) / 4);
+        low[j] = g->zp_in ? -g->zp_in * sum_s8(a + from, to - from) : 0;
     }
 }
-
-// What a layer's blocks have in common.
-typedef struct {
-    bool right, small; // shifts_right, is_small
-    bool joins;        // B t goes along with the rows
-} layer_t;
 
 EDGELORA_HOT static void block_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, const layer_t *layer, uint8_t *scratch, bool first,
@@ -361,7 +357,8 @@ EDGELORA_HOT static void block_forward(
     int32_t *acc = (int32_t *)(void *)(scratch + b->acc), none[MAX_ROWS] = {0};
     uint32_t *words = (uint32_t *)(void *)(scratch + b->words), *up = (uint32_t *)(void *)(scratch + b->up);
     const uint32_t *x = (const uint32_t *)(const void *)(scratch + b->x);
-    bool direct = (g->inputs & 3) == 0 && is_aligned(g->weights), joins = layer->joins;
+    uint32_t rank = branch->rank;
+    bool direct = (g->inputs & 3) == 0, joins = layer->joins;
     edgelora_row_t row = {.x = x + (joins ? 0 : GROUP_BYTES / 4 * b->t_groups), .acc = acc, .count = (count + 3) & ~3u,
         .up_groups = joins ? b->t_groups : 0, .up_shift = -branch->branch_shift, .flip = !direct, .groups = b->groups, .add = !joins};
     row.skip = b->stride - GROUP_BYTES * (b->groups + row.up_groups);
@@ -370,16 +367,15 @@ EDGELORA_HOT static void block_forward(
     output.is_small = layer->small;
     for (uint32_t o = 0; o < g->out_c; o += row.rows) {
         row.rows = !direct ? 1 : g->out_c - o < b->rows ? g->out_c - o : b->rows;
-        if (b->t_groups && o % UP_ROWS + row.rows > UP_ROWS) {
-            row.rows = UP_ROWS - o % UP_ROWS;
-        }
+        uint32_t done = rank ? o % b->up_rows : 0, left = rank ? b->up_rows - done : row.rows;
+        row.rows = row.rows < left ? row.rows : left;
         row.bias = g->bias + o;
-        row.up = up + o % UP_ROWS * 2 * b->t_groups;
-        if (b->t_groups && o % UP_ROWS == 0 && (first || g->out_c > UP_ROWS)) {
-            uint32_t n = g->out_c - o < UP_ROWS ? g->out_c - o : UP_ROWS;
-            uint32_t whole = branch->rank & 3 ? 1 : n; // rows without padding are one
+        row.up = up + done * 2 * b->t_groups;
+        if (rank && !done && (first || g->out_c > b->up_rows)) {
+            uint32_t n = g->out_c - o < b->up_rows ? g->out_c - o : b->up_rows;
+            uint32_t whole = rank & 3 ? 1 : n; // rows without padding are one
             for (uint32_t r = 0; r < n; r += whole) {
-                unpack(up + r * 2 * b->t_groups, (const uint8_t *)branch->b + (o + r) * branch->rank, whole * branch->rank, 1, 0x80);
+                unpack(up + r * 2 * b->t_groups, (const uint8_t *)branch->b + (o + r) * rank, whole * rank, 1, 0x80);
             }
         }
         if (!joins) { // acc = bias + round_shift(B t), then the products
@@ -460,7 +456,8 @@ EDGELORA_KERNEL static void single_rows(
 }
 
 EDGELORA_HOT static void single_forward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, uint8_t *scratch, const int8_t *in, int8_t *y, int8_t *t) {
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, const layer_t *layer, uint8_t *scratch, const int8_t *in,
+    int8_t *y, int8_t *t) {
     int32_t *bias = (int32_t *)(void *)(scratch + b->acc);
     uint32_t *x = (uint32_t *)(void *)(scratch + b->x);
     const int32_t *from = g->bias;
@@ -469,8 +466,9 @@ EDGELORA_HOT static void single_forward(
         const int32_t *low_bias = (const int32_t *)(const void *)(scratch + b->low);
         for (uint32_t j = 0; j < branch->rank; ++j) {
             const int8_t *a = branch->a + j * g->inputs;
+            uint32_t from = 4u * layer->part[j].from, to = from + 4u * layer->part[j].groups;
             int32_t v = low_bias[j]; // rows of A are few: in plain C
-            for (uint32_t i = 0; i < g->inputs; ++i) {
+            for (uint32_t i = from; i < to && i < g->inputs; ++i) {
                 v += a[i] * in[i];
             }
             low[j] = (int8_t)clamp_s32(round_shift(v, branch->t_shift), -127, 127);
@@ -502,19 +500,28 @@ EDGELORA_HOT static void single_forward(
     }
 }
 
+// A 1x1 convolution whose positions are the input's, of whole groups.
+static bool takes_input_as_it_is(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    return g->inputs == g->in_c && (g->in_c & 3) == 0 && !op->pad_top && !op->pad_left && g->out_h == g->in_h && g->out_w == g->in_w &&
+        op->stride_h == 1 && op->stride_w == 1;
+}
+
 EDGELORA_KERNEL static void matrix_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
     block_t b = block_layout(g->positions, g->inputs, g->out_c, branch->rank);
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + b.patch;
-    branch_bias(g, branch, (int32_t *)(void *)(s + b.low));
-    layer_t layer = {0};
+    layer_t layer;
+    layer.joins = layer.right = layer.small = false;
+    branch_bias(g, branch, &layer, (int32_t *)(void *)(s + b.low));
     if (b.quads) {
         int32_t n = -branch->branch_shift;
         layer.right = shifts_right(g);
         layer.small = is_small(g, branch);
-        layer.joins = b.t_groups <= EDGELORA_UP_GROUPS && (!b.t_groups || (n > 0 && biases_within(g, (1 << (30 - n)) - 1)));
+        layer.joins = b.t_groups <= EDGELORA_UP_GROUPS && (!b.t_groups || n <= 0 || biases_within(g, (1 << (30 - n)) - 1));
     }
+    bool in_place = takes_input_as_it_is(g) && is_aligned(x);
     uint32_t oy = 0, ox = 0;
     for (uint32_t p = 0; p < g->positions;) {
         uint32_t count = b.quads ? 4 * b.quads : 1;
@@ -527,18 +534,21 @@ EDGELORA_KERNEL static void matrix_forward(
                 gather(g, x, &wy, &wx, patch);
                 in = patch;
             }
-            single_forward(g, branch, &b, s, in, y, t);
+            single_forward(g, branch, &b, &layer, s, in, y, t);
             ox = ox + 1 < g->out_w ? ox + 1 : 0;
             oy += !ox;
         } else {
-            for (uint32_t k = 0; k < count; ++k) {
+            if (in_place) {
+                edgelora_pack_quads_s8((uint32_t *)(void *)(s + b.x) + GROUP_BYTES / 4 * b.t_groups, b.stride, x + p * g->in_c, count, b.groups);
+            }
+            for (uint32_t k = 0; k < count && !in_place; ++k) {
                 uint32_t *quad = (uint32_t *)(void *)(s + b.x + (k >> 2) * b.stride);
                 pack_position(g, x, oy, ox, patch, quad + GROUP_BYTES / 4 * b.t_groups + (k & 3));
                 ox = ox + 1 < g->out_w ? ox + 1 : 0;
                 oy += !ox;
             }
             if (branch->rank) {
-                branch_down(g, branch, &b, s, count, t);
+                branch_down(g, branch, &b, &layer, s, count, t);
             }
             block_forward(g, branch, &b, &layer, s, p == 0, count, y);
         }

@@ -59,14 +59,40 @@
     "ldmia r0!, {r2, r3}\n" \
     DOT2("r2", "r1", "r6") DOT2("r3", "r1", "r7")
 
-// Frame: 128 bytes of weight words and 16 of B's, both at their end; 144 up_shift, then of the next row: 148 weights, 152
-// flip, 156 gap, 160 bias, 164 bytes of acc, 168 x, 172 rows left, 176 up, 180 bytes of it, 184 where words start.
+// B t with two groups and with one, to be shifted by r1
+#define UP(two, one) \
+    ".balign 4\n" \
+    two ":\n" QUAD_WORD("128") QUAD_WORD("132") \
+    "b 1f\n" \
+    ".balign 4\n" \
+    one ":\n" \
+    "1:\n" QUAD_WORD("136") QUAD_WORD("140") \
+    "ldr r1, [sp, #144]\n"
+#define UP_LEFT \
+    "lsls r4, r1\n" \
+    "lsls r5, r1\n" \
+    "lsls r6, r1\n" \
+    "lsls r7, r1\n" \
+    "add r4, lr\n" \
+    "add r5, lr\n" \
+    "add r6, lr\n" \
+    "add r7, lr\n"
+#define UP_START(two, one) \
+    "adr r5, " one "f\n" \
+    "cmp r7, #1\n" \
+    "beq 1f\n" \
+    "adr r5, " two "f\n" \
+    "1:\n"
+
+// Frame: 128 bytes of weight words and 16 of B's, both at their end; 144 shift of B t, then of the next row: 148 weights, 152
+// flip, 156 gap, 160 bias, 164 bytes of acc, 168 x, 172 rows left, 176 up, 180 bytes of it, 184 where words start; 188 lr, if B t goes
+// to the left: then r11 is 0 and lr the bias.
 // r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip, lr: code of the first
 // weight word.
 NAKED void edgelora_row_s8(const edgelora_row_t *row) {
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #188\n"
+        "sub sp, #192\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // x, acc, count, weights, groups, flip, skip
         "mov r8, r2\n"
         "mov r12, r7\n"
@@ -105,11 +131,23 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "1:\n"
         "cmp r7, #0\n"
         "beq 2f\n"
-        "adr r5, 31f\n"
-        "cmp r7, #1\n"
-        "beq 1f\n"
-        "adr r5, 30f\n"
-        "1:\n"
+        "cmp r1, #0\n"
+        "ble 3f\n"
+        "mov r11, r7\n" UP_START("30", "31")
+        "b 4f\n"
+        "3:\n"
+        "rsbs r1, r1, #0\n"
+        "str r1, [sp, #144]\n"
+        "movs r1, #0\n"
+        "mov r11, r1\n"
+        "str r5, [sp, #188]\n"
+        "adr r4, 8f\n"
+        "adds r4, #1\n"
+        "cmp r5, r4\n"
+        "beq 3f\n" UP_START("32", "33")
+        "b 4f\n"
+        "3:\n" UP_START("34", "35")
+        "4:\n"
         "adds r5, #1\n"
         "2:\n"
         "mov r10, r5\n"
@@ -155,7 +193,7 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "ldr r2, [sp, #180]\n"
         "cmp r2, #0\n"
         "beq 2f\n"
-        "ldr r1, [sp, #176]\n"  // B, and sums that start from (bias + 1 / 2) * 2^up_shift
+        "ldr r1, [sp, #176]\n"  // B
         "adds r0, #16\n"
         "subs r3, r0, r2\n"
         "1:\n"
@@ -164,13 +202,20 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "cmp r3, r0\n"
         "bne 1b\n"
         "str r1, [sp, #176]\n"
-        "ldr r1, [sp, #144]\n"
+        "mov r1, r11\n"
+        "cmp r1, #0\n"
+        "beq 3f\n"
+        "ldr r1, [sp, #144]\n"  // to the right: sums start from (bias + 1 / 2) * 2^up_shift
         "lsls r7, r7, #1\n"
         "adds r7, #1\n"
         "subs r1, #1\n"
         "lsls r7, r1\n"
         "2:\n"
         "mov r11, r7\n"
+        "b 4f\n"
+        "3:\n"
+        "mov lr, r7\n"
+        "4:\n"
         "ldr r1, [sp, #164]\n"
         "add r1, r8\n"
         "mov r9, r1\n"
@@ -181,20 +226,15 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "mov r1, r8\n"
         "ldmia r1!, {r4-r7}\n"
         "bx lr\n"
-        ".balign 4\n"
-        "30:\n"                 // B t, two groups
-        QUAD_WORD("128") QUAD_WORD("132")
-        "b 2f\n"
-        ".balign 4\n"
-        "31:\n"                 // one group
-        "2:\n"
-        QUAD_WORD("136") QUAD_WORD("140")
-        "ldr r1, [sp, #144]\n"
+        UP("30", "31")
         "asrs r4, r1\n"
         "asrs r5, r1\n"
         "asrs r6, r1\n"
         "asrs r7, r1\n"
-        "bx lr\n"
+        "bx lr\n" UP("32", "33")
+        UP_LEFT
+        "ldr r1, [sp, #188]\n"
+        "bx r1\n" UP("34", "35") UP_LEFT // to the first word, as there are all
         ".balign 4\n"
         "8:\n"
         ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
@@ -219,7 +259,7 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
         "beq 1f\n"
         "b 20b\n"
         "1:\n"
-        "add sp, #188\n" RESTORE);
+        "add sp, #192\n" RESTORE);
 }
 
 // a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15 <= ml < 2^15. t, q, p are
@@ -1098,6 +1138,106 @@ NAKED void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t group
         "bne 1b\n"
         "2:\n"
         "pop {r4-r7, pc}\n");
+}
+
+#define PACK_GROUP(e, o) \
+    PACK \
+    "str r6, [r0, #" e "]\n" \
+    "str r7, [r0, #" o "]\n"
+
+// Frame: 0 positions. r0: quad, r1: x, r2: code of a position's groups, lr: end of its x, r8: its size, r9: from behind the last
+// position of a quad to the next quad, r10: positions done, r11: from the end of a position to the next one in the quad, down.
+// 14 cycles a group.
+NAKED void edgelora_pack_quads_s8(uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #4\n"
+        "str r3, [sp, #0]\n"
+        "subs r1, #16\n"
+        "mov r9, r1\n"
+        "movs r1, r2\n"
+        "ldr r4, [sp, #40]\n"
+        "lsls r5, r4, #2\n"
+        "mov r8, r5\n"
+        "lsls r5, r4, #5\n"
+        "subs r5, #4\n"
+        "mov r11, r5\n"
+        "adr r2, 2f\n"
+        "lsls r4, r4, #30\n"
+        "beq 1f\n"
+        "adr r2, 3f\n"
+        "1:\n"
+        "adds r2, #1\n"
+        "movs r4, #0\n"
+        "mov r10, r4\n" PACK_CONSTANTS
+        "1:\n"
+        "mov r6, r1\n"
+        "add r6, r8\n"
+        "mov lr, r6\n"
+        "bx r2\n"
+        ".balign 4\n"
+        "2:\n" PACK_GROUP("0", "16") PACK_GROUP("32", "48") PACK_GROUP("64", "80") PACK_GROUP("96", "112")
+        "adds r0, #128\n"
+        "cmp r1, lr\n"
+        "bne 2b\n"
+        "b 4f\n"
+        ".balign 4\n"
+        "3:\n" PACK_GROUP("0", "16")
+        "adds r0, #32\n"
+        "cmp r1, lr\n"
+        "bne 3b\n"
+        "4:\n"
+        "mov r6, r11\n"
+        "subs r0, r0, r6\n"
+        "mov r6, r10\n"
+        "adds r6, #1\n"
+        "mov r10, r6\n"
+        "lsls r7, r6, #30\n"
+        "bne 5f\n"
+        "add r0, r9\n"
+        "5:\n"
+        "ldr r7, [sp, #0]\n"
+        "cmp r6, r7\n"
+        "bne 1b\n"
+        "add sp, #4\n" RESTORE);
+}
+
+// r4: acc, r3: half of 2^shift, r7: shift. Values outside are brought in range behind the loop.
+#define LOW(over, back) \
+    "ldmia r2!, {r4}\n" \
+    "adds r4, r4, r3\n" \
+    "asrs r4, r7\n" \
+    "movs r5, r4\n" \
+    "adds r5, #127\n" \
+    "cmp r5, #254\n" \
+    "bhi " over "f\n" \
+    back ":\n" \
+    "strb r4, [r0]\n" \
+    "adds r0, r0, r1\n"
+#define LOW_OVER(over, back) \
+    over ":\n" \
+    "asrs r4, r4, #31\n"  \
+    "movs r5, #127\n" \
+    "eors r4, r5\n"        /* 127 or -128 */ \
+    "lsrs r5, r4, #31\n" \
+    "adds r4, r4, r5\n" \
+    "b " back "b\n"
+
+// 11 cycles a value
+NAKED void edgelora_low_row_s8(int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n"
+        "ldr r7, [sp, #20]\n"
+        "lsls r6, r3, #2\n"
+        "adds r6, r6, r2\n"
+        "movs r3, #1\n"
+        "lsls r3, r7\n"
+        "lsrs r3, r3, #1\n"
+        "1:\n" LOW("10", "11") LOW("20", "21") LOW("30", "31") LOW("40", "41")
+        "cmp r2, r6\n"
+        "bne 1b\n"
+        "pop {r4-r7, pc}\n" LOW_OVER("10", "11") LOW_OVER("20", "21") LOW_OVER("30", "31") LOW_OVER("40", "41"));
 }
 
 NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups) {

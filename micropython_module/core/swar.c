@@ -34,6 +34,18 @@ void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups) {
     pack(quad, x, groups, 4, 8);
 }
 
+void edgelora_pack_quads_s8(uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups) {
+    for (uint32_t p = 0; p < positions; ++p) {
+        edgelora_pack_quad_s8(quad + (p >> 2) * (stride / 4) + (p & 3), x + 4 * p * groups, groups);
+    }
+}
+
+void edgelora_low_row_s8(int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+    for (uint32_t i = 0; i < count; ++i) {
+        t[i * step] = (int8_t)clamp_s32(round_shift(acc[i], shift), -127, 127);
+    }
+}
+
 void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups) {
     pack(pairs, x, groups, 1, 2);
 }

@@ -35,7 +35,7 @@ typedef struct {
     uint32_t gap;           // bytes from what is read of a row of weights to the next row
     const uint32_t *up;     // E and O of B [rows, up_groups], whose groups precede those of the weights in each quad
     uint32_t up_groups;     // 0..EDGELORA_UP_GROUPS: acc += round_shift(their products, up_shift)
-    int32_t up_shift;       // 1..15, with |bias| < 2^(30 - up_shift), if any
+    int32_t up_shift;       // -8..15; if > 0, |bias| < 2^(30 - up_shift)
 } edgelora_row_t;
 
 // Requantization of the outputs y, y + 1, ... with shift <= 0; |acc| < 1.5 * 2^30.
@@ -100,8 +100,12 @@ typedef struct {
 
 // quad: E and O of one position for `groups` groups; x: s8, 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
-// The same, E and O next to each other.
+// The same for positions that follow each other in x, 4 to a quad of `stride` bytes.
+void edgelora_pack_quads_s8(uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups);
+// E and O of one position next to each other.
 void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
+// t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4
+void edgelora_low_row_s8(int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift);
 void edgelora_row_s8(const edgelora_row_t *row);
 void edgelora_requantize_rows_s8(const edgelora_output_t *output);
 void edgelora_rows_s8(const edgelora_rows_t *rows);
