@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgelora import nn
+from edgelora import formats, nn
 from edgelora.formats import pack_model, unpack_model
 from edgelora.quantize import (
     T_RMS,
@@ -184,16 +184,16 @@ def test_channel_without_weights_keeps_its_bias():
 def test_adapter_shifts_match_the_layer(trained):
     _, model = trained
     x, _ = problem(2)
-    rng = np.random.default_rng(9)
     q = model.input.quantize(x).astype(np.float64)
     real = simulate(model, x)
-    for op in model.ops:
+    for index, op in enumerate(model.ops):
         if op.weights is None:
             assert (op.t_shift, op.branch_shift) == (0, 0)
             continue
         source = model.tensors[op.input]
         q = np.rint(real[op.input] / source.scale) + source.zero_point
-        a = rng.integers(-127, 128, (16, *op.weights.shape[1:])).astype(np.int8)
+        a = np.concatenate([formats.seeded_a(seed, index, 4, op.weights) for seed in range(40, 44)])
+        a = a.reshape(-1, *op.weights.shape[1:])
         layer = nn.Layer(op.kind, op.kernel, op.stride)
         t = np.rint(nn.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
         rms = math.sqrt(float(np.mean(t**2)))

@@ -58,6 +58,7 @@ static void use_none(edgelora_session_t *s) {
         if (l) {
             l->a.p = l->b.p = 0;
             l->used_rank = l->merged = 0;
+            session_layers(s)[i].facts &= (uint8_t)~EDGELORA_USED_KNOWN;
         }
     }
 }
@@ -176,6 +177,7 @@ edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffe
     l->b.p = bias;
     l->used_rank = 0;
     l->merged = true;
+    session_layers(s)[op].facts &= (uint8_t)~EDGELORA_USED_KNOWN;
     return EDGELORA_OK;
 }
 

@@ -194,7 +194,7 @@ typedef struct {
     uint8_t needs;               // runs backward
     uint8_t arrived;             // the error has received something
     uint8_t again;               // its output is computed again when this op's turn comes in the backward pass; 255 = not
-    uint8_t unused;
+    uint8_t facts;               // EDGELORA_RIGHT and more, in session.c
 } edgelora_layer_t;
 
 // The start of the arena; the layers [op_count] follow.

@@ -226,28 +226,6 @@ static inline int8_t output_s8(const edgelora_shape_t *g, int32_t acc, uint32_t 
     return (int8_t)clamp_s32((int32_t)y, g->op->act_min, g->op->act_max);
 }
 
-// All shifts are <= 0.
-EDGELORA_KERNEL static bool shifts_right(const edgelora_shape_t *g) {
-    const int8_t *shift = g->shift, *end = shift + g->out_c;
-    if (is_aligned(shift)) { // mostly all are negative
-        const uint32_t *word = (const uint32_t *)(const void *)shift, *last = word + g->out_c / 4;
-        uint32_t signs = FLIP;
-        for (; word + 4 <= last; word += 4) {
-            signs &= word[0] & word[1] & word[2] & word[3];
-        }
-        while (word < last) {
-            signs &= *word++;
-        }
-        shift = signs == FLIP ? (const int8_t *)last : shift;
-    }
-    for (; shift < end; ++shift) {
-        if (*shift > 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 // |bias| <= limit for all outputs.
 EDGELORA_HOT static bool biases_within(const edgelora_shape_t *g, int32_t limit) {
     for (uint32_t o = 0; o < g->out_c; ++o) {
@@ -266,9 +244,9 @@ EDGELORA_HOT static bool is_small(const edgelora_shape_t *g, const edgelora_bran
     return biases_within(g, room);
 }
 
-// The outputs y[o, o + rows) of `count` positions; right: their shifts are <= 0.
-EDGELORA_HOT static void requantize_rows(const edgelora_shape_t *g, uint32_t o, edgelora_output_t *output, bool right, int8_t *y) {
-    if (right) {
+// The outputs y[o, o + rows) of `count` positions.
+EDGELORA_HOT static void requantize_rows(const edgelora_shape_t *g, uint32_t o, edgelora_output_t *output, int8_t *y) {
+    if (g->right) {
         output->multiplier = g->multiplier + o;
         output->shift = g->shift + o;
         output->y = y + o;
@@ -289,7 +267,7 @@ static edgelora_output_t output_of(const edgelora_shape_t *g, const int32_t *acc
 
 // What a layer's blocks have in common.
 typedef struct {
-    bool right, small; // shifts_right, is_small
+    bool small; // is_small
     bool joins;        // B t goes along with the rows
     struct {
         uint16_t from, groups; // of inputs that a row of A looks at: at least one
@@ -401,12 +379,12 @@ EDGELORA_HOT static void block_forward(
             row_chunks(&row, b->groups, b->stride);
         }
         output.rows = row.rows;
-        requantize_rows(g, o, &output, layer->right, y);
+        requantize_rows(g, o, &output, y);
     }
 }
 
 // Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of groups.
-EDGELORA_HOT static void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
+static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
     uint32_t groups = (lead + inputs + 3) / 4;
     if (!lead && (inputs & 3) == 0 && is_aligned(x)) {
         edgelora_pack_row_s8(to, x, groups);
@@ -430,21 +408,32 @@ EDGELORA_HOT static void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs
 
 // The outputs of one position; x: room for its words. A row that doesn't start at a multiple of 4 is read from there, with as
 // many zeros before its inputs.
-EDGELORA_KERNEL static void single_rows(
+EDGELORA_HOT static inline void single_rows(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
     edgelora_rows_t rows;
     rows.x = x;
+    rows.weights = g->weights;
+    rows.step = g->inputs;
+    rows.rows = g->out_c;
+    rows.bias = bias;
+    rows.multiplier = g->multiplier;
+    rows.shift = g->shift;
+    rows.y = y;
     rows.zero_point = g->zp_out;
     rows.low = g->op->act_min;
     rows.high = g->op->act_max;
-    rows.step = g->inputs;
-    uint32_t classes = (g->inputs & 3) == 0 ? 1 : (g->inputs & 1) == 0 ? 2 : 4;
-    for (uint32_t k = 0; k < classes && k < g->out_c; ++k) {
+    rows.pairs = (g->inputs + 7) / 8;
+    if ((g->inputs & 3) == 0) {
+        pack_row(x, in, g->inputs, 0);
+        edgelora_rows_s8(&rows);
+        return;
+    }
+    rows.rows = 1;
+    for (uint32_t k = 0, classes = g->inputs & 1 ? 4 : 2; k < classes && k < g->out_c; ++k) {
         uint32_t lead = (uint32_t)((uintptr_t)(g->weights + k * g->inputs) & 3);
         pack_row(x, in, g->inputs, lead);
         rows.pairs = (lead + g->inputs + 7) / 8;
-        rows.rows = classes > 1 ? 1 : g->out_c;
-        for (uint32_t o = k; o < g->out_c; o += classes > 1 ? classes : g->out_c) {
+        for (uint32_t o = k; o < g->out_c; o += classes) {
             rows.weights = g->weights + o * g->inputs - lead;
             rows.bias = bias + o;
             rows.multiplier = g->multiplier + o;
@@ -486,7 +475,7 @@ EDGELORA_HOT static void single_forward(
         }
         from = bias;
     }
-    if (shifts_right(g)) {
+    if (g->right) {
         single_rows(g, in, x, from, y);
         return;
     }
@@ -513,11 +502,10 @@ EDGELORA_KERNEL static void matrix_forward(
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + b.patch;
     layer_t layer;
-    layer.joins = layer.right = layer.small = false;
+    layer.joins = layer.small = false;
     branch_bias(g, branch, &layer, (int32_t *)(void *)(s + b.low));
     if (b.quads) {
         int32_t n = -branch->branch_shift;
-        layer.right = shifts_right(g);
         layer.small = is_small(g, branch);
         layer.joins = b.t_groups <= EDGELORA_UP_GROUPS && (!b.t_groups || n <= 0 || biases_within(g, (1 << (30 - n)) - 1));
     }
@@ -560,7 +548,7 @@ EDGELORA_KERNEL static void matrix_forward(
 
 EDGELORA_HOT void edgelora_matrix_forward_fast_s8(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    if (g->op->kind == EDGELORA_DENSE && !branch->rank && shifts_right(g)) { // nothing in the way
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank && g->right) { // nothing in the way
         single_rows(g, x, scratch, g->bias, y);
     } else {
         matrix_forward(g, branch, x, y, t, scratch);
@@ -637,52 +625,42 @@ EDGELORA_HOT static void strip_part(
 
 // Stride 1: `rows` output rows from `oy` on
 EDGELORA_HOT static void strip_forward(
-    const edgelora_shape_t *g, const strip_t *s, uint32_t oy, uint32_t rows, edgelora_output_t *output, bool right, const int8_t *x, int8_t *y,
+    const edgelora_shape_t *g, const strip_t *s, uint32_t oy, uint32_t rows, edgelora_output_t *output, const int8_t *x, int8_t *y,
     uint32_t *plane, int32_t *acc) {
     int32_t top = (int32_t)oy - g->op->pad_top, bottom = top + (int32_t)rows + 2;
     int32_t from = top < 0 ? 0 : top, to = bottom < g->in_h ? bottom : g->in_h;
     uint32_t each = g->out_c / g->in_c, padded = (output->count + 3) & ~3u, start = 0;
-    uint32_t above = (uint32_t)(from - top) * EDGELORA_STRIP_PITCH, left = 0; // outputs left of the channel in the planes
+    uint32_t above = (uint32_t)(from - top) * EDGELORA_STRIP_PITCH;
     edgelora_plane_t in = {.pitch = 4 * EDGELORA_STRIP_PITCH, .step = g->in_c, .row = (uint32_t)g->in_w * g->in_c,
         .rows = to > from ? (uint32_t)(to - from) : 0, .edge = g->zp_in};
-    edgelora_strip_t strip = {.top = top < 0, .step = g->out_c, .zero_point = g->zp_in};
+    edgelora_strip_t strip = {.top = top < 0, .step = g->out_c, .zero_point = g->zp_in, .acc_step = 4 * padded};
     strip.bottom = bottom > g->in_h && strip.top < rows;
     strip.middle = rows - strip.top - strip.bottom;
     x += (uint32_t)from * g->in_w * g->in_c;
     for (uint32_t o = 0; o < g->out_c; o += output->rows) {
         output->rows = g->out_c - o < s->each ? g->out_c - o : s->each;
-        int32_t *out = acc;
-        for (uint32_t k = o, end = o + output->rows; k < end; ++k, out += padded) {
-            strip.weights = g->weights + k;
-            strip.bias = g->bias[k];
-            strip.acc = out;
-            for (uint32_t part = 0; part < s->parts; ++part) {
-                if (!k || s->parts > 1) {
-                    strip_part(g, s, part, plane, &in, &strip, &start);
-                    in.plane += above;
-                    strip.acc = out + part * s->width;
-                    in.x = x + start * g->in_c;
-                }
-                if (!left && in.rows && in.n) {
-                    edgelora_plane_s8(&in);
-                }
+        for (uint32_t part = 0; part < s->parts; ++part) {
+            strip_part(g, s, part, plane, &in, &strip, &start);
+            in.plane += above;
+            strip.acc = acc + part * s->width;
+            for (uint32_t k = o, end = o + output->rows; k < end; k += strip.channels, strip.acc += padded) {
+                bool fill = k % each == 0 || k == o; // channels of one input share a plane
+                strip.channels = each == 1 ? output->rows : 1;
+                strip.weights = g->weights + k;
+                strip.bias = g->bias + k;
+                strip.plane = fill && in.rows && in.n ? &in : 0;
+                in.x = x + start * g->in_c + k / each;
                 edgelora_strip_s8(&strip);
             }
-            if (!left) {
-                ++x;
-                ++in.x;
-                left = each;
-            }
-            --left;
         }
-        requantize_rows(g, o, output, right, y);
+        requantize_rows(g, o, output, y);
     }
 }
 
 EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
     const edgelora_op_t *op = g->op;
     strip_t s = strip_layout(g);
-    bool right = shifts_right(g), small = is_small(g, 0);
+    bool small = is_small(g, 0);
     uint32_t *plane = scratch, each = g->out_c / g->in_c;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)scratch + s.acc);
     for (uint32_t oy = 0; oy < g->out_h; oy += s.rows) {
@@ -694,7 +672,7 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
         output.count = rows * g->out_w;
         output.is_small = small;
         if (s.width) {
-            strip_forward(g, &s, oy, rows, &output, right, x, y + (uint32_t)oy * g->out_w * g->out_c, plane, acc);
+            strip_forward(g, &s, oy, rows, &output, x, y + (uint32_t)oy * g->out_w * g->out_c, plane, acc);
             continue;
         }
         int32_t top = (int32_t)(oy * op->stride_h) - op->pad_top, bottom = top + (int32_t)((rows - 1) * op->stride_h) + 3;
@@ -721,7 +699,7 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
                 taps.bias = g->bias[o + k];
                 edgelora_taps_s8(&taps);
             }
-            requantize_rows(g, o, &output, right, y + (uint32_t)oy * g->out_w * g->out_c);
+            requantize_rows(g, o, &output, y + (uint32_t)oy * g->out_w * g->out_c);
         }
     }
 }

@@ -355,29 +355,33 @@ uint32_t edgelora_target_size(const void *model) {
     return ((const edgelora_model_t *)model)->loss == EDGELORA_CROSS_ENTROPY ? 0 : tensor_size(model, trained_ops(model));
 }
 
-edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
+EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {
     const edgelora_op_t *op = model_op(model, i);
     const edgelora_tensor_t *in = model_tensor(model, op->input), *out = model_tensor(model, op->output);
     uint32_t has = edgelora_traits(op->kind);
-    edgelora_shape_t g = {
-        .op = op,
-        .weights = model_at(model, op->weights),
-        .table = model_at(model, op->weights),
-        .slope = model_at(model, op->bias),
-        .bias = model_at(model, op->bias),
-        .multiplier = model_at(model, op->multiplier),
-        .shift = model_at(model, op->shift),
-        .traits = has,
-        .positions = (uint32_t)out->height * out->width,
-        .in_h = in->height, .in_w = in->width, .in_c = in->channels,
-        .out_h = out->height, .out_w = out->width, .out_c = out->channels,
-        .kernel_h = has & EDGELORA_WHOLE_INPUT ? in->height : op->kernel_h,
-        .kernel_w = has & EDGELORA_WHOLE_INPUT ? in->width : op->kernel_w,
-        .zp_in = in->zero_point, .zp_in2 = model_tensor(model, op->input2)->zero_point, .zp_out = out->zero_point,
-        .is_matrix = has & EDGELORA_IS_MATRIX,
-    };
-    g.inputs = (uint32_t)g.kernel_h * g.kernel_w * g.in_c;
-    return g;
+    g->op = op;
+    g->traits = has;
+    g->weights = model_at(model, op->weights);
+    g->table = model_at(model, op->weights);
+    g->slope = model_at(model, op->bias);
+    g->bias = model_at(model, op->bias);
+    g->multiplier = model_at(model, op->multiplier);
+    g->shift = model_at(model, op->shift);
+    g->in_h = in->height;
+    g->in_w = in->width;
+    g->in_c = in->channels;
+    g->out_h = out->height;
+    g->out_w = out->width;
+    g->out_c = out->channels;
+    g->kernel_h = has & EDGELORA_WHOLE_INPUT ? in->height : op->kernel_h;
+    g->kernel_w = has & EDGELORA_WHOLE_INPUT ? in->width : op->kernel_w;
+    g->zp_in = in->zero_point;
+    g->zp_in2 = model_tensor(model, op->input2)->zero_point;
+    g->zp_out = out->zero_point;
+    g->is_matrix = has & EDGELORA_IS_MATRIX;
+    g->right = false;
+    g->positions = (uint32_t)g->out_h * g->out_w;
+    g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
 }
 
 // The arrays of one matrix's training state from `at` on; false if a value can't be.

@@ -35,6 +35,7 @@ typedef struct {
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
     int8_t zp_in, zp_in2, zp_out;
     bool is_matrix; // dense or conv
+    bool right;     // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a session says so
 } edgelora_shape_t;
 
 // An adapter's part in one op.
@@ -50,7 +51,7 @@ typedef struct {
     int8_t *y;            // its output
     int8_t *t;            // s8 [positions, rank] to keep, or NULL
     void *scratch;        // s32, edgelora_op_scratch bytes
-    uint32_t room;        // as many of them as fast kernels may count on, 0: only plain kernels
+    bool fast;            // the fast kernels: there are some, and the scratch suffices for them
 } edgelora_pass_t;
 
 // What meets at one op in its step of the backward pass.
@@ -61,7 +62,7 @@ typedef struct {
     int32_t u_exponent;
     const int8_t *x, *y; // input and output, where traits say that they are read
     void *scratch;       // as above
-    uint32_t room;
+    bool fast;
 } edgelora_error_t;
 
 // int8 values with one exponent, written piece by piece (SPEC.md: block).
@@ -71,12 +72,26 @@ typedef struct {
     int32_t shift;
 } edgelora_block_t;
 
+// What a session knows of an op: `right` of its shape; fast kernels for its part of a training pass, forward and backward, and
+// of an inference, if it is known yet (an adapter may have come into use since).
+enum {
+    EDGELORA_RIGHT = 1, EDGELORA_FAST_FORWARD = 2, EDGELORA_FAST_BACKWARD = 4, EDGELORA_FAST_USED = 8, EDGELORA_USED_KNOWN = 16,
+};
+
 enum { EDGELORA_TILE = 16 }; // values that go into a block at a time where no row suggests itself
 
-edgelora_shape_t edgelora_shape(const void *model, uint32_t i);
+void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i);
+
+static inline edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, model, i);
+    return g;
+}
 
 // ops.c: an op as a whole.
-// A branch in use may have a higher rank than the one the scratch is planned for: fast kernels must see whether they fit.
+// Has an op of this shape fast kernels, and are `room` bytes of scratch enough for them with a branch of this rank? That of an
+// adapter in use may be higher than planned for.
+bool edgelora_op_is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room);
 void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass);
 // dx: s8, the error of input k (0 or 1). Returns its exponent.
 int32_t edgelora_op_backward(

@@ -264,6 +264,7 @@ NAKED void edgelora_row_s8(const edgelora_row_t *row) {
 
 // a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15 <= ml < 2^15. t, q, p are
 // lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <= 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits.
+// So do they with 0 <= ml < 2^16 if |a| < 2^30.
 #define HIGH_MUL(a, t, q, ml_mul_q_t, ml_mul_p_a, mh, p) \
     "sxth " t ", " a "\n" \
     "subs " a ", " a ", " t "\n" \
@@ -436,7 +437,7 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_output_t *output) {
 // Frame: 0 gap between rows; ends of 4 multiplier, 8 shift; 12 zero point - low, 16 high - low, 20 low; 24 end of y, 28 first
 // pair's code. r0: x, r1: weights, r6: sum; r9: start of x, r10: first pair's code, or what gets to it over the gap, r11: end
 // of bias, r12: index * 4, from -rows * 4 to 0; lr: end of x.
-// 31 cycles for 8 products, 57 for a row.
+// 31 cycles for 8 products, 56 for a row.
 NAKED void edgelora_rows_s8(const edgelora_rows_t *rows) {
     __asm volatile(
         ".syntax unified\n" SAVE
@@ -527,8 +528,7 @@ NAKED void edgelora_rows_s8(const edgelora_rows_t *rows) {
         "mov r0, r12\n"
         "ldr r4, [sp, #4]\n"
         "ldr r4, [r4, r0]\n"
-        "sxth r5, r4\n"
-        "subs r4, r4, r5\n"
+        "uxth r5, r4\n"        // |acc| < 2^30, thus |ah * ml| < 2^30
         "lsrs r4, r4, #16\n"
         HIGH_MUL("r6", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "muls r5, r6\n", "r4", "r5")
         "asrs r0, r0, #2\n"
@@ -766,13 +766,13 @@ NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
 
 // Frame: 0 end of x of the rows of one kind, 4 code of a row's pairs, 8 of what follows them, 12 gap, 16 strip, 20 x of the next kind,
 // 24 code for it; 28, 32: code of pairs and what follows with two kernel rows, 36, 40: with three; 44, 48: bias without the first,
-// the last row, 52 zero point, 56 bias.
+// the last row, 52 zero point, 56 bias; of the next channel: 60 weights, 64 bias, 68 acc; 72 channels left.
 // r0: x, so that a row's pairs end before column 8; r1: acc, r2: bias; r8-r12, lr: weights.
 // A pair of outputs takes 59 cycles, with two kernel rows 40.
 NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #60\n"
+        "sub sp, #76\n"
         "str r0, [sp, #16]\n"
         "ldr r1, [r0, #12]\n"
         "str r1, [sp, #12]\n"
@@ -806,16 +806,42 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "adds r5, #1\n"
         "str r4, [sp, #32]\n"
         "str r5, [sp, #40]\n"
-        "adds r0, #28\n"
-        "ldmia r0!, {r1, r2, r3, r4}\n" // weights, step, bias, zero point
-        "str r3, [sp, #56]\n"
-        "str r4, [sp, #52]\n"
+        "ldr r1, [r0, #28]\n"
+        "str r1, [sp, #60]\n"
+        "ldr r1, [r0, #36]\n"
+        "str r1, [sp, #64]\n"
+        "ldr r1, [r0, #8]\n"
+        "str r1, [sp, #68]\n"
+        "ldr r1, [r0, #40]\n"
+        "str r1, [sp, #52]\n"
+        "ldr r1, [r0, #44]\n"
+        "str r1, [sp, #72]\n"
+        "26:\n"                 // a channel
+        "ldr r0, [sp, #16]\n"
+        "ldr r4, [r0, #52]\n"
+        "cmp r4, #0\n"
+        "beq 1f\n"
+        "movs r0, r4\n"
+        "bl edgelora_plane_s8\n"
+        "ldr r1, [r4, #8]\n"
+        "adds r1, #1\n"
+        "str r1, [r4, #8]\n"
+        "1:\n"
+        "ldr r0, [sp, #64]\n"
+        "ldmia r0!, {r1}\n"
+        "str r0, [sp, #64]\n"
+        "str r1, [sp, #56]\n"
+        "ldr r1, [sp, #60]\n"
+        "adds r2, r1, #1\n"
+        "str r2, [sp, #60]\n"
+        "ldr r0, [sp, #16]\n"
+        "ldr r2, [r0, #32]\n"   // step
         "movs r6, #128\n"
         "lsls r5, r6, #16\n"
         "orrs r6, r5\n"
         STRIP_WEIGHTS(STRIP_BIAS("44"), "r8", "r9") STRIP_WEIGHTS("", "r10", "r11") STRIP_WEIGHTS(STRIP_BIAS("48"), "r12", "lr")
         "ldr r0, [sp, #16]\n"
-        "ldr r1, [r0, #8]\n"
+        "ldr r1, [sp, #68]\n"
         "ldr r7, [sp, #20]\n"
         "ldr r3, [r0, #16]\n"   // top: comes last
         "cmp r3, #0\n"
@@ -862,7 +888,7 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "mov r9, r11\n"
         "mov r10, r12\n"
         "mov r11, lr\n"
-        "ldr r1, [r0, #8]\n"
+        "ldr r1, [sp, #68]\n"
         "ldr r7, [sp, #20]\n"
         "adds r7, #40\n"
         "ldr r2, [sp, #44]\n"
@@ -882,7 +908,18 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "bx r3\n"
         ".balign 4\n"
         "24:\n"
-        "add sp, #60\n" RESTORE
+        "ldr r1, [sp, #72]\n"
+        "subs r1, #1\n"
+        "str r1, [sp, #72]\n"
+        "beq 1f\n"
+        "ldr r0, [sp, #16]\n"
+        "ldr r1, [sp, #68]\n"
+        "ldr r2, [r0, #48]\n"
+        "adds r1, r1, r2\n"
+        "str r1, [sp, #68]\n"
+        "b 26b\n"
+        "1:\n"
+        "add sp, #76\n" RESTORE
         ".balign 4\n"
         "13:\n"
         "movs r6, r2\n"
@@ -1244,20 +1281,22 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n" PACK_CONSTANTS
-        "lsrs r2, r2, #1\n"
-        "bcc 1f\n"
-        PACK
-        "stmia r0!, {r6, r7}\n"
-        "cmp r2, #0\n"
-        "beq 2f\n"
+        "subs r2, #4\n"
+        "bcc 2f\n"
         "1:\n"
-        PACK
+        ".rept 4\n" PACK
         "stmia r0!, {r6, r7}\n"
-        PACK
+        ".endr\n"
+        "subs r2, #4\n"
+        "bcs 1b\n"
+        "2:\n"
+        "adds r2, #4\n"
+        "beq 4f\n"
+        "3:\n" PACK
         "stmia r0!, {r6, r7}\n"
         "subs r2, #1\n"
-        "bne 1b\n"
-        "2:\n"
+        "bne 3b\n"
+        "4:\n"
         "pop {r4-r7, pc}\n");
 }
 

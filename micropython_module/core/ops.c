@@ -2,9 +2,8 @@
 
 #include "fast.h"
 
-// Has an op of this shape a fast kernel, and that the scratch it needs? The rank may be larger than planned.
-static inline bool is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room) {
-    uint32_t size = room ? edgelora_fast_scratch(g, rank, backward) : 0;
+bool edgelora_op_is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room) {
+    uint32_t size = edgelora_fast_scratch(g, rank, backward);
     return size && size <= room;
 }
 
@@ -14,14 +13,14 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            if (is_fast(g, branch->rank, false, pass->room)) {
+            if (pass->fast) {
                 edgelora_matrix_forward_fast_s8(g, branch, x, y, pass->t, pass->scratch);
             } else {
                 edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
             }
             break;
         case EDGELORA_DEPTHWISE:
-            if (is_fast(g, 0, false, pass->room)) {
+            if (pass->fast) {
                 edgelora_depthwise_forward_fast_s8(g, x, y, pass->scratch);
             } else {
                 edgelora_depthwise_forward_s8(g, x, y);
@@ -58,10 +57,10 @@ EDGELORA_HOT int32_t edgelora_op_backward(
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return is_fast(g, branch->rank, true, error->room) ? edgelora_input_backward_fast_s8(g, branch, error->e, error->exponent, error->u, error->u_exponent, dx, error->scratch)
+            return error->fast ? edgelora_input_backward_fast_s8(g, branch, error->e, error->exponent, error->u, error->u_exponent, dx, error->scratch)
                                                                : edgelora_matrix_backward_s8(g, branch, error, dx, error->scratch);
         case EDGELORA_DEPTHWISE:
-            return is_fast(g, 0, true, error->room) ? edgelora_depthwise_backward_fast_s8(g, error->e, error->exponent, dx, error->scratch)
+            return error->fast ? edgelora_depthwise_backward_fast_s8(g, error->e, error->exponent, dx, error->scratch)
                                                     : edgelora_depthwise_backward_s8(g, error, dx, error->scratch);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
@@ -87,7 +86,7 @@ EDGELORA_HOT int32_t edgelora_op_backward(
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u) {
-    return is_fast(g, branch->rank, true, error->room)
+    return error->fast
         ? edgelora_branch_backward_fast_s8(g, branch, error->e, u, error->exponent, error->scratch)
         : edgelora_branch_backward_s8(g, branch, error->e, u, error->exponent);
 }
@@ -106,7 +105,7 @@ EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, 
 
 EDGELORA_HOT void edgelora_op_b_gradient(
     const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
-    if (is_fast(g, rank, true, error->room)) {
+    if (error->fast) {
         edgelora_b_gradient_fast_s8(g, rank, error->e, t, gradient, shift, error->scratch);
     } else {
         edgelora_b_gradient_s8(g, rank, error->e, t, gradient, shift);

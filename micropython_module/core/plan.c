@@ -234,6 +234,17 @@ static edgelora_matrix_t matrix(const edgelora_span_t *s, uint32_t count, bool t
     return (edgelora_matrix_t){.count = count, .at = s->offset, .trains = trains};
 }
 
+static uint8_t facts(const edgelora_session_t *s, const edgelora_shape_t *g, uint32_t rank) {
+    bool right = g->traits & EDGELORA_HAS_WEIGHTS;
+    for (uint32_t o = 0; right && o < g->out_c; ++o) {
+        right = g->shift[o] <= 0 && g->bias[o] <= 1 << 28 && g->bias[o] >= -(1 << 28);
+    }
+    rank = g->is_matrix ? rank : 0;
+    bool forward = !s->plain && edgelora_op_is_fast(g, rank, false, s->scratch_size);
+    bool backward = !s->plain && edgelora_op_is_fast(g, rank, true, s->scratch_size);
+    return (uint8_t)((right ? EDGELORA_RIGHT : 0) | (forward ? EDGELORA_FAST_FORWARD : 0) | (backward ? EDGELORA_FAST_BACKWARD : 0));
+}
+
 edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
     uint32_t n = ((const edgelora_model_t *)model)->op_count, planner = n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
     if ((uintptr_t)arena & 7) {
@@ -262,7 +273,8 @@ edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *mo
     uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
-        layers[i] = (edgelora_layer_t){.needs = p.needs[i], .again = (uint8_t)(spans[EDGELORA_AGAIN].size ? 2 * n - p.first[i] : 255)};
+        layers[i] = (edgelora_layer_t){.needs = p.needs[i], .again = (uint8_t)(spans[EDGELORA_AGAIN].size ? 2 * n - p.first[i] : 255),
+            .facts = facts(s, &g, config->ranks[i])};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             layers[i].at[k] = spans[k].offset;
         }

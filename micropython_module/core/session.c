@@ -52,10 +52,12 @@ static const int8_t *tensor_at(edgelora_session_t *s, const source_t *source, ui
     return arena_at(s, purpose == AGAIN && at[EDGELORA_AGAIN] ? at[EDGELORA_AGAIN] : at[EDGELORA_OUTPUT]);
 }
 
+static const edgelora_branch_t no_branch;
+
 // The training adapter's part in an op.
 static edgelora_branch_t own_branch(edgelora_session_t *s, const edgelora_lora_t *l) {
     if (!l || !l->rank) {
-        return (edgelora_branch_t){0, 0, 0, 0, 0};
+        return no_branch;
     }
     return (edgelora_branch_t){arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank, l->t_shift, l->branch_shift};
 }
@@ -67,28 +69,34 @@ static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t 
         g->bias = l->b.p;
     }
     if (!l || !l->used_rank) {
-        return (edgelora_branch_t){0, 0, 0, 0, 0};
+        return no_branch;
     }
     return (edgelora_branch_t){l->a.p, l->b.p, l->used_rank, l->used_t_shift, l->used_branch_shift};
 }
 
-// The scratch that fast kernels may use.
-static uint32_t room(const edgelora_session_t *s) {
-    return s->plain ? 0 : s->scratch_size;
+// Fast kernels for an op with the adapter in use?
+static bool is_fast_used(const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
+    if (!(l->facts & EDGELORA_USED_KNOWN)) {
+        bool fast = !s->plain && edgelora_op_is_fast(g, rank, false, s->scratch_size);
+        l->facts = (uint8_t)((l->facts & ~EDGELORA_FAST_USED) | EDGELORA_USED_KNOWN | (fast ? EDGELORA_FAST_USED : 0));
+    }
+    return l->facts & EDGELORA_FAST_USED;
 }
 
 EDGELORA_HOT static void op_forward(edgelora_session_t *s, const source_t *source, uint32_t i, purpose_t purpose) {
-    const edgelora_layer_t *l = &session_layers(s)[i];
+    edgelora_layer_t *l = &session_layers(s)[i];
     const edgelora_lora_t *lora = layer_lora(s, l);
-    edgelora_shape_t g = edgelora_shape(s->model.p, i);
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, s->model.p, i);
+    g.right = l->facts & EDGELORA_RIGHT;
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : own_branch(s, lora);
-    edgelora_pass_t pass = {
-        .x = tensor_at(s, source, g.op->input, purpose),
-        .x2 = g.traits & EDGELORA_TWO_INPUTS ? tensor_at(s, source, g.op->input2, purpose) : 0,
-        .y = arena_at(s, l->at[purpose == AGAIN ? EDGELORA_AGAIN : EDGELORA_OUTPUT]),
-        .t = purpose == TRAINING && l->at[EDGELORA_T] ? arena_at(s, l->at[EDGELORA_T]) : 0,
-        .scratch = arena_at(s, s->scratch), .room = room(s),
-    };
+    edgelora_pass_t pass; // field by field: an initializer would be cleared first
+    pass.x = tensor_at(s, source, g.op->input, purpose);
+    pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? tensor_at(s, source, g.op->input2, purpose) : 0;
+    pass.y = arena_at(s, l->at[purpose == AGAIN ? EDGELORA_AGAIN : EDGELORA_OUTPUT]);
+    pass.t = purpose == TRAINING && l->at[EDGELORA_T] ? arena_at(s, l->at[EDGELORA_T]) : 0;
+    pass.scratch = arena_at(s, s->scratch);
+    pass.fast = purpose == INFERENCE ? is_fast_used(s, l, &g, branch.rank) : (l->facts & EDGELORA_FAST_FORWARD) != 0;
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
         int32_t low = g.op->flags & EDGELORA_MASK_LOW ? g.op->act_min : -129;
@@ -198,11 +206,13 @@ static bool hand_down(
 static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint32_t i) {
     const edgelora_layer_t *l = &session_layers(s)[i];
     edgelora_lora_t *lora = layer_lora(s, l);
-    edgelora_shape_t g = edgelora_shape(s->model.p, i);
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, s->model.p, i);
+    g.right = l->facts & EDGELORA_RIGHT;
     edgelora_branch_t branch = own_branch(s, lora);
     int8_t *e = arena_at(s, l->at[EDGELORA_ERROR]), *work = arena_at(s, l->at[EDGELORA_WORK]);
     bool two = g.traits & EDGELORA_TWO_INPUTS, trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_error_t error = {.e = e, .exponent = l->exponent, .scratch = arena_at(s, s->scratch), .room = room(s)};
+    edgelora_error_t error = {.e = e, .exponent = l->exponent, .scratch = arena_at(s, s->scratch), .fast = l->facts & EDGELORA_FAST_BACKWARD};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }

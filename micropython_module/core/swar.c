@@ -121,15 +121,26 @@ void edgelora_taps_s8(const edgelora_taps_t *t) {
     }
 }
 
-void edgelora_strip_s8(const edgelora_strip_t *s) {
+void edgelora_plane_s8(const edgelora_plane_t *p) {
+    uint32_t *plane = p->plane;
+    const int8_t *x = p->x;
+    for (uint32_t r = 0; r < p->rows; ++r, plane += p->pitch / 4, x += p->row) {
+        plane[-1] = pair(*x, p->edge);
+        for (uint32_t i = 0; i < p->n; ++i) {
+            plane[i] = pair(i + 1 < p->n ? x[(i + 1) * p->step] : p->edge, x[i * p->step]);
+        }
+    }
+}
+
+static void strip_channel(const edgelora_strip_t *s, const uint8_t *weights, int32_t from_bias, int32_t *acc) {
     const uint32_t *x = s->x;
-    int32_t *acc = s->acc, w[9];
+    int32_t w[9];
     for (uint32_t k = 0; k < 9; ++k) {
-        w[k] = s->weights[k * s->step] - 128;
+        w[k] = weights[k * s->step] - 128;
     }
     for (uint32_t oy = 0; oy < s->top + s->middle + s->bottom; ++oy, x += EDGELORA_STRIP_PITCH, acc += s->gap / 4) {
         uint32_t first = oy < s->top, last = oy >= s->top + s->middle;
-        int32_t bias = s->bias + (first ? s->zero_point * (w[0] + w[1] + w[2]) : 0) + (last ? s->zero_point * (w[6] + w[7] + w[8]) : 0);
+        int32_t bias = from_bias + (first ? s->zero_point * (w[0] + w[1] + w[2]) : 0) + (last ? s->zero_point * (w[6] + w[7] + w[8]) : 0);
         for (uint32_t ox = 0; ox < s->out_w; ++ox) {
             *acc = bias;
             for (uint32_t k = first; k < 3 - last; ++k) {
@@ -141,14 +152,13 @@ void edgelora_strip_s8(const edgelora_strip_t *s) {
     }
 }
 
-void edgelora_plane_s8(const edgelora_plane_t *p) {
-    uint32_t *plane = p->plane;
-    const int8_t *x = p->x;
-    for (uint32_t r = 0; r < p->rows; ++r, plane += p->pitch / 4, x += p->row) {
-        plane[-1] = pair(*x, p->edge);
-        for (uint32_t i = 0; i < p->n; ++i) {
-            plane[i] = pair(i + 1 < p->n ? x[(i + 1) * p->step] : p->edge, x[i * p->step]);
+void edgelora_strip_s8(const edgelora_strip_t *s) {
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        if (s->plane) {
+            edgelora_plane_s8(s->plane);
+            ++s->plane->x;
         }
+        strip_channel(s, s->weights + c, s->bias[c], s->acc + c * (s->acc_step / 4));
     }
 }
 

@@ -38,7 +38,7 @@ typedef struct {
     int32_t up_shift;       // -8..15; if > 0, |bias| < 2^(30 - up_shift)
 } edgelora_row_t;
 
-// Requantization of the outputs y, y + 1, ... with shift <= 0; |acc| < 1.5 * 2^30.
+// Requantization of the outputs y, y + 1, ... with shift <= 0; |acc| < 2^30.
 typedef struct {
     const int32_t *acc;     // s32 [rows, count padded to a multiple of 4]
     uint32_t count, rows;   // >= 1
@@ -50,7 +50,7 @@ typedef struct {
     uint32_t is_small;      // 1: |acc| < EDGELORA_SMALL
 } edgelora_output_t;
 
-// Outputs of one position. x: E and O of each group, an even number of groups (padded with 0) and one word more.
+// Outputs of one position, |acc| < 2^30. x: E and O of each group, an even number of groups (padded with 0) and one word more.
 typedef struct {
     const uint32_t *x;
     const uint8_t *weights; // rows of offset binary, 4-aligned; the words of `pairs` are read, whatever the row's size
@@ -75,19 +75,6 @@ typedef struct {
     uint32_t w[6];          // of each kernel row: the pair word of the first two weights, the third one
 } edgelora_taps_t;
 
-// Up to EDGELORA_STRIP columns of a channel through a 3x3 kernel with stride 1. x: words as above, in rows of
-// EDGELORA_STRIP_PITCH words. Kernel rows in the padding are left out: their products are added to the bias.
-typedef struct {
-    const uint32_t *x;      // where the first output's kernel starts, be it with a row that is left out
-    uint32_t out_w;         // 1..EDGELORA_STRIP
-    int32_t *acc;           // s32 [top + middle + bottom, out_w], and
-    uint32_t gap;           // bytes from the end of a row to the next one
-    uint32_t top, middle, bottom; // output rows without the first kernel row (0 or 1), with all, without the last (0 or 1)
-    const uint8_t *weights; // offset binary: 3x3, `step` bytes apart
-    uint32_t step;
-    int32_t bias, zero_point; // of the input, with what the padding is filled
-} edgelora_strip_t;
-
 // plane[i] = x[i] * 2^16 + x[i + 1] of `rows` rows, for i in [-1, n), with x = edge outside [0, n).
 typedef struct {
     uint32_t *plane;
@@ -97,6 +84,23 @@ typedef struct {
     uint32_t n, rows;       // >= 1
     int32_t edge;
 } edgelora_plane_t;
+
+// Up to EDGELORA_STRIP columns of some channels, one after the other, through a 3x3 kernel with stride 1. x: words as above, in
+// rows of EDGELORA_STRIP_PITCH words. Kernel rows in the padding are left out: their products are added to the bias.
+typedef struct {
+    const uint32_t *x;      // where the first output's kernel starts, be it with a row that is left out
+    uint32_t out_w;         // 1..EDGELORA_STRIP
+    int32_t *acc;           // s32 [top + middle + bottom, out_w], and
+    uint32_t gap;           // bytes from the end of a row to the next one
+    uint32_t top, middle, bottom; // output rows without the first kernel row (0 or 1), with all, without the last (0 or 1)
+    const uint8_t *weights; // offset binary: 3x3, `step` bytes apart
+    uint32_t step;
+    const int32_t *bias;    // s32 [channels]
+    int32_t zero_point;     // of the input, with what the padding is filled
+    uint32_t channels;      // >= 1
+    uint32_t acc_step;      // bytes from a channel's acc to the next one's
+    edgelora_plane_t *plane; // fills x before each channel and goes on to the next one's input; NULL: it is filled
+} edgelora_strip_t;
 
 // quad: E and O of one position for `groups` groups; x: s8, 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
