@@ -545,16 +545,25 @@ def numbers(seed: int, k: int, first: int, count: int) -> Ints:
     return mix((np.uint64(stream) + n * np.uint64(GOLDEN)) & np.uint64(2**32 - 1)).astype(np.int64)
 
 
-def initial_a(seed: int, index: int, rank: int, weights: Ints) -> NDArray[np.int8]:
-    """A of an op with weights [O, K]: each row a sum of all rows of W with random signs, on its part of the inputs, as a block."""
+def initial_a(seed: int, index: int, rank: int, weights: Ints, pointwise: bool) -> NDArray[np.int8]:
+    """A of an op with weights [O, K]: rows are signed sums of all rows of W, on parts of the inputs or orthogonal."""
     signs = 2 * (numbers(seed, index + 1, 0, rank * len(weights)) >> 31) - 1
-    inputs = weights.shape[1]
-    groups = -(-inputs // 4)
-    part = np.arange(inputs) // 4
-    rows = []
+    groups = -(-weights.shape[1] // 4)
+    part = np.arange(weights.shape[1]) // 4
+    rows: list[Ints] = []
     for j, sign in enumerate(signs.reshape(rank, -1)):
-        mine = (part >= j * groups // rank) & (part < (j + 1) * groups // rank) | (groups < rank)
-        rows.append(block(np.where(mine, sign @ weights, 0), 0)[0])
+        row = sign @ weights
+        if pointwise and groups >= rank:
+            mine = (part >= j * groups // rank) & (part < (j + 1) * groups // rank)
+            rows.append(block(np.where(mine, row, 0), 0)[0])
+            continue
+        row = block(row, 0)[0]
+        for other in rows:
+            norm = int(other @ other) // 128
+            if norm:
+                along = int(row @ other)
+                row = block(128 * row - abs(along) // norm * (1 if along > 0 else -1) * other, 0)[0]
+        rows.append(row)
     return np.stack(rows).astype(np.int8)
 
 
@@ -575,7 +584,8 @@ def fresh_adapter(
     for index, rank in sorted(ranks.items()):
         op = model.ops[index]
         weights = weight_matrix(op)
-        a, b = initial_a(seed, index, rank, weights), np.zeros((len(weights), rank), np.int8)
+        pointwise = op.kind == "conv" and op.kernel == (1, 1)
+        a, b = initial_a(seed, index, rank, weights, pointwise), np.zeros((len(weights), rank), np.int8)
         adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
     return adapter
 

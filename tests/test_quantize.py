@@ -9,6 +9,7 @@ import pytest
 from edgelora import formats, nn
 from edgelora.formats import pack_model, unpack_model
 from edgelora.quantize import (
+    BRANCH_COVER,
     T_RMS,
     accumulators,
     activation_tensor,
@@ -192,7 +193,7 @@ def test_adapter_shifts_match_the_layer(trained):
             continue
         source = model.tensors[op.input]
         q = np.rint(real[op.input] / source.scale) + source.zero_point
-        a = np.concatenate([formats.seeded_a(seed, index, 4, op.weights) for seed in range(40, 44)])
+        a = np.concatenate([formats.seeded_a(seed, index, 4, op) for seed in range(40, 44)])
         a = a.reshape(-1, *op.weights.shape[1:])
         layer = nn.Layer(op.kind, op.kernel, op.stride)
         t = np.rint(nn.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
@@ -200,7 +201,7 @@ def test_adapter_shifts_match_the_layer(trained):
         assert T_RMS / 2 < rms < T_RMS * 2
         assert np.mean(np.abs(t) > 127) < 0.03
         spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
-        assert 2 < 127 * rms * 2 * 2.0**op.branch_shift / spread < 8
+        assert BRANCH_COVER / 4 < 127 * rms * 2 * 2.0**op.branch_shift / spread < BRANCH_COVER * 4
 
 
 def test_shifts_are_clamped_when_nothing_moves(trained):

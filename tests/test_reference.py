@@ -26,7 +26,7 @@ from reference import (
 from straight_through import FloatModel
 
 from edgelora.formats import Adapter, base_id, pack_adapter, pack_model, seeded_a, unpack_adapter
-from edgelora.model import QuantModel
+from edgelora.model import Op, QuantModel
 
 ROOT = Path(__file__).parents[1]
 CHAINS = {
@@ -193,11 +193,13 @@ def test_mix_is_a_bijection_with_known_values() -> None:
 
 
 def test_seeded_a_equals_the_host_s() -> None:
-    weights = np.random.default_rng(0).integers(-127, 128, (11, 30)).astype(np.int8)
-    for seed in (0, 1, 0xFFFFFFFF):
-        a = initial_a(seed, 3, 5, weights.astype(np.int64))
-        assert np.array_equal(a, seeded_a(seed, 3, 5, weights))
+    weights = np.random.default_rng(0).integers(-127, 128, (11, 1, 1, 30)).astype(np.int8)
+    for seed, kind, rank in ((0, "conv", 5), (1, "conv", 9), (1, "dense", 5), (0xFFFFFFFF, "dense", 7)):
+        a = initial_a(seed, 3, rank, weights.reshape(11, 30).astype(np.int64), kind == "conv")
+        assert np.array_equal(a, seeded_a(seed, 3, rank, Op(kind, 0, 1, weights=weights)))
         assert (np.abs(a.astype(int)).max(axis=1) >= 64).all(), "each row uses the int8 range"
+        angles = a.astype(int) @ a.T.astype(int) / np.outer(*[np.linalg.norm(a.astype(int), axis=1)] * 2)
+        assert np.abs(angles - np.eye(rank)).max() < 0.1 or (kind, rank) == ("conv", 9)
 
 
 @pytest.mark.parametrize("momentum", [0, 4])

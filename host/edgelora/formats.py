@@ -7,6 +7,7 @@ this module is sound, and so is every file it wrote. What is wrong is told by `F
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -581,26 +582,44 @@ def unpack_adapter(
     if model is not None:
         check_adapter_fits(adapter, model, name)
         for layer in adapter.layers if not stored else ():
-            weights = model.ops[layer.op].weights
-            assert weights is not None
-            layer.a = seeded_a(seed, layer.op, layer.rank, weights)
+            layer.a = seeded_a(seed, layer.op, layer.rank, model.ops[layer.op])
     return adapter
 
 
-def seeded_a(seed: int, op: int, rank: int, weights: NDArray[np.int8]) -> NDArray[np.int8]:
-    """The frozen or initial A of the layer with index `op` and weights [O, ...]: int8 [rank, K] (SPEC.md section 7)."""
+def seeded_a(seed: int, index: int, rank: int, op: Op) -> NDArray[np.int8]:
+    """The frozen or initial A of `op`, the model's `index`-th: int8 [rank, K] (SPEC.md section 7)."""
+    assert op.weights is not None
     golden = np.uint32(0x9E3779B9)
-    rows = weights.reshape(len(weights), -1).astype(np.int64)
-    stream = _mix(np.array([seed], np.uint32) + np.array([op + 1], np.uint32) * golden)
+    rows = op.weights.reshape(len(op.weights), -1).astype(np.int64)
+    stream = _mix(np.array([seed], np.uint32) + np.array([index + 1], np.uint32) * golden)
     numbers = _mix(stream + np.arange(rank * len(rows), dtype=np.uint32) * golden)
     sums = np.where(numbers >> 31, 1, -1).reshape(rank, -1) @ rows
     groups = -(-rows.shape[1] // 4)
-    if groups >= rank:
+    if op.kind == "conv" and op.weights.shape[1:3] == (1, 1) and groups >= rank:
         bounds = 4 * (np.arange(rank + 1)[:, None] * groups // rank)
         inputs = np.arange(rows.shape[1])
         sums = np.where((inputs >= bounds[:-1]) & (inputs < bounds[1:]), sums, 0)
-    shifts = [max(0, int(np.abs(row).max()).bit_length() - 7) for row in sums]
-    return (np.sign(sums) * (np.abs(sums) >> np.array(shifts)[:, None])).astype(np.int8)
+        return np.stack([_scaled_down(row) for row in sums])
+    a: list[NDArray[np.int8]] = []
+    for row in sums:
+        a.append(functools.reduce(_orthogonal, a, _scaled_down(row)))
+    return np.stack(a)
+
+
+def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.int8]:
+    """`row` without its part along `other`."""
+    wide, along = row.astype(np.int64), other.astype(np.int64)
+    norm, dot = int(along @ along) >> 7, int(wide @ along)
+    if not norm:
+        return row
+    part = abs(dot) // norm if dot > 0 else -(abs(dot) // norm)
+    return _scaled_down(128 * wide - part * along)
+
+
+def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
+    """The row by the least power of two that makes it int8, towards 0."""
+    shift = max(0, int(np.abs(row).max()).bit_length() - 7)
+    return (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
 
 
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:

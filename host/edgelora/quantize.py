@@ -210,7 +210,7 @@ def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
     q: nn.Array = model.input.quantize(x).astype(np.float64)
     for index, op in enumerate(model.ops):
         if op.is_matrix and op.weights is not None:
-            rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op.weights) for seed in REFERENCE_SEEDS]
+            rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op) for seed in REFERENCE_SEEDS]
             rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
             op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
             spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))

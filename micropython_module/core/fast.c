@@ -205,7 +205,14 @@ EDGELORA_HOT static void pack_position(
 }
 
 // Rows of `groups`, chunk by chunk; a quad takes `stride` bytes.
-EDGELORA_HOT static void row_chunks(const edgelora_row_t *whole, uint32_t groups, uint32_t stride) {
+EDGELORA_HOT static void row_chunks(edgelora_row_t *whole, uint32_t groups, uint32_t stride) {
+    if (groups <= EDGELORA_CHUNK) {
+        whole->groups = groups;
+        whole->skip = stride - GROUP_BYTES * (groups + whole->up_groups);
+        whole->gap = 0;
+        edgelora_row_s8(whole);
+        return;
+    }
     edgelora_row_t row = *whole;
     uint32_t group_bytes = row.flip == 1 ? 8 : 4, row_bytes = group_bytes * groups;
     while (groups) {
@@ -314,32 +321,33 @@ EDGELORA_HOT static void branch_down(
 // -zp_in * the sums of A's rows, and where in the inputs these are not 0
 EDGELORA_HOT static void branch_bias(const edgelora_shape_t *g, const edgelora_branch_t *branch, layer_t *layer, int32_t *low) {
     const int8_t *a = branch->a;
+    bool words = (g->inputs & 3) == 0;
     for (uint32_t j = 0; j < branch->rank; ++j, a += g->inputs) {
-        uint32_t from = 0, to = g->inputs;
-        while (from + 4 < to && !a[from]) {
+        uint32_t from = 0, to = (g->inputs + 3) / 4;
+        const uint32_t *group = (const uint32_t *)(const void *)a;
+        while (words && from + 1 < to && !group[from]) {
             ++from;
         }
-        while (to > from + 1 && !a[to - 1]) {
+        while (words && to > from + 1 && !group[to - 1]) {
             --to;
         }
-        from &= ~3u;
-        layer->part[j].from = (uint16_t)(from / 4);
-        layer->part[j].groups = (uint16_t)((to - from + 3) / 4);
-        low[j] = g->zp_in ? -g->zp_in * sum_s8(a + from, to - from) : 0;
+        layer->part[j].from = (uint16_t)from;
+        layer->part[j].groups = (uint16_t)(to - from);
+        low[j] = g->zp_in ? -g->zp_in * sum_s8(a + 4 * from, words ? 4 * (to - from) : g->inputs) : 0;
     }
 }
 
 EDGELORA_HOT static void block_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, const layer_t *layer, uint8_t *scratch, bool first,
     uint32_t count, int8_t *y) {
-    int32_t *acc = (int32_t *)(void *)(scratch + b->acc), none[MAX_ROWS] = {0};
+    static const int32_t none[MAX_ROWS];
+    int32_t *acc = (int32_t *)(void *)(scratch + b->acc);
     uint32_t *words = (uint32_t *)(void *)(scratch + b->words), *up = (uint32_t *)(void *)(scratch + b->up);
     const uint32_t *x = (const uint32_t *)(const void *)(scratch + b->x);
     uint32_t rank = branch->rank;
     bool direct = (g->inputs & 3) == 0, joins = layer->joins;
     edgelora_row_t row = {.x = x + (joins ? 0 : GROUP_BYTES / 4 * b->t_groups), .acc = acc, .count = (count + 3) & ~3u,
         .up_groups = joins ? b->t_groups : 0, .up_shift = -branch->branch_shift, .flip = !direct, .groups = b->groups, .add = !joins};
-    row.skip = b->stride - GROUP_BYTES * (b->groups + row.up_groups);
     edgelora_output_t output = output_of(g, acc);
     output.count = count;
     output.is_small = layer->small;
@@ -373,11 +381,7 @@ EDGELORA_HOT static void block_forward(
             unpack(words, row.weights, g->inputs, 1, 0);
             row.weights = words;
         }
-        if (b->groups <= EDGELORA_CHUNK) {
-            edgelora_row_s8(&row);
-        } else {
-            row_chunks(&row, b->groups, b->stride);
-        }
+        row_chunks(&row, b->groups, b->stride);
         output.rows = row.rows;
         requantize_rows(g, o, &output, y);
     }
