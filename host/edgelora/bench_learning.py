@@ -121,7 +121,7 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
     """One subject, one seed: quantization of the base and the four adaptations."""
     task = TASKS[name]
     parts = task.load(subject)
-    net, model = _base(name, "" if task.shared_base else subject, seed)
+    net, model = base_of(name, "" if task.shared_base else subject, seed)
     elm = formats.pack_model(model)
     train_part, test_part = parts.train, parts.test
     samples = Samples(model.input.quantize(train_part.x), train_part.y)
@@ -159,7 +159,7 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
 
 
 @functools.lru_cache(maxsize=1)
-def _base(name: str, subject: str, seed: int) -> tuple[nn.FloatNet, QuantModel]:
+def base_of(name: str, subject: str, seed: int) -> tuple[nn.FloatNet, QuantModel]:
     """A float base that doesn't know the subject, and the same quantized."""
     task = TASKS[name]
     net = task.pretrained(subject, seed)
@@ -179,7 +179,7 @@ def bench_learning(
     subjects, seeds = subjects or task.subjects, seeds or range(task.seeds)
     jobs = [(subject, seed) for seed in seeds for subject in subjects]
     runs = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=one_thread) as pool:
         if task.shared_base:
             _prepare(pool, name, subjects[0], seeds, progress)
         futures = [pool.submit(run_one, name, subject, seed, recipe) for subject, seed in jobs]
@@ -221,7 +221,7 @@ def _settings(name: str, recipe: Recipe, subjects: Sequence[str], seeds: Sequenc
     return settings
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """A worker leaves the other cores to the other workers."""
     try:
         from threadpoolctl import threadpool_limits
@@ -232,4 +232,4 @@ def _one_thread() -> None:
 
 def keyword_elm(seed: int = 0) -> bytes:
     """The keyword network, pretrained and quantized, as a `.elm` file's bytes."""
-    return formats.pack_model(_base("kws", "", seed)[1], "kws.elm")
+    return formats.pack_model(base_of("kws", "", seed)[1], "kws.elm")

@@ -271,6 +271,80 @@ def cmd_eval(args: argparse.Namespace) -> None:
     _print(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where})")
 
 
+def cmd_train_adapter(args: argparse.Namespace) -> None:
+    """Trains an adapter on this computer exactly as a board would: on the host twin, to the same bytes."""
+    from .train_adapter import train_adapter
+
+    base, spec = load_base(args.model), args.test or args.data
+    samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
+    with console.progress("train-adapter", args.json) as progress:
+        result = train_adapter(base, samples, test, _recipe(args), args.tries, progress)
+    content = result.run.state if args.save_state else result.run.adapter
+    formats.write_atomic(args.output, content)
+    before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
+    summary = {
+        "output": str(args.output),
+        "bytes": len(content),
+        "base_id": base.base_id,
+        "accuracy_before": round(before, 4),
+        "accuracy_after": round(after, 4),
+        "samples": len(samples),
+        "test_samples": len(test),
+        "tested_on": spec,
+        "seed": result.recipe.seed,
+        "learning_rate": result.recipe.learning_rate,
+        "tries": [asdict(one) for one in result.tries],
+        "losses": result.run.losses,
+        "epoch_losses": result.run.epoch_losses,
+    }
+    note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
+    text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows of {spec}"
+    _print(args, summary, f"{args.output}: {len(content)} bytes, {text}{note_of_tries}")
+
+
+def cmd_import_adapter(args: argparse.Namespace) -> None:
+    """Makes a LoRA checkpoint of PEFT, trained on the base's float original, into a .ela for the base."""
+    from . import peft
+
+    base = load_base(args.model)
+    part = load_part(args.data, "train") if args.data else None
+    if part:
+        base.samples(part)
+    modules = peft.load_checkpoint(args.checkpoint)
+    result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, part.x if part else None)
+    content = formats.pack_adapter(result.adapter, args.output.name)
+    formats.write_atomic(args.output, content)
+    if args.json:
+        fits = [asdict(fit) for fit in result.fits]
+        return emit(
+            _plain({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
+        )
+    console.table(
+        ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),
+        [
+            (f.op, f.module, f.rank, f.t_shift, f.branch_shift, f.factors, f"{f.weight_error:.2%}", *_on_data(f))
+            for f in result.fits
+        ],
+    )
+    agrees = "" if result.agreement is None else f"; predicts as unrounded for {result.agreement:.2%} of the data"
+    print(f"\n{args.output}: {len(content)} bytes{agrees}")
+
+
+def _on_data(fit: Any) -> tuple[object, object]:
+    return ("", "") if fit.branch_error is None else (f"{fit.branch_error:.2%}", fit.t_peak)
+
+
+def cmd_export_adapter(args: argparse.Namespace) -> None:
+    """Makes a .ela into a LoRA checkpoint of PEFT in float32."""
+    from . import peft
+
+    base = load_base(args.model)
+    adapter = formats.unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
+    path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d)
+    layers = [layer.op for layer in adapter.layers]
+    _print(args, {"output": str(path), "ops": layers}, f"{path}: {len(layers)} layers")
+
+
 def cmd_report(args: argparse.Namespace) -> None:
     """Makes the HTML page of a run anew from its report.json."""
     report = Report.from_json((args.folder / "report.json").read_text())
@@ -326,6 +400,24 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
         [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
     )
     print("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+
+
+def cmd_bench_qat(args: argparse.Namespace) -> None:
+    """Adapters of low rank trained in integers against float LoRA that is rounded to integers afterwards."""
+    from .bench_learning import TASKS
+    from .bench_qat import bench_qat
+
+    given = {key: getattr(args, key) for key in RECIPE_KEYS if getattr(args, key) is not None}
+    recipes = [replace(TASKS[args.task].recipe, **given | {"rank": rank}) for rank in args.ranks]
+    with console.progress("qat", quiet=False) as progress:
+        result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
+    if args.json:
+        return emit(_plain(result.as_json()))
+    columns = list(result.means.values())
+    console.table(
+        ("mean", *[f"rank {rank}" for rank in result.means]),
+        [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
+    )
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
@@ -453,6 +545,14 @@ def _size(text: str) -> int:
     return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
 
 
+def _mapping(text: str) -> tuple[str, int]:
+    """A module's name and an op's index."""
+    module, _, op = text.rpartition("=")
+    if not module or not op.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give MODULE=OP, for example conv1=0")
+    return module, int(op)
+
+
 def _plain(value: Any) -> Any:
     """JSON's own types: NumPy scalars, paths and tuples turned into theirs."""
     if isinstance(value, dict):
@@ -528,6 +628,25 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_peft(parser: argparse.ArgumentParser) -> None:
+    from .peft import FLATTENINGS
+
+    parser.add_argument(
+        "--map",
+        type=_mapping,
+        action="append",
+        default=[],
+        metavar="MODULE=OP",
+        help="which op a module is; repeatable",
+    )
+    parser.add_argument(
+        "--flatten",
+        choices=FLATTENINGS,
+        default=FLATTENINGS[0],
+        help="order in which PyTorch's network flattens what a Linear layer reads (%(default)s)",
+    )
+
+
 def _add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="serial port; found by itself when one board is there")
 
@@ -600,6 +719,36 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
     _add_recipe(p)
     _add_port(p)
+    p = add("train-adapter", cmd_train_adapter)
+    p.add_argument("model", type=Path, help="a .elm file")
+    p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
+    p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
+    p.add_argument(
+        "--tries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seeds and rates to choose among, by a part of the samples (%(default)s)",
+    )
+    _add_recipe(p)
+    p.set_defaults(stopped="stopped; no adapter was written")
+    p = add("import-adapter", cmd_import_adapter)
+    p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
+    p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
+    p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
+    p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
+    p.add_argument("--rank", type=int, help="approximate by at most this rank (that of the checkpoint)")
+    _add_peft(p)
+    p = add("export-adapter", cmd_export_adapter)
+    p.add_argument("adapter", type=Path, help="a .ela file")
+    p.add_argument("model", type=Path, help="the .elm that it is for")
+    p.add_argument(
+        "-o", "--output", type=Path, required=True, help="a folder, or a .safetensors file; the configuration beside it"
+    )
+    p.add_argument("--conv1d", action="store_true", help="kernels of height 1 are those of a Conv1d")
+    _add_peft(p)
     p = add("eval", cmd_eval)
     p.add_argument("model", type=Path, help="the .elm on this computer")
     p.add_argument("--data", required=True, help=DATA_HELP)
@@ -636,6 +785,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(p)
     p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
     p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
+    p = add("qat", cmd_bench_qat, benches)
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
+    _add_recipe(p)
+    p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
+    p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
     _add_port(add("swap", cmd_bench_swap, benches))
     for name, command in (("kernels", cmd_bench_kernels), ("model", cmd_bench_model)):
         p = add(name, command, benches)
@@ -657,7 +816,7 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
         return 0
     except KeyboardInterrupt:
-        note("\nstopped; the board is usable and keeps its last good adapter")
+        note("\n" + getattr(args, "stopped", "stopped; the board is usable and keeps its last good adapter"))
         return 130
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         note(f"edgelora: {error}")

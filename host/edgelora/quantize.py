@@ -177,7 +177,7 @@ def _simulate_op(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: nn.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     else:
-        layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, _padding_name(model, op))
+        layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, padding_name(model, op))
         total = nn.layer_forward(layer, q - source.zero_point) * (source.scale / target.scale)
     return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
 
@@ -189,11 +189,11 @@ def accumulators(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
 
 
 def _product(model: QuantModel, op: Op, weights: NDArray, q: nn.Array) -> nn.Array:
-    layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, _padding_name(model, op))
+    layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, padding_name(model, op))
     return nn.linear(layer, weights.astype(np.float64), q - model.tensors[op.input].zero_point)
 
 
-def _padding_name(model: QuantModel, op: Op) -> str:
+def padding_name(model: QuantModel, op: Op) -> str:
     """Whether the op's output has the size that SAME or that VALID padding gives."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     same = all(target[i] == -(-source[i] // op.stride[i]) for i in (0, 1))

@@ -1,0 +1,544 @@
+"""LoRA checkpoints of PEFT made into adapters for an INT8 base, and adapters into checkpoints.
+
+A checkpoint (https://huggingface.co/docs/peft, "Checkpoint format") has for each adapted module of a PyTorch network
+A = `lora_A.weight` [r, in] and B = `lora_B.weight` [out, r], for convolutions [r, in, kernel...] and [out, r, 1...];
+`adapter_config.json` beside it tells the scaling: alpha / r (LoRA, arXiv:2106.09685) or alpha / sqrt(r)
+(rank-stabilized LoRA, arXiv:2312.03732). The change of a layer's weights is scaling * B A.
+
+The integer branch (SPEC.md section 3) changes weight [o, i] by s_w[o] * 2^(branch_shift - t_shift) * (B A)[o, i], s_w
+being the base's own scale of channel o, which its multiplier tells.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import formats, nn, quantize, twin
+from .formats import Adapter, AdapterLayer
+from .model import WINDOW_KINDS, Op, QuantModel
+from .safetensors_file import read_safetensors, write_safetensors
+
+Matrix = NDArray[np.float64]
+
+FLATTENINGS = ("chw", "hwc")
+MODEL_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+CALIBRATION_LIMIT = 128  # samples, evenly spaced, that choose shifts,
+CALIBRATION_ELEMENTS = 1 << 23  # or fewer, so that a layer's patches have about this many elements
+A_PEAKS = (127, 107, 90, 76, 64)  # largest entries of A's rows that are tried: what A gives up, B may use
+UNIT_A = 128.0  # an exported A is this much smaller than the integer one, so that its entries are within [-1, 1]
+T_CREST = 4.0  # without data: the largest t of a trained A, in rms of the t of an untrained one of the same norm
+_KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
+_SIMULATED = ("dense", "conv", "depthwise", "average_pool", "mean")
+
+
+class PeftError(ValueError):
+    """A checkpoint can't be made into an adapter for this base; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """An adapted module of a checkpoint: a [rank, in, kernel...], b [out, rank], scaling of their product."""
+
+    name: str
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    scaling: float
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """(outputs, kernel height, kernel width, inputs): what tells which op it can be. 1-D kernels have height 1."""
+        kernel = (1, 1, *self.a.shape[2:])[-2:]
+        return len(self.b), *kernel, self.a.shape[1]
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How well one layer came over. Errors are relative, root of squares: of the change of the weights, and, with data,
+    of what it adds to the layer's accumulators; t_peak is the largest t on the data (127: it may be clamped)."""
+
+    op: int
+    module: str
+    rank: int
+    t_shift: int
+    branch_shift: int
+    factors: str
+    weight_error: float
+    branch_error: float | None = None
+    t_peak: int | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """An adapter and its layers' fits; agreement: share of samples where the integer network with the adapter predicts
+    what it would with the unrounded change of its weights (None: no data, or ops without a float simulation)."""
+
+    adapter: Adapter
+    fits: list[LayerFit]
+    agreement: float | None = None
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def load_checkpoint(path: Path) -> list[Module]:
+    """The modules of a checkpoint, a folder or its .safetensors file, in natural order of their names.
+
+    Raises SafetensorsError, PeftError or OSError.
+    """
+    file = path / MODEL_FILE if path.is_dir() else path
+    config = _config(file.with_name(CONFIG_FILE))
+    pairs: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
+    for key, tensor in read_safetensors(file).items():
+        match = _KEY.fullmatch(key)
+        if not match:
+            raise PeftError(f"{file.name}: {key!r} is no lora_A.weight or lora_B.weight: only plain LoRA can be used")
+        if not np.isfinite(tensor).all():
+            raise PeftError(f"{file.name}: {key!r} has values that are not finite: train it again, or copy it again")
+        pairs[match["module"]][match["which"]] = tensor
+    if not pairs:
+        raise PeftError(f"{file.name}: no lora_A.weight in it: choose an adapter_model.safetensors of PEFT")
+    return [_module(name, pairs[name], config, file.name) for name in sorted(pairs, key=_natural)]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise PeftError(f"{path.name}: not sound JSON ({error}): copy it again") from None
+    except FileNotFoundError:
+        raise PeftError(f"{path} is missing: it tells lora_alpha; copy it beside the .safetensors file") from None
+    if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA" or config.get("use_dora"):
+        raise PeftError(f"{path.name}: not plain LoRA: only that can be used")
+    return config
+
+
+def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, Any], file: str) -> Module:
+    missing = {"A", "B"} - pair.keys()
+    if missing:
+        raise PeftError(f"{file}: module {name} has no lora_{missing.pop()}.weight: copy it again")
+    a, b = pair["A"], pair["B"]
+    if not 2 <= a.ndim <= 4 or b.ndim != a.ndim or b.shape[1] != len(a) or b[0, 0].size != 1:
+        raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not fit")
+    return Module(name, a, b.reshape(b.shape[:2]), _scaling(name, len(a), config))
+
+
+def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
+    """alpha / r or alpha / sqrt(r); `alpha_pattern` maps ends of names, as regular expressions, to their alpha."""
+    alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise PeftError(f"{CONFIG_FILE}: alpha_pattern is {patterns!r}, must be an object")
+    for pattern, other in patterns.items():
+        try:
+            found = re.fullmatch(rf"(.*\.)?({pattern})", name)
+        except re.error as error:
+            raise PeftError(f"{CONFIG_FILE}: alpha_pattern {pattern!r} is no regular expression ({error})") from None
+        if found:
+            alpha = other
+            break
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """A sort key in which conv10 comes behind conv2."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+# ---- modules and ops -------------------------------------------------------------------------------------------------
+
+
+def match_modules(model: QuantModel, modules: list[Module], given: Mapping[str, int]) -> dict[str, int]:
+    """Which op each module is. `given` is taken as it is; the others of one shape, in natural order of their names, are
+    the remaining ops of that shape, in order, if there are as many. Raises PeftError with the possibilities if not."""
+    unknown = given.keys() - {module.name for module in modules}
+    if unknown:
+        names = ", ".join(module.name for module in modules)
+        raise PeftError(f"no module {sorted(unknown)[0]!r} in the checkpoint, it has {names}")
+    if len(set(given.values())) < len(given):
+        raise PeftError("two modules are mapped to the same op")
+    free: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, op in enumerate(model.ops):
+        if op.is_matrix and index not in given.values():
+            free[_op_key(model, index)].append(index)
+    rest: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for module in modules:
+        if module.name in given:
+            _check_given(model, module, given[module.name])
+        else:
+            rest[module.key].append(module.name)
+    chosen = dict(given)
+    for key, same in rest.items():
+        if len(same) != len(free[key]):
+            raise PeftError(_choices(model, same, free[key], key))
+        chosen |= zip(same, free[key], strict=True)
+    return chosen
+
+
+def _op_key(model: QuantModel, index: int) -> tuple[int, ...]:
+    outputs, patch = formats.layer_size(model, index)
+    kernel = model.ops[index].kernel
+    return outputs, *kernel, patch // (kernel[0] * kernel[1])
+
+
+def _check_given(model: QuantModel, module: Module, index: int) -> None:
+    if not 0 <= index < len(model.ops) or not model.ops[index].is_matrix:
+        ops = ", ".join(str(i) for i, op in enumerate(model.ops) if op.is_matrix)
+        raise PeftError(f"module {module.name} is mapped to op {index}; conv and dense ops are {ops}")
+    if module.key != _op_key(model, index):
+        wanted = _shape(_op_key(model, index))
+        raise PeftError(f"module {module.name} is {_shape(module.key)}, op {index} is {wanted}: map it to another")
+
+
+def _choices(model: QuantModel, names: list[str], ops: list[int], key: tuple[int, ...]) -> str:
+    if len(names) < len(ops):
+        what = f"{', '.join(names)} ({_shape(key)}) can be any of the ops {', '.join(map(str, ops))}"
+        return f"{what}: say which with --map {names[0]}={ops[0]}"
+    has = "; ".join(f"{i}: {_shape(_op_key(model, i))}" for i, op in enumerate(model.ops) if op.is_matrix)
+    fit = f"{len(ops)} ops of the base" if ops else "no op of the base"
+    return f"{', '.join(names)} ({_shape(key)}) fits {fit}; its ops are {has}. Is it another base?"
+
+
+def _shape(key: tuple[int, ...]) -> str:
+    return f"{key[3]} inputs to {key[0]} outputs, kernel {key[1]}x{key[2]}"
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _to_patch(model: QuantModel, index: int, a: NDArray, flatten: str) -> Matrix:
+    """PyTorch's A [r, in, kernel...] in the order of our patches, [r, K]."""
+    height, width, channels = _before_reshape(model, index)
+    if a.ndim == 2 and _flattens(model, index) and flatten == "chw":
+        a = a.reshape(len(a), channels, height, width)
+    return np.moveaxis(a, 1, -1).reshape(len(a), -1).astype(np.float64)
+
+
+def _from_patch(model: QuantModel, index: int, a: NDArray, flatten: str, conv1d: bool) -> NDArray:
+    """The reverse: A [r, K] as a PyTorch layer has it; with conv1d, kernels of height 1 become those of a Conv1d."""
+    op = model.ops[index]
+    if op.kind == "dense":
+        if _flattens(model, index) and flatten == "chw":
+            a = np.moveaxis(a.reshape(len(a), *_before_reshape(model, index)), -1, 1)
+        return a.reshape(len(a), -1)
+    a = np.moveaxis(a.reshape(len(a), *op.kernel, -1), -1, 1)
+    return a[:, :, 0] if conv1d and op.kernel[0] == 1 else a
+
+
+def _flattens(model: QuantModel, index: int) -> bool:
+    height, width, _ = _before_reshape(model, index)
+    return model.ops[index].kind == "dense" and height * width > 1
+
+
+def _before_reshape(model: QuantModel, index: int) -> tuple[int, int, int]:
+    """The shape of what an op reads, before ops that only reshape it."""
+    source = model.ops[index].input
+    while source and model.ops[source - 1].kind == "reshape":
+        source = model.ops[source - 1].input
+    return model.tensors[source].shape
+
+
+def weight_scales(model: QuantModel, op: Op) -> Matrix:
+    """The real value of a weight's step in each output channel [O], from the op's multipliers."""
+    assert op.multiplier is not None and op.shift is not None
+    ratio = op.multiplier.astype(np.float64) * 2.0 ** (op.shift.astype(np.float64) - 31)
+    return ratio * model.tensors[op.output].scale / model.tensors[op.input].scale
+
+
+def real_change(model: QuantModel, layer: AdapterLayer) -> Matrix:
+    """What an integer adapter adds to the real weights of its layer, [O, K]."""
+    return weight_scales(model, model.ops[layer.op])[:, None] * _change(layer)
+
+
+def _change(layer: AdapterLayer) -> Matrix:
+    """The same in steps of the INT8 weights."""
+    product = layer.b.astype(np.float64) @ layer.a.astype(np.float64)
+    return product * 2.0 ** (layer.branch_shift - layer.t_shift)
+
+
+# ---- into integers ---------------------------------------------------------------------------------------------------
+
+
+def import_adapter(
+    elm: bytes,
+    modules: list[Module],
+    given: Mapping[str, int] | None = None,
+    flatten: str = "chw",
+    rank: int | None = None,
+    x: NDArray[np.floating] | None = None,
+) -> Imported:
+    """The adapter of base `elm` that changes its weights as a checkpoint's modules do.
+
+    given: the ops of modules, where shapes don't tell; flatten: how PyTorch's network lays out what a Linear reads;
+    rank and x as in `fit_adapter`. Raises PeftError, or FormatError for ranks and shapes that adapters can't have.
+    """
+    model = formats.unpack_model(elm)
+    chosen = match_modules(model, modules, given or {})
+    products = {
+        chosen[m.name]: (_to_patch(model, chosen[m.name], m.a, flatten), m.scaling * m.b.astype(np.float64))
+        for m in modules
+    }
+    imported = fit_adapter(elm, products, rank, x)
+    names = {op: name for name, op in chosen.items()}
+    return replace(imported, fits=[replace(fit, module=names[fit.op]) for fit in imported.fits])
+
+
+def fit_adapter(
+    elm: bytes,
+    products: Mapping[int, tuple[NDArray, NDArray]],
+    rank: int | None = None,
+    x: NDArray[np.floating] | None = None,
+) -> Imported:
+    """The integer adapter nearest to the changes B A of real weights, by op: A [r, K], B [O, r].
+
+    rank: at most this, by the best approximation; x: real inputs [N, H, W, C] like those it will see, which choose
+    shifts and factors. Raises PeftError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
+    """
+    if rank is not None and rank < 1:
+        raise PeftError(f"rank {rank}: give 1 or more")
+    model = formats.unpack_model(elm)
+    quantized = None if x is None else model.input.quantize(x)
+    some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]
+    adapter = Adapter(formats.base_id(elm), 0, a_stored=True)
+    fits, changes = [], {}
+    for index, (a, b) in sorted(products.items()):
+        scales = weight_scales(model, model.ops[index])[:, None]
+        steps = np.divide(b, scales, where=scales > 0, out=np.zeros(b.shape))
+        inputs = None if some is None else layer_inputs(elm, index, some)
+        layer, fit = fit_layer(model, index, a, steps, min(rank or len(a), len(a)), inputs)
+        adapter.layers.append(layer)
+        fits.append(fit)
+        changes[index] = steps @ a
+    formats.check_adapter_fits(adapter, model)
+    agreement = None if quantized is None else _agreement(elm, model, adapter, changes, quantized)
+    return Imported(adapter, fits, agreement)
+
+
+def fit_layer(
+    model: QuantModel, index: int, a: Matrix, b: Matrix, rank: int, inputs: NDArray[np.int8] | None = None
+) -> tuple[AdapterLayer, LayerFit]:
+    """The integer layer nearest to B A, B [O, r] in steps of the INT8 weights, A [r, K], among several candidates.
+
+    inputs: of the layer, int8 [N, H, W, C]; with them, nearest in what the branch computes, rounding of t included.
+    """
+    target = b @ a
+    branch = None if inputs is None else _Branch(model, model.ops[index], inputs, target)
+    candidates = [
+        _judged(_with_b(index, rows, target, t_shift), name, target, branch)
+        for name, real in _factorings(a, b, rank)
+        for rows in (_full_rows(real, peak) for peak in A_PEAKS)
+        for t_shift in _t_shifts(_typical_t(model, index, rows) if branch is None else branch.peak(rows))
+    ]
+    return min(candidates, key=lambda pair: (pair[1].branch_error or 0.0, pair[1].weight_error))
+
+
+def _judged(layer: AdapterLayer, factors: str, target: Matrix, branch: _Branch | None) -> tuple[AdapterLayer, LayerFit]:
+    error = _relative(_change(layer) - target, target)
+    fit = LayerFit(layer.op, "", layer.rank, layer.t_shift, layer.branch_shift, factors, error)
+    if branch is None:
+        return layer, fit
+    return layer, replace(fit, branch_error=branch.error(layer), t_peak=branch.t_peak(layer))
+
+
+def _t_shifts(peak: float) -> list[int]:
+    """The shift that brings sums up to `peak` within int8, and the one below: finer steps, but the rarest clamped."""
+    low, high = formats.T_SHIFTS
+    fits = min(max(math.ceil(math.log2(max(peak, 1.0) / 127.5)), low), high)
+    return [fits, max(fits - 1, low)]
+
+
+def _factorings(a: Matrix, b: Matrix, rank: int) -> Iterator[tuple[str, Matrix]]:
+    """Rows [rank, K] that B A can be written with: the checkpoint's own, and its singular vectors."""
+    if rank == len(a):
+        yield "given", a
+    q, triangle = np.linalg.qr(a.T)  # B A = (B R^T) Q^T: the SVD of a small matrix
+    _, _, v = np.linalg.svd(b @ triangle.T, full_matrices=False)
+    rows = np.zeros((rank, a.shape[1]))
+    found = (v @ q.T)[:rank]
+    rows[: len(found)] = found
+    yield "singular vectors", rows
+
+
+def _full_rows(rows: Matrix, peak: int) -> NDArray[np.int8]:
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    return np.rint(rows * np.divide(peak, largest, where=largest > 0, out=np.zeros_like(largest))).astype(np.int8)
+
+
+def _with_b(index: int, a: NDArray[np.int8], target: Matrix, t_shift: int) -> AdapterLayer:
+    """The layer with this A whose B, before its rounding, is the least-squares solution of B A = target."""
+    b = target @ np.linalg.pinv(a.astype(np.float64)) * 2.0**t_shift
+    largest = float(np.abs(b).max())
+    shift = math.ceil(math.log2(largest / 127.5)) if largest > 0 else 0
+    shift = int(np.clip(shift, *formats.BRANCH_SHIFTS))
+    ints = np.clip(np.rint(b * 2.0**-shift), -127, 127).astype(np.int8)
+    return AdapterLayer(index, a, ints, t_shift, shift)
+
+
+def _typical_t(model: QuantModel, index: int, a: NDArray[np.int8]) -> float:
+    """About the largest sum A (x - zp), from what the base's own calibration says of the A that it would begin with."""
+    op = model.ops[index]
+    assert op.weights is not None
+    seeded = formats.seeded_a(0, index, quantize.REFERENCE_RANK, op).astype(np.float64)
+    norms = [float(np.sqrt(np.square(m.astype(np.float64)).sum(axis=1).max())) for m in (a, seeded)]
+    return T_CREST * quantize.T_RMS * 2.0**op.t_shift * norms[0] / max(norms[1], 1.0)
+
+
+class _Branch:
+    """What a layer's branch should add to its accumulators, for inputs int8 [N, H, W, C], and what one does add."""
+
+    def __init__(self, model: QuantModel, op: Op, inputs: NDArray[np.int8], target: Matrix) -> None:
+        height, width, _ = model.tensors[op.output].shape
+        per_sample = height * width * target.shape[1]
+        self._patches = _patches(model, op, inputs[:: -(-len(inputs) * per_sample // CALIBRATION_ELEMENTS)])
+        self._wanted = self._patches @ target.T
+
+    def _raw(self, a: NDArray[np.int8]) -> Matrix:
+        return self._patches @ a.T.astype(np.float64)
+
+    def peak(self, a: NDArray[np.int8]) -> float:
+        return float(np.abs(self._raw(a)).max())
+
+    def _rounded(self, layer: AdapterLayer) -> NDArray:
+        return np.clip(np.floor(self._raw(layer.a) / 2.0**layer.t_shift + 0.5), -127, 127)
+
+    def t_peak(self, layer: AdapterLayer) -> int:
+        return int(np.abs(self._rounded(layer)).max())
+
+    def error(self, layer: AdapterLayer) -> float:
+        got = self._rounded(layer) @ layer.b.T.astype(np.float64) * 2.0**layer.branch_shift
+        return _relative(got - self._wanted, self._wanted)
+
+
+def _patches(model: QuantModel, op: Op, inputs: NDArray[np.int8]) -> Matrix:
+    """What the op's weights are multiplied with at every position, [N * positions, K]; outside the input it is 0."""
+    x = inputs.astype(np.float64) - model.tensors[op.input].zero_point
+    if op.kind == "dense":
+        return x.reshape(len(x), -1)
+    at = [
+        np.arange(model.tensors[op.output].shape[axis])[:, None] * op.stride[axis]
+        + np.arange(op.kernel[axis]) * op.dilation[axis]
+        for axis in (0, 1)
+    ]
+    behind = [max(0, int(at[axis].max()) + 1 - op.padding[axis] - x.shape[1 + axis]) for axis in (0, 1)]
+    padded = np.pad(x, ((0, 0), *zip(op.padding, behind, strict=True), (0, 0)))
+    found = padded[:, at[0]][:, :, :, at[1]]  # [N, out_h, kernel_h, out_w, kernel_w, C]
+    return found.swapaxes(2, 3).reshape(-1, op.kernel[0] * op.kernel[1] * x.shape[3])
+
+
+def _relative(difference: NDArray, whole: NDArray) -> float:
+    norm = float(np.linalg.norm(whole))
+    return float(np.linalg.norm(difference)) / norm if norm else 0.0
+
+
+def layer_inputs(elm: bytes, index: int, x: NDArray[np.int8]) -> NDArray[np.int8]:
+    """What op `index` of the bare base reads for inputs x [N, ...], int8 [N, height, width, channels], by the twin."""
+    model = formats.unpack_model(elm)
+    session = twin.Session(elm, bytes(int(i == index) for i in range(len(model.ops))), plain=True)
+    features = np.stack([session.features(np.ascontiguousarray(row)) for row in x])
+    handed = sorted(
+        {tensor for op in model.ops[index:] for tensor in op.inputs if tensor <= index}
+    )  # SPEC.md section 6
+    source = model.ops[index].input
+    start = sum(model.tensors[tensor].size for tensor in handed if tensor < source)
+    part = features[:, start : start + model.tensors[source].size]
+    return part.reshape(len(x), *model.tensors[source].shape)
+
+
+def _agreement(
+    elm: bytes, model: QuantModel, adapter: Adapter, changes: dict[int, Matrix], x: NDArray[np.int8]
+) -> float | None:
+    if not all(_simulates(model, op) for op in model.ops):
+        return None
+    ops = [replace(op, weight_scale=weight_scales(model, op)) if op.weights is not None else op for op in model.ops]
+    for index, change in changes.items():
+        weights: Any = ops[index].weights  # whose sum with real numbers stands for them in the simulation alone
+        ops[index] = replace(ops[index], weights=weights + change.reshape(weights.shape))
+    real = model.input.scale * (x.astype(np.float64) - model.input.zero_point)
+    exact: nn.Array = quantize.simulate(replace(model, ops=ops), real)[-1]
+    session = twin.Session(elm, ranks_of(adapter, model), "infer", 1)
+    session.use(formats.pack_adapter(adapter))
+    return float(np.mean(session.predict(x) == exact.reshape(len(x), -1).argmax(axis=1)))
+
+
+def _simulates(model: QuantModel, op: Op) -> bool:
+    """Whether `quantize.simulate` knows the op, its padding included."""
+    if op.kind not in WINDOW_KINDS:
+        return op.kind in _SIMULATED
+    layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, quantize.padding_name(model, op))
+    at = nn.geometry(layer, model.tensors[op.input].shape)
+    same = (*at.output, at.pad_h[0], at.pad_w[0]) == (*model.tensors[op.output].shape[:2], *op.padding)
+    return op.kind in _SIMULATED and same
+
+
+def ranks_of(adapter: Adapter, model: QuantModel) -> bytes:
+    """The rank of every op, for a session."""
+    ranks = {layer.op: layer.rank for layer in adapter.layers}
+    return bytes(ranks.get(i, 0) for i in range(len(model.ops)))
+
+
+# ---- and back --------------------------------------------------------------------------------------------------------
+
+
+def export_adapter(
+    adapter: Adapter,
+    model: QuantModel,
+    output: str | os.PathLike[str],
+    names: Mapping[str, int] | None = None,
+    flatten: str = "chw",
+    conv1d: bool = False,
+) -> Path:
+    """Writes an adapter as an FP32 checkpoint, a folder or a .safetensors file with its adapter_config.json beside it.
+
+    names: the module that each op is in PyTorch; others are called `ops.INDEX`. Returns the .safetensors file.
+    """
+    target = Path(output)
+    file = target if target.suffix == ".safetensors" else target / MODEL_FILE
+    called = {op: name for name, op in (names or {}).items()}
+    unknown = called.keys() - {layer.op for layer in adapter.layers}
+    if unknown:
+        raise PeftError(f"the adapter has no layer of op {min(unknown)}, mapped from {called[min(unknown)]}")
+    tensors, ranks = {}, {}
+    for layer in adapter.layers:
+        name = called.get(layer.op, f"ops.{layer.op}")
+        ranks[name] = layer.rank
+        scales = weight_scales(model, model.ops[layer.op])[:, None]
+        a = _from_patch(model, layer.op, layer.a / UNIT_A, flatten, conv1d)
+        b = layer.b * scales * (UNIT_A * 2.0 ** (layer.branch_shift - layer.t_shift))
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.astype(np.float32)
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.reshape(*b.shape, *[1] * (a.ndim - 2)).astype(np.float32)
+    formats.write_atomic(file.with_name(CONFIG_FILE), json.dumps(_config_of(ranks), indent=2).encode())
+    write_safetensors(file, tensors)
+    return file
+
+
+def _config_of(ranks: dict[str, int]) -> dict[str, Any]:
+    """A scaling of 1 everywhere: alpha is the rank."""
+    most = max(ranks.values())
+    others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "r": most,
+        "lora_alpha": most,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+    }

@@ -1,0 +1,130 @@
+"""`edgelora train-adapter`: an adapter trained on the host as a board would train it, by the bit-exact twin.
+
+With several tries, each is trained without a part of the samples and judged on that part; the best one's settings then
+train on all of them, so that the result is what a board makes of the same samples, rate and seed. Test data choose
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bench_learning import one_thread
+from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
+from .workflow import Base, WorkflowError, accuracy
+
+RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
+HELD_OUT = 4  # one sample in so many of each class judges the tries
+
+
+@dataclass(frozen=True)
+class Try:
+    """Settings tried, and the accuracy (share of 1) on samples that they weren't trained on."""
+
+    seed: int
+    learning_rate: int
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run on the host, with its recipe. before, after: classes predicted for the test samples."""
+
+    recipe: Recipe
+    run: Run
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    tries: list[Try]
+
+
+def train_adapter(
+    base: Base, samples: Samples, test: Samples, recipe: Recipe, tries: int = 1, progress: Progress | None = None
+) -> Trained:
+    """Trains by the recipe or, of several `tries` with other seeds and rates, by the best one's."""
+    if tries < 1:
+        raise ValueError(f"{tries} tries: give 1 or more")
+    tried: list[Try] = []
+    if tries > 1:
+        recipes = variants(recipe, tries)
+        tried = _try_all(base, samples, recipes, progress)
+        recipe = recipes[max(range(tries), key=lambda i: tried[i].validation_accuracy)]
+    learner = _learner(base, recipe)
+    before = learner.predict(test.x)
+    run = _run(learner, samples, recipe, progress)
+    learner.use(run.adapter)
+    return Trained(recipe, run, before, learner.predict(test.x), tried)
+
+
+def variants(recipe: Recipe, count: int) -> list[Recipe]:
+    """The recipe and others: seeds counting on, the rate also halved and doubled in turn unless it is given."""
+    low, high = LIMITS["learning_rate"]
+    factors = RATE_FACTORS if recipe.given_rate is None else (1.0,)
+    seeds = LIMITS["seed"][1] + 1
+    return [
+        replace(
+            recipe,
+            seed=(recipe.seed + i) % seeds,
+            given_rate=min(max(round(recipe.learning_rate * factors[i % len(factors)]), low), high),
+        )
+        for i in range(count)
+    ]
+
+
+def split(samples: Samples) -> tuple[Samples, Samples]:
+    """Samples to train on, and the last of each class, one in `HELD_OUT`, to judge by.
+
+    They are the last ones because neighbours are often alike: windows of one recording overlap. Raises WorkflowError
+    if no class has as many.
+    """
+    held = np.zeros(len(samples), bool)
+    for label in np.unique(samples.y):
+        mine = np.flatnonzero(samples.y == label)
+        held[mine[len(mine) - len(mine) // HELD_OUT :]] = True
+    if not held.any():
+        raise WorkflowError(f"too few samples to choose among tries: give {HELD_OUT} or more of a class, or --tries 1")
+    return Samples(samples.x[~held], samples.y[~held]), Samples(samples.x[held], samples.y[held])
+
+
+def _try_all(base: Base, samples: Samples, recipes: Sequence[Recipe], progress: Progress | None) -> list[Try]:
+    """Every recipe's validation, in parallel."""
+    kept, held = split(samples)
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_worker) as pool:
+        futures = [pool.submit(_try, base, kept, held, recipe) for recipe in recipes]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                latest = future.result()
+                if progress:
+                    what = f"rate {latest.learning_rate} seed {latest.seed}: {latest.validation_accuracy:.3f}"
+                    progress(done, len(recipes), what)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _worker() -> None:
+    """Ctrl-C ends a worker without a word: the main process has it too and speaks."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    one_thread()
+
+
+def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe) -> Try:
+    learner = _learner(base, recipe)
+    learner.use(_run(learner, kept, recipe).adapter)
+    return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
+
+
+def _learner(base: Base, recipe: Recipe) -> TwinLearner:
+    return TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+
+
+def _run(learner: TwinLearner, samples: Samples, recipe: Recipe, progress: Progress | None = None) -> Run:
+    learner.begin(recipe.seed)
+    return train(learner, samples, recipe, progress)

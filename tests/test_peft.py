@@ -1,0 +1,347 @@
+"""LoRA checkpoints: the safetensors format, modules and ops, layouts, and what becomes of the change in integers."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from random_models import random_adapter, random_input, random_model
+
+from edgelora import cli, data, formats, nn, peft, quantize, twin
+from edgelora.safetensors_file import SafetensorsError, read_safetensors, write_safetensors
+
+RANK, ALPHA = 3, 6.0
+LAYERS = [nn.conv(8, (3, 2), (2, 1)), nn.conv(8, (1, 3)), nn.conv(6, (1, 1)), nn.dense(5)]
+CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+NAMES = ("features.0", "features.2", "features.10", "head")
+
+
+def safetensors(tensors: dict[str, NDArray[np.float32]], dtype: str = "F32") -> bytes:
+    """A file as other programs write it."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    body = b""
+    for name, values in tensors.items():
+        stored = values.astype(np.float32).view(np.uint32) >> 16 if dtype == "BF16" else values
+        raw = stored.astype(CODES[dtype]).tobytes()
+        header[name] = {"dtype": dtype, "shape": values.shape, "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def checkpoint(folder: Path, tensors: dict[str, NDArray[np.float32]], dtype: str = "F32", **config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(tensors, dtype))
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA} | config
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.FloatNet:
+    """Two kinds of convolutions, a 1x1 one, and a dense layer behind positions that have to be flattened."""
+    return nn.build((5, 6, 3), LAYERS, 1)
+
+
+@pytest.fixture(scope="module")
+def x() -> NDArray[np.float32]:
+    return np.random.default_rng(2).normal(size=(200, 5, 6, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def elm(net: nn.FloatNet, x: NDArray[np.float32]) -> bytes:
+    return formats.pack_model(quantize.quantize(net, x))
+
+
+@pytest.fixture(scope="module")
+def tensors(net: nn.FloatNet) -> dict[str, NDArray[np.float32]]:
+    """LoRA for all layers in PyTorch's layouts, which changes the weights by about as much as they are."""
+    rng, found = np.random.default_rng(3), {}
+    for name, layer in zip(NAMES, net.layers, strict=True):
+        assert layer.weights is not None
+        outputs, kernel_h, kernel_w, inputs = layer.weights.shape
+        kernel = () if layer.kind == "dense" else (kernel_h, kernel_w)
+        ones = (1,) * len(kernel)
+        size = layer.weights.std() / (ALPHA / RANK) / np.sqrt(RANK)
+        found[f"base_model.model.{name}.lora_A.weight"] = rng.normal(0, 1, (RANK, inputs, *kernel))
+        found[f"base_model.model.{name}.lora_B.weight"] = rng.normal(0, size, (outputs, RANK, *ones))
+    return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def merged(net: nn.FloatNet, tensors: dict[str, NDArray[np.float32]], scaling: float) -> nn.FloatNet:
+    """The float network with the change in its weights, worked out in PyTorch's layouts, then moved to ours."""
+    layers, shapes = [], nn.shapes(net)
+    for i, (name, layer) in enumerate(zip(NAMES, net.layers, strict=True)):
+        a, b = (tensors[f"base_model.model.{name}.lora_{which}.weight"] for which in "AB")
+        change = scaling * np.einsum("or,r...->o...", b.reshape(b.shape[:2]), a)
+        if layer.kind == "dense":
+            height, width, channels = shapes[i]
+            change = change.reshape(-1, channels, height, width)
+        assert layer.weights is not None
+        layers.append(replace(layer, weights=layer.weights + change.transpose(0, 2, 3, 1).reshape(layer.weights.shape)))
+    return replace(net, layers=layers)
+
+
+def twin_logits(elm: bytes, adapter: formats.Adapter | None, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    model = formats.unpack_model(elm)
+    session = twin.Session(elm, peft.ranks_of(adapter, model) if adapter else bytes(len(model.ops)), "infer", 1)
+    session.use(formats.pack_adapter(adapter) if adapter else None)
+    rows = []
+    for row in model.input.quantize(x):
+        session.infer(row)
+        rows.append(model.output.scale * (session.logits.astype(float) - model.output.zero_point))
+    return np.array(rows)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", CODES)
+def test_types(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[1.5, -2.25, 0.0], [1024.0, -0.125, 3.0]], np.float32)  # exact in all of them
+    (tmp_path / "f").write_bytes(safetensors({"b": values, "a": values.T[:2].copy()}, dtype))
+    found = read_safetensors(tmp_path / "f")
+    assert {name: tensor.dtype for name, tensor in found.items()} == {"a": np.float32, "b": np.float32}
+    assert np.array_equal(found["b"], values) and np.array_equal(found["a"], values.T[:2])
+
+
+def test_what_is_written_is_read(tmp_path: Path, tensors: dict[str, NDArray[np.float32]]) -> None:
+    write_safetensors(tmp_path / "f", tensors)
+    found = read_safetensors(tmp_path / "f")
+    assert found.keys() == tensors.keys()
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    """Cut anywhere a file is refused; with any bits flipped it is refused, or read as what it then says."""
+    file, values = tmp_path / "f", np.ones((2, 3), np.float32)
+    whole = safetensors({"a": values, "b": values})
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        with pytest.raises(SafetensorsError):
+            read_safetensors(file)
+    rng, refused = np.random.default_rng(0), 0
+    for bit in [*range(8 * len(whole)), *rng.integers(0, 8 * len(whole), (2000, 3))]:
+        bytes_ = np.frombuffer(whole, np.uint8).copy()
+        for one in np.atleast_1d(bit):
+            bytes_[one // 8] ^= 1 << one % 8
+        file.write_bytes(bytes_.tobytes())
+        try:
+            assert sum(tensor.size for tensor in read_safetensors(file).values()) in (6, 12, 24)
+        except SafetensorsError:
+            refused += 1
+    assert refused > 2000
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"[" * 100_000, "not sound JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"a": 1}', "its entry has no dtype"),
+        (b'{"a": {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}', "its type is 'I8'"),
+        (b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}', "its shape is"),
+        (b'{"a": {"dtype": "F32", "shape": [0, 99999999999999999999], "data_offsets": [0, 0]}}', "its shape is"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}', "its data_offsets are"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "it lies at 4..8 of 4"),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "and has 8"),
+        (b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}', "tensors end at 2"),
+        (b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [2, 4]}}', "begins at 2"),
+        (b'{"a": {}, "a": {}}', "twice"),
+    ],
+)
+def test_unsound_headers(tmp_path: Path, header: bytes, message: str) -> None:
+    (tmp_path / "f").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(SafetensorsError, match=message):
+        read_safetensors(tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("config", "scaling"),
+    [
+        ({}, 2.0),
+        ({"use_rslora": True}, ALPHA / np.sqrt(RANK)),
+        ({"alpha_pattern": {"head": 9}}, 3.0),
+        ({"alpha_pattern": {"ead": 9, r"features\.\d+": 12}}, 2.0),
+    ],
+)
+def test_scaling(
+    tmp_path: Path, tensors: dict[str, NDArray[np.float32]], config: dict[str, Any], scaling: float
+) -> None:
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors, **config))
+    assert [module.name for module in modules] == [*NAMES]
+    assert modules[-1].scaling == scaling
+
+
+def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArray[np.float32]]) -> None:
+    a, b = "m.lora_A.weight", "m.lora_B.weight"
+    ones = np.ones((2, 2), np.float32)
+    for content, config, message in (
+        ({a: ones}, {}, "has no lora_B"),
+        ({a: ones, b: np.ones((2, 3), np.float32)}, {}, "do not fit"),
+        ({a: ones * np.inf, b: ones}, {}, "not finite"),
+        ({a: ones, b: ones, "m.lora_magnitude_vector": ones}, {}, "only plain LoRA"),
+        ({a: ones, b: ones}, {"use_dora": True}, "not plain LoRA"),
+        ({a: ones, b: ones}, {"peft_type": "LOHA"}, "not plain LoRA"),
+        ({a: ones, b: ones}, {"lora_alpha": "x"}, "lora_alpha"),
+        ({a: ones, b: ones}, {"alpha_pattern": ["m"]}, "must be an object"),
+        ({a: ones, b: ones}, {"alpha_pattern": {"(": 1}}, "no regular expression"),
+        ({}, {}, "no lora_A"),
+    ):
+        with pytest.raises(peft.PeftError, match=message):
+            peft.load_checkpoint(checkpoint(tmp_path / "c", content, **config))
+    (tmp_path / "c" / "adapter_config.json").unlink()
+    with pytest.raises(peft.PeftError, match="is missing"):
+        peft.load_checkpoint(tmp_path / "c" / "adapter_model.safetensors")
+
+
+# ---- modules and ops -------------------------------------------------------------------------------------------------
+
+
+def test_modules_find_their_ops(elm: bytes) -> None:
+    model = formats.unpack_model(elm)
+    assert [op.kind for op in model.ops] == ["conv", "conv", "conv", "dense"]
+
+    def module(name: str, index: int) -> peft.Module:
+        outputs, kernel_h, kernel_w, inputs = model.ops[index].weights.shape  # type: ignore[union-attr]
+        kernel = (kernel_h, kernel_w) if model.ops[index].kind == "conv" else ()
+        a = np.ones((1, inputs, *kernel), np.float32)
+        return peft.Module(name, a, np.ones((outputs, 1), np.float32), 1.0)
+
+    assert peft.match_modules(model, [module("a", 3), module("b", 0)], {}) == {"a": 3, "b": 0}
+    assert peft.match_modules(model, [module("a", 3), module("b", 0)], {"b": 0}) == {"a": 3, "b": 0}
+    with pytest.raises(peft.PeftError, match="fits 1 ops"):
+        peft.match_modules(model, [module("a", 3), module("b", 3)], {})
+    with pytest.raises(peft.PeftError, match="op 1 is 8 inputs"):
+        peft.match_modules(model, [module("a", 3)], {"a": 1})
+    with pytest.raises(peft.PeftError, match="same op"):
+        peft.match_modules(model, [module("a", 3), module("b", 3)], {"a": 3, "b": 3})
+    with pytest.raises(peft.PeftError, match="no module 'c'"):
+        peft.match_modules(model, [module("a", 3)], {"c": 3})
+
+
+def test_ambiguous_modules_have_to_be_mapped(keyword_elm: bytes) -> None:
+    """The keyword network has four convolutions alike: all of them go in order, two need to be told."""
+    model = formats.unpack_model(keyword_elm)
+    alike = [i for i, op in enumerate(model.ops) if op.kind == "conv" and op.kernel == (1, 1)]
+    modules = [peft.Module(f"m{i}", np.ones((1, 64, 1, 1)), np.ones((64, 1)), 1.0) for i in (1, 2, 10, 11)]
+    assert peft.match_modules(model, modules, {}) == dict(zip(("m1", "m2", "m10", "m11"), alike, strict=True))
+    with pytest.raises(peft.PeftError, match=f"m1, m2 .* any of the ops {', '.join(map(str, alike))}.*--map m1="):
+        peft.match_modules(model, modules[:2], {})
+    given = {"m1": alike[2], "m2": alike[0]}
+    assert peft.match_modules(model, modules[:2], given) == given
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_the_integer_network_computes_what_the_float_one_does(
+    tmp_path: Path,
+    net: nn.FloatNet,
+    elm: bytes,
+    x: NDArray[np.float32],
+    tensors: dict[str, NDArray[np.float32]],
+    dtype: str,
+    calibrated: bool,
+) -> None:
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors, dtype))
+    imported = peft.import_adapter(elm, modules, x=x if calibrated else None)
+    assert [(fit.op, fit.module) for fit in imported.fits] == list(enumerate(NAMES))
+    assert all(fit.weight_error < 0.03 for fit in imported.fits)
+    wanted = nn.forward(merged(net, tensors, ALPHA / RANK), x)[-1].reshape(len(x), -1)
+    model, got = formats.unpack_model(elm), twin_logits(elm, imported.adapter, x)
+    fits = np.abs(wanted).max(axis=1) < 0.9 * 127 * model.output.scale  # where the base's range has room for it
+    assert fits.mean() > 0.2
+    error = np.linalg.norm((got - wanted)[fits]) / np.linalg.norm(wanted[fits])
+    bare = np.linalg.norm((twin_logits(elm, None, x) - wanted)[fits]) / np.linalg.norm(wanted[fits])
+    assert error < 0.3 < 0.7 < bare
+    if calibrated:
+        assert imported.agreement is not None and imported.agreement > 0.95
+        assert all(fit.branch_error is not None and fit.branch_error < 0.05 for fit in imported.fits)
+
+
+def test_flattening_hwc(elm: bytes, x: NDArray[np.float32], tensors: dict[str, NDArray[np.float32]]) -> None:
+    head = [tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB"]
+    module = peft.Module("head", head[0], head[1], 1.0)
+    model = formats.unpack_model(elm)
+    changes = {
+        f: peft.real_change(model, peft.import_adapter(elm, [module], None, f).adapter.layers[0])
+        for f in ("chw", "hwc")
+    }
+    exact = head[1] @ head[0]
+    height, width, channels = model.tensors[3].shape
+    moved = exact.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(exact.shape)
+    assert np.linalg.norm(changes["hwc"] - exact) < 0.03 * np.linalg.norm(exact)
+    assert np.linalg.norm(changes["chw"] - moved) < 0.03 * np.linalg.norm(exact)
+
+
+def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None:
+    """The best approximation of rank 1, by the singular values; and a change of 0."""
+    a, b = (tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB")
+    imported = peft.import_adapter(elm, [peft.Module("head", a, b, 1.0)], rank=1, flatten="hwc")
+    steps = peft.weight_scales(formats.unpack_model(elm), formats.unpack_model(elm).ops[3])[:, None]
+    values = np.linalg.svd(b / steps @ a, compute_uv=False)
+    best = np.sqrt(np.sum(values[1:] ** 2) / np.sum(values**2))
+    assert imported.adapter.layers[0].rank == 1
+    assert best <= imported.fits[0].weight_error < best + 0.03
+    nothing = peft.import_adapter(elm, [peft.Module("head", a, 0 * b, 1.0)]).adapter.layers[0]
+    assert not nothing.b.any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_there_and_back(tmp_path: Path, seed: int) -> None:
+    """Any adapter, exported and imported, changes the weights as before, up to rounding."""
+    kinds = [("conv", "mean", "dense"), ("conv", "max_pool", "reshape", "dense"), ("conv", "conv", "dense")][seed % 3]
+    model = random_model(seed, kinds=kinds, edges=False)
+    elm, rng = formats.pack_model(model), np.random.default_rng(seed)
+    model = formats.unpack_model(elm)
+    ranks = {i: int(rng.integers(1, 4)) for i, op in enumerate(model.ops) if op.is_matrix}
+    adapter = random_adapter(rng, model, ranks=ranks)
+    names = {f"layer{i}": i for i in ranks}
+    for output, conv1d in ((tmp_path / "d", False), (tmp_path / "f.safetensors", True)):
+        file = peft.export_adapter(adapter, model, output, names, "chw", conv1d)
+        modules = peft.load_checkpoint(file)
+        assert {module.name: len(module.a) for module in modules} == {f"layer{i}": rank for i, rank in ranks.items()}
+        x = np.stack([model.input.scale * (random_input(rng, model) - float(model.input.zero_point)) for _ in range(8)])
+        for inputs in (None, x):
+            back = peft.import_adapter(elm, modules, names, x=inputs).adapter
+            for old, new in zip(adapter.layers, back.layers, strict=True):
+                before, after = peft.real_change(model, old), peft.real_change(model, new)
+                assert np.linalg.norm(after - before) <= 0.05 * np.linalg.norm(before)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_commands(
+    tmp_path: Path,
+    elm: bytes,
+    x: NDArray[np.float32],
+    tensors: dict[str, NDArray[np.float32]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "base.elm").write_bytes(elm)
+    data.save_dataset(data.Dataset(x, np.zeros(len(x), np.int64)), tmp_path / "x.npz")
+    source = checkpoint(tmp_path / "c", tensors)
+    run = [str(source), str(tmp_path / "base.elm"), "-o", str(tmp_path / "user.ela"), "--data", str(tmp_path / "x.npz")]
+    assert cli.main(["import-adapter", *run, "--map", "head=3", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [layer["module"] for layer in printed["layers"]] == [*NAMES] and printed["agreement"] > 0.95
+    assert cli.main(["import-adapter", *run]) == 0
+    assert "features.10" in capsys.readouterr().out
+    back = [str(tmp_path / "user.ela"), str(tmp_path / "base.elm"), "-o", str(tmp_path / "back"), "--map", "head=3"]
+    assert cli.main(["export-adapter", *back, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ops"] == [0, 1, 2, 3]
+    found = read_safetensors(tmp_path / "back" / "adapter_model.safetensors")
+    assert found["base_model.model.head.lora_A.weight"].shape == tensors["base_model.model.head.lora_A.weight"].shape
+    (source / "adapter_model.safetensors").write_bytes(b"cut")
+    assert cli.main(["import-adapter", *run]) == 1
+    assert "adapter_model.safetensors: ends after 3 bytes" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Training on the host: the board's bytes, the choice among tries, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora import bench_qat, cli, data, formats, nn, quantize, twin
+from edgelora.personalize import Recipe, Samples, train_twin
+from edgelora.train_adapter import split, train_adapter, variants
+from edgelora.workflow import Base, WorkflowError, adapter_ranks
+
+CLASSES = 3
+
+
+def toy(count: int, seed: int) -> data.Dataset:
+    """Noisy steps of which the class is the place; the base below has learned nothing."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, CLASSES, count)
+    x = rng.normal(0, 0.3, (count, 1, 12, 2))
+    for i, label in enumerate(y):
+        x[i, 0, 4 * label : 4 * label + 4] += 1
+    return data.Dataset(x.astype(np.float32), y)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    net = nn.build((1, 12, 2), [nn.conv(8, (1, 3)), nn.dense(CLASSES)], 5)
+    elm = formats.pack_model(quantize.quantize(net, toy(64, 1).x))
+    return Base("toy.elm", elm, formats.unpack_model(elm))
+
+
+@pytest.fixture(scope="module")
+def samples(base: Base) -> Samples:
+    return base.samples(toy(40, 2))
+
+
+@pytest.fixture(scope="module")
+def test_part(base: Base) -> Samples:
+    return base.samples(toy(60, 3))
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: Samples, mode: str, cache: str) -> None:
+    """The adapter is that of the board's own training; what is said about it is what an `.ela` of it answers."""
+    recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, given_rate=20000, cache=cache, placement="last")
+    trained = train_adapter(base, samples, test_part, recipe)
+    board = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
+    assert (trained.run.adapter, trained.run.state) == (board.adapter, board.state)
+    assert (trained.recipe, trained.tries, len(trained.run.losses)) == (recipe, [], 40)
+    for plain in (True, False):
+        session = twin.Session(base.elm, adapter_ranks(base, trained.run.adapter), "infer", 1, plain=plain)
+        assert np.array_equal(session.predict(test_part.x), trained.before)
+        session.use(trained.run.adapter)
+        assert np.array_equal(session.predict(test_part.x), trained.after)
+    assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
+
+
+def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
+    """The best of validation is trained again on all samples; what it is tested on changes nothing."""
+    recipe = Recipe(rank=1, epochs=2, seed=2**32 - 2)
+    tried = train_adapter(base, samples, test_part, recipe, tries=4)
+    assert [one.seed for one in tried.tries] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert [one.learning_rate for one in tried.tries] == [6000, 3000, 12000, 6000]
+    best = max(tried.tries, key=lambda one: one.validation_accuracy)
+    assert (tried.recipe.seed, tried.recipe.learning_rate) == (best.seed, best.learning_rate)
+    assert tried.run == train_adapter(base, samples, test_part, tried.recipe).run
+    turned = Samples(test_part.x, (test_part.y + 1) % CLASSES)
+    again = train_adapter(base, samples, turned, recipe, tries=4)
+    assert (again.tries, again.run) == (tried.tries, tried.run)
+    given = Recipe(given_rate=60000)
+    assert {one.learning_rate for one in variants(given, 5)} == {60000}
+    with pytest.raises(ValueError, match="0 tries"):
+        train_adapter(base, samples, test_part, recipe, tries=0)
+
+
+def test_validation_holds_out_the_last_of_each_class(base: Base) -> None:
+    y = np.array([0, 1, 0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 1])
+    x = np.arange(len(y), dtype=np.int8).reshape(-1, 1, 1, 1)
+    kept, held = split(Samples(x, y))
+    assert held.x.ravel().tolist() == [9, 10, 12] and held.y.tolist() == [0, 0, 1]
+    assert sorted([*kept.x.ravel(), *held.x.ravel()]) == list(range(len(y)))
+    with pytest.raises(WorkflowError, match="too few samples"):
+        split(Samples(x[:2], y[:2]))
+
+
+def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "toy.elm").write_bytes(base.elm)
+    for name, count in (("train", 40), ("test", 60)):
+        data.save_dataset(toy(count, count), tmp_path / f"{name}.npz")
+    model, ela = str(tmp_path / "toy.elm"), tmp_path / "user.ela"
+    parts = ["--data", str(tmp_path / "train.npz"), "--test", str(tmp_path / "test.npz")]
+    settings = ["--rank", "2", "--epochs", "2", "--tries", "2", "-o", str(ela), "--json"]
+    assert cli.main(["train-adapter", model, *parts, *settings]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 10, 2)
+    assert cli.main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
+    assert cli.main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0
+    assert formats.unpack_adapter(ela.read_bytes(), base.model).has_state
+
+
+TALKATIVE = "import sys; from edgelora import cli, console; console.LINE_SECONDS = 0; sys.exit(cli.main())"
+
+
+@pytest.mark.parametrize(("tries", "epochs"), [(1, 10000), (200, 200)])
+def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epochs: int) -> None:
+    (tmp_path / "toy.elm").write_bytes(base.elm)
+    data.save_dataset(toy(40, 0), tmp_path / "x.npz")
+    arguments = ["train-adapter", "toy.elm", "--data", "x.npz", "--epochs", str(epochs), "--tries", str(tries)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TALKATIVE, *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr is not None and process.stderr.readline().startswith("train-adapter: 1/")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of its processes
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "stopped; no adapter was written")
+    assert not [line for line in errors.splitlines()[:-1] if line and not line.startswith("train-adapter: ")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.elm", "x.npz"]
+
+
+def test_rounding_is_measured_beside_training_in_integers() -> None:
+    """One short run of the comparison: rounding loses little, and every figure is there."""
+    run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
+    assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05
+    assert 0 < run.branch_error < 0.05
+    means = bench_qat.QatBench([run], {}).as_json()["means"]
+    assert isinstance(means, dict) and means[2]["integer_frozen_a"] == round(run.integer_frozen_a, 4)
