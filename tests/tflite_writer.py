@@ -144,7 +144,7 @@ class _Writer:
         graph = schema.SubGraphT(
             tensors=self.tensors, inputs=[source], outputs=[target], operators=self.operators, name="main"
         )
-        codes = [schema.OperatorCodeT(deprecatedBuiltinCode=c, builtinCode=c, version=1) for c in self.codes]
+        codes = [schema.OperatorCodeT(deprecatedBuiltinCode=min(c, 127), builtinCode=c, version=1) for c in self.codes]
         model = schema.ModelT(
             version=3, operatorCodes=codes, subgraphs=[graph], buffers=self.buffers, description="test"
         )

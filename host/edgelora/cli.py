@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, console, data, formats, kws, nn, pretrain, quantize, twin
+from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
 from .boards import list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
@@ -22,6 +22,7 @@ from .demo import demo_har, start_board
 from .devices import find_devices, pick_port
 from .flash import flash
 from .link import Link
+from .model import LOSSES
 from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
 from .plan import Plan, plan
 from .report import Metrics, Report, write_report
@@ -84,6 +85,41 @@ def cmd_quantize(args: argparse.Namespace) -> None:
         return emit(_plain(result))
     print(f"{args.output}: {len(elm)} bytes, base {result['base_id']}")
     print(f"accuracy float {quality.float_accuracy:.3f}, INT8 {quality.int8_accuracy:.3f}")
+
+
+def cmd_import(args: argparse.Namespace) -> None:
+    """Makes a .elm of an INT8 .tflite file; it computes what TensorFlow Lite Micro does, byte for byte."""
+    model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
+    x = tflite.inputs_for_calibration(model, data.load_inputs(args.data) if args.data else None)
+    if not args.data:
+        note("adapters are calibrated on noise over the input's whole range: better give --data like what it will see")
+    tflite.calibrate(model, x)
+    elm = formats.pack_model(model, args.output.name)
+    twin.check_model(elm)
+    formats.write_atomic(args.output, elm)
+    layers = tflite.layer_rows(model)
+    result = {
+        "output": str(args.output),
+        "bytes": len(elm),
+        "base_id": formats.base_id(elm).hex(),
+        "macs": sum(row.macs for row in layers),
+        "parameters": sum(row.parameters for row in layers),
+        "loss": model.loss,
+        "labels": model.labels,
+        "input": asdict(model.input),
+        "calibration_inputs": len(x) if args.data else 0,
+        "layers": [asdict(row) for row in layers],
+    }
+    if args.json:
+        return emit(_plain(result))
+    console.table(
+        ("op", "kind", "output", "parameters", "MACs", "adapter"),
+        [
+            (row.op, row.kind, "x".join(map(str, row.output)), row.parameters, row.macs, "fits" if row.adapter else "-")
+            for row in layers
+        ],
+    )
+    print(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
 
 
 def cmd_plan(args: argparse.Namespace) -> None:
@@ -553,6 +589,12 @@ def _mapping(text: str) -> tuple[str, int]:
     return module, int(op)
 
 
+def _labels(text: str) -> list[str]:
+    """Names with commas between them, or a file with one a line."""
+    lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.split(",")
+    return [line.strip() for line in lines if line.strip()]
+
+
 def _plain(value: Any) -> Any:
     """JSON's own types: NumPy scalars, paths and tuples turned into theirs."""
     if isinstance(value, dict):
@@ -681,6 +723,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("net", type=Path, help="a float network made by pretrain")
     p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p = add("import", cmd_import)
+    p.add_argument("model", type=Path, help="an INT8 .tflite file")
+    p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
+    p.add_argument("--labels", type=_labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
+    p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")

@@ -132,6 +132,20 @@ def load_dataset(path: str | Path) -> Dataset:
     Raises ValueError, naming the file and the remedy, for missing arrays, wrong shapes or types, values that are not
     finite and labels out of range. Nothing in the file is unpickled.
     """
+    arrays = _load_arrays(path, ("x", "y"))
+    names = [str(name) for name in np.atleast_1d(arrays.get("labels", np.array([], np.str_)))]
+    problem = _problem(arrays["x"], arrays["y"], names)
+    if problem:
+        raise ValueError(f"{path}: {problem}")
+    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), names)
+
+
+def load_inputs(path: str | Path) -> NDArray:
+    """The array x of an `.npz` file alone, of whatever shape and type. ValueError if there is none."""
+    return _load_arrays(path, ("x",))["x"]
+
+
+def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray]:
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
@@ -139,16 +153,12 @@ def load_dataset(path: str | Path) -> Dataset:
         with file:
             arrays = dict(file)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        remedy = "write it with numpy.savez(path, x=..., y=...)"
+        remedy = f"write it with numpy.savez(path, {', '.join(f'{name}=...' for name in needed)})"
         raise ValueError(f"{path}: not a readable .npz file ({error}); {remedy}") from error
-    for name in ("x", "y"):
+    for name in needed:
         if name not in arrays:
             raise ValueError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
-    names = [str(name) for name in np.atleast_1d(arrays.get("labels", np.array([], np.str_)))]
-    problem = _problem(arrays["x"], arrays["y"], names)
-    if problem:
-        raise ValueError(f"{path}: {problem}")
-    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), names)
+    return arrays
 
 
 def _problem(x: NDArray, y: NDArray, labels: list[str]) -> str:

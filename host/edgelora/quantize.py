@@ -209,14 +209,21 @@ def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
     """
     q: nn.Array = model.input.quantize(x).astype(np.float64)
     for index, op in enumerate(model.ops):
-        if op.is_matrix and op.weights is not None:
-            rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op) for seed in REFERENCE_SEEDS]
-            rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
-            op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
-            spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
-            reach = 127 * rms / 2**op.t_shift * math.sqrt(REFERENCE_RANK)
-            op.branch_shift = _power_of_two(BRANCH_COVER * spread / reach if reach else 1.0, -15, 8)
+        set_adapter_shifts(model, index, q)
         q = _simulate_op(model, op, q)
+
+
+def set_adapter_shifts(model: QuantModel, index: int, q: nn.Array) -> None:
+    """What `calibrate_adapters` does to one op, for op inputs q [N, H, W, C] on the int8 grid."""
+    op = model.ops[index]
+    if not op.is_matrix or op.weights is None:
+        return
+    rows = [formats.seeded_a(seed, index, REFERENCE_RANK, op) for seed in REFERENCE_SEEDS]
+    rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
+    op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
+    spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
+    reach = 127 * rms / 2**op.t_shift * math.sqrt(REFERENCE_RANK)
+    op.branch_shift = _power_of_two(BRANCH_COVER * spread / reach if reach else 1.0, -15, 8)
 
 
 def _power_of_two(ratio: float, low: int, high: int) -> int:

@@ -128,7 +128,7 @@ def lookup_table(function: str, source: Tensor, target: Tensor) -> NDArray[np.in
 
 def lookup_slope(function: str, source: Tensor, target: Tensor) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """The derivative of a lookup in int8 steps as slope [256] * 2**shift [1]; 0 where the output saturates."""
-    x = source.scale * (np.arange(-128, 128) - source.zero_point)
+    x = _real_inputs(source)
     if function == "logistic":
         y = 1 / (1 + np.exp(-x))
         real = y * (1 - y)
@@ -139,6 +139,64 @@ def lookup_slope(function: str, source: Tensor, target: Tensor) -> tuple[NDArray
         low = target.zero_point if function == "relu" else -128.5
         real = ((y > low) & (y < 127.5)).astype(np.float64)
     return fixed_slope(real * source.scale / target.scale)
+
+
+def fused_range(tensor: Tensor, low: float | None, high: float | None) -> tuple[int, int]:
+    """act_min and act_max of a fused activation that clamps real values; None: there is no such bound."""
+    at_low, at_high = (None if bound is None else _nearest_step(tensor, bound) for bound in (low, high))
+    return -128 if at_low is None else max(-128, at_low), 127 if at_high is None else min(127, at_high)
+
+
+def _nearest_step(tensor: Tensor, real: float) -> int:
+    """The int8 step next to a real value, not saturated; the division is one of float32, halves go away from zero."""
+    steps = float(np.float32(real) / np.float32(tensor.scale))
+    return tensor.zero_point + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
+
+
+def set_relu6(op: Op, grid: Tensor) -> None:
+    """Makes a lookup a ReLU6 of its own, which TFLite does within one grid."""
+    table = np.clip(np.arange(-128, 128), *fused_range(grid, 0.0, 6.0)).astype(np.int8)
+    x = _real_inputs(grid)
+    _set_table(op, table, (x > 0) & (x < 6))
+
+
+def set_leaky_relu(op: Op, source: Tensor, target: Tensor, alpha: float) -> None:
+    """Makes a lookup a leaky ReLU. ValueError for an `alpha` below 0, with which TFLite's multiplier isn't defined."""
+    scale_in, scale_out = _float32(source.scale), _float32(target.scale)
+    ratios = (scale_in * _float32(alpha) / scale_out, scale_in / scale_out)
+    centred = np.arange(-128, 128) - source.zero_point
+    below, above = (multiply(centred, *quantize_multiplier(ratio)) for ratio in ratios)
+    table = np.clip(np.where(centred >= 0, above, below) + target.zero_point, -128, 127).astype(np.int8)
+    _set_table(op, table, np.where(centred > 0, 1, alpha) * (source.scale / target.scale))
+
+
+def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
+    """Makes a lookup x * relu6(x + 3) / 6, in TFLite's 16-bit arithmetic."""
+    fine = np.float32(source.scale) * np.float32(1 / 128)
+    out_multiplier, out_exponent = _multiplier_16(float(fine / np.float32(target.scale)))
+    gate_multiplier, gate_exponent = _multiplier_16(float(fine / np.float32(3 / 32768)))
+    if out_exponent > 0:
+        raise ValueError(f"output scale {target.scale:g} of a hard swish is too small for TFLite")
+    x = saturate_16((np.arange(-128, 128) - source.zero_point) << 7)
+    gate = saturate_16(x << max(gate_exponent - 1, 0))
+    gate = saturate_16(rounding_multiply_16(gate, gate_multiplier) << (gate_exponent > 0))
+    gate = (rounding_divide(gate, max(-gate_exponent, 0)) + 2**15) >> 1
+    product = gate * rounding_multiply_16(x, out_multiplier)
+    product = np.sign(product) * (np.abs(product) >> 15)  # here TFLite truncates
+    table = np.clip(rounding_divide(product, -out_exponent) + target.zero_point, -128, 127).astype(np.int8)
+    real = _real_inputs(source)
+    slope = np.where(np.abs(real) < 3, (2 * real + 3) / 6, real > 0)
+    _set_table(op, table, slope * (source.scale / target.scale))
+
+
+def _real_inputs(source: Tensor) -> NDArray[np.float64]:
+    return source.scale * (np.arange(-128, 128) - source.zero_point).astype(np.float64)
+
+
+def _set_table(op: Op, table: NDArray[np.int8], slope: NDArray) -> None:
+    """Stores a lookup's table and its slopes in int8 steps, which are 0 where the output saturates."""
+    op.table = table
+    op.slope, op.shift = fixed_slope(np.where((table > -128) & (table < 127), slope, 0.0))
 
 
 def fixed_slope(real: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -199,6 +257,21 @@ def saturate(v: ArrayLike) -> Ints:
 def rounding_multiply(a: ArrayLike, b: ArrayLike) -> Ints:
     """a * b / 2**31, rounded half up (SaturatingRoundingDoublingHighMul)."""
     return saturate((np.asarray(a, np.int64) * np.asarray(b, np.int64) + 2**30) >> 31)
+
+
+def saturate_16(v: ArrayLike) -> Ints:
+    return np.clip(np.asarray(v, np.int64), -(2**15), 2**15 - 1)
+
+
+def rounding_multiply_16(a: ArrayLike, b: ArrayLike) -> Ints:
+    """a * b / 2**15, rounded half up, of 16-bit values."""
+    return saturate_16((np.asarray(a, np.int64) * np.asarray(b, np.int64) + 2**14) >> 15)
+
+
+def _multiplier_16(real: float) -> tuple[int, int]:
+    """As quantize_multiplier, with a multiplier of 16 bits."""
+    multiplier, shift = quantize_multiplier(real)
+    return min((multiplier + 2**15) >> 16, 2**15 - 1), shift
 
 
 def rounding_divide(v: ArrayLike, n: int) -> Ints:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boards import ROOT
+from .model import QuantModel
 
 LIBRARY = ROOT / ".build" / "twin" / "libedgelora.so"
 HEADER = ROOT / "micropython_module" / "core" / "edgelora.h"
@@ -197,7 +198,8 @@ class Session:
         threshold: int = 0,
         plain: bool = False,
     ) -> None:
-        size = layout(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain).arena_bytes
+        self._layout = layout(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
+        size = self._layout.arena_bytes
         self._lib = library()
         self._model = _aligned(model)
         self._arena = (C.c_uint64 * (size // 8))()
@@ -272,6 +274,16 @@ class Session:
     def forward_range(self, x: NDArray[np.int8], start: int, end: int) -> None:
         """Ops [start, end) of an inference, after those before them."""
         self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end))
+
+    def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
+        """All tensors of one inference, [height, width, channels]; `model` is the one that this session has."""
+        places = {region.op: region for region in self._layout.regions if region.name == "output"}
+        found = [x.reshape(model.input.shape)]
+        for op, tensor in enumerate(model.tensors[1:]):
+            self.forward_range(x, op, op + 1)
+            raw = C.string_at(C.addressof(self._arena) + places[op].offset, tensor.size)
+            found.append(np.frombuffer(raw, np.int8).reshape(tensor.shape))
+        return found
 
     def merge(self, op: int) -> bytes:
         """Makes the adapter in use part of an op's weights until the next `use`, `begin` or `load`.

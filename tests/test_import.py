@@ -1,0 +1,626 @@
+"""`edgelora import`: what comes out computes what TensorFlow Lite Micro does with the file; all else is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from random_models import random_input, random_model
+from reference import forward
+
+from edgelora import cli, data, formats, nn, quantize, tflite, twin
+from edgelora.model import LOSSES, Op, QuantModel, Tensor
+from edgelora.tflite import TfliteError, import_tflite
+from edgelora.tflite_file import Code, read_graph
+
+pytest.importorskip("tflite_micro")
+from tflite_micro.python.tflite_micro import runtime
+from tflite_writer import TflmModel, _Writer, schema, write_tflite
+
+KERAS = Path(os.environ.get("EDGELORA_TFLITE_MODELS", "/nonexistent"))
+BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
+GRID = (0.05, 3)
+
+
+def sessions(model: QuantModel) -> list[twin.Session]:
+    """The model in the device core, with and without the kernels of this machine."""
+    elm = formats.pack_model(model)
+    return [twin.Session(elm, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
+
+
+def outputs(model: QuantModel, inputs: list[NDArray]) -> list[list[NDArray]]:
+    """What each session makes of each input."""
+    both = sessions(model)
+    for session in both:
+        assert session.infer(inputs[0]) >= 0
+    return [[(session.infer(x), session.logits)[1] for session in both] for x in inputs]
+
+
+def check_same(file: bytes, seed: int = 0, count: int = 6) -> QuantModel:
+    """Imports a file with int8 ends; its output is TFLite Micro's for some inputs. Returns the model."""
+    model = import_tflite(file)
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
+    shape = interpreter.get_input_details(0)["shape"]
+    rng = np.random.default_rng(seed)
+    inputs = [random_input(rng, model) for _ in range(count)]
+    for x, got in zip(inputs, outputs(model, inputs), strict=True):
+        interpreter.set_input(x.reshape(shape), 0)
+        interpreter.invoke()
+        expected = interpreter.get_output(0).reshape(-1).tolist()
+        assert [y.tolist() for y in got] == [expected, expected], f"seed {seed}"
+    return model
+
+
+# ---- random models, written as .tflite and read again ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", range(0, 300, 50))
+def test_random_graphs_come_back(first: int) -> None:
+    for seed in range(first, first + 50):
+        original = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
+        model = check_same(write_tflite(original), seed)
+        kinds = [op.kind for op in original.ops]
+        assert [op.kind for op in model.ops if op.kind != "reshape"] == [kind for kind in kinds if kind != "reshape"]
+        x = [random_input(np.random.default_rng(seed), original)]
+        assert np.array_equal(outputs(model, x), outputs(original, x))
+
+
+def test_medium_models_come_back_as_they_were() -> None:
+    for seed in range(40):
+        original = random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True)
+        model = check_same(write_tflite(original), seed, 3)
+        for mine, its in zip(model.ops, original.ops, strict=True):
+            fields = ("kind", "input", "input2", "kernel", "stride", "dilation", "padding", "act_min", "act_max")
+            assert [getattr(mine, f) for f in fields] == [getattr(its, f) for f in fields]
+            for f in ("weights", "bias", "multiplier", "shift"):
+                assert np.array_equal(getattr(mine, f), getattr(its, f)), f
+        assert model.tensors == original.tensors
+
+
+# ---- models that Keras and TensorFlow's converter made (tools/make_tflite_models.py) ---------------------------------
+
+
+@pytest.mark.skipif(not KERAS.is_dir(), reason="EDGELORA_TFLITE_MODELS names no folder of .tflite files")
+def test_keras_models() -> None:
+    files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
+    assert len(files) >= 30
+    for path in files:
+        _check_ends(path, 100)
+
+
+@pytest.mark.skipif(not KERAS.is_dir(), reason="EDGELORA_TFLITE_MODELS names no folder of .tflite files")
+def test_keras_models_that_cant_be_imported() -> None:
+    for path in KERAS.glob("refused-*.tflite"):
+        with pytest.raises(TfliteError, match=r"operator \d+ [A-Z_0-9]+ \(tensor '.+'\)"):
+            import_tflite(path.read_bytes())
+
+
+def _check_ends(path: Path, count: int) -> None:
+    """A model whose input and output are int8, uint8 or real: the same values as TFLite Micro's."""
+    file = path.read_bytes()
+    model = import_tflite(file)
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
+    source, target = interpreter.get_input_details(0), interpreter.get_output_details(0)
+    rng = np.random.default_rng(0)
+    inputs = [random_input(rng, model) for _ in range(count)]
+    for x, got in zip(inputs, outputs(model, inputs), strict=True):
+        interpreter.set_input(_as_type(x, model.input, source["dtype"]).reshape(source["shape"]), 0)
+        interpreter.invoke()
+        expected = interpreter.get_output(0).reshape(-1)
+        for y in got:
+            assert np.array_equal(_as_type(y, model.output, target["dtype"]), expected), path.name
+
+
+def _as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
+    if dtype == np.float32:
+        return (q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return (q.astype(np.int16) + 128).astype(np.uint8) if dtype == np.uint8 else q
+
+
+# ---- single operators, written by hand -------------------------------------------------------------------------------
+
+
+class Sketch(_Writer):
+    """A file in the making: a chain of operators from one int8 input of any rank."""
+
+    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = TYPE.INT8) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(sum(shape))
+        self.first = self.last = self.tensor(shape, grid, kind)
+
+    def tensor(self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = TYPE.INT8, data=None) -> int:
+        return self._tensor(list(shape), kind, [grid[0]], [grid[1]], data)
+
+    def add(self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = TYPE.INT8) -> Sketch:
+        """Appends an operator that reads the last tensor and `others`."""
+        target = self.tensor(shape, grid, kind)
+        self._operator(code, [self.last, *others], [target], options)
+        self.last = target
+        return self
+
+    def ints(self, *values) -> int:
+        return self._ints(list(values))
+
+    def weights(self, *shape: int, scale: float = 0.01, low: int = -127) -> int:
+        return self.tensor(shape, (scale, 0), data=self.rng.integers(low, 128, shape).astype(np.int8))
+
+    def bias(self, size: int) -> int:
+        return self.tensor((size,), (0.0005, 0), TYPE.INT32, self.rng.integers(-500, 500, size).astype(np.int32))
+
+    def dense(self, inputs: int, outputs: int, **fields) -> Sketch:
+        options = schema.FullyConnectedOptionsT(**fields)
+        return self.add(BUILTIN.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1)
+
+    def file(self) -> bytes:
+        return self.finish(self.first, self.last)
+
+
+def conv_options(**fields) -> schema.Conv2DOptionsT:
+    return schema.Conv2DOptionsT(**{"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1} | fields)
+
+
+MEANS = [
+    ((1, 7, 5, 6), (1, 2)),
+    ((1, 7, 5, 6), (-2, 1)),
+    ((1, 9, 6), (1,)),
+    ((1, 1, 9, 6), (2,)),
+    ((1, 9, 1, 6), (1,)),
+    ((1, 1, 1, 6), (1, 2)),
+]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize(("shape", "axes"), MEANS)
+def test_mean(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, same: bool) -> None:
+    sketch, grid = Sketch(*shape), GRID if same else (0.02, -7)
+    gone = {axis % len(shape) for axis in axes}
+    out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
+    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=keep), out, sketch.ints(*axes), grid=grid)
+    assert [op.kind for op in check_same(sketch.file(), count=40).ops] == ["mean"]
+
+
+def test_mean_over_channels_is_refused() -> None:
+    sketch = Sketch(1, 7, 5, 6)
+    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 7, 5), sketch.ints(3))
+    refuse(sketch, "operator 0 MEAN .* over all positions")
+
+
+@pytest.mark.parametrize("fused", [0, 1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_fused_activations(fused: int, padding: int) -> None:
+    sketch = Sketch(1, 6, 5, 3)
+    options = conv_options(fusedActivationFunction=fused, padding=padding, strideW=2)
+    shape = (1, 6, 3, 4) if padding == schema.Padding.SAME else (1, 4, 2, 4)
+    sketch.add(BUILTIN.CONV_2D, options, shape, sketch.weights(4, 3, 3, 3), sketch.bias(4), grid=(0.04, -10))
+    op = check_same(sketch.file(), count=20).ops[0]
+    assert (op.mask_low, op.mask_high) == (fused > 0, fused > 1)
+    step = 1 / 0.04
+    assert op.act_min == {0: -128, 1: -10, 2: -10 - step, 3: -10}[fused]
+
+
+def test_one_dimensional_chain_moves_nothing() -> None:
+    """EXPAND_DIMS, convolutions along either axis, pools along the other and SQUEEZE, as Conv1D layers become."""
+    sketch = Sketch(1, 24, 3)
+    sketch.add(BUILTIN.EXPAND_DIMS, schema.ExpandDimsOptionsT(), (1, 1, 24, 3), sketch.ints(1))
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 1, 22, 5), sketch.weights(5, 1, 3, 3), sketch.bias(5))
+    sketch.add(BUILTIN.SQUEEZE, schema.SqueezeOptionsT(squeezeDims=[1]), (1, 22, 5))
+    sketch.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(newShape=[1, 22, 1, 5]), (1, 22, 1, 5))
+    pool = schema.Pool2DOptionsT(strideH=2, strideW=1, filterHeight=3, filterWidth=1)
+    sketch.add(BUILTIN.MAX_POOL_2D, pool, (1, 11, 1, 5))
+    depthwise = schema.DepthwiseConv2DOptionsT(
+        strideH=1, strideW=1, depthMultiplier=2, dilationHFactor=2, dilationWFactor=1
+    )
+    sketch.add(BUILTIN.DEPTHWISE_CONV_2D, depthwise, (1, 11, 1, 10), sketch.weights(1, 3, 1, 10), sketch.bias(10))
+    sketch.add(BUILTIN.CONV_2D, conv_options(), (1, 11, 1, 4), sketch.weights(4, 2, 1, 10), sketch.bias(4))
+    sketch.add(BUILTIN.RESHAPE, None, (1, 44), sketch.ints(-1, 44))
+    model = check_same(sketch.dense(44, 3).file(), count=20)
+    assert [op.kind for op in model.ops] == ["conv", "max_pool", "depthwise", "conv", "dense"]
+    assert model.tensors[-2].shape == (1, 11, 4) and model.ops[2].dilation == (1, 2)
+
+
+def test_dense_on_every_step_is_a_convolution() -> None:
+    sketch = Sketch(1, 9, 4)
+    options = schema.FullyConnectedOptionsT(keepNumDims=True, fusedActivationFunction=1)
+    sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, 9, 6), sketch.weights(6, 4), sketch.bias(6))
+    sketch.add(BUILTIN.RESHAPE, None, (9, 6), sketch.ints(9, 6))
+    sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (9, 2), sketch.weights(2, 6), -1)
+    sketch.add(BUILTIN.RESHAPE, None, (1, 9, 2), sketch.ints(1, 9, 2))
+    model = check_same(sketch.file(), count=20)
+    assert [op.kind for op in model.ops] == ["conv", "conv"] and model.output.shape == (1, 9, 2)
+    assert model.loss == "mean_squared_error"
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3, -1])
+def test_concatenation_of_many(axis: int) -> None:
+    sketch = Sketch(1, 3, 4, 5)
+    shape = [1, 3, 4, 5]
+    shape[axis] *= 4
+    options = schema.ConcatenationOptionsT(axis=axis)
+    sketch.add(BUILTIN.CONCATENATION, options, tuple(shape), *[sketch.first] * 3)
+    model = check_same(sketch.file())
+    assert [op.kind for op in model.ops] == ["concatenate"] * 3
+
+
+def test_concatenation_of_other_scales_is_refused() -> None:
+    sketch = Sketch(1, 3, 4, 5)
+    sketch.add(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=3), (1, 3, 4, 10), sketch.first, grid=(0.1, 0))
+    refuse(sketch, "operator 0 CONCATENATION .* same scale")
+
+
+def test_padding() -> None:
+    sketch = Sketch(1, 5, 3)
+    sketch.add(BUILTIN.PAD, schema.PadOptionsT(), (1, 8, 3), sketch.ints((0, 0), (2, 1), (0, 0)))
+    value = sketch.tensor((), GRID, data=np.array(GRID[1], np.int8))
+    sketch.add(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 9, 3), sketch.ints((0, 0), (0, 1), (0, 0)), value)
+    assert [op.padding for op in check_same(sketch.file()).ops] == [(0, 2), (0, 0)]
+    channels = Sketch(1, 5, 3)
+    channels.add(BUILTIN.PAD, schema.PadOptionsT(), (1, 5, 4), channels.ints((0, 0), (0, 0), (1, 0)))
+    refuse(channels, "only height and width")
+    other = Sketch(1, 5, 3)
+    value = other.tensor((), GRID, data=np.array(GRID[1] + 1, np.int8))
+    other.add(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 6, 3), other.ints((0, 0), (0, 1), (0, 0)), value)
+    refuse(other, "another value than zero")
+
+
+def test_shape_arithmetic_is_folded() -> None:
+    """SHAPE, STRIDED_SLICE and PACK, as Flatten with a dynamic batch becomes; no op is left of them."""
+    sketch = Sketch(1, 3, 4, 2)
+    source = sketch.last
+    shape, one, both = (sketch._tensor(side, TYPE.INT32) for side in ([4], [], [2]))
+    sketch._operator(BUILTIN.SHAPE, [source], [shape], schema.ShapeOptionsT(outType=TYPE.INT32))
+    ends = [sketch.ints(0), sketch.ints(1), sketch.ints(1)]
+    options = schema.StridedSliceOptionsT(shrinkAxisMask=1)
+    sketch._operator(BUILTIN.STRIDED_SLICE, [shape, *ends], [one], options)
+    rest = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
+    sketch._operator(BUILTIN.PACK, [one, rest], [both], schema.PackOptionsT(valuesCount=2))
+    sketch.add(BUILTIN.RESHAPE, None, (1, 24), both)
+    assert [op.kind for op in check_same(sketch.dense(24, 3).file()).ops] == ["dense"]
+
+
+def test_transpose_of_axes_of_one_moves_nothing() -> None:
+    sketch = Sketch(1, 1, 6, 4)
+    sketch.add(BUILTIN.TRANSPOSE, None, (1, 6, 1, 4), sketch.ints(0, 2, 1, 3))
+    assert [op.kind for op in check_same(sketch.dense(24, 3).file()).ops] == ["dense"]
+    turned = Sketch(1, 2, 6, 4)
+    turned.add(BUILTIN.TRANSPOSE, None, (1, 6, 2, 4), turned.ints(0, 2, 1, 3))
+    refuse(turned, "operator 0 TRANSPOSE .* moves elements")
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "relu", "quantize"])
+def test_tables(name: str) -> None:
+    """Every input, over random scales and over ratios that fall on ties."""
+    rng = np.random.default_rng(0)
+    for turn in range(80):
+        pair = rng.integers(1, 60, 2) * 2.0**-9 if turn % 2 else np.exp(rng.uniform(-7, 0) + rng.uniform(-2, 2, 2))
+        source, target = ((float(np.float32(scale)), int(rng.integers(-128, 128))) for scale in pair)
+        options = {
+            "leaky_relu": schema.LeakyReluOptionsT(alpha=float(rng.choice([0.01, 0.1, 0.3, 0.5, 2]))),
+            "hard_swish": schema.HardSwishOptionsT(),
+            "quantize": schema.QuantizeOptionsT(),
+        }.get(name)
+        sketch = Sketch(1, 16, 16, 1, grid=source)
+        sketch.add(getattr(BUILTIN, name.upper()), options, (1, 16, 16, 1), grid=source if name == "relu6" else target)
+        every = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
+        file = sketch.file()
+        op = import_tflite(file).ops[0]
+        assert op.table.tolist() == TflmModel(file)(every).tolist(), f"turn {turn}"
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6"])
+def test_slopes_of_tables(name: str) -> None:
+    """The slope is that of the table, away from its corners."""
+    sketch, grid = Sketch(1, 1, 1, 9, grid=(0.08, -20)), (0.08, -20) if name == "relu6" else (0.06, -60)
+    options = {"leaky_relu": schema.LeakyReluOptionsT(alpha=0.25), "hard_swish": schema.HardSwishOptionsT()}.get(name)
+    op = import_tflite(sketch.add(getattr(BUILTIN, name.upper()), options, (1, 1, 1, 9), grid=grid).file()).ops[0]
+    rise = (op.table[16:].astype(float) - op.table[:-16]) / 16
+    slope = op.slope * 2.0 ** float(op.shift[0])
+    assert np.median(np.abs(rise - slope[8:-8])) < 0.04
+
+
+def test_missing_bias_and_one_scale() -> None:
+    model = check_same(Sketch(1, 12).dense(12, 5).file())
+    assert not model.ops[0].bias.any() and len(set(model.ops[0].weight_scale)) == 1
+    assert (model.loss, model.labels) == ("cross_entropy", list("01234"))
+
+
+def test_real_input_and_output_are_dropped() -> None:
+    sketch = Sketch(1, 12, kind=TYPE.FLOAT32)
+    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 12))
+    sketch.dense(12, 5).add(BUILTIN.DEQUANTIZE, schema.DequantizeOptionsT(), (1, 5), kind=TYPE.FLOAT32)
+    model = import_tflite(sketch.file())
+    assert [op.kind for op in model.ops] == ["dense"] and (model.input.zero_point, model.input.size) == (GRID[1], 12)
+
+
+@pytest.mark.parametrize("scale", [GRID[0], 0.03])
+def test_uint8_input_and_output(scale: float, tmp_path: Path) -> None:
+    """Another zero point costs nothing; another scale a lookup."""
+    sketch = Sketch(1, 12, grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
+    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 12)).dense(12, 5)
+    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 5), grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
+    (tmp_path / "m.tflite").write_bytes(sketch.file())
+    _check_ends(tmp_path / "m.tflite", 30)
+    kinds = [op.kind for op in import_tflite(sketch.file()).ops]
+    assert kinds == (["dense"] if scale == GRID[0] else ["lookup", "dense", "lookup"])
+
+
+# ---- losses, labels, calibration -------------------------------------------------------------------------------------
+
+
+def test_losses_follow_from_the_end() -> None:
+    softmax = (
+        Sketch(1, 12).dense(12, 5).add(BUILTIN.SOFTMAX, schema.SoftmaxOptionsT(beta=1), (1, 5), grid=(1 / 256, -128))
+    )
+    logistic = Sketch(1, 12).dense(12, 1).add(BUILTIN.LOGISTIC, None, (1, 1), grid=(1 / 256, -128))
+    assert import_tflite(softmax.file()).loss == "cross_entropy"
+    assert import_tflite(logistic.file()).loss == "binary_cross_entropy"
+    assert import_tflite(logistic.file(), ["no", "yes"]).labels == ["no", "yes"]
+    assert import_tflite(Sketch(1, 12).dense(12, 12).file()).loss == "mean_squared_error"
+    assert import_tflite(Sketch(1, 12).dense(12, 12).file(), loss="cross_entropy").labels[-1] == "11"
+    with pytest.raises(TfliteError, match="3 labels are given for 5 outputs"):
+        import_tflite(softmax.file(), ["a", "b", "c"])
+    relu = Sketch(1, 12).dense(12, 1).add(BUILTIN.RELU, None, (1, 1))
+    with pytest.raises(TfliteError, match="needs a network that ends in LOGISTIC"):
+        import_tflite(relu.file(), loss="binary_cross_entropy")
+
+
+def test_calibration_is_that_of_quantize() -> None:
+    """From the core's activations come the shifts that quantization finds in its simulation."""
+    layers = [nn.conv(8, (1, 5), (1, 2)), nn.average_pool((1, 2)), nn.conv(6, (1, 3)), nn.mean(), nn.dense(3)]
+    net = nn.build((1, 32, 2), layers, seed=1)
+    x = np.random.default_rng(0).normal(size=(64, 1, 32, 2)).astype(np.float32)
+    model = quantize.quantize(net, x)
+    wanted = [(op.t_shift, op.branch_shift) for op in model.ops]
+    for op in model.ops:
+        op.t_shift = op.branch_shift = 0
+    tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+    assert [(op.t_shift, op.branch_shift) for op in model.ops] == wanted and wanted[0][0] > 0
+    imported = import_tflite(write_tflite(model), ["a", "b", "c"])
+    tflite.calibrate(imported, tflite.inputs_for_calibration(imported, x))
+    model.labels = ["a", "b", "c"]
+    assert formats.pack_model(imported) == formats.pack_model(model)
+
+
+def test_calibration_takes_any_graph() -> None:
+    alive = 0
+    for seed in range(60):
+        model = import_tflite(write_tflite(random_model(seed, oracle=True, loss=LOSSES[seed % 3])))
+        tflite.calibrate(model, tflite.inputs_for_calibration(model, None)[:8])
+        formats.pack_model(model)
+        alive += any(op.t_shift or op.branch_shift for op in model.ops)
+    assert alive > 45  # the smallest layers need no shift
+
+
+def test_activations_are_the_reference_s() -> None:
+    for seed in range(60):
+        model = random_model(seed, oracle=True)
+        x = random_input(np.random.default_rng(seed), model)
+        for session in sessions(model):
+            found = [y.reshape(-1).tolist() for y in session.activations(x, model)]
+            assert found == [y.reshape(-1).tolist() for y in forward(model, x).y]
+
+
+def test_calibration_inputs_are_checked() -> None:
+    model = import_tflite(Sketch(1, 12).dense(12, 5).file())
+    real = np.linspace(-3, 3, 24).reshape(2, 12)
+    assert np.array_equal(tflite.inputs_for_calibration(model, real)[:, 0, 0], model.input.quantize(real))
+    assert tflite.inputs_for_calibration(model, np.zeros((1000, 12), np.int8)).shape == (63, 1, 1, 12)
+    for bad in (np.zeros((2, 11)), np.zeros(12), np.zeros((0, 12)), np.zeros((2, 12), int), np.full((2, 12), np.nan)):
+        with pytest.raises(ValueError, match="calibration inputs x are"):
+            tflite.inputs_for_calibration(model, bad)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target, inputs, labels = (tmp_path / name for name in ("m.tflite", "m.elm", "x.npz", "labels.txt"))
+    source.write_bytes(Sketch(1, 12).dense(12, 3).file())
+    np.savez(inputs, x=np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32))
+    labels.write_text("walk\nrun\nsit\n")
+    arguments = ["import", str(source), "-o", str(target), "--data", str(inputs), "--labels", str(labels)]
+    assert cli.main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["labels"] == ["walk", "run", "sit"] and result["macs"] == 36 and result["calibration_inputs"] == 20
+    assert result["layers"] == [
+        {"op": 0, "kind": "dense", "output": [1, 1, 3], "parameters": 39, "macs": 36, "adapter": True}
+    ]
+    model = formats.unpack_model(target.read_bytes())
+    assert model.labels == ["walk", "run", "sit"] and model.ops[0].t_shift > 0
+    assert result["base_id"] == formats.base_id(target.read_bytes()).hex()
+    assert cli.main(["import", str(source), "-o", str(target), "--labels", "a,b,c"]) == 0
+    out, note = capsys.readouterr()
+    assert "dense  1x1x3" in out and "noise" in note
+    assert formats.unpack_model(target.read_bytes()).labels == ["a", "b", "c"]
+
+
+def test_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "m.tflite", tmp_path / "m.elm"
+    target.write_bytes(b"old")
+    source.write_bytes(Sketch(1, 12).add(BUILTIN.ELU, None, (1, 12)).file())
+    assert cli.main(["import", str(source), "-o", str(target)]) == 1
+    assert "m.tflite: operator 0 ELU" in capsys.readouterr().err and target.read_bytes() == b"old"
+
+
+def test_inputs_without_labels(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="array 'x' is missing"):
+        np.savez(tmp_path / "y.npz", y=np.zeros(3))
+        data.load_inputs(tmp_path / "y.npz")
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def refuse(sketch: Sketch | bytes, message: str) -> None:
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(sketch if isinstance(sketch, bytes) else sketch.file())
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("SVDF", "networks with state"),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
+        ("VAR_HANDLE", "networks with state"),
+        ("READ_VARIABLE", "networks with state"),
+        ("ASSIGN_VARIABLE", "networks with state"),
+        ("CALL_ONCE", "networks with state"),
+        ("WHILE", "networks with state"),
+        ("MUL", "batch normalization"),
+        ("GATHER", "fixed batch"),
+        ("RELU_N1_TO_1", "TFLITE_BUILTINS_INT8"),
+        ("CUSTOM", "TFLITE_BUILTINS_INT8"),
+    ],
+)
+def test_unsupported_operators(code: str, remedy: str) -> None:
+    sketch = Sketch(1, 12).dense(12, 12).add(getattr(BUILTIN, code), None, (1, 12))
+    refuse(sketch.dense(12, 3), rf"operator 1 {code}.* \(tensor 't\d+'\): not supported.*{remedy}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: setattr(w.tensors[0], "type", TYPE.FLOAT32), "float32 .a float network.*must be int8; convert with"),
+        (lambda w: setattr(w.tensors[0], "type", TYPE.INT16), "input 't0' is int16"),
+        (lambda w: setattr(w.tensors[1], "type", TYPE.INT4), "weights 't1' are int4"),
+        (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are no constant"),
+        (lambda w: setattr(w.tensors[1], "shape", [3, 11]), "weights \\[3, 11\\]"),
+        (lambda w: setattr(w.tensors[1], "sparsity", schema.SparsityParametersT()), "are sparse"),
+        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero point 0"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one scale, or one a channel"),
+        (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
+        (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
+        (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
+        (lambda w: setattr(w.tensors[2].quantization, "scale", [1e-13]), "is not in"),
+        (lambda w: setattr(w.tensors[0], "shape", [2, 12]), "batch of one"),
+        (lambda w: setattr(w.tensors[0], "isVariable", True), "networks with state"),
+        (lambda w: setattr(w.tensors[0], "shape", [1] * 9), "at most 6"),
+        (lambda w: w.operators.clear(), "isn't computed from the input"),
+        (lambda w: setattr(w.operators[0], "inputs", [0]), "input 1 is missing"),
+        (lambda w: setattr(w.operators[0], "inputs", [1, 1, -1]), "is a constant, must be an activation"),
+        (lambda w: setattr(w.operators[0], "outputs", []), "isn't computed"),
+        (lambda w: setattr(w.operators[0], "outputs", [0]), "value from elsewhere"),
+        (lambda w: w.operators.append(w.operators[0]), "operator 1 .* value from elsewhere"),
+        (lambda w: setattr(w.operators[0], "inputs", [99]), "isn't there"),
+        (lambda w: setattr(w.operators[0], "opcodeIndex", 7), "has code 7 of 1"),
+        (lambda w: setattr(w.operators[0].builtinOptions, "fusedActivationFunction", 4), "fused activation 4"),
+        (lambda w: setattr(w.operators[0].builtinOptions, "weightsFormat", 1), "weights"),
+    ],
+)
+def test_damage_that_is_told(change: Callable[[_Writer], None], message: str) -> None:
+    sketch = Sketch(1, 12).dense(12, 3)
+    change(sketch)
+    refuse(sketch, message)
+
+
+def test_lowest_weight_is_refused() -> None:
+    sketch = Sketch(1, 12)
+    values = np.full((3, 12), -128, np.int8)
+    weights = sketch.tensor(values.shape, (0.01, 0), data=values)
+    sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 3), weights, -1)
+    refuse(sketch, "a weight of 't1' is -128.*narrow range")
+
+
+def test_broadcast_and_grouped_layers_are_refused() -> None:
+    sketch = Sketch(1, 4, 4, 6)
+    constant = sketch.tensor((6,), data=np.ones(6, np.int8))
+    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), constant)
+    refuse(sketch, "operator 0 ADD .* same shape")
+    sketch = Sketch(1, 4, 4, 6)
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 3), sketch.bias(4))
+    refuse(sketch, "grouped convolutions")
+    sketch = Sketch(1, 4, 4, 6)
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), sketch.weights(4, 1, 1, 6), sketch.bias(4))
+    refuse(sketch, "output is 5x4, computed is 4x4")
+
+
+def test_too_long_networks_are_refused() -> None:
+    sketch = Sketch(1, 4)
+    for _ in range(65):
+        sketch.dense(4, 4)
+    refuse(sketch, "more than 64 ops")
+
+
+def test_several_subgraphs_inputs_and_outputs_are_refused() -> None:
+    model = schema.ModelT.InitFromPackedBuf(bytearray(Sketch(1, 4).dense(4, 4).file()))
+    graph = model.subgraphs[0]
+    for change, message in (
+        (lambda: setattr(graph, "inputs", [0, 0]), "2 inputs"),
+        (lambda: setattr(graph, "outputs", [2, 2]), "2 outputs"),
+        (lambda: model.subgraphs.append(graph), "2 subgraphs"),
+        (lambda: setattr(model, "version", 2), "schema version 2"),
+    ):
+        change()
+        builder = schema.flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        refuse(bytes(builder.Output()), message)
+        graph.inputs, graph.outputs = [0], [2]
+        model.subgraphs, model.version = [graph], 3
+
+
+def test_other_files_are_refused() -> None:
+    for file in (b"", b"TFL3", b"\0" * 8, bytes(range(256)), b"\0\0\0\0TFL3" + bytes(50), b"\xff" * 4 + b"TFL3"):
+        refuse(file, "the model: ")
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+def some_files() -> list[bytes]:
+    kinds = ("conv", "pad", "depthwise", "branches", "max_pool", "lookup", "residual", "mean", "dense", "softmax")
+    return [write_tflite(random_model(seed, kinds=kinds, oracle=True)) for seed in range(3)]
+
+
+def sound_or_refused(file: bytes) -> bool:
+    """Whether a file, whatever is in it, makes a model that the core takes; else it is refused."""
+    try:
+        model = import_tflite(file)
+    except TfliteError:
+        return False
+    twin.check_model(formats.pack_model(model))
+    return True
+
+
+def test_truncated_files() -> None:
+    for file in some_files():
+        assert sound_or_refused(file)
+        for size in range(0, len(file) - 64, 7):
+            sound_or_refused(file[:size])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bits(seed: int) -> None:
+    file, rng, taken = some_files()[seed], np.random.default_rng(seed), 0
+    for _ in range(3000):
+        damaged = bytearray(file)
+        for at in rng.integers(0, len(file), rng.integers(1, 4)):
+            damaged[at] ^= 1 << rng.integers(8)
+        taken += sound_or_refused(bytes(damaged))
+    assert 0 < taken < 3000
+
+
+def test_forged_counts_take_no_memory_and_no_time() -> None:
+    """A vector that claims all of memory, and tables that all are the same one."""
+    file = bytearray(Sketch(1, 4).dense(4, 4).file())
+    for at in range(0, len(file) - 4, 4):
+        forged = bytes(file[:at]) + b"\xff\xff\xff\x7f" + bytes(file[at + 4 :])
+        sound_or_refused(forged)
+
+
+def test_codes_are_the_schema_s() -> None:
+    for code in Code:
+        assert getattr(BUILTIN, code.name) == code
+
+
+def test_graph_is_read_as_written() -> None:
+    graph = read_graph(Sketch(1, 4).dense(4, 3, fusedActivationFunction=1).file())
+    assert [op.name for op in graph.operators] == ["FULLY_CONNECTED"]
+    assert [tensor.shape for tensor in graph.tensors] == [(1, 4), (3, 4), (1, 3)]
+    assert graph.operators[0].inputs == (0, 1, -1) and (graph.input, graph.output) == (0, 2)
+    assert Op("conv", 0, 1).is_matrix and graph.tensors[1].values().dtype == np.int8
