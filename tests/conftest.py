@@ -1,10 +1,15 @@
 """Fixtures shared by the tests."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from edgelora import formats, kws, quantize
 from edgelora.pretrain import ds_cnn
+
+# Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

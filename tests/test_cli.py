@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelora import cli, data, formats, kws, sim, twin
+from edgelora import cli, data, formats, kws, nn, quantize, sim, twin
+from edgelora.link import Link
 from edgelora.workflow import load_base
 
 COMMAND = Path(sys.executable).parent / "edgelora"
@@ -180,6 +182,31 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     assert result("report", run) == printed
     assert page.read_bytes() == first
     assert read_report(run) == report
+
+
+def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
+    """From a .tflite file to an adapter trained on a board; the base's outputs there are TensorFlow Lite Micro's."""
+    pytest.importorskip("tflite_micro")
+    from tflite_writer import TflmModel, write_tflite
+
+    windows = data.load_dataset(made / "train.npz")
+    model = quantize.quantize(nn.load_net(made / "base.npz"), windows.x)
+    file, elm = tmp_path / "har.tflite", tmp_path / "mine.elm"
+    file.write_bytes(write_tflite(model))
+    parts = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix]
+    imported = result("import", file, "--data", made / "train.npz", "--labels", ",".join(windows.labels), "-o", elm)
+    assert len(imported["layers"]) == len(model.ops)
+    edgelora("personalize", elm, *parts, "--epochs", 2, "-o", tmp_path / "run")
+    assert read_report(tmp_path / "run")["host_twin_identical"] is True
+
+    x = model.input.quantize(data.load_dataset(made / "test.npz").x)
+    tflm = TflmModel(file.read_bytes())
+    with contextlib.closing(Link.connect(unix)) as link:
+        link.hello()
+        link.open_model(load_base(elm).paths[1], 0, "infer")
+        logits = link.eval(x, logits=True).logits
+    assert logits is not None
+    assert [row.tolist() for row in logits] == [np.asarray(tflm(window)).reshape(-1).tolist() for window in x]
 
 
 def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: Path) -> None:
