@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -110,11 +110,16 @@ class LearningBench:
 
     @property
     def mean(self) -> dict[str, float]:
-        keys = [key for key in asdict(self.runs[0]) if key not in ("subject", "seed")]
-        return {key: round(float(np.mean([getattr(run, key) for run in self.runs])), 4) for key in keys}
+        return means(self.runs)
 
     def as_json(self) -> dict[str, object]:
         return {"mean": self.mean, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
+
+
+def means(runs: Sequence[Any]) -> dict[str, float]:
+    """Of every figure that runs, dataclasses of one kind, have; subject, seed and rank tell runs apart."""
+    keys = [key for key in asdict(runs[0]) if key not in ("subject", "seed", "rank")]
+    return {key: round(float(np.mean([getattr(run, key) for run in runs])), 4) for key in keys}
 
 
 def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from . import float_lora, formats, peft, twin
-from .bench_learning import MODES, TASKS, base_of, one_thread
+from .bench_learning import MODES, TASKS, base_of, means, one_thread
 from .personalize import Recipe, Samples, TwinLearner, placed, train
 
 Progress = Callable[[int, int, str], None]
@@ -52,15 +52,10 @@ class QatBench:
     def means(self) -> dict[int, dict[str, float]]:
         """By rank, of everything measured."""
         ranks = sorted({run.rank for run in self.runs})
-        return {rank: _means([run for run in self.runs if run.rank == rank]) for rank in ranks}
+        return {rank: means([run for run in self.runs if run.rank == rank]) for rank in ranks}
 
     def as_json(self) -> dict[str, object]:
         return {"means": self.means, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
-
-
-def _means(runs: list[QatRun]) -> dict[str, float]:
-    keys = [key for key in asdict(runs[0]) if key not in ("subject", "seed", "rank")]
-    return {key: round(float(np.mean([getattr(run, key) for run in runs])), 4) for key in keys}
 
 
 def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> QatRun:
