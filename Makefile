@@ -13,6 +13,7 @@ MODULE := $(CURDIR)/micropython_module
 
 PORT_virtual-pico := rp2
 PORT_rpi_pico := rp2
+PORT_rpi_pico_w := rp2
 PORT_unix := unix
 PORT := $(PORT_$(BOARD))
 
@@ -41,7 +42,7 @@ natmods: $(BUILD)/natmod/x64/edgelora.mpy $(BUILD)/natmod/armv6m/edgelora.mpy
 
 ifeq ($(PORT),)
 demo:
-	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, unix"; exit 2
+	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, rpi_pico_w, unix"; exit 2
 else
 demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
@@ -103,10 +104,10 @@ $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/
 	    VARIANT_DIR=$(CURDIR)/firmware/unix/variant USER_C_MODULES=$(MODULE)
 	@touch $@
 
-$(BUILD)/rp2/rpi_pico/firmware.uf2: $(FIRMWARE_CODE) $(wildcard firmware/rp2/* boards/rpi_pico/mpconfig* boards/rpi_pico/*.csv) \
+$(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cmake $(FIRMWARE_CODE) $(wildcard firmware/rp2/*) \
     | $(STAMPS)/mpy-cross $(STAMPS)/sources-rp2
-	@$(STEP) "firmware rpi_pico" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) \
-	    BOARD_DIR=$(CURDIR)/boards/rpi_pico USER_C_MODULES=$(CURDIR)/firmware/rp2/usermods.cmake \
+	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) \
+	    BOARD_DIR=$(CURDIR)/boards/$* USER_C_MODULES=$(CURDIR)/firmware/rp2/usermods.cmake \
 	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest.py
 	@touch $@
 

@@ -85,17 +85,3 @@ def test_too_big_is_refused_before_anything_is_written(tmp_path):
 def test_romfs_names(name):
     with pytest.raises(build.BuildError, match="plain ASCII name"):
         build.make_romfs({name: b"x"})
-
-
-def test_partitions_do_not_overlap():
-    for name in boards.list_boards():
-        flash = boards.load_board(name).flash
-        if flash:
-            assert flash.program_bytes <= flash.romfs_offset
-            assert flash.romfs_offset + flash.romfs_bytes <= flash.storage_offset
-            assert flash.storage_offset + flash.storage_bytes == flash.total_bytes
-
-
-def test_unknown_board_lists_the_known():
-    with pytest.raises(boards.BoardError, match="known boards: rpi_pico, unix, virtual-pico"):
-        boards.load_board("pico3")

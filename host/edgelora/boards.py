@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,10 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class FlashLayout:
-    """Flash partitions of a board; sizes and offsets in bytes, offsets from `base_address`."""
+    """Flash partitions of a board; sizes and offsets in bytes, offsets from `base_address`.
+
+    image_offset: where a firmware image is written; behind 0 on chips whose boot ROM starts there.
+    """
 
     base_address: int
     total_bytes: int
@@ -25,19 +29,45 @@ class FlashLayout:
     romfs_bytes: int
     storage_offset: int
     storage_bytes: int
+    image_offset: int = 0
 
 
 @dataclass(frozen=True)
 class Power:
-    """Typical power while the core computes, in watts, and where the figure comes from."""
+    """Supply voltage, typical current while the core computes with radios off, and the document that says so."""
 
-    active_watts: float
+    supply_volts: float
+    active_amps: float
     source: str
+
+    @property
+    def active_watts(self) -> float:
+        return self.supply_volts * self.active_amps
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was tried of a board's support: "run (where)", "compiled" with a note if need be, or "not run"."""
+
+    image: str
+    flashing: str
+    native_module: str
+    kernels: str
+    end_to_end: str
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not re.fullmatch(r"not run|compiled( \(.+\))?|run \(.+\)", value):
+                raise TypeError(f"verified.{field.name} is {value!r}: give run (WHERE), compiled or not run")
 
 
 @dataclass(frozen=True)
 class BoardProfile:
-    """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another."""
+    """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another.
+
+    stock_board: MicroPython's own name of the board definition that firmware is built from, where ours adds nothing.
+    """
 
     name: str
     description: str
@@ -52,7 +82,9 @@ class BoardProfile:
     flash: FlashLayout | None
     uf2_family_id: int | None
     uf2_board_id: str | None
+    stock_board: str | None
     power: Power | None
+    verified: Verified
 
     @property
     def is_virtual(self) -> bool:
@@ -90,10 +122,20 @@ def load_board(name: str) -> BoardProfile:
             flash=FlashLayout(**data["flash"]) if "flash" in data else None,
             uf2_family_id=uf2.get("family_id"),
             uf2_board_id=uf2.get("board_id"),
+            stock_board=data.get("stock_board"),
             power=Power(**data["power"]) if "power" in data else None,
+            verified=Verified(**data["verified"]),
         )
     except (KeyError, TypeError) as error:
         raise BoardError(f"boards/{name}/profile.toml: {error}; compare it with boards/rpi_pico/profile.toml") from None
+
+
+def verification_table() -> str:
+    """What was tried of every board, as README's table of boards has it (Markdown)."""
+    head = ("board", *(field.name.replace("_", " ") for field in fields(Verified)))
+    boards = [load_board(name) for name in list_boards()]
+    rows = [(f"{b.name} ({b.chip})", *(getattr(b.verified, field.name) for field in fields(Verified))) for b in boards]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
 def _read(name: str) -> dict:

@@ -53,18 +53,21 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
 
 def program(profile: BoardProfile) -> Path:
     """Builds a board's MicroPython with EdgeLoRA in it, if it is not up to date, and returns its path."""
-    target, path = {
-        "rp2": ("firmware-rp2", ROOT / f".build/rp2/{profile.firmware}/firmware.uf2"),
-        "unix": ("firmware-unix", ROOT / ".build/unix/micropython"),
-    }[profile.port]
+    path = {
+        "rp2": ROOT / f".build/rp2/{profile.firmware}/firmware.uf2",
+        "unix": ROOT / ".build/unix/micropython",
+    }.get(profile.port)
+    if path is None:
+        raise BuildError(f"firmware for {profile.name} is not built here: use MicroPython's own image")
     try:
-        done = subprocess.run(["make", "-C", str(ROOT), "--no-print-directory", target], capture_output=True, text=True)
+        make = ["make", "-C", str(ROOT), "--no-print-directory", str(path)]
+        done = subprocess.run(make, capture_output=True, text=True)
     except FileNotFoundError:
         if path.exists():
             return path
         raise BuildError("`make` is not installed; install it (`apt-get install make`) and try again") from None
     if done.returncode:
-        raise BuildError(f"`make {target}` failed:\n{(done.stdout + done.stderr).strip()}")
+        raise BuildError(f"`make {path.relative_to(ROOT)}` failed:\n{(done.stdout + done.stderr).strip()}")
     return path
 
 

@@ -8,14 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
-from .boards import list_boards, load_board
+from .boards import Verified, list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
 from .demo import demo_har, start_board
@@ -222,13 +222,17 @@ def cmd_devices(args: argparse.Namespace) -> None:
 
 
 def cmd_boards(args: argparse.Namespace) -> None:
-    """Boards this project knows."""
+    """Boards this project knows, and what was verified on each, and where; --json has all of their profiles."""
     boards = [load_board(name) for name in list_boards()]
     if args.json:
         return emit([_plain(asdict(board)) for board in boards])
+    verified = [field.name for field in fields(Verified)]
     console.table(
-        ("board", "chip", "core", "arena", "description"),
-        [(b.name, b.chip, b.core, console.size(b.arena_bytes), b.description) for b in boards],
+        ("board", "chip", "core", "arena", *(name.replace("_", " ") for name in verified)),
+        [
+            (b.name, b.chip, b.core, console.size(b.arena_bytes), *(getattr(b.verified, name) for name in verified))
+            for b in boards
+        ],
     )
 
 
