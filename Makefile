@@ -20,6 +20,7 @@ PORT := $(PORT_$(BOARD))
 PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
 PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
     pico-sdk-source tinyusb-source picotool
+PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev
 PACKAGES_SPEECH := espeak-ng flite
 
 CORE := $(wildcard $(MODULE)/core/*.c)
@@ -38,7 +39,7 @@ sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
-natmods: $(BUILD)/natmod/x64/edgelora.mpy $(BUILD)/natmod/armv6m/edgelora.mpy
+natmods: $(BUILD)/natmod/x64/edgelora.mpy $(BUILD)/natmod/armv6m/edgelora.mpy $(BUILD)/natmod/xtensawin/edgelora.mpy
 
 ifeq ($(PORT),)
 demo:
@@ -70,6 +71,10 @@ $(STAMPS)/packages-base:
 
 $(STAMPS)/packages-rp2: $(STAMPS)/packages-base
 	@$(STEP) "cross compiler" tools/apt_install.sh $(PACKAGES_RP2)
+	@touch $@
+
+$(STAMPS)/packages-xtensa: $(STAMPS)/packages-base
+	@$(STEP) "xtensa compiler" tools/apt_install.sh $(PACKAGES_XTENSA)
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base
@@ -112,6 +117,7 @@ $(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cma
 	@touch $@
 
 $(BUILD)/natmod/armv6m/edgelora.mpy: | $(STAMPS)/packages-rp2
+$(BUILD)/natmod/xtensawin/edgelora.mpy: tools/xtensawin-gcc | $(STAMPS)/packages-xtensa
 $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
 	@$(STEP) "native module $*" $(MAKE) -C $(MODULE)/natmod ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 	@touch $@

@@ -114,10 +114,10 @@ static inline int8_t *copy_s8(int8_t *to, const int8_t *from, uint32_t n) {
 typedef struct {
     int32_t start;
     uint32_t from, to;
-} window_t;
+} axis_t;
 
-static window_t window(uint32_t at, uint32_t stride, uint32_t pad, uint32_t dilation, uint32_t kernel, uint32_t size) {
-    window_t w = {(int32_t)(at * stride) - (int32_t)pad, 0, kernel};
+static axis_t window(uint32_t at, uint32_t stride, uint32_t pad, uint32_t dilation, uint32_t kernel, uint32_t size) {
+    axis_t w = {(int32_t)(at * stride) - (int32_t)pad, 0, kernel};
     while (w.from < w.to && w.start + (int32_t)(w.from * dilation) < 0) {
         ++w.from;
     }
@@ -128,7 +128,7 @@ static window_t window(uint32_t at, uint32_t stride, uint32_t pad, uint32_t dila
 }
 
 // The K inputs of output position (oy, ox) and zeros up to a whole group.
-EDGELORA_KERNEL static void gather(const edgelora_shape_t *g, const int8_t *x, const window_t *wy, const window_t *wx, int8_t *patch) {
+EDGELORA_KERNEL static void gather(const edgelora_shape_t *g, const int8_t *x, const axis_t *wy, const axis_t *wx, int8_t *patch) {
     const edgelora_op_t *op = g->op;
     uint32_t channels = g->in_c, row = g->kernel_w * channels, step = (uint32_t)op->dilation_h * g->in_w * channels;
     uint32_t left = wx->from * channels, middle = (wx->to - wx->from) * channels, right = row - left - middle;
@@ -181,8 +181,8 @@ EDGELORA_HOT static void pack_position(
             return;
         }
     }
-    window_t wy = window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
-    window_t wx = window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
+    axis_t wy = window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
+    axis_t wx = window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
     if (!aligned) {
         gather(g, x, &wy, &wx, patch);
         edgelora_pack_quad_s8(quad, patch, groups);
@@ -282,7 +282,7 @@ typedef struct {
 } layer_t;
 
 // The branch of a block: t for all positions, into the quads and to t if it is to be kept.
-EDGELORA_HOT static void branch_down(
+EDGELORA_HOT static void block_down(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const block_t *b, const layer_t *layer, uint8_t *scratch, uint32_t count,
     int8_t *t) {
     uint32_t rank = branch->rank, width = 4 * b->t_groups, padded = (count + 3) & ~3u;
@@ -521,8 +521,8 @@ EDGELORA_KERNEL static void matrix_forward(
         if (!b.quads) {
             const int8_t *in = x;
             if (g->op->kind != EDGELORA_DENSE) {
-                window_t wy = window(oy, g->op->stride_h, g->op->pad_top, g->op->dilation_h, g->kernel_h, g->in_h);
-                window_t wx = window(ox, g->op->stride_w, g->op->pad_left, g->op->dilation_w, g->kernel_w, g->in_w);
+                axis_t wy = window(oy, g->op->stride_h, g->op->pad_top, g->op->dilation_h, g->kernel_h, g->in_h);
+                axis_t wx = window(ox, g->op->stride_w, g->op->pad_left, g->op->dilation_w, g->kernel_w, g->in_w);
                 gather(g, x, &wy, &wx, patch);
                 in = patch;
             }
@@ -540,7 +540,7 @@ EDGELORA_KERNEL static void matrix_forward(
                 oy += !ox;
             }
             if (branch->rank) {
-                branch_down(g, branch, &b, &layer, s, count, t);
+                block_down(g, branch, &b, &layer, s, count, t);
             }
             block_forward(g, branch, &b, &layer, s, p == 0, count, y);
         }

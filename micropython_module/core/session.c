@@ -174,7 +174,7 @@ static bool any_s8(const int8_t *e, uint32_t n) {
 }
 
 // Does the op that writes this tensor run backward?
-static bool wanted(edgelora_session_t *s, uint32_t tensor) {
+static bool error_wanted(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_layers(s)[tensor - 1].needs;
 }
 
@@ -184,7 +184,7 @@ static bool hand_down(
     edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k,
     int8_t *spare) {
     uint32_t tensor = k ? g->op->input2 : g->op->input, size = tensor_size(s->model.p, tensor);
-    if (!wanted(s, tensor)) {
+    if (!error_wanted(s, tensor)) {
         return false;
     }
     edgelora_layer_t *below = &session_layers(s)[tensor - 1];
@@ -224,7 +224,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
         edgelora_op_b_gradient(&g, branch.rank, &error, arena_at(s, l->at[EDGELORA_T]), gradient, shift);
     }
-    if (!trains_a && !wanted(s, g.op->input) && !(two && wanted(s, g.op->input2))) {
+    if (!trains_a && !error_wanted(s, g.op->input) && !(two && error_wanted(s, g.op->input2))) {
         return 0;
     }
     if ((g.traits & EDGELORA_HAS_WEIGHTS) || g.op->kind == EDGELORA_MEAN) {
@@ -316,7 +316,7 @@ static edgelora_status_t ready(const edgelora_session_t *s) {
     return s->begun ? EDGELORA_OK : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
 }
 
-static edgelora_status_t train(
+static edgelora_status_t train_sample(
     edgelora_session_t *s, const source_t *source, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     uint32_t n = tensor_size(s->model.p, s->trained);
     edgelora_status_t status = ready(s);
@@ -348,13 +348,13 @@ static edgelora_status_t train(
 edgelora_status_t edgelora_train(
     edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     source_t source = {x, 0};
-    return train(s, &source, label, target, learning_rate, loss);
+    return train_sample(s, &source, label, target, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_train_features(
     edgelora_session_t *s, const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     source_t source = {0, features};
-    return train(s, &source, label, target, learning_rate, loss);
+    return train_sample(s, &source, label, target, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {
