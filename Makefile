@@ -21,7 +21,18 @@ PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
 PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
     pico-sdk-source tinyusb-source picotool
 PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev
+PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
 PACKAGES_SPEECH := espeak-ng flite
+
+# Native modules for stock MicroPython, and the packages of their compilers.
+NATIVE_ARCHES := armv6m armv7m armv7emsp rv32imc x64 xtensawin
+COMPILER_armv6m := packages-rp2
+COMPILER_armv7m := packages-rp2
+COMPILER_armv7emsp := packages-rp2
+COMPILER_rv32imc := packages-riscv
+COMPILER_x64 := packages-base
+COMPILER_xtensawin := packages-xtensa
+DIST := $(CURDIR)/dist
 
 CORE := $(wildcard $(MODULE)/core/*.c)
 CORE_HEADERS := $(wildcard $(MODULE)/core/*.h)
@@ -39,7 +50,8 @@ sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
-natmods: $(BUILD)/natmod/x64/edgelora.mpy $(BUILD)/natmod/armv6m/edgelora.mpy $(BUILD)/natmod/xtensawin/edgelora.mpy
+natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
+	@$(VENV)/bin/python tools/natmods.py sizes
 
 ifeq ($(PORT),)
 demo:
@@ -61,7 +73,7 @@ ledger: setup firmware-rp2 $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
-	rm -rf $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -75,6 +87,10 @@ $(STAMPS)/packages-rp2: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-xtensa: $(STAMPS)/packages-base
 	@$(STEP) "xtensa compiler" tools/apt_install.sh $(PACKAGES_XTENSA)
+	@touch $@
+
+$(STAMPS)/packages-riscv: $(STAMPS)/packages-base
+	@$(STEP) "risc-v tools" tools/apt_install.sh $(PACKAGES_RISCV)
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base
@@ -116,8 +132,15 @@ $(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cma
 	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest.py
 	@touch $@
 
-$(BUILD)/natmod/armv6m/edgelora.mpy: | $(STAMPS)/packages-rp2
-$(BUILD)/natmod/xtensawin/edgelora.mpy: tools/xtensawin-gcc | $(STAMPS)/packages-xtensa
+$(BUILD)/natmod/xtensawin/edgelora.mpy: tools/xtensawin-gcc
+$(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
 $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
-	@$(STEP) "native module $*" $(MAKE) -C $(MODULE)/natmod ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
+	@$(STEP) "natmod $*" $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 	@touch $@
+
+$(BUILD)/natmod/edgelora_agent.mpy: firmware/device/edgelora_agent.py | $(STAMPS)/mpy-cross
+	@mkdir -p $(@D)
+	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $(<F) -o $@ $<
+
+$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(BUILD)/natmod/edgelora_agent.mpy tools/natmods.py
+	@$(VENV)/bin/python tools/natmods.py package $*

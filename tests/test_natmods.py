@@ -1,0 +1,48 @@
+"""Native modules for stock MicroPython, as `make natmods` packages them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from edgelora import __version__
+from edgelora.boards import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import natmods  # noqa: E402
+
+ARCHES = {"x64": 2, "armv6m": 4, "armv7m": 5, "armv7emsp": 7, "xtensawin": 10, "rv32imc": 11}  # as a .mpy numbers them
+
+
+def test_packages_are_complete_and_without_variables() -> None:
+    for arch, number in ARCHES.items():
+        package = json.loads((natmods.DIST / arch / "package.json").read_text())
+        assert package["version"] == __version__
+        files = {target: (natmods.DIST / arch / url).read_bytes() for target, url in package["urls"]}
+        assert {name: (data[0], data[1], data[2] >> 2) for name, data in files.items()} == {
+            "edgelora.mpy": (ord("M"), 6, number),
+            "edgelora_agent.mpy": (ord("M"), 6, 0),
+        }
+        linked = (natmods.BUILD / arch / "build" / "edgelora.native.mpy").read_bytes()
+        text, rodata, bss = natmods.sizes(linked)
+        assert bss == 0 and 20_000 < text + rodata < len(linked)
+
+
+def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
+    """No path gets into a module, neither of the sources nor of the build."""
+    shutil.copytree(ROOT / "micropython_module", tmp_path / "elsewhere" / "micropython_module")
+    done = subprocess.run(
+        ["make", "-C", tmp_path / "elsewhere" / "micropython_module" / "natmod", "-j2", "ARCH=armv6m"]
+        + [f"MPY_DIR={ROOT / '.build/src/micropython'}", f"PYTHON={sys.executable}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = (tmp_path / "elsewhere" / ".build" / "natmod" / "armv6m" / "edgelora.mpy").read_bytes()
+    assert made == (natmods.DIST / "armv6m" / "edgelora.mpy").read_bytes()
+    assert str(ROOT).encode() not in made

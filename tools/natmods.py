@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Packages native modules for `mip` and `edgelora install`, and prints their sizes.
+
+natmods.py package ARCH... fills dist/ARCH with the module, the agent and their package.json, which a release serves as
+they are. natmods.py sizes prints what each module takes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from edgelora import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / ".build" / "natmod"
+DIST = ROOT / "dist"
+VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # what a .mpy's scope flags tell
+
+
+def package(arch: str) -> None:
+    """One folder a release serves. package.json is written last: where it is, the rest is complete."""
+    folder = DIST / arch
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "package.json"
+    manifest.unlink(missing_ok=True)
+    files = [BUILD / arch / "edgelora.mpy", BUILD / "edgelora_agent.mpy"]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    content = {"version": __version__, "urls": [[file.name, file.name] for file in files], "deps": []}
+    manifest.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def sizes(native: bytes) -> tuple[int, int, int]:
+    """Bytes of code, constants and variables of a linked module, before Python is merged in."""
+    at = 4
+
+    def number() -> int:
+        nonlocal at
+        value = 0
+        while True:
+            at += 1
+            value = value << 7 | native[at - 1] & 0x7F
+            if not native[at - 1] & 0x80:
+                return value
+
+    names, objects = number(), number()
+    assert not objects
+    for _ in range(names):
+        length = number()
+        at += 0 if length & 1 else (length >> 1) + 1
+    text = number() >> 3
+    at += text
+    flags = number()
+    rodata = number() if flags & VIPER_RODATA else 0
+    return text, rodata, number() if flags & VIPER_BSS else 0
+
+
+def table() -> str:
+    """A line for each packaged architecture."""
+    lines = [f"{'native module':14} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
+    for folder in sorted(path.parent for path in DIST.glob("*/package.json")):
+        text, rodata, bss = sizes((BUILD / folder.name / "build" / "edgelora.native.mpy").read_bytes())
+        lines.append(f"{folder.name:14} {text:7} {rodata:7} {bss:5} {(folder / 'edgelora.mpy').stat().st_size:7}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["sizes"]:
+        print(table())
+    elif sys.argv[1:2] == ["package"] and sys.argv[2:]:
+        for name in sys.argv[2:]:
+            package(name)
+    else:
+        sys.exit(__doc__)
