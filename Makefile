@@ -7,6 +7,8 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 BUILD := $(CURDIR)/.build
 STAMPS := $(BUILD)/stamps
 VENV := $(CURDIR)/.venv
+FRAMEWORKS := $(BUILD)/frameworks
+KERAS_MODELS := $(BUILD)/keras-models
 MICROPYTHON := $(BUILD)/src/micropython
 STEP := tools/step.sh
 MODULE := $(CURDIR)/micropython_module
@@ -42,7 +44,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods demo test lint ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods frameworks keras-models demo test lint ledger clean
 all: setup twin firmware-unix firmware-rp2 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -52,6 +54,8 @@ firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
+frameworks: $(STAMPS)/frameworks
+keras-models: $(STAMPS)/keras-models
 
 ifeq ($(PORT),)
 demo:
@@ -61,7 +65,7 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-test: all
+test: all frameworks keras-models
 	@$(VENV)/bin/pytest
 
 lint: $(STAMPS)/venv
@@ -100,6 +104,16 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 $(STAMPS)/venv: pyproject.toml | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
 	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -e '.[sim,demo,dev]'
+	@touch $@
+
+# An environment beside the project's own, as TensorFlow and PyTorch are large.
+$(STAMPS)/frameworks: pyproject.toml | $(STAMPS)/packages-base
+	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
+	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -e '.[keras,torch]'
+	@touch $@
+
+$(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks
+	@$(STEP) "keras models" $(FRAMEWORKS)/bin/python $< $(KERAS_MODELS)
 	@touch $@
 
 $(STAMPS)/sources: tools/fetch_sources.sh | $(STAMPS)/packages-base

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from random_models import random_input, random_model
 from reference import forward
 
 from edgelora import cli, data, formats, nn, quantize, tflite, twin
+from edgelora.boards import ROOT
 from edgelora.model import LOSSES, Op, QuantModel, Tensor
 from edgelora.tflite import TfliteError, import_tflite
 from edgelora.tflite_file import Code, read_graph
@@ -22,7 +22,7 @@ pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import TflmModel, _Writer, schema, write_tflite
 
-KERAS = Path(os.environ.get("EDGELORA_TFLITE_MODELS", "/nonexistent"))
+KERAS = ROOT / ".build" / "keras-models"
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 GRID = (0.05, 3)
 
@@ -85,17 +85,17 @@ def test_medium_models_come_back_as_they_were() -> None:
 # ---- models that Keras and TensorFlow's converter made (tools/make_tflite_models.py) ---------------------------------
 
 
-@pytest.mark.skipif(not KERAS.is_dir(), reason="EDGELORA_TFLITE_MODELS names no folder of .tflite files")
 def test_keras_models() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
-    assert len(files) >= 30
+    assert len(files) >= 99, "make keras-models"
     for path in files:
         _check_ends(path, 100)
 
 
-@pytest.mark.skipif(not KERAS.is_dir(), reason="EDGELORA_TFLITE_MODELS names no folder of .tflite files")
 def test_keras_models_that_cant_be_imported() -> None:
-    for path in KERAS.glob("refused-*.tflite"):
+    files = sorted(KERAS.glob("refused-*.tflite"))
+    assert len(files) == 4, "make keras-models"
+    for path in files:
         with pytest.raises(TfliteError, match=r"operator \d+ [A-Z_0-9]+ \(tensor '.+'\)"):
             import_tflite(path.read_bytes())
 

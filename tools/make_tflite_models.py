@@ -1,8 +1,7 @@
 """Small random INT8 `.tflite` files for tests/test_import.py, by Keras and TensorFlow's converter.
 
-TensorFlow is no dependency of the project: run this in an environment of its own with `pip install tensorflow-cpu`,
-`python tools/make_tflite_models.py FOLDER`, and give the folder to the tests as EDGELORA_TFLITE_MODELS. Files named
-`refused-*.tflite` are ones that `edgelora import` has to refuse.
+`make keras-models` runs it in the environment that has TensorFlow. Files named `refused-*.tflite` are ones that
+`edgelora import` has to refuse.
 """
 
 from __future__ import annotations
