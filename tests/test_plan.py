@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
-from edgelora import cli, formats, twin
-from edgelora import plan as planning
+from edgelora import cli, formats, recompute, twin
 from edgelora.boards import load_board
 from edgelora.model import QuantModel
 from edgelora.nn import FloatNet, build, conv, dense, depthwise, mean
 from edgelora.personalize import Recipe
-from edgelora.plan import choose_recompute, plan
+from edgelora.plan import plan
 from edgelora.quantize import quantize
+from edgelora.recompute import choose_recompute
 
 CASES = (
     # kinds, mode, seeds of models whose activations weigh much
@@ -61,7 +61,7 @@ def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
         with pytest.raises(ValueError, match=f"at least {least} bytes"):
             choose_recompute(elm, recipe, least - 1)
         with monkeypatch.context() as patch:  # as in larger networks, step by step
-            patch.setattr(planning, "EXACT", 0)
+            patch.setattr(recompute, "EXACT", 0)
             assert arenas[tuple(choose_recompute(elm, recipe, keep - 1))] < keep
 
 
@@ -115,13 +115,13 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
     rng, model = np.random.default_rng(1), formats.unpack_model(keyword_elm)
     samples = [(random_input(rng, model), int(rng.integers(12))) for _ in range(5)]
     runs = []
-    for recompute in (None, flags):
-        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum, recompute)
+    for again in (None, flags):
+        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum, again)
         session.begin(3)
         losses = [session.train(x, label, 20000) for x, label in samples]
         session.flush(20000)
         runs.append((losses, session.save(), session.save(state=True)))
-        assert session.arena_bytes <= recipe.ram or not recompute
+        assert session.arena_bytes <= recipe.ram or not again
     assert runs[0] == runs[1]
 
 

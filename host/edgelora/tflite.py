@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from . import formats, quantize, twin
 from .flat import TfliteError
+from .macs import op_macs
 from .model import QuantModel
-from .plan import op_macs
 from .tflite_file import read_graph
 from .tflite_graph import Importer, Shape
 

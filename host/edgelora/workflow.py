@@ -17,7 +17,8 @@ from .boards import ROOT
 from .link import Hello, Link, ModelInfo, TrainReply
 from .model import QuantModel
 from .personalize import Progress, Recipe, Run, Samples, confusion, placed, schedule, train, train_twin
-from .plan import choose_recompute, layer_plans
+from .plan import layer_plans
+from .recompute import choose_recompute
 from .report import LayerRow, Metrics, Report
 
 CACHE = ROOT / "out" / "bases"
