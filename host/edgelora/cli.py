@@ -202,12 +202,19 @@ def cmd_sim(args: argparse.Namespace) -> None:
 
 
 def cmd_flash(args: argparse.Namespace) -> None:
-    """Writes firmware to a board."""
+    """Writes firmware to a board: a .uf2 through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip."""
+    image = args.image or args.firmware
+    if image is None:
+        raise WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
     with console.progress("flash", args.json) as progress:
         port = flash(
-            args.drive or pick_port(args.port), args.firmware, lambda what, done, total: progress(done, total, what)
+            args.drive or pick_port(args.port),
+            image,
+            lambda what, done, total: progress(done, total, what),
+            board=args.board,
+            read_back=args.read_back,
         )
-    _print(args, {"port": port}, f"{port}: flashed {args.firmware}")
+    _print(args, {"port": port}, f"{port}: flashed {image}")
 
 
 def cmd_devices(args: argparse.Namespace) -> None:
@@ -747,7 +754,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
-    p.add_argument("firmware", type=Path, help="a .uf2 file")
+    p.add_argument(
+        "image",
+        type=Path,
+        nargs="?",
+        help="what `edgelora build` made, or MicroPython's own image for the board (.uf2, or .bin for ESP32 chips)",
+    )
+    p.add_argument("--firmware", type=Path, help="the same, by name")
+    p.set_defaults(stopped="stopped; the boot loader takes no harm: flash again")
+    p.add_argument("--board", help="refuse images for others; see `edgelora boards` (what the image says it is for)")
+    p.add_argument("--read-back", action="store_true", help="compare all bytes in flash, not only hashes (ESP32 chips)")
     p.add_argument(
         "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
     )

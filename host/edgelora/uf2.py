@@ -73,6 +73,11 @@ def parse(data: bytes, family_id: int = RP2040_FAMILY_ID, name: str = "UF2 image
     return image
 
 
+def family(data: bytes) -> int:
+    """The chip family that an image is for, as its last block says (the first may be a workaround for a chip's bug)."""
+    return struct.unpack_from("<I", data, len(data) - BLOCK_BYTES + 28)[0] if len(data) >= BLOCK_BYTES else 0
+
+
 def serialize(image: FlashImage, family_id: int = RP2040_FAMILY_ID) -> bytes:
     """Writes the image as UF2 blocks in address order."""
     out = bytearray()

@@ -1,0 +1,232 @@
+"""Flashing ESP32 chips: images made by esptool's own writers, boot loaders emulated by esp32-mock-bootloader."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import esptool.cmds
+import numpy as np
+import pytest
+from esp32_mock_bootloader.server import BootloaderConnection, FlashImage, handle_client
+from esptool.bin_image import ImageSegment
+from esptool.targets import CHIP_DEFS
+
+from edgelora import flash, flash_esp
+from edgelora.boards import list_boards, load_board
+from edgelora.cli import main
+
+BOARDS = [name for name in list_boards() if load_board(name).port == "esp32"]
+FLASH_BYTES = 4 << 20  # of the emulated boards
+APP_OFFSET = 0x1_0000
+
+
+def program(board: str, size: int) -> bytes:
+    """A program image for a board's chip with one segment of random bytes."""
+    image = CHIP_DEFS[board].BOOTLOADER_IMAGE()
+    image.segments = [ImageSegment(CHIP_DEFS[board].IROM_MAP_START + 0x20, np.random.default_rng(size).bytes(size))]
+    image.entrypoint = image.segments[0].addr
+    return image.save(None)
+
+
+def partition_table(flash_bytes: int = FLASH_BYTES) -> bytes:
+    layout = (
+        ("nvs", 1, 2, 0x9000, 0x6000),
+        ("factory", 0, 0, APP_OFFSET, 0x1F_0000),
+        ("vfs", 1, 0x81, 0x20_0000, flash_bytes - 0x20_0000),
+    )
+    table = b"".join(
+        struct.pack("<2sBBII16sI", b"\xaa\x50", kind, sub, offset, size, label.encode(), 0)
+        for label, kind, sub, offset, size in layout
+    )
+    return (table + b"\xeb\xeb".ljust(16, b"\xff") + hashlib.md5(table).digest()).ljust(0xC00, b"\xff")
+
+
+def image(board: str, app_bytes: int = 40_000, flash_bytes: int = FLASH_BYTES) -> bytes:
+    """A whole image, laid out as MicroPython's."""
+    layout = load_board(board).flash
+    assert layout
+    parts = (program(board, 8_000), 0x8000), (partition_table(flash_bytes), APP_OFFSET), (program(board, app_bytes), 0)
+    data = b""
+    for part, end in parts:
+        data = (data + part).ljust(end - layout.image_offset, b"\xff")
+    return data
+
+
+class Wire(BootloaderConnection):
+    """A line that breaks after so many bytes from the host."""
+
+    def __init__(self, sock: socket.socket, lasts: float) -> None:
+        super().__init__(sock=sock)
+        self.left = lasts
+
+    def set_timeout(self, timeout: float) -> None:
+        super().set_timeout(30.0)
+
+    def recv(self, size: int) -> bytes:
+        chunk = super().recv(size)
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise OSError("unplugged")
+        return chunk
+
+
+class Board:
+    """An emulated boot loader behind a TCP port. Its flash outlives connections."""
+
+    def __init__(self, chip: str) -> None:
+        self.chip, self.flash = chip, FlashImage()
+        self.lines: list[float] = []  # how many bytes the next connections last: 0 for none, those not listed for ever
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self.server.getsockname()[1]}"
+        self.stop = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self.server.accept()
+                wire = Wire(sock, self.lines.pop(0) if self.lines else float("inf"))
+                handle_client(wire, self.stop, self.chip, exit_on_disconnect=True, flash=self.flash)
+
+    def close(self) -> None:
+        self.stop.set()
+        self.server.close()
+
+
+@pytest.fixture
+def plug() -> Iterator[type[Board]]:
+    """Makes boards that are unplugged when the test ends."""
+    boards: list[Board] = []
+
+    def make(chip: str) -> Board:
+        boards.append(Board(chip))
+        return boards[-1]
+
+    yield make
+    for board in boards:
+        board.close()
+
+
+def write(board: Board, data: bytes, profile: str | None = None, **options: object) -> list[tuple[str, int, int]]:
+    steps: list[tuple[str, int, int]] = []
+    flash_esp.flash_esp(board.url, data, load_board(profile or board.chip), lambda *step: steps.append(step), **options)
+    return steps
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_write_verify_and_read_back(chip: str, plug) -> None:
+    board, data = plug(chip), image(chip)
+    steps = write(board, data, read_back=True)
+    offset = load_board(chip).flash.image_offset
+    assert bytes(board.flash.data[offset : offset + len(data)]) == data
+    assert {what for what, _, _ in steps} == {"connecting", "writing", "reading back", "restarting"}
+    assert all(done <= total for _, done, total in steps)
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_an_interrupted_flash_can_be_repeated(chip: str, plug, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(esptool.cmds, "DEFAULT_CONNECT_ATTEMPTS", 1)
+    board, data = plug(chip), image(chip)
+    offset = load_board(chip).flash.image_offset
+    board.lines = [40_000, *[0] * 9]
+    with pytest.raises(flash.FlashError, match="the line to .* broke .*: flash again"):
+        write(board, data)
+    written = bytes(board.flash.data[offset : offset + len(data)])
+    assert written != data and set(written) != {0xFF}
+    board.lines = []
+    write(board, data)
+    assert bytes(board.flash.data[offset : offset + len(data)]) == data
+
+
+def test_a_short_break_of_the_line_is_bridged(plug) -> None:
+    board, data = plug("esp32c6"), image("esp32c6")
+    board.lines = [40_000]
+    write(board, data)
+    assert bytes(board.flash.data[: len(data)]) == data
+
+
+def test_flash_that_wears_out_is_noticed(plug) -> None:
+    board = plug("esp32c3")
+    put = board.flash.write_defl_block
+
+    def worn(payload: bytes) -> None:
+        put(payload)
+        board.flash.data[0x1_2345] = 0
+
+    board.flash.write_defl_block = worn
+    with pytest.raises(flash.FlashError, match="MD5 of file does not match data in flash!; the boot loader is in ROM"):
+        write(board, image("esp32c3"))
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_a_board_with_another_chip_is_left_alone(chip: str, plug) -> None:
+    other = BOARDS[BOARDS.index(chip) - 1]
+    board = plug(chip)
+    with pytest.raises(flash.FlashError, match=f"has an {load_board(chip).chip}, the image is for"):
+        write(board, image(other), other)
+    assert set(board.flash.data) == {0xFF}
+
+
+def damaged(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_images_are_checked_before_the_board_is_touched(chip: str) -> None:
+    profile, whole = load_board(chip), image(chip)
+    base = profile.flash.image_offset
+    other = BOARDS[BOARDS.index(chip) - 1]
+    cases = [
+        (b"", "starts with nothing, not with e9"),
+        (b"\x7fELF" + whole, "starts with 7f454c46"),
+        (whole[:20], "starts with e9"),
+        (image(other), f"is for {load_board(other).chip}, {chip} has an {profile.chip}"),
+        (program(chip, 100_000), r"no partition table at 0x8000: it is an update .*\.app-bin"),
+        (whole[:0x4000], "it is cut short, or an update"),
+        (whole[: 0x9000 - base], "the program is missing: the file is cut short"),
+        (whole[:-10_000], "the program is cut short or damaged"),
+        (whole[:-40], "the program is cut short or damaged|its check sum or hash is wrong"),
+        (damaged(whole, 100), "the boot loader is damaged"),
+        (damaged(whole, APP_OFFSET - base + 5000), "the program is damaged"),
+        (damaged(whole, 0x8004 - base), "its partition table is damaged"),
+        (whole[: APP_OFFSET - base] + program(other, 100_000), f"the program is for {load_board(other).chip}"),
+    ]
+    for data, message in cases:
+        with pytest.raises(flash.FlashError, match=message):
+            flash_esp.check_image(data, profile, "x.bin")
+    assert [part.label for part in flash_esp.check_image(whole, profile, "x.bin")] == ["nvs", "factory", "vfs"]
+    assert flash_esp.profile_of(whole, "x.bin").name == chip
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
+    board = plug(chip)
+    with pytest.raises(flash.FlashError, match="needs 8,388,608 bytes of flash, the board on .* has 4,194,304"):
+        write(board, image(chip, flash_bytes=8 << 20))
+    assert set(board.flash.data) == {0xFF}
+
+
+def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_path, monkeypatch, capsys) -> None:
+    board, path = plug("esp32s3"), tmp_path / "micropython.bin"
+    path.write_bytes(image("esp32s3"))
+    monkeypatch.setattr("edgelora.flash_common.RESTART_SECONDS", 1.0)
+    assert main(["flash", str(path), "--port", board.url]) == 1  # the emulation runs no program
+    assert "is written and verified, but no REPL answers on socket://" in capsys.readouterr().err
+    assert bytes(board.flash.data[: path.stat().st_size]) == path.read_bytes()
+    assert main(["flash", "--board", "esp32c3", "--firmware", str(path), "--port", board.url]) == 1
+    assert "is for ESP32-S3, esp32c3 has an ESP32-C3" in capsys.readouterr().err
+
+
+def test_no_board_answers(tmp_path) -> None:
+    path = tmp_path / "micropython.bin"
+    path.write_bytes(image("esp32"))
+    with pytest.raises(flash.FlashError, match="Could not open /dev/does-not-exist.*edgelora doctor"):
+        flash.flash("/dev/does-not-exist", path)
+    (tmp_path / "notes.bin").write_text("hello")
+    with pytest.raises(flash.FlashError, match="is no firmware image"):
+        flash.flash("/dev/does-not-exist", tmp_path / "notes.bin")

@@ -1,0 +1,77 @@
+"""Flashing RP2 boards: what can go wrong between an image and a boot loader's volume. test_sim.py has the good ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from edgelora import flash, flash_rp2, uf2
+from edgelora.boards import load_board
+
+PICO, PICO2 = (load_board(name) for name in ("rpi_pico", "rpi_pico2"))
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A folder that looks like the boot loader's volume of a Pico."""
+    path = tmp_path / "RPI-RP2"
+    path.mkdir()
+    (path / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: RPI-RP2\n")
+    return path
+
+
+def image(tmp_path: Path, profile=PICO) -> Path:
+    content = uf2.FlashImage()
+    content.put(0x1000_0000, os.urandom(200_000))
+    path = tmp_path / f"{profile.name}.uf2"
+    path.write_bytes(uf2.serialize(content, profile.uf2_family_id))
+    return path
+
+
+def test_images_for_the_other_chip_are_refused(volume: Path, tmp_path: Path) -> None:
+    other = image(tmp_path, PICO2)
+    with pytest.raises(flash.FlashError, match="belongs to a board of type RPI-RP2, this firmware is for RP2350"):
+        flash.flash(volume, other)
+    with pytest.raises(uf2.Uf2Error, match="made for chip family 0xe48bff59, this board is 0xe48bff56"):
+        flash.flash(volume, other, board="rpi_pico")
+    strange = tmp_path / "strange.uf2"
+    strange.write_bytes(uf2.serialize(uf2.parse(image(tmp_path).read_bytes()), 0x1234_5678))
+    with pytest.raises(flash.FlashError, match="is for chip family 0x12345678, which no board here has"):
+        flash.flash(volume, strange)
+    assert [path.name for path in volume.iterdir()] == ["INFO_UF2.TXT"]
+
+
+def test_a_full_volume(volume: Path, tmp_path: Path) -> None:
+    (volume / "rpi_pico.uf2").symlink_to("/dev/full")
+    with pytest.raises(flash.FlashError, match="failed after 0 bytes: No space left on device; the volume is full"):
+        flash.flash(volume, image(tmp_path))
+
+
+def test_a_volume_that_is_mounted_read_only(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(flash_rp2, "open", refuse, raising=False)
+    with pytest.raises(flash.FlashError, match="Read-only file system; the volume is mounted read-only"):
+        flash.flash(volume, image(tmp_path))
+
+
+def test_a_board_that_is_unplugged_while_its_volume_is_written(
+    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flash_rp2, "RESTART_SECONDS", 0.5)
+
+    def unplug(what: str, done: int, total: int) -> None:
+        if what == "writing" and done < total:
+            (volume / "INFO_UF2.TXT").unlink(missing_ok=True)
+
+    with pytest.raises(flash.FlashError, match="no board came up on USB .* before all was copied, flash again"):
+        flash.flash(volume, image(tmp_path), unplug)
+
+
+def test_picotool_without_a_board(tmp_path: Path) -> None:
+    with pytest.raises(flash.FlashError, match="picotool: No accessible .*; hold the BOOTSEL button"):
+        flash_rp2._load_by_picotool(image(tmp_path))
