@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgelora import formats, twin
-from edgelora.bench_kernels import SHAPES, Shape, one_op_model
+from edgelora.bench_kernels import SHAPES
 from edgelora.bench_model import random_adapter
+from edgelora.networks import Shape, network
 from edgelora.personalize import Recipe
 
 EDGES = (
@@ -45,7 +46,7 @@ def test_sizes_are_those_of_tensorflow():
 @pytest.mark.parametrize("shape", [*SHAPES, *EDGES], ids=lambda shape: f"{shape.op}-{shape.name}")
 def test_kernels_run_alike_in_both_variants(shape):
     assert shape.macs == counted(shape)
-    model = one_op_model(shape)
+    model = network([shape])
     elm = formats.pack_model(model)
     twin.check_model(elm)
     sessions = [twin.Session(elm, b"\0", "infer", 1, plain=plain) for plain in (True, False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from dataclasses import dataclass, fields
@@ -91,6 +92,11 @@ class BoardProfile:
         """True for boards that run on this computer."""
         return self.firmware != self.name or self.port == "unix"
 
+    @property
+    def cycles(self) -> dict[str, float] | None:
+        """Of each term of `edgelora.terms`; None: nobody measured this chip's kernels."""
+        return _read_cycles(self.chip)
+
 
 def list_boards() -> list[str]:
     """Names of all boards with a profile, sorted."""
@@ -136,6 +142,17 @@ def verification_table() -> str:
     boards = [load_board(name) for name in list_boards()]
     rows = [(f"{b.name} ({b.chip})", *(getattr(b.verified, field.name) for field in fields(Verified))) for b in boards]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def cycles_path(chip: str) -> Path:
+    """Where the cycles of a chip's kernels are kept: `edgelora bench cost --fit` measures and writes them."""
+    return BOARDS_DIR / f"{chip}.cycles.toml"
+
+
+@functools.cache
+def _read_cycles(chip: str) -> dict[str, float] | None:
+    path = cycles_path(chip)
+    return tomllib.loads(path.read_text())["cycles"] if path.exists() else None
 
 
 def _read(name: str) -> dict:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
-from .boards import Verified, list_boards, load_board
+from .boards import Verified, cycles_path, list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
 from .demo import demo_har, start_board
@@ -524,6 +524,46 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
     print(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
 
 
+def cmd_bench_cost(args: argparse.Namespace) -> None:
+    """What is predicted of networks without a board, beside what a board measures."""
+    from .bench_cost import calibrate, check_all
+
+    board = load_board(args.board)
+    with _bench_board(args) as link:
+        if args.fit:
+            with console.progress("kernels", args.json) as progress:
+                fitted = calibrate(link, board, progress)
+            formats.write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
+            console.note(
+                f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
+                f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
+                args.json,
+            )
+        with console.progress("networks", args.json) as progress:
+            checks = check_all(link, board, progress)
+    if args.json:
+        return emit({"board": args.board, "networks": [_plain(check.as_json()) for check in checks]})
+    console.table(
+        ("network", "mode", "ranks", "arena", "predicted", "inference", "predicted", "off", "step", "predicted", "off"),
+        [
+            (
+                c.network,
+                c.mode + (", again" if any(c.recompute) else ""),
+                " ".join(map(str, c.ranks)),
+                c.arena,
+                c.predicted_arena,
+                c.infer,
+                c.predicted_infer,
+                f"{c.infer_error:+.1%}",
+                c.step,
+                c.predicted_step,
+                f"{c.step_error:+.1%}",
+            )
+            for c in checks
+        ],
+    )
+
+
 def _clock_mhz(board: str) -> float:
     clock = load_board(board).clock_hz
     if clock is None:
@@ -864,10 +904,14 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
     p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
     _add_port(add("swap", cmd_bench_swap, benches))
-    for name, command in (("kernels", cmd_bench_kernels), ("model", cmd_bench_model)):
+    for name, command in (("kernels", cmd_bench_kernels), ("cost", cmd_bench_cost), ("model", cmd_bench_model)):
         p = add(name, command, benches)
         p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
         _add_port(p)
+        if name == "cost":
+            p.add_argument(
+                "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
+            )
     p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
     p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
     p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")

@@ -181,6 +181,21 @@ def layout(
     return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))))
 
 
+class Scratch:
+    """What the core's own rules say of the scratch memory of a model's ops: it decides which kernels run."""
+
+    def __init__(self, model: bytes) -> None:
+        check_model(model)
+        self._model, self._lib = _aligned(model), library()
+        self._shape = (C.c_uint64 * 32)()  # more than edgelora_shape_t takes
+
+    def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
+        """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""
+        self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
+        wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
+        return self._lib.edgelora_fast_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+
+
 class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device.
 
