@@ -1,0 +1,83 @@
+"""Virtual boards: an emulated Raspberry Pi Pico, or desktop MicroPython, behind a pseudo-terminal.
+
+`start` runs a board as a background process (`python -m edgelora.sim`) which outlives the caller. Its state folder
+holds what a real board keeps without power, so that starting it again there is a power cycle:
+
+    flash.bin   the flash chip (Pico), written through at every erase and program command
+    flash, rom  the filesystem's flash and the ROMFS image (unix)
+    port        link to the board's serial port; stays valid across resets
+    drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader
+    sim.log     what went wrong
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from edgelora.boards import load_board
+from edgelora.sim.session import SimError, SimHandle, is_held, registry
+from edgelora.sim.unix import UNIX_BINARY, check_romfs
+
+__all__ = ["UNIX_BINARY", "SimError", "SimHandle", "check_romfs", "running", "start"]
+
+_children: list[subprocess.Popen[bytes]] = []  # kept so that ended boards are reaped
+
+
+def start(
+    board: str,
+    firmware: Path | None,
+    state_dir: Path,
+    *,
+    bootloader: bool = False,
+    die_with_parent: bool = False,
+    timeout: float = 20.0,
+) -> SimHandle:
+    """Powers up a virtual board and returns once its port, or its drive, is there.
+
+    firmware: what to write to its flash first (.uf2; a .romfs image for unix), or None to keep what is there.
+    A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
+    die_with_parent: end the board when the calling process ends.
+    Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds.
+    """
+    profile = load_board(board)
+    if not profile.is_virtual:
+        raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")
+    if profile.port == "unix" and not UNIX_BINARY.exists():
+        raise SimError(f"{UNIX_BINARY} is missing; run `make firmware-unix`")
+    if firmware is not None and not firmware.is_file():
+        raise SimError(f"{firmware}: no such firmware file")
+    state_dir = state_dir.resolve()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "edgelora.sim", board, str(state_dir)]
+    command += ["--firmware", str(firmware.resolve())] if firmware else []
+    command += ["--bootloader"] if bootloader else []
+    command += ["--parent", str(os.getpid())] if die_with_parent else []
+    with open(state_dir / "sim.log", "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    assert process.stdout is not None
+    with process.stdout as ready:
+        if select.select([ready], [], [], timeout)[0] and (line := ready.readline()):
+            _children.append(process)
+            return SimHandle(**json.loads(line))
+    process.kill()
+    process.wait()
+    tail = (state_dir / "sim.log").read_text(errors="replace").strip().splitlines()[-15:]
+    raise SimError(f"{board} did not start:\n  " + "\n  ".join(tail or [f"no answer within {timeout:g} s"]))
+
+
+def running() -> list[SimHandle]:
+    """All virtual boards of this user; entries of boards that died are removed."""
+    found = []
+    for entry in sorted(registry().glob("*.json")):
+        if not is_held(entry):
+            entry.unlink(missing_ok=True)
+        elif text := entry.read_text():  # empty while the board starts
+            found.append(SimHandle(**json.loads(text)))
+    return found

@@ -1,0 +1,49 @@
+"""The process of one virtual board; see `edgelora.sim.start`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edgelora import uf2
+from edgelora.boards import load_board
+from edgelora.sim.pico import Pico
+from edgelora.sim.session import Ended, Session, SimError, log
+from edgelora.sim.unix import Unix
+
+
+def main() -> int:
+    """The process of one virtual board; see `start`."""
+    parser = argparse.ArgumentParser(prog="python -m edgelora.sim", description="Run a virtual board.")
+    parser.add_argument("board")
+    parser.add_argument("state_dir", type=Path)
+    parser.add_argument("--firmware", type=Path, help=".uf2 to write to flash first (.romfs for unix)")
+    parser.add_argument("--bootloader", action="store_true", help="start in the boot loader")
+    parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
+    args = parser.parse_args()
+    profile = load_board(args.board)
+    try:
+        session = Session(args.board, args.state_dir, args.parent)
+        if profile.port == "unix":
+            unix = Unix(profile, args.state_dir, session)
+            if args.firmware:
+                unix.install(args.firmware)
+            unix.run()
+        else:
+            pico = Pico(profile, args.state_dir, session)
+            if args.firmware:
+                pico.flash.program(uf2.parse(args.firmware.read_bytes(), name=str(args.firmware)))
+            pico.in_boot_loader = args.bootloader
+            pico.boot()
+            pico.run()
+    except Ended:
+        session.close()
+    except (SimError, uf2.Uf2Error) as error:
+        log(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Desktop MicroPython as a board."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from edgelora.boards import ROOT, BoardProfile
+from edgelora.formats import write_atomic
+from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
+
+ROMFS_MAGIC = b"\xd2\xcd\x31"
+UNIX_BINARY = ROOT / ".build/unix/micropython"
+
+
+def check_romfs(image: bytes, name: str) -> None:
+    """Raises SimError for what is no ROMFS image at all."""
+    if not image.startswith(ROMFS_MAGIC):
+        raise SimError(f"{name} is no ROMFS image: make one with `edgelora build --board unix`")
+
+
+class Unix:
+    """Desktop MicroPython on its terminal, started again whenever it ends."""
+
+    def __init__(self, profile: BoardProfile, state_dir: Path, session: Session) -> None:
+        self.heap_bytes = profile.ram_bytes
+        self.state_dir, self.session, self.terminal = state_dir, session, session.terminal
+        self.drive, self.rom = state_dir / "drive", state_dir / "rom"
+        self.drive.mkdir(exist_ok=True)
+
+    def install(self, romfs: Path) -> None:
+        """Makes a ROMFS image the one that is mounted at /rom from the next start on."""
+        image = romfs.read_bytes()
+        check_romfs(image, romfs.name)
+        write_atomic(self.rom, image)
+
+    def run(self) -> None:
+        """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""
+        code = "import edgelora_unix; edgelora_unix.run('flash', 'rom')"
+        command = [str(UNIX_BINARY), "-X", f"heapsize={self.heap_bytes}", "-c", code]
+        failures = 0
+        while failures < 3:
+            started = time.monotonic()
+            process = subprocess.Popen(
+                command, cwd=self.state_dir, stdin=self.terminal.fd, stdout=self.terminal.fd, stderr=sys.stderr
+            )
+            try:
+                self._watch(process, started)
+            finally:
+                process.kill()
+                process.wait()
+            failures = failures + 1 if time.monotonic() - started < SETTLE_SECONDS else 0
+        raise SimError("MicroPython ends as soon as it is started")
+
+    def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:
+        """Returns when MicroPython ended, or has to be started again with a new ROMFS image."""
+        while process.poll() is None:
+            self.session.check()
+            if time.monotonic() - started > SETTLE_SECONDS:
+                self.session.announce()
+            for path in self.drive.glob("*.romfs"):
+                self.install(path)
+                path.unlink()
+                return
+            time.sleep(POLL_SECONDS)
