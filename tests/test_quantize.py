@@ -1,13 +1,16 @@
 """Quantization: fixed-point constants, tensor ranges, TFLite's rules for each op, accuracy, adapter calibration."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from random_models import random_input, random_model
 
-from edgelora import formats, nn
+from edgelora import formats, nn, twin
 from edgelora.formats import pack_model, unpack_model
+from edgelora.model import KINDS
 from edgelora.quantize import (
     BRANCH_COVER,
     T_RMS,
@@ -18,6 +21,7 @@ from edgelora.quantize import (
     quantize,
     report,
     simulate,
+    simulate_op,
 )
 from edgelora.tflite_math import quantize_multiplier
 
@@ -99,7 +103,7 @@ def test_int8_accuracy_is_near_float(trained):
     assert result.float_accuracy > 0.9
     assert abs(result.int8_accuracy - result.float_accuracy) < 0.02
     assert result.agreement > 0.97
-    assert len(result.sqnr_db) == len(net.layers) and min(result.sqnr_db) > 20
+    assert [layer.op for layer in result.layers] == [*range(len(net.layers))] and result.worst[0].sqnr_db > 20
 
 
 def test_model_keeps_the_tflite_rules(trained):
@@ -146,7 +150,7 @@ def test_depthwise_is_quantized_channel_by_channel():
     assert np.abs(op.weights.astype(int)).max(axis=(0, 1)).tolist() == [127] * 3
     np.testing.assert_allclose(op.weights * op.weight_scale, net.layers[0].weights, atol=0.51 * op.weight_scale.max())
     assert (op.t_shift, op.branch_shift) == (0, 0) and model.ops[1].t_shift > 0
-    assert min(report(net, model, x, np.zeros(60, int)).sqnr_db) > 25
+    assert report(net, model, x).worst[0].sqnr_db > 25
     assert np.array_equal(unpack_model(pack_model(model)).ops[0].weights, op.weights)
 
 
@@ -159,8 +163,8 @@ def test_balancing_keeps_the_function_and_evens_channels():
     np.testing.assert_allclose(nn.predict(even, x), nn.predict(net, x), rtol=1e-4, atol=1e-4)
     peaks = nn.forward(even, x)[1].max(axis=(0, 1, 2))
     np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
-    labels = np.zeros(60, int)
-    gains = np.subtract(*[report(n, quantize(n, x), x, labels).sqnr_db[2:] for n in (even, net)])
+    noises = ([layer.sqnr_db for layer in report(n, quantize(n, x), x).layers[2:]] for n in (even, net))
+    gains = np.subtract(*noises)
     assert gains.min() > 0 and gains[0] > 2
 
 
@@ -180,6 +184,38 @@ def test_channel_without_weights_keeps_its_bias():
     x = np.random.default_rng(0).normal(size=(20, 1, 4, 2)).astype(np.float32)
     model = quantize(net, x)
     np.testing.assert_allclose(simulate(model, x)[1][..., 1], 3.0, atol=model.tensors[1].scale)
+
+
+def test_simulation_is_near_the_core_for_every_kind():
+    """On the core's own inputs of every op, so that no step is counted twice."""
+    furthest = dict.fromkeys(KINDS, -1.0)
+    for seed in range(60):
+        model = random_model(seed, oracle=True)
+        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        rng = np.random.default_rng(seed)
+        runs = [session.activations(random_input(rng, model), model) for _ in range(5)]
+        grids = [np.stack(values).astype(np.float64) for values in zip(*runs, strict=True)]
+        for op in model.ops:
+            off = np.abs(simulate_op(model, op, *(grids[i] for i in op.inputs)) - grids[op.output]).max()
+            furthest[op.kind] = max(furthest[op.kind], off)
+    assert all(0 <= off <= 1 for off in furthest.values()), furthest
+
+
+def test_report_is_of_the_core(trained):
+    """Accuracies and agreement are those of what the twin predicts; a layer made noisy comes first."""
+    net, model = trained
+    x, y = problem(1)
+    session = twin.Session(formats.pack_model(model), bytes(5), "infer")
+    predicted = session.predict(model.input.quantize(x))
+    result = report(net, model, x, y)
+    assert result.int8_accuracy == np.mean(predicted == y) and result.samples == len(x)
+    assert result.agreement == np.mean(predicted == nn.predict(net, x).argmax(axis=1))
+    assert report(net, model, x).float_accuracy is None
+    named = replace(net, layers=[replace(layer, name=f"layer{i}") for i, layer in enumerate(net.layers)])
+    coarse = quantize(named, x)
+    coarse.ops[4].weights = (coarse.ops[4].weights // 32 * 24).astype(np.int8)
+    worst = report(named, coarse, x, y)
+    assert worst.worst[0].op == 4 and "op 4   dense" in str(worst) and "layer4" in str(worst)
 
 
 def test_adapter_shifts_match_the_layer(trained):

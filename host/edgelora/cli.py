@@ -78,13 +78,10 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     model = quantize.quantize(net, part.x)
     model.labels = model.labels or part.labels
     elm = formats.pack_model(model, args.output.name)
-    formats.write_atomic(args.output, elm)
     quality = quantize.report(net, model, part.x, part.y)
+    formats.write_atomic(args.output, elm)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
-    if args.json:
-        return emit(_plain(result))
-    print(f"{args.output}: {len(elm)} bytes, base {result['base_id']}")
-    print(f"accuracy float {quality.float_accuracy:.3f}, INT8 {quality.int8_accuracy:.3f}")
+    _print(args, _plain(result), f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
 
 
 def cmd_import(args: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
-"""A small float network and its trainer, in NumPy: what the host pretrains before quantizing.
+"""A small float network and its trainer, in NumPy: what the host quantizes, and pretrains before.
 
-A network is a chain of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
-Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so a trained
-chain maps one to one onto the INT8 layers of `edgelora.model`. Everything is reproducible from a seed.
+A network is a graph of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
+Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so its layers map
+one to one onto the INT8 layers of `edgelora.model`. The trainer knows chains of some kinds; others come trained.
+Everything is reproducible from a seed.
 """
 
 from __future__ import annotations
@@ -17,37 +18,42 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
+Sides = tuple[tuple[int, int], tuple[int, int]]  # rows (above, below), columns (left, right)
 Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss of the last one
 Augment = Callable[[Array, np.random.Generator], Array]
 
 WEIGHTED = ("conv", "depthwise", "dense")
-KINDS = (*WEIGHTED, "average_pool", "mean")
-ACTIVATIONS = ("none", "relu", "relu6")
+TRAINABLE = (*WEIGHTED, "average_pool", "mean")  # what the trainer passes gradients through
+ACTIVATIONS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
 @dataclass
 class Layer:
-    """One layer. Only conv, depthwise and dense have weights, a bias [out] and an activation.
+    """One layer. Only conv, depthwise and dense have weights and a bias [out]; they and add have an activation.
 
     Weights are [out, kernel_h, kernel_w, in]. A dense layer flattens its input [height, width, channels] and has
-    weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself and has weights
-    [kernel_h, kernel_w, channels]. A mean layer averages over all positions (global average pooling).
+    weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself, into out / in
+    channels, and has weights [kernel_h, kernel_w, out]. A mean layer averages over all positions (global average
+    pooling); pad surrounds its input with zeros; lookup applies `function` to each element; softmax is over channels.
     """
 
     kind: str
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    padding: str = "same"
+    padding: str | Sides = "same"
     activation: str = "none"
     weights: Array | None = None
     bias: Array | None = None
+    function: Callable[[Array], Array] | None = None
+    inputs: tuple[int, ...] = ()  # tensors it reads: 0 is the network's input, i + 1 what layer i makes; (): the last
+    name: str = ""  # where it comes from, for reports
 
 
 @dataclass
 class FloatNet:
-    """A chain of float layers from inputs of `input_shape` to logits, one for each of `labels` (if given)."""
+    """Float layers from inputs of `input_shape` to logits, one for each of `labels` (if given)."""
 
     input_shape: Shape
     layers: list[Layer]
@@ -126,8 +132,8 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
 
 
 def _check(layer: Layer) -> None:
-    if layer.kind not in KINDS:
-        raise ValueError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(KINDS)}")
+    if layer.kind not in TRAINABLE:
+        raise ValueError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(TRAINABLE)}")
     if layer.padding not in ("same", "valid"):
         raise ValueError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
     if layer.activation not in ACTIVATIONS:
@@ -157,19 +163,22 @@ def _weights_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
 
 
 def geometry(layer: Layer, shape: Shape) -> Geometry:
-    """Output size and padding of a conv or average_pool layer on an input of `shape` (TensorFlow's SAME/VALID)."""
+    """Output size and padding of a layer with a kernel, or pad, on an input of `shape` (TensorFlow's SAME/VALID)."""
+    sides = layer.padding if isinstance(layer.padding, tuple) else (layer.padding, layer.padding)
     (height, top, bottom), (width, left, right) = (
-        _axis(shape[i], layer.kernel[i], layer.stride[i], layer.dilation[i], layer.padding) for i in (0, 1)
+        _axis(shape[i], layer.kernel[i], layer.stride[i], layer.dilation[i], sides[i]) for i in (0, 1)
     )
     return Geometry((height, width), (top, bottom), (left, right))
 
 
-def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str) -> tuple[int, int, int]:
+def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str | tuple[int, int]) -> tuple[int, int, int]:
     reach = (kernel - 1) * dilation + 1
-    if padding == "valid":
+    if padding != "same":
+        before, after = (0, 0) if isinstance(padding, str) else padding
+        size += before + after
         if reach > size:
             raise ValueError(f"a kernel reaching {reach} positions does not fit an input of {size}; use 'same' padding")
-        return (size - reach) // stride + 1, 0, 0
+        return (size - reach) // stride + 1, before, after
     output = -(-size // stride)
     total = max((output - 1) * stride + reach - size, 0)
     return output, total // 2, total - total // 2
@@ -179,18 +188,24 @@ def output_shape(layer: Layer, shape: Shape) -> Shape:
     """[height, width, channels] that `layer` makes of an input of `shape`."""
     if layer.kind == "mean":
         return (1, 1, shape[2])
-    if layer.kind == "average_pool":
+    if layer.kind in ("average_pool", "max_pool", "pad"):
         return (*geometry(layer, shape).output, shape[2])
-    assert layer.bias is not None
+    if layer.bias is None:
+        return shape
     return (1, 1, len(layer.bias)) if layer.kind == "dense" else (*geometry(layer, shape).output, len(layer.bias))
 
 
 def shapes(net: FloatNet) -> list[Shape]:
     """Shapes of the input and of every layer's output, in order."""
     out = [net.input_shape]
-    for layer in net.layers:
-        out.append(output_shape(layer, out[-1]))
+    for i, layer in enumerate(net.layers):
+        out.append(output_shape(layer, out[sources(net, i)[0]]))
     return out
+
+
+def sources(net: FloatNet, index: int) -> tuple[int, ...]:
+    """The tensors that a layer reads, as `Layer.inputs` counts them."""
+    return net.layers[index].inputs or (index,)
 
 
 def parameters(net: FloatNet) -> list[Array]:
@@ -213,8 +228,8 @@ def macs(net: FloatNet) -> int:
 def forward(net: FloatNet, x: Array) -> list[Array]:
     """All activations for inputs x [N, H, W, C]: x itself, then each layer's output; the last are the logits."""
     activations = [x]
-    for layer in net.layers:
-        activations.append(layer_forward(layer, activations[-1]))
+    for i, layer in enumerate(net.layers):
+        activations.append(layer_forward(layer, *(activations[source] for source in sources(net, i))))
     return activations
 
 
@@ -234,8 +249,12 @@ def backward(
 ) -> list[tuple[Array, Array] | None]:
     """Gradients (d_weights, d_bias) of every layer, None for layers without weights or below layer `lowest`.
 
-    `activations` are those of `forward`; d_logits [N, classes] is the loss's gradient at the logits.
+    `activations` are those of `forward`; d_logits [N, classes] is the loss's gradient at the logits. Raises ValueError
+    for a network that isn't a chain of `TRAINABLE` layers.
     """
+    for i, layer in enumerate(net.layers):
+        if layer.kind not in TRAINABLE or sources(net, i) != (i,):
+            raise ValueError(f"layer {i} ({layer.kind}) can't be trained here, only chains of {', '.join(TRAINABLE)}")
     gradients: list[tuple[Array, Array] | None] = [None] * len(net.layers)
     d_out = d_logits.reshape(activations[-1].shape)
     for i in range(len(net.layers) - 1, lowest - 1, -1):
@@ -243,18 +262,56 @@ def backward(
     return gradients
 
 
-def layer_forward(layer: Layer, x: Array) -> Array:
-    """Output [N, H', W', C'] of one layer for x [N, H, W, C]."""
-    if layer.kind == "mean":
-        return x.mean(axis=(1, 2), keepdims=True)
-    if layer.kind == "average_pool":
-        return _patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x)
-    assert layer.weights is not None and layer.bias is not None
-    out = linear(layer, layer.weights, x)
-    out += layer.bias
+def layer_forward(layer: Layer, x: Array, other: Array | None = None) -> Array:
+    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is an add's second input."""
+    if layer.kind in _PLAIN:
+        return _PLAIN[layer.kind](layer, x)
+    if other is not None:
+        out: Array = x + other
+    else:
+        assert layer.weights is not None and layer.bias is not None
+        out = linear(layer, layer.weights, x)
+        out += layer.bias
     if layer.activation != "none":
-        np.clip(out, 0, 6 if layer.activation == "relu6" else None, out=out)
+        np.clip(out, *ACTIVATIONS[layer.activation], out=out)
     return out
+
+
+def _mean(layer: Layer, x: Array) -> Array:
+    return x.mean(axis=(1, 2), keepdims=True)
+
+
+def _average_pool(layer: Layer, x: Array) -> Array:
+    return _patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x)
+
+
+def _max_pool(layer: Layer, x: Array) -> Array:
+    return _patches(layer, x, -np.inf).max(axis=(3, 4))
+
+
+def _pad(layer: Layer, x: Array) -> Array:
+    at = geometry(layer, x.shape[1:])
+    return np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0)))
+
+
+def _lookup(layer: Layer, x: Array) -> Array:
+    assert layer.function is not None
+    return layer.function(x)
+
+
+def _softmax(layer: Layer, x: Array) -> Array:
+    e = np.exp(x - x.max(axis=3, keepdims=True))
+    return e / e.sum(axis=3, keepdims=True)
+
+
+_PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights or activation
+    "mean": _mean,
+    "average_pool": _average_pool,
+    "max_pool": _max_pool,
+    "pad": _pad,
+    "lookup": _lookup,
+    "softmax": _softmax,
+}
 
 
 def linear(layer: Layer, weights: Array, x: Array) -> Array:
@@ -283,7 +340,8 @@ def layer_backward(
         return _scatter(layer, np.broadcast_to(share, (*d_out.shape[:3], *layer.kernel, x.shape[3])), x.shape), None
     assert layer.weights is not None
     if layer.activation != "none":
-        d_out = d_out * ((out > 0) & (out < 6) if layer.activation == "relu6" else out > 0)
+        low, high = ACTIVATIONS[layer.activation]
+        d_out = d_out * ((out > low) & (out < high))
     if layer.kind == "depthwise":
         return _depthwise_backward(layer, x, d_out, need_dx)
     columns, positions = _columns(layer, x)
@@ -299,6 +357,8 @@ def layer_backward(
 
 def _depthwise(layer: Layer, weights: Array, x: Array) -> Array:
     """Each channel of x [N, H, W, C] filtered by its own [kernel_h, kernel_w] of `weights`, tap by tap."""
+    if weights.shape[2] > x.shape[3]:
+        x = np.repeat(x, weights.shape[2] // x.shape[3], axis=3)
     padded, taps = _taps(layer, x)
     out = np.zeros((len(x), *geometry(layer, x.shape[1:]).output, x.shape[3]), np.result_type(x, weights))
     product = np.empty_like(out)
@@ -346,10 +406,11 @@ def _columns(layer: Layer, x: Array) -> tuple[Array, tuple[int, int, int]]:
     return patches.reshape(math.prod(positions), -1), positions
 
 
-def _patches(layer: Layer, x: Array) -> Array:
-    """A view [N, H', W', kernel_h, kernel_w, C] of x padded with zeros."""
+def _patches(layer: Layer, x: Array, fill: float = 0.0) -> Array:
+    """A view [N, H', W', kernel_h, kernel_w, C] of x padded with `fill`."""
     at = geometry(layer, x.shape[1:])
-    padded = np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0))) if any(at.pad_h + at.pad_w) else x
+    sides = ((0, 0), at.pad_h, at.pad_w, (0, 0))
+    padded = np.pad(x, sides, constant_values=fill) if any(at.pad_h + at.pad_w) else x
     n, h, w, c = padded.strides
     return np.lib.stride_tricks.as_strided(
         padded,

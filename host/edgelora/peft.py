@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from . import formats, nn, quantize, twin
 from .formats import Adapter, AdapterLayer
-from .model import WINDOW_KINDS, Op, QuantModel
+from .model import Op, QuantModel
 from .safetensors_file import read_safetensors, write_safetensors
 
 Matrix = NDArray[np.float64]
@@ -40,7 +40,6 @@ A_PEAKS = (127, 107, 90, 76, 64)  # largest entries of A's rows that are tried: 
 UNIT_A = 128.0  # an exported A is this much smaller than the integer one, so that its entries are within [-1, 1]
 T_CREST = 4.0  # without data: the largest t of a trained A, in rms of the t of an untrained one of the same norm
 _KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
-_SIMULATED = ("dense", "conv", "depthwise", "average_pool", "mean")
 
 
 class PeftError(ValueError):
@@ -82,7 +81,7 @@ class LayerFit:
 @dataclass(frozen=True)
 class Imported:
     """An adapter and its layers' fits; agreement: share of samples where the integer network with the adapter predicts
-    what it would with the unrounded change of its weights (None: no data, or ops without a float simulation)."""
+    what it would with the unrounded change of its weights (None: no data)."""
 
     adapter: Adapter
     fits: list[LayerFit]
@@ -458,9 +457,7 @@ def layer_inputs(elm: bytes, index: int, x: NDArray[np.int8]) -> NDArray[np.int8
 
 def _agreement(
     elm: bytes, model: QuantModel, adapter: Adapter, changes: dict[int, Matrix], x: NDArray[np.int8]
-) -> float | None:
-    if not all(_simulates(model, op) for op in model.ops):
-        return None
+) -> float:
     ops = [replace(op, weight_scale=weight_scales(model, op)) if op.weights is not None else op for op in model.ops]
     for index, change in changes.items():
         weights: Any = ops[index].weights  # whose sum with real numbers stands for them in the simulation alone
@@ -470,16 +467,6 @@ def _agreement(
     session = twin.Session(elm, ranks_of(adapter, model), "infer", 1)
     session.use(formats.pack_adapter(adapter))
     return float(np.mean(session.predict(x) == exact.reshape(len(x), -1).argmax(axis=1)))
-
-
-def _simulates(model: QuantModel, op: Op) -> bool:
-    """Whether `quantize.simulate` knows the op, its padding included."""
-    if op.kind not in WINDOW_KINDS:
-        return op.kind in _SIMULATED
-    layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, quantize.padding_name(model, op))
-    at = nn.geometry(layer, model.tensors[op.input].shape)
-    same = (*at.output, at.pad_h[0], at.pad_w[0]) == (*model.tensors[op.output].shape[:2], *op.padding)
-    return op.kind in _SIMULATED and same
 
 
 def ranks_of(adapter: Adapter, model: QuantModel) -> bytes:

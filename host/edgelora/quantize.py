@@ -3,22 +3,23 @@
 Weights are symmetric int8 in [-127, 127] with a scale for each output channel, activations asymmetric int8 whose zero
 is exact, biases int32 at scale input * weights. Source: the TFLite 8-bit quantization spec.
 
-Calibration and the accuracy reported here simulate the INT8 network in floating point, on the same integer grids but
-with real multipliers; the bit-exact arithmetic is the device core's alone.
+Calibration simulates the INT8 network in floating point, on the same integer grids but with real multipliers; the
+bit-exact arithmetic is the device core's alone. Reports are made with that, by the host twin.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import formats, nn
-from .model import WINDOW_KINDS, Op, QuantModel, Tensor
-from .tflite_math import derive
+from . import formats, nn, twin
+from .model import SAME_GRID_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
+from .tflite_math import SOFTMAX_GRID, derive, fused_range, set_table
 
 PERCENTILES = (100.0, 99.99, 99.9)  # share of calibration values that an activation's range covers, in percent
 REFERENCE_RANK = 4  # of the adapter that t_shift and branch_shift are calibrated for
@@ -26,16 +27,62 @@ REFERENCE_SEEDS = range(8)  # of the adapters that calibration averages over
 T_RMS = 26.0  # aimed at for the int8 vector t = A x; within a factor of sqrt(2), as shifts are powers of two
 BRANCH_COVER = 8.0  # a full-scale B reaches this many standard deviations of the accumulator
 CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
+REPORT_CHUNK = 64  # samples whose activations are held at a time
+WORST_LAYERS = 3  # that a report's text names
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """How an op's INT8 output differs from the float network's: 10 log10(signal power / noise power), in dB."""
+
+    op: int
+    kind: str
+    name: str  # of the float layer, if it has one
+    sqnr_db: float | None  # None: there is no difference
 
 
 @dataclass(frozen=True)
 class QuantReport:
-    """Accuracy of the float and of the (simulated) INT8 network, and each op's signal to quantization noise in dB."""
+    """The float network against the INT8 one, as the host twin computes it.
 
-    float_accuracy: float
-    int8_accuracy: float
-    agreement: float  # share of inputs where both predict the same class
-    sqnr_db: list[float]
+    Accuracies are None without labels, and agreement (share of samples where both predict the same) too where outputs
+    are no classes. `layers` are the ops that the float network has as well.
+    """
+
+    samples: int
+    float_accuracy: float | None
+    int8_accuracy: float | None
+    agreement: float | None
+    layers: list[LayerNoise]
+
+    @property
+    def worst(self) -> list[LayerNoise]:
+        """Layers from the noisiest on."""
+        noisy = [layer for layer in self.layers if layer.sqnr_db is not None]
+        return sorted(noisy, key=lambda layer: layer.sqnr_db or 0.0)
+
+    def __str__(self) -> str:
+        lines = []
+        if self.float_accuracy is not None and self.int8_accuracy is not None:
+            lines.append(f"accuracy float {self.float_accuracy:.3f}, INT8 {self.int8_accuracy:.3f}")
+        if self.agreement is not None:
+            lines.append(f"both predict the same for {self.agreement:.1%} of {self.samples} samples")
+        lines.append("most quantization noise (float signal to noise):")
+        lines += [f"  op {n.op:<3} {n.kind:<12} {n.sqnr_db:5.1f} dB  {n.name}" for n in self.worst[:WORST_LAYERS]]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original."""
+
+    model: QuantModel
+    elm: bytes
+    report: QuantReport
+
+    def save(self, path: str | Path) -> None:
+        """Writes the `.elm` file, whole or not at all."""
+        formats.write_atomic(Path(path), self.elm)
 
 
 # ---- quantization ----------------------------------------------------------------------------------------------------
@@ -104,18 +151,23 @@ def _calibration_inputs(net: nn.FloatNet, x: nn.Array) -> nn.Array:
 
 
 def _quantized(net: nn.FloatNet, activations: list[nn.Array], percentile: float) -> QuantModel:
-    tensors = [activation_tensor(net.input_shape, *_range(activations[0], percentile))]
-    ops = []
+    model = QuantModel([activation_tensor(net.input_shape, *_range(activations[0], percentile))], [], list(net.labels))
     for i, layer in enumerate(net.layers):
-        shape = nn.output_shape(layer, tensors[-1].shape)
-        if layer.kind == "average_pool":  # keeps its input's scale, so needs no multiplier
-            tensors.append(replace(tensors[-1], shape=shape))
+        sources = nn.sources(net, i)
+        source = model.tensors[sources[0]]
+        shape = nn.output_shape(layer, source.shape)
+        if layer.kind in SAME_GRID_KINDS:
+            model.tensors.append(replace(source, shape=shape))
+        elif layer.kind == "softmax":
+            model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
         else:
-            tensors.append(activation_tensor(shape, *_range(activations[i + 1], percentile)))
-        ops.append(_op(layer, i, tensors[i], tensors[i + 1]))
-    model = QuantModel(tensors, ops, list(net.labels))
-    for op in ops:
-        derive(model, op)
+            model.tensors.append(activation_tensor(shape, *_range(activations[i + 1], percentile)))
+        op = _op(layer, sources, i + 1, source, model.tensors[-1])
+        model.ops.append(op)
+        if layer.function is not None:
+            _set_function(op, source, model.tensors[-1], layer.function)
+        else:
+            derive(model, op)
     return model
 
 
@@ -124,9 +176,9 @@ def _range(values: nn.Array, percentile: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _op(layer: nn.Layer, index: int, source: Tensor, target: Tensor) -> Op:
-    op = Op(layer.kind, index, index + 1)
-    if layer.kind in WINDOW_KINDS:
+def _op(layer: nn.Layer, sources: tuple[int, ...], output: int, source: Tensor, target: Tensor) -> Op:
+    op = Op(layer.kind, sources[0], output, input2=sources[-1] if len(sources) > 1 else 0)
+    if layer.kind in (*WINDOW_KINDS, "pad"):
         at = nn.geometry(layer, source.shape)
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
         op.padding = (at.pad_h[0], at.pad_w[0])
@@ -138,11 +190,17 @@ def _op(layer: nn.Layer, index: int, source: Tensor, target: Tensor) -> Op:
         op.weight_scale = scale
         op.weights = np.clip(np.rint(layer.weights / per_channel), -127, 127).astype(np.int8)
         op.bias = np.rint(layer.bias / (source.scale * scale)).astype(np.int32)
-    if layer.activation != "none":
-        op.act_min, op.mask_low = target.zero_point, True
-    if layer.activation == "relu6":
-        op.act_max, op.mask_high = min(127, target.zero_point + round(6 / target.scale)), True
+    low, high = (bound if math.isfinite(bound) else None for bound in nn.ACTIVATIONS[layer.activation])
+    op.act_min, op.act_max = fused_range(target, low, high)
+    op.mask_low, op.mask_high = low is not None, high is not None
     return op
+
+
+def _set_function(op: Op, source: Tensor, target: Tensor, function: Callable[[nn.Array], nn.Array]) -> None:
+    """Makes a lookup any function of one real value; its slope is that between half a step below and above."""
+    x = _real(source, np.arange(-128, 128))
+    half = source.scale / 2
+    set_table(op, target.quantize(function(x)), (function(x + half) - function(x - half)) / target.scale)
 
 
 def _weight_scales(peak: nn.Array, bias: nn.Array, input_scale: float) -> NDArray[np.float64]:
@@ -161,24 +219,38 @@ def simulate(model: QuantModel, x: nn.Array) -> list[nn.Array]:
     Computed in float64 with real multipliers and rounding half up: off the device's result by a step at most where a
     product falls next to a half.
     """
-    grid: list[nn.Array] = [model.input.quantize(x).astype(np.float64)]
+    return [_real(model.tensors[i], q) for i, q in enumerate(_grids(model, x))]
+
+
+def _grids(model: QuantModel, x: nn.Array) -> list[nn.Array]:
+    """The same on the int8 grids, in float64."""
+    grids: list[nn.Array] = [model.input.quantize(x).astype(np.float64)]
     for op in model.ops:
-        grid.append(_simulate_op(model, op, grid[op.input]))
-    return [_real(model.tensors[i], q) for i, q in enumerate(grid)]
+        grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs)))
+    return grids
 
 
-def _real(tensor: Tensor, q: nn.Array) -> nn.Array:
-    return tensor.scale * (q - tensor.zero_point)
+def _real(tensor: Tensor, q: NDArray) -> nn.Array:
+    return tensor.scale * (q - float(tensor.zero_point))
 
 
-def _simulate_op(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
-    """Output on the int8 grid of one op for its input on the int8 grid, both [N, H, W, C] in float64."""
+def simulate_op(model: QuantModel, op: Op, q: nn.Array, other: nn.Array | None = None) -> nn.Array:
+    """Output on the int8 grid of one op for its inputs on their int8 grids, all [N, H, W, C] in float64."""
     source, target = model.tensors[op.input], model.tensors[op.output]
+    if op.kind == "lookup" and op.table is not None:
+        return op.table[q.astype(np.int64) + 128].astype(np.float64)
+    if op.kind == "reshape":
+        return q.reshape(len(q), *target.shape)
+    if op.kind == "concatenate" and other is not None:
+        return np.concatenate([q, other], axis=op.axis)
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: nn.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
+    elif op.kind in ("add", "softmax"):
+        reals = (_real(source, q), None if other is None else _real(model.tensors[op.input2], other))
+        total = nn.layer_forward(_float_layer(model, op), *reals) / target.scale
     else:
-        layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, padding_name(model, op))
-        total = nn.layer_forward(layer, q - source.zero_point) * (source.scale / target.scale)
+        centred = q - source.zero_point
+        total = nn.layer_forward(_float_layer(model, op), centred) * (source.scale / target.scale)
     return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
 
 
@@ -189,15 +261,18 @@ def accumulators(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
 
 
 def _product(model: QuantModel, op: Op, weights: NDArray, q: nn.Array) -> nn.Array:
-    layer = nn.Layer(op.kind, op.kernel, op.stride, op.dilation, padding_name(model, op))
-    return nn.linear(layer, weights.astype(np.float64), q - model.tensors[op.input].zero_point)
+    centred = q - model.tensors[op.input].zero_point
+    return nn.linear(_float_layer(model, op), weights.astype(np.float64), centred)
 
 
-def padding_name(model: QuantModel, op: Op) -> str:
-    """Whether the op's output has the size that SAME or that VALID padding gives."""
+def _float_layer(model: QuantModel, op: Op) -> nn.Layer:
+    """The op's geometry as a float layer's; what padding lies behind the input follows from the output's shape."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
-    same = all(target[i] == -(-source[i] // op.stride[i]) for i in (0, 1))
-    return "same" if same else "valid"
+    sides = []
+    for i in (0, 1):
+        reach = (target[i] - 1) * op.stride[i] + (op.kernel[i] - 1) * op.dilation[i] + 1
+        sides.append((op.padding[i], max(0, reach - op.padding[i] - source[i])))
+    return nn.Layer(op.kind, op.kernel, op.stride, op.dilation, (sides[0], sides[1]))
 
 
 def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
@@ -207,10 +282,9 @@ def calibrate_adapters(model: QuantModel, x: nn.Array) -> None:
     2**branch_shift * 127 * rms(t) * sqrt(rank) is BRANCH_COVER times the accumulator's standard deviation, in the
     median channel, at rank REFERENCE_RANK.
     """
-    q: nn.Array = model.input.quantize(x).astype(np.float64)
+    grids = _grids(model, x)
     for index, op in enumerate(model.ops):
-        set_adapter_shifts(model, index, q)
-        q = _simulate_op(model, op, q)
+        set_adapter_shifts(model, index, grids[op.input])
 
 
 def set_adapter_shifts(model: QuantModel, index: int, q: nn.Array) -> None:
@@ -238,19 +312,60 @@ def _rms(values: NDArray) -> float:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
-def report(net: nn.FloatNet, model: QuantModel, x: nn.Array, y: NDArray[np.integer]) -> QuantReport:
-    """Compares `model` with the float network it was made from, on inputs x [N, H, W, C] with labels y."""
-    real, simulated = nn.forward(net, x), simulate(model, x)
-    float_class, int8_class = (a[-1].reshape(len(x), -1).argmax(axis=1) for a in (real, simulated))
-    return QuantReport(
-        float(np.mean(float_class == y)),
-        float(np.mean(int8_class == y)),
-        float(np.mean(float_class == int8_class)),
-        [_sqnr_db(a, b) for a, b in zip(real[1:], simulated[1:], strict=True)],
-    )
+def report(net: nn.FloatNet, model: QuantModel, x: nn.Array, y: NDArray[np.integer] | None = None) -> QuantReport:
+    """Compares `model` with the float network it was made from, on inputs x [N, H, W, C], with labels y [N] or not."""
+    names = [layer.name for layer in net.layers]
+    return compare(model, x, lambda part: list(nn.forward(net, part)[1:]), names, y)
+
+
+def compare(
+    model: QuantModel,
+    x: nn.Array,
+    reference: Callable[[nn.Array], Sequence[nn.Array | None]],
+    names: Sequence[str],
+    y: NDArray[np.integer] | None = None,
+) -> QuantReport:
+    """Compares `model`, run by the host twin, with a float network on real inputs x [N, H, W, C].
+
+    reference: what the float network has for every op's output, for some inputs [n, H, W, C] (None: nothing); the last
+    must be there. names: of the float layers. y: classes [N].
+    """
+    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
+    predicted: list[tuple[NDArray, NDArray]] = []
+    for start in range(0, len(x), REPORT_CHUNK):
+        part = x[start : start + REPORT_CHUNK]
+        runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
+        ints = [_real(model.tensors[i], np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
+        real = reference(part)
+        for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):
+            if signal is not None:
+                sums = [float(np.sum(np.square(values))) for values in (signal, mine - signal.reshape(mine.shape))]
+                power[i] = power.get(i, np.zeros(2)) + sums
+        assert real[-1] is not None
+        predicted.append((_classes(model, real[-1]), _classes(model, ints[-1])))
+    layers = [
+        LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
+        for i, sums in sorted(power.items())
+    ]
+    if model.loss == "mean_squared_error":
+        return QuantReport(len(x), None, None, None, layers)
+    before, after = (np.concatenate(classes) for classes in zip(*predicted, strict=True))
+    float_accuracy, int8_accuracy = (None if y is None else float(np.mean(classes == y)) for classes in (before, after))
+    return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
+
+
+def _classes(model: QuantModel, outputs: nn.Array) -> NDArray:
+    """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
+    flat = outputs.reshape(len(outputs), -1)
+    if flat.shape[1] > 1:
+        return flat.argmax(axis=1)
+    return (flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5)).astype(np.int64)
 
 
 def _sqnr_db(signal: NDArray, noisy: NDArray) -> float:
-    noise = float(np.sum(np.square(signal - noisy)))
-    power = float(np.sum(np.square(signal)))
-    return math.inf if noise == 0 else 10 * math.log10(max(power, 1e-30) / noise)
+    return _ratio_db(float(np.sum(np.square(signal))), float(np.sum(np.square(signal - noisy))))
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)

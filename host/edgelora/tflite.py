@@ -37,14 +37,14 @@ def import_tflite(
     try:
         importer = Importer(read_graph(data))
         model = importer.run()
-        _set_loss(model, labels, loss, importer.ends_logistic)
+        set_loss(model, labels, loss, importer.ends_logistic)
         formats.pack_model(model, "as .elm")
     except (TfliteError, formats.FormatError) as error:
         raise TfliteError(f"{name}: {error}") from error
     return model
 
 
-def _set_loss(model: QuantModel, labels: Sequence[str], loss: str | None, ends_logistic: bool) -> None:
+def set_loss(model: QuantModel, labels: Sequence[str], loss: str | None, ends_logistic: bool) -> None:
     model.loss = loss or _default_loss(model, ends_logistic)
     if model.loss == "binary_cross_entropy" and model.ops[-1].kind == "lookup" and not ends_logistic:
         raise TfliteError("loss binary_cross_entropy needs a network that ends in LOGISTIC or in its logits")

@@ -157,7 +157,7 @@ def set_relu6(op: Op, grid: Tensor) -> None:
     """Makes a lookup a ReLU6 of its own, which TFLite does within one grid."""
     table = np.clip(np.arange(-128, 128), *fused_range(grid, 0.0, 6.0)).astype(np.int8)
     x = _real_inputs(grid)
-    _set_table(op, table, (x > 0) & (x < 6))
+    set_table(op, table, (x > 0) & (x < 6))
 
 
 def set_leaky_relu(op: Op, source: Tensor, target: Tensor, alpha: float) -> None:
@@ -167,7 +167,7 @@ def set_leaky_relu(op: Op, source: Tensor, target: Tensor, alpha: float) -> None
     centred = np.arange(-128, 128) - source.zero_point
     below, above = (multiply(centred, *quantize_multiplier(ratio)) for ratio in ratios)
     table = np.clip(np.where(centred >= 0, above, below) + target.zero_point, -128, 127).astype(np.int8)
-    _set_table(op, table, np.where(centred > 0, 1, alpha) * (source.scale / target.scale))
+    set_table(op, table, np.where(centred > 0, 1, alpha) * (source.scale / target.scale))
 
 
 def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
@@ -186,14 +186,14 @@ def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
     table = np.clip(rounding_divide(product, -out_exponent) + target.zero_point, -128, 127).astype(np.int8)
     real = _real_inputs(source)
     slope = np.where(np.abs(real) < 3, (2 * real + 3) / 6, real > 0)
-    _set_table(op, table, slope * (source.scale / target.scale))
+    set_table(op, table, slope * (source.scale / target.scale))
 
 
 def _real_inputs(source: Tensor) -> NDArray[np.float64]:
     return source.scale * (np.arange(-128, 128) - source.zero_point).astype(np.float64)
 
 
-def _set_table(op: Op, table: NDArray[np.int8], slope: NDArray) -> None:
+def set_table(op: Op, table: NDArray[np.int8], slope: NDArray) -> None:
     """Stores a lookup's table and its slopes in int8 steps, which are 0 where the output saturates."""
     op.table = table
     op.slope, op.shift = fixed_slope(np.where((table > -128) & (table < 127), slope, 0.0))
