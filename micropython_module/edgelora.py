@@ -68,7 +68,16 @@ class AdapterFile:
 
 class Model:
     def __init__(
-        self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, recompute=None, threshold=0, plain=False
+        self,
+        model,
+        ranks=4,
+        mode="frozen_a",
+        micro_batch=8,
+        momentum=0,
+        recompute=None,
+        threshold=0,
+        plain=False,
+        frames=1,
     ):
         self.mode = mode
         self.buffer = read(model)
@@ -82,11 +91,12 @@ class Model:
         self.ranks = bytes(ranks)
         if recompute is not None:
             recompute = bytes(recompute)
-        layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain)
+        layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
         self.arena = bytearray(core_arena_size(self.buffer, *layout))
         core_init(self.arena, self.buffer, *layout)
         start = core_output(self.arena)
         self.output = memoryview(self.arena)[start : start + self.output_size]
+        self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
         self.used = None
         self.merged = {}
@@ -98,6 +108,12 @@ class Model:
 
     def infer(self, x):
         return core_infer(self.arena, x)
+
+    def reset(self):
+        core_reset(self.arena)
+
+    def infer_sample(self, x):
+        return core_infer_sample(self.arena, x)
 
     def forward_range(self, x, start, end):
         core_forward_range(self.arena, x, start, end)

@@ -55,7 +55,8 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
     for (uint32_t i = 0; i < m->op_count; ++i) {
         ranks[i] = edgelora_shape(model, i).is_matrix ? rank : 0;
     }
-    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .recompute = rank == 3 ? ones : 0};
+    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .recompute = rank == 3 ? ones : 0,
+        .frames = (uint16_t)(remembering_ops(model, m->op_count) ? 2 : 1)};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(model, &config, spans);
     free(spans);
@@ -63,8 +64,9 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         return false;
     }
     void *arena = malloc((size_t)size);
-    int8_t *x = malloc(edgelora_input_size(model));
-    for (uint32_t i = 0; i < edgelora_input_size(model); ++i) {
+    uint32_t sample = config.frames * edgelora_input_size(model);
+    int8_t *x = malloc(sample);
+    for (uint32_t i = 0; i < sample; ++i) {
         x[i] = (int8_t)(i * 37);
     }
     bool accepted = true;
@@ -109,6 +111,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
     }
     if (accepted) {
         edgelora_infer(s, x);
+        edgelora_infer_sample(s, x);
     }
     for (uint32_t i = 0; i < m->op_count; ++i) {
         free(merged[i]);

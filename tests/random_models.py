@@ -14,10 +14,30 @@ from numpy.typing import NDArray
 from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
 
 from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
-from edgelora.model import MASK_KINDS, POOL_KINDS, SAME_GRID_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
+from edgelora.model import (
+    AXIS_KINDS,
+    MASK_KINDS,
+    POOL_KINDS,
+    SAME_GRID_KINDS,
+    WEIGHT_KINDS,
+    WINDOW_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+)
 from edgelora.tflite_math import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
 
-__all__ = ["SHAPES", "Plan", "random_adapter", "random_input", "random_model", "random_ranks", "random_target"]
+__all__ = [
+    "SHAPES",
+    "Plan",
+    "random_adapter",
+    "random_frames",
+    "random_input",
+    "random_model",
+    "random_ranks",
+    "random_sample",
+    "random_target",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,16 @@ def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[
         return int(rng.integers(model.loss_tensor.size))
     low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
     return rng.integers(low, high, model.loss_tensor.size).astype(np.int8)
+
+
+def random_frames(rng: np.random.Generator, model: QuantModel) -> int:
+    """How many frames a sample has: one unless the model has history."""
+    return int(rng.integers(1, 5)) if model.has_history else 1
+
+
+def random_sample(rng: np.random.Generator, model: QuantModel, frames: int) -> NDArray[np.int8]:
+    """Frames of random inputs, int8 [frames, height, width, channels]."""
+    return np.stack([random_input(rng, model) for _ in range(frames)])
 
 
 def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8]:
@@ -135,7 +165,8 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 MIDDLE = (
     *("conv",) * 4,
     *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
-    *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax"),
+    *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax", "slice"),
+    *("history",) * 2,
 )
 
 
@@ -231,7 +262,7 @@ class _Builder:
         op = Op(kind, end if source is None else source, end + 1)
         if kind in ("add", "concatenate"):
             op.input2 = self._partner(op) if source2 is None else source2
-        op.axis = axis or (int(self.rng.integers(1, 4)) if kind == "concatenate" else 3)
+        op.axis = axis or (int(self.rng.integers(1, 4)) if kind in AXIS_KINDS else 3)
         target = self._shape(op, shape)
         origin = self.model.tensors[op.input]
         self.model.ops.append(op)
@@ -246,6 +277,8 @@ class _Builder:
             op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
         if self.edges and not self.oracle:
             self._edge_values(op)
+        if kind == "history" and self.rng.random() < 0.4:
+            op.initial = self.rng.integers(-128, 128, math.prod(target) - origin.size).astype(np.int8)
         for trace in self.traces:
             trace.y.append(op_forward(self.model, end, trace))
 
@@ -270,6 +303,14 @@ class _Builder:
         if op.kind == "concatenate":
             other = self.model.tensors[op.input2].shape
             return tuple(n + other[i] if i == op.axis - 1 else n for i, n in enumerate(source))
+        if op.kind == "slice":
+            sides = list(source)
+            sides[op.axis - 1] = int(rng.integers(1, source[op.axis - 1] + 1))
+            op.start = int(rng.integers(0, source[op.axis - 1] - sides[op.axis - 1] + 1))
+            return tuple(sides)
+        if op.kind == "history":  # along the first axis of more than one, or another one before it
+            along = int(rng.integers(0, 1 + next((i for i in range(3) if source[i] > 1), 2)))
+            return tuple(n + int(rng.integers(1, 2 * n + 4)) if i == along else n for i, n in enumerate(source))
         if op.kind == "pad":
             op.padding = tuple(int(v) for v in rng.integers(0, 3, 2))
             return tuple(source[i] + op.padding[i] + int(rng.integers(0, 3)) for i in range(2)) + source[2:]

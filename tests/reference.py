@@ -92,9 +92,13 @@ def patches(model: QuantModel, op: Op, x: Ints) -> Ints:
 
 @dataclass
 class Trace:
-    """What a forward pass computed: y[i] is tensor i [positions, channels]; t and branch by op index."""
+    """What a forward pass computed: y[i] is tensor i [positions, channels]; t and branch by op index.
+
+    held: by op index, what histories hold; a stream's frames share it.
+    """
 
     y: list[Ints]
+    held: dict[int, Ints] = field(default_factory=dict)
     patches: dict[int, Ints] = field(default_factory=dict)
     t: dict[int, Ints] = field(default_factory=dict)
     branch: dict[int, Ints] = field(default_factory=dict)
@@ -105,13 +109,24 @@ class Trace:
         return self.y[-1].reshape(-1)
 
 
-def forward(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
-    """Runs the int8 input x, of the model's input shape, through the base and, if given, the adapter."""
+def forward(
+    model: QuantModel, x: NDArray, adapter: Adapter | None = None, held: dict[int, Ints] | None = None
+) -> Trace:
+    """Runs the int8 input x, of the model's input shape, through the base and, if given, the adapter.
+
+    held: of the stream whose next frame x is, empty before its first; None: x begins one.
+    """
     layers = {layer.op: layer for layer in adapter.layers} if adapter else {}
-    trace = Trace([np.asarray(x, np.int64).reshape(-1, model.input.shape[2])])
+    trace = Trace([np.asarray(x, np.int64).reshape(-1, model.input.shape[2])], {} if held is None else held)
     for index in range(len(model.ops)):
         trace.y.append(op_forward(model, index, trace, layers.get(index)))
     return trace
+
+
+def forward_sample(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
+    """The last pass over a sample, int8 [frames, *input shape], which begins a stream."""
+    held: dict[int, Ints] = {}
+    return [forward(model, frame, adapter, held) for frame in x.reshape(-1, *model.input.shape)][-1]
 
 
 def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer | None = None) -> Ints:
@@ -134,6 +149,12 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
     if op.kind == "concatenate":
         joined = np.concatenate([image(model, op.input, x), image(model, op.input2, other)], axis=op.axis - 1)
         return joined.reshape(-1, joined.shape[2])
+    if op.kind == "slice":
+        part = np.take(image(model, op.input, x), sliced(model, op), axis=op.axis - 1)
+        return part.reshape(-1, part.shape[2])
+    if op.kind == "history":
+        trace.held[index] = history_forward(model, op, trace.held.get(index), x)
+        return trace.held[index]
     if op.kind == "pad":
         height, width, channels = model.tensors[op.output].shape
         y = np.full((height, width, channels), model.tensors[op.output].zero_point)
@@ -149,6 +170,19 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
 def image(model: QuantModel, index: int, values: Ints) -> Ints:
     """Values of tensor `index` as [height, width, channels]."""
     return values.reshape(model.tensors[index].shape)
+
+
+def sliced(model: QuantModel, op: Op) -> NDArray[np.intp]:
+    """The positions along a slice's axis that it takes."""
+    return op.start + np.arange(model.tensors[op.output].shape[op.axis - 1])
+
+
+def history_forward(model: QuantModel, op: Op, held: Ints | None, x: Ints) -> Ints:
+    """The last values of what is held and x behind it; None: before the first frame."""
+    target = model.tensors[op.output]
+    if held is None:
+        held = np.full(target.size - x.size, target.zero_point) if op.initial is None else op.initial.astype(np.int64)
+    return np.concatenate([held.reshape(-1), x.reshape(-1)])[-target.size :].reshape(-1, target.shape[2])
 
 
 def inner(model: QuantModel, op: Op) -> tuple[slice, slice]:
@@ -391,6 +425,14 @@ def op_backward(
         at = model.tensors[op.input].shape[op.axis - 1]
         slices = np.split(image(model, op.output, e), [at], axis=op.axis - 1)
         return [(part.reshape(-1, part.shape[2]), x) for part in slices]
+    if op.kind == "slice":
+        whole = np.zeros(model.tensors[op.input].shape, np.int64)
+        along = tuple(sliced(model, op) if axis == op.axis - 1 else slice(None) for axis in range(3))
+        whole[along] = image(model, op.output, e)
+        return [(whole.reshape(trace.y[op.input].shape), x)]
+    if op.kind == "history":  # what it held is given
+        source = trace.y[op.input]
+        return [(e.reshape(-1)[-source.size :].reshape(source.shape), x)]
     if op.kind == "pad":
         return [(image(model, op.output, e)[inner(model, op)].reshape(-1, e.shape[1]), x)]
     if op.kind == "reshape":
@@ -633,7 +675,7 @@ class Trainer:
 
     def train(self, x: NDArray, target: int | NDArray, learning_rate: int) -> int:
         """Learns one sample (see `loss` for its target) and returns its loss as it was before."""
-        trace = forward(self.model, x, self.adapter)
+        trace = forward_sample(self.model, x, self.adapter)
         value, e, exponent = loss(self.model, trace.y[self.model.loss_index].reshape(-1), target)
         for key, product in backward(self.model, self.adapter, trace, e, exponent).items():
             self.gradients[key] = accumulate(self.gradients.get(key), product)

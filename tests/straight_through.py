@@ -10,7 +10,7 @@ import copy
 
 import numpy as np
 from numpy.typing import NDArray
-from reference import Trace, forward, image, inner, taps, weight_matrix, windows
+from reference import Trace, forward_sample, image, inner, sliced, taps, weight_matrix, windows
 
 from edgelora.formats import Adapter
 from edgelora.model import Op, QuantModel
@@ -23,7 +23,7 @@ class FloatModel:
 
     def __init__(self, model: QuantModel, adapter: Adapter, x: NDArray[np.int8], target: int | NDArray) -> None:
         self.model, self.target = model, target
-        self.trace: Trace = forward(model, x, adapter)
+        self.trace: Trace = forward_sample(model, x, adapter)
         self.layers = {layer.op: layer for layer in adapter.layers}
         # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
         self.origin: dict[int, Floats] = {}
@@ -91,12 +91,17 @@ class FloatModel:
         return self._moved(op, x, other)
 
     def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
-        """What only moves values: concatenate, pad, reshape."""
+        """What only moves values: concatenate, slice, history, pad, reshape."""
         if op.kind == "reshape":
             return x.reshape(-1, self.model.tensors[op.output].shape[2])
         if op.kind == "concatenate":
             pair = [image(self.model, op.input, x), image(self.model, op.input2, other)]
             moved = np.concatenate(pair, axis=op.axis - 1)
+        elif op.kind == "slice":
+            moved = np.take(image(self.model, op.input, x), sliced(self.model, op), axis=op.axis - 1)
+        elif op.kind == "history":  # what it holds of frames before is constant
+            moved = np.zeros(self.model.tensors[op.output].shape)
+            moved.reshape(-1)[-x.size :] = x.reshape(-1)
         else:
             moved = np.zeros(self.model.tensors[op.output].shape)
             moved[inner(self.model, op)] = image(self.model, op.input, x)

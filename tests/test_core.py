@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import reference
-from random_models import random_adapter, random_input, random_model, random_ranks, random_target
+from random_models import (
+    random_adapter,
+    random_frames,
+    random_input,
+    random_model,
+    random_ranks,
+    random_sample,
+    random_target,
+)
 
 from edgelora import formats, twin
-from edgelora.model import LOSSES, QuantModel
+from edgelora.model import LOSSES, Op, QuantModel, Tensor
+from edgelora.tflite_math import LOGISTIC_GRID, derive
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
 
@@ -30,11 +39,12 @@ class Case:
     micro_batch: int
     momentum: int
     threshold: int
+    frames: int
     samples: list[Sample]
 
     def session(self, **options) -> twin.Session:
         ranks = ranks_of(self.model, self.ranks)
-        options = {"threshold": self.threshold, **options}
+        options = {"threshold": self.threshold, "frames": self.frames, **options}
         return twin.Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
 
 
@@ -44,6 +54,7 @@ def random_case(seed: int, steps: int = 10, loss: str | None = None) -> Case:
 
 
 def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
+    frames = random_frames(rng, model)
     return Case(
         model,
         formats.pack_model(model),
@@ -52,8 +63,9 @@ def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
         int(rng.integers(1, 5)),
         int(rng.choice([0, 2, 4])),
         int(rng.choice([0, 0, 700, 3000])),
+        frames,
         [
-            (random_input(rng, model), random_target(rng, model), int(rng.choice([500, 4000, 65535])))
+            (random_sample(rng, model, frames), random_target(rng, model), int(rng.choice([500, 4000, 65535])))
             for _ in range(steps)
         ],
     )
@@ -77,9 +89,11 @@ def test_forward_equals_reference(first: int) -> None:
         for adapter in [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]:
             file = None if adapter is None else formats.pack_adapter(adapter)
             inputs = [random_input(rng, model) for _ in range(3)]
-            expected = [reference.forward(model, x, adapter).logits.tolist() for x in inputs]
+            held = {}
+            expected = [reference.forward(model, x, adapter, held).logits.tolist() for x in inputs]
             for session in sessions:
                 session.use(file)
+                session.reset()
                 for x, logits in zip(inputs, expected, strict=True):
                     session.infer(x)
                     assert session.logits.tolist() == logits, f"seed {seed}"
@@ -120,7 +134,7 @@ def test_the_runs_reach_what_they_should() -> None:
     """Training moves most matrices of the cases above, and every kind passes errors on in some."""
     moved = total = 0
     passing = set()
-    for seed in range(120):
+    for seed in range(180):
         case = random_case(seed)
         start = reference.fresh_adapter(case.model, case.ranks, seed, bytes(8), True, 0)
         trainer = reference.Trainer(case.model, start)
@@ -132,7 +146,7 @@ def test_the_runs_reach_what_they_should() -> None:
             if layer.b_state.vm:
                 passing |= {op.kind for op in case.model.ops[layer.op + 1 : case.model.training_ops]}
     assert moved > 0.7 * total
-    assert len(passing) == 12
+    assert len(passing) == 14
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))
@@ -146,6 +160,15 @@ def test_recomputing_outputs_changes_nothing(first: int) -> None:
             assert trained(case.session(recompute=recompute), case) == expected, f"seed {seed}, {recompute}"
 
 
+def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
+    """By the reference: of every frame if an op from the lowest adapter on has a history, else of the last."""
+    held, features = {}, []
+    for frame in x:
+        trace = reference.forward(case.model, frame, held=held)
+        features.append(np.concatenate([trace.y[i].reshape(-1) for i in reference.cut(case.model, lowest)]))
+    return features if any(op.kind == "history" for op in case.model.ops[lowest:]) else features[-1:]
+
+
 @pytest.mark.parametrize("first", range(0, 60, 20))
 def test_features_stand_for_the_input(first: int) -> None:
     for seed in range(first, first + 20):
@@ -157,14 +180,13 @@ def test_features_stand_for_the_input(first: int) -> None:
         losses = []
         for x, target, rate in case.samples:
             features = cached.features(x)
-            trace = reference.forward(case.model, x)
-            kept = np.concatenate([trace.y[i].reshape(-1) for i in reference.cut(case.model, lowest)])
+            kept = np.concatenate(kept_features(case, x, lowest))
             assert features.tolist() == kept.tolist(), f"seed {seed}"
             losses.append(cached.train_features(features, target, rate))
         cached.flush(3000)
         assert (losses, cached.save(state=True)) == expected, f"seed {seed}"
         x = case.samples[0][0]
-        assert cached.infer_features(cached.features(x)) == direct.infer(x)
+        assert cached.infer_features(cached.features(x)) == direct.infer_sample(x)
         assert cached.logits.tolist() == direct.logits.tolist()
 
 
@@ -180,9 +202,78 @@ def test_merging_equals_reference(first: int) -> None:
             session.merge(layer.op)
             model = reference.merge(model, layer)
             adapter.layers.remove(layer)
+            session.reset()
+            held = {}
             for x in (random_input(rng, model) for _ in range(3)):
                 session.infer(x)
-                assert session.logits.tolist() == reference.forward(model, x, adapter).logits.tolist(), f"seed {seed}"
+                expected = reference.forward(model, x, adapter, held)
+                assert session.logits.tolist() == expected.logits.tolist(), f"seed {seed}"
+
+
+STREAMS = ("conv", "history", "depthwise", "conv", "history", "conv", "history", "dense")
+
+
+def test_training_and_features_leave_a_stream_as_it_is() -> None:
+    """Frames give the same outputs whatever is learned between them, and samples the same whatever was heard."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        case = case_of(random_model(seed, kinds=STREAMS, edges=False), rng, 6)
+        heard = [random_input(rng, case.model) for _ in case.samples]
+        expected = trained(case.session(plain=bool(seed % 2)), case)
+        session = case.session(plain=bool(seed % 2))
+        session.begin(1)
+        losses, held = [], {}
+        for (x, target, rate), frame in zip(case.samples, heard, strict=True):
+            session.use(None)
+            session.infer(frame)
+            assert session.logits.tolist() == reference.forward(case.model, frame, held=held).logits.tolist()
+            losses.append(session.train(x, target, rate))
+            session.features(x)
+        session.flush(3000)
+        assert (losses, session.save(state=True)) == expected, f"seed {seed}"
+
+
+def test_a_sample_is_a_stream_of_its_own() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        case = case_of(random_model(seed, kinds=STREAMS, edges=False), rng, 3)
+        session = case.session()
+        for x, _, _ in case.samples:
+            session.infer(random_input(rng, case.model))
+            found = session.infer_sample(x)
+            assert session.logits.tolist() == reference.forward_sample(case.model, x).logits.tolist()
+            session.reset()
+            assert [session.infer(frame) for frame in x][-1] == found
+
+
+def test_only_models_with_history_have_frames() -> None:
+    model = random_model(1, kinds=("conv", "dense"))
+    for frames in (0, 2, 65536):
+        with pytest.raises(twin.TwinError) as error:
+            twin.Session(formats.pack_model(model), bytes(2), "infer", frames=frames)
+        assert error.value.status == twin.statuses()["ERR_CONFIG"]
+
+
+@pytest.mark.parametrize("logistic", [False, True])
+def test_a_single_output_says_yes_or_no(logistic: bool) -> None:
+    found = set()
+    for seed in range(10):
+        model = random_model(seed, kinds=("dense",), edges=False, loss="binary_cross_entropy")
+        op, tensor = model.ops[0], model.tensors[1]
+        for array in ("weights", "bias", "multiplier", "shift"):
+            setattr(op, array, getattr(op, array)[:1])
+        model.tensors[1] = Tensor((1, 1, 1), tensor.scale, tensor.zero_point)
+        if logistic:
+            model.tensors.append(Tensor((1, 1, 1), *LOGISTIC_GRID))
+            model.ops.append(Op("lookup", 1, 2))
+            derive(model, model.ops[1], "logistic")
+        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        for turn in range(10):
+            x = random_input(np.random.default_rng(turn), model)
+            says = model.output.scale * (reference.forward(model, x).logits[0] - model.output.zero_point)
+            found.add(session.infer(x))
+            assert session.infer(x) == (says > (0.5 if logistic else 0))
+    assert found == {0, 1} and model.classes == 2
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
@@ -193,6 +284,7 @@ def test_resumed_training_equals_uninterrupted(mode: str, momentum: int) -> None
     data = formats.pack_model(model)
     ranks = ranks_of(model, random_ranks(rng, model))
     samples = [(random_input(rng, model), random_target(rng, model)) for _ in range(24)]
+    assert not model.has_history
 
     def train(session: twin.Session, part: list) -> None:
         for x, label in part:

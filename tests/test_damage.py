@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import random_input, random_model, random_target
+from random_models import random_frames, random_model, random_sample, random_target
 
 from edgelora import formats, twin
 from edgelora.boards import ROOT
@@ -39,11 +39,12 @@ def fuzz_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> bytes:
     ranks = bytes(2 if op.is_matrix else 0 for op in model.ops)
-    session = twin.Session(data, ranks, mode, 2)
-    session.begin(5)
     rng = np.random.default_rng(5)
+    frames = random_frames(rng, model)
+    session = twin.Session(data, ranks, mode, 2, frames=frames)
+    session.begin(5)
     for _ in range(4):
-        session.train(random_input(rng, model), random_target(rng, model), 60000)
+        session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
     return session.save(state)
 
 
@@ -52,6 +53,7 @@ MODELS = {  # loss and kinds
     "graph": ("cross_entropy", ("depthwise", "residual", "max_pool", "dense", "softmax")),
     "joined": ("binary_cross_entropy", ("pad", "branches", "reshape", "dense", "lookup")),
     "autoencoder": ("mean_squared_error", ("conv", "lookup", "autoencoder")),
+    "stream": ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
 }
 
 
@@ -69,6 +71,7 @@ def small_model(name: str) -> QuantModel:
         ("graph", "trainable_a", True),
         ("joined", "frozen_a", True),
         ("autoencoder", "trainable_a", False),
+        ("stream", "frozen_a", False),
     ],
 )
 def test_every_byte_flipped_and_truncated(fuzz_files: Path, tmp_path: Path, name: str, mode: str, state: bool) -> None:

@@ -175,7 +175,7 @@ OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
         ("<B", HEADER + 7, 1, "byte 7 of tensor 0"),
         ("<f", HEADER + 8, float("nan"), "scale nan"),
         ("<f", HEADER + 8, -1.0, "scale -1.0"),
-        ("<B", OP_AT, 13, "kind 13"),
+        ("<B", OP_AT, 15, "kind 15"),
         ("<B", OP_AT, 0, "kind 0"),
         ("<B", OP_AT + 1, 4, "flags 0x4"),
         ("<H", OP_AT + 2, 1, "op 0 .conv. reads tensor 1, only 0 to 0"),
@@ -283,7 +283,8 @@ def test_broken_models_are_not_written(change: Callable[[QuantModel], None], wor
 
 def _graph() -> QuantModel:
     """Every kind that `_model` lacks, at a known place."""
-    kinds = ("depthwise", "max_pool", "residual", "branches", "pad", "reshape", "lookup", "softmax")
+    middle = ("residual", "branches", "slice", "pad", "history", "reshape")
+    kinds = ("depthwise", "max_pool", *middle, "lookup", "softmax")
     model = random_model(6, "medium", kinds, edges=False)
     assert [op.kind for op in model.ops[:2]] == ["depthwise", "max_pool"]
     return model
@@ -324,6 +325,14 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_output("concatenate", shape=(1, 1, 1)), "do not join"),
         (_output("concatenate", scale=3.0), "share scale"),
         (_first("concatenate", act_min=0), "output range"),
+        (_first("slice", axis=0), "axis 0"),
+        (_first("slice", start=-1), "no part along axis"),
+        (_first("slice", start=60), "no part along axis"),
+        (_output("slice", scale=3.0), "share scale"),
+        (_first("pad", start=1), "start 1, must be 0"),
+        (_output("history", shape=(1, 1, 1)), "must have more elements"),
+        (_output("history", zero_point=77), "share scale"),
+        (_first("history", initial=np.zeros(3, np.int8)), "initial of op .* shape"),
         (_first("pad", padding=(255, 0)), "smaller than input and padding"),
         (_first("pad", stride=(1, 2)), "stride"),
         (_first("reshape", mask_high=True), "flags"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import random_adapter, random_input, random_model, random_target
+from random_models import random_adapter, random_frames, random_input, random_model, random_target
 from reference import (
     Gradients,
     Trainer,
@@ -14,6 +14,7 @@ from reference import (
     backward,
     block,
     forward,
+    forward_sample,
     fresh_adapter,
     initial_a,
     log2_q12,
@@ -42,7 +43,8 @@ CHAINS = {
     "branches": ("conv", "branches", "concatenate", "dense"),
     "lookup": ("conv", "lookup", "dense", "lookup"),
     "softmax": ("conv", "softmax", "dense", "softmax"),
-    "shapes": ("conv", "pad", "reshape", "conv", "dense"),
+    "shapes": ("conv", "pad", "reshape", "slice", "conv", "slice", "dense"),
+    "stream": ("history", "conv", "history", "depthwise", "conv", "history", "dense"),
     "autoencoder": ("conv", "dense", "autoencoder"),
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # else cross_entropy
@@ -77,9 +79,9 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
     integer: Gradients = {}
     exact = {(layer.op, which): np.zeros(getattr(layer, which).shape) for layer in adapter.layers for which in "ab"}
     for _ in range(SAMPLES):
-        x = rng.integers(-128, 128, model.input.shape).astype(np.int8)
+        x = rng.integers(-128, 128, (random_frames(rng, model), *model.input.shape)).astype(np.int8)
         target = random_target(rng, model)
-        trace = forward(model, x, adapter)
+        trace = forward_sample(model, x, adapter)
         _, e, exponent = loss(model, trace.y[model.loss_index].reshape(-1), target)
         if np.abs(e).max() * 2.0**exponent < 0.02:
             continue  # next to the resolution of the loss

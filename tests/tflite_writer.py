@@ -68,6 +68,7 @@ class _Writer:
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
         self.codes: list[int] = []
+        self.initial: list[tuple[str, NDArray[np.int8], Tensor]] = []  # of variables: name, values, and their grid
 
     def activation(self, tensor: Tensor) -> int:
         return self._tensor([1, *tensor.shape], schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
@@ -109,6 +110,12 @@ class _Writer:
             sides = [(before, target.shape[i] - source.shape[i] - before) for i, before in enumerate(op.padding)]
             inputs.append(self._ints([(0, 0), *sides, (0, 0)]))
             options = schema.PadOptionsT()
+        elif op.kind == "slice":
+            self.part(inputs[0], outputs[0], op.axis, op.start, target.shape[op.axis - 1])
+            return
+        elif op.kind == "history":
+            self._history(model, op, inputs[0], outputs[0])
+            return
         elif op.kind == "reshape":
             self._reshape(inputs[0], outputs[0], [1, *target.shape])
             return
@@ -141,16 +148,91 @@ class _Writer:
         return self._tensor(array.shape, schema.TensorType.INT32, data=array)
 
     def finish(self, source: int, target: int) -> bytes:
-        graph = schema.SubGraphT(
-            tensors=self.tensors, inputs=[source], outputs=[target], operators=self.operators, name="main"
-        )
+        graphs = [self._subgraph("main", [source], [target])]
+        if self.initial:
+            graphs.append(self._initialization())
+            self.tensors, self.operators = graphs[0].tensors, graphs[0].operators
+            options = schema.CallOnceOptionsT(initSubgraphIndex=1)
+            self._operator(schema.BuiltinOperator.CALL_ONCE, [], [], options)
+            graphs[0].operators = [self.operators[-1], *self.operators[:-1]]
         codes = [schema.OperatorCodeT(deprecatedBuiltinCode=min(c, 127), builtinCode=c, version=1) for c in self.codes]
         model = schema.ModelT(
-            version=3, operatorCodes=codes, subgraphs=[graph], buffers=self.buffers, description="test"
+            version=3, operatorCodes=codes, subgraphs=graphs, buffers=self.buffers, description="test"
         )
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+    def _subgraph(self, name: str, inputs: list[int], outputs: list[int]) -> schema.SubGraphT:
+        return schema.SubGraphT(
+            tensors=self.tensors, inputs=inputs, outputs=outputs, operators=self.operators, name=name
+        )
+
+    def _initialization(self) -> schema.SubGraphT:
+        """The subgraph that gives variables their first values."""
+        self.tensors, self.operators = [], []
+        for name, values, tensor in self.initial:
+            data = self._tensor(values.shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point], values)
+            self.assign(self.handle(name), data)
+        return self._subgraph("NoOp", [], [])
+
+    def part(self, source: int, target: int, axis: int, start: int, count: int) -> None:
+        """STRIDED_SLICE: `count` positions of a tensor along an axis; 0: to the end."""
+        rank = len(self.tensors[source].shape)
+        begin, end = [0] * rank, [0] * rank
+        begin[axis], end[axis] = start, start + count
+        open_ends = (1 << rank) - 1
+        mask = open_ends & ~(1 << axis)
+        options = schema.StridedSliceOptionsT(beginMask=mask, endMask=mask if count else open_ends)
+        bounds = [self._ints(values) for values in (begin, end, [1] * rank)]
+        self._operator(schema.BuiltinOperator.STRIDED_SLICE, [source, *bounds], [target], options)
+
+    def handle(self, name: str) -> int:
+        """A variable of this name."""
+        resource = self._tensor([], schema.TensorType.RESOURCE)
+        options = schema.VarHandleOptionsT(container="", sharedName=name)
+        self._operator(schema.BuiltinOperator.VAR_HANDLE, [], [resource], options)
+        return resource
+
+    def read(self, handle: int, shape: tuple[int, ...], tensor: Tensor) -> int:
+        """The value of a variable, on the grid of `tensor`."""
+        value = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+        self._operator(schema.BuiltinOperator.READ_VARIABLE, [handle], [value], schema.ReadVariableOptionsT())
+        return value
+
+    def assign(self, handle: int, value: int) -> None:
+        options = schema.AssignVariableOptionsT()
+        self._operator(schema.BuiltinOperator.ASSIGN_VARIABLE, [handle, value], [], options)
+
+    def join(self, first: int, second: int, target: int, axis: int) -> None:
+        options = schema.ConcatenationOptionsT(axis=axis)
+        self._operator(schema.BuiltinOperator.CONCATENATION, [first, second], [target], options)
+
+    def _history(self, model: QuantModel, op: Op, source: int, target: int) -> None:
+        """A ring buffer, in one of its two forms: with the positions held, or with all of the output."""
+        tensor, fresh = model.tensors[op.output], model.tensors[op.input]
+        axis = next(i for i in range(3) if tensor.shape[i] != fresh.shape[i])
+        shape = [1, *tensor.shape]
+        whole, new = tensor.shape[axis], fresh.shape[axis]
+        shape[axis + 1] = older = whole - new
+        initial = np.full(shape, tensor.zero_point, np.int8) if op.initial is None else op.initial.reshape(shape)
+        name = f"state {op.output}"
+        handle = self.handle(name)
+        if op.output % 2:
+            held = self.read(handle, shape, tensor)
+            self.join(held, source, target, axis + 1)
+            rest = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+            self.part(target, rest, axis + 1, -older, 0)
+            self.assign(handle, rest)
+        else:
+            gone = np.full([new if i == axis + 1 else n for i, n in enumerate(shape)], 7, np.int8)
+            initial = np.concatenate([gone, initial], axis=axis + 1)
+            held = self.read(handle, (1, *tensor.shape), tensor)
+            rest = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+            self.part(held, rest, axis + 1, new, 0)
+            self.join(rest, source, target, axis + 1)
+            self.assign(handle, target)
+        self.initial.append((name, initial, tensor))
 
     def _weights(self, source: Tensor, op: Op) -> list[int]:
         """Weight and bias tensors; one scale for all channels is written as such."""

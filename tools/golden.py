@@ -6,8 +6,8 @@ Lines of a file, each a word and its values; bytes are in hex:
     elm BYTES                                       the model; the runs below it are on this model
     run NAME micro_batch N learning_rate N          starts a run
     start BYTES                                     the adapter it begins from (.ela)
-    step TARGET LOSS LOGITS INPUT                   one sample: its loss and outputs before it is learned; the
-                                                    target is a label or, with other losses, bytes
+    step TARGET LOSS LOGITS INPUT                   one sample, of one frame or more: its loss and outputs before it is
+                                                    learned; the target is a label or, with other losses, bytes
     final BYTES                                     the adapter afterwards, with training state, after a flush
     plain BYTES                                     the same without state
 """
@@ -22,8 +22,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests")]
 
-from random_models import random_input, random_model, random_target  # noqa: E402
-from reference import Trainer, forward, fresh_adapter  # noqa: E402
+from random_models import random_model, random_sample, random_target  # noqa: E402
+from reference import Trainer, forward_sample, fresh_adapter  # noqa: E402
 
 from edgelora.formats import base_id, pack_adapter, pack_model  # noqa: E402
 
@@ -33,6 +33,7 @@ CHAINS = {
     "mean": ("cross_entropy", ("conv", "conv", "mean")),
     "residual": ("cross_entropy", ("conv", "residual", "max_pool", "conv", "mean", "softmax")),
     "branches": ("binary_cross_entropy", ("pad", "branches", "reshape", "dense", "lookup")),
+    "stream": ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
     "autoencoder": ("mean_squared_error", ("conv", "lookup", "dense", "autoencoder")),
 }
 STEPS = 20
@@ -67,8 +68,8 @@ def _run(model, trainable_a: bool, momentum: int) -> tuple[bool, list[str]]:
     lines.append("start " + pack_adapter(adapter).hex())
     trainer = Trainer(model, adapter, micro_batch)
     for _ in range(STEPS):
-        x, target = random_input(rng, model), random_target(rng, model)
-        logits = forward(model, x, trainer.adapter).logits.astype(np.int8)
+        x, target = random_sample(rng, model, 2 if model.has_history else 1), random_target(rng, model)
+        logits = forward_sample(model, x, trainer.adapter).logits.astype(np.int8)
         value = trainer.train(x, target, learning_rate)
         told = target if isinstance(target, int) else target.tobytes().hex()
         lines.append(f"step {told} {value} {logits.tobytes().hex()} {x.tobytes().hex()}")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import (
+    AXIS_KINDS,
     KINDS,
     LOSSES,
     MASK_KINDS,
@@ -145,8 +146,9 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     for index, op in enumerate(model.ops):
         offsets = [_append(body, array) for array in _stored_arrays(model, op)]
         flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
-        kernel = (op.axis, 1) if op.kind == "concatenate" else op.kernel
-        record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *op.padding)
+        kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.kernel
+        padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding
+        record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
         shifts = (op.t_shift, op.branch_shift)
         _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
     labels = "\n".join(model.labels).encode()
@@ -219,12 +221,16 @@ def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Slot:
-    """An array of an op: the attribute of `Op` that holds it, its type and shape there and its type in the file."""
+    """An array of an op: the attribute of `Op` that holds it, its type and shape there and its type in the file.
+
+    optional: it may be None, which the file tells by an offset of 0.
+    """
 
     attribute: str
     dtype: str
     shape: tuple[int, ...]
     stored: str
+    optional: bool = False
 
 
 def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
@@ -244,6 +250,9 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         return [*tables, None, _Slot("shift", "<i1", (1,), "<i1")]
     if op.kind == "softmax":
         return [None, None, _Slot("exponentials", "<i4", (256,), "<i4"), _Slot("shift", "<i1", (2,), "<i1")]
+    if op.kind == "history":
+        older = model.tensors[op.output].size - model.tensors[op.input].size
+        return [_Slot("initial", "<i1", (older,), "<i1", optional=True), None, None, None]
     return [None] * 4
 
 
@@ -254,7 +263,7 @@ def _pair(count: int) -> tuple[_Slot, _Slot]:
 def _stored_arrays(model: QuantModel, op: Op) -> list[bytes | None]:
     """The op's arrays in the order and form of the file."""
     return [
-        None if slot is None else _padded(_stored(model, op, slot), slot.stored)
+        None if slot is None or slot.optional and op.initial is None else _padded(_stored(model, op, slot), slot.stored)
         for slot in _slots(model, op.output - 1)
     ]
 
@@ -296,15 +305,15 @@ def _op_from_record(record: tuple, where: str) -> Op:
     _require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
     _require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
     name = KINDS[kind - 1]
-    joins = name == "concatenate"
+    axis, part = name in AXIS_KINDS, name == "slice"
     return Op(
         name,
         source,
         target,
-        (1, kw) if joins else (kh, kw),
+        (1, kw) if axis else (kh, kw),
         (sh, sw),
         (dh, dw),
-        (top, left),
+        (0, 0) if part else (top, left),
         act_min=low,
         act_max=high,
         mask_low=bool(flags & _MASK_LOW),
@@ -312,7 +321,8 @@ def _op_from_record(record: tuple, where: str) -> Op:
         t_shift=shifts[0],
         branch_shift=shifts[1],
         input2=source2,
-        axis=kh if joins else 3,
+        axis=kh if axis else 3,
+        start=top + 256 * left if part else 0,
     )
 
 
@@ -321,7 +331,9 @@ def _read_arrays(reader: _Reader, model: QuantModel, index: int, op: Op, offsets
         where = f"{what} of op {index}"
         if slot is None:
             _require_zero(offset, reader.name, f"the offset of {where} ({op.kind} has none)")
-        else:
+        elif offset or not slot.optional:
+            inside = 0 < offset < _MODEL_HEADER.size
+            _require(not inside, f"{reader.name}: {where} is at {offset}, inside the header: make the file again")
             setattr(op, slot.attribute, reader.array(slot.stored, slot.shape, offset, where))
     if op.weights is not None and op.bias is not None:
         _require(op.weights.all(), f"{reader.name}: a weight of op {index} is 0, which is -128: make the file again")
@@ -440,6 +452,9 @@ def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
 
 def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
     """Whether the shapes of inputs and output are those that the kind allows."""
+    if op.kind in AXIS_KINDS:
+        _require(1 <= op.axis <= 3, f"{where}: axis {op.axis}, must be 1 (height), 2 (width) or 3 (channels)")
+    _require(op.kind == "slice" or op.start == 0, f"{where}: start {op.start}, must be 0")
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     other = model.tensors[op.input2].shape
     shapes = f"{source} in, {target} out"
@@ -452,8 +467,13 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
         _require(fits, f"{where}: {source[2]} channels in, {target[2]} out, must be a multiple")
     elif op.kind == "add":
         _require(source == other == target, f"{where}: {source} and {other} in, {target} out, must be equal")
+    elif op.kind == "slice":
+        whole = tuple(source[i] if i == op.axis - 1 else target[i] for i in range(3))
+        fits = source == whole and 0 <= op.start <= source[op.axis - 1] - target[op.axis - 1]
+        _require(fits, f"{where}: {shapes}, which is no part along axis {op.axis} from {op.start} on")
+    elif op.kind == "history":
+        _require(math.prod(source) < math.prod(target), f"{where}: {shapes}, its output must have more elements")
     elif op.kind == "concatenate":
-        _require(1 <= op.axis <= 3, f"{where}: axis {op.axis}, must be 1 (height), 2 (width) or 3 (channels)")
         fits = all(target[i] == (source[i] + other[i] if i == op.axis - 1 else source[i]) for i in range(3))
         same = all(source[i] == other[i] for i in range(3) if i != op.axis - 1)
         _require(fits and same, f"{where}: {source} and {other} do not join to {target} along axis {op.axis}")
@@ -483,9 +503,11 @@ def _check_values(model: QuantModel, name: str) -> None:
         where = f"{name}: op {index} ({op.kind})"
         slots = [slot for slot in _slots(model, index) if slot is not None]
         for slot in slots:
+            if slot.optional and getattr(op, slot.attribute) is None:
+                continue
             text = f"{name}: {slot.attribute} of op {index} ({op.kind})"
             _check_array(getattr(op, slot.attribute), np.dtype(slot.dtype), slot.shape, text)
-        for attribute in {*_ARRAYS, "table", "slope", "exponentials"} - {slot.attribute for slot in slots}:
+        for attribute in {*_ARRAYS, "table", "slope", "exponentials", "initial"} - {slot.attribute for slot in slots}:
             missing = getattr(op, attribute) is None
             _require(missing, f"{name}: {attribute} of op {index} ({op.kind}): this kind has none")
         if op.weights is not None:

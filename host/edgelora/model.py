@@ -23,13 +23,22 @@ KINDS = (
     "reshape",
     "lookup",
     "softmax",
+    "history",
+    "slice",
 )
 MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
 POOL_KINDS = ("average_pool", "max_pool")
 WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # look at the input through kernel, stride and padding
 TWO_INPUT_KINDS = ("add", "concatenate")
-SAME_GRID_KINDS = (*POOL_KINDS, "concatenate", "pad", "reshape")  # inputs and output share scale and zero point
+AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
+SAME_GRID_KINDS = (
+    *POOL_KINDS,
+    *AXIS_KINDS,
+    "pad",
+    "reshape",
+    "history",
+)  # inputs and output share scale and zero point
 MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add")  # can have a fused activation
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
@@ -60,7 +69,8 @@ class Op:
     [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
     ([1] for mean; [3] for add: of the two inputs and the output). A lookup has int8 [256] `table` and `slope`, with
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
-    scale_in / scale_out. `edgelora.tflite_math` derives all of them.
+    scale_in / scale_out. `edgelora.tflite_math` derives all of them. A history may have int8 `initial`, what it holds
+    before the first frame, as many values as its output has more than its input; None: the zero point.
     """
 
     kind: str
@@ -82,10 +92,12 @@ class Op:
     t_shift: int = 0  # adapter: t = (A x) / 2**t_shift, chosen by calibration
     branch_shift: int = 0  # adapter: the branch joins the accumulator times 2**branch_shift
     input2: int = 0  # add, concatenate: the second input
-    axis: int = 3  # concatenate: 1 height, 2 width, 3 channels
+    axis: int = 3  # concatenate, slice: 1 height, 2 width, 3 channels
+    start: int = 0  # slice: its first position along the axis
     table: NDArray[np.int8] | None = None
     slope: NDArray[np.int8] | None = None
     exponentials: NDArray[np.int32] | None = None
+    initial: NDArray[np.int8] | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -130,3 +142,26 @@ class QuantModel:
     def training_ops(self) -> int:
         """How many ops, from the first, training runs."""
         return len(self.ops) - (self.loss_index != self.ops[-1].output)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether an inference depends on those before it: inputs are the frames of a stream."""
+        return any(op.kind == "history" for op in self.ops)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the output tells apart: a single output that says yes or no tells two."""
+        return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
+
+    def frames(self, shape: tuple[int, ...]) -> int:
+        """How many inputs, one behind the other, a window of this shape [height, width, channels] is.
+
+        More than one only with history, along height or, where the input has one row, width. ValueError for others.
+        """
+        height, width, channels = self.input.shape
+        times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0
+        possible = {(times * height, width, channels)} | ({(1, times * width, channels)} if height == 1 else set())
+        if tuple(shape) not in possible or times < 1 or times > 1 and not self.has_history:
+            whole = "a whole number of inputs" if self.has_history else "an input"
+            raise ValueError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")
+        return times

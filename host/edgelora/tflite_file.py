@@ -178,13 +178,29 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """The one subgraph of a file. Operators are in the order in which they run."""
+class Subgraph:
+    """Tensors, and operators in the order in which they run."""
 
     tensors: tuple[FileTensor, ...]
     operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The network of a file: its first subgraph. other: a second one, which may give state its initial values."""
+
+    main: Subgraph
     input: int
     output: int
+    other: Subgraph | None = None
+
+    @property
+    def tensors(self) -> tuple[FileTensor, ...]:
+        return self.main.tensors
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        return self.main.operators
 
 
 def type_name(code: int) -> str:
@@ -192,29 +208,32 @@ def type_name(code: int) -> str:
 
 
 def read_graph(data: bytes) -> Graph:
-    """Reads a file. Raises TfliteError if it is damaged, or has other than one subgraph, input and output."""
+    """Reads a file. TfliteError if it is damaged, or has more than two subgraphs, or several inputs or outputs."""
     if len(data) > MAX_FILE:
         raise TfliteError(f"the file has {len(data)} bytes, at most {MAX_FILE} are possible")
     model = flat.root(data, b"TFL3")
     if model.number(0, "I") != 3:
         raise TfliteError(f"the file has schema version {model.number(0, 'I')}, must be 3")
     graphs = model.tables(2, MAX_OPERATORS, "subgraphs")
-    if len(graphs) != 1:
+    if not 1 <= len(graphs) <= 2:
         raise TfliteError(
-            f"the file has {len(graphs)} subgraphs, must have one: convert without control flow, state and recurrence"
+            f"the file has {len(graphs)} subgraphs, must have one or, for state, one more that CALL_ONCE runs: "
+            "convert without control flow and recurrence"
         )
     buffers = model.tables(4, MAX_TENSORS, "buffers")
-    tensors = [_tensor(table, buffers) for table in graphs[0].tables(0, MAX_TENSORS, "tensors")]
     codes = [_code(table) for table in model.tables(1, MAX_OPERATORS, "operator codes")]
-    operators = [
-        _operator(index, table, codes, len(tensors))
-        for index, table in enumerate(graphs[0].tables(3, MAX_OPERATORS, "operators"))
-    ]
-    ends = [_indices(graphs[0], field, len(tensors), 0, "the graph") for field in (1, 2)]
+    parts = [_subgraph(table, buffers, codes) for table in graphs]
+    ends = [_indices(graphs[0], field, len(parts[0].tensors), 0, "the graph") for field in (1, 2)]
     for what, end in zip(("inputs", "outputs"), ends, strict=True):
         if len(end) != 1:
             raise TfliteError(f"the network has {len(end)} {what}, must have one")
-    return Graph(tuple(tensors), tuple(operators), ends[0][0], ends[1][0])
+    return Graph(parts[0], ends[0][0], ends[1][0], *parts[1:])
+
+
+def _subgraph(table: Table, buffers: list[Table], codes: list[tuple[int, str]]) -> Subgraph:
+    tensors = tuple(_tensor(tensor, buffers) for tensor in table.tables(0, MAX_TENSORS, "tensors"))
+    operators = table.tables(3, MAX_OPERATORS, "operators")
+    return Subgraph(tensors, tuple(_operator(i, operator, codes, len(tensors)) for i, operator in enumerate(operators)))
 
 
 def _tensor(table: Table, buffers: list[Table]) -> FileTensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from . import formats, nn, tflite_math
+from . import formats, nn, tflite_math, tflite_parts, tflite_state
 from .flat import TfliteError
 from .model import WEIGHT_KINDS, Op, QuantModel, Tensor
 from .tflite_file import Code, FileTensor, Graph, Operator, Type
@@ -23,7 +23,10 @@ CONVERT = (
     "converter.representative_dataset = ..., "
     "converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
 )
-STATELESS = "networks with state aren't possible: convert one without, that sees a whole window at once; and " + CONVERT
+STATELESS = (
+    f"networks with state are possible where {tflite_state.RINGS}; "
+    f"convert other ones without state, to see a whole window at once; and {CONVERT}"
+)
 ACTIVATIONS = {  # fused ones: real bounds
     0: ("NONE", None, None),
     1: ("RELU", 0.0, None),
@@ -31,6 +34,7 @@ ACTIVATIONS = {  # fused ones: real bounds
     3: ("RELU6", 0.0, 6.0),
 }
 PADDINGS = ("same", "valid")
+MAX_AXES = 1024  # numbers of a constant that say how axes are treated
 SCALES = (2.0**-60, 2.0**60)  # of activations: with these, no ratio of two overflows
 MAX_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
 
@@ -48,10 +52,6 @@ _STATEFUL = {
     Code.BIDIRECTIONAL_SEQUENCE_LSTM,
     Code.WHILE,
     Code.IF,
-    Code.CALL_ONCE,
-    Code.VAR_HANDLE,
-    Code.READ_VARIABLE,
-    Code.ASSIGN_VARIABLE,
 }
 
 _NORMALIZATION = (
@@ -60,7 +60,7 @@ _NORMALIZATION = (
 )
 _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
 _REMEDIES = dict.fromkeys((Code.MUL, Code.SUB, Code.DIV, Code.RSQRT), _NORMALIZATION)
-_REMEDIES |= dict.fromkeys((Code.GATHER, Code.REDUCE_PROD, Code.SLICE), _FIXED_BATCH)
+_REMEDIES |= dict.fromkeys((Code.GATHER, Code.REDUCE_PROD), _FIXED_BATCH)
 
 Shape = tuple[int, int, int]
 
@@ -101,6 +101,10 @@ class Importer:
         self.shaped: dict[tuple[int, Shape], int] = {}
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
         self.operator = Operator(-1, -1, "", (), (), None)
+        self.state = tflite_state.State(graph)
+        self.rings: dict[int, tflite_state.Ring] = {}  # by the index of the operator that joins
+        self.inner: set[int] = set()  # operators that only serve a ring buffer
+        self.read: set[int] = set()  # tensors that are needed
 
     @property
     def ends_logistic(self) -> bool:
@@ -138,6 +142,7 @@ class Importer:
             if wanted & set(operator.outputs):
                 needed.append(operator)
                 wanted |= set(operator.inputs)
+        self.read = wanted
         return needed[::-1]
 
     def _check_known(self) -> None:
@@ -182,6 +187,9 @@ class Importer:
         if len(self.operator.outputs) != 1 or self.operator.outputs[0] < 0:
             raise self.refusal(f"has {len(self.operator.outputs)} outputs, must have one")
         return self.graph.tensors[self.operator.outputs[0]]
+
+    def integers(self, place: int) -> list[int]:
+        return [int(value) for value in self.constant(place).reshape(-1)[: MAX_AXES + 1]]
 
     def source(self, place: int = 0) -> int:
         """The model's tensor that the operator reads; it must be int8 and computed from the input."""
@@ -270,6 +278,12 @@ class Importer:
             raise self.refusal(f"{self.model.tensors[index].size} elements in, {self.target.size} out")
         self.same_grid(index)
         self.found[self.operator.outputs[0]] = index
+
+    def same_as(self, one: FileTensor, other: FileTensor) -> None:
+        """Refuses state whose values would change their meaning."""
+        self._check_int8(one)
+        if _grid(one) != _grid(other):
+            raise self.refusal(f"'{one.name}' and '{other.name}' must have the same scale and zero point; {CONVERT}")
 
     def same_grid(self, index: int) -> None:
         """Refuses an operator that keeps values as they are but says that they have another scale."""
@@ -415,6 +429,8 @@ class Importer:
 
     def concatenate(self) -> None:
         """Joins of two, one behind the other."""
+        if self.operator.index in self.rings:
+            return self.history()
         places, rank = range(len(self.operator.inputs)), len(self.target.shape)
         if self.operator.number(1, "b"):
             raise self.refusal("a fused activation isn't possible here: put it into the layers before")
@@ -442,6 +458,64 @@ class Importer:
                 joined = self._append(op, shape, grid.scale, grid.zero_point)
             else:
                 self.emit(op, shape)
+
+    # ---- state ----
+
+    def variable(self) -> None:
+        """VAR_HANDLE; what it stands for is told by those who use it."""
+
+    def read_variable(self) -> None:
+        """The beginning of a ring buffer, which is built where new positions join it."""
+        ring = self.state.ring(self.operator)
+        self.rings[ring.join.index] = ring
+        self.inner |= ring.inner
+        self.same_as(self.target, self.graph.tensors[ring.join.outputs[0]])
+
+    def history(self) -> None:
+        initial = self.rings[self.operator.index].initial
+        if self.operator.number(1, "b"):
+            raise self.refusal("a fused activation isn't possible here: put it into the layers before")
+        source = self.source(1)
+        self.same_grid(source)
+        op = self.emit(Op("history", source, 0), _spatial(self.target.shape))
+        if (initial != self.model.tensors[op.output].zero_point).any():
+            op.initial = initial.astype(np.int8)
+
+    # ---- parts of tensors ----
+
+    def slice(self) -> None:
+        if self.operator.index in self.inner:
+            return
+        if self.operator.inputs[:1] and self.operator.inputs[0] in self.constants:
+            return self.fold_slice()
+        self.emit_part(tflite_parts.sliced(self.operator, self.tensor(0).shape, self.integers), 0, 0)
+
+    def split(self) -> None:
+        place, count = int(self.operator.code == Code.SPLIT), len(self.operator.outputs)
+        parts = tflite_parts.split(self.operator, self.tensor(place).shape, self.integers, count)
+        for output, part in enumerate(parts):
+            if self.operator.outputs[output] in self.read:
+                self.emit_part(part, place, output)
+
+    def emit_part(self, part: tflite_parts.Part, place: int, output: int) -> None:
+        """Appends the slices that leave this part of the operator's input."""
+        target, index = self.graph.tensors[self.operator.outputs[output]], self.spatial_source(place)
+        self._check_int8(target)
+        tensor = self.model.tensors[index]
+        if (tensor.scale, tensor.zero_point) != _grid(target):
+            raise self.refusal("input and output must have the same scale and zero point; " + CONVERT)
+        if math.prod(part.shape) != target.size or 0 in part.cut:
+            raise self.refusal(f"its output has shape {list(target.shape)}, the part is {list(part.shape)}")
+        for axis in part.cut:
+            where, (start, stop) = axis + 4 - len(part.of), part.bounds[axis]
+            height, width, channels = (
+                stop - start if i == where - 1 else n for i, n in enumerate(self.shape_of(index))
+            )
+            op = Op("slice", index, 0, axis=where, start=start)
+            index = self._append(op, (height, width, channels), tensor.scale, tensor.zero_point)
+        self.found[self.operator.outputs[output]] = index
+
+    # ---- shapes ----
 
     def pad(self) -> None:
         source, shape = self.source(), self.tensor(0).shape
@@ -613,7 +687,14 @@ _HANDLERS: dict[Code, Callable[[Importer], object]] = {
     Code.QUANTIZE: Importer.requantize,
     Code.DEQUANTIZE: Importer.dequantize,
     Code.SHAPE: Importer.fold_shape,
-    Code.STRIDED_SLICE: Importer.fold_slice,
+    Code.STRIDED_SLICE: Importer.slice,
+    Code.SLICE: Importer.slice,
+    Code.SPLIT: Importer.split,
+    Code.SPLIT_V: Importer.split,
+    Code.CALL_ONCE: Importer.variable,
+    Code.VAR_HANDLE: Importer.variable,
+    Code.READ_VARIABLE: Importer.read_variable,
+    Code.ASSIGN_VARIABLE: Importer.variable,
     Code.PACK: Importer.fold_pack,
 }
 

@@ -51,6 +51,7 @@ class _Config(C.Structure):
         ("momentum", C.c_uint8),
         ("plain", C.c_uint8),
         ("threshold", C.c_uint16),
+        ("frames", C.c_uint16),
         ("recompute", C.c_char_p),
     ]
 
@@ -98,6 +99,7 @@ def _config(
     recompute: bytes | None,
     threshold: int,
     plain: bool = False,
+    frames: int = 1,
 ) -> _Config:
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
@@ -106,9 +108,10 @@ def _config(
         raise ValueError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
     if recompute is not None and len(recompute) != ops:
         raise ValueError(f"{len(recompute)} recompute flags given for a model of {ops} ops: one for each op")
-    if not 0 <= micro_batch <= 255 or not 0 <= momentum <= 255 or not 0 <= threshold <= 65535:
+    ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535))
+    if not all(0 <= value <= most for value, most in ranges):
         check(statuses()["ERR_CONFIG"])
-    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, recompute)
+    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute)
 
 
 def check_model(model: bytes) -> None:
@@ -172,10 +175,12 @@ def layout(
     recompute: bytes | None = None,
     threshold: int = 0,
     plain: bool = False,
+    frames: int = 1,
 ) -> Layout:
     """The arena of a session, as the device will lay it out (sizes are the same on 32- and 64-bit machines)."""
     check_model(model)
-    buffer, config = _aligned(model), _config(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
+    options = (micro_batch, momentum, recompute, threshold, plain, frames)
+    buffer, config = _aligned(model), _config(model, ranks, mode, *options)
     spans = (_Span * (len(ranks) * len(SPANS)))()
     size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))
     return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))))
@@ -199,7 +204,8 @@ class Scratch:
 class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device.
 
-    plain: only the portable kernels, whose results are the same.
+    plain: only the portable kernels, whose results are the same. frames: of a sample (see `edgelora_infer_sample`);
+    more than 1 only in models with history.
     """
 
     def __init__(
@@ -212,16 +218,19 @@ class Session:
         recompute: bytes | None = None,
         threshold: int = 0,
         plain: bool = False,
+        frames: int = 1,
     ) -> None:
-        self._layout = layout(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
+        options = (micro_batch, momentum, recompute, threshold, plain, frames)
+        self._layout = layout(model, ranks, mode, *options)
         size = self._layout.arena_bytes
         self._lib = library()
         self._model = _aligned(model)
         self._arena = (C.c_uint64 * (size // 8))()
-        config = _config(model, ranks, mode, micro_batch, momentum, recompute, threshold, plain)
+        config = _config(model, ranks, mode, *options)
         check(self._lib.edgelora_init(self._arena, C.c_uint32(size), self._model, C.byref(config)))
         self.arena_bytes, self.mode, self.ranks = size, mode, ranks
         self.input_size = self._lib.edgelora_input_size(self._model)
+        self.sample_size = frames * self.input_size
         self.output_size = self._lib.edgelora_output_size(self._model)
         self.target_size = self._lib.edgelora_target_size(self._model)
         self.feature_size = self._lib.edgelora_feature_size(self._arena)
@@ -236,9 +245,20 @@ class Session:
     def _input(self, x: NDArray[np.int8]) -> C.c_void_p:
         return self._buffer(x, self.input_size)
 
+    def _sample(self, x: NDArray[np.int8]) -> C.c_void_p:
+        return self._buffer(x, self.sample_size)
+
     def infer(self, x: NDArray[np.int8]) -> int:
-        """The index of the largest output for one input, int8 [input_size]; `logits` has all of them."""
+        """The class of one input, int8 [input_size], with history the next of a stream; `logits` has all outputs."""
         return check(self._lib.edgelora_infer(self._arena, self._input(x)))
+
+    def reset(self) -> None:
+        """The next input begins a stream."""
+        self._lib.edgelora_reset(self._arena)
+
+    def infer_sample(self, x: NDArray[np.int8]) -> int:
+        """`infer` on the last of a sample's frames, int8 [frames, input_size], which begin a stream."""
+        return check(self._lib.edgelora_infer_sample(self._arena, self._sample(x)))
 
     @property
     def logits(self) -> NDArray[np.int8]:
@@ -246,8 +266,8 @@ class Session:
         return np.frombuffer(C.string_at(address, self.output_size), np.int8)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Classes [N] of N inputs, int8 [N, ...]."""
-        return np.array([self.infer(np.ascontiguousarray(row)) for row in x], np.int64)
+        """Classes [N] of N samples, int8 [N, ...]."""
+        return np.array([self.infer_sample(np.ascontiguousarray(row)) for row in x], np.int64)
 
     def accuracy(self, x: NDArray[np.int8], y: NDArray[np.integer]) -> float:
         return float(np.mean(self.predict(x) == y))
@@ -270,12 +290,12 @@ class Session:
 
         Returns its loss in 1/4096 nat, or 1/16 squared step of the output.
         """
-        return self._train("edgelora_train", self._input(x), label, learning_rate)
+        return self._train("edgelora_train", self._sample(x), label, learning_rate)
 
     def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        """What the layers below the lowest adapter make of an input, int8 [feature_size]; it never changes."""
+        """What the layers below the lowest adapter make of a sample, int8 [feature_size]; it never changes."""
         out = np.zeros(self.feature_size, np.int8)
-        check(self._lib.edgelora_features(self._arena, self._input(x), C.c_void_p(out.ctypes.data)))
+        check(self._lib.edgelora_features(self._arena, self._sample(x), C.c_void_p(out.ctypes.data)))
         return out
 
     def train_features(self, features: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
@@ -291,7 +311,10 @@ class Session:
         self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end))
 
     def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
-        """All tensors of one inference, [height, width, channels]; `model` is the one that this session has."""
+        """All tensors of one inference, [height, width, channels]; `model` is the one that this session has.
+
+        With history, x is a stream's next frame.
+        """
         places = {region.op: region for region in self._layout.regions if region.name == "output"}
         found = [x.reshape(model.input.shape)]
         for op, tensor in enumerate(model.tensors[1:]):

@@ -41,6 +41,10 @@ static const int8_t *input(edgelora_session_t *s, mp_obj_t obj) {
     return sized(obj, edgelora_input_size(s->model.p), MP_BUFFER_READ);
 }
 
+static const int8_t *sample(edgelora_session_t *s, mp_obj_t obj) {
+    return sized(obj, s->frames * edgelora_input_size(s->model.p), MP_BUFFER_READ);
+}
+
 static const int8_t *features(edgelora_session_t *s, mp_obj_t obj) {
     return sized(obj, edgelora_feature_size(s), MP_BUFFER_READ);
 }
@@ -69,14 +73,15 @@ static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
     return v;
 }
 
-// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain) from args on.
-enum { CONFIG_ARGS = 7 };
+// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain, frames) from args on.
+enum { CONFIG_ARGS = 8 };
 static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
     mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
     check(ranks.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_RANK);
     edgelora_config_t c = {
         .ranks = ranks.buf, .mode = (uint8_t)in_range(args[1], 255), .micro_batch = (uint8_t)in_range(args[2], 255),
         .momentum = (uint8_t)in_range(args[3], 255), .threshold = (uint16_t)in_range(args[4], 65535), .plain = mp_obj_is_true(args[6]),
+        .frames = (uint16_t)in_range(args[7], 65535),
     };
     if (args[5] != mp_const_none) {
         mp_buffer_info_t recompute = buffer(args[5], MP_BUFFER_READ);
@@ -116,6 +121,20 @@ static mp_obj_t core_infer(mp_obj_t arena, mp_obj_t x) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_obj, core_infer);
 
+// core_infer_sample(arena, x) -> class of the last frame
+static mp_obj_t core_infer_sample(mp_obj_t arena, mp_obj_t x) {
+    edgelora_session_t *s = session(arena);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_infer_sample(s, sample(s, x)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_sample_obj, core_infer_sample);
+
+// core_reset(arena): the next input begins a stream
+static mp_obj_t core_reset(mp_obj_t arena) {
+    edgelora_reset(session(arena));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
+
 // core_forward_range(arena, x, from, to): ops [from, to) of an inference
 static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
@@ -144,7 +163,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_feature_size_obj, core_feature_size);
 static mp_obj_t core_features(mp_obj_t arena, mp_obj_t x, mp_obj_t out) {
     edgelora_session_t *s = session(arena);
     int8_t *to = sized(out, edgelora_feature_size(s), MP_BUFFER_WRITE);
-    check(edgelora_features(s, input(s, x), to));
+    check(edgelora_features(s, sample(s, x), to));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_features_obj, core_features);
@@ -219,7 +238,7 @@ static mp_obj_t train(train_function *function, edgelora_session_t *s, const int
 // core_train(arena, x, label or target, learning_rate) -> loss, 1/4096 nat or 1/16 squared step
 static mp_obj_t core_train(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
-    return train(edgelora_train, s, input(s, args[1]), args[2], args[3]);
+    return train(edgelora_train, s, sample(s, args[1]), args[2], args[3]);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_obj, 4, 4, core_train);
 
@@ -289,6 +308,8 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
     X(MP_QSTR_core_arena_size, core_arena_size_obj) \
     X(MP_QSTR_core_init, core_init_obj) \
     X(MP_QSTR_core_infer, core_infer_obj) \
+    X(MP_QSTR_core_infer_sample, core_infer_sample_obj) \
+    X(MP_QSTR_core_reset, core_reset_obj) \
     X(MP_QSTR_core_forward_range, core_forward_range_obj) \
     X(MP_QSTR_core_backward_range, core_backward_range_obj) \
     X(MP_QSTR_core_feature_size, core_feature_size_obj) \

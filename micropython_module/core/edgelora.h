@@ -31,7 +31,7 @@
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
     X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
     X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op") \
-    X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8) or threshold (0 to 16384) is out of range, or positions * micro_batch of a layer is over 65536") \
+    X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in a model without history) is out of range, or positions * micro_batch of a layer is over 65536") \
     X(ERR_ARENA, -12, "arena is too small, or is not a session: ask arena_size and open the model again") \
     X(ERR_SIZE, -13, "buffer has the wrong size for this model's input, target or features, or for this adapter") \
     X(ERR_LABEL, -14, "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 and 1)") \
@@ -60,6 +60,8 @@ typedef enum {
     EDGELORA_RESHAPE = 10,
     EDGELORA_LOOKUP = 11,
     EDGELORA_SOFTMAX = 12,
+    EDGELORA_HISTORY = 13,
+    EDGELORA_SLICE = 14,
 } edgelora_kind_t;
 
 typedef enum {
@@ -99,7 +101,7 @@ typedef struct {
 typedef struct {
     uint8_t kind, flags;
     uint16_t input, output;
-    uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left; // slice: its start is both pads, as u16
     int8_t act_min, act_max, t_shift, branch_shift;
     uint16_t input2; // add, concatenate
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
@@ -131,6 +133,7 @@ typedef struct {
     uint8_t momentum;    // shift of the running mean, 0 = none
     uint8_t plain;       // 1: portable kernels only; the results are the same
     uint16_t threshold;  // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
+    uint16_t frames;     // of a sample: 1 or, in a model with history, more
     const uint8_t *recompute; // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of keeping it
 } edgelora_config_t;
 
@@ -142,8 +145,8 @@ typedef union {
 
 // The planned buffers of an op.
 enum {
-    EDGELORA_OUTPUT, // s8 [positions, channels]: the op's output
-    EDGELORA_AGAIN,  // s8 [positions, channels]: the output computed again for the backward pass
+    EDGELORA_OUTPUT, // s8 [positions, channels]: the op's output; a history's lasts
+    EDGELORA_AGAIN,  // s8 [positions, channels]: the output computed again for the backward pass; a history's in training
     EDGELORA_T,      // s8 [positions, rank]: A x, kept for the backward pass
     EDGELORA_MASK,   // bits, one an output element: 1 = passes gradient
     EDGELORA_ERROR,  // s8 [positions, channels]: error of the output
@@ -214,7 +217,7 @@ typedef struct {
     uint8_t has_a;       // matrix_a holds the A of `seed`
     uint8_t begun;       // there is a training adapter
     uint8_t a_is_seeded; // its A is that of `seed`
-    uint8_t unused[2];
+    uint16_t frames; // of config
 } edgelora_session_t;
 
 const char *edgelora_status_text(edgelora_status_t status);
@@ -239,8 +242,14 @@ edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *mo
 // The session in an arena, or NULL if the buffer holds none.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 
-// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at `edgelora_output`.
+// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at `edgelora_output`. A single
+// one of a model with binary cross-entropy is a class: 1 if it says more than 1/2, else 0. In a model with history x is a
+// stream's next frame; `edgelora_reset` begins a new stream, as does `edgelora_init`, and nothing else does but what says so.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
+void edgelora_reset(edgelora_session_t *s);
+
+// The same of a sample, s8 [frames, input], which is a stream of its own: the last frame's.
+int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
 
 // Ops [from, to) of an inference, after those before them: to measure one at a time.
@@ -265,7 +274,8 @@ edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter);
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op);
 edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer);
 
-// One sample; an update when micro_batch are pending. label: a class, for cross-entropy; target: s8 [target], for the
+// One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is learned; what histories hold
+// of the others is taken as given, and the stream that `edgelora_infer` is in goes on. label: a class, for cross-entropy; target: s8 [target], for the
 // other losses. loss, of the sample before the update: 1/4096 nat, or 1/16 squared step of the output.
 edgelora_status_t edgelora_train(
     edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
@@ -273,7 +283,7 @@ edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate);
 
 // Features: what the ops below the lowest adapter hand to those above, s8 [feature size]. They never change, so a
 // sample's can be kept; training and inference from them equal those from its x, bit for bit (with an adapter in use
-// that has nothing below). Without adapters the size is 0.
+// that has nothing below). Those of all frames, if an op above has a history, else of the last. Without adapters the size is 0.
 uint32_t edgelora_feature_size(const edgelora_session_t *s);
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out);
 int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);

@@ -102,11 +102,13 @@ static const uint32_t traits[] = {
     [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
     [EDGELORA_MAX_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE | EDGELORA_READS_INPUT,
     [EDGELORA_ADD] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE,
-    [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_COPIES,
+    [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_AXIS | EDGELORA_COPIES,
     [EDGELORA_PAD] = EDGELORA_COPIES,
     [EDGELORA_RESHAPE] = EDGELORA_COPIES,
     [EDGELORA_LOOKUP] = EDGELORA_READS_INPUT,
     [EDGELORA_SOFTMAX] = EDGELORA_READS_OUTPUT,
+    [EDGELORA_HISTORY] = EDGELORA_KEEPS | EDGELORA_COPIES,
+    [EDGELORA_SLICE] = EDGELORA_HAS_AXIS | EDGELORA_COPIES,
 };
 
 uint32_t edgelora_traits(uint32_t kind) {
@@ -205,9 +207,21 @@ static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
 
 static bool concatenate_ok(const edgelora_op_t *op, const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
-    return (h || w || c) && (uint32_t)a->height + (h ? b->height : 0) == out->height && (uint32_t)a->width + (w ? b->width : 0) == out->width &&
+    return (uint32_t)a->height + (h ? b->height : 0) == out->height && (uint32_t)a->width + (w ? b->width : 0) == out->width &&
         (uint32_t)a->channels + (c ? b->channels : 0) == out->channels && (h || b->height == out->height) && (w || b->width == out->width) &&
         (c || b->channels == out->channels) && a->zero_point == out->zero_point && b->zero_point == out->zero_point;
+}
+
+static bool slice_ok(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    uint32_t start = slice_start(op);
+    bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
+    return (h ? start + out->height <= in->height : out->height == in->height) && (w ? start + out->width <= in->width : out->width == in->width) &&
+        (c ? start + out->channels <= in->channels : out->channels == in->channels) && in->zero_point == out->zero_point;
+}
+
+static bool history_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    uint32_t newest = (uint32_t)in->height * in->width * in->channels, all = (uint32_t)out->height * out->width * out->channels;
+    return newest < all && in->zero_point == out->zero_point && (!op->weights || array_in_file(file->size, op->weights, all - newest, 1));
 }
 
 static bool pad_ok(const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
@@ -225,7 +239,8 @@ static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelo
 static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
     bool window = has & EDGELORA_HAS_WINDOW, range = has & EDGELORA_HAS_RANGE;
     bool unit = op->stride_h == 1 && op->stride_w == 1 && op->dilation_h == 1 && op->dilation_w == 1 && op->kernel_w == 1 &&
-        (op->kernel_h == 1 || op->kind == EDGELORA_CONCATENATE) && ((!op->pad_top && !op->pad_left) || op->kind == EDGELORA_PAD);
+        (op->kernel_h == 1 || ((has & EDGELORA_HAS_AXIS) && op->kernel_h <= 3)) &&
+        ((!op->pad_top && !op->pad_left) || op->kind == EDGELORA_PAD || op->kind == EDGELORA_SLICE);
     return (window || unit) && (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) && op->flags <= 3 &&
         ((has & EDGELORA_TWO_INPUTS) || !op->input2) && ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
 }
@@ -261,6 +276,12 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *op, c
             break;
         case EDGELORA_CONCATENATE:
             ok = concatenate_ok(op, in, in2, out);
+            break;
+        case EDGELORA_SLICE:
+            ok = slice_ok(op, in, out);
+            break;
+        case EDGELORA_HISTORY:
+            ok = history_ok(file, op, in, out);
             break;
         case EDGELORA_PAD:
             ok = pad_ok(op, in, out);
@@ -364,6 +385,7 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->weights = model_at(model, op->weights);
     g->table = model_at(model, op->weights);
     g->slope = model_at(model, op->bias);
+    g->initial = op->weights ? model_at(model, op->weights) : 0;
     g->bias = model_at(model, op->bias);
     g->multiplier = model_at(model, op->multiplier);
     g->shift = model_at(model, op->shift);

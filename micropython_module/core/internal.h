@@ -17,6 +17,8 @@ enum {
     EDGELORA_HAS_WINDOW = 64,   // kernel, stride and padding mean something
     EDGELORA_HAS_RANGE = 128,   // act_min, act_max and the mask flags mean something
     EDGELORA_COPIES = 256,      // its output's elements are its inputs'
+    EDGELORA_HAS_AXIS = 512,    // kernel_h is one: 1 height, 2 width, 3 channels
+    EDGELORA_KEEPS = 1024,      // its output lasts from one frame to the next
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
 
@@ -26,6 +28,7 @@ typedef struct {
     const edgelora_op_t *op;
     const uint8_t *weights; // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w, out_c]
     const int8_t *table, *slope; // lookup: s8 [256], of x + 128
+    const int8_t *initial;       // history: s8 [output - input], what it holds at first; NULL: the zero point
     const int32_t *bias;         // s32 [out_c], the input's zero point folded in
     const int32_t *multiplier;   // s32 [out_c]; mean [1], add [3], softmax [256]
     const int8_t *shift;         // s8 [out_c]; mean [1], add [3], lookup [1], softmax [2]
@@ -72,10 +75,11 @@ typedef struct {
     int32_t shift;
 } edgelora_block_t;
 
-// What a session knows of an op: `right` of its shape; fast kernels for its part of a training pass, forward and backward, and
+// What a session knows of an op: `right` of its shape; that its output lasts; fast kernels for its part of a training pass, forward and backward, and
 // of an inference, if it is known yet (an adapter may have come into use since).
 enum {
     EDGELORA_RIGHT = 1, EDGELORA_FAST_FORWARD = 2, EDGELORA_FAST_BACKWARD = 4, EDGELORA_FAST_USED = 8, EDGELORA_USED_KNOWN = 16,
+    EDGELORA_LASTS = 32,
 };
 
 enum { EDGELORA_TILE = 16 }; // values that go into a block at a time where no row suggests itself
@@ -144,6 +148,12 @@ void edgelora_add_forward_s8(const edgelora_shape_t *g, const int8_t *x, const i
 int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
 void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
 void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx);
+void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_slice_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+// y: what the frame before left there; x joins it behind, and as much of the oldest leaves.
+void edgelora_history_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_history_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y);
 void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
@@ -237,9 +247,26 @@ static inline uint32_t tensor_size(const void *model, uint32_t i) {
     return (uint32_t)t->height * t->width * t->channels;
 }
 
+static inline bool op_has(const edgelora_op_t *op, uint32_t trait) {
+    return edgelora_traits(op->kind) & trait;
+}
+
+// The first position of a slice, along its axis.
+static inline uint32_t slice_start(const edgelora_op_t *op) {
+    return op->pad_top + 256u * op->pad_left;
+}
+
 // Does op i read this tensor?
 static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
-    return op->input == tensor || ((edgelora_traits(op->kind) & EDGELORA_TWO_INPUTS) && op->input2 == tensor);
+    return op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor);
+}
+
+// How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the last history.
+static inline uint32_t remembering_ops(const void *model, uint32_t count) {
+    while (count && !op_has(model_op(model, count - 1), EDGELORA_KEEPS)) {
+        --count;
+    }
+    return count;
 }
 
 // How many ops a training pass runs: all but a last softmax or logistic that is part of the loss.

@@ -37,6 +37,12 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
         case EDGELORA_CONCATENATE:
             edgelora_concatenate_forward_s8(g, x, x2, y);
             break;
+        case EDGELORA_SLICE:
+            edgelora_slice_forward_s8(g, x, y);
+            break;
+        case EDGELORA_HISTORY:
+            edgelora_history_forward_s8(g, x, y);
+            break;
         case EDGELORA_PAD:
             edgelora_pad_forward_s8(g, x, y);
             break;
@@ -75,6 +81,12 @@ EDGELORA_HOT int32_t edgelora_op_backward(
             return edgelora_lookup_backward_s8(g, error, dx);
         case EDGELORA_SOFTMAX:
             return edgelora_softmax_backward_s8(g, error, dx);
+        case EDGELORA_SLICE:
+            edgelora_slice_backward_s8(g, error->e, dx);
+            return error->exponent;
+        case EDGELORA_HISTORY:
+            edgelora_history_backward_s8(g, error->e, dx);
+            return error->exponent;
         case EDGELORA_PAD:
             edgelora_pad_backward_s8(g, error->e, dx);
             return error->exponent;

@@ -26,6 +26,9 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
     if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > 8 || config->threshold > 16384) {
         return EDGELORA_ERR_CONFIG;
     }
+    if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
+        return EDGELORA_ERR_CONFIG;
+    }
     bool any = false;
     for (uint32_t i = 0; i < m->op_count; ++i) {
         uint32_t rank = config->ranks[i];
@@ -73,7 +76,8 @@ static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) 
     return 0;
 }
 
-// Forward life of op i's output: to its last reader; the loss, and whoever asks for the output, read at step n.
+// Forward life of op i's output: to its last reader; the loss, and whoever asks for the output, read at step n. A history's
+// lasts; samples, each a stream of its own, have another.
 static void output_span(plan_t *p, uint32_t i) {
     bool trains = p->config->mode != EDGELORA_INFER;
     uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) ? p->n : i;
@@ -82,7 +86,8 @@ static void output_span(plan_t *p, uint32_t i) {
             death = j;
         }
     }
-    p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(tensor_size(p->model, i + 1), i, death);
+    bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS);
+    p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
 // What the backward pass of op i reads; then, as all its readers are above it, whether its own output is kept for the
@@ -99,10 +104,14 @@ static void backward_reads(plan_t *p, uint32_t i) {
             read_back(p, i + 1, step);
         }
     }
+    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    if (g.traits & EDGELORA_KEEPS) { // over all forward passes of a sample
+        spans[EDGELORA_AGAIN] = span(p->lowest < p->n ? spans[EDGELORA_OUTPUT].size : 0, 0, p->last[i] > p->n ? p->last[i] : p->n);
+        return;
+    }
     if (!p->last[i]) {
         return;
     }
-    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     if (p->config->recompute && p->config->recompute[i]) {
         spans[EDGELORA_AGAIN] = span(spans[EDGELORA_OUTPUT].size, p->first[i], p->last[i]);
         read_back(p, g.op->input, p->first[i]);
@@ -242,7 +251,9 @@ static uint8_t facts(const edgelora_session_t *s, const edgelora_shape_t *g, uin
     rank = g->is_matrix ? rank : 0;
     bool forward = !s->plain && edgelora_op_is_fast(g, rank, false, s->scratch_size);
     bool backward = !s->plain && edgelora_op_is_fast(g, rank, true, s->scratch_size);
-    return (uint8_t)((right ? EDGELORA_RIGHT : 0) | (forward ? EDGELORA_FAST_FORWARD : 0) | (backward ? EDGELORA_FAST_BACKWARD : 0));
+    bool lasts = g->traits & EDGELORA_KEEPS;
+    return (uint8_t)((right ? EDGELORA_RIGHT : 0) | (lasts ? EDGELORA_LASTS : 0) |
+        (forward ? EDGELORA_FAST_FORWARD : 0) | (backward ? EDGELORA_FAST_BACKWARD : 0));
 }
 
 edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
@@ -268,12 +279,14 @@ edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *mo
         .model = {.p = model}, .arena_size = arena_size, .scratch = p.scratch, .scratch_size = p.scratch_size,
         .threshold = config->threshold, .op_count = (uint8_t)n, .lowest = (uint8_t)p.lowest, .trained = (uint8_t)p.trained,
         .mode = config->mode, .micro_batch = config->micro_batch, .momentum = config->momentum, .plain = config->plain,
+        .frames = config->frames,
     };
     edgelora_layer_t *layers = session_layers(s);
     uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
-        layers[i] = (edgelora_layer_t){.needs = p.needs[i], .again = (uint8_t)(spans[EDGELORA_AGAIN].size ? 2 * n - p.first[i] : 255),
+        bool again = spans[EDGELORA_AGAIN].size && !(g.traits & EDGELORA_KEEPS);
+        layers[i] = (edgelora_layer_t){.needs = p.needs[i], .again = (uint8_t)(again ? 2 * n - p.first[i] : 255),
             .facts = facts(s, &g, config->ranks[i])};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             layers[i].at[k] = spans[k].offset;
@@ -297,5 +310,6 @@ edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *mo
     }
     s->self.p = arena; // from here on it is a session
     s->magic = 0x454C5332;
+    edgelora_reset(s);
     return EDGELORA_OK;
 }

@@ -11,7 +11,7 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
 
 // What a pass starts from: the network's input or, instead, a sample's features.
 typedef struct {
-    const int8_t *x, *features;
+    const int8_t *x, *features; // of one frame
 } source_t;
 
 // Whose weights an op runs with, and where its output goes.
@@ -40,6 +40,12 @@ static uint32_t feature_offset(const edgelora_session_t *s, uint32_t tensor) {
     return offset;
 }
 
+// Where an op's output is. A history's in training is another one: a stream goes on, whatever is learned meanwhile.
+static uint32_t output_at(const edgelora_layer_t *l, purpose_t purpose) {
+    bool other = purpose == AGAIN || (purpose == TRAINING && (l->facts & EDGELORA_LASTS));
+    return l->at[other && l->at[EDGELORA_AGAIN] ? EDGELORA_AGAIN : EDGELORA_OUTPUT];
+}
+
 // The values of a tensor; AGAIN: in the backward pass.
 static const int8_t *tensor_at(edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
     if (source->features && tensor <= s->lowest) {
@@ -48,8 +54,7 @@ static const int8_t *tensor_at(edgelora_session_t *s, const source_t *source, ui
     if (!tensor) {
         return source->x;
     }
-    const uint32_t *at = session_layers(s)[tensor - 1].at;
-    return arena_at(s, purpose == AGAIN && at[EDGELORA_AGAIN] ? at[EDGELORA_AGAIN] : at[EDGELORA_OUTPUT]);
+    return arena_at(s, output_at(&session_layers(s)[tensor - 1], purpose));
 }
 
 static const edgelora_branch_t no_branch;
@@ -93,7 +98,7 @@ EDGELORA_HOT static void op_forward(edgelora_session_t *s, const source_t *sourc
     edgelora_pass_t pass; // field by field: an initializer would be cleared first
     pass.x = tensor_at(s, source, g.op->input, purpose);
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? tensor_at(s, source, g.op->input2, purpose) : 0;
-    pass.y = arena_at(s, l->at[purpose == AGAIN ? EDGELORA_AGAIN : EDGELORA_OUTPUT]);
+    pass.y = arena_at(s, output_at(l, purpose));
     pass.t = purpose == TRAINING && l->at[EDGELORA_T] ? arena_at(s, l->at[EDGELORA_T]) : 0;
     pass.scratch = arena_at(s, s->scratch);
     pass.fast = purpose == INFERENCE ? is_fast_used(s, l, &g, branch.rank) : (l->facts & EDGELORA_FAST_FORWARD) != 0;
@@ -115,9 +120,14 @@ const int8_t *edgelora_output(edgelora_session_t *s) {
     return arena_at(s, session_layers(s)[s->op_count - 1].at[EDGELORA_OUTPUT]);
 }
 
+// The class that the last output says: the largest, or whether a single one that says yes or no says yes.
 static int32_t best_output(edgelora_session_t *s) {
+    const edgelora_model_t *model = s->model.p;
     const int8_t *y = edgelora_output(s);
-    uint32_t n = edgelora_output_size(s->model.p), best = 0;
+    uint32_t n = edgelora_output_size(model), best = 0;
+    if (n == 1 && model->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
+        return y[0] > (s->trained < s->op_count ? 0 : model_tensor(model, s->op_count)->zero_point);
+    }
     for (uint32_t i = 1; i < n; ++i) {
         best = y[i] > y[best] ? i : best;
     }
@@ -135,8 +145,51 @@ void edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t fro
     forward(s, &source, from, to < s->op_count ? to : s->op_count, INFERENCE);
 }
 
+// The histories of ops [from, to) hold what a stream begins with.
+static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
+    for (uint32_t i = from; i < to; ++i) {
+        const edgelora_layer_t *l = &session_layers(s)[i];
+        if (l->facts & EDGELORA_LASTS) {
+            edgelora_shape_t g = edgelora_shape(s->model.p, i);
+            edgelora_history_reset_s8(&g, arena_at(s, output_at(l, purpose)));
+        }
+    }
+}
+
+void edgelora_reset(edgelora_session_t *s) {
+    reset(s, 0, s->op_count, INFERENCE);
+}
+
+// Of how many frames the features are.
+static uint32_t feature_frames(const edgelora_session_t *s) {
+    return remembering_ops(s->model.p, s->op_count) > s->lowest ? s->frames : 1;
+}
+
+// Runs ops below `to` on a sample, whose frames before the last only have to reach the histories. Returns its last frame.
+static source_t forward_sample(edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
+    uint32_t from = sample.features ? s->lowest : 0, frames = sample.features ? feature_frames(s) : s->frames;
+    uint32_t step = sample.features ? feature_offset(s, s->lowest + 1u) : edgelora_input_size(s->model.p);
+    uint32_t remembering = remembering_ops(s->model.p, to);
+    reset(s, from, to, purpose);
+    while (--frames) {
+        forward(s, &sample, from, remembering, purpose);
+        if (sample.features) {
+            sample.features += step;
+        } else {
+            sample.x += step;
+        }
+    }
+    forward(s, &sample, from, to, purpose);
+    return sample;
+}
+
+int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
+    forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
+    return best_output(s);
+}
+
 uint32_t edgelora_feature_size(const edgelora_session_t *s) {
-    return feature_offset(s, s->lowest + 1u);
+    return feature_frames(s) * feature_offset(s, s->lowest + 1u);
 }
 
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
@@ -144,12 +197,16 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
         return EDGELORA_ERR_MODE;
     }
     source_t source = {x, 0};
-    forward(s, &source, 0, s->lowest, TRAINING);
-    for (uint32_t i = 0; i <= s->lowest; ++i) {
-        if (is_feature(s, i)) {
-            uint32_t size = tensor_size(s->model.p, i);
-            edgelora_copy_s8(out, tensor_at(s, &source, i, TRAINING), size);
-            out += size;
+    reset(s, 0, s->lowest, TRAINING);
+    for (uint32_t left = s->frames; left; --left, source.x += edgelora_input_size(s->model.p)) {
+        bool kept = left <= feature_frames(s);
+        forward(s, &source, 0, kept ? s->lowest : remembering_ops(s->model.p, s->lowest), TRAINING);
+        for (uint32_t i = 0; kept && i <= s->lowest; ++i) {
+            if (is_feature(s, i)) {
+                uint32_t size = tensor_size(s->model.p, i);
+                edgelora_copy_s8(out, tensor_at(s, &source, i, TRAINING), size);
+                out += size;
+            }
         }
     }
     return EDGELORA_OK;
@@ -159,8 +216,7 @@ int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
     if (s->lowest == s->op_count) {
         return EDGELORA_ERR_MODE;
     }
-    source_t source = {0, features};
-    forward(s, &source, s->lowest, s->op_count, INFERENCE);
+    forward_sample(s, (source_t){0, features}, s->op_count, INFERENCE);
     return best_output(s);
 }
 
@@ -317,7 +373,7 @@ static edgelora_status_t ready(const edgelora_session_t *s) {
 }
 
 static edgelora_status_t train_sample(
-    edgelora_session_t *s, const source_t *source, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    edgelora_session_t *s, source_t sample, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     uint32_t n = tensor_size(s->model.p, s->trained);
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK) {
@@ -326,17 +382,17 @@ static edgelora_status_t train_sample(
     if (status != EDGELORA_OK) {
         return status;
     }
-    forward(s, source, source->features ? s->lowest : 0, s->trained, TRAINING);
+    source_t last_frame = forward_sample(s, sample, s->trained, TRAINING);
     edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
     edgelora_judged_t judged = {
-        tensor_at(s, source, s->trained, TRAINING), n, model_tensor(s->model.p, s->trained)->zero_point, label, target};
+        tensor_at(s, &last_frame, s->trained, TRAINING), n, model_tensor(s->model.p, s->trained)->zero_point, label, target};
     int8_t *e = arena_at(s, last->at[EDGELORA_ERROR]);
     int32_t exponent;
     *loss = edgelora_loss(s->model.p, &judged, arena_at(s, s->scratch), e, &exponent);
     if (any_s8(e, n)) {
         last->exponent = (int16_t)exponent;
         last->arrived = true;
-        backward(s, source);
+        backward(s, &last_frame);
     }
     s->samples += 1;
     if (++s->pending >= s->micro_batch) {
@@ -347,14 +403,12 @@ static edgelora_status_t train_sample(
 
 edgelora_status_t edgelora_train(
     edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    source_t source = {x, 0};
-    return train_sample(s, &source, label, target, learning_rate, loss);
+    return train_sample(s, (source_t){x, 0}, label, target, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_train_features(
     edgelora_session_t *s, const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    source_t source = {0, features};
-    return train_sample(s, &source, label, target, learning_rate, loss);
+    return train_sample(s, (source_t){0, features}, label, target, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {

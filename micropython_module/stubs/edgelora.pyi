@@ -29,6 +29,10 @@ class Model:
     threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
     recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
     which saves memory. plain: only the portable kernels. Neither of the two changes a result.
+
+    A model with history sees a stream, frame by frame: `infer` takes the next one, `reset` begins anew. It is trained
+    with samples of `frames` frames, which are streams of their own: their last frame is what is learned, and what is
+    held of the others is taken as given. Training leaves the stream that `infer` is in as it is.
     """
 
     base_id: bytes  # 8 bytes
@@ -39,31 +43,42 @@ class Model:
     input_size: int
     output_size: int
     target_size: int  # int8 values of a target; 0: the model's loss takes a label
+    sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
 
     def __init__(
         self, model: Union[str, Buffer], ranks: Union[int, Buffer] = 4, mode: str = "frozen_a",
         micro_batch: int = 8, momentum: int = 0, recompute: Union[Buffer, None] = None, threshold: int = 0,
-        plain: bool = False,
+        plain: bool = False, frames: int = 1,
     ) -> None: ...
     def infer(self, x: Buffer) -> int:
-        """int8 input [input_size] -> index of the largest output; `output` holds all of them."""
+        """int8 input [input_size] -> index of the largest output; `output` holds all of them.
+
+        Of a single output with binary cross-entropy: 1 if it says more than 1/2, else 0.
+        """
+    def reset(self) -> None:
+        """The next input begins a stream: what the model holds of others is as at first."""
+    def infer_sample(self, x: Buffer) -> int:
+        """`infer` for the last of a sample's frames [sample_size], which begin a stream."""
     def backward_range(self, x: Buffer, start: int, end: int) -> None:
         """Backward steps of ops [start, end) on whatever is there, to measure them; begin or load anew afterwards."""
 
     def forward_range(self, x: Buffer, start: int, end: int) -> None:
         """Ops [start, end) of an inference, after those before them: to measure one at a time."""
     def features(self, x: Buffer, out: Union[bytearray, memoryview]) -> None:
-        """Writes what the layers below the lowest adapter make of x, int8 [feature_size]. It never changes: keep it."""
+        """Writes what the layers below the lowest adapter make of a sample, int8 [feature_size].
+
+        It never changes: keep it.
+        """
     def infer_features(self, features: Buffer) -> int:
-        """`infer` from a sample's features, for adapters with nothing below the session's lowest."""
+        """`infer_sample` from a sample's features, for adapters with nothing below the session's lowest."""
     def begin(self, seed: int = 0) -> None:
         """A fresh adapter becomes the one that trains and is used."""
     def load(self, adapter: Union[str, Buffer]) -> None:
         """Goes on training from a saved adapter (bit-identically if saved with its state)."""
     def train(self, x: Buffer, label: Union[int, Buffer], learning_rate: int) -> int:
-        """Forward, backward; every `micro_batch` samples an update.
+        """Forward, backward; every `micro_batch` samples [sample_size] an update.
 
         label: the class or, for losses other than cross-entropy, the target, int8 [target_size]: 0 and 1 for binary
         cross-entropy, values like the output's for the squared error. Returns the sample's loss in 1/4096 nat, or

@@ -1,0 +1,262 @@
+"""Streaming networks: the wake words of `pymicro_wakeword`, frame by frame, and state that isn't a ring buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgelora import formats, twin
+from edgelora.model import QuantModel, Tensor
+from edgelora.tflite import TfliteError, import_tflite
+from edgelora.tflite_file import read_graph
+
+pytest.importorskip("tflite_micro")
+from test_import import BUILTIN, GRID, TYPE, Sketch
+from tflite_micro.python.tflite_micro import runtime
+from tflite_writer import schema
+
+PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
+MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"
+WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+FRAMES = 120
+
+
+def wake_word(name: str) -> bytes:
+    return (MODELS / f"{name}.tflite").read_bytes()
+
+
+def sound(frames: int, seed: int = 0) -> NDArray[np.int8]:
+    """Frames of three steps of 40 mel bands, louder and softer by turns: int8 [frames, 1, 3, 40]."""
+    rng, level, found = np.random.default_rng(seed), 0.0, []
+    for _ in range(frames):
+        level = 0.9 * level + rng.normal()
+        found.append(rng.normal(-100 + 20 * level, 30, (1, 3, 40)))
+    return np.clip(found, -128, 127).astype(np.int8)
+
+
+def ending_at(file: bytes, tensor: int) -> bytes:
+    """The network whose output is one of its inner tensors."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(file))
+    model.subgraphs[0].outputs, model.signatureDefs = [tensor], None
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def inner_tensors(file: bytes) -> list[int]:
+    """What its layers compute: the outputs of convolutions, ring buffers and parts of them."""
+    graph = read_graph(file)
+    computed = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "STRIDED_SLICE", "SPLIT_V")
+    return [tensor for op in graph.operators if op.name in computed for tensor in op.outputs]
+
+
+def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
+    """TensorFlow Lite Micro's output for each frame of a stream, as int8."""
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
+    found = []
+    for frame in frames:
+        interpreter.set_input(frame, 0)
+        interpreter.invoke()
+        y = interpreter.get_output(0).reshape(-1)
+        found.append((y.astype(int) - (128 if y.dtype == np.uint8 else 0)).tolist())
+    return found
+
+
+def session(model: QuantModel, **options) -> twin.Session:
+    return twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", **options)
+
+
+@pytest.mark.parametrize("name", WAKE_WORDS)
+def test_wake_words_are_those_of_tflite_micro(name: str) -> None:
+    """Every byte of the output and of what the layers compute, over frames that carry state on."""
+    frames = sound(FRAMES)
+    for tensor in [None, *inner_tensors(wake_word(name))]:
+        file = wake_word(name) if tensor is None else ending_at(wake_word(name), tensor)
+        model, expected = import_tflite(file), micro_outputs(file, frames)
+        for plain in (False, True):
+            mine = session(model, plain=plain)
+            for turn, (frame, wanted) in enumerate(zip(frames, expected, strict=True)):
+                mine.infer(frame)
+                assert mine.logits.tolist() == wanted, f"tensor {tensor}, frame {turn}"
+            mine.reset()
+            mine.infer(frames[0])
+            assert mine.logits.tolist() == expected[0]
+
+
+def test_wake_word_says_yes_or_no() -> None:
+    model = import_tflite(wake_word("alexa"), ["else", "alexa"])
+    assert (model.loss, model.classes, model.labels) == ("binary_cross_entropy", 2, ["else", "alexa"])
+    assert formats.pack_model(formats.unpack_model(formats.pack_model(model))) == formats.pack_model(model)
+    assert sum(op.kind == "history" for op in model.ops) == 6 and not any(op.kind == "reshape" for op in model.ops)
+
+
+# ---- state that isn't a ring buffer ----------------------------------------------------------------------------------
+
+HELD, NEW, ALL = (1, 4, 1, 3), (1, 2, 1, 3), (1, 6, 1, 3)
+
+
+class StateSketch(Sketch):
+    """A ring buffer in steps that a test can change."""
+
+    def __init__(self) -> None:
+        super().__init__(*NEW)
+        self.grid = Tensor((4, 1, 3), *GRID)
+        self.variable = self.handle("ring")
+        self.initial.append(("ring", np.full(HELD, 5, np.int8), self.grid))
+        self.held = self.joined = self.last
+
+    def ring(self, *, axis: int = 1, start: int = -4, swapped: bool = False) -> StateSketch:
+        self.held = self.read(self.variable, HELD, self.grid)
+        self.joined = self.tensor(ALL)
+        self.join(*((self.last, self.held) if swapped else (self.held, self.last)), self.joined, axis)
+        rest = self.tensor((1, -start, 1, 3))
+        self.part(self.joined, rest, 1, start, 0)
+        self.assign(self.variable, rest)
+        self.last = self.joined
+        return self
+
+
+def ringed(change: Callable[[StateSketch], None] = lambda _: None, **options) -> bytes:
+    sketch = StateSketch().ring(**options)
+    change(sketch)
+    return sketch.dense(18, 3).file()
+
+
+def second_reader(sketch: StateSketch) -> None:
+    options = schema.AddOptionsT()
+    sketch._operator(BUILTIN.ADD, [sketch.held, sketch.held], [sketch.tensor(HELD)], options)
+
+
+def two_values(sketch: StateSketch) -> None:
+    sketch.assign(sketch.variable, sketch.held)
+
+
+def early_assignment(sketch: StateSketch) -> None:
+    sketch.operators.insert(1, sketch.operators.pop())
+
+
+def early_read(sketch: StateSketch) -> None:
+    sketch.operators.insert(0, sketch.operators.pop(1))
+
+
+def other_grid(sketch: StateSketch) -> None:
+    sketch.tensors[sketch.held].quantization.scale = [0.5]
+
+
+def no_value(sketch: StateSketch) -> None:
+    sketch.initial[0] = ("other", *sketch.initial[0][1:])
+
+
+def short_value(sketch: StateSketch) -> None:
+    sketch.initial[0] = ("ring", np.zeros((1, 3, 1, 3), np.int8), sketch.grid)
+
+
+def test_a_ring_buffer_with_initial_values() -> None:
+    file = ringed()
+    model = import_tflite(file)
+    assert [op.kind for op in model.ops] == ["history", "dense"] and model.ops[0].initial.tolist() == [5] * 12
+    frames = np.random.default_rng(0).integers(-128, 128, (20, 2, 1, 3)).astype(np.int8)
+    expected = micro_outputs(file, frames.reshape(-1, *NEW))
+    mine = session(model)
+    for frame, wanted in zip(frames, expected, strict=True):
+        mine.infer(frame)
+        assert mine.logits.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (lambda: ringed(second_reader), r"operator 2 READ_VARIABLE .*is used 2 times; a variable must be a ring"),
+        (lambda: ringed(two_values), "isn't read once and then assigned once"),
+        (lambda: ringed(early_assignment), "operator 2 ASSIGN_VARIABLE comes before"),
+        (lambda: ringed(early_read), "operator 1 READ_VARIABLE comes before"),
+        (lambda: ringed(other_grid), "must have the same scale and zero point"),
+        (lambda: ringed(no_value), "has no initial value: it must be assigned by CALL_ONCE"),
+        (lambda: ringed(short_value), "isn't what is assigned to it"),
+        (lambda: ringed(swapped=True), "READ_VARIABLE .*operator 3 CONCATENATION reads it"),
+        (lambda: ringed(start=-3), "isn't what is assigned to it"),
+        (lambda: ringed(axis=3), "joins it along axis 3"),
+        (lambda: ringed(lambda s: s.initial.clear()), "has no initial value"),
+    ],
+)
+def test_other_state_is_refused(file: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(file())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.subgraphs[1].operators.reverse(), "operator 0 ASSIGN_VARIABLE comes before"),
+        (
+            lambda model: setattr(model.subgraphs[1].operators[0], "opcodeIndex", 3),
+            "of the subgraph that CALL_ONCE runs",
+        ),
+        (lambda model: setattr(model.subgraphs[1].tensors[0], "type", TYPE.INT32), "must be int8"),
+        (lambda model: setattr(model.subgraphs[1].tensors[0], "buffer", 0), "comes before 't0'"),
+        (lambda model: setattr(model.subgraphs[0].operators[0].builtinOptions, "initSubgraphIndex", 0), "CALL_ONCE"),
+        (
+            lambda model: model.subgraphs[0].operators.append(model.subgraphs[0].operators.pop(0)),
+            "before all variables",
+        ),
+        (lambda model: model.subgraphs[0].operators.pop(0), "2 subgraphs, must have one"),
+        (lambda model: model.subgraphs.pop(), "CALL_ONCE"),
+        (lambda model: setattr(model.subgraphs[0].operators[2], "inputs", [0]), "has no VAR_HANDLE"),
+    ],
+)
+def test_broken_initialization_is_refused(change: Callable[[schema.ModelT], None], message: str) -> None:
+    model = schema.ModelT.InitFromPackedBuf(bytearray(ringed()))
+    change(model)
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(bytes(builder.Output()))
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_slices_and_splits() -> None:
+    """STRIDED_SLICE, SLICE, SPLIT and SPLIT_V, along several axes, of which not all parts are read."""
+    sketch = Sketch(1, 8, 6, 10)
+    bounds = [sketch.ints(0, 1, -5, 2), sketch.ints(1, 7, 0, 9), sketch.ints(1, 1, 1, 1)]
+    options = schema.StridedSliceOptionsT(beginMask=1, endMask=1 + 4)
+    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 6, 5, 7), *bounds)
+    sketch.add(BUILTIN.SLICE, schema.SliceOptionsT(), (1, 4, 5, 6), sketch.ints(0, 2, 0, 1), sketch.ints(1, -1, 5, 6))
+    parts = [sketch.tensor((1, 4, 5, n)) for n in (1, 2, 3)]
+    inputs = [sketch.last, sketch.ints(1, -1, 3), sketch.ints(-1)]
+    sketch._operator(BUILTIN.SPLIT_V, inputs, parts, schema.SplitVOptionsT(numSplits=3))
+    halves = [sketch.tensor((1, 2, 5, 3)) for _ in range(2)]
+    sketch._operator(BUILTIN.SPLIT, [sketch.ints(1), parts[2]], halves, schema.SplitOptionsT(numSplits=2))
+    sketch.last = halves[1]
+    file = sketch.add(BUILTIN.RESHAPE, None, (1, 30), sketch.ints(1, 30)).file()
+    model = import_tflite(file, loss="mean_squared_error")
+    assert [op.kind for op in model.ops].count("slice") == 7
+    rows = np.random.default_rng(0).integers(-128, 128, (5, 8, 6, 10)).astype(np.int8)
+    mine = session(model)
+    for row, wanted in zip(rows, micro_outputs(file, rows[:, None]), strict=True):
+        mine.infer(row)
+        assert mine.logits.tolist() == wanted
+    assert wanted == rows[-1, 5:7, 1:6, 6:9].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "step", "message"),
+    [
+        ((0, 0, 0), (1, 8, 6), (1, 2, 1), "takes steps"),
+        ((0, 3, 0), (1, 3, 6), (1, 1, 1), "nothing, or what isn't there"),
+        ((0, 0), (1, 8), (1, 1), "slices 2 axes of 3"),
+        ((0, 0, 1), (1, 8, 6), (1, 1, 1), "output has shape"),
+    ],
+)
+def test_other_slices_are_refused(begin, end, step, message: str) -> None:
+    sketch = Sketch(1, 8, 6)
+    options = schema.StridedSliceOptionsT()
+    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 8, 6), *[sketch.ints(*v) for v in (begin, end, step)])
+    with pytest.raises(TfliteError, match=rf"operator 0 STRIDED_SLICE .*{message}"):
+        import_tflite(sketch.dense(48, 3).file())
