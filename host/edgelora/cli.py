@@ -19,7 +19,7 @@ from .boards import Verified, cycles_path, list_boards, load_board
 from .build import build_firmware
 from .console import emit, note
 from .demo import demo_har, start_board
-from .devices import find_devices, pick_port
+from .devices import pick_port, survey
 from .flash import flash
 from .link import Link
 from .model import LOSSES
@@ -215,14 +215,54 @@ def cmd_flash(args: argparse.Namespace) -> None:
 
 
 def cmd_devices(args: argparse.Namespace) -> None:
-    """Boards that are plugged in, and virtual ones that run."""
-    devices = find_devices()
+    """Boards that are plugged in and virtual ones that run: what they are, their firmware, and EdgeLoRA on them.
+
+    Programs that run on a board are left alone, and ports that others use; no board holds this up for more than
+    a few seconds.
+    """
+    found = survey(args.interrupt)
     if args.json:
-        return emit([asdict(device) for device in devices])
-    if not devices:
-        print("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
-    for device in devices:
-        print(f"{device.port}  {device.description}")
+        return emit(
+            [asdict(device) | asdict(answer) | {"board": device.board or answer.board} for device, answer in found]
+        )
+    if not found:
+        return print("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
+    console.table(
+        ("port", "board", "state", "MicroPython", "native modules", "EdgeLoRA", ""),
+        [
+            (
+                device.port,
+                device.board or answer.board or "?",
+                answer.state,
+                answer.micropython or "-",
+                answer.native_arch or "-",
+                answer.edgelora or "-",
+                answer.detail or answer.machine or device.description,
+            )
+            for device, answer in found
+        ],
+    )
+
+
+def cmd_doctor(args: argparse.Namespace) -> None:
+    """Checks this computer and its boards, and says how to mend what is wrong; fails if anything is."""
+    from .doctor import examine
+
+    checks = examine(args.port, args.interrupt)
+    problems = [check.what for check in checks if check.state == "problem"]
+    if args.json:
+        emit([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            print(f"{check.state:8} {check.what}: {check.detail}")
+            if check.remedy:
+                print(f"{'':8} -> {check.remedy}")
+    if problems:
+        raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
+    note(
+        "all is well, but for what is missing" if any(c.state == "missing" for c in checks) else "all is well",
+        args.json,
+    )
 
 
 def cmd_boards(args: argparse.Namespace) -> None:
@@ -737,6 +777,10 @@ def _add_peft(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_interrupt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
+
+
 def _add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="serial port; found by itself when one board is there")
 
@@ -805,7 +849,11 @@ def _parser() -> argparse.ArgumentParser:
         "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
     )
     _add_port(p)
-    add("devices", cmd_devices)
+    p = add("devices", cmd_devices)
+    _add_interrupt(p)
+    p = add("doctor", cmd_doctor)
+    _add_interrupt(p)
+    p.add_argument("--port", help="examine only the board there (all that are found)")
     add("boards", cmd_boards)
     p = add("push", cmd_push)
     p.add_argument("file", type=Path)

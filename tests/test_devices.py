@@ -1,0 +1,192 @@
+"""Finding boards, asking what they are, and diagnosing: on virtual boards, and on ports that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import serial
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import build, devices, doctor, flash_rp2, probe, sim
+from edgelora.cli import main
+from edgelora.link import Link
+from edgelora.probe import Answer, ask, board_of
+
+SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the port
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the boards of these tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+        for board in sim.running():
+            board.kill()
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> sim.SimHandle:
+    folder = tmp_path_factory.mktemp("pico")
+    image = build.build_firmware("virtual-pico", {}, folder / "fw.uf2")
+    return sim.start("virtual-pico", image, folder / "board", die_with_parent=True)
+
+
+@pytest.fixture(scope="module")
+def unix(tmp_path_factory: pytest.TempPathFactory) -> sim.SimHandle:
+    return sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """A serial port at whose other end the test sits."""
+    here, there = os.openpty()
+    tty.setraw(there)
+    yield here, os.ttyname(there)
+    os.close(here)
+    os.close(there)
+
+
+def test_boards_tell_what_they_are_and_stay_usable(pico: sim.SimHandle, unix: sim.SimHandle, capsys) -> None:
+    for _ in range(2):
+        assert main(["devices", "--json"]) == 0
+        rows = {row["board"]: row for row in json.loads(capsys.readouterr().out)}
+        assert (rows["virtual-pico"]["state"], rows["unix"]["state"]) == ("ready", "agent")
+        assert [(row["native_arch"], row["edgelora"], row["micropython"]) for row in rows.values()] == [
+            ("armv6m", "0.1.0", "1.25.0") if name == "virtual-pico" else ("x64", "0.1.0", "1.25.0") for name in rows
+        ]
+        for board in (pico, unix):
+            with Link.connect(board.port) as link:
+                assert link.hello().edgelora == "0.1.0"
+
+
+def test_a_running_program_is_left_alone_unless_told(pico: sim.SimHandle) -> None:
+    with contextlib.closing(SerialTransport(pico.port)) as repl:
+        repl.enter_raw_repl(soft_reset=False)
+        repl.exec_raw_no_follow(
+            "import time\nn = 0\nwhile True:\n    print('n =', n)\n    n += 1\n    time.sleep_ms(20)"
+        )
+        assert ask(pico.port).state == "in use"
+    first = ask(pico.port)
+    assert first.state == "silent" and "--interrupt" in first.detail
+    with serial.Serial(pico.port, timeout=5) as line:
+        assert b"n = " in line.read_until(b"n = ")
+    answer = ask(pico.port, interrupt=True)
+    assert (answer.state, answer.board) == ("ready", "rpi_pico")
+
+
+@pytest.mark.parametrize("says", [b"", b"garbage >>> \x00\xff" * 20, b">>> "])
+def test_whatever_is_at_a_port_asking_ends(says: bytes, terminal: tuple[int, str]) -> None:
+    here, port = terminal
+    done = threading.Event()
+
+    def talk() -> None:
+        os.set_blocking(here, False)
+        while not done.wait(0.002):
+            with contextlib.suppress(BlockingIOError):
+                os.write(here, says)
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        started = time.monotonic()
+        assert ask(port).state == "silent"
+        assert time.monotonic() - started < SECONDS
+    finally:
+        done.set()
+        talker.join()
+
+
+def test_ports_that_are_gone_or_locked_or_forbidden(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("/dev/does-not-exist").state == "gone"
+    with serial.Serial(terminal[1], exclusive=True):
+        assert ask(terminal[1]).state == "in use"
+
+    def refuse(port: str, *_: object, **__: object) -> None:
+        raise serial.SerialException(13, f"could not open port {port}: [Errno 13] Permission denied: '{port}'")
+
+    monkeypatch.setattr(probe.serial, "serial_for_url", refuse)
+    assert ask(terminal[1]).state == "no access"
+
+
+@pytest.mark.parametrize(
+    ("machine", "build_name", "board"),
+    [
+        ("Raspberry Pi Pico W with RP2040", "RPI_PICO_W", "rpi_pico_w"),
+        ("Raspberry Pi Pico2 with RP2350", "RPI_PICO2", "rpi_pico2"),
+        ("Generic ESP32S3 module with ESP32S3", "ESP32_GENERIC_S3", "esp32s3"),
+        ("LOLIN_C3_MINI with ESP32-C3FH4", "LOLIN_C3_MINI", "esp32c3"),
+        ("ESP32C6 module with ESP32C6", "", "esp32c6"),
+        ("Some board with RP2040", "SOME_BOARD", "rpi_pico"),
+        ("PYBv1.1 with STM32F405RG", "PYBV11", None),
+    ],
+)
+def test_boards_are_known_by_what_their_firmware_says(machine: str, build_name: str, board: str | None) -> None:
+    assert board_of(machine, build_name) == board
+
+
+def test_boot_loaders_are_found_and_never_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "RPI-RP2").mkdir()
+    (tmp_path / "RPI-RP2" / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nBoard-ID: RPI-RP2\n")
+    monkeypatch.setattr(flash_rp2, "VOLUMES", (str(tmp_path / "*"),))
+    monkeypatch.setattr(devices, "find_devices", list)
+    ((device, answer),) = devices.survey()
+    assert (device.port, answer.state) == (str(tmp_path / "RPI-RP2"), "boot loader")
+
+
+def test_serial_ports_are_known_by_their_usb_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = [
+        SimpleNamespace(device="/dev/ttyS0", vid=None, pid=None, product=None, description="n/a", serial_number=None),
+        SimpleNamespace(device="/dev/ttyACM1", vid=0x303A, pid=0x1001, product="x", description="y", serial_number="1"),
+        SimpleNamespace(device="/dev/ttyACM0", vid=0x2E8A, pid=5, product="Board", description="y", serial_number="2"),
+    ]
+    monkeypatch.setattr(devices.list_ports, "comports", lambda: ports)
+    monkeypatch.setattr(devices.sim, "running", list)
+    assert [(device.port, device.description) for device in devices.find_devices()] == [
+        ("/dev/ttyACM0", "Raspberry Pi: Board"),
+        ("/dev/ttyACM1", "an ESP32-S3, C3 or C6 on its own USB"),
+    ]
+
+
+def test_doctor_is_content_with_this_computer_and_these_boards(
+    pico: sim.SimHandle, unix: sim.SimHandle, capsys
+) -> None:
+    assert main(["doctor", "--json"]) == 0
+    checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)}
+    assert {checks[f"EdgeLoRA on {board.port}"]["state"] for board in (pico, unix)} == {"ok"}
+    assert all(check["remedy"] for check in checks.values() if check["state"] != "ok")
+
+
+def test_doctor_names_what_to_mend(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "9.9" if name == "esptool" else "5.0")
+    assert main(["doctor", "--port", terminal[1]]) == 1
+    said = capsys.readouterr()
+    assert "usermod -aG" in said.out and "pip install esptool==5.6.0" in said.out
+    assert f"access to {terminal[1]}" in said.err and f"board on {terminal[1]}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Answer("ready", "", "esp32c3", "m", "1.19.1", "rv32imc", "0.1.0"), "too old"),
+        (Answer("ready", "", "esp32c3", "m", "1.25.0", "rv32imc", None), "not on the board"),
+        (Answer("ready", "", "esp32c3", "m", "1.25.0", "rv32imc", "0.0.9"), "version 0.0.9, this computer has 0.1.0"),
+        (Answer("ready", "", "esp32c3", "m", "1.25.0", "xtensawin", "0.1.0"), "esp32c3 should take rv32imc"),
+        (Answer("ready", "its EdgeLoRA module cannot be imported: x", "esp32c3", "m", "1.25.0", "rv32imc"), "imported"),
+        (Answer("no access", "you may not"), "no access"),
+    ],
+)
+def test_doctor_judges_what_boards_say(answer: Answer, problem: str) -> None:
+    checks = doctor.check_board(devices.Device("/dev/x", "x", False), answer)
+    assert [problem in check.detail for check in checks if check.state == "problem"] == [True]
+    assert all(check.remedy for check in checks if check.state == "problem")
