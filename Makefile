@@ -67,6 +67,7 @@ endif
 
 test: all frameworks keras-models
 	@$(VENV)/bin/pytest
+	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
 lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .
@@ -109,7 +110,7 @@ $(STAMPS)/venv: pyproject.toml | $(STAMPS)/packages-base
 # An environment beside the project's own, as TensorFlow and PyTorch are large.
 $(STAMPS)/frameworks: pyproject.toml | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
-	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -e '.[keras,torch]'
+	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -e '.[demo,dev,keras,torch]'
 	@touch $@
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks

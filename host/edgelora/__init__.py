@@ -1,3 +1,17 @@
 """EdgeLoRA's host half: from data to a personalized adapter on a board."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .torch_model import from_torch as from_torch
+
 __version__ = "0.1.0"
+
+_OF_EXTRAS = {"from_torch": "torch_model"}  # imported when asked for, as they need large packages
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_OF_EXTRAS[name]}", __name__), name)

@@ -117,6 +117,17 @@ def _windowed(recordings: list[_Recording], start: float, end: float, hop: int, 
     return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
 
 
+def channels_last(x: NDArray) -> NDArray:
+    """Samples as this project has them, [N, height, width, channels], from PyTorch's [N, C, H, W], [N, C, W] or [N, C].
+
+    Raises ValueError for other numbers of axes.
+    """
+    if not 2 <= x.ndim <= 4:
+        raise ValueError(f"samples are {x.shape}; give [N, C, H, W], [N, C, W] or [N, features]")
+    spread = x.reshape(*x.shape[:2], *(1, 1, *x.shape[2:])[-2:])
+    return np.ascontiguousarray(np.moveaxis(spread, 1, -1))
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,302 @@
+"""`from_torch`: what comes out computes what the module does, near enough; all else is refused, by name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn as tnn
+from torch.nn import functional as F
+
+import edgelora
+from edgelora import data, formats, peft, twin
+from edgelora.quantize import Quantized
+from edgelora.safetensors_file import write_safetensors
+from edgelora.torch_model import TorchError
+
+
+def randomized(module: tnn.Module, seed: int = 0) -> tnn.Module:
+    """Weights as after training: biases and statistics of batch normalization that are not 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if "running_var" in name or (tensor.ndim == 1 and "weight" in name):
+            tensor.uniform_(0.5, 2, generator=generator)
+        elif tensor.is_floating_point():
+            fan_in = max(1, tensor[0].numel()) if tensor.ndim > 1 else 16
+            tensor.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+    return module
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def outputs(made: Quantized, x: np.ndarray, adapter: bytes | None = None) -> np.ndarray:
+    """Real outputs [N, H, W, C] of the host twin for PyTorch's inputs."""
+    model = made.model
+    ranks = {layer.op: layer.rank for layer in formats.unpack_adapter(adapter, model).layers} if adapter else {}
+    session = twin.Session(made.elm, bytes(ranks.get(i, 0) for i in range(len(model.ops))), "infer", 1)
+    session.use(adapter)
+    found = []
+    for row in model.input.quantize(data.channels_last(x)):
+        session.infer(row)
+        found.append(session.logits)
+    target = model.output
+    return (np.array(found).astype(float) - target.zero_point).reshape(-1, *target.shape) * target.scale
+
+
+def expected(module: tnn.Module, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        y = module.eval()(torch.from_numpy(x)).numpy()
+    return data.channels_last(y.reshape(len(x), *y.shape[1:] or (1,)))
+
+
+def check_near(module: tnn.Module, *shape: int, decibel: float = 20, seed: int = 0) -> Quantized:
+    """On new inputs the twin's output is the module's, up to this much noise."""
+    made = edgelora.from_torch(randomized(module, seed).eval(), noise(200, *shape, seed=1))
+    x = noise(100, *shape, seed=2)
+    signal = expected(module, x)
+    error = outputs(made, x) - signal
+    assert 10 * np.log10((signal**2).sum() / (error**2).sum()) > decibel, str(made.report)
+    return made
+
+
+def kinds(made: Quantized) -> list[str]:
+    return [op.kind for op in made.model.ops]
+
+
+class Residual(tnn.Module):
+    """Blocks whose ends meet, in forward's own words."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = tnn.Sequential(tnn.Conv2d(channels, channels, 3, padding=1), tnn.BatchNorm2d(channels), tnn.ReLU())
+        self.second = tnn.Conv2d(channels, channels, 3, padding="same")
+        self.norm = tnn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return F.relu(x + self.norm(self.second(self.first(x))))
+
+
+class Written(tnn.Module):
+    """Functions and methods in place of modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = tnn.Conv2d(2, 5, 3), tnn.Conv2d(5, 6, 3, padding=1), tnn.Linear(6 * 3 * 4, 3)
+
+    def forward(self, x):
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.dropout(torch.sigmoid(self.conv2(x)), 0.5, self.training)
+        return self.fc(x.view(x.size(0), -1))
+
+
+NETS: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], list[str]]] = {
+    "dense": (lambda: tnn.Sequential(tnn.Linear(9, 12), tnn.ReLU(), tnn.Linear(12, 4)), (9,), ["dense", "dense"]),
+    "flatten": (
+        lambda: tnn.Sequential(tnn.Conv2d(2, 5, 3, stride=2, padding=1), tnn.ReLU(), tnn.Flatten(), tnn.Linear(60, 4)),
+        (2, 5, 8),
+        ["conv", "dense"],
+    ),
+    "flattened and unchanged on the way": (
+        lambda: tnn.Sequential(tnn.Flatten(), tnn.Tanh(), tnn.Dropout(), tnn.Linear(24, 4, bias=False)),
+        (2, 3, 4),
+        ["lookup", "dense"],
+    ),
+    "one axis": (
+        lambda: tnn.Sequential(
+            *(tnn.Conv1d(3, 8, 5, stride=2, padding=2), tnn.BatchNorm1d(8), tnn.ReLU6(), tnn.MaxPool1d(2)),
+            *(tnn.Conv1d(8, 8, 3, dilation=2, groups=8), tnn.AvgPool1d(2, padding=1), tnn.Flatten(), tnn.Linear(32, 3)),
+            tnn.Softmax(dim=1),
+        ),
+        (3, 40),
+        ["conv", "max_pool", "depthwise", "pad", "average_pool", "dense", "softmax"],
+    ),
+    "separable": (
+        lambda: tnn.Sequential(
+            *(tnn.BatchNorm2d(3), tnn.Conv2d(3, 6, (3, 2), (2, 1), (0, 1), bias=False), tnn.BatchNorm2d(6), tnn.ReLU()),
+            tnn.Sequential(tnn.Conv2d(6, 12, 3, padding="same", groups=6), tnn.BatchNorm2d(12), tnn.Hardswish()),
+            *(tnn.Conv2d(12, 8, 1), tnn.Hardtanh(), tnn.AdaptiveAvgPool2d(1), tnn.Flatten(), tnn.Linear(8, 4)),
+        ),
+        (3, 11, 6),
+        ["depthwise", "conv", "depthwise", "lookup", "conv", "mean", "dense"],
+    ),
+    "residual": (
+        lambda: tnn.Sequential(
+            Residual(4), Residual(4), tnn.AdaptiveMaxPool2d((2, 3)), tnn.Flatten(), tnn.Linear(24, 3)
+        ),
+        (4, 4, 6),
+        ["conv", "conv", "add", "conv", "conv", "add", "max_pool", "dense"],
+    ),
+    "written": (Written, (2, 8, 10), ["conv", "max_pool", "conv", "lookup", "dense"]),
+    "ends in a picture": (
+        lambda: tnn.Sequential(
+            tnn.ZeroPad2d((1, 0, 2, 1)), tnn.Conv2d(2, 3, 3), tnn.LeakyReLU(0.2), tnn.Conv2d(3, 2, 1)
+        ),
+        (2, 5, 7),
+        ["pad", "conv", "lookup", "conv"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks(name: str) -> None:
+    build, shape, wanted = NETS[name]
+    assert kinds(check_near(build(), *shape)) == wanted
+
+
+def test_random_geometry() -> None:
+    """Kernels, strides, paddings and dilations that TensorFlow's SAME and VALID can't say."""
+    rng = np.random.default_rng(0)
+    for seed in range(25):
+        groups = int(rng.choice([1, 4]))
+        kernel, stride, dilation, padding = (tuple(int(n) for n in rng.integers(*r, 2)) for r in GEOMETRY)
+        layers = [tnn.Conv2d(4, 8, kernel, stride, padding, dilation, groups), tnn.ReLU(), tnn.Flatten()]
+        size = tnn.Sequential(*layers)(torch.zeros(1, 4, 9, 12)).numel()
+        check_near(tnn.Sequential(*layers, tnn.Linear(size, 3)), 4, 9, 12, seed=seed)
+
+
+GEOMETRY = ((1, 4), (1, 4), (1, 3), (0, 4))  # of kernel, stride, dilation, padding
+
+ACTIVATIONS = (
+    *(tnn.ReLU(inplace=True), tnn.ReLU6(), tnn.Hardtanh(-0.5, 2.0), tnn.Sigmoid(), tnn.Tanh(), tnn.LeakyReLU(0.1)),
+    *(tnn.PReLU(), tnn.Hardswish(), tnn.Hardsigmoid(), tnn.GELU(), tnn.SiLU(), tnn.Mish(), tnn.ELU(), tnn.Softplus()),
+)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+def test_activations(activation: tnn.Module) -> None:
+    """Behind a pool that can't have them, so that they are ops of their own; their slopes are those of autograd."""
+    made = check_near(tnn.Sequential(tnn.AvgPool1d(2), activation), 3, 20, decibel=28)
+    source, target = made.model.tensors[1:3]
+    op = made.model.ops[1]
+    x = torch.tensor(source.scale * (np.arange(-128, 128) - float(source.zero_point)), requires_grad=True)
+    copy.deepcopy(activation).double()(x * 1.0).sum().backward()
+    slope = op.slope * 2.0 ** float(op.shift[0]) * target.scale / source.scale
+    inside = (op.table > -128) & (op.table < 127)
+    assert inside.any() and np.median(np.abs(slope - x.grad.numpy())[inside]) < 0.02
+
+
+def picture_problem(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Bars [N, 2, 8, 6] at one of four places in one of two channels, and their 8 classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 8, count)
+    x = rng.normal(0, 0.6, (count, 2, 8, 6))
+    for row, label in zip(x, y, strict=True):
+        row[label % 2, 2 * (label // 2)] += 1
+    return x.astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[tnn.Module, Quantized]:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    convs = [tnn.Conv2d(2, 8, 3, padding=1), tnn.ReLU(), tnn.MaxPool2d(2), tnn.Conv2d(8, 8, 3, padding=1), tnn.ReLU()]
+    module = tnn.Sequential(*convs, tnn.Flatten(), tnn.Linear(8 * 4 * 3, 8))
+    x, y = (torch.from_numpy(part) for part in picture_problem(0))
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        F.cross_entropy(module(x), y).backward()
+        optimizer.step()
+    module.train()
+    labels = [f"bar {i}" for i in range(8)]
+    made = edgelora.from_torch(module, x, y.numpy(), labels)
+    assert module.training and made.model.labels == labels
+    return module, made
+
+
+def test_int8_accuracy_is_near_float(trained: tuple[tnn.Module, Quantized]) -> None:
+    module, made = trained
+    x, y = picture_problem(1)
+    report = made.report
+    assert report.float_accuracy > 0.9 and abs(report.float_accuracy - report.int8_accuracy) < 0.02
+    assert [layer.name for layer in report.layers] == ["0", "2", "3", "6"] and report.worst[0].sqnr_db > 25
+    int8, real = (out.reshape(len(x), -1).argmax(axis=1) for out in (outputs(made, x), expected(module, x)))
+    assert np.mean(int8 == y) > np.mean(real == y) - 0.02
+
+
+def test_lora_of_the_module_fits_its_base(trained: tuple[tnn.Module, Quantized], tmp_path: Path) -> None:
+    """A PEFT checkpoint of a convolution and of the Linear behind Flatten moves the base as it moves the module."""
+    module, made = trained
+    rng = np.random.default_rng(3)
+    shapes = {"3": ((2, 8, 3, 3), (8, 2, 1, 1)), "6": ((2, 96), (8, 2))}
+    checkpoint, changed = {}, []
+    for name, (a, b) in shapes.items():
+        a, b = (rng.normal(0, 0.25, shape).astype(np.float32) for shape in (a, b))
+        checkpoint |= {f"base_model.model.{name}.lora_{part}.weight": v for part, v in (("A", a), ("B", b))}
+        changed.append((module[int(name)].weight, (b.reshape(8, 2) @ a.reshape(2, -1)) * 2))
+    write_safetensors(tmp_path / "adapter_model.safetensors", checkpoint)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    x, _ = picture_problem(2, 200)
+    imported = peft.import_adapter(made.elm, peft.load_checkpoint(tmp_path), x=data.channels_last(x))
+    before = expected(module, x)
+    with torch.no_grad():
+        for weight, change in changed:
+            weight += torch.from_numpy(change).reshape(weight.shape)
+        moved = expected(module, x) - before
+        for weight, change in changed:
+            weight -= torch.from_numpy(change).reshape(weight.shape)
+    got = outputs(made, x, formats.pack_adapter(imported.adapter)) - outputs(made, x)
+    assert np.corrcoef(got.reshape(-1), moved.reshape(-1))[0, 1] > 0.97
+
+
+def test_a_sigmoid_at_the_end_says_yes_or_no() -> None:
+    made = check_near(tnn.Sequential(tnn.Linear(6, 4), tnn.ReLU(), tnn.Linear(4, 1), tnn.Sigmoid()), 6)
+    assert made.model.loss == "binary_cross_entropy" and made.report.agreement > 0.95
+
+
+class Calls(tnn.Module):
+    def __init__(self, call: Callable) -> None:
+        super().__init__()
+        self.block = tnn.Sequential(tnn.Conv1d(3, 3, 1))
+        self.call = call
+
+    def forward(self, x):
+        return self.call(self.block(x))
+
+
+REFUSED = [
+    (tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.LSTM(8, 3))), r"0\.1 \(LSTM\): .* supported are Linear"),
+    (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3)), r"^0 \(ConvTranspose1d\): not supported"),
+    (tnn.Sequential(tnn.Conv1d(3, 6, 3), tnn.Conv1d(6, 6, 3, groups=2)), r"^1 \(Conv1d\): 2 groups: only 1, or one"),
+    (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is possible"),
+    (tnn.Sequential(tnn.MaxPool1d(3, ceil_mode=True)), "use ceil_mode=False"),
+    (tnn.Sequential(tnn.Linear(8, 2)), "put a Flatten before it"),
+    (tnn.Sequential(tnn.Flatten(), tnn.BatchNorm1d(24), tnn.Linear(24, 2)), "put a BatchNorm before Flatten"),
+    (tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Flatten()), "ends in a flattened tensor"),
+    (tnn.Sequential(tnn.AdaptiveAvgPool1d(3)), "can't be shared evenly"),
+    (tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.LogSoftmax(1)), r"1 \(LogSoftmax\): leave it out"),
+    (tnn.Sequential(tnn.Softmax(2)), "must be over channels, dim=1"),
+    (tnn.Sequential(tnn.PReLU(3)), "num_parameters=1"),
+    (tnn.Sequential(tnn.BatchNorm1d(3, track_running_stats=False)), "track_running_stats=True"),
+    (tnn.Sequential(tnn.Identity()), "isn't that of its last layer"),
+    (Calls(lambda x: torch.cumsum(x, 2)), r"cumsum \(cumsum\): not supported"),
+    (Calls(lambda x: x + 1), "adds a constant"),
+    (Calls(lambda x: x + x.mean(2, keepdim=True)), r"\[3, 8\] and \[3, 1\]: both must have one shape"),
+    (Calls(lambda x: (x, x)), "returns several values"),
+    (Calls(lambda x: x.permute(0, 2, 1)), r"\(permute\): not supported"),
+    (Calls(lambda x: x.reshape(2, -1, 4)), "only all of a sample can be flattened"),
+    (Calls(lambda x: x if x.sum() > 0 else -x), "can't be traced"),
+    (Calls(lambda x: F.dropout(x)), "something else than its layers"),
+]
+
+
+@pytest.mark.parametrize(("module", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_refusals_name_the_module_and_what_works(module: tnn.Module, message: str) -> None:
+    with pytest.raises(TorchError, match=message):
+        edgelora.from_torch(module, noise(20, 3, 8))
+
+
+def test_bad_inputs_are_refused() -> None:
+    with pytest.raises(TorchError, match="give"):
+        edgelora.from_torch(tnn.Linear(3, 2), noise(3))
+    with pytest.raises(ValueError, match="not finite"):
+        edgelora.from_torch(tnn.Linear(3, 2), noise(5, 3) * np.nan)
+    with pytest.raises(ValueError, match="3 labels are given for 2 outputs"):
+        edgelora.from_torch(tnn.Linear(3, 2), noise(5, 3), labels=["a", "b", "c"])
