@@ -81,7 +81,7 @@ class LayerFit:
 @dataclass(frozen=True)
 class Imported:
     """An adapter and its layers' fits; agreement: share of samples where the integer network with the adapter predicts
-    what it would with the unrounded change of its weights (None: no data)."""
+    what it would with the unrounded change of its weights (None: no data, or a network with history)."""
 
     adapter: Adapter
     fits: list[LayerFit]
@@ -457,7 +457,9 @@ def layer_inputs(elm: bytes, index: int, x: NDArray[np.int8]) -> NDArray[np.int8
 
 def _agreement(
     elm: bytes, model: QuantModel, adapter: Adapter, changes: dict[int, Matrix], x: NDArray[np.int8]
-) -> float:
+) -> float | None:
+    if model.has_history:
+        return None
     ops = [replace(op, weight_scale=weight_scales(model, op)) if op.weights is not None else op for op in model.ops]
     for index, change in changes.items():
         weights: Any = ops[index].weights  # whose sum with real numbers stands for them in the simulation alone

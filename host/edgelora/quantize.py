@@ -217,7 +217,7 @@ def simulate(model: QuantModel, x: nn.Array) -> list[nn.Array]:
     """Real activations [N, H, W, C] of the INT8 network for real inputs x: the input's, then every op's output.
 
     Computed in float64 with real multipliers and rounding half up: off the device's result by a step at most where a
-    product falls next to a half.
+    product falls next to a half. Not for networks with history.
     """
     return [_real(model.tensors[i], q) for i, q in enumerate(_grids(model, x))]
 
@@ -243,6 +243,8 @@ def simulate_op(model: QuantModel, op: Op, q: nn.Array, other: nn.Array | None =
         return q.reshape(len(q), *target.shape)
     if op.kind == "concatenate" and other is not None:
         return np.concatenate([q, other], axis=op.axis)
+    if op.kind == "slice":
+        return np.take(q, np.arange(op.start, op.start + target.shape[op.axis - 1]), axis=op.axis)
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: nn.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif op.kind in ("add", "softmax"):
