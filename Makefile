@@ -22,7 +22,7 @@ PORT := $(PORT_$(BOARD))
 PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
 PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
     pico-sdk-source tinyusb-source picotool
-PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev
+PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-user
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
 PACKAGES_SPEECH := espeak-ng flite
 
@@ -44,14 +44,15 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 natmods frameworks keras-models demo test lint ledger clean
-all: setup twin firmware-unix firmware-rp2 natmods
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-xtensa natmods frameworks keras-models demo test lint ledger clean
+all: setup twin firmware-unix firmware-rp2 firmware-xtensa natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
+firmware-xtensa: $(BUILD)/xtensa/micropython
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 frameworks: $(STAMPS)/frameworks
@@ -78,7 +79,7 @@ ledger: setup firmware-rp2 $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/xtensa $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -91,7 +92,7 @@ $(STAMPS)/packages-rp2: $(STAMPS)/packages-base
 	@touch $@
 
 $(STAMPS)/packages-xtensa: $(STAMPS)/packages-base
-	@$(STEP) "xtensa compiler" tools/apt_install.sh $(PACKAGES_XTENSA)
+	@$(STEP) "xtensa tools" tools/apt_install.sh $(PACKAGES_XTENSA)
 	@touch $@
 
 $(STAMPS)/packages-riscv: $(STAMPS)/packages-base
@@ -147,7 +148,12 @@ $(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cma
 	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest.py
 	@touch $@
 
-$(BUILD)/natmod/xtensawin/edgelora.mpy: tools/xtensawin-gcc
+# Not a board's image: a core on which the native module for ESP32s can be run.
+$(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) | $(STAMPS)/packages-xtensa $(STAMPS)/sources
+	@$(STEP) "firmware xtensa" $(MAKE) -C firmware/xtensa -j$(JOBS) TOP=$(MICROPYTHON) BUILD=$(@D)
+	@touch $@
+
+$(BUILD)/natmod/xtensawin/edgelora.mpy: $(wildcard tools/xtensawin*)
 $(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
 $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
 	@$(STEP) "natmod $*" $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import reference
-from random_models import random_input, random_model, random_ranks
+from random_models import random_input, random_model, random_ranks, random_target
 
 from edgelora import formats, twin
 
+
+@dataclass(frozen=True)
+class Case:
+    """A random model of these kinds (all cases together have every kind), and how it is trained."""
+
+    name: str
+    seed: int
+    kinds: tuple[str, ...]
+    mode: str
+    micro_batch: int
+    momentum: int = 0
+    loss: str = "cross_entropy"
+    plain: bool = False
+
+
 CASES = (
-    # name, seed, kinds, mode, micro_batch, momentum
-    ("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2, 0),
-    ("pooled", 12, ("conv", "average_pool", "conv", "dense"), "trainable_a", 3, 2),
-    ("dense", 13, ("dense", "dense"), "trainable_a", 1, 0),
+    Case("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2),
+    Case("pooled", 12, ("conv", "average_pool", "conv", "dense"), "trainable_a", 3, momentum=2),
+    Case("dense", 13, ("dense", "dense"), "trainable_a", 1),
+)
+GRAPHS = (  # take minutes on an emulated Pico
+    Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
+    Case("plain", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "dense"), "trainable_a", 2, plain=True),
+    Case("binary", 15, ("pad", "branches", "slice", "reshape", "dense"), "frozen_a", 3, loss="binary_cross_entropy"),
+    Case("squared", 16, ("conv", "lookup", "dense", "autoencoder"), "trainable_a", 2, 3, "mean_squared_error"),
 )
 
 
@@ -23,32 +44,36 @@ def hexed(array: np.ndarray) -> str:
     return array.astype(np.int8).tobytes().hex()
 
 
-def make_case(name: str, seed: int, kinds: tuple[str, ...], mode: str, micro_batch: int, momentum: int) -> dict:
-    rng = np.random.default_rng(seed)
-    model = random_model(seed, kinds=kinds, edges=False)
-    data = formats.pack_model(model, name)
+def make_case(case: Case) -> dict:
+    rng = np.random.default_rng(case.seed)
+    model = random_model(case.seed, kinds=case.kinds, edges=False, loss=case.loss)
+    data = formats.pack_model(model, case.name)
     ranks = random_ranks(rng, model)
-    adapter = reference.fresh_adapter(model, ranks, seed, formats.base_id(data), mode == "trainable_a", momentum)
-    trainer = reference.Trainer(model, adapter, micro_batch)
+    trains_a = case.mode == "trainable_a"
+    adapter = reference.fresh_adapter(model, ranks, case.seed, formats.base_id(data), trains_a, case.momentum)
+    trainer = reference.Trainer(model, adapter, case.micro_batch)
     inputs = [random_input(rng, model) for _ in range(2)]
     samples = []
     for _ in range(7):
-        x, label, rate = random_input(rng, model), int(rng.integers(model.output.size)), int(rng.integers(1000, 60000))
-        samples.append([hexed(x), label, rate, trainer.train(x, label, rate)])
+        x, target, rate = random_input(rng, model), random_target(rng, model), int(rng.integers(1000, 60000))
+        told = target if isinstance(target, int) else hexed(target)
+        samples.append([hexed(x), told, rate, trainer.train(x, target, rate)])
     trainer.flush(5000)
     trained = trainer.export(state=False)
     every = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
+    layout = twin.layout(data, every, case.mode, case.micro_batch, case.momentum, plain=case.plain)
     return {
-        "name": name,
+        "name": case.name,
         "elm": data.hex(),
         "ranks": every.hex(),
-        "mode": mode,
-        "micro_batch": micro_batch,
-        "momentum": momentum,
-        "seed": seed,
+        "mode": case.mode,
+        "micro_batch": case.micro_batch,
+        "momentum": case.momentum,
+        "plain": case.plain,
+        "seed": case.seed,
         "samples": samples,
         "flush_rate": 5000,
-        "arena_bytes": twin.layout(data, every, mode, micro_batch, momentum).arena_bytes,
+        "arena_bytes": layout.arena_bytes,
         "base": [[hexed(x), hexed(reference.forward(model, x).logits)] for x in inputs],
         "adapted": [[hexed(x), hexed(reference.forward(model, x, trained).logits)] for x in inputs],
         "adapter": formats.pack_adapter(trained).hex(),
@@ -56,6 +81,6 @@ def make_case(name: str, seed: int, kinds: tuple[str, ...], mode: str, micro_bat
     }
 
 
-def write_cases(path: Path) -> None:
-    lines = [json.dumps([case[0] for case in CASES])] + [json.dumps(make_case(*case)) for case in CASES]
+def write_cases(path: Path, cases: tuple[Case, ...]) -> None:
+    lines = [json.dumps([case.name for case in cases])] + [json.dumps(make_case(case)) for case in cases]
     path.write_text("\n".join(lines) + "\n")

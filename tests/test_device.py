@@ -1,4 +1,4 @@
-"""One device suite over all four builds: firmware module (unix, rp2) and native module (x64, armv6m)."""
+"""One device suite over all builds that run: firmware module (unix, rp2) and native module (x64, armv6m, xtensawin)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ HIDE_BUILTIN = "import sys, nothing\nsys.modules['_edgelora'] = nothing\nsys.pat
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The suite and its cases, as they lie on a device."""
     folder = tmp_path_factory.mktemp("suite")
-    device_cases.write_cases(folder / "cases.json")
+    device_cases.write_cases(folder / "cases.json", device_cases.CASES)
+    device_cases.write_cases(folder / "graphs.json", device_cases.GRAPHS)
     shutil.copy(SUITE, folder)
     (folder / "nothing.py").write_text("")
     return folder
@@ -50,14 +51,14 @@ def run_desktop(micropython: Path, code: str, folder: Path) -> str:
 
 
 def test_unix_firmware(folder: Path) -> None:
-    check(run_desktop(sim.UNIX_BINARY, "import device_suite; device_suite.main('cases.json')", folder))
+    check(run_desktop(sim.UNIX_BINARY, "import device_suite; device_suite.main('cases.json', 'graphs.json')", folder))
 
 
 def test_x64_native_module(folder: Path) -> None:
     native = folder / "x64"
     native.mkdir()
     shutil.copy(NATIVE / "x64" / "edgelora.mpy", native)
-    code = "import sys; sys.path.insert(0, 'x64'); import device_suite; device_suite.main('cases.json')"
+    code = "import sys; sys.path.insert(0, 'x64'); import device_suite; device_suite.main('cases.json', 'graphs.json')"
     check(run_desktop(Path(sys.executable).parent / "micropython", code, folder))
 
 
@@ -91,3 +92,38 @@ def test_armv6m_native_module(pico: sim.SimHandle) -> None:
     )
     output = run_board(pico.port, code + "device_suite.main('/cases.json')")
     check(output)
+
+
+# A module of Espressif's compiler has instructions that no emulated core has.
+emulated_xtensa = pytest.mark.skipif(
+    bool(shutil.which("xtensa-esp32s2-elf-gcc")), reason="made by Espressif's compiler"
+)
+
+
+def run_xtensa(files: dict[str, bytes], image: Path) -> str:
+    """Runs main.py of the files on an emulated windowed Xtensa core."""
+    image.write_bytes(build.make_romfs(files))
+    command = ["qemu-xtensa", "-cpu", "dc233c", ROOT / ".build" / "xtensa" / "micropython", image]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
+@emulated_xtensa
+def test_xtensawin_native_module(folder: Path) -> None:
+    files = {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
+    files["edgelora.mpy"] = (NATIVE / "xtensawin" / "edgelora.mpy").read_bytes()
+    files["main.py"] = b"import device_suite; device_suite.main('/rom/cases.json', '/rom/graphs.json')"
+    check(run_xtensa(files, folder / "xtensa.romfs"))
+
+
+@emulated_xtensa
+def test_xtensawin_module_with_constants_among_its_code_is_refused(tmp_path: Path) -> None:
+    """An ESP32 could not read them."""
+    link = "import mpy_ld; mpy_ld.ARCH_DATA['xtensawin'].separate_rodata = False; mpy_ld.main()"
+    made, linked = NATIVE / "xtensawin" / "build", tmp_path / "linked.mpy"
+    options = ["--arch", "xtensawin", "--qstrs", made / "edgelora.config.h", "-o", linked, made / "all.o"]
+    tools = {"PYTHONPATH": str(ROOT / ".build" / "src" / "micropython" / "tools")}
+    subprocess.run([sys.executable, "-c", link, *options], env=tools, check=True, timeout=60)
+    files = {"edgelora.mpy": linked.read_bytes(), "main.py": b"import edgelora; print('imported')"}
+    output = run_xtensa(files, tmp_path / "linked.romfs")
+    assert "ImportError: constants_in_instruction_memory" in output and "imported" not in output

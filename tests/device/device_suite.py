@@ -26,6 +26,10 @@ def unhex(text):
     return bytes(int(text[i : i + 2], 16) for i in range(0, len(text), 2))
 
 
+def target_of(told):
+    return told if isinstance(told, int) else unhex(told)
+
+
 def refused(call, expected):
     try:
         call()
@@ -52,15 +56,14 @@ def locked_infer(model, x):
 
 def check_training(case):
     name = case["name"]
-    model = edgelora.Model(
-        unhex(case["elm"]), unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
-    )
+    configuration = unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
+    model = edgelora.Model(unhex(case["elm"]), *configuration, plain=case["plain"])
     report(name + " arena", len(model.arena) == case["arena_bytes"], len(model.arena))
     for x, logits in case["base"]:
         locked_infer(model, unhex(x))
         report(name + " base logits", bytes(model.output) == unhex(logits))
     model.begin(case["seed"])
-    losses = [locked_train(model, unhex(x), label, rate) for x, label, rate, _ in case["samples"]]
+    losses = [locked_train(model, unhex(x), target_of(told), rate) for x, told, rate, _ in case["samples"]]
     report(name + " losses", losses == [s[3] for s in case["samples"]], losses)
     model.flush(case["flush_rate"])
     report(name + " state", model.save(state=True) == unhex(case["state"]))
@@ -90,20 +93,23 @@ def check_refusals(name, model, adapter, x):
         name + " not an adapter", refused(lambda: model.adapter(b"hello, this is no adapter file"), "not an EdgeLoRA")
     )
     report(name + " short input", refused(lambda: model.infer(x[:-1]), "wrong size"))
-    report(name + " bad label", refused(lambda: model.train(x, 9999, 100), "label"))
-    report(name + " bad rate", refused(lambda: model.train(x, 0, 70000), "range"))
+    wrong, why = (bytes(model.target_size + 1), "wrong size") if model.target_size else (9999, "label")
+    report(name + " bad target", refused(lambda: model.train(x, wrong, 100), why))
+    target = bytes(model.target_size) if model.target_size else 0
+    report(name + " bad rate", refused(lambda: model.train(x, target, 70000), "range"))
     report(name + " bad arena", refused(lambda: edgelora.core_infer(bytearray(64), x), "arena"))
     model.infer(x)  # still usable
 
 
-def main(path):
-    with open(path) as f:
-        names = json.loads(f.readline())
-        for _ in names:
-            check_training(json.loads(f.readline()))
-            gc.collect()
+def main(*paths):
+    for path in paths:
+        with open(path) as f:
+            names = json.loads(f.readline())
+            for _ in names:
+                check_training(json.loads(f.readline()))
+                gc.collect()
     print("SUITE", passed, failed, "free", gc.mem_free() if hasattr(gc, "mem_free") else "-")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "cases.json")
+    main(*sys.argv[1:])
