@@ -4,11 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .keras_model import from_keras as from_keras
     from .torch_model import from_torch as from_torch
 
 __version__ = "0.1.0"
 
-_OF_EXTRAS = {"from_torch": "torch_model"}  # imported when asked for, as they need large packages
+_OF_EXTRAS = {
+    "from_keras": "keras_model",
+    "from_torch": "torch_model",
+}  # imported when asked for, as they need large packages
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from .demo import demo_har, start_board
 from .devices import pick_port, survey
 from .flash import flash
 from .link import Link
-from .model import LOSSES
+from .model import LOSSES, QuantModel
 from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
 from .plan import Plan, plan
 from .report import Metrics, Report, write_report
@@ -85,14 +85,21 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
 
 def cmd_import(args: argparse.Namespace) -> None:
-    """Makes a .elm of an INT8 .tflite file; it computes what TensorFlow Lite Micro does, byte for byte."""
-    model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
-    x = tflite.inputs_for_calibration(model, data.load_inputs(args.data) if args.data else None)
-    if not args.data:
-        note("adapters are calibrated on noise over the input's whole range: better give --data like what it will see")
-    tflite.calibrate(model, x)
-    elm = formats.pack_model(model, args.output.name)
-    twin.check_model(elm)
+    """Makes a .elm of an INT8 .tflite file; it computes what TensorFlow Lite Micro does, byte for byte.
+
+    A .keras or .h5 file is quantized first, on --data (its classes y, if it has any, are for the report).
+    """
+    quality = None
+    x = data.load_inputs(args.data) if args.data else None
+    if args.model.suffix in (".keras", ".h5"):
+        model, elm, quality = _import_keras(args, x)
+    else:
+        model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
+        if x is None:
+            note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
+        tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+        elm = formats.pack_model(model, args.output.name)
+        twin.check_model(elm)
     formats.write_atomic(args.output, elm)
     layers = tflite.layer_rows(model)
     result = {
@@ -104,9 +111,9 @@ def cmd_import(args: argparse.Namespace) -> None:
         "loss": model.loss,
         "labels": model.labels,
         "input": asdict(model.input),
-        "calibration_inputs": len(x) if args.data else 0,
+        "calibration_inputs": 0 if x is None else len(x),
         "layers": [asdict(row) for row in layers],
-    }
+    } | ({"quality": asdict(quality)} if quality else {})
     if args.json:
         return emit(_plain(result))
     console.table(
@@ -117,6 +124,17 @@ def cmd_import(args: argparse.Namespace) -> None:
         ],
     )
     print(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
+    if quality:
+        print(quality)
+
+
+def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
+    if x is None:
+        raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
+    from .keras_model import from_keras
+
+    made = from_keras(args.model, x, data.load_classes(args.data), args.labels, args.loss)
+    return made.model, made.elm, made.report
 
 
 def cmd_plan(args: argparse.Namespace) -> None:
@@ -816,7 +834,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p = add("import", cmd_import)
-    p.add_argument("model", type=Path, help="an INT8 .tflite file")
+    p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
     p.add_argument("--labels", type=_labels, default=[], help="names A,B,... of the outputs, or a file, one a line")

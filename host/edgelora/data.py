@@ -156,6 +156,14 @@ def load_inputs(path: str | Path) -> NDArray:
     return _load_arrays(path, ("x",))["x"]
 
 
+def load_classes(path: str | Path) -> NDArray[np.int64] | None:
+    """The array y of an `.npz` file, int [N], if it has one."""
+    y = _load_arrays(path, ()).get("y")
+    if y is not None and (y.ndim != 1 or not np.issubdtype(y.dtype, np.integer)):
+        raise ValueError(f"{path}: y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type")
+    return y
+
+
 def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray]:
     try:
         file = np.load(path, allow_pickle=False)

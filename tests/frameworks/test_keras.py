@@ -1,0 +1,112 @@
+"""`from_keras` and `edgelora import` of Keras files: the base computes what TensorFlow Lite Micro does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tflite_micro.python.tflite_micro import runtime
+
+import edgelora
+from edgelora import keras_model, twin
+from edgelora.keras_model import KerasError
+from edgelora.quantize import Quantized
+from edgelora.tflite import TfliteError
+
+K, L = tf.keras, tf.keras.layers
+LABELS = ["low", "middle", "high"]
+COMMAND = Path(sys.executable).parent / "edgelora"
+
+
+def problem(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [count, 32, 2] of three frequencies at random phases, and their classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, count)
+    phase = rng.uniform(0, 2 * np.pi, (count, 1, 2))
+    wave = np.sin((0.25 + 0.35 * y)[:, None, None] * np.arange(32)[None, :, None] + phase)
+    return (wave + rng.normal(0, 0.3, wave.shape)).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def trained() -> tf.keras.Model:
+    """A residual network of 1-D convolutions with normalization."""
+    K.utils.set_random_seed(0)
+    source = K.Input((32, 2))
+    x = L.Conv1D(8, 5, strides=2, padding="same", use_bias=False, name="first")(source)
+    x = L.ReLU()(L.BatchNormalization()(x))
+    x = L.Add(name="meet")([x, L.Conv1D(8, 3, padding="same", activation="tanh", name="branch")(x)])
+    x = L.Flatten()(L.MaxPooling1D(2)(x))
+    model = K.Model(source, L.Dense(3, activation="softmax", name="last")(x), name="waves")
+    model.compile(K.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.fit(*problem(0), epochs=6, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(trained: tf.keras.Model) -> Quantized:
+    return edgelora.from_keras(trained, *problem(0, 200), LABELS)
+
+
+def test_base_is_tflite_micros_to_the_byte(trained: tf.keras.Model, made: Quantized) -> None:
+    file = keras_model.convert(trained, problem(0, 200)[0])
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    correct = []
+    x, y = problem(1, 200)
+    for row, label in zip(made.model.input.quantize(x), y, strict=True):
+        correct.append(session.infer(row) == label)
+        interpreter.set_input(row[None], 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    float_accuracy = np.mean(trained.predict(x, verbose=0).argmax(axis=1) == y)
+    assert float_accuracy > 0.9 and np.mean(correct) > float_accuracy - 0.02
+    assert made.model.labels == LABELS and made.model.loss == "cross_entropy"
+
+
+def test_report_compares_with_kerass_own_layers(trained: tf.keras.Model, made: Quantized) -> None:
+    x, y = problem(0, 200)
+    report = made.report
+    assert report.float_accuracy == np.mean(trained.predict(x, verbose=0).argmax(axis=1) == y)
+    assert abs(report.int8_accuracy - report.float_accuracy) < 0.02
+    names = [layer.name for layer in report.layers]
+    assert names[2:4] == ["branch", "meet"] and names[-2] == "last" and len(names) == len(made.model.ops)
+    assert 15 < report.worst[0].sqnr_db < 60, str(report)
+
+
+def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_path: Path) -> None:
+    x, y = problem(0, 200)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    trained.save(tmp_path / "waves.keras")
+    args = f"import waves.keras --data data.npz --labels {','.join(LABELS)} -o base.elm --json".split()
+    done = subprocess.run([COMMAND, *args], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["quality"]["samples"] == 200 and result["quality"]["int8_accuracy"] == made.report.int8_accuracy
+    assert (tmp_path / "base.elm").read_bytes() == made.elm
+    trained.save(tmp_path / "waves.h5")
+    loaded = keras_model.load(tmp_path / "waves.h5")
+    assert np.array_equal(loaded.predict(x[:5], verbose=0), trained.predict(x[:5], verbose=0))
+
+
+def test_refusals(trained: tf.keras.Model, tmp_path: Path) -> None:
+    x, _ = problem(0, 20)
+    with pytest.raises(KerasError, match=r"inputs are \[20, 31, 2\], must be finite \[N, 32, 2\]"):
+        edgelora.from_keras(trained, x[:, 1:])
+    with pytest.raises(KerasError, match="takes inputs of any size"):
+        edgelora.from_keras(K.Sequential([K.Input((None, 2)), L.GlobalAveragePooling1D(), L.Dense(2)]), x)
+    source = K.Input((32, 2))
+    with pytest.raises(KerasError, match="several inputs or outputs"):
+        edgelora.from_keras(K.Model(source, [L.Dense(2)(source), source]), x)
+    with pytest.raises(TfliteError, match=r"operator \d+ [A-Z_]+ \(tensor '.+'\)"):
+        late = [L.Conv1D(3, 3, activation="relu"), L.BatchNormalization(), L.Flatten(), L.Dense(2)]
+        model = K.Sequential([K.Input((32, 2)), *late])
+        model.layers[1].set_weights([np.full(3, value) for value in (0.5, 0.3, 0.1, 2.0)])
+        edgelora.from_keras(model, x)
+    (tmp_path / "bad.keras").write_bytes(b"no model")
+    with pytest.raises(KerasError, match="no model that Keras can read"):
+        edgelora.from_keras(tmp_path / "bad.keras", x)
