@@ -112,7 +112,7 @@ EDGELORA_HOT void edgelora_history_backward_s8(const edgelora_shape_t *g, const 
     edgelora_copy_s8(dx, e + g->positions * g->out_c - newest(g), newest(g));
 }
 
-void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
+EDGELORA_HOT void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
     uint32_t count = newest(g);
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = g->initial && i >= count ? g->initial[i - count] : g->zp_out;
