@@ -79,7 +79,7 @@ ledger: setup firmware-rp2 $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/xtensa $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -146,6 +146,13 @@ $(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cma
 	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) \
 	    BOARD_DIR=$(CURDIR)/boards/$* USER_C_MODULES=$(CURDIR)/firmware/rp2/usermods.cmake \
 	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest.py
+	@touch $@
+
+# Needs ESP-IDF (IDF_PATH, idf.py on the path) and MICROPYTHON_DIR with its submodules; `edgelora build` checks that.
+$(BUILD)/esp32/%/firmware.bin: boards/%/mpconfigboard.h boards/%/mpconfigboard.cmake $(FIRMWARE_CODE) $(wildcard firmware/esp32/*) \
+    | $(STAMPS)/mpy-cross
+	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/esp32 BUILD=$(@D) BOARD_DIR=$(CURDIR)/boards/$* \
+	    USER_C_MODULES=$(MODULE)/usermod/micropython.cmake FROZEN_MANIFEST=$(CURDIR)/firmware/esp32/manifest.py
 	@touch $@
 
 # Not a board's image: a core on which the native module for ESP32s can be run.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from edgelora.formats import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
+SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
+MICROPYTHON = ROOT / ".build/src/micropython"
 
 
 class BuildError(RuntimeError):
@@ -24,8 +28,8 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
     """Writes to `out` a firmware image whose ROMFS holds `files` (name -> content) and returns `out`.
 
     On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
-    The image is a UF2 for RP2040 boards and a bare ROMFS image for `unix`. Builds the program first unless it is
-    up to date. Raises `BuildError`; then `out` is as it was.
+    The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`.
+    Builds the program first unless it is up to date. Raises `BuildError`; then `out` is as it was.
     """
     profile = load_board(board)
     romfs = make_romfs(files)
@@ -40,6 +44,9 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
             f"({sizes}); use a smaller model"
         )
     path = program(profile)
+    if profile.port == "esp32":
+        write_atomic(out, add_romfs(path.read_bytes(), romfs, profile, str(path)))
+        return out
     try:
         image = uf2.parse(path.read_bytes(), name=str(path))
         if image.end > profile.flash.base_address + profile.flash.program_bytes:
@@ -51,14 +58,27 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
     return out
 
 
+def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> bytes:
+    """A whole image for an ESP32 chip with `romfs` in its ROMFS partition. The image is checked first."""
+    from edgelora.flash_esp import check_image  # esptool takes a while to import
+
+    assert profile.flash is not None
+    layout = profile.flash
+    partitions = check_image(image, profile, name)
+    if ("romfs", layout.romfs_offset, layout.romfs_bytes) not in [(p.label, p.offset, p.size) for p in partitions]:
+        raise BuildError(f"{name} has no ROMFS partition where boards/{profile.name} says; remove it and build again")
+    return image.ljust(layout.romfs_offset - layout.image_offset, b"\xff") + romfs
+
+
 def program(profile: BoardProfile) -> Path:
     """Builds a board's MicroPython with EdgeLoRA in it, if it is not up to date, and returns its path."""
     path = {
         "rp2": ROOT / f".build/rp2/{profile.firmware}/firmware.uf2",
+        "esp32": ROOT / f".build/esp32/{profile.firmware}/firmware.bin",
         "unix": ROOT / ".build/unix/micropython",
-    }.get(profile.port)
-    if path is None:
-        raise BuildError(f"firmware for {profile.name} is not built here: use MicroPython's own image")
+    }[profile.port]
+    if profile.port == "esp32":
+        check_esp_idf(profile)
     try:
         make = ["make", "-C", str(ROOT), "--no-print-directory", str(path)]
         done = subprocess.run(make, capture_output=True, text=True)
@@ -69,6 +89,24 @@ def program(profile: BoardProfile) -> Path:
     if done.returncode:
         raise BuildError(f"`make {path.relative_to(ROOT)}` failed:\n{(done.stdout + done.stderr).strip()}")
     return path
+
+
+def check_esp_idf(profile: BoardProfile) -> None:
+    """Raises `BuildError` unless ESP-IDF and a whole MicroPython are there, to build firmware for ESP32 chips of."""
+    stock = f"or flash MicroPython's own {profile.stock_board} image, and put EdgeLoRA on it as a native module"
+    idf = os.environ.get("IDF_PATH")
+    if not idf:
+        raise BuildError(f"IDF_PATH is not set: install ESP-IDF and source its export.sh; {stock}")
+    if not Path(idf, "tools/idf.py").is_file():
+        raise BuildError(f"IDF_PATH is {idf}, which holds no tools/idf.py: name ESP-IDF's folder; {stock}")
+    if not shutil.which("idf.py"):
+        raise BuildError(f"idf.py is not on the path: source {idf}/export.sh; {stock}")
+    if not (MICROPYTHON / "lib/berkeley-db-1.xx/README").exists():
+        raise BuildError(
+            f"{MICROPYTHON} lacks the submodules that ESP32 firmware needs (Debian's source package has none): "
+            f"`rm {ROOT}/.build/stamps/sources`, set MICROPYTHON_DIR to a checkout after "
+            f"`make -C ports/esp32 submodules`, and build again; {stock}"
+        )
 
 
 def make_romfs(files: Mapping[str, bytes]) -> bytes:

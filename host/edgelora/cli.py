@@ -16,7 +16,7 @@ import numpy as np
 
 from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
 from .boards import Verified, cycles_path, list_boards, load_board
-from .build import build_firmware
+from .build import SUFFIXES, build_firmware
 from .console import emit, note
 from .demo import demo_har, start_board
 from .devices import pick_port, survey
@@ -191,7 +191,8 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
 def cmd_build(args: argparse.Namespace) -> None:
     """Firmware with the model in ROMFS."""
     base = load_base(args.model) if args.model else None
-    path = build_firmware(args.board, {base.name: base.elm} if base else {}, args.output)
+    output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
+    path = build_firmware(args.board, {base.name: base.elm} if base else {}, output)
     size = path.stat().st_size
     _print(
         args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}"
@@ -846,7 +847,7 @@ def _parser() -> argparse.ArgumentParser:
     p = add("build", cmd_build)
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
     p.add_argument("--model", type=Path, help="a .elm to put into ROMFS, where it is used in place")
-    p.add_argument("-o", "--output", type=Path, default=Path("firmware.uf2"))
+    p.add_argument("-o", "--output", type=Path, help="the image (firmware.uf2, .bin or .romfs, as the board takes)")
     p = add("sim", cmd_sim)
     p.add_argument("board", help="virtual-pico or unix")
     p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")

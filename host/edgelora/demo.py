@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import console, data, formats, nn, quantize, sim
 from .boards import load_board
-from .build import ROMFS_SUFFIX, build_firmware
+from .build import SUFFIXES, build_firmware
 from .devices import pick_port
 from .flash import flash
 from .link import Link
@@ -35,7 +35,7 @@ def demo_har(
     console.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
     planned = plan(base.elm, profile, recipe)
     console.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
-    image = output / f"{board}{'.uf2' if profile.uf2_family_id else ROMFS_SUFFIX}"
+    image = output / f"{board}{SUFFIXES[profile.port]}"
     firmware = build_firmware(board, {base.name: base.elm}, image)
     (output / "metrics.jsonl").unlink(missing_ok=True)
     handle = None

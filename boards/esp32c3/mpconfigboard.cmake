@@ -1,0 +1,2 @@
+set(STOCK_BOARD ESP32_GENERIC_C3)
+include(${CMAKE_CURRENT_LIST_DIR}/../../firmware/esp32/board.cmake)
