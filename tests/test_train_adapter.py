@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgelora import bench_qat, cli, data, formats, nn, quantize, twin
+from edgelora.narrow import narrow
 from edgelora.personalize import Recipe, Samples, train_twin
 from edgelora.train_adapter import split, train_adapter, variants
 from edgelora.workflow import Base, WorkflowError, adapter_ranks
@@ -80,6 +82,39 @@ def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
     assert {one.learning_rate for one in variants(given, 5)} == {60000}
     with pytest.raises(ValueError, match="0 tries"):
         train_adapter(base, samples, test_part, recipe, tries=0)
+
+
+def test_narrowing(base: Base, samples: Samples, test_part: Samples) -> None:
+    """An adapter whose four ranks say one thing says it at rank 1; what is left out elsewhere is the weakest part."""
+    rng = np.random.default_rng(0)
+    wide = formats.Adapter(formats.base_id(base.elm), 0, a_stored=True)
+    for index, op in ((i, op) for i, op in enumerate(base.model.ops) if op.is_matrix):
+        outputs, inputs = formats.layer_size(base.model, index)
+        a = np.tile(rng.integers(-100, 101, inputs), (4, 1)).astype(np.int8)
+        b = np.tile(rng.integers(-8, 9, (outputs, 1)), 4).astype(np.int8)
+        wide.layers.append(formats.AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
+
+    def to(*ranks: int) -> list[formats.AdapterLayer]:
+        narrowed = narrow(base.elm, formats.pack_adapter(wide), bytes(ranks), samples.x)
+        return formats.unpack_adapter(narrowed, base.model).layers
+
+    for before, after in zip(wide.layers, to(1, 1), strict=True):
+        assert after.rank == 1
+        old, new = (m.b.astype(float) @ m.a * 2.0 ** (m.branch_shift - m.t_shift) for m in (before, after))
+        assert np.abs(new - old).max() < 0.03 * np.abs(old).max()
+    assert [(layer.op, layer.rank) for layer in to(0, 2)] == [(1, 2)]
+
+
+def test_training_wide_first(base: Base, samples: Samples, test_part: Samples) -> None:
+    recipe = Recipe(rank=1, mode="trainable_a", epochs=3, seed=7)
+    trained = train_adapter(base, samples, test_part, recipe, wide=6)
+    assert {layer.rank for layer in formats.unpack_adapter(trained.run.adapter, base.model).layers} == {1}
+    assert trained.run == train_adapter(base, samples, test_part, recipe, wide=6).run
+    assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
+    assert len(train_adapter(base, samples, test_part, recipe, 2, wide=2).tries) == 2
+    for settings, wide in ((recipe, 1), (replace(recipe, mode="frozen_a"), 4)):
+        with pytest.raises(ValueError, match="narrowing from rank"):
+            train_adapter(base, samples, test_part, settings, wide=wide)
 
 
 def test_validation_holds_out_the_last_of_each_class(base: Base) -> None:

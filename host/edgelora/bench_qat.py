@@ -1,7 +1,9 @@
 """`edgelora bench qat`: adapters trained in integers against float LoRA rounded to integers afterwards, at low rank.
 
-Both adapt the same base to the same samples, for as many epochs, in the same layers, and both are tested by the integer
-twin. Rounding is what `import-adapter` does, with the training samples to calibrate it.
+All adapt the same base to the same samples, in the same layers, and are tested by the integer twin. Rounding is what
+`import-adapter` does, with the training samples to calibrate it. Integer adapters are trained at the rank itself, or at
+a higher one that is narrowed (`train-adapter --from-rank`): that takes twice the epochs, so float LoRA is also given
+twice.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from . import float_lora, formats, peft, twin
-from .bench_learning import MODES, TASKS, base_of, means, one_thread
-from .personalize import Recipe, Samples, TwinLearner, placed, train
+from . import float_lora, formats, nn, peft, twin
+from .bench_learning import MODES, TASKS, Parts, base_of, means, one_thread
+from .model import QuantModel
+from .narrow import train_narrowed
+from .personalize import Recipe, Samples, placed, train_twin
 
 Progress = Callable[[int, int, str], None]
 RANKS = (1, 2)
 SEEDS = 3
+WIDE = 8  # the rank that narrowed adapters begin with
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class QatRun:
     """Test accuracies (shares of 1) of a subject, seed and rank.
 
     base: the INT8 network alone; float_*: float LoRA as trained, on the float base; rounded_*: it as an integer
-    adapter; integer_*: trained in integers. branch_error: of rounding with A trained, the mean over layers.
+    adapter (rounded_longer: of twice the epochs, A trained); integer_*: trained in integers (integer_narrowed: from
+    rank WIDE). branch_error: of rounding with A trained, the mean over layers.
     """
 
     subject: str
@@ -40,6 +46,8 @@ class QatRun:
     rounded_trainable_a: float
     integer_frozen_a: float
     integer_trainable_a: float
+    rounded_longer: float
+    integer_narrowed: float
     branch_error: float
 
 
@@ -54,46 +62,106 @@ class QatBench:
         ranks = sorted({run.rank for run in self.runs})
         return {rank: means([run for run in self.runs if run.rank == rank]) for rank in ranks}
 
+    @property
+    def gains(self) -> dict[int, dict[str, tuple[float, float]]]:
+        """By rank: what integer adapters with A trained have over rounded ones, run by run: mean and standard error."""
+        return {
+            rank: {
+                f"{mine} - {other}": _paired([run for run in self.runs if run.rank == rank], mine, other)
+                for mine in ("integer_trainable_a", "integer_narrowed")
+                for other in ("rounded_trainable_a", "rounded_longer")
+            }
+            for rank in self.means
+        }
+
     def as_json(self) -> dict[str, object]:
-        return {"means": self.means, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
+        return {
+            "means": self.means,
+            "gains": self.gains,
+            "runs": [asdict(run) for run in self.runs],
+            "settings": self.settings,
+        }
+
+
+def _paired(runs: Sequence[QatRun], mine: str, other: str) -> tuple[float, float]:
+    gains = np.array([getattr(run, mine) - getattr(run, other) for run in runs])
+    error = float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    return round(float(gains.mean()), 4), round(error, 4)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A subject's samples and a base that doesn't know it."""
+
+    parts: Parts
+    net: nn.FloatNet
+    model: QuantModel
+    elm: bytes
+    samples: Samples
+    test: Samples
+
+    @staticmethod
+    def of(name: str, subject: str, seed: int) -> _Case:
+        parts = TASKS[name].load(subject)
+        net, model = base_of(name, "" if TASKS[name].shared_base else subject, seed)
+        samples, test = (Samples(model.input.quantize(part.x), part.y) for part in (parts.train, parts.test))
+        return _Case(parts, net, model, formats.pack_model(model), samples, test)
+
+    def accuracy(self, recipe: Recipe, adapter: bytes | None) -> float:
+        session = twin.Session(self.elm, recipe.ranks(self.model), "infer", 1)
+        session.use(adapter)
+        return session.accuracy(self.test.x, self.test.y)
+
+    def integer(self, recipe: Recipe) -> float:
+        return self.accuracy(recipe, train_twin(self.elm, recipe.ranks(self.model), self.samples, recipe).adapter)
+
+    def narrowed(self, recipe: Recipe) -> float:
+        return self.accuracy(recipe, train_narrowed(self.elm, self.samples, recipe, WIDE).adapter)
+
+    def rounded(self, recipe: Recipe, rate: float) -> tuple[float, float, float]:
+        """Accuracy of float LoRA with the recipe's settings, that of it rounded, and the mean error of branches."""
+        floats = float_lora.train_float_lora(
+            self.net,
+            self.parts.train,
+            self.parts.test,
+            recipe.rank,
+            placed(self.net.layers, recipe.placement),
+            recipe.epochs,
+            recipe.seed,
+            rate,
+            recipe.mode == "trainable_a",
+            batch=recipe.micro_batch,
+        )
+        scale = float_lora.ALPHA / recipe.rank
+        products = {i: (a.a, scale * a.b) for i, a in floats.adapters.items()}
+        rounded = peft.fit_adapter(self.elm, products, x=self.parts.train.x)
+        errors = [fit.branch_error for fit in rounded.fits if fit.branch_error is not None]
+        return floats.accuracy, self.accuracy(recipe, formats.pack_adapter(rounded.adapter)), float(np.mean(errors))
 
 
 def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> QatRun:
-    """One subject, seed and rank (the recipe's): two float runs, rounded, and two integer ones."""
-    task = TASKS[name]
-    parts = task.load(subject)
-    net, model = base_of(name, "" if task.shared_base else subject, seed)
-    elm = formats.pack_model(model)
-    samples = Samples(model.input.quantize(parts.train.x), parts.train.y)
-    test = Samples(model.input.quantize(parts.test.x), parts.test.y)
-    scores: dict[str, float] = {}
-    for mode in MODES:
-        mine = task.recipe_for(mode, seed, recipe)
-        learner = TwinLearner(elm, mine.ranks(model), mine)
-        scores["base"] = float(np.mean(learner.predict(test.x) == test.y))
-        learner.begin(seed)
-        train(learner, samples, mine)
-        scores[f"integer_{mode}"] = float(np.mean(learner.predict(test.x) == test.y))
-        floats = float_lora.train_float_lora(
-            net,
-            parts.train,
-            parts.test,
-            mine.rank,
-            placed(net.layers, mine.placement),
-            mine.epochs,
-            seed,
-            task.float_rates[mode],
-            mode == "trainable_a",
-            batch=mine.micro_batch,
-        )
-        scale = float_lora.ALPHA / mine.rank
-        rounded = peft.fit_adapter(elm, {i: (a.a, scale * a.b) for i, a in floats.adapters.items()}, x=parts.train.x)
-        session = twin.Session(elm, mine.ranks(model), "infer", 1)
-        session.use(formats.pack_adapter(rounded.adapter))
-        scores[f"float_{mode}"] = floats.accuracy
-        scores[f"rounded_{mode}"] = session.accuracy(test.x, test.y)
-    errors = [fit.branch_error for fit in rounded.fits if fit.branch_error is not None]
-    return QatRun(subject, seed, recipe.rank, branch_error=round(float(np.mean(errors)), 5), **scores)
+    """One subject, seed and rank (the recipe's), in all ways."""
+    case, task = _Case.of(name, subject, seed), TASKS[name]
+    by_mode = {mode: task.recipe_for(mode, seed, recipe) for mode in MODES}
+    frozen, trained = by_mode["frozen_a"], by_mode["trainable_a"]
+    float_frozen, rounded_frozen, _ = case.rounded(frozen, task.float_rates["frozen_a"])
+    float_trained, rounded_trained, branch_error = case.rounded(trained, task.float_rates["trainable_a"])
+    longer = replace(trained, epochs=2 * trained.epochs)
+    return QatRun(
+        subject,
+        seed,
+        recipe.rank,
+        base=case.accuracy(frozen, None),
+        float_frozen_a=float_frozen,
+        float_trainable_a=float_trained,
+        rounded_frozen_a=rounded_frozen,
+        rounded_trainable_a=rounded_trained,
+        integer_frozen_a=case.integer(frozen),
+        integer_trainable_a=case.integer(trained),
+        rounded_longer=case.rounded(longer, task.float_rates["trainable_a"])[1],
+        integer_narrowed=case.narrowed(trained),
+        branch_error=round(branch_error, 5),
+    )
 
 
 def bench_qat(

@@ -381,7 +381,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     base, spec = load_base(args.model), args.test or args.data
     samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
     with console.progress("train-adapter", args.json) as progress:
-        result = train_adapter(base, samples, test, _recipe(args), args.tries, progress)
+        result = train_adapter(base, samples, test, _recipe(args), args.tries, progress, args.wide)
     content = result.run.state if args.save_state else result.run.adapter
     formats.write_atomic(args.output, content)
     before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
@@ -520,6 +520,14 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
     console.table(
         ("mean", *[f"rank {rank}" for rank in result.means]),
         [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
+    )
+    print()
+    console.table(
+        ("gain of", *[f"rank {rank}" for rank in result.gains]),
+        [
+            (key, *[f"{gain[key][0]:+.4f} +- {gain[key][1]:.4f}" for gain in result.gains.values()])
+            for key in next(iter(result.gains.values()))
+        ],
     )
 
 
@@ -897,6 +905,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--test", help="samples to test on, if not of --data")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
+    p.add_argument(
+        "--from-rank",
+        dest="wide",
+        type=int,
+        metavar="N",
+        help="begin at this higher rank and narrow to --rank: better at rank 1 or 2 (with --mode trainable_a; takes "
+        "twice as long)",
+    )
     p.add_argument(
         "--tries",
         type=int,

@@ -2,7 +2,7 @@
 
 With several tries, each is trained without a part of the samples and judged on that part; the best one's settings then
 train on all of them, so that the result is what a board makes of the same samples, rate and seed. Test data choose
-nothing.
+nothing. What a board has no room for: a run may begin at a higher rank (`narrow`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bench_learning import one_thread
+from .narrow import train_narrowed
 from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
 from .workflow import Base, WorkflowError, accuracy
 
@@ -45,19 +46,28 @@ class Trained:
 
 
 def train_adapter(
-    base: Base, samples: Samples, test: Samples, recipe: Recipe, tries: int = 1, progress: Progress | None = None
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    tries: int = 1,
+    progress: Progress | None = None,
+    wide: int | None = None,
 ) -> Trained:
-    """Trains by the recipe or, of several `tries` with other seeds and rates, by the best one's."""
+    """Trains by the recipe or, of several `tries` with other seeds and rates, by the best one's.
+
+    wide: the rank to begin with and to narrow from; ValueError if it is not above the recipe's, or A is frozen.
+    """
     if tries < 1:
         raise ValueError(f"{tries} tries: give 1 or more")
     tried: list[Try] = []
     if tries > 1:
         recipes = variants(recipe, tries)
-        tried = _try_all(base, samples, recipes, progress)
+        tried = _try_all(base, samples, recipes, wide, progress)
         recipe = recipes[max(range(tries), key=lambda i: tried[i].validation_accuracy)]
     learner = _learner(base, recipe)
     before = learner.predict(test.x)
-    run = _run(learner, samples, recipe, progress)
+    run = _run(base, samples, recipe, wide, progress)
     learner.use(run.adapter)
     return Trained(recipe, run, before, learner.predict(test.x), tried)
 
@@ -92,11 +102,13 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
     return Samples(samples.x[~held], samples.y[~held]), Samples(samples.x[held], samples.y[held])
 
 
-def _try_all(base: Base, samples: Samples, recipes: Sequence[Recipe], progress: Progress | None) -> list[Try]:
+def _try_all(
+    base: Base, samples: Samples, recipes: Sequence[Recipe], wide: int | None, progress: Progress | None
+) -> list[Try]:
     """Every recipe's validation, in parallel."""
     kept, held = split(samples)
     with ProcessPoolExecutor(os.cpu_count(), initializer=_worker) as pool:
-        futures = [pool.submit(_try, base, kept, held, recipe) for recipe in recipes]
+        futures = [pool.submit(_try, base, kept, held, recipe, wide) for recipe in recipes]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 latest = future.result()
@@ -115,9 +127,9 @@ def _worker() -> None:
     one_thread()
 
 
-def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe) -> Try:
+def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, wide: int | None) -> Try:
     learner = _learner(base, recipe)
-    learner.use(_run(learner, kept, recipe).adapter)
+    learner.use(_run(base, kept, recipe, wide).adapter)
     return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
 
 
@@ -125,6 +137,9 @@ def _learner(base: Base, recipe: Recipe) -> TwinLearner:
     return TwinLearner(base.elm, recipe.ranks(base.model), recipe)
 
 
-def _run(learner: TwinLearner, samples: Samples, recipe: Recipe, progress: Progress | None = None) -> Run:
+def _run(base: Base, samples: Samples, recipe: Recipe, wide: int | None, progress: Progress | None = None) -> Run:
+    if wide is not None:
+        return train_narrowed(base.elm, samples, recipe, wide, progress)
+    learner = _learner(base, recipe)
     learner.begin(recipe.seed)
     return train(learner, samples, recipe, progress)
