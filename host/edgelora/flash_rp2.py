@@ -55,6 +55,8 @@ def flash_rp2(
     virtual: the virtual board that the target belongs to. Returns the port of the restarted board.
     """
     assert profile.uf2_family_id is not None
+    if data[:4] != uf2.MAGIC_START[0].to_bytes(4, "little"):
+        raise FlashError(f"{firmware} is no UF2 file, which a {profile.description} takes")
     uf2.parse(data, profile.uf2_family_id, name=str(firmware))
     port = None if target.is_dir() else str(target)
     volume: Path | None = target if target.is_dir() else None
