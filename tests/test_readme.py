@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,24 +13,22 @@ from edgelora import sim
 from edgelora.boards import ROOT
 
 README = (ROOT / "README.md").read_text()
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+FRAMEWORKS = ROOT / ".build" / "frameworks" / "bin" / "python"
 
 
-def snippets(language: str) -> list[str]:
+def snippets(language: str, mark: str = "tested") -> list[str]:
     """The fenced blocks of a language that follow a `<!-- tested -->` line."""
-    return re.findall(rf"<!-- tested -->\n```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"<!-- {mark} -->\n```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_shell_snippets(tmp_path: Path) -> None:
-    blocks = snippets("sh")
-    assert blocks, "README has shell snippets that are marked as tested"
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    script = tmp_path / "readme.sh"
-    script.write_text("set -eux\n" + "\n".join(blocks))
+def run(command: list[str | Path], folder: Path) -> None:
+    """Runs a command in a folder, with this checkout's tools on the path; boards that it starts there are stopped."""
     try:
         done = subprocess.run(
-            ["bash", script],
-            cwd=tmp_path,
-            env=os.environ | {"PATH": path},
+            command,
+            cwd=folder,
+            env=os.environ | {"PATH": PATH},
             capture_output=True,
             text=True,
             timeout=600,
@@ -38,8 +37,30 @@ def test_shell_snippets(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     finally:
         for board in sim.running():
-            if board.state_dir.startswith(str(tmp_path)):
+            if board.state_dir.startswith(str(folder)):
                 board.stop()
+
+
+def run_shell(blocks: list[str], folder: Path) -> None:
+    assert blocks, "README has shell snippets that are marked as tested"
+    (folder / "readme.sh").write_text("set -eux\n" + "\n".join(blocks))
+    run(["bash", "readme.sh"], folder)
+
+
+def test_shell_snippets(tmp_path: Path) -> None:
+    run_shell(snippets("sh"), tmp_path)
+
+
+def test_from_keras_to_a_report(tmp_path: Path) -> None:
+    """Trains and converts a Keras model where TensorFlow is, then all the way to the emulated Pico's own training."""
+    (code,) = snippets("python", "tested: train.py")
+    (tmp_path / "train.py").write_text(code)
+    run([FRAMEWORKS, "train.py"], tmp_path)
+    run_shell(snippets("sh", "tested: after train.py"), tmp_path)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["host_twin_identical"] and "RP2040" in report["board"]
+    assert report["base_accuracy"] < report["adapted_accuracy"] > 0.8
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_device_snippet(tmp_path: Path) -> None:
