@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from random_models import random_input, random_model
 from reference import forward
 
+import edgelora
 from edgelora import cli, data, formats, nn, quantize, tflite, twin
 from edgelora.boards import ROOT
 from edgelora.model import LOSSES, Op, QuantModel, Tensor
@@ -633,3 +635,14 @@ def test_graph_is_read_as_written() -> None:
     assert [tensor.shape for tensor in graph.tensors] == [(1, 4), (3, 4), (1, 3)]
     assert graph.operators[0].inputs == (0, 1, -1) and (graph.input, graph.output) == (0, 2)
     assert Op("conv", 0, 1).is_matrix and graph.tensors[1].values().dtype == np.int8
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is installed")
+def test_extras_that_are_missing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 4), np.float32))
+    assert cli.main(["import", "net.keras"]) == 1
+    assert "net.keras: quantizing it needs --data" in capsys.readouterr().err
+    assert cli.main(["import", "net.keras", "--data", str(tmp_path / "x.npz")]) == 1
+    assert "pip install 'edgelora[keras]'" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError, match="edgelora.torch"):
+        edgelora.from_torch(None, None)

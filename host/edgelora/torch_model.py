@@ -57,7 +57,8 @@ def from_torch(
 
     Raises TorchError, which names the module that can't be used, and ValueError for inputs or labels that don't fit.
     """
-    x = np.asarray(calibration_x, np.float32)
+    given = calibration_x.detach().cpu() if isinstance(calibration_x, torch.Tensor) else calibration_x
+    x = np.asarray(given, np.float32)
     net, ends_logistic = float_net(module, x)
     own = data.channels_last(x)
     model = quantize.quantize(net, own)

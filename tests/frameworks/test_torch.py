@@ -96,6 +96,19 @@ class Written(tnn.Module):
         return self.fc(x.view(x.size(0), -1))
 
 
+class Shared(tnn.Module):
+    """What several layers read can't be changed for one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = tnn.Conv1d(2, 4, 3), tnn.BatchNorm1d(4), tnn.Conv1d(4, 3, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x + self.norm(x)
+        return torch.sigmoid(self.head(x + F.relu(x)).mean(2))
+
+
 NETS: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], list[str]]] = {
     "dense": (lambda: tnn.Sequential(tnn.Linear(9, 12), tnn.ReLU(), tnn.Linear(12, 4)), (9,), ["dense", "dense"]),
     "flatten": (
@@ -133,6 +146,7 @@ NETS: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], list[str]]] = {
         (4, 4, 6),
         ["conv", "conv", "add", "conv", "conv", "add", "max_pool", "dense"],
     ),
+    "shared": (Shared, (2, 12), ["conv", "depthwise", "add", "lookup", "add", "conv", "mean", "lookup"]),
     "written": (Written, (2, 8, 10), ["conv", "max_pool", "conv", "lookup", "dense"]),
     "ends in a picture": (
         lambda: tnn.Sequential(
