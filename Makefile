@@ -16,6 +16,7 @@ MODULE := $(CURDIR)/micropython_module
 PORT_virtual-pico := rp2
 PORT_rpi_pico := rp2
 PORT_rpi_pico_w := rp2
+PORT_rpi_pico2 := rp2
 PORT_unix := unix
 PORT := $(PORT_$(BOARD))
 
@@ -24,6 +25,7 @@ PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eab
     pico-sdk-source tinyusb-source picotool
 PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-user
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
+PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_SPEECH := espeak-ng flite
 
 # Native modules for stock MicroPython, and the packages of their compilers.
@@ -51,7 +53,7 @@ setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
-firmware-rp2: $(BUILD)/rp2/rpi_pico/firmware.uf2
+firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
 firmware-xtensa: $(BUILD)/xtensa/micropython
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
@@ -60,13 +62,13 @@ keras-models: $(STAMPS)/keras-models
 
 ifeq ($(PORT),)
 demo:
-	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, rpi_pico_w, unix"; exit 2
+	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, rpi_pico_w, rpi_pico2, unix"; exit 2
 else
 demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-test: all frameworks keras-models
+test: all $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models
 	@$(VENV)/bin/pytest
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
@@ -75,7 +77,7 @@ lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-ledger: setup firmware-rp2 $(BUILD)/natmod/armv6m/edgelora.mpy
+ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
@@ -97,6 +99,10 @@ $(STAMPS)/packages-xtensa: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-riscv: $(STAMPS)/packages-base
 	@$(STEP) "risc-v tools" tools/apt_install.sh $(PACKAGES_RISCV)
+	@touch $@
+
+$(STAMPS)/packages-cortex-m: $(STAMPS)/packages-base
+	@$(STEP) "cortex-m emulator" tools/apt_install.sh $(PACKAGES_CORTEX_M)
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base

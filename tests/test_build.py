@@ -1,4 +1,4 @@
-"""What builds promise: no mutable globals in the core, kernels from RAM on RP2040, ESP32 images with models in them."""
+"""What builds promise: no mutable globals in the core, kernels from RAM on RP2 boards, images with models in them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,39 @@ from pathlib import Path
 import pytest
 from esp_images import BOARDS, image
 
-from edgelora import build
+from edgelora import build, uf2
 from edgelora.boards import ROOT, load_board
 from edgelora.flash_esp import check_image
 
 CORE = sorted((ROOT / "micropython_module" / "core").glob("*.c"))
-ELF = ROOT / ".build" / "rp2" / "rpi_pico" / "firmware.elf"
-RAM = range(0x2000_0000, 0x2004_2000)
+COMPILERS = {
+    "host": ["cc"],
+    **{cpu: ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb"] for cpu in ("cortex-m0plus", "cortex-m33")},
+}
+RP2_BOARDS = ("rpi_pico", "rpi_pico2")
+
+
+def elf_of(board: str) -> Path:
+    return ROOT / ".build" / "rp2" / board / "firmware.elf"
 
 
 @pytest.mark.parametrize("source", CORE, ids=lambda path: path.name)
-@pytest.mark.parametrize("compiler", ["cc", "arm-none-eabi-gcc"])
-def test_core_has_no_mutable_globals(source: Path, compiler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", COMPILERS)
+def test_core_has_no_mutable_globals(source: Path, target: str, tmp_path: Path) -> None:
+    compiler, *machine = COMPILERS[target]
     flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-    flags += ["-mcpu=cortex-m0plus", "-mthumb"] if compiler.startswith("arm") else []
     out = tmp_path / "core.o"
-    subprocess.run([compiler, *flags, "-c", source, "-o", out], check=True)
-    size = compiler.replace("gcc", "size") if compiler.startswith("arm") else "size"
+    subprocess.run([compiler, *machine, *flags, "-c", source, "-o", out], check=True)
+    size = compiler.replace("gcc", "size") if machine else "size"
     done = subprocess.run([size, out], capture_output=True, text=True, check=True)
     _, data, bss = map(int, done.stdout.splitlines()[1].split()[:3])
     assert (data, bss) == (0, 0)
 
 
-def test_kernels_of_the_rp2_image_run_from_ram() -> None:
-    done = subprocess.run(["arm-none-eabi-nm", ELF], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("board", RP2_BOARDS)
+def test_kernels_of_the_rp2_images_run_from_ram(board: str) -> None:
+    ram = range(0x2000_0000, 0x2000_0000 + load_board(board).ram_bytes)
+    done = subprocess.run(["arm-none-eabi-nm", elf_of(board)], capture_output=True, text=True, check=True)
     symbols = {line.split()[2]: int(line.split()[0], 16) for line in done.stdout.splitlines() if len(line.split()) == 3}
     ours = {
         name: at
@@ -40,7 +49,24 @@ def test_kernels_of_the_rp2_image_run_from_ram() -> None:
         if re.fullmatch(r"edgelora_\w+_s8|edgelora_(matrix_update|crc32)", name)
     }
     assert len(ours) > 30
-    assert [name for name, at in ours.items() if at not in RAM] == []
+    assert [name for name, at in ours.items() if at not in ram] == []
+
+
+def test_the_rp2350_image_uses_dsp_instructions() -> None:
+    code = subprocess.run(
+        ["arm-none-eabi-objdump", "-d", elf_of("rpi_pico2")], capture_output=True, text=True, check=True
+    )
+    assert {"smladx", "uxtab16", "smmlar", "pkhbt"} <= set(re.findall(r"\t([a-z0-9]+)\s", code.stdout))
+
+
+def test_an_image_for_the_rp2350_holds_program_and_model(tmp_path: Path) -> None:
+    flash = load_board("rpi_pico2").flash
+    out = build.build_firmware("rpi_pico2", {"model.elm": bytes(range(256)) * 3000}, tmp_path / "fw.uf2")
+    image = uf2.parse(out.read_bytes(), 0xE48BFF59)
+    romfs = flash.base_address + flash.romfs_offset
+    assert len(image.lead) == 512
+    assert image.pages[romfs].startswith(b"\xd2\xcd\x31")
+    assert romfs + 3000 * 256 < image.end <= romfs + flash.romfs_bytes
 
 
 @pytest.mark.parametrize("board", BOARDS)

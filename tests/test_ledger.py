@@ -39,12 +39,13 @@ def test_lists_every_kernel() -> None:
 
 
 def test_lists_every_benchmark() -> None:
-    assert sorted((c.op, c.shape) for c in WRITTEN.cycles) == sorted((s.op, s.name) for s in SHAPES), STALE
+    for costs in (WRITTEN.cycles, WRITTEN.instructions):
+        assert sorted((c.op, c.shape) for c in costs) == sorted((s.op, s.name) for s in SHAPES), STALE
 
 
 @pytest.mark.skipif(compiler() != WRITTEN.compiler, reason="bytes are another compiler's")
 def test_bytes_are_those_compiled_now() -> None:
-    now = ledger.measure(WRITTEN.cycles)
+    now = ledger.measure(WRITTEN.cycles, WRITTEN.instructions)
     assert WRITTEN.kernels == now.kernels, STALE
     assert WRITTEN.totals == WRITTEN.totals | now.totals, STALE  # the native module may not be built
 

@@ -52,6 +52,21 @@ def test_damage_is_named(data, message):
         uf2.parse(data)
 
 
+def test_the_block_in_front_of_an_rp2350_image_stays():
+    rp2350, pages = 0xE48BFF59, uf2.parse(image()).pages
+    lead = uf2.serialize(uf2.FlashImage({0x10FFFF00: b"\xef" * 256}), uf2.ABSOLUTE_FAMILY_ID)
+    data = uf2.serialize(uf2.FlashImage(pages, lead), rp2350)
+    assert data.startswith(lead)
+    assert uf2.parse(data, rp2350).pages == pages
+    assert uf2.serialize(uf2.parse(data, rp2350), rp2350) == data
+    with pytest.raises(uf2.Uf2Error, match="block 0: made for chip family 0xe48bff57"):
+        uf2.parse(data)
+    with pytest.raises(uf2.Uf2Error, match="block 1: made for chip family 0xe48bff56, this board is 0xe48bff59"):
+        uf2.parse(lead + image(), rp2350)
+    with pytest.raises(uf2.Uf2Error, match="ends before the firmware"):
+        uf2.parse(lead, rp2350)
+
+
 def test_any_flipped_header_bit_is_noticed():
     whole = image(2)
     pages = set(uf2.parse(whole).pages)

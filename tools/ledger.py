@@ -17,6 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from cortex_m import CORTEX_M33, Calls, build
+
+from edgelora import formats
+from edgelora.bench_kernels import SHAPES
+from edgelora.networks import network
+
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "LEDGER.md"
 CORE = ROOT / "micropython_module" / "core"
@@ -53,6 +60,12 @@ CYCLES_HEAD = f"""
 is none, both columns are the plain one's. The board's interrupts move a time a little from run to run: a line changes
 if one of its times moves by more than {NOISE_CYCLES} cycles plus {NOISE:.1%}.
 """
+INSTRUCTIONS_HEAD = """
+## Instructions
+
+Of a Cortex-M33 (RP2350) as QEMU runs it, which counts instructions and has no model of cycles: one run, without the
+call. One instruction (SMLADX) makes two multiply-accumulates, so that 0.50 is the least there could be.
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -67,7 +80,7 @@ class Kernel:
 
 @dataclass(frozen=True, order=True)
 class Cycles:
-    """A kernel at one size: cycles of the plain and of the fast kernel, and the latter's for a multiply-accumulate."""
+    """A kernel at one size: cycles (or instructions) of the plain and of the fast kernel, the latter's for a MAC."""
 
     op: str
     shape: str
@@ -84,16 +97,21 @@ class Ledger:
     kernels: list[Kernel]
     totals: dict[str, int]
     cycles: list[Cycles]
+    instructions: list[Cycles]
 
     def __str__(self) -> str:
         kernels = [(k.file, k.name, k.code, k.stack) for k in sorted(self.kernels)]
-        cycles = [(c.op, c.shape, c.plain, c.fast, f"{c.per_mac:.2f}") for c in sorted(self.cycles)]
+        cycles, instructions = (
+            [(c.op, c.shape, c.plain, c.fast, f"{c.per_mac:.2f}") for c in sorted(costs)]
+            for costs in (self.cycles, self.instructions)
+        )
         return "".join(
             (
                 HEAD.format(compiler=self.compiler),
                 KERNELS_HEAD + _table(("file", "kernel", "code", "stack"), kernels),
                 TOTALS_HEAD + _table(("what", "bytes"), self.totals.items()),
                 CYCLES_HEAD + _table(("kernel", "shape", "plain", "fast", "cycles/MAC"), cycles),
+                INSTRUCTIONS_HEAD + _table(("kernel", "shape", "plain", "fast", "instructions/MAC"), instructions),
             )
         )
 
@@ -107,11 +125,14 @@ def parse(text: str) -> Ledger:
         compiler[1],
         [Kernel(file, name, int(code), int(stack)) for file, name, code, stack in _rows(text, "Kernels")],
         {what: int(size) for what, size in _rows(text, "Totals")},
-        [Cycles(op, shape, int(p), int(f), float(mac)) for op, shape, p, f, mac in _rows(text, "Cycles")],
+        *(
+            [Cycles(op, shape, int(p), int(f), float(mac)) for op, shape, p, f, mac in _rows(text, title)]
+            for title in ("Cycles", "Instructions")
+        ),
     )
 
 
-def measure(cycles: list[Cycles]) -> Ledger:
+def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
     """The ledger of the core as it is now. Without a native module that was built, its total is left out."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -120,7 +141,7 @@ def measure(cycles: list[Cycles]) -> Ledger:
     totals = {"kernels": sum(k.code for k in kernels)} | totals
     if NATIVE.exists():
         totals["native module armv6m"] = NATIVE.stat().st_size
-    return Ledger(_run("gcc", "-dumpfullversion").strip(), kernels, totals, cycles)
+    return Ledger(_run("gcc", "-dumpfullversion").strip(), kernels, totals, cycles, instructions)
 
 
 def bench() -> list[Cycles]:
@@ -133,6 +154,23 @@ def bench() -> list[Cycles]:
         for t in times
         if t["variant"] == "fast"
     ]
+
+
+def count() -> list[Cycles]:
+    """Instructions on an emulated Cortex-M33."""
+    calls, rng = Calls(), np.random.default_rng(0)
+    for shape in SHAPES:
+        model = network([shape])
+        x = rng.integers(-128, 128, model.input.size).astype(np.int8)
+        for plain in (True, False):
+            calls.open(formats.pack_model(model), b"\0", "infer", plain=plain)
+            for end in (1, 0):
+                calls.count(x, 0, end)
+    with tempfile.TemporaryDirectory() as folder:
+        answers = calls.run(CORTEX_M33, build(CORTEX_M33, Path(folder)))
+    runs = [run - call for _, run, call in zip(*[iter(answers)] * 3, strict=True)]
+    both = zip(SHAPES, runs[::2], runs[1::2], strict=True)
+    return [Cycles(s.op, s.name, plain, fast, round(fast / s.macs, 2)) for s, plain, fast in both]
 
 
 def settled(new: list[Cycles], old: list[Cycles]) -> list[Cycles]:
@@ -230,7 +268,7 @@ def main() -> None:
     options = parser.parse_args()
     written = parse(LEDGER.read_text()).cycles if LEDGER.exists() else []
     cycles = written if options.no_cycles else settled(bench(), written)
-    text = str(measure(cycles))
+    text = str(measure(cycles, count()))
     LEDGER.write_text(text)
     print(text, end="")
 

@@ -47,14 +47,15 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
     if profile.port == "esp32":
         write_atomic(out, add_romfs(path.read_bytes(), romfs, profile, str(path)))
         return out
+    assert profile.uf2_family_id is not None
     try:
-        image = uf2.parse(path.read_bytes(), name=str(path))
+        image = uf2.parse(path.read_bytes(), profile.uf2_family_id, str(path))
         if image.end > profile.flash.base_address + profile.flash.program_bytes:
             raise BuildError(f"{path}: the program overlaps the ROMFS partition; check boards/{profile.firmware}")
         image.put(profile.flash.base_address + profile.flash.romfs_offset, romfs)
     except uf2.Uf2Error as error:
         raise BuildError(f"{error}; remove {path} and build again") from None
-    write_atomic(out, uf2.serialize(image))
+    write_atomic(out, uf2.serialize(image, profile.uf2_family_id))
     return out
 
 

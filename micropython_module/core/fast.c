@@ -71,8 +71,8 @@ EDGELORA_KERNEL static void unpack(uint32_t *words, const uint8_t *from, uint32_
             v[k] = i + k < count ? (*from ^ flip) - 128 : 0;
             from += step;
         }
-        words[0] = v[0] + (v[2] << 16);
-        words[1] = v[1] + (v[3] << 16);
+        words[0] = pair(v[0], v[2]);
+        words[1] = pair(v[1], v[3]);
     }
 }
 
@@ -153,7 +153,7 @@ EDGELORA_KERNEL static void gather(const edgelora_shape_t *g, const int8_t *x, c
 }
 
 EDGELORA_HOT static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
-    uint32_t word = (uint32_t)v * 65537u;
+    uint32_t word = pair((uint32_t)v, (uint32_t)v);
     for (; groups; --groups, quad += 8) {
         quad[0] = word;
         quad[4] = word;
@@ -399,8 +399,8 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
             for (uint32_t k = 0; k < 4; ++k) {
                 v[k] = at + k < inputs ? (uint32_t)(int32_t)x[at + k] : 0; // before the row, at + k is huge
             }
-            *to++ = (v[0] << 16) + v[2];
-            *to++ = (v[1] << 16) + v[3];
+            *to++ = pair(v[2], v[0]);
+            *to++ = pair(v[3], v[1]);
         }
     }
     if (groups & 1) {
@@ -600,18 +600,6 @@ static strip_t strip_layout(const edgelora_shape_t *g) {
     return s;
 }
 
-// A channel's weight words: of each kernel row, the first two weights and the third.
-static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
-    for (const uint32_t *end = words + 6; words < end; words += 2) {
-        uint32_t first = (uint32_t)*w - 128;
-        w += step;
-        words[0] = first + (((uint32_t)*w - 128) << 16);
-        w += step;
-        words[1] = (uint32_t)*w - 128;
-        w += step;
-    }
-}
-
 // What is the same for all channels in a part of the columns: input columns [start, start + n); plane column 0 is input column
 // `first` - pad_left.
 EDGELORA_HOT static void strip_part(
@@ -670,7 +658,7 @@ EDGELORA_HOT void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, 
     for (uint32_t oy = 0; oy < g->out_h; oy += s.rows) {
         uint32_t rows = g->out_h - oy < s.rows ? g->out_h - oy : s.rows;
         for (uint32_t i = 0; i < s.acc / 4; ++i) {
-            plane[i] = (uint32_t)g->zp_in * 65537u;
+            plane[i] = pair((uint32_t)g->zp_in, (uint32_t)g->zp_in);
         }
         edgelora_output_t output = output_of(g, acc);
         output.count = rows * g->out_w;
@@ -1029,8 +1017,8 @@ EDGELORA_KERNEL static void pack_columns(
             for (uint32_t k = 0; k < 4 && p + k < positions; ++k, at += channels) {
                 v[k] = (uint32_t)(int32_t)*at;
             }
-            to[0] = (v[0] << 16) + v[2];
-            to[4] = (v[1] << 16) + v[3];
+            to[0] = pair(v[2], v[0]);
+            to[4] = pair(v[3], v[1]);
         }
         if ((c & 3) == 3) {
             quad += 8 * groups - 4;
@@ -1110,14 +1098,14 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_fast_s8(const edgelora_shape_t 
             for (; to > from && op->stride_w == 2 && in.rows; --in.rows, in.plane += s.pitch * op->stride_h, in.x += in.row) {
                 for (uint32_t i = 0; i < in.n; ++i) {
                     int32_t v = in.x[i * in.step];
-                    in.plane[2 * (int32_t)i - 1] = (uint32_t)v;
-                    in.plane[2 * i] = (uint32_t)v << 16;
+                    in.plane[2 * (int32_t)i - 1] = pair((uint32_t)v, 0);
+                    in.plane[2 * i] = pair(0, (uint32_t)v);
                 }
             }
             const uint8_t *w = g->weights + c + 8 * g->out_c; // from the last weight to the first
             for (uint32_t r = 0; r < 3; ++r, w -= 3 * g->out_c) {
-                taps.w[2 * r] = (uint32_t)(w[0] - 128) + ((uint32_t)(*(w - g->out_c) - 128) << 16);
-                taps.w[2 * r + 1] = (uint32_t)(*(w - 2 * g->out_c) - 128);
+                taps.w[2 * r] = pair((uint32_t)(w[0] - 128), (uint32_t)(*(w - g->out_c) - 128));
+                taps.w[2 * r + 1] = pair((uint32_t)(*(w - 2 * g->out_c) - 128), 0);
             }
             edgelora_taps_s8(&taps);
             columns_put(&out, c, 1, count, count, acc);

@@ -5,7 +5,7 @@
 
 #include "swar.h"
 
-#if defined(__ARM_ARCH_6M__) && !defined(EDGELORA_PLAIN)
+#ifdef EDGELORA_M0PLUS
 
 #pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
 

@@ -1,17 +1,12 @@
-// Two products of int8 values in one multiplication: the primitives of the fast kernels. Plain and M0+, bit-equal.
+// Two products of int8 values at once: the primitives of the fast kernels. In C, and in assembly for the M0+, bit-equal.
 // SPDX-License-Identifier: MIT
 //
-// A *pair word* of weights a, b is a + b * 2^16, one of inputs c, d is c * 2^16 + d. The upper half of their product
-// is a * c + b * d, but for the borrow of the lower half, a * d, whose bit 15 tells it. Weights are in [-127, 127].
-// Of each *group* of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and O of (i + 1, i + 3).
-// Rows of values are padded with 0 to whole groups.
+// Rows of values are padded with 0 to whole groups of pair words.
 
 #ifndef EDGELORA_SWAR_H
 #define EDGELORA_SWAR_H
 
-#include <stdint.h>
-
-#include "fixed.h"
+#include "pair.h"
 
 enum {
     EDGELORA_CHUNK = 16,    // groups that a row holds at once
@@ -75,6 +70,18 @@ typedef struct {
     uint32_t w[6];          // of each kernel row: the pair word of the first two weights, the third one
 } edgelora_taps_t;
 
+// A channel's weight words: of each kernel row, the first two weights and the third.
+static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
+    for (const uint32_t *end = words + 6; words < end; words += 2) {
+        uint32_t first = (uint32_t)*w - 128;
+        w += step;
+        words[0] = pair(first, (uint32_t)*w - 128);
+        w += step;
+        words[1] = pair((uint32_t)*w - 128, 0);
+        w += step;
+    }
+}
+
 // plane[i] = x[i] * 2^16 + x[i + 1] of `rows` rows, for i in [-1, n), with x = edge outside [0, n).
 typedef struct {
     uint32_t *plane;
@@ -86,7 +93,7 @@ typedef struct {
 } edgelora_plane_t;
 
 // Up to EDGELORA_STRIP columns of some channels, one after the other, through a 3x3 kernel with stride 1. x: words as above, in
-// rows of EDGELORA_STRIP_PITCH words. Kernel rows in the padding are left out: their products are added to the bias.
+// rows of EDGELORA_STRIP_PITCH words. Kernel rows in the padding may be left out, if their products are added to the bias.
 typedef struct {
     const uint32_t *x;      // where the first output's kernel starts, be it with a row that is left out
     uint32_t out_w;         // 1..EDGELORA_STRIP
