@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from random_models import random_input, random_model, random_ranks, random_target
+from random_models import random_input, random_model, random_ranks, random_sample, random_target
 
 from edgelora import formats, twin
 
@@ -31,6 +31,7 @@ CASES = (
     Case("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2),
     Case("pooled", 12, ("conv", "average_pool", "conv", "dense"), "trainable_a", 3, momentum=2),
     Case("dense", 13, ("dense", "dense"), "trainable_a", 1),
+    Case("stream", 3, ("conv", "history", "slice", "depthwise", "conv", "history", "dense"), "trainable_a", 2, 2),
 )
 GRAPHS = (  # take minutes on an emulated Pico
     Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
@@ -52,16 +53,20 @@ def make_case(case: Case) -> dict:
     trains_a = case.mode == "trainable_a"
     adapter = reference.fresh_adapter(model, ranks, case.seed, formats.base_id(data), trains_a, case.momentum)
     trainer = reference.Trainer(model, adapter, case.micro_batch)
-    inputs = [random_input(rng, model) for _ in range(2)]
+    frames = 3 if model.has_history else 1
+    stream = [random_input(rng, model) for _ in range(2 * frames)]
+    inputs = [random_sample(rng, model, frames) for _ in range(2)]
+    held: dict = {}
     samples = []
     for _ in range(7):
-        x, target, rate = random_input(rng, model), random_target(rng, model), int(rng.integers(1000, 60000))
+        x, target, rate = random_sample(rng, model, frames), random_target(rng, model), int(rng.integers(1000, 60000))
         told = target if isinstance(target, int) else hexed(target)
         samples.append([hexed(x), told, rate, trainer.train(x, target, rate)])
     trainer.flush(5000)
     trained = trainer.export(state=False)
     every = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
-    layout = twin.layout(data, every, case.mode, case.micro_batch, case.momentum, plain=case.plain)
+    settings = (case.mode, case.micro_batch, case.momentum)
+    layout = twin.layout(data, every, *settings, plain=case.plain, frames=frames)
     return {
         "name": case.name,
         "elm": data.hex(),
@@ -74,8 +79,10 @@ def make_case(case: Case) -> dict:
         "samples": samples,
         "flush_rate": 5000,
         "arena_bytes": layout.arena_bytes,
-        "base": [[hexed(x), hexed(reference.forward(model, x).logits)] for x in inputs],
-        "adapted": [[hexed(x), hexed(reference.forward(model, x, trained).logits)] for x in inputs],
+        "frames": frames,
+        "stream": [[hexed(x), hexed(reference.forward(model, x, held=held).logits)] for x in stream],
+        "base": [[hexed(x), hexed(reference.forward_sample(model, x).logits)] for x in inputs],
+        "adapted": [[hexed(x), hexed(reference.forward_sample(model, x, trained).logits)] for x in inputs],
         "adapter": formats.pack_adapter(trained).hex(),
         "state": formats.pack_adapter(trainer.export()).hex(),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import device_cases
 import pytest
+import wake_words
 
 from edgelora import build, sim
 from edgelora.boards import ROOT
@@ -30,17 +31,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     device_cases.write_cases(folder / "graphs.json", device_cases.GRAPHS)
     shutil.copy(SUITE, folder)
     (folder / "nothing.py").write_text("")
+    for name, content in wake_words.device_files().items():
+        (folder / name).write_bytes(content)
     return folder
 
 
-def check(output: str) -> None:
-    """The suite's own lines decide, not an exit status."""
+def check(output: str, least: int = 50) -> None:
+    """The suite's own lines decide, not an exit status; it has at least so many checks."""
     failures = [line for line in output.splitlines() if line.startswith("FAIL")]
     assert not failures, failures
     ended = re.search(r"^SUITE (\d+) (\d+)", output, re.MULTILINE)
     assert ended, output[-2000:]
     assert (int(ended[1]), int(ended[2])) == (output.count("PASS"), 0)
-    assert int(ended[1]) >= 50
+    assert int(ended[1]) >= least
 
 
 def run_desktop(micropython: Path, code: str, folder: Path) -> str:
@@ -50,8 +53,18 @@ def run_desktop(micropython: Path, code: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+def wake_words_at(folder: str) -> str:
+    """Code for the device: a real streaming network, with plain and with fast kernels."""
+    paths = [f"{folder}{name}" for name in wake_words.device_files() if name.endswith(".frames")]
+    return f"device_suite.main(*{paths})"
+
+
 def test_unix_firmware(folder: Path) -> None:
     check(run_desktop(sim.UNIX_BINARY, "import device_suite; device_suite.main('cases.json', 'graphs.json')", folder))
+
+
+def test_wake_word_on_unix(folder: Path) -> None:
+    check(run_desktop(sim.UNIX_BINARY, "import device_suite; " + wake_words_at(""), folder), 4)
 
 
 def test_x64_native_module(folder: Path) -> None:
@@ -68,7 +81,7 @@ def pico(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim
     image = build.build_firmware("virtual-pico", {}, folder / "firmware.uf2")
     handle = sim.start("virtual-pico", image, tmp_path_factory.mktemp("pico"), die_with_parent=True)
     with Link.connect(handle.port) as link:
-        for name in ("cases.json", "device_suite.py", "nothing.py"):
+        for name in ("cases.json", "device_suite.py", "nothing.py", *wake_words.device_files()):
             link.put("/" + name, (folder / name).read_bytes())
         link.put("/edgelora.mpy", (NATIVE / "armv6m" / "edgelora.mpy").read_bytes())
     yield handle
@@ -84,6 +97,11 @@ def run_board(port: str, code: str) -> str:
 def test_rp2_firmware(pico: sim.SimHandle) -> None:
     code = "import sys; sys.path[:] = ['.frozen', '/']; import device_suite; device_suite.main('/cases.json')"
     check(run_board(pico.port, code))
+
+
+def test_wake_word_on_rp2(pico: sim.SimHandle) -> None:
+    code = "import sys; sys.path[:] = ['.frozen', '/']; import device_suite; "
+    check(run_board(pico.port, code + wake_words_at("/")), 4)
 
 
 def test_armv6m_native_module(pico: sim.SimHandle) -> None:

@@ -422,8 +422,8 @@ def test_activations_are_the_reference_s() -> None:
 def test_calibration_inputs_are_checked() -> None:
     model = import_tflite(Sketch(1, 12).dense(12, 5).file())
     real = np.linspace(-3, 3, 24).reshape(2, 12)
-    assert np.array_equal(tflite.inputs_for_calibration(model, real)[:, 0, 0], model.input.quantize(real))
-    assert tflite.inputs_for_calibration(model, np.zeros((1000, 12), np.int8)).shape == (63, 1, 1, 12)
+    assert np.array_equal(tflite.inputs_for_calibration(model, real)[:, 0, 0, 0], model.input.quantize(real))
+    assert tflite.inputs_for_calibration(model, np.zeros((1000, 12), np.int8)).shape == (63, 1, 1, 1, 12)
     for bad in (np.zeros((2, 11)), np.zeros(12), np.zeros((0, 12)), np.zeros((2, 12), int), np.full((2, 12), np.nan)):
         with pytest.raises(ValueError, match="calibration inputs x are"):
             tflite.inputs_for_calibration(model, bad)

@@ -3,68 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edgelora import formats, twin
 from edgelora.model import QuantModel, Tensor
 from edgelora.tflite import TfliteError, import_tflite
-from edgelora.tflite_file import read_graph
 
 pytest.importorskip("tflite_micro")
 from test_import import BUILTIN, GRID, TYPE, Sketch
-from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import schema
-
-PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
-MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"
-WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
-FRAMES = 120
-
-
-def wake_word(name: str) -> bytes:
-    return (MODELS / f"{name}.tflite").read_bytes()
-
-
-def sound(frames: int, seed: int = 0) -> NDArray[np.int8]:
-    """Frames of three steps of 40 mel bands, louder and softer by turns: int8 [frames, 1, 3, 40]."""
-    rng, level, found = np.random.default_rng(seed), 0.0, []
-    for _ in range(frames):
-        level = 0.9 * level + rng.normal()
-        found.append(rng.normal(-100 + 20 * level, 30, (1, 3, 40)))
-    return np.clip(found, -128, 127).astype(np.int8)
-
-
-def ending_at(file: bytes, tensor: int) -> bytes:
-    """The network whose output is one of its inner tensors."""
-    model = schema.ModelT.InitFromPackedBuf(bytearray(file))
-    model.subgraphs[0].outputs, model.signatureDefs = [tensor], None
-    builder = schema.flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def inner_tensors(file: bytes) -> list[int]:
-    """What its layers compute: the outputs of convolutions, ring buffers and parts of them."""
-    graph = read_graph(file)
-    computed = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "STRIDED_SLICE", "SPLIT_V")
-    return [tensor for op in graph.operators if op.name in computed for tensor in op.outputs]
-
-
-def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
-    """TensorFlow Lite Micro's output for each frame of a stream, as int8."""
-    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
-    found = []
-    for frame in frames:
-        interpreter.set_input(frame, 0)
-        interpreter.invoke()
-        y = interpreter.get_output(0).reshape(-1)
-        found.append((y.astype(int) - (128 if y.dtype == np.uint8 else 0)).tolist())
-    return found
+from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
 
 
 def session(model: QuantModel, **options) -> twin.Session:

@@ -526,6 +526,7 @@ class _Agent:
             "arena": len(model.arena),
             "base_id": binascii.hexlify(model.base_id).decode(),
             "input_size": model.input_size,
+            "sample_size": model.sample_size,
             "output_size": model.output_size,
             "feature_size": model.feature_size,
             "ranks": list(model.ranks),
@@ -553,7 +554,7 @@ class _Agent:
     def _train(self, size):
         model = self._opened()
         label = model.target_size or 1
-        stride = label + model.input_size
+        stride = label + model.sample_size
         windows = self._windows(4, size, stride, label)
         return self._train_each(model.train, lambda i: windows[i], stride, len(windows))
 
@@ -578,7 +579,7 @@ class _Agent:
     def _cache_put(self, size):
         model, cache = self._opened(), self._cached()
         first = struct.unpack_from("<H", self.line.body)[0]
-        for i, window in enumerate(self._windows(4, size, model.input_size, 0)):
+        for i, window in enumerate(self._windows(4, size, model.sample_size, 0)):
             model.features(window, cache.slot(first + i))
             cache.store()
         return {}
@@ -622,7 +623,7 @@ class _Agent:
     def _evaluate(self, size):
         model = self._opened()
         flags = self.line.body[0]
-        windows = self._windows(4, size, model.input_size, 0)
+        windows = self._windows(4, size, model.sample_size, 0)
         count = len(windows)
         out = self.line.payload
         width = model.output_size
@@ -638,7 +639,7 @@ class _Agent:
         try:
             for i in range(count):
                 start = time.ticks_us()
-                out[4 + i] = model.infer(windows[i])
+                out[4 + i] = model.infer_sample(windows[i])
                 elapsed += time.ticks_diff(time.ticks_us(), start)
                 if logits:
                     row = logits[i]
@@ -681,7 +682,7 @@ class _Agent:
         elif what == "backward":
             call, steps = (lambda x: model.backward_range(x, first, end)), (window,)
         elif what == "train":
-            call, steps = (lambda x: model.train(x, label, 0)), (window,)
+            call, steps = (lambda x: model.train(x, label, 0)), (bytearray(model.sample_size),)
         elif what == "train_features":
             call, steps = (lambda x: model.train_features(x, label, 0)), (features,)
         elif what == "merge":

@@ -355,12 +355,12 @@ def cmd_eval(args: argparse.Namespace) -> None:
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
-        session = twin.Session(base.elm, ranks, "infer", 1)
+        session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
         session.use(adapter)
         predicted = session.predict(test.x)
     else:
         with _link(args) as link, console.progress("eval", args.json) as progress:
-            board = BoardLearner(link, base, Recipe(), progress, ranks)
+            board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
             board.use(adapter)
             predicted = board.predict(test.x)
     accuracy = float(np.mean(predicted == test.y))

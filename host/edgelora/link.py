@@ -146,6 +146,7 @@ class ModelInfo:
     arena: int
     base_id: str
     input_size: int
+    sample_size: int
     output_size: int
     feature_size: int
     ranks: list[int]
@@ -301,7 +302,7 @@ class Link:
         self._sequence = 0
         self._reader = FrameReader()
         self._max_payload = FIRST_PAYLOAD
-        self._input_size = self._output_size = 0
+        self._sample_size = self._output_size = 0
         self._line: Transport = opener()
         try:
             self._enter()
@@ -565,17 +566,20 @@ class Link:
         recompute: Sequence[int] | None = None,
         threshold: int = 0,
         plain: bool = False,
+        frames: int = 1,
     ) -> ModelInfo:
         """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
         wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
         more: dict[str, Any] = {"recompute": list(recompute)} if recompute else {}
         if threshold or plain:
             more |= {"threshold": threshold, "plain": plain}
+        if frames != 1:
+            more["frames"] = frames
         answer = self._control(
             Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum, **more
         )
         info = ModelInfo(**answer)
-        self._input_size, self._output_size = info.input_size, info.output_size
+        self._sample_size, self._output_size = info.sample_size, info.output_size
         return info
 
     def begin(self, seed: int = 0) -> None:
@@ -675,11 +679,11 @@ class Link:
         return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
-        if not self._input_size:
+        if not self._sample_size:
             raise LinkError("no model is open; call open_model first")
         flat = np.ascontiguousarray(windows, dtype=np.int8).reshape(len(windows), -1)
-        if flat.shape[1] != self._input_size:
-            raise ValueError(f"windows have {flat.shape[1]} values, this model takes {self._input_size}")
+        if flat.shape[1] != self._sample_size:
+            raise ValueError(f"windows have {flat.shape[1]} values, this model takes {self._sample_size}")
         return flat
 
     def _parts(self, rows: np.ndarray, head: int, answer_bytes: int) -> Iterator[tuple[int, np.ndarray]]:

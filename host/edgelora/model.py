@@ -153,6 +153,18 @@ class QuantModel:
         """How many classes the output tells apart: a single output that says yes or no tells two."""
         return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
 
+    def targets(self, labels: NDArray[np.integer]) -> NDArray:
+        """What training takes for labels [N]: themselves or, for yes or no at every output, int8 [N, outputs].
+
+        ValueError where the loss has another target than a class.
+        """
+        if self.loss == "mean_squared_error":
+            raise ValueError("mean_squared_error has values as targets, not labels: import with another --loss")
+        if self.loss == "cross_entropy":
+            return labels
+        rows = labels[:, None] if self.output.size == 1 else labels[:, None] == np.arange(self.output.size)
+        return rows.astype(np.int8)
+
     def frames(self, shape: tuple[int, ...]) -> int:
         """How many inputs, one behind the other, a window of this shape [height, width, channels] is.
 

@@ -442,16 +442,21 @@ def _relative(difference: NDArray, whole: NDArray) -> float:
 
 
 def layer_inputs(elm: bytes, index: int, x: NDArray[np.int8]) -> NDArray[np.int8]:
-    """What op `index` of the bare base reads for inputs x [N, ...], int8 [N, height, width, channels], by the twin."""
+    """What op `index` of the bare base reads for samples x [N, ...], int8 [N, height, width, channels], by the twin.
+
+    Of samples of several frames, what it reads for the last.
+    """
     model = formats.unpack_model(elm)
-    session = twin.Session(elm, bytes(int(i == index) for i in range(len(model.ops))), plain=True)
+    ranks = bytes(int(i == index) for i in range(len(model.ops)))
+    session = twin.Session(elm, ranks, plain=True, frames=x[0].size // model.input.size)
     features = np.stack([session.features(np.ascontiguousarray(row)) for row in x])
     handed = sorted(
         {tensor for op in model.ops[index:] for tensor in op.inputs if tensor <= index}
     )  # SPEC.md section 6
     source = model.ops[index].input
     start = sum(model.tensors[tensor].size for tensor in handed if tensor < source)
-    part = features[:, start : start + model.tensors[source].size]
+    last = features[:, -sum(model.tensors[tensor].size for tensor in handed) :]
+    part = last[:, start : start + model.tensors[source].size]
     return part.reshape(len(x), *model.tensors[source].shape)
 
 

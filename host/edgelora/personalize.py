@@ -97,10 +97,27 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Samples:
-    """Quantized windows of one person: x int8 [N, height, width, channels], y [N]."""
+    """Quantized windows of one person: x int8 [N, height, width, channels], y [N].
+
+    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself.
+    """
 
     x: NDArray[np.int8]
     y: NDArray[np.int64]
+    given_targets: NDArray[np.int8] | None = None
+
+    @property
+    def targets(self) -> NDArray:
+        return self.y if self.given_targets is None else self.given_targets
+
+    @property
+    def frames(self) -> int:
+        return self.x.shape[1] if self.x.ndim == 5 else 1
+
+    def part(self, chosen: NDArray[np.bool_]) -> Samples:
+        """Some of them."""
+        given = None if self.given_targets is None else self.given_targets[chosen]
+        return Samples(self.x[chosen], self.y[chosen], given)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -122,14 +139,14 @@ class Learner(Protocol):
         """Keeps the features of these samples from now on."""
         ...
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
         """`train` on samples of the cache, by their numbers: the same to the last bit."""
         ...
 
     def begin(self, seed: int) -> None: ...
     def load(self, adapter: bytes) -> None: ...
-    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
-        """Trains on these samples in order; their losses in 1/4096 nat."""
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+        """Trains on these samples in order, y: labels or targets; their losses in 1/4096 nat."""
         ...
 
     def flush(self, learning_rate: int) -> None: ...
@@ -139,12 +156,11 @@ class Learner(Protocol):
 
 
 class TwinLearner:
-    """The host twin as a learner."""
+    """The host twin as a learner. frames: of a sample."""
 
-    def __init__(self, model: bytes, ranks: bytes, recipe: Recipe) -> None:
-        self.session = twin.Session(
-            model, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, threshold=recipe.threshold, plain=True
-        )
+    def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
+        settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
+        self.session = twin.Session(model, ranks, *settings, plain=True, frames=frames)
         self._features: list[NDArray[np.int8]] = []
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
@@ -152,14 +168,19 @@ class TwinLearner:
     def cache(self, x: NDArray[np.int8]) -> None:
         self._features = [self.session.features(row) for row in x]
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
         return [
-            self.session.train_features(self._features[i], int(label), learning_rate)
+            self.session.train_features(self._features[i], _target(label), learning_rate)
             for i, label in zip(picked, y, strict=True)
         ]
 
-    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
-        return [self.session.train(row, int(label), learning_rate) for row, label in zip(x, y, strict=True)]
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+        return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
+
+
+def _target(label: NDArray) -> int | NDArray[np.int8]:
+    """A sample's label or, where there are several values, its target."""
+    return label if label.ndim else int(label)
 
 
 @dataclass
@@ -209,7 +230,7 @@ def train(
     losses: list[float] = []
     by_epoch: dict[int, list[float]] = {}
     for step, batch in enumerate(updates[done:stop], done):
-        labels = samples.y[batch.picked]
+        labels = samples.targets[batch.picked]
         if recipe.cache == "none":
             raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
         else:
@@ -231,7 +252,7 @@ def train(
 def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
     """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
     recipe = replace(recipe, cache="none")
-    learner = TwinLearner(model, ranks, recipe)
+    learner = TwinLearner(model, ranks, recipe, samples.frames)
     learner.begin(recipe.seed)
     return train(learner, samples, recipe, stop=stop)
 

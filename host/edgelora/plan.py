@@ -17,7 +17,7 @@ class LayerPlan:
     """One op. macs, adapter_macs: multiply-accumulates of an inference; adapter_bytes: B and, if stored, A.
 
     activation: what becomes of its output in a training step: "used at once", "kept" for the backward pass, or
-    "recomputed".
+    "recomputed"; a history's is "held" from frame to frame.
     """
 
     op: int

@@ -95,8 +95,10 @@ def _chains(model: QuantModel, index: int, chosen: tuple[int, ...]) -> Iterator[
 
 
 def activation(layout: twin.Layout, op: int) -> str:
-    """What becomes of an op's output in a training step: "used at once", "kept" or "recomputed"."""
+    """What becomes of an op's output in a training step: "used at once", "kept", "recomputed" or "held" (a history)."""
     mine = {region.name: region for region in layout.regions if region.op == op}
+    if "history" in mine:
+        return "held"
     if "output again" in mine:
         return "recomputed"
     kept = "output" in mine and mine["output"].death > layout.steps // 2  # the forward pass ends there, with the loss

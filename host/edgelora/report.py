@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .formats import write_atomic
-from .twin import Region
+from .twin import HISTORY, Region
 
 _Record = TypeVar("_Record")
 
@@ -502,7 +502,7 @@ class _Kind:
 
 _KINDS = (
     _Kind("session", "session", "layer tables, constants, counters", ("session",)),
-    _Kind("activation", "activations", "outputs of the layers", ("output", "output again")),
+    _Kind("activation", "activations", "outputs of the layers", ("output", "output again", *HISTORY)),
     _Kind("kept", "kept for backward", "the adapters' inner vectors t, activation masks", ("t", "mask")),
     _Kind("error", "error vectors", "what the backward pass hands from layer to layer", ("error", "work")),
     _Kind("weight", "adapter weights", "A and B as the kernels read them, int8", ("A weight", "B weight")),

@@ -248,9 +248,9 @@ def _other_forward(g: Layer) -> Terms:
         yield f"{g.kind}", elements
         yield "pool.row", elements * g.kernel[0]
         yield "pool.value", elements * g.taps
-    elif g.kind in ("concatenate", "reshape"):
+    elif g.kind in ("concatenate", "slice", "reshape", "history"):
         yield "copy", elements
-        yield "copy.row", 2 * g.positions if g.kind == "concatenate" else 1
+        yield "copy.row", {"concatenate": 2 * g.positions, "slice": g.positions, "history": 2}.get(g.kind, 1)
     elif g.kind == "pad":
         yield "pad", elements
         yield "copy", prod(g.source)
@@ -422,8 +422,12 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
     elif g.kind == "concatenate":
         yield "copy", elements * wanted / 2
         yield "copy.row", wanted * g.positions
-    elif g.kind == "reshape":
+    elif g.kind == "slice":
         yield "copy", elements
+        yield "copy.row", g.positions
+        yield "pad", prod(g.source)
+    elif g.kind in ("reshape", "history"):
+        yield "copy", prod(g.source)
     elif g.kind == "pad":
         yield "copy", prod(g.source)
         yield "copy.row", g.source[0]

@@ -23,6 +23,7 @@ from .tflite_graph import Importer, Shape
 __all__ = ["LayerRow", "TfliteError", "calibrate", "import_tflite", "inputs_for_calibration", "layer_rows"]
 
 CALIBRATION_INPUTS = 64
+NOISE_FRAMES = 8  # of a sample of noise, where the network has history
 CALIBRATION_WORK = 1 << 25  # patch elements looked at for one op
 
 
@@ -73,34 +74,42 @@ def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
 
 
 def inputs_for_calibration(model: QuantModel, x: NDArray | None) -> NDArray[np.int8]:
-    """Inputs [N, height, width, channels] on the int8 grid from x, real or int8 [N, ...]; None: noise over all of it.
+    """Samples [N, frames, height, width, channels] on the int8 grid from x, real or int8 [N, ...]; None: noise.
 
-    Raises ValueError for inputs that are none of this network's.
+    There is one frame but in networks with history. Raises ValueError for inputs that are none of this network's.
     """
     if x is None:
-        rng = np.random.default_rng(0)
-        return rng.integers(-128, 128, (CALIBRATION_INPUTS, *model.input.shape)).astype(np.int8)
-    if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != model.input.size:
+        rng, frames = np.random.default_rng(0), NOISE_FRAMES if model.has_history else 1
+        shape = (CALIBRATION_INPUTS // frames, frames, *model.input.shape)
+        return rng.integers(-128, 128, shape).astype(np.int8)
+    frames, rest = divmod(math.prod(x.shape[1:]), model.input.size)
+    if x.ndim < 2 or not len(x) or rest or frames < 1 or frames > 1 and not model.has_history:
         raise ValueError(f"calibration inputs x are {x.shape}; the network takes [samples, {model.input.shape}]")
     if x.dtype != np.int8 and not (np.issubdtype(x.dtype, np.floating) and np.isfinite(x).all()):
         raise ValueError(f"calibration inputs x are {x.dtype}; they must be int8, or finite real numbers")
-    x = x.reshape(-1, *model.input.shape)[:: -(-len(x) // CALIBRATION_INPUTS)]
+    x = x.reshape(-1, frames, *model.input.shape)[:: -(-len(x) // CALIBRATION_INPUTS)]
     return x if x.dtype == np.int8 else model.input.quantize(x)
 
 
 def calibrate(model: QuantModel, x: NDArray[np.int8]) -> None:
-    """Sets the adapter shifts of every conv and dense op from int8 inputs [N, height, width, channels].
+    """Sets the adapter shifts of every conv and dense op from int8 samples [N, frames, height, width, channels].
 
-    Activations are the host twin's own.
+    Activations are the host twin's own, of the last frames.
     """
     session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
-    runs = [session.activations(np.ascontiguousarray(row), model) for row in x]
+    runs = [_last_activations(session, model, sample) for sample in x]
     for index, op in enumerate(model.ops):
         if op.is_matrix:
             height, width, _ = model.tensors[op.output].shape
             work = height * width * formats.layer_size(model, index)[1]
             few = runs[: max(1, CALIBRATION_WORK // work)]
             quantize.set_adapter_shifts(model, index, np.stack([run[op.input] for run in few]).astype(np.float64))
+
+
+def _last_activations(session: twin.Session, model: QuantModel, sample: NDArray[np.int8]) -> list[NDArray[np.int8]]:
+    """All tensors of a sample's last frame."""
+    session.reset()
+    return [session.activations(np.ascontiguousarray(frame), model) for frame in sample][-1]
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def train_adapter(
         recipes = variants(recipe, tries)
         tried = _try_all(base, samples, recipes, wide, progress)
         recipe = recipes[max(range(tries), key=lambda i: tried[i].validation_accuracy)]
-    learner = _learner(base, recipe)
+    learner = _learner(base, recipe, samples)
     before = learner.predict(test.x)
     run = _run(base, samples, recipe, wide, progress)
     learner.use(run.adapter)
@@ -99,7 +99,7 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
         held[mine[len(mine) - len(mine) // HELD_OUT :]] = True
     if not held.any():
         raise WorkflowError(f"too few samples to choose among tries: give {HELD_OUT} or more of a class, or --tries 1")
-    return Samples(samples.x[~held], samples.y[~held]), Samples(samples.x[held], samples.y[held])
+    return samples.part(~held), samples.part(held)
 
 
 def _try_all(
@@ -128,18 +128,18 @@ def _worker() -> None:
 
 
 def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, wide: int | None) -> Try:
-    learner = _learner(base, recipe)
+    learner = _learner(base, recipe, kept)
     learner.use(_run(base, kept, recipe, wide).adapter)
     return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
 
 
-def _learner(base: Base, recipe: Recipe) -> TwinLearner:
-    return TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:
+    return TwinLearner(base.elm, recipe.ranks(base.model), recipe, samples.frames)
 
 
 def _run(base: Base, samples: Samples, recipe: Recipe, wide: int | None, progress: Progress | None = None) -> Run:
     if wide is not None:
         return train_narrowed(base.elm, samples, recipe, wide, progress)
-    learner = _learner(base, recipe)
+    learner = _learner(base, recipe, samples)
     learner.begin(recipe.seed)
     return train(learner, samples, recipe, progress)

@@ -22,6 +22,7 @@ LIBRARY = ROOT / ".build" / "twin" / "libedgelora.so"
 HEADER = ROOT / "micropython_module" / "core" / "edgelora.h"
 MODES = ("infer", "frozen_a", "trainable_a")
 SPANS = ("output", "output again", "t", "mask", "error", "work", "A", "B")
+HISTORY = {"output": "history", "output again": "history in training"}  # what they are in a history
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
@@ -145,6 +146,9 @@ def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Regio
     named = [(i, name, spans[i * len(SPANS) + k]) for i in range(ops) for k, name in enumerate(SPANS)]
     yield Region(-1, "session", 0, min(span.offset for _, _, span in named if span.size), 0, end)
     for i, name, span in named:
+        lasts = spans[i * len(SPANS)].birth == 0 and spans[i * len(SPANS)].death == end - 1  # a history's output
+        if lasts and name in HISTORY:
+            name = HISTORY[name]
         if name in LASTING:
             yield from _matrix_regions(i, name, span, config, end)
         elif span.size:
@@ -315,7 +319,7 @@ class Session:
 
         With history, x is a stream's next frame.
         """
-        places = {region.op: region for region in self._layout.regions if region.name == "output"}
+        places = {region.op: region for region in self._layout.regions if region.name in ("output", "history")}
         found = [x.reshape(model.input.shape)]
         for op, tensor in enumerate(model.tensors[1:]):
             self.forward_range(x, op, op + 1)

@@ -51,14 +51,17 @@ class Base:
 
     def samples(self, part: data.Dataset) -> Samples:
         """Windows quantized to this network's input; ValueError when they do not fit it."""
-        if part.x.shape[1:] != self.model.input.shape:
-            raise WorkflowError(
-                f"windows are {part.x.shape[1:]}, {self.name} takes {self.model.input.shape}: "
-                "use data of the base's kind"
-            )
-        if part.y.max() >= self.model.output.size:
-            raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.output.size} classes")
-        return Samples(self.model.input.quantize(part.x), part.y)
+        try:
+            frames = self.model.frames(part.x.shape[1:])
+            targets = self.model.targets(part.y)
+        except ValueError as error:
+            raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+        if part.y.max() >= self.model.classes:
+            raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.classes} classes")
+        x = self.model.input.quantize(part.x)
+        if self.model.has_history:
+            x = x.reshape(-1, frames, *self.model.input.shape)
+        return Samples(x, part.y, None if targets is part.y else targets)
 
 
 def load_base(path: Path) -> Base:
@@ -103,10 +106,16 @@ class BoardLearner:
     """
 
     def __init__(
-        self, link: Link, base: Base, recipe: Recipe, progress: Progress | None = None, ranks: bytes | None = None
+        self,
+        link: Link,
+        base: Base,
+        recipe: Recipe,
+        progress: Progress | None = None,
+        ranks: bytes | None = None,
+        frames: int = 1,
     ) -> None:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
-        self.info = open_base(link, base, recipe, ranks)
+        self.info = open_base(link, base, recipe, ranks, frames)
         self.trained = self.train_us = self.last_us = 0
         self.infer_us = 0.0
         self.last_loss = 0.0  # nats, mean
@@ -121,10 +130,10 @@ class BoardLearner:
     def cache(self, x: NDArray[np.int8]) -> None:
         self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self._on_window)
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
         return self._trained(self.link.train_cached(picked, y, learning_rate))
 
-    def train(self, x: NDArray[np.int8], y: NDArray[np.int64], learning_rate: int) -> list[int]:
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
         return self._trained(self.link.train(x, y, learning_rate))
 
     def _trained(self, reply: TrainReply) -> list[int]:
@@ -161,10 +170,10 @@ class BoardLearner:
             self.progress(done, total, "windows")
 
 
-def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None) -> ModelInfo:
+def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None, frames: int = 1) -> ModelInfo:
     """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
 
-    ranks: to infer with an adapter of these; None: to train by the recipe.
+    ranks: to infer with an adapter of these; None: to train by the recipe. frames: of a sample.
     """
     recompute = recomputed(base, recipe) if ranks is None else None
     mode = recipe.mode if ranks is None else "infer"
@@ -173,7 +182,8 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
         link.put(base.paths[1], base.elm)
         here = [base.paths[1]]
     ranks = recipe.ranks(base.model) if ranks is None else ranks
-    info = link.open_model(here[0], list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
+    settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
+    info = link.open_model(here[0], *settings, frames=frames)
     if info.base_id != base.base_id:
         raise WorkflowError(
             f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
@@ -224,7 +234,7 @@ def personalize_board(
     resume: bool = False,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash."""
-    learner = BoardLearner(link, base, recipe, progress)
+    learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
     before = learner.predict(test.x)
     done = _resume(learner, samples) if resume else 0
@@ -359,7 +369,8 @@ def make_report(
     """Everything a run measured, in one report."""
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
-    classes = base.model.output.size
+    classes = base.model.classes
+    window = f"Inference is that of a whole window of {test.frames} frames."
     return Report(
         title=f"Personalizing {base.name} to {subject}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -401,7 +412,7 @@ def make_report(
         ],
         memory=list(layout.regions),
         memory_steps=layout.steps,
-        notes=["Times are the board's own clock."],
+        notes=["Times are the board's own clock.", *([window] if test.frames > 1 else [])],
     )
 
 

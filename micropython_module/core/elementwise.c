@@ -3,11 +3,6 @@
 #include "internal.h"
 
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
-    if ((((uintptr_t)to | (uintptr_t)from) & 3) == 0) {
-        for (; count >= 4; count -= 4, to += 4, from += 4) {
-            *(uint32_t *)(void *)to = *(const uint32_t *)(const void *)from;
-        }
-    }
     while (count--) {
         *to++ = *from++;
     }

@@ -106,7 +106,7 @@ static void backward_reads(plan_t *p, uint32_t i) {
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     if (g.traits & EDGELORA_KEEPS) { // over all forward passes of a sample
-        spans[EDGELORA_AGAIN] = span(p->lowest < p->n ? spans[EDGELORA_OUTPUT].size : 0, 0, p->last[i] > p->n ? p->last[i] : p->n);
+        spans[EDGELORA_AGAIN] = span(p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0, p->last[i] > p->n ? p->last[i] : p->n);
         return;
     }
     if (!p->last[i]) {

@@ -193,7 +193,8 @@ uint32_t edgelora_feature_size(const edgelora_session_t *s) {
 }
 
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
-    if (s->lowest == s->op_count) {
+    bool apart = s->mode != EDGELORA_INFER || !remembering_ops(s->model.p, s->lowest); // from the stream
+    if (s->lowest == s->op_count || !apart) {
         return EDGELORA_ERR_MODE;
     }
     source_t source = {x, 0};

@@ -49,7 +49,7 @@ def locked_train(model, x, label, rate):
 def locked_infer(model, x):
     micropython.heap_lock()
     try:
-        return model.infer(x)
+        return model.infer_sample(x)
     finally:
         micropython.heap_unlock()
 
@@ -57,11 +57,12 @@ def locked_infer(model, x):
 def check_training(case):
     name = case["name"]
     configuration = unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
-    model = edgelora.Model(unhex(case["elm"]), *configuration, plain=case["plain"])
+    model = edgelora.Model(unhex(case["elm"]), *configuration, plain=case["plain"], frames=case["frames"])
     report(name + " arena", len(model.arena) == case["arena_bytes"], len(model.arena))
     for x, logits in case["base"]:
         locked_infer(model, unhex(x))
         report(name + " base logits", bytes(model.output) == unhex(logits))
+    check_stream(name, model, case)
     model.begin(case["seed"])
     losses = [locked_train(model, unhex(x), target_of(told), rate) for x, told, rate, _ in case["samples"]]
     report(name + " losses", losses == [s[3] for s in case["samples"]], losses)
@@ -84,6 +85,33 @@ def check_training(case):
     check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
 
 
+def check_stream(name, model, case):
+    """Frames one by one, while a sample is looked at between them."""
+    model.reset()
+    for i, (x, logits) in enumerate(case["stream"]):
+        model.infer(unhex(x))
+        report(name + " frame " + str(i), bytes(model.output) == unhex(logits))
+        if i == 1:
+            model.features(unhex(case["base"][0][0]), bytearray(model.feature_size))
+    model.reset()
+    model.infer(unhex(case["stream"][0][0]))
+    report(name + " reset", bytes(model.output) == unhex(case["stream"][0][1]))
+
+
+def check_network(path, plain):
+    """A network, and frames in a file beside it, each with the outputs that belong to it."""
+    model = edgelora.Model(path[:-7] + ".elm", 0, "infer", 1, plain=plain)
+    x, right = bytearray(model.input_size), bytearray(model.output_size)
+    equal = frames = 0
+    with open(path, "rb") as f:
+        while f.readinto(x):
+            f.readinto(right)
+            model.infer(x)
+            frames += 1
+            equal += bytes(model.output) == right
+    report(path + (" plain" if plain else " fast"), equal == frames and frames >= 100, (equal, frames))
+
+
 def check_refusals(name, model, adapter, x):
     other = bytearray(adapter)
     other[20] ^= 1  # base id; the CRC covers it
@@ -92,17 +120,22 @@ def check_refusals(name, model, adapter, x):
     report(
         name + " not an adapter", refused(lambda: model.adapter(b"hello, this is no adapter file"), "not an EdgeLoRA")
     )
-    report(name + " short input", refused(lambda: model.infer(x[:-1]), "wrong size"))
+    report(name + " short input", refused(lambda: model.infer_sample(x[:-1]), "wrong size"))
     wrong, why = (bytes(model.target_size + 1), "wrong size") if model.target_size else (9999, "label")
     report(name + " bad target", refused(lambda: model.train(x, wrong, 100), why))
     target = bytes(model.target_size) if model.target_size else 0
     report(name + " bad rate", refused(lambda: model.train(x, target, 70000), "range"))
     report(name + " bad arena", refused(lambda: edgelora.core_infer(bytearray(64), x), "arena"))
-    model.infer(x)  # still usable
+    model.infer_sample(x)  # still usable
 
 
 def main(*paths):
     for path in paths:
+        if path.endswith(".frames"):
+            for plain in (False, True):
+                check_network(path, plain)
+                gc.collect()
+            continue
         with open(path) as f:
             names = json.loads(f.readline())
             for _ in names:

@@ -2,20 +2,20 @@
 
 
 class Model:
-    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0):
+    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, frames=1):
         open(model, "rb").close()
         self.base_id = b"12345678"
         self.labels = ["a", "b", "c"]
         self.arena = bytearray(100)
         self.ranks = bytes([ranks]) if isinstance(ranks, int) else ranks
         self.mode = mode
-        self.input_size = 16
+        self.input_size = self.sample_size = 16
         self.output_size = 3
         self.target_size = self.feature_size = 0
         self.output = memoryview(bytearray(3))
         self.sum = 0
 
-    def infer(self, x):
+    def infer_sample(self, x):
         self.output[0] = x[0]
         return x[0] % 3
 

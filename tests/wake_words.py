@@ -1,0 +1,77 @@
+"""The wake words of `pymicro_wakeword`: real streaming networks, and what TensorFlow Lite Micro makes of frames."""
+
+from __future__ import annotations
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tflite_micro.python.tflite_micro import runtime
+from tflite_writer import schema
+
+from edgelora import formats
+from edgelora.tflite import import_tflite
+from edgelora.tflite_file import read_graph
+
+PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
+MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"
+WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+FRAMES = 120
+LAST_CONVOLUTION = 63  # of alexa: the tensor that it writes
+
+
+def wake_word(name: str) -> bytes:
+    return (MODELS / f"{name}.tflite").read_bytes()
+
+
+def sound(frames: int, seed: int = 0) -> NDArray[np.int8]:
+    """Frames of three steps of 40 mel bands, louder and softer by turns: int8 [frames, 1, 3, 40]."""
+    rng, level, found = np.random.default_rng(seed), 0.0, []
+    for _ in range(frames):
+        level = 0.9 * level + rng.normal()
+        found.append(rng.normal(-100 + 20 * level, 30, (1, 3, 40)))
+    return np.clip(found, -128, 127).astype(np.int8)
+
+
+def ending_at(file: bytes, tensor: int) -> bytes:
+    """The network whose output is one of its inner tensors."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(file))
+    model.subgraphs[0].outputs, model.signatureDefs = [tensor], None
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def inner_tensors(file: bytes) -> list[int]:
+    """What its layers compute: the outputs of convolutions, ring buffers and parts of them."""
+    graph = read_graph(file)
+    computed = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "STRIDED_SLICE", "SPLIT_V")
+    return [tensor for op in graph.operators if op.name in computed for tensor in op.outputs]
+
+
+def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
+    """TensorFlow Lite Micro's output for each frame of a stream, as int8."""
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
+    found = []
+    for frame in frames:
+        interpreter.set_input(frame, 0)
+        interpreter.invoke()
+        y = interpreter.get_output(0).reshape(-1)
+        found.append((y.astype(int) - (128 if y.dtype == np.uint8 else 0)).tolist())
+    return found
+
+
+@functools.cache
+def device_files() -> dict[str, bytes]:
+    """For the device suite: the network and, ending at its last convolution, its inside, each with its frames.
+
+    A `.frames` file is frames, each with the outputs that belong to it behind it.
+    """
+    frames, files = sound(100), {}
+    for name, file in (("alexa", wake_word("alexa")), ("inside", ending_at(wake_word("alexa"), LAST_CONVOLUTION))):
+        outputs = np.array(micro_outputs(file, frames), np.int8)
+        files[f"{name}.elm"] = formats.pack_model(import_tflite(file))
+        files[f"{name}.frames"] = np.concatenate([frames.reshape(len(frames), -1), outputs], axis=1).tobytes()
+    return files
