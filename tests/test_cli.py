@@ -209,6 +209,41 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert [row.tolist() for row in logits] == [np.asarray(tflm(window)).reshape(-1).tolist() for window in x]
 
 
+def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
+    """A streaming network with one output: imported, planned, personalized from windows of frames, judged."""
+    pytest.importorskip("tflite_micro")
+    from wake_words import sound, wake_word
+
+    for name, first in (("train", 0), ("test", 100)):
+        rows = np.stack([sound(12, first + i) for i in range(40)]).reshape(40, 1, 36, 40).astype(np.float32)
+        y = np.arange(40) % 2
+        rows[y == 1, :, 18:, :20] += 120
+        np.savez(tmp_path / f"{name}.npz", x=(np.clip(rows, -128, 127) + 128) * np.float32(0.10196079), y=y)
+    file, elm, run = tmp_path / "alexa.tflite", tmp_path / "alexa.elm", tmp_path / "run"
+    file.write_bytes(wake_word("alexa"))
+    parts = ["--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
+    result("import", file, *parts[:2], "--labels", "else,alexa", "-o", elm)
+    few = ["--placement", "pointwise", "--rank", 4, "--epochs", 12, "--micro-batch", 4, "--learning-rate", 20000]
+    plan = result("plan", elm, *few, "--mode", "trainable_a", "--ram", "40K")
+    assert {row["activation"] for row in plan["layers"] if row["kind"] == "history"} == {"held"}
+    edgelora("personalize", elm, *parts, *few, "--mode", "trainable_a", "--port", unix, "-o", run)
+    report = read_report(run)
+    assert report["host_twin_identical"] is True and report["arena_bytes"] == plan["arena_bytes"]
+    assert report["adapted_accuracy"] > 0.9 > 0.6 > report["base_accuracy"]
+    trained = result("train-adapter", elm, *parts, *few, "--mode", "trainable_a", "-o", tmp_path / "mine.ela")
+    assert (tmp_path / "mine.ela").read_bytes() == (run / "adapter.ela").read_bytes()
+    judged = ["eval", elm, "--adapter", run / "adapter.ela", "--data", tmp_path / "test.npz"]
+    for where in (["--twin"], ["--port", unix]):
+        assert result(*judged, *where)["accuracy"] == trained["accuracy_after"] == report["adapted_accuracy"]
+    for cache, placement in (("ram", "last"), ("flash", "last_block")):
+        settings = ["--placement", placement, "--epochs", 1, "--cache", cache]
+        edgelora("personalize", elm, *parts, *settings, "--port", unix, "-o", run)
+        assert read_report(run)["host_twin_identical"] is True
+    np.savez(tmp_path / "odd.npz", x=np.zeros((2, 1, 35, 40), np.float32), y=np.array([0, 1]))
+    refused = edgelora("eval", elm, "--data", tmp_path / "odd.npz", "--twin", code=1)
+    assert "windows are (1, 35, 40), must be a whole number of inputs of (1, 3, 40)" in refused.stderr
+
+
 def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: Path) -> None:
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix, "--epochs", 1]
     for seed in (1, 2):

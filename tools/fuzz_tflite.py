@@ -11,9 +11,8 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(
-    include=["edgelora.flat", "edgelora.tflite_file", "edgelora.tflite_graph", "edgelora.tflite"]
-):
+PARTS = ("flat", "tflite_file", "tflite_parts", "tflite_state", "tflite_graph", "tflite")
+with atheris.instrument_imports(include=[f"edgelora.{part}" for part in PARTS]):
     from edgelora import formats, tflite, twin
 
 warnings.simplefilter("error")
