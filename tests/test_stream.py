@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from reference import forward_sample
 
-from edgelora import formats, twin
+from edgelora import formats, peft, twin
 from edgelora.model import QuantModel, Tensor
 from edgelora.tflite import TfliteError, import_tflite
 
@@ -43,6 +44,16 @@ def test_wake_word_says_yes_or_no() -> None:
     assert (model.loss, model.classes, model.labels) == ("binary_cross_entropy", 2, ["else", "alexa"])
     assert formats.pack_model(formats.unpack_model(formats.pack_model(model))) == formats.pack_model(model)
     assert sum(op.kind == "history" for op in model.ops) == 6 and not any(op.kind == "reshape" for op in model.ops)
+
+
+def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
+    model = import_tflite(wake_word("alexa"))
+    elm, samples = formats.pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
+    expected = [forward_sample(model, sample) for sample in samples]
+    for index, op in enumerate(model.ops):
+        if op.is_matrix:
+            found = peft.layer_inputs(elm, index, samples)
+            assert [x.reshape(-1).tolist() for x in found] == [t.y[op.input].reshape(-1).tolist() for t in expected]
 
 
 # ---- state that isn't a ring buffer ----------------------------------------------------------------------------------
