@@ -184,6 +184,55 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     assert read_report(run) == report
 
 
+def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
+    """A budget in, a plan out, and a board that trains within it, to the host's bytes."""
+    elm, file = made / "har.elm", tmp_path / "plan.json"
+    budget = ["--ram", "11K", "--adapter", 280]
+    planned = result("plan", elm, "--data", "har:3", *budget, "-o", file, "--report", tmp_path / "plan.html")
+    assert (planned["fits"], planned["ram_bytes"]) == (True, 11 * 1024)
+    assert planned["arena_bytes"] <= 11 * 1024 and planned["adapter_bytes"] <= 280
+    assert len(set(planned["ranks"]) - {0}) > 1 or 0 in planned["ranks"][:3]  # not alike
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--plan", file]
+    edgelora("personalize", elm, *few, "--net", made / "base.npz", "--port", unix, "-o", tmp_path / "run")
+    report = read_report(tmp_path / "run")
+    assert report["host_twin_identical"] is True and report["float_lora_accuracy"] > 0
+    assert report["arena_bytes"] == planned["arena_bytes"] and report["adapter_bytes"] == planned["adapter_bytes"]
+    assert (report["mode"], [row["rank"] for row in report["layers"]]) == (planned["mode"], planned["ranks"])
+    edgelora("train-adapter", elm, *few, "-o", tmp_path / "host.ela")
+    assert (tmp_path / "host.ela").read_bytes() == (tmp_path / "run" / "adapter.ela").read_bytes()
+    with contextlib.closing(Link.connect(unix)) as link:
+        link.hello()
+        settings = planned["mode"], planned["micro_batch"], planned["momentum"], planned["recompute"]
+        assert link.open_model("/rom/har.elm", planned["ranks"], *settings).arena == planned["arena_bytes"]
+
+
+def test_plan_files_that_are_refused(made: Path, tmp_path: Path) -> None:
+    good = tmp_path / "plan.json"
+    edgelora("plan", made / "har.elm", "--rank", 2, "--ram", "16K", "-o", good)
+    text = good.read_text()
+
+    def refused(content: str, *options: object) -> str:
+        (tmp_path / "bad.json").write_text(content)
+        train = ["--data", made / "train.npz", "-o", tmp_path / "a.ela", "--plan", tmp_path / "bad.json"]
+        told = edgelora("train-adapter", made / "har.elm", *train, *options, code=1).stderr
+        assert told.startswith("edgelora: ") and told.count("\n") == 1 and not (tmp_path / "a.ela").exists()
+        return told
+
+    plan = json.loads(text)
+    assert "damaged or not a plan" in refused(text[:-20])
+    assert "not a plan" in refused("[]")
+    assert "version 9" in refused(json.dumps(plan | {"version": 9}))
+    assert "recipe missing" in refused(json.dumps({key: plan[key] for key in plan if key != "recipe"}))
+    other = plan["recipe"] | {"given_ranks": [1 * (rank > 0) for rank in plan["recipe"]["given_ranks"]]}
+    assert "arena bytes would be" in refused(json.dumps(plan | {"recipe": other}))
+    assert "unknown settings" in refused(text.replace("epochs", "apochs"))
+    for change in ({"epochs": 1.5}, {"mode": "mode"}, {"micro_batch": "8"}, {"given_ranks": [2, 2]}, {"ram": 100}):
+        assert "damaged" in refused(json.dumps(plan | {"recipe": plan["recipe"] | change}))
+    assert "the plan decides rank, ram" in refused(text, "--rank", 4, "--ram", "8K")
+    told = edgelora("train-adapter", made / "other.elm", "--data", made / "train.npz", "--plan", good, code=1).stderr
+    assert f"was made for base {plan['base_id']}, this is" in told
+
+
 def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     """From a .tflite file to an adapter trained on a board; the base's outputs there are TensorFlow Lite Micro's."""
     pytest.importorskip("tflite_micro")
@@ -322,6 +371,13 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     trained = result("train-adapter", made / "har.elm", *few[:4], *factory, "-o", tmp_path / "factory.ela")
     there = result("eval", made / "har.elm", "--data", few[3], "--adapter", tmp_path / "factory.ela", *port)
     assert there["accuracy"] == trained["accuracy_after"]
+    budget = ["--board", "virtual-pico", "--ram", "10K", "--adapter", 400, "-o", tmp_path / "plan.json"]
+    planned = result("plan", made / "har.elm", "--data", "har:3", *budget)
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--plan", tmp_path / "plan.json")
+    report = read_report(run)
+    assert report["host_twin_identical"] is True
+    assert (report["arena_bytes"], report["adapter_bytes"]) == (planned["arena_bytes"], planned["adapter_bytes"])
+    assert planned["arena_bytes"] <= 10240 and planned["adapter_bytes"] <= 400
     content = np.random.default_rng(0).bytes(5000)
     (tmp_path / "sent").write_bytes(content)
     assert result("push", tmp_path / "sent", "/sub", *port)["bytes"] == 5000
@@ -459,6 +515,9 @@ def wrong(made: Path) -> Path:
         ("plan absent.elm", ["absent.elm", "No such file"]),
         ("plan text.elm", ["text.elm", "not a model (.elm)"]),
         ("plan har.elm --board nope", ["unknown board 'nope'", "virtual-pico"]),
+        ("plan har.elm --adapter 1K", ["--adapter", "give --data"]),
+        ("plan har.elm --data train.npz --rank 4", ["--rank", "--data"]),
+        ("plan har.elm --data train.npz --ram 4K --method gradient --json", ["no adapter fits 4096 bytes", "--ram 59"]),
         ("plan har.elm --rank 0", ["rank 0", "1 to 255"]),
         ("plan har.elm --ram 2K", ["needs at least", "may take 2048", "--ram"]),
         ("bench kernels --board unix", ["unix has no clock", "--board virtual-pico"]),

@@ -186,7 +186,7 @@ def bench_learning(
     runs = []
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=one_thread) as pool:
         if task.shared_base:
-            _prepare(pool, name, subjects[0], seeds, progress)
+            prepare(pool, name, subjects[0], seeds, progress)
         futures = [pool.submit(run_one, name, subject, seed, recipe) for subject, seed in jobs]
         for done, future in enumerate(futures, 1):
             runs.append(future.result())
@@ -195,7 +195,7 @@ def bench_learning(
     return LearningBench(runs, _settings(name, recipe, subjects, seeds))
 
 
-def _prepare(
+def prepare(
     pool: ProcessPoolExecutor, name: str, subject: str, seeds: Sequence[int], progress: Progress | None
 ) -> None:
     """Makes shared data and bases once, before several processes want them."""

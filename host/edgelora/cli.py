@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
-from .boards import Verified, cycles_path, list_boards, load_board
+from .boards import BoardProfile, Verified, cycles_path, list_boards, load_board
 from .build import SUFFIXES, build_firmware
+from .choose import MODES, Budget, Candidate, Choice, choose
 from .console import emit, note
 from .demo import demo_har, start_board
 from .devices import pick_port, survey
@@ -25,9 +26,13 @@ from .link import Link
 from .model import LOSSES, QuantModel
 from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
 from .plan import Plan, plan
+from .plan_file import load_plan, save_plan
+from .plan_report import write_plan_report
 from .report import Metrics, Report, write_report
+from .sensitivity import METHODS
 from .workflow import (
     ADAPTER_PATH,
+    Base,
     BoardLearner,
     WorkflowError,
     adapter_ranks,
@@ -45,8 +50,9 @@ DATA_HELP = (
     "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "
     f"one of {', '.join(kws.VOICES)}) or a .npz with x, y, labels"
 )
-DEMO_EPOCHS = 4  # enough to show; an emulated board takes its time
-RECIPE_KEYS = ("rank", "micro_batch", "given_momentum", "given_rate", "epochs", "placement", "threshold")
+DEFAULTS = Recipe()
+PLANNED = ("rank", "placement", "mode", "micro_batch", "given_momentum", "ram")
+DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
 
 
 # ---- from data to a model --------------------------------------------------------------------------------------------
@@ -138,17 +144,60 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 
 
 def cmd_plan(args: argparse.Namespace) -> None:
-    """What a configuration takes on a board."""
-    result = plan(load_base(args.model).elm, load_board(args.board), _recipe(args))
+    """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
+    base, board, recipe = load_base(args.model), load_board(args.board), _recipe(args)
+    choice = _choice(args, base, board, recipe) if args.data else None
+    if choice is None and (args.adapter or args.report):
+        raise ValueError("--adapter and --report are for choosing ranks: give --data, the person's samples")
+    recipe = choice.chosen.recipe if choice else recipe
+    result = plan(base.elm, board, recipe)
     if args.json:
-        emit(_plain(result.as_json()))
+        emit(_plain(result.as_json() | ({"choice": asdict(choice)} if choice else {})))
     else:
-        _print_plan(result, bool(args.ram))
+        _print_plan(result, bool(args.ram or choice))
+        if choice:
+            _print_choice(choice)
     if not result.fits:
         raise WorkflowError(
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
             "lower --rank or --micro-batch"
         )
+    if args.report and choice:
+        write_plan_report(args.report, choice, result, base.name, args.data)
+        note(f"{args.report}: what it was chosen from")
+    if args.output:
+        save_plan(args.output, result, recipe)
+        note(f"{args.output}: use it with personalize --plan or train-adapter --plan")
+
+
+def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe) -> Choice:
+    if args.rank:
+        raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
+    samples = base.samples(load_part(args.data, "train"))
+    budget = Budget(args.ram or board.arena_bytes, args.adapter)
+    modes = (args.mode,) if args.mode else MODES
+    with console.progress("measuring layers", args.json) as progress:
+        return choose(base.elm, samples, recipe, budget, modes, args.method, progress)
+
+
+def _print_choice(choice: Choice) -> None:
+    def line(one: Candidate) -> tuple[object, ...]:
+        ranks = " ".join(map(str, one.recipe.given_ranks or ()))
+        return one.recipe.mode, ranks, one.adapter_bytes, one.arena_bytes, f"{one.gain:.4f}"
+
+    print(f"\nchosen on the frontier for {choice.budget}; gain in {choice.unit}")
+    head = ("mode", "ranks by op", "adapter", "arena", "expected gain")
+    shown = [one for one in choice.frontier[:: max(1, len(choice.frontier) // 12)] if one != choice.chosen]
+    rows = sorted([*shown, choice.chosen], key=lambda one: one.gain)
+    console.table(("", *head), [("->" if one is choice.chosen else "", *line(one)) for one in rows])
+    if choice.beyond:
+        more = choice.beyond
+        print(
+            f"the next larger budget worth having, {more.arena_bytes} bytes of arena and {more.adapter_bytes} of "
+            f"adapter, would buy {more.gain - choice.chosen.gain:.4f} more"
+        )
+    else:
+        print("a larger budget would buy next to nothing")
 
 
 def _print_plan(result: Plan, given_ram: bool) -> None:
@@ -179,6 +228,10 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
         f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
         f"{result.infer_arena_bytes} to infer; the limit is {console.size(result.ram_bytes)} ({result.board})"
     )
+    if result.infer_us is not None and result.step_us is not None:
+        energy = "" if result.update_joules is None else f", {result.update_joules * 1000:.3g} mJ an update"
+        times = f"inference {result.infer_us / 1000:.2f} ms, training step {result.step_us / 1000:.2f} ms"
+        print(f"predicted: {times}{energy}")
     if result.recompute_macs:
         print(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
         if not given_ram:
@@ -328,7 +381,8 @@ def cmd_pull(args: argparse.Namespace) -> None:
 
 def cmd_personalize(args: argparse.Namespace) -> None:
     """Trains an adapter on the board from somebody's samples, and writes a report."""
-    base, recipe = load_base(args.model), _recipe(args)
+    base = load_base(args.model)
+    recipe = _planned(args, base)
     train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
     samples, test = base.samples(train_part), base.samples(test_part)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -381,7 +435,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     base, spec = load_base(args.model), args.test or args.data
     samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
     with console.progress("train-adapter", args.json) as progress:
-        result = train_adapter(base, samples, test, _recipe(args), args.tries, progress, args.wide)
+        result = train_adapter(base, samples, test, _planned(args, base), args.tries, progress, args.wide)
     content = result.run.state if args.save_state else result.run.adapter
     formats.write_atomic(args.output, content)
     before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
@@ -456,7 +510,8 @@ def cmd_report(args: argparse.Namespace) -> None:
 
 def cmd_demo(args: argparse.Namespace) -> None:
     """The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report."""
-    report, path = demo_har(args.board, args.subject, args.seed, _recipe(args), args.output, args.port, quiet=args.json)
+    recipe = _recipe(args, DEMO_RECIPE)
+    report, path = demo_har(args.board, args.subject, recipe, args.output, args.port, quiet=args.json)
     _print_report(args, report, path)
 
 
@@ -491,8 +546,7 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
     unknown = set(args.subjects or ()) - set(task.subjects)
     if unknown:
         raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(task.subjects)}")
-    given = {key: getattr(args, key) for key in RECIPE_KEYS if getattr(args, key) is not None}
-    recipe = replace(task.recipe, **given)
+    recipe = _recipe(args, task.recipe)
     with console.progress("learning", quiet=False) as progress:
         result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
     if args.json:
@@ -510,8 +564,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
     from .bench_learning import TASKS
     from .bench_qat import bench_qat
 
-    given = {key: getattr(args, key) for key in RECIPE_KEYS if getattr(args, key) is not None}
-    recipes = [replace(TASKS[args.task].recipe, **given | {"rank": rank}) for rank in args.ranks]
+    recipes = [replace(_recipe(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
     with console.progress("qat", quiet=False) as progress:
         result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
     if args.json:
@@ -529,6 +582,34 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
             for key in next(iter(result.gains.values()))
         ],
     )
+
+
+def cmd_bench_ranks(args: argparse.Namespace) -> None:
+    """Ranks chosen layer by layer against the same rank everywhere, at equal adapter bytes."""
+    from .bench_learning import TASKS
+    from .bench_ranks import bench_ranks
+
+    task = TASKS[args.task]
+    modes = (args.mode,) if args.mode else MODES
+    seeds = range(args.seeds or task.seeds)
+    recipe = _recipe(args, task.recipe)
+    with console.progress("ranks", quiet=False) as progress:
+        result = bench_ranks(
+            args.task, recipe, args.subjects, seeds, modes, args.ranks, args.held_out, progress, args.workers
+        )
+    if args.json:
+        return emit(_plain(result.as_json()))
+    console.table(
+        ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
+        [
+            (c.mode, c.rank or "all", c.method, f"{c.uniform:.4f}", f"{c.planned:.4f}", _differs(c))
+            for c in result.comparisons
+        ],
+    )
+
+
+def _differs(one: Any) -> str:
+    return f"{one.difference:+.4f} +- {one.standard_error:.4f}"
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
@@ -672,20 +753,20 @@ def _link(args: argparse.Namespace) -> Link:
     return Link.connect(pick_port(args.port))
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
-    return Recipe(
-        args.rank,
-        args.mode,
-        args.micro_batch,
-        args.given_momentum,
-        args.given_rate,
-        args.epochs,
-        args.seed,
-        args.placement,
-        args.ram,
-        args.cache,
-        args.threshold,
-    )
+def _planned(args: argparse.Namespace, base: Base) -> Recipe:
+    """The recipe of --plan, or the default one, changed as the command line says."""
+    if not args.plan:
+        return _recipe(args)
+    decided = [name for name in PLANNED if getattr(args, name) is not None]
+    if decided:
+        raise ValueError(f"the plan decides {', '.join(decided)}: leave them out, or plan again with them")
+    return _recipe(args, load_plan(args.plan, base.elm))
+
+
+def _recipe(args: argparse.Namespace, default: Recipe = DEFAULTS) -> Recipe:
+    """`default`, changed as the command line says."""
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name, None)) is not None}
+    return replace(default, **given)
 
 
 def _size(text: str) -> int:
@@ -728,18 +809,14 @@ def _print(args: argparse.Namespace, result: Any, text: str) -> None:
         print(text)
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    default = Recipe()
+def _add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> None:
     group = parser.add_argument_group("adapter and training")
-    group.add_argument(
-        "--rank", type=int, default=default.rank, help="rank of the adapter of every adapted layer (%(default)s)"
-    )
+    group.add_argument("--rank", type=int, help=f"rank of the adapter of every adapted layer ({default.rank})")
     group.add_argument(
         "--placement",
         choices=PLACEMENTS,
-        default=default.placement,
         help="adapt all conv and dense layers; dense ones and 1x1 convolutions; the last two of these; or the last "
-        "(%(default)s)",
+        f"({default.placement})",
     )
     group.add_argument(
         "--ram", type=_size, help="what the arena may take, e.g. 48K; activations are computed again if need be"
@@ -747,24 +824,19 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache",
         choices=CACHES,
-        default=default.cache,
-        help="where to keep what the layers below the lowest adapter make of a sample (%(default)s)",
+        help=f"where to keep what the layers below the lowest adapter make of a sample ({default.cache})",
     )
     group.add_argument(
         "--threshold",
         type=int,
-        default=default.threshold,
-        help="leave elements below this many 2048ths of a gradient's average out of updates (%(default)s)",
+        help=f"leave elements below this many 2048ths of a gradient's average out of updates ({default.threshold})",
     )
     group.add_argument(
         "--mode",
         choices=("frozen_a", "trainable_a"),
-        default=default.mode,
-        help="train only B, A comes from the seed (less RAM), or both (%(default)s)",
+        help=f"train only B, A comes from the seed (less RAM), or both ({default.mode})",
     )
-    group.add_argument(
-        "--micro-batch", type=int, default=default.micro_batch, metavar="N", help="samples an update (%(default)s)"
-    )
+    group.add_argument("--micro-batch", type=int, metavar="N", help=f"samples an update ({default.micro_batch})")
     group.add_argument(
         "--momentum",
         dest="given_momentum",
@@ -779,10 +851,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help=f"int8 steps / 8192 for an average gradient, falling to 0 (by mode: {LEARNING_RATES})",
     )
-    group.add_argument("--epochs", type=int, default=default.epochs, help="times through the samples (%(default)s)")
-    group.add_argument(
-        "--seed", type=int, default=default.seed, help="of A, the order of samples and rounding (%(default)s)"
-    )
+    group.add_argument("--epochs", type=int, help=f"times through the samples ({default.epochs})")
+    group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", type=Path, help="train as a file says that `edgelora plan -o` made")
 
 
 def _add_peft(parser: argparse.ArgumentParser) -> None:
@@ -851,7 +925,13 @@ def _parser() -> argparse.ArgumentParser:
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
+    p.add_argument("--adapter", type=_size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
+    p.add_argument("--method", choices=METHODS, default=METHODS[0], help="to tell layers' worth (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
+    p.add_argument("--report", type=Path, help="write the choice as an HTML page")
     _add_recipe(p)
+    p.set_defaults(stopped="stopped; no plan was written")
     p = add("build", cmd_build)
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
     p.add_argument("--model", type=Path, help="a .elm to put into ROMFS, where it is used in place")
@@ -898,6 +978,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
     _add_recipe(p)
+    _add_plan(p)
     _add_port(p)
     p = add("train-adapter", cmd_train_adapter)
     p.add_argument("model", type=Path, help="a .elm file")
@@ -921,6 +1002,7 @@ def _parser() -> argparse.ArgumentParser:
         help="seeds and rates to choose among, by a part of the samples (%(default)s)",
     )
     _add_recipe(p)
+    _add_plan(p)
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("import-adapter", cmd_import_adapter)
     p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
@@ -958,9 +1040,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
     )
-    _add_recipe(p)
+    _add_recipe(p, DEMO_RECIPE)
     _add_port(p)
-    p.set_defaults(epochs=DEMO_EPOCHS)
 
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
     benches = bench.add_subparsers(metavar="NAME", required=True)
@@ -971,7 +1052,6 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
     p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
     _add_recipe(p)
-    p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
     p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
     p = add("qat", cmd_bench_qat, benches)
     p.add_argument(
@@ -981,8 +1061,27 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
     _add_recipe(p)
-    p.set_defaults(**dict.fromkeys(RECIPE_KEYS))
     p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
+    p = add("ranks", cmd_bench_ranks, benches)
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
+    p.add_argument(
+        "--ranks",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4, 8],
+        metavar="RANK",
+        help="everywhere, whose bytes are the budgets (1 2 4 8)",
+    )
+    p.add_argument(
+        "--held-out", action="store_true", help="judge by a quarter of the training samples instead of the test samples"
+    )
+    p.add_argument("--workers", type=int, help="processes (as many as cores)")
+    _add_recipe(p)
+    p.epilog = "Epochs, placement of the same rank, rates and momentum are the task's own unless given."
     _add_port(add("swap", cmd_bench_swap, benches))
     for name, command in (("kernels", cmd_bench_kernels), ("cost", cmd_bench_cost), ("model", cmd_bench_model)):
         p = add(name, command, benches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from . import console, data, formats, nn, quantize, sim
@@ -18,19 +17,18 @@ from .workflow import Base, check_identical, float_baseline, make_report, person
 
 
 def demo_har(
-    board: str, subject: int, seed: int, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
+    board: str, subject: int, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
 ) -> tuple[Report, Path]:
     """Personalizes activity recognition to `subject`, whom the base has never seen, on a board.
 
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
     `port`. Everything is left in `output`. Returns the report and its page.
     """
-    recipe = replace(recipe, seed=seed)
     profile = load_board(board)
     output.mkdir(parents=True, exist_ok=True)
     har = data.load_har(subject)
     with console.progress("pretrain on the other five people", quiet) as progress:
-        net = pretrained_har(subject, seed, progress)
+        net = pretrained_har(subject, recipe.seed, progress)
     base = make_base(net, har, output / "har.elm")
     console.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
     planned = plan(base.elm, profile, recipe)

@@ -68,36 +68,44 @@ def train_float_lora(
     alpha: float = ALPHA,
     schedule: str = "linear",
     batch: int = 8,
+    ranks: Sequence[int] | None = None,
 ) -> FloatLoraResult:
-    """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was."""
-    chosen = adaptable_layers(net) if layers is None else list(layers)
+    """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was.
+
+    ranks: one a layer, 0 for none, instead of `rank` and `layers`.
+    """
+    if ranks is None:
+        chosen = dict.fromkeys(adaptable_layers(net) if layers is None else layers, rank)
+    else:
+        chosen = {i: rank for i, rank in enumerate(ranks) if rank}
     rate = lr if lr is not None else RATE_TRAINED_A if train_a else RATE_FROZEN_A
     rng = np.random.default_rng(seed)
-    adapters = {i: _fresh(net.layers[i], rank, rng) for i in chosen}
+    adapters = {i: _fresh(net.layers[i], rank, rng) for i, rank in chosen.items()}
     optimizer = nn.Adam([p for adapter in adapters.values() for p in _trained(adapter.a, adapter.b, train_a)])
     losses, accuracies = [], []
     for epoch in range(epochs):
         total = 0.0
         for i, picked in enumerate(nn.minibatches(len(train), batch, rng)):
-            loss, gradients = _gradients(net, adapters, alpha / rank, train.x[picked], train.y[picked])
+            loss, gradients = _gradients(net, adapters, alpha, train.x[picked], train.y[picked])
             done = (epoch + i * batch / len(train)) / epochs
             optimizer.step(
                 [g for i in chosen for g in _trained(*gradients[i], train_a)], nn.scheduled(schedule, rate, done)
             )
             total += loss * len(picked)
         losses.append(total / len(train))
-        accuracies.append(nn.accuracy(merged(net, adapters, alpha / rank), test.x, test.y))
+        accuracies.append(nn.accuracy(merged(net, adapters, alpha), test.x, test.y))
     base = nn.accuracy(net, test.x, test.y)
     return FloatLoraResult(accuracies[-1] if accuracies else base, base, accuracies, losses, adapters)
 
 
-def merged(net: nn.FloatNet, adapters: dict[int, Adapter], scale: float) -> nn.FloatNet:
-    """A copy of `net` with W + scale * B A in the adapted layers; it shares everything else."""
+def merged(net: nn.FloatNet, adapters: dict[int, Adapter], alpha: float) -> nn.FloatNet:
+    """A copy of `net` with W + alpha / rank * B A in the adapted layers; it shares everything else."""
     layers = list(net.layers)
     for i, adapter in adapters.items():
         weights = layers[i].weights
         assert weights is not None
-        layers[i] = replace(layers[i], weights=weights + (scale * adapter.b @ adapter.a).reshape(weights.shape))
+        change = alpha / len(adapter.a) * adapter.b @ adapter.a
+        layers[i] = replace(layers[i], weights=weights + change.reshape(weights.shape))
     return replace(net, layers=layers)
 
 
@@ -115,10 +123,10 @@ def _trained(a: nn.Array, b: nn.Array, train_a: bool) -> tuple[nn.Array, ...]:
 
 
 def _gradients(
-    net: nn.FloatNet, adapters: dict[int, Adapter], scale: float, x: nn.Array, y: NDArray[np.integer]
+    net: nn.FloatNet, adapters: dict[int, Adapter], alpha: float, x: nn.Array, y: NDArray[np.integer]
 ) -> tuple[float, dict[int, tuple[nn.Array, nn.Array]]]:
     """The loss on one minibatch and, for each adapted layer, its gradients (dA, dB): both follow from dW."""
-    adapted = merged(net, adapters, scale)
+    adapted = merged(net, adapters, alpha)
     activations = nn.forward(adapted, x)
     loss, d_logits = nn.softmax_cross_entropy(activations[-1].reshape(len(x), -1), y)
     full = nn.backward(adapted, activations, d_logits, lowest=min(adapters))
@@ -126,6 +134,6 @@ def _gradients(
     for i, adapter in adapters.items():
         pair = full[i]
         assert pair is not None
-        d_w = scale * pair[0].reshape(len(adapter.b), -1)
+        d_w = alpha / len(adapter.a) * pair[0].reshape(len(adapter.b), -1)
         gradients[i] = adapter.b.T @ d_w, d_w @ adapter.a.T
     return loss, gradients

@@ -14,6 +14,7 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +69,7 @@ MAX_POOL = 512  # elements of a window: so does the gradient of section 5
 MAX_SOFTMAX = 1024  # channels
 MAX_RANK = 32
 MAX_FACTOR = 65536  # elements of one adapter matrix
+MAX_SUMMED = 65536  # positions * micro_batch of an adapted layer: what a gradient's sum holds
 MAX_MOMENTUM = 8
 MAX_THRESHOLD = 1 << 14
 T_SHIFTS = (0, 24)
@@ -559,6 +561,17 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
             body += _padded(state.momentum, "<i2") if state.momentum is not None else b""
     struct.pack_into("<I", body, 8, len(body))
     return _seal(body)
+
+
+def adapter_size(model: QuantModel, ranks: Sequence[int], trainable_a: bool) -> int:
+    """Bytes of the `.ela` file, without training state, of an adapter with these ranks, one an op (0: none)."""
+    return _ADAPTER_HEADER.size + sum(adapter_layer_size(model, i, r, trainable_a) for i, r in enumerate(ranks) if r)
+
+
+def adapter_layer_size(model: QuantModel, index: int, rank: int, trainable_a: bool) -> int:
+    """What of them is a layer's: its record, B and, if it trains, A."""
+    sizes = layer_size(model, index)
+    return _LAYER.size + sum(-(-rank * size // 4) * 4 for size in sizes[: 1 + trainable_a])
 
 
 def unpack_adapter(

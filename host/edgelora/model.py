@@ -55,6 +55,10 @@ class Tensor:
     def size(self) -> int:
         return self.shape[0] * self.shape[1] * self.shape[2]
 
+    @property
+    def positions(self) -> int:
+        return self.shape[0] * self.shape[1]
+
     def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
         """Rounds real values (any shape) to this tensor's int8 grid, saturating."""
         q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point

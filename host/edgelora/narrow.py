@@ -42,16 +42,17 @@ def train_narrowed(elm: bytes, samples: Samples, recipe: Recipe, wide: int, prog
 
     Raises ValueError unless A is trained and `wide` is the higher rank.
     """
-    if recipe.mode != "trainable_a" or wide <= recipe.rank:
-        raise ValueError(
-            f"narrowing from rank {wide} to {recipe.rank}: train A too (--mode trainable_a), from a higher rank"
-        )
     model = formats.unpack_model(elm)
-    first = replace(recipe, rank=wide)
+    ranks = recipe.ranks(model)
+    if recipe.mode != "trainable_a" or wide <= max(ranks):
+        raise ValueError(
+            f"narrowing from rank {wide} to {max(ranks)}: train A too (--mode trainable_a), from a higher rank"
+        )
+    first = recipe.with_ranks(model, {op: wide for op, rank in enumerate(ranks) if rank})
     learner = TwinLearner(elm, first.ranks(model), first, samples.frames)
     learner.begin(recipe.seed)
-    start = narrow(elm, train(learner, samples, first, progress).adapter, recipe.ranks(model), samples.x)
+    start = narrow(elm, train(learner, samples, first, progress).adapter, ranks, samples.x)
     faster = min(RATE_FACTOR * recipe.learning_rate, LIMITS["learning_rate"][1])
-    learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
+    learner = TwinLearner(elm, ranks, recipe, samples.frames)
     learner.load(start)
     return train(learner, samples, replace(recipe, given_rate=faster), progress)

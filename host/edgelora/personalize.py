@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import twin
+from . import formats, twin
 from .model import MATRIX_KINDS, QuantModel
 
 Progress = Callable[[int, int, str], None]  # done, total, what
@@ -69,6 +69,7 @@ class Recipe:
     ram: int | None = None  # bytes that the arena may take; None: what the board has
     cache: str = "none"  # where a sample's features, what lies below the lowest adapter, are kept after its first use
     threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
+    given_ranks: tuple[int, ...] | None = None  # one an op, 0 = none, instead of rank and placement
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
@@ -90,9 +91,21 @@ class Recipe:
         return MOMENTA[self.mode] if self.given_momentum is None else self.given_momentum
 
     def ranks(self, model: QuantModel) -> bytes:
-        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere."""
+        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given."""
+        if self.given_ranks is not None:
+            if len(self.given_ranks) != len(model.ops):
+                raise ValueError(
+                    f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one each"
+                )
+            return bytes(self.given_ranks)
         chosen = placed(model.ops, self.placement)
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
+
+    def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
+        """The same with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
+        most = min(formats.MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
+        given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
+        return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from . import formats, twin
 from .boards import BoardProfile
+from .cost import predict
 from .macs import adapter_macs, op_macs
 from .model import QuantModel
 from .personalize import Recipe
@@ -36,12 +37,16 @@ class LayerPlan:
 class Plan:
     """ram_bytes: the limit; recompute: by op, 1 = not kept; recompute_macs: what that costs a training step.
 
-    arena_bytes is what the device's own planner answers; adapter_bytes is the `.ela` file's size."""
+    arena_bytes is what the device's own planner answers; adapter_bytes is the `.ela` file's size; ranks, one an op,
+    rank is the highest. Microseconds (step: one training sample with its share of an update) and joules (of a
+    micro-batch and its update) are predicted; None where the board was not measured.
+    """
 
     base_id: str
     board: str
     mode: str
     rank: int
+    ranks: tuple[int, ...]
     micro_batch: int
     momentum: int
     model_bytes: int
@@ -53,6 +58,9 @@ class Plan:
     layout: twin.Layout
     recompute: tuple[int, ...] = ()
     recompute_macs: int = 0
+    infer_us: float | None = None
+    step_us: float | None = None
+    update_joules: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -103,17 +111,17 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recompute)
     layout = twin.layout(elm, ranks, *settings)
     infer = twin.layout(elm, ranks, "infer", 1)
-    session = twin.Session(elm, ranks, *settings)
-    session.begin(recipe.seed)
+    cost = predict(elm, ranks, *settings, board)
     return Plan(
         base_id=formats.base_id(elm).hex(),
         board=board.name,
         mode=recipe.mode,
-        rank=recipe.rank,
+        rank=max(ranks),
+        ranks=tuple(ranks),
         micro_batch=recipe.micro_batch,
         momentum=recipe.momentum,
         model_bytes=len(elm),
-        adapter_bytes=len(session.save()),
+        adapter_bytes=formats.adapter_size(model, ranks, recipe.mode == "trainable_a"),
         arena_bytes=layout.arena_bytes,
         infer_arena_bytes=infer.arena_bytes,
         ram_bytes=limit,
@@ -121,4 +129,7 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         layout=layout,
         recompute=tuple(recompute or ()),
         recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute or ()) if again),
+        infer_us=cost.infer_us if cost else None,
+        step_us=cost.step_us if cost else None,
+        update_joules=cost.update_joules if cost else None,
     )

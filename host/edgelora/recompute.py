@@ -23,6 +23,24 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
     Of at most `EXACT` outputs the cheapest set that fits; of more, one grown by what saves most. Raises ValueError,
     naming the smallest arena found, if nothing fits.
     """
+    sizes = []
+    for flags, size in _options(elm, recipe):
+        if size <= limit:
+            return flags if any(flags) else None
+        sizes.append(size)
+    raise ValueError(
+        f"training needs at least {min(sizes)} bytes of arena, even with activations computed again, "
+        f"and may take {limit}: give it more --ram, lower --rank or --micro-batch, or adapt fewer layers (--placement)"
+    )
+
+
+def smallest_arena(elm: bytes, recipe: Recipe) -> int:
+    """Bytes that training takes at least, with whatever it saves computed again."""
+    return min(size for _, size in _options(elm, recipe))
+
+
+def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
+    """Sets of outputs to compute again, a byte an op, and the arena with each: none first, then as they are tried."""
     model = formats.unpack_model(elm)
     ranks, count = recipe.ranks(model), len(model.ops)
 
@@ -31,21 +49,12 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
         return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, flags)
 
     keep = layout(())
-    if keep.arena_bytes <= limit:
-        return None
-    smallest = keep.arena_bytes
+    yield bytes(count), keep.arena_bytes
     able = _recomputable(model, keep)
     costs = {i: again_macs(model, ranks, i) for i in able}
     sets = _by_cost(costs) if len(able) <= EXACT else _growing(model, able, lambda s: layout(s).arena_bytes)
     for chosen in sets:
-        size = layout(chosen).arena_bytes
-        if size <= limit:
-            return bytes(i in chosen for i in range(count))
-        smallest = min(smallest, size)
-    raise ValueError(
-        f"training needs at least {smallest} bytes of arena, even with activations computed again, "
-        f"and may take {limit}: give it more --ram, lower --rank or --micro-batch, or adapt fewer layers (--placement)"
-    )
+        yield bytes(i in chosen for i in range(count)), layout(chosen).arena_bytes
 
 
 def again_macs(model: QuantModel, ranks: bytes, index: int) -> int:

@@ -341,6 +341,13 @@ class Session:
     def flush(self, learning_rate: int) -> None:
         check(self._lib.edgelora_flush(self._arena, C.c_uint16(learning_rate)))
 
+    def gradients(self, matrix: str) -> dict[int, NDArray[np.int64]]:
+        """Sums over the micro-batch so far of the gradients of "A" or "B" by op, without their exponents."""
+        start = C.addressof(self._arena)
+        places = [region for region in self._layout.regions if region.name == f"{matrix} gradient"]
+        raw = {place.op: C.string_at(start + place.offset, place.size) for place in places}
+        return {op: np.frombuffer(sums, np.int32).astype(np.int64) for op, sums in raw.items()}
+
     def save(self, state: bool = False) -> bytes:
         """The training adapter as `.ela` bytes."""
         size = self._lib.edgelora_adapter_size(self._arena, C.c_bool(state))

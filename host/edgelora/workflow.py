@@ -326,6 +326,7 @@ def float_baseline(
         seed=recipe.seed,
         train_a=recipe.mode == "trainable_a",
         batch=recipe.micro_batch,
+        ranks=recipe.given_ranks,
     )
 
 
@@ -397,7 +398,7 @@ def make_report(
         test_samples=len(test),
         epochs=recipe.epochs,
         steps=len(schedule(len(samples), recipe)),
-        rank=recipe.rank,
+        rank=max(recipe.ranks(base.model)),
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,
         momentum=recipe.momentum,

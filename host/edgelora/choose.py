@@ -1,0 +1,203 @@
+"""A budget in, a configuration out: ranks, mode, micro-batch and what to compute again, so that all of it fits.
+
+Which ranks are worth what is `sensitivity`'s to say; gains of layers are taken to add up. For each mode two exact
+knapsacks over the layers' ranks (multiple choice; Dudzinski and Walukiewicz, 1987), one by the bytes of the adapter
+file and one by those of the arena, leave the configurations that no cheaper one equals: the frontier. Its
+members' arenas are asked of the device's own planner, and of those that fit, the one of the highest gain is chosen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from . import formats, twin
+from .model import QuantModel
+from .personalize import Progress, Recipe, Samples
+from .recompute import choose_recompute, smallest_arena
+from .sensitivity import METHODS, Sensitivity, sensitivity
+
+MODES = ("frozen_a", "trainable_a")
+UNITS = {"ablation": "nats of loss", "gradient": "shares of the gradient's energy"}
+WORTH = 0.02  # of the highest gain: what a larger budget has to buy to be told of
+
+Costs = dict[int, dict[int, int]]  # by op and rank
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes: of the arena and, if it matters, of the adapter file."""
+
+    ram: int
+    adapter: int | None = None
+
+    def share(self, arena_bytes: int, adapter_bytes: int) -> float:
+        """Of what is scarcer: at most 1 if both fit."""
+        return max(arena_bytes / self.ram, adapter_bytes / self.adapter if self.adapter else 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.ram} bytes of arena" + (f" and {self.adapter} of adapter" if self.adapter else "")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration. gain: as its `Sensitivity` tells; recompute: a byte an op, None for none; arena_bytes: so."""
+
+    recipe: Recipe
+    gain: float
+    arena_bytes: int
+    adapter_bytes: int
+    recompute: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """frontier: in order of gain, with everything kept; beyond: the next one that is worth a larger budget."""
+
+    budget: Budget
+    chosen: Candidate
+    beyond: Candidate | None
+    frontier: tuple[Candidate, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+    @property
+    def unit(self) -> str:
+        """Of gains."""
+        return UNITS[self.sensitivities[0].method]
+
+
+def choose(
+    elm: bytes,
+    samples: Samples,
+    recipe: Recipe,
+    budget: Budget,
+    modes: Sequence[str] = MODES,
+    method: str = METHODS[0],
+    progress: Progress | None = None,
+) -> Choice:
+    """The configuration of the highest expected gain on these samples within a budget.
+
+    Layers are those of the recipe's placement; its micro-batch is lowered where a layer has too many positions for it.
+    Raises ValueError, naming the smallest configuration that works, if none fits.
+    """
+    recipes = [replace(recipe, mode=mode, ram=budget.ram, cache="none", given_ranks=None) for mode in modes]
+    measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
+    pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
+    if not pool:
+        raise ValueError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
+    pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
+    chosen = next(_fitting(elm, pool, budget), None)
+    if chosen is None:
+        raise ValueError(_refusal(elm, recipes, budget, list(measured[0].gains)))
+    worth = chosen.gain + WORTH * pool[0].gain
+    beyond = min(
+        (one for one in pool if one.gain >= worth),
+        key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes),
+        default=None,
+    )
+    return Choice(
+        budget,
+        chosen,
+        beyond,
+        tuple(_unbeaten(pool)),
+        measured,
+    )
+
+
+def frontier(gains: dict[int, dict[int, float]], costs: Costs) -> list[dict[int, int]]:
+    """Ranks by op of every allocation that no cheaper, or equally cheap, one equals in gain; the empty one is first."""
+    best: list[tuple[int, float, dict[int, int]]] = [(0, 0.0, {})]
+    for op, by_rank in gains.items():
+        grown = best + [
+            (cost + costs[op][rank], gain + more, {**ranks, op: rank})
+            for cost, gain, ranks in best
+            for rank, more in by_rank.items()
+        ]
+        grown.sort(key=lambda one: (one[0], -one[1]))
+        best = grown[:1]
+        for one in grown[1:]:
+            if one[1] > best[-1][1]:
+                best.append(one)
+    return [ranks for _, _, ranks in best]
+
+
+def file_costs(model: QuantModel, measured: Sensitivity) -> Costs:
+    """Bytes of the adapter file that each layer takes at each rank."""
+    trains_a = measured.mode == "trainable_a"
+    return {
+        op: {rank: formats.adapter_layer_size(model, op, rank, trains_a) for rank in gains}
+        for op, gains in measured.gains.items()
+    }
+
+
+# ---- candidates ------------------------------------------------------------------------------------------------------
+
+
+def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
+    """Both frontiers of a mode, with everything kept."""
+    model = formats.unpack_model(elm)
+    by_arena = {
+        op: {rank: _lasting_bytes(elm, recipe.with_ranks(model, {op: rank})) for rank in gains}
+        for op, gains in measured.gains.items()
+    }
+    found = [
+        ranks for costs in (file_costs(model, measured), by_arena) for ranks in frontier(measured.gains, costs) if ranks
+    ]
+    recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in found)
+    return [_candidate(elm, mine, measured.of(mine.ranks(model))) for mine in recipes]
+
+
+def _candidate(elm: bytes, recipe: Recipe, gain: float) -> Candidate:
+    size = formats.adapter_size(formats.unpack_model(elm), recipe.given_ranks or (), recipe.mode == "trainable_a")
+    return Candidate(recipe, gain, _layout(elm, recipe).arena_bytes, size)
+
+
+def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> twin.Layout:
+    return twin.layout(
+        elm, bytes(recipe.given_ranks or ()), recipe.mode, recipe.micro_batch, recipe.momentum, recompute
+    )
+
+
+def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
+    """What adapters take of the arena whatever else is in it: matrices, their training state, and t."""
+    layout = _layout(elm, recipe)
+    return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
+
+
+def _fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Iterator[Candidate]:
+    """Those within the budget, in order, with outputs computed again where that is what it takes."""
+    for one in pool:
+        if budget.adapter and one.adapter_bytes > budget.adapter:
+            continue
+        if one.arena_bytes <= budget.ram:
+            yield one
+        elif _lasting_bytes(elm, one.recipe) < budget.ram:
+            with contextlib.suppress(ValueError):
+                recompute = choose_recompute(elm, one.recipe, budget.ram)
+                yield replace(one, recompute=recompute, arena_bytes=_layout(elm, one.recipe, recompute).arena_bytes)
+
+
+def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
+    """Those of a pool, sorted by falling gain, that none with more gain undercuts in both sizes; by growing gain."""
+    kept: list[Candidate] = []
+    for one in pool:
+        if all(one.arena_bytes < other.arena_bytes or one.adapter_bytes < other.adapter_bytes for other in kept):
+            kept.append(one)
+    return kept[::-1]
+
+
+def _refusal(elm: bytes, recipes: Sequence[Recipe], budget: Budget, ops: Sequence[int]) -> str:
+    """What to say when nothing fits: the smallest configuration, rank 1 on one layer."""
+    model = formats.unpack_model(elm)
+    smallest = []
+    for recipe in recipes:
+        for op in ops:
+            one = _candidate(elm, recipe.with_ranks(model, {op: 1}), 0.0)
+            arena = smallest_arena(elm, one.recipe)
+            smallest.append((budget.share(arena, one.adapter_bytes), arena, one.adapter_bytes, op, recipe.mode))
+    _, arena, size, op, mode = min(smallest)
+    return (
+        f"no adapter fits {budget}: the smallest, rank 1 on layer {op} in mode {mode}, takes {arena} bytes of arena "
+        f"and {size} of adapter: give --ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)} or more"
+    )
