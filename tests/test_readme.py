@@ -60,6 +60,7 @@ def test_from_keras_to_a_report(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["host_twin_identical"] and "RP2040" in report["board"]
     assert report["base_accuracy"] < report["adapted_accuracy"] > 0.8
+    assert report["arena_bytes"] <= 16 * 1024 and report["adapter_bytes"] <= 500
     assert (tmp_path / "run" / "report.html").exists()
 
 
