@@ -46,8 +46,8 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-xtensa natmods frameworks keras-models demo test lint ledger clean
-all: setup twin firmware-unix firmware-rp2 firmware-xtensa natmods
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-xtensa firmware-cortex-m33 natmods frameworks keras-models demo test lint ledger clean
+all: setup twin firmware-unix firmware-rp2 firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
@@ -55,6 +55,7 @@ twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
 firmware-xtensa: $(BUILD)/xtensa/micropython
+firmware-cortex-m33: $(BUILD)/cortex_m33/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 frameworks: $(STAMPS)/frameworks
@@ -81,7 +82,7 @@ ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/ed
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -164,6 +165,12 @@ $(BUILD)/esp32/%/firmware.bin: boards/%/mpconfigboard.h boards/%/mpconfigboard.c
 # Not a board's image: a core on which the native module for ESP32s can be run.
 $(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) | $(STAMPS)/packages-xtensa $(STAMPS)/sources
 	@$(STEP) "firmware xtensa" $(MAKE) -C firmware/xtensa -j$(JOBS) TOP=$(MICROPYTHON) BUILD=$(@D)
+	@touch $@
+
+$(BUILD)/cortex_m33/firmware.elf: $(FIRMWARE_CODE) $(wildcard firmware/cortex_m33/*) \
+    | $(STAMPS)/mpy-cross $(STAMPS)/packages-rp2 $(STAMPS)/packages-cortex-m
+	@$(STEP) "firmware cortex_m33" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=cortex_m33 \
+	    BOARD_DIR=$(CURDIR)/firmware/cortex_m33 USER_C_MODULES=$(MODULE) FROZEN_MANIFEST=$(CURDIR)/firmware/manifest.py
 	@touch $@
 
 $(BUILD)/natmod/xtensawin/edgelora.mpy: $(wildcard tools/xtensawin*)

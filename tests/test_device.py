@@ -1,4 +1,4 @@
-"""One device suite over all builds that run: firmware module (unix, rp2) and native module (x64, armv6m, xtensawin)."""
+"""One device suite over all builds that run: in firmware (unix, rp2, Cortex-M33), native (x64, Arm, xtensawin)."""
 
 from __future__ import annotations
 
@@ -110,6 +110,50 @@ def test_armv6m_native_module(pico: sim.SimHandle) -> None:
     )
     output = run_board(pico.port, code + "device_suite.main('/cases.json')")
     check(output)
+
+
+@pytest.fixture(scope="module")
+def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The port of an emulated Cortex-M33 with the suite and the native module in ROMFS, as at 0x80000000."""
+    names = ("cases.json", "graphs.json", "device_suite.py", "nothing.py")
+    files = {name: (folder / name).read_bytes() for name in names}
+    files["edgelora.mpy"] = (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()
+    rom = tmp_path_factory.mktemp("cortex_m33") / "suite.romfs"
+    rom.write_bytes(build.make_romfs(files))
+    command = [
+        "qemu-system-arm",
+        "-machine",
+        "mps2-an505",
+        "-nographic",
+        "-monitor",
+        "none",
+        "-semihosting",
+        "-serial",
+        "pty",
+    ]
+    command += ["-device", f"loader,file={rom},addr=0x80000000,force-raw=on"]
+    command += ["-kernel", str(ROOT / ".build" / "cortex_m33" / "firmware.elf")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as machine:
+        assert machine.stdout is not None
+        told = re.search(r"redirected to (\S+)", machine.stdout.readline())
+        assert told
+        try:
+            yield told[1]
+        finally:
+            machine.kill()
+
+
+MOUNT = "import sys, uctypes, vfs\nvfs.mount(vfs.VfsRom(uctypes.bytearray_at(0x80000000, 1 << 20)), '/rom')\n"
+RUN_FROM_ROM = "import device_suite\ndevice_suite.main('/rom/cases.json', '/rom/graphs.json')\nvfs.umount('/rom')\n"
+
+
+def test_cortex_m33_firmware(cortex_m33: str) -> None:
+    check(run_board(cortex_m33, MOUNT + "sys.path[:] = ['.frozen', '/rom']\n" + RUN_FROM_ROM))
+
+
+def test_armv7emsp_native_module(cortex_m33: str) -> None:
+    path = "sys.path[:] = ['/rom']\nimport nothing\nsys.modules['_edgelora'] = nothing\n"
+    check(run_board(cortex_m33, MOUNT + path + RUN_FROM_ROM))
 
 
 # A module of Espressif's compiler has instructions that no emulated core has.
