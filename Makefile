@@ -14,6 +14,8 @@ STEP := tools/step.sh
 MODULE := $(CURDIR)/micropython_module
 
 PORT_virtual-pico := rp2
+PORT_virtual-pico-stock := rp2-stock
+PORT_virtual-riscv := qemu
 PORT_rpi_pico := rp2
 PORT_rpi_pico_w := rp2
 PORT_rpi_pico2 := rp2
@@ -46,8 +48,8 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-xtensa firmware-cortex-m33 natmods frameworks keras-models demo test lint ledger clean
-all: setup twin firmware-unix firmware-rp2 firmware-xtensa firmware-cortex-m33 natmods
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods frameworks keras-models demo test lint ledger clean
+all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
@@ -56,6 +58,8 @@ firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
 firmware-xtensa: $(BUILD)/xtensa/micropython
 firmware-cortex-m33: $(BUILD)/cortex_m33/firmware.elf
+firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
+firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 frameworks: $(STAMPS)/frameworks
@@ -63,7 +67,7 @@ keras-models: $(STAMPS)/keras-models
 
 ifeq ($(PORT),)
 demo:
-	@echo "unknown BOARD=$(BOARD); choose one of: virtual-pico, rpi_pico, rpi_pico_w, rpi_pico2, unix"; exit 2
+	@echo "unknown BOARD=$(BOARD); choose one of: $(sort $(patsubst PORT_%,%,$(filter PORT_%,$(.VARIABLES))))"; exit 2
 else
 demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
@@ -82,7 +86,7 @@ ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/ed
 	@$(VENV)/bin/python tools/ledger.py
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -171,6 +175,17 @@ $(BUILD)/cortex_m33/firmware.elf: $(FIRMWARE_CODE) $(wildcard firmware/cortex_m3
     | $(STAMPS)/mpy-cross $(STAMPS)/packages-rp2 $(STAMPS)/packages-cortex-m
 	@$(STEP) "firmware cortex_m33" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=cortex_m33 \
 	    BOARD_DIR=$(CURDIR)/firmware/cortex_m33 USER_C_MODULES=$(MODULE) FROZEN_MANIFEST=$(CURDIR)/firmware/manifest.py
+	@touch $@
+
+# Stock firmware: MicroPython's own board, and nothing of this project in it.
+$(BUILD)/rp2/RPI_PICO/firmware.uf2: firmware/rp2/manifest_stock.py | $(STAMPS)/mpy-cross $(STAMPS)/sources-rp2
+	@$(STEP) "firmware RPI_PICO" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) BOARD=RPI_PICO \
+	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest_stock.py
+	@touch $@
+
+$(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h $(wildcard firmware/qemu/*) \
+    | $(STAMPS)/mpy-cross $(STAMPS)/packages-riscv
+	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=$* BOARD_DIR=$(CURDIR)/boards/$*
 	@touch $@
 
 $(BUILD)/natmod/xtensawin/edgelora.mpy: $(wildcard tools/xtensawin*)

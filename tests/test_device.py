@@ -1,7 +1,8 @@
-"""One device suite over all builds that run: in firmware (unix, rp2, Cortex-M33), native (x64, Arm, xtensawin)."""
+"""One device suite over all builds that run: in firmware (unix, rp2, Cortex-M33) and native (all but armv7m)."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -13,14 +14,12 @@ import device_cases
 import pytest
 import wake_words
 
-from edgelora import build, sim
+from edgelora import build, install, sim
 from edgelora.boards import ROOT
 from edgelora.link import Link
 
 SUITE = Path(__file__).parent / "device" / "device_suite.py"
 NATIVE = ROOT / ".build" / "natmod"
-# Hides the firmware's own C module, so that the native module's code is what runs.
-HIDE_BUILTIN = "import sys, nothing\nsys.modules['_edgelora'] = nothing\nsys.path.insert(0, '{path}')\n"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     device_cases.write_cases(folder / "cases.json", device_cases.CASES)
     device_cases.write_cases(folder / "graphs.json", device_cases.GRAPHS)
     shutil.copy(SUITE, folder)
-    (folder / "nothing.py").write_text("")
     for name, content in wake_words.device_files().items():
         (folder / name).write_bytes(content)
     return folder
@@ -53,10 +51,9 @@ def run_desktop(micropython: Path, code: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def wake_words_at(folder: str) -> str:
-    """Code for the device: a real streaming network, with plain and with fast kernels."""
-    paths = [f"{folder}{name}" for name in wake_words.device_files() if name.endswith(".frames")]
-    return f"device_suite.main(*{paths})"
+def frames() -> list[str]:
+    """The cases of a real streaming network, with plain and with fast kernels."""
+    return [name for name in wake_words.device_files() if name.endswith(".frames")]
 
 
 def test_unix_firmware(folder: Path) -> None:
@@ -64,7 +61,8 @@ def test_unix_firmware(folder: Path) -> None:
 
 
 def test_wake_word_on_unix(folder: Path) -> None:
-    check(run_desktop(sim.UNIX_BINARY, "import device_suite; " + wake_words_at(""), folder), 4)
+    code = f"import device_suite; device_suite.main(*{frames()})"
+    check(run_desktop(sim.UNIX_BINARY, code, folder), 4)
 
 
 def test_x64_native_module(folder: Path) -> None:
@@ -75,17 +73,14 @@ def test_x64_native_module(folder: Path) -> None:
     check(run_desktop(Path(sys.executable).parent / "micropython", code, folder))
 
 
-@pytest.fixture(scope="module")
-def pico(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim.SimHandle]:
-    """A virtual Pico with the suite, its cases and the native module in its flash."""
-    image = build.build_firmware("virtual-pico", {}, folder / "firmware.uf2")
-    handle = sim.start("virtual-pico", image, tmp_path_factory.mktemp("pico"), die_with_parent=True)
-    with Link.connect(handle.port) as link:
-        for name in ("cases.json", "device_suite.py", "nothing.py", *wake_words.device_files()):
-            link.put("/" + name, (folder / name).read_bytes())
-        link.put("/edgelora.mpy", (NATIVE / "armv6m" / "edgelora.mpy").read_bytes())
-    yield handle
-    handle.stop()
+@contextlib.contextmanager
+def running(board: str, state: Path) -> Iterator[sim.SimHandle]:
+    """A virtual board, started from an image of its own with an empty filesystem."""
+    handle = sim.start(board, build.build_firmware(board, {}, state / "image"), state, die_with_parent=True)
+    try:
+        yield handle
+    finally:
+        handle.stop()
 
 
 def run_board(port: str, code: str) -> str:
@@ -94,29 +89,39 @@ def run_board(port: str, code: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_rp2_firmware(pico: sim.SimHandle) -> None:
-    code = "import sys; sys.path[:] = ['.frozen', '/']; import device_suite; device_suite.main('/cases.json')"
-    check(run_board(pico.port, code))
+def run_suite(board: sim.SimHandle, folder: Path, *cases: str) -> str:
+    """Runs the suite on a board; also tells from where it has the module: a path begins with a slash."""
+    models = [name.replace(".frames", ".elm") for name in cases if name.endswith(".frames")]
+    with Link.connect(board.port) as link:
+        for name in (SUITE.name, *cases, *models):
+            link.put(f"/{name}", (folder / name).read_bytes())
+    code = f"import edgelora, device_suite; print('FROM', edgelora.__file__); device_suite.main(*{cases})"
+    return run_board(board.port, code)
 
 
-def test_wake_word_on_rp2(pico: sim.SimHandle) -> None:
-    code = "import sys; sys.path[:] = ['.frozen', '/']; import device_suite; "
-    check(run_board(pico.port, code + wake_words_at("/")), 4)
-
-
-def test_armv6m_native_module(pico: sim.SimHandle) -> None:
-    code = (
-        HIDE_BUILTIN.format(path="/") + "import edgelora, device_suite\nprint(edgelora.__name__, edgelora.core_infer)\n"
-    )
-    output = run_board(pico.port, code + "device_suite.main('/cases.json')")
+def test_rp2_firmware(folder: Path, tmp_path: Path) -> None:
+    with running("virtual-pico", tmp_path) as board:
+        output = run_suite(board, folder, "cases.json", *frames())
     check(output)
+    assert "FROM /" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"), [("virtual-pico-stock", ["cases.json"]), ("virtual-riscv", ["cases.json", "graphs.json"])]
+)
+def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], folder: Path, tmp_path: Path) -> None:
+    with running(name, tmp_path) as board:
+        assert all(file.copied for file in install.install(board.port).files)
+        output = run_suite(board, folder, *cases)
+    check(output)
+    assert "FROM /lib/edgelora.mpy" in output
 
 
 @pytest.fixture(scope="module")
 def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The port of an emulated Cortex-M33 with the suite and the native module in ROMFS, as at 0x80000000."""
-    names = ("cases.json", "graphs.json", "device_suite.py", "nothing.py")
-    files = {name: (folder / name).read_bytes() for name in names}
+    files = {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
+    files["nothing.py"] = b""
     files["edgelora.mpy"] = (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()
     rom = tmp_path_factory.mktemp("cortex_m33") / "suite.romfs"
     rom.write_bytes(build.make_romfs(files))

@@ -34,8 +34,8 @@ def firmware(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def running(firmware, state, **options):
-    board = sim.start("virtual-pico", firmware, state, die_with_parent=True, **options)
+def running(firmware, state, kind="virtual-pico", **options):
+    board = sim.start(kind, firmware, state, die_with_parent=True, **options)
     try:
         yield board
     finally:
@@ -175,3 +175,27 @@ def test_unix_board(tmp_path):
     finally:
         board.stop()
     assert not board.running
+
+
+def test_riscv_board(tmp_path):
+    program = build.build_firmware("virtual-riscv", {}, tmp_path / "fw.elf")
+    with running(program, tmp_path / "state", kind="virtual-riscv") as board:
+        execute(board, "open('kept', 'w').write('still here'); open('main.py', 'w').write('ran = 1')")
+        transport = SerialTransport(board.port)
+        transport.enter_raw_repl(soft_reset=False)
+        transport.exec_raw_no_follow("while True: pass")
+        time.sleep(0.3)
+        transport.close()
+        assert execute(board, "print(1 + 1)") == "2"  # Ctrl-C has ended the loop
+        transport = SerialTransport(board.port)
+        transport.enter_raw_repl(soft_reset=False)
+        transport.exec_raw_no_follow("import machine; machine.reset()")
+        time.sleep(0.5)
+        transport.close()
+        assert execute(board, "print(ran, open('kept').read())") == "1 still here"
+        code = (
+            "import time; a = time.ticks_us(); time.sleep_ms(50); print(time.ticks_diff(time.ticks_us(), a) >= 50000)"
+        )
+        assert execute(board, code) == "True"
+    with running(None, tmp_path / "state", kind="virtual-riscv") as board:  # the power was cut
+        assert execute(board, "print(open('kept').read())") == "still here"

@@ -17,10 +17,15 @@ from array import array
 
 import micropython
 
+gc.collect()  # here and below: what stays lies close together, and leaves the heap in one piece for models and arenas
 try:
     import edgelora
 except ImportError:
     edgelora = None
+try:
+    import _edgelora as _builtin  # the firmware's own; a native module has its code inside
+except ImportError:
+    _builtin = None
 try:
     from _edgelora_stdin import readinto as _read_waiting  # whole packets, without blocking
 except ImportError:
@@ -175,6 +180,16 @@ def _exists(path):
         return os.stat(path)[0] & 0x8000 != 0
     except OSError:
         return False
+
+
+def _make_folder(path):
+    # The folder that a file will be in.
+    folder = path.rpartition("/")[0]
+    if folder:
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pass  # it is there, or opening the file tells what is wrong
 
 
 def _crc_of(path, digest=None):
@@ -370,6 +385,7 @@ class _Agent:
             {
                 "link": LINK_VERSION,
                 "edgelora": getattr(edgelora, "__version__", "") if edgelora else None,
+                "builtin": _builtin is not None,
                 "board": sys.implementation._machine,
                 "micropython": ".".join(str(part) for part in sys.implementation[1][:3]),
                 "mpy": getattr(sys.implementation, "_mpy", 0),
@@ -403,6 +419,7 @@ class _Agent:
         path = request["path"]
         part = path + ".part"
         offset = crc = 0
+        _make_folder(path)
         if _exists(part) and not request.get("fresh"):
             offset, crc = _crc_of(part)
         self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["crc"]]
@@ -522,6 +539,7 @@ class _Agent:
         self.trained = 0
         gc.collect()
         self.model = model = edgelora.Model(path, **request)
+        gc.collect()
         return {
             "arena": len(model.arena),
             "base_id": binascii.hexlify(model.base_id).decode(),
@@ -731,6 +749,7 @@ def run(idle_ms=20000, max_payload=2 * _BLOCK + 64):
     """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it."""
     global _agent
     if _agent is None:
+        gc.collect()
         _agent = _Agent(max_payload)
     micropython.kbd_intr(-1)
     try:

@@ -1,3 +1,2 @@
-freeze("$(PORT_DIR)/modules")
-include("$(MPY_DIR)/extmod/asyncio")
+include("manifest_stock.py")
 include("../manifest.py")

@@ -68,6 +68,7 @@ class BoardProfile:
     """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another.
 
     stock_board: MicroPython's own name of the board definition that firmware is built from, where ours adds nothing.
+    stock: its firmware has nothing of EdgeLoRA in it, which comes as files, by `edgelora install`.
     """
 
     name: str
@@ -84,13 +85,14 @@ class BoardProfile:
     uf2_family_id: int | None
     uf2_board_id: str | None
     stock_board: str | None
+    stock: bool
     power: Power | None
     verified: Verified
 
     @property
     def is_virtual(self) -> bool:
         """True for boards that run on this computer."""
-        return self.firmware != self.name or self.port == "unix"
+        return self.firmware != self.name or self.port in ("unix", "qemu")
 
     @property
     def cycles(self) -> dict[str, float] | None:
@@ -129,6 +131,7 @@ def load_board(name: str) -> BoardProfile:
             uf2_family_id=uf2.get("family_id"),
             uf2_board_id=uf2.get("board_id"),
             stock_board=data.get("stock_board"),
+            stock=data.get("stock", False),
             power=Power(**data["power"]) if "power" in data else None,
             verified=Verified(**data["verified"]),
         )

@@ -16,8 +16,10 @@ from edgelora.formats import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
-SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
+SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "qemu": ".elf", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
 MICROPYTHON = ROOT / ".build/src/micropython"
+DIST = ROOT / "dist"
+NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
 
 
 class BuildError(RuntimeError):
@@ -28,10 +30,16 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
     """Writes to `out` a firmware image whose ROMFS holds `files` (name -> content) and returns `out`.
 
     On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
-    The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`.
-    Builds the program first unless it is up to date. Raises `BuildError`; then `out` is as it was.
+    The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`. Stock
+    firmware takes no files. Builds the program first unless it is up to date. Raises `BuildError`; then `out` is as it
+    was.
     """
     profile = load_board(board)
+    if profile.stock:
+        if files:
+            raise BuildError(f"{board} has stock firmware, which holds no files: `edgelora push` them to the board")
+        write_atomic(out, program(profile).read_bytes())
+        return out
     romfs = make_romfs(files)
     if profile.flash is None:
         program(profile)
@@ -72,14 +80,25 @@ def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> b
 
 
 def program(profile: BoardProfile) -> Path:
-    """Builds a board's MicroPython with EdgeLoRA in it, if it is not up to date, and returns its path."""
+    """Builds a board's MicroPython, with EdgeLoRA in it unless it is stock, and returns its path."""
     path = {
-        "rp2": ROOT / f".build/rp2/{profile.firmware}/firmware.uf2",
+        "rp2": ROOT / f".build/rp2/{profile.stock_board if profile.stock else profile.firmware}/firmware.uf2",
         "esp32": ROOT / f".build/esp32/{profile.firmware}/firmware.bin",
+        "qemu": ROOT / f".build/qemu/{profile.firmware}/firmware.elf",
         "unix": ROOT / ".build/unix/micropython",
     }[profile.port]
     if profile.port == "esp32":
         check_esp_idf(profile)
+    return _make(path)
+
+
+def native_package(arch: str) -> Path:
+    """Builds the native module of an architecture, if it is not up to date; returns the folder of its package.json."""
+    return _make(DIST / arch / "package.json").parent
+
+
+def _make(path: Path) -> Path:
+    """Has `make` bring a file up to date."""
     try:
         make = ["make", "-C", str(ROOT), "--no-print-directory", str(path)]
         done = subprocess.run(make, capture_output=True, text=True)
@@ -94,7 +113,7 @@ def program(profile: BoardProfile) -> Path:
 
 def check_esp_idf(profile: BoardProfile) -> None:
     """Raises `BuildError` unless ESP-IDF and a whole MicroPython are there, to build firmware for ESP32 chips of."""
-    stock = f"or flash MicroPython's own {profile.stock_board} image, and put EdgeLoRA on it as a native module"
+    stock = f"or flash MicroPython's own {profile.stock_board} image, and then `edgelora install`"
     idf = os.environ.get("IDF_PATH")
     if not idf:
         raise BuildError(f"IDF_PATH is not set: install ESP-IDF and source its export.sh; {stock}")

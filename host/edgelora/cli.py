@@ -16,7 +16,7 @@ import numpy as np
 
 from . import __version__, console, data, formats, kws, nn, pretrain, quantize, tflite, twin
 from .boards import BoardProfile, Verified, cycles_path, list_boards, load_board
-from .build import SUFFIXES, build_firmware
+from .build import SUFFIXES, build_firmware, program
 from .choose import MODES, Budget, Candidate, Choice, choose
 from .console import emit, note
 from .demo import demo_har, start_board
@@ -266,7 +266,10 @@ def cmd_sim(args: argparse.Namespace) -> None:
         for board in boards:
             board.stop()
         return _print(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
-    handle = sim.start(args.board, args.firmware, state)
+    profile, firmware = load_board(args.board), args.firmware
+    if firmware is None and profile.is_virtual and profile.stock and not state.exists():
+        firmware = program(profile)
+    handle = sim.start(args.board, firmware, state)
     _print(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
 
@@ -284,6 +287,23 @@ def cmd_flash(args: argparse.Namespace) -> None:
             read_back=args.read_back,
         )
     _print(args, {"port": port}, f"{port}: flashed {image}")
+
+
+def cmd_install(args: argparse.Namespace) -> None:
+    """Puts EdgeLoRA onto a board that runs stock MicroPython: the native module for its core, and the agent."""
+    from .install import install
+
+    with console.progress("install", args.json) as progress:
+        result = install(pick_port(args.port), args.packages, lambda done, total: progress(done, total, "bytes"))
+    if args.json:
+        return emit(_plain(asdict(result)))
+    for file in result.files:
+        print(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
+    how = f"module for {result.arch}" if result.files else "built into the firmware"
+    print(
+        f"{result.board}, MicroPython {result.micropython}: edgelora {result.edgelora}, {how}; "
+        f"{result.free_heap} bytes of heap left with its agent loaded"
+    )
 
 
 def cmd_devices(args: argparse.Namespace) -> None:
@@ -523,7 +543,8 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     )
     print(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
     print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
-    print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes")
+    heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
+    print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
     for what, us in (
         ("inference", report.infer_us),
         ("training step", report.train_step_us),
@@ -937,7 +958,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--model", type=Path, help="a .elm to put into ROMFS, where it is used in place")
     p.add_argument("-o", "--output", type=Path, help="the image (firmware.uf2, .bin or .romfs, as the board takes)")
     p = add("sim", cmd_sim)
-    p.add_argument("board", help="virtual-pico or unix")
+    p.add_argument("board", help="virtual-pico, virtual-pico-stock, virtual-riscv or unix")
     p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")
     p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
     p.add_argument("--stop", action="store_true", help="unplug it")
@@ -955,6 +976,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
     )
+    _add_port(p)
+    p = add("install", cmd_install)
+    p.add_argument(
+        "--from", dest="packages", type=Path, metavar="DIR", help="folder of an unpacked release (made here if need be)"
+    )
+    p.set_defaults(stopped="stopped; run it again, it goes on where it was")
     _add_port(p)
     p = add("devices", cmd_devices)
     _add_interrupt(p)
@@ -1031,9 +1058,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
     demos = demo.add_subparsers(metavar="NAME", required=True)
     p = add("har", cmd_demo, demos)
-    p.add_argument(
-        "--board", default="virtual-pico", help="virtual-pico, unix, or a real board with --port (%(default)s)"
-    )
+    p.add_argument("--board", default="virtual-pico", help="a virtual board, or a real one with --port (%(default)s)")
     p.add_argument(
         "--subject", type=int, default=3, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)"
     )

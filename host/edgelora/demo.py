@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import console, data, formats, nn, quantize, sim
-from .boards import load_board
+from .boards import BoardProfile, load_board
 from .build import SUFFIXES, build_firmware
 from .devices import pick_port
 from .flash import flash
+from .install import install
 from .link import Link
 from .personalize import Recipe
 from .plan import plan
 from .report import Metrics, Report, write_report
 from .workflow import Base, check_identical, float_baseline, make_report, personalize_board, pretrained_har
+
+TIMES = {
+    "rp2": "Times are cycles of an emulated RP2040 at 125 MHz: the same on every run.",
+    "qemu": "Times are QEMU's on this computer, which emulates no chip's speed.",
+    "unix": "Times are this computer's.",
+}
 
 
 def demo_har(
@@ -22,7 +29,8 @@ def demo_har(
     """Personalizes activity recognition to `subject`, whom the base has never seen, on a board.
 
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
-    `port`. Everything is left in `output`. Returns the report and its page.
+    `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. Everything is left in
+    `output`. Returns the report and its page.
     """
     profile = load_board(board)
     output.mkdir(parents=True, exist_ok=True)
@@ -33,17 +41,20 @@ def demo_har(
     console.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
     planned = plan(base.elm, profile, recipe)
     console.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
-    image = output / f"{board}{SUFFIXES[profile.port]}"
-    firmware = build_firmware(board, {base.name: base.elm}, image)
     (output / "metrics.jsonl").unlink(missing_ok=True)
     handle = None
     try:
         if profile.is_virtual and port is None:
+            firmware = make_firmware(profile, base, output)
             handle = start_board(board, firmware, output / f"{board}.board", quiet)
             port = handle.port
         else:
             port = pick_port(port)
-            flash(port, firmware)
+            if not profile.stock:
+                flash(port, make_firmware(profile, base, output))
+        if profile.stock:
+            with console.progress("install", quiet) as progress:
+                install(port, progress=lambda done, total: progress(done, total, "bytes"))
         samples, test = base.samples(har.train), base.samples(har.test)
         with (
             Link.connect(port) as link,
@@ -60,8 +71,8 @@ def demo_har(
     baseline = float_baseline(net, har.train, har.test, recipe)
     report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical)
     report.board = board
-    if board == "virtual-pico":
-        report.notes = ["Times are cycles of an emulated RP2040 at 125 MHz: the same on every run."]
+    if profile.is_virtual:
+        report.notes = [TIMES[profile.port]]
     return report, write_report(report, output)
 
 
@@ -72,6 +83,12 @@ def make_base(net: nn.FloatNet, har: data.HarData, path: Path) -> Base:
     elm = formats.pack_model(model, path.name)
     formats.write_atomic(path, elm)
     return Base(path.name, elm, model)
+
+
+def make_firmware(profile: BoardProfile, base: Base, folder: Path) -> Path:
+    """An image with the base in it, or the stock one, which takes its files by the link."""
+    files = {} if profile.stock else {base.name: base.elm}
+    return build_firmware(profile.name, files, folder / f"{profile.name}{SUFFIXES[profile.port]}")
 
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> sim.SimHandle:

@@ -24,6 +24,7 @@ TOOLS = (
     ("cmake", "cmake", "firmware for RP2 boards"),
     ("picotool", "picotool", "flashing RP2 boards whose volume is not mounted"),
     ("riscv64-unknown-elf-gcc", "gcc-riscv64-unknown-elf", "the native module for ESP32-C3 and C6"),
+    ("qemu-system-riscv32", "qemu-system-riscv", "the board virtual-riscv"),
     ("clang-22", "clang-22", "the native module for ESP32, S2 and S3"),
 )
 EXTRAS = {None: "", "sim": " (needed by virtual boards)", "demo": " (needed by the demonstration)"}
@@ -140,7 +141,7 @@ def check_board(device: Device, answer: Answer) -> list[Check]:
 
 def _check_module(device: Device, answer: Answer) -> Check:
     what = f"EdgeLoRA on {device.port}"
-    again = "`edgelora flash` firmware with it (`edgelora build`)"
+    again = "`edgelora install`, or `edgelora flash` firmware with it (`edgelora build`)"
     if answer.detail:
         return Check(what, "problem", answer.detail, again)
     if answer.edgelora is None:

@@ -95,6 +95,7 @@ class Status(IntEnum):
 class Hello:
     """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples.
 
+    builtin: the firmware has EdgeLoRA's native part in it, so that no native module is needed.
     ticks_us: the board's clock, which wraps at 2^30.
     """
 
@@ -111,6 +112,7 @@ class Hello:
     model: bool
     trained: int
     ticks_us: int
+    builtin: bool = False
 
 
 @dataclass(frozen=True)
@@ -545,6 +547,18 @@ class Link:
             entries += [Entry(name, None if size < 0 else size) for name, size in answer["entries"]]
             if not answer["more"]:
                 return entries
+
+    def holds(self, path: str, content: bytes) -> bool:
+        """Whether the file `path` is there with this content."""
+        return self.size(path) == len(content) and self.stat(path).crc == zlib.crc32(content)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file, None if there is none of that name."""
+        folder, _, name = path.rpartition("/")
+        try:
+            return {entry.name: entry.size for entry in self.list(folder or "/")}.get(name)
+        except DeviceError:
+            return None
 
     def remove(self, path: str) -> None:
         """Deletes a file."""

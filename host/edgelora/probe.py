@@ -23,7 +23,7 @@ ANSWER_SECONDS = 3.0  # and for a line of Python to run
 # By MicroPython's number.
 NATIVE_ARCHES = (
     *(None, "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
-    *("xtensa", "xtensawin", "rv32imc"),
+    *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
 )
 
 # Prints one tuple: machine, build, version, mpy, EdgeLoRA's version or None, why it cannot be imported.
@@ -79,7 +79,7 @@ def _ask(line: serial.SerialBase, interrupt: bool) -> Answer:
     if hello:
         board = board_of(hello.board, "")
         return Answer(
-            "agent", "", board, hello.board, hello.micropython, _native_arch(hello.mpy), hello.edgelora or None
+            "agent", "", board, hello.board, hello.micropython, native_arch(hello.mpy), hello.edgelora or None
         )
     stop = "; --interrupt stops a running program and asks again" if not interrupt else ": reset it, or flash it"
     return Answer("silent", f"nothing answers: a program runs, or it has no MicroPython{stop}")
@@ -99,7 +99,7 @@ def _ask_repl(line: serial.SerialBase) -> Answer:
     except (ValueError, SyntaxError, UnicodeDecodeError):
         return Answer("silent", "there is a prompt, but Python does not run: reset the board")
     detail = f"its EdgeLoRA module cannot be imported: {why}" if why else ""
-    return Answer("ready", detail, board_of(machine, build), machine, version, _native_arch(mpy), module)
+    return Answer("ready", detail, board_of(machine, build), machine, version, native_arch(mpy), module)
 
 
 def _ask_agent(line: serial.SerialBase) -> Hello | None:
@@ -134,7 +134,7 @@ def _unreachable(port: str, error: Exception) -> Answer:
     return Answer("gone", f"it cannot be opened or went away ({text}): unplug and reconnect the board")
 
 
-def _native_arch(mpy: int) -> str | None:
+def native_arch(mpy: int) -> str | None:
     """The architecture of native modules that firmware loads, by `sys.implementation._mpy`."""
     number = mpy >> 10 & 15
     return NATIVE_ARCHES[number] if number < len(NATIVE_ARCHES) else None

@@ -89,6 +89,7 @@ class Report:
     memory: list[Region] = field(default_factory=list)
     memory_steps: int = 0  # of one pass: each op forward, the loss, each op backward
     swap_flash_us: float | None = None
+    free_heap_bytes: int | None = None  # left on the board beside the module, its agent, the model and the arena
     active_watts: float | None = None  # of the board while it computes, for the energy estimate
     power_source: str = ""
     link: dict[str, Any] | None = None
@@ -529,6 +530,7 @@ def _time_table(report: Report) -> str:
 def _size_table(report: Report) -> str:
     sizes = [
         ("Arena (RAM)", report.arena_bytes),
+        ("MicroPython heap left", report.free_heap_bytes),
         ("Adapter file", report.adapter_bytes),
         ("Base network file", report.model_bytes),
     ]

@@ -80,6 +80,24 @@ class SerialLine:
         except (OSError, serial.SerialException, TransportError) as error:
             raise LineLost(f"{self.port}: no MicroPython REPL answers ({error}); reset the board") from error
 
+    def soft_reset(self) -> None:
+        """Restarts MicroPython without main.py; the board is at its REPL afterwards. Raises LineLost."""
+        try:
+            self._repl.serial.write(b"\x03\x03")
+            self._repl.enter_raw_repl(soft_reset=True)
+            self._repl.exit_raw_repl()
+        except (OSError, serial.SerialException, TransportError) as error:
+            raise LineLost(f"{self.port}: no MicroPython REPL answers ({error}); reset the board") from error
+
     def close(self) -> None:
         with contextlib.suppress(OSError, serial.SerialException, TypeError):
             self._repl.close()
+
+
+def soft_reset(port: str) -> None:
+    """Has the board on `port` forget what it has imported. Raises LineLost."""
+    line = SerialLine(port)
+    try:
+        line.soft_reset()
+    finally:
+        line.close()

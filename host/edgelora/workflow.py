@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,7 +176,7 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
     """
     recompute = recomputed(base, recipe) if ranks is None else None
     mode = recipe.mode if ranks is None else "infer"
-    here = [path for path in base.paths if _has(link, path, base.elm)]
+    here = [path for path in base.paths if link.holds(path, base.elm)]
     if not here:
         link.put(base.paths[1], base.elm)
         here = [base.paths[1]]
@@ -194,15 +193,6 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
 def recomputed(base: Base, recipe: Recipe) -> bytes | None:
     """Which outputs training computes again, so that it fits the recipe's RAM: one byte an op, None for none."""
     return choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
-
-
-def _has(link: Link, path: str, content: bytes) -> bool:
-    folder, _, name = path.rpartition("/")
-    try:
-        entries = {entry.name: entry.size for entry in link.list(folder or "/")}
-    except RuntimeError:
-        return False
-    return entries.get(name) == len(content) and link.stat(path).crc == zlib.crc32(content)
 
 
 @dataclass(frozen=True)
@@ -387,6 +377,7 @@ def make_report(
         float_lora_losses=baseline.losses if baseline else [],
         host_twin_identical=identical,
         arena_bytes=run.info.arena,
+        free_heap_bytes=run.info.free,
         adapter_bytes=len(run.run.adapter),
         model_bytes=len(base.elm),
         base_id=base.base_id,

@@ -1,10 +1,11 @@
-"""Virtual boards: an emulated Raspberry Pi Pico, or desktop MicroPython, behind a pseudo-terminal.
+"""Virtual boards behind a pseudo-terminal: an emulated Raspberry Pi Pico or RISC-V machine, or desktop MicroPython.
 
 `start` runs a board as a background process (`python -m edgelora.sim`) which outlives the caller. Its state folder
 holds what a real board keeps without power, so that starting it again there is a power cycle:
 
     flash.bin   the flash chip (Pico), written through at every erase and program command
     flash, rom  the filesystem's flash and the ROMFS image (unix)
+    memory.bin  the machine's memory, what its firmware takes for flash among it (RISC-V); firmware.elf is the program
     port        link to the board's serial port; stays valid across resets
     drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader
     sim.log     what went wrong
@@ -39,7 +40,8 @@ def start(
 ) -> SimHandle:
     """Powers up a virtual board and returns once its port, or its drive, is there.
 
-    firmware: what to write to its flash first (.uf2; a .romfs image for unix), or None to keep what is there.
+    firmware: what to write to its flash first (.uf2; a .romfs image for unix, an .elf for RISC-V); None keeps what is
+    there.
     A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
     die_with_parent: end the board when the calling process ends.
     Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds.

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgelora import uf2
 from edgelora.boards import load_board
 from edgelora.sim.pico import Pico
+from edgelora.sim.qemu import Qemu
 from edgelora.sim.session import Ended, Session, SimError, log
 from edgelora.sim.unix import Unix
 
@@ -18,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m edgelora.sim", description="Run a virtual board.")
     parser.add_argument("board")
     parser.add_argument("state_dir", type=Path)
-    parser.add_argument("--firmware", type=Path, help=".uf2 to write to flash first (.romfs for unix)")
+    parser.add_argument("--firmware", type=Path, help="what to write to its flash first")
     parser.add_argument("--bootloader", action="store_true", help="start in the boot loader")
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
     args = parser.parse_args()
@@ -30,6 +31,8 @@ def main() -> int:
             if args.firmware:
                 unix.install(args.firmware)
             unix.run()
+        elif profile.port == "qemu":
+            Qemu(args.state_dir, session, args.firmware).run()
         else:
             pico = Pico(profile, args.state_dir, session)
             if args.firmware:

@@ -1,0 +1,15 @@
+# MicroPython's VIRT_RV32 with what any board has besides: a clock, Ctrl-C, select, a filesystem. Nothing of EdgeLoRA is in it.
+QEMU_ARCH = riscv32
+QEMU_MACHINE = virt
+LDSCRIPT = mcu/rv32/virt.ld
+SRC_BOARD_O += shared/runtime/gchelper_native.o shared/runtime/gchelper_rv32i.o
+CFLAGS += -DQEMU_SOC_VIRT -DMICROPY_HW_MCU_NAME='"$(RV32_ARCH)"' -DMP_CONFIGFILE='<$(BOARD_DIR)/mpconfigboard.h>'
+MPY_CROSS_FLAGS += -march=rv32imc
+
+FIRMWARE_DIR := $(BOARD_DIR)/../../firmware/qemu
+vpath board.c $(FIRMWARE_DIR)
+SRC_C += board.c
+comma := ,
+LDFLAGS += $(addprefix -Wl$(comma)--wrap=,mp_init uart_rx_chr mp_hal_stdio_poll exit)
+MICROPY_VFS_LFS2 = 1
+FROZEN_MANIFEST = $(FIRMWARE_DIR)/manifest.py

@@ -1,0 +1,3 @@
+# What MicroPython's own rp2 images carry, without the drivers that need micropython-lib.
+freeze("$(PORT_DIR)/modules")
+include("$(MPY_DIR)/extmod/asyncio")

@@ -1,0 +1,53 @@
+"""MicroPython on a 32-bit RISC-V machine that QEMU emulates."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from edgelora.boards import ROOT
+from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
+
+QEMU = "qemu-system-riscv32"
+QEMU_FIRMWARE = ROOT / ".build/qemu/virtual-riscv/firmware.elf"
+MEMORY_BYTES = 16 << 20  # program, RAM and flash
+
+
+class Qemu:
+    """The machine's process. Its memory is a file: what its firmware takes for flash outlives it."""
+
+    def __init__(self, state_dir: Path, session: Session, firmware: Path | None) -> None:
+        self.session = session
+        (state_dir / "drive").mkdir(exist_ok=True)
+        kept = state_dir / "firmware.elf"
+        if not (firmware or kept.exists() or QEMU_FIRMWARE.exists()):
+            raise SimError(f"{QEMU_FIRMWARE} is missing; run `make firmware-qemu`")
+        if firmware or not kept.exists():
+            shutil.copyfile(firmware or QEMU_FIRMWARE, kept)
+        memory = f"memory-backend-file,id=memory,size={MEMORY_BYTES},share=on,mem-path={state_dir / 'memory.bin'}"
+        self.command = [QEMU, "-machine", "virt,memory-backend=memory", "-object", memory, "-m", f"{MEMORY_BYTES}b"]
+        self.command += ["-bios", "none", "-kernel", str(kept), "-nographic", "-monitor", "none", "-serial", "pty"]
+
+    def run(self) -> None:
+        """Runs the board until the session ends. Raises `SimError` if the machine ends by itself."""
+        try:
+            process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
+        except FileNotFoundError:
+            raise SimError(f"{QEMU} is missing; install it (`apt-get install qemu-system-riscv`)") from None
+        assert process.stdout is not None
+        try:
+            if said := re.search(r"redirected to (\S+)", process.stdout.readline()):
+                self.session.terminal.attach(said[1])
+                time.sleep(SETTLE_SECONDS)
+                self.session.announce()
+                while process.poll() is None:
+                    self.session.check()
+                    time.sleep(POLL_SECONDS)
+            raise SimError(f"{QEMU} ended: {process.wait()}")
+        finally:
+            process.kill()
+            process.wait()

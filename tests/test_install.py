@@ -1,0 +1,135 @@
+"""EdgeLoRA onto stock MicroPython: `edgelora install`, and `mip` from the same packages."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgelora import cli, install, sim
+from edgelora.boards import ROOT, load_board
+from edgelora.build import DIST, NATIVE_ARCHES, program
+from edgelora.link import Hello, Link
+
+MODULE, AGENT = "/lib/edgelora.mpy", "/lib/edgelora_agent.mpy"
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim.SimHandle]:
+    """A RISC-V machine with stock firmware and an empty filesystem."""
+    firmware = program(load_board("virtual-riscv"))
+    handle = sim.start("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv"), die_with_parent=True)
+    yield handle
+    handle.stop()
+
+
+def run(board: sim.SimHandle, *command: str) -> str:
+    line = [sys.executable, "-m", "mpremote", "connect", board.port, *command]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def install_by_command(board: sim.SimHandle, capsys: pytest.CaptureFixture[str]) -> dict:
+    capsys.readouterr()
+    assert cli.main(["install", "--port", board.port, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_mip_installs_from_a_release(board: sim.SimHandle) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=DIST)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        run(board, "mip", "install", f"http://127.0.0.1:{server.server_port}/rv32imc/")
+        server.shutdown()
+    assert run(board, "exec", "import edgelora; print(edgelora.__file__)").strip() == MODULE
+    with Link.connect(board.port) as link:
+        assert link.hello().edgelora
+        link.remove(MODULE)
+        link.remove(AGENT)
+
+
+def test_installs_repairs_and_leaves_alone(board: sim.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
+    first = install_by_command(board, capsys)
+    assert first["arch"] == "rv32imc" and first["free_heap"] > 0
+    assert [(file["path"], file["copied"]) for file in first["files"]] == [(MODULE, True), (AGENT, True)]
+    assert not any(file["copied"] for file in install_by_command(board, capsys)["files"])
+    with Link.connect(board.port) as link:
+        damaged = bytearray(link.get(MODULE))
+        damaged[20000] ^= 1
+        link.put(MODULE, bytes(damaged))
+    again = install_by_command(board, capsys)
+    assert [file["copied"] for file in again["files"]] == [True, False]
+    assert again["edgelora"] == first["edgelora"]
+
+
+def test_refuses_a_module_that_would_be_hidden(board: sim.SimHandle) -> None:
+    with Link.connect(board.port) as link:
+        link.put("/edgelora.py", b"__version__ = 'old'\n")
+    with pytest.raises(install.InstallError, match=r"`mpremote fs rm :/edgelora\.py`"):
+        install.install(board.port, DIST)
+    with Link.connect(board.port) as link:
+        link.remove("/edgelora.py")
+
+
+def test_a_full_filesystem_is_told_before_anything_is_copied(board: sim.SimHandle) -> None:
+    with Link.connect(board.port) as link:
+        link.remove(MODULE)
+        blocks = (link.space("/").free - 50_000) // 4096
+    run(board, "exec", f"with open('/big', 'wb') as f:\n for _ in range({blocks}): f.write(bytes(4096))")
+    with pytest.raises(install.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
+        install.install(board.port, DIST)
+    with Link.connect(board.port) as link:
+        assert [entry.name for entry in link.list("/lib")] == [AGENT.rpartition("/")[2]]
+        link.remove("/big")
+    assert install.install(board.port, DIST).files[0].copied
+
+
+def test_firmware_that_has_edgelora_needs_nothing(tmp_path: Path) -> None:
+    handle = sim.start("unix", None, tmp_path, die_with_parent=True)
+    try:
+        done = install.install(handle.port, tmp_path)
+        assert done.edgelora and not done.files
+    finally:
+        handle.stop()
+
+
+HELLO = Hello(1, None, "a board", "1.25.0", 0, 100_000, "", 8256, False, 0, False, 0, 0)
+
+
+def on(arch: int, version: int = 6, sub: int = 3) -> Hello:
+    return replace(HELLO, mpy=version | sub << 8 | arch << 10)
+
+
+def test_architectures() -> None:
+    assert install.choose_arch(on(4)) == "armv6m"
+    assert install.choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
+    assert install.choose_arch(on(8)) == "armv7emsp"
+    assert install.choose_arch(on(11)) == "rv32imc"
+    with pytest.raises(install.InstallError, match="a board needs a module for xtensa; there are armv6m, "):
+        install.choose_arch(on(9))
+    for unknown in (0, 15):
+        with pytest.raises(install.InstallError, match=r"loads no native modules, .*_mpy is \d+"):
+            install.choose_arch(on(unknown))
+    made = re.search(r"^NATIVE_ARCHES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made and tuple(made[1].split()) == NATIVE_ARCHES
+
+
+def test_formats_and_packages(tmp_path: Path) -> None:
+    _, files = install.read_package(DIST / "armv6m")
+    install.check_format(on(4), files[MODULE])
+    with pytest.raises(install.InstallError, match=r"format 6\.2, this one is 6\.3: update the board's MicroPython"):
+        install.check_format(on(4, sub=2), files[MODULE])
+    with pytest.raises(install.InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
+        install.check_format(on(4, 7, 0), files[MODULE])
+    with pytest.raises(install.InstallError, match="no whole package"):
+        install.read_package(tmp_path)
