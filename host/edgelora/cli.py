@@ -1018,7 +1018,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="wide",
         type=int,
         metavar="N",
-        help="begin at this higher rank and narrow to --rank: better at rank 1 or 2 (with --mode trainable_a; takes "
+        help="begin at this higher rank and narrow to --rank: a point better at rank 1 (with --mode trainable_a; takes "
         "twice as long)",
     )
     p.add_argument(
