@@ -22,6 +22,7 @@ from .console import emit, note
 from .demo import demo_har, start_board
 from .devices import pick_port, survey
 from .flash import flash
+from .install import Installation, install
 from .link import Link
 from .model import LOSSES, QuantModel
 from .personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
@@ -274,7 +275,10 @@ def cmd_sim(args: argparse.Namespace) -> None:
 
 
 def cmd_flash(args: argparse.Namespace) -> None:
-    """Writes firmware to a board: a .uf2 through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip."""
+    """Writes firmware to a board: a .uf2 through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip.
+
+    Where the firmware has no EdgeLoRA in it, that is installed next, as by `edgelora install`.
+    """
     image = args.image or args.firmware
     if image is None:
         raise WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
@@ -286,17 +290,29 @@ def cmd_flash(args: argparse.Namespace) -> None:
             board=args.board,
             read_back=args.read_back,
         )
-    _print(args, {"port": port}, f"{port}: flashed {image}")
+    note(f"{port}: flashed {image}", args.json)
+    if args.firmware_only or port is None:
+        return _print(args, {"port": port, "installed": None}, f"{port}: firmware only")
+    result = _install(args, port, None)
+    if args.json:
+        return emit(_plain({"port": port, "installed": asdict(result)}))
+    _print_installation(result)
 
 
 def cmd_install(args: argparse.Namespace) -> None:
     """Puts EdgeLoRA onto a board that runs stock MicroPython: the native module for its core, and the agent."""
-    from .install import install
-
-    with console.progress("install", args.json) as progress:
-        result = install(pick_port(args.port), args.packages, lambda done, total: progress(done, total, "bytes"))
+    result = _install(args, pick_port(args.port), args.packages)
     if args.json:
         return emit(_plain(asdict(result)))
+    _print_installation(result)
+
+
+def _install(args: argparse.Namespace, port: str, packages: Path | None) -> Installation:
+    with console.progress("install", args.json) as progress:
+        return install(port, packages, lambda done, total: progress(done, total, "bytes"))
+
+
+def _print_installation(result: Installation) -> None:
     for file in result.files:
         print(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
     how = f"module for {result.arch}" if result.files else "built into the firmware"
@@ -972,6 +988,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--firmware", type=Path, help="the same, by name")
     p.set_defaults(stopped="stopped; the boot loader takes no harm: flash again")
     p.add_argument("--board", help="refuse images for others; see `edgelora boards` (what the image says it is for)")
+    p.add_argument("--firmware-only", action="store_true", help="do not install EdgeLoRA onto stock MicroPython next")
     p.add_argument("--read-back", action="store_true", help="compare all bytes in flash, not only hashes (ESP32 chips)")
     p.add_argument(
         "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
