@@ -8,6 +8,8 @@ import pytest
 from random_models import random_input, random_model, random_sample
 
 from edgelora import formats, nn, sensitivity, twin
+from edgelora.bench_learning import base_of
+from edgelora.bench_ranks import RanksBench, RanksRun, bench_ranks
 from edgelora.boards import load_board
 from edgelora.choose import Budget, choose, frontier
 from edgelora.nn import FloatNet, build, conv, dense, mean
@@ -139,7 +141,7 @@ def test_short_memory_is_met_by_computing_again(keyword_elm):
     kept = twin.layout(keyword_elm, bytes(tight.recipe.given_ranks), "trainable_a", 8, tight.recipe.momentum)
     assert kept.arena_bytes > limit
     planned = plan(keyword_elm, PICO, tight.recipe)
-    assert (planned.arena_bytes, bytes(planned.recompute)) == (tight.arena_bytes, tight.recompute)
+    assert (planned.arena_bytes, planned.recompute) == (tight.arena_bytes, tight.recompute)
     assert planned.step_us > planned.infer_us > 0
 
 
@@ -173,3 +175,34 @@ def test_networks_with_history():
         chosen = choose(elm, samples, Recipe(), Budget(1 << 20), method=method).chosen
         run = train_twin(elm, bytes(chosen.recipe.given_ranks), samples, chosen.recipe)
         assert len(run.adapter) == chosen.adapter_bytes and run.epoch_losses[-1] < run.epoch_losses[0]
+
+
+# ---- the bench -------------------------------------------------------------------------------------------------------
+
+
+def test_bench_ranks_compares_at_equal_bytes():
+    settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1, 2), "held_out": True}
+    bench = bench_ranks("har", Recipe(epochs=1), **settings, workers=1)
+    model = base_of("har", "3", 0)[1]
+    for run in bench.runs:
+        sizes = {method: formats.adapter_size(model, ranks, True) for method, ranks in run.ranks.items()}
+        assert sizes["uniform"] == run.budget_bytes == max(sizes.values())
+        assert set(sizes) == set(run.accuracy) == {"uniform", *sensitivity.METHODS}
+    differences = [run.accuracy["ablation"] - run.accuracy["uniform"] for run in bench.runs]
+    whole = next(one for one in bench.comparisons if (one.rank, one.method) == (0, "ablation"))
+    assert whole.difference == pytest.approx(np.mean(differences), abs=1e-4)
+
+
+def test_errors_of_differences_are_those_of_pairs():
+    accuracies = [(0.9, 0.8, 0.92, 0.9), (0.7, 0.7, 0.6, 0.7), (0.5, 0.4, 0.5, 0.6)]
+    runs = [
+        RanksRun(str(i), 0, "frozen_a", rank, 100, {"uniform": u, "ablation": a}, {"uniform": (1,), "ablation": (1,)})
+        for i, (u1, a1, u2, a2) in enumerate(accuracies)
+        for rank, u, a in ((1, u1, a1), (2, u2, a2))
+    ]
+    first, second, both = RanksBench(runs, {}).comparisons
+    assert [one.rank for one in (first, second, both)] == [1, 2, 0]
+    pairs = [((a1 - u1) + (a2 - u2)) / 2 for u1, a1, u2, a2 in accuracies]
+    assert both.difference == pytest.approx(np.mean(pairs), abs=1e-4)
+    assert both.standard_error == pytest.approx(np.std(pairs, ddof=1) / 3**0.5, abs=1e-4)
+    assert first.difference == pytest.approx(np.mean([-0.1, 0, -0.1]), abs=1e-4)

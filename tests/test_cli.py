@@ -192,6 +192,9 @@ def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert (planned["fits"], planned["ram_bytes"]) == (True, 11 * 1024)
     assert planned["arena_bytes"] <= 11 * 1024 and planned["adapter_bytes"] <= 280
     assert len(set(planned["ranks"]) - {0}) > 1 or 0 in planned["ranks"][:3]  # not alike
+    page = (tmp_path / "plan.html").read_text()
+    assert f"at ranks {' '.join(map(str, planned['ranks']))}," in page and "<script" not in page
+    assert page.count('class="ring"') == 2 and page.count("<circle") > len(planned["choice"]["frontier"])
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--plan", file]
     edgelora("personalize", elm, *few, "--net", made / "base.npz", "--port", unix, "-o", tmp_path / "run")
     report = read_report(tmp_path / "run")

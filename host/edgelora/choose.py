@@ -8,8 +8,7 @@ members' arenas are asked of the device's own planner, and of those that fit, th
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import formats, twin
@@ -42,18 +41,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration. gain: as its `Sensitivity` tells; recompute: a byte an op, None for none; arena_bytes: so."""
+    """A configuration. gain: as its `Sensitivity` tells; recompute: by op, 1 = not kept; arena_bytes: so."""
 
     recipe: Recipe
     gain: float
     arena_bytes: int
     adapter_bytes: int
-    recompute: bytes | None = None
+    recompute: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """frontier: in order of gain, with everything kept; beyond: the next one that is worth a larger budget."""
+    """frontier: of all modes, by gain, with everything kept; beyond: the next one that is worth a larger budget."""
 
     budget: Budget
     chosen: Candidate
@@ -87,22 +86,17 @@ def choose(
     if not pool:
         raise ValueError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
     pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
-    chosen = next(_fitting(elm, pool, budget), None)
+    chosen = _best_fitting(elm, pool, budget)
     if chosen is None:
-        raise ValueError(_refusal(elm, recipes, budget, list(measured[0].gains)))
+        raise ValueError(_refusal(elm, pool, budget))
     worth = chosen.gain + WORTH * pool[0].gain
     beyond = min(
         (one for one in pool if one.gain >= worth),
         key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes),
         default=None,
     )
-    return Choice(
-        budget,
-        chosen,
-        beyond,
-        tuple(_unbeaten(pool)),
-        measured,
-    )
+    unbeaten = [one for mode in modes for one in _unbeaten([other for other in pool if other.recipe.mode == mode])]
+    return Choice(budget, chosen, beyond, tuple(sorted(unbeaten, key=lambda one: one.gain)), measured)
 
 
 def frontier(gains: dict[int, dict[int, float]], costs: Costs) -> list[dict[int, int]]:
@@ -135,16 +129,14 @@ def file_costs(model: QuantModel, measured: Sensitivity) -> Costs:
 
 
 def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
-    """Both frontiers of a mode, with everything kept."""
+    """Both frontiers of a mode and, as no knapsack knows what passes take, each layer alone; with everything kept."""
     model = formats.unpack_model(elm)
-    by_arena = {
-        op: {rank: _lasting_bytes(elm, recipe.with_ranks(model, {op: rank})) for rank in gains}
-        for op, gains in measured.gains.items()
-    }
-    found = [
-        ranks for costs in (file_costs(model, measured), by_arena) for ranks in frontier(measured.gains, costs) if ranks
-    ]
-    recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in found)
+    alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
+    by_arena: Costs = {op: {} for op in measured.gains}
+    for op, rank in ((op, rank) for op, gains in measured.gains.items() for rank in gains):
+        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}))
+    cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
+    recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
     return [_candidate(elm, mine, measured.of(mine.ranks(model))) for mine in recipes]
 
 
@@ -154,9 +146,8 @@ def _candidate(elm: bytes, recipe: Recipe, gain: float) -> Candidate:
 
 
 def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> twin.Layout:
-    return twin.layout(
-        elm, bytes(recipe.given_ranks or ()), recipe.mode, recipe.micro_batch, recipe.momentum, recompute
-    )
+    ranks = bytes(recipe.given_ranks or ())
+    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, recompute)
 
 
 def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
@@ -165,39 +156,54 @@ def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
     return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
 
 
-def _fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Iterator[Candidate]:
-    """Those within the budget, in order, with outputs computed again where that is what it takes."""
-    for one in pool:
-        if budget.adapter and one.adapter_bytes > budget.adapter:
-            continue
-        if one.arena_bytes <= budget.ram:
-            yield one
-        elif _lasting_bytes(elm, one.recipe) < budget.ram:
-            with contextlib.suppress(ValueError):
-                recompute = choose_recompute(elm, one.recipe, budget.ram)
-                yield replace(one, recompute=recompute, arena_bytes=_layout(elm, one.recipe, recompute).arena_bytes)
+def _best_fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Candidate | None:
+    """Of a pool, sorted by falling gain, the first within the budget, or a better one that fits by computing again."""
+    small = [one for one in pool if not budget.adapter or one.adapter_bytes <= budget.adapter]
+    best = next((one for one in small if one.arena_bytes <= budget.ram), None)
+    for mode in dict.fromkeys(one.recipe.mode for one in small):
+        better = [one for one in small if one.recipe.mode == mode and (best is None or one.gain > best.gain)]
+        best = _first_squeezed(elm, better, budget.ram) or best
+    return best
+
+
+def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Candidate | None:
+    """The first that fits with outputs computed again. By bisection, as less gain goes with less memory in a mode."""
+    found, start, end = None, 0, len(candidates)
+    while start < end:
+        middle = (start + end) // 2
+        squeezed = _squeezed(elm, candidates[middle], ram)
+        found, start, end = (squeezed, start, middle) if squeezed else (found, middle + 1, end)
+    return found
+
+
+def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
+    if _lasting_bytes(elm, one.recipe) >= ram:
+        return None
+    try:
+        recompute = choose_recompute(elm, one.recipe, ram)
+    except ValueError:
+        return None
+    size = _layout(elm, one.recipe, recompute).arena_bytes
+    return replace(one, recompute=tuple(recompute or ()), arena_bytes=size)
 
 
 def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
-    """Those of a pool, sorted by falling gain, that none with more gain undercuts in both sizes; by growing gain."""
+    """Those of a pool, sorted by falling gain, that none with more gain undercuts in both sizes."""
     kept: list[Candidate] = []
     for one in pool:
         if all(one.arena_bytes < other.arena_bytes or one.adapter_bytes < other.adapter_bytes for other in kept):
             kept.append(one)
-    return kept[::-1]
+    return kept
 
 
-def _refusal(elm: bytes, recipes: Sequence[Recipe], budget: Budget, ops: Sequence[int]) -> str:
-    """What to say when nothing fits: the smallest configuration, rank 1 on one layer."""
-    model = formats.unpack_model(elm)
-    smallest = []
-    for recipe in recipes:
-        for op in ops:
-            one = _candidate(elm, recipe.with_ranks(model, {op: 1}), 0.0)
-            arena = smallest_arena(elm, one.recipe)
-            smallest.append((budget.share(arena, one.adapter_bytes), arena, one.adapter_bytes, op, recipe.mode))
-    _, arena, size, op, mode = min(smallest)
+def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
+    """What to say when nothing fits: the smallest configuration, an adapter on one layer."""
+    alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
+    smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
+    arena, size = smallest_arena(elm, smallest.recipe), smallest.adapter_bytes
+    ranks = " ".join(map(str, smallest.recipe.given_ranks or ()))
+    enough = f"--ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)}"
     return (
-        f"no adapter fits {budget}: the smallest, rank 1 on layer {op} in mode {mode}, takes {arena} bytes of arena "
-        f"and {size} of adapter: give --ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)} or more"
+        f"no adapter fits {budget}: the smallest, ranks {ranks} in mode {smallest.recipe.mode}, takes {arena} bytes of "
+        f"arena and {size} of adapter: give {enough} or more"
     )

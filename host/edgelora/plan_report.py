@@ -11,7 +11,7 @@ from .choose import Candidate, Choice
 from .formats import write_atomic
 from .plan import Plan
 
-_CHART = (800, 300, 60, 16, 16, 44)  # width, height; margins left, right, top, bottom
+_CHART = (800, 312, 60, 32, 28, 44)  # width, height; margins left, right, top, bottom
 _LOOKS = {"frozen_a": "epoch", "trainable_a": "float"}  # the style's names of lines and dots
 
 
@@ -97,6 +97,7 @@ def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, 
     parts += [page.text(left - 8, y(tick) + 4, f"{tick:g}", "tick", "end") for tick in gains]
     parts += [page.text(x(tick * 1024), height - bottom + 18, f"{tick:g} KB", "tick") for tick in sizes]
     parts.append(page.text((left + width - right) / 2, height - 6, label.split(" by ")[1], "axis-name"))
+    parts.append(page.text(0, 14, f"expected gain, {choice.unit}", "axis-name", "start"))
     if limit and limit <= sizes[-1] * 1024:
         parts.append(page.line(x(limit), top, x(limit), height - bottom, "phase"))
     for mode, look in _LOOKS.items():
@@ -142,4 +143,6 @@ def _frontier_section(choice: Choice) -> str:
         for one in choice.frontier
     ]
     head = ["Ranks by op", "Mode", "Adapter bytes", "Arena bytes", f"Gain, {choice.unit}"]
-    return page.section("The frontier", page.table(head, rows, "Configurations that none beats in both sizes"))
+    return page.section(
+        "The frontier", page.table(head, rows, "Configurations that none of their mode beats in both sizes")
+    )
