@@ -180,7 +180,8 @@ def test_unix_board(tmp_path):
 def test_riscv_board(tmp_path):
     program = build.build_firmware("virtual-riscv", {}, tmp_path / "fw.elf")
     with running(program, tmp_path / "state", kind="virtual-riscv") as board:
-        execute(board, "open('kept', 'w').write('still here'); open('main.py', 'w').write('ran = 1')")
+        execute(board, "with open('kept', 'w') as f: f.write('still here')")
+        execute(board, "with open('main.py', 'w') as f: f.write('ran = 1')")
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("while True: pass")
