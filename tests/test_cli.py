@@ -390,6 +390,21 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
 
 
+def test_stock_firmware(made: Path, tmp_path: Path) -> None:
+    """A Pico with MicroPython's own image: EdgeLoRA comes as files, the base is read from the filesystem into RAM."""
+    state, run = tmp_path / "board", tmp_path / "run"
+    board = result("sim", "virtual-pico-stock", "--state", state)
+    port = ["--port", board["port"]]
+    installed = result("install", *port)
+    assert (installed["arch"], [file["copied"] for file in installed["files"]]) == ("armv6m", [True, True])
+    assert [file["copied"] for file in result("install", *port)["files"]] == [False, False]
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 1]
+    report = result("personalize", made / "har.elm", *few, *port, "-o", run)
+    assert report["host_twin_identical"] is True
+    assert report["free_heap_bytes"] < installed["free_heap"] - report["arena_bytes"] - report["model_bytes"]
+    assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": [board["port"]]}
+
+
 def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
     state, elm = tmp_path / "board", spoken / "kws.elm"
     edgelora("build", "--board", "virtual-pico", "--model", elm, "-o", tmp_path / "kws.uf2")
@@ -592,6 +607,13 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # ---- the demo --------------------------------------------------------------------------------------------------------
+
+
+def test_demo_on_stock_firmware(tmp_path: Path) -> None:
+    report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 1, "-o", tmp_path)
+    assert report["host_twin_identical"] is True
+    assert report["adapted_accuracy"] > report["base_accuracy"]
+    assert not sim.running()
 
 
 def test_demo(tmp_path: Path) -> None:
