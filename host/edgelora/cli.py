@@ -796,7 +796,8 @@ def _planned(args: argparse.Namespace, base: Base) -> Recipe:
         return _recipe(args)
     decided = [name for name in PLANNED if getattr(args, name) is not None]
     if decided:
-        raise ValueError(f"the plan decides {', '.join(decided)}: leave them out, or plan again with them")
+        names = ", ".join(name.removeprefix("given_").replace("_", "-") for name in decided)
+        raise ValueError(f"the plan decides {names}: leave them out, or plan again with them")
     return _recipe(args, load_plan(args.plan, base.elm))
 
 
@@ -968,6 +969,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
     p.add_argument("--report", type=Path, help="write the choice as an HTML page")
     _add_recipe(p)
+    p.epilog = (
+        "With --data and a budget: edgelora plan base.elm --board rpi_pico --ram 48K --adapter 8K --data user.npz "
+        "-o plan.json, then edgelora personalize base.elm --data user.npz --plan plan.json."
+    )
     p.set_defaults(stopped="stopped; no plan was written")
     p = add("build", cmd_build)
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
