@@ -1,0 +1,7 @@
+"""`python -m edgelora.cli`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

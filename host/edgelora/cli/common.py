@@ -1,0 +1,172 @@
+"""What commands share: arguments, and ways to print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import kws
+from ..console import emit
+from ..devices import pick_port
+from ..link import Link
+from ..personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
+from ..plan_file import load_plan
+from ..workflow import Base
+
+DATA_HELP = (
+    "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "
+    f"one of {', '.join(kws.VOICES)}) or a .npz with x, y, labels"
+)
+DEFAULTS = Recipe()
+PLANNED = ("rank", "placement", "mode", "micro_batch", "given_momentum", "ram")
+
+Command = Callable[[argparse.Namespace], Any]
+
+
+class Add(Protocol):
+    """Makes a command's parser: its name and what it runs, whose docstring is its help; among `parent`'s if given."""
+
+    def __call__(self, name: str, run: Command, parent: Any = ...) -> argparse.ArgumentParser: ...
+
+
+def connect(args: argparse.Namespace) -> Link:
+    return Link.connect(pick_port(args.port))
+
+
+def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
+    """The recipe of --plan, or the default one, changed as the command line says."""
+    if not args.plan:
+        return recipe_of(args)
+    decided = [name for name in PLANNED if getattr(args, name) is not None]
+    if decided:
+        names = ", ".join(name.removeprefix("given_").replace("_", "-") for name in decided)
+        raise ValueError(f"the plan decides {names}: leave them out, or plan again with them")
+    return recipe_of(args, load_plan(args.plan, base.elm))
+
+
+def recipe_of(args: argparse.Namespace, default: Recipe = DEFAULTS) -> Recipe:
+    """`default`, changed as the command line says."""
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name, None)) is not None}
+    return replace(default, **given)
+
+
+def size(text: str) -> int:
+    """Bytes, or K for 1024."""
+    number = text.upper().removesuffix("B").removesuffix("K")
+    if not number.isdigit() or not int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or 48K")
+    return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
+
+
+def mapping(text: str) -> tuple[str, int]:
+    """A module's name and an op's index."""
+    module, _, op = text.rpartition("=")
+    if not module or not op.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give MODULE=OP, for example conv1=0")
+    return module, int(op)
+
+
+def labels(text: str) -> list[str]:
+    """Names with commas between them, or a file with one a line."""
+    lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.split(",")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def plain(value: Any) -> Any:
+    """JSON's own types: NumPy scalars, paths and tuples turned into theirs."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def show(args: argparse.Namespace, result: Any, text: str) -> None:
+    if args.json:
+        emit(result)
+    else:
+        print(text)
+
+
+def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> None:
+    group = parser.add_argument_group("adapter and training")
+    group.add_argument("--rank", type=int, help=f"rank of the adapter of every adapted layer ({default.rank})")
+    group.add_argument(
+        "--placement",
+        choices=PLACEMENTS,
+        help="adapt all conv and dense layers; dense ones and 1x1 convolutions; the last two of these; or the last "
+        f"({default.placement})",
+    )
+    group.add_argument(
+        "--ram", type=size, help="what the arena may take, e.g. 48K; activations are computed again if need be"
+    )
+    group.add_argument(
+        "--cache",
+        choices=CACHES,
+        help=f"where to keep what the layers below the lowest adapter make of a sample ({default.cache})",
+    )
+    group.add_argument(
+        "--threshold",
+        type=int,
+        help=f"leave elements below this many 2048ths of a gradient's average out of updates ({default.threshold})",
+    )
+    group.add_argument(
+        "--mode",
+        choices=("frozen_a", "trainable_a"),
+        help=f"train only B, A comes from the seed (less RAM), or both ({default.mode})",
+    )
+    group.add_argument("--micro-batch", type=int, metavar="N", help=f"samples an update ({default.micro_batch})")
+    group.add_argument(
+        "--momentum",
+        dest="given_momentum",
+        type=int,
+        metavar="SHIFT",
+        help=f"running mean of the gradient over about 2^SHIFT updates; 0: none (by mode: {MOMENTA})",
+    )
+    group.add_argument(
+        "--learning-rate",
+        dest="given_rate",
+        type=int,
+        metavar="RATE",
+        help=f"int8 steps / 8192 for an average gradient, falling to 0 (by mode: {LEARNING_RATES})",
+    )
+    group.add_argument("--epochs", type=int, help=f"times through the samples ({default.epochs})")
+    group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", type=Path, help="train as a file says that `edgelora plan -o` made")
+
+
+def add_peft(parser: argparse.ArgumentParser) -> None:
+    from ..peft import FLATTENINGS
+
+    parser.add_argument(
+        "--map",
+        type=mapping,
+        action="append",
+        default=[],
+        metavar="MODULE=OP",
+        help="which op a module is; repeatable",
+    )
+    parser.add_argument(
+        "--flatten",
+        choices=FLATTENINGS,
+        default=FLATTENINGS[0],
+        help="order in which PyTorch's network flattens what a Linear layer reads (%(default)s)",
+    )
+
+
+def add_interrupt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", help="serial port; found by itself when one board is there")

@@ -1,0 +1,272 @@
+"""Commands that train, test and convert adapters."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import console, data, formats, pretrain, twin
+from ..console import emit
+from ..demo import demo_har
+from ..personalize import Recipe
+from ..report import Metrics, Report, write_report
+from ..workflow import (
+    BoardLearner,
+    adapter_ranks,
+    check_identical,
+    float_baseline,
+    load_adapter,
+    load_base,
+    load_part,
+    make_report,
+    personalize_board,
+)
+from .common import (
+    DATA_HELP,
+    Add,
+    add_peft,
+    add_plan,
+    add_port,
+    add_recipe,
+    connect,
+    plain,
+    planned_recipe,
+    recipe_of,
+    show,
+)
+
+DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("personalize", cmd_personalize)
+    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
+    add_recipe(p)
+    add_plan(p)
+    add_port(p)
+    p = add("train-adapter", cmd_train_adapter)
+    p.add_argument("model", type=Path, help="a .elm file")
+    p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
+    p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
+    p.add_argument(
+        "--from-rank",
+        dest="wide",
+        type=int,
+        metavar="N",
+        help="begin at this higher rank and narrow to --rank: a point better at rank 1 (with --mode trainable_a; takes "
+        "twice as long)",
+    )
+    p.add_argument(
+        "--tries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seeds and rates to choose among, by a part of the samples (%(default)s)",
+    )
+    add_recipe(p)
+    add_plan(p)
+    p.set_defaults(stopped="stopped; no adapter was written")
+    p = add("import-adapter", cmd_import_adapter)
+    p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
+    p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
+    p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
+    p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
+    p.add_argument("--rank", type=int, help="approximate by at most this rank (that of the checkpoint)")
+    add_peft(p)
+    p = add("export-adapter", cmd_export_adapter)
+    p.add_argument("adapter", type=Path, help="a .ela file")
+    p.add_argument("model", type=Path, help="the .elm that it is for")
+    p.add_argument(
+        "-o", "--output", type=Path, required=True, help="a folder, or a .safetensors file; the configuration beside it"
+    )
+    p.add_argument("--conv1d", action="store_true", help="kernels of height 1 are those of a Conv1d")
+    add_peft(p)
+    p = add("eval", cmd_eval)
+    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument("--data", required=True, help=DATA_HELP)
+    p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
+    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    add_port(p)
+    p = add("report", cmd_report)
+    p.add_argument("folder", type=Path, help="folder with report.json")
+
+    demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
+    demos = demo.add_subparsers(metavar="NAME", required=True)
+    p = add("har", cmd_demo, demos)
+    p.add_argument("--board", default="virtual-pico", help="a virtual board, or a real one with --port (%(default)s)")
+    p.add_argument(
+        "--subject", type=int, default=3, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)"
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
+    )
+    add_recipe(p, DEMO_RECIPE)
+    add_port(p)
+
+
+def cmd_personalize(args: argparse.Namespace) -> None:
+    """Trains an adapter on the board from somebody's samples, and writes a report."""
+    base = load_base(args.model)
+    recipe = planned_recipe(args, base)
+    train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
+    samples, test = base.samples(train_part), base.samples(test_part)
+    args.output.mkdir(parents=True, exist_ok=True)
+    if not args.resume:
+        (args.output / "metrics.jsonl").unlink(missing_ok=True)
+    with (
+        connect(args) as link,
+        console.progress("personalize", args.json) as progress,
+        Metrics(args.output / "metrics.jsonl") as metrics,
+    ):
+        run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume)
+        hello = link.hello()
+    baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
+    identical = check_identical(base, samples, recipe, run)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical)
+    formats.write_atomic(args.output / "adapter.ela", run.run.adapter)
+    _print_report(args, report, write_report(report, args.output))
+
+
+def cmd_eval(args: argparse.Namespace) -> None:
+    """Accuracy on the board, or on the host twin, with or without an adapter."""
+    base = load_base(args.model)
+    test = base.samples(load_part(args.data, "test"))
+    adapter = load_adapter(args.adapter, base) if args.adapter else None
+    ranks = adapter_ranks(base, adapter)
+    if args.twin:
+        session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
+        session.use(adapter)
+        predicted = session.predict(test.x)
+    else:
+        with connect(args) as link, console.progress("eval", args.json) as progress:
+            board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
+            board.use(adapter)
+            predicted = board.predict(test.x)
+    accuracy = float(np.mean(predicted == test.y))
+    where = "host twin" if args.twin else "board"
+    result = {
+        "accuracy": round(accuracy, 4),
+        "samples": len(test),
+        "where": where,
+        "adapter": str(args.adapter) if adapter else None,
+    }
+    show(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where})")
+
+
+def cmd_train_adapter(args: argparse.Namespace) -> None:
+    """Trains an adapter on this computer exactly as a board would: on the host twin, to the same bytes."""
+    from ..train_adapter import train_adapter
+
+    base, spec = load_base(args.model), args.test or args.data
+    samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
+    with console.progress("train-adapter", args.json) as progress:
+        result = train_adapter(base, samples, test, planned_recipe(args, base), args.tries, progress, args.wide)
+    content = result.run.state if args.save_state else result.run.adapter
+    formats.write_atomic(args.output, content)
+    before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
+    summary = {
+        "output": str(args.output),
+        "bytes": len(content),
+        "base_id": base.base_id,
+        "accuracy_before": round(before, 4),
+        "accuracy_after": round(after, 4),
+        "samples": len(samples),
+        "test_samples": len(test),
+        "tested_on": spec,
+        "seed": result.recipe.seed,
+        "learning_rate": result.recipe.learning_rate,
+        "tries": [asdict(one) for one in result.tries],
+        "losses": result.run.losses,
+        "epoch_losses": result.run.epoch_losses,
+    }
+    note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
+    text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows of {spec}"
+    show(args, summary, f"{args.output}: {len(content)} bytes, {text}{note_of_tries}")
+
+
+def cmd_import_adapter(args: argparse.Namespace) -> None:
+    """Makes a LoRA checkpoint of PEFT, trained on the base's float original, into a .ela for the base."""
+    from .. import peft
+
+    base = load_base(args.model)
+    part = load_part(args.data, "train") if args.data else None
+    if part:
+        base.samples(part)
+    modules = peft.load_checkpoint(args.checkpoint)
+    result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, part.x if part else None)
+    content = formats.pack_adapter(result.adapter, args.output.name)
+    formats.write_atomic(args.output, content)
+    if args.json:
+        fits = [asdict(fit) for fit in result.fits]
+        return emit(
+            plain({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
+        )
+    console.table(
+        ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),
+        [
+            (f.op, f.module, f.rank, f.t_shift, f.branch_shift, f.factors, f"{f.weight_error:.2%}", *_on_data(f))
+            for f in result.fits
+        ],
+    )
+    agrees = "" if result.agreement is None else f"; predicts as unrounded for {result.agreement:.2%} of the data"
+    print(f"\n{args.output}: {len(content)} bytes{agrees}")
+
+
+def _on_data(fit: Any) -> tuple[object, object]:
+    return ("", "") if fit.branch_error is None else (f"{fit.branch_error:.2%}", fit.t_peak)
+
+
+def cmd_export_adapter(args: argparse.Namespace) -> None:
+    """Makes a .ela into a LoRA checkpoint of PEFT in float32."""
+    from .. import peft
+
+    base = load_base(args.model)
+    adapter = formats.unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
+    path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d)
+    layers = [layer.op for layer in adapter.layers]
+    show(args, {"output": str(path), "ops": layers}, f"{path}: {len(layers)} layers")
+
+
+def cmd_report(args: argparse.Namespace) -> None:
+    """Makes the HTML page of a run anew from its report.json."""
+    report = Report.from_json((args.folder / "report.json").read_text())
+    _print_report(args, report, write_report(report, args.folder))
+
+
+def cmd_demo(args: argparse.Namespace) -> None:
+    """The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report."""
+    recipe = recipe_of(args, DEMO_RECIPE)
+    report, path = demo_har(args.board, args.subject, recipe, args.output, args.port, quiet=args.json)
+    _print_report(args, report, path)
+
+
+def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
+    if args.json:
+        return emit(plain(asdict(report) | {"report": str(path)}))
+    baseline = (
+        "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
+    )
+    print(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
+    print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
+    for what, us in (
+        ("inference", report.infer_us),
+        ("training step", report.train_step_us),
+        ("swap", report.swap_us),
+        ("swap from flash", report.swap_flash_us),
+    ):
+        if us is not None:
+            print(f"{what}: {us:.0f} us")
+    print(f"report: {path}")

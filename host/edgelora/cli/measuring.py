@@ -1,0 +1,288 @@
+"""Commands that measure: `edgelora bench`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .. import console, formats
+from ..boards import cycles_path, load_board
+from ..build import build_firmware
+from ..choose import MODES
+from ..console import emit
+from ..demo import start_board
+from ..devices import pick_port
+from ..link import Link
+from ..personalize import PLACEMENTS, Recipe
+from ..workflow import load_base
+from .common import Add, add_port, add_recipe, connect, plain, recipe_of, show
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
+    benches = bench.add_subparsers(metavar="NAME", required=True)
+    p = add("learning", cmd_bench_learning, benches)
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
+    add_recipe(p)
+    p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
+    p = add("qat", cmd_bench_qat, benches)
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
+    add_recipe(p)
+    p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
+    p = add("ranks", cmd_bench_ranks, benches)
+    p.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
+    p.add_argument(
+        "--ranks",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4, 8],
+        metavar="RANK",
+        help="everywhere, whose bytes are the budgets (1 2 4 8)",
+    )
+    p.add_argument(
+        "--held-out", action="store_true", help="judge by a quarter of the training samples instead of the test samples"
+    )
+    p.add_argument("--workers", type=int, help="processes (as many as cores)")
+    add_recipe(p)
+    p.epilog = "Epochs, placement of the same rank, rates and momentum are the task's own unless given."
+    add_port(add("swap", cmd_bench_swap, benches))
+    for name, command in (("kernels", cmd_bench_kernels), ("cost", cmd_bench_cost), ("model", cmd_bench_model)):
+        p = add(name, command, benches)
+        p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
+        add_port(p)
+        if name == "cost":
+            p.add_argument(
+                "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
+            )
+    p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+    p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
+    p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
+    p = add("link", cmd_bench_link, benches)
+    p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
+    add_port(p)
+
+
+def cmd_bench_learning(args: argparse.Namespace) -> None:
+    """Every person or voice left out in turn, by the host twin, beside float LoRA."""
+    from ..bench_learning import TASKS, bench_learning
+
+    task = TASKS[args.task]
+    unknown = set(args.subjects or ()) - set(task.subjects)
+    if unknown:
+        raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(task.subjects)}")
+    recipe = recipe_of(args, task.recipe)
+    with console.progress("learning", quiet=False) as progress:
+        result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
+    if args.json:
+        return emit(result.as_json())
+    keys = tuple(result.mean)
+    console.table(
+        ("subject", "seed", *keys),
+        [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
+    )
+    print("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+
+
+def cmd_bench_qat(args: argparse.Namespace) -> None:
+    """Adapters of low rank trained in integers against float LoRA that is rounded to integers afterwards."""
+    from ..bench_learning import TASKS
+    from ..bench_qat import bench_qat
+
+    recipes = [replace(recipe_of(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
+    with console.progress("qat", quiet=False) as progress:
+        result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
+    if args.json:
+        return emit(plain(result.as_json()))
+    columns = list(result.means.values())
+    console.table(
+        ("mean", *[f"rank {rank}" for rank in result.means]),
+        [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
+    )
+    print()
+    console.table(
+        ("gain of", *[f"rank {rank}" for rank in result.gains]),
+        [
+            (key, *[f"{gain[key][0]:+.4f} +- {gain[key][1]:.4f}" for gain in result.gains.values()])
+            for key in next(iter(result.gains.values()))
+        ],
+    )
+
+
+def cmd_bench_ranks(args: argparse.Namespace) -> None:
+    """Ranks chosen layer by layer against the same rank everywhere, at equal adapter bytes."""
+    from ..bench_learning import TASKS
+    from ..bench_ranks import bench_ranks
+
+    task = TASKS[args.task]
+    modes = (args.mode,) if args.mode else MODES
+    seeds = range(args.seeds or task.seeds)
+    recipe = recipe_of(args, task.recipe)
+    with console.progress("ranks", quiet=False) as progress:
+        result = bench_ranks(
+            args.task, recipe, args.subjects, seeds, modes, args.ranks, args.held_out, progress, args.workers
+        )
+    if args.json:
+        return emit(plain(result.as_json()))
+    console.table(
+        ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
+        [
+            (c.mode, c.rank or "all", c.method, f"{c.uniform:.4f}", f"{c.planned:.4f}", _differs(c))
+            for c in result.comparisons
+        ],
+    )
+
+
+def _differs(one: Any) -> str:
+    return f"{one.difference:+.4f} +- {one.standard_error:.4f}"
+
+
+def cmd_bench_swap(args: argparse.Namespace) -> None:
+    """Time to switch adapters: in RAM, and from a file in flash."""
+    from ..bench_swap import bench_swap
+
+    with connect(args) as link:
+        result = bench_swap(link)
+    if args.json:
+        return emit(asdict(result))
+    print(f"in RAM: {result.ram_us:.1f} us")
+    print(f"from a flash file of {result.flash_bytes} bytes, CRC and base checked: {result.flash_us:.1f} us")
+    print(f"the same, opened by its path: {result.path_us:.1f} us")
+
+
+def cmd_bench_kernels(args: argparse.Namespace) -> None:
+    """Cycles of every kernel, the portable one and the board's own."""
+    from ..bench_kernels import bench_kernels
+
+    clock_mhz = _clock_mhz(args.board)
+    with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
+        times = bench_kernels(link, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "kernels": [asdict(t) for t in times]})
+    console.table(
+        ("op", "shape", "variant", "MACs", "cycles", "cycles/MAC"),
+        [(t.op, t.shape, t.variant, t.macs, t.cycles, f"{t.cycles_per_mac:.2f}") for t in times],
+    )
+
+
+def cmd_bench_model(args: argparse.Namespace) -> None:
+    """Cycles of a network, inference and training step, layer by layer."""
+    from ..bench_learning import keyword_elm
+    from ..bench_model import bench_model
+
+    clock_mhz, recipe = _clock_mhz(args.board), Recipe(rank=args.rank, placement=args.placement)
+    elm = load_base(args.model).elm if args.model else keyword_elm()
+    name = args.model.name if args.model else "keyword DS-CNN"
+    with _bench_board(args) as link, console.progress("network", args.json) as progress:
+        times = bench_model(link, elm, recipe, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
+    console.table(
+        ("op", "kind", "output", "rank", "MACs", "cycles", "with adapter", "backward"),
+        [
+            (t.op, t.kind, "x".join(map(str, t.output)), t.rank, t.macs, t.base, t.adapted, t.backward or "")
+            for t in times.layers
+        ],
+    )
+    print(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, cycles:")
+    for what in ("infer", "infer_adapted", "infer_merged", "train", "train_cached"):
+        cycles = getattr(times, what)
+        print(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")
+    print(
+        f"merged outputs differ by at most {times.merged_difference} steps; weights in RAM: {times.merge_bytes} bytes"
+    )
+    print(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
+
+
+def cmd_bench_cost(args: argparse.Namespace) -> None:
+    """What is predicted of networks without a board, beside what a board measures."""
+    from ..bench_cost import calibrate, check_all
+
+    board = load_board(args.board)
+    with _bench_board(args) as link:
+        if args.fit:
+            with console.progress("kernels", args.json) as progress:
+                fitted = calibrate(link, board, progress)
+            formats.write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
+            console.note(
+                f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
+                f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
+                args.json,
+            )
+        with console.progress("networks", args.json) as progress:
+            checks = check_all(link, board, progress)
+    if args.json:
+        return emit({"board": args.board, "networks": [plain(check.as_json()) for check in checks]})
+    console.table(
+        ("network", "mode", "ranks", "arena", "predicted", "inference", "predicted", "off", "step", "predicted", "off"),
+        [
+            (
+                c.network,
+                c.mode + (", again" if any(c.recompute) else ""),
+                " ".join(map(str, c.ranks)),
+                c.arena,
+                c.predicted_arena,
+                c.infer,
+                c.predicted_infer,
+                f"{c.infer_error:+.1%}",
+                c.step,
+                c.predicted_step,
+                f"{c.step_error:+.1%}",
+            )
+            for c in checks
+        ],
+    )
+
+
+def _clock_mhz(board: str) -> float:
+    clock = load_board(board).clock_hz
+    if clock is None:
+        raise ValueError(
+            f"{board} has no clock of its own to count cycles by: choose a microcontroller, --board virtual-pico"
+        )
+    return clock / 1e6
+
+
+@contextlib.contextmanager
+def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
+    """A link to the board that is there, or to a virtual one started for the purpose."""
+    if args.port or not load_board(args.board).is_virtual:
+        with connect(args) as link:
+            board, chip = link.hello().board, load_board(args.board).chip
+            if chip not in board:
+                raise ValueError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
+            yield link
+        return
+    with tempfile.TemporaryDirectory() as state:
+        image = Path(state) / "bench.uf2"
+        handle = start_board(args.board, build_firmware(args.board, {}, image), Path(state) / "board", quiet=True)
+        try:
+            with Link.connect(handle.port) as link:
+                yield link
+        finally:
+            handle.stop()
+
+
+def cmd_bench_link(args: argparse.Namespace) -> None:
+    """Pushes a file over the link and by `mpremote cp`, in one run."""
+    from ..bench_link import bench_link
+
+    result = bench_link(pick_port(args.port), args.size)
+    show(args, plain(asdict(result)), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

@@ -1,0 +1,237 @@
+"""Commands from data to a planned model."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import console, data, formats, nn, pretrain, quantize, tflite, twin
+from ..boards import BoardProfile, load_board
+from ..choose import MODES, Budget, Candidate, Choice, choose
+from ..console import emit, note
+from ..model import LOSSES, QuantModel
+from ..personalize import Recipe
+from ..plan import Plan, plan
+from ..plan_file import save_plan
+from ..plan_report import write_plan_report
+from ..sensitivity import METHODS
+from ..workflow import Base, WorkflowError, load_base, load_part
+from .common import DATA_HELP, Add, add_recipe, labels, plain, recipe_of, show, size
+
+
+def add_commands(add: Add) -> None:
+    p = add("pretrain", cmd_pretrain)
+    p.add_argument("data", help=DATA_HELP)
+    p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--epochs",
+        type=int,
+        help=f"times through the data ({pretrain.MOTION_EPOCHS} for time series, {pretrain.SPEECH_EPOCHS} for words)",
+    )
+    p = add("quantize", cmd_quantize)
+    p.add_argument("net", type=Path, help="a float network made by pretrain")
+    p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
+    p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p = add("import", cmd_import)
+    p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
+    p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
+    p.add_argument("--labels", type=labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
+    p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
+    p = add("plan", cmd_plan)
+    p.add_argument("model", type=Path, help="a .elm file")
+    p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
+    p.add_argument("--adapter", type=size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
+    p.add_argument("--method", choices=METHODS, default=METHODS[0], help="to tell layers' worth (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
+    p.add_argument("--report", type=Path, help="write the choice as an HTML page")
+    add_recipe(p)
+    p.epilog = (
+        "With --data and a budget: edgelora plan base.elm --board rpi_pico --ram 48K --adapter 8K --data user.npz "
+        "-o plan.json, then edgelora personalize base.elm --data user.npz --plan plan.json."
+    )
+    p.set_defaults(stopped="stopped; no plan was written")
+
+
+def cmd_pretrain(args: argparse.Namespace) -> None:
+    """Trains a float base network on the people it is to know."""
+    part = load_part(args.data, "pretrain")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with console.progress("pretrain", args.json) as progress:
+        net = pretrain.pretrain(
+            part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}")
+        )
+    pretrain.save_net(net, args.output)
+    accuracy = nn.accuracy(net, part.x, part.y)
+    result = {
+        "output": str(args.output),
+        "windows": len(part),
+        "macs": nn.macs(net),
+        "train_accuracy": round(accuracy, 4),
+    }
+    show(args, result, f"{args.output}: {len(part)} windows, {nn.macs(net):,} MACs, accuracy on them {accuracy:.3f}")
+
+
+def cmd_quantize(args: argparse.Namespace) -> None:
+    """Post-training INT8 quantization into a .elm."""
+    net = pretrain.load_net(args.net)
+    part = load_part(args.data, "pretrain")
+    model = quantize.quantize(net, part.x)
+    model.labels = model.labels or part.labels
+    elm = formats.pack_model(model, args.output.name)
+    quality = quantize.report(net, model, part.x, part.y)
+    formats.write_atomic(args.output, elm)
+    result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
+    show(args, plain(result), f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
+
+
+def cmd_import(args: argparse.Namespace) -> None:
+    """Makes a .elm of an INT8 .tflite file; it computes what TensorFlow Lite Micro does, byte for byte.
+
+    A .keras or .h5 file is quantized first, on --data (its classes y, if it has any, are for the report).
+    """
+    quality = None
+    x = data.load_inputs(args.data) if args.data else None
+    if args.model.suffix in (".keras", ".h5"):
+        model, elm, quality = _import_keras(args, x)
+    else:
+        model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
+        if x is None:
+            note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
+        tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+        elm = formats.pack_model(model, args.output.name)
+        twin.check_model(elm)
+    formats.write_atomic(args.output, elm)
+    layers = tflite.layer_rows(model)
+    result = {
+        "output": str(args.output),
+        "bytes": len(elm),
+        "base_id": formats.base_id(elm).hex(),
+        "macs": sum(row.macs for row in layers),
+        "parameters": sum(row.parameters for row in layers),
+        "loss": model.loss,
+        "labels": model.labels,
+        "input": asdict(model.input),
+        "calibration_inputs": 0 if x is None else len(x),
+        "layers": [asdict(row) for row in layers],
+    } | ({"quality": asdict(quality)} if quality else {})
+    if args.json:
+        return emit(plain(result))
+    console.table(
+        ("op", "kind", "output", "parameters", "MACs", "adapter"),
+        [
+            (row.op, row.kind, "x".join(map(str, row.output)), row.parameters, row.macs, "fits" if row.adapter else "-")
+            for row in layers
+        ],
+    )
+    print(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
+    if quality:
+        print(quality)
+
+
+def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
+    if x is None:
+        raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
+    from ..keras_model import from_keras
+
+    made = from_keras(args.model, x, data.load_classes(args.data), args.labels, args.loss)
+    return made.model, made.elm, made.report
+
+
+def cmd_plan(args: argparse.Namespace) -> None:
+    """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
+    base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
+    choice = _choice(args, base, board, recipe) if args.data else None
+    if choice is None and (args.adapter or args.report):
+        raise ValueError("--adapter and --report are for choosing ranks: give --data, the person's samples")
+    recipe = choice.chosen.recipe if choice else recipe
+    result = plan(base.elm, board, recipe)
+    if args.json:
+        emit(plain(result.as_json() | ({"choice": asdict(choice)} if choice else {})))
+    else:
+        _print_plan(result, bool(args.ram or choice))
+        if choice:
+            _print_choice(choice)
+    if not result.fits:
+        raise WorkflowError(
+            f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
+            "lower --rank or --micro-batch"
+        )
+    if args.report and choice:
+        write_plan_report(args.report, choice, result, base.name, args.data)
+        note(f"{args.report}: what it was chosen from")
+    if args.output:
+        save_plan(args.output, result, recipe)
+        note(f"{args.output}: use it with personalize --plan or train-adapter --plan")
+
+
+def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe) -> Choice:
+    if args.rank:
+        raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
+    samples = base.samples(load_part(args.data, "train"))
+    budget = Budget(args.ram or board.arena_bytes, args.adapter)
+    modes = (args.mode,) if args.mode else MODES
+    with console.progress("measuring layers", args.json) as progress:
+        return choose(base.elm, samples, recipe, budget, modes, args.method, progress)
+
+
+def _print_choice(choice: Choice) -> None:
+    def line(one: Candidate) -> tuple[object, ...]:
+        ranks = " ".join(map(str, one.recipe.given_ranks or ()))
+        return one.recipe.mode, ranks, one.adapter_bytes, one.arena_bytes, f"{one.gain:.4f}"
+
+    print(f"\nchosen on the frontier for {choice.budget}; gain in {choice.unit}")
+    head = ("mode", "ranks by op", "adapter", "arena", "expected gain")
+    shown = [one for one in choice.frontier[:: max(1, len(choice.frontier) // 12)] if one != choice.chosen]
+    rows = sorted([*shown, choice.chosen], key=lambda one: one.gain)
+    console.table(("", *head), [("->" if one is choice.chosen else "", *line(one)) for one in rows])
+    if choice.beyond:
+        more = choice.beyond
+        print(
+            f"the next larger budget worth having, {more.arena_bytes} bytes of arena and {more.adapter_bytes} of "
+            f"adapter, would buy {more.gain - choice.chosen.gain:.4f} more"
+        )
+    else:
+        print("a larger budget would buy next to nothing")
+
+
+def _print_plan(result: Plan, given_ram: bool) -> None:
+    console.table(
+        ("op", "kind", "input", "output", "weights", "rank", "MACs", "adapter MACs", "adapter B", "output is"),
+        [
+            (
+                p.op,
+                p.kind,
+                "x".join(map(str, p.input)),
+                "x".join(map(str, p.output)),
+                p.weights,
+                p.rank,
+                p.macs,
+                p.adapter_macs,
+                p.adapter_bytes,
+                p.activation,
+            )
+            for p in result.layers
+        ],
+    )
+    base, extra = sum(p.macs for p in result.layers), sum(p.adapter_macs for p in result.layers)
+    print(
+        f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
+        f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter"
+    )
+    print(
+        f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
+        f"{result.infer_arena_bytes} to infer; the limit is {console.size(result.ram_bytes)} ({result.board})"
+    )
+    if result.infer_us is not None and result.step_us is not None:
+        energy = "" if result.update_joules is None else f", {result.update_joules * 1000:.3g} mJ an update"
+        times = f"inference {result.infer_us / 1000:.2f} ms, training step {result.step_us / 1000:.2f} ms"
+        print(f"predicted: {times}{energy}")
+    if result.recompute_macs:
+        print(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
+        if not given_ram:
+            print(f"to personalize like this, give --ram {result.ram_bytes}")
