@@ -55,12 +55,12 @@ class Core:
 
 
 def check(model: QuantModel, inputs: list[np.ndarray], what: str = "") -> list[int]:
-    """All three agree; returns the outputs that occurred."""
-    tflm, core = TflmModel(write_tflite(model)), Core(model)
+    """All three agree on the inputs, which are a stream's frames; returns the outputs that occurred."""
+    tflm, core, held = TflmModel(write_tflite(model)), Core(model), {}
     seen = []
     for x in inputs:
         expected = tflm(x).tolist()
-        assert forward(model, x).logits.tolist() == expected, f"reference, {what}"
+        assert forward(model, x, held=held).logits.tolist() == expected, f"reference, {what}"
         assert core(x) == [expected, expected], f"core, {what}"
         seen += expected
     return seen
