@@ -81,6 +81,8 @@ def example(**changes: object) -> Report:
         memory=list(plan.regions),
         memory_steps=plan.steps,
         swap_flash_us=1_840.0,
+        predicted_infer_us=5_402.0,
+        predicted_train_step_us=15_120.0,
         active_watts=0.095,
         power_source="RP2040 datasheet, typical at 125 MHz",
         link={"baud": 115_200, "retries": 0, "bytes_per_second": 61_240.0},

@@ -22,6 +22,8 @@ from .cost import passes_of, predict
 from .link import Link
 from .model import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
 from .networks import Shape, network
+from .personalize import Recipe
+from .recompute import choose_recompute, smallest_arena
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
 BATCH = 2  # samples that are timed, and of a micro-batch
@@ -47,53 +49,46 @@ class Trial:
     momentum: int = 0
     recompute: bytes | None = None
 
-    @property
-    def trains(self) -> bool:
-        return any(self.ranks)
 
+class Bench:
+    """A trial on a board, with an adapter as after training; times are cycles. Leaves the board as it was."""
 
-@dataclass(frozen=True)
-class Measured:
-    """Cycles of a trial's passes on a board; steps are means of a sample, with an update after `BATCH` and after each.
+    def __init__(self, link: Link, trial: Trial, clock_mhz: float) -> None:
+        self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
+        rng, self._model = np.random.default_rng(0), formats.unpack_model(trial.elm)
+        self._x = rng.integers(-128, 128, (BATCH, self._model.input.size)).astype(np.int8)
+        self._y = _targets(rng, self._model)
+        self._adapter = _trained(trial, rng)
 
-    ops: of each op's part of an inference.
-    """
+    def __enter__(self) -> Bench:
+        self._link.put(ELM, self._trial.elm)
+        self._link.put(ADAPTER, self._adapter)
+        return self
 
-    arena_bytes: int
-    ops: tuple[float, ...]
-    infer: float
-    step: float
-    updated_step: float
-
-
-def measure(link: Link, trial: Trial, clock_mhz: float) -> Measured:
-    """Runs a trial on the board, with an adapter as after training. Leaves the board as it was."""
-    rng = np.random.default_rng(0)
-    model = formats.unpack_model(trial.elm)
-    x, y = rng.integers(-128, 128, (BATCH, model.input.size)).astype(np.int8), _targets(rng, model)
-
-    def opened(micro_batch: int) -> int:
-        info = link.open_model(ELM, trial.ranks, trial.mode, micro_batch, trial.momentum, trial.recompute)
-        link.load(ADAPTER)
-        return info.arena
-
-    def step() -> float:
-        return link.train(x, y, RATE).elapsed_us * clock_mhz / BATCH
-
-    try:
-        link.put(ELM, trial.elm)
-        link.put(ADAPTER, _trained(trial, rng))
-        arena = opened(BATCH)
-        call = link.bench_ops(0, 0).min_us
-        ops = [(link.bench_ops(i, i + 1, RUNS).min_us - call) * clock_mhz for i in range(len(model.ops))]
-        infer = link.eval(x).elapsed_us * clock_mhz / BATCH
-        batched = step()
-        opened(1)
-        return Measured(arena, tuple(ops), infer, batched, step())
-    finally:
+    def __exit__(self, *_: object) -> None:
         for path in (ELM, ADAPTER):
             with contextlib.suppress(RuntimeError):  # what went wrong before says more
-                link.remove(path)
+                self._link.remove(path)
+
+    def open(self, micro_batch: int) -> int:
+        """Begins a session; its arena's bytes."""
+        trial = self._trial
+        info = self._link.open_model(ELM, trial.ranks, trial.mode, micro_batch, trial.momentum, trial.recompute)
+        self._link.load(ADAPTER)
+        return info.arena
+
+    def ops(self) -> list[float]:
+        """Of each op's part of an inference."""
+        call = self._link.bench_ops(0, 0).min_us
+        ops = range(len(self._model.ops))
+        return [(self._link.bench_ops(i, i + 1, RUNS).min_us - call) * self._clock_mhz for i in ops]
+
+    def infer(self) -> float:
+        return self._link.eval(self._x).elapsed_us * self._clock_mhz / BATCH
+
+    def step(self) -> float:
+        """Of a training sample, the mean of `BATCH`."""
+        return self._link.train(self._x, self._y, RATE).elapsed_us * self._clock_mhz / BATCH
 
 
 def _targets(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8] | NDArray[np.int64]:
@@ -142,16 +137,18 @@ Term = tuple[str, float]
 Row = tuple[dict[str, float], float]  # counts of terms, cycles
 
 
-def rows_of(trial: Trial, measured: Measured) -> list[Row]:
-    """What was measured, as sums of terms."""
+def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
+    """Measures a trial on the board: each op, an inference, steps with an update after `BATCH` and after each."""
     passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
     step = list(chain(*passes.forward, *passes.backward, passes.loss))
-    return [
-        *((_counted(part), cycles) for part, cycles in zip(passes.infer, measured.ops, strict=True)),
-        (_counted(chain(passes.call, *passes.infer)), measured.infer),
-        (_counted(step, passes.update, share=1 / BATCH), measured.step),
-        (_counted(step, passes.update), measured.updated_step),
-    ]
+    with Bench(link, trial, clock_mhz) as bench:
+        bench.open(BATCH)
+        rows = [(_counted(part), cycles) for part, cycles in zip(passes.infer, bench.ops(), strict=True)]
+        rows.append((_counted(chain(passes.call, *passes.infer)), bench.infer()))
+        rows.append((_counted(step, passes.update, share=1 / BATCH), bench.step()))
+        bench.open(1)
+        rows.append((_counted(step, passes.update), bench.step()))
+    return rows
 
 
 def _counted(
@@ -208,26 +205,33 @@ def calibrate(link: Link, board: BoardProfile, progress: Progress) -> Fit:
     trials, rows = calibration(), []
     for done, trial in enumerate(trials):
         progress(done, len(trials), trial.name)
-        rows += rows_of(trial, measure(link, trial, board.clock_hz / 1e6))
+        rows += rows_of(link, trial, board.clock_hz / 1e6)
     progress(len(trials), len(trials), "done")
     return fit(rows, len(trials))
 
 
 def calibration() -> list[Trial]:
-    """Every kernel at several shapes, above a small convolution with an adapter, so that errors go through it."""
+    """Every kernel at several shapes: alone, and above a convolution with an adapter, so that it hands errors on."""
     trials = []
     for number, shape in enumerate(KERNELS):
-        rank, other = RANKS[number % len(RANKS)], RANKS[(2 * number + 3) % len(RANKS)]
-        momentum = 3 * (number % 2)
+        momentum, fusible = 3 * (number % 2), shape.kind in MASK_KINDS
         if shape.kind in MATRIX_KINDS:
-            trials.append(_above_a_convolution(shape, rank, "frozen_a", momentum, number % 3 > 0))
-            trials.append(_above_a_convolution(shape, other, "trainable_a", 3 - momentum, number % 3 != 1))
-        fusible = shape.kind in MASK_KINDS
+            most = max(1, LARGEST_A // (shape.kernel[0] * shape.kernel[1] * shape.size[2]))
+            ranks = [min(RANKS[(times * number + at) % len(RANKS)], most) for times, at in ((1, 0), (2, 3), (4, 5))]
+            trials.append(_above_a_convolution(shape, ranks[0], "frozen_a", momentum, number % 3 > 0))
+            trials.append(_above_a_convolution(shape, ranks[1], "trainable_a", 3 - momentum, number % 3 != 1))
+            trials.append(_alone(shape, ranks[2], MODES[number % 2], momentum))
         trials.append(_above_a_convolution(shape, 0, "frozen_a", 0, fusible and number % 2 > 0))
     for loss, outputs in LOSSES_OF:
-        shape = Shape("dense", "dense", (1, 1, 24), outputs)
-        trials.append(Trial(f"{loss} of {outputs}", formats.pack_model(network([shape], loss)), b"\2"))
+        trials.append(_alone(Shape(loss, "dense", (1, 1, 24), outputs), 2, "frozen_a", 0, loss))
     return trials
+
+
+def _alone(shape: Shape, rank: int, mode: str, momentum: int, loss: str = "mean_squared_error") -> Trial:
+    model = network([shape], loss, seed=rank)
+    return Trial(
+        f"{shape.op} {shape.name} rank {rank} {mode} alone", formats.pack_model(model), bytes([rank]), mode, momentum
+    )
 
 
 def _above_a_convolution(shape: Shape, rank: int, mode: str, momentum: int, fused: bool) -> Trial:
@@ -248,6 +252,8 @@ def _window(
     return Shape(kind, kind, size, size[2] * times, kernel, stride, same=kind == "depthwise")
 
 
+LARGEST_A = 8192  # elements, of what else needs too much RAM
+MODES = ("frozen_a", "trainable_a")
 RANKS = (4, 1, 8, 3, 2, 5, 16, 6, 12)
 LOSSES_OF = (
     *(("cross_entropy", n) for n in (3, 12, 40)),
@@ -255,7 +261,7 @@ LOSSES_OF = (
     ("mean_squared_error", 40),
 )
 KERNELS = (
-    *(_conv((7, 7, 64), 64) for _ in range(3)),  # at several ranks
+    _conv((7, 7, 64), 64),
     _conv((1, 16, 32), 64),
     _conv((5, 5, 16), 8),
     _conv((8, 8, 8), 16),
@@ -276,6 +282,11 @@ KERNELS = (
     _conv((1, 6, 6), 10, (1, 5)),
     _conv((1, 40, 3), 9, (1, 7), (1, 2)),
     _conv((20, 10, 1), 24, (10, 4), (2, 2)),
+    _conv((2, 2, 64), 4, (6, 6)),  # too large for the fast kernels
+    _conv((3, 3, 2), 240, (3, 3)),  # the same, backward
+    _conv((1, 6, 512), 6, (1, 5)),
+    _conv((1, 150, 8), 16),
+    _conv((12, 12, 4), 40),
     *(
         Shape("dense", "dense", size, outputs)
         for size, outputs in (
@@ -303,8 +314,9 @@ KERNELS = (
         )
     ),
     *(_window("mean", size) for size in ((5, 5, 16), (1, 40, 6), (12, 12, 4))),
-    *(_window(kind, size) for kind in ("add", "lookup", "pad", "softmax") for size in SIZES),
+    *(_window(kind, size) for kind in ("add", "lookup", "pad", "softmax", "history") for size in SIZES),
     *(_window("concatenate", size, times=2) for size in SIZES),
+    *(Shape("slice", "slice", size, outputs) for size, outputs in zip(SIZES, (4, 1, 16), strict=True)),
     *(Shape("reshape", "reshape", size, prod(size)) for size in SIZES),
 )
 
@@ -345,17 +357,18 @@ def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
     predicted = predict(*settings, board)
     if predicted is None:
         raise ValueError(f"{board.name} was not measured: `edgelora bench cost --fit` does it")
-    measured = measure(link, trial, predicted.clock_hz / 1e6)
+    with Bench(link, trial, predicted.clock_hz / 1e6) as bench:
+        arena, infer, step = bench.open(BATCH), bench.infer(), bench.step()
     return Check(
         trial.name,
         trial.mode,
         tuple(trial.ranks),
         tuple(trial.recompute or ()),
-        measured.arena_bytes,
+        arena,
         twin.layout(*settings).arena_bytes,
-        round(measured.infer),
+        round(infer),
         predicted.infer_cycles,
-        round(measured.step),
+        round(step),
         predicted.step_cycles,
     )
 
@@ -371,16 +384,18 @@ def check_all(link: Link, board: BoardProfile, progress: Progress) -> list[Check
 
 
 def held_out() -> list[Trial]:
-    """Whole networks that the fit doesn't see: in both modes, ranks alike and not, outputs kept and computed again."""
+    """Whole networks that the fit doesn't see: with frozen A and one rank; with trained A, several and little RAM."""
     trials = []
     for name, model in _networks():
-        elm, count = formats.pack_model(model), len(model.ops)
+        elm = formats.pack_model(model)
         alike, mixed = (
-            bytes(ranks[i % len(ranks)] if op.is_matrix else 0 for i, op in enumerate(model.ops))
-            for ranks in ((4,), (8, 0, 2, 4, 6, 3))
+            tuple(ranks[i % len(ranks)] if op.is_matrix else 0 for i, op in enumerate(model.ops))
+            for ranks in ((4,), (5, 0, 1, 3, 2, 6))
         )
-        trials.append(Trial(f"{name}", elm, alike, momentum=3))
-        trials.append(Trial(f"{name}", elm, mixed, "trainable_a", 1, bytes(i % 2 for i in range(count))))
+        trials.append(Trial(name, elm, bytes(alike), momentum=3))
+        recipe = Recipe(mode="trainable_a", micro_batch=BATCH, given_momentum=1, given_ranks=mixed)
+        again = choose_recompute(elm, recipe, smallest_arena(elm, recipe))
+        trials.append(Trial(name, elm, bytes(mixed), recipe.mode, recipe.momentum, again))
     return trials
 
 

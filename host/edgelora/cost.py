@@ -15,9 +15,10 @@ from itertools import chain
 
 from . import formats, terms, twin
 from .boards import BoardProfile
-from .terms import Layer
+from .terms import Layer, Step
 
 READS_INPUT, READS_OUTPUT = ("max_pool", "lookup"), ("softmax",)  # in the backward pass
+LASTING = ("history",)  # outputs that can't be computed again
 
 Terms = tuple[tuple[str, float], ...]
 
@@ -60,14 +61,18 @@ def predict(
     momentum: int,
     recompute: bytes | None,
     board: BoardProfile,
+    frames: int = 1,
 ) -> Cost | None:
-    """The cost of a session on a `.elm`, configured as for `twin.layout`; None: the board was not measured."""
+    """The cost of a session on a `.elm`, configured as for `twin.layout`; None: the board was not measured.
+
+    An inference is of a whole sample of `frames`, which only networks with history have more than one of.
+    """
     if board.cycles is None or board.clock_hz is None:
         return None
-    cycles, passes = board.cycles, passes_of(elm, ranks, mode, momentum, recompute)
+    cycles, passes = board.cycles, passes_of(elm, ranks, mode, momentum, recompute, frames)
 
     def total(of: Iterable[tuple[str, float]]) -> float:
-        return sum(cycles.get(name, 0.0) * count for name, count in of)
+        return sum(cycles[name] * count for name, count in of)
 
     ops = [(total(forward), total(backward)) for forward, backward in zip(passes.forward, passes.backward, strict=True)]
     update = total(passes.update)
@@ -95,39 +100,50 @@ class Passes:
     update: Terms
 
 
-def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: bytes | None) -> Passes:
-    """What the passes of a session consist of."""
+def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: bytes | None, frames: int = 1) -> Passes:
+    """What the passes of a session consist of. ValueError if ranks or flags are not those of the model's ops."""
     network = _network(elm)
-    count, trains_a = len(network.layers), mode == "trainable_a"
-    needs = network.needs(ranks) if mode != "infer" else [False] * count
+    ops = range(len(network.layers))
+    if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
+        raise ValueError(f"a model of {len(ops)} ops takes as many ranks and recompute flags")
+    whole_a = mode == "trainable_a"
+    needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)
-    infer = [network.forward(i, ranks[i], trains_a, network.is_fast(i, ranks[i], False, room)) for i in range(count)]
-    forward, backward = [], []
+    steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], recompute or bytes(len(ops)))
+    once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
+    times = [frames if i < network.remembering else 1 for i in ops]
+    trained = ops if mode == "infer" else range(network.trained)
+    return Passes(
+        infer=tuple(once[i] * times[i] for i in ops),
+        forward=tuple(once[i] * (times[i] + steps[i].again) if i in trained else () for i in ops),
+        backward=tuple(
+            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) if needs[i] else ()
+            for i in ops
+        ),
+        call=network.call,
+        loss=network.loss,
+        update=network.update(ranks, whole_a, momentum),
+    )
+
+
+def _steps(network: _Network, needs: list[bool], trains_a: list[bool], recompute: bytes) -> list[Step]:
+    """What each op does in the backward pass, from the last op down."""
+    steps: list[Step] = []
     arrived: set[int] = set()  # tensors that have an error
     read: set[int] = set()  # tensors that the backward pass reads
-    for i in reversed(range(count)):
+    for i in reversed(range(len(needs))):
         wanted = [tensor for tensor in network.inputs[i] if needs[i] and tensor and needs[tensor - 1]]
-        if needs[i]:
-            read.update(network.reads(i, bool(wanted), trains_a and ranks[i] > 0))
-        again = bool(recompute and recompute[i] and i + 1 in read)
-        if again:
-            read.update(network.inputs[i])
-        kept = network.keep(i, ranks[i]) if needs[i] else ()
-        forward.append(infer[i] * (1 + again) + kept if mode == "infer" or i < network.trained else ())
         joined = sum(network.sizes[t] for k, t in enumerate(wanted) if t in arrived or t in wanted[:k])
         arrived.update(wanted)
-        fast = network.is_fast(i, ranks[i], True, room)
-        backward.append(
-            network.backward(i, ranks[i], trains_a and ranks[i] > 0, len(wanted), fast, joined) if needs[i] else ()
-        )
-    return Passes(
-        tuple(infer),
-        tuple(reversed(forward)),
-        tuple(reversed(backward)),
-        network.call,
-        network.loss,
-        network.update(ranks, trains_a, momentum),
-    )
+        if trains_a[i] and needs[i] or wanted and network.layers[i].kind in READS_INPUT:
+            read.add(network.inputs[i][0])
+        if wanted and network.layers[i].kind in READS_OUTPUT:
+            read.add(i + 1)
+        again = bool(recompute[i]) and i + 1 in read and network.layers[i].kind not in LASTING
+        if again:
+            read.update(network.inputs[i])
+        steps.append(Step(trains_a[i], len(wanted), joined, again))
+    return steps[::-1]
 
 
 class _Network:
@@ -139,13 +155,15 @@ class _Network:
         self.inputs = [op.inputs for op in model.ops]
         self.sizes = [tensor.size for tensor in model.tensors]
         self.trained = model.training_ops
-        self.loss: Terms = tuple(terms.loss(model.loss, model.loss_tensor.size))
-        self.call: Terms = tuple(terms.call(model.output.size))
+        self.remembering = max((i + 1 for i, op in enumerate(model.ops) if op.kind in LASTING), default=0)
+        lasting = sum(model.tensors[op.output].size for op in model.ops if op.kind in LASTING)
+        reset = tuple(terms.reset(lasting))
+        self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size))
+        self.call: Terms = reset + tuple(terms.call(model.output.size))
         self._loss_row = 4 * model.loss_tensor.size if model.loss == "cross_entropy" else 0
         self._scratch = functools.cache(twin.Scratch(elm).of)
         self.forward = functools.cache(self._forward)
         self.backward = functools.cache(self._backward)
-        self.keep = functools.cache(self._keep)
         self._matrix = functools.cache(lambda count, momentum: tuple(terms.update(count, momentum)))
 
     def needs(self, ranks: bytes) -> list[bool]:
@@ -154,11 +172,6 @@ class _Network:
         for i, inputs in enumerate(self.inputs):
             needs.append(i < self.trained and (ranks[i] > 0 or any(t and needs[t - 1] for t in inputs)))
         return needs
-
-    def reads(self, op: int, hands_down: bool, trains_a: bool) -> list[int]:
-        """The tensors that an op's step of the backward pass reads."""
-        reads = [self.inputs[op][0]] if trains_a or (hands_down and self.layers[op].kind in READS_INPUT) else []
-        return reads + ([op + 1] if hands_down and self.layers[op].kind in READS_OUTPUT else [])
 
     def room(self, ranks: bytes, needs: list[bool]) -> int:
         """Bytes of scratch that the session has."""
@@ -171,11 +184,8 @@ class _Network:
     def _forward(self, op: int, rank: int, whole_a: bool, fast: bool) -> Terms:
         return tuple(terms.forward(self.layers[op], rank, whole_a, fast))
 
-    def _keep(self, op: int, rank: int) -> Terms:
-        return tuple(terms.keep(self.layers[op], rank))
-
-    def _backward(self, op: int, rank: int, trains_a: bool, wanted: int, fast: bool, joined: int) -> Terms:
-        return tuple(terms.backward(self.layers[op], rank, trains_a, wanted, fast, joined))
+    def _backward(self, op: int, rank: int, step: Step, fast: bool) -> Terms:
+        return tuple(terms.backward(self.layers[op], rank, step, fast))
 
     def update(self, ranks: bytes, trains_a: bool, momentum: int) -> Terms:
         """Of all matrices that train."""

@@ -19,7 +19,8 @@ class Shape:
     """One kernel at one size. size: height, width, channels of its input; same: SAME padding, else VALID.
 
     fused: a ReLU, whose errors are masked. second: the tensor that an add or a concatenation of channels reads besides
-    the one before it. A pad adds a row and a column on each side, a reshape makes one position of all.
+    the one before it. A pad adds a row and a column on each side, a reshape makes one position of all, a slice takes
+    the first channels, a history holds two inputs.
     """
 
     op: str
@@ -46,6 +47,8 @@ class Shape:
             return (1, 1, self.outputs)
         if self.kind == "pad":
             return (self.size[0] + 2, self.size[1] + 2, self.outputs)
+        if self.kind == "history":
+            return (2 * self.size[0], self.size[1], self.outputs)
         axes = zip(self.size, self.kernel, self.stride, strict=False)
         height, width = (-(-n // s) if self.same else (n - k) // s + 1 for n, k, s in axes)
         return (height, width, self.outputs)

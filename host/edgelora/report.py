@@ -90,6 +90,8 @@ class Report:
     memory_steps: int = 0  # of one pass: each op forward, the loss, each op backward
     swap_flash_us: float | None = None
     free_heap_bytes: int | None = None  # left on the board beside the module, its agent, the model and the arena
+    predicted_infer_us: float | None = None  # by `edgelora.cost`; None: the board's kernels were not measured
+    predicted_train_step_us: float | None = None
     active_watts: float | None = None  # of the board while it computes, for the energy estimate
     power_source: str = ""
     link: dict[str, Any] | None = None
@@ -510,21 +512,28 @@ def _cost_section(report: Report) -> str:
 
 
 def _time_table(report: Report) -> str:
-    update = None if report.train_step_us is None else report.train_step_us * report.micro_batch
+    def of_update(us: float | None) -> float | None:
+        return None if us is None else us * report.micro_batch
+
+    step, predicted = report.train_step_us, report.predicted_train_step_us
     times = [
-        ("Inference", report.infer_us),
-        ("Training, one sample", report.train_step_us),
-        (f"Training, one update of {report.micro_batch}", update),
-        ("Swap to an adapter in RAM", report.swap_us),
-        ("Swap to an adapter in flash", report.swap_flash_us),
+        ("Inference", report.infer_us, report.predicted_infer_us),
+        ("Training, one sample", step, predicted),
+        (f"Training, one update of {report.micro_batch}", of_update(step), of_update(predicted)),
+        ("Swap to an adapter in RAM", report.swap_us, None),
+        ("Swap to an adapter in flash", report.swap_flash_us, None),
     ]
-    measured = [(name, us) for name, us in times if us is not None]
+    measured = [(name, us, expected) for name, us, expected in times if us is not None]
     if not measured:
         return ""
-    if report.active_watts is None:
-        return page.table(["", "Time"], [[name, page.time(us)] for name, us in measured], "On the board")
-    rows = [[name, page.time(us), page.energy(us * report.active_watts)] for name, us in measured]
-    return page.table(["", "Time", "Energy"], rows, "On the board")
+    head, columns = ["", "Time"], [[name for name, _, _ in measured], [page.time(us) for _, us, _ in measured]]
+    if any(expected is not None for _, _, expected in measured):
+        head.append("Predicted")
+        columns.append([page.time(expected) for _, _, expected in measured])
+    if report.active_watts is not None:
+        head.append("Energy")
+        columns.append([page.energy(us * report.active_watts) for _, us, _ in measured])
+    return page.table(head, zip(*columns, strict=True), "On the board")
 
 
 def _size_table(report: Report) -> str:

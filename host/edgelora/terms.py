@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from .model import MASK_KINDS, WEIGHT_KINDS, QuantModel
+from .model import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
 
 Terms = Iterator[tuple[str, float]]
 
@@ -36,7 +36,11 @@ def parts_of(count: int, size: int) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """An op's shape. inputs, outputs: K and O of its weights; fused: an activation masks its errors."""
+    """An op's shape. inputs, outputs: K and O of its weights; fused: an activation masks its errors.
+
+    reads: elements of the kernel inside the input, over all positions; rows: of the parts along an axis that a
+    concatenate or slice moves.
+    """
 
     kind: str
     source: tuple[int, int, int]
@@ -47,6 +51,8 @@ class Layer:
     inputs: int
     fused: bool
     padded: bool
+    reads: int
+    rows: int
 
     @property
     def positions(self) -> int:
@@ -98,7 +104,17 @@ def layer(model: QuantModel, index: int) -> Layer:
         prod(kernel) * (1 if op.kind == "depthwise" else source[2]),
         op.kind in MASK_KINDS and (op.mask_low or op.mask_high),
         any(op.padding) or op.dilation != (1, 1),
+        prod(_reads(op, axis, source[axis], target[axis]) for axis in (0, 1))
+        if op.kind in WINDOW_KINDS
+        else prod(kernel),
+        prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
     )
+
+
+def _reads(op: Op, axis: int, size: int, outputs: int) -> int:
+    """Elements of the kernel inside the input along one axis, over all outputs."""
+    starts = (out * op.stride[axis] - op.padding[axis] for out in range(outputs))
+    return sum(0 <= start + k * op.dilation[axis] < size for start in starts for k in range(op.kernel[axis]))
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
@@ -122,22 +138,12 @@ def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
         yield from _other_forward(layer)
 
 
-def keep(layer: Layer, rank: int) -> Terms:
-    """What a training pass adds to that for the backward pass: t and the mask are kept."""
-    if rank:
-        yield "keep.t", layer.positions * rank
-    if layer.fused:
-        yield "keep.mask", layer.elements
-
-
 def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
     groups, low, quads, outputs = groups_of(g.inputs), groups_of(rank), groups_of(g.positions), g.outputs
     chunks, direct = parts_of(groups, CHUNK), g.inputs % 4 == 0
     up_rows = min(outputs, UP_BYTES // 8 // low) if rank else 0
     fixed = 1024 + (0 if direct else 8 * groups) + 8 * low * up_rows + 4 * rank + 4 * groups
     blocks = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed)
-    yield "conv", 1
-    yield "conv.block", blocks
     yield "conv.row", blocks * outputs * chunks
     yield "conv.quad", quads * outputs * chunks
     yield "conv.products", quads * outputs * groups
@@ -150,9 +156,7 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "branch", 1
         yield "branch.scan", rank * g.inputs
         yield "branch.row", blocks * rank
-        yield "branch.quad", quads * rank * parts_of(scanned // rank, CHUNK)
         yield "branch.products", quads * scanned
-        yield "branch.low", quads * rank
         yield "branch.pack", quads * low
         yield "branch.unpack", outputs * rank * (blocks if outputs > up_rows else 1)
         yield "branch.up", quads * outputs * low
@@ -170,7 +174,6 @@ def _gather(g: Layer) -> Terms:
     if g.in_place:
         yield "pack.group", g.positions * groups_of(g.inputs)
     elif g.channels % 4 == 0:
-        yield "pack.position", g.positions
         yield "pack.row", g.positions * g.kernel[0]
         yield "pack.group", g.positions * groups_of(g.inputs)
     else:
@@ -195,7 +198,7 @@ def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "gather.row", positions * g.kernel[0]
         yield "gather.value", positions * g.inputs
     if rank:
-        yield "dense.scan", rank * g.inputs
+        yield "branch.scan", rank * g.inputs
         yield "dense.low_row", positions * rank
         yield "dense.low", positions * scanned
         yield "dense.up_row", positions * outputs
@@ -204,13 +207,11 @@ def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
 
 def _plain_forward(g: Layer, rank: int) -> Terms:
     positions, outputs = g.positions, g.outputs
-    yield "plain.value", positions * g.inputs
     if g.taps > 1 and g.kind == "conv":
         yield "plain.patch", positions * g.inputs
     yield "plain.row", positions * outputs
     yield "plain.products", positions * outputs * g.inputs
     if rank:
-        yield "plain.low_row", positions * rank
         yield "plain.low", positions * rank * g.inputs
         yield "plain.up_row", positions * outputs
         yield "plain.up", positions * outputs * rank
@@ -220,6 +221,7 @@ def _depthwise_forward(g: Layer, fast: bool) -> Terms:
     outputs, (out_h, out_w, _) = g.outputs, g.target
     if not fast:
         yield "depthwise", g.elements
+        yield "depthwise.row", g.elements * g.kernel[0]
         yield "depthwise.products", g.elements * g.taps
         return
     (in_h, in_w, channels), stride = g.source, g.stride
@@ -230,13 +232,10 @@ def _depthwise_forward(g: Layer, fast: bool) -> Terms:
         yield "strip", outputs * strips * parts
         yield "strip.row", outputs * parts * out_h
         yield "strip.output", g.elements
-        yield "strip.plane_row", channels * parts * (in_h + 2 * (strips - 1))
         yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
     else:
         pitch = 1 + (out_w + 1) // 2 * 2 * stride[1] + 4
         strips = blocks_of(out_h, 4 * pitch * stride[0] + 4 * out_w, 4 * pitch)
-        yield "taps", outputs * strips
-        yield "taps.row", outputs * out_h
         yield "taps.output", g.elements
         yield "taps.plane_row", channels * in_h
         yield "taps.plane", channels * in_h * in_w
@@ -247,14 +246,17 @@ def _other_forward(g: Layer) -> Terms:
     if g.kind in ("average_pool", "max_pool", "mean"):
         yield f"{g.kind}", elements
         yield "pool.row", elements * g.kernel[0]
-        yield "pool.value", elements * g.taps
-    elif g.kind in ("concatenate", "slice", "reshape", "history"):
-        yield "copy", elements
-        yield "copy.row", {"concatenate": 2 * g.positions, "slice": g.positions, "history": 2}.get(g.kind, 1)
+        yield "pool.value", g.reads * g.outputs
+    elif g.kind == "concatenate":
+        yield from _copies(g.rows, prod(g.source) // g.rows, elements // g.rows)
+        yield from _copies(g.rows, prod(g.source2) // g.rows, elements // g.rows)
+    elif g.kind == "slice":
+        yield from _copies(g.rows, elements // g.rows, prod(g.source) // g.rows)
     elif g.kind == "pad":
-        yield "pad", elements
-        yield "copy", prod(g.source)
-        yield "copy.row", g.source[0]
+        yield "fill", elements
+        yield from _copies(g.source[0], g.source[1] * g.channels, g.target[1] * g.channels)
+    elif g.kind in ("reshape", "history"):
+        yield from _copies(1, elements, prod(g.source))
     elif g.kind == "softmax":
         yield "softmax", g.positions
         yield "softmax.value", elements
@@ -262,39 +264,53 @@ def _other_forward(g: Layer) -> Terms:
         yield g.kind, elements
 
 
+def _copies(rows: int, count: int, pitch: int) -> Terms:
+    """`rows` copies of `count` values, `pitch` apart in the longer tensor: by words where all is aligned."""
+    yield "copy.row", rows
+    yield ("copy.word", rows * count / 4) if count % 4 == pitch % 4 == 0 else ("copy.value", rows * count)
+
+
 # ---- backward --------------------------------------------------------------------------------------------------------
 
 
-def backward(layer: Layer, rank: int, trains_a: bool, wanted: int, fast: bool, joined: int) -> Terms:
-    """An op's step of the backward pass.
+@dataclass(frozen=True)
+class Step:
+    """What an op does in the backward pass. wanted: how many of its inputs get an error.
 
-    wanted: how many of its inputs get an error; joined: elements of errors that are added to others.
+    joined: elements of errors that are added to what is there; again: its output is computed again.
     """
+
+    trains_a: bool
+    wanted: int
+    joined: int
+    again: bool
+
+
+def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
+    """An op's step of the backward pass."""
     yield "back", 1
-    yield "back.join", joined
+    yield "back.join", step.joined
     if layer.fused:
         yield "back.mask", layer.elements
     if rank:
         yield from _b_gradient(layer, rank, fast)
-    if not trains_a and not wanted:
+    if not step.trains_a and not step.wanted:
         return
     if layer.kind in WEIGHT_KINDS or layer.kind == "mean":
         yield "back.requantize_channel", layer.outputs
         yield "back.requantize", layer.elements
     if rank:
         yield from _branch_backward(layer, rank, fast)
-    if trains_a:
+    if step.trains_a:
         yield "a", rank * layer.inputs
         yield "a.row", rank * layer.inputs * layer.target[0]
-        yield "a.products", rank * layer.inputs * layer.positions
-    if wanted:
-        yield from _input_backward(layer, rank, wanted, fast)
+        yield "a.products", rank * layer.channels * layer.reads
+    if step.wanted:
+        yield from _input_backward(layer, rank, step.wanted, fast)
 
 
 def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
     positions, outputs = g.positions, g.outputs
-    yield "b", 1
-    yield "b.element", outputs * rank
     if not fast:
         yield "b.plain", outputs * rank * positions
         return
@@ -317,7 +333,6 @@ def _columns(positions: int, groups: int, low_groups: int, part: int) -> tuple[i
 
 def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
     positions, outputs = g.positions, g.outputs
-    yield "u.put", positions * rank
     if not fast:
         yield "u.plain_row", positions * outputs
         yield "u.plain", positions * outputs * rank * g.live
@@ -373,27 +388,23 @@ def _conv_backward(g: Layer, rank: int) -> Terms:
     taps, part, low, channels = g.taps, groups_of(g.outputs), groups_of(rank), g.channels
     quads = groups_of(g.in_positions)
     blocks, rows = _columns(g.in_positions, taps * part, taps * low, max(part, low))
-    yield "dx", 1
     yield "dx.tap", g.in_positions * taps
-    yield "back.pack_part", min(g.positions, g.in_positions) * taps
-    yield "back.pack" if g.outputs % 4 == 0 else "back.pack_odd", min(g.positions, g.in_positions) * taps * part
+    yield "back.pack_part", g.reads
+    yield "back.pack" if g.outputs % 4 == 0 else "back.pack_odd", g.reads * part
     yield "dx.put", g.in_positions * channels
     yield _unpacked(channels, rows, g.outputs), blocks * taps * part * channels
     yield from _rows(blocks, channels, rows, quads, taps * part)
     if rank:
         yield "dx.tap", g.in_positions * taps
-        yield "back.pack_part", min(g.positions, g.in_positions) * taps
-        yield "back.pack" if rank % 4 == 0 else "back.pack_odd", min(g.positions, g.in_positions) * taps * low
-        yield "dx.join", g.in_positions * channels
+        yield "back.pack_part", g.reads
+        yield "back.pack" if rank % 4 == 0 else "back.pack_odd", g.reads * low
         yield _unpacked(channels, rows, rank), blocks * taps * low * channels
         yield from _rows(blocks, channels, rows, quads, taps * low)
 
 
 def _plain_backward(g: Layer, rank: int) -> Terms:
-    values = min(g.positions, g.in_positions) * g.taps * g.channels
-    yield "plain_back.value", g.in_positions * g.channels
-    yield "plain_back.row", min(g.positions, g.in_positions) * g.taps * (g.outputs + rank)
-    yield "plain_back.products", values * (g.outputs * g.live + rank)
+    yield "plain_back.row", g.reads * (g.outputs + rank)
+    yield "plain_back.products", g.reads * g.channels * (g.outputs * g.live + rank)
 
 
 def _depthwise_backward(g: Layer, fast: bool) -> Terms:
@@ -401,12 +412,11 @@ def _depthwise_backward(g: Layer, fast: bool) -> Terms:
     if not fast:
         yield "depthwise_back", g.in_positions * channels
         yield "depthwise_back.tap", g.in_positions * g.taps
-        yield "depthwise_back.products", g.elements * g.taps
+        yield "depthwise_back.products", g.reads * g.outputs
         return
     pitch = 3 + max((in_w + 1) // 2 * 2 + 4, (out_w - 1) * g.stride[1] + 2)
     strips = blocks_of(in_h, 4 * pitch + 4 * in_w, 8 * pitch)
     yield "taps_back", channels * strips
-    yield "taps_back.row", channels * in_h
     yield "taps_back.output", channels * g.in_positions
     yield "taps_back.plane" if g.stride[1] == 1 else "taps_back.plane2", g.elements
 
@@ -414,23 +424,21 @@ def _depthwise_backward(g: Layer, fast: bool) -> Terms:
 def _other_backward(g: Layer, wanted: int) -> Terms:
     elements = g.elements
     if g.kind in ("average_pool", "max_pool"):
-        yield "pool_back", prod(g.source)
-        yield "pool_back.window", g.positions * g.taps
-        yield f"{g.kind}_back", elements * g.taps
+        yield "pool_back", g.in_positions * g.channels
+        yield "pool_back.window", g.reads
+        if g.kind == "max_pool":
+            yield "pool_back.compare", g.reads * g.outputs
     elif g.kind == "mean":
         yield "mean_back", prod(g.source)
     elif g.kind == "concatenate":
-        yield "copy", elements * wanted / 2
-        yield "copy.row", wanted * g.positions
+        yield from _copies(g.rows * wanted, elements // g.rows // 2, elements // g.rows)
     elif g.kind == "slice":
-        yield "copy", elements
-        yield "copy.row", g.positions
-        yield "pad", prod(g.source)
-    elif g.kind in ("reshape", "history"):
-        yield "copy", prod(g.source)
+        yield "fill", prod(g.source)
+        yield from _copies(g.rows, elements // g.rows, prod(g.source) // g.rows)
     elif g.kind == "pad":
-        yield "copy", prod(g.source)
-        yield "copy.row", g.source[0]
+        yield from _copies(g.source[0], g.source[1] * g.channels, g.target[1] * g.channels)
+    elif g.kind in ("reshape", "history"):
+        yield from _copies(1, prod(g.source), elements)
     elif g.kind == "softmax":
         yield "softmax_back", g.positions
         yield "softmax_back.value", elements
@@ -445,6 +453,11 @@ def call(outputs: int) -> Terms:
     """The call of an inference, which looks for the largest output."""
     yield "infer", 1
     yield "infer.output", outputs
+
+
+def reset(elements: int) -> Terms:
+    """The begin of a sample where histories hold so many elements."""
+    yield "reset", elements
 
 
 def loss(kind: str, elements: int) -> Terms:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import data, float_lora, formats, kws, nn, pretrain, twin
-from .boards import ROOT
+from .boards import ROOT, load_board
+from .cost import predict
 from .link import Hello, Link, ModelInfo, TrainReply
 from .model import QuantModel
 from .personalize import Progress, Recipe, Run, Samples, confusion, placed, schedule, train, train_twin
 from .plan import layer_plans
+from .probe import board_of
 from .recompute import choose_recompute
 from .report import LayerRow, Metrics, Report
 
@@ -360,6 +362,10 @@ def make_report(
     """Everything a run measured, in one report."""
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
+    name = board_of(hello.board, "")
+    profile = load_board(name) if name else None
+    cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
+    power = profile and profile.power
     classes = base.model.classes
     window = f"Inference is that of a whole window of {test.frames} frames."
     return Report(
@@ -385,6 +391,10 @@ def make_report(
         train_step_us=run.train_step_us,
         swap_us=round(run.swap_us, 1),
         swap_flash_us=round(run.swap_flash_us, 1),
+        predicted_infer_us=round(cost.infer_us, 1) if cost else None,
+        predicted_train_step_us=round(cost.step_us, 1) if cost and recipe.cache == "none" else None,
+        active_watts=power.active_watts if power else None,
+        power_source=power.source if power else "",
         samples=len(samples),
         test_samples=len(test),
         epochs=recipe.epochs,

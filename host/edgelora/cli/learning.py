@@ -261,12 +261,15 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
     print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
-    for what, us in (
-        ("inference", report.infer_us),
-        ("training step", report.train_step_us),
-        ("swap", report.swap_us),
-        ("swap from flash", report.swap_flash_us),
+    for what, us, predicted in (
+        ("inference", report.infer_us, report.predicted_infer_us),
+        ("training step", report.train_step_us, report.predicted_train_step_us),
+        ("swap", report.swap_us, None),
+        ("swap from flash", report.swap_flash_us, None),
     ):
         if us is not None:
-            print(f"{what}: {us:.0f} us")
+            print(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
+    if report.train_step_us is not None and report.active_watts is not None:
+        millijoules = report.train_step_us * report.micro_batch * report.active_watts / 1000
+        print(f"energy of an update: about {millijoules:.1f} mJ, from the chip's data sheet")
     print(f"report: {path}")

@@ -1,0 +1,117 @@
+"""Predictions of time and memory against what the real firmware needs on the virtual Pico, over the real link."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora import formats
+from edgelora.bench_cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
+from edgelora.boards import load_board
+from edgelora.build import build_firmware
+from edgelora.cost import passes_of, predict
+from edgelora.demo import start_board
+from edgelora.link import Link
+from edgelora.networks import Shape, network
+
+PICO = load_board("virtual-pico")
+HELD_OUT = held_out()
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
+    folder: Path = tmp_path_factory.mktemp("pico")
+    firmware = build_firmware("virtual-pico", {}, folder / "firmware.uf2")
+    board = start_board("virtual-pico", firmware, folder / "board", quiet=True)
+    try:
+        with Link.connect(board.port) as link:
+            yield link
+    finally:
+        board.stop()
+
+
+@pytest.mark.parametrize("trial", HELD_OUT, ids=lambda trial: f"{trial.name}-{trial.mode}".replace(" ", "-"))
+def test_networks_need_what_was_predicted(pico: Link, trial: Trial) -> None:
+    found = check(pico, trial, PICO)
+    assert found.arena == found.predicted_arena
+    stale = "kernels have changed: `edgelora bench cost --fit`"
+    assert abs(found.infer_error) <= 0.15, stale
+    assert abs(found.step_error) <= 0.15, stale
+
+
+def settings(trial: Trial) -> tuple[bytes, bytes, str, int, int, bytes | None]:
+    return (trial.elm, trial.ranks, trial.mode, 8, trial.momentum, trial.recompute)
+
+
+def test_every_term_has_cycles() -> None:
+    counted = set()
+    for trial in (*calibration(), *HELD_OUT):
+        passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
+        counted |= {name for name, _ in chain(*passes.infer, *passes.forward, *passes.backward, passes.update)}
+        counted |= {name for name, _ in chain(passes.call, passes.loss)}
+    assert PICO.cycles and counted == set(PICO.cycles), "terms have changed: `edgelora bench cost --fit`"
+
+
+def test_costs_add_up() -> None:
+    for trial in HELD_OUT:
+        found = predict(*settings(trial), PICO)
+        single = predict(trial.elm, trial.ranks, trial.mode, 1, trial.momentum, trial.recompute, PICO)
+        assert found and single
+        assert single.step_cycles - found.step_cycles == pytest.approx(found.update_cycles * 7 / 8, abs=2)
+        assert PICO.power and found.update_joules == pytest.approx(8 * found.step_us * 1e-6 * PICO.power.active_watts)
+        assert sum(map(sum, found.ops)) < found.step_cycles
+        infer = predict(trial.elm, bytes(len(trial.ranks)), "infer", 1, 0, None, PICO)
+        assert infer and infer.infer_cycles < found.infer_cycles and infer.step_cycles == 0
+
+
+def test_only_outputs_that_are_read_are_computed_again() -> None:
+    for trial in HELD_OUT:
+        kept = predict(*settings(dataclasses.replace(trial, recompute=None)), PICO)
+        again = predict(*settings(dataclasses.replace(trial, recompute=bytes([1] * len(trial.ranks)))), PICO)
+        assert kept and again
+        read = trial.mode == "trainable_a" or trial.name == "residual graph"  # whose max_pool reads its input
+        assert (again.step_cycles > kept.step_cycles) == read
+
+
+def test_boards_that_were_not_measured_have_no_prediction() -> None:
+    for board in ("esp32", "rpi_pico2", "unix"):
+        assert predict(*settings(HELD_OUT[0]), load_board(board)) is None
+
+
+def test_large_layers_take_the_kernels_that_fit() -> None:
+    """Cycles of a product: several times as many where the fast kernels' scratch would be too large."""
+    per_product = []
+    for channels in (64, 288):
+        elm = formats.pack_model(network([Shape("conv", "conv", (4, 4, channels), 8, (3, 3))]))
+        cost = predict(elm, b"\0", "infer", 1, 0, None, PICO)
+        assert cost
+        per_product.append(cost.infer_cycles / (16 * 9 * channels * 8))
+    assert per_product[1] > 2 * per_product[0]
+
+
+def test_fit_finds_the_cycles_that_made_its_rows() -> None:
+    rng = np.random.default_rng(0)
+    true = {"product": 3.25, "row": 270.0, "op": 350.0, "never": 0.0}
+    rows = [
+        (counts, sum(true[name] * count for name, count in counts.items()))
+        for counts in ({name: float(rng.integers(1, 1000)) for name in true} for _ in range(20))
+    ]
+    found = fit(rows, networks=20)
+    assert found.cycles == pytest.approx(true, abs=1e-6)
+    assert found.largest_error < 1e-6
+    noisy = [(counts, cycles - 0.5 * counts["never"]) for counts, cycles in rows]
+    assert min(fit(noisy, networks=20).cycles.values()) == 0  # a term never takes less than no time
+
+
+def test_least_squares_are_the_best_that_are_not_negative() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        a, b = rng.normal(size=(12, 6)), rng.normal(size=12)
+        x = non_negative_least_squares(a, b)
+        gradient = a.T @ (a @ x - b)
+        assert (x >= 0).all() and (gradient > -1e-6).all() and np.abs(gradient * x).max() < 1e-6
