@@ -27,27 +27,18 @@ def add_commands(add: Add, commands: Any) -> None:
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
     benches = bench.add_subparsers(metavar="NAME", required=True)
     p = add("learning", cmd_bench_learning, benches)
-    p.add_argument(
-        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
-    )
-    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    _add_task(p)
     p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
     add_recipe(p)
     p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
     p = add("qat", cmd_bench_qat, benches)
-    p.add_argument(
-        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
-    )
-    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    _add_task(p)
     p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
     add_recipe(p)
     p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
     p = add("ranks", cmd_bench_ranks, benches)
-    p.add_argument(
-        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
-    )
-    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+    _add_task(p)
     p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
     p.add_argument(
         "--ranks",
@@ -78,6 +69,13 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    parser.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
 
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
