@@ -117,9 +117,8 @@ void mp_hal_delay_us(mp_uint_t us) {
 }
 
 void mp_hal_delay_ms(mp_uint_t ms) {
-    mp_uint_t start = mp_hal_ticks_ms();
-    for (mp_uint_t gone = 0; gone < ms; gone = mp_hal_ticks_ms() - start) {
-        mp_event_wait_ms(ms - gone);
+    for (uint64_t until = now() + (uint64_t)ms * 1000 * TICKS_PER_US; now() < until;) {
+        mp_event_wait_ms(1);
     }
 }
 
