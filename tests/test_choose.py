@@ -67,6 +67,21 @@ def test_gradients_of_few_inputs_have_low_rank():
     assert all(frozen[rank] < by_rank[rank] for rank in (1, 2, 4))
 
 
+def test_what_short_trials_do_not_find_the_recipes_own_length_does():
+    """At a rate so low that three epochs move no weight, layers are worth what the whole recipe makes of them."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    x = rng.normal(0, 0.2, (40, 1, 1, 6)) + np.repeat(np.eye(3), 2, axis=1)[y][:, None, None]
+    elm, samples = made(build((1, 1, 6), [dense(3)], 1), x.astype(np.float32), y)
+    slow = Recipe(mode="trainable_a", given_rate=100, given_momentum=0)
+    assert set(gains(elm, samples, replace(slow, epochs=3), "ablation")[0].values()) == {0.0}
+    found = gains(elm, samples, replace(slow, epochs=300), "ablation")[0]
+    assert 0 < found[1] < found[2]
+    with pytest.raises(ValueError, match="no adapter lowers the loss"):
+        choose(elm, samples, replace(slow, epochs=3), Budget(100_000), ["trainable_a"])
+    assert choose(elm, samples, replace(slow, epochs=300), Budget(100_000), ["trainable_a"]).chosen.gain > 0
+
+
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 @pytest.mark.parametrize("method", sensitivity.METHODS)
 def test_a_layer_that_is_fed_zeros_is_worth_nothing(method, mode):
@@ -191,6 +206,14 @@ def test_bench_ranks_compares_at_equal_bytes():
     differences = [run.accuracy["ablation"] - run.accuracy["uniform"] for run in bench.runs]
     whole = next(one for one in bench.comparisons if (one.rank, one.method) == (0, "ablation"))
     assert whole.difference == pytest.approx(np.mean(differences), abs=1e-4)
+
+
+def test_bench_ranks_where_no_adapter_is_worth_its_bytes():
+    """A rate that moves nothing: the method keeps the bare base, and is tested with it."""
+    settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1,), "workers": 1}
+    (run,) = bench_ranks("har", Recipe(epochs=1, given_rate=1, given_momentum=0), **settings).runs
+    assert not any(run.ranks["ablation"]) and any(run.ranks["gradient"])
+    assert run.accuracy["ablation"] == run.accuracy["uniform"]  # B is still 0 there
 
 
 def test_errors_of_differences_are_those_of_pairs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -252,6 +253,8 @@ def test_only_models_with_history_have_frames() -> None:
         with pytest.raises(twin.TwinError) as error:
             twin.Session(formats.pack_model(model), bytes(2), "infer", frames=frames)
         assert error.value.status == twin.statuses()["ERR_CONFIG"]
+    there = pickle.loads(pickle.dumps(error.value))  # as out of a worker process
+    assert (type(there), there.status, str(there)) == (twin.TwinError, error.value.status, str(error.value))
 
 
 @pytest.mark.parametrize("logistic", [False, True])

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from . import formats
+from . import formats, twin
 from .bench_learning import MODES, TASKS, Progress, base_of, one_thread, prepare
 from .choose import file_costs, frontier
 from .model import QuantModel
-from .personalize import Recipe, Samples, TwinLearner, train
+from .personalize import Recipe, Samples, train_twin
 from .sensitivity import METHODS, Sensitivity, sensitivity
 from .train_adapter import split
 
@@ -104,12 +104,13 @@ def run_one(
     known: dict[tuple[int, ...], float] = {}
 
     def accuracy(chosen: tuple[int, ...]) -> float:
+        """With adapters of these ranks; the bare base's where a method finds none worth its bytes."""
         if chosen not in known:
-            mine = replace(recipe, given_ranks=chosen)
-            learner = TwinLearner(elm, mine.ranks(model), mine)
-            learner.begin(seed)
-            train(learner, samples, mine)
-            known[chosen] = float(np.mean(learner.predict(test.x) == test.y))
+            session = twin.Session(elm, bytes(chosen), "infer")
+            if any(chosen):
+                mine = replace(recipe, given_ranks=chosen)
+                session.use(train_twin(elm, bytes(chosen), samples, mine).adapter)
+            known[chosen] = session.accuracy(test.x, test.y)
         return known[chosen]
 
     runs = []

@@ -91,11 +91,15 @@ def _highest_rank(model: QuantModel, op: int) -> int:
 
 
 def _ablated(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
-    """The mean of several trials, of other seeds."""
+    """The mean of several trials, of other seeds: short ones or, where these don't lower the loss, the recipe's own."""
     able = _candidates(formats.unpack_model(elm), recipe)
     seeds = [(recipe.seed + k) % (LIMITS["seed"][1] + 1) for k in range(TRIALS)]
-    trials = [_trial(elm, samples, replace(recipe, seed=seed), able, say) for seed in seeds]
-    base, whole = (float(np.mean([losses[end] for losses in trials])) for end in (BARE, WHOLE))
+    for epochs in sorted({TRIAL_EPOCHS, max(TRIAL_EPOCHS, recipe.epochs)}):
+        mine = replace(recipe, epochs=epochs)
+        trials = [_trial(elm, samples, replace(mine, seed=seed), able, say) for seed in seeds]
+        base, whole = (float(np.mean([losses[end] for losses in trials])) for end in (BARE, WHOLE))
+        if whole < base:
+            break
     gains = {
         op: _growing({r: float(np.mean([losses[op, 0] - losses[op, r] for losses in trials])) for r in possible})
         for op, possible in able.items()
@@ -109,7 +113,7 @@ def _trial(
     """Losses in nats by (op, rank), with but so many of that op's directions left, and of `BARE` and `WHOLE`."""
     model = formats.unpack_model(elm)
     highest = {op: possible[-1] for op, possible in able.items()}
-    recipe = replace(recipe.with_ranks(model, highest), epochs=TRIAL_EPOCHS, cache="none")
+    recipe = replace(recipe.with_ranks(model, highest), cache="none")
     learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
     learner.begin(recipe.seed)
     what = f"trial in {recipe.mode}, seed {recipe.seed}"

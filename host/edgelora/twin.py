@@ -33,6 +33,10 @@ class TwinError(ValueError):
         super().__init__(text)
         self.status = status
 
+    def __reduce__(self) -> tuple[type[TwinError], tuple[int, str]]:
+        """So that it comes out of a worker process as what it is."""
+        return TwinError, (self.status, str(self))
+
 
 class _Span(C.Structure):
     _fields_ = [
