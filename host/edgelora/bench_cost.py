@@ -22,7 +22,7 @@ from .cost import passes_of, predict
 from .link import Link
 from .model import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
 from .networks import Shape, network
-from .personalize import Recipe
+from .personalize import MODES, Recipe
 from .recompute import choose_recompute, smallest_arena
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
@@ -253,7 +253,6 @@ def _window(
 
 
 LARGEST_A = 8192  # elements, of what else needs too much RAM
-MODES = ("frozen_a", "trainable_a")
 RANKS = (4, 1, 8, 3, 2, 5, 16, 6, 12)
 LOSSES_OF = (
     *(("cross_entropy", n) for n in (3, 12, 40)),

@@ -19,10 +19,9 @@ import numpy as np
 from . import data, float_lora, formats, kws, nn, quantize
 from .data import Dataset
 from .model import QuantModel
-from .personalize import LEARNING_RATES, MOMENTA, Recipe, Samples, TwinLearner, placed, train
+from .personalize import LEARNING_RATES, MODES, MOMENTA, Recipe, Samples, TwinLearner, placed, train
 from .workflow import pretrained_har, pretrained_kws
 
-MODES = ("frozen_a", "trainable_a")
 Progress = Callable[[int, int, str], None]
 
 

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from . import float_lora, formats, nn, peft, twin
-from .bench_learning import MODES, TASKS, Parts, base_of, means, one_thread
+from .bench_learning import TASKS, Parts, base_of, means, one_thread
 from .model import QuantModel
 from .narrow import train_narrowed
-from .personalize import Recipe, Samples, placed, train_twin
+from .personalize import MODES, Recipe, Samples, placed, train_twin
 
 Progress = Callable[[int, int, str], None]
 RANKS = (1, 2)

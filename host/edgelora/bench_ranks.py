@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from . import formats, twin
-from .bench_learning import MODES, TASKS, Progress, base_of, one_thread, prepare
+from .bench_learning import TASKS, Progress, base_of, one_thread, prepare
 from .choose import file_costs, frontier
 from .model import QuantModel
-from .personalize import Recipe, Samples, train_twin
+from .personalize import MODES, Recipe, Samples, train_twin
 from .sensitivity import METHODS, Sensitivity, sensitivity
 from .train_adapter import split
 

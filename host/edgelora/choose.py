@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 
 from . import formats, twin
 from .model import QuantModel
-from .personalize import Progress, Recipe, Samples
+from .personalize import MODES, Progress, Recipe, Samples
 from .recompute import choose_recompute, smallest_arena
 from .sensitivity import METHODS, Sensitivity, sensitivity
 
-MODES = ("frozen_a", "trainable_a")
 UNITS = {"ablation": "nats of loss", "gradient": "shares of the gradient's energy"}
 WORTH = 0.02  # of the highest gain: what a larger budget has to buy to be told of
 

@@ -19,6 +19,7 @@ from .model import MATRIX_KINDS, QuantModel
 Progress = Callable[[int, int, str], None]  # done, total, what
 
 
+MODES = ("frozen_a", "trainable_a")  # of training: only B, or A too
 LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}
 PLACEMENTS = ("all", "pointwise", "last_block", "last")

@@ -30,7 +30,8 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
         sizes.append(size)
     raise ValueError(
         f"training needs at least {min(sizes)} bytes of arena, even with activations computed again, "
-        f"and may take {limit}: give it more --ram, lower --rank or --micro-batch, or adapt fewer layers (--placement)"
+        f"and may take {limit}: give it more --ram, lower --rank, use --mode frozen_a, or adapt fewer layers "
+        "(--placement)"
     )
 
 

@@ -21,8 +21,12 @@ from .common import Add, add_interrupt, add_port, connect, plain, show
 def add_commands(add: Add) -> None:
     p = add("build", cmd_build)
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
-    p.add_argument("--model", type=Path, help="a .elm to put into ROMFS, where it is used in place")
-    p.add_argument("-o", "--output", type=Path, help="the image (firmware.uf2, .bin or .romfs, as the board takes)")
+    p.add_argument(
+        "--model", type=Path, help="a .elm to put into ROMFS, where it is used in place (not for stock firmware)"
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, help="the image (firmware.uf2, .bin, .elf or .romfs, as the board takes)"
+    )
     p = add("sim", cmd_sim)
     p.add_argument("board", help="virtual-pico, virtual-pico-stock, virtual-riscv or unix")
     p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")

@@ -14,7 +14,7 @@ from .. import kws
 from ..console import emit
 from ..devices import pick_port
 from ..link import Link
-from ..personalize import CACHES, LEARNING_RATES, MOMENTA, PLACEMENTS, Recipe
+from ..personalize import CACHES, LEARNING_RATES, MODES, MOMENTA, PLACEMENTS, Recipe
 from ..plan_file import load_plan
 from ..workflow import Base
 
@@ -119,7 +119,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
     )
     group.add_argument(
         "--mode",
-        choices=("frozen_a", "trainable_a"),
+        choices=MODES,
         help=f"train only B, A comes from the seed (less RAM), or both ({default.mode})",
     )
     group.add_argument("--micro-batch", type=int, metavar="N", help=f"samples an update ({default.micro_batch})")

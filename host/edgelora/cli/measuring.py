@@ -13,12 +13,11 @@ from typing import Any
 from .. import console, formats
 from ..boards import cycles_path, load_board
 from ..build import build_firmware
-from ..choose import MODES
 from ..console import emit
 from ..demo import start_board
 from ..devices import pick_port
 from ..link import Link
-from ..personalize import PLACEMENTS, Recipe
+from ..personalize import MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
 from .common import Add, add_port, add_recipe, connect, plain, recipe_of, show
 
@@ -36,7 +35,10 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
     add_recipe(p)
-    p.epilog = "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given."
+    p.epilog = (
+        "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
+        "takes the place of --rank."
+    )
     p = add("ranks", cmd_bench_ranks, benches)
     _add_task(p)
     p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
@@ -53,7 +55,10 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("--workers", type=int, help="processes (as many as cores)")
     add_recipe(p)
-    p.epilog = "Epochs, placement of the same rank, rates and momentum are the task's own unless given."
+    p.epilog = (
+        "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
+        "compared unless --mode is given; --ranks takes the place of --rank."
+    )
     add_port(add("swap", cmd_bench_swap, benches))
     for name, command in (("kernels", cmd_bench_kernels), ("cost", cmd_bench_cost), ("model", cmd_bench_model)):
         p = add(name, command, benches)

@@ -9,10 +9,10 @@ from typing import Any
 
 from .. import console, data, formats, nn, pretrain, quantize, tflite, twin
 from ..boards import BoardProfile, load_board
-from ..choose import MODES, Budget, Candidate, Choice, choose
+from ..choose import Budget, Candidate, Choice, choose
 from ..console import emit, note
 from ..model import LOSSES, QuantModel
-from ..personalize import Recipe
+from ..personalize import MODES, Recipe
 from ..plan import Plan, plan
 from ..plan_file import save_plan
 from ..plan_report import write_plan_report
@@ -52,7 +52,8 @@ def add_commands(add: Add) -> None:
     add_recipe(p)
     p.epilog = (
         "With --data and a budget: edgelora plan base.elm --board rpi_pico --ram 48K --adapter 8K --data user.npz "
-        "-o plan.json, then edgelora personalize base.elm --data user.npz --plan plan.json."
+        "-o plan.json, then edgelora personalize base.elm --data user.npz --plan plan.json. Both modes are tried "
+        "unless --mode is given, and ranks are chosen layer by layer instead of by --rank."
     )
     p.set_defaults(stopped="stopped; no plan was written")
 
@@ -159,7 +160,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
     if not result.fits:
         raise WorkflowError(
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
-            "lower --rank or --micro-batch"
+            "lower --rank, use --mode frozen_a, or adapt fewer layers (--placement)"
         )
     if args.report and choice:
         write_plan_report(args.report, choice, result, base.name, args.data)
