@@ -253,6 +253,13 @@ def test_only_models_with_history_have_frames() -> None:
         with pytest.raises(twin.TwinError) as error:
             twin.Session(formats.pack_model(model), bytes(2), "infer", frames=frames)
         assert error.value.status == twin.statuses()["ERR_CONFIG"]
+    large, small, held = (Tensor(shape, 1.0, 0) for shape in ((1024, 1, 1024), (1, 1, 1024), (2, 1, 1024)))
+    ops = [Op("slice", 0, 1, axis=1), Op("history", 1, 2), Op("max_pool", 2, 3, kernel=(2, 1))]
+    wide = formats.pack_model(QuantModel([large, small, held, small], ops, loss="mean_squared_error"))
+    assert twin.Session(wide, bytes(3), "infer", frames=2000).output_size == 1024
+    for frames in (2048, 4096, 65535):  # of 2^20 values and more: sizes in bytes would wrap
+        with pytest.raises(twin.TwinError, match="2\\^31 values"):
+            twin.Session(wide, bytes(3), "infer", frames=frames)
     there = pickle.loads(pickle.dumps(error.value))  # as out of a worker process
     assert (type(there), there.status, str(there)) == (twin.TwinError, error.value.status, str(error.value))
 

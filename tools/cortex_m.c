@@ -64,8 +64,6 @@ static int32_t open_model(void) {
     config.frames = (uint16_t)word();
     config.plain = (uint8_t)word();
     int32_t status = edgelora_model_check(model.data, model.size);
-    static edgelora_span_t spans[EDGELORA_MAX_OPS * EDGELORA_PLANNED];
-    status = status ? status : edgelora_arena_size(model.data, &config, spans);
     return status < 0 ? status : edgelora_init(arena, sizeof arena, model.data, &config);
 }
 

@@ -115,7 +115,8 @@ class Calls:
     def run(self, machine: Machine, elf: Path) -> list[bytes | int]:
         """What each call answered: bytes of `infer` (all outputs) and `save`, else a number (a status, a loss).
 
-        Raises `RuntimeError` if there are more calls than the machine has room for, or if it hangs.
+        Raises `RuntimeError` for more calls than there is room for, `subprocess.SubprocessError` if the machine hangs
+        or runs out of room for answers.
         """
         if len(self._script) > ROOM:
             raise RuntimeError(f"{len(self._script)} bytes of calls, {machine.machine} takes {ROOM}: run them in parts")

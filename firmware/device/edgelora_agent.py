@@ -690,7 +690,6 @@ class _Agent:
         what = request["what"]
         count = min(request["n"], 1000)
         window = bytearray(model.input_size)
-        features = bytearray(model.feature_size)
         label = bytearray(model.target_size) if model.target_size else 0
         first, end = request.get("ops", (0, 0))
         if what == "infer":
@@ -702,7 +701,7 @@ class _Agent:
         elif what == "train":
             call, steps = (lambda x: model.train(x, label, 0)), (bytearray(model.sample_size),)
         elif what == "train_features":
-            call, steps = (lambda x: model.train_features(x, label, 0)), (features,)
+            call, steps = (lambda x: model.train_features(x, label, 0)), (bytearray(model.feature_size),)
         elif what == "merge":
             call, steps = model.merge, (first,)
         elif what == "swap":

@@ -29,6 +29,13 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
     if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
         return EDGELORA_ERR_CONFIG;
     }
+    uint32_t values = 0; // of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
+    for (uint32_t i = 0; i <= m->op_count; ++i) {
+        values += tensor_size(model, i);
+    }
+    if (config->frames > (1u << 31) / values) {
+        return EDGELORA_ERR_CONFIG;
+    }
     bool any = false;
     for (uint32_t i = 0; i < m->op_count; ++i) {
         uint32_t rank = config->ranks[i];
