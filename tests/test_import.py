@@ -447,6 +447,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = formats.unpack_model(target.read_bytes())
     assert model.labels == ["walk", "run", "sit"] and model.ops[0].t_shift > 0
     assert result["base_id"] == formats.base_id(target.read_bytes()).hex()
+    long = ",".join(name * 90 for name in "abc")  # longer than a file's name can be
+    assert cli.main(["import", str(source), "-o", str(target), "--labels", long]) == 0
     assert cli.main(["import", str(source), "-o", str(target), "--labels", "a,b,c"]) == 0
     out, note = capsys.readouterr()
     assert "dense  1x1x3" in out and "noise" in note

@@ -1,6 +1,7 @@
 """The link: whatever happens to the line, files arrive whole and every sample is trained once."""
 
 import contextlib
+import json
 import os
 import pty
 import random
@@ -19,7 +20,18 @@ from random_models import random_input, random_model, random_target
 from edgelora import sim, twin
 from edgelora.bench_link import bench_link
 from edgelora.formats import pack_model
-from edgelora.link import HEADER_SIZE, DeviceError, FrameReader, Link, LinkError, Op, Status, encode
+from edgelora.link import (
+    HEADER_SIZE,
+    LINK_VERSION,
+    DeviceError,
+    FrameReader,
+    Hello,
+    Link,
+    LinkError,
+    Op,
+    Status,
+    encode,
+)
 from edgelora.transport import LineLost, SerialLine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -519,3 +531,12 @@ def test_bench_link_sends_both_ways_what_it_says(pico):
     with Link.connect(pico) as link:
         left = {entry.name for entry in link.list("/")}
     assert not {"bench_link.bin", "bench_mpremote.bin"} & left
+
+
+def test_agents_of_other_versions_are_told() -> None:
+    said = {"link": LINK_VERSION, "edgelora": "1", "board": "b", "micropython": "1.25", "mpy": 0, "free": 1, "id": "x"}
+    said |= {"max_payload": 9, "resumed": False, "sequence": 0, "model": False, "trained": 0, "ticks_us": 0}
+    assert Hello.of(json.dumps(said | {"of_the_future": 1}).encode()).board == "b"
+    for other, words in (({**said, "link": 99}, "link version 99"), ({"link": LINK_VERSION}, "another version")):
+        with pytest.raises(LinkError, match=words):
+            Hello.of(json.dumps(other).encode())

@@ -90,7 +90,7 @@ def merged(net: nn.FloatNet, tensors: dict[str, NDArray[np.float32]], scaling: f
 
 def twin_logits(elm: bytes, adapter: formats.Adapter | None, x: NDArray[np.float32]) -> NDArray[np.float64]:
     model = formats.unpack_model(elm)
-    session = twin.Session(elm, peft.ranks_of(adapter, model) if adapter else bytes(len(model.ops)), "infer", 1)
+    session = twin.Session(elm, adapter.ranks(len(model.ops)) if adapter else bytes(len(model.ops)), "infer", 1)
     session.use(formats.pack_adapter(adapter) if adapter else None)
     rows = []
     for row in model.input.quantize(x):

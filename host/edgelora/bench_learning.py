@@ -8,9 +8,7 @@ for all subjects.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -19,10 +17,9 @@ import numpy as np
 from . import data, float_lora, formats, kws, nn, quantize
 from .data import Dataset
 from .model import QuantModel
-from .personalize import LEARNING_RATES, MODES, MOMENTA, Recipe, Samples, TwinLearner, placed, train
+from .personalize import LEARNING_RATES, MODES, MOMENTA, Progress, Recipe, Samples, TwinLearner, placed, train
+from .workers import in_parallel
 from .workflow import pretrained_har, pretrained_kws
-
-Progress = Callable[[int, int, str], None]
 
 
 class Parts(Protocol):
@@ -52,6 +49,13 @@ class Task:
     momenta: dict[str, int]
     float_rates: dict[str, float]
     shared_base: bool = False
+
+    def chosen(self, subjects: Sequence[str] | None) -> Sequence[str]:
+        """These subjects, or all. ValueError for one that the task doesn't have."""
+        unknown = set(subjects or ()) - set(self.subjects)
+        if unknown:
+            raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(self.subjects)}")
+        return subjects or self.subjects
 
     def recipe_for(self, mode: str, seed: int, recipe: Recipe) -> Recipe:
         """`recipe` in a mode, with this task's rate and momentum for it unless given."""
@@ -121,6 +125,12 @@ def means(runs: Sequence[Any]) -> dict[str, float]:
     return {key: round(float(np.mean([getattr(run, key) for run in runs])), 4) for key in keys}
 
 
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, which one value alone doesn't tell: nan."""
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return round(float(np.mean(values)), 4), round(error, 4)
+
+
 def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
     """One subject, one seed: quantization of the base and the four adaptations."""
     task = TASKS[name]
@@ -180,26 +190,25 @@ def bench_learning(
 ) -> LearningBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""
     task = TASKS[name]
-    subjects, seeds = subjects or task.subjects, seeds or range(task.seeds)
-    jobs = [(subject, seed) for seed in seeds for subject in subjects]
+    subjects, seeds = task.chosen(subjects), seeds or range(task.seeds)
+    prepare(name, subjects[0], seeds, progress, workers)
+    jobs = [(name, subject, seed, recipe) for seed in seeds for subject in subjects]
     runs = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=one_thread) as pool:
-        if task.shared_base:
-            prepare(pool, name, subjects[0], seeds, progress)
-        futures = [pool.submit(run_one, name, subject, seed, recipe) for subject, seed in jobs]
-        for done, future in enumerate(futures, 1):
-            runs.append(future.result())
-            if progress:
-                progress(done, len(jobs), f"subject {runs[-1].subject} seed {runs[-1].seed}")
+    for run in in_parallel(run_one, jobs, workers):
+        runs.append(run)
+        if progress:
+            progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed}")
     return LearningBench(runs, _settings(name, recipe, subjects, seeds))
 
 
 def prepare(
-    pool: ProcessPoolExecutor, name: str, subject: str, seeds: Sequence[int], progress: Progress | None
+    name: str, subject: str, seeds: Sequence[int], progress: Progress | None, workers: int | None = None
 ) -> None:
-    """Makes shared data and bases once, before several processes want them."""
+    """Makes data and bases that subjects share, if a task has such, once, before several processes want them."""
+    if not TASKS[name].shared_base:
+        return
     _ = TASKS[name].load(subject).pretrain
-    for done, _ in enumerate(pool.map(functools.partial(_pretrained, name, subject), seeds), 1):
+    for done, _ in enumerate(in_parallel(_pretrained, [(name, subject, seed) for seed in seeds], workers), 1):
         if progress:
             progress(done, len(seeds), "bases")
 
@@ -223,15 +232,6 @@ def _settings(name: str, recipe: Recipe, subjects: Sequence[str], seeds: Sequenc
     for key in ("mode", "seed", "given_rate", "given_momentum"):
         settings.pop(key)
     return settings
-
-
-def one_thread() -> None:
-    """A worker leaves the other cores to the other workers."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return
-    threadpool_limits(1)
 
 
 def keyword_elm(seed: int = 0) -> bytes:

@@ -8,20 +8,18 @@ twice.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from . import float_lora, formats, nn, peft, twin
-from .bench_learning import TASKS, Parts, base_of, means, one_thread
+from .bench_learning import TASKS, Parts, base_of, mean_and_error, means, prepare
 from .model import QuantModel
 from .narrow import train_narrowed
-from .personalize import MODES, Recipe, Samples, placed, train_twin
+from .personalize import MODES, Progress, Recipe, Samples, placed, train_twin
+from .workers import in_parallel
 
-Progress = Callable[[int, int, str], None]
 RANKS = (1, 2)
 SEEDS = 3
 WIDE = 8  # the rank that narrowed adapters begin with
@@ -84,9 +82,7 @@ class QatBench:
 
 
 def _paired(runs: Sequence[QatRun], mine: str, other: str) -> tuple[float, float]:
-    gains = np.array([getattr(run, mine) - getattr(run, other) for run in runs])
-    error = float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
-    return round(float(gains.mean()), 4), round(error, 4)
+    return mean_and_error([getattr(run, mine) - getattr(run, other) for run in runs])
 
 
 @dataclass(frozen=True)
@@ -173,15 +169,14 @@ def bench_qat(
     workers: int | None = None,
 ) -> QatBench:
     """All subjects and seeds with each recipe (of different ranks), in parallel processes."""
-    subjects = subjects or TASKS[name].subjects
-    jobs = [(subject, seed, recipe) for seed in seeds for subject in subjects for recipe in recipes]
+    subjects = TASKS[name].chosen(subjects)
+    prepare(name, subjects[0], seeds, progress, workers)
+    jobs = [(name, subject, seed, recipe) for seed in seeds for subject in subjects for recipe in recipes]
     runs = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=one_thread) as pool:
-        futures = [pool.submit(run_one, name, subject, seed, recipe) for subject, seed, recipe in jobs]
-        for done, future in enumerate(futures, 1):
-            runs.append(future.result())
-            if progress:
-                progress(done, len(jobs), f"subject {runs[-1].subject} seed {runs[-1].seed} rank {runs[-1].rank}")
+    for run in in_parallel(run_one, jobs, workers):
+        runs.append(run)
+        if progress:
+            progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed} rank {run.rank}")
     return QatBench(runs, {"task": name, "subjects": list(subjects), "seeds": list(seeds), "recipes": _all(recipes)})
 
 

@@ -7,20 +7,19 @@ are tested on the subject's test samples or, to choose a method without these, o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from . import formats, twin
-from .bench_learning import TASKS, Progress, base_of, one_thread, prepare
+from .bench_learning import TASKS, base_of, mean_and_error, prepare
 from .choose import file_costs, frontier
 from .model import QuantModel
-from .personalize import MODES, Recipe, Samples, train_twin
+from .personalize import MODES, Progress, Recipe, Samples, train_twin
 from .sensitivity import METHODS, Sensitivity, sensitivity
 from .train_adapter import split
+from .workers import in_parallel
 
 RANKS = (1, 2, 4, 8)  # everywhere, whose bytes are the budgets
 
@@ -81,11 +80,8 @@ def _compared(runs: list[RanksRun], mode: str, rank: int, method: str) -> Compar
     pairs: dict[tuple[str, int], list[float]] = {}
     for run in runs:
         pairs.setdefault((run.subject, run.seed), []).append(run.accuracy[method] - run.accuracy["uniform"])
-    means = [float(np.mean(differences)) for differences in pairs.values()]
-    error = float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
-    return Comparison(
-        mode, rank, method, round(uniform, 4), round(planned, 4), round(planned - uniform, 4), round(error, 4)
-    )
+    difference, error = mean_and_error([float(np.mean(differences)) for differences in pairs.values()])
+    return Comparison(mode, rank, method, round(uniform, 4), round(planned, 4), difference, error)
 
 
 def run_one(
@@ -147,16 +143,14 @@ def bench_ranks(
 ) -> RanksBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""
     task = TASKS[name]
-    subjects, seeds = subjects or task.subjects, seeds or range(task.seeds)
-    jobs = [(subject, seed, mode) for seed in seeds for subject in subjects for mode in modes]
+    subjects, seeds = task.chosen(subjects), seeds or range(task.seeds)
+    prepare(name, subjects[0], seeds, progress, workers)
+    settings = (recipe, ranks, held_out)
+    jobs = [(name, subject, seed, mode, *settings) for seed in seeds for subject in subjects for mode in modes]
     runs: list[RanksRun] = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=one_thread) as pool:
-        if task.shared_base:
-            prepare(pool, name, subjects[0], seeds, progress)
-        futures = [pool.submit(run_one, name, *job, recipe, ranks, held_out) for job in jobs]
-        for done, future in enumerate(futures, 1):
-            runs += future.result()
-            if progress:
-                progress(done, len(jobs), f"subject {runs[-1].subject} seed {runs[-1].seed} {runs[-1].mode}")
-    settings = {"task": name, "subjects": list(subjects), "seeds": list(seeds), "ranks": list(ranks)}
-    return RanksBench(runs, settings | {"held_out": held_out, "recipe": asdict(recipe)})
+    for done, some in enumerate(in_parallel(run_one, jobs, workers), 1):
+        runs += some
+        if progress:
+            progress(done, len(jobs), f"subject {some[-1].subject} seed {some[-1].seed} {some[-1].mode}")
+    told = {"task": name, "subjects": list(subjects), "seeds": list(seeds), "ranks": list(ranks)}
+    return RanksBench(runs, told | {"held_out": held_out, "recipe": asdict(recipe)})

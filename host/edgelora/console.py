@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import numpy as np
 
 from .personalize import Progress as Report
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 LINE_SECONDS = 10.0  # without a terminal: one line as often as this
 
@@ -40,6 +45,14 @@ def progress(title: str, quiet: bool = False) -> Iterator[Report]:
 
 def _bar() -> Progress:
     from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -80,9 +93,22 @@ def note(text: str, quiet: bool = False) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def plain(value: Any) -> Any:
+    """JSON's own types: NumPy scalars, paths and tuples turned into theirs, NaN and infinities into null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def emit(value: Any) -> None:
     """A result for programs."""
-    json.dump(value, sys.stdout, indent=1)
+    json.dump(plain(value), sys.stdout, indent=1, allow_nan=False)
     print()
 
 

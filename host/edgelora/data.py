@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .formats import write_npz
+
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
 HAR_RATE = 50  # samples a second
 HAR_WINDOW = 100  # samples: 2 s
@@ -133,8 +135,7 @@ def channels_last(x: NDArray) -> NDArray:
 
 def save_dataset(data: Dataset, path: str | Path) -> None:
     """Writes `data` as an `.npz` file of the arrays x, y and labels."""
-    with open(path, "wb") as file:
-        np.savez(file, x=data.x, y=data.y, labels=np.array(data.labels, np.str_))
+    write_npz(path, {"x": data.x, "y": data.y, "labels": np.array(data.labels, np.str_)})
 
 
 def load_dataset(path: str | Path) -> Dataset:

@@ -41,7 +41,6 @@ def demo_har(
     console.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
     planned = plan(base.elm, profile, recipe)
     console.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
-    (output / "metrics.jsonl").unlink(missing_ok=True)
     handle = None
     try:
         if profile.is_virtual and port is None:
@@ -59,7 +58,7 @@ def demo_har(
         with (
             Link.connect(port) as link,
             console.progress("personalize on the board", quiet) as progress,
-            Metrics(output / "metrics.jsonl") as metrics,
+            Metrics(output / "metrics.jsonl", fresh=True) as metrics,
         ):
             run = personalize_board(link, base, samples, test, recipe, metrics, progress)
             hello = link.hello()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import math
 import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,6 +126,11 @@ class Adapter:
     momentum: int = 0
     samples: int = 0
     threshold: int = 0  # Q11: steps below it are left out of updates
+
+    def ranks(self, ops: int) -> bytes:
+        """The rank of every op of a model of so many, 0 where there is no adapter."""
+        by_op = {layer.op: layer.rank for layer in self.layers}
+        return bytes(by_op.get(op, 0) for op in range(ops))
 
     @property
     def has_state(self) -> bool:
@@ -775,6 +781,13 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) -> None:
+    """Writes an `.npz` file as `write_atomic` does."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())
 
 
 class _Reader:

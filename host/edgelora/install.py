@@ -16,6 +16,7 @@ from .probe import native_arch
 from .transport import soft_reset
 
 TARGET = "/lib"
+MODULE = f"{TARGET}/edgelora.mpy"
 THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
 SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
 
@@ -63,7 +64,7 @@ def install(port: str, packages: Path | None = None, progress: Progress | None =
             return Installation(port, hello.board, hello.micropython, "", hello.edgelora or "", (), hello.free)
         arch = choose_arch(hello, packages)
         version, contents = read_package(packages / arch if packages else native_package(arch))
-        check_format(hello, contents[f"{TARGET}/edgelora.mpy"])
+        check_format(hello, contents[MODULE])
         _check_not_hidden(link)
         missing = {path: content for path, content in contents.items() if not link.holds(path, content)}
         _copy(link, missing, progress)
@@ -101,8 +102,11 @@ def read_package(folder: Path) -> tuple[str, dict[str, bytes]]:
     """The version of a package and its files, by their path on the board."""
     try:
         package = json.loads((folder / "package.json").read_text())
-        return package["version"], {f"{TARGET}/{name}": (folder / url).read_bytes() for name, url in package["urls"]}
-    except (OSError, ValueError, KeyError) as error:
+        files = {f"{TARGET}/{name}": (folder / url).read_bytes() for name, url in package["urls"]}
+        if len(files[MODULE]) < 3:
+            raise ValueError(f"{MODULE} is no module")
+        return package["version"], files
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InstallError(f"{folder} holds no whole package ({error}); `make natmods` makes them") from None
 
 

@@ -142,11 +142,7 @@ def spoken(voices: list[Voice], part: str, cache: Path = CACHE) -> Dataset:
     """A part of the data as these voices speak it: from the cache if it was made before."""
     path = cache / f"{part}-{part_key(voices, part)}.npz"
     if not path.exists():
-        dataset = record(voices, PARTS[part])
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        save_dataset(dataset, unfinished)
-        unfinished.replace(path)
+        save_dataset(record(voices, PARTS[part]), path)
     return load_dataset(path)
 
 

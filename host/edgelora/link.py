@@ -15,7 +15,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,6 +113,23 @@ class Hello:
     trained: int
     ticks_us: int
     builtin: bool = False
+
+    @staticmethod
+    def of(payload: bytes) -> Hello:
+        """What an agent's answer says. LinkError for an agent of another version."""
+        said = json.loads(payload)
+        if said.get("link") != LINK_VERSION:
+            raise LinkError(
+                f"the board speaks link version {said.get('link')}, not {LINK_VERSION}: update its firmware, or "
+                "`edgelora install` again"
+            )
+        known = {field.name: said[field.name] for field in fields(Hello) if field.name in said}
+        try:
+            return Hello(**known)
+        except TypeError as error:
+            raise LinkError(
+                f"the board's agent is of another version ({error}): reset the board, install again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -350,9 +367,7 @@ class Link:
                 return payload
 
     def _parse_hello(self, payload: bytes) -> Hello:
-        hello = Hello(**json.loads(payload))
-        if hello.link != LINK_VERSION:
-            raise LinkError(f"the board speaks link version {hello.link}, not {LINK_VERSION}; update its firmware")
+        hello = Hello.of(payload)
         self._max_payload = hello.max_payload
         return hello
 
@@ -721,10 +736,6 @@ class Link:
         self._control(Op.USE, path=path)
 
     # --- measuring
-
-    def bench_infer(self, n: int = 20) -> Timing:
-        """Inference on one window."""
-        return Timing(**self._control(Op.BENCH, what="infer", n=n))
 
     def bench_ops(self, first: int, end: int, n: int = 20, backward: bool = False) -> Timing:
         """Ops [first, end) of an inference or, from the last down, of a backward pass. None: the call itself."""

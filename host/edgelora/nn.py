@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .formats import write_npz
+
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
 Sides = tuple[tuple[int, int], tuple[int, int]]  # rows (above, below), columns (left, right)
@@ -541,8 +543,7 @@ def save_net(net: FloatNet, path: str | Path) -> None:
         arrays[f"{i}.window"] = np.array([layer.kernel, layer.stride, layer.dilation])
         if layer.weights is not None and layer.bias is not None:
             arrays[f"{i}.weights"], arrays[f"{i}.bias"] = layer.weights, layer.bias
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    write_npz(path, arrays)
 
 
 def load_net(path: str | Path) -> FloatNet:

@@ -471,15 +471,9 @@ def _agreement(
         ops[index] = replace(ops[index], weights=weights + change.reshape(weights.shape))
     real = model.input.scale * (x.astype(np.float64) - model.input.zero_point)
     exact: nn.Array = quantize.simulate(replace(model, ops=ops), real)[-1]
-    session = twin.Session(elm, ranks_of(adapter, model), "infer", 1)
+    session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", 1)
     session.use(formats.pack_adapter(adapter))
     return float(np.mean(session.predict(x) == exact.reshape(len(x), -1).argmax(axis=1)))
-
-
-def ranks_of(adapter: Adapter, model: QuantModel) -> bytes:
-    """The rank of every op, for a session."""
-    ranks = {layer.op: layer.rank for layer in adapter.layers}
-    return bytes(ranks.get(i, 0) for i in range(len(model.ops)))
 
 
 # ---- and back --------------------------------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class Recipe:
     given_ranks: tuple[int, ...] | None = None  # one an op, 0 = none, instead of rank and placement
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
         for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} {getattr(self, name)}: give one from {low} to {high}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import serial
 
 from edgelora.boards import list_boards, load_board
-from edgelora.link import FrameReader, Hello, Op, Status, encode
+from edgelora.link import FrameReader, Hello, LinkError, Op, Status, encode
 
 BAUD = 115_200
 PROMPT, RAW_PROMPT = b">>> ", b"raw REPL; CTRL-B to exit\r\n>"
@@ -67,6 +67,8 @@ def ask(port: str, interrupt: bool = False) -> Answer:
         lock = {} if "://" in port else {"exclusive": True}
         with serial.serial_for_url(port, BAUD, timeout=0.05, write_timeout=1.0, **lock) as line:
             return _ask(line, interrupt)
+    except LinkError as error:
+        return Answer("silent", str(error))
     except (OSError, serial.SerialException, ValueError) as error:
         return _unreachable(port, error)
 
@@ -113,7 +115,7 @@ def _ask_agent(line: serial.SerialBase) -> Hello | None:
         reader.feed(line.read(max(1, line.in_waiting)))
         for frame in reader.frames():
             if frame.code == Status.OK and frame.sequence == 0:
-                return Hello(**json.loads(frame.payload))
+                return Hello.of(frame.payload)
     return None
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
-
 from . import page
+from .console import plain
 from .formats import write_atomic
 from .twin import HISTORY, Region
 
@@ -99,7 +98,7 @@ class Report:
 
     def to_json(self) -> str:
         """The text of `report.json`: one flat object."""
-        return json.dumps(_plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -125,34 +124,26 @@ def _record(kind: Callable[..., _Record], data: object, where: str) -> _Record:
     return kind(**{f.name: data[f.name] for f in known if f.name in data})
 
 
-def _plain(value: Any) -> Any:
-    """The same for JSON: NumPy's scalars become Python's, NaN and infinities null."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 # --- Metrics ---
 
 
 class Metrics:
     """Appends to a `metrics.jsonl`: one JSON object a line, on its way to the disk before the call returns.
 
-    A half-written last line of a killed run is cut off first, so that the file goes on with whole lines.
+    A half-written last line of a killed run is cut off first, so that the file goes on with whole lines; `fresh`: all
+    that is there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fresh: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
+        if fresh:
+            self._file.truncate(0)
         self._file.seek(0)
         self._file.truncate(self._file.read().rfind(b"\n") + 1)
 
     def write(self, event: str, **values: Any) -> None:
-        line = json.dumps(_plain({"event": event, **values}), ensure_ascii=False)
+        line = json.dumps(plain({"event": event, **values}), ensure_ascii=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()
 

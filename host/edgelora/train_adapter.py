@@ -7,18 +7,15 @@ nothing. What a board has no room for: a run may begin at a higher rank (`narrow
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bench_learning import one_thread
 from .narrow import train_narrowed
 from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
+from .workers import in_parallel
 from .workflow import Base, WorkflowError, accuracy
 
 RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
@@ -107,24 +104,13 @@ def _try_all(
 ) -> list[Try]:
     """Every recipe's validation, in parallel."""
     kept, held = split(samples)
-    with ProcessPoolExecutor(os.cpu_count(), initializer=_worker) as pool:
-        futures = [pool.submit(_try, base, kept, held, recipe, wide) for recipe in recipes]
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                latest = future.result()
-                if progress:
-                    what = f"rate {latest.learning_rate} seed {latest.seed}: {latest.validation_accuracy:.3f}"
-                    progress(done, len(recipes), what)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
-
-
-def _worker() -> None:
-    """Ctrl-C ends a worker without a word: the main process has it too and speaks."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    one_thread()
+    tried: list[Try] = []
+    for one in in_parallel(_try, [(base, kept, held, recipe, wide) for recipe in recipes]):
+        tried.append(one)
+        if progress:
+            what = f"rate {one.learning_rate} seed {one.seed}: {one.validation_accuracy:.3f}"
+            progress(len(tried), len(recipes), what)
+    return tried
 
 
 def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, wide: int | None) -> Try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,9 +81,8 @@ def load_adapter(path: Path, base: Base) -> bytes:
 
 def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
     """The rank of every op in an adapter, for a session to infer with it; all 0 without one."""
-    layers = formats.unpack_adapter(adapter, base.model).layers if adapter else []
-    ranks = {layer.op: len(layer.a) for layer in layers}
-    return bytes(ranks.get(i, 0) for i in range(len(base.model.ops)))
+    count = len(base.model.ops)
+    return formats.unpack_adapter(adapter, base.model).ranks(count) if adapter else bytes(count)
 
 
 def load_part(spec: str, part: str) -> data.Dataset:
@@ -335,16 +333,12 @@ def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CA
 
 def _pretrained(path: Path, load: Callable[[], data.Dataset], seed: int, progress: Progress | None) -> nn.FloatNet:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
 
         def on_epoch(done: int, total: int, loss: float) -> None:
             if progress:
                 progress(done, total, f"loss {loss:.3f}")
 
-        net = pretrain.pretrain(load(), seed, progress=on_epoch)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        pretrain.save_net(net, part)
-        part.replace(path)
+        pretrain.save_net(pretrain.pretrain(load(), seed, progress=on_epoch), path)
     return pretrain.load_net(path)
 
 

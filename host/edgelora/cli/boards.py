@@ -15,7 +15,7 @@ from ..devices import pick_port, survey
 from ..flash import flash
 from ..install import Installation, install
 from ..workflow import ADAPTER_PATH, WorkflowError, load_base
-from .common import Add, add_interrupt, add_port, connect, plain, show
+from .common import Add, add_interrupt, add_port, connect, show
 
 
 def add_commands(add: Add) -> None:
@@ -121,7 +121,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
         return show(args, {"port": port, "installed": None}, f"{port}: firmware only")
     result = _install(args, port, None)
     if args.json:
-        return emit(plain({"port": port, "installed": asdict(result)}))
+        return emit({"port": port, "installed": asdict(result)})
     _print_installation(result)
 
 
@@ -129,7 +129,7 @@ def cmd_install(args: argparse.Namespace) -> None:
     """Puts EdgeLoRA onto a board that runs stock MicroPython: the native module for its core, and the agent."""
     result = _install(args, pick_port(args.port), args.packages)
     if args.json:
-        return emit(plain(asdict(result)))
+        return emit(asdict(result))
     _print_installation(result)
 
 
@@ -203,7 +203,7 @@ def cmd_boards(args: argparse.Namespace) -> None:
     """Boards this project knows, and what was verified on each, and where; --json has all of their profiles."""
     boards = [load_board(name) for name in list_boards()]
     if args.json:
-        return emit([plain(asdict(board)) for board in boards])
+        return emit([asdict(board) for board in boards])
     verified = [field.name for field in fields(Verified)]
     console.table(
         ("board", "chip", "core", "arena", *(name.replace("_", " ") for name in verified)),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from .. import kws
 from ..console import emit
@@ -73,19 +72,8 @@ def mapping(text: str) -> tuple[str, int]:
 
 def labels(text: str) -> list[str]:
     """Names with commas between them, or a file with one a line."""
-    lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.split(",")
+    lines = Path(text).read_text().splitlines() if os.path.isfile(text) else text.split(",")
     return [line.strip() for line in lines if line.strip()]
-
-
-def plain(value: Any) -> Any:
-    """JSON's own types: NumPy scalars, paths and tuples turned into theirs."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value
 
 
 def show(args: argparse.Namespace, result: Any, text: str) -> None:

@@ -33,7 +33,6 @@ from .common import (
     add_port,
     add_recipe,
     connect,
-    plain,
     planned_recipe,
     recipe_of,
     show,
@@ -122,12 +121,10 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
     samples, test = base.samples(train_part), base.samples(test_part)
     args.output.mkdir(parents=True, exist_ok=True)
-    if not args.resume:
-        (args.output / "metrics.jsonl").unlink(missing_ok=True)
     with (
         connect(args) as link,
         console.progress("personalize", args.json) as progress,
-        Metrics(args.output / "metrics.jsonl") as metrics,
+        Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
         run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume)
         hello = link.hello()
@@ -209,9 +206,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> None:
     formats.write_atomic(args.output, content)
     if args.json:
         fits = [asdict(fit) for fit in result.fits]
-        return emit(
-            plain({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
-        )
+        return emit({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
     console.table(
         ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),
         [
@@ -253,7 +248,7 @@ def cmd_demo(args: argparse.Namespace) -> None:
 
 def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     if args.json:
-        return emit(plain(asdict(report) | {"report": str(path)}))
+        return emit(asdict(report) | {"report": str(path)})
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )

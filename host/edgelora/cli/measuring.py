@@ -19,7 +19,7 @@ from ..devices import pick_port
 from ..link import Link
 from ..personalize import MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
-from .common import Add, add_port, add_recipe, connect, plain, recipe_of, show
+from .common import Add, add_port, add_recipe, connect, recipe_of, show
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -88,9 +88,6 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
     from ..bench_learning import TASKS, bench_learning
 
     task = TASKS[args.task]
-    unknown = set(args.subjects or ()) - set(task.subjects)
-    if unknown:
-        raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(task.subjects)}")
     recipe = recipe_of(args, task.recipe)
     with console.progress("learning", quiet=False) as progress:
         result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
@@ -113,7 +110,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
     with console.progress("qat", quiet=False) as progress:
         result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
     if args.json:
-        return emit(plain(result.as_json()))
+        return emit(result.as_json())
     columns = list(result.means.values())
     console.table(
         ("mean", *[f"rank {rank}" for rank in result.means]),
@@ -143,7 +140,7 @@ def cmd_bench_ranks(args: argparse.Namespace) -> None:
             args.task, recipe, args.subjects, seeds, modes, args.ranks, args.held_out, progress, args.workers
         )
     if args.json:
-        return emit(plain(result.as_json()))
+        return emit(result.as_json())
     console.table(
         ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
         [
@@ -232,7 +229,7 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
         with console.progress("networks", args.json) as progress:
             checks = check_all(link, board, progress)
     if args.json:
-        return emit({"board": args.board, "networks": [plain(check.as_json()) for check in checks]})
+        return emit({"board": args.board, "networks": [check.as_json() for check in checks]})
     console.table(
         ("network", "mode", "ranks", "arena", "predicted", "inference", "predicted", "off", "step", "predicted", "off"),
         [
@@ -288,4 +285,4 @@ def cmd_bench_link(args: argparse.Namespace) -> None:
     from ..bench_link import bench_link
 
     result = bench_link(pick_port(args.port), args.size)
-    show(args, plain(asdict(result)), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))
+    show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

@@ -18,7 +18,7 @@ from ..plan_file import save_plan
 from ..plan_report import write_plan_report
 from ..sensitivity import METHODS
 from ..workflow import Base, WorkflowError, load_base, load_part
-from .common import DATA_HELP, Add, add_recipe, labels, plain, recipe_of, show, size
+from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
 
 
 def add_commands(add: Add) -> None:
@@ -87,7 +87,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     quality = quantize.report(net, model, part.x, part.y)
     formats.write_atomic(args.output, elm)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
-    show(args, plain(result), f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
+    show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
 
 
 def cmd_import(args: argparse.Namespace) -> None:
@@ -121,7 +121,7 @@ def cmd_import(args: argparse.Namespace) -> None:
         "layers": [asdict(row) for row in layers],
     } | ({"quality": asdict(quality)} if quality else {})
     if args.json:
-        return emit(plain(result))
+        return emit(result)
     console.table(
         ("op", "kind", "output", "parameters", "MACs", "adapter"),
         [
@@ -152,7 +152,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
     recipe = choice.chosen.recipe if choice else recipe
     result = plan(base.elm, board, recipe)
     if args.json:
-        emit(plain(result.as_json() | ({"choice": asdict(choice)} if choice else {})))
+        emit(result.as_json() | ({"choice": asdict(choice)} if choice else {}))
     else:
         _print_plan(result, bool(args.ram or choice))
         if choice:

@@ -13,15 +13,17 @@ holds what a real board keeps without power, so that starting it again there is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from edgelora.boards import load_board
-from edgelora.sim.session import SimError, SimHandle, is_held, registry
+from edgelora.sim.session import SimError, SimHandle, is_held, registry, send
 from edgelora.sim.unix import UNIX_BINARY, check_romfs
 
 __all__ = ["UNIX_BINARY", "SimError", "SimHandle", "check_romfs", "running", "start"]
@@ -64,14 +66,24 @@ def start(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
     assert process.stdout is not None
-    with process.stdout as ready:
-        if select.select([ready], [], [], timeout)[0] and (line := ready.readline()):
-            _children.append(process)
-            return SimHandle(**json.loads(line))
-    process.kill()
-    process.wait()
+    try:
+        with process.stdout as ready:
+            if select.select([ready], [], [], timeout)[0] and (line := ready.readline()):
+                _children.append(process)
+                return SimHandle(**json.loads(line))
+    except BaseException:
+        _cut(process)
+        raise
+    _cut(process)
     tail = (state_dir / "sim.log").read_text(errors="replace").strip().splitlines()[-15:]
     raise SimError(f"{board} did not start:\n  " + "\n  ".join(tail or [f"no answer within {timeout:g} s"]))
+
+
+def _cut(process: subprocess.Popen) -> None:
+    """Ends a board that has not come up, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        send(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def running() -> list[SimHandle]:

@@ -53,12 +53,12 @@ class SimHandle:
         deadline = time.monotonic() + STOP_SECONDS
         while self.running:
             with contextlib.suppress(ProcessLookupError):
-                _send(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
+                send(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.01)
         entry_of(Path(self.state_dir)).unlink(missing_ok=True)
 
 
-def _send(pid: int, how: signal.Signals) -> None:
+def send(pid: int, how: signal.Signals) -> None:
     """Signals a board's process; SIGKILL also what it has started, which is all in its process group."""
     if how == signal.SIGKILL and os.getpgid(pid) == pid:
         os.killpg(pid, how)

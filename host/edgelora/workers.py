@@ -1,0 +1,42 @@
+"""Jobs side by side in processes, one a core, that end when the command does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def in_parallel(function: Callable[..., Result], jobs: Iterable[tuple], workers: int | None = None) -> Iterator[Result]:
+    """What `function(*job)` returns, in the order of jobs; as many processes as cores unless told.
+
+    An exception of a job, or Ctrl-C, drops the jobs that have not begun, and is raised as soon as it happens.
+    """
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_begin) as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        try:
+            place = {future: number for number, future in enumerate(futures)}
+            done: dict[int, Result] = {}
+            following = 0
+            for future in as_completed(futures):
+                done[place[future]] = future.result()
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin() -> None:
+    """Ctrl-C ends a worker without a word: the main process has it too and speaks. Other cores are other workers'."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return
+    threadpool_limits(1)

@@ -1,0 +1,56 @@
+"""Jobs in parallel, and what programs read of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora import console
+from edgelora.bench_learning import TASKS, mean_and_error
+from edgelora.workers import in_parallel
+
+
+def touch(folder: Path, number: int) -> int:
+    """The first job fails; others take a while and leave a file."""
+    if number == 0:
+        raise ValueError("job 0 can't")
+    time.sleep(0.2)
+    (folder / str(number)).touch()
+    return number
+
+
+def slow_if_first(number: int) -> tuple[int, int]:
+    time.sleep(0.3 if number == 0 else 0)
+    return number, os.getpid()
+
+
+def test_results_come_in_the_order_of_jobs() -> None:
+    found = list(in_parallel(slow_if_first, [(n,) for n in range(6)], workers=2))
+    assert [number for number, _ in found] == list(range(6))
+    assert os.getpid() not in {process for _, process in found}
+
+
+def test_a_job_that_fails_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="job 0 can't"):
+        list(in_parallel(touch, [(tmp_path, n) for n in range(40)], workers=2))
+    time.sleep(1.0)
+    assert len(list(tmp_path.iterdir())) < 10  # those that had begun
+
+
+def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    mean, error = mean_and_error([0.25])
+    console.emit({"mean": mean, "error": error, "path": Path("a/b"), "list": (np.float32(0.5), np.int64(3))})
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert printed == {"mean": 0.25, "error": None, "path": "a/b", "list": [0.5, 3]}
+    assert mean_and_error([1.0, 2.0, 6.0]) == (3.0, round(float(np.std([1, 2, 6], ddof=1) / 3**0.5), 4))
+
+
+def test_subjects_are_those_of_the_task() -> None:
+    assert TASKS["har"].chosen(None) == TASKS["har"].subjects and TASKS["har"].chosen(["2"]) == ["2"]
+    with pytest.raises(ValueError, match="subject x: choose from 1, 2, 3"):
+        TASKS["har"].chosen(["1", "x"])
