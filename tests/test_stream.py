@@ -50,10 +50,9 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
     model = import_tflite(wake_word("alexa"))
     elm, samples = formats.pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
     expected = [forward_sample(model, sample) for sample in samples]
-    for index, op in enumerate(model.ops):
-        if op.is_matrix:
-            found = peft.layer_inputs(elm, index, samples)
-            assert [x.reshape(-1).tolist() for x in found] == [t.y[op.input].reshape(-1).tolist() for t in expected]
+    for index, found in peft.op_inputs(elm, [i for i, op in enumerate(model.ops) if op.is_matrix], samples).items():
+        read = model.ops[index].input
+        assert [x.reshape(-1).tolist() for x in found] == [t.y[read].reshape(-1).tolist() for t in expected]
 
 
 # ---- state that isn't a ring buffer ----------------------------------------------------------------------------------

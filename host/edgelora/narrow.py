@@ -27,13 +27,13 @@ def narrow(elm: bytes, adapter: bytes, ranks: bytes, x: NDArray[np.int8]) -> byt
     wide = formats.unpack_adapter(adapter, model)
     some = x[:: -(-len(x) // peft.CALIBRATION_LIMIT)]
     narrowed = formats.Adapter(wide.base_id, wide.seed, a_stored=True)
+    read = peft.op_inputs(elm, [layer.op for layer in wide.layers], some)
     for layer in wide.layers:
         rank = min(ranks[layer.op], layer.rank)
         if rank:
             a, b = (matrix.astype(np.float64) for matrix in (layer.a, layer.b))
             b *= 2.0 ** (layer.branch_shift - layer.t_shift)
-            inputs = peft.layer_inputs(elm, layer.op, some)
-            narrowed.layers.append(peft.fit_layer(model, layer.op, a, b, rank, inputs)[0])
+            narrowed.layers.append(peft.fit_layer(model, layer.op, a, b, rank, read[layer.op])[0])
     return formats.pack_adapter(narrowed)
 
 

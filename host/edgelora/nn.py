@@ -324,7 +324,7 @@ def linear(layer: Layer, weights: Array, x: Array) -> Array:
     """
     if layer.kind == "depthwise":
         return _depthwise(layer, weights, x)
-    columns, positions = _columns(layer, x)
+    columns, positions = im2col(layer, x)
     return (columns @ weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
 
 
@@ -346,7 +346,7 @@ def layer_backward(
         d_out = d_out * ((out > low) & (out < high))
     if layer.kind == "depthwise":
         return _depthwise_backward(layer, x, d_out, need_dx)
-    columns, positions = _columns(layer, x)
+    columns, positions = im2col(layer, x)
     flat = d_out.reshape(len(columns), -1)
     gradients = (flat.T @ columns).reshape(layer.weights.shape), flat.sum(axis=0)
     if not need_dx:
@@ -399,8 +399,8 @@ def _taps(layer: Layer, x: Array) -> tuple[Array, list[tuple[int, int, tuple[sli
     return padded, [(i, j, (slice(None), h, w)) for i, h in enumerate(axes[0]) for j, w in enumerate(axes[1])]
 
 
-def _columns(layer: Layer, x: Array) -> tuple[Array, tuple[int, int, int]]:
-    """im2col: what each output position sees, [N*H'*W', inputs], and (N, H', W')."""
+def im2col(layer: Layer, x: Array) -> tuple[Array, tuple[int, int, int]]:
+    """What each output position sees, [N*H'*W', inputs], and (N, H', W')."""
     if layer.kind == "dense":
         return x.reshape(len(x), -1), (len(x), 1, 1)
     patches = _patches(layer, x)

@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -312,10 +312,11 @@ def fit_adapter(
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]
     adapter = Adapter(formats.base_id(elm), 0, a_stored=True)
     fits, changes = [], {}
+    read = None if some is None else op_inputs(elm, products, some)
     for index, (a, b) in sorted(products.items()):
         scales = weight_scales(model, model.ops[index])[:, None]
         steps = np.divide(b, scales, where=scales > 0, out=np.zeros(b.shape))
-        inputs = None if some is None else layer_inputs(elm, index, some)
+        inputs = None if read is None else read[index]
         layer, fit = fit_layer(model, index, a, steps, min(rank or len(a), len(a)), inputs)
         adapter.layers.append(layer)
         fits.append(fit)
@@ -423,17 +424,7 @@ class _Branch:
 def _patches(model: QuantModel, op: Op, inputs: NDArray[np.int8]) -> Matrix:
     """What the op's weights are multiplied with at every position, [N * positions, K]; outside the input it is 0."""
     x = inputs.astype(np.float64) - model.tensors[op.input].zero_point
-    if op.kind == "dense":
-        return x.reshape(len(x), -1)
-    at = [
-        np.arange(model.tensors[op.output].shape[axis])[:, None] * op.stride[axis]
-        + np.arange(op.kernel[axis]) * op.dilation[axis]
-        for axis in (0, 1)
-    ]
-    behind = [max(0, int(at[axis].max()) + 1 - op.padding[axis] - x.shape[1 + axis]) for axis in (0, 1)]
-    padded = np.pad(x, ((0, 0), *zip(op.padding, behind, strict=True), (0, 0)))
-    found = padded[:, at[0]][:, :, :, at[1]]  # [N, out_h, kernel_h, out_w, kernel_w, C]
-    return found.swapaxes(2, 3).reshape(-1, op.kernel[0] * op.kernel[1] * x.shape[3])
+    return np.asarray(nn.im2col(quantize.float_layer(model, op), x)[0], np.float64)
 
 
 def _relative(difference: NDArray, whole: NDArray) -> float:
@@ -441,23 +432,19 @@ def _relative(difference: NDArray, whole: NDArray) -> float:
     return float(np.linalg.norm(difference)) / norm if norm else 0.0
 
 
-def layer_inputs(elm: bytes, index: int, x: NDArray[np.int8]) -> NDArray[np.int8]:
-    """What op `index` of the bare base reads for samples x [N, ...], int8 [N, height, width, channels], by the twin.
+def op_inputs(elm: bytes, ops: Iterable[int], x: NDArray[np.int8]) -> dict[int, NDArray[np.int8]]:
+    """What these ops of the bare base read for samples x [N, ...], int8 [N, height, width, channels], by the twin.
 
-    Of samples of several frames, what it reads for the last.
+    Of samples of several frames, what they read for the last.
     """
     model = formats.unpack_model(elm)
-    ranks = bytes(int(i == index) for i in range(len(model.ops)))
-    session = twin.Session(elm, ranks, plain=True, frames=x[0].size // model.input.size)
-    features = np.stack([session.features(np.ascontiguousarray(row)) for row in x])
-    handed = sorted(
-        {tensor for op in model.ops[index:] for tensor in op.inputs if tensor <= index}
-    )  # SPEC.md section 6
-    source = model.ops[index].input
-    start = sum(model.tensors[tensor].size for tensor in handed if tensor < source)
-    last = features[:, -sum(model.tensors[tensor].size for tensor in handed) :]
-    part = last[:, start : start + model.tensors[source].size]
-    return part.reshape(len(x), *model.tensors[source].shape)
+    session = twin.Session(elm, bytes(len(model.ops)), "infer")
+    read: dict[int, list[NDArray[np.int8]]] = {op: [] for op in ops}
+    for sample in x:
+        tensors = session.sample_activations(sample, model)
+        for op, inputs in read.items():
+            inputs.append(tensors[model.ops[op].input])
+    return {op: np.stack(inputs) for op, inputs in read.items()}
 
 
 def _agreement(

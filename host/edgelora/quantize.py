@@ -249,10 +249,10 @@ def simulate_op(model: QuantModel, op: Op, q: nn.Array, other: nn.Array | None =
         total: nn.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif op.kind in ("add", "softmax"):
         reals = (_real(source, q), None if other is None else _real(model.tensors[op.input2], other))
-        total = nn.layer_forward(_float_layer(model, op), *reals) / target.scale
+        total = nn.layer_forward(float_layer(model, op), *reals) / target.scale
     else:
         centred = q - source.zero_point
-        total = nn.layer_forward(_float_layer(model, op), centred) * (source.scale / target.scale)
+        total = nn.layer_forward(float_layer(model, op), centred) * (source.scale / target.scale)
     return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
 
 
@@ -264,10 +264,10 @@ def accumulators(model: QuantModel, op: Op, q: nn.Array) -> nn.Array:
 
 def _product(model: QuantModel, op: Op, weights: NDArray, q: nn.Array) -> nn.Array:
     centred = q - model.tensors[op.input].zero_point
-    return nn.linear(_float_layer(model, op), weights.astype(np.float64), centred)
+    return nn.linear(float_layer(model, op), weights.astype(np.float64), centred)
 
 
-def _float_layer(model: QuantModel, op: Op) -> nn.Layer:
+def float_layer(model: QuantModel, op: Op) -> nn.Layer:
     """The op's geometry as a float layer's; what padding lies behind the input follows from the output's shape."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     sides = []

@@ -5,6 +5,7 @@ The set that fits with the fewest extra multiply-accumulates is looked for (Chen
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
@@ -17,6 +18,7 @@ EXACT = 12  # outputs among which every set is tried; of more, sets grow step by
 CHAIN = 5  # outputs below one that a step may take along
 
 
+@functools.lru_cache(maxsize=8)
 def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
     """Which outputs to compute again so that training fits `limit` bytes, one byte an op; None: none need be.
 

@@ -97,19 +97,13 @@ def calibrate(model: QuantModel, x: NDArray[np.int8]) -> None:
     Activations are the host twin's own, of the last frames.
     """
     session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
-    runs = [_last_activations(session, model, sample) for sample in x]
+    runs = [session.sample_activations(sample, model) for sample in x]
     for index, op in enumerate(model.ops):
         if op.is_matrix:
             height, width, _ = model.tensors[op.output].shape
             work = height * width * formats.layer_size(model, index)[1]
             few = runs[: max(1, CALIBRATION_WORK // work)]
             quantize.set_adapter_shifts(model, index, np.stack([run[op.input] for run in few]).astype(np.float64))
-
-
-def _last_activations(session: twin.Session, model: QuantModel, sample: NDArray[np.int8]) -> list[NDArray[np.int8]]:
-    """All tensors of a sample's last frame."""
-    session.reset()
-    return [session.activations(np.ascontiguousarray(frame), model) for frame in sample][-1]
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------

@@ -331,6 +331,11 @@ class Session:
             found.append(np.frombuffer(raw, np.int8).reshape(tensor.shape))
         return found
 
+    def sample_activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
+        """All tensors of the last frame of a sample, int8 [frames, height, width, channels] or a frame alone."""
+        self.reset()
+        return [self.activations(np.ascontiguousarray(frame), model) for frame in x.reshape(-1, *model.input.shape)][-1]
+
     def merge(self, op: int) -> bytes:
         """Makes the adapter in use part of an op's weights until the next `use`, `begin` or `load`.
 
