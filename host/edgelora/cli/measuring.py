@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -119,10 +120,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
     print()
     console.table(
         ("gain of", *[f"rank {rank}" for rank in result.gains]),
-        [
-            (key, *[f"{gain[key][0]:+.4f} +- {gain[key][1]:.4f}" for gain in result.gains.values()])
-            for key in next(iter(result.gains.values()))
-        ],
+        [(key, *[_told(*gain[key]) for gain in result.gains.values()]) for key in next(iter(result.gains.values()))],
     )
 
 
@@ -144,14 +142,22 @@ def cmd_bench_ranks(args: argparse.Namespace) -> None:
     console.table(
         ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
         [
-            (c.mode, c.rank or "all", c.method, f"{c.uniform:.4f}", f"{c.planned:.4f}", _differs(c))
+            (
+                c.mode,
+                c.rank or "all",
+                c.method,
+                f"{c.uniform:.4f}",
+                f"{c.planned:.4f}",
+                _told(c.difference, c.standard_error),
+            )
             for c in result.comparisons
         ],
     )
 
 
-def _differs(one: Any) -> str:
-    return f"{one.difference:+.4f} +- {one.standard_error:.4f}"
+def _told(gain: float, error: float) -> str:
+    """A mean difference and its standard error, if there is one."""
+    return f"{gain:+.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
