@@ -42,7 +42,7 @@ DIST := $(CURDIR)/dist
 
 CORE := $(wildcard $(MODULE)/core/*.c)
 CORE_HEADERS := $(wildcard $(MODULE)/core/*.h)
-DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/*) $(MODULE)/edgelora.py
+DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/* $(MODULE)/*.py)
 FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py $(wildcard firmware/device/*.py)
 
 # MicroPython takes its version from git; this keeps it from finding this project's.

@@ -4,37 +4,9 @@ import os
 import sys
 import vfs
 
-BLOCK = 4096
+import edgelora_flash
+
 BLOCKS = 256  # 1 MB
-
-
-class FileFlash:
-    """A block device with erase blocks, kept in a file."""
-
-    def __init__(self, path):
-        try:
-            self.file = open(path, "r+b")
-        except OSError:
-            with open(path, "wb") as file:
-                for _ in range(BLOCKS):
-                    file.write(b"\xff" * BLOCK)
-            self.file = open(path, "r+b")
-
-    def readblocks(self, block, buffer, offset=0):
-        self.file.seek(block * BLOCK + offset)
-        self.file.readinto(buffer)
-
-    def writeblocks(self, block, buffer, offset=None):
-        self.file.seek(block * BLOCK + (offset or 0))
-        self.file.write(buffer)
-        self.file.flush()
-
-    def ioctl(self, op, arg):
-        if op == 4:
-            return BLOCKS
-        if op == 5:
-            return BLOCK
-        return 0  # 6: erase; writing does it
 
 
 def run(flash_path, rom_path):
@@ -43,7 +15,8 @@ def run(flash_path, rom_path):
             image = file.read()
     except OSError:
         image = b""
-    flash = FileFlash(flash_path)
+    flash = edgelora_flash.FileFlash(flash_path, BLOCKS)
+    edgelora_flash.store()
     vfs.umount("/")
     try:
         vfs.mount(vfs.VfsLfs2(flash), "/")

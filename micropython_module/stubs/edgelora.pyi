@@ -8,6 +8,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 class Adapter:
     """A verified `.ela` in memory, ready for `Model.use`."""
+
     buffer: Buffer
 
 class AdapterFile:
@@ -48,9 +49,16 @@ class Model:
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
 
     def __init__(
-        self, model: Union[str, Buffer], ranks: Union[int, Buffer] = 4, mode: str = "frozen_a",
-        micro_batch: int = 8, momentum: int = 0, recompute: Union[Buffer, None] = None, threshold: int = 0,
-        plain: bool = False, frames: int = 1,
+        self,
+        model: Union[str, Buffer],
+        ranks: Union[int, Buffer] = 4,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+        recompute: Union[Buffer, None] = None,
+        threshold: int = 0,
+        plain: bool = False,
+        frames: int = 1,
     ) -> None: ...
     def infer(self, x: Buffer) -> int:
         """int8 input [input_size] -> index of the largest output; `output` holds all of them.
