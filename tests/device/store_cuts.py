@@ -1,4 +1,4 @@
-"""Cuts the power at every flash operation of a store's life, and again at every one of the recovery. Runs on MicroPython.
+"""Cuts the power at every flash operation of a store's life, and again while it opens. Runs on MicroPython.
 
 `main(kind, puts, again)`: kind "partition" (raw flash) or "folder" (littlefs on the same flash). Prints a line for each
 failure, and at last `CUTS <cuts> <failures>`.
@@ -20,7 +20,7 @@ class PowerCut(Exception):
 
 
 class Flash:
-    """NOR flash whose power fails at operation `cut`: before it takes effect (how = 0), half way (1) or just after it (2)."""
+    """NOR flash whose power fails at operation `cut`: before it takes effect (how 0), half way (1), after it (2)."""
 
     def __init__(self, memory, cut=-1, how=0):
         self.memory = memory
@@ -95,10 +95,8 @@ def partition(flash):
 
 
 def mount(flash):
-    try:
+    if any(path == "/s" for _, path in vfs.mount()):
         vfs.umount("/s")
-    except OSError:
-        pass
     vfs.mount(vfs.VfsLfs2(flash, progsize=PAGE), "/s")
 
 
@@ -166,7 +164,7 @@ def check(store, allowed):
     """What is wrong, or None: every committed adapter is there, whole, in one of the allowed states."""
     state = store_state(store)
     if state not in allowed:
-        return "%s is none of %s" % (state, allowed)
+        return f"{state} is none of {allowed}"
     for name, (version, size) in state[0].items():
         if bytes(store.read(name)) != adapter(version, size):
             return name + " is not whole"
@@ -207,12 +205,12 @@ def cut_open(open_store, image, allowed, how):
         store, _ = opened(open_store, copy)
         error = check(store, allowed)
         if error:
-            found.append("open, operation %d: %s" % (cut, error))
+            found.append(f"open, operation {cut}: {error}")
         cut += 1
 
 
 def cut_step(open_store, image, step, before, after, cut, how, again):
-    """Cuts the power at an operation of a step: what is wrong then, and None at the second place if the step came to its end."""
+    """Cuts the power at an operation of a step: what is wrong then, and whether the step had that many."""
     image = bytearray(image)
     there = contents(open_store, bytearray(image))
     store, flash = opened(open_store, image)
@@ -223,7 +221,7 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
         if flash.cut != -1:
             raise
     if flash.cut != -1:
-        return [], None
+        return [], False
     found = []
     changed = contents(open_store, bytearray(image)) != there
     if how == 1 and cut % again == 0:
@@ -236,7 +234,7 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
         found.append("a change was lost, and nothing says so")
     store, _ = opened(open_store, image)
     if store.notices:
-        found.append("told twice: %s" % store.notices)
+        found.append(f"told twice: {store.notices}")
     if store_state(store) == before != after:
         step(store)  # it can be done again
         error = check(store, (after,))
@@ -268,7 +266,7 @@ def main(kind, puts, again):
                 found, went_on = cut_step(open_store, image, step, before, after, cut, how, again)
                 for text in found:
                     failures += 1
-                    print("FAIL step %d, operation %d, %d: %s" % (number, cut, how, text))
+                    print(f"FAIL step {number}, operation {cut}, {how}: {text}")
                 if not went_on:
                     break
                 cut += 1
@@ -278,6 +276,6 @@ def main(kind, puts, again):
         error = check(store, [after])
         if error:
             failures += 1
-            print("FAIL step %d: %s" % (number, error))
+            print(f"FAIL step {number}: {error}")
         before = after
     print("CUTS", cuts, failures)
