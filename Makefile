@@ -40,8 +40,8 @@ COMPILER_x64 := packages-base
 COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
 
-CORE := $(wildcard $(MODULE)/core/*.c)
-CORE_HEADERS := $(wildcard $(MODULE)/core/*.h)
+CORE := $(wildcard $(MODULE)/core/*.c $(MODULE)/crypto/*.c)
+CORE_HEADERS := $(wildcard $(MODULE)/core/*.h $(MODULE)/crypto/*.h)
 DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/* $(MODULE)/*.py)
 FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py $(wildcard firmware/device/*.py)
 

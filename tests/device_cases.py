@@ -37,7 +37,7 @@ GRAPHS = (  # take minutes on an emulated Pico
     Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
     Case("plain", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "dense"), "trainable_a", 2, plain=True),
     Case("binary", 15, ("pad", "branches", "slice", "reshape", "dense"), "frozen_a", 3, loss="binary_cross_entropy"),
-    Case("squared", 16, ("conv", "lookup", "dense", "autoencoder"), "trainable_a", 2, 3, "mean_squared_error"),
+    Case("squared", 23, ("conv", "lookup", "dense", "autoencoder"), "trainable_a", 2, 3, "mean_squared_error"),
 )
 
 

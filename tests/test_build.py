@@ -13,7 +13,7 @@ from edgelora import build, uf2
 from edgelora.boards import ROOT, load_board
 from edgelora.flash_esp import check_image
 
-CORE = sorted((ROOT / "micropython_module" / "core").glob("*.c"))
+CORE = sorted(path for folder in ("core", "crypto") for path in (ROOT / "micropython_module" / folder).glob("*.c"))
 COMPILERS = {
     "host": ["cc"],
     **{cpu: ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb"] for cpu in ("cortex-m0plus", "cortex-m33")},

@@ -73,6 +73,7 @@ def library() -> C.CDLL:
     lib.edgelora_input_size.restype = lib.edgelora_output_size.restype = C.c_uint32
     lib.edgelora_adapter_size.restype = lib.edgelora_crc32.restype = C.c_uint32
     lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
+    lib.edgelora_ed25519_verify.restype = C.c_bool
     return lib
 
 
@@ -122,6 +123,13 @@ def _config(
 def check_model(model: bytes) -> None:
     """Raises TwinError if the core refuses these `.elm` bytes."""
     check(library().edgelora_model_check(_aligned(model), C.c_uint32(len(model))))
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether a board takes this for the key's Ed25519 signature (RFC 8032; crypto.h says how strictly)."""
+    if (len(public_key), len(signature)) != (32, 64):
+        return False
+    return library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "compat.h"
+#include "crypto.h"
 #include "edgelora.h"
 
 static void check(int32_t status) {
@@ -302,6 +303,16 @@ static mp_obj_t core_crc32(mp_obj_t data, mp_obj_t crc) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
 
+// core_verify(public key, message, signature) -> whether it is that key's Ed25519 signature of the message
+static mp_obj_t core_verify(mp_obj_t key_in, mp_obj_t message_in, mp_obj_t signature_in) {
+    mp_buffer_info_t key = buffer(key_in, MP_BUFFER_READ);
+    mp_buffer_info_t message = buffer(message_in, MP_BUFFER_READ);
+    mp_buffer_info_t signature = buffer(signature_in, MP_BUFFER_READ);
+    bool valid = key.len == 32 && signature.len == 64 && edgelora_ed25519_verify(key.buf, message.buf, message.len, signature.buf);
+    return valid ? mp_const_true : mp_const_false;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_verify_obj, core_verify);
+
 // Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_core_model_check, core_model_check_obj) \
@@ -328,7 +339,8 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
     X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
     X(MP_QSTR_core_save, core_save_obj) \
     X(MP_QSTR_core_counts, core_counts_obj) \
-    X(MP_QSTR_core_crc32, core_crc32_obj)
+    X(MP_QSTR_core_crc32, core_crc32_obj) \
+    X(MP_QSTR_core_verify, core_verify_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 

@@ -1,11 +1,11 @@
-# EdgeLoRA as a user C module: ../core and ../binding become part of the firmware.
+# EdgeLoRA as a user C module: ../core, ../crypto and ../binding become part of the firmware.
 get_filename_component(EDGELORA_DIR ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
 file(GLOB EDGELORA_CORE CONFIGURE_DEPENDS ${EDGELORA_DIR}/core/*.c)
-file(GLOB EDGELORA_BINDING CONFIGURE_DEPENDS ${EDGELORA_DIR}/binding/*.c)
+file(GLOB EDGELORA_OTHER CONFIGURE_DEPENDS ${EDGELORA_DIR}/crypto/*.c ${EDGELORA_DIR}/binding/*.c)
 
 add_library(usermod_edgelora INTERFACE)
-target_sources(usermod_edgelora INTERFACE ${EDGELORA_CORE} ${EDGELORA_BINDING})
-target_include_directories(usermod_edgelora INTERFACE ${EDGELORA_DIR}/core ${EDGELORA_DIR}/binding)
+target_sources(usermod_edgelora INTERFACE ${EDGELORA_CORE} ${EDGELORA_OTHER})
+target_include_directories(usermod_edgelora INTERFACE ${EDGELORA_DIR}/core ${EDGELORA_DIR}/crypto ${EDGELORA_DIR}/binding)
 target_link_libraries(usermod INTERFACE usermod_edgelora)
 
 # Functions marked EDGELORA_HOT run from RAM on RP2040: reading code through the flash cache stalls

@@ -112,6 +112,25 @@ def check_network(path, plain):
     report(path + (" plain" if plain else " fast"), equal == frames and frames >= 100, (equal, frames))
 
 
+def check_signatures():
+    """RFC 8032's third vector, and what is near to it."""
+    verify = edgelora.core_verify
+    key = unhex("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025")
+    signature = unhex(
+        "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
+        "18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"
+    )
+    message = b"\xaf\x82"
+    report("signature", verify(key, message, signature) is True)
+    for i, name in enumerate(("key", "message", "signature")):
+        for at in (0, -1):
+            parts = [bytearray(key), bytearray(message), bytearray(signature)]
+            parts[i][at] ^= 1
+            report("signature, other " + name, verify(*parts) is False)
+    report("signature cut", not verify(key, message, signature[:63]) and not verify(key[:31], message, signature))
+    report("signature of small order", not verify(b"\x01" + bytes(31), message, b"\x01" + bytes(63)))
+
+
 def check_refusals(name, model, adapter, x):
     other = bytearray(adapter)
     other[20] ^= 1  # base id; the CRC covers it
@@ -130,6 +149,7 @@ def check_refusals(name, model, adapter, x):
 
 
 def main(*paths):
+    check_signatures()
     for path in paths:
         if path.endswith(".frames"):
             for plain in (False, True):
