@@ -59,7 +59,14 @@ def test_worked_frame() -> None:
 
 @pytest.mark.parametrize(
     ("anchor", "size"),
-    [("## 8. Model", 68), ("Tensor record", 12), ("Op record", 36), ("## 9. Adapter", 48), ("Layer record", 12)],
+    [
+        ("## 8. Model", 68),
+        ("Tensor record", 12),
+        ("Op record", 36),
+        ("## 9. Adapter", 48),
+        ("Layer record", 12),
+        ("## 14. Update", 256),
+    ],
 )
 def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:
     """The offsets of the first table behind `anchor` add up, to the size that the text names."""

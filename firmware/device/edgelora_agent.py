@@ -283,6 +283,7 @@ class _Agent:
         self._upload = None
         self._download = None
         self._cache = None
+        self._update = None
         self._path = ""
         self._handlers = {
             0x10: self._put_open,
@@ -305,6 +306,10 @@ class _Agent:
             0x29: self._cache_open,
             0x2A: self._cache_put,
             0x2B: self._train_cached,
+            0x34: self._update_open,
+            0x35: self._update_data,
+            0x36: self._update_done,
+            0x37: self._update_state,
         }
 
     # --- frames
@@ -327,6 +332,7 @@ class _Agent:
                 line.signal(0, _NAK)
                 continue
             if op == _QUIT:
+                self.pause()  # before the host hears of it, and may interrupt what comes next
                 line.signal(sequence, _OK)
                 return
             if op == _HELLO:
@@ -403,9 +409,12 @@ class _Agent:
     # --- files
 
     def pause(self):
-        """Puts a half-done upload safely into flash; it goes on when the host is back."""
+        """Puts a half-done upload or update safely into flash; it goes on when the host is back."""
         if self._upload:
             self._upload[0].flush()
+        if self._update:
+            self._update.close()
+            self._update = None
 
     def _close_files(self):
         for entry in (self._upload, self._download):
@@ -724,6 +733,63 @@ class _Agent:
             best = min(best, took)
             worst = max(worst, took)
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+
+    # --- updates
+
+    def _store(self):
+        # The board's own partition of adapters or, where it has none, a folder.
+        import edgelora_store
+
+        try:
+            from edgelora_flash import store as place
+        except ImportError:
+            return edgelora_store.Store("/adapters")
+        return edgelora_store.Store(place())
+
+    def _update_open(self, size):
+        import edgelora_update
+
+        self._update = edgelora_update.Updater(self._store(), *edgelora_update.trusted())
+        return {"offset": self._update.begin(bytes(self.line.body[:size]))}
+
+    def _updating(self):
+        if not self._update:
+            raise ValueError("no update has begun: send the bundle again, it goes on where it was")
+        return self._update
+
+    def _update_data(self, size):
+        update = self._updating()
+        offset = struct.unpack_from("<I", self.line.body)[0]
+        if offset != update.kept:
+            raise ValueError(f"the update is at offset {update.kept}, not {offset}")
+        update.write(self.line.body[4:size])
+        struct.pack_into("<I", self.line.payload, 0, update.kept)
+        return 4
+
+    def _update_done(self, size):
+        update = self._updating()
+        gc.collect()
+        for _ in update.finish():
+            pass
+        return {"name": update.name, "version": update.version}
+
+    def _update_state(self, size):
+        import edgelora_update
+
+        store = self._store()
+        confirmed = store.confirm() if self._json(size)["confirm"] else []
+        try:
+            keys, target = edgelora_update.trusted()
+        except edgelora_update.UpdateError:
+            keys, target = [], ""
+        return {
+            "target": target,
+            "keys": [edgelora.hex_id(edgelora_update.key_id(key)) for key in keys],
+            "adapters": [(entry.name, entry.version, entry.size, entry.trial) for entry in store.list()],
+            "active": store.active,
+            "confirmed": confirmed,
+            "notices": store.notices,
+        }
 
 
 def _describe(error, path):

@@ -29,6 +29,7 @@ SYNC = 0xE5
 HEADER_SIZE = 9
 CTRL_C = 3
 PUT_BLOCK = 8192
+UPDATE_HEADER = 256
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 AGENT_SOURCE = Path(__file__).resolve().parents[2] / "firmware" / "device" / "edgelora_agent.py"
 PROBE = (
@@ -79,6 +80,10 @@ class Op(IntEnum):
     CACHE_OPEN = 0x29
     CACHE_PUT = 0x2A
     TRAIN_CACHED = 0x2B
+    UPDATE_OPEN = 0x34
+    UPDATE_DATA = 0x35
+    UPDATE_DONE = 0x36
+    UPDATE_STATE = 0x37
 
 
 class Status(IntEnum):
@@ -204,6 +209,31 @@ class Timing:
     @property
     def mean_us(self) -> float:
         return self.total_us / self.n
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """One in the board's store. trial: an update that has not been confirmed."""
+
+    name: str
+    version: int
+    size: int
+    trial: bool
+
+
+@dataclass(frozen=True)
+class UpdateState:
+    """What the board is, and trusts (ids of keys, hex): "" and none at first. active: an adapter's name or None.
+
+    confirmed: names that were on trial until this request; notices: what opening the store found.
+    """
+
+    target: str
+    keys: list[str]
+    adapters: list[StoredAdapter]
+    active: str | None
+    confirmed: list[str]
+    notices: list[str]
 
 
 @dataclass
@@ -734,6 +764,30 @@ class Link:
     def use(self, path: str | None) -> None:
         """Infers with an adapter file from now on; None: with the bare base."""
         self._control(Op.USE, path=path)
+
+    # --- updates
+
+    def update(self, bundle: bytes, progress: Progress | None = None) -> tuple[str, int]:
+        """Has the board judge, check and install a bundle; returns its adapter's name and version.
+
+        One cut short goes on where it stopped if called again. progress(done, total) in bytes. Raises DeviceError.
+        """
+        header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
+        at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
+        block = min(PUT_BLOCK, self._max_payload - 4)
+        while at < len(payload):
+            part = payload[at : at + block]
+            self._request(Op.UPDATE_DATA, struct.pack("<I", at) + part)
+            at += len(part)
+            if progress:
+                progress(at, len(payload))
+        answer = self._control(Op.UPDATE_DONE)
+        return answer["name"], answer["version"]
+
+    def update_state(self, confirm: bool = False) -> UpdateState:
+        """What the board trusts, and its adapters; with `confirm`, those on trial are good from now on."""
+        answer = self._control(Op.UPDATE_STATE, confirm=confirm)
+        return UpdateState(**answer | {"adapters": [StoredAdapter(*entry) for entry in answer["adapters"]]})
 
     # --- measuring
 

@@ -51,7 +51,8 @@ class Unix:
             finally:
                 process.kill()
                 process.wait()
-            failures = failures + 1 if time.monotonic() - started < SETTLE_SECONDS else 0
+            short = time.monotonic() - started < SETTLE_SECONDS
+            failures = failures + 1 if short and process.returncode else 0  # 0: a host was quick to say goodbye
         raise SimError("MicroPython ends as soon as it is started")
 
     def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:

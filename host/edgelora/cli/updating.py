@@ -1,0 +1,191 @@
+"""Commands that release adapters to boards in the field, and update boards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import bundle, console, serve
+from ..console import emit, note
+from ..link import DeviceError, Link
+from ..release import release
+from ..workflow import WorkflowError, load_base
+from .common import Add, add_port, connect, show
+
+TRUST_PATH = "/update.trust"  # on the board
+DOWNLOAD_LIMIT = 1 << 20  # bytes
+
+
+def add_commands(add: Add) -> None:
+    p = add("keygen", cmd_keygen)
+    p.add_argument(
+        "key", type=Path, help="the private key to write, for example keys/release.pem; beside it goes a .pub"
+    )
+    p = add("release", cmd_release)
+    p.add_argument("adapter", type=Path, help="a .ela file")
+    p.add_argument("--name", required=True, help="of the adapter in boards' stores")
+    p.add_argument("--key", type=Path, required=True, help="private key of `edgelora keygen`")
+    p.add_argument("--version", type=int, help="a number above the last release's (the next)")
+    p.add_argument("--target", help="product that takes it; boards compare it with their own (the last release's)")
+    p.add_argument("-o", "--output", type=Path, default=Path("site"), help="directory of releases (%(default)s)")
+    p.add_argument(
+        "--from",
+        dest="origins",
+        type=_origin,
+        action="append",
+        default=[],
+        metavar="VERSION=FILE.ela",
+        help="also make the difference from an adapter that boards have but was not released there; repeatable",
+    )
+    p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
+    p.add_argument("--no-compress", action="store_true", help="for firmware without MicroPython's deflate module")
+    p.add_argument("--force", action="store_true", help="with another key, target or base than the last release's")
+    p.epilog = (
+        "edgelora keygen release.pem; edgelora release me.ela --name wake --target band --key release.pem -o site; "
+        "edgelora serve site. Any static web server does instead of serve: bundles are signed, and need no https."
+    )
+    p.set_defaults(stopped="stopped; each file in the directory is whole: release again")
+    p = add("serve", cmd_serve)
+    p.add_argument("site", type=Path, help="directory of releases")
+    p.add_argument("--port", type=int, default=8000, help="0: any that is free (%(default)s)")
+    p.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s: all)")
+    p.epilog = "For production any static web server does: nginx, a storage bucket, GitHub Pages over plain http."
+    p = add("update", cmd_update)
+    p.add_argument("bundle", nargs="?", help="a .elu file or its http address, to install over the serial port")
+    p.add_argument("--status", action="store_true", help="what the board trusts and has")
+    p.add_argument("--confirm", action="store_true", help="updates on trial are good: keep them")
+    p.add_argument("--trust", type=Path, nargs="+", metavar="KEY.pub", help="have the board take bundles of these keys")
+    p.add_argument("--target", help="with --trust: the product that the board is")
+    p.add_argument("--force", action="store_true", help="with --trust: in place of other keys that it trusts")
+    p.epilog = (
+        "Once a board: edgelora update --trust release.pub --target band. Then: edgelora update site/wake.elu, reset "
+        "the board, whose application calls store.start(), and edgelora update --confirm, if the application doesn't "
+        "itself. Without it the next start is with the old version again."
+    )
+    p.set_defaults(stopped="stopped; the board has what it had: run it again, it goes on where it was")
+    add_port(p)
+
+
+def _origin(text: str) -> tuple[int, Path]:
+    """A version and its file."""
+    version, _, path = text.partition("=")
+    if not version.isdecimal() or not path:
+        raise argparse.ArgumentTypeError(f"{text!r}: give VERSION=FILE.ela, for example 6=old.ela")
+    return int(version), Path(path)
+
+
+def cmd_keygen(args: argparse.Namespace) -> None:
+    """Makes a key pair that signs releases: the private key stays here, the public one goes onto boards."""
+    public = bundle.new_key(args.key)
+    key_id = bundle.key_id(public.read_bytes()).hex()
+    result = {"key": str(args.key), "public": str(public), "key_id": key_id}
+    show(args, result, f"{args.key}: keep it secret, and a copy of it\n{public}: for boards, key {key_id}")
+
+
+def cmd_release(args: argparse.Namespace) -> None:
+    """Signs an adapter and puts it into a directory for boards to fetch, whole and as the change from earlier ones.
+
+    Boards take a release if they trust its key, are its target, have its base, and never had that version or a later.
+    """
+    done = release(
+        args.output,
+        args.adapter.read_bytes(),
+        args.name,
+        bundle.load_key(args.key),
+        version=args.version,
+        target=args.target,
+        origins={version: path.read_bytes() for version, path in args.origins},
+        base=load_base(args.model) if args.model else None,
+        compress=not args.no_compress,
+        force=args.force,
+    )
+    if args.json:
+        return emit(asdict(done))
+    print(f"{done.name} {done.version} for {done.target}, base {done.base_id}, signed by {done.key_id}")
+    for file in done.files:
+        what = (
+            f"change from version {file.from_version}"
+            if file.from_version
+            else f"adapter of {done.adapter_bytes} bytes"
+        )
+        print(f"{file.path}: {file.bytes} bytes, {what}{'' if file.written else '; not smaller, so not written'}")
+
+
+def cmd_serve(args: argparse.Namespace) -> None:
+    """Serves a directory of releases over HTTP, until Ctrl-C; a line on standard error for each request."""
+    if not args.site.is_dir():
+        raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
+    with serve.server(args.site, args.host, args.port, note) as server:
+        port = server.server_address[1]
+        show(args, {"host": args.host, "port": port}, f"http://{args.host}:{port}/ serves {args.site}; Ctrl-C ends it")
+        sys.stdout.flush()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            note("stopped")
+
+
+def cmd_update(args: argparse.Namespace) -> None:
+    """Updates a board over its serial port with a bundle of `edgelora release`, or asks how its updates stand.
+
+    The board checks signature, target, base, version and size before it writes anything; what it had stays until the
+    update is confirmed. An update that was cut off goes on when the command is given again.
+    """
+    if not (args.bundle or args.status or args.confirm or args.trust):
+        raise WorkflowError("what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`")
+    if bool(args.trust) != bool(args.target):
+        raise WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
+    content = _read_bundle(args.bundle) if args.bundle else b""
+    installed = None
+    with connect(args) as link:
+        if args.trust:
+            keys = [key for path in args.trust for key in bundle.load_public_keys(path)]
+            _place_trust(link, bundle.pack_trust(args.target, keys), args.force)
+        if content:
+            with console.progress("update", args.json) as progress:
+                installed = link.update(content, lambda done, total: progress(done, total, "bytes"))
+        state = link.update_state(args.confirm)
+    if args.confirm and not state.confirmed:
+        raise WorkflowError(
+            "nothing is on trial: an update is once the application has started with it (store.start())"
+        )
+    if args.json:
+        return emit(asdict(state) | {"installed": installed})
+    if installed:
+        print(f"installed {installed[0]} {installed[1]}: on trial from the next start; reset the board")
+    for name in state.confirmed:
+        print(f"confirmed {name}")
+    print(f"target {state.target or '-'}, trusts {', '.join(state.keys) or 'no key'}, active {state.active or '-'}")
+    for notice in state.notices:
+        print(notice)
+    console.table(
+        ("adapter", "version", "bytes", ""),
+        [(a.name, a.version, a.size, "on trial" if a.trial else "") for a in state.adapters],
+    )
+
+
+def _read_bundle(source: str) -> bytes:
+    if not source.startswith(("http://", "https://")):
+        return Path(source).read_bytes()
+    try:
+        with urllib.request.urlopen(source, timeout=20) as answer:
+            content = answer.read(DOWNLOAD_LIMIT + 1)
+    except (urllib.error.URLError, OSError) as error:
+        raise WorkflowError(f"{source}: {error}; is the address right, and the server running?") from None
+    if len(content) > DOWNLOAD_LIMIT:
+        raise WorkflowError(f"{source}: more than {DOWNLOAD_LIMIT} bytes, no bundle is that large")
+    return content
+
+
+def _place_trust(link: Link, trust: bytes, force: bool) -> None:
+    try:
+        there = link.get(TRUST_PATH)
+    except DeviceError:
+        there = b""
+    if there not in (b"", trust) and not force:
+        raise WorkflowError("the board trusts other keys, or is another target; --force replaces them")
+    link.put(TRUST_PATH, trust)

@@ -1,0 +1,128 @@
+"""A directory of releases, which any web server can serve as it is.
+
+NAME.elu            the newest release, whole
+NAME.from-V.elu     the newest release as a difference from version V, where that is smaller
+NAME.vV.elu         each release, whole: what later differences start from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from . import bundle, formats
+from .workflow import Base
+
+ORIGINS = 4  # differences are made from the last so many releases
+
+
+class ReleaseError(RuntimeError):
+    """The release is refused; the message says why and what to do. The directory is as it was."""
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A bundle in the directory. from_version: of a difference, else 0; larger than the whole it is not written."""
+
+    path: str
+    bytes: int
+    from_version: int
+    written: bool = True
+
+
+@dataclass(frozen=True)
+class Release:
+    """What was released. key_id, base_id: hex; adapter_bytes: of the `.ela`."""
+
+    name: str
+    version: int
+    target: str
+    base_id: str
+    key_id: str
+    adapter_bytes: int
+    files: tuple[ReleasedFile, ...]
+
+
+def release(
+    site: Path,
+    adapter: bytes,
+    name: str,
+    key: Ed25519PrivateKey,
+    *,
+    version: int | None = None,
+    target: str | None = None,
+    origins: Mapping[int, bytes] | None = None,
+    base: Base | None = None,
+    compress: bool = True,
+    force: bool = False,
+) -> Release:
+    """Signs an `.ela` and puts it into the directory `site`, with differences from earlier versions, each file whole.
+
+    version, target: by default one above the last release's, and the last release's. origins: earlier adapters, by
+    version, that were not released here. base: checks the adapter against it. force: also where key, target or base
+    are not the last release's. Raises ReleaseError, BundleError or FormatError.
+    """
+    made = formats.unpack_adapter(adapter, name=name)
+    if base:
+        formats.unpack_adapter(adapter, base.model, formats.base_id(base.elm), name)
+    newest = site / f"{name}.elu"
+    last = bundle.unpack(newest.read_bytes(), str(newest)) if newest.exists() else None
+    version = version or (last.version + 1 if last else 1)
+    target = target or (last.target if last else "")
+    if last:
+        _check_follows(last, version, target, made.base_id, bundle.key_id(bundle.public_bytes(key)), force)
+    whole = bundle.pack(adapter, name, version, target, key, compress=compress)
+    files = {site / f"{name}.v{version}.elu": whole}
+    listed = []
+    for earlier, origin in _origins(site, name, version, made.base_id, origins or {}).items():
+        delta = bundle.pack(adapter, name, version, target, key, (earlier, origin), compress)
+        path = site / f"{name}.from-{earlier}.elu"
+        listed.append(ReleasedFile(str(path), len(delta), earlier, len(delta) < len(whole)))
+        if listed[-1].written:
+            files[path] = delta
+    files[newest] = whole
+    for path, content in files.items():
+        formats.write_atomic(path, content)
+    for stale in site.glob(f"{name}.from-*.elu"):
+        if stale not in files:
+            stale.unlink()
+    signer = bundle.key_id(bundle.public_bytes(key)).hex()
+    listed.insert(0, ReleasedFile(str(newest), len(whole), 0))
+    return Release(name, version, target, made.base_id.hex(), signer, len(adapter), tuple(listed))
+
+
+def _check_follows(last: bundle.Bundle, version: int, target: str, base_id: bytes, signer: bytes, force: bool) -> None:
+    if version <= last.version:
+        raise ReleaseError(
+            f"version {version} of {last.name} is not above {last.version}, the last release: boards would refuse it. "
+            "To go back to an earlier adapter, release it under a new version"
+        )
+    for what, was, now in (
+        ("key", last.key_id.hex(), signer.hex()),
+        ("target", last.target, target),
+        ("base", last.base_id.hex(), base_id.hex()),
+    ):
+        if was != now and not force:
+            raise ReleaseError(
+                f"{last.name} {last.version} was released for {what} {was}, this is {now}: boards that follow it would "
+                "refuse this; --force if you mean it"
+            )
+
+
+def _origins(site: Path, name: str, version: int, base_id: bytes, given: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Earlier adapters of this base, by version."""
+    found: dict[int, bytes] = {}
+    for path in site.glob(f"{name}.v*.elu"):
+        earlier = bundle.unpack(path.read_bytes(), str(path))
+        if earlier.base_id == base_id and earlier.version < version:
+            found[earlier.version] = earlier.adapter()
+    found = {number: found[number] for number in sorted(found, reverse=True)[:ORIGINS]}
+    for older, origin in given.items():
+        formats.unpack_adapter(origin, name=f"{name} {older}")
+        if not 0 < older < version:
+            raise ReleaseError(f"a difference from version {older} to {version}: give an earlier version")
+        found[older] = origin
+    return found

@@ -1,0 +1,71 @@
+"""A directory of releases over plain HTTP, with ranges: for trying out; any static web server does the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+FILE = re.compile(r"/([A-Za-z0-9_-]+(?:\.(?:v|from-)\d+)?\.elu)")
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+Log = Callable[[str], None]
+
+
+def server(site: Path, host: str, port: int, log: Log) -> ThreadingHTTPServer:
+    """A server of the bundles in `site`, and of nothing else; port 0: any that is free. Run `serve_forever` on it."""
+
+    class Handler(_Handler):
+        folder, tell = site, staticmethod(log)
+
+    try:
+        return ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise OSError(f"can't listen on {host}:{port}: {error.strerror}; choose another --port") from None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    folder: Path
+    tell: Log
+    server_version = "edgelora"
+    timeout = 30  # seconds for a silent client
+
+    def do_GET(self) -> None:
+        self._answer(True)
+
+    def do_HEAD(self) -> None:
+        self._answer(False)
+
+    def _answer(self, with_body: bool) -> None:
+        named = FILE.fullmatch(self.path)
+        try:
+            content = (self.folder / named[1]).read_bytes() if named else None
+        except OSError:
+            content = None
+        if content is None:
+            return self.send_error(HTTPStatus.NOT_FOUND)
+        size, start, end = len(content), 0, len(content)
+        asked = RANGE.fullmatch(self.headers.get("Range", ""))
+        if asked:
+            start, end = int(asked[1]), min(size, int(asked[2] or size) + 1)
+            if start >= end:
+                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(end - start))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content[start:end])
+
+    def log_message(self, format: str, *args: Any) -> None:
+        asked = self.headers.get("Range", "") if hasattr(self, "headers") else ""
+        self.tell(f"{self.client_address[0]} {format % args} {asked}".rstrip())

@@ -1,0 +1,491 @@
+"""Over-the-air updates of adapters in signed bundles (SPEC.md, section 14). SPDX-License-Identifier: MIT
+
+    updater = Updater(store, *trusted(), model)
+    try:
+        version = updater.fetch("http://10.0.0.2:8000/wake.elu")  # installed: on trial from the next store.start() on
+    except NotNewer:
+        pass
+    ...
+    store.start()  # after the reset; once the application has seen that all is well:
+    store.confirm()
+
+With asyncio, `for _ in updater.steps(url): await asyncio.sleep_ms(10)` instead of `fetch`. A bundle's header is judged
+before anything is written; its payload goes to a file, from which an interrupted update goes on; and only an adapter
+that is whole and fits the model reaches the store. An OSError is the line's: try again later. An UpdateError is final.
+"""
+
+import hashlib
+import os
+import struct
+import time
+
+import edgelora
+
+TRUST = "/update.trust"  # the board's target and the keys it trusts
+HEADER_SIZE = 256
+_SIGNED = 192  # bytes of the header, before their signature
+# magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base, key, name, target,
+# SHA-256 of payload, result, origin
+_HEADER = "<4sHHBBHIIIII8s8s24s24s32s32s32s"
+_WHOLE, _DELTA = 1, 2
+_DEFLATE = 1
+_WBITS = 10
+_BLOCK = 512
+_FLUSH_BYTES = 4096  # of a payload are at risk when the power fails
+_HEAD_LIMIT = 2048  # bytes of an HTTP answer's head
+
+
+class UpdateError(ValueError):
+    """The bundle is refused; the message says why. What the board had is as it was."""
+
+
+class NotNewer(UpdateError):
+    """There is no update: the board has had this version, or a later one."""
+
+
+def trusted(path=TRUST):
+    """(keys, target) of the file that `edgelora update --trust` puts on a board."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        raise UpdateError("this board trusts no key yet: edgelora update --trust KEY.pub --target NAME") from None
+    if len(data) < 56 or (len(data) - 24) % 32:
+        raise UpdateError("%s is damaged: put the key on the board again" % path)
+    return [data[at : at + 32] for at in range(24, len(data), 32)], _text(data[:24])
+
+
+def key_id(key):
+    """What bundles call a public key."""
+    return hashlib.sha256(key).digest()[:8]
+
+
+class Header:
+    """What a bundle's header says; of a delta, origin is what it starts from."""
+
+    def __init__(self, data):
+        if len(data) != HEADER_SIZE:
+            raise UpdateError("the bundle ends within its header")
+        (
+            magic, form, size, self.kind, self.packing, zero, self.version, self.from_version, self.payload_size,
+            self.result_size, zero2, self.base_id, self.key_id, name, target, self.payload_hash, self.result_hash, self.origin_hash,
+        ) = struct.unpack_from(_HEADER, data)  # fmt: skip
+        if magic != b"ELU1":
+            raise UpdateError("this is no update bundle")
+        if form != 1 or size != HEADER_SIZE or zero or zero2 or self.kind not in (1, 2) or self.packing > 1:
+            raise UpdateError("a bundle of format %d.%d.%d: this firmware is older, update it" % (form, self.kind, self.packing))
+        self.name, self.target = _text(name), _text(target)
+
+
+class Updater:
+    """keys: public keys of 32 bytes that may sign; target: the product, which bundles name.
+
+    model: the edgelora.Model that adapters are for; without one, a base on the board is looked for. limit: most bytes of
+    a payload and of an adapter. part: the file that an update waits in until it is complete.
+    """
+
+    def __init__(self, store, keys, target, model=None, limit=65536, part="/update.part"):
+        self.store, self.target, self.model, self.limit = store, target, model, limit
+        self.name = self.version = None  # what was installed last
+        self._keys = {key_id(key): bytes(key) for key in keys}
+        self._part = part
+        self._file = self._head = None
+
+    # --- a bundle, from whatever line: begin, write, finish
+
+    def begin(self, data, name=None, length=None):
+        """Judges a bundle by its header of 256 bytes, before anything is written.
+
+        name: the adapter that was asked for; length: of the bundle, if the line tells. Returns the bytes of the payload
+        that an interrupted update has left here already.
+        """
+        self.close()
+        head = self._judge(data, name)
+        if length is not None and length != HEADER_SIZE + head.payload_size:
+            raise UpdateError("a bundle of %d bytes declares %d" % (length, HEADER_SIZE + head.payload_size))
+        kept = 0
+        try:
+            with open(self._part, "rb") as file:
+                if file.read(HEADER_SIZE) == data:
+                    kept = file.seek(0, 2) - HEADER_SIZE
+        except OSError:
+            pass
+        if not 0 < kept <= head.payload_size:
+            kept = 0
+        self._head, self.kept = head, kept
+        self._file = open(self._part, "ab" if kept else "wb")
+        if not kept:
+            self._save(data, False)
+        return kept
+
+    def write(self, block):
+        """The payload's next bytes."""
+        if not self._file:
+            raise UpdateError("no update has begun")
+        end = self.kept + len(block)
+        if end > self._head.payload_size:
+            self._refuse("the bundle is longer than the %d bytes that it declares" % self._head.payload_size)
+        self._save(block, end == self._head.payload_size or end // _FLUSH_BYTES != self.kept // _FLUSH_BYTES)
+        self.kept = end
+
+    def close(self):
+        """Leaves an unfinished update for later."""
+        file, self._file = self._file, None
+        if file:
+            try:
+                file.close()
+            except OSError:
+                pass  # what could not be written comes again
+
+    def finish(self):
+        """Checks the payload and what it unpacks to, and installs that. A generator of short steps."""
+        head = self._head
+        if not head:
+            raise UpdateError("no update has begun")
+        self.close()
+        if self.kept != head.payload_size:
+            raise UpdateError("the bundle is truncated: %d of %d bytes of payload" % (self.kept, head.payload_size))
+        try:
+            with open(self._part, "rb") as file:
+                yield from _check_payload(file, head)
+                result = yield from _unpacked(file, head)
+            if head.kind == _DELTA:
+                yield from _add(result, self.store.read(head.name))
+            if hashlib.sha256(result).digest() != head.result_hash:
+                raise UpdateError("the bundle does not make the adapter that its header tells")
+            yield
+            self._check(result)
+        except UpdateError:
+            os.remove(self._part)
+            raise
+        yield
+        self.store.install(head.name, head.version, result)
+        os.remove(self._part)
+        self.name, self.version = head.name, head.version
+
+    def _judge(self, data, name):
+        head = Header(data)
+        key = self._keys.get(head.key_id)
+        if key is None:
+            raise UpdateError("signed by key %s, which this board does not trust" % edgelora.hex_id(head.key_id))
+        if not edgelora.core_verify(key, data[:_SIGNED], data[_SIGNED:]):
+            raise UpdateError("the signature is wrong: the bundle is damaged or forged")
+        if head.target != self.target:
+            raise UpdateError("made for %s, this is %s" % (head.target, self.target))
+        if name is not None and head.name != name:
+            raise UpdateError("this is adapter %s, not %s" % (head.name, name))
+        if self.model and head.base_id != self.model.base_id or not self.model and not _base_path(head.base_id):
+            raise UpdateError("made for base %s, which this board does not have" % edgelora.hex_id(head.base_id))
+        floor = self.store.floor(head.name)
+        if head.version <= floor:
+            raise NotNewer("version %d of %s is not above %d, which this board has had" % (head.version, head.name, floor))
+        if head.kind == _DELTA:
+            self._check_origin(head)
+        most = max(head.payload_size, head.result_size)
+        if most > self.limit or not min(head.payload_size, head.result_size):
+            raise UpdateError("%d bytes for an adapter: this board takes 1 to %d" % (most, self.limit))
+        if head.result_size > self.store.free():
+            raise UpdateError("no room for %d bytes in the store: remove an adapter" % head.result_size)
+        if head.packing == _DEFLATE and not _deflate():
+            raise UpdateError("this firmware has no deflate module: release with --no-compress")
+        return head
+
+    def _check_origin(self, head):
+        entry = self.store.find(head.name)
+        if not entry or hashlib.sha256(self.store.read(head.name)).digest() != head.origin_hash:
+            raise UpdateError("a change of version %d, which is not what this board has: take the whole" % head.from_version)
+
+    def _check(self, data):
+        # UpdateError unless the model can use this adapter.
+        ranks = {}  # by op
+        if len(data) >= 48:
+            for at in range(48, min(len(data) - 11, 48 + 12 * struct.unpack_from("<H", data, 30)[0]), 12):
+                op, rank = struct.unpack_from("<HH", data, at)
+                ranks[op] = rank
+        try:
+            model = self.model or _open_base(self._head.base_id, ranks)
+            model.adapter(data)
+        except ValueError as error:
+            raise UpdateError("the adapter does not fit: %s" % error) from None
+        if not data[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks)):
+            raise UpdateError("the adapter does not fit: its A comes from a seed, and its ranks are not the model's")
+
+    def _save(self, data, flush):
+        try:
+            self._file.write(data)
+            if flush:
+                self._file.flush()
+        except OSError as error:
+            if error.errno != 28:  # ENOSPC
+                raise
+            self._refuse("no room for the bundle on the filesystem of %s: remove files" % self._part)
+
+    def _refuse(self, why):
+        self.close()
+        os.remove(self._part)
+        raise UpdateError(why)
+
+    # --- HTTP
+
+    def fetch(self, url, timeout_ms=10000):
+        """Gets a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
+        for _ in self.steps(url, timeout_ms):
+            time.sleep_ms(2)
+        return self.version
+
+    def steps(self, url, timeout_ms=10000):
+        """The same as a generator, which yields between short steps (looking up a host's name may take longer).
+
+        url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is
+        here, that is taken first.
+        """
+        host, port, path = _address(url)
+        name = path.rsplit("/", 1)[1][:-4]
+        entry = self.store.find(name)
+        try:
+            if entry:
+                try:
+                    yield from self._get(_Http(host, port, timeout_ms), "%s.from-%d.elu" % (path[:-4], entry.version), name)
+                    return
+                except ValueError:
+                    pass  # there is none, or it is none for this board: the whole bundle decides
+            yield from self._get(_Http(host, port, timeout_ms), path, name)
+        finally:
+            self.close()
+
+    def _get(self, http, path, name):
+        try:
+            yield from http.get(path, 0)
+            header = bytearray(HEADER_SIZE)
+            yield from http.read_exactly(header)
+            length = http.length
+            kept = self.begin(bytes(header), name, length)
+            size = self._head.payload_size
+            if 0 < kept < size:
+                yield from http.get(path, HEADER_SIZE + kept)
+                if http.length != length:
+                    self._refuse("the server has another file by now: begin again")
+            while self.kept < size:
+                self.write((yield from http.read()) or http.ended())
+            if kept < size and http.length is None and (yield from http.read()):
+                self._refuse("the bundle is longer than the %d bytes that it declares" % size)
+        finally:
+            http.close()
+        yield from self.finish()
+
+
+class _Http:
+    # GET requests to one server, in steps: generators that yield while there is nothing to do but to wait.
+
+    def __init__(self, host, port, timeout_ms):
+        self._host, self._port, self._timeout_ms = host, port, timeout_ms
+        self._socket = None
+        self._buffer = bytearray(_BLOCK)
+        self._view = memoryview(self._buffer)
+        self.length = None  # of the whole file, if the server tells
+
+    def get(self, path, start):
+        """Asks for a file from a byte on; what `read` gives begins there, whatever the server sends."""
+        self.close()
+        self._connect()
+        request = "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n" % (path, self._host)
+        if start:
+            request += "Range: bytes=%d-\r\n" % start
+        request = (request + "\r\n").encode()
+        while request:
+            yield from self._wait(4)  # POLLOUT
+            request = request[self._socket.write(request) or 0 :]
+        status, fields = yield from self._head()
+        if status == 404:
+            raise UpdateError("the server has no %s" % path)
+        if 300 <= status < 400:
+            raise UpdateError("the server redirects to %s: give that address" % fields.get("location", "elsewhere"))
+        if status not in (200, 206) or "transfer-encoding" in fields:
+            raise UpdateError("the server's answer to %s is of no use: status %d" % (path, status))
+        self.length = _number(fields.get("content-length"))
+        if status == 206:
+            first, _, total = fields.get("content-range", "").partition("/")
+            if not start or first[: first.find("-")] != "bytes %d" % start:
+                raise UpdateError("the server sends another part than was asked for")
+            self.length = _number(total)
+            start = 0
+        while start:  # this server knows no ranges
+            start -= len((yield from self.read(start)) or self.ended())
+
+    def read(self, most=_BLOCK):
+        """Some bytes, at most `most`, valid until the next call; none at the end."""
+        if self._at == self._end:
+            yield from self._fill()
+        start, self._at = self._at, min(self._at + most, self._end)
+        return self._view[start : self._at]
+
+    def read_exactly(self, buffer):
+        at = 0
+        while at < len(buffer):
+            data = (yield from self.read(len(buffer) - at)) or self.ended()
+            buffer[at : at + len(data)] = data
+            at += len(data)
+
+    def close(self):
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self):
+        import select
+        import socket
+
+        self._at = self._end = 0
+        address = socket.getaddrinfo(self._host, self._port, 0, socket.SOCK_STREAM)[0][-1]
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket)
+        try:
+            self._socket.connect(address)
+        except OSError as error:
+            if error.errno not in (115, 119, 36, 11):  # in progress, by what ports call it
+                raise
+
+    def _wait(self, event):
+        # Until there is something to read (1) or room to write (4), or the connection has failed.
+        self._poll.modify(self._socket, event)
+        deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
+        while not self._poll.poll(0):
+            if time.ticks_diff(deadline, time.ticks_ms()) < 0:
+                raise OSError("the server is silent; the next try goes on from here")
+            yield
+
+    def _fill(self):
+        while True:
+            yield from self._wait(1)
+            count = self._socket.readinto(self._buffer)
+            if count is not None:
+                self._at, self._end = 0, count
+                return
+
+    def _head(self):
+        # The status and the fields of an answer.
+        fields = {}
+        status = None
+        line = b""
+        left = _HEAD_LIMIT
+        while True:
+            byte = bytes((yield from self.read(1)) or self.ended())
+            left -= 1
+            if not left:
+                raise UpdateError("the server's answer is no HTTP: its head does not end")
+            if byte != b"\n":
+                line += byte
+                continue
+            text = line.decode().strip()
+            line = b""
+            if status is None:
+                if not text.startswith("HTTP/1.") or not text[9:12].isdigit():
+                    raise UpdateError("the server's answer is no HTTP")
+                status = int(text[9:12])
+            elif text:
+                key, _, value = text.partition(":")
+                fields[key.lower()] = value.strip()
+            else:
+                return status, fields
+
+    def ended(self):
+        raise OSError("the server ended the connection; the next try goes on from here")
+
+
+def _address(url):
+    # (host, port, path) of a bundle.
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    host, _, port = host.partition(":")
+    if scheme != "http" or not host or not path.endswith(".elu") or port and not port.isdigit():
+        raise UpdateError("%s: give http://HOST[:PORT]/NAME.elu (bundles are signed: they need no https)" % url)
+    return host, int(port or 80), "/" + path
+
+
+def _check_payload(file, head):
+    # What was written is what was signed. Leaves the file at the payload's begin.
+    digest = hashlib.sha256()
+    block = bytearray(_BLOCK)
+    file.seek(HEADER_SIZE)
+    while True:
+        count = file.readinto(block)
+        if not count:
+            break
+        digest.update(memoryview(block)[:count])
+        yield
+    if digest.digest() != head.payload_hash:
+        raise UpdateError("the payload is damaged: its SHA-256 is not the header's")
+    file.seek(HEADER_SIZE)
+
+
+def _unpacked(file, head):
+    # Exactly as many bytes as are declared, however many the payload would make.
+    result = bytearray(head.result_size)
+    view = memoryview(result)
+    deflate = _deflate()
+    stream = deflate.DeflateIO(file, deflate.RAW, _WBITS) if head.packing == _DEFLATE else file
+    at = 0
+    try:
+        while at < len(result):
+            count = stream.readinto(view[at : at + _BLOCK])
+            if not count:
+                break
+            at += count
+            yield
+        more = stream.read(1)
+    except (OSError, EOFError):
+        at = more = 0
+    if at != len(result) or more:
+        raise UpdateError("the payload does not unpack to %d bytes" % len(result))
+    return result
+
+
+def _number(text):
+    return int(text) if text and text.isdigit() else None
+
+
+def _text(field):
+    try:
+        return bytes(field).rstrip(b"\0").decode()
+    except ValueError:
+        raise UpdateError("a name in the bundle is no text") from None
+
+
+def _deflate():
+    try:
+        import deflate
+
+        return deflate
+    except ImportError:
+        return None
+
+
+def _add(result, origin):
+    # result += origin, bytewise; beyond its end an origin is 0.
+    for start in range(0, min(len(result), len(origin)), _BLOCK):
+        for i in range(start, min(start + _BLOCK, len(result), len(origin))):
+            result[i] = (result[i] + origin[i]) & 255
+        yield
+
+
+def _base_path(base_id):
+    # A .elm on the board with this base id.
+    for folder in ("/rom", ""):
+        try:
+            for entry in os.ilistdir(folder or "/"):
+                path = "%s/%s" % (folder, entry[0])
+                if path.endswith(".elm"):
+                    with open(path, "rb") as file:
+                        if file.read(24)[16:] == base_id:
+                            return path
+        except OSError:
+            pass  # no such folder
+
+
+def _open_base(base_id, ranks):
+    # A model of these ranks, to check an adapter with.
+    base = edgelora.read(_base_path(base_id))
+    count = struct.unpack_from("<H", base, 26)[0]
+    return edgelora.Model(base, [ranks.get(op, 0) for op in range(count)], "infer")

@@ -1,0 +1,72 @@
+"""An application that takes updates, for tests: desktop MicroPython runs it in a folder with the base and the keys.
+
+Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL. Prints one line of JSON: what became of each
+fetch, and what the store holds.
+"""
+
+import binascii
+import hashlib
+import json
+import os
+import sys
+
+from edgelora_store import Store
+from edgelora_update import Updater, trusted
+
+import edgelora
+
+model = edgelora.Model("har.elm", 8, "infer")
+store = Store("store")
+store.open(model)
+updater = Updater(store, *trusted("update.trust"), model, part="update.part")
+fetched = []
+confirmed = []
+
+
+def put(value):
+    version, _, path = value.partition("=")
+    store.put("wake", edgelora.read(path), int(version))
+    store.activate("wake")
+
+
+def fetch(url):
+    steps = 0
+    try:
+        for _ in updater.steps(url, 1000):
+            steps += 1
+        fetched.append(["installed", updater.version])
+    except (ValueError, OSError) as error:
+        fetched.append([type(error).__name__, str(error)])
+
+
+for step in sys.argv[1:]:
+    what, _, value = step.partition("=")
+    if what == "put":
+        put(value)
+    elif what == "start":
+        store.start()
+    elif what == "confirm":
+        confirmed += store.confirm()
+    elif what == "fetch":
+        fetch(value)
+
+entry = store.find("wake")
+try:
+    part = os.stat("update.part")[6]
+except OSError:
+    part = None
+print(
+    json.dumps(
+        {
+            "fetched": fetched,
+            "confirmed": confirmed,
+            "version": entry and entry.version,
+            "trial": entry and entry.trial,
+            "active": store.active,
+            "sha256": entry and binascii.hexlify(hashlib.sha256(store.read("wake")).digest()).decode(),
+            "in_use": model.used is not None,
+            "part": part,
+            "notices": store.notices,
+        }
+    )
+)

@@ -1,0 +1,657 @@
+"""Updates in the field: what is released arrives over HTTP and serial, and nothing else does."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import build, bundle, cli, data, formats, quantize, serve, sim, workflow
+from edgelora.link import DeviceError, Link, Op
+from edgelora.personalize import Recipe, TwinLearner, train
+
+COMMAND = Path(sys.executable).parent / "edgelora"
+APP = Path(__file__).parent / "device" / "update_app.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the boards of these tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+        for board in sim.running():
+            board.kill()
+
+
+@dataclass(frozen=True)
+class Field:
+    """A base, three adapters that were trained for it one after the other, and a key. Boards have the first, 7."""
+
+    folder: Path
+    elm: bytes
+    adapters: dict[int, bytes]
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "release.pem"
+
+    def bundle(self, version: int, origin: int | None = None, **changes: Any) -> bytes:
+        """A bundle for the boards, or one that isn't: header fields are changed and signed again."""
+        start = (origin, self.adapters[origin]) if origin else None
+        adapter = self.adapters.get(version, self.adapters[8])
+        made = bundle.pack(adapter, "wake", version, "band", bundle.load_key(self.key), start)
+        return resigned(made, self.key, **changes) if changes else made
+
+
+# Header fields by SPEC.md, section 14.
+FIELDS = {
+    "format": (4, "<H"),
+    "kind": (8, "B"),
+    "packing": (9, "B"),
+    "version": (12, "<I"),
+    "payload_size": (20, "<I"),
+    "result_size": (24, "<I"),
+    "base_id": (32, "8s"),
+    "key_id": (40, "8s"),
+    "name": (48, "24s"),
+    "target": (72, "24s"),
+    "payload_sha256": (96, "32s"),
+    "result_sha256": (128, "32s"),
+}
+
+
+def resigned(data: bytes, key: Path, content: bytes | None = None, **changes: Any) -> bytes:
+    """A bundle with other header fields or `content` (its payload), and a signature that is right for them."""
+    header = bytearray(data[:192])
+    if content is None:
+        content = data[256:]
+    else:
+        changes = {"payload_size": len(content), "payload_sha256": hashlib.sha256(content).digest()} | changes
+    for name, value in changes.items():
+        at, kind = FIELDS[name]
+        struct.pack_into(kind, header, at, value)
+    return bytes(header) + bundle.load_key(key).sign(bytes(header)) + content
+
+
+def deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -10)
+    return packer.compress(content) + packer.flush()
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def edgelora(*args: object, code: int = 0) -> str:
+    """Runs the command in this process, which has to end with `code`: what it printed on standard output or error."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        ended = cli.main([str(arg) for arg in args])
+    assert ended == code, error.getvalue()
+    return error.getvalue() if code else out.getvalue()
+
+
+def result(*args: object) -> Any:
+    return json.loads(edgelora(*args, "--json"))
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
+    folder = tmp_path_factory.mktemp("field")
+    har = data.load_har(3)
+    model = quantize.quantize(workflow.pretrained_har(3, 0), har.pretrain.x)
+    elm = formats.pack_model(model)
+    base = workflow.Base("har.elm", elm, model)
+    samples = base.samples(har.train)
+    recipe = Recipe(mode="trainable_a", rank=8)
+    learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
+    adapters = {}
+    for version, epochs in ((7, 3), (8, 4), (9, 5)):
+        learner.begin(recipe.seed)
+        adapters[version] = train(learner, samples, replace(recipe, epochs=epochs)).adapter
+        (folder / f"{version}.ela").write_bytes(adapters[version])
+    (folder / "har.elm").write_bytes(elm)
+    bundle.new_key(folder / "release.pem")
+    return Field(folder, elm, adapters)
+
+
+# ---- releases
+
+
+def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path: Path) -> None:
+    site, key = tmp_path / "site", tmp_path / "keys" / "one.pem"
+    made = result("keygen", key)
+    assert (key.stat().st_mode & 0o777, Path(made["public"]).stat().st_size) == (0o600, 32)
+    assert "never overwritten" in edgelora("keygen", key, code=1)
+    edgelora("keygen", tmp_path / "other.pem")
+
+    def released(version: int, *options: object, by: Path = key, code: int = 0) -> str:
+        adapter = field.folder / f"{version}.ela"
+        return edgelora("release", adapter, "--name", "wake", "--key", by, "-o", site, *options, code=code)
+
+    assert "target" in released(7, code=1)
+    assert not site.exists()
+    released(7, "--target", "band", "--version", 7, "--model", field.folder / "har.elm")
+    second = json.loads(released(8, "--json"))
+    assert (second["version"], second["target"], second["key_id"]) == (8, "band", made["key_id"])
+    whole, delta = second["files"]
+    assert delta["from_version"] == 7 and delta["bytes"] < whole["bytes"] <= 4096
+    assert bundle.unpack((site / "wake.from-7.elu").read_bytes()).adapter(field.adapters[7]) == field.adapters[8]
+    released(9)
+    names = {path.name for path in site.iterdir()}
+    assert names == {f"wake.{part}elu" for part in ("", "v7.", "v8.", "v9.", "from-7.", "from-8.")}
+    before = {path: path.read_bytes() for path in site.iterdir()}
+    for options, why in (
+        (("--version", 9), "not above 9"),
+        (("--target", "other"), "target band, this is other"),
+        (("--name", "wake/1"), "letters, digits"),
+        (("--model", field.folder / "nothing.elm"), "No such file"),
+    ):
+        assert why in released(8, *options, code=1)
+    assert "boards that follow it would refuse this" in released(8, by=tmp_path / "other.pem", code=1)
+    damaged = tmp_path / "damaged.ela"
+    damaged.write_bytes(flipped(field.adapters[8], 800))
+    edgelora("release", damaged, "--name", "wake", "--key", key, "-o", site, code=1)
+    assert {path: path.read_bytes() for path in site.iterdir()} == before
+    released(8, "--force", by=tmp_path / "other.pem")
+    forced = bundle.unpack((site / "wake.elu").read_bytes())
+    forced.verify((tmp_path / "other.pub").read_bytes())
+    with pytest.raises(bundle.BundleError, match="not signed by"):
+        forced.verify((tmp_path / "keys" / "one.pub").read_bytes())
+
+
+# ---- boards: desktop MicroPython with an application
+
+
+class Board:
+    """A folder that is a board's flash; each `run` is a start of its application."""
+
+    def __init__(self, field: Field, folder: Path, *steps: object) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "har.elm").write_bytes(field.elm)
+        trust = bundle.pack_trust("band", bundle.load_public_keys(field.key.with_suffix(".pub")))
+        (folder / "update.trust").write_bytes(trust)
+        for version in field.adapters:
+            (folder / f"{version}.ela").write_bytes(field.adapters[version])
+        self.run("put=7=7.ela", *steps)
+
+    def start(self, *steps: object) -> subprocess.Popen[str]:
+        command = [sim.UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *steps: object) -> dict[str, Any]:
+        with self.start(*steps) as process:
+            output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, output
+        return json.loads(output.splitlines()[-1])
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def board(field: Field, tmp_path: Path) -> Board:
+    return Board(field, tmp_path / "board")
+
+
+@contextlib.contextmanager
+def served(site: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """A real `edgelora serve`: its address, and what it has logged so far."""
+    with (
+        open(site.parent / "serve.log", "w+") as log,
+        subprocess.Popen(
+            [COMMAND, "serve", site, "--host", "127.0.0.1", "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        told = re.match(r"http://127.0.0.1:\d+", process.stdout.readline())
+        assert told
+        try:
+            yield told[0], lambda: Path(log.name).read_text().splitlines()
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+
+
+def test_update_over_http_from_release_to_confirmation(field: Field, board: Board, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+
+    def release(version: int) -> None:
+        adapter = field.folder / f"{version}.ela"
+        edgelora(
+            "release",
+            adapter,
+            "--name",
+            "wake",
+            "--target",
+            "band",
+            "--key",
+            field.key,
+            "-o",
+            site,
+            "--version",
+            version,
+        )
+
+    release(7)
+    release(8)
+    with served(site) as (address, log):
+        url = f"{address}/wake.elu"
+        fetched = board.run("start", f"fetch={url}")
+        assert fetched["fetched"] == [["installed", 8]]
+        assert (fetched["version"], fetched["sha256"], fetched["part"]) == (7, digest(field.adapters[7]), None)
+        assert len(log()) == 1 and '"GET /wake.from-7.elu HTTP/1.0" 200' in log()[0]
+        assert "is not above 8" in board.run(f"fetch={url}")["fetched"][0][1]  # before its trial, too
+
+        trial = board.run("start")
+        assert (trial["version"], trial["trial"], trial["sha256"]) == (8, True, digest(field.adapters[8]))
+        assert trial["in_use"] and trial["active"] == "wake"
+        assert board.run("confirm")["confirmed"] == ["wake"]
+        kept = board.run("start")
+        assert (kept["version"], kept["trial"], kept["notices"]) == (8, False, [])
+
+        release(9)
+        assert board.run(f"fetch={url}")["fetched"] == [["installed", 9]]
+        assert board.run("start")["version"] == 9
+        back = board.run("start")  # nobody confirmed
+        assert (back["version"], back["sha256"]) == (8, digest(field.adapters[8]))
+        assert "9 was not confirmed: version 8 is back" in back["notices"][0]
+        assert back["in_use"]
+        kind, why = board.run(f"fetch={url}")["fetched"][0]
+        assert (kind, "is not above 9" in why) == ("NotNewer", True)
+        assert log()[-1].split('"')[1] == "GET /wake.elu HTTP/1.0"
+
+
+# ---- servers that break off
+
+
+@contextlib.contextmanager
+def speaking(*answers: bytes | Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that gives each connection the next answer, byte for byte, and hangs up: its address."""
+
+    def serve_all() -> None:
+        for answer in answers:
+            connection, _ = listener.accept()
+            with connection:
+                while b"\r\n\r\n" not in connection.recv(4096):
+                    pass
+                if callable(answer):
+                    answer(connection)
+                else:
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve_all, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def answer(content: bytes, status: str = "200 OK", length: int | None = None, fields: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {length or len(content)}\r\n{fields}\r\n".encode() + content
+
+
+MISSING = answer(b"", "404 Not Found")
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_interrupted_download_goes_on(who: str, field: Field, board: Board, tmp_path: Path) -> None:
+    whole = field.bundle(8)
+    stop = threading.Event()
+
+    def half(connection: socket.socket) -> None:
+        connection.sendall(answer(whole)[: len(whole) // 2])
+        if who == "client":
+            stop.wait(20)
+
+    part = board.folder / "update.part"
+    with speaking(MISSING, half) as address:
+        process = board.start(f"fetch={address}/wake.elu")
+        if who == "client":
+            while not (part.exists() and part.stat().st_size > 600):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+            stop.set()
+        output = process.communicate()[0]
+    if who == "server":
+        assert "OSError" in output and "the next try goes on" in output
+    kept = part.stat().st_size
+    assert 256 < kept < len(whole)
+    assert board.run()["version"] == 7
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "wake.elu").write_bytes(whole)
+    with served(tmp_path / "site") as (address, log):
+        assert board.run(f"fetch={address}/wake.elu")["fetched"] == [["installed", 8]]
+        assert f'"GET /wake.elu HTTP/1.0" 206 - bytes={kept}-' in log()[-1]
+    assert board.run("start")["sha256"] == digest(field.adapters[8])
+
+
+def test_a_newer_release_meanwhile_is_begun_anew(field: Field, board: Board) -> None:
+    with speaking(MISSING, answer(field.bundle(8))[:900], MISSING, answer(field.bundle(9))) as address:
+        fetched = board.run(f"fetch={address}/wake.elu", f"fetch={address}/wake.elu")
+    assert [what for what, _ in fetched["fetched"]] == ["OSError", "installed"]
+    assert board.run("start")["version"] == 9
+
+
+def test_a_server_without_ranges_serves(field: Field, board: Board) -> None:
+    whole = field.bundle(8)
+    no_length = b"HTTP/1.0 200 fine\r\n\r\n" + whole
+    with speaking(MISSING, no_length[:900], MISSING, no_length, no_length) as address:
+        fetched = board.run(f"fetch={address}/wake.elu", f"fetch={address}/wake.elu")
+    assert [what for what, _ in fetched["fetched"]] == ["OSError", "installed"]
+
+
+def test_servers_that_misbehave(field: Field, board: Board) -> None:
+    whole = field.bundle(8)
+    moved = answer(b"", "301 Moved", fields="Location: http://elsewhere/wake.elu\r\n")
+    cases: list[tuple[bytes | Callable[[socket.socket], None], str, str]] = [
+        (MISSING, "UpdateError", "the server has no /wake.elu"),
+        (answer(b"", "500 Oops"), "UpdateError", "status 500"),
+        (moved, "UpdateError", "redirects to http://elsewhere/wake.elu"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "UpdateError", "no HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "UpdateError", "head does not end"),
+        (answer(b"<html>" * 100), "UpdateError", "no update bundle"),
+        (answer(whole, length=len(whole) + 1), "UpdateError", "declares"),
+        (answer(whole, length=1 << 40), "UpdateError", "declares"),
+        (answer(whole, "206 Partial"), "UpdateError", "another part"),
+        (answer(whole, fields="Transfer-Encoding: chunked\r\n"), "UpdateError", "no use"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + whole + b"x", "UpdateError", "longer than"),
+        (answer(whole[:100]), "OSError", "ended the connection"),
+        (b"", "OSError", "ended the connection"),
+        (lambda connection: time.sleep(1.5), "OSError", "silent"),
+    ]
+    for answered, kind, why in cases:
+        with speaking(MISSING, answered) as address:
+            state = board.run(f"fetch={address}/wake.elu")
+        assert state["fetched"][0][0] == kind and why in state["fetched"][0][1], state
+        assert (state["version"], state["sha256"], state["part"]) == (7, digest(field.adapters[7]), None)
+    state = board.run("fetch=http://127.0.0.1:1/wake.elu", "fetch=https://127.0.0.1/wake.elu", "fetch=http://x/wake")
+    assert [kind for kind, _ in state["fetched"]] == ["OSError", "UpdateError", "UpdateError"]
+
+
+# ---- bundles that are hostile or broken
+
+
+def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
+    """Bundles that boards with version 7, which fell back from 8, must refuse, and why."""
+    good, delta = field.bundle(9), field.bundle(9, origin=7)
+    adapter, key = field.adapters[9], field.key
+    stranger = field.folder / "stranger.pem"
+    if not stranger.exists():
+        bundle.new_key(stranger)
+    unpacked = {"packing": 0, "content": adapter}
+    malformed = bytearray(adapter)
+    malformed[46:60] = b"\xff" * 14
+    malformed[12:16] = struct.pack("<I", zlib.crc32(malformed[16:]))
+    frozen = Recipe(mode="frozen_a", rank=4)
+    model = formats.unpack_model(field.elm)
+    narrow = TwinLearner(field.elm, frozen.ranks(model), frozen, 1)
+    narrow.begin(1)
+    others = {
+        "narrow": narrow.save(False),
+        "malformed": bytes(malformed),
+        "noise": np.random.default_rng(0).bytes(2000),
+    }
+
+    def holding(name: str) -> bytes:
+        content = others[name]
+        sized = {"result_size": len(content), "result_sha256": hashlib.sha256(content).digest()}
+        return resigned(good, key, packing=0, content=content, **sized)
+
+    return {
+        "rollback": (field.bundle(6), "version 6 of wake is not above 8"),
+        "replay of the one in use": (field.bundle(7), "version 7 of wake is not above 8"),
+        "replay of one that fell back": (field.bundle(8), "version 8 of wake is not above 8"),
+        "wrong base": (field.bundle(9, base_id=b"12345678"), "made for base 3132333435363738"),
+        "wrong target": (field.bundle(9, target=b"toaster".ljust(24, b"\0")), "made for toaster, this is band"),
+        "wrong name": (field.bundle(9, name=b"sleep".ljust(24, b"\0")), "this is adapter sleep, not wake"),
+        "unknown key": (resigned(good, stranger, key_id=b"stranger"), "does not trust"),
+        "stranger's signature": (resigned(good, stranger), "signature is wrong"),
+        "flipped bit of the version": (flipped(good, 12 * 8 + 6), "signature is wrong"),
+        "flipped bit of a hash": (flipped(good, 100 * 8), "signature is wrong"),
+        "flipped bit of the signature": (flipped(good, 230 * 8), "signature is wrong"),
+        "flipped bit of S": (flipped(good, 255 * 8 + 7), "signature is wrong"),
+        "flipped bit of the payload": (flipped(good, len(good) * 8 - 9), "payload is damaged"),
+        "truncated": (good[:-1], "truncated|declares"),
+        "truncated in its header": (good[:200], "within its header|ended"),
+        "nothing": (b"", "within its header|ended"),
+        "longer than declared": (good + b"\0", "longer than|declares"),
+        "oversize": (field.bundle(9, result_size=1 << 20), "this board takes 1 to 65536"),
+        "oversize payload": (field.bundle(9, payload_size=70000), "this board takes 1 to 65536|declares"),
+        "empty": (field.bundle(9, result_size=0), "this board takes 1 to 65536"),
+        "change of another version": (field.bundle(9, origin=9), "not what this board has"),
+        "change that makes something else": (
+            resigned(delta, key, result_sha256=bytes(32)),
+            "does not make the adapter",
+        ),
+        "bomb": (resigned(good, key, content=deflated(bytes(1 << 20))), "does not unpack"),
+        "garbage": (resigned(good, key, content=b"\x07garbage"), "does not unpack"),
+        "unpacks to less": (resigned(good, key, content=deflated(adapter[:-1])), "does not unpack"),
+        "wrong result": (resigned(good, key, **unpacked, result_sha256=bytes(32)), "does not make the adapter"),
+        "malformed adapter": (holding("malformed"), "does not fit"),
+        "no adapter": (holding("noise"), "does not fit"),
+        "other ranks": (holding("narrow"), "does not fit"),
+        "format of the future": (field.bundle(9, format=2), "older"),
+        "kind of the future": (field.bundle(9, kind=3), "older"),
+        "no bundle": (b"<html>" * 100, "no update bundle"),
+    }
+
+
+def test_hostile_bundles_over_http(field: Field, tmp_path: Path) -> None:
+    with served_here(tmp_path) as address:
+        (tmp_path / "wake.elu").write_bytes(field.bundle(8))
+        board = Board(field, tmp_path / "board", f"fetch={address}/wake.elu", "start", "start")
+        for name, (content, why) in hostile(field).items():
+            (tmp_path / "wake.elu").write_bytes(content)
+            state = board.run(f"fetch={address}/wake.elu")
+            kind, said = state["fetched"][0]
+            assert kind in ("UpdateError", "NotNewer") or name in ("truncated in its header", "nothing"), (name, said)
+            assert re.search(why, said), (name, said)
+            assert (state["version"], state["active"], state["part"]) == (7, "wake", None), name
+            assert state["sha256"] == digest(field.adapters[7]), name
+        (tmp_path / "wake.elu").write_bytes(field.bundle(9, origin=7))
+        assert board.run(f"fetch={address}/wake.elu")["fetched"] == [["installed", 9]]
+        assert board.run("start")["sha256"] == digest(field.adapters[9])
+
+
+@contextlib.contextmanager
+def served_here(site: Path) -> Iterator[str]:
+    with serve.server(site, "127.0.0.1", 0, lambda line: None) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_power_cut_at_every_flash_operation(field: Field, board: Board) -> None:
+    (board.folder / "update.elu").write_bytes(field.bundle(8, origin=7))
+    code = f"import sys; sys.path.append({str(APP.parent)!r}); import update_cuts; update_cuts.main()"
+    command = [sim.UNIX_BINARY, "-X", "heapsize=4M", "-c", code]
+    done = subprocess.run(command, cwd=board.folder, capture_output=True, text=True, timeout=300, check=False)
+    ended = re.search(r"^CUTS (\d+) 0$", done.stdout, re.MULTILINE)
+    assert ended and int(ended[1]) > 40, done.stdout[-3000:] + done.stderr
+
+
+# ---- over serial
+
+
+@pytest.fixture
+def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
+    """A desktop board at its agent, with the base and version 7 of the adapter, and no keys: its port."""
+    image = build.build_firmware("unix", {"har.elm": field.elm}, tmp_path / "har.romfs")
+    state = tmp_path / "plugged"
+    state.mkdir()
+    code = (
+        "import edgelora, edgelora_flash, edgelora_store\nstore = edgelora_store.Store(edgelora_flash.store())\n"
+        f"store.put('wake', edgelora.read({str(field.folder / '7.ela')!r}), 7)\nstore.activate('wake')"
+    )
+    subprocess.run([sim.UNIX_BINARY, "-c", code], cwd=state, check=True, timeout=60)
+    handle = sim.start("unix", image, state, die_with_parent=True)
+    yield handle.port
+    handle.kill()
+
+
+def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> None:
+    wake = tmp_path / "wake.elu"
+    wake.write_bytes(field.bundle(8))
+    public = field.key.with_suffix(".pub")
+    assert "trusts no key yet" in edgelora("update", wake, "--port", plugged, code=1)
+    assert result("update", "--status", "--port", plugged)["keys"] == []
+    assert "go together" in edgelora("update", "--trust", public, "--port", plugged, code=1)
+    edgelora("update", "--trust", public, "--target", "band", "--port", plugged)
+    edgelora("update", "--trust", public, "--target", "band", "--port", plugged)
+    bundle.new_key(tmp_path / "next.pem")
+    both = ("--trust", public, tmp_path / "next.pub", "--target", "band", "--port", plugged)
+    assert "--force" in edgelora("update", *both, code=1)
+    ids = [bundle.key_id(path.read_bytes()).hex() for path in (public, tmp_path / "next.pub")]
+    assert sorted(result("update", *both, "--force")["keys"]) == sorted(ids)
+    wake.write_bytes(resigned(field.bundle(8), tmp_path / "next.pem", key_id=bytes.fromhex(ids[1])))
+    with served(tmp_path) as (address, _):
+        assert result("update", f"{address}/wake.elu", "--port", plugged)["installed"] == ["wake", 8]
+        assert "404" in edgelora("update", f"{address}/sleep.elu", "--port", plugged, code=1)
+    assert "nothing is on trial" in edgelora("update", "--confirm", "--port", plugged, code=1)
+
+
+def test_hostile_bundles_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:
+    edgelora("update", "--trust", field.key.with_suffix(".pub"), "--target", "band", "--port", plugged)
+    with Link.connect(plugged) as link:
+        assert link.update(field.bundle(8)) == ("wake", 8)
+        before = link.update_state()
+        for name, (content, why) in hostile(field).items():
+            if name in ("wrong name", "other ranks"):
+                continue  # here none is asked for, and no application's model has them
+            with pytest.raises(DeviceError, match=why):
+                link.update(content)
+            assert link.update_state() == before, name
+            waits = name in ("truncated", "truncated in its header", "nothing")  # the first for its last byte
+            assert waits or link.size("/update.part") is None, name
+        assert [(a.version, a.trial) for a in before.adapters] == [(7, False), (8, True)] and before.active == "wake"
+        assert link.update(field.bundle(9, origin=7)) == ("wake", 9)
+
+
+PICO_APP = b"""
+import edgelora, edgelora_store
+try:
+    from edgelora_flash import store as place
+except ImportError:
+    place = lambda: "/adapters"
+model = edgelora.Model("/rom/har.elm", 8, "infer")
+store = edgelora_store.Store(place())
+store.open(model)
+store.start()
+"""
+
+
+class Pico:
+    """A virtual Pico whose power can be cut; after each start its application is run."""
+
+    def __init__(self, image: Path, state: Path) -> None:
+        self.state = state
+        self.handle = sim.start("virtual-pico", image, state, die_with_parent=True)
+        self.port = self.handle.port
+
+    def restart(self) -> None:
+        self.handle.kill()
+        self.handle = sim.start("virtual-pico", None, self.state, die_with_parent=True)
+        self.execute("from app import *")
+
+    def execute(self, code: str) -> str:
+        transport = SerialTransport(self.port)
+        try:
+            transport.enter_raw_repl(soft_reset=False)
+            told = transport.exec(code).decode()
+            transport.exit_raw_repl()
+        finally:
+            transport.close()
+        return told
+
+    def wake(self) -> tuple[int, str]:
+        """Version and SHA-256 of what the application infers with."""
+        digested = "binascii.hexlify(hashlib.sha256(model.used.buffer).digest()).decode()"
+        version, sha256 = self.execute(
+            f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
+        ).split()
+        return int(version), sha256
+
+
+def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> None:
+    image = build.build_firmware("virtual-pico", {"har.elm": field.elm}, tmp_path / "fw.uf2")
+    pico = Pico(image, tmp_path / "pico")
+    site = tmp_path / "site"
+    app = tmp_path / "app.py"
+    app.write_bytes(PICO_APP)
+
+    def update(*args: object, **options: int) -> str:
+        return edgelora("update", *args, "--port", pico.port, **options)
+
+    def release(version: int) -> None:
+        adapter = field.folder / f"{version}.ela"
+        options = ("--name", "wake", "--target", "band", "--key", field.key, "-o", site, "--version", version)
+        edgelora("release", adapter, *options)
+
+    try:
+        update("--trust", field.key.with_suffix(".pub"), "--target", "band")
+        edgelora("push", app, "--port", pico.port)
+        edgelora("push", field.folder / "7.ela", "--port", pico.port)
+        pico.execute("from app import *\nstore.put('wake', edgelora.read('/7.ela'), 7)\nstore.activate('wake')")
+        release(7)
+        release(8)
+        delta = (site / "wake.from-7.elu").read_bytes()
+        with Link.connect(pico.port) as link:  # the host goes away in the middle, and the power does
+            assert json.loads(link._request(Op.UPDATE_OPEN, delta[:256])) == {"offset": 0}
+            link._request(Op.UPDATE_DATA, struct.pack("<I", 0) + delta[256:500])
+        pico.execute("pass")  # the agent has ended, and put away what it had
+        pico.restart()
+        assert pico.wake() == (7, digest(field.adapters[7]))
+        with Link.connect(pico.port) as link:
+            assert json.loads(link._request(Op.UPDATE_OPEN, delta[:256])) == {"offset": 244}
+            link._request(Op.UPDATE_DATA, struct.pack("<I", 244) + delta[500:])
+            link._request(Op.UPDATE_DONE)
+        pico.restart()
+        assert pico.wake() == (8, digest(field.adapters[8]))
+        pico.restart()  # nobody confirmed
+        assert pico.wake() == (7, digest(field.adapters[7]))
+
+        bundles = hostile(field)
+        with Link.connect(pico.port) as link:
+            for name in ("replay of one that fell back", "flipped bit of the signature", "bomb"):
+                with pytest.raises(DeviceError, match=bundles[name][1]):
+                    link.update(bundles[name][0])
+        assert pico.wake() == (7, digest(field.adapters[7]))
+        release(9)
+        assert "installed wake 9" in update(site / "wake.from-7.elu")
+        pico.restart()
+        assert "confirmed wake" in update("--confirm")
+        pico.restart()
+        assert pico.wake() == (9, digest(field.adapters[9]))
+    finally:
+        pico.handle.kill()
