@@ -72,7 +72,7 @@ class Header:
         ) = struct.unpack_from(_HEADER, data)  # fmt: skip
         if magic != b"ELU1":
             raise UpdateError("this is no update bundle")
-        if form != 1 or size != HEADER_SIZE or zero or zero2 or self.kind not in (1, 2) or self.packing > 1:
+        if form != 1 or size != HEADER_SIZE or zero or zero2 or self.kind not in (_WHOLE, _DELTA) or self.packing > _DEFLATE:
             raise UpdateError("a bundle of format %d.%d.%d: this firmware is older, update it" % (form, self.kind, self.packing))
         self.name, self.target = _text(name), _text(target)
 
@@ -186,7 +186,7 @@ class Updater:
             raise UpdateError("%d bytes for an adapter: this board takes 1 to %d" % (most, self.limit))
         if head.result_size > self.store.free():
             raise UpdateError("no room for %d bytes in the store: remove an adapter" % head.result_size)
-        if head.packing == _DEFLATE and not _deflate():
+        if head.packing == _DEFLATE and not _inflater():
             raise UpdateError("this firmware has no deflate module: release with --no-compress")
         return head
 
@@ -424,8 +424,7 @@ def _unpacked(file, head):
     # Exactly as many bytes as are declared, however many the payload would make.
     result = bytearray(head.result_size)
     view = memoryview(result)
-    deflate = _deflate()
-    stream = deflate.DeflateIO(file, deflate.RAW, _WBITS) if head.packing == _DEFLATE else file
+    stream = _inflater()(file) if head.packing == _DEFLATE else file
     at = 0
     try:
         while at < len(result):
@@ -453,13 +452,13 @@ def _text(field):
         raise UpdateError("a name in the bundle is no text") from None
 
 
-def _deflate():
+def _inflater():
+    # What unpacks a file, or None.
     try:
-        import deflate
-
-        return deflate
+        from deflate import RAW, DeflateIO
     except ImportError:
         return None
+    return lambda file: DeflateIO(file, RAW, _WBITS)
 
 
 def _add(result, origin):

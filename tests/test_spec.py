@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import formats, twin
+from edgelora import bundle, formats, twin
 from edgelora.boards import ROOT
 from edgelora.link import encode
 from edgelora.model import Op, QuantModel, Tensor
@@ -42,12 +43,19 @@ def example_adapter() -> bytes:
     return session.save()
 
 
+def example_bundle() -> bytes:
+    """That adapter, signed with the key of RFC 8032's first test."""
+    secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
+    return bundle.pack(example_adapter(), "wake", 7, "band", key, compress=False)
+
+
 def dump(data: bytes) -> str:
     rows = [f"{at:04x}  {data[at : at + 16].hex(' ')}" for at in range(0, len(data), 16)]
     return "\n".join("    " + row for row in rows)
 
 
-@pytest.mark.parametrize("make", [example_model, example_adapter])
+@pytest.mark.parametrize("make", [example_model, example_adapter, example_bundle])
 def test_worked_dumps(make) -> None:
     assert dump(make()) in SPEC, f"the dump of {make.__name__} should be\n{dump(make())}"
 

@@ -736,20 +736,15 @@ class _Agent:
 
     # --- updates
 
-    def _store(self):
-        # The board's own partition of adapters or, where it has none, a folder.
+    def _opened_store(self):
         import edgelora_store
 
-        try:
-            from edgelora_flash import store as place
-        except ImportError:
-            return edgelora_store.Store("/adapters")
-        return edgelora_store.Store(place())
+        return edgelora_store.Store(edgelora_store.default_place())
 
     def _update_open(self, size):
         import edgelora_update
 
-        self._update = edgelora_update.Updater(self._store(), *edgelora_update.trusted())
+        self._update = edgelora_update.Updater(self._opened_store(), *edgelora_update.trusted())
         return {"offset": self._update.begin(bytes(self.line.body[:size]))}
 
     def _updating(self):
@@ -776,7 +771,7 @@ class _Agent:
     def _update_state(self, size):
         import edgelora_update
 
-        store = self._store()
+        store = self._opened_store()
         confirmed = store.confirm() if self._json(size)["confirm"] else []
         try:
             keys, target = edgelora_update.trusted()

@@ -1,7 +1,7 @@
 """An application that takes updates, for tests: desktop MicroPython runs it in a folder with the base and the keys.
 
-Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL. Prints one line of JSON: what became of each
-fetch, and what the store holds.
+Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL, without=MODULE. Prints one line of JSON: what
+became of each fetch, and what the store holds.
 """
 
 import binascii
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 
 from edgelora_store import Store
 from edgelora_update import Updater, trusted
@@ -21,6 +22,7 @@ store.open(model)
 updater = Updater(store, *trusted("update.trust"), model, part="update.part")
 fetched = []
 confirmed = []
+longest = 0  # step of a fetch, in milliseconds
 
 
 def put(value):
@@ -30,10 +32,13 @@ def put(value):
 
 
 def fetch(url):
-    steps = 0
+    global longest
+    start = time.ticks_ms()
     try:
         for _ in updater.steps(url, 1000):
-            steps += 1
+            longest = max(longest, time.ticks_diff(time.ticks_ms(), start))
+            time.sleep_ms(1)
+            start = time.ticks_ms()
         fetched.append(["installed", updater.version])
     except (ValueError, OSError) as error:
         fetched.append([type(error).__name__, str(error)])
@@ -49,6 +54,8 @@ for step in sys.argv[1:]:
         confirmed += store.confirm()
     elif what == "fetch":
         fetch(value)
+    elif what == "without":
+        sys.modules[value] = json  # one that has nothing of that module
 
 entry = store.find("wake")
 try:
@@ -59,6 +66,7 @@ print(
     json.dumps(
         {
             "fetched": fetched,
+            "longest_step_ms": longest,
             "confirmed": confirmed,
             "version": entry and entry.version,
             "trial": entry and entry.trial,
