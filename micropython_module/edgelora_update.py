@@ -262,7 +262,10 @@ class Updater:
             kept = self.begin(bytes(header), name, length)
             size = self._head.payload_size
             if 0 < kept < size:
-                yield from http.get(path, HEADER_SIZE + kept)
+                try:
+                    yield from http.get(path, HEADER_SIZE + kept)
+                except UpdateError as error:
+                    self._refuse("can't go on, begin again: %s" % error)
                 if http.length != length:
                     self._refuse("the server has another file by now: begin again")
             while self.kept < size:
@@ -288,7 +291,7 @@ class _Http:
         """Asks for a file from a byte on; what `read` gives begins there, whatever the server sends."""
         self.close()
         self._connect()
-        request = "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n" % (path, self._host)
+        request = "GET %s HTTP/1.0\r\nHost: %s:%d\r\nConnection: close\r\n" % (path, self._host, self._port)
         if start:
             request += "Range: bytes=%d-\r\n" % start
         request = (request + "\r\n").encode()
@@ -336,7 +339,7 @@ class _Http:
         import socket
 
         self._at = self._end = 0
-        address = socket.getaddrinfo(self._host, self._port, 0, socket.SOCK_STREAM)[0][-1]
+        address = socket.getaddrinfo(self._host, self._port, socket.AF_INET, socket.SOCK_STREAM)[0][-1]
         self._socket = socket.socket()
         self._socket.setblocking(False)
         self._poll = select.poll()
@@ -378,7 +381,7 @@ class _Http:
             if byte != b"\n":
                 line += byte
                 continue
-            text = line.decode().strip()
+            text = "".join(chr(byte) for byte in line).strip()
             line = b""
             if status is None:
                 if not text.startswith("HTTP/1.") or not text[9:12].isdigit():

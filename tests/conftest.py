@@ -1,15 +1,26 @@
 """Fixtures shared by the tests."""
 
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from edgelora import formats, kws, quantize
+from edgelora import formats, kws, quantize, sim
 from edgelora.pretrain import ds_cnn
 
 # Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps virtual boards of tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+        for board in sim.running():
+            board.kill()
 
 
 @pytest.fixture(scope="session")

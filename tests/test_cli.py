@@ -39,16 +39,6 @@ KEYS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the boards of these tests apart from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        yield
-        for board in sim.running():
-            board.kill()
-
-
 def edgelora(*args: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the command, which has to exit with `code`."""
     done = subprocess.run([COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=180, check=False)

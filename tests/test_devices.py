@@ -24,16 +24,6 @@ from edgelora.probe import Answer, ask, board_of
 SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the port
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the boards of these tests apart from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        yield
-        for board in sim.running():
-            board.kill()
-
-
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> sim.SimHandle:
     folder = tmp_path_factory.mktemp("pico")

@@ -432,11 +432,9 @@ def pico(tmp_path_factory):
     """A virtual Pico: its port."""
     if not PICO.exists():
         pytest.fail("the rp2 firmware is missing: run `make firmware-rp2`")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
-        yield os.path.realpath(board.port)
-        board.kill()
+    board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+    yield os.path.realpath(board.port)
+    board.kill()
 
 
 def repl(port: str, code: str) -> str:

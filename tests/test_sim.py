@@ -18,16 +18,6 @@ from edgelora import build, devices, flash, sim, uf2
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registry(tmp_path_factory):
-    """Keeps the boards of these tests apart from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        yield
-        for board in sim.running():
-            board.kill()
-
-
 @pytest.fixture(scope="module")
 def firmware(tmp_path_factory):
     return build.build_firmware("virtual-pico", FILES, tmp_path_factory.mktemp("firmware") / "fw.uf2")

@@ -32,16 +32,6 @@ COMMAND = Path(sys.executable).parent / "edgelora"
 APP = Path(__file__).parent / "device" / "update_app.py"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the boards of these tests apart from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        yield
-        for board in sim.running():
-            board.kill()
-
-
 @dataclass(frozen=True)
 class Field:
     """A base, three adapters that were trained for it one after the other, and a key. Boards have the first, 7."""
@@ -381,6 +371,15 @@ def test_a_server_without_ranges_serves(field: Field, board: Board) -> None:
     assert [what for what, _ in fetched["fetched"]] == ["OSError", "installed"]
 
 
+def test_a_server_that_refuses_to_go_on_is_asked_for_the_whole(field: Field, board: Board) -> None:
+    whole = answer(field.bundle(8))
+    refused = answer(b"", "416 Range Not Satisfiable")
+    with speaking(MISSING, whole[:900], MISSING, whole, refused, MISSING, whole) as address:
+        url = address.replace("127.0.0.1", "localhost") + "/wake.elu"
+        fetched = board.run(*[f"fetch={url}"] * 3)["fetched"]
+    assert [what for what, _ in fetched] == ["OSError", "UpdateError", "installed"]
+
+
 def test_servers_that_misbehave(field: Field, board: Board) -> None:
     whole = field.bundle(8)
     moved = answer(b"", "301 Moved", fields="Location: http://elsewhere/wake.elu\r\n")
@@ -389,6 +388,7 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         (answer(b"", "500 Oops"), "UpdateError", "status 500"),
         (moved, "UpdateError", "redirects to http://elsewhere/wake.elu"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "UpdateError", "no HTTP"),
+        (b"\xff\xfe\r\n\r\n", "UpdateError", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "UpdateError", "head does not end"),
         (answer(b"<html>" * 100), "UpdateError", "no update bundle"),
         (answer(whole, length=len(whole) + 1), "UpdateError", "declares"),

@@ -119,12 +119,12 @@ def unpack(data: bytes, where: str = "bundle") -> Bundle:
         raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it, update this one")
     payload = data[HEADER_SIZE:]
     if len(payload) != payload_size or hashlib.sha256(payload).digest() != fields[15]:
-        raise BundleError(f"{where} is damaged: release it again")
+        raise BundleError(f"{where} is damaged: remove it, and release or fetch it again")
     try:
         content = _inflated(payload, result_size) if packing else payload
         name, target = (field.rstrip(b"\0").decode() for field in fields[13:15])
     except (zlib.error, UnicodeDecodeError) as error:
-        raise BundleError(f"{where} is damaged ({error}): release it again") from None
+        raise BundleError(f"{where} is damaged ({error}): remove it, and release or fetch it again") from None
     return Bundle(name, version, from_version, target, base_id, signer, content, fields[16], data)
 
 
