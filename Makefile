@@ -39,6 +39,7 @@ COMPILER_rv32imc := packages-riscv
 COMPILER_x64 := packages-base
 COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
+PURE_MODULES := $(patsubst %,$(BUILD)/natmod/%.mpy,edgelora_agent edgelora_store edgelora_training edgelora_update)
 
 CORE := $(wildcard $(MODULE)/core/*.c $(MODULE)/crypto/*.c)
 CORE_HEADERS := $(wildcard $(MODULE)/core/*.h $(MODULE)/crypto/*.h)
@@ -194,9 +195,10 @@ $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | 
 	@$(STEP) "natmod $*" $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 	@touch $@
 
-$(BUILD)/natmod/edgelora_agent.mpy: firmware/device/edgelora_agent.py | $(STAMPS)/mpy-cross
+vpath %.py firmware/device $(MODULE)
+$(PURE_MODULES): $(BUILD)/natmod/%.mpy: %.py | $(STAMPS)/mpy-cross
 	@mkdir -p $(@D)
 	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $(<F) -o $@ $<
 
-$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(BUILD)/natmod/edgelora_agent.mpy tools/natmods.py
+$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*

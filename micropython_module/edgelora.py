@@ -96,6 +96,9 @@ class Model:
         core_init(self.arena, self.buffer, *layout)
         start = core_output(self.arena)
         self.output = memoryview(self.arena)[start : start + self.output_size]
+        self.micro_batch = micro_batch
+        self.settings = bytes((MODES.index(mode), micro_batch, momentum)) + threshold.to_bytes(2, "little")
+        self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
         self.used = None

@@ -20,7 +20,8 @@ from edgelora.boards import ROOT, load_board
 from edgelora.build import DIST, NATIVE_ARCHES, program
 from edgelora.link import Hello, Link
 
-MODULE, AGENT = "/lib/edgelora.mpy", "/lib/edgelora_agent.mpy"
+MODULE = "/lib/edgelora.mpy"
+PURE = [f"/lib/edgelora_{name}.mpy" for name in ("agent", "store", "training", "update")]  # Python alone
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +55,21 @@ def test_mip_installs_from_a_release(board: sim.SimHandle) -> None:
     assert run(board, "exec", "import edgelora; print(edgelora.__file__)").strip() == MODULE
     with Link.connect(board.port) as link:
         assert link.hello().edgelora
-        link.remove(MODULE)
-        link.remove(AGENT)
+        for path in (MODULE, *PURE):
+            link.remove(path)
 
 
 def test_installs_repairs_and_leaves_alone(board: sim.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
     first = install_by_command(board, capsys)
     assert first["arch"] == "rv32imc" and first["free_heap"] > 0
-    assert [(file["path"], file["copied"]) for file in first["files"]] == [(MODULE, True), (AGENT, True)]
+    assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, True) for path in (MODULE, *PURE)]
     assert not any(file["copied"] for file in install_by_command(board, capsys)["files"])
     with Link.connect(board.port) as link:
         damaged = bytearray(link.get(MODULE))
         damaged[20000] ^= 1
         link.put(MODULE, bytes(damaged))
     again = install_by_command(board, capsys)
-    assert [file["copied"] for file in again["files"]] == [True, False]
+    assert [file["copied"] for file in again["files"]] == [True, *[False for _ in PURE]]
     assert again["edgelora"] == first["edgelora"]
 
 
@@ -89,7 +90,7 @@ def test_a_full_filesystem_is_told_before_anything_is_copied(board: sim.SimHandl
     with pytest.raises(install.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
         install.install(board.port, DIST)
     with Link.connect(board.port) as link:
-        assert [entry.name for entry in link.list("/lib")] == [AGENT.rpartition("/")[2]]
+        assert {f"/lib/{entry.name}" for entry in link.list("/lib")} == set(PURE)
         link.remove("/big")
     assert install.install(board.port, DIST).files[0].copied
 
@@ -142,6 +143,8 @@ def test_flashing_stock_firmware_installs_next(tmp_path: Path, capsys: pytest.Ca
         capsys.readouterr()
         assert cli.main(["flash", str(image), "--port", pico.port, "--json"]) == 0
         installed = json.loads(capsys.readouterr().out)["installed"]
-        assert [file["copied"] for file in installed["files"]] == [True, True]
+        assert [(file["path"], file["copied"]) for file in installed["files"]] == [
+            (path, True) for path in (MODULE, *PURE)
+        ]
     finally:
         pico.kill()

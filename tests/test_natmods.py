@@ -25,7 +25,7 @@ def test_packages_are_complete_and_without_variables() -> None:
         files = {target: (natmods.DIST / arch / url).read_bytes() for target, url in package["urls"]}
         assert {name: (data[0], data[1], data[2] >> 2) for name, data in files.items()} == {
             "edgelora.mpy": (ord("M"), 6, number),
-            "edgelora_agent.mpy": (ord("M"), 6, 0),
+            **{f"edgelora_{name}.mpy": (ord("M"), 6, 0) for name in ("agent", "store", "training", "update")},
         }
         linked = (natmods.BUILD / arch / "build" / "edgelora.native.mpy").read_bytes()
         text, rodata, bss = natmods.sizes(linked)

@@ -16,6 +16,7 @@ from edgelora.formats import base_id, pack_model
 from edgelora.personalize import Recipe
 from edgelora.plan import layer_plans
 from edgelora.report import (
+    EnergyRow,
     LayerRow,
     Metrics,
     Report,
@@ -84,6 +85,8 @@ def example(**changes: object) -> Report:
         predicted_infer_us=5_402.0,
         predicted_train_step_us=15_120.0,
         active_watts=0.095,
+        update_joules=0.00455,
+        energy=[EnergyRow(mhz, 2e6 / mhz, 6e5 / mhz, mhz / 1400, 0.5 / mhz, 0.02 / mhz) for mhz in (48, 125, 133)],
         power_source="RP2040 datasheet, typical at 125 MHz",
         link={"baud": 115_200, "retries": 0, "bytes_per_second": 61_240.0},
         notes=["Times are emulated RP2040 cycles at 125 MHz."],
@@ -157,6 +160,8 @@ def test_page_tells_the_run() -> None:
         "18.4 ms",
         "212 µs",
         "4.55 mJ",
+        "133 MHz, cheapest",
+        "10.4 mJ",
         report.base_id,
         "Times are emulated RP2040 cycles at 125 MHz.",
         *LABELS,
@@ -252,7 +257,7 @@ def test_json_errors_name_the_cause() -> None:
 def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
     path = tmp_path / "run" / "metrics.jsonl"
     with Metrics(path) as metrics:
-        metrics.update(1, 1, np.float64(0.5), 6000, 8, 1200)
+        metrics.update(1, 1, np.float64(0.5), 6000, 8, 1200, 0.0001)
         assert len(read_metrics(path)) == 1
         metrics.write("done", note="é")
     whole = read_metrics(path)
@@ -264,6 +269,7 @@ def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
         "learning_rate": 6000,
         "samples": 8,
         "us": 1200,
+        "joules": 0.0001,
     }
     with path.open("ab") as file:
         file.write(b'{"event": "upd')

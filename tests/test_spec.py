@@ -74,6 +74,8 @@ def test_worked_frame() -> None:
         ("## 9. Adapter", 48),
         ("Layer record", 12),
         ("## 14. Update", 256),
+        ("### Sample file", 32),
+        ("### Checkpoint", 140),
     ],
 )
 def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:

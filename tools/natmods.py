@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Packages native modules for `mip` and `edgelora install`, and prints their sizes.
 
-natmods.py package ARCH... fills dist/ARCH with the module, the agent and their package.json, which a release serves as
-they are. natmods.py sizes prints what each module takes.
+natmods.py package ARCH... fills dist/ARCH with the module, the Python beside it and package.json, which a release
+serves as they are. natmods.py sizes prints what each module takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def package(arch: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "package.json"
     manifest.unlink(missing_ok=True)
-    files = [BUILD / arch / "edgelora.mpy", BUILD / "edgelora_agent.mpy"]
+    files = [BUILD / arch / "edgelora.mpy", *sorted(BUILD.glob("*.mpy"))]
     for file in files:
         shutil.copyfile(file, folder / file.name)
     content = {"version": __version__, "urls": [[file.name, file.name] for file in files], "deps": []}

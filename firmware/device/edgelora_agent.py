@@ -284,6 +284,9 @@ class _Agent:
         self._download = None
         self._cache = None
         self._update = None
+        self._scheduler = None  # of the run that the board does by itself,
+        self._window = None  # the window it is in,
+        self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
         self._path = ""
         self._handlers = {
             0x10: self._put_open,
@@ -310,6 +313,9 @@ class _Agent:
             0x35: self._update_data,
             0x36: self._update_done,
             0x37: self._update_state,
+            0x38: self._run_start,
+            0x39: self._run_go,
+            0x3A: self._run_suspend,
         }
 
     # --- frames
@@ -544,7 +550,7 @@ class _Agent:
             if isinstance(request.get(name), list):
                 request[name] = bytes(request[name])
         self._drop_cache()
-        self.model = None
+        self.model = self._scheduler = self._window = None
         self.trained = 0
         gc.collect()
         self.model = model = edgelora.Model(path, **request)
@@ -678,6 +684,72 @@ class _Agent:
         struct.pack_into("<I", out, 0, elapsed)
         return answer
 
+    # --- the board by itself
+
+    def _run_start(self, size):
+        import edgelora_training as training
+
+        request = self._json(size)
+        model, name = self._opened(), request["name"]
+        self._scheduler = self._window = None
+        gc.collect()
+        store = self._opened_store()
+        if not request.get("resume"):
+            training.discard(store, name)
+        resumed = training.unfinished(store, name)
+        settings = [request[key] for key in ("epochs", "seed", "learning_rate", "commit_every")]
+        run = training.Run(model, training.SampleFile(request["path"]), store, name, *settings)
+        milliwatts = request.get("power_mw")
+        self._scheduler = training.Scheduler(
+            run,
+            clock_hz=request.get("clock_hz"),
+            sleep_ms=request.get("sleep_ms", 0),
+            budget_ms=request.get("budget_ms"),
+            budget_mj=request.get("budget_mj"),
+            power=milliwatts and (lambda hz: milliwatts),
+            sleep_mw=request.get("sleep_mw", 0),
+            sleep=time.sleep_ms,  # light sleep could lose what the host sends
+        )
+        self._window = iter(self._scheduler)
+        run.watch = lambda run: self._learned.append((run.loss, run.step_us))
+        return {"resumed": resumed, "notice": run.notice} | self._progress()
+
+    def _run_go(self, size):
+        until = time.ticks_add(time.ticks_ms(), self._json(size)["ms"])
+        self._running()
+        for _ in self._window:
+            if len(self._learned) >= 200 or time.ticks_diff(time.ticks_ms(), until) >= 0:
+                break
+        return self._progress()
+
+    def _run_suspend(self, size):
+        self._running()
+        self._scheduler.suspend()
+        return self._progress()
+
+    def _running(self):
+        if not self._scheduler:
+            raise ValueError("no run has been started: start one, or resume it")
+        return self._scheduler.training
+
+    def _progress(self):
+        run = self._running()
+        self.trained = run.position
+        learned, self._learned = self._learned, []
+        return {
+            "state": self._scheduler.state,
+            "losses": [loss for loss, _ in learned],
+            "times_us": [us for _, us in learned],
+            "samples": run.position,
+            "updates": run.updates,
+            "pending": run.pending,
+            "resumes": run.resumes,
+            "busy_us": run.busy_us,
+            "energy_uj": run.energy_uj,
+            "checkpoint": run.checkpoint_size,
+            "crc": run.store.find(run.name).crc if run.done else None,
+        }
+
     def _flush(self, size):
         self._opened().flush(self._json(size)["learning_rate"])
         return {}
@@ -723,15 +795,25 @@ class _Agent:
             raise ValueError(f"nothing named {what} to measure")
         total = worst = 0
         best = 1 << 30
-        for i in range(count):
-            step = steps[i % len(steps)]
-            gc.collect()
-            start = time.ticks_us()
-            call(step)
-            took = time.ticks_diff(time.ticks_us(), start)
-            total += took
-            best = min(best, took)
-            worst = max(worst, took)
+        clock, usual = request.get("clock_hz"), None
+        if clock:
+            import machine
+
+            usual = machine.freq()
+            machine.freq(clock)
+        try:
+            for i in range(count):
+                step = steps[i % len(steps)]
+                gc.collect()
+                start = time.ticks_us()
+                call(step)
+                took = time.ticks_diff(time.ticks_us(), start)
+                total += took
+                best = min(best, took)
+                worst = max(worst, took)
+        finally:
+            if usual:
+                machine.freq(usual)
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
 
     # --- updates

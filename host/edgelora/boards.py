@@ -35,15 +35,28 @@ class FlashLayout:
 
 @dataclass(frozen=True)
 class Power:
-    """Supply voltage, typical current while the core computes with radios off, and the document that says so."""
+    """Supply voltage, typical currents while one core computes with radios off, and the documents that say so.
+
+    The current at a clock is a static part and one that grows with the clock, or what a table says, in between in
+    proportion. sleep_amps: in machine.lightsleep.
+    """
 
     supply_volts: float
-    active_amps: float
     source: str
+    static_amps: float = 0.0
+    amps_per_mhz: float = 0.0
+    amps_at_mhz: dict[str, float] | None = None
+    sleep_amps: float | None = None
 
-    @property
-    def active_watts(self) -> float:
-        return self.supply_volts * self.active_amps
+    def watts(self, hz: float) -> float | None:
+        """While the core computes at this clock; None where the documents say nothing."""
+        if self.amps_at_mhz is None:
+            return self.supply_volts * (self.static_amps + self.amps_per_mhz * hz / 1e6)
+        points = sorted((int(mhz), amps) for mhz, amps in self.amps_at_mhz.items())
+        for (low, at_low), (high, at_high) in zip(points, points[1:] or points, strict=False):
+            if low <= hz / 1e6 <= high:
+                return self.supply_volts * (at_low + (at_high - at_low) * (hz / 1e6 - low) / max(1, high - low))
+        return None
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class BoardProfile:
     """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another.
 
     stock_board: MicroPython's own name of the board definition that firmware is built from, where ours adds nothing.
+    clocks_mhz: that machine.freq sets and whose energy is compared, if there are figures for more than one.
     stock: its firmware has nothing of EdgeLoRA in it, which comes as files, by `edgelora install`.
     """
 
@@ -79,6 +93,7 @@ class BoardProfile:
     core: str
     native_arch: str
     clock_hz: int | None
+    clocks_mhz: tuple[int, ...]
     ram_bytes: int
     arena_bytes: int
     flash: FlashLayout | None
@@ -93,6 +108,11 @@ class BoardProfile:
     def is_virtual(self) -> bool:
         """True for boards that run on this computer."""
         return self.firmware != self.name or self.port in ("unix", "qemu")
+
+    @property
+    def active_watts(self) -> float | None:
+        """While the core computes at the board's usual clock; None: not known."""
+        return self.power.watts(self.clock_hz) if self.power and self.clock_hz else None
 
     @property
     def cycles(self) -> dict[str, float] | None:
@@ -125,6 +145,7 @@ def load_board(name: str) -> BoardProfile:
             core=data["core"],
             native_arch=data["native_arch"],
             clock_hz=data.get("clock_hz"),
+            clocks_mhz=tuple(data.get("clocks_mhz", ())),
             ram_bytes=data["ram"]["total_bytes"],
             arena_bytes=data["ram"]["arena_bytes"],
             flash=FlashLayout(**data["flash"]) if "flash" in data else None,

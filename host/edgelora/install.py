@@ -65,7 +65,7 @@ def install(port: str, packages: Path | None = None, progress: Progress | None =
         arch = choose_arch(hello, packages)
         version, contents = read_package(packages / arch if packages else native_package(arch))
         check_format(hello, contents[MODULE])
-        _check_not_hidden(link)
+        _check_not_hidden(link, contents)
         missing = {path: content for path, content in contents.items() if not link.holds(path, content)}
         _copy(link, missing, progress)
     if missing or hello.edgelora != version:
@@ -121,10 +121,14 @@ def check_format(hello: Hello, module: bytes) -> None:
         )
 
 
-def _check_not_hidden(link: Link) -> None:
-    for path in ("/edgelora.mpy", "/edgelora.py", "/edgelora_agent.mpy", "/edgelora_agent.py"):
-        if link.size(path) is not None:
-            raise InstallError(f"the board has {path}, which would hide the one in {TARGET}: `mpremote fs rm :{path}`")
+def _check_not_hidden(link: Link, contents: dict[str, bytes]) -> None:
+    here = {entry.name for entry in link.list("/")}
+    for path in contents:
+        name = path.removeprefix(f"{TARGET}/")
+        for hiding in sorted(here & {name, name.replace(".mpy", ".py")}):
+            raise InstallError(
+                f"the board has /{hiding}, which would hide the one in {TARGET}: `mpremote fs rm :/{hiding}`"
+            )
 
 
 def _copy(link: Link, files: dict[str, bytes], progress: Progress | None) -> None:

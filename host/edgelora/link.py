@@ -84,6 +84,9 @@ class Op(IntEnum):
     UPDATE_DATA = 0x35
     UPDATE_DONE = 0x36
     UPDATE_STATE = 0x37
+    RUN_START = 0x38
+    RUN_GO = 0x39
+    RUN_SUSPEND = 0x3A
 
 
 class Status(IntEnum):
@@ -186,6 +189,30 @@ class TrainReply:
     losses: np.ndarray
     trained: int
     elapsed_us: int
+
+
+@dataclass(frozen=True)
+class RunReply:
+    """Where a run is that the board does by itself. losses, times_us: of the samples learned since it was last asked.
+
+    state: "training", "paused" (its budget is used up), "low battery" or "done"; samples, updates: learned; pending:
+    samples since the last update; busy_us, energy_uj: of the whole run, over all resumes; checkpoint: bytes of it;
+    crc: of the adapter that is in the store at the end; notice: what was lost, if something was.
+    """
+
+    state: str
+    losses: list[int]
+    times_us: list[int]
+    samples: int
+    updates: int
+    pending: int
+    resumes: int
+    busy_us: int
+    energy_uj: int
+    checkpoint: int
+    crc: int | None
+    resumed: bool = False
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -789,15 +816,38 @@ class Link:
         answer = self._control(Op.UPDATE_STATE, confirm=confirm)
         return UpdateState(**answer | {"adapters": [StoredAdapter(*entry) for entry in answer["adapters"]]})
 
+    # --- the board by itself
+
+    def run_start(self, path: str, name: str, **settings: Any) -> RunReply:
+        """Prepares a run over the samples of a file on the board, whose adapter becomes `name` in the board's store.
+
+        settings: epochs, seed, learning_rate, commit_every; resume; clock_hz, sleep_ms, budget_ms, budget_mj, power_mw,
+        sleep_mw as for the device's Scheduler.
+        """
+        return RunReply(**self._control(Op.RUN_START, path=path, name=name, **settings))
+
+    def run_go(self, ms: int) -> RunReply:
+        """Lets the run go on for about that long, at least a step."""
+        return RunReply(**self._control(Op.RUN_GO, ms=ms))
+
+    def run_suspend(self) -> RunReply:
+        """Finishes the micro-batch under way and commits; `run_start` with `resume` goes on, also after a reset."""
+        return RunReply(**self._control(Op.RUN_SUSPEND))
+
     # --- measuring
 
     def bench_ops(self, first: int, end: int, n: int = 20, backward: bool = False) -> Timing:
         """Ops [first, end) of an inference or, from the last down, of a backward pass. None: the call itself."""
         return Timing(**self._control(Op.BENCH, what="backward" if backward else "ops", n=n, ops=[first, end]))
 
-    def bench_train(self, n: int = 20, features: bool = False) -> Timing:
+    def bench_infer(self, n: int = 20, clock_hz: int | None = None) -> Timing:
+        """Inferences, at another clock if one is given."""
+        return Timing(**self._control(Op.BENCH, what="infer", n=n, clock_hz=clock_hz))
+
+    def bench_train(self, n: int = 20, features: bool = False, clock_hz: int | None = None) -> Timing:
         """Training steps with learning rate 0, from inputs or from features; begin or load anew afterwards."""
-        return Timing(**self._control(Op.BENCH, what="train_features" if features else "train", n=n))
+        what = "train_features" if features else "train"
+        return Timing(**self._control(Op.BENCH, what=what, n=n, clock_hz=clock_hz))
 
     def merge(self, op: int) -> Timing:
         """Folds the adapter in use into an op's weights, until the next `use`, `begin` or `load`."""

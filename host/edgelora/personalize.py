@@ -6,7 +6,7 @@ learns (a board behind a link, or the twin) only sees int8 windows, labels and i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -71,6 +71,7 @@ class Recipe:
     cache: str = "none"  # where a sample's features, what lies below the lowest adapter, are kept after its first use
     threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
     given_ranks: tuple[int, ...] | None = None  # one an op, 0 = none, instead of rank and placement
+    on_board: bool = False  # the board draws the order of samples itself (SPEC.md, 13), and keeps no features
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -82,6 +83,8 @@ class Recipe:
             raise ValueError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
         if self.cache not in CACHES:
             raise ValueError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
+        if self.on_board and self.cache != "none":
+            raise ValueError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
     @property
     def learning_rate(self) -> int:
@@ -211,8 +214,7 @@ class Run:
 
 def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
     """The updates of a run over `count` samples: each epoch a new permutation, micro-batches across epoch borders."""
-    rng = np.random.default_rng(recipe.seed)
-    order = np.concatenate([rng.permutation(count) for _ in range(recipe.epochs)])
+    order = np.concatenate(list(_orders(count, recipe)))
     starts = range(0, len(order), recipe.micro_batch)
     return [
         MicroBatch(
@@ -220,6 +222,13 @@ def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
         )
         for step, at in enumerate(starts)
     ]
+
+
+def _orders(count: int, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
+    """The permutation of each epoch: the board's own, or one that the host draws."""
+    rng = np.random.default_rng(recipe.seed)
+    for epoch in range(recipe.epochs):
+        yield twin.order(recipe.seed, epoch, count) if recipe.on_board else rng.permutation(count)
 
 
 def falling_rate(rate: int, step: int, steps: int) -> int:

@@ -40,6 +40,18 @@ class LayerRow:
     adapter_bytes: int
 
 
+@dataclass(frozen=True)
+class EnergyRow:
+    """At one clock: microseconds of a training sample, updates included, and of an inference, watts, joules of both."""
+
+    clock_mhz: float
+    step_us: float
+    infer_us: float
+    watts: float
+    update_joules: float
+    infer_joules: float
+
+
 @dataclass
 class Report:
     """One personalization run. Accuracies are shares of 1; None stands for what was not measured.
@@ -93,6 +105,9 @@ class Report:
     predicted_train_step_us: float | None = None
     active_watts: float | None = None  # of the board while it computes, for the energy estimate
     power_source: str = ""
+    update_joules: float | None = None  # at the clock of the run
+    energy: list[EnergyRow] = field(default_factory=list)  # at several clocks
+    checkpoint_bytes: int | None = None  # of a run that the board did by itself
     link: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -109,6 +124,7 @@ class Report:
             raise ReportError(f"report.json is not JSON ({error}): it was cut off or is another file") from None
         report = _record(cls, data, "report.json")
         report.layers = [_record(LayerRow, row, f"report.json, layers[{i}]") for i, row in enumerate(report.layers)]
+        report.energy = [_record(EnergyRow, row, f"report.json, energy[{i}]") for i, row in enumerate(report.energy)]
         report.memory = [_record(Region, row, f"report.json, memory[{i}]") for i, row in enumerate(report.memory)]
         return report
 
@@ -147,9 +163,19 @@ class Metrics:
         self._file.write(line.encode() + b"\n")
         self._file.flush()
 
-    def update(self, step: int, epoch: int, loss: float, learning_rate: int, samples: int, us: float | None) -> None:
-        """One update: its number and epoch, mean loss in nats, samples in it, and the board's microseconds."""
-        self.write("update", step=step, epoch=epoch, loss=loss, learning_rate=learning_rate, samples=samples, us=us)
+    def update(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        learning_rate: int,
+        samples: int,
+        us: float | None,
+        joules: float | None = None,
+    ) -> None:
+        """One update: its number and epoch, mean loss in nats, samples in it, the board's microseconds and joules."""
+        values = {"loss": loss, "learning_rate": learning_rate, "samples": samples, "us": us, "joules": joules}
+        self.write("update", step=step, epoch=epoch, **values)
 
     def close(self) -> None:
         self._file.close()
@@ -499,31 +525,54 @@ def _cost_section(report: Report) -> str:
     source = f" ({escape(report.power_source)})" if report.power_source else ""
     watts = report.active_watts
     note = "" if watts is None else f'<p class="note">Energy is estimated: time multiplied by {watts:g} W{source}.</p>'
-    return page.section("Time and size", f'<div class="side">{tables}</div>', note)
+    return page.section("Time and size", f'<div class="side">{tables}</div>', _energy_table(report) + note)
+
+
+def _energy_table(report: Report) -> str:
+    if not report.energy:
+        return ""
+    cheapest = min(report.energy, key=lambda row: row.update_joules)
+    rows = [
+        [
+            f"{row.clock_mhz:g} MHz" + (", cheapest" if row is cheapest else ""),
+            page.time(row.step_us),
+            f"{1000 * row.watts:.1f} mW",
+            page.energy(1e6 * row.update_joules),
+            page.energy(1e6 * row.infer_joules),
+        ]
+        for row in report.energy
+    ]
+    head = ["Clock", "Training, one sample", "Power", f"Energy of an update of {report.micro_batch}", "Of an inference"]
+    return page.table(head, rows, "Energy by clock")
 
 
 def _time_table(report: Report) -> str:
     def of_update(us: float | None) -> float | None:
         return None if us is None else us * report.micro_batch
 
+    def by_watts(us: float | None) -> float | None:
+        return None if us is None or report.active_watts is None else us * report.active_watts
+
     step, predicted = report.train_step_us, report.predicted_train_step_us
+    update_uj = None if report.update_joules is None else 1e6 * report.update_joules
+    step_uj = None if update_uj is None else update_uj / report.micro_batch
     times = [
-        ("Inference", report.infer_us, report.predicted_infer_us),
-        ("Training, one sample", step, predicted),
-        (f"Training, one update of {report.micro_batch}", of_update(step), of_update(predicted)),
-        ("Swap to an adapter in RAM", report.swap_us, None),
-        ("Swap to an adapter in flash", report.swap_flash_us, None),
+        ("Inference", report.infer_us, report.predicted_infer_us, by_watts(report.infer_us)),
+        ("Training, one sample", step, predicted, step_uj),
+        (f"Training, one update of {report.micro_batch}", of_update(step), of_update(predicted), update_uj),
+        ("Swap to an adapter in RAM", report.swap_us, None, by_watts(report.swap_us)),
+        ("Swap to an adapter in flash", report.swap_flash_us, None, by_watts(report.swap_flash_us)),
     ]
-    measured = [(name, us, expected) for name, us, expected in times if us is not None]
+    measured = [(name, page.time(us), expected, energy) for name, us, expected, energy in times if us is not None]
     if not measured:
         return ""
-    head, columns = ["", "Time"], [[name for name, _, _ in measured], [page.time(us) for _, us, _ in measured]]
-    if any(expected is not None for _, _, expected in measured):
+    head, columns = ["", "Time"], [[row[0] for row in measured], [row[1] for row in measured]]
+    if any(expected is not None for _, _, expected, _ in measured):
         head.append("Predicted")
-        columns.append([page.time(expected) for _, _, expected in measured])
-    if report.active_watts is not None:
+        columns.append([page.time(expected) for _, _, expected, _ in measured])
+    if any(energy is not None for *_, energy in measured):
         head.append("Energy")
-        columns.append([page.energy(us * report.active_watts) for _, us, _ in measured])
+        columns.append(["" if energy is None else page.energy(energy) for *_, energy in measured])
     return page.table(head, zip(*columns, strict=True), "On the board")
 
 

@@ -72,6 +72,7 @@ def library() -> C.CDLL:
     lib.edgelora_output.restype = C.c_void_p
     lib.edgelora_input_size.restype = lib.edgelora_output_size.restype = C.c_uint32
     lib.edgelora_adapter_size.restype = lib.edgelora_crc32.restype = C.c_uint32
+    lib.edgelora_order.restype = C.c_uint32
     lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
     lib.edgelora_ed25519_verify.restype = C.c_bool
     return lib
@@ -130,6 +131,12 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     if (len(public_key), len(signature)) != (32, 64):
         return False
     return library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature)
+
+
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which a board takes `count` samples in an epoch: a permutation of their numbers [count]."""
+    fixed = C.c_uint32(seed), C.c_uint32(epoch), C.c_uint32(count)
+    return np.array([library().edgelora_order(*fixed, C.c_uint32(place)) for place in range(count)], np.int64)
 
 
 @dataclass(frozen=True)

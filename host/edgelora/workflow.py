@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import data, float_lora, formats, kws, nn, pretrain, twin
-from .boards import ROOT, load_board
+from .boards import ROOT, BoardProfile, load_board
 from .cost import predict
-from .link import Hello, Link, ModelInfo, TrainReply
+from .energy import energy_by_clock, watts_at
+from .link import Hello, Link, ModelInfo, RunReply, TrainReply
 from .model import QuantModel
+from .on_board import Pace, train_on_board
 from .personalize import Progress, Recipe, Run, Samples, confusion, placed, schedule, train, train_twin
 from .plan import layer_plans
 from .probe import board_of
 from .recompute import choose_recompute
-from .report import LayerRow, Metrics, Report
+from .report import EnergyRow, LayerRow, Metrics, Report
 
 CACHE = ROOT / "out" / "bases"
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
@@ -200,7 +203,8 @@ class BoardRun:
     """A personalization on a board: the run, accuracy before and after (shares of 1), and its costs.
 
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
-    a resumed run had nothing left to train.
+    a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
+    run that the board did by itself.
     """
 
     run: Run
@@ -211,6 +215,9 @@ class BoardRun:
     infer_us: float
     swap_us: float
     swap_flash_us: float
+    energy: list[EnergyRow]
+    clock_hz: int | None = None  # of training, if not the board's usual one
+    end: RunReply | None = None
 
 
 def personalize_board(
@@ -222,23 +229,29 @@ def personalize_board(
     metrics: Metrics,
     progress: Progress | None = None,
     resume: bool = False,
+    pace: Pace | None = None,
 ) -> BoardRun:
-    """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash."""
+    """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
+
+    pace: how the board trains by itself, for recipes that say so; else the host hands it every sample.
+    """
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
     before = learner.predict(test.x)
-    done = _resume(learner, samples) if resume else 0
-    if not done:
-        learner.begin(recipe.seed)
-    run = train(
-        learner,
-        samples,
-        recipe,
-        _recording(metrics, learner, samples, recipe, progress),
-        lambda: _checkpoint(link),
-        done,
-    )
-    step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+    profile = _profile(link.hello())
+    end = None
+    if recipe.on_board:
+        pace = pace or Pace()
+        identity = formats.base_id(base.elm)
+        trained = train_on_board(link, identity, samples, recipe, pace, profile, metrics, progress, resume)
+        run = Run(learner.save(False), learner.save(True), trained.losses, trained.epoch_losses)
+        step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
+        if end.crc != zlib.crc32(run.adapter):
+            raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
+    else:
+        run = _train_from_host(learner, samples, recipe, metrics, watts_at(profile), progress, resume)
+        step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+        clock_hz = None
     link.use(ADAPTER_PATH)
     after = learner.predict(test.x)
     infer_us = learner.infer_us
@@ -246,20 +259,49 @@ def personalize_board(
     swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
     if recipe.cache == "flash" and learner.trained:
         link.remove(CACHE_PATH)
-    return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us)
+    energy = []
+    if step_us is not None and profile:
+        energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
+    return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz, end)
+
+
+def _profile(hello: Hello) -> BoardProfile | None:
+    name = board_of(hello.board, "")
+    return load_board(name) if name else None
+
+
+def _train_from_host(
+    learner: BoardLearner,
+    samples: Samples,
+    recipe: Recipe,
+    metrics: Metrics,
+    watts: float | None,
+    progress: Progress | None,
+    resume: bool,
+) -> Run:
+    done = _resume(learner, samples) if resume else 0
+    if not done:
+        learner.begin(recipe.seed)
+    recording = _recording(metrics, learner, samples, recipe, watts, progress)
+    return train(learner, samples, recipe, recording, lambda: _checkpoint(learner.link), done)
 
 
 def _recording(
-    metrics: Metrics, learner: BoardLearner, samples: Samples, recipe: Recipe, progress: Progress | None
+    metrics: Metrics,
+    learner: BoardLearner,
+    samples: Samples,
+    recipe: Recipe,
+    watts: float | None,
+    progress: Progress | None,
 ) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
     updates = schedule(len(samples), recipe)
 
     def record(done: int, total: int, what: str) -> None:
         batch = updates[done - 1]
-        metrics.update(
-            done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), learner.last_us
-        )
+        us = learner.last_us
+        joules = None if watts is None else us * 1e-6 * watts
+        metrics.update(done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
         if progress:
             progress(done, total, what)
 
@@ -356,12 +398,16 @@ def make_report(
     """Everything a run measured, in one report."""
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
-    name = board_of(hello.board, "")
-    profile = load_board(name) if name else None
+    profile = _profile(hello)
     cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
     power = profile and profile.power
+    slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
     classes = base.model.classes
-    window = f"Inference is that of a whole window of {test.frames} frames."
+    notes = ["Times are the board's own clock."]
+    if test.frames > 1:
+        notes.append(f"Inference is that of a whole window of {test.frames} frames.")
+    if run.clock_hz:
+        notes.append(f"Training ran at {run.clock_hz / 1e6:g} MHz.")
     return Report(
         title=f"Personalizing {base.name} to {subject}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -386,9 +432,12 @@ def make_report(
         swap_us=round(run.swap_us, 1),
         swap_flash_us=round(run.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
-        predicted_train_step_us=round(cost.step_us, 1) if cost and recipe.cache == "none" else None,
-        active_watts=power.active_watts if power else None,
+        predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
+        active_watts=watts_at(profile),
         power_source=power.source if power else "",
+        update_joules=_update_joules(run.train_step_us, recipe, watts_at(profile, run.clock_hz)),
+        energy=run.energy,
+        checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
         test_samples=len(test),
         epochs=recipe.epochs,
@@ -408,8 +457,12 @@ def make_report(
         ],
         memory=list(layout.regions),
         memory_steps=layout.steps,
-        notes=["Times are the board's own clock.", *([window] if test.frames > 1 else [])],
+        notes=notes,
     )
+
+
+def _update_joules(step_us: float | None, recipe: Recipe, watts: float | None) -> float | None:
+    return None if step_us is None or watts is None else recipe.micro_batch * step_us * 1e-6 * watts
 
 
 def accuracy(predicted: NDArray[np.int64], test: Samples) -> float:

@@ -313,6 +313,13 @@ static mp_obj_t core_verify(mp_obj_t key_in, mp_obj_t message_in, mp_obj_t signa
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_verify_obj, core_verify);
 
+// core_order(seed, epoch, count, place) -> number of the sample at that place of an epoch
+static mp_obj_t core_order(size_t n_args, const mp_obj_t *args) {
+    mp_int_t epoch = in_range(args[1], 65535), count = in_range(args[2], 1 << 24), place = in_range(args[3], count - 1);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_order((uint32_t)mp_obj_get_int_truncated(args[0]), (uint32_t)epoch, (uint32_t)count, (uint32_t)place));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
+
 // Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_core_model_check, core_model_check_obj) \
@@ -340,7 +347,8 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_verify_obj, core_verify);
     X(MP_QSTR_core_save, core_save_obj) \
     X(MP_QSTR_core_counts, core_counts_obj) \
     X(MP_QSTR_core_crc32, core_crc32_obj) \
-    X(MP_QSTR_core_verify, core_verify_obj)
+    X(MP_QSTR_core_verify, core_verify_obj) \
+    X(MP_QSTR_core_order, core_order_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 

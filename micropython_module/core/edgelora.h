@@ -225,6 +225,9 @@ const char *edgelora_status_text(edgelora_status_t status);
 // CRC-32 (IEEE) of data behind data whose CRC is `crc`; 0 to begin with.
 uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t size);
 
+// Which of `count` samples (at least 1, at most 2^31) an epoch has at `place` of its order, a permutation: place < count.
+uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place);
+
 // Checks a whole model file: after OK every offset and value in it can be relied on.
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size);
 

@@ -41,6 +41,8 @@ class Model:
     arena: bytearray
     ranks: bytes
     mode: str
+    micro_batch: int
+    settings: bytes  # what decides how it learns: mode, micro-batch, momentum, threshold, frames, ranks
     input_size: int
     output_size: int
     target_size: int  # int8 values of a target; 0: the model's loss takes a label

@@ -12,6 +12,7 @@ import numpy as np
 from .. import console, data, formats, pretrain, twin
 from ..console import emit
 from ..demo import demo_har
+from ..on_board import Pace, Suspended
 from ..personalize import Recipe
 from ..report import Metrics, Report, write_report
 from ..workflow import (
@@ -49,6 +50,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
+    _add_on_board(p)
     add_recipe(p)
     add_plan(p)
     add_port(p)
@@ -114,6 +116,32 @@ def add_commands(add: Add, commands: Any) -> None:
     add_port(p)
 
 
+def _add_on_board(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training on the board by itself, which can sleep and survives resets")
+    group.add_argument(
+        "--on-board",
+        action="store_const",
+        const=True,
+        help="the board gets the samples as a file and trains alone; Ctrl-C suspends it, --resume goes on",
+    )
+    group.add_argument("--clock", type=float, metavar="MHZ", help="of its core while it trains (as it is)")
+    group.add_argument("--sleep-ms", type=int, default=0, metavar="MS", help="pause after every update (%(default)s)")
+    group.add_argument("--budget-ms", type=int, metavar="MS", help="suspend after this time, pauses included")
+    group.add_argument("--budget-mj", type=float, metavar="MJ", help="suspend after this energy, by the data sheet")
+    group.add_argument(
+        "--commit-every",
+        type=int,
+        default=Pace.commit_every,
+        metavar="N",
+        help="updates between two writes to flash: what a power cut may cost (%(default)s)",
+    )
+
+
+def _pace(args: argparse.Namespace) -> Pace:
+    clock_hz = None if args.clock is None else round(args.clock * 1e6)
+    return Pace(clock_hz, args.sleep_ms, args.budget_ms, args.budget_mj, args.commit_every)
+
+
 def cmd_personalize(args: argparse.Namespace) -> None:
     """Trains an adapter on the board from somebody's samples, and writes a report."""
     base = load_base(args.model)
@@ -126,7 +154,13 @@ def cmd_personalize(args: argparse.Namespace) -> None:
         console.progress("personalize", args.json) as progress,
         Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
-        run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume)
+        try:
+            run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume, _pace(args))
+        except Suspended as suspended:
+            if suspended.interrupted:
+                args.stopped = str(suspended)
+                raise KeyboardInterrupt from None
+            return show(args, asdict(suspended.reply), str(suspended))
         hello = link.hello()
     baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
     identical = check_identical(base, samples, recipe, run)
@@ -264,7 +298,11 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     ):
         if us is not None:
             print(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
-    if report.train_step_us is not None and report.active_watts is not None:
-        millijoules = report.train_step_us * report.micro_batch * report.active_watts / 1000
-        print(f"energy of an update: about {millijoules:.1f} mJ, from the chip's data sheet")
+    if report.update_joules is not None:
+        print(f"energy of an update: about {1000 * report.update_joules:.1f} mJ, from the chip's data sheet")
+    if report.energy:
+        rows = [f"{1000 * row.update_joules:.1f} mJ at {row.clock_mhz:g} MHz" for row in report.energy]
+        print(f"energy of an update by clock: {', '.join(rows)}")
+    if report.checkpoint_bytes is not None:
+        print(f"checkpoint: {report.checkpoint_bytes} bytes")
     print(f"report: {path}")

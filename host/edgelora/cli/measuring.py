@@ -22,6 +22,8 @@ from ..personalize import MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
 from .common import Add, add_port, add_recipe, connect, recipe_of, show
 
+ENERGY_RECIPE = Recipe(rank=4, placement="pointwise")
+
 
 def add_commands(add: Add, commands: Any) -> None:
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
@@ -61,7 +63,12 @@ def add_commands(add: Add, commands: Any) -> None:
         "compared unless --mode is given; --ranks takes the place of --rank."
     )
     add_port(add("swap", cmd_bench_swap, benches))
-    for name, command in (("kernels", cmd_bench_kernels), ("cost", cmd_bench_cost), ("model", cmd_bench_model)):
+    for name, command in (
+        ("kernels", cmd_bench_kernels),
+        ("cost", cmd_bench_cost),
+        ("energy", cmd_bench_energy),
+        ("model", cmd_bench_model),
+    ):
         p = add(name, command, benches)
         p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
         add_port(p)
@@ -69,6 +76,15 @@ def add_commands(add: Add, commands: Any) -> None:
             p.add_argument(
                 "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
             )
+        if name == "energy":
+            p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+            p.add_argument(
+                "--every",
+                type=float,
+                metavar="SECONDS",
+                help="also the mean power if there is an update every so often, and light sleep in between",
+            )
+            add_recipe(p, ENERGY_RECIPE)
     p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
     p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
     p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
@@ -186,6 +202,38 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
         ("op", "shape", "variant", "MACs", "cycles", "cycles/MAC"),
         [(t.op, t.shape, t.variant, t.macs, t.cycles, f"{t.cycles_per_mac:.2f}") for t in times],
     )
+
+
+def cmd_bench_energy(args: argparse.Namespace) -> None:
+    """Energy of an update and of an inference at several clocks of the core, and the cheapest clock."""
+    from ..bench_learning import keyword_elm
+    from ..energy import bench_energy
+
+    elm = load_base(args.model).elm if args.model else keyword_elm()
+    name = args.model.name if args.model else "keyword DS-CNN"
+    recipe = recipe_of(args, ENERGY_RECIPE)
+    with _bench_board(args) as link:
+        result = bench_energy(link, load_board(args.board), elm, name, recipe, args.every)
+    if args.json:
+        return emit(asdict(result) | {"cheapest_mhz": result.cheapest_mhz})
+    mean = [f"{milliwatts:.3f} mW" for milliwatts in result.mean_milliwatts]
+    console.table(
+        ("clock", "step", "inference", "power", "an update", "an inference", *(["mean"] if mean else [])),
+        [
+            (
+                f"{row.clock_mhz:g} MHz",
+                f"{row.step_us / 1000:.2f} ms",
+                f"{row.infer_us / 1000:.2f} ms",
+                f"{1000 * row.watts:.1f} mW",
+                f"{1000 * row.update_joules:.2f} mJ",
+                f"{1000 * row.infer_joules:.3f} mJ",
+                *mean[i : i + 1],
+            )
+            for i, row in enumerate(result.clocks)
+        ],
+    )
+    print(f"\n{name}, updates of {result.micro_batch} samples; the cheapest clock is {result.cheapest_mhz:g} MHz")
+    print(f"estimated from times on the board and {result.source}")
 
 
 def cmd_bench_model(args: argparse.Namespace) -> None:

@@ -114,11 +114,14 @@ class Pico:
         from rp2040py.usb.cdc import USBCDC
         from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
+        from edgelora.sim.clock import SystemClock
+
         assert profile.flash is not None and profile.uf2_board_id is not None
         self.mcu = build_rp2040("pico")
         self.mcu.logger = ConsoleLogger(LogLevel.ERROR)
         self.mcu.load_bootrom(BOOTROM_B1)
         self.simulator = Simulator(rp2040=self.mcu)
+        self.time = SystemClock(self.mcu)
         self._execute = execute_batch
         self.flash = _Flash(
             state_dir / "flash.bin", self.mcu.flash, profile.flash.total_bytes, profile.flash.base_address
@@ -272,7 +275,7 @@ class Pico:
 
     def run(self) -> None:
         """Runs the board until the session ends. Emulated time may lag behind real time but not run ahead of it."""
-        clock, core = self.mcu.clock, self.mcu.core
+        clock, core = self.time, self.mcu.core
         origin = time.monotonic_ns() - clock.nanos
         while True:
             self.session.check()

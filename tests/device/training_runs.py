@@ -1,0 +1,289 @@
+"""Runs that are interrupted and go on, and their scheduler, on MicroPython. Here are base.elm and samples.eld."""
+
+import binascii
+import sys
+
+import edgelora_flash
+import edgelora_store
+import edgelora_training as training
+import micropython
+import store_cuts
+
+import edgelora
+
+EPOCHS, SEED, RATE, COMMIT_EVERY = 2, 7, 6000, 2
+MOMENTA = {"frozen_a": 3, "trainable_a": 1}
+NAME = "me"
+
+
+class Rtc:
+    """Memory like an ESP32's, that survives in a file (if there is a path) what RAM does not."""
+
+    def __init__(self, path=None):
+        self.path, self.kept = path, b""
+        if path:
+            try:
+                with open(path, "rb") as file:
+                    self.kept = file.read()
+            except OSError:
+                pass
+
+    def memory(self, data=None):
+        if data is None:
+            return self.kept
+        self.kept = bytes(data)
+        if self.path:
+            with open(self.path, "wb") as file:
+                file.write(self.kept)
+
+
+def make(mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld"):
+    model = edgelora.Model("base.elm", ranks=ranks, mode=mode, momentum=MOMENTA[mode])
+    store = edgelora_store.Store(place, cache=0, adapters=8)
+    return training.Run(model, training.SampleFile(samples), store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc)
+
+
+def flash():
+    return edgelora_flash.FileFlash("store", edgelora_flash.STORE_BLOCKS)
+
+
+def wait_to_be_killed(mode, steps, rtc, ranks=4):
+    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks)
+    for _ in range(steps):
+        run.step()
+    print("STEPS", run.position)
+    sys.stdin.read()
+
+
+def finish(mode, rtc, ranks=4):
+    """Goes on to the end. Prints the adapter, and what is left in the store."""
+    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks)
+    assert not run.notice, run.notice
+    while not run.done:
+        run.step()
+    assert not training.unfinished(run.store, NAME) and run._rtc is None or run._rtc.memory() == b""
+    print("CHECKPOINT", run.checkpoint_size)
+    print("ENTRIES", [entry.name for entry in run.store.list()])
+    print("STATE", binascii.hexlify(run.model.save(state=True)).decode())
+    print("ADAPTER", binascii.hexlify(run.store.read(NAME)).decode())
+
+
+def cuts(mode, with_rtc):
+    """A power cut at every flash operation of a run, before, within and after it. Prints `CUTS <cuts> <failures>`."""
+    made = failures = cut = 0
+    wanted = None
+    while True:
+        for how in (0, 1, 2):
+            memory, rtc = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), Rtc() if with_rtc else None
+            try:
+                run = make(mode, store_cuts.Flash(memory, cut if wanted else store_cuts.NEVER, how), rtc)
+                while not run.done:
+                    run.step()
+                if wanted:
+                    print("CUTS", made, failures)
+                    return
+            except store_cuts.PowerCut:
+                made += 1
+                again = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), rtc)
+                while not again.done:
+                    again.step()
+                run = again
+            adapter = bytes(run.store.read(NAME))
+            wanted = wanted or adapter
+            if adapter != wanted or [entry.name for entry in run.store.list()] != [NAME]:
+                failures += 1
+                print("FAIL", cut, how, run.notice)
+        cut += 1
+
+
+def refused(text, *args, **settings):
+    try:
+        make(*args, **settings)
+    except ValueError as error:
+        assert text in str(error), error
+        return
+    raise AssertionError("not refused: " + text)
+
+
+def mix_ups():
+    """Checkpoints of other runs are refused, damaged ones and lost generations begin anew, and all of it says so."""
+    place = store_cuts.Flash(bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), store_cuts.NEVER)
+    rtc = Rtc()
+    run = make("frozen_a", place, rtc)
+    for _ in range(20):
+        run.step()
+    entries = [(entry.name, entry.version) for entry in run.store.list()]
+    refused("other settings", "frozen_a", place, rtc, ranks=2)
+    refused("other settings", "trainable_a", place)
+    refused("other settings", "frozen_a", place, rtc, epochs=3)
+    refused("other settings", "frozen_a", place, rate=1)
+    refused("other samples", "frozen_a", place, rtc, samples="others.eld")
+    refused("samples or more", "frozen_a", place, rtc, samples="few.eld")
+    refused("another base", "frozen_a", place, rtc, samples="foreign.eld")
+    assert entries == [(entry.name, entry.version) for entry in run.store.list()]
+    assert make("frozen_a", place, rtc, samples="more.eld").count == run.count  # recorded since: for the next run
+    foreign = Rtc()
+    foreign.memory(b"the application's own")
+    assert make("frozen_a", place, foreign).resumes and foreign.memory() == b"the application's own"
+
+    again = make("frozen_a", place, rtc)
+    assert (again.resumes, again.position, again.notice) == (2, 16, "")  # one more is that of more.eld
+    again.store.remove(NAME + ".run")
+    again = make("frozen_a", place, rtc)
+    assert again.position == 0 and "gone" in again.notice
+    damaged = bytearray(again.store.read(NAME + ".chk"))
+    damaged[50] ^= 1
+    again.store.put(NAME + ".chk", damaged)
+    again = make("frozen_a", place)
+    assert again.position == 0 and "damaged" in again.notice
+    again = make("frozen_a", place)
+    assert again.position == 0 and not again.notice
+    training.discard(again.store, NAME)
+    assert not again.store.list()
+    assert make("frozen_a", place, epochs=3).position == 0
+    print("OK")
+
+
+def new_run(mode="frozen_a", epochs=EPOCHS):
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    return make(mode, store_cuts.Flash(memory, store_cuts.NEVER), epochs=epochs)
+
+
+def scheduling():
+    """Windows, budgets, battery, tasks, interruptions; steps on a locked heap."""
+    import asyncio
+
+    reference = new_run()
+    micropython.heap_lock()  # up to the first commit
+    for _ in range(15):
+        reference.step()
+    micropython.heap_unlock()
+    while not reference.done:
+        reference.step()
+    wanted = reference.store.read(NAME)
+
+    # the budget of time: no window takes more, and whole micro-batches where there is room
+    slept = []
+    run = new_run()
+    run.step()
+    step = run.step_us
+    scheduler = training.Scheduler(run, sleep_ms=1, budget_ms=40 + 40 * step // 1000, sleep=slept.append)
+    windows = 0
+    while not run.done:
+        for state in scheduler:
+            assert state == scheduler.state
+        assert scheduler._spent_us <= 1000 * scheduler.budget_ms and (run.done or not run.pending)
+        windows += 1
+    assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
+    assert slept == [1] * len(slept)
+
+    # the budget of energy, which can be too small for anything
+    run = new_run()
+    scheduler = training.Scheduler(run, budget_mj=20, power=lambda hz: 1000, sleep_mw=1)
+    assert scheduler.spend() in (training.PAUSED, training.DONE)
+    assert 0 < run.energy_uj <= 20000 and run.energy_uj == scheduler._spent_uj
+    scheduler.budget_mj = 0.000001
+    try:
+        if not run.done:
+            scheduler.spend()
+            raise AssertionError("a step has no room in it")
+    except ValueError:
+        pass
+
+    # the battery: suspended, so that nothing is learned twice, and awake again later
+    run, levels = new_run(), [3.9, 3.8, 3.1, 3.0, 3.9, 3.9]
+    scheduler = training.Scheduler(run, battery=lambda: levels.pop(0) if levels else 4.0, battery_floor=3.2)
+    assert scheduler.spend() == training.LOW_BATTERY and (run.position, run._generations[0][2]) == (16, 2)
+    assert scheduler.spend() == training.LOW_BATTERY and run.position == 16
+    assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
+
+    # a task among others, which are never kept waiting for longer than a step
+    run, turns = new_run(), [0]
+    scheduler = training.Scheduler(run, sleep_ms=1)
+
+    async def others():
+        while not run.done:
+            turns[0] += 1
+            await asyncio.sleep_ms(0)
+
+    async def both():
+        await asyncio.gather(scheduler.run(), others())
+
+    asyncio.run(both())
+    assert scheduler.state == training.DONE and turns[0] >= run.steps and run.store.read(NAME) == wanted
+
+    # an interruption anywhere in a step, at the clock it lowered
+    class Machine:
+        clock = 125
+
+        def freq(self, hz=None):
+            if hz:
+                self.clock = hz
+            return self.clock
+
+    training.machine, seen = Machine(), []
+
+    class Stubborn:
+        """Samples that are interrupted every third time they are read."""
+
+        def __init__(self, samples):
+            self.count, self.crc, self.turn = samples.count, samples.crc, 0
+            self.samples = samples
+
+        def read(self, i, buffer):
+            self.turn += 1
+            seen.append(training.machine.clock)
+            if self.turn % 3 == 0:
+                raise KeyboardInterrupt
+            return self.samples.read(i, buffer)
+
+    run = new_run()
+    run.samples = Stubborn(run.samples)
+    scheduler = training.Scheduler(
+        run, clock_hz=48, sleep_ms=1, sleep=lambda ms: setattr(training.machine, "clock", 99)
+    )
+    interrupted = 0
+    while not run.done:
+        try:
+            scheduler.spend()
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert training.machine.clock == 125
+    assert interrupted and set(seen) == {48} and run.store.read(NAME) == wanted
+    print("OK")
+
+
+def samples():
+    """Recording: what a cut leaves half-written is no sample, and goes when the next is recorded."""
+    model = edgelora.Model("base.elm", mode="infer")
+    file = training.SampleFile.create("recorded.eld", model)
+    window = bytearray(model.sample_size)
+    for i in range(3):
+        window[0] = i
+        file.append(window, i)
+    file.close()
+    with open("recorded.eld", "rb") as f:
+        whole = f.read()
+    record = (len(whole) - 32) // 3
+    for end in range(32 + 2 * record, len(whole), 97):
+        for tail in (b"", b"\xff" * (len(whole) - end)):
+            with open("cut.eld", "wb") as f:
+                f.write(whole[:end] + tail)
+            file = training.SampleFile("cut.eld", append=True)
+            assert file.count == 2, (end, tail)
+            window[0] = 2
+            file.append(window, 2)
+            file.close()
+            with open("cut.eld", "rb") as f:
+                assert f.read() == whole
+    file = training.SampleFile("recorded.eld")
+    assert [file.read(i, window) for i in range(3)] == [0, 1, 2] and window[0] == 2
+    with open("cut.eld", "wb") as f:
+        f.write(whole[:40] + b"x" + whole[41:])
+    for call in (lambda: training.SampleFile("cut.eld").read(0, window), lambda: file.read(3, window)):
+        try:
+            call()
+            raise AssertionError("a sample that is not there")
+        except ValueError:
+            pass
+    print("OK")

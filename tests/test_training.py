@@ -1,0 +1,358 @@
+"""Training on the board by itself: interrupted at every step and flash operation it ends with the twin's bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from random_models import random_model
+
+from edgelora import build, data, formats, quantize, sim, twin, workflow
+from edgelora.boards import ROOT
+from edgelora.cli import main
+from edgelora.link import Link
+from edgelora.on_board import NAME, SAMPLES_PATH
+from edgelora.personalize import MODES, Recipe, Samples, train_twin
+from edgelora.sample_file import pack_samples, unpack_samples
+
+DEVICE = Path(__file__).parent / "device"
+STEPS = 40
+SETTINGS = {"epochs": 2, "seed": 7, "given_rate": 6000, "rank": 4, "on_board": True}
+
+
+def device(code: str, folder: Path) -> str:
+    """What code that uses training_runs prints on desktop MicroPython."""
+    done = subprocess.run(command(code), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert not done.stderr and "Traceback" not in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def command(code: str) -> list[str]:
+    path = f"import sys; sys.path.insert(0, {str(DEVICE)!r}); import training_runs; "
+    return [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
+
+
+def killed(code: str, folder: Path) -> None:
+    """Runs code until it waits, and kills its interpreter."""
+    with subprocess.Popen(
+        command(code), cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        process.kill()
+    assert line.startswith("STEPS"), line
+
+
+def told(output: str, what: str) -> str:
+    return re.findall(rf"^{what} (.*)$", output, re.MULTILINE)[-1]
+
+
+@pytest.fixture(scope="module")
+def har() -> tuple[bytes, Samples]:
+    """The wearable network of person 3, and 20 of their windows."""
+    people = data.load_har(3)
+    model = quantize.quantize(workflow.pretrained_har(3, 0), people.pretrain.x[:200])
+    model.labels = people.labels
+    chosen = slice(0, None, len(people.train.x) // (STEPS // 2))
+    x, y = (array[chosen][: STEPS // 2] for array in (people.train.x, people.train.y))
+    return formats.pack_model(model), Samples(model.input.quantize(x), y)
+
+
+def fill(folder: Path, elm: bytes, samples: Samples) -> Path:
+    (folder / "base.elm").write_bytes(elm)
+    (folder / "samples.eld").write_bytes(pack_samples(samples, formats.base_id(elm)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(har: tuple[bytes, Samples], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("training"), *har)
+
+
+def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, bytes]:
+    run = train_twin(elm, recipe.ranks(formats.unpack_model(elm)), samples, recipe)
+    return run.adapter, run.state
+
+
+def order_of(seed: int, epoch: int, count: int, place: int) -> int:
+    """SPEC.md, section 13, in words of its own."""
+    mix, golden = (lambda z: int(reference.mix(np.array(z % 2**32, np.uint64)))), reference.GOLDEN
+    key = mix(seed + (65536 + epoch) * golden)
+    for number in range(0, 48, 2):
+        partner = (mix(key + number * golden) - place) % count
+        coins = mix(key + (number + 1) * golden)
+        if mix(coins + max(place, partner) * golden) >= 2**31:
+            place = partner
+    return place
+
+
+@pytest.mark.parametrize(("seed", "epoch", "count"), [(0, 0, 1), (7, 0, 2), (7, 3, 20), (2**32 - 1, 65535, 149)])
+def test_the_order_is_the_permutation_that_spec_says(seed: int, epoch: int, count: int) -> None:
+    order = twin.order(seed, epoch, count)
+    assert order.tolist() == [order_of(seed, epoch, count, place) for place in range(count)]
+    assert sorted(order) == list(range(count))
+
+
+def test_the_order_shuffles() -> None:
+    """Every sample comes at every place, and after every other, as often as by chance: within 5 standard deviations."""
+    count, runs = 24, 2000
+    places, pairs = np.zeros((count, count)), np.zeros((count, count))
+    for run in range(runs):
+        order = twin.order(run * 7919, run % 5, count)
+        places[np.arange(count), order] += 1
+        pairs[order[:-1], order[1:]] += 1
+    for counts, cells, expected in (
+        (places.ravel(), (count - 1) ** 2, runs / count),
+        (pairs[~np.eye(count, dtype=bool)], count * (count - 1) - 1, runs / count),
+    ):
+        chi_squared = float(((counts - expected) ** 2 / expected).sum())
+        assert abs(chi_squared - cells) < 5 * (2 * cells) ** 0.5
+
+
+def test_sample_files_go_both_ways(har: tuple[bytes, Samples]) -> None:
+    elm, samples = har
+    model, base_id = formats.unpack_model(elm), formats.base_id(elm)
+    content = pack_samples(samples, base_id)
+    back = unpack_samples(content, model, base_id)
+    assert np.array_equal(back.x, samples.x) and np.array_equal(back.y, samples.y)
+    assert len(unpack_samples(content[:-1], model, base_id)) == len(samples) - 1
+    for wrong in (b"", content[:40] + b"~" + content[41:], b"ELM1" + content[4:], content[:8] + b"!" + content[9:]):
+        with pytest.raises(formats.FormatError, match="again"):
+            unpack_samples(wrong, model, base_id)
+    with pytest.raises(formats.FormatError, match="made for base"):
+        unpack_samples(content, model, bytes(8))
+    squared = random_model(16, kinds=("conv", "dense"), loss="mean_squared_error")
+    x = np.zeros((2, *squared.input.shape), np.int8)
+    with_targets = Samples(x, np.zeros(2, int), np.arange(2 * squared.loss_tensor.size, dtype=np.int8).reshape(2, -1))
+    back = unpack_samples(pack_samples(with_targets, base_id), squared, base_id)
+    assert np.array_equal(back.targets, with_targets.targets)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_after_each_step(mode: str, har: tuple[bytes, Samples], folder: Path) -> None:
+    """With the checkpoint in flash, and in memory that survives besides (trainable A)."""
+    rtc = mode == "trainable_a"
+    adapter, state = by_the_twin(*har, Recipe(mode=mode, **SETTINGS))
+    for steps in range(STEPS):
+        for name in ("store", "rtc"):
+            (folder / name).unlink(missing_ok=True)
+        killed(f"training_runs.wait_to_be_killed({mode!r}, {steps}, {rtc})", folder)
+        output = device(f"training_runs.finish({mode!r}, {rtc})", folder)
+        assert told(output, "ADAPTER") == adapter.hex(), f"killed after {steps} steps"
+        assert told(output, "STATE") == state.hex() and told(output, "ENTRIES") == "['me']"
+    print(f"checkpoint: {told(output, 'CHECKPOINT')} bytes")
+    assert int(told(output, "CHECKPOINT")) <= 1024
+
+
+def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: bytes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.integers(-128, 128, (9, 49, 10, 1)).astype(np.int8)
+    fill(tmp_path, keyword_elm, samples := Samples(x, rng.integers(0, 4, 9)))
+    recipe = Recipe(placement="pointwise", **SETTINGS)
+    ranks = recipe.ranks(formats.unpack_model(keyword_elm))
+    adapter, state = by_the_twin(keyword_elm, samples, recipe)
+    for steps in (0, 5, 16, 17):
+        (tmp_path / "store").unlink(missing_ok=True)
+        killed(f"training_runs.wait_to_be_killed('frozen_a', {steps}, False, {ranks})", tmp_path)
+        output = device(f"training_runs.finish('frozen_a', False, {ranks})", tmp_path)
+        assert (told(output, "ADAPTER"), told(output, "STATE")) == (adapter.hex(), state.hex())
+    print(f"checkpoint: {told(output, 'CHECKPOINT')} bytes, of a training state of {len(state)}")
+    assert int(told(output, "CHECKPOINT")) <= 1024
+
+
+@pytest.mark.parametrize("rtc", [False, True])
+def test_power_cut_at_every_flash_operation(rtc: bool, folder: Path) -> None:
+    made, failures = map(int, told(device(f"training_runs.cuts('frozen_a', {rtc})", folder), "CUTS").split())
+    assert failures == 0 and made > 100
+
+
+def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path) -> None:
+    elm, samples = har
+    fill(tmp_path, elm, samples)
+    base_id = formats.base_id(elm)
+    others = Samples(samples.x[::-1].copy(), samples.y)
+    more = Samples(np.concatenate([samples.x, samples.x]), np.concatenate([samples.y, samples.y]))
+    some = Samples(samples.x[:5], samples.y[:5])
+    for name, part, base in (
+        ("others", others, base_id),
+        ("more", more, base_id),
+        ("few", some, base_id),
+        ("foreign", samples, bytes(8)),
+    ):
+        (tmp_path / f"{name}.eld").write_bytes(pack_samples(part, base))
+    assert device("training_runs.mix_ups()", tmp_path) == "OK\n"
+
+
+@pytest.mark.parametrize("what", ["scheduling", "samples"])
+def test_on_desktop_micropython(what: str, folder: Path) -> None:
+    assert device(f"training_runs.{what}()", folder) == "OK\n"
+
+
+def test_what_a_board_recorded_is_read_by_the_host(har: tuple[bytes, Samples], folder: Path) -> None:
+    device("training_runs.samples()", folder)
+    elm = har[0]
+    recorded = unpack_samples((folder / "recorded.eld").read_bytes(), formats.unpack_model(elm), formats.base_id(elm))
+    assert recorded.y.tolist() == [0, 1, 2] and recorded.x[2].flat[0] == 2
+
+
+def test_readme_snippet(folder: Path) -> None:
+    """The README's lines, run twice: the first time the battery is low after two updates."""
+    [code] = re.findall(r"<!-- tested: asleep -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder / "store").unlink(missing_ok=True)
+    code = code.replace("/rom/har.elm", "base.elm").replace("/samples.eld", "samples.eld").replace("100,", "1,")
+    for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 99", "done")):
+        setup = f"levels = {level}\ndef read_volts():\n return levels.pop(0)\ndef feed_the_watchdog():\n pass\n"
+        done = subprocess.run(
+            [sim.UNIX_BINARY, "-c", f"{setup}{code}\nprint(state, run.updates, run.resumes)"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == f"{state} {2 if state != 'done' else 15} {int(state == 'done')}\n", done
+
+
+def link_to(board: sim.SimHandle) -> Link:
+    return Link.connect(board.port)
+
+
+def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: object):
+    """Opens the base on a board and prepares a run over the samples, which it goes on with if it is unfinished."""
+    content = pack_samples(samples, formats.base_id(elm))
+    for path, data_ in (("/base.elm", elm), (SAMPLES_PATH, content)):
+        if not link.holds(path, data_):
+            link.put(path, data_)
+    ranks = recipe.ranks(formats.unpack_model(elm))
+    link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+    fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.learning_rate, "commit_every": 1}
+    return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
+
+
+# On the board by mpremote: the clock follows what is set and comes back; plain loop with light sleep, and a task.
+ON_PICO = """
+import asyncio, time, machine, edgelora, edgelora_store, edgelora_training as training
+
+def timed(hz):
+    machine.freq(hz)
+    start = time.ticks_us()
+    for _ in range(2000):
+        pass
+    return time.ticks_diff(time.ticks_us(), start)
+
+times = [timed(hz) for hz in (48_000_000, 133_000_000, 125_000_000)]
+print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times[2]))
+model = edgelora.Model("/base.elm", ranks=4, momentum=3)
+samples = training.SampleFile("/samples.eld")
+samples.count = 16
+run = training.Run(model, samples, edgelora_store.Store("/test", cache=0), "me", 1, 7, 6000)
+scheduler = training.Scheduler(run, clock_hz=48_000_000, sleep_ms=30)
+start = time.ticks_ms()
+for _ in range(9):
+    next(iter(scheduler))
+print("STEPS", run.position, run.step_us, machine.freq())
+try:
+    for state in scheduler:
+        if run.position == 12:
+            raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print("INTERRUPTED", run.position, machine.freq())
+print("TASK", asyncio.run(scheduler.run()), run.done, machine.freq())
+"""
+
+
+def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samples], tmp_path: Path) -> None:
+    """At 48 MHz with pauses; the power is cut three times, and the end is the twin's."""
+    elm, samples = har
+    recipe = Recipe(**{**SETTINGS, "epochs": 1})
+    adapter, state = by_the_twin(elm, samples, recipe)
+    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
+    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    try:
+        learned = []
+        for cut in (5, 9, 14, None):
+            with link_to(board) as link:
+                reply = start(link, elm, recipe, samples, clock_hz=48_000_000, sleep_ms=20)
+                assert reply.resumed == bool(learned) and not reply.notice
+                while reply.state != "done" and (cut is None or reply.samples < cut):
+                    reply = link.run_go(50)
+                if cut is None:
+                    got_adapter, got_state = (save(link, with_state) for with_state in (False, True))
+                else:
+                    learned.append(reply.samples)
+                    board.kill()
+            if cut is not None:
+                board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+        assert got_adapter == adapter and got_state == state
+        assert reply.resumes >= 2  # those before a commit
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", board.port, "exec", ON_PICO],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        slow, fast = map(int, told(output, "RATIOS").split())
+        assert abs(slow - 1000 * 125 / 48) < 10 and abs(fast - 1000 * 125 / 133) < 10
+        position, step_us, clock = map(int, told(output, "STEPS").split())
+        assert (position, clock) == (9, 125_000_000) and step_us * 48 > 1_000_000
+        assert told(output, "INTERRUPTED") == "12 125000000" and told(output, "TASK") == "done True 125000000"
+    finally:
+        board.kill()
+
+
+def save(link: Link, state: bool) -> bytes:
+    link.save("/saved.ela", state)
+    return link.get("/saved.ela")
+
+
+def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command on desktop MicroPython: a budget, Ctrl-C, the end, each with --resume; another run is refused."""
+    elm, _ = har
+    (tmp_path / "har.elm").write_bytes(elm)
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    run = [
+        "personalize",
+        str(tmp_path / "har.elm"),
+        "--port",
+        board.port,
+        "--data",
+        "har:3",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    run += ["--on-board", "--epochs", "2", "--rank", "4", "--sleep-ms", "20", "--commit-every", "2", "--json"]
+    try:
+        assert main([*run, "--budget-ms", "60"]) == 0
+        reply = json.loads(capsys.readouterr().out)
+        assert reply["state"] == "paused" and 0 < reply["updates"] < 37 and reply["pending"] == 0
+
+        command = [sys.executable, "-m", "edgelora", *run, "--resume"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            metrics, lines = tmp_path / "run" / "metrics.jsonl", reply["updates"]
+            deadline = time.monotonic() + 60
+            while len(metrics.read_text().splitlines()) <= lines + 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and "--resume goes on" in errors
+
+        assert main([*run, "--resume", "--seed", "1"]) == 1
+        assert "other settings" in capsys.readouterr().err
+        assert main([*run, "--resume"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["host_twin_identical"] and report["checkpoint_bytes"] <= 1024
+        steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+        assert steps == list(range(1, 38)), "suspended runs repeat nothing"
+        assert main([*run, "--cache", "ram"]) == 1 and "leave --cache" in capsys.readouterr().err
+    finally:
+        board.kill()
