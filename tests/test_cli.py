@@ -386,12 +386,20 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     board = result("sim", "virtual-pico-stock", "--state", state)
     port = ["--port", board["port"]]
     installed = result("install", *port)
-    assert (installed["arch"], [file["copied"] for file in installed["files"]]) == ("armv6m", [True, True])
-    assert [file["copied"] for file in result("install", *port)["files"]] == [False, False]
+    assert (installed["arch"], [file["copied"] for file in installed["files"]]) == ("armv6m", [True] * 5)
+    assert [file["copied"] for file in result("install", *port)["files"]] == [False] * 5
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 1]
     report = result("personalize", made / "har.elm", *few, *port, "-o", run)
     assert report["host_twin_identical"] is True
     assert report["free_heap_bytes"] < installed["free_heap"] - report["arena_bytes"] - report["model_bytes"]
+    alone = result("personalize", made / "har.elm", *few, *port, "-o", run, "--on-board", "--clock", 48)
+    assert alone["host_twin_identical"] is True and alone["checkpoint_bytes"] <= 1024
+    key = tmp_path / "release.pem"
+    edgelora("keygen", key)
+    edgelora("update", "--trust", key.with_suffix(".pub"), "--target", "band", *port)
+    released = ("--name", "wake", "--target", "band", "--key", key, "-o", tmp_path / "site")
+    edgelora("release", run / "adapter.ela", *released)
+    assert result("update", tmp_path / "site" / "wake.elu", *port)["installed"] == ["wake", 1]
     assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": [board["port"]]}
 
 
@@ -532,6 +540,7 @@ def wrong(made: Path) -> Path:
         ("bench kernels --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model text.elm", ["text.elm", "not a model (.elm)"]),
+        ("bench energy --board unix", ["unix's profile names no power", "--board"]),
         ("build --board nope -o x", ["unknown board 'nope'"]),
         ("sim nope", ["unknown board 'nope'"]),
         ("sim rpi_pico", ["real hardware"]),
@@ -540,6 +549,8 @@ def wrong(made: Path) -> Path:
         ("pull --port /dev/nonexistent", ["cannot open /dev/nonexistent", "plugged in"]),
         ("personalize har.elm --data train.npz --port /dev/nonexistent -o run", ["cannot open /dev/nonexistent"]),
         ("personalize har.elm --data train.npz --epochs 0 -o run", ["epochs 0"]),
+        ("personalize har.elm --data train.npz --clock 48 -o run", ["--clock", "--on-board"]),
+        ("personalize har.elm --data train.npz --on-board --budget-ms 0 -o run", ["budget-ms 0: give 1 or more"]),
         ("personalize har.elm --data train.npz --learning-rate 70000 -o run", ["learning_rate 70000"]),
         ("eval other.elm --data test.npz --twin --adapter mine.ela", ["mine.ela", "was made for base"]),
         ("eval har.elm --data test.npz --twin --adapter har.elm", ["har.elm", "not an adapter (.ela)"]),
@@ -548,6 +559,10 @@ def wrong(made: Path) -> Path:
         ("eval har.elm --data turned.npz --twin", ["(1, 6, 100)", "(1, 100, 6)"]),
         ("eval har.elm --data flat.npz --twin", ["flat.npz", "[samples, height, width, channels]"]),
         ("eval har.elm --data classes.npz --twin", ["labels go up to", "7 classes"]),
+        ("keygen release.pub", ["release.pub", "take another name"]),
+        ("release har.elm --name wake --key text.elm", ["text.elm", "no private key"]),
+        ("serve . --port 99999", ["can't listen on 0.0.0.0:99999", "choose another --port"]),
+        ("serve absent", ["absent is no directory"]),
         ("flash absent.uf2 --port /dev/nonexistent", ["absent.uf2", "No such file"]),
         ("flash har.uf2 --drive .", ["no boot loader's volume"]),
     ],

@@ -63,7 +63,7 @@ def test_costs_add_up() -> None:
         single = predict(trial.elm, trial.ranks, trial.mode, 1, trial.momentum, trial.recompute, PICO)
         assert found and single
         assert single.step_cycles - found.step_cycles == pytest.approx(found.update_cycles * 7 / 8, abs=2)
-        assert PICO.active_watts and found.update_joules == pytest.approx(8 * found.step_us * 1e-6 * PICO.active_watts)
+        assert PICO.watts() and found.update_joules == pytest.approx(8 * found.step_us * 1e-6 * PICO.watts())
         assert sum(map(sum, found.ops)) < found.step_cycles
         infer = predict(trial.elm, bytes(len(trial.ranks)), "infer", 1, 0, None, PICO)
         assert infer and infer.infer_cycles < found.infer_cycles and infer.step_cycles == 0

@@ -137,7 +137,8 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
         adapter = field.folder / f"{version}.ela"
         return edgelora("release", adapter, "--name", "wake", "--key", by, "-o", site, *options, code=code)
 
-    assert "target" in released(7, code=1)
+    assert "--target" in released(7, code=1)
+    assert "version 0" in released(7, "--target", "band", "--version", 0, code=1)
     assert not site.exists()
     released(7, "--target", "band", "--version", 7, "--model", field.folder / "har.elm")
     second = json.loads(released(8, "--json"))
@@ -152,7 +153,7 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
     for options, why in (
         (("--version", 9), "not above 9"),
         (("--target", "other"), "target band, this is other"),
-        (("--name", "wake/1"), "letters, digits"),
+        (("--name", "wake/1", "--target", "band"), "letters, digits"),
         (("--model", field.folder / "nothing.elm"), "No such file"),
     ):
         assert why in released(8, *options, code=1)
@@ -549,7 +550,7 @@ def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> Non
     with served(tmp_path) as (address, _):
         assert result("update", f"{address}/wake.elu", "--port", plugged)["installed"] == ["wake", 8]
         assert "404" in edgelora("update", f"{address}/sleep.elu", "--port", plugged, code=1)
-    assert "nothing is on trial" in edgelora("update", "--confirm", "--port", plugged, code=1)
+    assert "nothing to confirm" in edgelora("update", "--confirm", "--port", plugged, code=1)
 
 
 def test_hostile_bundles_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:

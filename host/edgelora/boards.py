@@ -58,6 +58,11 @@ class Power:
                 return self.supply_volts * (at_low + (at_high - at_low) * (hz / 1e6 - low) / max(1, high - low))
         return None
 
+    @property
+    def sleep_watts(self) -> float | None:
+        """In light sleep; None where the documents say nothing."""
+        return None if self.sleep_amps is None else self.supply_volts * self.sleep_amps
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -109,10 +114,10 @@ class BoardProfile:
         """True for boards that run on this computer."""
         return self.firmware != self.name or self.port in ("unix", "qemu")
 
-    @property
-    def active_watts(self) -> float | None:
-        """While the core computes at the board's usual clock; None: not known."""
-        return self.power.watts(self.clock_hz) if self.power and self.clock_hz else None
+    def watts(self, clock_hz: float | None = None) -> float | None:
+        """While the core computes at this clock, or at its usual one; None: not known."""
+        hz = clock_hz or self.clock_hz
+        return self.power.watts(hz) if self.power and hz else None
 
     @property
     def cycles(self) -> dict[str, float] | None:

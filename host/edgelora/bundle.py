@@ -151,9 +151,11 @@ def _added(difference: bytes, origin: bytes) -> bytes:
 def new_key(path: Path) -> Path:
     """Writes a new private key (PEM, for the owner's eyes alone) and beside it the public one, whose path it returns.
 
-    Raises FileExistsError: a key is never overwritten.
+    Raises FileExistsError, as a key is never overwritten, or BundleError.
     """
     public = path.with_suffix(".pub")
+    if path == public:
+        raise BundleError(f"{path}: .pub is what the public key is called; take another name, such as release.pem")
     for there in (path, public):
         if there.exists():
             raise FileExistsError(f"{there} is there already, and keys are never overwritten: take another name")
@@ -171,8 +173,8 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     """Raises BundleError unless the file holds an Ed25519 private key without a password."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"{path}: no private key without a password ({error}); `edgelora keygen` makes one") from None
+    except (ValueError, TypeError):
+        raise BundleError(f"{path} is no private key without a password: `edgelora keygen` makes one") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{path}: bundles are signed with Ed25519; `edgelora keygen` makes such a key")
     return key

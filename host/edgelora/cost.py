@@ -84,7 +84,7 @@ def predict(
         ops=tuple((round(forward), round(backward)) for forward, backward in ops),
         micro_batch=micro_batch,
         clock_hz=board.clock_hz,
-        active_watts=board.active_watts,
+        active_watts=board.watts(),
     )
 
 

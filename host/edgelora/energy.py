@@ -7,26 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import formats
-from .boards import BoardProfile
+from .boards import BoardProfile, Power
 from .link import Link
 from .personalize import Recipe
 from .report import EnergyRow
 
 ELM = "/energy.elm"
 STEPS = 2  # measured at each clock: cycles of a step vary little
-
-
-def watts_at(profile: BoardProfile | None, clock_hz: float | None = None) -> float | None:
-    """Of a board that computes at this clock, or its usual one; None where no document says so."""
-    if profile is None or profile.power is None or profile.clock_hz is None:
-        return None
-    return profile.power.watts(clock_hz or profile.clock_hz)
-
-
-def sleep_watts(profile: BoardProfile | None) -> float | None:
-    """In light sleep; None where no document says so."""
-    amps = profile.power.sleep_amps if profile and profile.power else None
-    return None if amps is None or not profile or not profile.power else amps * profile.power.supply_volts
 
 
 def energy_by_clock(
@@ -70,18 +57,23 @@ class EnergyBench:
         return min(self.clocks, key=lambda row: row.update_joules).clock_mhz
 
 
+def check_power(profile: BoardProfile, every: float | None) -> Power:
+    """ValueError where a board's profile has no power at several clocks, or, if `every` is given, none asleep."""
+    if not profile.clocks_mhz or profile.power is None:
+        raise ValueError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
+    if every is not None and profile.power.sleep_watts is None:
+        raise ValueError(f"{profile.name}'s profile names no power asleep: leave --every out")
+    return profile.power
+
+
 def bench_energy(
     link: Link, profile: BoardProfile, elm: bytes, name: str, recipe: Recipe, every: float | None = None
 ) -> EnergyBench:
     """Trains one micro-batch of noise on a board, and times a few steps and inferences at each of its clocks.
 
-    ValueError where the board's profile has no power at several clocks, or `every` is too short.
+    ValueError as `check_power`, or if an update takes longer than `every` seconds.
     """
-    if not profile.clocks_mhz or profile.power is None:
-        raise ValueError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
-    asleep = sleep_watts(profile)
-    if every is not None and asleep is None:
-        raise ValueError(f"{profile.name}'s profile names no power asleep: leave --every out")
+    power = check_power(profile, every)
     model = formats.unpack_model(elm)
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (recipe.micro_batch, model.input.size)).astype(np.int8)
@@ -96,10 +88,11 @@ def bench_energy(
         if link.size(ELM) is not None:
             link.remove(ELM)
     mean = []
-    if every is not None and asleep is not None:
+    if every is not None:
+        asleep = power.sleep_watts or 0
         for row in rows:
             busy = recipe.micro_batch * row.step_us * 1e-6
             if busy > every:
                 raise ValueError(f"an update takes {busy:.2f} s at {row.clock_mhz:g} MHz: give --every more")
             mean.append(round(1000 * (row.update_joules + asleep * (every - busy)) / every, 4))
-    return EnergyBench(profile.name, name, recipe.micro_batch, profile.power.source, rows, every, mean)
+    return EnergyBench(profile.name, name, recipe.micro_batch, power.source, rows, every, mean)

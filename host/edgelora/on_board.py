@@ -16,7 +16,6 @@ import numpy as np
 
 from . import console
 from .boards import BoardProfile
-from .energy import sleep_watts, watts_at
 from .link import Link, RunReply
 from .personalize import Progress, Recipe, Samples, schedule
 from .report import Metrics
@@ -39,6 +38,17 @@ class Pace:
     budget_ms: int | None = None
     budget_mj: float | None = None
     commit_every: int = 32
+
+    def __post_init__(self) -> None:
+        for what, value, least in (
+            ("clock", self.clock_hz, 1),
+            ("sleep-ms", self.sleep_ms, 0),
+            ("budget-ms", self.budget_ms, 1),
+            ("budget-mj", self.budget_mj, 1e-3),
+            ("commit-every", self.commit_every, 1),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{what} {value}: give {least} or more")
 
 
 class Suspended(RuntimeError):
@@ -78,10 +88,12 @@ def train_on_board(
     resume: bool = False,
 ) -> BoardTraining:
     """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end."""
+    if pace.clock_hz and profile and profile.clock_hz is None:
+        raise ValueError(f"{profile.name} has no clock that can be set: leave --clock out")
     content = pack_samples(samples, base_id)
     if not link.holds(SAMPLES_PATH, content):
         link.put(SAMPLES_PATH, content)
-    watts = watts_at(profile, pace.clock_hz)
+    watts = profile and profile.watts(pace.clock_hz)
     if pace.budget_mj is not None and watts is None:
         raise ValueError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
     reply = link.run_start(
@@ -97,7 +109,7 @@ def train_on_board(
         budget_ms=pace.budget_ms,
         budget_mj=pace.budget_mj,
         power_mw=None if watts is None else 1000 * watts,
-        sleep_mw=1000 * (sleep_watts(profile) or 0),
+        sleep_mw=1000 * (profile and profile.power and profile.power.sleep_watts or 0),
     )
     if reply.notice:
         console.note(reply.notice)

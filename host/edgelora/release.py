@@ -70,8 +70,12 @@ def release(
         formats.unpack_adapter(adapter, base.model, formats.base_id(base.elm), name)
     newest = site / f"{name}.elu"
     last = bundle.unpack(newest.read_bytes(), str(newest)) if newest.exists() else None
-    version = version or (last.version + 1 if last else 1)
-    target = target or (last.target if last else "")
+    if version is None:
+        version = last.version + 1 if last else 1
+    if target is None:
+        if not last:
+            raise ReleaseError(f"the first release of {name}: name the product that takes it with --target")
+        target = last.target
     if last:
         _check_follows(last, version, target, made.base_id, bundle.key_id(bundle.public_bytes(key)), force)
     whole = bundle.pack(adapter, name, version, target, key, compress=compress)

@@ -582,6 +582,7 @@ def _size_table(report: Report) -> str:
         ("MicroPython heap left", report.free_heap_bytes),
         ("Adapter file", report.adapter_bytes),
         ("Base network file", report.model_bytes),
+        ("Checkpoint, beside the training state", report.checkpoint_bytes),
     ]
     rows = [[name, page.size(size), f"{size:,}"] for name, size in sizes if size]
     return page.table(["", "Size", "Bytes"], rows, "In memory and on disk")

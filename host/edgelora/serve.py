@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +25,18 @@ def server(site: Path, host: str, port: int, log: Log) -> ThreadingHTTPServer:
 
     try:
         return ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        raise OSError(f"can't listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    except (OSError, OverflowError) as error:
+        raise OSError(f"can't listen on {host}:{port} ({error}): choose another --port or --host") from None
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    """Where boards find it: this computer's own address in its network where the server listens on all."""
+    host, port = str(server.server_address[0]), server.server_port
+    if host == "0.0.0.0":
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+            way_out.connect(("192.0.2.1", port))  # sends nothing
+            host = way_out.getsockname()[0]
+    return f"http://{host}:{port}/"
 
 
 class _Handler(BaseHTTPRequestHandler):

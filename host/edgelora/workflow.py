@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import data, float_lora, formats, kws, nn, pretrain, twin
 from .boards import ROOT, BoardProfile, load_board
 from .cost import predict
-from .energy import energy_by_clock, watts_at
+from .energy import energy_by_clock
 from .link import Hello, Link, ModelInfo, RunReply, TrainReply
 from .model import QuantModel
 from .on_board import Pace, train_on_board
@@ -249,7 +249,7 @@ def personalize_board(
         if end.crc != zlib.crc32(run.adapter):
             raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
     else:
-        run = _train_from_host(learner, samples, recipe, metrics, watts_at(profile), progress, resume)
+        run = _train_from_host(learner, samples, recipe, metrics, profile and profile.watts(), progress, resume)
         step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
         clock_hz = None
     link.use(ADAPTER_PATH)
@@ -433,9 +433,9 @@ def make_report(
         swap_flash_us=round(run.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
         predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
-        active_watts=watts_at(profile),
+        active_watts=profile and profile.watts(),
         power_source=power.source if power else "",
-        update_joules=_update_joules(run.train_step_us, recipe, watts_at(profile, run.clock_hz)),
+        update_joules=_update_joules(run.train_step_us, recipe, profile and profile.watts(run.clock_hz)),
         energy=run.energy,
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),

@@ -145,7 +145,9 @@ def _pace(args: argparse.Namespace) -> Pace:
 def cmd_personalize(args: argparse.Namespace) -> None:
     """Trains an adapter on the board from somebody's samples, and writes a report."""
     base = load_base(args.model)
-    recipe = planned_recipe(args, base)
+    recipe, pace = planned_recipe(args, base), _pace(args)
+    if pace != Pace() and not recipe.on_board:
+        raise ValueError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
     train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
     samples, test = base.samples(train_part), base.samples(test_part)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
         Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
         try:
-            run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume, _pace(args))
+            run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume, pace)
         except Suspended as suspended:
             if suspended.interrupted:
                 args.stopped = str(suspended)

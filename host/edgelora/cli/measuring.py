@@ -22,8 +22,6 @@ from ..personalize import MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
 from .common import Add, add_port, add_recipe, connect, recipe_of, show
 
-ENERGY_RECIPE = Recipe(rank=4, placement="pointwise")
-
 
 def add_commands(add: Add, commands: Any) -> None:
     bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
@@ -76,18 +74,19 @@ def add_commands(add: Add, commands: Any) -> None:
             p.add_argument(
                 "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
             )
-        if name == "energy":
+        if name in ("energy", "model"):
             p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+            p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
+            p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
+        if name == "energy":
+            p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
+            p.add_argument("--micro-batch", type=int, default=Recipe.micro_batch, help="samples an update (%(default)s)")
             p.add_argument(
                 "--every",
                 type=float,
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
-            add_recipe(p, ENERGY_RECIPE)
-    p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
-    p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
-    p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
@@ -206,14 +205,13 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 def cmd_bench_energy(args: argparse.Namespace) -> None:
     """Energy of an update and of an inference at several clocks of the core, and the cheapest clock."""
-    from ..bench_learning import keyword_elm
-    from ..energy import bench_energy
+    from ..energy import bench_energy, check_power
 
-    elm = load_base(args.model).elm if args.model else keyword_elm()
-    name = args.model.name if args.model else "keyword DS-CNN"
-    recipe = recipe_of(args, ENERGY_RECIPE)
+    board, recipe = load_board(args.board), recipe_of(args)
+    check_power(board, args.every)
+    elm, name = _bench_network(args)
     with _bench_board(args) as link:
-        result = bench_energy(link, load_board(args.board), elm, name, recipe, args.every)
+        result = bench_energy(link, board, elm, name, recipe, args.every)
     if args.json:
         return emit(asdict(result) | {"cheapest_mhz": result.cheapest_mhz})
     mean = [f"{milliwatts:.3f} mW" for milliwatts in result.mean_milliwatts]
@@ -238,12 +236,10 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
 
 def cmd_bench_model(args: argparse.Namespace) -> None:
     """Cycles of a network, inference and training step, layer by layer."""
-    from ..bench_learning import keyword_elm
     from ..bench_model import bench_model
 
-    clock_mhz, recipe = _clock_mhz(args.board), Recipe(rank=args.rank, placement=args.placement)
-    elm = load_base(args.model).elm if args.model else keyword_elm()
-    name = args.model.name if args.model else "keyword DS-CNN"
+    clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
+    elm, name = _bench_network(args)
     with _bench_board(args) as link, console.progress("network", args.json) as progress:
         times = bench_model(link, elm, recipe, clock_mhz, progress)
     if args.json:
@@ -303,6 +299,16 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
             for c in checks
         ],
     )
+
+
+def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The model that is given, or a network for keywords, and its name."""
+    if args.model:
+        return load_base(args.model).elm, args.model.name
+    from ..bench_learning import keyword_elm
+
+    console.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
+    return keyword_elm(), "keyword DS-CNN"
 
 
 def _clock_mhz(board: str) -> float:

@@ -120,8 +120,8 @@ def cmd_serve(args: argparse.Namespace) -> None:
     if not args.site.is_dir():
         raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
     with serve.server(args.site, args.host, args.port, note) as server:
-        port = server.server_address[1]
-        show(args, {"host": args.host, "port": port}, f"http://{args.host}:{port}/ serves {args.site}; Ctrl-C ends it")
+        url = serve.address(server)
+        show(args, {"host": args.host, "port": server.server_port, "url": url}, f"{url} serves {args.site}; Ctrl-C ends it")
         sys.stdout.flush()
         try:
             server.serve_forever()
@@ -151,7 +151,7 @@ def cmd_update(args: argparse.Namespace) -> None:
         state = link.update_state(args.confirm)
     if args.confirm and not state.confirmed:
         raise WorkflowError(
-            "nothing is on trial: an update is once the application has started with it (store.start())"
+            "nothing to confirm: an update is on trial once the application has started with it (store.start())"
         )
     if args.json:
         return emit(asdict(state) | {"installed": installed})
@@ -164,7 +164,7 @@ def cmd_update(args: argparse.Namespace) -> None:
         print(notice)
     console.table(
         ("adapter", "version", "bytes", ""),
-        [(a.name, a.version, a.size, "on trial" if a.trial else "") for a in state.adapters],
+        [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
     )
 
 

@@ -1,0 +1,42 @@
+"""Energy by clock: what profiles say, and what `bench energy` makes of a board's times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from random_models import random_model
+
+from edgelora import boards, formats
+from edgelora.boards import load_board
+from edgelora.cli import main
+
+
+def test_power_is_that_of_the_sources() -> None:
+    pico, esp32 = load_board("rpi_pico"), load_board("esp32")
+    assert pico.watts(48e6) == pytest.approx(3.3 * (0.0094 + 0.0012 + 0.0014), rel=0.02)  # BOOTSEL mode's table
+    assert pico.watts() == pico.watts(125e6)
+    assert [esp32.watts(mhz * 1e6) for mhz in (80, 120, 240)] == pytest.approx([0.1023, 0.12375, 0.2244])
+    assert esp32.watts(40e6) is None and load_board("unix").watts() is None
+    named = [load_board(name) for name in boards.list_boards() if load_board(name).power]
+    assert len(named) >= 8 and all("Datasheet" in board.power.source for board in named if board.power)
+
+
+def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "small.elm"
+    model.write_bytes(formats.pack_model(random_model(4, kinds=("conv", "mean", "dense"), edges=False)))
+    command = ["bench", "energy", str(model), "--micro-batch", "2", "--every", "60", "--json"]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    pico, rows = load_board("virtual-pico"), told["clocks"]
+    assert [row["clock_mhz"] for row in rows] == [48, 96, 125, 133]
+    for row, mean in zip(rows, told["mean_milliwatts"], strict=True):
+        cycles = row["step_us"] * row["clock_mhz"]
+        assert cycles == pytest.approx(rows[0]["step_us"] * 48, rel=0.01)  # as many at every clock
+        assert row["watts"] == pico.watts(row["clock_mhz"] * 1e6)
+        assert row["update_joules"] == pytest.approx(2 * row["step_us"] * 1e-6 * row["watts"], rel=1e-3)
+        asleep = 60 - 2 * row["step_us"] * 1e-6
+        assert mean == pytest.approx(1000 * (row["update_joules"] + asleep * 3.3 * 0.0015) / 60, rel=1e-3)
+    assert told["cheapest_mhz"] == min(rows, key=lambda row: row["update_joules"])["clock_mhz"] == 133
+    assert "RP2040 Datasheet" in told["source"]
