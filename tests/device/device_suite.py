@@ -131,6 +131,15 @@ def check_signatures():
     report("signature of small order", not verify(b"\x01" + bytes(31), message, b"\x01" + bytes(63)))
 
 
+def check_order():
+    """SPEC.md, section 13, reckoned by its words."""
+    order = edgelora.core_order
+    report("order", [order(7, 3, 12, i) for i in range(12)] == [2, 1, 10, 6, 7, 8, 11, 0, 4, 9, 5, 3])
+    report("order of many", order(0xFFFFFFFF, 65535, 40000, 39999) == 16267)
+    for wrong in ((7, 65536, 12, 0), (7, 0, 12, 12), (7, 0, 0, 0)):
+        report("order out of range", refused(lambda: order(*wrong), "range"))
+
+
 def check_refusals(name, model, adapter, x):
     other = bytearray(adapter)
     other[20] ^= 1  # base id; the CRC covers it
@@ -150,6 +159,7 @@ def check_refusals(name, model, adapter, x):
 
 def main(*paths):
     check_signatures()
+    check_order()
     for path in paths:
         if path.endswith(".frames"):
             for plain in (False, True):

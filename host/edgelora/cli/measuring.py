@@ -80,7 +80,9 @@ def add_commands(add: Add, commands: Any) -> None:
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
         if name == "energy":
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
-            p.add_argument("--micro-batch", type=int, default=Recipe.micro_batch, help="samples an update (%(default)s)")
+            p.add_argument(
+                "--micro-batch", type=int, default=Recipe.micro_batch, help="samples an update (%(default)s)"
+            )
             p.add_argument(
                 "--every",
                 type=float,

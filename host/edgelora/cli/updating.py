@@ -121,7 +121,11 @@ def cmd_serve(args: argparse.Namespace) -> None:
         raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
     with serve.server(args.site, args.host, args.port, note) as server:
         url = serve.address(server)
-        show(args, {"host": args.host, "port": server.server_port, "url": url}, f"{url} serves {args.site}; Ctrl-C ends it")
+        show(
+            args,
+            {"host": args.host, "port": server.server_port, "url": url},
+            f"{url} serves {args.site}; Ctrl-C ends it",
+        )
         sys.stdout.flush()
         try:
             server.serve_forever()
