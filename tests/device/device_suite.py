@@ -137,7 +137,7 @@ def check_order():
     report("order", [order(7, 3, 12, i) for i in range(12)] == [2, 1, 10, 6, 7, 8, 11, 0, 4, 9, 5, 3])
     report("order of many", order(0xFFFFFFFF, 65535, 40000, 39999) == 16267)
     for wrong in ((7, 65536, 12, 0), (7, 0, 12, 12), (7, 0, 0, 0)):
-        report("order out of range", refused(lambda: order(*wrong), "range"))
+        report("order out of range", refused(lambda wrong=wrong: order(*wrong), "range"))
 
 
 def check_refusals(name, model, adapter, x):
