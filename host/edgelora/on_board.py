@@ -93,7 +93,7 @@ def train_on_board(
     content = pack_samples(samples, base_id)
     if not link.holds(SAMPLES_PATH, content):
         link.put(SAMPLES_PATH, content)
-    watts = profile and profile.watts(pace.clock_hz)
+    watts = profile.watts(pace.clock_hz) if profile else None
     if pace.budget_mj is not None and watts is None:
         raise ValueError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
     reply = link.run_start(

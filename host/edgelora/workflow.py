@@ -249,7 +249,8 @@ def personalize_board(
         if end.crc != zlib.crc32(run.adapter):
             raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
     else:
-        run = _train_from_host(learner, samples, recipe, metrics, profile and profile.watts(), progress, resume)
+        watts = profile.watts() if profile else None
+        run = _train_from_host(learner, samples, recipe, metrics, watts, progress, resume)
         step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
         clock_hz = None
     link.use(ADAPTER_PATH)
@@ -433,9 +434,9 @@ def make_report(
         swap_flash_us=round(run.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
         predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
-        active_watts=profile and profile.watts(),
+        active_watts=profile.watts() if profile else None,
         power_source=power.source if power else "",
-        update_joules=_update_joules(run.train_step_us, recipe, profile and profile.watts(run.clock_hz)),
+        update_joules=_update_joules(run.train_step_us, recipe, profile.watts(run.clock_hz) if profile else None),
         energy=run.energy,
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
