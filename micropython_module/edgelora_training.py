@@ -360,7 +360,10 @@ class Scheduler:
         self._sleep = sleep or getattr(machine, "lightsleep", time.sleep_ms)
         self._power = power
         self._mw = 0
-        self._call(self._look_at_clock)  # a clock that the chip can't have is refused here
+        try:
+            self._call(self._look_at_clock)
+        except ValueError:
+            raise ValueError("this chip can't compute at %d Hz" % clock_hz) from None
         self._usual_us = self._worst_us = 0  # of steps without and with their commit
         self._spent_us = self._spent_uj = 0  # of this window
 

@@ -26,7 +26,7 @@ def test_power_is_that_of_the_sources() -> None:
 def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "small.elm"
     model.write_bytes(formats.pack_model(random_model(4, kinds=("conv", "mean", "dense"), edges=False)))
-    command = ["bench", "energy", str(model), "--micro-batch", "2", "--every", "60", "--json"]
+    command = ["bench", "energy", str(model), "--micro-batch", "3", "--every", "60", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
     pico, rows = load_board("virtual-pico"), told["clocks"]
@@ -35,8 +35,8 @@ def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.Capture
         cycles = row["step_us"] * row["clock_mhz"]
         assert cycles == pytest.approx(rows[0]["step_us"] * 48, rel=0.01)  # as many at every clock
         assert row["watts"] == pico.watts(row["clock_mhz"] * 1e6)
-        assert row["update_joules"] == pytest.approx(2 * row["step_us"] * 1e-6 * row["watts"], rel=1e-3)
-        asleep = 60 - 2 * row["step_us"] * 1e-6
+        assert row["update_joules"] == pytest.approx(3 * row["step_us"] * 1e-6 * row["watts"], rel=1e-3)
+        asleep = 60 - 3 * row["step_us"] * 1e-6
         assert mean == pytest.approx(1000 * (row["update_joules"] + asleep * 3.3 * 0.0015) / 60, rel=1e-3)
     assert told["cheapest_mhz"] == min(rows, key=lambda row: row["update_joules"])["clock_mhz"] == 133
     assert "RP2040 Datasheet" in told["source"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,9 +238,10 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
 
 
-# On the board by mpremote: the clock follows what is set and comes back; plain loop with light sleep, and a task.
+# On the board by mpremote: the clock follows what is set and comes back; a plain loop with light sleep, windows that end
+# by battery, time and energy, and a task.
 ON_PICO = """
-import asyncio, time, machine, edgelora, edgelora_store, edgelora_training as training
+import asyncio, binascii, time, machine, edgelora, edgelora_store, edgelora_training as training
 
 def timed(hz):
     machine.freq(hz)
@@ -253,9 +255,9 @@ print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times
 model = edgelora.Model("/base.elm", ranks=4, momentum=3)
 samples = training.SampleFile("/samples.eld")
 samples.count = 16
-run = training.Run(model, samples, edgelora_store.Store("/test", cache=0), "me", 1, 7, 6000)
-scheduler = training.Scheduler(run, clock_hz=48_000_000, sleep_ms=30)
-start = time.ticks_ms()
+run = training.Run(model, samples, edgelora_store.Store("/test", cache=0), "me", 3, 7, 6000)
+pace = {"clock_hz": 48_000_000, "sleep_ms": 30}
+scheduler = training.Scheduler(run, **pace)
 for _ in range(9):
     next(iter(scheduler))
 print("STEPS", run.position, run.step_us, machine.freq())
@@ -265,7 +267,15 @@ try:
             raise KeyboardInterrupt
 except KeyboardInterrupt:
     print("INTERRUPTED", run.position, machine.freq())
+window = training.Scheduler(run, battery=lambda: 3.0, battery_floor=3.2, **pace)
+print("BATTERY", window.spend(), run.position, run._generations[0][2])
+window = training.Scheduler(run, budget_ms=12 * run.step_us // 1000, **pace)
+print("TIME", window.spend(), run.position)
+window = training.Scheduler(run, budget_mj=1.2 * run.step_us / 1000, power=lambda hz: hz // 480_000, sleep_mw=5, **pace)
+before = run.energy_uj
+print("ENERGY", asyncio.run(window.run()), run.position, 0 < run.energy_uj - before <= 1.2 * run.step_us)
 print("TASK", asyncio.run(scheduler.run()), run.done, machine.freq())
+print("LEARNED", binascii.hexlify(run.store.read("me")).decode())
 """
 
 
@@ -305,7 +315,12 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
         assert abs(slow - 1000 * 125 / 48) < 10 and abs(fast - 1000 * 125 / 133) < 10
         position, step_us, clock = map(int, told(output, "STEPS").split())
         assert (position, clock) == (9, 125_000_000) and step_us * 48 > 1_000_000
-        assert told(output, "INTERRUPTED") == "12 125000000" and told(output, "TASK") == "done True 125000000"
+        assert told(output, "INTERRUPTED") == "12 125000000"
+        assert told(output, "BATTERY") == "low battery 16 2"
+        assert (told(output, "TIME"), told(output, "ENERGY")) == ("paused 24", "paused 32 True")
+        assert told(output, "TASK") == "done True 125000000"
+        some = Samples(samples.x[:16], samples.y[:16])
+        assert told(output, "LEARNED") == by_the_twin(elm, some, replace(recipe, epochs=3))[0].hex()
     finally:
         board.kill()
 
