@@ -238,8 +238,8 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
 
 
-# On the board by mpremote: the clock follows what is set and comes back; a plain loop with light sleep, windows that end
-# by battery, time and energy, and a task.
+# On the board by mpremote: the clock follows what is set and comes back; a plain loop with light sleep, windows that
+# end by battery, time and energy, and a task.
 ON_PICO = """
 import asyncio, binascii, time, machine, edgelora, edgelora_store, edgelora_training as training
 
