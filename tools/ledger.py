@@ -27,20 +27,19 @@ from edgelora.networks import network
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "LEDGER.md"
 CORE = ROOT / "micropython_module" / "core"
+CRYPTO = ROOT / "micropython_module" / "crypto"
 NATIVE = ROOT / ".build" / "natmod" / "armv6m" / "build" / "edgelora.native.mpy"
 NOT_KERNELS = {"adapter", "format", "ops", "plan", "session"}
 BOARD = "virtual-pico"
 NOISE_CYCLES, NOISE = 100, 0.001  # what a time may move by with nothing changed: so many cycles plus this part of it
 TOOLS = "arm-none-eabi-"
-# As the rp2 firmware's build compiles the core: pico-sdk's flags, then those of micropython_module/usermod.
-FLAGS = (
-    *("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sections", "-fdata-sections", "-O3"),
-    '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))',
-)
+# As the rp2 firmware's build compiles: pico-sdk's flags, then for the core those of micropython_module/usermod.
+FLAGS = ("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
+CORE_FLAGS = (*FLAGS, "-O3", '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))')
 HEAD = """# Kernel ledger
 
-Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles the core for the
-rp2 firmware.
+Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles core and signatures
+for the rp2 firmware.
 """
 KERNELS_HEAD = """
 ## Kernels
@@ -136,9 +135,10 @@ def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
     """The ledger of the core as it is now. Without a native module that was built, its total is left out."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _run("gcc", *FLAGS, "-fstack-usage", "-c", *sorted(CORE.glob("*.c")), cwd=place)
+        for sources, flags in ((CORE, CORE_FLAGS), (CRYPTO, FLAGS)):
+            _run("gcc", *flags, "-fstack-usage", "-c", *sorted(sources.glob("*.c")), cwd=place)
         kernels, totals = _kernels(place), _totals(place)
-    totals = {"kernels": sum(k.code for k in kernels)} | totals
+    totals = {"functions above": sum(k.code for k in kernels)} | totals
     if NATIVE.exists():
         totals["native module armv6m"] = NATIVE.stat().st_size
     return Ledger(_run("gcc", "-dumpfullversion").strip(), kernels, totals, cycles, instructions)
@@ -225,20 +225,23 @@ def _stacks(path: Path) -> dict[str, int]:
 
 
 def _totals(place: Path) -> dict[str, int]:
-    sections = re.findall(
-        r"^(\.text|\.rodata|\.time_critical)\S* +(\d+)",
-        _run("size", "-A", "-d", *sorted(place.glob("*.o"))),
-        re.MULTILINE,
-    )
-    sizes: Counter[str] = Counter()
-    for section, size in sections:
-        sizes[section] += int(size)
+    core, crypto = (_sections([place / f"{path.stem}.o" for path in folder.glob("*.c")]) for folder in (CORE, CRYPTO))
     return {
-        "core, code in RAM": sizes[".time_critical"],
-        "core, code in flash": sizes[".text"],
-        "core, constants": sizes[".rodata"],
-        "core": sizes.total(),
+        "core, code in RAM": core[".time_critical"],
+        "core, code in flash": core[".text"],
+        "core, constants": core[".rodata"],
+        "core": core.total(),
+        "signatures, code in flash": crypto[".text"],
+        "signatures, constants": crypto[".rodata"],
     }
+
+
+def _sections(objects: list[Path]) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    told = _run("size", "-A", "-d", *objects)
+    for section, size in re.findall(r"^(\.text|\.rodata|\.time_critical)\S* +(\d+)", told, re.MULTILINE):
+        sizes[section] += int(size)
+    return sizes
 
 
 def _base(symbol: str) -> str:
