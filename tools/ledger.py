@@ -38,8 +38,8 @@ FLAGS = ("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sectio
 CORE_FLAGS = (*FLAGS, "-O3", '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))')
 HEAD = """# Kernel ledger
 
-Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles core and signatures
-for the rp2 firmware.
+Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles the core and
+the signatures for the rp2 firmware.
 """
 KERNELS_HEAD = """
 ## Kernels
