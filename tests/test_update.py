@@ -405,7 +405,7 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         with speaking(MISSING, answered) as address:
             state = board.run(f"fetch={address}/wake.elu")
         assert state["fetched"][0][0] == kind and why in state["fetched"][0][1], state
-        assert state["longest_step_ms"] < 500  # while the server was silent for a second, the board could work
+        assert why != "silent" or state["steps"] > 20  # while the server was silent for a second, the board could work
         assert (state["version"], state["sha256"], state["part"]) == (7, digest(field.adapters[7]), None)
     state = board.run("fetch=http://127.0.0.1:1/wake.elu", "fetch=https://127.0.0.1/wake.elu", "fetch=http://x/wake")
     assert [kind for kind, _ in state["fetched"]] == ["OSError", "UpdateError", "UpdateError"]

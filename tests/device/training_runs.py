@@ -2,6 +2,7 @@
 
 import binascii
 import sys
+import time
 
 import edgelora_flash
 import edgelora_store
@@ -149,6 +150,22 @@ def new_run(mode="frozen_a", epochs=EPOCHS):
     return make(mode, store_cuts.Flash(memory, store_cuts.NEVER), epochs=epochs)
 
 
+class Clock:
+    """Time that goes on by 100 microseconds whenever it is asked for: a step takes as long, and so does a commit."""
+
+    now = 0
+
+    def ticks_us(self):
+        self.now += 100
+        return self.now
+
+    def ticks_diff(self, late, early):
+        return late - early
+
+    def sleep_ms(self, ms):
+        pass
+
+
 def scheduling():
     """Windows, budgets, battery, tasks, interruptions; steps on a locked heap."""
     import asyncio
@@ -162,33 +179,38 @@ def scheduling():
         reference.step()
     wanted = reference.store.read(NAME)
 
-    # the budget of time: no window takes more, and whole micro-batches where there is room
+    # the budget of time: no window takes more, and whole micro-batches where there is room, else single steps
+    training.time = Clock()
     slept = []
-    run = new_run()
-    run.step()
-    step = run.step_us
-    scheduler = training.Scheduler(run, sleep_ms=1, budget_ms=40 + 40 * step // 1000, sleep=slept.append)
-    windows = 0
-    while not run.done:
-        for state in scheduler:
-            assert state == scheduler.state
-        assert scheduler._spent_us <= 1000 * scheduler.budget_ms and (run.done or not run.pending)
-        windows += 1
-    assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
-    assert slept == [1] * len(slept)
+    # (fewer where a commit takes its time).
+    steps = [5, 10, 15, 19, 23, 28, 32, 37, 40]
+    for budget_ms, windows in ((3, [16, 32, 40]), (1, [8, 16, 24, 32, 40]), (0.5, steps)):
+        run = new_run()
+        scheduler = training.Scheduler(
+            run, sleep_ms=1 if budget_ms == 3 else 0, budget_ms=budget_ms, sleep=slept.append
+        )
+        ended = []
+        while not run.done:
+            for state in scheduler:
+                assert state == scheduler.state
+            assert scheduler._spent_us <= 1000 * budget_ms
+            ended.append(run.position)
+        assert ended == windows, (budget_ms, ended)
+        assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
+    assert slept == [1, 1]
 
     # the budget of energy, which can be too small for anything
     run = new_run()
-    scheduler = training.Scheduler(run, budget_mj=20, power=lambda hz: 1000, sleep_mw=1)
-    assert scheduler.spend() in (training.PAUSED, training.DONE)
-    assert 0 < run.energy_uj <= 20000 and run.energy_uj == scheduler._spent_uj
-    scheduler.budget_mj = 0.000001
+    scheduler = training.Scheduler(run, budget_mj=2, power=lambda hz: 1000, sleep_mw=1)
+    assert scheduler.spend() == training.PAUSED and run.position == 16
+    assert 1600 <= run.energy_uj == scheduler._spent_uj <= 2000
+    scheduler.budget_mj = 0.05
     try:
-        if not run.done:
-            scheduler.spend()
-            raise AssertionError("a step has no room in it")
+        scheduler.spend()
+        raise AssertionError("a step has no room in it")
     except ValueError:
         pass
+    training.time = time
 
     # the battery: suspended, so that nothing is learned twice, and awake again later
     run, levels = new_run(), [3.9, 3.8, 3.1, 3.0, 3.9, 3.9]
@@ -286,4 +308,7 @@ def samples():
             raise AssertionError("a sample that is not there")
         except ValueError:
             pass
+    file = training.SampleFile("targets.eld")
+    read = [(bytes(file.read(i, window)), bytes(window[:2])) for i in range(2)]
+    assert read == [(b"\xfd\xfe\xff", b"\x05\xfb"), (b"\x00\x01\x02", b"\x06\xfa")]
     print("OK")
