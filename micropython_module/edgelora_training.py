@@ -114,7 +114,7 @@ class SampleFile:
 
 
 class _Checkpoint:
-    # What is read back of one: see Run._pack.
+    # What is read back of one: see Run._keep.
     def __init__(self, data):
         fields = struct.unpack(_CHECKPOINT, data)
         self.identity = fields[3:7]

@@ -59,11 +59,12 @@ def sizes(native: bytes) -> tuple[int, int, int]:
 
 
 def table() -> str:
-    """A line for each packaged architecture."""
+    """A line for each packaged architecture, and one for each module of Python beside it."""
     lines = [f"{'native module':14} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
     for folder in sorted(path.parent for path in DIST.glob("*/package.json")):
         text, rodata, bss = sizes((BUILD / folder.name / "build" / "edgelora.native.mpy").read_bytes())
         lines.append(f"{folder.name:14} {text:7} {rodata:7} {bss:5} {(folder / 'edgelora.mpy').stat().st_size:7}")
+    lines += [f"{path.name:36} {path.stat().st_size:7}" for path in sorted(BUILD.glob("*.mpy"))]
     return "\n".join(lines)
 
 
