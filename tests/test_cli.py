@@ -359,6 +359,10 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert "RP2040" in report["board"]
     assert (report["samples"], report["test_samples"], report["steps"]) == (12, 10, 3)
     assert report["arena_bytes"] <= 16384
+    page = (run / "report.html").read_text()
+    assert [row["clock_mhz"] for row in report["energy"]] == [48, 96, 125, 133]
+    assert all(f"{1000 * row['update_joules']:.1f} mJ" in page for row in report["energy"])
+    assert "133 MHz, cheapest" in page
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--placement", "last_block", "--cache", "flash")
     assert read_report(run)["host_twin_identical"] is True
     factory = ("--rank", 1, "--from-rank", 4, "--mode", "trainable_a", "--epochs", 1)

@@ -523,8 +523,10 @@ def _byte_ticks(top: int) -> list[int]:
 def _cost_section(report: Report) -> str:
     tables = _time_table(report) + _size_table(report)
     source = f" ({escape(report.power_source)})" if report.power_source else ""
-    watts = report.active_watts
-    note = "" if watts is None else f'<p class="note">Energy is estimated: time multiplied by {watts:g} W{source}.</p>'
+    note = ""
+    if report.active_watts is not None:
+        usual = f"{1000 * report.active_watts:.1f} mW at the usual clock"
+        note = f'<p class="note">Energy is estimated: time multiplied by power, {usual}{source}.</p>'
     return page.section("Time and size", f'<div class="side">{tables}</div>', _energy_table(report) + note)
 
 
