@@ -9,6 +9,7 @@ What is committed stays: data goes to new places, then one new index, which coun
 moment the store opens as it was before or after the change under way, and `notices` tells of a change that was lost.
 """
 
+import gc
 import os
 import struct
 
@@ -61,13 +62,16 @@ class Store:
     def __init__(self, place, cache=8192, adapters=32):
         self.notices = []
         self._limit = adapters
+        self.place = place if isinstance(place, str) else "a partition of its own"
         self._flash = _Folder(place) if isinstance(place, str) else _Partition(place)
         room = _HEAD_SIZE + adapters * (_ENTRY_SIZE + 4) + 2 * self._flash.blocks + _PAGE
         self._index = bytearray(min(room, self._flash.index_limit) // _PAGE * _PAGE)
         self._model = None
         self._cache = bytearray(cache)
-        self._slots, self._cached = [], {}
-        self._slot_size = self._tick = 0
+        self._bare = _Slot(None)
+        self._now = _Now(self._fetch)
+        self._slots, self._cached = [], {None: self._bare}
+        self._slot_size = 0
         self._sequence = self._cursor = 0
         self.active = None
         self._adopt([])
@@ -176,18 +180,27 @@ class Store:
     # --- switching
 
     def open(self, model):
-        """Binds the store to an edgelora.Model, whose adapters `use` switches. The cache is laid out anew."""
+        """Binds the store to an edgelora.Model, whose adapters `use` switches. The cache is empty then."""
         self._model = model
-        self._lay_out()
+        model.store = self  # keeps the cache
+        self._empty([], 0)
+        self.use = _switch(self._now, model.arena, self._cached.get, edgelora.core_use)
 
     def use(self, name):
         """Inference is that of this adapter (None: the bare base) from the next call on. Nothing is written."""
-        slot = self._cached.get(name)
-        if slot is None and name is not None:
-            slot = self._fetched(name)
-        self._model.use(slot)
-        if slot:
-            slot.tick = self._tick = self._tick + 1
+        raise StoreError("no model is open: call open first")  # open puts a faster one here
+
+    @property
+    def in_use(self):
+        """What `use` was called with last; None as well if that was given up to make room."""
+        return self._in_use().name
+
+    def _in_use(self):
+        # The slot that was used last.
+        for slot in self._slots:
+            if slot.tick and slot.tick == self._now.tick:
+                return slot
+        return self._bare
 
     def activate(self, name):
         """`use`, and remembered: `start` goes on with it after a reset."""
@@ -253,6 +266,7 @@ class Store:
 
     def _add(self, old, name, data, version, floor, flags):
         _checked(name)
+        gc.collect()  # so that what stays lies close together, and leaves the heap in one piece
         data = memoryview(data)
         base_id = self._bound(name, data)
         if not 0 < version < 1 << 32:
@@ -364,42 +378,51 @@ class Store:
 
     # --- cache
 
-    def _lay_out(self):
-        # Slots of one size, that of the largest adapter of this base, in the cache's bytes.
-        model = self._model
-        model.use(None)
-        sizes = [e.size for e in self._entries if e.base_id == model.base_id]
-        self._slot_size = size = (max(sizes) + 7 & ~7) if sizes else 0
-        self._cached.clear()
+    def _lay_out(self, size):
+        # Slots of one size in the cache's bytes: for an adapter of `size` and for those that are pinned.
+        size = max([size] + [e.size for e in self._entries if e.flags & _PINNED]) + 7 & ~7
         cache = memoryview(self._cache)
-        self._slots = [_Slot(cache[at : at + size]) for at in range(0, len(cache) - size + 1, size)] if size else []
+        self._empty([_Slot(cache[at : at + size]) for at in range(0, len(cache) - size + 1, size)], size)
 
-    def _fetched(self, name):
-        before = self._model and self._model.used
+    def _empty(self, slots, size):
+        self._use_bare()
+        self._cached.clear()
+        self._cached[None] = self._bare
+        self._slots, self._slot_size = slots, size
+
+    def _use_bare(self):
+        edgelora.core_use(self._model.arena, None)
+        self._bare.tick = self._now.tick = self._now.tick + 1
+
+    def _fetch(self, name):
+        # What `use` takes from flash. If that fails, what was in use is so again, unless it had to give up its room.
+        before = self._in_use()
         try:
-            return self._fetch(name)
+            return self._read_into_slot(name)
         except (OSError, StoreError):
-            if before and self._model.used is not before and getattr(before, "name", None) not in (None, name):
+            if before.name not in (None, name) and before is not self._in_use():
                 self.use(before.name)
             raise
 
-    def _fetch(self, name):
+    def _read_into_slot(self, name):
         entry = self._entry(name)
-        if self._model is None:
-            raise StoreError("no model is open: call open first")
-        if entry.base_id != self._model.base_id:
-            raise StoreError("%s is no adapter of this model's base %s" % (name, edgelora.hex_id(self._model.base_id)))
-        if entry.size > self._slot_size:
-            self._lay_out()
+        size = entry.size
+        model = self._model
+        if entry.base_id != model.base_id:
+            raise StoreError("%s is no adapter of this model's base %s" % (name, edgelora.hex_id(model.base_id)))
+        if size > self._slot_size:
+            self._lay_out(size)
         slot = self._victim(entry)
-        if slot is self._model.used:
-            self._model.use(None)
-        self._cached.pop(slot.name, None)
-        slot.name = None
-        slot.buffer = slot.room[: entry.size]
+        if slot is self._in_use():
+            self._use_bare()
+        if slot.name is not None:
+            self._cached.pop(slot.name)
+            slot.name = None
+        if len(slot.buffer) != size:
+            slot.buffer = slot.room[:size]
         self._flash.read(entry.places, slot.buffer)
         try:
-            edgelora.core_adapter_check(self._model.arena, slot.buffer)
+            edgelora.core_adapter_check(model.arena, slot.buffer)
         except ValueError as error:
             raise StoreError("%s: %s" % (name, error))
         slot.name = name
@@ -407,14 +430,13 @@ class Store:
         return slot
 
     def _victim(self, wanted):
-        # The slot for an adapter: the least recently used that is not pinned, the one in use last of all.
+        # The slot for an adapter: the least recently used that is not pinned.
         best = None
-        used = self._model.used
         for slot in self._slots:
             entry = self._by_name.get(slot.name)
             if entry and entry.flags & _PINNED:
                 continue
-            if best is None or best is used or slot is not used and slot.tick < best.tick:
+            if best is None or slot.tick < best.tick:
                 best = slot
         if best is None:
             raise StoreError(
@@ -430,12 +452,31 @@ class Store:
         # What is cached under a name is no longer what the name means; one in use goes on until the next `use`.
         slot = self._cached.pop(name, None)
         if slot:
+            if slot is not self._in_use():
+                slot.tick = 0
             slot.name = None
-            slot.tick = 0
+
+
+class _Now:
+    # What `use` changes, apart from the store, whose attributes take three times as long to set. tick: of switches.
+    def __init__(self, fetch):
+        self.fetch, self.tick = fetch, 0
+
+
+def _switch(now, arena, cached, core_use):
+    # `Store.use`. It looks up as little as it can, and has few enough variables to be called without the heap.
+    def use(name):
+        slot = cached(name)
+        if slot is None:
+            slot = now.fetch(name)
+        core_use(arena, slot.buffer)
+        slot.tick = now.tick = now.tick + 1
+
+    return use
 
 
 class _Slot:
-    # Room for an adapter in RAM; `buffer` is what Model.use takes.
+    # Room for an adapter in RAM; `buffer` is what core_use takes.
     def __init__(self, room):
         self.room = self.buffer = room
         self.name = None

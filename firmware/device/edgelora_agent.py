@@ -7,6 +7,7 @@ What was loaded stays loaded until the board resets, so a host that lost the lin
 
 import binascii
 import gc
+import io
 import json
 import os
 import select
@@ -283,6 +284,7 @@ class _Agent:
         self._upload = None
         self._download = None
         self._cache = None
+        self._store = self._place = None  # kept until a model is opened, which may need its room
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
@@ -309,6 +311,7 @@ class _Agent:
             0x29: self._cache_open,
             0x2A: self._cache_put,
             0x2B: self._train_cached,
+            0x30: self._in_store,
             0x34: self._update_open,
             0x35: self._update_data,
             0x36: self._update_done,
@@ -550,7 +553,7 @@ class _Agent:
             if isinstance(request.get(name), list):
                 request[name] = bytes(request[name])
         self._drop_cache()
-        self.model = self._scheduler = self._window = None
+        self.model = self._scheduler = self._window = self._store = None
         self.trained = 0
         gc.collect()
         self.model = model = edgelora.Model(path, **request)
@@ -789,8 +792,13 @@ class _Agent:
             call, steps = model.use, [model.adapter(path) for path in request["paths"]]
         elif what == "swap_file":
             call, steps = model.use_file, [edgelora.AdapterFile(path) for path in request["paths"]]
-        elif what == "swap_path":
-            call, steps = (lambda path: model.use(model.adapter(path))), request["paths"]
+        elif what == "swap_store":
+            self._store = None
+            store = self._opened_store(request.get("place"), request["cache"])
+            store.open(model)
+            call, steps = store.use, request["names"]
+            for name in steps:
+                call(name)
         else:
             raise ValueError(f"nothing named {what} to measure")
         total = worst = 0
@@ -816,12 +824,60 @@ class _Agent:
                 machine.freq(usual)
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
 
+    # --- store
+
+    def _opened_store(self, place=None, cache=8192):
+        # The board's own, or the one in a folder.
+        if self._store is None or self._place != place:
+            import edgelora_store
+
+            self._store = None
+            gc.collect()
+            self._store = edgelora_store.Store(place or edgelora_store.default_place(), cache)
+            self._place = place
+        return self._store
+
+    def _in_store(self, size):
+        request = self._json(size)
+        do, name = request["do"], request.get("name")
+        store = self._opened_store(request.get("place"))
+        if do == "put":
+            data = edgelora.read(request["path"])
+            return {"version": store.put(name, data, request.get("version"))}
+        if do == "get":
+            self._close_files()
+            data = store.read(name)
+            self._download = [io.BytesIO(data), ":" + name]
+            return {"size": len(data), "crc": _crc32(data, 0)}
+        if do == "activate":
+            store.activate(name)
+        elif do == "rename":
+            store.rename(name, request["to"])
+        elif do == "remove":
+            store.remove(name)
+        elif do == "pin":
+            store.pin(name, request["on"])
+        elif do != "list":
+            raise ValueError(f"nothing named {do} to do with the store")
+        return self._store_list(store, request.get("skip", 0))
+
+    def _store_list(self, store, skip):
+        entries = store.list()
+        room = self.line.max_payload - 1024
+        rows = []
+        while room > 0 and skip + len(rows) < len(entries):
+            rows.append(_row(entries[skip + len(rows)]))
+            room -= 120
+        return {
+            "adapters": rows,
+            "more": skip + len(rows) < len(entries),
+            "active": store.active,
+            "free": store.free(),
+            "place": store.place,
+            "notices": store.notices,
+        }
+
     # --- updates
-
-    def _opened_store(self):
-        import edgelora_store
-
-        return edgelora_store.Store(edgelora_store.default_place())
 
     def _update_open(self, size):
         import edgelora_update
@@ -862,11 +918,17 @@ class _Agent:
         return {
             "target": target,
             "keys": [edgelora.hex_id(edgelora_update.key_id(key)) for key in keys],
-            "adapters": [(entry.name, entry.version, entry.size, entry.trial) for entry in store.list()],
+            "adapters": [_row(entry) for entry in store.list()],
             "active": store.active,
             "confirmed": confirmed,
             "notices": store.notices,
         }
+
+
+def _row(entry):
+    # What the host hears of an adapter in the store.
+    base = edgelora.hex_id(entry.base_id)
+    return entry.name, entry.version, entry.size, base, entry.pinned, entry.trial
 
 
 def _describe(error, path):

@@ -1,2 +1,5 @@
-include("manifest_stock.py")
+# MicroPython's own modules, but for the one that mounts the whole storage: here a part of it is the adapters'.
+freeze("$(PORT_DIR)/modules", ("_boot_fat.py", "rp2.py"))
+freeze(".", ("_boot.py", "edgelora_flash.py"))
+include("$(MPY_DIR)/extmod/asyncio")
 include("../manifest.py")

@@ -1,7 +1,8 @@
-"""`edgelora bench swap`: how long a board takes to switch adapters, on its own clock."""
+"""`edgelora bench swap`: how long a board takes to switch between adapters of its store, on its own clock."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,58 +10,98 @@ import numpy as np
 from . import formats
 from .link import Link
 from .model import Op, QuantModel, Tensor
+from .personalize import Progress
 from .tflite_math import quantize_multiplier
+from .workflow import WorkflowError
 
 WIDTHS = (64,) * 8 + (28,)  # dense layers whose rank-4 adapter, A stored, is a file of exactly 4096 bytes
 RANK = 4
-NAMES = ("/bench.elm", "/bench-a.ela", "/bench-b.ela")
+MODEL = "/bench.elm"
+FOLDER = "/bench.store"
+COUNTS = (2, 8, 32)  # adapters in the store
+LIMIT = 32  # entries of the board's store
+CACHED = 4  # adapters that have room in RAM when all are to be there
+
+
+@dataclass(frozen=True)
+class SwapTime:
+    """Microseconds a switch, means and longest, with so many adapters in the store.
+
+    place: of the store, its partition or a folder. cached: between adapters in RAM. stored: each read from flash, its
+    CRC, base and every field checked.
+    """
+
+    place: str
+    adapters: int
+    cached_us: float
+    cached_max_us: int
+    stored_us: float
+    stored_max_us: int
 
 
 @dataclass(frozen=True)
 class SwapBench:
-    """Microseconds a switch: means, and the longest. flash: from files kept open, path: from files opened anew.
+    """adapter_bytes, layers: of each adapter; runs: switches a figure."""
 
-    flash_bytes: size of an adapter file, which is read, its CRC and base checked, at every switch.
-    """
-
-    ram_us: float
-    ram_max_us: int
-    flash_us: float
-    flash_max_us: int
-    path_us: float
-    path_max_us: int
-    flash_bytes: int
+    times: list[SwapTime]
+    adapter_bytes: int
     layers: int
     runs: int
 
 
-def bench_swap(link: Link, runs: int = 200) -> SwapBench:
-    """Switches between two adapters in RAM, then between two files in flash (read, CRC and base checked)."""
-    elm, adapters = _model_and_adapters()
+def bench_swap(
+    link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress | None = None
+) -> SwapBench:
+    """Fills the board's store with ever more adapters and switches among them; what it held stays there.
+
+    folder: also in a store in a folder of the board's filesystem. Raises WorkflowError if the store has no room.
+    """
+    elm, adapters = _model_and_adapters(max(counts))
+    held = {adapter.name for adapter in link.store_list().adapters}
+    if len(held) + max(counts) > LIMIT:
+        room = LIMIT - len(held)
+        raise WorkflowError(f"the board's store has room for {room} more adapters: give --adapters up to {room}")
+    times: list[SwapTime] = []
+    places = [None, FOLDER] if folder else [None]
     try:
-        for name, content in zip(NAMES, (elm, *adapters), strict=True):
-            link.put(name, content)
-        link.open_model(NAMES[0], ranks=RANK, mode="infer", micro_batch=1)
-        ram = link.bench_swap(NAMES[1], NAMES[2], runs)
-        flash = link.bench_swap_file(NAMES[1], NAMES[2], runs // 4)
-        path = link.bench_swap_path(NAMES[1], NAMES[2], runs // 4)
+        link.put(MODEL, elm)
+        link.open_model(MODEL, ranks=RANK, mode="infer", micro_batch=1)
+        for place in places:
+            for time in _times(link, adapters, place, counts, runs):
+                times.append(time)
+                if progress:
+                    progress(len(times), len(counts) * len(places), f"{time.adapters} adapters in {time.place}")
     finally:
-        for name in NAMES:
-            link.remove(name)
-    return SwapBench(
-        ram.mean_us,
-        ram.max_us,
-        flash.mean_us,
-        flash.max_us,
-        path.mean_us,
-        path.max_us,
-        len(adapters[0]),
-        len(WIDTHS) - 1,
-        runs,
-    )
+        link.remove(MODEL)
+    return SwapBench(times, len(adapters[0]), len(WIDTHS) - 1, runs)
 
 
-def _model_and_adapters() -> tuple[bytes, list[bytes]]:
+def _times(
+    link: Link, adapters: Sequence[bytes], place: str | None, counts: Sequence[int], runs: int
+) -> Iterator[SwapTime]:
+    """With ever more adapters in a store, which are removed at the end."""
+    names: list[str] = []
+    size = len(adapters[0])
+    try:
+        for count in sorted(counts):
+            for i in range(len(names), count):
+                names.append(f"bench-{i}")
+                link.store_put(names[i], adapters[i], place=place)
+            cached = link.bench_swap_store(names[:CACHED], CACHED * size, runs, place)
+            stored = link.bench_swap_store(names, size, runs, place)
+            where = link.store_list(place).place
+            yield SwapTime(where, count, cached.mean_us, cached.max_us, stored.mean_us, stored.max_us)
+    finally:
+        held = {adapter.name for adapter in link.store_list(place).adapters}
+        for name in held.intersection(names):
+            link.store_remove(name, place)
+        if place:
+            for entry in link.list(place):
+                link.remove(f"{place}/{entry.name}")
+            link.remove(place)
+
+
+def _model_and_adapters(count: int) -> tuple[bytes, list[bytes]]:
     rng = np.random.default_rng(0)
     multiplier, shift = quantize_multiplier(1 / 500)
     model = QuantModel([Tensor((1, 1, width), 0.05, 0) for width in WIDTHS], [])
@@ -78,7 +119,7 @@ def _model_and_adapters() -> tuple[bytes, list[bytes]]:
             )
         )
     elm = formats.pack_model(model, "bench.elm")
-    return elm, [_adapter(elm, rng) for _ in range(2)]
+    return elm, [_adapter(elm, rng) for _ in range(count)]
 
 
 def _adapter(elm: bytes, rng: np.random.Generator) -> bytes:

@@ -20,6 +20,7 @@ class BoardError(ValueError):
 class FlashLayout:
     """Flash partitions of a board; sizes and offsets in bytes, offsets from `base_address`.
 
+    store_bytes: of the storage, at its end, the adapters' own; 0: they are in a folder of the filesystem.
     image_offset: where a firmware image is written; behind 0 on chips whose boot ROM starts there.
     """
 
@@ -30,6 +31,7 @@ class FlashLayout:
     romfs_bytes: int
     storage_offset: int
     storage_bytes: int
+    store_bytes: int = 0
     image_offset: int = 0
 
 

@@ -30,6 +30,7 @@ HEADER_SIZE = 9
 CTRL_C = 3
 PUT_BLOCK = 8192
 UPDATE_HEADER = 256
+STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 AGENT_SOURCE = Path(__file__).resolve().parents[2] / "firmware" / "device" / "edgelora_agent.py"
 PROBE = (
@@ -80,6 +81,7 @@ class Op(IntEnum):
     CACHE_OPEN = 0x29
     CACHE_PUT = 0x2A
     TRAIN_CACHED = 0x2B
+    STORE = 0x30
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35
     UPDATE_DONE = 0x36
@@ -240,12 +242,28 @@ class Timing:
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """One in the board's store. trial: an update that has not been confirmed."""
+    """One in the board's store. base_id: hex, zeros for what is no adapter; trial: an update not confirmed yet."""
 
     name: str
     version: int
     size: int
+    base_id: str
+    pinned: bool
     trial: bool
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What the board's store holds, and its name that is active, if any. free: bytes; place: a folder, or what it says.
+
+    notices: what opening the store found, a change that a power failure cut off.
+    """
+
+    adapters: list[StoredAdapter]
+    active: str | None
+    free: int
+    place: str
+    notices: list[str]
 
 
 @dataclass(frozen=True)
@@ -594,16 +612,19 @@ class Link:
     def get(self, path: str, progress: Progress | None = None) -> bytes:
         """Reads a file, checked as a whole."""
         stat = self.stat(path)
+        return self._download(path, stat.size, stat.crc, progress)
+
+    def _download(self, path: str, size: int, crc: int, progress: Progress | None = None) -> bytes:
         data = bytearray()
         name = path.encode()
-        while len(data) < stat.size:
+        while len(data) < size:
             part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
             if not part:
                 break
             data += part
             if progress:
-                progress(len(data), stat.size)
-        if zlib.crc32(data) != stat.crc:
+                progress(len(data), size)
+        if zlib.crc32(data) != crc:
             raise LinkError(f"{path} changed on the board while it was read; try again")
         return bytes(data)
 
@@ -792,6 +813,50 @@ class Link:
         """Infers with an adapter file from now on; None: with the bare base."""
         self._control(Op.USE, path=path)
 
+    # --- store
+
+    def store_list(self, place: str | None = None) -> StoreState:
+        """What the board's store holds, or the one in a folder `place` on it."""
+        return self._store("list", place=place)
+
+    def store_put(self, name: str, data: bytes, version: int | None = None, place: str | None = None) -> int:
+        """Commits an adapter under a name; returns its version, the one before + 1 unless given."""
+        self.put(STORE_UPLOAD, data)
+        try:
+            fields = {"do": "put", "name": name, "path": STORE_UPLOAD, "version": version, "place": place}
+            return int(self._control(Op.STORE, **fields)["version"])
+        finally:
+            self.remove(STORE_UPLOAD)
+
+    def store_get(self, name: str) -> bytes:
+        """Reads what the store has under a name, checked."""
+        stat = self._control(Op.STORE, do="get", name=name)
+        return self._download(":" + name, stat["size"], stat["crc"])
+
+    def store_activate(self, name: str | None) -> StoreState:
+        """Has the board use an adapter, also after a reset; None: the bare base."""
+        return self._store("activate", name=name)
+
+    def store_rename(self, name: str, to: str) -> StoreState:
+        return self._store("rename", name=name, to=to)
+
+    def store_remove(self, name: str, place: str | None = None) -> StoreState:
+        return self._store("remove", name=name, place=place)
+
+    def store_pin(self, name: str, on: bool = True) -> StoreState:
+        """Pinned, an adapter stays in the board's RAM once it is there."""
+        return self._store("pin", name=name, on=on)
+
+    def _store(self, do: str, **fields: Any) -> StoreState:
+        answer = self._control(Op.STORE, do=do, **fields)
+        rows = answer["adapters"]
+        while answer["more"]:
+            place = fields.get("place")
+            answer = self._control(Op.STORE, do="list", place=place, skip=len(rows))
+            rows += answer["adapters"]
+        adapters = [StoredAdapter(*row) for row in rows]
+        return StoreState(adapters, answer["active"], answer["free"], answer["place"], answer["notices"])
+
     # --- updates
 
     def update(self, bundle: bytes, progress: Progress | None = None) -> tuple[str, int]:
@@ -861,6 +926,6 @@ class Link:
         """Switching between two adapter files that are kept open: read, verify, use."""
         return Timing(**self._control(Op.BENCH, what="swap_file", n=n, paths=[first, second]))
 
-    def bench_swap_path(self, first: str, second: str, n: int = 20) -> Timing:
-        """Switching between two adapter files by path: open, read, verify, use."""
-        return Timing(**self._control(Op.BENCH, what="swap_path", n=n, paths=[first, second]))
+    def bench_swap_store(self, names: Sequence[str], cache: int, n: int = 100, place: str | None = None) -> Timing:
+        """Switching between adapters of the store in turn, with so many bytes of RAM for them."""
+        return Timing(**self._control(Op.BENCH, what="swap_store", n=n, names=list(names), cache=cache, place=place))

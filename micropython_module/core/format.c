@@ -461,9 +461,10 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
     if (end + (state ? state_size : 0) != size) {
         return EDGELORA_ERR_FORMAT;
     }
-    const int8_t *weight = (const int8_t *)(layers + h->layer_count), *weights_end = (const int8_t *)adapter + end;
-    for (; weight < weights_end; ++weight) { // with their padding, which is 0
-        if (*weight == -128) {
+    // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
+    for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count); word < (const uint32_t *)adapter + end / 4; ++word) {
+        uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu; // of each byte its top bit: one of the others is set
+        if (*word & ~low_bits & 0x80808080u) {
             return EDGELORA_ERR_FORMAT;
         }
     }

@@ -106,17 +106,16 @@ def folder(flash):
 
 
 class Model:
-    """What a store needs of a model to read adapters into the cache."""
+    """What a store needs of a model to read adapters into the cache. arena: the bytes in use."""
 
     base_id = BASE
-    arena = None
-    used = None
 
-    def use(self, slot):
-        self.used = slot
+    def __init__(self):
+        self.arena = []
 
 
 edgelora_store.edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
+edgelora_store.edgelora.core_use = lambda arena, data: arena.append(data)
 
 
 def life(puts):
@@ -150,10 +149,11 @@ def life(puts):
 
 
 def use_in_turn(store):
-    store.open(Model())
+    model = Model()
+    store.open(model)
     for name in ("a", "c", "a", "c", "a"):
         store.use(name)
-        assert bytes(store._model.used.buffer) == adapter(*store_state(store)[0][name])
+        assert bytes(model.arena[-1]) == adapter(*store_state(store)[0][name])
 
 
 def store_state(store):

@@ -70,7 +70,7 @@ print(
             "trial": entry and entry.trial,
             "active": store.active,
             "sha256": entry and binascii.hexlify(hashlib.sha256(store.read("wake")).digest()).decode(),
-            "in_use": model.used is not None,
+            "in_use": store.in_use is not None,
             "part": part,
             "notices": store.notices,
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import __version__
 from ..console import note
-from . import boards, learning, measuring, models, updating
+from . import boards, learning, measuring, models, store, updating
 from .common import Command
 
 
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_commands(add)
     boards.add_commands(add)
     learning.add_commands(add, commands)
+    store.add_commands(add, commands)
     updating.add_commands(add)
     measuring.add_commands(add, commands)
     return parser

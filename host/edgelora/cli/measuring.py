@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, formats
+from ..bench_swap import COUNTS, bench_swap
 from ..boards import cycles_path, load_board
 from ..build import build_firmware
 from ..console import emit
@@ -60,7 +61,13 @@ def add_commands(add: Add, commands: Any) -> None:
         "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
         "compared unless --mode is given; --ranks takes the place of --rank."
     )
-    add_port(add("swap", cmd_bench_swap, benches))
+    p = add("swap", cmd_bench_swap, benches)
+    p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
+    p.add_argument("--adapters", type=int, nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)")
+    p.add_argument("--runs", type=int, default=200, help="switches a figure (%(default)s)")
+    p.add_argument("--folder", action="store_true", help="also a store in a folder of the filesystem, for minutes")
+    p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
+    add_port(p)
     for name, command in (
         ("kernels", cmd_bench_kernels),
         ("cost", cmd_bench_cost),
@@ -178,16 +185,26 @@ def _told(gain: float, error: float) -> str:
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
-    """Time to switch adapters: in RAM, and from a file in flash."""
-    from ..bench_swap import bench_swap
-
-    with connect(args) as link:
-        result = bench_swap(link)
+    """Time to switch between adapters of the board's store: in RAM, and read from flash."""
+    with _bench_board(args) as link, console.progress("swap", args.json) as progress:
+        result = bench_swap(link, args.adapters, args.runs, args.folder, progress)
     if args.json:
         return emit(asdict(result))
-    print(f"in RAM: {result.ram_us:.1f} us")
-    print(f"from a flash file of {result.flash_bytes} bytes, CRC and base checked: {result.flash_us:.1f} us")
-    print(f"the same, opened by its path: {result.path_us:.1f} us")
+    console.table(
+        ("store", "adapters", "in RAM", "longest", "from flash", "longest"),
+        [
+            (
+                t.place,
+                t.adapters,
+                f"{t.cached_us:.1f} us",
+                f"{t.cached_max_us} us",
+                f"{t.stored_us:.0f} us",
+                f"{t.stored_max_us} us",
+            )
+            for t in result.times
+        ],
+    )
+    print(f"adapters of {result.adapter_bytes} bytes, {result.layers} layers, each checked as it is read")
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:

@@ -1,0 +1,5 @@
+# Runs before main.py, as MicroPython's own _boot.py does.
+import edgelora_flash
+
+edgelora_flash.mount()
+del edgelora_flash

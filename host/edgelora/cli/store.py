@@ -1,0 +1,119 @@
+"""Commands for the adapters in a board's store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import console, formats
+from ..console import emit
+from ..link import Link, StoreState
+from .common import Add, add_port, connect, show
+
+STOPPED = "stopped; the store has the adapters it had, or with the change: `edgelora store list`"
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    text = "Lists and changes the adapters in a board's store, which survive resets and power cuts."
+    group = commands.add_parser("store", help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        p = add(name, run, group)
+        p.set_defaults(stopped=STOPPED)
+        add_port(p)
+        return p
+
+    command("list", cmd_list)
+    p = command("put", cmd_put)
+    p.add_argument("file", type=Path, help="a .ela file")
+    p.add_argument("--name", help="in the store, 1 to 24 bytes (the file's, without .ela)")
+    p.add_argument("--version", type=int, help="its version there (that of the name's last one + 1)")
+    p = command("get", cmd_get)
+    _add_name(p)
+    p.add_argument("-o", "--output", type=Path, help="the file to write (NAME.ela)")
+    p = command("activate", cmd_activate)
+    p.add_argument("name", nargs="?", help="an adapter; the bare base without it")
+    p = command("rename", cmd_rename)
+    _add_name(p)
+    p.add_argument("to", help="its new name")
+    for name, run in (("remove", cmd_remove), ("pin", cmd_pin), ("unpin", cmd_unpin)):
+        _add_name(command(name, run))
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="an adapter's, see `edgelora store list`")
+
+
+def cmd_list(args: argparse.Namespace) -> None:
+    """What the store holds, and how much more it can."""
+    _change(args, Link.store_list)
+
+
+def cmd_put(args: argparse.Namespace) -> None:
+    """Puts an adapter into the store, whole or not at all, in place of what its name had."""
+    data = args.file.read_bytes()
+    formats.unpack_adapter(data)
+    name = args.name or args.file.stem
+    with connect(args) as link:
+        version = link.store_put(name, data, args.version)
+    show(args, {"name": name, "version": version, "bytes": len(data)}, f"{name} {version}: {console.size(len(data))}")
+
+
+def cmd_get(args: argparse.Namespace) -> None:
+    """Reads an adapter out of the store into a file."""
+    output = args.output or Path(f"{args.name}.ela")
+    with connect(args) as link:
+        data = link.store_get(args.name)
+    formats.write_atomic(output, data)
+    show(args, {"name": args.name, "file": str(output), "bytes": len(data)}, f"{output}: {console.size(len(data))}")
+
+
+def cmd_activate(args: argparse.Namespace) -> None:
+    """Has the board infer with an adapter, from its next start on too (store.start())."""
+    _change(args, lambda link: link.store_activate(args.name))
+
+
+def cmd_rename(args: argparse.Namespace) -> None:
+    """Gives an adapter another name."""
+    _change(args, lambda link: link.store_rename(args.name, args.to))
+
+
+def cmd_remove(args: argparse.Namespace) -> None:
+    """Removes an adapter, an update of it on trial included."""
+    _change(args, lambda link: link.store_remove(args.name))
+
+
+def cmd_pin(args: argparse.Namespace) -> None:
+    """Keeps an adapter in RAM once it is there, whatever else is used."""
+    _change(args, lambda link: link.store_pin(args.name))
+
+
+def cmd_unpin(args: argparse.Namespace) -> None:
+    """Lets an adapter's place in RAM go to others."""
+    _change(args, lambda link: link.store_pin(args.name, False))
+
+
+def _change(args: argparse.Namespace, change: Callable[[Link], StoreState]) -> None:
+    with connect(args) as link:
+        state = change(link)
+    if args.json:
+        return emit(asdict(state))
+    for notice in state.notices:
+        print(notice)
+    console.table(
+        ("adapter", "version", "bytes", "base", ""),
+        [(a.name, a.version, a.size, a.base_id, _remarks(a, state.active)) for a in state.adapters],
+    )
+    print(f"{state.place}: {console.size(state.free)} free")
+
+
+def _remarks(adapter: Any, active: str | None) -> str:
+    marks = {
+        "on trial": adapter.trial,
+        "active": adapter.name == active and not adapter.trial,
+        "pinned": adapter.pinned,
+    }
+    return ", ".join(word for word, holds in marks.items() if holds)
