@@ -30,6 +30,8 @@ _RING = 8  # most blocks that take turns in holding the index
 _PINNED, _ARMED, _TRIAL = 1, 2, 4
 _EXISTS, _NO_SPACE = 17, 28  # errno
 _SAME = 0  # leave active what is
+_ABSENT = 0, 0  # sequence and size of an index that is not there, or not whole
+_OUTDATED = "another Store has changed this one since it was opened: open it again"
 
 
 class StoreError(ValueError):
@@ -506,18 +508,18 @@ def _index_crc(index, size):
 
 
 def _whole_index(read, page, room, limit):
-    # (sequence, size) of what read(at, page) reads, if it is a whole index of at most `limit` bytes, else (0, 0).
+    # (sequence, size) of what read(at, page) reads, if it is a whole index of at most `limit` bytes, else _ABSENT.
     read(0, page)
     magic, version, _, sequence, size, crc = struct.unpack_from("<4sHHIII", page)
     if magic != _MAGIC or version != _VERSION or not _HEAD_SIZE <= size <= limit:
-        return 0, 0
+        return _ABSENT
     view = memoryview(page)
     found = _index_crc(page, min(size, _PAGE))
     for at in range(_PAGE, size, _PAGE):
         read(at, page)
         found = edgelora.core_crc32(view[: size - at], found)
     if found != crc:
-        return 0, 0
+        return _ABSENT
     if size > room:
         raise StoreError("the store's index takes %d bytes: open it with more adapters=" % size)
     return sequence, size
@@ -584,11 +586,13 @@ class _Partition:
         )
 
     def _whole(self, block, at, room):
-        # (sequence, size) of a whole index here, else (0, 0).
+        # (sequence, size) of a whole index here, else _ABSENT.
         return _whole_index(lambda skip, page: self._read(block, at + skip, page), self._page, room, self._block - at)
 
     def save_index(self, index, size):
         end = self._pages(size)
+        if self._next < self._block and not self._blank(self._at, self._next):
+            raise StoreError(_OUTDATED)
         for at in range(size, end):
             index[at] = 0xFF
         while True:
@@ -714,8 +718,8 @@ class _Folder:
 
     def load_index(self, index):
         found = [self._whole(turn, len(index)) for turn in range(2)]
-        torn = (0, 0) in found
-        sizes = [whole or (0, 0) for whole in found]
+        torn = _ABSENT in found
+        sizes = [whole or _ABSENT for whole in found]
         newest = 0 if sizes[0] >= sizes[1] else 1
         self._turn = 1 - newest
         size = sizes[newest][1]
@@ -727,7 +731,7 @@ class _Folder:
         return size, torn
 
     def _whole(self, turn, room):
-        # (sequence, size) of the index in this file, (0, 0) if it is not whole; None without a file.
+        # (sequence, size) of the index in this file, _ABSENT if it is not whole; None without a file.
         try:
             with open(self._name("index.%d" % turn), "rb") as file:
 
@@ -740,6 +744,8 @@ class _Folder:
             return None
 
     def save_index(self, index, size):
+        if (self._whole(self._turn, len(index)) or _ABSENT)[0] >= struct.unpack_from("<I", index, 8)[0]:
+            raise StoreError(_OUTDATED)
         reserve = self._name("reserve")
         try:
             self._store("index.%d" % self._turn, index[:size])

@@ -598,7 +598,7 @@ class Pico:
 
     def wake(self) -> tuple[int, str]:
         """Version and SHA-256 of what the application infers with."""
-        digested = "binascii.hexlify(hashlib.sha256(model.used.buffer).digest()).decode()"
+        digested = "binascii.hexlify(hashlib.sha256(store._in_use().buffer).digest()).decode()"
         version, sha256 = self.execute(
             f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
         ).split()

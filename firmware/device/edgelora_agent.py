@@ -284,7 +284,7 @@ class _Agent:
         self._upload = None
         self._download = None
         self._cache = None
-        self._store = self._place = None  # kept until a model is opened, which may need its room
+        self._store = self._place = None  # kept until a model is opened, which may need its room, or the host goes
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
@@ -418,7 +418,11 @@ class _Agent:
     # --- files
 
     def pause(self):
-        """Puts a half-done upload or update safely into flash; it goes on when the host is back."""
+        """Puts a half-done upload or update safely into flash; it goes on when the host is back.
+
+        Programs that run meanwhile may change the store.
+        """
+        self._store = None
         if self._upload:
             self._upload[0].flush()
         if self._update:

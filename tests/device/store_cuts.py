@@ -114,10 +114,6 @@ class Model:
         self.arena = []
 
 
-edgelora_store.edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
-edgelora_store.edgelora.core_use = lambda arena, data: arena.append(data)
-
-
 def life(puts):
     """Steps, each with what is there after it: {name: (version, size)}, the active name."""
     a, b = 1000, 5000
@@ -245,6 +241,8 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
 
 def main(kind, puts, again):
     """puts: of one more adapter at the end; again: every so many cuts, one more while the store opens."""
+    edgelora_store.edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
+    edgelora_store.edgelora.core_use = lambda arena, data: arena.append(data)
     open_store = {"partition": partition, "folder": folder}[kind]
     image = bytearray(b"\xff" * (BLOCK * BLOCKS))
     if kind == "folder":
