@@ -9,7 +9,6 @@ What is committed stays: data goes to new places, then one new index, which coun
 moment the store opens as it was before or after the change under way, and `notices` tells of a change that was lost.
 """
 
-import gc
 import os
 import struct
 
@@ -268,7 +267,6 @@ class Store:
 
     def _add(self, old, name, data, version, floor, flags):
         _checked(name)
-        gc.collect()  # so that what stays lies close together, and leaves the heap in one piece
         data = memoryview(data)
         base_id = self._bound(name, data)
         if not 0 < version < 1 << 32:

@@ -1,14 +1,28 @@
-"""The adapter store on real MicroPython: power cuts at every flash operation, use with a real model."""
+"""The adapter store on real MicroPython: power cuts at every flash operation, use with a real model, its commands."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import re
+import shutil
 import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from edgelora import sim
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import build, cli, sim
+from edgelora.bench_swap import MODEL, _model_and_adapters
+from edgelora.boards import load_board
 
 DEVICE = Path(__file__).parent / "device"
+RECORDER = Path(__file__).parent / "flash_recorder.py"
 
 
 def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:
@@ -33,5 +47,192 @@ def check_cuts(output: str, least: int) -> None:
     assert int(ended[1]) >= least
 
 
+def edgelora(*args: object, code: int = 0) -> Any:
+    """Runs the command in this process, which has to end with `code`: its JSON, or what it said on standard error."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        ended = cli.main([*map(str, args), "--json"])
+    assert ended == code, error.getvalue()
+    return error.getvalue() if code else json.loads(out.getvalue())
+
+
+def execute(port: str, code: str) -> str:
+    """Runs code at a board's REPL."""
+    transport = SerialTransport(port)
+    try:
+        transport.enter_raw_repl(soft_reset=False)
+        told = transport.exec(code).decode()
+        transport.exit_raw_repl()
+        return told
+    finally:
+        transport.close()
+
+
+def names(state: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(a["name"], a["version"]) for a in state["adapters"]]
+
+
+# ---- power cuts on a simulated flash, at each of its operations, and once more while the store opens
+
+
 def test_power_cut_at_every_operation_of_a_partition() -> None:
-    check_cuts(run_device("import store_cuts; store_cuts.main('partition', 20, 1)"), 1400)
+    check_cuts(run_device("import store_cuts; store_cuts.main('partition', 60, 1)"), 800)
+
+
+def test_power_cut_at_every_operation_of_a_folder() -> None:
+    check_cuts(run_device("import store_cuts; store_cuts.main('folder', 10, 1)"), 300)
+
+
+# ---- power cuts on the virtual Pico, at each flash command of a store's life through the commands
+
+APP = b"""
+import edgelora, edgelora_store
+model = edgelora.Model("/bench.elm", 4, "infer")
+store = edgelora_store.Store(edgelora_store.default_place(), 4096)
+store.open(model)
+store.start()
+"""
+
+
+@dataclass
+class RecordedPico:
+    """A virtual Pico whose flash commands are recorded, and the steps that were done with it, each with its state."""
+
+    folder: Path
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._done = 0
+        self.start()
+
+    def start(self) -> None:
+        state = self.folder / "pico"
+        command = [sys.executable, RECORDER, self.folder / "record", "virtual-pico", state]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        assert process.stdout
+        self.handle = sim.SimHandle(**json.loads(process.stdout.readline()))
+        self.port = self.handle.port
+        self.process = process
+
+    def end(self) -> None:
+        self.handle.kill()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+    def restart(self) -> None:
+        self.end()
+        self.start()
+        execute(self.port, "from app import *")
+
+    def state(self) -> list[Any]:
+        told = edgelora("store", "list", "--port", self.port)
+        rows = [[a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"]]
+        return [sorted(rows), told["active"]]
+
+    def step(self, name: str, do: Callable[[], object]) -> None:
+        do()
+        state = self.state()
+        records = self.records()
+        self.steps.append({"name": name, "records": len(records) - self._done, "state": state})
+        self._done = len(records)
+
+    def records(self) -> list[tuple[int, bytes]]:
+        data, at, found = (self.folder / "record").read_bytes(), 0, []
+        while at < len(data):
+            offset, size = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
+            found.append((offset, data[at + 8 : at + 8 + size]))
+            at += 8 + size
+        return found
+
+
+def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) -> None:
+    """Put, replace, evict, pin, rename, activate, remove, update, fall back: 0 adapters lost, 0 unusable stores.
+
+    What every command leaves, half done and done, is judged by the same code on desktop MicroPython; some are booted.
+    """
+    elm, adapters = _model_and_adapters(4)
+    for i, adapter in enumerate(adapters):
+        (tmp_path / f"{i}.ela").write_bytes(adapter)
+    (tmp_path / "app.py").write_bytes(APP)
+    (tmp_path / "bench.elm").write_bytes(elm)
+    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
+    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    edgelora("keygen", tmp_path / "key.pem")
+    edgelora("push", tmp_path / "bench.elm", MODEL, "--port", board.port)
+    edgelora("push", tmp_path / "app.py", "--port", board.port)
+    edgelora("update", "--trust", tmp_path / "key.pub", "--target", "band", "--port", board.port)
+    edgelora("store", "list", "--port", board.port)  # makes it
+    board.kill()
+    shutil.copy(tmp_path / "pico" / "flash.bin", tmp_path / "flash")
+    (tmp_path / "record").touch()
+    pico = RecordedPico(tmp_path)
+    crcs = {}
+
+    def put(name: str, i: int, version: int) -> None:
+        crcs[f"{name} {version}"] = zlib.crc32(adapters[i])
+        pico.step(f"put {name}", lambda: store("put", tmp_path / f"{i}.ela", "--name", name))
+
+    def store(*args: object) -> dict[str, Any]:
+        return edgelora("store", *args, "--port", pico.port)
+
+    def update(i: int, version: int) -> None:
+        crcs[f"a {version}"] = zlib.crc32(adapters[i])
+        options = ("--name", "a", "--target", "band", "--key", tmp_path / "key.pem", "-o", tmp_path / "site")
+        edgelora("release", tmp_path / f"{i}.ela", *options, "--version", version)
+        pico.step("update", lambda: edgelora("update", tmp_path / "site" / "a.elu", "--port", pico.port))
+        pico.step("start", pico.restart)
+
+    try:
+        first = pico.state()
+        put("a", 0, 1)
+        put("b", 1, 1)
+        put("a", 2, 2)
+        pico.step("activate", lambda: store("activate", "a"))
+        pico.step("evict", lambda: execute(pico.port, "from app import *\nfor n in 'abab': store.use(n)"))
+        assert pico.steps[-1]["records"] == 0
+        crcs["c 1"] = crcs["b 1"]
+        pico.step("rename", lambda: store("rename", "b", "c"))
+        pico.step("pin", lambda: store("pin", "c"))
+        update(3, 5)
+        pico.step("confirm", lambda: edgelora("update", "--confirm", "--port", pico.port))
+        update(1, 6)
+        pico.step("fall back", pico.restart)
+        pico.step("remove", lambda: store("remove", "c"))
+        assert pico.state() == [[["a", 5, False, False]], "a"]
+    finally:
+        pico.end()
+    layout = load_board("virtual-pico").flash
+    assert layout
+    told = {
+        "storage": layout.storage_offset,
+        "store": layout.total_bytes - layout.store_bytes,
+        "crcs": crcs,
+        "state": first,
+        "steps": pico.steps,
+    }
+    (tmp_path / "steps.json").write_text(json.dumps(told))
+    check_cuts(run_device(f"import flash_replay; flash_replay.main({str(tmp_path)!r})"), 200)
+    boot_some(pico, first, every=40)
+
+
+def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
+    """Starts the virtual Pico itself where the power was cut after each so many commands: the store is usable."""
+    flash = bytearray((pico.folder / "flash").read_bytes())
+    records = iter(pico.records())
+    done = 0
+    for step in pico.steps:
+        for _ in range(step["records"]):
+            offset, data = next(records)
+            flash[offset : offset + len(data)] = data
+            done += 1
+            if done % every == 0:
+                (pico.folder / "pico" / "flash.bin").write_bytes(flash)
+                board = sim.start("virtual-pico", None, pico.folder / "pico", die_with_parent=True)
+                try:
+                    told = edgelora("store", "list", "--port", board.port)
+                    rows = sorted([a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"])
+                    assert [rows, told["active"]] in (state, step["state"]), step
+                    edgelora("store", "put", pico.folder / "0.ela", "--name", "new", "--port", board.port)
+                finally:
+                    board.kill()
+        state = step["state"]

@@ -152,7 +152,7 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
 @pytest.mark.parametrize("rtc", [False, True])
 def test_power_cut_at_every_flash_operation(rtc: bool, folder: Path) -> None:
     made, failures = map(int, told(device(f"training_runs.cuts('frozen_a', {rtc})", folder), "CUTS").split())
-    assert failures == 0 and made > 100
+    assert failures == 0 and made > 80
 
 
 def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path) -> None:

@@ -847,6 +847,7 @@ class _Agent:
         store = self._opened_store(request.get("place"))
         if do == "put":
             data = edgelora.read(request["path"])
+            gc.collect()
             return {"version": store.put(name, data, request.get("version"))}
         if do == "get":
             self._close_files()

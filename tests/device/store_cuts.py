@@ -19,15 +19,19 @@ class PowerCut(Exception):
     pass
 
 
+DEAD = OSError(5)  # what unwinds after a cut, and files that are collected, get; made before the heap may be locked
+
+
 class Flash:
-    """NOR flash whose power fails at operation `cut`: before it takes effect (how 0), half way (1), after it (2)."""
+    """NOR flash whose power fails at change `cut`: before it takes effect (how 0), half way (1), after it (2).
+
+    A cut at a read leaves what the change before it left.
+    """
 
     def __init__(self, memory, cut=-1, how=0):
         self.memory = memory
         self.cut, self.how = cut, how
         self.operations = 0
-
-    # After a cut, what unwinds and the files that are closed on the way change nothing any more.
 
     def _step(self, apply):
         self.operations += 1
@@ -40,17 +44,13 @@ class Flash:
 
     def readblocks(self, block, buffer, offset=0):
         if self.cut < 0:
-            return
+            raise DEAD
         at = block * BLOCK + offset
-
-        def apply(part):
-            memoryview(buffer)[:] = memoryview(self.memory)[at : at + len(buffer)]
-
-        self._step(apply)
+        memoryview(buffer)[:] = memoryview(self.memory)[at : at + len(buffer)]
 
     def writeblocks(self, block, buffer, offset=0):
         if self.cut < 0:
-            return
+            raise DEAD
         at = block * BLOCK + offset
         assert offset % PAGE == 0 and len(buffer) % PAGE == 0 and offset + len(buffer) <= BLOCK
 
@@ -68,7 +68,9 @@ class Flash:
             return BLOCKS
         if op == 5:
             return BLOCK
-        if op == 6 and self.cut >= 0:
+        if op == 6:
+            if self.cut < 0:
+                raise DEAD
             at = arg * BLOCK
 
             def apply(part):

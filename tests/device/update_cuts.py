@@ -8,17 +8,9 @@ import store_cuts
 import vfs
 from edgelora_store import Store
 from edgelora_update import NotNewer, Updater, trusted
-from store_cuts import BLOCK, BLOCKS, NEVER, PAGE, PowerCut
+from store_cuts import BLOCK, BLOCKS, NEVER, PAGE, Flash, PowerCut
 
 import edgelora
-
-
-class Flash(store_cuts.Flash):
-    """Its power fails at changes alone: a cut at a read leaves what the change before left."""
-
-    def readblocks(self, block, buffer, offset=0):
-        at = block * BLOCK + offset
-        memoryview(buffer)[:] = memoryview(self.memory)[at : at + len(buffer)]
 
 
 def opened(image, model, cut=NEVER, how=0):
