@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import build, cli, sim
-from edgelora.bench_swap import MODEL, _model_and_adapters
+from edgelora import build, cli, formats, sim
+from edgelora.bench_swap import MODEL, WIDTHS, layers_and_adapters
 from edgelora.boards import load_board
+from edgelora.link import DeviceError, Link
 
 DEVICE = Path(__file__).parent / "device"
 RECORDER = Path(__file__).parent / "flash_recorder.py"
@@ -69,6 +72,94 @@ def execute(port: str, code: str) -> str:
 
 def names(state: dict[str, Any]) -> list[tuple[str, int]]:
     return [(a["name"], a["version"]) for a in state["adapters"]]
+
+
+# ---- the commands
+
+
+def test_commands(tmp_path: Path) -> None:
+    """Every `edgelora store` command on desktop MicroPython, and what it refuses."""
+    elm, adapters = layers_and_adapters((32, 32, 8), 2)
+    _, (foreign,) = layers_and_adapters((16, 16, 8), 1)
+    for name, content in {"walk.ela": adapters[0], "run.ela": adapters[1], "bad.ela": adapters[0][:-1]}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "foreign.ela").write_bytes(foreign)
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+
+    def store(*args: object, code: int = 0) -> Any:
+        return edgelora("store", *args, "--port", board.port, code=code)
+
+    try:
+        empty = store("list")
+        assert not empty["adapters"] and empty["active"] is None and not empty["notices"]
+        assert store("put", tmp_path / "walk.ela") == {"name": "walk", "version": 1, "bytes": len(adapters[0])}
+        assert store("put", tmp_path / "run.ela", "--name", "walk")["version"] == 2
+        assert store("put", tmp_path / "run.ela", "--version", 7)["version"] == 7
+        store("activate", "walk")
+        store("pin", "run")
+        state = store("rename", "walk", "stroll")
+        assert sorted(names(state)) == [("run", 7), ("stroll", 2)] and state["active"] == "stroll"
+        assert [a["pinned"] for a in state["adapters"] if a["name"] == "run"] == [True]
+        assert {a["base_id"] for a in state["adapters"]} == {formats.base_id(elm).hex()}
+        store("get", "stroll", "-o", tmp_path / "got.ela")
+        assert (tmp_path / "got.ela").read_bytes() == adapters[1]
+        with Link.connect(board.port) as link:  # with a model open: it infers with what is activated
+            link.put("/soak.elm", elm)
+            link.store_put("foreign", foreign)
+            link.open_model("/soak.elm", mode="infer")
+            windows = np.random.default_rng(0).integers(-128, 128, (8, 32)).astype(np.int8)
+            before = link.eval(windows, logits=True).logits
+            link.store_activate("run")
+            assert (link.eval(windows, logits=True).logits != before).any()
+            with pytest.raises(DeviceError, match="made for base"):
+                link.store_put("more", foreign)
+            with pytest.raises(DeviceError, match="no adapter of this model's base"):
+                link.store_activate("foreign")
+            assert link.store_remove("foreign").active == "run"
+        for told, args in (
+            ("no adapter named walk", ("activate", "walk")),
+            ("no adapter named walk", ("get", "walk", "-o", tmp_path / "none.ela")),
+            ("stroll is taken", ("rename", "run", "stroll")),
+            ("give one of 1 to 24 bytes", ("put", tmp_path / "run.ela", "--name", "x" * 25)),
+            ("version 0", ("put", tmp_path / "run.ela", "--version", 0)),
+            ("bad.ela", ("put", tmp_path / "bad.ela")),
+        ):
+            assert told in store(*args, code=1), told
+        assert not (tmp_path / "none.ela").exists()
+        state = store("list")
+        assert sorted(names(state)) == [("run", 7), ("stroll", 2)] and state["active"] == "run"
+        assert not store("activate")["active"]
+        store("unpin", "run")
+        store("remove", "run")
+        assert names(store("remove", "stroll")) == [] and store("list")["free"] == empty["free"]
+        for i in range(32):
+            store("put", tmp_path / "run.ela", "--name", f"run-{i}")
+        assert "holds 32 entries, its limit" in store("put", tmp_path / "walk.ela", code=1)
+        assert len(store("list")["adapters"]) == 32, "an answer of more than a frame"
+    finally:
+        board.kill()
+
+
+def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
+    """A Pico whose filesystem takes the whole storage keeps it; adapters go into a folder then."""
+    _, (adapter,) = layers_and_adapters((32, 8), 1)
+    (tmp_path / "a.ela").write_bytes(adapter)
+    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
+    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    whole = "import vfs, rp2\nvfs.umount('/')\nvfs.VfsLfs2.mkfs(rp2.Flash(), progsize=256)\n"
+    whole += "vfs.mount(vfs.VfsLfs2(rp2.Flash(), progsize=256), '/')\n"
+    whole += "f = open('/kept', 'w')\nf.write('still here')\nf.close()"
+    try:
+        assert edgelora("store", "list", "--port", board.port)["place"] == "a partition of its own"
+        execute(board.port, whole)
+        board.kill()
+        board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+        assert execute(board.port, "print(open('/kept').read())").strip() == "still here"
+        edgelora("store", "put", tmp_path / "a.ela", "--port", board.port)
+        state = edgelora("store", "list", "--port", board.port)
+        assert names(state) == [("a", 1)] and state["place"] == "/adapters"
+    finally:
+        board.kill()
 
 
 # ---- power cuts on a simulated flash, at each of its operations, and once more while the store opens
@@ -150,7 +241,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
 
     What every command leaves, half done and done, is judged by the same code on desktop MicroPython; some are booted.
     """
-    elm, adapters = _model_and_adapters(4)
+    elm, adapters = layers_and_adapters(WIDTHS, 4)
     for i, adapter in enumerate(adapters):
         (tmp_path / f"{i}.ela").write_bytes(adapter)
     (tmp_path / "app.py").write_bytes(APP)
@@ -236,3 +327,22 @@ def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
                 finally:
                     board.kill()
         state = step["state"]
+
+
+# ---- everything at once
+
+
+def test_soak(tmp_path: Path) -> None:
+    """20,000 random operations with real networks, and power cuts: nothing lost, nothing wrong, nothing left behind."""
+    elm, adapters = layers_and_adapters((32, 32, 32, 8), 8)
+    (tmp_path / "soak.elm").write_bytes(elm)
+    for i, adapter in enumerate(adapters):
+        (tmp_path / f"{i}.ela").write_bytes(adapter)
+    output = run_device(f"import store_soak; store_soak.main({str(tmp_path)!r}, 20000, 1)")
+    print(output)
+    told = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
+    operations, cuts = map(int, told["SOAK"].split())
+    least, most = map(int, told["WEAR"].split())
+    assert operations == 20000 and cuts > 200
+    assert abs(int(told["HEAP"])) < 2048, "the heap grows"
+    assert most <= 2 * least, "wear is not spread"

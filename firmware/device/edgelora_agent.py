@@ -855,6 +855,8 @@ class _Agent:
             self._download = [io.BytesIO(data), ":" + name]
             return {"size": len(data), "crc": _crc32(data, 0)}
         if do == "activate":
+            if self.model:
+                store.open(self.model)
             store.activate(name)
         elif do == "rename":
             store.rename(name, request["to"])

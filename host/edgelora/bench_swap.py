@@ -56,7 +56,7 @@ def bench_swap(
 
     folder: also in a store in a folder of the board's filesystem. Raises WorkflowError if the store has no room.
     """
-    elm, adapters = _model_and_adapters(max(counts))
+    elm, adapters = layers_and_adapters(WIDTHS, max(counts))
     held = {adapter.name for adapter in link.store_list().adapters}
     if len(held) + max(counts) > LIMIT:
         room = LIMIT - len(held)
@@ -101,17 +101,18 @@ def _times(
             link.remove(place)
 
 
-def _model_and_adapters(count: int) -> tuple[bytes, list[bytes]]:
+def layers_and_adapters(widths: Sequence[int], count: int) -> tuple[bytes, list[bytes]]:
+    """A chain of dense layers of these widths with random weights, and so many random adapters of rank RANK for it."""
     rng = np.random.default_rng(0)
     multiplier, shift = quantize_multiplier(1 / 500)
-    model = QuantModel([Tensor((1, 1, width), 0.05, 0) for width in WIDTHS], [])
-    for i, outputs in enumerate(WIDTHS[1:]):
+    model = QuantModel([Tensor((1, 1, width), 0.05, 0) for width in widths], [])
+    for i, outputs in enumerate(widths[1:]):
         model.ops.append(
             Op(
                 "dense",
                 i,
                 i + 1,
-                weights=rng.integers(-127, 128, (outputs, 1, 1, WIDTHS[i])).astype(np.int8),
+                weights=rng.integers(-127, 128, (outputs, 1, 1, widths[i])).astype(np.int8),
                 bias=np.zeros(outputs, np.int32),
                 multiplier=np.full(outputs, multiplier, np.int32),
                 shift=np.full(outputs, shift, np.int8),
@@ -119,18 +120,18 @@ def _model_and_adapters(count: int) -> tuple[bytes, list[bytes]]:
             )
         )
     elm = formats.pack_model(model, "bench.elm")
-    return elm, [_adapter(elm, rng) for _ in range(count)]
+    return elm, [_adapter(elm, widths, rng) for _ in range(count)]
 
 
-def _adapter(elm: bytes, rng: np.random.Generator) -> bytes:
+def _adapter(elm: bytes, widths: Sequence[int], rng: np.random.Generator) -> bytes:
     layers = [
         formats.AdapterLayer(
             i,
-            rng.integers(-127, 128, (RANK, WIDTHS[i])).astype(np.int8),
+            rng.integers(-127, 128, (RANK, widths[i])).astype(np.int8),
             rng.integers(-127, 128, (outputs, RANK)).astype(np.int8),
             8,
             0,
         )
-        for i, outputs in enumerate(WIDTHS[1:])
+        for i, outputs in enumerate(widths[1:])
     ]
     return formats.pack_adapter(formats.Adapter(formats.base_id(elm), 0, layers, a_stored=True))

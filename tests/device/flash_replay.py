@@ -1,7 +1,7 @@
 """Opens a store as a power cut at each of a Pico's recorded flash commands would have left it. Runs on MicroPython.
 
-`main(folder)`: the folder has `flash` (the image at first), `record` (of flash_recorder.py) and `steps.json`: offsets of
-the storage and the store in the flash, CRCs of the versions, and by step the records it took and the state it led to.
+`main(folder)`: the folder has `flash` (the image at first), `record` (of flash_recorder.py) and `steps.json`: offsets
+of the storage and the store in the flash, CRCs of the versions, by step the records it took and the state it led to.
 Prints a line for each failure, and at last `CUTS <cuts> <failures>`.
 """
 

@@ -55,7 +55,7 @@ def cmd_list(args: argparse.Namespace) -> None:
 def cmd_put(args: argparse.Namespace) -> None:
     """Puts an adapter into the store, whole or not at all, in place of what its name had."""
     data = args.file.read_bytes()
-    formats.unpack_adapter(data)
+    formats.unpack_adapter(data, name=str(args.file))
     name = args.name or args.file.stem
     with connect(args) as link:
         version = link.store_put(name, data, args.version)
