@@ -9,6 +9,7 @@ import gc
 import random
 
 import edgelora_store
+import micropython
 import store_cuts
 from edgelora_store import StoreError
 from store_cuts import BLOCK, NEVER, PowerCut
@@ -205,7 +206,14 @@ class Soak:
             self.train()
         elif what == "use":
             known = random.choice([None] + usable)
-            store.use(known)
+            locked = known in store._cached
+            if locked:
+                micropython.heap_lock()  # what is in RAM is switched to without the heap
+            try:
+                store.use(known)
+            finally:
+                if locked:
+                    micropython.heap_unlock()
             assert store.in_use == known
             self.content_used(known)
             self.infer()
