@@ -365,7 +365,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert "133 MHz, cheapest" in page
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--placement", "last_block", "--cache", "flash")
     assert read_report(run)["host_twin_identical"] is True
-    factory = ("--rank", 1, "--from-rank", 4, "--mode", "trainable_a", "--epochs", 1)
+    factory = ("--rank", 1, "--qat", "--augment", "motion", "--epochs", 3)
     trained = result("train-adapter", made / "har.elm", *few[:4], *factory, "-o", tmp_path / "factory.ela")
     there = result("eval", made / "har.elm", "--data", few[3], "--adapter", tmp_path / "factory.ela", *port)
     assert there["accuracy"] == trained["accuracy_after"]

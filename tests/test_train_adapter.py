@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import bench_qat, cli, data, formats, nn, quantize, twin
-from edgelora.narrow import narrow
-from edgelora.personalize import Recipe, Samples, train_twin
+from edgelora import bench_qat, cli, data, formats, nn, qat, quantize, twin
+from edgelora.personalize import Recipe, Samples, TwinLearner, train_twin
+from edgelora.qat import train_qat
 from edgelora.train_adapter import split, train_adapter, variants
 from edgelora.workflow import Base, WorkflowError, adapter_ranks
 
@@ -84,37 +84,49 @@ def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
         train_adapter(base, samples, test_part, recipe, tries=0)
 
 
-def test_narrowing(base: Base, samples: Samples, test_part: Samples) -> None:
-    """An adapter whose four ranks say one thing says it at rank 1; what is left out elsewhere is the weakest part."""
-    rng = np.random.default_rng(0)
-    wide = formats.Adapter(formats.base_id(base.elm), 0, a_stored=True)
-    for index, op in ((i, op) for i, op in enumerate(base.model.ops) if op.is_matrix):
-        outputs, inputs = formats.layer_size(base.model, index)
-        a = np.tile(rng.integers(-100, 101, inputs), (4, 1)).astype(np.int8)
-        b = np.tile(rng.integers(-8, 9, (outputs, 1)), 4).astype(np.int8)
-        wide.layers.append(formats.AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
-
-    def to(*ranks: int) -> list[formats.AdapterLayer]:
-        narrowed = narrow(base.elm, formats.pack_adapter(wide), bytes(ranks), samples.x)
-        return formats.unpack_adapter(narrowed, base.model).layers
-
-    for before, after in zip(wide.layers, to(1, 1), strict=True):
-        assert after.rank == 1
-        old, new = (m.b.astype(float) @ m.a * 2.0 ** (m.branch_shift - m.t_shift) for m in (before, after))
-        assert np.abs(new - old).max() < 0.03 * np.abs(old).max()
-    assert [(layer.op, layer.rank) for layer in to(0, 2)] == [(1, 2)]
-
-
-def test_training_wide_first(base: Base, samples: Samples, test_part: Samples) -> None:
-    recipe = Recipe(rank=1, mode="trainable_a", epochs=3, seed=7)
-    trained = train_adapter(base, samples, test_part, recipe, wide=6)
-    assert {layer.rank for layer in formats.unpack_adapter(trained.run.adapter, base.model).layers} == {1}
-    assert trained.run == train_adapter(base, samples, test_part, recipe, wide=6).run
+def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) -> None:
+    """It learns what it is tested on, as a plain adapter of the ranks asked for, the same from the same seed."""
+    recipe = Recipe(rank=1, mode="trainable_a", micro_batch=8, epochs=12, seed=7)
+    trained = train_adapter(base, samples, test_part, recipe, trainer=train_qat)
+    adapter = formats.unpack_adapter(trained.run.adapter, base.model)
+    assert {layer.rank for layer in adapter.layers} == {1}
+    assert trained.run == train_adapter(base, samples, test_part, recipe, trainer=train_qat).run
     assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
-    assert len(train_adapter(base, samples, test_part, recipe, 2, wide=2).tries) == 2
-    for settings, wide in ((recipe, 1), (replace(recipe, mode="frozen_a"), 4)):
-        with pytest.raises(ValueError, match="narrowing from rank"):
-            train_adapter(base, samples, test_part, settings, wide=wide)
+    assert trained.run.epoch_losses[-1] < 0.7 * trained.run.epoch_losses[0]
+    assert [one.seed for one in train_adapter(base, samples, test_part, recipe, 2, trainer=train_qat).tries] == [7, 8]
+    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    learner.load(trained.run.state)  # a board can train on from there
+    assert learner.save(False) == trained.run.adapter
+    with pytest.raises(ValueError, match="A is frozen"):
+        train_qat(base.elm, samples, replace(recipe, mode="frozen_a"))
+
+
+def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samples) -> None:
+    """In direction and size, for moves of masters over many steps of their rounding."""
+    ranks = bytes([2, 2])
+    masters = qat.Masters(base.elm, ranks, np.random.default_rng(3), samples)
+    for b in masters.parameters[1::2]:
+        b[:] = np.random.default_rng(4).normal(0, 0.2, b.shape)
+    masters.calibrate()
+    learner = TwinLearner(base.elm, ranks, Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
+
+    def loss() -> float:
+        learner.load(formats.pack_adapter(masters.rounded()))
+        return sum(learner.train(samples.x, samples.y, 0)) / 4096
+
+    loss()
+    gradients = masters.gradients(masters.rounded(), learner.gradients())
+    for matrix, gradient in zip(masters.parameters, gradients, strict=True):
+        move, changes = 0.1 * np.abs(matrix).max(), np.zeros(matrix.shape)
+        for place in np.ndindex(matrix.shape):
+            middle = matrix[place]
+            for side in (1, -1):
+                matrix[place] = middle + side * move
+                changes[place] += side * loss()
+            matrix[place] = middle
+        expected = gradient * 2 * move * base.model.output.scale
+        assert np.corrcoef(expected.ravel(), changes.ravel())[0, 1] > 0.95
+        assert 0.85 < (expected * changes).sum() / (expected * expected).sum() < 1.15
 
 
 def test_validation_holds_out_the_last_of_each_class(base: Base) -> None:
@@ -141,6 +153,21 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
     assert cli.main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0
     assert formats.unpack_adapter(ela.read_bytes(), base.model).has_state
+    capsys.readouterr()
+    host = ["--qat", "--rank", "1", "--epochs", "4", "-o", str(ela), "--json"]
+    assert cli.main(["train-adapter", model, *parts, *host]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["losses"]) == 4 * 2
+    assert cli.main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
+    for wrong, message in (
+        (["--qat", "--learning-rate", "9"], "not with --learning-rate"),
+        (["--qat", "--mode", "frozen_a"], "not with frozen A"),
+        (["--qat", "--augment", "motion"], "is for windows"),
+        (["--augment", "motion"], "give --qat too"),
+    ):
+        assert cli.main(["train-adapter", model, *parts, *wrong]) != 0
+        assert message in capsys.readouterr().err
 
 
 TALKATIVE = "import sys; from edgelora import cli, console; console.LINE_SECONDS = 0; sys.exit(cli.main())"
@@ -169,10 +196,12 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.elm", "x.npz"]
 
 
-def test_rounding_is_measured_beside_training_in_integers() -> None:
+def test_rounding_is_measured_beside_training_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """One short run of the comparison: rounding loses little, and every figure is there."""
+    monkeypatch.setattr(qat, "RECIPE", replace(qat.RECIPE, epochs=2))
     run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
     assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05
     assert 0 < run.branch_error < 0.05
     means = bench_qat.QatBench([run], {}).as_json()["means"]
     assert isinstance(means, dict) and means[2]["integer_frozen_a"] == round(run.integer_frozen_a, 4)
+    assert run.qat > run.base

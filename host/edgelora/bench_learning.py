@@ -48,6 +48,7 @@ class Task:
     rates: dict[str, int]
     momenta: dict[str, int]
     float_rates: dict[str, float]
+    augmentation: str
     shared_base: bool = False
 
     def chosen(self, subjects: Sequence[str] | None) -> Sequence[str]:
@@ -74,6 +75,7 @@ TASKS = {
         LEARNING_RATES,
         MOMENTA,
         {"frozen_a": float_lora.RATE_FROZEN_A, "trainable_a": float_lora.RATE_TRAINED_A},
+        "motion",
     ),
     "kws": Task(
         tuple(kws.VOICES),
@@ -85,6 +87,7 @@ TASKS = {
         {"frozen_a": 28000, "trainable_a": 24000},
         {"frozen_a": 3, "trainable_a": 3},
         {"frozen_a": 0.1, "trainable_a": 0.03},
+        "speech",
         shared_base=True,
     ),
 }

@@ -1,9 +1,9 @@
-"""`edgelora bench qat`: adapters trained in integers against float LoRA rounded to integers afterwards, at low rank.
+"""`edgelora bench qat`: adapters trained through the integer twin against float LoRA rounded to integers afterwards.
 
-All adapt the same base to the same samples, in the same layers, and are tested by the integer twin. Rounding is what
-`import-adapter` does, with the training samples to calibrate it. Integer adapters are trained at the rank itself, or at
-a higher one that is narrowed (`train-adapter --from-rank`): that takes twice the epochs, so float LoRA is also given
-twice.
+All adapt the same base to the same samples, in the same layers, at low rank, and are tested by the integer twin.
+Rounding is what `import-adapter` does, with the training samples to calibrate it. The twin trains as a board does, or
+quantization-aware with augmented samples (`train-adapter --qat --augment`). That takes longer, so float LoRA is also
+given the same: epochs, batches, augmentation and running mean.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from . import float_lora, formats, nn, peft, twin
+from . import float_lora, formats, nn, peft, pretrain, qat, twin
 from .bench_learning import TASKS, Parts, base_of, mean_and_error, means, prepare
 from .model import QuantModel
-from .narrow import train_narrowed
 from .personalize import MODES, Progress, Recipe, Samples, placed, train_twin
 from .workers import in_parallel
 
 RANKS = (1, 2)
 SEEDS = 3
-WIDE = 8  # the rank that narrowed adapters begin with
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class QatRun:
     """Test accuracies (shares of 1) of a subject, seed and rank.
 
     base: the INT8 network alone; float_*: float LoRA as trained, on the float base; rounded_*: it as an integer
-    adapter (rounded_longer: of twice the epochs, A trained); integer_*: trained in integers (integer_narrowed: from
-    rank WIDE). branch_error: of rounding with A trained, the mean over layers.
+    adapter (rounded_alike: with all that qat has); integer_*: trained in integers as a board does; qat:
+    quantization-aware. branch_error: of rounding with A trained, the mean over layers.
     """
 
     subject: str
@@ -44,8 +42,8 @@ class QatRun:
     rounded_trainable_a: float
     integer_frozen_a: float
     integer_trainable_a: float
-    rounded_longer: float
-    integer_narrowed: float
+    rounded_alike: float
+    qat: float
     branch_error: float
 
 
@@ -62,12 +60,12 @@ class QatBench:
 
     @property
     def gains(self) -> dict[int, dict[str, tuple[float, float]]]:
-        """By rank: what integer adapters with A trained have over rounded ones, run by run: mean and standard error."""
+        """By rank: what adapters of the twin have over rounded ones, run by run: mean and standard error."""
         return {
             rank: {
                 f"{mine} - {other}": _paired([run for run in self.runs if run.rank == rank], mine, other)
-                for mine in ("integer_trainable_a", "integer_narrowed")
-                for other in ("rounded_trainable_a", "rounded_longer")
+                for mine in ("integer_trainable_a", "qat")
+                for other in ("rounded_trainable_a", "rounded_alike")
             }
             for rank in self.means
         }
@@ -111,10 +109,12 @@ class _Case:
     def integer(self, recipe: Recipe) -> float:
         return self.accuracy(recipe, train_twin(self.elm, recipe.ranks(self.model), self.samples, recipe).adapter)
 
-    def narrowed(self, recipe: Recipe) -> float:
-        return self.accuracy(recipe, train_narrowed(self.elm, self.samples, recipe, WIDE).adapter)
+    def qat(self, recipe: Recipe, augment: nn.Augment) -> float:
+        return self.accuracy(recipe, qat.train_qat(self.elm, self.samples, recipe, augment=augment).adapter)
 
-    def rounded(self, recipe: Recipe, rate: float) -> tuple[float, float, float]:
+    def rounded(
+        self, recipe: Recipe, rate: float, augment: nn.Augment | None = None, kept: float | None = None
+    ) -> tuple[float, float, float]:
         """Accuracy of float LoRA with the recipe's settings, that of it rounded, and the mean error of branches."""
         floats = float_lora.train_float_lora(
             self.net,
@@ -127,6 +127,8 @@ class _Case:
             rate,
             recipe.mode == "trainable_a",
             batch=recipe.micro_batch,
+            augment=augment,
+            kept=kept,
         )
         scale = float_lora.ALPHA / recipe.rank
         products = {i: (a.a, scale * a.b) for i, a in floats.adapters.items()}
@@ -142,7 +144,8 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> QatRun:
     frozen, trained = by_mode["frozen_a"], by_mode["trainable_a"]
     float_frozen, rounded_frozen, _ = case.rounded(frozen, task.float_rates["frozen_a"])
     float_trained, rounded_trained, branch_error = case.rounded(trained, task.float_rates["trainable_a"])
-    longer = replace(trained, epochs=2 * trained.epochs)
+    host = replace(qat.RECIPE, rank=recipe.rank, placement=recipe.placement, seed=seed)
+    augment = pretrain.augmentation(task.augmentation, case.model.input.shape)
     return QatRun(
         subject,
         seed,
@@ -154,8 +157,8 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> QatRun:
         rounded_trainable_a=rounded_trained,
         integer_frozen_a=case.integer(frozen),
         integer_trainable_a=case.integer(trained),
-        rounded_longer=case.rounded(longer, task.float_rates["trainable_a"])[1],
-        integer_narrowed=case.narrowed(trained),
+        rounded_alike=case.rounded(host, task.float_rates["trainable_a"], augment, qat.KEPT)[1],
+        qat=case.qat(host, augment),
         branch_error=round(branch_error, 5),
     )
 

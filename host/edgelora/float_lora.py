@@ -69,10 +69,13 @@ def train_float_lora(
     schedule: str = "linear",
     batch: int = 8,
     ranks: Sequence[int] | None = None,
+    augment: nn.Augment | None = None,
+    kept: float | None = None,
 ) -> FloatLoraResult:
     """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was.
 
-    ranks: one a layer, 0 for none, instead of `rank` and `layers`.
+    ranks: one a layer, 0 for none, instead of `rank` and `layers`; kept: in each update of a running mean of the
+    adapters, which becomes the result.
     """
     if ranks is None:
         chosen = dict.fromkeys(adaptable_layers(net) if layers is None else layers, rank)
@@ -81,17 +84,23 @@ def train_float_lora(
     rate = lr if lr is not None else RATE_TRAINED_A if train_a else RATE_FROZEN_A
     rng = np.random.default_rng(seed)
     adapters = {i: _fresh(net.layers[i], rank, rng) for i, rank in chosen.items()}
-    optimizer = nn.Adam([p for adapter in adapters.values() for p in _trained(adapter.a, adapter.b, train_a)])
+    parameters = [p for adapter in adapters.values() for p in _trained(adapter.a, adapter.b, train_a)]
+    optimizer, mean = nn.Adam(parameters), None if kept is None else nn.RunningMean(parameters, kept)
     losses, accuracies = [], []
     for epoch in range(epochs):
         total = 0.0
         for i, picked in enumerate(nn.minibatches(len(train), batch, rng)):
-            loss, gradients = _gradients(net, adapters, alpha, train.x[picked], train.y[picked])
+            x = augment(train.x[picked], rng) if augment else train.x[picked]
+            loss, gradients = _gradients(net, adapters, alpha, x, train.y[picked])
             done = (epoch + i * batch / len(train)) / epochs
             optimizer.step(
                 [g for i in chosen for g in _trained(*gradients[i], train_a)], nn.scheduled(schedule, rate, done)
             )
             total += loss * len(picked)
+            if mean:
+                mean.step()
+        if mean and epoch == epochs - 1:
+            mean.assign()
         losses.append(total / len(train))
         accuracies.append(nn.accuracy(merged(net, adapters, alpha), test.x, test.y))
     base = nn.accuracy(net, test.x, test.y)

@@ -64,6 +64,9 @@ class Tensor:
         q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8)
 
+    def dequantize(self, q: NDArray) -> NDArray[np.float64]:
+        return self.scale * (q - float(self.zero_point))
+
 
 @dataclass
 class Op:

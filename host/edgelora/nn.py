@@ -480,6 +480,29 @@ class Adam:
             p -= rate * (m / fix_m) / (np.sqrt(v / fix_v) + 1e-8)
 
 
+class RunningMean:
+    """Of parameters: about the mean of their last 1 / (1 - kept) values, of fewer while there are fewer.
+
+    It generalizes better than the last ones (B. Polyak and A. Juditsky, 1992).
+    """
+
+    def __init__(self, parameters: Sequence[Array], kept: float) -> None:
+        self.parameters, self.kept, self.steps = list(parameters), kept, 0
+        self.means = [p.copy() for p in self.parameters]
+
+    def step(self) -> None:
+        """Takes the parameters' values in."""
+        self.steps += 1
+        share = max(1 - self.kept, 10 / (self.steps + 10))
+        for mean, p in zip(self.means, self.parameters, strict=True):
+            mean += share * (p - mean)
+
+    def assign(self) -> None:
+        """Gives the parameters their means."""
+        for mean, p in zip(self.means, self.parameters, strict=True):
+            p[...] = mean
+
+
 def scheduled(schedule: str, rate: float, done: float) -> float:
     """The learning rate after a share `done` in [0, 1] of the training. 'step' divides by 10 at 60 % and at 85 %."""
     if schedule == "cosine":

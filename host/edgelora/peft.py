@@ -354,9 +354,14 @@ def _judged(layer: AdapterLayer, factors: str, target: Matrix, branch: _Branch |
 
 def _t_shifts(peak: float) -> list[int]:
     """The shift that brings sums up to `peak` within int8, and the one below: finer steps, but the rarest clamped."""
+    fits = fitting_t_shift(peak)
+    return [fits, max(fits - 1, formats.T_SHIFTS[0])]
+
+
+def fitting_t_shift(peak: float) -> int:
+    """The shift that brings sums A (x - zp) up to `peak` within int8."""
     low, high = formats.T_SHIFTS
-    fits = min(max(math.ceil(math.log2(max(peak, 1.0) / 127.5)), low), high)
-    return [fits, max(fits - 1, low)]
+    return min(max(math.ceil(math.log2(max(peak, 1.0) / 127.5)), low), high)
 
 
 def _factorings(a: Matrix, b: Matrix, rank: int) -> Iterator[tuple[str, Matrix]]:
@@ -378,7 +383,11 @@ def _full_rows(rows: Matrix, peak: int) -> NDArray[np.int8]:
 
 def _with_b(index: int, a: NDArray[np.int8], target: Matrix, t_shift: int) -> AdapterLayer:
     """The layer with this A whose B, before its rounding, is the least-squares solution of B A = target."""
-    b = target @ np.linalg.pinv(a.astype(np.float64)) * 2.0**t_shift
+    return round_b(index, a, target @ np.linalg.pinv(a.astype(np.float64)) * 2.0**t_shift, t_shift)
+
+
+def round_b(index: int, a: NDArray[np.int8], b: Matrix, t_shift: int) -> AdapterLayer:
+    """The layer with this A and B, real numbers [O, r], with the finest branch_shift that int8 has room for."""
     largest = float(np.abs(b).max())
     shift = math.ceil(math.log2(largest / 127.5)) if largest > 0 else 0
     shift = int(np.clip(shift, *formats.BRANCH_SHIFTS))
@@ -401,7 +410,7 @@ class _Branch:
     def __init__(self, model: QuantModel, op: Op, inputs: NDArray[np.int8], target: Matrix) -> None:
         height, width, _ = model.tensors[op.output].shape
         per_sample = height * width * target.shape[1]
-        self._patches = _patches(model, op, inputs[:: -(-len(inputs) * per_sample // CALIBRATION_ELEMENTS)])
+        self._patches = op_patches(model, op, inputs[:: -(-len(inputs) * per_sample // CALIBRATION_ELEMENTS)])
         self._wanted = self._patches @ target.T
 
     def _raw(self, a: NDArray[np.int8]) -> Matrix:
@@ -421,7 +430,7 @@ class _Branch:
         return _relative(got - self._wanted, self._wanted)
 
 
-def _patches(model: QuantModel, op: Op, inputs: NDArray[np.int8]) -> Matrix:
+def op_patches(model: QuantModel, op: Op, inputs: NDArray[np.int8]) -> Matrix:
     """What the op's weights are multiplied with at every position, [N * positions, K]; outside the input it is 0."""
     x = inputs.astype(np.float64) - model.tensors[op.input].zero_point
     return np.asarray(nn.im2col(quantize.float_layer(model, op), x)[0], np.float64)
@@ -456,7 +465,7 @@ def _agreement(
     for index, change in changes.items():
         weights: Any = ops[index].weights  # whose sum with real numbers stands for them in the simulation alone
         ops[index] = replace(ops[index], weights=weights + change.reshape(weights.shape))
-    real = model.input.scale * (x.astype(np.float64) - model.input.zero_point)
+    real = model.input.dequantize(x)
     exact: nn.Array = quantize.simulate(replace(model, ops=ops), real)[-1]
     session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", 1)
     session.use(formats.pack_adapter(adapter))

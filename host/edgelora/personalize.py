@@ -6,7 +6,7 @@ learns (a board behind a link, or the twin) only sees int8 windows, labels and i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -195,6 +195,37 @@ class TwinLearner:
 
     def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
         return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
+
+    def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
+
+        They must be fewer than a micro-batch, and A trainable. An update at rate 0 ends them: the sums are in the
+        arena, their exponent is in the scale that follows their mean (section 6).
+        """
+        sums = [self.session.gradients(matrix) for matrix in "AB"]
+        self.flush(0)
+        layers = formats.unpack_adapter(self.save(True)).layers
+        return {
+            layer.op: (
+                _scaled(sums[0][layer.op], layer.a_state).reshape(layer.a.shape),
+                _scaled(sums[1][layer.op], layer.b_state).reshape(layer.b.shape),
+            )
+            for layer in layers
+        }
+
+
+def _scaled(sums: NDArray[np.int64], state: formats.TensorState | None) -> NDArray[np.float64]:
+    if state is None or not state.vm:
+        return np.zeros(len(sums))
+    shift = max(0, int(np.abs(sums).max()).bit_length() - 15)
+    mean = -(-int((np.abs(sums) >> shift).sum()) // len(sums))
+    return (sums * 2.0 ** (state.vx + 16 - mean.bit_length() - shift)).astype(np.float64)
+
+
+def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
+    """How many samples' gradients `TwinLearner.gradients` can be asked for, with adapters on these ops."""
+    positions = max(model.tensors[model.ops[op].output].positions for op in ops)
+    return min(LIMITS["micro_batch"][1], formats.MAX_SUMMED // positions) - 1
 
 
 def _target(label: NDArray) -> int | NDArray[np.int8]:

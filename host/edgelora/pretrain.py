@@ -22,6 +22,7 @@ from .quantize import balanced
 __all__ = ["Wearer", "augment_motion", "augment_speech", "ds_cnn", "har_net", "load_net", "pretrain", "save_net"]
 
 MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12
+AUGMENTATIONS = ("motion", "speech")
 BALANCED_ON = 512  # samples that show how far each channel reaches
 
 
@@ -90,6 +91,15 @@ def pretrain(
     augment = partial(augment_motion, wearer=wearer or Wearer()) if channels == 6 else None
     nn.fit(net, data.x, data.y, epochs or MOTION_EPOCHS, seed, augment=augment, progress=progress)
     return net
+
+
+def augmentation(kind: str, shape: nn.Shape) -> nn.Augment:
+    """One of `AUGMENTATIONS`, as `pretrain` has it, for windows of this shape. ValueError if it is for others."""
+    height, _, channels = shape
+    if (height == 1, channels) != {"motion": (True, 6), "speech": (False, 1)}[kind]:
+        wanted = {"motion": "1, time, 6", "speech": "time, coefficients, 1"}[kind]
+        raise ValueError(f"augmentation {kind!r} is for windows [{wanted}], these are {list(shape)}")
+    return augment_speech if kind == "speech" else partial(augment_motion, wearer=Wearer())
 
 
 def augment_speech(x: nn.Array, rng: np.random.Generator) -> nn.Array:

@@ -198,7 +198,7 @@ def _op(layer: nn.Layer, sources: tuple[int, ...], output: int, source: Tensor, 
 
 def _set_function(op: Op, source: Tensor, target: Tensor, function: Callable[[nn.Array], nn.Array]) -> None:
     """Makes a lookup any function of one real value; its slope is that between half a step below and above."""
-    x = _real(source, np.arange(-128, 128))
+    x = source.dequantize(np.arange(-128, 128))
     half = source.scale / 2
     set_table(op, target.quantize(function(x)), (function(x + half) - function(x - half)) / target.scale)
 
@@ -219,7 +219,7 @@ def simulate(model: QuantModel, x: nn.Array) -> list[nn.Array]:
     Computed in float64 with real multipliers and rounding half up: off the device's result by a step at most where a
     product falls next to a half. Not for networks with history.
     """
-    return [_real(model.tensors[i], q) for i, q in enumerate(_grids(model, x))]
+    return [model.tensors[i].dequantize(q) for i, q in enumerate(_grids(model, x))]
 
 
 def _grids(model: QuantModel, x: nn.Array) -> list[nn.Array]:
@@ -228,10 +228,6 @@ def _grids(model: QuantModel, x: nn.Array) -> list[nn.Array]:
     for op in model.ops:
         grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs)))
     return grids
-
-
-def _real(tensor: Tensor, q: NDArray) -> nn.Array:
-    return tensor.scale * (q - float(tensor.zero_point))
 
 
 def simulate_op(model: QuantModel, op: Op, q: nn.Array, other: nn.Array | None = None) -> nn.Array:
@@ -248,7 +244,7 @@ def simulate_op(model: QuantModel, op: Op, q: nn.Array, other: nn.Array | None =
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: nn.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif op.kind in ("add", "softmax"):
-        reals = (_real(source, q), None if other is None else _real(model.tensors[op.input2], other))
+        reals = (source.dequantize(q), None if other is None else model.tensors[op.input2].dequantize(other))
         total = nn.layer_forward(float_layer(model, op), *reals) / target.scale
     else:
         centred = q - source.zero_point
@@ -338,7 +334,7 @@ def compare(
     for start in range(0, len(x), REPORT_CHUNK):
         part = x[start : start + REPORT_CHUNK]
         runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
-        ints = [_real(model.tensors[i], np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
+        ints = [model.tensors[i].dequantize(np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
         real = reference(part)
         for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):
             if signal is not None:

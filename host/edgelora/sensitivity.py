@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from . import formats, twin
+from . import formats
 from .model import QuantModel
-from .personalize import LIMITS, Progress, Recipe, Samples, TwinLearner, placed, train
+from .personalize import LIMITS, Progress, Recipe, Samples, TwinLearner, most_summed, placed, train
 
 METHODS = ("ablation", "gradient")
 RANKS = (1, 2, 4, 8)
@@ -198,8 +198,7 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
     sizes = {op: formats.layer_size(model, op) for op in ops}
     rows = {op: _highest_rank(model, op) for op in ops}
     passes = max(-(-sizes[op][0] // rows[op]) for op in ops)
-    positions = max(model.tensors[model.ops[op].output].positions for op in ops)
-    chunk = min(LIMITS["micro_batch"][1], formats.MAX_SUMMED // positions) - 1
+    chunk = most_summed(model, ops)
     if not chunk:
         raise ValueError("a layer has too many positions to sum its gradient over samples: use the method ablation")
     recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, given_momentum=0)
@@ -213,7 +212,7 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
         for done, at in enumerate(starts, 1):
             learner.load(_unit_rows(elm, model, parts))
             learner.train(samples.x[at : at + chunk], samples.targets[at : at + chunk], 0)
-            for op, gradient in _pending(learner.session).items():
+            for op, (gradient, _) in learner.gradients().items():
                 found[op][parts[op]] += gradient / len(samples)
             progress(number * len(starts) + done, passes * len(starts), "weight gradients")
     return found
@@ -228,22 +227,3 @@ def _unit_rows(elm: bytes, model: QuantModel, parts: dict[int, slice]) -> bytes:
         a = np.zeros((b.shape[1], inputs), np.int8)
         layers.append(formats.AdapterLayer(op, a, b, model.ops[op].t_shift, model.ops[op].branch_shift))
     return formats.pack_adapter(formats.Adapter(formats.base_id(elm), 0, layers, trainable_a=True, a_stored=True))
-
-
-def _pending(session: twin.Session) -> dict[int, Matrix]:
-    """The gradients of A, by op [rank, K], of the samples trained on since the last update; rate 0 ends it.
-
-    The sums are in the arena, their exponent is in the scale that follows their mean (SPEC.md, section 6).
-    """
-    sums = session.gradients("A")
-    session.flush(0)
-    layers = formats.unpack_adapter(session.save(state=True)).layers
-    return {layer.op: _scaled(sums[layer.op], layer.a_state).reshape(layer.a.shape) for layer in layers}
-
-
-def _scaled(sums: NDArray[np.int64], state: formats.TensorState | None) -> Matrix:
-    if state is None or not state.vm:
-        return np.zeros(len(sums))
-    shift = max(0, int(np.abs(sums).max()).bit_length() - 15)
-    mean = -(-int((np.abs(sums) >> shift).sum()) // len(sums))
-    return (sums * 2.0 ** (state.vx + 16 - mean.bit_length() - shift)).astype(np.float64)

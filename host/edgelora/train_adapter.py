@@ -1,25 +1,26 @@
-"""`edgelora train-adapter`: an adapter trained on the host as a board would train it, by the bit-exact twin.
+"""`edgelora train-adapter`: an adapter trained on the host, by the bit-exact twin.
 
-With several tries, each is trained without a part of the samples and judged on that part; the best one's settings then
-train on all of them, so that the result is what a board makes of the same samples, rate and seed. Test data choose
-nothing. What a board has no room for: a run may begin at a higher rank (`narrow`).
+It is trained as a board would train it, to the same bytes, or with what a board has no room for: quantization-aware
+(`qat`). With several tries, each is trained without a part of the samples and judged on that part; the best one's
+settings then train on all of them. Test data choose nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .narrow import train_narrowed
+from . import formats
 from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
 from .workers import in_parallel
 from .workflow import Base, WorkflowError, accuracy
 
 RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
 HELD_OUT = 4  # one sample in so many of each class judges the tries
+Trainer = Callable[[bytes, Samples, Recipe, Progress | None], Run]  # of a `.elm`; module-level, for other processes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class Trained:
     tries: list[Try]
 
 
+def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress | None = None) -> Run:
+    """A board's own training of the same samples."""
+    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe, samples.frames)
+    learner.begin(recipe.seed)
+    return train(learner, samples, recipe, progress)
+
+
 def train_adapter(
     base: Base,
     samples: Samples,
@@ -49,30 +57,27 @@ def train_adapter(
     recipe: Recipe,
     tries: int = 1,
     progress: Progress | None = None,
-    wide: int | None = None,
+    trainer: Trainer = as_board,
 ) -> Trained:
-    """Trains by the recipe or, of several `tries` with other seeds and rates, by the best one's.
-
-    wide: the rank to begin with and to narrow from; ValueError if it is not above the recipe's, or A is frozen.
-    """
+    """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
     if tries < 1:
         raise ValueError(f"{tries} tries: give 1 or more")
     tried: list[Try] = []
     if tries > 1:
-        recipes = variants(recipe, tries)
-        tried = _try_all(base, samples, recipes, wide, progress)
+        recipes = variants(recipe, tries, RATE_FACTORS if trainer is as_board else (1.0,))
+        tried = _try_all(base, samples, recipes, trainer, progress)
         recipe = recipes[max(range(tries), key=lambda i: tried[i].validation_accuracy)]
     learner = _learner(base, recipe, samples)
     before = learner.predict(test.x)
-    run = _run(base, samples, recipe, wide, progress)
+    run = trainer(base.elm, samples, recipe, progress)
     learner.use(run.adapter)
     return Trained(recipe, run, before, learner.predict(test.x), tried)
 
 
-def variants(recipe: Recipe, count: int) -> list[Recipe]:
-    """The recipe and others: seeds counting on, the rate also halved and doubled in turn unless it is given."""
+def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
+    """The recipe and others: seeds counting on, the rate also times these factors in turn unless it is given."""
     low, high = LIMITS["learning_rate"]
-    factors = RATE_FACTORS if recipe.given_rate is None else (1.0,)
+    factors = factors if recipe.given_rate is None else (1.0,)
     seeds = LIMITS["seed"][1] + 1
     return [
         replace(
@@ -100,12 +105,12 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
 
 
 def _try_all(
-    base: Base, samples: Samples, recipes: Sequence[Recipe], wide: int | None, progress: Progress | None
+    base: Base, samples: Samples, recipes: Sequence[Recipe], trainer: Trainer, progress: Progress | None
 ) -> list[Try]:
     """Every recipe's validation, in parallel."""
     kept, held = split(samples)
     tried: list[Try] = []
-    for one in in_parallel(_try, [(base, kept, held, recipe, wide) for recipe in recipes]):
+    for one in in_parallel(_try, [(base, kept, held, recipe, trainer) for recipe in recipes]):
         tried.append(one)
         if progress:
             what = f"rate {one.learning_rate} seed {one.seed}: {one.validation_accuracy:.3f}"
@@ -113,19 +118,11 @@ def _try_all(
     return tried
 
 
-def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, wide: int | None) -> Try:
+def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trainer) -> Try:
     learner = _learner(base, recipe, kept)
-    learner.use(_run(base, kept, recipe, wide).adapter)
+    learner.use(trainer(base.elm, kept, recipe, None).adapter)
     return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
 
 
 def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:
     return TwinLearner(base.elm, recipe.ranks(base.model), recipe, samples.frames)
-
-
-def _run(base: Base, samples: Samples, recipe: Recipe, wide: int | None, progress: Progress | None = None) -> Run:
-    if wide is not None:
-        return train_narrowed(base.elm, samples, recipe, wide, progress)
-    learner = _learner(base, recipe, samples)
-    learner.begin(recipe.seed)
-    return train(learner, samples, recipe, progress)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import console, data, formats, pretrain, twin
+from .. import console, data, formats, nn, pretrain, qat, twin
 from ..console import emit
 from ..demo import demo_har
 from ..on_board import Pace, Suspended
 from ..personalize import Recipe
 from ..report import Metrics, Report, write_report
+from ..train_adapter import Trainer
 from ..workflow import (
     BoardLearner,
     adapter_ranks,
@@ -39,6 +41,13 @@ from .common import (
     show,
 )
 
+BOARDS_OWN = {  # settings that --qat has no use for
+    "given_rate": "--learning-rate",
+    "given_momentum": "--momentum",
+    "threshold": "--threshold",
+    "cache": "--cache",
+    "ram": "--ram",
+}
 DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
 
 
@@ -61,12 +70,15 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
     p.add_argument(
-        "--from-rank",
-        dest="wide",
-        type=int,
-        metavar="N",
-        help="begin at this higher rank and narrow to --rank: a point better at rank 1 (with --mode trainable_a; takes "
-        "twice as long)",
+        "--qat",
+        action="store_true",
+        help="quantization-aware, with what a board has no room for: better at low ranks "
+        f"(epochs {qat.RECIPE.epochs}, micro-batch {qat.RECIPE.micro_batch})",
+    )
+    p.add_argument(
+        "--augment",
+        choices=pretrain.AUGMENTATIONS,
+        help="with --qat: vary samples as another wearer (six axes) or microphone (cepstra) would",
     )
     p.add_argument(
         "--tries",
@@ -198,13 +210,19 @@ def cmd_eval(args: argparse.Namespace) -> None:
 
 
 def cmd_train_adapter(args: argparse.Namespace) -> None:
-    """Trains an adapter on this computer exactly as a board would: on the host twin, to the same bytes."""
-    from ..train_adapter import train_adapter
+    """Trains an adapter on this computer, on the host twin: as a board would, to the same bytes, or with --qat."""
+    from ..train_adapter import as_board, train_adapter
 
     base, spec = load_base(args.model), args.test or args.data
     samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
+    recipe = planned_recipe(args, base)
+    trainer: Trainer = as_board
+    if args.qat:
+        recipe, trainer = _qat(args, recipe, base.model.input.shape)
+    elif args.augment:
+        raise ValueError("a board does not augment: give --qat too, or leave --augment out")
     with console.progress("train-adapter", args.json) as progress:
-        result = train_adapter(base, samples, test, planned_recipe(args, base), args.tries, progress, args.wide)
+        result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
     content = result.run.state if args.save_state else result.run.adapter
     formats.write_atomic(args.output, content)
     before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
@@ -226,6 +244,19 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
     text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows of {spec}"
     show(args, summary, f"{args.output}: {len(content)} bytes, {text}{note_of_tries}")
+
+
+def _qat(args: argparse.Namespace, recipe: Recipe, shape: nn.Shape) -> tuple[Recipe, Trainer]:
+    """The recipe with what is the host's own, and who trains by it. ValueError for settings of a board's training."""
+    given = [option for name, option in BOARDS_OWN.items() if getattr(args, name) is not None]
+    if args.mode == "frozen_a" or args.plan and recipe.mode == "frozen_a":
+        given.append("frozen A")
+    if given:
+        raise ValueError(f"--qat trains A and B in its own way: not with {', '.join(given)}")
+    epochs, micro_batch = (getattr(args, name) or getattr(qat.RECIPE, name) for name in ("epochs", "micro_batch"))
+    augment = pretrain.augmentation(args.augment, shape) if args.augment else None
+    recipe = replace(recipe, mode="trainable_a", epochs=epochs, micro_batch=micro_batch, cache="none")
+    return recipe, partial(qat.train_qat, augment=augment)
 
 
 def cmd_import_adapter(args: argparse.Namespace) -> None:
