@@ -16,9 +16,8 @@ import edgelora
 
 _MAGIC = b"ELS1"
 _VERSION = 1
-_HEAD = (
-    "<4sHHIIIHH24s24sI4x"  # magic, version, entries, sequence, size, CRC, cursor, 0, active, writing name and version
-)
+# magic, version, entries, sequence, size, CRC, cursor, 0, active, name and version of what is being written
+_HEAD = "<4sHHIIIHH24s24sI4x"
 _HEAD_SIZE = 80
 _ENTRY = "<24sIIII8sBBH"  # name, version, size, CRC, floor, base id, flags, places, 0; the places follow, u16 each
 _ENTRY_SIZE = 52
@@ -541,10 +540,7 @@ class _Partition:
             raise StoreError("a store takes at least 3 blocks of 1024 bytes or more")
         self.index_limit = self._block
         self._page = bytearray(_PAGE)
-        self._at, self._next = (
-            self._ring - 1,
-            self._block,
-        )  # where the next index goes: a block of the ring, a byte in it
+        self._at, self._next = self._ring - 1, self._block  # where the next index goes: a block of the ring, a byte in it
         self._newest = -1  # the block that holds the last
 
     def load_index(self, index):
@@ -579,7 +575,7 @@ class _Partition:
     def _refuse(self, written):
         # Something is there, but no index: another's data, or a ruin. What one cut-off first index leaves is a single page.
         raise StoreError(
-            "no store in this partition, but %d pages of other data: edgelora_store.erase(device) makes it empty"
+            "no store in this partition, but %d pages of other data: edgelora_store.erase(edgelora_store.default_place()) makes it empty"
             % written
         )
 

@@ -141,7 +141,7 @@ def test_commands(tmp_path: Path) -> None:
 
 
 def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
-    """A Pico whose filesystem takes the whole storage keeps it; adapters go into a folder then."""
+    """A Pico whose filesystem takes the whole storage keeps it, with adapters in a folder. Other data does not stay."""
     _, (adapter,) = layers_and_adapters((32, 8), 1)
     (tmp_path / "a.ela").write_bytes(adapter)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
@@ -150,6 +150,9 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
     whole += "vfs.mount(vfs.VfsLfs2(rp2.Flash(), progsize=256), '/')\n"
     whole += "f = open('/kept', 'w')\nf.write('still here')\nf.close()"
     try:
+        execute(board.port, "import rp2\nfor i in [0, 1] + list(range(190, 256)): rp2.Flash().writeblocks(i, bytes(4096))")
+        board.kill()
+        board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert edgelora("store", "list", "--port", board.port)["place"] == "a partition of its own"
         execute(board.port, whole)
         board.kill()

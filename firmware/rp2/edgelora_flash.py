@@ -10,7 +10,7 @@ _kept = False  # a filesystem that takes the whole storage was there: adapters g
 
 
 def mount():
-    """Mounts the filesystem, making one if there is none. One of firmware without a store stays as it is."""
+    """Mounts the filesystem. One of firmware without a store stays as it is; if there is none, all is made anew."""
     global _kept
     import vfs
 
@@ -20,8 +20,11 @@ def mount():
             return vfs.mount(vfs.VfsLfs2(device, progsize=256), "/")
         except OSError:
             pass
-    vfs.VfsLfs2.mkfs(files, progsize=256)
     _kept = False
+    import edgelora_store
+
+    edgelora_store.erase(store())
+    vfs.VfsLfs2.mkfs(files, progsize=256)
     vfs.mount(vfs.VfsLfs2(files, progsize=256), "/")
 
 
