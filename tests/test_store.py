@@ -150,7 +150,8 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
     whole += "vfs.mount(vfs.VfsLfs2(rp2.Flash(), progsize=256), '/')\n"
     whole += "f = open('/kept', 'w')\nf.write('still here')\nf.close()"
     try:
-        execute(board.port, "import rp2\nfor i in [0, 1] + list(range(190, 256)): rp2.Flash().writeblocks(i, bytes(4096))")
+        blocks = "[0, 1] + list(range(190, 256))"
+        execute(board.port, f"import rp2\nfor i in {blocks}: rp2.Flash().writeblocks(i, bytes(4096))")
         board.kill()
         board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert edgelora("store", "list", "--port", board.port)["place"] == "a partition of its own"
