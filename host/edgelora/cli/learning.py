@@ -72,7 +72,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--qat",
         action="store_true",
-        help="quantization-aware, with what a board has no room for: better at low ranks "
+        help="quantization-aware, with what a board has no room for; it has paid at low ranks on motion, not on speech "
         f"(epochs {qat.RECIPE.epochs}, micro-batch {qat.RECIPE.micro_batch})",
     )
     p.add_argument(
