@@ -67,7 +67,7 @@ class Store:
         room = _HEAD_SIZE + adapters * (_ENTRY_SIZE + 4) + 2 * self._flash.blocks + _PAGE
         self._index = bytearray(min(room, self._flash.index_limit) // _PAGE * _PAGE)
         self._model = None
-        self._cache = bytearray(cache)
+        self._cache_size, self._cache = cache, None  # made when there is a model
         self._bare = _Slot(None)
         self._now = _Now(self._fetch)
         self._slots, self._cached = [], {None: self._bare}
@@ -182,6 +182,8 @@ class Store:
     def open(self, model):
         """Binds the store to an edgelora.Model, whose adapters `use` switches. The cache is empty then."""
         self._model = model
+        if self._cache is None:
+            self._cache = bytearray(self._cache_size)
         model.store = self  # keeps the cache
         self._empty([], 0)
         self.use = _switch(self._now, model.arena, self._cached.get, edgelora.core_use)
