@@ -307,7 +307,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
     }
     (tmp_path / "steps.json").write_text(json.dumps(told))
     check_cuts(run_device(f"import flash_replay; flash_replay.main({str(tmp_path)!r})"), 200)
-    boot_some(pico, first, every=40)
+    boot_some(pico, first, every=100)
 
 
 def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
