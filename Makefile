@@ -75,7 +75,7 @@ demo: setup firmware-$(PORT)
 endif
 
 test: all $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest -n 2 --dist loadfile
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
 lint: $(STAMPS)/venv
