@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 import shutil
@@ -17,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpremote.transport_serial import SerialTransport
+from commands import edgelora, execute, result
 
-from edgelora import build, cli, formats, sim
+from edgelora import build, formats, sim
 from edgelora.bench_swap import MODEL, WIDTHS, layers_and_adapters
 from edgelora.boards import load_board
 from edgelora.link import DeviceError, Link
@@ -50,26 +48,6 @@ def check_cuts(output: str, least: int) -> None:
     assert int(ended[1]) >= least
 
 
-def edgelora(*args: object, code: int = 0) -> Any:
-    """Runs the command in this process, which has to end with `code`: its JSON, or what it said on standard error."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
-        ended = cli.main([*map(str, args), "--json"])
-    assert ended == code, error.getvalue()
-    return error.getvalue() if code else json.loads(out.getvalue())
-
-
-def execute(port: str, code: str) -> str:
-    """Runs code at a board's REPL."""
-    transport = SerialTransport(port)
-    try:
-        transport.enter_raw_repl(soft_reset=False)
-        told = transport.exec(code).decode()
-        transport.exit_raw_repl()
-        return told
-    finally:
-        transport.close()
-
-
 def names(state: dict[str, Any]) -> list[tuple[str, int]]:
     return [(a["name"], a["version"]) for a in state["adapters"]]
 
@@ -87,7 +65,8 @@ def test_commands(tmp_path: Path) -> None:
     board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
 
     def store(*args: object, code: int = 0) -> Any:
-        return edgelora("store", *args, "--port", board.port, code=code)
+        args = ("store", *args, "--port", board.port)
+        return edgelora(*args, code=code) if code else result(*args)
 
     try:
         empty = store("list")
@@ -154,13 +133,13 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
         execute(board.port, f"import rp2\nfor i in {blocks}: rp2.Flash().writeblocks(i, bytes(4096))")
         board.kill()
         board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
-        assert edgelora("store", "list", "--port", board.port)["place"] == "a partition of its own"
+        assert result("store", "list", "--port", board.port)["place"] == "a partition of its own"
         execute(board.port, whole)
         board.kill()
         board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert execute(board.port, "print(open('/kept').read())").strip() == "still here"
         edgelora("store", "put", tmp_path / "a.ela", "--port", board.port)
-        state = edgelora("store", "list", "--port", board.port)
+        state = result("store", "list", "--port", board.port)
         assert names(state) == [("a", 1)] and state["place"] == "/adapters"
     finally:
         board.kill()
@@ -220,7 +199,7 @@ class RecordedPico:
         execute(self.port, "from app import *")
 
     def state(self) -> list[Any]:
-        told = edgelora("store", "list", "--port", self.port)
+        told = result("store", "list", "--port", self.port)
         rows = [[a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"]]
         return [sorted(rows), told["active"]]
 
@@ -268,7 +247,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
         pico.step(f"put {name}", lambda: store("put", tmp_path / f"{i}.ela", "--name", name))
 
     def store(*args: object) -> dict[str, Any]:
-        return edgelora("store", *args, "--port", pico.port)
+        return result("store", *args, "--port", pico.port)
 
     def update(i: int, version: int) -> None:
         crcs[f"a {version}"] = zlib.crc32(adapters[i])
@@ -324,7 +303,7 @@ def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
                 (pico.folder / "pico" / "flash.bin").write_bytes(flash)
                 board = sim.start("virtual-pico", None, pico.folder / "pico", die_with_parent=True)
                 try:
-                    told = edgelora("store", "list", "--port", board.port)
+                    told = result("store", "list", "--port", board.port)
                     rows = sorted([a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"])
                     assert [rows, told["active"]] in (state, step["state"]), step
                     edgelora("store", "put", pico.folder / "0.ela", "--name", "new", "--port", board.port)

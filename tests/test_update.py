@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import re
 import signal
@@ -22,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpremote.transport_serial import SerialTransport
+from commands import edgelora, execute, result
 
-from edgelora import build, bundle, cli, data, formats, quantize, serve, sim, workflow
+from edgelora import build, bundle, data, formats, quantize, serve, sim, workflow
 from edgelora.link import DeviceError, Link, Op
 from edgelora.personalize import Recipe, TwinLearner, train
 
@@ -89,18 +88,6 @@ def deflated(content: bytes) -> bytes:
 
 def flipped(data: bytes, bit: int) -> bytes:
     return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
-
-
-def edgelora(*args: object, code: int = 0) -> str:
-    """Runs the command in this process, which has to end with `code`: what it printed on standard output or error."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
-        ended = cli.main([str(arg) for arg in args])
-    assert ended == code, error.getvalue()
-    return error.getvalue() if code else out.getvalue()
-
-
-def result(*args: object) -> Any:
-    return json.loads(edgelora(*args, "--json"))
 
 
 @pytest.fixture(scope="module")
@@ -584,23 +571,13 @@ class Pico:
     def restart(self) -> None:
         self.handle.kill()
         self.handle = sim.start("virtual-pico", None, self.state, die_with_parent=True)
-        self.execute("from app import *")
-
-    def execute(self, code: str) -> str:
-        transport = SerialTransport(self.port)
-        try:
-            transport.enter_raw_repl(soft_reset=False)
-            told = transport.exec(code).decode()
-            transport.exit_raw_repl()
-        finally:
-            transport.close()
-        return told
+        execute(self.port, "from app import *")
 
     def wake(self) -> tuple[int, str]:
         """Version and SHA-256 of what the application infers with."""
         digested = "binascii.hexlify(hashlib.sha256(store._in_use().buffer).digest()).decode()"
-        version, sha256 = self.execute(
-            f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
+        version, sha256 = execute(
+            self.port, f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
         ).split()
         return int(version), sha256
 
@@ -624,14 +601,14 @@ def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> No
         update("--trust", field.key.with_suffix(".pub"), "--target", "band")
         edgelora("push", app, "--port", pico.port)
         edgelora("push", field.folder / "7.ela", "--port", pico.port)
-        pico.execute("from app import *\nstore.put('wake', edgelora.read('/7.ela'), 7)\nstore.activate('wake')")
+        execute(pico.port, "from app import *\nstore.put('wake', edgelora.read('/7.ela'), 7)\nstore.activate('wake')")
         release(7)
         release(8)
         delta = (site / "wake.from-7.elu").read_bytes()
         with Link.connect(pico.port) as link:  # the host goes away in the middle, and the power does
             assert json.loads(link._request(Op.UPDATE_OPEN, delta[:256])) == {"offset": 0}
             link._request(Op.UPDATE_DATA, struct.pack("<I", 0) + delta[256:500])
-        pico.execute("pass")  # the agent has ended, and put away what it had
+        execute(pico.port, "pass")  # the agent has ended, and put away what it had
         pico.restart()
         assert pico.wake() == (7, digest(field.adapters[7]))
         with Link.connect(pico.port) as link:

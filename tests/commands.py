@@ -1,0 +1,37 @@
+"""The command line in this process, and code at a board's REPL."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+from mpremote.transport_serial import SerialTransport
+
+from edgelora import cli
+
+
+def edgelora(*args: object, code: int = 0) -> str:
+    """Runs the command, which has to end with `code`: what it printed on standard output or, if not 0, error."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        ended = cli.main([str(arg) for arg in args])
+    assert ended == code, error.getvalue()
+    return error.getvalue() if code else out.getvalue()
+
+
+def result(*args: object) -> Any:
+    """What the command prints with --json: all of its standard output."""
+    return json.loads(edgelora(*args, "--json"))
+
+
+def execute(port: str, code: str) -> str:
+    """What code prints that runs at the board's REPL."""
+    transport = SerialTransport(port)
+    try:
+        transport.enter_raw_repl(soft_reset=False)
+        told = transport.exec(code).decode()
+        transport.exit_raw_repl()
+        return told
+    finally:
+        transport.close()
