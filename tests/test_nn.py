@@ -6,7 +6,7 @@ import pytest
 from edgelora import nn
 from edgelora.data import Dataset, load_dataset, save_dataset
 from edgelora.float_lora import adaptable_layers, train_float_lora
-from edgelora.pretrain import Wearer, augment_motion, augment_speech, ds_cnn, har_net, pretrain
+from edgelora.pretrain import Speaking, Wearer, augment_motion, augment_speech, ds_cnn, har_net, pretrain
 
 LAYERS = {
     "conv same": [nn.conv(3, (3, 3), activation="none")],
@@ -199,7 +199,7 @@ def test_pretrain_takes_spectrograms():
 def test_speech_augmentation_moves_words_whole():
     x = np.zeros((30, 49, 10, 1), np.float32)
     x[:, 20:24] = 100
-    moved = augment_speech(x, np.random.default_rng(0))
+    moved = augment_speech(x, np.random.default_rng(0), Speaking())
     loud = (moved[..., 0] > 50).all(axis=2)
     assert x.max() == 100 and moved.dtype == np.float32
     assert loud.sum(axis=1).max() == 4 and set(loud.argmax(axis=1)) <= {0, *range(14, 31)}

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import bench_qat, cli, data, formats, nn, qat, quantize, twin
+from edgelora import bench_qat, cli, data, formats, nn, peft, qat, quantize, twin
+from edgelora.float_lora import ALPHA
 from edgelora.personalize import Recipe, Samples, TwinLearner, train_twin
 from edgelora.qat import train_qat
 from edgelora.train_adapter import split, train_adapter, variants
@@ -101,14 +102,29 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
         train_qat(base.elm, samples, replace(recipe, mode="frozen_a"))
 
 
-def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samples) -> None:
-    """In direction and size, for moves of masters over many steps of their rounding."""
-    ranks = bytes([2, 2])
-    masters = qat.Masters(base.elm, ranks, np.random.default_rng(3), samples)
+def test_masters_are_rounded_to_the_change_they_stand_for(base: Base, samples: Samples) -> None:
+    """While training, and at the end."""
+    masters = some_masters(base, samples)
+    wanted = [ALPHA / 2 * b @ a for a, b in zip(masters.parameters[::2], masters.parameters[1::2], strict=True)]
+    for adapter in (masters.rounded(), masters.fitted()):
+        for layer, change in zip(adapter.layers, wanted, strict=True):
+            rounded = peft.real_change(base.model, layer)
+            assert np.linalg.norm(rounded - change) < 0.02 * np.linalg.norm(change)
+
+
+def some_masters(base: Base, samples: Samples) -> qat.Masters:
+    """Of rank 2, as if they had learned."""
+    masters = qat.Masters(base.elm, bytes([2, 2]), np.random.default_rng(3), samples)
     for b in masters.parameters[1::2]:
         b[:] = np.random.default_rng(4).normal(0, 0.2, b.shape)
     masters.calibrate()
-    learner = TwinLearner(base.elm, ranks, Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
+    return masters
+
+
+def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samples) -> None:
+    """In direction and size, for moves of masters over many steps of their rounding."""
+    masters = some_masters(base, samples)
+    learner = TwinLearner(base.elm, bytes([2, 2]), Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
 
     def loss() -> float:
         learner.load(formats.pack_adapter(masters.rounded()))

@@ -36,6 +36,19 @@ class Wearer:
     noise: float = 0.03  # added to every sample, in the data's units
 
 
+@dataclass(frozen=True)
+class Speaking:
+    """How much augmentation varies a spectrogram: by random draws up to, or of standard deviations, of these."""
+
+    shift: int = 6  # frames, to either side
+    response: float = 0.3  # added to each coefficient: a microphone's frequency response
+    noise: float = 0.1  # added to every element
+    gap: int = 7  # frames that are 0 (SpecAugment: D. Park et al., 2019, arXiv:1904.08779)
+
+
+ONE_SPEAKER = Speaking(shift=3, response=0.15, noise=0.05, gap=3)  # one voice and microphone vary less than all
+
+
 def har_net(input_shape: nn.Shape, classes: int, seed: int, labels: list[str] | None = None) -> nn.FloatNet:
     """An untrained network for windows [1, time, channels]: three strided convolutions, an average over time, dense."""
     layers = [
@@ -83,7 +96,7 @@ def pretrain(
             seed,
             batch=32,
             weight_decay=0.05,
-            augment=augment_speech,
+            augment=partial(augment_speech, speaking=Speaking()),
             progress=progress,
         )
         return balanced(net, data.x[:: -(-len(data) // BALANCED_ON)])
@@ -94,27 +107,28 @@ def pretrain(
 
 
 def augmentation(kind: str, shape: nn.Shape) -> nn.Augment:
-    """One of `AUGMENTATIONS`, as `pretrain` has it, for windows of this shape. ValueError if it is for others."""
+    """One of `AUGMENTATIONS` for windows of this shape and of one person. ValueError if it is for others.
+
+    Motion is varied as much as in pretraining, speech half as much (chosen with people who are in no benchmark).
+    """
     height, _, channels = shape
     if (height == 1, channels) != {"motion": (True, 6), "speech": (False, 1)}[kind]:
         wanted = {"motion": "1, time, 6", "speech": "time, coefficients, 1"}[kind]
         raise ValueError(f"augmentation {kind!r} is for windows [{wanted}], these are {list(shape)}")
-    return augment_speech if kind == "speech" else partial(augment_motion, wearer=Wearer())
+    if kind == "speech":
+        return partial(augment_speech, speaking=ONE_SPEAKER)
+    return partial(augment_motion, wearer=Wearer())
 
 
-def augment_speech(x: nn.Array, rng: np.random.Generator) -> nn.Array:
-    """Cepstra [N, time, coefficients, 1] moved in time, through other microphones, with noise and a short gap.
-
-    A microphone's frequency response adds a constant to each coefficient. Frames in the gap are 0 (SpecAugment: D. Park
-    et al., 2019, arXiv:1904.08779).
-    """
+def augment_speech(x: nn.Array, rng: np.random.Generator, speaking: Speaking) -> nn.Array:
+    """Cepstra [N, time, coefficients, 1] moved in time, through other microphones, with noise and a short gap."""
     n, time, coefficients, _ = x.shape
     frame = np.arange(time)
-    shift = rng.integers(-6, 7, (n, 1))
+    shift = rng.integers(-speaking.shift, speaking.shift + 1, (n, 1))
     moved = x[np.arange(n)[:, None], (frame - shift) % time]
-    moved += rng.normal(0, 0.3, (n, 1, coefficients, 1)).astype(x.dtype)
-    moved += 0.1 * rng.standard_normal(moved.shape, x.dtype)
-    start, length = rng.integers(0, time, (n, 1)), rng.integers(0, 8, (n, 1))
+    moved += rng.normal(0, speaking.response, (n, 1, coefficients, 1)).astype(x.dtype)
+    moved += speaking.noise * rng.standard_normal(moved.shape, x.dtype)
+    start, length = rng.integers(0, time, (n, 1)), rng.integers(0, speaking.gap + 1, (n, 1))
     moved[(frame >= start) & (frame < start + length)] = 0
     return moved
 

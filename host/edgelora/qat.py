@@ -3,7 +3,7 @@
 The masters are real numbers, A and B of a LoRA on the base's real weights. For every update they are rounded to an
 adapter, with which the bit-exact twin takes the batch forward and backward, and Adam moves the masters by the gradients
 at what they were rounded to (straight-through estimation; Y. Bengio et al., 2013, arXiv:1308.3432). The result is the
-running mean of the masters, rounded likewise. Samples may be augmented anew each time, so that long runs pay.
+masters' running mean, rounded as `import-adapter` does. Samples may be augmented anew each time, so that long runs pay.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def train_qat(
                 progress(len(losses), total, f"epoch {epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         epoch_losses.append(float(np.mean(losses[-per_epoch:])))
     mean.assign()
-    masters.calibrate()
-    learner.load(formats.pack_adapter(masters.rounded()))
+    learner.load(formats.pack_adapter(masters.fitted()))
     return Run(learner.save(False), learner.save(True), losses, epoch_losses)
 
 
@@ -93,7 +92,13 @@ class Masters:
             layer.calibrate()
 
     def rounded(self) -> formats.Adapter:
-        layers = [layer.rounded() for layer in self._layers]
+        return self._adapter([layer.rounded() for layer in self._layers])
+
+    def fitted(self) -> formats.Adapter:
+        """The nearest in what branches compute: slower, B by least squares for the rounded A."""
+        return self._adapter([layer.fitted() for layer in self._layers])
+
+    def _adapter(self, layers: list[formats.AdapterLayer]) -> formats.Adapter:
         return formats.Adapter(self._base_id, 0, layers, trainable_a=True, a_stored=True)
 
     def gradients(self, rounded: formats.Adapter, twins: dict[int, tuple[Matrix, Matrix]]) -> list[Matrix]:
@@ -112,7 +117,7 @@ class _Master:
         outputs, inputs = formats.layer_size(model, op)
         self.a: Matrix = rng.uniform(-1, 1, (rank, inputs)) / math.sqrt(inputs)
         self.b: Matrix = np.zeros((outputs, rank))
-        self._op, self._t_shift = op, 0
+        self._model, self._op, self._inputs, self._t_shift = model, op, x, 0
         self._patches = peft.op_patches(model, model.ops[op], x).astype(np.float32)
         scales = peft.weight_scales(model, model.ops[op])[:, None]
         self._per_weight_step = np.divide(ALPHA / rank, scales, where=scales > 0, out=np.zeros_like(scales))
@@ -136,6 +141,10 @@ class _Master:
     def rounded(self) -> formats.AdapterLayer:
         b = self.b * self._per_weight_step * (self._steps * 2.0**self._t_shift)
         return peft.round_b(self._op, self._rounded_a(), b, self._t_shift)
+
+    def fitted(self) -> formats.AdapterLayer:
+        steps = self.b * self._per_weight_step
+        return peft.fit_layer(self._model, self._op, self.a, steps, len(self.a), self._inputs)[0]
 
     def gradients(self, layer: formats.AdapterLayer, a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
         """dA and dB from the twin's, which leave constant factors out: shifts and, of B's, the output's multiplier."""
