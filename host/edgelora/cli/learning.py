@@ -72,13 +72,13 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--qat",
         action="store_true",
-        help="quantization-aware, with what a board has no room for; it has paid at low ranks on motion, not on speech "
+        help="quantization-aware and longer than a board would, which pays at low ranks, above all with --augment "
         f"(epochs {qat.RECIPE.epochs}, micro-batch {qat.RECIPE.micro_batch})",
     )
     p.add_argument(
         "--augment",
         choices=pretrain.AUGMENTATIONS,
-        help="with --qat: vary samples as another wearer (six axes) or microphone (cepstra) would",
+        help="with --qat: vary samples as other wearing (six axes) or recording (cepstra) would",
     )
     p.add_argument(
         "--tries",
