@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any
 
+from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
 from edgelora import cli
@@ -26,12 +27,12 @@ def result(*args: object) -> Any:
 
 
 def execute(port: str, code: str) -> str:
-    """What code prints that runs at the board's REPL."""
+    """What code prints that runs at the board's REPL, without spaces around it; it may reset the board."""
     transport = SerialTransport(port)
     try:
         transport.enter_raw_repl(soft_reset=False)
-        told = transport.exec(code).decode()
-        transport.exit_raw_repl()
-        return told
+        return transport.exec(code).decode().strip()
     finally:
+        with contextlib.suppress(TransportError, OSError):
+            transport.exit_raw_repl()
         transport.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mpremote.transport_serial import SerialTransport
+from commands import execute
 from random_models import random_input, random_model, random_target
 
 from edgelora import sim, twin
@@ -437,18 +437,6 @@ def pico(tmp_path_factory):
     board.kill()
 
 
-def repl(port: str, code: str) -> str:
-    """Runs code at the raw REPL, entered as mpremote does."""
-    transport = SerialTransport(port)
-    try:
-        transport.enter_raw_repl(soft_reset=False)
-        answer = transport.exec(code).decode().strip()
-        transport.exit_raw_repl()
-        return answer
-    finally:
-        transport.close()
-
-
 RAM_DISK = """
 import vfs
 class Disk:
@@ -463,7 +451,7 @@ vfs.mount(disk, '/ram')
 
 
 def test_pico_full_disk_keeps_the_old_file(pico):
-    repl(pico, RAM_DISK)
+    execute(pico, RAM_DISK)
     with Link.connect(pico) as link:
         link.put("/ram/file", b"old")
         with pytest.raises(DeviceError, match="/ram/file: the filesystem is full"):
@@ -492,7 +480,7 @@ def test_pico_bad_line_and_cable_loss(pico):
 def test_pico_ctrl_c_leaves_a_repl(pico):
     with Link.connect(pico) as link:
         link.hello()
-    assert repl(pico, "print(1+1)") == "2"  # after a proper end
+    assert execute(pico, "print(1+1)") == "2"  # after a proper end
 
     for half in (b"", encode(1, Op.PUT_DATA, bytes(range(256)) * 4)[:500]):  # between frames; inside one
         link = Link.connect(pico)
@@ -502,12 +490,12 @@ def test_pico_ctrl_c_leaves_a_repl(pico):
         link._line.write(b"\x03")
         time.sleep(1)
         link._line.close()
-        assert repl(pico, "print(1+1)") == "2"
+        assert execute(pico, "print(1+1)") == "2"
 
     with pytest.raises(KeyboardInterrupt), Link.connect(pico) as link:  # Ctrl-C on the host
         link.hello()
         raise KeyboardInterrupt
-    assert repl(pico, "print(1+1)") == "2"
+    assert execute(pico, "print(1+1)") == "2"
 
 
 def test_pico_lonely_agent_returns_to_the_repl(pico):

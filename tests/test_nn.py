@@ -1,12 +1,14 @@
 """The float trainer: geometry, gradients against finite differences, learning, files."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from edgelora import nn
 from edgelora.data import Dataset, load_dataset, save_dataset
 from edgelora.float_lora import adaptable_layers, train_float_lora
-from edgelora.pretrain import Speaking, Wearer, augment_motion, augment_speech, ds_cnn, har_net, pretrain
+from edgelora.pretrain import Speaking, Wearer, augment_motion, augment_speech, augmentation, ds_cnn, har_net, pretrain
 
 LAYERS = {
     "conv same": [nn.conv(3, (3, 3), activation="none")],
@@ -196,13 +198,17 @@ def test_pretrain_takes_spectrograms():
         pretrain(Dataset(np.zeros((4, 5, 5, 2), np.float32), np.zeros(4, np.int64)))
 
 
-def test_speech_augmentation_moves_words_whole():
+FULL, ONE_SPEAKERS = partial(augment_speech, speaking=Speaking()), augmentation("speech", (49, 10, 1))
+
+
+@pytest.mark.parametrize(("augment", "furthest"), [(FULL, 6), (ONE_SPEAKERS, 3)])
+def test_speech_augmentation_moves_words_whole(augment, furthest):
     x = np.zeros((30, 49, 10, 1), np.float32)
     x[:, 20:24] = 100
-    moved = augment_speech(x, np.random.default_rng(0), Speaking())
+    moved = augment(x, np.random.default_rng(0))
     loud = (moved[..., 0] > 50).all(axis=2)
     assert x.max() == 100 and moved.dtype == np.float32
-    assert loud.sum(axis=1).max() == 4 and set(loud.argmax(axis=1)) <= {0, *range(14, 31)}
+    assert loud.sum(axis=1).max() == 4 and set(loud.argmax(axis=1)) <= {0, *range(20 - furthest, 25 + furthest)}
 
 
 def test_rotation_keeps_length_and_tilts_both_sensors_alike():

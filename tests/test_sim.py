@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from mpremote.transport import TransportError
+from commands import execute
 from mpremote.transport_serial import SerialTransport
 
 from edgelora import build, devices, flash, sim, uf2
@@ -32,18 +32,6 @@ def running(firmware, state, kind="virtual-pico", **options):
         board.kill()
 
 
-def execute(board, code: str) -> str:
-    """Runs code at the board's raw REPL."""
-    transport = SerialTransport(board.port)
-    try:
-        transport.enter_raw_repl(soft_reset=False)
-        return transport.exec(code).decode().strip()
-    finally:
-        with contextlib.suppress(TransportError, OSError):
-            transport.exit_raw_repl()
-        transport.close()
-
-
 def wait(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -60,19 +48,19 @@ with open('kept', 'w') as f: f.write('still here')
 """
     crc = zlib.crc32(FILES["a.bin"])
     with running(firmware, tmp_path) as board:
-        assert execute(board, code) == f"10240 True 0 {crc}"
+        assert execute(board.port, code) == f"10240 True 0 {crc}"
         assert board in sim.running()
         assert devices.pick_port() == board.port
     assert board not in sim.running()
     with running(None, tmp_path) as board:
-        assert execute(board, "print(open('kept').read(), open('/rom/b.bin').read())") == "still here second"
+        assert execute(board.port, "print(open('kept').read(), open('/rom/b.bin').read())") == "still here second"
         # a reset is not a power cycle of the port: the same path answers again
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("x = 1; import machine; machine.reset()")
         time.sleep(0.3)  # the Ctrl-C of the next client must not come before the reset
         transport.close()
-        assert execute(board, "print('x' in globals())") == "False"
+        assert execute(board.port, "print('x' in globals())") == "False"
 
 
 def test_flashing_through_the_boot_loader(firmware, tmp_path):
@@ -85,8 +73,8 @@ def test_flashing_through_the_boot_loader(firmware, tmp_path):
         assert drive.exists()
         shutil.copy(firmware, drive / "fw.uf2")
         wait(lambda: not drive.exists())
-        assert execute(board, "print(1 + 1)") == "2"
-        execute(board, "open('kept', 'w').write('x')")
+        assert execute(board.port, "print(1 + 1)") == "2"
+        execute(board.port, "open('kept', 'w').write('x')")
 
         second = build.build_firmware("virtual-pico", {"new.bin": b"new model"}, tmp_path / "second.uf2")
         steps = []
@@ -95,7 +83,7 @@ def test_flashing_through_the_boot_loader(firmware, tmp_path):
         )
         assert steps[-2][:2] == ("writing", second.stat().st_size)
         code = "import os; print(os.listdir('/rom'), os.listdir('/'))"
-        assert execute(board, code) == "['new.bin'] ['rom', 'kept']"
+        assert execute(board.port, code) == "['new.bin'] ['rom', 'kept']"
 
 
 def test_flash_refuses_before_touching_the_board(firmware, tmp_path):
@@ -170,23 +158,23 @@ def test_unix_board(tmp_path):
 def test_riscv_board(tmp_path):
     program = build.build_firmware("virtual-riscv", {}, tmp_path / "fw.elf")
     with running(program, tmp_path / "state", kind="virtual-riscv") as board:
-        execute(board, "with open('kept', 'w') as f: f.write('still here')")
-        execute(board, "with open('main.py', 'w') as f: f.write('ran = 1')")
+        execute(board.port, "with open('kept', 'w') as f: f.write('still here')")
+        execute(board.port, "with open('main.py', 'w') as f: f.write('ran = 1')")
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("while True: pass")
         time.sleep(0.3)
         transport.close()
-        assert execute(board, "print(1 + 1)") == "2"  # Ctrl-C has ended the loop
+        assert execute(board.port, "print(1 + 1)") == "2"  # Ctrl-C has ended the loop
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("import machine; machine.reset()")
         time.sleep(0.5)
         transport.close()
-        assert execute(board, "print(ran, open('kept').read())") == "1 still here"
+        assert execute(board.port, "print(ran, open('kept').read())") == "1 still here"
         code = (
             "import time; a = time.ticks_us(); time.sleep_ms(50); print(time.ticks_diff(time.ticks_us(), a) >= 50000)"
         )
-        assert execute(board, code) == "True"
+        assert execute(board.port, code) == "True"
     with running(None, tmp_path / "state", kind="virtual-riscv") as board:  # the power was cut
-        assert execute(board, "print(open('kept').read())") == "still here"
+        assert execute(board.port, "print(open('kept').read())") == "still here"

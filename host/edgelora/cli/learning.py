@@ -78,7 +78,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--augment",
         choices=pretrain.AUGMENTATIONS,
-        help="with --qat: vary samples as other wearing (six axes) or recording (cepstra) would",
+        help="with --qat: vary samples as another way to wear (six axes) or record (cepstra) them would",
     )
     p.add_argument(
         "--tries",
