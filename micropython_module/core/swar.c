@@ -187,7 +187,8 @@ EDGELORA_HOT void edgelora_rows_s8(const edgelora_rows_t *r) {
 
 // `gap`: bytes from the end of a row of acc to the next one. The compiler may know pitch and stride.
 static inline __attribute__((always_inline)) void taps_with(const edgelora_taps_t *t, uint32_t pitch, uint32_t stride, uint32_t gap) {
-    const uint32_t w[6] = {t->w[0], t->w[1], t->w[2], t->w[3], t->w[4], t->w[5]};
+    // The third weight meets the low half of the next word: word 2 may be the first one of the row below.
+    const uint32_t w[6] = {t->w[0], t->w[1] << 16, t->w[2], t->w[3] << 16, t->w[4], t->w[5] << 16};
     const int32_t bias = t->bias;
     int32_t *acc = t->acc;
     for (uint32_t oy = 0; oy < t->out_h; ++oy, acc += gap / 4) {
@@ -195,9 +196,9 @@ static inline __attribute__((always_inline)) void taps_with(const edgelora_taps_
 #pragma GCC unroll 2
         for (const int32_t *end = acc + t->out_w; acc != end; x += stride) {
             const uint32_t *x1 = x + pitch / 4, *x2 = x + pitch / 2;
-            int32_t sum = dot2(w[1], x[2], dot2(w[0], x[0], bias));
-            sum = dot2(w[3], x1[2], dot2(w[2], x1[0], sum));
-            *acc++ = dot2(w[5], x2[2], dot2(w[4], x2[0], sum));
+            int32_t sum = dot2(w[1], x[1], dot2(w[0], x[0], bias));
+            sum = dot2(w[3], x1[1], dot2(w[2], x1[0], sum));
+            *acc++ = dot2(w[5], x2[1], dot2(w[4], x2[0], sum));
         }
     }
 }
