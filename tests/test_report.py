@@ -12,11 +12,11 @@ import pytest
 from random_models import random_model
 
 from edgelora import twin
+from edgelora.energy import EnergyRow
 from edgelora.formats import base_id, pack_model
 from edgelora.personalize import Recipe
 from edgelora.plan import layer_plans
 from edgelora.report import (
-    EnergyRow,
     LayerRow,
     Metrics,
     Report,

@@ -51,6 +51,10 @@ def killed(code: str, folder: Path) -> None:
     assert line.startswith("STEPS"), line
 
 
+def packed(samples: Samples, base_id: bytes) -> bytes:
+    return pack_samples(samples.x, samples.y, samples.given_targets, base_id)
+
+
 def told(output: str, what: str) -> str:
     return re.findall(rf"^{what} (.*)$", output, re.MULTILINE)[-1]
 
@@ -68,7 +72,7 @@ def har() -> tuple[bytes, Samples]:
 
 def fill(folder: Path, elm: bytes, samples: Samples) -> Path:
     (folder / "base.elm").write_bytes(elm)
-    (folder / "samples.eld").write_bytes(pack_samples(samples, formats.base_id(elm)))
+    (folder / "samples.eld").write_bytes(packed(samples, formats.base_id(elm)))
     return folder
 
 
@@ -168,7 +172,7 @@ def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path)
         ("few", some, base_id),
         ("foreign", samples, bytes(8)),
     ):
-        (tmp_path / f"{name}.eld").write_bytes(pack_samples(part, base))
+        (tmp_path / f"{name}.eld").write_bytes(packed(part, base))
     assert device("training_runs.mix_ups()", tmp_path) == "OK\n"
 
 
@@ -181,13 +185,13 @@ def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], fo
     base_id = formats.base_id(har[0])
     targets = np.arange(-3, 3, dtype=np.int8).reshape(2, 3)
     with_targets = Samples(np.array([[5, -5], [6, -6]], np.int8), np.zeros(2, int), targets)
-    (folder / "targets.eld").write_bytes(pack_samples(with_targets, base_id))
+    (folder / "targets.eld").write_bytes(packed(with_targets, base_id))
     assert device("training_runs.samples()", folder) == "OK\n"
     x = np.zeros_like(har[1].x[:3])
     x.reshape(3, -1)[:, 0] = range(3)
-    assert (folder / "recorded.eld").read_bytes() == pack_samples(Samples(x, np.arange(3)), base_id)
+    assert (folder / "recorded.eld").read_bytes() == packed(Samples(x, np.arange(3)), base_id)
     with pytest.raises(ValueError, match="0 to 255"):
-        pack_samples(Samples(x, np.arange(254, 257)), base_id)
+        packed(Samples(x, np.arange(254, 257)), base_id)
 
 
 def test_readme_snippet(folder: Path) -> None:
@@ -214,7 +218,7 @@ def link_to(board: sim.SimHandle) -> Link:
 
 def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: object):
     """Opens the base on a board and prepares a run over the samples, which it goes on with if it is unfinished."""
-    content = pack_samples(samples, formats.base_id(elm))
+    content = packed(samples, formats.base_id(elm))
     for path, data_ in (("/base.elm", elm), (SAMPLES_PATH, content)):
         if not link.holds(path, data_):
             link.put(path, data_)

@@ -10,7 +10,19 @@ from . import formats
 from .boards import BoardProfile, Power
 from .link import Link
 from .personalize import Recipe
-from .report import EnergyRow
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """At one clock: microseconds of a training sample, updates included, and of an inference, watts, joules of both."""
+
+    clock_mhz: float
+    step_us: float
+    infer_us: float
+    watts: float
+    update_joules: float
+    infer_joules: float
+
 
 ELM = "/energy.elm"
 STEPS = 2  # measured at each clock, the shorter counts: a micro-batch's last has the update in it

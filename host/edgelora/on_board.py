@@ -14,11 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import console
 from .boards import BoardProfile
 from .link import Link, RunReply
-from .personalize import Progress, Recipe, Samples, schedule
-from .report import Metrics
+from .personalize import Progress, Recipe, Samples, UpdateLog, schedule
 from .sample_file import pack_samples
 
 SAMPLES_PATH = "/samples.eld"
@@ -83,14 +81,18 @@ def train_on_board(
     recipe: Recipe,
     pace: Pace,
     profile: BoardProfile | None,
-    metrics: Metrics,
+    metrics: UpdateLog,
     progress: Progress | None = None,
     resume: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> BoardTraining:
-    """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end."""
+    """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end.
+
+    note: takes what the board remarks, such as a checkpoint that a power cut spoiled.
+    """
     if pace.clock_hz and profile and profile.clock_hz is None:
         raise ValueError(f"{profile.name} has no clock that can be set: leave --clock out")
-    content = pack_samples(samples, base_id)
+    content = pack_samples(samples.x, samples.y, samples.given_targets, base_id)
     if not link.holds(SAMPLES_PATH, content):
         link.put(SAMPLES_PATH, content)
     watts = profile.watts(pace.clock_hz) if profile else None
@@ -111,8 +113,8 @@ def train_on_board(
         power_mw=None if watts is None else 1000 * watts,
         sleep_mw=1000 * (profile and profile.power and profile.power.sleep_watts or 0),
     )
-    if reply.notice:
-        console.note(reply.notice)
+    if reply.notice and note:
+        note(reply.notice)
     record = _Record(len(samples), recipe, reply.samples, watts, metrics, progress)
     with _interrupts_noted() as interrupted:
         while reply.state != "done":
@@ -134,7 +136,7 @@ class _Record:
         recipe: Recipe,
         start: int,
         watts: float | None,
-        metrics: Metrics,
+        metrics: UpdateLog,
         progress: Progress | None,
     ) -> None:
         self._schedule, self._epochs = schedule(count, recipe), recipe.epochs

@@ -303,10 +303,10 @@ def fit_adapter(
     """The integer adapter nearest to the changes B A of real weights, by op: A [r, K], B [O, r].
 
     rank: at most this, by the best approximation; x: real inputs [N, H, W, C] like those it will see, which choose
-    shifts and factors. Raises PeftError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
+    shifts and factors. Raises ValueError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
     """
     if rank is not None and rank < 1:
-        raise PeftError(f"rank {rank}: give 1 or more")
+        raise ValueError(f"rank {rank}: give 1 or more")
     model = formats.unpack_model(elm)
     quantized = None if x is None else model.input.quantize(x)
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]

@@ -151,6 +151,21 @@ class MicroBatch:
     epoch: int
 
 
+class UpdateLog(Protocol):
+    """Where a run tells of each update: `report.Metrics` writes it to a file."""
+
+    def update(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        learning_rate: int,
+        samples: int,
+        us: float | None,
+        joules: float | None = None,
+    ) -> None: ...
+
+
 class Learner(Protocol):
     """What a board behind a link and the host twin have in common."""
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from . import page
 from .console import plain
+from .energy import EnergyRow
 from .formats import write_atomic
 from .twin import HISTORY, Region
 
@@ -38,18 +39,6 @@ class LayerRow:
     weights: int
     rank: int
     adapter_bytes: int
-
-
-@dataclass(frozen=True)
-class EnergyRow:
-    """At one clock: microseconds of a training sample, updates included, and of an inference, watts, joules of both."""
-
-    clock_mhz: float
-    step_us: float
-    infer_us: float
-    watts: float
-    update_joules: float
-    infer_joules: float
 
 
 @dataclass

@@ -6,23 +6,21 @@ import struct
 import zlib
 
 import numpy as np
-
-from .personalize import Samples
+from numpy.typing import NDArray
 
 MAGIC, VERSION = b"ELD1", 1
 _HEADER = struct.Struct("<4sHH8sIIII")  # magic, version, header size, base id, sample size, target size, 0, CRC-32
 
 
-def pack_samples(samples: Samples, base_id: bytes) -> bytes:
-    """A sample file with these samples in their order, for the base of this id."""
-    rows = samples.x.reshape(len(samples), -1).view(np.uint8)
-    targets = samples.given_targets
+def pack_samples(x: NDArray[np.int8], y: NDArray[np.int64], targets: NDArray[np.int8] | None, base_id: bytes) -> bytes:
+    """A sample file with inputs int8 [N, ...] and labels [N], or targets [N, ...], for the base of this id."""
+    rows = x.reshape(len(x), -1).view(np.uint8)
     if targets is None:
-        if len(samples) and not 0 <= samples.y.min() <= samples.y.max() <= 255:
+        if len(x) and not 0 <= y.min() <= y.max() <= 255:
             raise ValueError("labels of a sample file are 0 to 255")
-        told = samples.y.astype(np.uint8)[:, None]
+        told = y.astype(np.uint8)[:, None]
     else:
-        told = targets.reshape(len(samples), -1).view(np.uint8)
+        told = targets.reshape(len(x), -1).view(np.uint8)
     target_size = 0 if targets is None else told.shape[1]
     head = _HEADER.pack(MAGIC, VERSION, _HEADER.size, base_id, rows.shape[1], target_size, 0, 0)[:-4]
     records = [row.tobytes() for row in np.concatenate([told, rows], axis=1)]

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from . import data, float_lora, formats, kws, nn, pretrain, twin
 from .boards import ROOT, BoardProfile, load_board
 from .cost import predict
-from .energy import energy_by_clock
+from .energy import EnergyRow, energy_by_clock
 from .link import Hello, Link, ModelInfo, RunReply, TrainReply
 from .model import QuantModel
 from .on_board import Pace, train_on_board
-from .personalize import Progress, Recipe, Run, Samples, confusion, placed, schedule, train, train_twin
+from .personalize import Progress, Recipe, Run, Samples, UpdateLog, confusion, placed, schedule, train, train_twin
 from .plan import layer_plans
 from .probe import board_of
 from .recompute import choose_recompute
-from .report import EnergyRow, LayerRow, Metrics, Report
+from .report import LayerRow, Report
 
 CACHE = ROOT / "out" / "bases"
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
@@ -226,10 +226,11 @@ def personalize_board(
     samples: Samples,
     test: Samples,
     recipe: Recipe,
-    metrics: Metrics,
+    metrics: UpdateLog,
     progress: Progress | None = None,
     resume: bool = False,
     pace: Pace | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
@@ -243,7 +244,7 @@ def personalize_board(
     if recipe.on_board:
         pace = pace or Pace()
         identity = formats.base_id(base.elm)
-        trained = train_on_board(link, identity, samples, recipe, pace, profile, metrics, progress, resume)
+        trained = train_on_board(link, identity, samples, recipe, pace, profile, metrics, progress, resume, note)
         run = Run(learner.save(False), learner.save(True), trained.losses, trained.epoch_losses)
         step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
         if end.crc != zlib.crc32(run.adapter):
@@ -275,7 +276,7 @@ def _train_from_host(
     learner: BoardLearner,
     samples: Samples,
     recipe: Recipe,
-    metrics: Metrics,
+    metrics: UpdateLog,
     watts: float | None,
     progress: Progress | None,
     resume: bool,
@@ -288,7 +289,7 @@ def _train_from_host(
 
 
 def _recording(
-    metrics: Metrics,
+    metrics: UpdateLog,
     learner: BoardLearner,
     samples: Samples,
     recipe: Recipe,

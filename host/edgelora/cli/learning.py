@@ -169,7 +169,9 @@ def cmd_personalize(args: argparse.Namespace) -> None:
         Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
         try:
-            run = personalize_board(link, base, samples, test, recipe, metrics, progress, args.resume, pace)
+            run = personalize_board(
+                link, base, samples, test, recipe, metrics, progress, args.resume, pace, console.note
+            )
         except Suspended as suspended:
             if suspended.interrupted:
                 args.stopped = str(suspended)
