@@ -22,8 +22,8 @@ PORT_rpi_pico2 := rp2
 PORT_unix := unix
 PORT := $(PORT_$(BOARD))
 
-PACKAGES_BASE := gcc libc6-dev make python3-venv xz-utils bzip2 ca-certificates
-PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib cmake g++ \
+PACKAGES_BASE := gcc libc6-dev make cmake python3-venv xz-utils bzip2 ca-certificates
+PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib g++ \
     pico-sdk-source tinyusb-source picotool
 PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-user
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
@@ -144,9 +144,12 @@ $(STAMPS)/mpy-cross: | $(STAMPS)/sources
 
 # Products
 
-$(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
-	@mkdir -p $(@D)
-	@$(STEP) "host twin" $(CC) -std=c99 -O2 -Wall -Wextra -Werror -fPIC -shared -o $@ $(CORE)
+$(BUILD)/cmake/CMakeCache.txt: | $(STAMPS)/packages-base
+	@$(STEP) "twin's settings" cmake -S . -B $(@D) -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(BUILD)/twin
+
+$(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native/twin.c | $(BUILD)/cmake/CMakeCache.txt
+	@$(STEP) "host twin" cmake --build $(BUILD)/cmake -j$(JOBS)
+	@touch $@
 
 $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/*) | $(STAMPS)/mpy-cross
 	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \

@@ -1,13 +1,13 @@
 """EdgeLoRA's host half: from data to a personalized adapter on a board."""
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .keras_model import from_keras as from_keras
     from .torch_model import from_torch as from_torch
 
-__version__ = "0.1.0"
+__version__ = metadata.version("edgelora")
 
 _OF_EXTRAS = {
     "from_keras": "keras_model",

@@ -8,8 +8,10 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BOARDS_DIR = ROOT / "boards"
+from . import resources
+from .resources import ROOT as ROOT
+
+BOARDS_DIR = resources.boards()
 
 
 class BoardError(ValueError):

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from mpremote.romfs import VfsRomWriter
 
-from edgelora import uf2
-from edgelora.boards import ROOT, BoardProfile, load_board
+from edgelora import resources, uf2
+from edgelora.boards import BoardProfile, load_board
 from edgelora.formats import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
 SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "qemu": ".elf", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
-MICROPYTHON = ROOT / ".build/src/micropython"
-DIST = ROOT / "dist"
+MICROPYTHON = resources.ROOT / ".build/src/micropython"
+DIST = resources.natmods()
 NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
 
 
@@ -82,32 +82,37 @@ def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> b
 def program(profile: BoardProfile) -> Path:
     """Builds a board's MicroPython, with EdgeLoRA in it unless it is stock, and returns its path."""
     path = {
-        "rp2": ROOT / f".build/rp2/{profile.stock_board if profile.stock else profile.firmware}/firmware.uf2",
-        "esp32": ROOT / f".build/esp32/{profile.firmware}/firmware.bin",
-        "qemu": ROOT / f".build/qemu/{profile.firmware}/firmware.elf",
-        "unix": ROOT / ".build/unix/micropython",
+        "rp2": f"rp2/{profile.stock_board if profile.stock else profile.firmware}/firmware.uf2",
+        "esp32": f"esp32/{profile.firmware}/firmware.bin",
+        "qemu": f"qemu/{profile.firmware}/firmware.elf",
+        "unix": "unix/micropython",
     }[profile.port]
     if profile.port == "esp32":
         check_esp_idf(profile)
-    return _make(path)
+    return _make(resources.checkout() / ".build" / path)
 
 
 def native_package(arch: str) -> Path:
-    """Builds the native module of an architecture, if it is not up to date; returns the folder of its package.json."""
-    return _make(DIST / arch / "package.json").parent
+    """The folder of an architecture's package.json. In a checkout its native module is brought up to date."""
+    manifest = DIST / arch / "package.json"
+    if not resources.installed():
+        return _make(manifest).parent
+    if not manifest.exists():
+        raise BuildError(f"this EdgeLoRA was packaged without native modules for {arch}: install a release of it")
+    return manifest.parent
 
 
 def _make(path: Path) -> Path:
     """Has `make` bring a file up to date."""
     try:
-        make = ["make", "-C", str(ROOT), "--no-print-directory", str(path)]
+        make = ["make", "-C", str(resources.ROOT), "--no-print-directory", str(path)]
         done = subprocess.run(make, capture_output=True, text=True)
     except FileNotFoundError:
         if path.exists():
             return path
         raise BuildError("`make` is not installed; install it (`apt-get install make`) and try again") from None
     if done.returncode:
-        raise BuildError(f"`make {path.relative_to(ROOT)}` failed:\n{(done.stdout + done.stderr).strip()}")
+        raise BuildError(f"`make {path.relative_to(resources.ROOT)}` failed:\n{(done.stdout + done.stderr).strip()}")
     return path
 
 
@@ -124,7 +129,7 @@ def check_esp_idf(profile: BoardProfile) -> None:
     if not (MICROPYTHON / "lib/berkeley-db-1.xx/README").exists():
         raise BuildError(
             f"{MICROPYTHON} lacks the submodules that ESP32 firmware needs (Debian's source package has none): "
-            f"`rm {ROOT}/.build/stamps/sources`, set MICROPYTHON_DIR to a checkout after "
+            f"`rm {resources.ROOT}/.build/stamps/sources`, set MICROPYTHON_DIR to a checkout after "
             f"`make -C ports/esp32 submodules`, and build again; {stock}"
         )
 

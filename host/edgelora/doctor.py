@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgelora import __version__
-from edgelora.boards import ROOT, load_board
+from packaging.requirements import Requirement
+
+from edgelora import __version__, resources
+from edgelora.boards import load_board
+from edgelora.build import MICROPYTHON, NATIVE_ARCHES
 from edgelora.devices import Device, find_devices, survey
 from edgelora.probe import Answer, ask
-from edgelora.twin import LIBRARY
+from edgelora.twin import library
 
-# What `make` installs by itself: program, Debian package, what it is for.
+# Program, Debian package, what it is for.
 TOOLS = (
+    ("picotool", "picotool", "flashing RP2 boards whose volume is not mounted"),
+    ("qemu-system-riscv32", "qemu-system-riscv", "the board virtual-riscv"),
+)
+# What a checkout is built with; `make` installs it by itself.
+BUILD_TOOLS = (
     ("make", "make", "building anything"),
     ("cc", "gcc", "the host twin"),
+    ("cmake", "cmake", "the host twin and firmware for RP2 boards"),
     ("arm-none-eabi-gcc", "gcc-arm-none-eabi", "firmware and native modules for RP2 boards"),
-    ("cmake", "cmake", "firmware for RP2 boards"),
-    ("picotool", "picotool", "flashing RP2 boards whose volume is not mounted"),
     ("riscv64-unknown-elf-gcc", "gcc-riscv64-unknown-elf", "the native module for ESP32-C3 and C6"),
-    ("qemu-system-riscv32", "qemu-system-riscv", "the board virtual-riscv"),
     ("clang-22", "clang-22", "the native module for ESP32, S2 and S3"),
 )
-EXTRAS = {None: "", "sim": " (needed by virtual boards)", "demo": " (needed by the demonstration)"}
+EXTRAS = {"": "", "sim": " (needed by virtual boards)", "demo": " (needed by the demonstration)"}
 OLDEST_MICROPYTHON = (1, 25)
 
 
@@ -56,50 +61,68 @@ def examine(port: str | None = None, interrupt: bool = False) -> list[Check]:
 
 
 def check_packages() -> list[Check]:
-    """The Python packages that this version is pinned to, but for those of its own development."""
+    """The Python packages that this version needs, but for those of its own development."""
     checks = []
-    for requirement in metadata.requires("edgelora") or []:
-        pin = re.fullmatch(r"([\w.-]+)==([\w.]+)(?:; *extra == .(\w+).)?", requirement)
-        if pin is None or pin[3] not in EXTRAS:
+    for requirement in map(Requirement, metadata.requires("edgelora") or []):
+        extra = next((name for name in EXTRAS if _applies(requirement, name)), None)
+        if extra is None:
             continue
-        name, wanted, extra = pin.groups()
-        what, remedy = f"Python package {name}", f"`pip install {name}=={wanted}`"
+        what, remedy = f"Python package {requirement.name}", f"`pip install '{requirement.name}{requirement.specifier}'`"
         try:
-            found = metadata.version(name)
+            found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             checks.append(Check(what, "missing" if extra else "problem", "not installed" + EXTRAS[extra], remedy))
             continue
-        if found == wanted:
+        if requirement.specifier.contains(found, prereleases=True):
             checks.append(Check(what, "ok", found))
         else:
-            checks.append(Check(what, "problem", f"{found} is installed, {wanted} was tested", remedy))
+            checks.append(Check(what, "problem", f"{found} is installed, not {requirement.specifier}", remedy))
     return checks
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def check_tools() -> list[Check]:
     """Programs and built parts."""
-    checks = []
-    for program, package, use in TOOLS:
+    checks = [_check_twin()]
+    for program, package, use in TOOLS if resources.installed() else (*BUILD_TOOLS, *TOOLS):
         path = shutil.which(program)
         if path:
             checks.append(Check(program, "ok", path))
         else:
             checks.append(Check(program, "missing", f"needed for {use}", f"`apt-get install {package}`"))
-    sources = ROOT / ".build/src/micropython/py"
-    for what, built, worst, remedy in (
-        ("host twin", LIBRARY, "problem", "`make twin`"),
-        ("MicroPython sources", sources, "missing", "`make sources` (only to build firmware)"),
-    ):
-        there = built.exists()
-        checks.append(Check(what, "ok", str(built)) if there else Check(what, worst, "not there", remedy))
+    return checks + (_check_native_modules() if resources.installed() else _check_sources())
+
+
+def _check_twin() -> Check:
+    try:
+        return Check("host twin", "ok", library()._name)
+    except OSError as error:
+        return Check("host twin", "problem", str(error), resources.twin_remedy())
+
+
+def _check_native_modules() -> list[Check]:
+    lacking = [arch for arch in NATIVE_ARCHES if not (resources.natmods() / arch / "package.json").exists()]
+    if not lacking:
+        return [Check("native modules", "ok", ", ".join(NATIVE_ARCHES))]
+    return [Check("native modules", "problem", f"none for {', '.join(lacking)}", "install a release of EdgeLoRA")]
+
+
+def _check_sources() -> list[Check]:
+    """What firmware is built from."""
+    if (MICROPYTHON / "py").exists():
+        checks = [Check("MicroPython sources", "ok", str(MICROPYTHON))]
+    else:
+        remedy = "`make sources` (only to build firmware)"
+        checks = [Check("MicroPython sources", "missing", "not there", remedy)]
     idf = os.environ.get("IDF_PATH")
     if idf and Path(idf, "tools/idf.py").exists():
-        checks.append(Check("ESP-IDF", "ok", idf))
-    else:
-        detail = f"IDF_PATH is {idf}, which has no tools/idf.py" if idf else "IDF_PATH is not set"
-        remedy = "install ESP-IDF and source its export.sh (only to build ESP32 firmware; stock images need none of it)"
-        checks.append(Check("ESP-IDF", "missing", detail, remedy))
-    return checks
+        return [*checks, Check("ESP-IDF", "ok", idf)]
+    detail = f"IDF_PATH is {idf}, which has no tools/idf.py" if idf else "IDF_PATH is not set"
+    remedy = "install ESP-IDF and source its export.sh (only to build ESP32 firmware; stock images need none of it)"
+    return [*checks, Check("ESP-IDF", "missing", detail, remedy)]
 
 
 def check_access(port: str) -> list[Check]:

@@ -27,12 +27,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .boards import ROOT
+from . import resources
 from .data import Dataset, load_dataset, save_dataset
 
 Wave = NDArray[np.float64]  # [time], full scale 1
 
-CACHE = ROOT / "out" / "kws"
+CACHE = resources.cache("kws")
 RATE = 16000  # samples a second; a clip is one second
 FRAME, HOP, FFT = 640, 320, 1024  # 40 ms windows every 20 ms
 FRAMES, BANDS, COEFFICIENTS = 49, 40, 10

@@ -17,11 +17,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from edgelora import resources
 from edgelora.transport import LineLost, SerialLine, Transport
 
 LINK_VERSION = 1
@@ -32,7 +32,7 @@ PUT_BLOCK = 8192
 UPDATE_HEADER = 256
 STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
-AGENT_SOURCE = Path(__file__).resolve().parents[2] / "firmware" / "device" / "edgelora_agent.py"
+AGENT_SOURCE = resources.device_file("edgelora_agent.py")
 PROBE = (
     "try:\n from edgelora_agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
     f"print(globals().get('LINK_VERSION') == {LINK_VERSION})"
@@ -452,7 +452,7 @@ class Link:
         self._reader.clear()
         hello = self._try_hello(request, 3, 0.5)
         if hello is None:
-            source = AGENT_SOURCE.read_text() if AGENT_SOURCE.exists() else ""
+            source = AGENT_SOURCE.read_text()
             self._line.launch(PROBE, source, f"run({self._idle_ms})")
             hello = self._try_hello(request, self._retries, self._timeout)
         if hello is None:

@@ -1,6 +1,6 @@
 """The host twin: the device's own C core as a shared library, so that the host computes what the board computes.
 
-It is built by `make twin` from `micropython_module/core`. Planning, evaluation, learning benchmarks and the check of a
+CMake builds it from `micropython_module/core`: `make twin`, or while a wheel is made. Planning, evaluation, learning benchmarks and the check of a
 board's adapter all go through here; no device arithmetic exists in Python.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import ctypes as C
 import functools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .boards import ROOT
+from . import __version__, resources
 from .model import QuantModel
 
-LIBRARY = ROOT / ".build" / "twin" / "libedgelora.so"
-HEADER = ROOT / "micropython_module" / "core" / "edgelora.h"
+SHAPE_BYTES = 256  # more than edgelora_shape_t takes
 MODES = ("infer", "frozen_a", "trainable_a")
 SPANS = ("output", "output again", "t", "mask", "error", "work", "A", "B")
 HISTORY = {"output": "history", "output again": "history in training"}  # what they are in a history
@@ -61,12 +59,48 @@ class _Config(C.Structure):
     ]
 
 
+class _Twin(C.Structure):
+    """What the library says of itself, see `host/native/twin.c`."""
+
+    _fields_ = [
+        ("size", C.c_uint32),
+        ("span", C.c_uint32),
+        ("config", C.c_uint32),
+        ("shape", C.c_uint32),
+        ("version", C.c_char_p),
+        ("sources", C.c_char_p),
+        ("statuses", C.c_char_p),
+    ]
+
+
+def _about(lib: C.CDLL) -> _Twin:
+    """What the library says of itself. ResourceError unless it was made from these sources, for this Python."""
+    path, remedy = lib._name, resources.twin_remedy()
+    try:
+        lib.edgelora_twin.restype = C.POINTER(_Twin)
+    except AttributeError:
+        raise resources.ResourceError(f"{path} is no twin of this EdgeLoRA: {remedy}") from None
+    about = lib.edgelora_twin().contents
+    if (about.size, about.span, about.config) != tuple(map(C.sizeof, (_Twin, _Span, _Config))):
+        raise resources.ResourceError(f"{path} has other records than its Python: {remedy}")
+    if about.shape > SHAPE_BYTES:
+        raise resources.ResourceError(f"{path} needs {about.shape} bytes for a shape, not {SHAPE_BYTES}: {remedy}")
+    if about.version.decode() != __version__:
+        raise resources.ResourceError(f"{path} is of version {about.version.decode()}, not {__version__}: {remedy}")
+    digest = resources.core_digest()
+    if digest and about.sources.decode() != digest:
+        raise resources.ResourceError(f"{path} was made from other sources than these: {remedy}")
+    return about
+
+
 @functools.cache
 def library() -> C.CDLL:
-    """The compiled core. OSError with the remedy when it has not been built."""
-    if not LIBRARY.exists():
-        raise OSError(f"{LIBRARY} is missing: run `make twin`")
-    lib = C.CDLL(str(LIBRARY))
+    """The compiled core. ResourceError with the remedy when it is missing, or is another than it should be."""
+    path = resources.twin()
+    if not path.exists():
+        raise resources.ResourceError(f"{path} is missing: {resources.twin_remedy()}")
+    lib = C.CDLL(str(path))
+    _about(lib)
     lib.edgelora_status_text.restype = C.c_char_p
     lib.edgelora_session.restype = C.c_void_p
     lib.edgelora_output.restype = C.c_void_p
@@ -81,7 +115,8 @@ def library() -> C.CDLL:
 @functools.cache
 def statuses() -> dict[str, int]:
     """Name -> value of every status, from the one list in the core's header."""
-    return {name: int(value) for name, value in re.findall(r"X\((\w+), (-?\d+),", HEADER.read_text())}
+    lines = _about(library()).statuses.decode().splitlines()
+    return {name: int(value) for name, value in map(str.split, lines)}
 
 
 def check(status: int) -> int:
@@ -215,7 +250,7 @@ class Scratch:
     def __init__(self, model: bytes) -> None:
         check_model(model)
         self._model, self._lib = _aligned(model), library()
-        self._shape = (C.c_uint64 * 32)()  # more than edgelora_shape_t takes
+        self._shape = (C.c_uint64 * (SHAPE_BYTES // 8))()
 
     def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
         """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import data, float_lora, formats, kws, nn, pretrain, twin
-from .boards import ROOT, BoardProfile, load_board
+from . import data, float_lora, formats, kws, nn, pretrain, resources, twin
+from .boards import BoardProfile, load_board
 from .cost import predict
 from .energy import EnergyRow, energy_by_clock
 from .link import Hello, Link, ModelInfo, RunReply, TrainReply
@@ -24,7 +24,7 @@ from .probe import board_of
 from .recompute import choose_recompute
 from .report import LayerRow, Report
 
-CACHE = ROOT / "out" / "bases"
+CACHE = resources.cache("bases")
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
 STATE_PATH = "/adapter.state.ela"  # what training goes on from,
 TRIAL_PATH = "/trial.ela"  # and one it is lent for a while

@@ -22,6 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edgelora import resources
 from edgelora.boards import load_board
 from edgelora.sim.session import SimError, SimHandle, is_held, registry, send
 from edgelora.sim.unix import UNIX_BINARY, check_romfs
@@ -52,7 +53,7 @@ def start(
     if not profile.is_virtual:
         raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")
     if profile.port == "unix" and not UNIX_BINARY.exists():
-        raise SimError(f"{UNIX_BINARY} is missing; run `make firmware-unix`")
+        raise SimError(f"{UNIX_BINARY} is missing: {resources.micropython_remedy()}")
     if firmware is not None and not firmware.is_file():
         raise SimError(f"{firmware}: no such firmware file")
     state_dir = state_dir.resolve()

@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from edgelora.boards import ROOT
+from edgelora import resources
 from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
 
 QEMU = "qemu-system-riscv32"
-QEMU_FIRMWARE = ROOT / ".build/qemu/virtual-riscv/firmware.elf"
+QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"
 MEMORY_BYTES = 16 << 20  # program, RAM and flash
 
 
@@ -25,7 +25,8 @@ class Qemu:
         (state_dir / "drive").mkdir(exist_ok=True)
         kept = state_dir / "firmware.elf"
         if not (firmware or kept.exists() or QEMU_FIRMWARE.exists()):
-            raise SimError(f"{QEMU_FIRMWARE} is missing; run `make firmware-qemu`")
+            remedy = "give one with --firmware" if resources.installed() else "run `make firmware-qemu`"
+            raise SimError(f"there is no firmware for this board: {remedy}")
         if firmware or not kept.exists():
             shutil.copyfile(firmware or QEMU_FIRMWARE, kept)
         memory = f"memory-backend-file,id=memory,size={MEMORY_BYTES},share=on,mem-path={state_dir / 'memory.bin'}"

