@@ -1,4 +1,5 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`, `make ledger` (LEDGER.md). Other output goes to .build and .venv.
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`, `make wheel` (dist/edgelora-*.whl),
+# `make ledger` (LEDGER.md), `make lock` (requirements.lock). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -49,7 +50,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods frameworks keras-models demo test lint ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test lint ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -63,6 +64,8 @@ firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
 firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
+wheel: $(STAMPS)/wheel
+wheel-env: $(STAMPS)/wheel-env
 frameworks: $(STAMPS)/frameworks
 keras-models: $(STAMPS)/keras-models
 
@@ -74,7 +77,7 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-test: all $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models
+test: all $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
 	@$(VENV)/bin/pytest -n 2 --dist loadfile
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
@@ -86,8 +89,12 @@ lint: $(STAMPS)/venv
 ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
+lock:
+	@tools/lock.sh $(VENV) $(FRAMEWORKS) > $(BUILD)/requirements.lock
+	@mv $(BUILD)/requirements.lock requirements.lock
+
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
 
 # Tools and sources
 
@@ -115,15 +122,16 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
 	@touch $@
 
-$(STAMPS)/venv: pyproject.toml | $(STAMPS)/packages-base
+$(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
-	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -e '.[sim,demo,dev]'
+	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,dev]'
 	@touch $@
 
 # An environment beside the project's own, as TensorFlow and PyTorch are large.
-$(STAMPS)/frameworks: pyproject.toml | $(STAMPS)/packages-base
+$(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
-	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -e '.[demo,dev,keras,torch]'
+	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
+	    -e '.[demo,dev,keras,torch]'
 	@touch $@
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks
@@ -205,3 +213,21 @@ $(PURE_MODULES): $(BUILD)/natmod/%.mpy: %.py | $(STAMPS)/mpy-cross
 
 $(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
+
+# One wheel for all versions of Python, and its sources with the native modules.
+PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/stubs/*.pyi) \
+    $(wildcard boards/*.toml boards/*/profile.toml firmware/device/*.py firmware/unix/*.py) \
+    $(shell find host -type f -not -name '*.pyc')
+$(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) | $(STAMPS)/venv
+	@rm -f $(DIST)/edgelora-*
+	@$(STEP) "wheel" $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
+	@touch $@
+
+# An environment as a user has it: the wheel alone, with the lowest versions of what it needs.
+$(STAMPS)/wheel-env: $(STAMPS)/wheel requirements.lock
+	@rm -rf $(BUILD)/wheel-env
+	@$(STEP) "wheel's environment" $(PYTHON) -m venv $(BUILD)/wheel-env
+	@sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",.*/\1==\2/p' pyproject.toml > $(BUILD)/wheel-env/lowest.txt
+	@$(STEP) "wheel's packages" sh -c "$(BUILD)/wheel-env/bin/pip install --disable-pip-version-check \
+	    -c $(BUILD)/wheel-env/lowest.txt \"`ls $(DIST)/edgelora-*.whl`[sim]\" `grep jonnor requirements.lock`"
+	@touch $@
