@@ -228,6 +228,6 @@ $(STAMPS)/wheel-env: $(STAMPS)/wheel requirements.lock
 	@rm -rf $(BUILD)/wheel-env
 	@$(STEP) "wheel's environment" $(PYTHON) -m venv $(BUILD)/wheel-env
 	@sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",.*/\1==\2/p' pyproject.toml > $(BUILD)/wheel-env/lowest.txt
-	@$(STEP) "wheel's packages" sh -c "$(BUILD)/wheel-env/bin/pip install --disable-pip-version-check \
-	    -c $(BUILD)/wheel-env/lowest.txt \"`ls $(DIST)/edgelora-*.whl`[sim]\" `grep jonnor requirements.lock`"
+	@$(STEP) "wheel's packages" $(BUILD)/wheel-env/bin/pip install --disable-pip-version-check \
+	    -c $(BUILD)/wheel-env/lowest.txt `ls $(DIST)/edgelora-*.whl` `grep jonnor requirements.lock`
 	@touch $@
