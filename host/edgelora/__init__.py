@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from .keras_model import from_keras as from_keras
     from .torch_model import from_torch as from_torch
 
+__all__ = ["__version__", "from_keras", "from_torch"]
+
 __version__ = metadata.version("edgelora")
 
 _OF_EXTRAS = {

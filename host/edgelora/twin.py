@@ -1,7 +1,7 @@
 """The host twin: the device's own C core as a shared library, so that the host computes what the board computes.
 
-CMake builds it from `micropython_module/core`: `make twin`, or while a wheel is made. Planning, evaluation, learning benchmarks and the check of a
-board's adapter all go through here; no device arithmetic exists in Python.
+CMake builds it from `micropython_module/core`: `make twin`, or while a wheel is made. Planning, evaluation, learning
+benchmarks and the check of a board's adapter all go through here; no device arithmetic exists in Python.
 """
 
 from __future__ import annotations

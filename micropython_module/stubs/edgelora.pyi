@@ -1,15 +1,28 @@
 """EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers."""
 
-from typing import Union
+from typing import IO, Dict, List, Optional, Tuple, Union
 
-Buffer = Union[bytes, bytearray, memoryview]
+_Buffer = Union[bytes, bytearray, memoryview]
 
 # A refused model, adapter or argument raises ValueError; the message says why and what to do.
 
-class Adapter:
-    """A verified `.ela` in memory, ready for `Model.use`."""
+__version__: str
+MODES: Tuple[str, ...]
 
-    buffer: Buffer
+def read(source: Union[str, _Buffer]) -> memoryview:
+    """The bytes of a file or a buffer; of a file in ROMFS they are used in place, else read into memory."""
+
+def write(path: str, data: _Buffer) -> None:
+    """Writes a file whole or not at all."""
+
+def hex_id(data: _Buffer) -> str:
+    """Bytes in hexadecimal, as ids are shown everywhere."""
+
+class Adapter:
+    """A verified `.ela` in memory, ready for `Model.use`; `Model.adapter` makes it."""
+
+    buffer: _Buffer
+    def __init__(self, buffer: _Buffer) -> None: ...
 
 class AdapterFile:
     """An `.ela` file kept open for `Model.use_file`. `buffer`: memory to read it into, else it gets its own.
@@ -17,7 +30,9 @@ class AdapterFile:
     Open it again after the file was replaced.
     """
 
-    def __init__(self, path: str, buffer: Union[bytearray, None] = None) -> None: ...
+    file: IO[bytes]
+    buffer: Union[bytearray, memoryview]
+    def __init__(self, path: str, buffer: Union[bytearray, memoryview, None] = None) -> None: ...
     def close(self) -> None: ...
 
 class Model:
@@ -36,8 +51,9 @@ class Model:
     held of the others is taken as given. Training leaves the stream that `infer` is in as it is.
     """
 
+    buffer: memoryview  # the model's bytes
     base_id: bytes  # 8 bytes
-    labels: list
+    labels: List[str]
     arena: bytearray
     ranks: bytes
     mode: str
@@ -49,66 +65,68 @@ class Model:
     sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
+    used: Union[Adapter, AdapterFile, None]  # what inference is with
+    merged: Dict[int, Union[bytearray, memoryview]]  # merged weights by op
 
     def __init__(
         self,
-        model: Union[str, Buffer],
-        ranks: Union[int, Buffer] = 4,
+        model: Union[str, _Buffer],
+        ranks: Union[int, _Buffer] = 4,
         mode: str = "frozen_a",
         micro_batch: int = 8,
         momentum: int = 0,
-        recompute: Union[Buffer, None] = None,
+        recompute: Union[_Buffer, None] = None,
         threshold: int = 0,
         plain: bool = False,
         frames: int = 1,
     ) -> None: ...
-    def infer(self, x: Buffer) -> int:
+    def infer(self, x: _Buffer) -> int:
         """int8 input [input_size] -> index of the largest output; `output` holds all of them.
 
         Of a single output with binary cross-entropy: 1 if it says more than 1/2, else 0.
         """
     def reset(self) -> None:
         """The next input begins a stream: what the model holds of others is as at first."""
-    def infer_sample(self, x: Buffer) -> int:
+    def infer_sample(self, x: _Buffer) -> int:
         """`infer` for the last of a sample's frames [sample_size], which begin a stream."""
-    def backward_range(self, x: Buffer, start: int, end: int) -> None:
+    def backward_range(self, x: _Buffer, start: int, end: int) -> None:
         """Backward steps of ops [start, end) on whatever is there, to measure them; begin or load anew afterwards."""
 
-    def forward_range(self, x: Buffer, start: int, end: int) -> None:
+    def forward_range(self, x: _Buffer, start: int, end: int) -> None:
         """Ops [start, end) of an inference, after those before them: to measure one at a time."""
-    def features(self, x: Buffer, out: Union[bytearray, memoryview]) -> None:
+    def features(self, x: _Buffer, out: Union[bytearray, memoryview]) -> None:
         """Writes what the layers below the lowest adapter make of a sample, int8 [feature_size].
 
         It never changes: keep it.
         """
-    def infer_features(self, features: Buffer) -> int:
+    def infer_features(self, features: _Buffer) -> int:
         """`infer_sample` from a sample's features, for adapters with nothing below the session's lowest."""
     def begin(self, seed: int = 0) -> None:
         """A fresh adapter becomes the one that trains and is used."""
-    def load(self, adapter: Union[str, Buffer]) -> None:
+    def load(self, adapter: Union[str, _Buffer]) -> None:
         """Goes on training from a saved adapter (bit-identically if saved with its state)."""
-    def train(self, x: Buffer, label: Union[int, Buffer], learning_rate: int) -> int:
+    def train(self, x: _Buffer, label: Union[int, _Buffer], learning_rate: int) -> int:
         """Forward, backward; every `micro_batch` samples [sample_size] an update.
 
         label: the class or, for losses other than cross-entropy, the target, int8 [target_size]: 0 and 1 for binary
         cross-entropy, values like the output's for the squared error. Returns the sample's loss in 1/4096 nat, or
         1/16 squared step of the output.
         """
-    def train_features(self, features: Buffer, label: Union[int, Buffer], learning_rate: int) -> int:
+    def train_features(self, features: _Buffer, label: Union[int, _Buffer], learning_rate: int) -> int:
         """`train` from a sample's features: the same, bit for bit, without the layers below."""
     def flush(self, learning_rate: int) -> None:
         """Updates with the samples pending, if there are any."""
-    def counts(self) -> tuple:
+    def counts(self) -> Tuple[int, int, int]:
         """(updates, samples, samples pending) of the training adapter."""
-    def save(self, path: Union[str, None] = None, state: bool = False) -> Union[bytearray, None]:
+    def save(self, path: Optional[str] = None, state: bool = False) -> Optional[bytearray]:
         """The training adapter as `.ela` bytes, or written to `path`: whole or not at all."""
-    def adapter(self, source: Union[str, Buffer]) -> Adapter:
+    def adapter(self, source: Union[str, _Buffer]) -> Adapter:
         """Reads and verifies a `.ela` for this base."""
-    def use(self, adapter: Union[Adapter, None]) -> None:
+    def use(self, adapter: Optional[Adapter]) -> None:
         """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one."""
     def use_file(self, adapter_file: AdapterFile) -> None:
         """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""
-    def merge(self, op: int, buffer: Union[bytearray, memoryview, None] = None) -> Buffer:
+    def merge(self, op: int, buffer: Union[bytearray, memoryview, None] = None) -> _Buffer:
         """Rounds the adapter in use into a copy of an op's weights, so that inference pays nothing for it.
 
         The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`; training goes

@@ -1,0 +1,149 @@
+"""Training on the board by itself, asleep most of the time, through resets and power cuts."""
+
+from typing import Any, Callable, Iterator, Optional, Protocol, Union
+
+from edgelora import Model
+from edgelora_store import Store
+
+_Buffer = Union[bytes, bytearray, memoryview]
+
+# States of a window, which `Scheduler` tells.
+TRAINING: str
+PAUSED: str
+LOW_BATTERY: str
+DONE: str
+
+class _Samples(Protocol):
+    """What `Run` learns from. If it also has `crc(count)`, a run that goes on knows its samples again."""
+
+    count: int
+    def read(self, i: int, buffer: bytearray) -> Union[int, memoryview]: ...
+
+class SampleFile:
+    """Samples in a file: recorded on the board, or put there by the host.
+
+    They have labels, or int8 targets for losses that take them. Appending touches only the file's end; what a cut
+    leaves half-written is no sample. ValueError for a file that is none, or is damaged.
+    """
+
+    path: str
+    base_id: bytes
+    sample_size: int  # int8 values
+    target_size: int  # int8 values; 0: samples have labels
+    count: int
+    def __init__(self, path: str, append: bool = False) -> None: ...
+    @classmethod
+    def create(cls, path: str, model: Model) -> SampleFile:
+        """An empty file for samples of this model, opened to append."""
+    def read(self, i: int, buffer: bytearray) -> Union[int, memoryview]:
+        """Copies sample i, int8 [sample_size], into the buffer; its label, or its target until the next read."""
+    def append(self, sample: _Buffer, label: Union[int, _Buffer]) -> None:
+        """Writes a sample behind the others, to the flash before it returns."""
+    def crc(self, count: int) -> int:
+        """CRC-32 of the first `count` samples and their labels."""
+    def close(self) -> None: ...
+
+def unfinished(store: Store, name: str) -> bool:
+    """Whether a run of this name has begun and is not through: make it again, and it goes on."""
+
+def discard(store: Store, name: str, rtc: Any = None) -> None:
+    """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
+
+class Run:
+    """A training run over all epochs, one bounded `step` at a time, that survives sleep and reset.
+
+    model: in a mode that trains. store: where the adapter `name` (1 to 20 bytes) is put at the end and, while the run
+    goes on, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: what has
+    `memory()` as machine.RTC has on an ESP32 (found by itself): the checkpoint is then there too, after every step.
+
+    ValueError if a run of this name was begun with another base, other settings or samples.
+    """
+
+    checkpoint_size: int
+    model: Model
+    samples: _Samples
+    store: Store
+    name: str
+    epochs: int
+    seed: int
+    learning_rate: int
+    commit_every: int
+    notice: str  # "", or what was lost and that the run begins anew
+    done: bool
+    watch: Optional[Callable[[Run], Any]]  # called after every sample, if it is set
+    loss: int  # of the last sample, as Model.train returns it
+    count: int  # samples of an epoch
+    steps: int  # in all: epochs * count
+    position: int  # steps done
+    pending: int  # of them, not yet in an update
+    updates: int
+    updates_in_all: int
+    rate: int  # the learning rate now
+    sequence: int
+    resumes: int
+    busy_us: int  # computing and writing so far, resumed runs included
+    energy_uj: int
+    step_us: int  # of the last step without its commit
+    commit_us: int  # of the last commit
+    def __init__(
+        self,
+        model: Model,
+        samples: _Samples,
+        store: Store,
+        name: str,
+        epochs: int,
+        seed: int,
+        learning_rate: int,
+        commit_every: int = 32,
+        rtc: Any = None,
+    ) -> None: ...
+    def step(self) -> int:
+        """Learns one sample, with the update if it fills the micro-batch, and the commit if that is due.
+
+        Returns its loss. Nothing is allocated but by a commit. Whatever ends it early: call it again.
+        """
+    def suspend(self) -> None:
+        """Finishes the micro-batch under way and commits: going on from here, nothing is learned twice."""
+    def commit(self) -> None:
+        """Puts the training state into the store. Only between two updates."""
+
+class Scheduler:
+    """Drives a run in windows of time and energy.
+
+    `for state in scheduler` is one window, a step at a time; so are `spend()`, in one call, and `await run()`, which
+    lets other tasks go on after every step. `state` says how it ended: PAUSED (the window is used up), LOW_BATTERY
+    (`battery()` is below battery_floor, and the run was suspended) or DONE (the adapter is in the store).
+
+    clock_hz: of the core during steps and sleep. sleep_ms: of light sleep after every update. budget_ms, budget_mj:
+    milliseconds, sleep included, and millijoules of a window. power: milliwatts at a clock, a function of Hz; sleep_mw:
+    asleep. sleep: used instead of machine.lightsleep, e.g. time.sleep_ms where USB must stay up.
+    """
+
+    training: Run
+    state: str
+    sleep_ms: int
+    budget_ms: Optional[int]
+    budget_mj: Optional[float]
+    battery: Optional[Callable[[], float]]
+    battery_floor: Optional[float]
+    sleep_mw: float
+    def __init__(
+        self,
+        run: Run,
+        clock_hz: Optional[int] = None,
+        sleep_ms: int = 0,
+        budget_ms: Optional[int] = None,
+        budget_mj: Optional[float] = None,
+        battery: Optional[Callable[[], float]] = None,
+        battery_floor: Optional[float] = None,
+        power: Optional[Callable[[int], float]] = None,
+        sleep_mw: float = 0,
+        sleep: Optional[Callable[[int], Any]] = None,
+    ) -> None: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def spend(self) -> str:
+        """A whole window. Returns the state."""
+    async def run(self) -> str:
+        """A window as a task: sleep is left to asyncio."""
+    def suspend(self) -> None:
+        """Finishes the micro-batch under way and commits: nothing is learned twice after deep sleep or without power."""
