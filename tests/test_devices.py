@@ -158,10 +158,10 @@ def test_doctor_is_content_with_this_computer_and_these_boards(
 
 def test_doctor_names_what_to_mend(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: "9.9" if name == "esptool" else "5.0")
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0" if name == "esptool" else "99")
     assert main(["doctor", "--port", terminal[1]]) == 1
     said = capsys.readouterr()
-    assert "usermod -aG" in said.out and "pip install esptool==5.6.0" in said.out
+    assert "usermod -aG" in said.out and "pip install 'esptool" in said.out
     assert f"access to {terminal[1]}" in said.err and f"board on {terminal[1]}" in said.err
 
 

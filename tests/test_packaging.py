@@ -19,7 +19,7 @@ import edgelora
 from edgelora import resources, twin
 
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
-# Distributions by the module that is imported; None: by the name of the module.
+# The distribution of a module, where it has another name.
 MODULES = {"serial": "pyserial", "esp_pylib": "esp-pylib", "tensorflow": "tensorflow-cpu"}
 EXTRAS = {
     "host/edgelora/keras_model.py": "keras",
@@ -188,16 +188,24 @@ def test_every_module_that_boards_carry_has_a_stub() -> None:
     assert sorted([*re.findall(r'"(edgelora\w*)\.py"', manifest), "edgelora_agent"]) == STUBBED
 
 
+BOARD_CODE = """
+import edgelora
+from edgelora_store import Store, default_place
+from edgelora_training import Run, SampleFile
+from edgelora_update import Updater, trusted
+model = edgelora.Model("/rom/har.elm", ranks=8)
+store = Store(default_place())
+store.open(model)
+run = Run(model, SampleFile("/me.eld"), store, "me", 6, 1, 6000)
+loss: int = run.step()
+version: int = Updater(store, *trusted(), model).fetch("http://10.0.0.2/wake.elu")
+store.use(5)
+"""
+
+
 def test_editors_understand_the_stubs(tmp_path: Path) -> None:
     script = tmp_path / "main.py"
-    script.write_text(
-        "import edgelora\nfrom edgelora_store import Store, default_place\nfrom edgelora_training import Run, SampleFile\n"
-        "from edgelora_update import Updater, trusted\n\n"
-        'model = edgelora.Model("/rom/har.elm", ranks=8)\nstore = Store(default_place())\nstore.open(model)\n'
-        'run = Run(model, SampleFile("/me.eld"), store, "me", 6, 1, 6000)\nloss: int = run.step()\n'
-        'version: int = Updater(store, *trusted(), model).fetch("http://10.0.0.2/wake.elu")\n'
-        "store.use(5)\n"
-    )
+    script.write_text(BOARD_CODE)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", script],
         env=os.environ | {"MYPYPATH": str(resources.stubs())},
@@ -207,6 +215,4 @@ def test_editors_understand_the_stubs(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert (
-        re.findall(r"main\.py:(\d+): error: .*\[arg-type\]", done.stdout) == ["12"] and "Found 1 error" in done.stdout
-    )
+    assert re.findall(r"main\.py:(\d+): error: .*\[(.+)\]", done.stdout) == [("12", "arg-type")], done.stdout

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Result = TypeVar("Result")
 
 
@@ -35,8 +37,4 @@ def in_parallel(function: Callable[..., Result], jobs: Iterable[tuple], workers:
 def _begin() -> None:
     """Ctrl-C ends a worker without a word: the main process has it too and speaks. Other cores are other workers'."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return
     threadpool_limits(1)
