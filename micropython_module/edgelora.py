@@ -101,7 +101,7 @@ class Model:
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
-        self.used = None
+        self.used = self.wanted = None  # keep the buffers that the core has, or is about to have
         self.merged = {}
 
     def _everywhere(self, rank, ops):
@@ -172,13 +172,15 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter):
+        self.wanted = adapter
         core_use(self.arena, adapter and adapter.buffer)
-        self.used = adapter  # keeps its buffer
+        self.used = adapter
         if self.merged:
             self.merged.clear()
 
     def use_file(self, adapter_file):
         core_use(self.arena, None)  # a damaged file leaves the bare base
+        self.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
         core_adapter_check(self.arena, adapter_file.buffer)
@@ -188,10 +190,15 @@ class Model:
     def merge(self, op, buffer=None):
         size = core_merge_size(self.arena, op)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
-        core_merge(self.arena, op, buffer)
-        self.merged[op] = buffer  # keeps it
+        before = self.merged.get(op)
+        self.merged[op] = buffer  # before the core has its address
+        try:
+            core_merge(self.arena, op, buffer)
+        except ValueError:
+            self.merged[op] = before
+            raise
         return buffer
 
     def _set_used(self, adapter):
-        self.used = adapter  # keeps its buffer
+        self.used = adapter
         self.merged.clear()

@@ -78,10 +78,11 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
     if (adapter) {
         accepted = edgelora_adapter_check(s, adapter, adapter_size) == EDGELORA_OK;
         if (accepted) {
-            if (edgelora_use(s, adapter) == EDGELORA_OK) {
-                edgelora_infer(s, x);
-            }
-            edgelora_load(s, adapter);
+            edgelora_load(s, adapter, adapter_size);
+        }
+        // what `use` takes without a look at values and CRC lies inside as well
+        if (edgelora_use(s, adapter, adapter_size) == EDGELORA_OK) {
+            edgelora_infer(s, x);
         }
     } else {
         edgelora_begin(s, 3);

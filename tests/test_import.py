@@ -553,9 +553,9 @@ def test_broadcast_and_grouped_layers_are_refused() -> None:
 
 def test_too_long_networks_are_refused() -> None:
     sketch = Sketch(1, 4)
-    for _ in range(65):
+    for _ in range(formats.MAX_OPS + 1):
         sketch.dense(4, 4)
-    refuse(sketch, "more than 64 ops")
+    refuse(sketch, f"more than {formats.MAX_OPS} ops")
 
 
 def test_several_subgraphs_inputs_and_outputs_are_refused() -> None:

@@ -100,7 +100,7 @@ int main(void) {
             case USE: {
                 blob_t adapter = blob();
                 status = adapter.data ? edgelora_adapter_check(s, adapter.data, adapter.size) : 0;
-                status = status ? status : call == LOAD ? edgelora_load(s, adapter.data) : edgelora_use(s, adapter.data);
+                status = status ? status : (call == LOAD ? edgelora_load : edgelora_use)(s, adapter.data, adapter.size);
                 break;
             }
             case TRAIN: {

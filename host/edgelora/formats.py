@@ -56,7 +56,7 @@ _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an o
 _MASK_LOW, _MASK_HIGH = 1, 2
 _A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
 
-MAX_OPS = 64
+MAX_OPS = 127
 MAX_ELEMENTS = 1 << 20
 MAX_POSITIONS = 65535
 MAX_PATCH = 16384

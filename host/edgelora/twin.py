@@ -42,7 +42,7 @@ class _Span(C.Structure):
         ("size", C.c_uint32),
         ("birth", C.c_uint8),
         ("death", C.c_uint8),
-        ("unused", C.c_uint16),
+        ("next", C.c_uint16),
     ]
 
 
@@ -296,7 +296,9 @@ class Session:
         self._merged: dict[int, C.Array[C.c_uint64]] = {}
 
     def _buffer(self, x: NDArray[np.int8], size: int) -> C.c_void_p:
-        if x.dtype != np.int8 or x.size != size or not x.flags.c_contiguous:
+        if x.dtype != np.int8:
+            check(statuses()["ERR_TYPE"])
+        if x.size != size or not x.flags.c_contiguous:
             check(statuses()["ERR_SIZE"])
         return C.c_void_p(x.ctypes.data)
 
@@ -312,7 +314,7 @@ class Session:
 
     def reset(self) -> None:
         """The next input begins a stream."""
-        self._lib.edgelora_reset(self._arena)
+        check(self._lib.edgelora_reset(self._arena))
 
     def infer_sample(self, x: NDArray[np.int8]) -> int:
         """`infer` on the last of a sample's frames, int8 [frames, input_size], which begin a stream."""
@@ -337,6 +339,8 @@ class Session:
         loss, target = C.c_int32(), None
         if not isinstance(label, int | np.integer):
             target, label = self._buffer(label, self.target_size), 0
+        elif not 0 <= label < 1 << 32:
+            check(statuses()["ERR_LABEL"])
         status = getattr(self._lib, function)(
             self._arena, data, C.c_uint32(label), target, C.c_uint16(learning_rate), C.byref(loss)
         )
@@ -366,7 +370,7 @@ class Session:
 
     def forward_range(self, x: NDArray[np.int8], start: int, end: int) -> None:
         """Ops [start, end) of an inference, after those before them."""
-        self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end))
+        check(self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end)))
 
     def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
         """All tensors of one inference, [height, width, channels]; `model` is the one that this session has.
@@ -420,11 +424,11 @@ class Session:
         return buffer
 
     def load(self, adapter: bytes) -> None:
-        check(self._lib.edgelora_load(self._arena, self._checked(adapter)))
+        check(self._lib.edgelora_load(self._arena, _aligned(adapter), C.c_uint32(len(adapter))))
 
     def use(self, adapter: bytes | None) -> None:
         """Infers with these `.ela` bytes from now on; None: the bare base."""
         buffer = None if adapter is None else self._checked(adapter)
-        check(self._lib.edgelora_use(self._arena, buffer))
+        check(self._lib.edgelora_use(self._arena, buffer, C.c_uint32(len(adapter or b""))))
         self._used = buffer
         self._merged.clear()

@@ -12,6 +12,7 @@
 
 #else
 
+#include "py/binary.h"
 #include "py/obj.h"
 #include "py/runtime.h"
 

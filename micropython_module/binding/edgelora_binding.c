@@ -11,10 +11,19 @@ static void check(int32_t status) {
     }
 }
 
+// Bytes or int8: of a str's characters, or of floats, an int8 would be made without a word.
 static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
+    bool bytes = info.typecode == 'b' || info.typecode == 'B' || info.typecode == BYTEARRAY_TYPECODE;
+    check(bytes && mp_obj_get_type(obj) != &mp_type_str ? EDGELORA_OK : EDGELORA_ERR_TYPE);
     return info;
+}
+
+// An int, or -1 for one that is too large for MicroPython's small ints, of 31 bits at least. TypeError for anything else.
+static mp_int_t integer(mp_obj_t obj) {
+    mp_int_t v = mp_obj_get_int_truncated(obj);
+    return mp_obj_is_small_int(obj) || obj == mp_const_true || obj == mp_const_false ? v : -1;
 }
 
 static edgelora_session_t *session(mp_obj_t arena) {
@@ -50,12 +59,6 @@ static const int8_t *features(edgelora_session_t *s, mp_obj_t obj) {
     return sized(obj, edgelora_feature_size(s), MP_BUFFER_READ);
 }
 
-static const void *checked_adapter(edgelora_session_t *s, mp_obj_t obj) {
-    mp_buffer_info_t info = buffer(obj, MP_BUFFER_READ);
-    check(edgelora_adapter_check(s, info.buf, info.len));
-    return info.buf;
-}
-
 // core_model_check(model) -> (ops, input size, output size, target size, offset of labels, size of labels)
 static mp_obj_t core_model_check(mp_obj_t model_in) {
     const edgelora_model_t *m = checked_model(model_in);
@@ -69,7 +72,7 @@ static mp_obj_t core_model_check(mp_obj_t model_in) {
 static MP_DEFINE_CONST_FUN_OBJ_1(core_model_check_obj, core_model_check);
 
 static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
-    mp_int_t v = mp_obj_get_int(obj);
+    mp_int_t v = integer(obj);
     check(v >= 0 && v <= high ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
     return v;
 }
@@ -115,23 +118,29 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_init_obj, 2 + CONFIG_ARGS, 2 + CONFIG_ARGS, core_init);
 
+// What a function returned that answers with a number or a status < 0.
+static mp_obj_t result(int32_t found) {
+    check(found);
+    return MP_OBJ_NEW_SMALL_INT(found);
+}
+
 // core_infer(arena, x) -> index of the largest output
 static mp_obj_t core_infer(mp_obj_t arena, mp_obj_t x) {
     edgelora_session_t *s = session(arena);
-    return MP_OBJ_NEW_SMALL_INT(edgelora_infer(s, input(s, x)));
+    return result(edgelora_infer(s, input(s, x)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_obj, core_infer);
 
 // core_infer_sample(arena, x) -> class of the last frame
 static mp_obj_t core_infer_sample(mp_obj_t arena, mp_obj_t x) {
     edgelora_session_t *s = session(arena);
-    return MP_OBJ_NEW_SMALL_INT(edgelora_infer_sample(s, sample(s, x)));
+    return result(edgelora_infer_sample(s, sample(s, x)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_sample_obj, core_infer_sample);
 
 // core_reset(arena): the next input begins a stream
 static mp_obj_t core_reset(mp_obj_t arena) {
-    edgelora_reset(session(arena));
+    check(edgelora_reset(session(arena)));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
@@ -140,7 +149,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
 static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     const int8_t *x = input(s, args[1]);
-    edgelora_forward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count));
+    check(edgelora_forward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_forward_range_obj, 4, 4, core_forward_range);
@@ -172,9 +181,7 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_features_obj, core_features);
 // core_infer_features(arena, features) -> index of the largest output
 static mp_obj_t core_infer_features(mp_obj_t arena, mp_obj_t f) {
     edgelora_session_t *s = session(arena);
-    int32_t best = edgelora_infer_features(s, features(s, f));
-    check(best);
-    return MP_OBJ_NEW_SMALL_INT(best);
+    return result(edgelora_infer_features(s, features(s, f)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_features_obj, core_infer_features);
 
@@ -187,15 +194,22 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_output_obj, core_output);
 
 // core_adapter_check(arena, adapter): whole file against the session's model
 static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
-    checked_adapter(session(arena), adapter);
+    edgelora_session_t *s = session(arena);
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    check(edgelora_adapter_check(s, info.buf, info.len));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
 
-// core_use(arena, adapter or None); the adapter has passed core_adapter_check
+// core_use(arena, adapter or None)
 static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     edgelora_session_t *s = session(arena);
-    check(edgelora_use(s, adapter == mp_const_none ? NULL : buffer(adapter, MP_BUFFER_READ).buf));
+    mp_buffer_info_t info = {.buf = NULL};
+    if (adapter != mp_const_none) {
+        info = buffer(adapter, MP_BUFFER_READ);
+        check(info.len ? EDGELORA_OK : EDGELORA_ERR_TRUNCATED); // no bytes may be NULL, which is the bare base
+    }
+    check(edgelora_use(s, info.buf, info.len));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_use_obj, core_use);
@@ -210,7 +224,8 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_begin_obj, core_begin);
 // core_load(arena, adapter)
 static mp_obj_t core_load(mp_obj_t arena, mp_obj_t adapter) {
     edgelora_session_t *s = session(arena);
-    check(edgelora_load(s, checked_adapter(s, adapter)));
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    check(edgelora_load(s, info.buf, info.len));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_load_obj, core_load);
@@ -225,14 +240,15 @@ typedef edgelora_status_t train_function(
 // label: an int, or a buffer with the target
 static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data, mp_obj_t label_in, mp_obj_t rate) {
     const int8_t *target = NULL;
-    mp_int_t label = 0;
+    uint32_t label = 0;
     if (edgelora_target_size(s->model.p)) {
         target = sized(label_in, edgelora_target_size(s->model.p), MP_BUFFER_READ);
     } else {
-        label = mp_obj_get_int(label_in);
+        mp_int_t v = integer(label_in);
+        label = v >= 0 && v <= EDGELORA_MAX_CLASSES ? (uint32_t)v : UINT32_MAX;
     }
     int32_t loss;
-    check(function(s, data, label < 0 ? UINT32_MAX : (uint32_t)label, target, learning_rate(rate), &loss));
+    check(function(s, data, label, target, learning_rate(rate), &loss));
     return mp_obj_new_int(loss);
 }
 
@@ -281,9 +297,7 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_size_obj, core_adapter_size);
 // core_save(arena, state, out) -> bytes
 static mp_obj_t core_save(mp_obj_t arena, mp_obj_t state, mp_obj_t out) {
     mp_buffer_info_t info = buffer(out, MP_BUFFER_WRITE);
-    int32_t size = edgelora_save(session(arena), mp_obj_is_true(state), info.buf, info.len);
-    check(size);
-    return MP_OBJ_NEW_SMALL_INT(size);
+    return result(edgelora_save(session(arena), mp_obj_is_true(state), info.buf, info.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_save_obj, core_save);
 

@@ -143,7 +143,7 @@ static bool same_ranks(edgelora_session_t *s, const void *adapter) {
     return true;
 }
 
-EDGELORA_HOT edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter) {
+EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *adapter) {
     const edgelora_adapter_t *h = adapter;
     bool stored = h && (h->flags & EDGELORA_A_STORED);
     if (h && !stored) {
@@ -172,6 +172,15 @@ EDGELORA_HOT edgelora_status_t edgelora_use(edgelora_session_t *s, const void *a
     return EDGELORA_OK;
 }
 
+EDGELORA_HOT edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter, uint32_t size) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    uint32_t end;
+    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &end) : EDGELORA_OK;
+    return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter) : status);
+}
+
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
     if (op >= s->op_count || !lora_at(s, op)) {
         return 0;
@@ -180,7 +189,7 @@ uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
     return align4(g.out_c * g.inputs) + 4u * g.out_c;
 }
 
-edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer) {
+static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer) {
     edgelora_lora_t *l = op < s->op_count ? lora_at(s, op) : 0;
     if (!l || !l->used_rank) {
         return EDGELORA_ERR_MERGE;
@@ -215,6 +224,10 @@ edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffe
     return EDGELORA_OK;
 }
 
+edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer) {
+    return edgelora_enter(s) ? edgelora_leave(s, merge(s, op, buffer)) : EDGELORA_ERR_BUSY;
+}
+
 // A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
 static void matrix_start(edgelora_session_t *s, edgelora_matrix_t *m) {
     const int8_t *weight = arena_at(s, m->at);
@@ -243,7 +256,7 @@ static void training_start(edgelora_session_t *s) {
     use_own(s);
 }
 
-edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
+static edgelora_status_t begin(edgelora_session_t *s, uint32_t seed) {
     if (s->mode == EDGELORA_INFER) {
         return EDGELORA_ERR_MODE;
     }
@@ -266,6 +279,10 @@ edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
     return EDGELORA_OK;
 }
 
+edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
+    return edgelora_enter(s) ? edgelora_leave(s, begin(s, seed)) : EDGELORA_ERR_BUSY;
+}
+
 static void copy(void *to, const void *from, uint32_t size) {
     uint8_t *out = to;
     const uint8_t *in = from;
@@ -285,10 +302,14 @@ static void read_state(edgelora_session_t *s, adapter_reader_t *r, edgelora_matr
     }
 }
 
-edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter) {
+static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
     const edgelora_adapter_t *h = adapter;
     if (s->mode == EDGELORA_INFER) {
         return EDGELORA_ERR_MODE;
+    }
+    edgelora_status_t status = edgelora_adapter_check(s, adapter, size);
+    if (status != EDGELORA_OK) {
+        return status;
     }
     if (!same_ranks(s, adapter)) {
         return EDGELORA_ERR_RANKS;
@@ -330,6 +351,10 @@ edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter) {
     return EDGELORA_OK;
 }
 
+edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size) {
+    return edgelora_enter(s) ? edgelora_leave(s, load(s, adapter, size)) : EDGELORA_ERR_BUSY;
+}
+
 static uint32_t state_size(const edgelora_session_t *s, const edgelora_matrix_t *m) {
     return m->trains ? 4 + (s->momentum ? 2 : 1) * align4(2 * m->count) : 0;
 }
@@ -368,7 +393,7 @@ static uint8_t *put_state(edgelora_session_t *s, uint8_t *out, const edgelora_ma
     return s->momentum ? put(out, arena_at(s, matrix_momentum(m)), 2 * m->count) : out;
 }
 
-int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
+static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
     if (!s->begun) {
         return s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
     }
@@ -416,4 +441,8 @@ int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t 
     copy(buffer, &h, sizeof(h));
     ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
     return (int32_t)size;
+}
+
+int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
+    return edgelora_enter(s) ? edgelora_leave(s, save(s, state, buffer, room)) : EDGELORA_ERR_BUSY;
 }

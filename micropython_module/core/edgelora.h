@@ -14,7 +14,7 @@
 #define EDGELORA_VERSION "0.1.0"
 #define EDGELORA_MODEL_FORMAT 2
 #define EDGELORA_ADAPTER_FORMAT 1
-#define EDGELORA_MAX_OPS 64
+#define EDGELORA_MAX_OPS 127 // the steps of a training pass, 0 to 2 * ops, are bytes
 #define EDGELORA_MAX_RANK 32
 #define EDGELORA_MAX_CLASSES 256
 
@@ -39,7 +39,9 @@
     X(ERR_NOT_BEGUN, -16, "no training adapter yet: call begin or load first") \
     X(ERR_PENDING, -17, "samples are pending: flush before saving the training state") \
     X(ERR_SEED, -18, "adapter's frozen A has another seed than the one in training: use it in a session of its own") \
-    X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there")
+    X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there") \
+    X(ERR_BUSY, -20, "session is in another call, on another core, thread or interrupt: wait for it, or open a session for each") \
+    X(ERR_TYPE, -21, "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a memoryview of one")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -162,7 +164,7 @@ enum {
 typedef struct {
     uint32_t offset, size; // bytes
     uint8_t birth, death;  // first and last step
-    uint16_t unused;
+    uint16_t next;         // the planner's own
 } edgelora_span_t;
 
 // One adapter matrix in the arena. From `at` on: s8 weight, what the kernels use; if it trains, s16
@@ -213,10 +215,12 @@ typedef struct {
     uint8_t op_count;
     uint8_t lowest;  // lowest op with an adapter; op_count = none
     uint8_t trained; // the training pass runs this many ops: its loss is on the output of the last of them
-    uint8_t mode, micro_batch, momentum, plain; // of config
-    uint8_t has_a;       // matrix_a holds the A of `seed`
-    uint8_t begun;       // there is a training adapter
-    uint8_t a_is_seeded; // its A is that of `seed`
+    uint8_t mode, micro_batch, momentum; // of config
+    uint8_t plain : 1;       // of config
+    uint8_t has_a : 1;       // matrix_a holds the A of `seed`
+    uint8_t begun : 1;       // there is a training adapter
+    uint8_t a_is_seeded : 1; // its A is that of `seed`
+    uint16_t busy;   // not 0 while a call is under way
     uint16_t frames; // of config
 } edgelora_session_t;
 
@@ -240,6 +244,8 @@ uint32_t edgelora_target_size(const void *model);
 // The model must have passed edgelora_model_check.
 int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_span_t *spans);
 
+// Begins a session, whatever the arena held. A session is for one call at a time: all that take it, but for those that only
+// tell its sizes, answer EDGELORA_ERR_BUSY while another one is under way.
 edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
 
 // The session in an arena, or NULL if the buffer holds none.
@@ -249,28 +255,29 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 // one of a model with binary cross-entropy is a class: 1 if it says more than 1/2, else 0. In a model with history x is a
 // stream's next frame; `edgelora_reset` begins a new stream, as does `edgelora_init`, and nothing else does but what says so.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
-void edgelora_reset(edgelora_session_t *s);
+edgelora_status_t edgelora_reset(edgelora_session_t *s);
 
 // The same of a sample, s8 [frames, input], which is a stream of its own: the last frame's.
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
 
 // Ops [from, to) of an inference, after those before them: to measure one at a time.
-void edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
+edgelora_status_t edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
 
 // The backward steps of ops [from, to), from the last down, on whatever the buffers hold: to measure them. Needs an adapter in
 // training, which it spoils: begin or load anew.
 edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
 
-// A whole adapter file against this session's model, before `edgelora_use` or `edgelora_load`.
+// A whole adapter file against this session's model, its CRC and every value included: once, when a file comes in.
 edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size);
 
-// Switches inference to a checked adapter, in place; NULL: the bare base.
-edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter);
+// Switches inference to an adapter file, in place; NULL: the bare base. Looks at its header and layer records, which is quick,
+// and refuses one whose base, size or ranks don't fit; its CRC and values are `edgelora_adapter_check`'s. The file must stay.
+edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter, uint32_t size);
 
-// Training: a fresh adapter, or a checked one to go on from.
+// Training: a fresh adapter, or one to go on from, which is checked as by `edgelora_adapter_check` and copied.
 edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed);
-edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter);
+edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size);
 
 // Makes W + B A of the adapter in use the weights of an op, in a buffer of edgelora_merge_size bytes (0: the op has no
 // weights to merge) at a multiple of 4. Inference uses the buffer until `edgelora_use`, `begin` or `load`.

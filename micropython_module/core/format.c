@@ -69,7 +69,7 @@ EDGELORA_KERNEL uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t
     return ~crc;
 }
 
-// What both headers start with. `size` is what the caller has.
+// What both headers start with, but for the CRC. `size` is what the caller has.
 static edgelora_status_t header_check(const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size) {
     const edgelora_model_t *h = file;
     if ((uintptr_t)file & 3) {
@@ -87,9 +87,12 @@ static edgelora_status_t header_check(const void *file, uint32_t size, char kind
     if (h->file_size > size || size < header_size) {
         return EDGELORA_ERR_TRUNCATED;
     }
-    if (h->file_size != size) {
-        return EDGELORA_ERR_SIZE;
-    }
+    return h->file_size == size ? EDGELORA_OK : EDGELORA_ERR_SIZE;
+}
+
+// Of a file whose header has passed.
+static edgelora_status_t crc_check(const void *file, uint32_t size) {
+    const edgelora_model_t *h = file;
     return edgelora_crc32(0, (const uint8_t *)file + 16, size - 16) == h->crc ? EDGELORA_OK : EDGELORA_ERR_CRC;
 }
 
@@ -161,9 +164,12 @@ static bool requantization_ok(const file_t *file, const edgelora_op_t *op, uint3
     return in_s32(file, op->multiplier, count, 0, INT32_MAX) && in_s8(file, op->shift, count, -31, max_shift);
 }
 
-// Dense, conv, depthwise. Weights: u8 [count], 0 is not one.
+// Kernels read the last row of weights in pairs of words: a word more than there is may be read, and is not used.
+enum { WEIGHTS_SLACK = 4 };
+
+// Dense, conv, depthwise. Weights: u8 [count], count <= 2^30, 0 is not one.
 static bool weights_ok(const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t outputs) {
-    if (!array_in_file(file->size, op->weights, count, 1) || !in_s32(file, op->bias, outputs, -(1 << 30), 1 << 30)) {
+    if (!array_in_file(file->size, op->weights, align4(count) + WEIGHTS_SLACK, 1) || !in_s32(file, op->bias, outputs, -(1 << 30), 1 << 30)) {
         return false;
     }
     for (uint32_t i = 0; i < count; ++i) {
@@ -335,6 +341,7 @@ static edgelora_status_t loss_check(const edgelora_model_t *m) {
 
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
     edgelora_status_t status = header_check(model, size, 'M', EDGELORA_MODEL_FORMAT, sizeof(edgelora_model_t));
+    status = status == EDGELORA_OK ? crc_check(model, size) : status;
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -423,7 +430,18 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     return true;
 }
 
-edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size) {
+// One layer's record against its op.
+static bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
+    if (l->op >= m->op_count || !l->rank || l->rank > EDGELORA_MAX_RANK || l->t_shift < 0 || l->t_shift > 24 || l->branch_shift < -15 ||
+        l->branch_shift > 8) {
+        return false;
+    }
+    edgelora_shape_t g = edgelora_shape(m, l->op);
+    return g.is_matrix && l->outputs == g.out_c && l->inputs == g.inputs && (uint32_t)l->rank * g.inputs <= 65536 &&
+        (uint32_t)l->rank * g.out_c <= 65536 && l->rank * g.positions <= 1u << 20;
+}
+
+edgelora_status_t edgelora_adapter_fits(const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end) {
     edgelora_status_t status = header_check(adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
     if (status != EDGELORA_OK) {
         return status;
@@ -441,26 +459,30 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_adapter_layer_t *layers = (const edgelora_adapter_layer_t *)(const void *)(h + 1);
-    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state_size = 0;
+    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state_size = 0, copies = h->momentum ? 2 : 1;
     for (uint32_t i = 0; i < h->layer_count; ++i) {
         const edgelora_adapter_layer_t *l = &layers[i];
-        if (l->op >= m->op_count || (i && l->op <= l[-1].op) || !l->rank || l->rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
-            l->t_shift > 24 || l->branch_shift < -15 || l->branch_shift > 8) {
+        if ((i && l->op <= l[-1].op) || !layer_ok(m, l)) {
             return EDGELORA_ERR_FORMAT;
         }
-        edgelora_shape_t g = edgelora_shape(m, l->op);
-        uint32_t count_a = l->rank * g.inputs, count_b = (uint32_t)l->rank * g.out_c;
-        if (!g.is_matrix || l->outputs != g.out_c || l->inputs != g.inputs || count_a > 65536 || count_b > 65536 ||
-            l->rank * g.positions > 1u << 20) {
-            return EDGELORA_ERR_FORMAT;
-        }
-        uint32_t copies = h->momentum ? 2 : 1;
-        end += (stored ? align4(count_a) : 0) + align4(count_b); // < 2^24 for 64 layers: no overflow
+        uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
+        end += (stored ? align4(count_a) : 0) + align4(count_b); // < 2^25 for EDGELORA_MAX_OPS layers, and the state < 2^27: no overflow
         state_size += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 + copies * align4(2 * count_b);
     }
-    if (end + (state ? state_size : 0) != size) {
-        return EDGELORA_ERR_FORMAT;
+    *weights_end = end;
+    return end + (state ? state_size : 0) == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size) {
+    edgelora_status_t status = header_check(adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+    status = status == EDGELORA_OK ? crc_check(adapter, size) : status; // first: a damaged file is not called one of another base
+    uint32_t end = 0;
+    status = status == EDGELORA_OK ? edgelora_adapter_fits(s, adapter, size, &end) : status;
+    if (status != EDGELORA_OK) {
+        return status;
     }
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_adapter_layer_t *layers = (const edgelora_adapter_layer_t *)(const void *)(h + 1);
     // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
     for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count); word < (const uint32_t *)adapter + end / 4; ++word) {
         uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu; // of each byte its top bit: one of the others is set
@@ -468,7 +490,8 @@ edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void
             return EDGELORA_ERR_FORMAT;
         }
     }
-    if (state) {
+    if (h->flags & EDGELORA_STATE) {
+        bool trainable = h->flags & EDGELORA_A_TRAINABLE;
         const uint8_t *at = (const uint8_t *)adapter + end;
         for (uint32_t i = 0; i < h->layer_count; ++i) {
             uint32_t counts[2] = {trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0, (uint32_t)layers[i].rank * layers[i].outputs};

@@ -92,6 +92,14 @@ static inline edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
     return g;
 }
 
+// Takes the session for one call; false: another one has it. `edgelora_leave` gives it back, and returns what it is given.
+bool edgelora_enter(edgelora_session_t *s);
+int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
+
+// format.c: header, base and layer records of an adapter file, without CRC and values: nothing that is read by them lies outside.
+// weights_end: offset behind A and B of all layers.
+edgelora_status_t edgelora_adapter_fits(const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end);
+
 // ops.c: an op as a whole.
 // Has an op of this shape fast kernels, and are `room` bytes of scratch enough for them with a branch of this rank? That of an
 // adapter in use may be higher than planned for.

@@ -56,7 +56,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
 }
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
-    return (edgelora_span_t){0, align4(size), (uint8_t)birth, (uint8_t)death, 0};
+    return (edgelora_span_t){.size = align4(size), .birth = (uint8_t)birth, .death = (uint8_t)death};
 }
 
 // Does the op that writes this tensor run backward?
@@ -148,42 +148,70 @@ static void backward_spans(plan_t *p, uint32_t i) {
     spans[EDGELORA_WORK] = span((has_u ? align4(g.positions * rank) : 0) + joins, back, back);
 }
 
-static bool overlap(const edgelora_span_t *a, const edgelora_span_t *b) {
-    return a->birth <= b->death && b->birth <= a->death && a->offset < b->offset + b->size && b->offset < a->offset + a->size;
-}
-
 static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool by_birth) {
     return by_birth && a->birth != b->birth ? a->birth < b->birth : a->size > b->size;
 }
 
+enum { NO_SPAN = 0xFFFF }; // the end of a list of spans, which are linked by `next`
+
+// Sorts a list by goes_first, equals as they came, by merging runs that double; returns its first.
+static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
+    for (uint32_t run = 1, runs = 2; runs > 1; run *= 2) {
+        uint16_t rest = first, *to = &first;
+        for (runs = 0; rest != NO_SPAN; ++runs) {
+            uint16_t a = rest, b = rest;
+            uint32_t left_a = 0, left_b = run;
+            for (; left_a < run && b != NO_SPAN; ++left_a) {
+                b = spans[b].next;
+            }
+            while (left_a || (left_b && b != NO_SPAN)) {
+                bool from_b = left_b && b != NO_SPAN && (!left_a || goes_first(&spans[b], &spans[a], by_birth));
+                uint16_t *from = from_b ? &b : &a;
+                left_a -= !from_b;
+                left_b -= from_b;
+                *to = *from;
+                to = &spans[*from].next;
+                *from = *to;
+            }
+            rest = b;
+        }
+        *to = NO_SPAN;
+    }
+    return first;
+}
+
 // Places the spans of a pass at or behind `base`, the largest or the earliest first, each at the lowest offset that is
-// free throughout its life; returns the end.
+// free throughout its life; returns the end. Those that have their place are a list by offset: one pass finds another's.
 static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
-    uint32_t end = base, count = n * EDGELORA_PLANNED;
-    for (uint32_t i = 0; i < count; ++i) {
-        spans[i].offset = 0; // not placed
-    }
-    for (;;) {
-        edgelora_span_t *next = 0;
-        for (uint32_t i = 0; i < count; ++i) {
-            if (spans[i].size && !spans[i].offset && (!next || goes_first(&spans[i], next, by_birth))) {
-                next = &spans[i];
-            }
-        }
-        if (!next) {
-            return end;
-        }
-        next->offset = base;
-        for (uint32_t i = 0; i < count; ++i) {
-            if (&spans[i] != next && spans[i].offset && overlap(&spans[i], next)) {
-                next->offset = spans[i].offset + spans[i].size;
-                i = (uint32_t)-1; // again from the start: an earlier one may be in the way now
-            }
-        }
-        if (next->offset + next->size > end) {
-            end = next->offset + next->size;
+    uint16_t waiting = NO_SPAN, placed = NO_SPAN;
+    for (uint32_t i = n * EDGELORA_PLANNED; i-- > 0;) {
+        spans[i].offset = 0;
+        if (spans[i].size) {
+            spans[i].next = waiting;
+            waiting = (uint16_t)i;
         }
     }
+    uint32_t end = base;
+    waiting = sort(spans, waiting, by_birth);
+    while (waiting != NO_SPAN) {
+        uint16_t next = waiting, *at = &placed;
+        edgelora_span_t *span = &spans[next];
+        waiting = span->next;
+        span->offset = base;
+        for (uint16_t i = placed; i != NO_SPAN && spans[i].offset < span->offset + span->size; i = spans[i].next) {
+            const edgelora_span_t *other = &spans[i];
+            if (other->birth <= span->death && span->birth <= other->death && other->offset + other->size > span->offset) {
+                span->offset = other->offset + other->size;
+            }
+        }
+        while (*at != NO_SPAN && spans[*at].offset < span->offset) {
+            at = &spans[*at].next;
+        }
+        span->next = *at;
+        *at = next;
+        end = span->offset + span->size > end ? span->offset + span->size : end;
+    }
+    return end;
 }
 
 static uint32_t lora_size(uint32_t rank) {
@@ -285,7 +313,7 @@ edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *mo
     *s = (edgelora_session_t){
         .model = {.p = model}, .arena_size = arena_size, .scratch = p.scratch, .scratch_size = p.scratch_size,
         .threshold = config->threshold, .op_count = (uint8_t)n, .lowest = (uint8_t)p.lowest, .trained = (uint8_t)p.trained,
-        .mode = config->mode, .micro_batch = config->micro_batch, .momentum = config->momentum, .plain = config->plain,
+        .mode = config->mode, .micro_batch = config->micro_batch, .momentum = config->momentum, .plain = config->plain != 0,
         .frames = config->frames,
     };
     edgelora_layer_t *layers = session_layers(s);

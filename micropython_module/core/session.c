@@ -9,6 +9,57 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     return ok ? s : 0;
 }
 
+// 0 -> not 0 of `busy`, if no other call has done so.
+//
+// An interrupt's call is over before the one below it goes on, so that on one core a look and a store suffice. Two cores or threads
+// need an exchange in one step. The RP2040's cores have none: both may have seen 0, and the last to store has it. What each stores is
+// its own, from where its stack is; between look and store are 4 cycles without interrupts, and the wait outlasts them.
+EDGELORA_HOT static bool take(uint16_t *busy) {
+#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+    return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE);
+#elif defined(__ARM_ARCH_6M__)
+    uint32_t found, enabled, mine = (uint16_t)((uintptr_t)__builtin_frame_address(0) >> 3 | 1);
+    __asm volatile(
+        ".syntax unified\n"
+        "mrs %1, primask\n"
+        "cpsid i\n"
+        ".balign 8\n" // one line of the flash's cache
+        "ldrh %0, [%2]\n"
+        "cmp %0, #0\n"
+        "bne 1f\n"
+        "strh %3, [%2]\n"
+        "1: msr primask, %1\n"
+        "movs %1, #8\n" // the wait, of 32 cycles
+        "2: subs %1, #1\n"
+        "bne 2b\n"
+        : "=&l"(found), "=&l"(enabled)
+        : "l"(busy), "l"(mine)
+        : "memory", "cc");
+    return !found && *(volatile uint16_t *)busy == mine;
+#else
+    bool free = !*(volatile uint16_t *)busy;
+    if (free) {
+        *(volatile uint16_t *)busy = 1;
+    }
+    __asm volatile("" ::: "memory");
+    return free;
+#endif
+}
+
+EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
+    return take(&s->busy);
+}
+
+EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
+#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+    __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
+#else
+    __asm volatile("" ::: "memory");
+    *(volatile uint16_t *)&s->busy = 0;
+#endif
+    return result;
+}
+
 // What a pass starts from: the network's input or, instead, a sample's features.
 typedef struct {
     const int8_t *x, *features; // of one frame
@@ -135,14 +186,21 @@ static int32_t best_output(edgelora_session_t *s) {
 }
 
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
     source_t source = {x, 0};
     forward(s, &source, 0, s->op_count, INFERENCE);
-    return best_output(s);
+    return edgelora_leave(s, best_output(s));
 }
 
-void edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+edgelora_status_t edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
     source_t source = {x, 0};
     forward(s, &source, from, to < s->op_count ? to : s->op_count, INFERENCE);
+    return edgelora_leave(s, EDGELORA_OK);
 }
 
 // The histories of ops [from, to) hold what a stream begins with.
@@ -156,8 +214,12 @@ static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t p
     }
 }
 
-void edgelora_reset(edgelora_session_t *s) {
+edgelora_status_t edgelora_reset(edgelora_session_t *s) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
     reset(s, 0, s->op_count, INFERENCE);
+    return edgelora_leave(s, EDGELORA_OK);
 }
 
 // Of how many frames the features are.
@@ -183,9 +245,20 @@ static source_t forward_sample(edgelora_session_t *s, source_t sample, uint32_t 
     return sample;
 }
 
+static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    forward_sample(s, sample, s->op_count, INFERENCE);
+    return edgelora_leave(s, best_output(s));
+}
+
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
-    forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
-    return best_output(s);
+    return infer_sample(s, (source_t){x, 0});
+}
+
+int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
+    return s->lowest == s->op_count ? EDGELORA_ERR_MODE : infer_sample(s, (source_t){0, features});
 }
 
 uint32_t edgelora_feature_size(const edgelora_session_t *s) {
@@ -196,6 +269,9 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
     bool apart = s->mode != EDGELORA_INFER || !remembering_ops(s->model.p, s->lowest); // from the stream
     if (s->lowest == s->op_count || !apart) {
         return EDGELORA_ERR_MODE;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
     }
     source_t source = {x, 0};
     reset(s, 0, s->lowest, TRAINING);
@@ -210,15 +286,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
             }
         }
     }
-    return EDGELORA_OK;
-}
-
-int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
-    if (s->lowest == s->op_count) {
-        return EDGELORA_ERR_MODE;
-    }
-    forward_sample(s, (source_t){0, features}, s->op_count, INFERENCE);
-    return best_output(s);
+    return edgelora_leave(s, EDGELORA_OK);
 }
 
 static bool any_s8(const int8_t *e, uint32_t n) {
@@ -324,9 +392,16 @@ static void backward(edgelora_session_t *s, const source_t *source) {
     }
 }
 
+static edgelora_status_t ready(const edgelora_session_t *s) {
+    return s->begun ? EDGELORA_OK : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+}
+
 edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
     if (!s->begun) {
-        return s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+        return edgelora_leave(s, ready(s));
     }
     source_t source = {x, 0};
     edgelora_layer_t *layers = session_layers(s);
@@ -338,7 +413,7 @@ edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x
             layers[k].arrived = false;
         }
     }
-    return EDGELORA_OK;
+    return edgelora_leave(s, EDGELORA_OK);
 }
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
@@ -369,11 +444,7 @@ static edgelora_status_t target_check(const edgelora_model_t *model, uint32_t n,
     return ok ? EDGELORA_OK : EDGELORA_ERR_LABEL;
 }
 
-static edgelora_status_t ready(const edgelora_session_t *s) {
-    return s->begun ? EDGELORA_OK : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
-}
-
-static edgelora_status_t train_sample(
+static edgelora_status_t learn(
     edgelora_session_t *s, source_t sample, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     uint32_t n = tensor_size(s->model.p, s->trained);
     edgelora_status_t status = ready(s);
@@ -402,6 +473,11 @@ static edgelora_status_t train_sample(
     return EDGELORA_OK;
 }
 
+static edgelora_status_t train_sample(
+    edgelora_session_t *s, source_t sample, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    return edgelora_enter(s) ? edgelora_leave(s, learn(s, sample, label, target, learning_rate, loss)) : EDGELORA_ERR_BUSY;
+}
+
 edgelora_status_t edgelora_train(
     edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     return train_sample(s, (source_t){x, 0}, label, target, learning_rate, loss);
@@ -413,9 +489,12 @@ edgelora_status_t edgelora_train_features(
 }
 
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK && s->pending) {
         update(s, learning_rate);
     }
-    return status;
+    return edgelora_leave(s, status);
 }

@@ -4,7 +4,9 @@ from typing import IO, Dict, List, Optional, Tuple, Union
 
 _Buffer = Union[bytes, bytearray, memoryview]
 
-# A refused model, adapter or argument raises ValueError; the message says why and what to do.
+# A refused model, adapter or argument raises ValueError; the message says why and what to do. Buffers hold bytes or
+# int8: bytes, bytearray, array('b'), array('B') or a memoryview of one. A model is for one call at a time: while
+# another core, thread or interrupt is in a call of the same one, that is ValueError as well.
 
 __version__: str
 MODES: Tuple[str, ...]
@@ -123,7 +125,10 @@ class Model:
     def adapter(self, source: Union[str, _Buffer]) -> Adapter:
         """Reads and verifies a `.ela` for this base."""
     def use(self, adapter: Optional[Adapter]) -> None:
-        """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one."""
+        """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one.
+
+        One of another base, or whose ranks don't fit, is refused, and the one before stays in use.
+        """
     def use_file(self, adapter_file: AdapterFile) -> None:
         """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""
     def merge(self, op: int, buffer: Union[bytearray, memoryview, None] = None) -> _Buffer:
