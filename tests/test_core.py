@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from random_models import (
 )
 
 from edgelora import formats, twin
-from edgelora.model import LOSSES, Op, QuantModel, Tensor
+from edgelora.model import LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 from edgelora.tflite_math import LOGISTIC_GRID, derive
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
@@ -119,6 +122,50 @@ def check_training(case: Case, seed: int) -> None:
 def test_training_equals_reference(first: int) -> None:
     for seed in range(first, first + 20):
         check_training(random_case(seed), seed)
+
+
+def test_the_deepest_graph_trains_as_the_reference() -> None:
+    """Its steps, 0 to 254, fill their bytes; one op more is refused by boards and host."""
+    case = case_of(random_model(1, kinds=("residual",) * 63 + ("dense",), edges=False), np.random.default_rng(1), 2)
+    assert len(case.model.ops) == formats.MAX_OPS == 127
+    check_training(case, 1)
+    longer = QuantModel([case.model.input, *case.model.tensors], [Op("reshape", 0, 1)], loss=case.model.loss)
+    longer.ops += [replace(op, input=op.input + 1, input2=op.input2 + 1, output=op.output + 1) for op in case.model.ops]
+    for op in longer.ops:
+        op.input2 *= op.kind in TWO_INPUT_KINDS
+    with pytest.raises(formats.FormatError, match="128 ops, 1 to 127"):
+        formats.pack_model(longer)
+    forged = bytearray(case.data)
+    struct.pack_into("<HH", forged, 24, 129, 128)
+    struct.pack_into("<I", forged, 12, zlib.crc32(forged[16:]))
+    with pytest.raises(twin.TwinError, match="inconsistent"):
+        twin.check_model(bytes(forged))
+
+
+def placed(regions: list[twin.Region], order: Callable[[twin.Region], object]) -> tuple[int, list[int]]:
+    """The end, and where each is if one after the other in this order gets the lowest place that is free."""
+    base, places = min(region.offset for region in regions), dict[twin.Region, int]()
+    for region in sorted(regions, key=order):
+        others = [r for r in places if r.birth <= region.death and region.birth <= r.death]
+        places[region] = min(
+            at
+            for at in (base, *(places[r] + r.size for r in others))
+            if all(at + region.size <= places[r] or at >= places[r] + r.size for r in others)
+        )
+    return max(at + region.size for region, at in places.items()), [places[region] for region in regions]
+
+
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_buffers_have_the_lowest_places(mode: str) -> None:
+    """The largest first or, if that takes less, the earliest."""
+    for seed in range(30):
+        model = random_model(seed, "medium" if seed % 2 else "small")
+        ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
+        layout = twin.layout(formats.pack_model(model), ranks, mode, 4, 1)
+        regions = [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in twin.LASTING]
+        ways = [placed(regions, lambda r: -r.size), placed(regions, lambda r: (r.birth, -r.size))]
+        _, places = min(ways, key=lambda way: way[0])
+        assert places == [region.offset for region in regions], f"seed {seed}"
 
 
 @pytest.mark.parametrize("shift", [-3, 9, 25])

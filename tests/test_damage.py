@@ -10,31 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sanitized
 from random_models import random_frames, random_model, random_sample, random_target
 
 from edgelora import formats, twin
-from edgelora.boards import ROOT
 from edgelora.model import QuantModel
-
-CORE = ROOT / "micropython_module" / "core"
 
 
 @pytest.fixture(scope="module")
 def fuzz_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("fuzz") / "fuzz_files"
-    flags = [
-        "-std=c99",
-        "-g",
-        "-O1",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-    ]
-    sources = [Path(__file__).parent / "fuzz_files.c", *sorted(CORE.glob("*.c"))]
-    subprocess.run(["cc", *flags, f"-I{CORE}", *map(str, sources), "-o", str(program)], check=True)
-    return program
+    return sanitized.build("fuzz_files", tmp_path_factory.mktemp("fuzz"))
 
 
 def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> bytes:

@@ -57,6 +57,7 @@ _MASK_LOW, _MASK_HIGH = 1, 2
 _A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
 
 MAX_OPS = 127
+WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding, which kernels may read
 MAX_ELEMENTS = 1 << 20
 MAX_POSITIONS = 65535
 MAX_PATCH = 16384
@@ -302,9 +303,13 @@ def _append(body: bytearray, array: bytes | None) -> int:
     return at if array else 0
 
 
+def _padded_size(size: int) -> int:
+    return size + -size % 4
+
+
 def _padded(array: NDArray, dtype: str) -> bytes:
     raw = np.ascontiguousarray(array, dtype).tobytes()
-    return raw + bytes(-len(raw) % 4)
+    return raw.ljust(_padded_size(len(raw)), b"\0")
 
 
 def _op_from_record(record: tuple, where: str) -> Op:
@@ -343,6 +348,10 @@ def _read_arrays(reader: _Reader, model: QuantModel, index: int, op: Op, offsets
             inside = 0 < offset < _MODEL_HEADER.size
             _require(not inside, f"{reader.name}: {where} is at {offset}, inside the header: make the file again")
             setattr(op, slot.attribute, reader.array(slot.stored, slot.shape, offset, where))
+            if slot.attribute == "weights":
+                end = offset + _padded_size(math.prod(slot.shape)) + WEIGHTS_SLACK
+                room = f"{reader.name}: {where} end less than {WEIGHTS_SLACK} bytes before the file does"
+                _require(end <= len(reader.data), f"{room}: put a word behind them")
     if op.weights is not None and op.bias is not None:
         _require(op.weights.all(), f"{reader.name}: a weight of op {index} is 0, which is -128: make the file again")
         worst = int(np.abs(op.bias.astype(np.int64)).max())

@@ -1,0 +1,20 @@
+"""C programs over the core under AddressSanitizer and UBSan."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from edgelora.boards import ROOT
+
+CORE = ROOT / "micropython_module" / "core"
+FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def build(name: str, folder: Path) -> Path:
+    """Compiles tests/NAME.c with the core; returns the program."""
+    program = folder / name
+    sources = [Path(__file__).parent / f"{name}.c", *sorted(CORE.glob("*.c"))]
+    subprocess.run(["cc", *FLAGS, *SANITIZERS, f"-I{CORE}", *map(str, sources), "-o", str(program)], check=True)
+    return program

@@ -1,0 +1,144 @@
+"""What the core must refuse, under AddressSanitizer and UBSan with buffers of exactly their size."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sanitized
+from random_models import random_model
+
+from edgelora import formats, twin
+from edgelora.model import QuantModel
+
+KINDS = ("conv", "average_pool", "dense")
+RANKS = bytes([2, 0, 2])
+
+
+@pytest.fixture(scope="module")
+def misuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sanitized.build("misuse", tmp_path_factory.mktemp("misuse"))
+
+
+def run(program: Path, folder: Path, model: bytes, *adapters: bytes) -> list[int]:
+    """The statuses of `use`, of each adapter."""
+    files = [f"{i}.file" for i in range(1 + len(adapters))]
+    for name, data in zip(files, (model, *adapters), strict=True):
+        (folder / name).write_bytes(data)
+    done = subprocess.run([program, *files], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [int(line) for line in done.stdout.split()]
+
+
+def sealed(data: bytes, **fields: tuple[str, int, int | bytes]) -> bytes:
+    """The file with these fields, each (format, offset, value), and a CRC that is right."""
+    changed = bytearray(data)
+    for layout, at, value in fields.values():
+        struct.pack_into(layout, changed, at, value)
+    struct.pack_into("<I", changed, 8, len(changed))
+    struct.pack_into("<I", changed, 12, zlib.crc32(changed[16:]))
+    return bytes(changed)
+
+
+def adapter_of(model: QuantModel, mode: str, state: bool = False, ranks: bytes = RANKS) -> bytes:
+    session = twin.Session(formats.pack_model(model), ranks, mode, 2)
+    session.begin(5)
+    return session.save(state)
+
+
+def test_use_takes_only_what_fits(misuse: Path, tmp_path: Path) -> None:
+    """Adapters of another base and forged ones: nothing outside is read or written, and the one in use stays."""
+    model, wide = (random_model(seed, size, KINDS, edges=False) for seed, size in ((3, "small"), (4, "medium")))
+    data, status = formats.pack_model(model), twin.statuses()
+    ours = {"base": ("<8s", 16, formats.base_id(data))}
+    good = adapter_of(model, "trainable_a", state=True)
+    cases = [
+        (adapter_of(wide, "trainable_a"), "ERR_BASE"),
+        (adapter_of(wide, "frozen_a"), "ERR_BASE"),
+        (sealed(adapter_of(model, "frozen_a"), base=("<8s", 16, bytes(8))), "ERR_BASE"),  # its shapes would fit
+        (sealed(adapter_of(wide, "trainable_a"), **ours), "ERR_FORMAT"),
+        (sealed(adapter_of(wide, "frozen_a"), **ours), "ERR_FORMAT"),
+        (adapter_of(model, "frozen_a", ranks=bytes([2, 0, 3])), "ERR_RANKS"),
+        (adapter_of(model, "frozen_a", ranks=bytes([0, 0, 2])), "ERR_RANKS"),
+        (good[:-4], "ERR_TRUNCATED"),
+        (good[:20], "ERR_TRUNCATED"),
+        (good + bytes(4), "ERR_SIZE"),
+        (sealed(good[:-4]), "ERR_FORMAT"),
+        (sealed(good[:72]), "ERR_FORMAT"),
+        (sealed(good, count=("<H", 30, 3)), "ERR_FORMAT"),
+        (sealed(good, count=("<H", 30, 0)), "ERR_FORMAT"),
+        (sealed(good, flags=("<H", 28, 0)), "ERR_FORMAT"),
+        (sealed(good, op=("<H", 48, 9)), "ERR_FORMAT"),
+        (sealed(good, op=("<H", 48, 1)), "ERR_FORMAT"),
+        (sealed(good, op=("<H", 60, 0)), "ERR_FORMAT"),
+        (sealed(good, rank=("<H", 50, 32)), "ERR_FORMAT"),
+        (sealed(good, rank=("<H", 50, 65535)), "ERR_FORMAT"),
+        (sealed(good, outputs=("<H", 52, 65535)), "ERR_FORMAT"),
+        (sealed(good, inputs=("<H", 54, 65535)), "ERR_FORMAT"),
+        (sealed(good, branch_shift=("<b", 57, 9)), "ERR_FORMAT"),
+    ]
+    found = run(misuse, tmp_path, data, *(file for file, _ in cases))
+    assert found == [status[name] for _, name in cases]
+
+
+def weights_last(data: bytes, model: QuantModel, op: int, behind: int) -> bytes:
+    """The model with the weights of an op at its end, in a buffer of words, and so many bytes behind them."""
+    at = struct.unpack_from("<I", data, 32)[0] + 36 * op + 20
+    weights = struct.unpack_from("<I", data, at)[0]
+    size, padding = model.ops[op].weights.size, bytes(-len(data) % 4)
+    left = data[:weights] + bytes(size) + data[weights + size :] + padding
+    packed = data[weights : weights + size] + bytes(behind)
+    moved = bytearray(sealed(left + packed, weights=("<I", at, len(left))))
+    moved[16:24] = formats.base_id(moved)
+    return sealed(bytes(moved))
+
+
+def test_a_word_is_behind_weights(misuse: Path, tmp_path: Path) -> None:
+    """Kernels may read it; less is refused by boards and host alike."""
+    model = next(
+        model
+        for model in (random_model(seed, "small", KINDS, edges=False) for seed in range(50))
+        if model.ops[2].weights.size % 4 and model.ops[2].weights[0].size % 4
+    )
+    data = formats.pack_model(model)
+    for op in (0, 2):
+        padding = -model.ops[op].weights.size % 4
+        for behind in range(padding + 4):
+            short = weights_last(data, model, op, behind)
+            with pytest.raises(twin.TwinError, match="inconsistent"):
+                twin.check_model(short)
+            with pytest.raises(formats.FormatError, match="put a word behind"):
+                formats.unpack_model(short)
+        enough = weights_last(data, model, op, padding + 4)
+        np.testing.assert_equal(formats.unpack_model(enough).ops[op].weights, model.ops[op].weights)
+        run(misuse, tmp_path, enough)
+
+
+def test_threads_take_turns_on_the_twin() -> None:
+    """A class or a status: a session in use says so, here by its flag."""
+    model = random_model(3, "small", KINDS, edges=False)
+    session = twin.Session(formats.pack_model(model), RANKS)
+    x = np.zeros(session.input_size, np.int8)
+    session.begin(1)
+    session.save()
+    np.frombuffer(session._arena, np.uint16)[30] = 1
+    for call in (lambda: session.infer(x), session.reset, lambda: session.train(x, 0, 1), session.save):
+        with pytest.raises(twin.TwinError, match="another core, thread or interrupt"):
+            call()
+
+
+def test_labels_and_arrays_of_other_kinds_are_refused() -> None:
+    model = random_model(3, "small", KINDS, edges=False)
+    session = twin.Session(formats.pack_model(model), RANKS)
+    session.begin(1)
+    x = np.zeros(session.input_size, np.int8)
+    for label in (-1, session.output_size, 1 << 32, -(1 << 32), 1 << 64):
+        with pytest.raises(twin.TwinError, match="not a class"):
+            session.train(x, label, 1)
+    for other in (x.astype(np.uint8), np.zeros(session.input_size, np.float32)):
+        with pytest.raises(twin.TwinError, match="int8"):
+            session.infer(other)
