@@ -12,9 +12,10 @@ from pathlib import Path
 
 import device_cases
 import pytest
+import random_models
 import wake_words
 
-from edgelora import build, install, sim
+from edgelora import build, formats, install, sim
 from edgelora.boards import ROOT
 from edgelora.link import Link
 
@@ -63,6 +64,13 @@ def test_unix_firmware(folder: Path) -> None:
 def test_wake_word_on_unix(folder: Path) -> None:
     code = f"import device_suite; device_suite.main(*{frames()})"
     check(run_desktop(sim.UNIX_BINARY, code, folder), 4)
+
+
+def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> None:
+    model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
+    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    shutil.copy(SUITE.parent / "two_threads.py", tmp_path)
+    assert run_desktop(sim.UNIX_BINARY, "import two_threads; two_threads.main([2, 2, 2])", tmp_path) == "EQUAL\n"
 
 
 def test_x64_native_module(folder: Path) -> None:

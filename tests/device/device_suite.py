@@ -4,12 +4,15 @@
 import gc
 import json
 import sys
+from array import array
 
 import micropython
 
 import edgelora
 
 passed = failed = 0
+BUSY_AT = 60  # in an arena: not 0 while a call is under way
+strangers = []  # adapters of other bases
 
 
 def report(name, ok, detail=""):
@@ -83,6 +86,8 @@ def check_training(case):
     locked_infer(model, unhex(case["adapted"][0][0]))
     report(name + " swapped in", bytes(model.output) == unhex(case["adapted"][0][1]))
     check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
+    check_misuse(name, model, checked, unhex(case["adapted"][0][0]), unhex(case["adapted"][0][1]))
+    strangers[:] = [edgelora.Adapter(model.save())]
 
 
 def check_stream(name, model, case):
@@ -151,10 +156,51 @@ def check_refusals(name, model, adapter, x):
     report(name + " short input", refused(lambda: model.infer_sample(x[:-1]), "wrong size"))
     wrong, why = (bytes(model.target_size + 1), "wrong size") if model.target_size else (9999, "label")
     report(name + " bad target", refused(lambda: model.train(x, wrong, 100), why))
+    for label in (-1, 1 << 32, 1 << 64) if not model.target_size else ():
+        report(name + " label " + str(label), refused(lambda label=label: model.train(x, label, 100), "label"))
+    report(name + " rate of 33 bits", refused(lambda: model.flush(1 << 32), "range"))
     target = bytes(model.target_size) if model.target_size else 0
     report(name + " bad rate", refused(lambda: model.train(x, target, 70000), "range"))
     report(name + " bad arena", refused(lambda: edgelora.core_infer(bytearray(64), x), "arena"))
     model.infer_sample(x)  # still usable
+
+
+def check_misuse(name, model, checked, x, logits):
+    """Adapters of other bases, values of other kinds, a call within a call: refused, and what is in use stays."""
+    model.use(checked)
+    for other in strangers:
+        report(name + " stranger", refused(lambda other=other: model.use(other), "another base"))
+    cut = edgelora.Adapter(memoryview(checked.buffer)[:-4])
+    report(name + " cut", refused(lambda: model.use(cut), "shorter"))
+    report(name + " empty", refused(lambda: model.use(edgelora.Adapter(b"")), "shorter"))
+    for other in (array("f", x[: len(x) // 4]), array("h", x[: len(x) // 2]), "x" * len(x), "x"):
+        report(name + " kind", refused(lambda other=other: model.infer_sample(other), "int8"))
+    model.arena[BUSY_AT] = 1
+    calls = {
+        "infer": lambda: model.infer_sample(x),
+        "use": lambda: model.use(None),
+        "train": lambda: model.train(x, bytes(model.target_size) if model.target_size else 0, 1),
+        "reset": model.reset,
+        "save": model.save,
+        "merge": lambda: model.merge(merged),
+    }
+    merged = next(i for i, rank in enumerate(model.ranks) if rank)
+    for what in sorted(calls):
+        report(name + " busy " + what, refused(calls[what], "another core"))
+    model.arena[BUSY_AT] = 0
+    for same in (x, array("b", x), array("B", x), bytearray(x), memoryview(x)):
+        model.infer_sample(same)
+        report(name + " stays", bytes(model.output) == logits)
+    core_merge, kept = edgelora.core_merge, []
+    edgelora.core_merge = lambda arena, op, buffer: kept.append(model.merged[op] is buffer)
+    try:
+        model.merge(merged)
+    finally:
+        edgelora.core_merge = core_merge
+    report(name + " merged buffer kept", kept == [True])
+    weights = model.merge(merged)
+    report(name + " merged twice", refused(lambda: model.merge(merged), "merge") and model.merged[merged] is weights)
+    model.use(checked)
 
 
 def main(*paths):
