@@ -12,7 +12,8 @@ from mpremote.romfs import VfsRomWriter
 
 from edgelora import resources, uf2
 from edgelora.boards import BoardProfile, load_board
-from edgelora.formats import write_atomic
+from edgelora.errors import EdgeloraError
+from edgelora.files import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
@@ -22,7 +23,7 @@ DIST = resources.natmods()
 NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
 
 
-class BuildError(RuntimeError):
+class BuildError(EdgeloraError, RuntimeError):
     """Firmware could not be built, or what goes into it does not fit."""
 
 

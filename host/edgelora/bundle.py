@@ -14,6 +14,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from .errors import EdgeloraError, FileError
+from .files import SECRET, write_new
+
 MAGIC, VERSION = b"ELU1", 1
 HEADER_SIZE = 256
 SIGNED_SIZE = 192
@@ -28,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
 _HEADER = struct.Struct("<4sHHBBHIIIII8s8s24s24s32s32s32s")
 
 
-class BundleError(ValueError):
+class BundleError(EdgeloraError, ValueError):
     """No bundle, or none that can be made; the message says why and what to do."""
 
 
@@ -151,21 +154,23 @@ def _added(difference: bytes, origin: bytes) -> bytes:
 def new_key(path: Path) -> Path:
     """Writes a new private key (PEM, for the owner's eyes alone) and beside it the public one, whose path it returns.
 
-    Raises FileExistsError, as a key is never overwritten, or BundleError.
+    Raises BundleError or an OSError; a key is never overwritten. Then no new file is there.
     """
     public = path.with_suffix(".pub")
     if path == public:
         raise BundleError(f"{path}: .pub is what the public key is called; take another name, such as release.pem")
     for there in (path, public):
-        if there.exists():
-            raise FileExistsError(f"{there} is there already, and keys are never overwritten: take another name")
+        if os.path.lexists(there):
+            raise FileError(f"{there} is there already, and keys are never overwritten", remedy="take another name")
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
-    with open(public, "xb") as file:
-        file.write(public_bytes(key))
+    write_new(path, pem, SECRET)
+    try:
+        write_new(public, public_bytes(key))
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a pair is of no use
+        raise
     return public
 
 

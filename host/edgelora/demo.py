@@ -8,6 +8,7 @@ from . import console, data, formats, nn, quantize, sim
 from .boards import BoardProfile, load_board
 from .build import SUFFIXES, build_firmware
 from .devices import pick_port
+from .files import write_atomic
 from .flash import flash
 from .install import install
 from .link import Link
@@ -65,7 +66,7 @@ def demo_har(
     finally:
         if handle:
             handle.stop()
-    formats.write_atomic(output / "adapter.ela", run.run.adapter)
+    write_atomic(output / "adapter.ela", run.run.adapter)
     identical = check_identical(base, samples, recipe, run)
     baseline = float_baseline(net, har.train, har.test, recipe)
     report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical)
@@ -80,7 +81,7 @@ def make_base(net: nn.FloatNet, har: data.HarData, path: Path) -> Base:
     model = quantize.quantize(net, har.pretrain.x)
     model.labels = har.labels
     elm = formats.pack_model(model, path.name)
-    formats.write_atomic(path, elm)
+    write_atomic(path, elm)
     return Base(path.name, elm, model)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import page
 from .choose import Candidate, Choice
-from .formats import write_atomic
+from .files import write_atomic
 from .plan import Plan
 
 _CHART = (800, 312, 60, 32, 28, 44)  # width, height; margins left, right, top, bottom

@@ -14,12 +14,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from . import bundle, formats
+from .errors import EdgeloraError
+from .files import write_atomic
 from .workflow import Base
 
 ORIGINS = 4  # differences are made from the last so many releases
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(EdgeloraError, RuntimeError):
     """The release is refused; the message says why and what to do. The directory is as it was."""
 
 
@@ -89,7 +91,7 @@ def release(
             files[path] = delta
     files[newest] = whole
     for path, content in files.items():
-        formats.write_atomic(path, content)
+        write_atomic(path, content)
     for stale in site.glob(f"{name}.from-*.elu"):
         if stale not in files:
             stale.unlink()

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from . import page
 from .console import plain
 from .energy import EnergyRow
-from .formats import write_atomic
+from .errors import EdgeloraError
+from .files import write_atomic
 from .twin import HISTORY, Region
 
 _Record = TypeVar("_Record")
 
 
-class ReportError(ValueError):
+class ReportError(EdgeloraError, ValueError):
     """A report or metrics file that cannot be read; the message says why."""
 
 

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from .errors import FileError
+
 FILE = re.compile(r"/([A-Za-z0-9_-]+(?:\.(?:v|from-)\d+)?\.elu)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -26,7 +28,7 @@ def server(site: Path, host: str, port: int, log: Log) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError) as error:
-        raise OSError(f"can't listen on {host}:{port} ({error}): choose another --port or --host") from None
+        raise FileError(f"can't listen on {host}:{port} ({error}): choose another --port or --host") from None
 
 
 def address(server: ThreadingHTTPServer) -> str:

@@ -7,11 +7,12 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from .. import console, formats
+from .. import console
 from ..boards import Verified, list_boards, load_board
 from ..build import SUFFIXES, build_firmware, program
-from ..console import emit, note
+from ..console import emit, note, say
 from ..devices import pick_port, survey
+from ..files import write_atomic
 from ..flash import flash
 from ..install import Installation, install
 from ..workflow import ADAPTER_PATH, WorkflowError, load_base
@@ -140,9 +141,9 @@ def _install(args: argparse.Namespace, port: str, packages: Path | None) -> Inst
 
 def _print_installation(result: Installation) -> None:
     for file in result.files:
-        print(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
+        say(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
     how = f"module for {result.arch}" if result.files else "built into the firmware"
-    print(
+    say(
         f"{result.board}, MicroPython {result.micropython}: edgelora {result.edgelora}, {how}; "
         f"{result.free_heap} bytes of heap left with its agent loaded"
     )
@@ -160,7 +161,7 @@ def cmd_devices(args: argparse.Namespace) -> None:
             [asdict(device) | asdict(answer) | {"board": device.board or answer.board} for device, answer in found]
         )
     if not found:
-        return print("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
+        return say("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
     console.table(
         ("port", "board", "state", "MicroPython", "native modules", "EdgeLoRA", ""),
         [
@@ -188,9 +189,9 @@ def cmd_doctor(args: argparse.Namespace) -> None:
         emit([asdict(check) for check in checks])
     else:
         for check in checks:
-            print(f"{check.state:8} {check.what}: {check.detail}")
+            say(f"{check.state:8} {check.what}: {check.detail}")
             if check.remedy:
-                print(f"{'':8} -> {check.remedy}")
+                say(f"{'':8} -> {check.remedy}")
     if problems:
         raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
     note(
@@ -234,5 +235,5 @@ def cmd_pull(args: argparse.Namespace) -> None:
     with connect(args) as link, console.progress("pull", args.json) as progress:
         content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
     target = args.file or Path(args.path.rpartition("/")[2])
-    formats.write_atomic(target, content)
+    write_atomic(target, content)
     show(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")

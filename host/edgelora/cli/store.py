@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, formats
-from ..console import emit
+from ..console import emit, say
+from ..files import write_atomic
 from ..link import Link, StoreState
 from .common import Add, add_port, connect, show
 
@@ -67,7 +68,7 @@ def cmd_get(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{args.name}.ela")
     with connect(args) as link:
         data = link.store_get(args.name)
-    formats.write_atomic(output, data)
+    write_atomic(output, data)
     show(args, {"name": args.name, "file": str(output), "bytes": len(data)}, f"{output}: {console.size(len(data))}")
 
 
@@ -102,12 +103,12 @@ def _change(args: argparse.Namespace, change: Callable[[Link], StoreState]) -> N
     if args.json:
         return emit(asdict(state))
     for notice in state.notices:
-        print(notice)
+        say(notice)
     console.table(
         ("adapter", "version", "bytes", "base", ""),
         [(a.name, a.version, a.size, a.base_id, _remarks(a, state.active)) for a in state.adapters],
     )
-    print(f"{state.place}: {console.size(state.free)} free")
+    say(f"{state.place}: {console.size(state.free)} free")
 
 
 def _remarks(adapter: Any, active: str | None) -> str:

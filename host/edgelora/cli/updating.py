@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import bundle, console, serve
-from ..console import emit, note
+from .. import bundle, console, serve, streams
+from ..console import emit, note, say
 from ..link import DeviceError, Link
 from ..release import release
 from ..workflow import WorkflowError, load_base
@@ -105,14 +104,14 @@ def cmd_release(args: argparse.Namespace) -> None:
     )
     if args.json:
         return emit(asdict(done))
-    print(f"{done.name} {done.version} for {done.target}, base {done.base_id}, signed by {done.key_id}")
+    say(f"{done.name} {done.version} for {done.target}, base {done.base_id}, signed by {done.key_id}")
     for file in done.files:
         what = (
             f"change from version {file.from_version}"
             if file.from_version
             else f"adapter of {done.adapter_bytes} bytes"
         )
-        print(f"{file.path}: {file.bytes} bytes, {what}{'' if file.written else '; not smaller, so not written'}")
+        say(f"{file.path}: {file.bytes} bytes, {what}{'' if file.written else '; not smaller, so not written'}")
 
 
 def cmd_serve(args: argparse.Namespace) -> None:
@@ -126,7 +125,7 @@ def cmd_serve(args: argparse.Namespace) -> None:
             {"host": args.host, "port": server.server_port, "url": url},
             f"{url} serves {args.site}; Ctrl-C ends it",
         )
-        sys.stdout.flush()
+        streams.flush()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -160,12 +159,12 @@ def cmd_update(args: argparse.Namespace) -> None:
     if args.json:
         return emit(asdict(state) | {"installed": installed})
     if installed:
-        print(f"installed {installed[0]} {installed[1]}: on trial from the next start; reset the board")
+        say(f"installed {installed[0]} {installed[1]}: on trial from the next start; reset the board")
     for name in state.confirmed:
-        print(f"confirmed {name}")
-    print(f"target {state.target or '-'}, trusts {', '.join(state.keys) or 'no key'}, active {state.active or '-'}")
+        say(f"confirmed {name}")
+    say(f"target {state.target or '-'}, trusts {', '.join(state.keys) or 'no key'}, active {state.active or '-'}")
     for notice in state.notices:
-        print(notice)
+        say(notice)
     console.table(
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
