@@ -10,12 +10,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .errors import EdgeloraError, FileError
-from .files import SECRET, write_new
+from .files import SECRET, read_bounded, write_new
 
 MAGIC, VERSION = b"ELU1", 1
 HEADER_SIZE = 256
@@ -24,6 +24,7 @@ WHOLE, DELTA = 1, 2
 STORED, DEFLATE = 0, 1
 WINDOW_BITS = 10  # a board unpacks with 1 KB of memory
 TARGET_SIZE = 24
+MAX_SIZE = 1 << 20  # bytes of an adapter, and of a bundle
 NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
 
 # Magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base id, key id,
@@ -37,7 +38,10 @@ class BundleError(EdgeloraError, ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose hashes are right. from_version: 0 for a whole one; payload: unpacked; key_id, base_id: 8 bytes."""
+    """A bundle whose hashes are right, but which anyone may have made: `verify` tells.
+
+    from_version: 0 for a whole one; payload: unpacked; key_id, base_id: 8 bytes.
+    """
 
     name: str
     version: int
@@ -66,6 +70,12 @@ class Bundle:
         return result
 
 
+def check_name(name: str) -> None:
+    """Raises BundleError unless an adapter can be released under this name."""
+    if not NAME.fullmatch(name):
+        raise BundleError(f"name {name!r}: give 1 to 24 letters, digits, - and _ (it is part of the file's address)")
+
+
 def pack(
     adapter: bytes,
     name: str,
@@ -76,8 +86,9 @@ def pack(
     compress: bool = True,
 ) -> bytes:
     """A signed bundle of a whole `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
-    if not NAME.fullmatch(name):
-        raise BundleError(f"name {name!r}: give 1 to 24 letters, digits, - and _ (it is part of the file's address)")
+    check_name(name)
+    if len(adapter) > MAX_SIZE:
+        raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_SIZE}: take lower ranks")
     if not 0 < len(target.encode()) <= TARGET_SIZE or "\0" in target:
         raise BundleError(
             f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the name of a product that boards compare"
@@ -121,6 +132,8 @@ def unpack(data: bytes, where: str = "bundle") -> Bundle:
     if (form, size) != (VERSION, HEADER_SIZE) or kind not in (WHOLE, DELTA) or packing > DEFLATE:
         raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it, update this one")
     payload = data[HEADER_SIZE:]
+    if result_size > MAX_SIZE:
+        raise BundleError(f"{where} is to unpack to {result_size} bytes, more than an update may have: {MAX_SIZE}")
     if len(payload) != payload_size or hashlib.sha256(payload).digest() != fields[15]:
         raise BundleError(f"{where} is damaged: remove it, and release or fetch it again")
     try:
@@ -177,8 +190,8 @@ def new_key(path: Path) -> Path:
 def load_key(path: Path) -> Ed25519PrivateKey:
     """Raises BundleError unless the file holds an Ed25519 private key without a password."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, TypeError):
+        key = serialization.load_pem_private_key(read_bounded(path, MAX_SIZE), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BundleError(f"{path} is no private key without a password: `edgelora keygen` makes one") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{path}: bundles are signed with Ed25519; `edgelora keygen` makes such a key")
@@ -187,7 +200,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_keys(path: Path) -> list[bytes]:
     """The public keys in a file, 32 bytes each."""
-    data = path.read_bytes()
+    data = read_bounded(path, MAX_SIZE)
     if not data or len(data) % 32 or data.startswith(b"-----"):
         raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` has made")
     return [data[at : at + 32] for at in range(0, len(data), 32)]

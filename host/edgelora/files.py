@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files of strangers that are read within bounds."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def read_bounded(path: str | os.PathLike[str], limit: int, follow: bool = True) -> bytes:
+    """A regular file of at most `limit` bytes. follow: where symbolic links lead too. Raises OSError."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe does not hold this up
+    if not follow:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileError(f"{path} is no regular file", remedy="give the name of a file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FileError(f"{path} has more than {limit} bytes, which is too much for what it is to be")
+    return data
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
