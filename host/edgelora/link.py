@@ -23,6 +23,7 @@ import numpy as np
 
 from edgelora import resources
 from edgelora.errors import EdgeloraError, InputError
+from edgelora.text import printable
 from edgelora.transport import LineLost, SerialLine, Transport
 
 LINK_VERSION = 1
@@ -52,8 +53,8 @@ class DeviceError(EdgeloraError, RuntimeError):
     """The board refused a request; the message is the board's own. `kind` names its exception type."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(printable(message))
+        self.kind = printable(kind)
 
 
 class Op(IntEnum):

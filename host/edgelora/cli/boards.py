@@ -15,6 +15,7 @@ from ..devices import pick_port, survey
 from ..files import write_atomic
 from ..flash import flash
 from ..install import Installation, install
+from ..text import printable
 from ..workflow import ADAPTER_PATH, WorkflowError, load_base
 from .common import Add, add_interrupt, add_port, connect, show
 
@@ -144,7 +145,7 @@ def _print_installation(result: Installation) -> None:
         say(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
     how = f"module for {result.arch}" if result.files else "built into the firmware"
     say(
-        f"{result.board}, MicroPython {result.micropython}: edgelora {result.edgelora}, {how}; "
+        f"{printable(result.board)}, MicroPython {printable(result.micropython)}: edgelora {result.edgelora}, {how}; "
         f"{result.free_heap} bytes of heap left with its agent loaded"
     )
 
@@ -189,9 +190,9 @@ def cmd_doctor(args: argparse.Namespace) -> None:
         emit([asdict(check) for check in checks])
     else:
         for check in checks:
-            say(f"{check.state:8} {check.what}: {check.detail}")
+            say(f"{check.state:8} {printable(check.what)}: {printable(check.detail)}")
             if check.remedy:
-                say(f"{'':8} -> {check.remedy}")
+                say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
         raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
     note(
@@ -230,10 +231,18 @@ def cmd_push(args: argparse.Namespace) -> None:
     )
 
 
+def _file_name(path: str) -> str:
+    """What a file of the board is called here."""
+    name = path.rpartition("/")[2]
+    if name in ("", ".", "..") or not name.isprintable():
+        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH FILE`")
+    return name
+
+
 def cmd_pull(args: argparse.Namespace) -> None:
     """Copies a file from the board."""
     with connect(args) as link, console.progress("pull", args.json) as progress:
         content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
-    target = args.file or Path(args.path.rpartition("/")[2])
+    target = args.file or Path(_file_name(args.path))
     write_atomic(target, content)
     show(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")

@@ -12,6 +12,7 @@ from ..fetch import fetch
 from ..files import read_bounded
 from ..link import DeviceError, Link
 from ..release import release
+from ..text import printable
 from ..workflow import WorkflowError, load_base
 from .common import Add, add_port, connect, show
 
@@ -167,12 +168,13 @@ def cmd_update(args: argparse.Namespace) -> None:
     if args.json:
         return emit(asdict(state) | {"installed": installed})
     if installed:
-        say(f"installed {installed[0]} {installed[1]}: on trial from the next start; reset the board")
+        say(f"installed {printable(installed[0])} {installed[1]}: on trial from the next start; reset the board")
     for name in state.confirmed:
-        say(f"confirmed {name}")
-    say(f"target {state.target or '-'}, trusts {', '.join(state.keys) or 'no key'}, active {state.active or '-'}")
+        say(f"confirmed {printable(name)}")
+    trusted = ", ".join(map(printable, state.keys)) or "no key"
+    say(f"target {printable(state.target or '-')}, trusts {trusted}, active {printable(state.active or '-')}")
     for notice in state.notices:
-        say(notice)
+        say(printable(notice))
     console.table(
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
