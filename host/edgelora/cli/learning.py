@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..files import write_atomic
 from ..on_board import Pace, Suspended
 from ..personalize import Recipe
-from ..report import Metrics, Report, write_report
+from ..report import Metrics, Report, read_report, write_report
 from ..train_adapter import Trainer
 from ..workflow import (
     BoardLearner,
@@ -306,7 +306,7 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
 
 def cmd_report(args: argparse.Namespace) -> None:
     """Makes the HTML page of a run anew from its report.json."""
-    report = Report.from_json((args.folder / "report.json").read_text())
+    report = read_report(args.folder / "report.json")
     _print_report(args, report, write_report(report, args.folder))
 
 

@@ -17,7 +17,7 @@ from ..model import LOSSES, QuantModel
 from ..personalize import MODES, Recipe
 from ..plan import Plan, plan
 from ..plan_file import save_plan
-from ..plan_report import write_plan_report
+from ..report import write_plan_report
 from ..sensitivity import METHODS
 from ..workflow import Base, WorkflowError, load_base, load_part
 from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
