@@ -45,13 +45,13 @@ def demo_har(
     handle = None
     try:
         if profile.is_virtual and port is None:
-            firmware = make_firmware(profile, base, output)
+            firmware = make_firmware(profile, base, output, quiet)
             handle = start_board(board, firmware, output / f"{board}.board", quiet)
             port = handle.port
         else:
             port = pick_port(port)
             if not profile.stock:
-                flash(port, make_firmware(profile, base, output))
+                flash(port, make_firmware(profile, base, output, quiet))
         if profile.stock:
             with console.progress("install", quiet) as progress:
                 install(port, progress=lambda done, total: progress(done, total, "bytes"))
@@ -85,10 +85,11 @@ def make_base(net: nn.FloatNet, har: data.HarData, path: Path) -> Base:
     return Base(path.name, elm, model)
 
 
-def make_firmware(profile: BoardProfile, base: Base, folder: Path) -> Path:
+def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool = False) -> Path:
     """An image with the base in it, or the stock one, which takes its files by the link."""
     files = {} if profile.stock else {base.name: base.elm}
-    return build_firmware(profile.name, files, folder / f"{profile.name}{SUFFIXES[profile.port]}")
+    image = folder / f"{profile.name}{SUFFIXES[profile.port]}"
+    return build_firmware(profile.name, files, image, lambda line: console.note(line, quiet))
 
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> sim.SimHandle:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn, quantize, twin
-from .errors import EdgeloraError
+from .errors import EdgeloraError, InputError
 from .files import write_atomic
 from .formats import Adapter, AdapterLayer
 from .model import Op, QuantModel
@@ -308,7 +308,7 @@ def fit_adapter(
     shifts and factors. Raises ValueError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
     """
     if rank is not None and rank < 1:
-        raise ValueError(f"rank {rank}: give 1 or more")
+        raise InputError(f"rank {rank}: give 1 or more")
     model = formats.unpack_model(elm)
     quantized = None if x is None else model.input.quantize(x)
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]

@@ -76,7 +76,8 @@ def cmd_build(args: argparse.Namespace) -> None:
     """Firmware with the model in ROMFS."""
     base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
-    path = build_firmware(args.board, {base.name: base.elm} if base else {}, output)
+    files = {base.name: base.elm} if base else {}
+    path = build_firmware(args.board, files, output, lambda line: note(line, args.json))
     size = path.stat().st_size
     show(args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}")
 
@@ -97,7 +98,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
         return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
     profile, firmware = load_board(args.board), args.firmware
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
-        firmware = program(profile)
+        firmware = program(profile, lambda line: note(line, args.json))
     handle = sim.start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
