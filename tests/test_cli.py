@@ -575,7 +575,7 @@ def wrong(made: Path) -> Path:
 def test_errors_are_one_line(wrong: Path, command: str, words: list[str]) -> None:
     done = edgelora(*command.split(), code=1, cwd=wrong)
     assert done.stdout == ""
-    assert done.stderr.startswith("edgelora: ")
+    assert done.stderr.startswith('{"error": {"type": ' if "--json" in command else "edgelora: ")
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr
