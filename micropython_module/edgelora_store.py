@@ -484,14 +484,20 @@ class _Slot:
         self.tick = 0
 
 
+# A name may become part of a path or be printed: no separators, no escapes, and no file that is hidden or a parent.
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+
+
 def _checked(name):
-    if not 0 < len(name.encode()) <= 24 or "\0" in name:
-        raise StoreError("name %r: give one of 1 to 24 bytes" % name)
+    if not isinstance(name, str) or _text(name.encode()) != name or not 0 < len(name) <= 24:
+        raise StoreError("name %r: give 1 to 24 of A-Z a-z 0-9 - _ and, but not first, ." % name)
     return name
 
 
 def _text(field):
-    return field.rstrip(b"\0").decode()
+    # A name in flash, "_" in place of what a name can't have.
+    text = "".join([chr(c) if c in _LETTERS else "_" for c in field.rstrip(b"\0")])
+    return "_" + text[1:] if text[:1] == "." else text
 
 
 def _explained(error, what):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from esp_images import BOARDS, image
@@ -114,3 +117,73 @@ def test_building_for_esp32_says_what_it_needs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
     refused("lacks the submodules")
     assert not (tmp_path / "out.bin").exists()
+
+
+def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Has a script take the place of `make`."""
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir(exist_ok=True)
+    make.write_text(f"#!/bin/sh\n{script}\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+
+
+def test_builds_tell_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each step as it begins to take long, and what failed; nothing waits for an answer."""
+    monkeypatch.setattr(build, "SIGN_OF_LIFE", 0.2)
+    told: list[str] = []
+    step(monkeypatch, tmp_path, "printf 'cross compiler  '; sleep 1; echo 'ok 1 s'; echo 'make: up to date'; cat")
+    build.program(load_board("unix"), told.append)
+    assert told[0].startswith("cross compiler ... 0 s") and told[-1] == "cross compiler  ok 1 s"
+    step(monkeypatch, tmp_path, "echo 'no such compiler'; exit 2")
+    with pytest.raises(build.BuildError, match="unix/micropython` failed:\nno such compiler"):
+        build.program(load_board("unix"))
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who is not root, on a Debian without packages; apt-get and sudo are recorded."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, script in {
+        "id": "echo 1000",
+        "dpkg-query": "exit 1",
+        "sudo": f"echo sudo $* >> {tmp_path}/done",
+        "apt-get": f"echo apt-get $* >> {tmp_path}/done",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+APT = ROOT / "tools" / "apt_install.sh"
+
+
+def test_sudo_is_never_run_unasked(nobody: dict[str, str], tmp_path: Path) -> None:
+    run: dict[str, Any] = {"env": nobody, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run([APT, "cmake", "g++"], start_new_session=True, **run)
+    assert done.returncode == 1 and "\n  sudo apt-get install --no-install-recommends cmake g++\n" in done.stdout
+    assert not (tmp_path / "done").exists()
+    (tmp_path / "bin" / "id").write_text("#!/bin/sh\necho 0\n")
+    assert subprocess.run([APT, "cmake"], **run).returncode == 0  # root is not asked
+    assert (tmp_path / "done").read_text().startswith("apt-get -qq update\n")
+
+
+@pytest.mark.parametrize(("answer", "installs"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
+def test_who_is_not_root_is_asked_on_a_terminal(
+    answer: bytes, installs: bool, nobody: dict[str, str], tmp_path: Path
+) -> None:
+    """Also where the output goes to a log, as in `make`."""
+    child, terminal = pty.fork()
+    if not child:
+        os.execvpe("sh", ["sh", "-c", f"exec {APT} cmake > {tmp_path}/log 2>&1"], nobody)
+    asked = b""
+    while b"[y/N] " not in asked:
+        asked += os.read(terminal, 1024)
+    os.write(terminal, answer)
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    assert b"missing: cmake" in asked
+    assert os.waitstatus_to_exitcode(status) == (0 if installs else 1)
+    assert (tmp_path / "done").exists() is installs
+    assert installs or "sudo apt-get install" in (tmp_path / "log").read_text()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from edgelora import cli, data, formats, kws, nn, quantize, sim, twin
+from edgelora.cli.parser import make_parser
 from edgelora.link import Link
 from edgelora.workflow import load_base
 
@@ -574,7 +575,7 @@ def wrong(made: Path) -> Path:
 def test_errors_are_one_line(wrong: Path, command: str, words: list[str]) -> None:
     done = edgelora(*command.split(), code=1, cwd=wrong)
     assert done.stdout == ""
-    assert done.stderr.startswith("edgelora: ")
+    assert done.stderr.startswith('{"error": {"type": ' if "--json" in command else "edgelora: ")
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr
@@ -606,7 +607,7 @@ def every_command(parser: argparse.ArgumentParser, name: tuple[str, ...] = ()) -
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    names = list(every_command(cli._parser()))
+    names = list(every_command(make_parser()))
     assert {("pretrain",), ("personalize",), ("demo", "har"), ("bench", "learning")} <= set(names)
     for name in names:
         with pytest.raises(SystemExit) as ended:

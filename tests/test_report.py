@@ -1,11 +1,15 @@
 """The report of a run: its JSON, its page, and the metrics of a run that was killed."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import random
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,6 +224,104 @@ def test_perfect_base_and_untested_class() -> None:
             example(base_accuracy=1.0, adapted_accuracy=1.0, labels=[], confusion_base=counts, confusion_adapted=counts)
         )
     )
+
+
+KNOWN_TAGS = {tag for tag, _ in Page(render_html(example())).tags}
+MARKUP = (
+    '"><script>alert(1)</script>',
+    "<img src=x onerror=alert(1)>",
+    "' onload='x",
+    "</title><b>",
+    "{{ 7 * 7 }}",
+    "&lt;",
+)
+ODD = (
+    *MARKUP,
+    None,
+    True,
+    -1,
+    0,
+    1,
+    0.5,
+    1e308,
+    -1e-320,
+    1 << 60,
+    10**400,
+    math.nan,
+    math.inf,
+    "",
+    "\ud800",
+    [],
+    {},
+    [[]],
+)
+ODD += ({"a": 1}, [None] * 3, [MARKUP[0]] * 3, [0] * 300, [[1, 2], [3]], list(range(5000)))
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in JSON a value can be changed."""
+    yield path
+    for key in data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
+        yield from places(data[key], (*path, key))
+
+
+def changed(data: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The same with another value there."""
+    if not path:
+        return value
+    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy[path[0]] = changed(copy[path[0]], path[1:], value)
+    return copy
+
+
+def check_record(data: Any) -> bool:
+    """A record is refused in one line that names the file, or its page has no markup but its own: was it taken?"""
+    try:
+        report = Report.from_json(json.dumps(data), "odd.json")
+    except ReportError as error:
+        assert str(error).startswith("odd.json") and "\n" not in str(error) and len(str(error)) < 400
+        return False
+    html = render_html(report)
+    html.encode()
+    page = Page(html)
+    assert {tag for tag, _ in page.tags} <= KNOWN_TAGS
+    assert not any(name.startswith("on") or name == "src" for _, attributes in page.tags for name in attributes)
+    assert "<script" not in html and "<img" not in html
+    drawn = [value for _, attributes in page.tags for value in attributes.values() if value]
+    assert not [value for value in drawn if re.search(r"\b(nan|inf)\b", value)]
+    return True
+
+
+def test_any_value_anywhere_is_refused_or_shown_as_text() -> None:
+    """Every field, every kind of oddity: seed, rank and epochs as well as texts."""
+    data = json.loads(example(losses=[0.5] * 3, epoch_losses=[0.5] * 2, float_lora_losses=[0.4]).to_json())
+    data["memory"], data["layers"], data["energy"] = data["memory"][:2], data["layers"][:2], data["energy"][:2]
+    data["confusion_base"] = data["confusion_adapted"] = [[3, 1], [0, 4]]
+    tried = [check_record(changed(data, path, value)) for path in places(data) for value in ODD]
+    assert len(tried) > 2000 and 0.1 < sum(tried) / len(tried) < 0.9
+
+
+@pytest.mark.parametrize("key", ["seed", "rank", "epochs", "samples", "micro_batch", "steps", "memory_steps"])
+def test_numbers_are_numbers(key: str) -> None:
+    data = json.loads(example().to_json())
+    for value in (HOSTILE, None, True, 1.5, -1, 1 << 60, [1]):
+        with pytest.raises(ReportError, match=rf"report\.json, {key}: "):
+            Report.from_json(json.dumps(data | {key: value}))
+
+
+@pytest.mark.parametrize("seed", [1, None])
+def test_many_oddities_at_once(seed: int | None) -> None:
+    seed = random.randrange(1 << 32) if seed is None else seed
+    print("seed", seed)  # shown on failure
+    rng = random.Random(seed)
+    whole = json.loads(example().to_json())
+    where = list(places(whole))[1:]
+    for _ in range(200):
+        data = whole
+        for path in rng.sample(where, rng.randint(1, 4)):
+            with contextlib.suppress(KeyError, IndexError, TypeError):  # what it was in has been changed already
+                data = changed(data, path, rng.choice(ODD))
+        check_record(data)
 
 
 # --- Files ---

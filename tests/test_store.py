@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 
-from edgelora import build, formats, sim
+from edgelora import build, formats, sim, text
 from edgelora.bench_swap import MODEL, WIDTHS, layers_and_adapters
 from edgelora.boards import load_board
 from edgelora.link import DeviceError, Link
@@ -50,6 +50,57 @@ def check_cuts(output: str, least: int) -> None:
 
 def names(state: dict[str, Any]) -> list[tuple[str, int]]:
     return [(a["name"], a["version"]) for a in state["adapters"]]
+
+
+NAMES = """
+from edgelora_store import Store, StoreError, _text, _checked
+import os, struct, sys
+store = Store("adapters", cache=0)
+for name in sys.argv[1:]:
+    for change in (
+        lambda: store.put(name, b"data"),
+        lambda: store.rename("good", name),
+        lambda: store.install(name, 9, b"data"),
+    ):
+        store = Store("adapters", cache=0)
+        if not store.find("good"):
+            store.put("good", b"data")
+        try:
+            change()
+            print("FAIL took", repr(name))
+        except StoreError as error:
+            if "give 1 to 24 of" not in str(error):
+                print("FAIL", error)
+# An index that another hand has made, whole in all but its names.
+for name in sys.argv[1:]:
+    for path in os.listdir("adapters"):
+        os.remove("adapters/" + path)
+    store = Store("adapters", cache=0)
+    store.put("good", b"data")
+    entry = store._entries[0]
+    entry.name = name
+    store._save([entry], name, (name, 7))
+    store = Store("adapters", cache=0)
+    (found,) = store.list()
+    for text in [found.name, store.active] + store.notices:
+        print(repr(text))
+    if store.read(found.name) != b"data":
+        print("FAIL lost")
+"""
+BAD_NAMES = ("../up", "a/b", "a\\b", ".hidden", "..", "a\x1b[2J", "a\nb", "ä", "a b", "\x7f")
+
+
+def test_names_on_the_board_are_safe_in_paths_and_on_terminals(tmp_path: Path) -> None:
+    """Others are refused; found in flash, where only another hand can have put them, they are read as safe ones."""
+    command = [sim.UNIX_BINARY, "-X", "heapsize=4m", tmp_path / "names.py", *BAD_NAMES]
+    (tmp_path / "names.py").write_text(NAMES)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    said = done.stdout.splitlines()
+    assert done.returncode == 0 and not [line for line in said if "FAIL" in line], done.stdout + done.stderr
+    names = [line.strip("'") for line in said if " " not in line]
+    assert len(said) == 3 * len(BAD_NAMES) and len(names) == 2 * len(BAD_NAMES)
+    assert all(text.STORE_NAME.fullmatch(name) for name in names), names
+    assert all(line.isascii() and line.isprintable() and "/" not in line and "\\" not in line for line in said), said
 
 
 # ---- the commands
@@ -99,7 +150,12 @@ def test_commands(tmp_path: Path) -> None:
             ("no adapter named walk", ("activate", "walk")),
             ("no adapter named walk", ("get", "walk", "-o", tmp_path / "none.ela")),
             ("stroll is taken", ("rename", "run", "stroll")),
-            ("give one of 1 to 24 bytes", ("put", tmp_path / "run.ela", "--name", "x" * 25)),
+            *(
+                ("give 1 to 24 of", ("put", tmp_path / "run.ela", "--name", name))
+                for name in ("x" * 25, "", "../run", "a/b", ".run", "a\x1b[2J", "ä", "a b", "a\n")
+            ),
+            ("give 1 to 24 of", ("rename", "run", "../walk")),
+            ("give 1 to 24 of", ("get", "../run")),
             ("version 0", ("put", tmp_path / "run.ela", "--version", 0)),
             ("bad.ela", ("put", tmp_path / "bad.ela")),
         ):

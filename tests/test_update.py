@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 
-from edgelora import build, bundle, data, formats, quantize, serve, sim, workflow
+from edgelora import build, bundle, data, fetch, formats, quantize, serve, sim, workflow
 from edgelora.link import DeviceError, Link, Op
 from edgelora.personalize import Recipe, TwinLearner, train
 
@@ -144,16 +145,68 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
         (("--model", field.folder / "nothing.elm"), "No such file"),
     ):
         assert why in released(8, *options, code=1)
-    assert "boards that follow it would refuse this" in released(8, by=tmp_path / "other.pem", code=1)
+    signed_by = ("--signed-by", key.with_suffix(".pub"))
+    for by_whom, why in (((), "not by yours"), (signed_by, "boards that follow it would refuse this")):
+        assert why in released(8, *by_whom, by=tmp_path / "other.pem", code=1)
+    assert "not by yours" in released(8, "--force", by=tmp_path / "other.pem", code=1)
     damaged = tmp_path / "damaged.ela"
     damaged.write_bytes(flipped(field.adapters[8], 800))
     edgelora("release", damaged, "--name", "wake", "--key", key, "-o", site, code=1)
     assert {path: path.read_bytes() for path in site.iterdir()} == before
-    released(8, "--force", by=tmp_path / "other.pem")
+    released(8, "--force", *signed_by, by=tmp_path / "other.pem")
     forced = bundle.unpack((site / "wake.elu").read_bytes())
     forced.verify((tmp_path / "other.pub").read_bytes())
     with pytest.raises(bundle.BundleError, match="not signed by"):
         forced.verify((tmp_path / "keys" / "one.pub").read_bytes())
+
+
+def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path: Path) -> None:
+    """Nothing is numbered after it, no difference starts from it, and it is not read where a link leads."""
+    site = tmp_path / "site"
+    stranger = tmp_path / "stranger.pem"
+    bundle.new_key(stranger)
+    mine = bundle.key_id(field.key.with_suffix(".pub").read_bytes())
+
+    def release(code: int = 0) -> str:
+        options = ("--name", "wake", "--target", "band", "--key", field.key, "-o", site)
+        return edgelora("release", field.folder / "9.ela", *options, code=code)
+
+    eight = field.bundle(8)
+    escapes = b"\x1b[2Jwake".ljust(24, b"\0")
+    forged = {
+        "wake.elu": [
+            (resigned(eight, stranger, version=(1 << 32) - 1), "wrong signature"),
+            (resigned(eight, stranger, key_id=b"stranger"), "not by yours"),
+            (flipped(eight, 12 * 8), "wrong signature"),
+            (flipped(eight, 255 * 8), "wrong signature"),
+            (field.bundle(8, name=b"sleep".ljust(24, b"\0")), "another file"),
+            (field.bundle(8, name=escapes), "another file"),
+            (field.bundle(8, origin=7), "another file"),
+            (field.bundle(8, result_size=1 << 30), "more than an update may have"),
+            (bytes(3 << 20), "more than"),
+        ],
+        "wake.v7.elu": [
+            (resigned(field.bundle(7), stranger), "wrong signature"),
+            (resigned(field.bundle(7), stranger, key_id=mine), "wrong signature"),
+            (eight, "holds version 8"),
+        ],
+    }
+    for name, cases in forged.items():
+        for content, why in cases:
+            site.mkdir()
+            (site / name).write_bytes(content)
+            said = release(code=1)
+            assert why in said and "\x1b" not in said, (name, why, said)
+            assert [path.name for path in site.iterdir()] == [name] and (site / name).read_bytes() == content
+            (site / name).unlink()
+            site.rmdir()
+    site.mkdir()
+    (tmp_path / "elsewhere.elu").write_bytes(eight)
+    (site / "wake.elu").symlink_to(tmp_path / "elsewhere.elu")
+    release(code=1)
+    (site / "wake.elu").unlink()
+    os.mkfifo(site / "wake.elu")
+    assert "no regular file" in release(code=1)
 
 
 # ---- boards: desktop MicroPython with an application
@@ -396,6 +449,98 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         assert (state["version"], state["sha256"], state["part"]) == (7, digest(field.adapters[7]), None)
     state = board.run("fetch=http://127.0.0.1:1/wake.elu", "fetch=https://127.0.0.1/wake.elu", "fetch=http://x/wake")
     assert [kind for kind, _ in state["fetched"]] == ["OSError", "UpdateError", "UpdateError"]
+
+
+# ---- the host as a client, and as a server
+
+
+def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear error each, whatever the server does; and never more than was asked for."""
+    monkeypatch.setattr(fetch, "SILENCE", 0.5)
+
+    def trickle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(300):
+                connection.sendall(b"X-More: 1\r\n")
+                time.sleep(0.02)
+
+    def endless(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(bytes(65536))
+
+    to_file = answer(b"", "302 Found", fields="Location: file:///etc/hostname\r\n")
+    to_ftp = answer(b"", "302 Found", fields="Location: ftp://127.0.0.1/x\r\n")
+    cases: list[tuple[bytes | Callable[[socket.socket], None], str]] = [
+        (MISSING, "the server answers 404 Not Found"),
+        (answer(b"", "404 \x1b[2JGone"), r"the server answers 404 .x1b\[2JGone"),
+        (answer(b"x", "204 Empty"), "the server answers 204"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "is no HTTP"),
+        (b"HTTP/1.1 \xff\x1b\r\n\r\n", "is no HTTP"),
+        (b"", "is no HTTP|hung up|closed"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "is no HTTP"),
+        (answer(b"half", length=8), "sent 4 bytes of 8"),
+        (answer(b"x", length=1 << 40), "more than 1000 bytes"),
+        (answer(bytes(2000)), "more than 1000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx", "is no HTTP"),
+        (to_file, "not allowed|answers 302"),
+        (to_ftp, "unknown url type|no address|answers 302"),
+        (endless, "more than 1000 bytes"),
+        (lambda connection: time.sleep(1.5), "timed out"),
+        (trickle, "not here after 1 s|is no HTTP"),
+    ]
+    for answered, why in cases:
+        with speaking(answered) as address, pytest.raises(fetch.FetchError) as told:
+            fetch.fetch(f"{address}/wake.elu", 1000, 1)
+        assert re.search(why, str(told.value)) and str(told.value).isprintable(), (why, told.value)
+    for url, why in (
+        ("http://127.0.0.1:1/x.elu", "is the address right"),
+        ("http://127.0.0.1:port/x.elu", "no HTTP|no address|nonnumeric"),
+        ("http://a\x1b b/x.elu", "no HTTP|no address|can't contain"),
+        ("http://" + "a" * 300 + "/x.elu", "no address|is the address right"),
+        ("http:///x.elu", "no host|no address"),
+    ):
+        with pytest.raises(fetch.FetchError, match=why) as told:
+            fetch.fetch(url, 1000)
+        assert str(told.value).isprintable()
+    with speaking(answer(b"SSH")) as address, pytest.raises(fetch.FetchError, match="is the address right"):
+        fetch.fetch(f"{address}/x.elu".replace("http:", "https:"), 1000)
+    with speaking(answer(b"good", fields="Content-Type: x\r\n")) as address:
+        assert fetch.fetch(f"{address}/x.elu", 4) == b"good"
+
+
+def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
+    """Links lead nowhere, requests can't act on the terminal, clients that hang up make no traceback."""
+    site, logged = tmp_path / "site", []
+    site.mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (site / "wake.elu").write_bytes(b"bundle")
+    (site / "link.elu").symlink_to(tmp_path / "secret")
+    (site / "folder.elu").mkdir()
+    os.mkfifo(site / "pipe.elu")
+    (site / "large.elu").write_bytes(bytes(3 << 20))
+
+    def ask(request: bytes) -> bytes:
+        with socket.create_connection(server.server_address[:2], timeout=10) as connection:
+            connection.sendall(request)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    with serve.server(site, "127.0.0.1", 0, logged.append) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(b"GET /wake.elu HTTP/1.0\r\n\r\n").endswith(b"bundle")
+        for name in (b"link", b"folder", b"pipe", b"large", b"../secret", b"x" * 300):
+            said = ask(b"GET /" + name + b".elu HTTP/1.0\r\n\r\n")
+            assert b" 404 " in said and b"secret" not in said, name
+        digits = b"9" * 5000
+        assert ask(b"GET /wake.elu HTTP/1.0\r\nRange: bytes=" + digits + b"-\r\n\r\n").endswith(b"bundle")
+        ask(b"GET /\x1b[2J\x9b31m\r HTTP/1.0\r\nRange: \x1b[2J\r\n\r\n")
+        ask(b"\x1b]0;gone\x07\r\n\r\n")
+        server.handle_error(None, ("127.0.0.1", 1))
+        server.shutdown()
+    assert len(logged) >= 10 and all(line.isprintable() for line in logged), logged
 
 
 # ---- bundles that are hostile or broken

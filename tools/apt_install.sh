@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs those of the named Debian packages that are missing; elsewhere than on Debian, says what is needed.
+# Who is not root is asked first on a terminal; without one it prints the command to run, and fails.
 set -euo pipefail
 
 if ! command -v dpkg-query > /dev/null; then
@@ -11,8 +12,20 @@ for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q ' installed$' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
-echo "installing ${missing[*]}"
 root=()
-[ "$(id -u)" -eq 0 ] || root=(sudo)
+if [ "$(id -u)" -ne 0 ]; then
+    command="sudo apt-get install --no-install-recommends ${missing[*]}"
+    answer=no
+    if [ -t 0 ] && { : > /dev/tty; } 2> /dev/null && command -v sudo > /dev/null; then # output may go to a log
+        printf '\nThese Debian packages are missing: %s\nInstall them with sudo? [y/N] ' "${missing[*]}" > /dev/tty
+        read -r answer < /dev/tty || answer=no
+    fi
+    if [[ ! $answer =~ ^[yY] ]]; then
+        printf 'Debian packages are missing. Install them, then run this again:\n  %s\n' "$command"
+        exit 1
+    fi
+    root=(sudo)
+fi
+echo "installing ${missing[*]}"
 "${root[@]}" apt-get -qq update
 "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${missing[@]}"

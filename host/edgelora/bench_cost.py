@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from . import formats, nn, pretrain, quantize, twin
 from .boards import BoardProfile
 from .cost import passes_of, predict
+from .errors import InputError
 from .link import Link
 from .model import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
 from .networks import Shape, network
@@ -201,7 +202,7 @@ def non_negative_least_squares(a: NDArray[np.float64], b: NDArray[np.float64]) -
 def calibrate(link: Link, board: BoardProfile, progress: Progress) -> Fit:
     """Measures all of `calibration` on the board."""
     if board.clock_hz is None:
-        raise ValueError(f"{board.name} has no clock of its own to count cycles by: choose a microcontroller")
+        raise InputError(f"{board.name} has no clock of its own to count cycles by: choose a microcontroller")
     trials, rows = calibration(), []
     for done, trial in enumerate(trials):
         progress(done, len(trials), trial.name)
@@ -355,7 +356,7 @@ def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
     settings = (trial.elm, trial.ranks, trial.mode, BATCH, trial.momentum, trial.recompute)
     predicted = predict(*settings, board)
     if predicted is None:
-        raise ValueError(f"{board.name} was not measured: `edgelora bench cost --fit` does it")
+        raise InputError(f"{board.name} was not measured: `edgelora bench cost --fit` does it")
     with Bench(link, trial, predicted.clock_hz / 1e6) as bench:
         arena, infer, step = bench.open(BATCH), bench.infer(), bench.step()
     return Check(

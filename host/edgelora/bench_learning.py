@@ -16,6 +16,7 @@ import numpy as np
 
 from . import data, float_lora, formats, kws, nn, quantize
 from .data import Dataset
+from .errors import InputError
 from .model import QuantModel
 from .personalize import LEARNING_RATES, MODES, MOMENTA, Progress, Recipe, Samples, TwinLearner, placed, train
 from .workers import in_parallel
@@ -55,7 +56,7 @@ class Task:
         """These subjects, or all. ValueError for one that the task doesn't have."""
         unknown = set(subjects or ()) - set(self.subjects)
         if unknown:
-            raise ValueError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(self.subjects)}")
+            raise InputError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(self.subjects)}")
         return subjects or self.subjects
 
     def recipe_for(self, mode: str, seed: int, recipe: Recipe) -> Recipe:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, twin
+from .errors import InputError
 from .link import Link
 from .personalize import Recipe
 from .plan import layer_plans
@@ -80,7 +81,7 @@ def bench_model(
     model = formats.unpack_model(elm)
     ranks = recipe.ranks(model)
     if not any(ranks):
-        raise ValueError(f"placement {recipe.placement} leaves no layer to adapt: choose another")
+        raise InputError(f"placement {recipe.placement} leaves no layer to adapt: choose another")
     last = replace(recipe, placement="last_block")
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (STEPS, model.input.size)).astype(np.int8)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from . import resources
+from .errors import EdgeloraError
 from .resources import ROOT as ROOT
 
 BOARDS_DIR = resources.boards()
 
 
-class BoardError(ValueError):
+class BoardError(EdgeloraError, ValueError):
     """No such board, or a profile that cannot be used."""
 
 

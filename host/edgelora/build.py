@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import subprocess
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from mpremote.romfs import VfsRomWriter
 
 from edgelora import resources, uf2
 from edgelora.boards import BoardProfile, load_board
-from edgelora.formats import write_atomic
+from edgelora.errors import EdgeloraError
+from edgelora.files import write_atomic
 
 FILE_ALIGNMENT = 16  # of files in the image and so in memory, bytes
 ROMFS_SUFFIX = ".romfs"
@@ -22,27 +27,32 @@ DIST = resources.natmods()
 NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
 
 
-class BuildError(RuntimeError):
+SIGN_OF_LIFE = 5.0  # seconds after which a step is told to go on
+
+Tell = Callable[[str], None]
+
+
+class BuildError(EdgeloraError, RuntimeError):
     """Firmware could not be built, or what goes into it does not fit."""
 
 
-def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
+def build_firmware(board: str, files: Mapping[str, bytes], out: Path, tell: Tell | None = None) -> Path:
     """Writes to `out` a firmware image whose ROMFS holds `files` (name -> content) and returns `out`.
 
     On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
     The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`. Stock
-    firmware takes no files. Builds the program first unless it is up to date. Raises `BuildError`; then `out` is as it
-    was.
+    firmware takes no files. Builds the program first unless it is up to date. tell: takes lines about that, one at
+    least every few seconds. Raises `BuildError`; then `out` is as it was.
     """
     profile = load_board(board)
     if profile.stock:
         if files:
             raise BuildError(f"{board} has stock firmware, which holds no files: `edgelora push` them to the board")
-        write_atomic(out, program(profile).read_bytes())
+        write_atomic(out, program(profile, tell).read_bytes())
         return out
     romfs = make_romfs(files)
     if profile.flash is None:
-        program(profile)
+        program(profile, tell)
         write_atomic(out, romfs)
         return out
     if len(romfs) > profile.flash.romfs_bytes:
@@ -51,7 +61,7 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path) -> Path:
             f"the files need a ROMFS of {len(romfs)} bytes, {profile.firmware} has {profile.flash.romfs_bytes} "
             f"({sizes}); use a smaller model"
         )
-    path = program(profile)
+    path = program(profile, tell)
     if profile.port == "esp32":
         write_atomic(out, add_romfs(path.read_bytes(), romfs, profile, str(path)))
         return out
@@ -79,8 +89,8 @@ def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> b
     return image.ljust(layout.romfs_offset - layout.image_offset, b"\xff") + romfs
 
 
-def program(profile: BoardProfile) -> Path:
-    """Builds a board's MicroPython, with EdgeLoRA in it unless it is stock, and returns its path."""
+def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
+    """Builds a board's MicroPython, with EdgeLoRA in it unless it is stock, and returns its path. tell: see above."""
     path = {
         "rp2": f"rp2/{profile.stock_board if profile.stock else profile.firmware}/firmware.uf2",
         "esp32": f"esp32/{profile.firmware}/firmware.bin",
@@ -89,7 +99,7 @@ def program(profile: BoardProfile) -> Path:
     }[profile.port]
     if profile.port == "esp32":
         check_esp_idf(profile)
-    return _make(resources.checkout() / ".build" / path)
+    return _make(resources.checkout() / ".build" / path, tell)
 
 
 def native_package(arch: str) -> Path:
@@ -102,18 +112,48 @@ def native_package(arch: str) -> Path:
     return manifest.parent
 
 
-def _make(path: Path) -> Path:
+def _make(path: Path, tell: Tell | None = None) -> Path:
     """Has `make` bring a file up to date."""
     try:
         make = ["make", "-C", str(resources.ROOT), "--no-print-directory", str(path)]
-        done = subprocess.run(make, capture_output=True, text=True)
+        status, said = _run(make, tell or (lambda line: None))
     except FileNotFoundError:
         if path.exists():
             return path
         raise BuildError("`make` is not installed; install it (`apt-get install make`) and try again") from None
-    if done.returncode:
-        raise BuildError(f"`make {path.relative_to(resources.ROOT)}` failed:\n{(done.stdout + done.stderr).strip()}")
+    if status:
+        raise BuildError(f"`make {path.relative_to(resources.ROOT)}` failed:\n{said}")
     return path
+
+
+def _run(command: list[str], tell: Tell) -> tuple[int, str]:
+    """Runs a build, which can ask nobody anything; its status and all it said. tell: gets its steps as they go on."""
+    said, step, started = "", "", time.monotonic()
+    pieces: queue.Queue[bytes] = queue.Queue()
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, bufsize=0, **pipes) as process:
+        threading.Thread(target=_pump, args=(process.stdout, pieces), daemon=True).start()
+        while True:
+            try:
+                piece = pieces.get(timeout=SIGN_OF_LIFE)
+            except queue.Empty:
+                tell(f"{step.strip() or 'make'} ... {time.monotonic() - started:.0f} s")
+                continue
+            if not piece:
+                break
+            said += piece.decode(errors="replace")
+            *whole, step = (step + piece.decode(errors="replace")).split("\n")
+            for line in whole:
+                if not line.startswith("make"):  # which says that there was nothing to do
+                    tell(line)
+    return process.returncode, said.strip()
+
+
+def _pump(output: IO[bytes], pieces: queue.Queue[bytes]) -> None:
+    """What a process says as it says it, then b""."""
+    while piece := output.read(4096):
+        pieces.put(piece)
+    pieces.put(b"")
 
 
 def check_esp_idf(profile: BoardProfile) -> None:

@@ -10,9 +10,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from .errors import EdgeloraError, FileError
+from .files import SECRET, read_bounded, write_new
 
 MAGIC, VERSION = b"ELU1", 1
 HEADER_SIZE = 256
@@ -21,6 +24,7 @@ WHOLE, DELTA = 1, 2
 STORED, DEFLATE = 0, 1
 WINDOW_BITS = 10  # a board unpacks with 1 KB of memory
 TARGET_SIZE = 24
+MAX_SIZE = 1 << 20  # bytes of an adapter, and of a bundle
 NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
 
 # Magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base id, key id,
@@ -28,13 +32,16 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
 _HEADER = struct.Struct("<4sHHBBHIIIII8s8s24s24s32s32s32s")
 
 
-class BundleError(ValueError):
+class BundleError(EdgeloraError, ValueError):
     """No bundle, or none that can be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose hashes are right. from_version: 0 for a whole one; payload: unpacked; key_id, base_id: 8 bytes."""
+    """A bundle whose hashes are right, but which anyone may have made: `verify` tells.
+
+    from_version: 0 for a whole one; payload: unpacked; key_id, base_id: 8 bytes.
+    """
 
     name: str
     version: int
@@ -63,6 +70,12 @@ class Bundle:
         return result
 
 
+def check_name(name: str) -> None:
+    """Raises BundleError unless an adapter can be released under this name."""
+    if not NAME.fullmatch(name):
+        raise BundleError(f"name {name!r}: give 1 to 24 letters, digits, - and _ (it is part of the file's address)")
+
+
 def pack(
     adapter: bytes,
     name: str,
@@ -73,8 +86,9 @@ def pack(
     compress: bool = True,
 ) -> bytes:
     """A signed bundle of a whole `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
-    if not NAME.fullmatch(name):
-        raise BundleError(f"name {name!r}: give 1 to 24 letters, digits, - and _ (it is part of the file's address)")
+    check_name(name)
+    if len(adapter) > MAX_SIZE:
+        raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_SIZE}: take lower ranks")
     if not 0 < len(target.encode()) <= TARGET_SIZE or "\0" in target:
         raise BundleError(
             f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the name of a product that boards compare"
@@ -118,6 +132,8 @@ def unpack(data: bytes, where: str = "bundle") -> Bundle:
     if (form, size) != (VERSION, HEADER_SIZE) or kind not in (WHOLE, DELTA) or packing > DEFLATE:
         raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it, update this one")
     payload = data[HEADER_SIZE:]
+    if result_size > MAX_SIZE:
+        raise BundleError(f"{where} is to unpack to {result_size} bytes, more than an update may have: {MAX_SIZE}")
     if len(payload) != payload_size or hashlib.sha256(payload).digest() != fields[15]:
         raise BundleError(f"{where} is damaged: remove it, and release or fetch it again")
     try:
@@ -151,29 +167,31 @@ def _added(difference: bytes, origin: bytes) -> bytes:
 def new_key(path: Path) -> Path:
     """Writes a new private key (PEM, for the owner's eyes alone) and beside it the public one, whose path it returns.
 
-    Raises FileExistsError, as a key is never overwritten, or BundleError.
+    Raises BundleError or an OSError; a key is never overwritten. Then no new file is there.
     """
     public = path.with_suffix(".pub")
     if path == public:
         raise BundleError(f"{path}: .pub is what the public key is called; take another name, such as release.pem")
     for there in (path, public):
-        if there.exists():
-            raise FileExistsError(f"{there} is there already, and keys are never overwritten: take another name")
+        if os.path.lexists(there):
+            raise FileError(f"{there} is there already, and keys are never overwritten", remedy="take another name")
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
-    with open(public, "xb") as file:
-        file.write(public_bytes(key))
+    write_new(path, pem, SECRET)
+    try:
+        write_new(public, public_bytes(key))
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a pair is of no use
+        raise
     return public
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
     """Raises BundleError unless the file holds an Ed25519 private key without a password."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, TypeError):
+        key = serialization.load_pem_private_key(read_bounded(path, MAX_SIZE), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BundleError(f"{path} is no private key without a password: `edgelora keygen` makes one") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{path}: bundles are signed with Ed25519; `edgelora keygen` makes such a key")
@@ -182,7 +200,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_keys(path: Path) -> list[bytes]:
     """The public keys in a file, 32 bytes each."""
-    data = path.read_bytes()
+    data = read_bounded(path, MAX_SIZE)
     if not data or len(data) % 32 or data.startswith(b"-----"):
         raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` has made")
     return [data[at : at + 32] for at in range(0, len(data), 32)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import formats, twin
+from .errors import InputError
 from .model import QuantModel
 from .personalize import MODES, Progress, Recipe, Samples
 from .recompute import choose_recompute, smallest_arena
@@ -83,11 +84,11 @@ def choose(
     measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
     pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
     if not pool:
-        raise ValueError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
+        raise InputError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
     pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
     chosen = _best_fitting(elm, pool, budget)
     if chosen is None:
-        raise ValueError(_refusal(elm, pool, budget))
+        raise InputError(_refusal(elm, pool, budget))
     worth = chosen.gain + WORTH * pool[0].gain
     beyond = min(
         (one for one in pool if one.gain >= worth),

@@ -1,4 +1,7 @@
-"""What a person sees: progress on standard error, results on standard output."""
+"""What a person sees: progress on standard error, results on standard output.
+
+Commands print through here, so that no character of what they say acts on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .personalize import Progress as Report
+from .streams import note as note
+from .streams import say as say
+from .text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,7 +42,7 @@ def progress(title: str, quiet: bool = False) -> Iterator[Report]:
                 if done < last:  # a new phase: its own rate
                     bar.reset(task)
                 last = done
-                bar.update(task, completed=done, total=total, what=what)
+                bar.update(task, completed=done, total=total, what=printable(what))
 
             yield show
     else:
@@ -60,7 +66,7 @@ def _bar() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}"),
+        TextColumn("{task.fields[what]}", markup=False),
     )
     return Progress(*columns, console=Console(stderr=True))
 
@@ -78,19 +84,9 @@ def _lines(title: str) -> Report:
         if done == total or now - said >= LINE_SECONDS:
             said = now
             left = (now - started) * (total - done) / max(done, 1)
-            print(
-                f"{title}: {done}/{total} {what} ({now - started:.0f} s, {left:.0f} s left)",
-                file=sys.stderr,
-                flush=True,
-            )
+            note(f"{title}: {done}/{total} {what} ({now - started:.0f} s, {left:.0f} s left)")
 
     return say
-
-
-def note(text: str, quiet: bool = False) -> None:
-    """One line about a step."""
-    if not quiet:
-        print(text, file=sys.stderr, flush=True)
 
 
 def plain(value: Any) -> Any:
@@ -108,16 +104,15 @@ def plain(value: Any) -> Any:
 
 def emit(value: Any) -> None:
     """A result for programs."""
-    json.dump(plain(value), sys.stdout, indent=1, allow_nan=False)
-    print()
+    say(json.dumps(plain(value), indent=1, allow_nan=False))
 
 
 def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     """Aligned columns on standard output; numbers to the right."""
-    cells = [head, *[tuple(map(str, row)) for row in rows]]
+    cells = [head, *[tuple(map(printable, row)) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for row in cells:
-        print(
+        say(
             "  ".join(
                 cell.rjust(width) if _is_number(cell) else cell.ljust(width)
                 for cell, width in zip(row, widths, strict=True)

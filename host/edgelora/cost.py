@@ -15,6 +15,7 @@ from itertools import chain
 
 from . import formats, terms, twin
 from .boards import BoardProfile
+from .errors import InputError
 from .terms import Layer, Step
 
 READS_INPUT, READS_OUTPUT = ("max_pool", "lookup"), ("softmax",)  # in the backward pass
@@ -105,7 +106,7 @@ def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: byt
     network = _network(elm)
     ops = range(len(network.layers))
     if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
-        raise ValueError(f"a model of {len(ops)} ops takes as many ranks and recompute flags")
+        raise InputError(f"a model of {len(ops)} ops takes as many ranks and recompute flags")
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError, MissingPackage
 from .formats import write_npz
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
@@ -78,7 +79,7 @@ def load_har(subject: int) -> HarData:
     before windowing, so that no window lies in two parts. Raises ModuleNotFoundError without seglearn.
     """
     if subject not in HAR_SUBJECTS:
-        raise ValueError(f"subject {subject}: choose one of {HAR_SUBJECTS[0]} to {HAR_SUBJECTS[-1]}")
+        raise InputError(f"subject {subject}: choose one of {HAR_SUBJECTS[0]} to {HAR_SUBJECTS[-1]}")
     recordings, labels = _load_watch(HAR_SUBJECTS)
     others = [r for r in recordings if r.subject != subject]
     own = [r for r in recordings if r.subject == subject]
@@ -97,7 +98,7 @@ def _load_watch(subjects: Sequence[int]) -> tuple[list[_Recording], list[str]]:
     """
     spec = find_spec("seglearn")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the demo data is in the package seglearn: pip install 'edgelora[demo]'")
+        raise MissingPackage("the demo data is in the package seglearn: pip install 'edgelora[demo]'")
     raw = np.load(Path(spec.origin).parent / "data" / "watch_dataset.npy", allow_pickle=True).item()
     recordings = [
         _Recording(int(who), int(label), (samples / HAR_UNITS).astype(np.float32))
@@ -125,7 +126,7 @@ def channels_last(x: NDArray) -> NDArray:
     Raises ValueError for other numbers of axes.
     """
     if not 2 <= x.ndim <= 4:
-        raise ValueError(f"samples are {x.shape}; give [N, C, H, W], [N, C, W] or [N, features]")
+        raise InputError(f"samples are {x.shape}; give [N, C, H, W], [N, C, W] or [N, features]")
     spread = x.reshape(*x.shape[:2], *(1, 1, *x.shape[2:])[-2:])
     return np.ascontiguousarray(np.moveaxis(spread, 1, -1))
 
@@ -148,7 +149,7 @@ def load_dataset(path: str | Path) -> Dataset:
     names = [str(name) for name in np.atleast_1d(arrays.get("labels", np.array([], np.str_)))]
     problem = _problem(arrays["x"], arrays["y"], names)
     if problem:
-        raise ValueError(f"{path}: {problem}")
+        raise InputError(f"{path}: {problem}")
     return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), names)
 
 
@@ -161,7 +162,7 @@ def load_classes(path: str | Path) -> NDArray[np.int64] | None:
     """The array y of an `.npz` file, int [N], if it has one."""
     y = _load_arrays(path, ()).get("y")
     if y is not None and (y.ndim != 1 or not np.issubdtype(y.dtype, np.integer)):
-        raise ValueError(f"{path}: y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type")
+        raise InputError(f"{path}: y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type")
     return y
 
 
@@ -169,15 +170,15 @@ def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
-            raise ValueError("it holds one bare array")
+            raise InputError("it holds one bare array")
         with file:
             arrays = dict(file)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         remedy = f"write it with numpy.savez(path, {', '.join(f'{name}=...' for name in needed)})"
-        raise ValueError(f"{path}: not a readable .npz file ({error}); {remedy}") from error
+        raise InputError(f"{path}: not a readable .npz file ({error}); {remedy}") from error
     for name in needed:
         if name not in arrays:
-            raise ValueError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
+            raise InputError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
     return arrays
 
 

@@ -8,6 +8,7 @@ from . import console, data, formats, nn, quantize, sim
 from .boards import BoardProfile, load_board
 from .build import SUFFIXES, build_firmware
 from .devices import pick_port
+from .files import write_atomic
 from .flash import flash
 from .install import install
 from .link import Link
@@ -44,13 +45,13 @@ def demo_har(
     handle = None
     try:
         if profile.is_virtual and port is None:
-            firmware = make_firmware(profile, base, output)
+            firmware = make_firmware(profile, base, output, quiet)
             handle = start_board(board, firmware, output / f"{board}.board", quiet)
             port = handle.port
         else:
             port = pick_port(port)
             if not profile.stock:
-                flash(port, make_firmware(profile, base, output))
+                flash(port, make_firmware(profile, base, output, quiet))
         if profile.stock:
             with console.progress("install", quiet) as progress:
                 install(port, progress=lambda done, total: progress(done, total, "bytes"))
@@ -65,7 +66,7 @@ def demo_har(
     finally:
         if handle:
             handle.stop()
-    formats.write_atomic(output / "adapter.ela", run.run.adapter)
+    write_atomic(output / "adapter.ela", run.run.adapter)
     identical = check_identical(base, samples, recipe, run)
     baseline = float_baseline(net, har.train, har.test, recipe)
     report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical)
@@ -80,14 +81,15 @@ def make_base(net: nn.FloatNet, har: data.HarData, path: Path) -> Base:
     model = quantize.quantize(net, har.pretrain.x)
     model.labels = har.labels
     elm = formats.pack_model(model, path.name)
-    formats.write_atomic(path, elm)
+    write_atomic(path, elm)
     return Base(path.name, elm, model)
 
 
-def make_firmware(profile: BoardProfile, base: Base, folder: Path) -> Path:
+def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool = False) -> Path:
     """An image with the base in it, or the stock one, which takes its files by the link."""
     files = {} if profile.stock else {base.name: base.elm}
-    return build_firmware(profile.name, files, folder / f"{profile.name}{SUFFIXES[profile.port]}")
+    image = folder / f"{profile.name}{SUFFIXES[profile.port]}"
+    return build_firmware(profile.name, files, image, lambda line: console.note(line, quiet))
 
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> sim.SimHandle:

@@ -9,6 +9,7 @@ from pathlib import Path
 from serial.tools import list_ports
 
 from edgelora import flash_rp2, sim
+from edgelora.errors import EdgeloraError
 from edgelora.probe import Answer, ask
 
 VENDORS = {
@@ -30,7 +31,7 @@ PRODUCTS = {
 }
 
 
-class DeviceError(RuntimeError):
+class DeviceError(EdgeloraError, RuntimeError):
     """There is no board to talk to, or more than one to choose from."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import formats
 from .boards import BoardProfile, Power
+from .errors import InputError
 from .link import Link
 from .personalize import Recipe
 
@@ -72,9 +73,9 @@ class EnergyBench:
 def check_power(profile: BoardProfile, every: float | None) -> Power:
     """ValueError where a board's profile has no power at several clocks, or, if `every` is given, none asleep."""
     if not profile.clocks_mhz or profile.power is None:
-        raise ValueError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
+        raise InputError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
     if every is not None and profile.power.sleep_watts is None:
-        raise ValueError(f"{profile.name}'s profile names no power asleep: leave --every out")
+        raise InputError(f"{profile.name}'s profile names no power asleep: leave --every out")
     return profile.power
 
 
@@ -105,6 +106,6 @@ def bench_energy(
         for row in rows:
             busy = recipe.micro_batch * row.step_us * 1e-6
             if busy > every:
-                raise ValueError(f"an update takes {busy:.2f} s at {row.clock_mhz:g} MHz: give --every more")
+                raise InputError(f"an update takes {busy:.2f} s at {row.clock_mhz:g} MHz: give --every more")
             mean.append(round(1000 * (row.update_joules + asleep * (every - busy)) / every, 4))
     return EnergyBench(profile.name, name, recipe.micro_batch, power.source, rows, every, mean)

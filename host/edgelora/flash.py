@@ -7,8 +7,8 @@ from pathlib import Path
 from edgelora import flash_rp2, sim, uf2
 from edgelora.boards import BoardProfile, load_board
 from edgelora.build import ROMFS_SUFFIX
+from edgelora.files import write_atomic
 from edgelora.flash_common import FlashError, Progress, wait_for_repl, wait_until
-from edgelora.formats import write_atomic
 
 __all__ = ["FlashError", "Progress", "flash"]
 

@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 import serial
 
+from .errors import EdgeloraError
+
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 20.0
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 
-class FlashError(RuntimeError):
+class FlashError(EdgeloraError, RuntimeError):
     """The firmware is not on the board; the message says what to do."""
 
 

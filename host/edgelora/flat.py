@@ -10,10 +10,12 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import EdgeloraError
+
 _MAX_TEXT = 80  # bytes of a name that are worth reading
 
 
-class TfliteError(ValueError):
+class TfliteError(EdgeloraError, ValueError):
     """A `.tflite` file is damaged, or can't be imported; the message says what would work."""
 
 

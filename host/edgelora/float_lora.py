@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from . import nn
 from .data import Dataset
+from .errors import InputError
 
 ALPHA = 4.0
 RATE_TRAINED_A = 0.014
@@ -120,7 +121,7 @@ def merged(net: nn.FloatNet, adapters: dict[int, Adapter], alpha: float) -> nn.F
 
 def _fresh(layer: nn.Layer, rank: int, rng: np.random.Generator) -> Adapter:
     if layer.weights is None:
-        raise ValueError(f"a {layer.kind} layer has no weights to adapt; choose conv and dense layers")
+        raise InputError(f"a {layer.kind} layer has no weights to adapt; choose conv and dense layers")
     outputs, inputs = len(layer.weights), layer.weights[0].size
     bound = 1 / math.sqrt(inputs)
     dtype = layer.weights.dtype

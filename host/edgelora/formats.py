@@ -13,15 +13,15 @@ import io
 import math
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import EdgeloraError
+from .files import write_atomic
 from .model import (
     AXIS_KINDS,
     KINDS,
@@ -78,7 +78,7 @@ T_SHIFTS = (0, 24)
 BRANCH_SHIFTS = (-15, 8)
 
 
-class FormatError(ValueError):
+class FormatError(EdgeloraError, ValueError):
     """A file, or an object to be written to one, breaks a rule of its format."""
 
 
@@ -773,23 +773,6 @@ def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
 
 
 # --- Common ---
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a whole file or nothing: the old content stays until the new one is on the disk. Raises OSError."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) -> None:

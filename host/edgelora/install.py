@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .build import NATIVE_ARCHES, native_package
+from .errors import EdgeloraError, InputError
 from .link import Hello, Link
 from .probe import native_arch
 from .transport import soft_reset
@@ -23,7 +24,7 @@ SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
-class InstallError(RuntimeError):
+class InstallError(EdgeloraError, RuntimeError):
     """The board can't have the module; the message says why and what to do. The board is as it was."""
 
 
@@ -104,7 +105,7 @@ def read_package(folder: Path) -> tuple[str, dict[str, bytes]]:
         package = json.loads((folder / "package.json").read_text())
         files = {f"{TARGET}/{name}": (folder / url).read_bytes() for name, url in package["urls"]}
         if len(files[MODULE]) < 3:
-            raise ValueError(f"{MODULE} is no module")
+            raise InputError(f"{MODULE} is no module")
         return package["version"], files
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InstallError(f"{folder} holds no whole package ({error}); `make natmods` makes them") from None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn, quantize, tflite, twin
+from .errors import EdgeloraError, MissingPackage
 from .quantize import CALIBRATION_LIMIT, Quantized
 from .tflite_file import read_graph
 from .tflite_graph import Importer
@@ -23,10 +24,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of the proce
 try:
     import tensorflow as tf
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
+    raise MissingPackage("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
 
 
-class KerasError(ValueError):
+class KerasError(EdgeloraError, ValueError):
     """A model can't be converted; the message says why and what would work."""
 
 

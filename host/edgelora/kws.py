@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from . import resources
 from .data import Dataset, load_dataset, save_dataset
+from .errors import EdgeloraError, InputError
 
 Wave = NDArray[np.float64]  # [time], full scale 1
 
@@ -44,6 +45,10 @@ OTHER_WORDS = (
     "forward backward water music table"
 )
 LABELS = [*KEYWORDS, "unknown", "silence"]
+
+
+class SpeechError(EdgeloraError, RuntimeError):
+    """The program that speaks the keywords is not there, or failed."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class KwsData:
 def load_kws(voice: str) -> KwsData:
     """Words [N, 49, 10, 1] of a voice in `VOICES`, by its name, and of the pretraining voices."""
     if voice not in VOICES:
-        raise ValueError(f"voice {voice!r}: choose one of {', '.join(VOICES)}")
+        raise InputError(f"voice {voice!r}: choose one of {', '.join(VOICES)}")
     return KwsData(voice)
 
 
@@ -214,10 +219,10 @@ def speak(voice: Voice, word: str, speed: float, pitch: float, stretch: float = 
 
 def _run(program: str, *arguments: str) -> bytes:
     if shutil.which(program) is None:
-        raise RuntimeError(f"{program} is not installed, which speaks the keywords: apt-get install espeak-ng flite")
+        raise SpeechError(f"{program} is not installed, which speaks the keywords: apt-get install espeak-ng flite")
     result = subprocess.run([program, *arguments], capture_output=True)
     if result.returncode or not result.stdout.startswith(b"RIFF"):
-        raise RuntimeError(f"{program} {' '.join(arguments)}: {result.stderr.decode(errors='replace').strip()}")
+        raise SpeechError(f"{program} {' '.join(arguments)}: {result.stderr.decode(errors='replace').strip()}")
     return result.stdout
 
 

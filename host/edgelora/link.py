@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edgelora import resources
+from edgelora.errors import EdgeloraError, InputError
+from edgelora.text import printable
 from edgelora.transport import LineLost, SerialLine, Transport
 
 LINK_VERSION = 1
@@ -43,16 +45,16 @@ Opener = Callable[[], Transport]
 _Reply = TypeVar("_Reply")
 
 
-class LinkError(RuntimeError):
+class LinkError(EdgeloraError, RuntimeError):
     """The board cannot be reached, or lost what the host relied on."""
 
 
-class DeviceError(RuntimeError):
+class DeviceError(EdgeloraError, RuntimeError):
     """The board refused a request; the message is the board's own. `kind` names its exception type."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(printable(message))
+        self.kind = printable(kind)
 
 
 class Op(IntEnum):
@@ -524,7 +526,7 @@ class Link:
     def _request(self, op: Op, payload: bytes = b"") -> bytes:
         """Sends a request until it is answered; returns the answer's payload."""
         if len(payload) > self._max_payload:
-            raise ValueError(f"{op.name}: {len(payload)} bytes; this board takes {self._max_payload} in one request")
+            raise InputError(f"{op.name}: {len(payload)} bytes; this board takes {self._max_payload} in one request")
         self._sequence = self._sequence % 127 + 1
         self.stats.requests += 1
         frame = self._exchange(op, payload, self._sequence)
@@ -721,7 +723,7 @@ class Link:
         """
         windows = self._windows(windows)
         if len(windows) > 65536:
-            raise ValueError(f"{len(windows)} samples are too many for a feature cache; it numbers them up to 65535")
+            raise InputError(f"{len(windows)} samples are too many for a feature cache; it numbers them up to 65535")
         size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
         for start, part in self._parts(windows, 4, 1):
             self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
@@ -735,7 +737,7 @@ class Link:
         """`train` on samples of the cache, by their numbers [n], with labels [n]: the same to the last bit."""
         numbers = np.array(picked)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 65535:
-            raise ValueError("samples of a feature cache have numbers from 0 to 65535")
+            raise InputError("samples of a feature cache have numbers from 0 to 65535")
         numbers = numbers.astype("<u2")[:, None].view(np.uint8)
         samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
         return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, None)
@@ -744,11 +746,11 @@ class Link:
         """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
         labels = np.asarray(labels)
         if len(labels) != count:
-            raise ValueError(f"{count} samples but {len(labels)} labels")
+            raise InputError(f"{count} samples but {len(labels)} labels")
         if labels.dtype == np.int8:
             return labels.reshape(count, -1).view(np.uint8)
         if labels.ndim != 1 or count and not 0 <= labels.min() <= labels.max() <= 255:
-            raise ValueError("give labels from 0 to 255, or targets as int8 [n, ...]")
+            raise InputError("give labels from 0 to 255, or targets as int8 [n, ...]")
         return labels.astype(np.uint8)[:, None]
 
     def _train(
@@ -790,14 +792,14 @@ class Link:
             raise LinkError("no model is open; call open_model first")
         flat = np.ascontiguousarray(windows, dtype=np.int8).reshape(len(windows), -1)
         if flat.shape[1] != self._sample_size:
-            raise ValueError(f"windows have {flat.shape[1]} values, this model takes {self._sample_size}")
+            raise InputError(f"windows have {flat.shape[1]} values, this model takes {self._sample_size}")
         return flat
 
     def _parts(self, rows: np.ndarray, head: int, answer_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
         """Cuts rows into requests that fit a frame, and so do their answers (8 bytes + answer_bytes a row)."""
         most = min((self._max_payload - head) // rows.shape[1], (self._max_payload - 8) // answer_bytes)
         if not most:
-            raise ValueError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} in one request")
+            raise InputError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} in one request")
         for start in range(0, len(rows), most):
             yield start, rows[start : start + most]
 

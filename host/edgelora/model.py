@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError
+
 KINDS = (
     "dense",
     "conv",
@@ -166,7 +168,7 @@ class QuantModel:
         ValueError where the loss has another target than a class.
         """
         if self.loss == "mean_squared_error":
-            raise ValueError("mean_squared_error has values as targets, not labels: import with another --loss")
+            raise InputError("mean_squared_error has values as targets, not labels: import with another --loss")
         if self.loss == "cross_entropy":
             return labels
         rows = labels[:, None] if self.output.size == 1 else labels[:, None] == np.arange(self.output.size)
@@ -182,5 +184,5 @@ class QuantModel:
         possible = {(times * height, width, channels)} | ({(1, times * width, channels)} if height == 1 else set())
         if tuple(shape) not in possible or times < 1 or times > 1 and not self.has_history:
             whole = "a whole number of inputs" if self.has_history else "an input"
-            raise ValueError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")
+            raise InputError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")
         return times

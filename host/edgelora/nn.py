@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError
 from .formats import write_npz
 
 Array = NDArray[np.floating]
@@ -135,13 +136,13 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
 
 def _check(layer: Layer) -> None:
     if layer.kind not in TRAINABLE:
-        raise ValueError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(TRAINABLE)}")
+        raise InputError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(TRAINABLE)}")
     if layer.padding not in ("same", "valid"):
-        raise ValueError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
+        raise InputError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
     if layer.activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {layer.activation!r}; use one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"unknown activation {layer.activation!r}; use one of {', '.join(ACTIVATIONS)}")
     if layer.kind in ("average_pool", "mean") and layer.activation != "none":
-        raise ValueError(f"a {layer.kind} layer has no activation; put it on the convolution before")
+        raise InputError(f"a {layer.kind} layer has no activation; put it on the convolution before")
 
 
 def _fan_in(layer: Layer, shape: Shape) -> int:
@@ -156,7 +157,7 @@ def _weights_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
     assert layer.bias is not None
     if layer.kind == "depthwise":
         if len(layer.bias) != shape[2]:
-            raise ValueError(f"a depthwise layer of {len(layer.bias)} channels does not fit an input of {shape[2]}")
+            raise InputError(f"a depthwise layer of {len(layer.bias)} channels does not fit an input of {shape[2]}")
         return (*layer.kernel, shape[2])
     return (len(layer.bias), *layer.kernel, _fan_in(layer, shape) // math.prod(layer.kernel))
 
@@ -179,7 +180,7 @@ def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str | tup
         before, after = (0, 0) if isinstance(padding, str) else padding
         size += before + after
         if reach > size:
-            raise ValueError(f"a kernel reaching {reach} positions does not fit an input of {size}; use 'same' padding")
+            raise InputError(f"a kernel reaching {reach} positions does not fit an input of {size}; use 'same' padding")
         return (size - reach) // stride + 1, before, after
     output = -(-size // stride)
     total = max((output - 1) * stride + reach - size, 0)
@@ -256,7 +257,7 @@ def backward(
     """
     for i, layer in enumerate(net.layers):
         if layer.kind not in TRAINABLE or sources(net, i) != (i,):
-            raise ValueError(f"layer {i} ({layer.kind}) can't be trained here, only chains of {', '.join(TRAINABLE)}")
+            raise InputError(f"layer {i} ({layer.kind}) can't be trained here, only chains of {', '.join(TRAINABLE)}")
     gradients: list[tuple[Array, Array] | None] = [None] * len(net.layers)
     d_out = d_logits.reshape(activations[-1].shape)
     for i in range(len(net.layers) - 1, lowest - 1, -1):
@@ -513,7 +514,7 @@ def scheduled(schedule: str, rate: float, done: float) -> float:
         return rate * (1.0 if done < 0.6 else 0.1 if done < 0.85 else 0.01)
     if schedule == "constant":
         return rate
-    raise ValueError(f"unknown schedule {schedule!r}; use one of {', '.join(SCHEDULES)}")
+    raise InputError(f"unknown schedule {schedule!r}; use one of {', '.join(SCHEDULES)}")
 
 
 def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
@@ -581,7 +582,7 @@ def load_net(path: str | Path) -> FloatNet:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path}: not a float network saved by edgelora ({error})") from error
+        raise InputError(f"{path}: not a float network saved by edgelora ({error})") from error
     return net
 
 
@@ -597,13 +598,13 @@ def _load_layer(arrays: dict[str, NDArray], i: int) -> Layer:
 
 def _check_chain(net: FloatNet) -> None:
     if not net.layers:
-        raise ValueError("it has no layers")
+        raise InputError("it has no layers")
     shape = net.input_shape
     for i, layer in enumerate(net.layers):
         if layer.weights is not None and layer.bias is not None:
             expected = _weights_shape(layer, shape)
             if layer.weights.shape != expected:
-                raise ValueError(f"layer {i}: weights are {layer.weights.shape}, expected {expected}")
+                raise InputError(f"layer {i}: weights are {layer.weights.shape}, expected {expected}")
             if not (np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all()):
-                raise ValueError(f"layer {i}: weights or bias are not finite")
+                raise InputError(f"layer {i}: weights or bias are not finite")
         shape = output_shape(layer, shape)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .boards import BoardProfile
+from .errors import InputError
 from .link import Link, RunReply
 from .personalize import Progress, Recipe, Samples, UpdateLog, schedule
 from .sample_file import pack_samples
@@ -46,7 +47,7 @@ class Pace:
             ("commit-every", self.commit_every, 1),
         ):
             if value is not None and value < least:
-                raise ValueError(f"{what} {value}: give {least} or more")
+                raise InputError(f"{what} {value}: give {least} or more")
 
 
 class Suspended(RuntimeError):
@@ -91,13 +92,13 @@ def train_on_board(
     note: takes what the board remarks, such as a checkpoint that a power cut spoiled.
     """
     if pace.clock_hz and profile and profile.clock_hz is None:
-        raise ValueError(f"{profile.name} has no clock that can be set: leave --clock out")
+        raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
     content = pack_samples(samples.x, samples.y, samples.given_targets, base_id)
     if not link.holds(SAMPLES_PATH, content):
         link.put(SAMPLES_PATH, content)
     watts = profile.watts(pace.clock_hz) if profile else None
     if pace.budget_mj is not None and watts is None:
-        raise ValueError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
+        raise InputError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
     reply = link.run_start(
         SAMPLES_PATH,
         NAME,

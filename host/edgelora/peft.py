@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn, quantize, twin
+from .errors import EdgeloraError, InputError
+from .files import write_atomic
 from .formats import Adapter, AdapterLayer
 from .model import Op, QuantModel
 from .safetensors_file import read_safetensors, write_safetensors
@@ -42,7 +44,7 @@ T_CREST = 4.0  # without data: the largest t of a trained A, in rms of the t of 
 _KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
 
 
-class PeftError(ValueError):
+class PeftError(EdgeloraError, ValueError):
     """A checkpoint can't be made into an adapter for this base; the message says why and what to do."""
 
 
@@ -306,7 +308,7 @@ def fit_adapter(
     shifts and factors. Raises ValueError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
     """
     if rank is not None and rank < 1:
-        raise ValueError(f"rank {rank}: give 1 or more")
+        raise InputError(f"rank {rank}: give 1 or more")
     model = formats.unpack_model(elm)
     quantized = None if x is None else model.input.quantize(x)
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]
@@ -502,7 +504,7 @@ def export_adapter(
         b = layer.b * scales * (UNIT_A * 2.0 ** (layer.branch_shift - layer.t_shift))
         tensors[f"{PREFIX}{name}.lora_A.weight"] = a.astype(np.float32)
         tensors[f"{PREFIX}{name}.lora_B.weight"] = b.reshape(*b.shape, *[1] * (a.ndim - 2)).astype(np.float32)
-    formats.write_atomic(file.with_name(CONFIG_FILE), json.dumps(_config_of(ranks), indent=2).encode())
+    write_atomic(file.with_name(CONFIG_FILE), json.dumps(_config_of(ranks), indent=2).encode())
     write_safetensors(file, tensors)
     return file
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, twin
+from .errors import InputError
 from .model import MATRIX_KINDS, QuantModel
 
 Progress = Callable[[int, int, str], None]  # done, total, what
@@ -75,16 +76,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
+            raise InputError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
         for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} {getattr(self, name)}: give one from {low} to {high}")
+                raise InputError(f"{name} {getattr(self, name)}: give one from {low} to {high}")
         if self.placement not in PLACEMENTS:
-            raise ValueError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
+            raise InputError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
         if self.cache not in CACHES:
-            raise ValueError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
+            raise InputError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
         if self.on_board and self.cache != "none":
-            raise ValueError("a board that trains by itself keeps no features: leave --cache or --on-board out")
+            raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
     @property
     def learning_rate(self) -> int:
@@ -100,7 +101,7 @@ class Recipe:
         """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given."""
         if self.given_ranks is not None:
             if len(self.given_ranks) != len(model.ops):
-                raise ValueError(
+                raise InputError(
                     f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one each"
                 )
             return bytes(self.given_ranks)

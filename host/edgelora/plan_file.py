@@ -13,6 +13,8 @@ from typing import Any
 
 from . import formats
 from .boards import load_board
+from .errors import EdgeloraError
+from .files import write_atomic
 from .personalize import Recipe
 from .plan import Plan, plan
 
@@ -21,7 +23,7 @@ PROMISED = ("arena_bytes", "adapter_bytes")
 LEFT_OUT = ("rank", "placement")  # of the recipe: the ranks say it
 
 
-class PlanError(ValueError):
+class PlanError(EdgeloraError, ValueError):
     """A plan file that can't be used; the message says why and what to do."""
 
 
@@ -31,7 +33,7 @@ def save_plan(path: Path, result: Plan, recipe: Recipe) -> None:
     head = {"kind": KIND, "version": VERSION, "base_id": result.base_id, "board": result.board}
     promised = {name: getattr(result, name) for name in PROMISED}
     kept = {name: value for name, value in settings.items() if name not in LEFT_OUT}
-    formats.write_atomic(path, (json.dumps(head | promised | {"recipe": kept}, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(head | promised | {"recipe": kept}, indent=1) + "\n").encode())
 
 
 def load_plan(path: Path, elm: bytes) -> Recipe:

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import nn
 from .data import Dataset
+from .errors import InputError
 from .nn import load_net, save_net
 from .quantize import balanced
 
@@ -85,7 +86,7 @@ def pretrain(
     """
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:
-        raise ValueError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")
+        raise InputError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")
     if height > 1:
         net = ds_cnn(data.x.shape[1:], data.classes, seed, data.labels)
         nn.fit(
@@ -114,7 +115,7 @@ def augmentation(kind: str, shape: nn.Shape) -> nn.Augment:
     height, _, channels = shape
     if (height == 1, channels) != {"motion": (True, 6), "speech": (False, 1)}[kind]:
         wanted = {"motion": "1, time, 6", "speech": "time, coefficients, 1"}[kind]
-        raise ValueError(f"augmentation {kind!r} is for windows [{wanted}], these are {list(shape)}")
+        raise InputError(f"augmentation {kind!r} is for windows [{wanted}], these are {list(shape)}")
     if kind == "speech":
         return partial(augment_speech, speaking=ONE_SPEAKER)
     return partial(augment_motion, wearer=Wearer())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn, peft
+from .errors import InputError
 from .float_lora import ALPHA, RATE_TRAINED_A
 from .model import QuantModel
 from .personalize import Progress, Recipe, Run, Samples, TwinLearner, most_summed
@@ -44,7 +45,7 @@ def train_qat(
     batch = min(recipe.micro_batch, most_summed(model, masters.ops))
     if recipe.mode != "trainable_a" or batch < 1:
         what = "a layer has too many positions" if batch < 1 else "A is frozen"
-        raise ValueError(f"{what}: quantization-aware training sums gradients of A and B over a batch")
+        raise InputError(f"{what}: quantization-aware training sums gradients of A and B over a batch")
     counting = Recipe(mode="trainable_a", micro_batch=batch + 1, given_momentum=recipe.momentum)
     learner = TwinLearner(elm, ranks, counting, samples.frames)
     optimizer, mean = nn.Adam(masters.parameters), nn.RunningMean(masters.parameters, KEPT)

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, nn, twin
+from .errors import InputError
+from .files import write_atomic
 from .model import SAME_GRID_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
 from .tflite_math import SOFTMAX_GRID, derive, fused_range, set_table
 
@@ -82,7 +84,7 @@ class Quantized:
 
     def save(self, path: str | Path) -> None:
         """Writes the `.elm` file, whole or not at all."""
-        formats.write_atomic(Path(path), self.elm)
+        write_atomic(Path(path), self.elm)
 
 
 # ---- quantization ----------------------------------------------------------------------------------------------------
@@ -144,9 +146,9 @@ def quantize(net: nn.FloatNet, x: nn.Array, percentiles: Sequence[float] = PERCE
 
 def _calibration_inputs(net: nn.FloatNet, x: nn.Array) -> nn.Array:
     if x.ndim != 4 or x.shape[1:] != net.input_shape or len(x) == 0:
-        raise ValueError(f"calibration inputs are {x.shape}; the network takes [samples, {str(net.input_shape)[1:-1]}]")
+        raise InputError(f"calibration inputs are {x.shape}; the network takes [samples, {str(net.input_shape)[1:-1]}]")
     if not np.isfinite(x).all():
-        raise ValueError("calibration inputs have values that are not finite")
+        raise InputError("calibration inputs have values that are not finite")
     return x[:: -(-len(x) // CALIBRATION_LIMIT)]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 
 from . import formats, twin
+from .errors import InputError
 from .macs import adapter_macs, op_macs
 from .model import QuantModel
 from .personalize import Recipe
@@ -30,7 +31,7 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
         if size <= limit:
             return flags if any(flags) else None
         sizes.append(size)
-    raise ValueError(
+    raise InputError(
         f"training needs at least {min(sizes)} bytes of arena, even with activations computed again, "
         f"and may take {limit}: give it more --ram, lower --rank, use --mode frozen_a, or adapt fewer layers "
         "(--placement)"

@@ -3,23 +3,28 @@
 NAME.elu            the newest release, whole
 NAME.from-V.elu     the newest release as a difference from version V, where that is smaller
 NAME.vV.elu         each release, whole: what later differences start from
+
+Whoever can write into the directory is not trusted: what lies there counts only if it has a signature of the owner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from . import bundle, formats
+from .errors import EdgeloraError
+from .files import read_bounded, write_atomic
 from .workflow import Base
 
 ORIGINS = 4  # differences are made from the last so many releases
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(EdgeloraError, RuntimeError):
     """The release is refused; the message says why and what to do. The directory is as it was."""
 
 
@@ -58,18 +63,22 @@ def release(
     base: Base | None = None,
     compress: bool = True,
     force: bool = False,
+    signers: Sequence[bytes] = (),
 ) -> Release:
     """Signs an `.ela` and puts it into the directory `site`, with differences from earlier versions, each file whole.
 
     version, target: by default one above the last release's, and the last release's. origins: earlier adapters, by
     version, that were not released here. base: checks the adapter against it. force: also where key, target or base
-    are not the last release's. Raises ReleaseError, BundleError or FormatError.
+    are not the last release's. signers: public keys, 32 bytes each, whose signatures on earlier releases count beside
+    this key's. Raises ReleaseError, BundleError or FormatError.
     """
+    bundle.check_name(name)
     made = formats.unpack_adapter(adapter, name=name)
     if base:
         formats.unpack_adapter(adapter, base.model, formats.base_id(base.elm), name)
+    trusted = [bundle.public_bytes(key), *signers]
     newest = site / f"{name}.elu"
-    last = bundle.unpack(newest.read_bytes(), str(newest)) if newest.exists() else None
+    last = _released(newest, name, trusted) if os.path.lexists(newest) else None
     if version is None:
         version = last.version + 1 if last else 1
     if target is None:
@@ -81,7 +90,7 @@ def release(
     whole = bundle.pack(adapter, name, version, target, key, compress=compress)
     files = {site / f"{name}.v{version}.elu": whole}
     listed = []
-    for earlier, origin in _origins(site, name, version, made.base_id, origins or {}).items():
+    for earlier, origin in _origins(site, name, version, made.base_id, trusted, origins or {}).items():
         delta = bundle.pack(adapter, name, version, target, key, (earlier, origin), compress)
         path = site / f"{name}.from-{earlier}.elu"
         listed.append(ReleasedFile(str(path), len(delta), earlier, len(delta) < len(whole)))
@@ -89,7 +98,7 @@ def release(
             files[path] = delta
     files[newest] = whole
     for path, content in files.items():
-        formats.write_atomic(path, content)
+        write_atomic(path, content)
     for stale in site.glob(f"{name}.from-*.elu"):
         if stale not in files:
             stale.unlink()
@@ -116,11 +125,35 @@ def _check_follows(last: bundle.Bundle, version: int, target: str, base_id: byte
             )
 
 
-def _origins(site: Path, name: str, version: int, base_id: bytes, given: Mapping[int, bytes]) -> dict[int, bytes]:
+def _released(path: Path, name: str, trusted: Sequence[bytes]) -> bundle.Bundle:
+    """An earlier release, whole. ReleaseError unless one of the trusted keys signed it, for this name."""
+    found = bundle.unpack(read_bounded(path, bundle.MAX_SIZE + bundle.HEADER_SIZE, follow=False), str(path))
+    signer = next((key for key in trusted if bundle.key_id(key) == found.key_id), None)
+    if signer is None:
+        raise ReleaseError(
+            f"{path} is signed by key {found.key_id.hex()}, not by yours, so nothing can follow it: remove it if you "
+            "did not release it; if you did, give the public half of that key with --signed-by (and --force)"
+        )
+    try:
+        found.verify(signer)
+    except bundle.BundleError:
+        raise ReleaseError(
+            f"{path} has a wrong signature, someone has changed it: remove it, and see who can write there"
+        ) from None
+    if found.name != name or found.from_version:
+        raise ReleaseError(f"{path} holds another file than a whole release of {name}: remove it")
+    return found
+
+
+def _origins(
+    site: Path, name: str, version: int, base_id: bytes, trusted: Sequence[bytes], given: Mapping[int, bytes]
+) -> dict[int, bytes]:
     """Earlier adapters of this base, by version."""
     found: dict[int, bytes] = {}
-    for path in site.glob(f"{name}.v*.elu"):
-        earlier = bundle.unpack(path.read_bytes(), str(path))
+    for path in sorted(site.glob(f"{name}.v*.elu")):
+        earlier = _released(path, name, trusted)
+        if path.name != f"{name}.v{earlier.version}.elu":
+            raise ReleaseError(f"{path} holds version {earlier.version}: remove it, it was copied or renamed")
         if earlier.base_id == base_id and earlier.version < version:
             found[earlier.version] = earlier.adapter()
     found = {number: found[number] for number in sorted(found, reverse=True)[:ORIGINS]}

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import platformdirs
 
+from .errors import EdgeloraError
+
 _PACKAGE = Path(__file__).resolve().parent
 _DATA = _PACKAGE / "_data"
 ROOT = _PACKAGE.parents[1]  # of the checkout, if this is one
 
 
-class ResourceError(OSError):
+class ResourceError(EdgeloraError, OSError):
     """A file of EdgeLoRA's own is missing or doesn't fit; the message says what to do."""
 
 

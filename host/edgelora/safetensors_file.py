@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import write_atomic
+from .errors import EdgeloraError, InputError
+from .files import write_atomic
 
 MAX_HEADER = 100_000_000  # bytes, the reference implementation's own limit
 MAX_SIDES = 8
@@ -27,7 +28,7 @@ _ALIGN = 8
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no BF16: the upper half of an F32
 
 
-class SafetensorsError(ValueError):
+class SafetensorsError(EdgeloraError, ValueError):
     """A file is not a sound safetensors file, or holds what this project has no use for."""
 
 
@@ -76,7 +77,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
-        raise ValueError("a name appears twice")
+        raise InputError("a name appears twice")
     return dict(pairs)
 
 

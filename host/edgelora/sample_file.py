@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError
+
 MAGIC, VERSION = b"ELD1", 1
 _HEADER = struct.Struct("<4sHH8sIIII")  # magic, version, header size, base id, sample size, target size, 0, CRC-32
 
@@ -17,7 +19,7 @@ def pack_samples(x: NDArray[np.int8], y: NDArray[np.int64], targets: NDArray[np.
     rows = x.reshape(len(x), -1).view(np.uint8)
     if targets is None:
         if len(x) and not 0 <= y.min() <= y.max() <= 255:
-            raise ValueError("labels of a sample file are 0 to 255")
+            raise InputError("labels of a sample file are 0 to 255")
         told = y.astype(np.uint8)[:, None]
     else:
         told = targets.reshape(len(x), -1).view(np.uint8)

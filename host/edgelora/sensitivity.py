@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats
+from .errors import InputError
 from .model import QuantModel
 from .personalize import LIMITS, Progress, Recipe, Samples, TwinLearner, most_summed, placed, train
 
@@ -55,7 +56,7 @@ def sensitivity(
 ) -> Sensitivity:
     """Expected gains of all layers that the recipe's placement names, in the recipe's mode."""
     if method not in METHODS:
-        raise ValueError(f"method {method!r}: give one of {', '.join(METHODS)}")
+        raise InputError(f"method {method!r}: give one of {', '.join(METHODS)}")
     say = progress or (lambda done, total, what: None)
     measure = _ablated if method == "ablation" else _followed
     return measure(elm, spread(samples, SAMPLES), recipe, say)
@@ -200,7 +201,7 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
     passes = max(-(-sizes[op][0] // rows[op]) for op in ops)
     chunk = most_summed(model, ops)
     if not chunk:
-        raise ValueError("a layer has too many positions to sum its gradient over samples: use the method ablation")
+        raise InputError("a layer has too many positions to sum its gradient over samples: use the method ablation")
     recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, given_momentum=0)
     starts = range(0, len(samples), chunk)
     found = {op: np.zeros(sizes[op]) for op in ops}

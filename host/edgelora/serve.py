@@ -5,28 +5,41 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from . import bundle
+from .errors import FileError
+from .files import read_bounded
+from .text import printable
+
 FILE = re.compile(r"/([A-Za-z0-9_-]+(?:\.(?:v|from-)\d+)?\.elu)")
-RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 Log = Callable[[str], None]
 
 
 def server(site: Path, host: str, port: int, log: Log) -> ThreadingHTTPServer:
-    """A server of the bundles in `site`, and of nothing else; port 0: any that is free. Run `serve_forever` on it."""
+    """A server of the bundles in `site`, and of nothing else, nor of what links there lead to.
+
+    port 0: any that is free. log: gets a line for each request, fit for a terminal. Run `serve_forever` on it.
+    """
 
     class Handler(_Handler):
         folder, tell = site, staticmethod(log)
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            log(printable(f"{client_address[0]} {sys.exception()!r}"))  # as a rule, it has hung up
+
     try:
-        return ThreadingHTTPServer((host, port), Handler)
+        return Server((host, port), Handler)
     except (OSError, OverflowError) as error:
-        raise OSError(f"can't listen on {host}:{port} ({error}): choose another --port or --host") from None
+        raise FileError(f"can't listen on {host}:{port} ({error}): choose another --port or --host") from None
 
 
 def address(server: ThreadingHTTPServer) -> str:
@@ -54,7 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         named = FILE.fullmatch(self.path)
         try:
-            content = (self.folder / named[1]).read_bytes() if named else None
+            content = (
+                read_bounded(self.folder / named[1], bundle.MAX_SIZE + bundle.HEADER_SIZE, False) if named else None
+            )
         except OSError:
             content = None
         if content is None:
@@ -78,6 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
         if with_body:
             self.wfile.write(content[start:end])
 
+    def _asked_for(self) -> bytes | None:
+        if named := FILE.fullmatch(self.path):
+            with contextlib.suppress(OSError):
+                return read_bounded(self.folder / named[1], bundle.MAX_SIZE + bundle.HEADER_SIZE, follow=False)
+        return None
+
     def log_message(self, format: str, *args: Any) -> None:
         asked = self.headers.get("Range", "") if hasattr(self, "headers") else ""
-        self.tell(f"{self.client_address[0]} {format % args} {asked}".rstrip())
+        self.tell(printable(f"{self.client_address[0]} {format % args} {asked}".rstrip()))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats, quantize, twin
+from .errors import InputError
 from .flat import TfliteError
 from .macs import op_macs
 from .model import QuantModel
@@ -84,9 +85,9 @@ def inputs_for_calibration(model: QuantModel, x: NDArray | None) -> NDArray[np.i
         return rng.integers(-128, 128, shape).astype(np.int8)
     frames, rest = divmod(math.prod(x.shape[1:]), model.input.size)
     if x.ndim < 2 or not len(x) or rest or frames < 1 or frames > 1 and not model.has_history:
-        raise ValueError(f"calibration inputs x are {x.shape}; the network takes [samples, {model.input.shape}]")
+        raise InputError(f"calibration inputs x are {x.shape}; the network takes [samples, {model.input.shape}]")
     if x.dtype != np.int8 and not (np.issubdtype(x.dtype, np.floating) and np.isfinite(x).all()):
-        raise ValueError(f"calibration inputs x are {x.dtype}; they must be int8, or finite real numbers")
+        raise InputError(f"calibration inputs x are {x.dtype}; they must be int8, or finite real numbers")
     x = x.reshape(-1, frames, *model.input.shape)[:: -(-len(x) // CALIBRATION_INPUTS)]
     return x if x.dtype == np.int8 else model.input.quantize(x)
 

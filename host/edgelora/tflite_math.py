@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import InputError
 from .model import Op, QuantModel, Tensor
 
 Ints = NDArray[np.int64]
@@ -42,7 +43,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     Raises ValueError outside [0, 2**30), where fixed-point requantization isn't defined.
     """
     if not 0 <= real < 2**30:
-        raise ValueError(f"requantization multiplier {real} is not in [0, 2**30); check the tensors' scales")
+        raise InputError(f"requantization multiplier {real} is not in [0, 2**30); check the tensors' scales")
     mantissa, shift = math.frexp(real)
     multiplier = math.floor(mantissa * 2**31 + 0.5)
     if multiplier == 2**31:
@@ -67,7 +68,7 @@ def add_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
     twice = 2 * max(scales[:2])
     output = twice / (2**ADD_LEFT_SHIFT * scales[2])
     if output >= 1:
-        raise ValueError(f"output scale {out.scale:g} of an add is too small for inputs of {a.scale:g}, {b.scale:g}")
+        raise InputError(f"output scale {out.scale:g} of an add is too small for inputs of {a.scale:g}, {b.scale:g}")
     return [quantize_multiplier(real) for real in (scales[0] / twice, scales[1] / twice, output)]
 
 
@@ -120,7 +121,7 @@ def lookup_table(function: str, source: Tensor, target: Tensor) -> NDArray[np.in
     if function == "tanh":
         return _sigmoid_table(centred, source, _tanh, 24, 0)
     if function not in LOOKUPS:
-        raise ValueError(f"function {function!r} is not one of {', '.join(LOOKUPS)}")
+        raise InputError(f"function {function!r} is not one of {', '.join(LOOKUPS)}")
     low = max(-128, target.zero_point) if function == "relu" else -128
     pair = quantize_multiplier(_float32(source.scale) / _float32(target.scale))
     return np.clip(multiply(centred, *pair) + target.zero_point, low, 127).astype(np.int8)
@@ -176,7 +177,7 @@ def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
     out_multiplier, out_exponent = _multiplier_16(float(fine / np.float32(target.scale)))
     gate_multiplier, gate_exponent = _multiplier_16(float(fine / np.float32(3 / 32768)))
     if out_exponent > 0:
-        raise ValueError(f"output scale {target.scale:g} of a hard swish is too small for TFLite")
+        raise InputError(f"output scale {target.scale:g} of a hard swish is too small for TFLite")
     x = saturate_16((np.arange(-128, 128) - source.zero_point) << 7)
     gate = saturate_16(x << max(gate_exponent - 1, 0))
     gate = saturate_16(rounding_multiply_16(gate, gate_multiplier) << (gate_exponent > 0))
@@ -210,7 +211,7 @@ def softmax_exponentials(scale: float) -> NDArray[np.int32]:
     """exp(-scale * d) as Q31 for d = 0..255, 0 where TFLite leaves an element out."""
     real = min(_float32(scale) * 2 ** (31 - SOFTMAX_INTEGER_BITS), float(INT32_MAX))
     if real <= 1:
-        raise ValueError(f"input scale {scale:g} of a softmax is too small for TFLite")
+        raise InputError(f"input scale {scale:g} of a softmax is too small for TFLite")
     multiplier, shift = quantize_multiplier_wide(real)
     d = np.arange(256)
     exponentials = exp_on_negative_values(multiply(-d, multiplier, shift), SOFTMAX_INTEGER_BITS)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import data, formats, nn, quantize, tflite, twin
+from .errors import EdgeloraError, InputError, MissingPackage
 from .model import WEIGHT_KINDS
 from .quantize import Quantized
 
@@ -28,14 +29,14 @@ try:
     from torch.fx.passes.shape_prop import ShapeProp
     from torch.nn import functional as F
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
+    raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
 
 TRACED = 2  # samples that the module is traced with
 CHECKED = 16  # samples on which the float network has to agree with the module
 TOLERANCE = 1e-3  # of the largest output
 
 
-class TorchError(ValueError):
+class TorchError(EdgeloraError, ValueError):
     """A module can't be made into a base; the message names the part of it, why, and what would work."""
 
 
@@ -205,7 +206,7 @@ class _Converter:
         made = nn.output_shape(layer, self.shapes[source.tensor])
         flat = source.flat and layer.kind in ("lookup", "add")
         if shape is not None and not flat and made != _own_shape(shape):
-            raise ValueError(
+            raise InputError(
                 f"makes {list(shape[1:])}, only {list(made)} in our order is possible; use ceil_mode=False"
             )
         self.net.layers.append(layer)

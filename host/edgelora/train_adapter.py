@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats
+from .errors import InputError
 from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
 from .workers import in_parallel
 from .workflow import Base, WorkflowError, accuracy
@@ -61,7 +62,7 @@ def train_adapter(
 ) -> Trained:
     """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
     if tries < 1:
-        raise ValueError(f"{tries} tries: give 1 or more")
+        raise InputError(f"{tries} tries: give 1 or more")
     tried: list[Try] = []
     if tries > 1:
         recipes = variants(recipe, tries, RATE_FACTORS if trainer is as_board else (1.0,))

@@ -10,8 +10,10 @@ import serial
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
+from .errors import EdgeloraError
 
-class LineLost(ConnectionError):
+
+class LineLost(EdgeloraError, ConnectionError):
     """The byte stream broke: cable pulled, board reset, or port closed."""
 
 

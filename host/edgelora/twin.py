@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, resources
+from .errors import EdgeloraError, InputError
 from .model import QuantModel
 
 SHAPE_BYTES = 256  # more than edgelora_shape_t takes
@@ -24,7 +25,7 @@ HISTORY = {"output": "history", "output again": "history in training"}  # what t
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
-class TwinError(ValueError):
+class TwinError(EdgeloraError, ValueError):
     """A status of the core, with its text."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -144,12 +145,12 @@ def _config(
     frames: int = 1,
 ) -> _Config:
     if mode not in MODES:
-        raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+        raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}")
     ops = int.from_bytes(model[26:28], "little")
     if len(ranks) != ops:
-        raise ValueError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
+        raise InputError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
     if recompute is not None and len(recompute) != ops:
-        raise ValueError(f"{len(recompute)} recompute flags given for a model of {ops} ops: one for each op")
+        raise InputError(f"{len(recompute)} recompute flags given for a model of {ops} ops: one for each op")
     ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535))
     if not all(0 <= value <= most for value, most in ranges):
         check(statuses()["ERR_CONFIG"])

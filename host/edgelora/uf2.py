@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from .errors import EdgeloraError
+
 BLOCK_BYTES = 512
 PAYLOAD_BYTES = 256  # what the boot ROMs of RP2040 and RP2350 take: one flash page
 MAGIC_START = (0x0A324655, 0x9E5D5157)
@@ -18,7 +20,7 @@ RP2040_FAMILY_ID = 0xE48BFF56
 ABSOLUTE_FAMILY_ID = 0xE48BFF57  # of any chip: what goes to a bare address
 
 
-class Uf2Error(ValueError):
+class Uf2Error(EdgeloraError, ValueError):
     """The bytes are not a UF2 image that this board can take."""
 
 

@@ -15,6 +15,7 @@ from . import data, float_lora, formats, kws, nn, pretrain, resources, twin
 from .boards import BoardProfile, load_board
 from .cost import predict
 from .energy import EnergyRow, energy_by_clock
+from .errors import EdgeloraError
 from .link import Hello, Link, ModelInfo, RunReply, TrainReply
 from .model import QuantModel
 from .on_board import Pace, train_on_board
@@ -31,7 +32,7 @@ TRIAL_PATH = "/trial.ela"  # and one it is lent for a while
 CACHE_PATH = "/features.bin"  # of the samples it trains on, if they are kept in flash
 
 
-class WorkflowError(RuntimeError):
+class WorkflowError(EdgeloraError, RuntimeError):
     """A step can't go on; the message says why and what to do."""
 
 

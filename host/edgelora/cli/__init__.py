@@ -1,51 +1,100 @@
-"""The `edgelora` command: arguments and printing over the library, a module for each kind of command."""
+"""The `edgelora` command: arguments and printing over the library.
+
+This module imports next to nothing, so that Ctrl-C and closed streams are handled before anything takes time.
+"""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
-from .. import __version__
-from ..console import note
-from . import boards, learning, measuring, models, store, updating
-from .common import Command
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="edgelora",
-        description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
-        epilog="The whole way in one command: edgelora demo har. Each step is a command too; see edgelora STEP --help.",
-    )
-    parser.add_argument("--version", action="version", version=f"edgelora {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, run: Command, parent: Any = commands) -> argparse.ArgumentParser:
-        sub = parent.add_parser(name, help=run.__doc__, description=run.__doc__)
-        sub.add_argument(
-            "--json", action="store_true", help="print the result as JSON, and nothing else, to standard output"
-        )
-        sub.set_defaults(run=run)
-        return sub
-
-    models.add_commands(add)
-    boards.add_commands(add)
-    learning.add_commands(add, commands)
-    store.add_commands(add, commands)
-    updating.add_commands(add)
-    measuring.add_commands(add, commands)
-    return parser
+from .. import __version__, streams
+from ..errors import EdgeloraError
+from ..streams import note
+from .exit_codes import ExitCode
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0, or 1 with one line on standard error that says what to do."""
-    args = _parser().parse_args(argv)
+    """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
+    streams.open_closed()
+    argv = sys.argv[1:] if argv is None else argv
+    stopped = "stopped"
     try:
-        args.run(args)
-        return 0
+        with _quick_stop():
+            from .parser import make_parser
+        try:
+            args = make_parser().parse_args(argv)
+            stopped = getattr(args, "stopped", stopped)
+            args.run(args)
+        finally:
+            streams.flush()
+        return ExitCode.OK
     except KeyboardInterrupt:
-        note("\n" + getattr(args, "stopped", "stopped; the board is usable and keeps its last good adapter"))
-        return 130
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        note(f"edgelora: {error}")
-        return 1
+        note(f"\n{stopped}")
+        return ExitCode.INTERRUPTED
+    except streams.OutputClosed:
+        return ExitCode.OUTPUT_CLOSED
+    except Exception as error:
+        if "--debug" in argv:
+            note(traceback.format_exc().rstrip())
+        return _tell(error, "--json" in argv)
+
+
+def _tell(error: Exception, as_json: bool) -> int:
+    """Says what went wrong, as text or as JSON, on standard error; what it was."""
+    usage = getattr(error, "usage", "")
+    message, code = _judged(error)
+    if as_json:
+        said: dict[str, Any] = {"type": type(error).__name__, "message": message}
+        if remedy := getattr(error, "remedy", ""):
+            said["remedy"] = remedy
+        note(json.dumps({"error": said}))
+    else:
+        note(f"{usage}\nedgelora: {message}" if usage else f"edgelora: {message}")
+    return ExitCode.USAGE if usage else code
+
+
+def _judged(error: Exception) -> tuple[str, ExitCode]:
+    """An error in words, and whether it is a user's to mend or a bug of ours."""
+    if isinstance(error, EdgeloraError):
+        return str(error), ExitCode.FAILED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return where + (error.strerror or str(error) or type(error).__name__), ExitCode.FAILED
+    if isinstance(error, MemoryError):
+        return f"this computer has not enough memory for that {error}".rstrip(), ExitCode.FAILED
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(at.filename)}:{at.lineno}"
+    what = f"{type(error).__name__} at {place}" + (f", {error}" if str(error) else "")
+    return (
+        f"this is a bug in edgelora {__version__} ({what}): please report it with the command and what it prints "
+        "with --debug",
+        ExitCode.BUG,
+    )
+
+
+@contextlib.contextmanager
+def _quick_stop() -> Iterator[None]:
+    """Ctrl-C ends the process at once: for imports, which take a while and have nothing to put away."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        note("\nstopped")
+        os._exit(ExitCode.INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # a shell's background job, or not ours to change
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -7,13 +7,15 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from .. import console, formats
+from .. import console
 from ..boards import Verified, list_boards, load_board
 from ..build import SUFFIXES, build_firmware, program
-from ..console import emit, note
+from ..console import emit, note, say
 from ..devices import pick_port, survey
+from ..files import write_atomic
 from ..flash import flash
 from ..install import Installation, install
+from ..text import printable
 from ..workflow import ADAPTER_PATH, WorkflowError, load_base
 from .common import Add, add_interrupt, add_port, connect, show
 
@@ -74,7 +76,8 @@ def cmd_build(args: argparse.Namespace) -> None:
     """Firmware with the model in ROMFS."""
     base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
-    path = build_firmware(args.board, {base.name: base.elm} if base else {}, output)
+    files = {base.name: base.elm} if base else {}
+    path = build_firmware(args.board, files, output, lambda line: note(line, args.json))
     size = path.stat().st_size
     show(args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}")
 
@@ -95,7 +98,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
         return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
     profile, firmware = load_board(args.board), args.firmware
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
-        firmware = program(profile)
+        firmware = program(profile, lambda line: note(line, args.json))
     handle = sim.start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
@@ -140,10 +143,10 @@ def _install(args: argparse.Namespace, port: str, packages: Path | None) -> Inst
 
 def _print_installation(result: Installation) -> None:
     for file in result.files:
-        print(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
+        say(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
     how = f"module for {result.arch}" if result.files else "built into the firmware"
-    print(
-        f"{result.board}, MicroPython {result.micropython}: edgelora {result.edgelora}, {how}; "
+    say(
+        f"{printable(result.board)}, MicroPython {printable(result.micropython)}: edgelora {result.edgelora}, {how}; "
         f"{result.free_heap} bytes of heap left with its agent loaded"
     )
 
@@ -160,7 +163,7 @@ def cmd_devices(args: argparse.Namespace) -> None:
             [asdict(device) | asdict(answer) | {"board": device.board or answer.board} for device, answer in found]
         )
     if not found:
-        return print("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
+        return say("no board found: plug one in, or start a virtual one with `edgelora sim virtual-pico`")
     console.table(
         ("port", "board", "state", "MicroPython", "native modules", "EdgeLoRA", ""),
         [
@@ -188,9 +191,9 @@ def cmd_doctor(args: argparse.Namespace) -> None:
         emit([asdict(check) for check in checks])
     else:
         for check in checks:
-            print(f"{check.state:8} {check.what}: {check.detail}")
+            say(f"{check.state:8} {printable(check.what)}: {printable(check.detail)}")
             if check.remedy:
-                print(f"{'':8} -> {check.remedy}")
+                say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
         raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
     note(
@@ -229,10 +232,18 @@ def cmd_push(args: argparse.Namespace) -> None:
     )
 
 
+def _file_name(path: str) -> str:
+    """What a file of the board is called here."""
+    name = path.rpartition("/")[2]
+    if name in ("", ".", "..") or not name.isprintable():
+        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH FILE`")
+    return name
+
+
 def cmd_pull(args: argparse.Namespace) -> None:
     """Copies a file from the board."""
     with connect(args) as link, console.progress("pull", args.json) as progress:
         content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
-    target = args.file or Path(args.path.rpartition("/")[2])
-    formats.write_atomic(target, content)
+    target = args.file or Path(_file_name(args.path))
+    write_atomic(target, content)
     show(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")

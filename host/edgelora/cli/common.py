@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import kws
-from ..console import emit
+from ..console import emit, say
 from ..devices import pick_port
+from ..errors import InputError
 from ..link import Link
 from ..personalize import CACHES, LEARNING_RATES, MODES, MOMENTA, PLACEMENTS, Recipe
 from ..plan_file import load_plan
@@ -44,7 +45,7 @@ def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
     decided = [name for name in PLANNED if getattr(args, name) is not None]
     if decided:
         names = ", ".join(name.removeprefix("given_").replace("_", "-") for name in decided)
-        raise ValueError(f"the plan decides {names}: leave them out, or plan again with them")
+        raise InputError(f"the plan decides {names}: leave them out, or plan again with them")
     return recipe_of(args, load_plan(args.plan, base.elm))
 
 
@@ -80,7 +81,7 @@ def show(args: argparse.Namespace, result: Any, text: str) -> None:
     if args.json:
         emit(result)
     else:
-        print(text)
+        say(text)
 
 
 def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> None:
@@ -158,3 +159,5 @@ def add_interrupt(parser: argparse.ArgumentParser) -> None:
 
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="serial port; found by itself when one board is there")
+    if parser.get_default("stopped") is None:
+        parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")

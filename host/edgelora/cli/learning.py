@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from .. import console, data, formats, nn, pretrain, qat, twin
-from ..console import emit
+from ..console import emit, say
 from ..demo import demo_har
+from ..errors import InputError
+from ..files import write_atomic
 from ..on_board import Pace, Suspended
 from ..personalize import Recipe
-from ..report import Metrics, Report, write_report
+from ..report import Metrics, Report, read_report, write_report
 from ..train_adapter import Trainer
 from ..workflow import (
     BoardLearner,
@@ -159,7 +161,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     base = load_base(args.model)
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
-        raise ValueError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
+        raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
     train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
     samples, test = base.samples(train_part), base.samples(test_part)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
     identical = check_identical(base, samples, recipe, run)
     report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical)
-    formats.write_atomic(args.output / "adapter.ela", run.run.adapter)
+    write_atomic(args.output / "adapter.ela", run.run.adapter)
     _print_report(args, report, write_report(report, args.output))
 
 
@@ -222,11 +224,11 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     if args.qat:
         recipe, trainer = _qat(args, recipe, base.model.input.shape)
     elif args.augment:
-        raise ValueError("a board does not augment: give --qat too, or leave --augment out")
+        raise InputError("a board does not augment: give --qat too, or leave --augment out")
     with console.progress("train-adapter", args.json) as progress:
         result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
     content = result.run.state if args.save_state else result.run.adapter
-    formats.write_atomic(args.output, content)
+    write_atomic(args.output, content)
     before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
     summary = {
         "output": str(args.output),
@@ -254,7 +256,7 @@ def _qat(args: argparse.Namespace, recipe: Recipe, shape: nn.Shape) -> tuple[Rec
     if args.mode == "frozen_a" or args.plan and recipe.mode == "frozen_a":
         given.append("frozen A")
     if given:
-        raise ValueError(f"--qat trains A and B in its own way: not with {', '.join(given)}")
+        raise InputError(f"--qat trains A and B in its own way: not with {', '.join(given)}")
     epochs, micro_batch = (getattr(args, name) or getattr(qat.RECIPE, name) for name in ("epochs", "micro_batch"))
     augment = pretrain.augmentation(args.augment, shape) if args.augment else None
     recipe = replace(recipe, mode="trainable_a", epochs=epochs, micro_batch=micro_batch, cache="none")
@@ -272,7 +274,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> None:
     modules = peft.load_checkpoint(args.checkpoint)
     result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, part.x if part else None)
     content = formats.pack_adapter(result.adapter, args.output.name)
-    formats.write_atomic(args.output, content)
+    write_atomic(args.output, content)
     if args.json:
         fits = [asdict(fit) for fit in result.fits]
         return emit({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
@@ -284,7 +286,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> None:
         ],
     )
     agrees = "" if result.agreement is None else f"; predicts as unrounded for {result.agreement:.2%} of the data"
-    print(f"\n{args.output}: {len(content)} bytes{agrees}")
+    say(f"\n{args.output}: {len(content)} bytes{agrees}")
 
 
 def _on_data(fit: Any) -> tuple[object, object]:
@@ -304,7 +306,7 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
 
 def cmd_report(args: argparse.Namespace) -> None:
     """Makes the HTML page of a run anew from its report.json."""
-    report = Report.from_json((args.folder / "report.json").read_text())
+    report = read_report(args.folder / "report.json")
     _print_report(args, report, write_report(report, args.folder))
 
 
@@ -321,10 +323,10 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
-    print(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
-    print(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
-    print(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
+    say(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
     for what, us, predicted in (
         ("inference", report.infer_us, report.predicted_infer_us),
         ("training step", report.train_step_us, report.predicted_train_step_us),
@@ -332,12 +334,12 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
         ("swap from flash", report.swap_flash_us, None),
     ):
         if us is not None:
-            print(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
+            say(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
     if report.update_joules is not None:
-        print(f"energy of an update: about {1000 * report.update_joules:.1f} mJ, from the chip's data sheet")
+        say(f"energy of an update: about {1000 * report.update_joules:.1f} mJ, from the chip's data sheet")
     if report.energy:
         rows = [f"{1000 * row.update_joules:.1f} mJ at {row.clock_mhz:g} MHz" for row in report.energy]
-        print(f"energy of an update by clock: {', '.join(rows)}")
+        say(f"energy of an update by clock: {', '.join(rows)}")
     if report.checkpoint_bytes is not None:
-        print(f"checkpoint: {report.checkpoint_bytes} bytes")
-    print(f"report: {path}")
+        say(f"checkpoint: {report.checkpoint_bytes} bytes")
+    say(f"report: {path}")

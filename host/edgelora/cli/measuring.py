@@ -11,13 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import console, formats
+from .. import console
 from ..bench_swap import COUNTS, bench_swap
 from ..boards import cycles_path, load_board
 from ..build import build_firmware
-from ..console import emit
+from ..console import emit, say
 from ..demo import start_board
 from ..devices import pick_port
+from ..errors import InputError
+from ..files import write_atomic
 from ..link import Link
 from ..personalize import MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
@@ -123,7 +125,7 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
         ("subject", "seed", *keys),
         [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
     )
-    print("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+    say("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
@@ -141,7 +143,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
         ("mean", *[f"rank {rank}" for rank in result.means]),
         [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
     )
-    print()
+    say()
     console.table(
         ("gain of", *[f"rank {rank}" for rank in result.gains]),
         [(key, *[_told(*gain[key]) for gain in result.gains.values()]) for key in next(iter(result.gains.values()))],
@@ -204,7 +206,7 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
             for t in result.times
         ],
     )
-    print(f"adapters of {result.adapter_bytes} bytes, {result.layers} layers, each checked as it is read")
+    say(f"adapters of {result.adapter_bytes} bytes, {result.layers} layers, each checked as it is read")
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
@@ -249,8 +251,8 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
             for i, row in enumerate(result.clocks)
         ],
     )
-    print(f"\n{name}, updates of {result.micro_batch} samples; the cheapest clock is {result.cheapest_mhz:g} MHz")
-    print(f"estimated from times on the board and {result.source}")
+    say(f"\n{name}, updates of {result.micro_batch} samples; the cheapest clock is {result.cheapest_mhz:g} MHz")
+    say(f"estimated from times on the board and {result.source}")
 
 
 def cmd_bench_model(args: argparse.Namespace) -> None:
@@ -270,14 +272,12 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
             for t in times.layers
         ],
     )
-    print(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, cycles:")
+    say(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, cycles:")
     for what in ("infer", "infer_adapted", "infer_merged", "train", "train_cached"):
         cycles = getattr(times, what)
-        print(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")
-    print(
-        f"merged outputs differ by at most {times.merged_difference} steps; weights in RAM: {times.merge_bytes} bytes"
-    )
-    print(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
+        say(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")
+    say(f"merged outputs differ by at most {times.merged_difference} steps; weights in RAM: {times.merge_bytes} bytes")
+    say(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
 
 
 def cmd_bench_cost(args: argparse.Namespace) -> None:
@@ -289,7 +289,7 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
         if args.fit:
             with console.progress("kernels", args.json) as progress:
                 fitted = calibrate(link, board, progress)
-            formats.write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
+            write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
             console.note(
                 f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
                 f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
@@ -333,7 +333,7 @@ def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
 def _clock_mhz(board: str) -> float:
     clock = load_board(board).clock_hz
     if clock is None:
-        raise ValueError(
+        raise InputError(
             f"{board} has no clock of its own to count cycles by: choose a microcontroller, --board virtual-pico"
         )
     return clock / 1e6
@@ -346,7 +346,7 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
         with connect(args) as link:
             board, chip = link.hello().board, load_board(args.board).chip
             if chip not in board:
-                raise ValueError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
+                raise InputError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
             yield link
         return
     with tempfile.TemporaryDirectory() as state:

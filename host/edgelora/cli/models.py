@@ -10,12 +10,14 @@ from typing import Any
 from .. import console, data, formats, nn, pretrain, quantize, tflite, twin
 from ..boards import BoardProfile, load_board
 from ..choose import Budget, Candidate, Choice, choose
-from ..console import emit, note
+from ..console import emit, note, say
+from ..errors import InputError
+from ..files import write_atomic
 from ..model import LOSSES, QuantModel
 from ..personalize import MODES, Recipe
 from ..plan import Plan, plan
 from ..plan_file import save_plan
-from ..plan_report import write_plan_report
+from ..report import write_plan_report
 from ..sensitivity import METHODS
 from ..workflow import Base, WorkflowError, load_base, load_part
 from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
@@ -85,7 +87,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     model.labels = model.labels or part.labels
     elm = formats.pack_model(model, args.output.name)
     quality = quantize.report(net, model, part.x, part.y)
-    formats.write_atomic(args.output, elm)
+    write_atomic(args.output, elm)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
     show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
 
@@ -106,7 +108,7 @@ def cmd_import(args: argparse.Namespace) -> None:
         tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
         elm = formats.pack_model(model, args.output.name)
         twin.check_model(elm)
-    formats.write_atomic(args.output, elm)
+    write_atomic(args.output, elm)
     layers = tflite.layer_rows(model)
     result = {
         "output": str(args.output),
@@ -129,9 +131,9 @@ def cmd_import(args: argparse.Namespace) -> None:
             for row in layers
         ],
     )
-    print(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
+    say(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
     if quality:
-        print(quality)
+        say(quality)
 
 
 def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
@@ -148,7 +150,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
     choice = _choice(args, base, board, recipe) if args.data else None
     if choice is None and (args.adapter or args.report):
-        raise ValueError("--adapter and --report are for choosing ranks: give --data, the person's samples")
+        raise InputError("--adapter and --report are for choosing ranks: give --data, the person's samples")
     recipe = choice.chosen.recipe if choice else recipe
     result = plan(base.elm, board, recipe)
     if args.json:
@@ -172,7 +174,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
 
 def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe) -> Choice:
     if args.rank:
-        raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
+        raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")
     samples = base.samples(load_part(args.data, "train"))
     budget = Budget(args.ram or board.arena_bytes, args.adapter)
     modes = (args.mode,) if args.mode else MODES
@@ -185,19 +187,19 @@ def _print_choice(choice: Choice) -> None:
         ranks = " ".join(map(str, one.recipe.given_ranks or ()))
         return one.recipe.mode, ranks, one.adapter_bytes, one.arena_bytes, f"{one.gain:.4f}"
 
-    print(f"\nchosen on the frontier for {choice.budget}; gain in {choice.unit}")
+    say(f"\nchosen on the frontier for {choice.budget}; gain in {choice.unit}")
     head = ("mode", "ranks by op", "adapter", "arena", "expected gain")
     shown = [one for one in choice.frontier[:: max(1, len(choice.frontier) // 12)] if one != choice.chosen]
     rows = sorted([*shown, choice.chosen], key=lambda one: one.gain)
     console.table(("", *head), [("->" if one is choice.chosen else "", *line(one)) for one in rows])
     if choice.beyond:
         more = choice.beyond
-        print(
+        say(
             f"the next larger budget worth having, {more.arena_bytes} bytes of arena and {more.adapter_bytes} of "
             f"adapter, would buy {more.gain - choice.chosen.gain:.4f} more"
         )
     else:
-        print("a larger budget would buy next to nothing")
+        say("a larger budget would buy next to nothing")
 
 
 def _print_plan(result: Plan, given_ram: bool) -> None:
@@ -220,19 +222,19 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
         ],
     )
     base, extra = sum(p.macs for p in result.layers), sum(p.adapter_macs for p in result.layers)
-    print(
+    say(
         f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
         f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter"
     )
-    print(
+    say(
         f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
         f"{result.infer_arena_bytes} to infer; the limit is {console.size(result.ram_bytes)} ({result.board})"
     )
     if result.infer_us is not None and result.step_us is not None:
         energy = "" if result.update_joules is None else f", {result.update_joules * 1000:.3g} mJ an update"
         times = f"inference {result.infer_us / 1000:.2f} ms, training step {result.step_us / 1000:.2f} ms"
-        print(f"predicted: {times}{energy}")
+        say(f"predicted: {times}{energy}")
     if result.recompute_macs:
-        print(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
+        say(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
         if not given_ram:
-            print(f"to personalize like this, give --ram {result.ram_bytes}")
+            say(f"to personalize like this, give --ram {result.ram_bytes}")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, formats
-from ..console import emit
+from ..console import emit, say
+from ..files import write_atomic
 from ..link import Link, StoreState
+from ..text import printable, store_name
 from .common import Add, add_port, connect, show
 
 STOPPED = "stopped; the store has the adapters it had, or with the change: `edgelora store list`"
@@ -29,7 +31,7 @@ def add_commands(add: Add, commands: Any) -> None:
     command("list", cmd_list)
     p = command("put", cmd_put)
     p.add_argument("file", type=Path, help="a .ela file")
-    p.add_argument("--name", help="in the store, 1 to 24 bytes (the file's, without .ela)")
+    p.add_argument("--name", help="in the store: 1 to 24 letters, digits, - _ . (the file's, without .ela)")
     p.add_argument("--version", type=int, help="its version there (that of the name's last one + 1)")
     p = command("get", cmd_get)
     _add_name(p)
@@ -56,7 +58,7 @@ def cmd_put(args: argparse.Namespace) -> None:
     """Puts an adapter into the store, whole or not at all, in place of what its name had."""
     data = args.file.read_bytes()
     formats.unpack_adapter(data, name=str(args.file))
-    name = args.name or args.file.stem
+    name = store_name(args.file.stem if args.name is None else args.name)
     with connect(args) as link:
         version = link.store_put(name, data, args.version)
     show(args, {"name": name, "version": version, "bytes": len(data)}, f"{name} {version}: {console.size(len(data))}")
@@ -64,10 +66,10 @@ def cmd_put(args: argparse.Namespace) -> None:
 
 def cmd_get(args: argparse.Namespace) -> None:
     """Reads an adapter out of the store into a file."""
-    output = args.output or Path(f"{args.name}.ela")
+    output = args.output or Path(f"{store_name(args.name)}.ela")
     with connect(args) as link:
         data = link.store_get(args.name)
-    formats.write_atomic(output, data)
+    write_atomic(output, data)
     show(args, {"name": args.name, "file": str(output), "bytes": len(data)}, f"{output}: {console.size(len(data))}")
 
 
@@ -78,7 +80,7 @@ def cmd_activate(args: argparse.Namespace) -> None:
 
 def cmd_rename(args: argparse.Namespace) -> None:
     """Gives an adapter another name."""
-    _change(args, lambda link: link.store_rename(args.name, args.to))
+    _change(args, lambda link: link.store_rename(args.name, store_name(args.to)))
 
 
 def cmd_remove(args: argparse.Namespace) -> None:
@@ -102,12 +104,12 @@ def _change(args: argparse.Namespace, change: Callable[[Link], StoreState]) -> N
     if args.json:
         return emit(asdict(state))
     for notice in state.notices:
-        print(notice)
+        say(printable(notice))
     console.table(
         ("adapter", "version", "bytes", "base", ""),
         [(a.name, a.version, a.size, a.base_id, _remarks(a, state.active)) for a in state.adapters],
     )
-    print(f"{state.place}: {console.size(state.free)} free")
+    say(f"{printable(state.place)}: {console.size(state.free)} free")
 
 
 def _remarks(adapter: Any, active: str | None) -> str:

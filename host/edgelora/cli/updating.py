@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import urllib.error
-import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import bundle, console, serve
-from ..console import emit, note
+from .. import bundle, console, serve, streams
+from ..console import emit, note, say
+from ..fetch import fetch
+from ..files import read_bounded
 from ..link import DeviceError, Link
 from ..release import release
+from ..text import printable
 from ..workflow import WorkflowError, load_base
 from .common import Add, add_port, connect, show
 
 TRUST_PATH = "/update.trust"  # on the board
-DOWNLOAD_LIMIT = 1 << 20  # bytes
 
 
 def add_commands(add: Add) -> None:
@@ -44,6 +43,14 @@ def add_commands(add: Add) -> None:
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.add_argument("--no-compress", action="store_true", help="for firmware without MicroPython's deflate module")
     p.add_argument("--force", action="store_true", help="with another key, target or base than the last release's")
+    p.add_argument(
+        "--signed-by",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="KEY.pub",
+        help="releases of these keys are yours too, where the key has changed (only those of --key)",
+    )
     p.epilog = (
         "edgelora keygen release.pem; edgelora release me.ela --name wake --target band --key release.pem -o site; "
         "edgelora serve site. Any static web server does instead of serve: bundles are signed, and need no https."
@@ -102,17 +109,18 @@ def cmd_release(args: argparse.Namespace) -> None:
         base=load_base(args.model) if args.model else None,
         compress=not args.no_compress,
         force=args.force,
+        signers=[key for path in args.signed_by for key in bundle.load_public_keys(path)],
     )
     if args.json:
         return emit(asdict(done))
-    print(f"{done.name} {done.version} for {done.target}, base {done.base_id}, signed by {done.key_id}")
+    say(f"{done.name} {done.version} for {done.target}, base {done.base_id}, signed by {done.key_id}")
     for file in done.files:
         what = (
             f"change from version {file.from_version}"
             if file.from_version
             else f"adapter of {done.adapter_bytes} bytes"
         )
-        print(f"{file.path}: {file.bytes} bytes, {what}{'' if file.written else '; not smaller, so not written'}")
+        say(f"{file.path}: {file.bytes} bytes, {what}{'' if file.written else '; not smaller, so not written'}")
 
 
 def cmd_serve(args: argparse.Namespace) -> None:
@@ -126,7 +134,7 @@ def cmd_serve(args: argparse.Namespace) -> None:
             {"host": args.host, "port": server.server_port, "url": url},
             f"{url} serves {args.site}; Ctrl-C ends it",
         )
-        sys.stdout.flush()
+        streams.flush()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -160,12 +168,13 @@ def cmd_update(args: argparse.Namespace) -> None:
     if args.json:
         return emit(asdict(state) | {"installed": installed})
     if installed:
-        print(f"installed {installed[0]} {installed[1]}: on trial from the next start; reset the board")
+        say(f"installed {printable(installed[0])} {installed[1]}: on trial from the next start; reset the board")
     for name in state.confirmed:
-        print(f"confirmed {name}")
-    print(f"target {state.target or '-'}, trusts {', '.join(state.keys) or 'no key'}, active {state.active or '-'}")
+        say(f"confirmed {printable(name)}")
+    trusted = ", ".join(map(printable, state.keys)) or "no key"
+    say(f"target {printable(state.target or '-')}, trusts {trusted}, active {printable(state.active or '-')}")
     for notice in state.notices:
-        print(notice)
+        say(printable(notice))
     console.table(
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
@@ -173,16 +182,8 @@ def cmd_update(args: argparse.Namespace) -> None:
 
 
 def _read_bundle(source: str) -> bytes:
-    if not source.startswith(("http://", "https://")):
-        return Path(source).read_bytes()
-    try:
-        with urllib.request.urlopen(source, timeout=20) as answer:
-            content = answer.read(DOWNLOAD_LIMIT + 1)
-    except (urllib.error.URLError, OSError) as error:
-        raise WorkflowError(f"{source}: {error}; is the address right, and the server running?") from None
-    if len(content) > DOWNLOAD_LIMIT:
-        raise WorkflowError(f"{source}: more than {DOWNLOAD_LIMIT} bytes, no bundle is that large")
-    return content
+    limit = bundle.MAX_SIZE + bundle.HEADER_SIZE
+    return fetch(source, limit) if source.startswith(("http://", "https://")) else read_bounded(source, limit)
 
 
 def _place_trust(link: Link, trust: bytes, force: bool) -> None:

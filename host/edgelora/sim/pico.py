@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgelora import uf2
 from edgelora.boards import BoardProfile
-from edgelora.formats import write_atomic
+from edgelora.files import write_atomic
 from edgelora.sim.session import POLL_SECONDS, Session, SimError, log
 
 if TYPE_CHECKING:

@@ -16,12 +16,14 @@ import tty
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..errors import EdgeloraError
+
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.2  # a MicroPython that lives this long has started
 STOP_SECONDS = 5.0
 
 
-class SimError(RuntimeError):
+class SimError(EdgeloraError, RuntimeError):
     """A virtual board could not be started, or is not there."""
 
 

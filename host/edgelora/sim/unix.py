@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgelora import resources
 from edgelora.boards import BoardProfile
-from edgelora.formats import write_atomic
+from edgelora.files import write_atomic
 from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
 
 ROMFS_MAGIC = b"\xd2\xcd\x31"

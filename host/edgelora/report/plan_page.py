@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
+
+from ..choose import Candidate, Choice
+from ..files import write_atomic
+from ..plan import Plan
 from . import page
-from .choose import Candidate, Choice
-from .formats import write_atomic
-from .plan import Plan
 
 _CHART = (800, 312, 60, 32, 28, 44)  # width, height; margins left, right, top, bottom
 _LOOKS = {"frozen_a": "epoch", "trainable_a": "float"}  # the style's names of lines and dots
@@ -25,15 +26,14 @@ def write_plan_report(path: Path, choice: Choice, result: Plan, model_name: str,
         _layers_section(choice, result),
         _frontier_section(choice),
     ]
-    write_atomic(path, page.whole(title, "\n".join(parts)).encode())
+    write_atomic(path, page.whole(title, parts).encode())
 
 
-def _headline(title: str, choice: Choice, result: Plan, data_name: str) -> str:
+def _headline(title: str, choice: Choice, result: Plan, data_name: str) -> Markup:
     numbers = [
-        ("after", page.size(result.arena_bytes), f"of arena, of {page.size(choice.budget.ram)}"),
-        ("before", page.size(result.adapter_bytes), _of(choice.budget.adapter)),
+        ("after", f"of arena, of {page.size(choice.budget.ram)}", page.size(result.arena_bytes)),
+        ("before", _of(choice.budget.adapter), page.size(result.adapter_bytes)),
     ]
-    figures = "".join(f'<div class="{kind}"><dt>{text}</dt><dd>{value}</dd></div>' for kind, value, text in numbers)
     again = page.count(sum(result.recompute), "output")
     sentences = [
         f"{page.mode(result.mode)}, at ranks {_ranks(choice.chosen)}, in micro-batches of {result.micro_batch}.",
@@ -45,11 +45,7 @@ def _headline(title: str, choice: Choice, result: Plan, data_name: str) -> str:
         joules = result.update_joules
         sentences[-1] += "." if joules is None else f", an update {page.energy(joules * 1e6)}."
     sentences.append(_beyond(choice))
-    return (
-        f'<header>\n<p class="eyebrow">EdgeLoRA · plan</p>\n<h1>{escape(title)}</h1>\n'
-        f'<p class="under">{escape(data_name)}</p>\n<dl class="numbers">{figures}</dl>\n'
-        f'<p class="summary">{" ".join(sentences)}</p>\n</header>'
-    )
+    return page.part("headline", "plan", title, [data_name], numbers, None, sentences)
 
 
 def _of(limit: int | None) -> str:
@@ -68,10 +64,9 @@ def _ranks(one: Candidate) -> str:
     return " ".join(map(str, one.recipe.given_ranks or ()))
 
 
-def _chart_section(title: str, choice: Choice, size: Callable[[Candidate], int], limit: int | None) -> str:
-    key = '<svg class="key" viewBox="0 0 22 10" aria-hidden="true">{}</svg>'
+def _chart_section(title: str, choice: Choice, size: Callable[[Candidate], int], limit: int | None) -> Markup:
     legend = [
-        (key.format(page.line(1, 5, 21, 5, f"loss-{_LOOKS[mode]}")), page.mode(mode))
+        (page.key(f"loss-{_LOOKS[mode]}"), page.mode(mode))
         for mode in _LOOKS
         if any(one.recipe.mode == mode for one in choice.frontier)
     ]
@@ -80,7 +75,7 @@ def _chart_section(title: str, choice: Choice, size: Callable[[Candidate], int],
     return page.section(title, page.figure(_chart(choice, size, limit, title), title, caption, legend))
 
 
-def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, label: str) -> str:
+def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, label: str) -> Markup:
     width, height, left, right, top, bottom = _CHART
     every = [*choice.frontier, choice.chosen]
     gains = page.ticks(max(one.gain for one in every), 5)
@@ -102,11 +97,13 @@ def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, 
         parts.append(page.line(x(limit), top, x(limit), height - bottom, "phase"))
     for mode, look in _LOOKS.items():
         points = _staircase([one for one in every if one.recipe.mode == mode], size)
-        path = " ".join(f"{x(size(one)):.1f},{y(one.gain):.1f}" for one in points)
-        parts.append(f'<polyline points="{path}" class="loss-{look}"></polyline>' if len(points) > 1 else "")
+        if len(points) > 1:
+            parts.append(page.path([(x(size(one)), y(one.gain)) for one in points], f"loss-{look}"))
         parts += [page.dot(x(size(one)), y(one.gain), look, f"ranks {_ranks(one)}: {one.gain:.3g}") for one in points]
-    at = x(size(choice.chosen)), y(choice.chosen.gain)
-    parts.append(f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="8" class="ring"><title>the choice</title></circle>')
+    chosen = page.element("title", "the choice")
+    parts.append(
+        page.element("circle", chosen, cx=x(size(choice.chosen)), cy=y(choice.chosen.gain), r=8, class_="ring")
+    )
     return page.svg(width, height, f"Expected gain in {choice.unit}, {label.lower()}", parts)
 
 
@@ -119,7 +116,7 @@ def _staircase(candidates: Sequence[Candidate], size: Callable[[Candidate], int]
     return kept
 
 
-def _layers_section(choice: Choice, result: Plan) -> str:
+def _layers_section(choice: Choice, result: Plan) -> Markup:
     tables = []
     for measured in choice.sensitivities:
         ranks = sorted({rank for by_rank in measured.gains.values() for rank in by_rank})
@@ -134,10 +131,10 @@ def _layers_section(choice: Choice, result: Plan) -> str:
         head = ["Layer", *(f"rank {rank}" for rank in ranks), "chosen"]
         tables.append(page.table(head, rows, f"{page.mode(measured.mode)}: gain in {choice.unit}"))
     method = choice.sensitivities[0].method
-    return page.section("What layers are worth", *tables, f'<p class="note">Method: {method}.</p>')
+    return page.section("What layers are worth", *tables, page.part("note", f"Method: {method}."))
 
 
-def _frontier_section(choice: Choice) -> str:
+def _frontier_section(choice: Choice) -> Markup:
     rows = [
         [_ranks(one), page.mode(one.recipe.mode), f"{one.adapter_bytes:,}", f"{one.arena_bytes:,}", f"{one.gain:.4f}"]
         for one in choice.frontier

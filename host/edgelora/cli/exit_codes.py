@@ -1,0 +1,22 @@
+"""What the command's exit codes mean: all of them, here alone."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit code of `edgelora`, as a shell sees it."""
+
+    OK = 0
+    FAILED = 1  # what was asked for can't be done: one line says why, and what to do
+    USAGE = 2  # the command line is wrong
+    BUG = 70  # something that nobody foresaw: a bug of edgelora (EX_SOFTWARE)
+    INTERRUPTED = 130  # Ctrl-C, 128 + SIGINT
+    OUTPUT_CLOSED = 141  # nobody reads standard output any more, 128 + SIGPIPE; nothing is printed
+
+
+MEANINGS = (
+    "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 70 a bug of edgelora; 130 Ctrl-C; "
+    "141 standard output was closed"
+)

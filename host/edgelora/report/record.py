@@ -1,0 +1,233 @@
+"""`report.json`: what a run left, and the typed reader that takes nothing else for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ..console import plain
+from ..energy import EnergyRow
+from ..errors import EdgeloraError
+from ..files import read_bounded
+from ..text import printable
+from ..twin import Region
+
+_Record = TypeVar("_Record")
+
+MAX_BYTES = 64 << 20  # of a report.json
+MAX_TEXT = 10_000  # characters of a text
+MAX_ITEMS = 1 << 20  # numbers in a list
+MAX_PARTS = 4096  # texts, lists or objects in a list, keys of an object
+
+
+class ReportError(EdgeloraError, ValueError):
+    """A report or metrics file that cannot be read; the message names the file and the key, and says why."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """The range of a number, ends included."""
+
+    least: float
+    most: float
+
+
+_ANY_INT, _ANY_FLOAT = Within(-(1 << 53), 1 << 53), Within(-1e15, 1e15)
+Count = Annotated[int, Within(0, 1 << 53)]
+Few = Annotated[int, Within(0, 1 << 14)]
+Share = Annotated[float, Within(0, 1)]
+Amount = Annotated[float, Within(0, 1e15)]
+Scalar = bool | int | float | str | None
+
+
+@dataclass
+class LayerRow:
+    """One op: shapes [height, width, channels], count of int8 weights, adapter rank (0: none) and bytes of it."""
+
+    op: Count
+    kind: str
+    input: list[Count]
+    output: list[Count]
+    weights: Count
+    rank: Count
+    adapter_bytes: Count
+
+
+@dataclass
+class Report:
+    """One personalization run. Accuracies are shares of 1; None stands for what was not measured.
+
+    infer_us, train_step_us and swap_us are microseconds on the board: one inference, one training sample with its
+    share of the update, a swap to an adapter in RAM; swap_flash_us a swap to one read from flash. learning_rate is
+    that of the first update, in int8 steps / 8192; momentum a shift, 0 = none; rank the highest of any layer.
+    losses are nats, one an update, the last ones if the run was resumed; epoch_losses and float_lora_losses one an
+    epoch. Confusion matrices count [true][predicted].
+    """
+
+    board: str
+    base_accuracy: Share
+    adapted_accuracy: Share
+    float_lora_accuracy: Share | None
+    host_twin_identical: bool | None
+    arena_bytes: Count
+    adapter_bytes: Count
+    infer_us: Amount | None
+    train_step_us: Amount | None
+    swap_us: Amount | None
+    samples: Count
+    epochs: Count
+    rank: Count
+    mode: str
+    title: str = "Personalization"
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    subject: str = ""
+    seed: Count = 0
+    labels: list[str] = field(default_factory=list)
+    test_samples: Count = 0
+    tested_on: str = ""  # what these are
+    micro_batch: Annotated[int, Within(1, 1 << 32)] = 1
+    momentum: Few = 0
+    learning_rate: Count = 0
+    steps: Count = 0  # updates
+    base_id: str = ""  # hex
+    model_bytes: Count = 0
+    firmware: str = ""
+    float_base_accuracy: Share | None = None
+    losses: Sequence[float | None] = field(default_factory=list)
+    epoch_losses: Sequence[float | None] = field(default_factory=list)
+    float_lora_losses: Sequence[float | None] = field(default_factory=list)
+    confusion_base: list[list[Count]] = field(default_factory=list)
+    confusion_adapted: list[list[Count]] = field(default_factory=list)
+    layers: list[LayerRow] = field(default_factory=list)
+    memory: list[Region] = field(default_factory=list)
+    memory_steps: Few = 0  # of one pass: each op forward, the loss, each op backward
+    swap_flash_us: Amount | None = None
+    free_heap_bytes: Count | None = None  # left on the board beside the module, its agent, the model and the arena
+    predicted_infer_us: Amount | None = None  # by `edgelora.cost`; None: the board's kernels were not measured
+    predicted_train_step_us: Amount | None = None
+    active_watts: Amount | None = None  # of the board while it computes, for the energy estimate
+    power_source: str = ""
+    update_joules: Amount | None = None  # at the clock of the run
+    energy: list[EnergyRow] = field(default_factory=list)  # at several clocks
+    checkpoint_bytes: Count | None = None  # of a run that the board did by itself
+    link: dict[str, Scalar] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The text of `report.json`: one flat object."""
+        return json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "report.json") -> Report:
+        """Reads `to_json`'s text. Unknown keys are left out; ReportError names what is missing or of no use."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ReportError(f"{where} is not JSON ({error}): it was cut off or is another file") from None
+        report = read_record(cls, data, where)
+        for name in ("confusion_base", "confusion_adapted"):
+            counts = getattr(report, name)
+            if any(len(row) != len(counts) for row in counts):
+                raise ReportError(f"{where}, {name}: its {len(counts)} rows must have as many numbers each")
+        return report
+
+
+def read_report(path: Path) -> Report:
+    """The record in a file. Raises ReportError or an OSError."""
+    return Report.from_json(read_bounded(path, MAX_BYTES), str(path))
+
+
+# --- The typed reader ---
+
+
+def read_record(kind: type[_Record], data: object, where: str) -> _Record:
+    """An object of JSON as a dataclass, each field of the type that it declares. Unknown keys are left out.
+
+    Raises ReportError; `where` begins its text. Numbers are finite and in their range, texts and lists not endless.
+    """
+    if not isinstance(data, dict):
+        raise ReportError(f"{where}: an object was expected, not {_shown(data)}")
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    needed = [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if name not in data]
+    if missing:
+        raise ReportError(f"{where}: {', '.join(missing)} missing: not a report of one run, or one of another version")
+    types = get_type_hints(kind, include_extras=True)
+    return kind(**{name: _read(types[name], data[name], f"{where}, {name}") for name in known if name in data})
+
+
+def _read(kind: Any, value: object, where: str) -> Any:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _number(inner[0], value, inner[1], where)
+    if origin is UnionType or type(None) in inner:
+        return _one_of(inner, value, where)
+    if origin in (list, Sequence):
+        most = MAX_ITEMS if _is_number(inner[0]) else MAX_PARTS
+        items = _checked(list, value, f"a list of at most {most}", where, most)
+        return [_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(items)]
+    if origin is dict:
+        pairs = _checked(dict, value, f"an object of at most {MAX_PARTS} keys", where, MAX_PARTS)
+        return {_text(key, where): _read(inner[1], item, f"{where}, {printable(key)}") for key, item in pairs.items()}
+    if is_dataclass(kind):
+        return read_record(kind, value, where)  # type: ignore[arg-type]
+    if kind is str:
+        return _text(value, where)
+    if kind is bool:
+        return _checked(bool, value, "true or false", where)
+    return _number(kind, value, _ANY_INT if kind is int else _ANY_FLOAT, where)
+
+
+def _one_of(kinds: Sequence[Any], value: object, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    refusal = ReportError(f"{where}: {_shown(value)} is of no use")
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return _read(kind, value, where)
+            except ReportError as error:
+                refusal = error
+    raise refusal
+
+
+def _number(kind: type, value: object, within: Within, where: str) -> Any:
+    wanted = int if kind is int else (int, float)
+    number = _checked(wanted, value, "a whole number" if kind is int else "a number", where)
+    if isinstance(number, bool) or not within.least <= number <= within.most:
+        raise ReportError(f"{where}: {_shown(value)} is not within {within.least:g} and {within.most:g}")
+    return kind(number)
+
+
+def _text(value: object, where: str) -> str:
+    text: str = _checked(str, value, f"a text of at most {MAX_TEXT} characters", where, MAX_TEXT)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ReportError(f"{where}: {_shown(value)} holds half a character (a lone surrogate)") from None
+    return text
+
+
+def _checked(kind: Any, value: Any, expected: str, where: str, most: float = math.inf) -> Any:
+    if not isinstance(value, kind) or (most < math.inf and len(value) > most):
+        raise ReportError(f"{where}: {expected} was expected, not {_shown(value)}")
+    return value
+
+
+def _is_number(kind: Any) -> bool:
+    return bool({kind, *get_args(kind)} & {int, float})
+
+
+def _shown(value: object) -> str:
+    """A value of JSON in a message."""
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    shown = json.dumps(value)
+    return shown if len(shown) <= 40 else f"{shown[:36]}..."

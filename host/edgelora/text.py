@@ -1,0 +1,33 @@
+"""Text from boards, files and servers, made fit for a terminal; names that may become part of a path."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InputError
+
+STORE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}")  # as edgelora_store.py has it
+
+
+def printable(text: object) -> str:
+    """`text` on one line, with an escape such as \\x1b or \\u202e for each character that would not show as itself.
+
+    So it can't move the cursor, change colours, end the line or reverse what follows it.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
+
+
+def printable_lines(text: object) -> str:
+    """The same, but lines stay lines: for texts of this program that hold others'."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def store_name(name: str) -> str:
+    """A name in a board's store, as it is. Raises InputError unless boards take it, which makes it safe in a path."""
+    if not STORE_NAME.fullmatch(name):
+        raise InputError(f"name {name!r}: give 1 to 24 of A-Z a-z 0-9 - _ and, but not first, .")
+    return name
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

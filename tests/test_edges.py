@@ -1,0 +1,214 @@
+"""The command at its edges: Ctrl-C, closed and full streams, full disks, links, text that acts on a terminal, bugs."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgelora
+from edgelora import bundle, cli, console, errors, files, link, text
+from edgelora.cli.exit_codes import ExitCode
+from edgelora.errors import EdgeloraError
+
+COMMAND = Path(sys.executable).parent / "edgelora"
+PACKAGE = Path(edgelora.__file__).parent
+HOSTILE = "a\x1b[2J\rb\u202e\nc\x9b"
+
+
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a line of shell in which `edgelora` is the command."""
+    script = f'set -o pipefail; edgelora() {{ {COMMAND} "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+# ---- exit codes and streams
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("edgelora boards | true", ExitCode.OUTPUT_CLOSED, ""),
+        ("edgelora boards > /dev/full", ExitCode.FAILED, "edgelora: the result can't be written to standard"),
+        ("edgelora boards >&-", ExitCode.OK, ""),
+        ("edgelora boards 2>&- > boards", ExitCode.OK, ""),
+        ("edgelora plan absent.elm 2>&-", ExitCode.FAILED, ""),
+        ("edgelora plan absent.elm 2> /dev/full", ExitCode.FAILED, ""),
+        ("edgelora plan absent.elm", ExitCode.FAILED, "edgelora: absent.elm: No such file or directory"),
+        ("edgelora plan", ExitCode.USAGE, "usage: edgelora plan"),
+        ("edgelora sim unix --state taken/x", ExitCode.FAILED, "edgelora: "),
+        ("edgelora keygen taken/key.pem", ExitCode.FAILED, "edgelora: taken"),
+        ("edgelora keygen $'\\e[31mred.pub'", ExitCode.FAILED, "edgelora: \\x1b[31mred.pub"),
+    ],
+)  # fmt: skip
+def test_exit_codes_and_one_line(line: str, code: ExitCode, said: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+    done = shell(line, tmp_path)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith(said) and bool(done.stderr) == bool(said)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr and "\x1b" not in done.stderr
+
+
+def test_a_file_never_takes_a_closed_streams_place(tmp_path: Path) -> None:
+    assert shell("edgelora keygen key.pem --debug <&- 2>&- >&-", tmp_path).returncode == 0
+    assert bundle.load_key(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("moment", ["numpy", "edgelora.cli.learning"])
+def test_ctrl_c_during_imports(moment: str, tmp_path: Path) -> None:
+    """As if the signal came while a module is being imported."""
+    (tmp_path / "strike.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {moment!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from edgelora.cli import main\n"
+        "sys.exit(main(['flash', 'absent.bin', '--port', '/dev/absent']))\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "strike.py"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "\nstopped\n")
+
+
+def test_ctrl_c_is_handled_as_before_afterwards() -> None:
+    assert cli.main(["boards"]) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ---- a user's mistake, and ours
+
+
+def test_bugs_are_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise KeyError("arena")
+
+    monkeypatch.setattr("edgelora.cli.boards.list_boards", broken)
+    assert cli.main(["boards"]) == ExitCode.BUG
+    said = capsys.readouterr().err
+    assert "this is a bug in edgelora" in said and "KeyError at test_edges.py:" in said and "report it" in said
+    assert said.count("\n") == 1
+    assert cli.main(["boards", "--debug"]) == ExitCode.BUG
+    assert "Traceback" in capsys.readouterr().err
+    assert cli.main(["boards", "--json"]) == ExitCode.BUG
+    assert json.loads(capsys.readouterr().err)["error"]["type"] == "KeyError"
+
+
+def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "key.pem"
+    assert cli.main(["keygen", str(key), "--json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["keygen", str(key), "--json"]) == ExitCode.FAILED
+    out, err = capsys.readouterr()
+    assert out == ""
+    error = json.loads(err)["error"]
+    assert (error["type"], error["remedy"]) == ("FileError", "take another name")
+    assert error["message"] == f"{key} is there already, and keys are never overwritten: take another name"
+    assert cli.main(["keygen", "--json"]) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().err)["error"]["type"] == "UsageError"
+
+
+def test_one_tree_of_errors() -> None:
+    """What the package raises is of its own tree, or of the kinds that tell of a bug."""
+    outside = {
+        "ValueError",
+        "RuntimeError",
+        "OSError",
+        "ImportError",
+        "ModuleNotFoundError",
+        "FileExistsError",
+        "Exception",
+    }
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                assert node.exc.func.id not in outside, f"{path.name}:{node.lineno}: raise one of edgelora.errors"
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error") and node.name != "EdgeloraError":
+                bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                assert bases[0] not in outside, f"{path.name}:{node.lineno}: {node.name} is no EdgeloraError"
+    assert issubclass(link.DeviceError, EdgeloraError) and issubclass(link.DeviceError, RuntimeError)
+    assert str(errors.FileError("this", remedy="do that")) == "this: do that"
+
+
+# ---- text
+
+
+def test_text_that_would_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert text.printable(HOSTILE) == "a\\x1b[2J\\rb\\u202e\\nc\\x9b"
+    assert text.printable("größer 5 µs ‰ 名") == "größer 5 µs ‰ 名"
+    console.table(("name",), [(HOSTILE,)])
+    console.say(HOSTILE)
+    console.note(HOSTILE)
+    console.emit({HOSTILE: HOSTILE})
+    with console.progress("put") as progress:
+        progress(1, 1, HOSTILE)
+    out, err = capsys.readouterr()
+    assert all(c.isprintable() or c == "\n" for c in out + err)
+    assert out.startswith("name\na\\x1b[2J\\rb\\u202e\\nc\\x9b\na\\x1b[2J\\rb\\u202e\nc\\x9b\n")
+
+
+def test_commands_print_through_the_console() -> None:
+    for path in [*PACKAGE.glob("cli/*.py"), PACKAGE / "demo.py"]:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"], path
+
+
+# ---- files
+
+
+def test_write_atomic_keeps_modes_and_links(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        files.write_atomic(tmp_path / "new", b"1")
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+        (tmp_path / "new").chmod(0o600)
+        files.write_atomic(tmp_path / "new", b"2")
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+        bundle.new_key(tmp_path / "key.pem")
+        assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "key.pub").stat().st_mode) == 0o640
+    finally:
+        os.umask(old)
+    (tmp_path / "secret").write_bytes(b"mine")
+    (tmp_path / "secret").chmod(0o666)
+    (tmp_path / "link").symlink_to("secret")
+    files.write_atomic(tmp_path / "link", b"3")
+    assert (tmp_path / "secret").read_bytes() == b"mine"
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"3"
+    assert stat.S_IMODE((tmp_path / "link").stat().st_mode) == 0o666 & ~old
+    for place in ("/dev/full", "/dev/null", tmp_path):
+        with pytest.raises(errors.FileError, match="no regular file"):
+            files.write_atomic(place, b"4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key.pem", "key.pub", "link", "new", "secret"]
+
+
+def _full(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """The disk is full from the so-manieth file on that is brought to it."""
+    calls = iter(range(100))
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) >= after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_full_disk_leaves_nothing_half_made(
+    after: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _full(monkeypatch, after)
+    assert cli.main(["keygen", str(tmp_path / "key.pem")]) == ExitCode.FAILED
+    assert "No space left on device" in capsys.readouterr().err
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomic(tmp_path / "file", b"1")
+    assert list(tmp_path.iterdir()) == []
