@@ -306,6 +306,83 @@ def test_requests_are_refused_with_reasons(desktop):
         assert link.hello().model
 
 
+# --- requests that are whole, and hold anything
+
+ODD = [None, True, 0, 1, -1, 3, 255, 256, 2**31, 2**32, 10**12, 1.5, "", "x", "no/where", "é", "\0", "p" * 3000]
+ODD += [[], {}, [[]], [1e9], ["x", 5], [0, -1], {"path": "x"}]
+MEANT: dict[Op, dict[str, object]] = {
+    Op.PUT_OPEN: {"path": "f", "size": 8, "crc": 0, "fresh": False},
+    Op.STAT: {"path": "model.elm", "sha256": True},
+    Op.LIST: {"path": ".", "skip": 0},
+    Op.REMOVE: {"path": "f"},
+    Op.SPACE: {"path": "."},
+    Op.MODEL: {"path": "model.elm", "ranks": 2, "mode": "frozen_a", "micro_batch": 4, "momentum": 0, "recompute": [0]},
+    Op.BEGIN: {"seed": 1},
+    Op.LOAD: {"path": "a.ela"},
+    Op.FLUSH: {"learning_rate": 9},
+    Op.SAVE: {"path": "b.ela", "state": True},
+    Op.USE: {"path": "a.ela"},
+    Op.BENCH: {"what": "swap_file", "n": 2, "paths": ["a.ela", "a.ela"], "ops": [0, 1], "clock_hz": None},
+    Op.CACHE_OPEN: {"path": None, "count": 2},
+    Op.STORE: {"do": "put", "name": "n", "path": "a.ela", "version": 1, "place": "shelf", "to": "m", "on": True},
+    Op.UPDATE_STATE: {"confirm": True},
+    Op.RUN_START: {
+        **{"path": "s", "name": "n", "epochs": 1, "seed": 1, "learning_rate": 9, "commit_every": 1, "resume": True},
+        **{"clock_hz": None, "sleep_ms": 0, "budget_ms": 9, "budget_mj": 9, "power_mw": 9, "sleep_mw": 9},
+    },
+    Op.RUN_GO: {"ms": 1},
+}  # fmt: skip
+
+
+def odd_payloads(op: Op, meant: dict[str, object]) -> list[bytes]:
+    """Bytes of many sizes, JSON of other types, and what is meant but for one field, which is missing or odd."""
+    noise = random.Random(op)
+    payloads = [noise.randbytes(size) for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 100, 4000)]
+    payloads += [bytes(size) for size in (1, 3, 4, 8, 257)] + [b"\xff" * size for size in (4, 8, 300)]
+    payloads += [b"{" * 3000, b"[" * 3000, b'{"path"', b'{"path": "\xff"}', b"1e999"]
+    requests: list[object] = [value for value in ODD if value is not None]
+    for name in meant:
+        requests.append({key: value for key, value in meant.items() if key != name})
+        requests += [{**meant, name: value} for value in ODD]
+    return payloads + [json.dumps(request).encode() for request in requests]
+
+
+@pytest.mark.parametrize("op", [op for op in Op if op not in (Op.HELLO, Op.QUIT, Op.REPEAT)])
+def test_whatever_a_request_holds_it_is_answered(learning, op):
+    task = Task(CHAIN, "cross_entropy", 4, 6)
+    task.open(learning)
+    learning.save("a.ela")
+    refused = 0
+    for payload in odd_payloads(op, MEANT.get(op, {})):
+        learning._control(Op.PUT_OPEN, path="f", size=8, crc=0, fresh=True)
+        try:
+            learning._request(op, payload)
+        except DeviceError as error:
+            refused += 1
+            assert str(error) and "object has no attribute" not in str(error), (payload, error)
+    assert refused or op in (Op.PUT_DONE, Op.RUN_SUSPEND)
+    assert learning.stats.resent == 0
+    task.open(learning)
+    task.check(learning, learning.train(task.x[task.order], task.y[task.order], 9000).losses)
+
+
+def test_whatever_a_hello_holds_it_is_answered(desktop):
+    with faulty(desktop) as (link, _):
+        link.put("file", b"kept")
+        for payload in [b"", b"{}", b"[]", b"7", b"not JSON", b"\xff\xfe", b'{"session": null}', b'{"session": "x"}']:
+            answer = link._exchange(Op.HELLO, payload, 0)
+            assert answer.code == Status.ERROR and json.loads(answer.payload)["error"]
+        assert link.hello().resumed
+        assert link.get("file") == b"kept"
+
+
+def test_an_answer_that_fits_no_frame_is_an_error(desktop):
+    with faulty(desktop) as (link, _):
+        assert len(link._control(Op.MODEL, path="base.elm", labels=100)["labels"]) == 100
+        with pytest.raises(DeviceError, match="the answer of .* bytes does not fit a frame"):
+            link._control(Op.MODEL, path="base.elm", labels=1000)
+
+
 def test_frames_hold_no_ctrl_c():
     rng = random.Random(7)
     for size in range(300):

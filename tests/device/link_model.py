@@ -2,10 +2,10 @@
 
 
 class Model:
-    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, frames=1):
+    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, frames=1, labels=3):
         open(model, "rb").close()
         self.base_id = b"12345678"
-        self.labels = ["a", "b", "c"]
+        self.labels = [f"label {i}" for i in range(labels)]
         self.arena = bytearray(100)
         self.ranks = bytes([ranks]) if isinstance(ranks, int) else ranks
         self.mode = mode
