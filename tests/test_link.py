@@ -39,6 +39,18 @@ UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 AGENT = ROOT / "firmware/device"
 
+RAM_DISK = """
+import vfs
+class Disk:
+    def __init__(self): self.data = bytearray(64 * 512)
+    def readblocks(self, n, buf, off=0): buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0): self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg): return {4: 64, 5: 512, 6: 0}.get(op)
+disk = Disk()
+vfs.VfsLfs2.mkfs(disk)
+vfs.mount(disk, '/ram')
+"""
+
 Fault = Callable[[bytes], bytes]
 
 
@@ -115,14 +127,14 @@ def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: i
 
 
 @contextlib.contextmanager
-def micropython(folder: Path, search: str):
-    """Desktop MicroPython that runs the agent in `folder`, with modules from `search`: its port."""
+def micropython(folder: Path, search: str, first: str = ""):
+    """Desktop MicroPython that runs the agent in `folder`, with modules from `search` and `first` run: its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
     shutil.copy(AGENT / "edgelora_agent.py", folder)
     board, port = pty.openpty()
     tty.setraw(port)
-    code = f"import sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
+    code = f"{first}\nimport sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
     process = subprocess.Popen([UNIX, "-c", code], cwd=folder, stdin=board, stdout=board, stderr=board)
     yield os.ttyname(port)
     process.kill()
@@ -376,6 +388,17 @@ def test_whatever_a_hello_holds_it_is_answered(desktop):
         assert link.get("file") == b"kept"
 
 
+def test_a_full_disk_has_no_room(tmp_path):
+    with micropython(tmp_path, "['']", RAM_DISK) as port, faulty(port) as (link, _):
+        content = random.Random(8).randbytes(24_000)
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)
+        for start in range(0, len(content), 4000):
+            link._request(Op.PUT_DATA, start.to_bytes(4, "little") + content[start : start + 4000])
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)  # goes on, with blocks that count twice
+        link._request(Op.PUT_DATA, len(content).to_bytes(4, "little") + bytes(600))
+        assert link.space("/ram").free == 0
+
+
 def test_an_answer_that_fits_no_frame_is_an_error(desktop):
     with faulty(desktop) as (link, _):
         assert len(link._control(Op.MODEL, path="base.elm", labels=100)["labels"]) == 100
@@ -512,19 +535,6 @@ def pico(tmp_path_factory):
     board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
     yield os.path.realpath(board.port)
     board.kill()
-
-
-RAM_DISK = """
-import vfs
-class Disk:
-    def __init__(self): self.data = bytearray(64 * 512)
-    def readblocks(self, n, buf, off=0): buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
-    def writeblocks(self, n, buf, off=0): self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
-    def ioctl(self, op, arg): return {4: 64, 5: 512, 6: 0}.get(op)
-disk = Disk()
-vfs.VfsLfs2.mkfs(disk)
-vfs.mount(disk, '/ram')
-"""
 
 
 def test_pico_full_disk_keeps_the_old_file(pico):
