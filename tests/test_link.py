@@ -6,7 +6,9 @@ import os
 import pty
 import random
 import shutil
+import signal
 import subprocess
+import threading
 import time
 import tty
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import pytest
 from commands import execute
 from random_models import random_input, random_model, random_target
 
-from edgelora import sim, twin
+from edgelora import sim, transport, twin
 from edgelora.bench_link import bench_link
 from edgelora.formats import pack_model
 from edgelora.link import (
@@ -38,6 +40,14 @@ ROOT = Path(__file__).resolve().parents[1]
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 AGENT = ROOT / "firmware/device"
+
+
+def pause(pid: int, seconds: float) -> None:
+    """Stops a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
+
 
 RAM_DISK = """
 import vfs
@@ -144,6 +154,16 @@ def micropython(folder: Path, search: str, first: str = ""):
 
 
 @pytest.fixture
+def terminal():
+    """A serial port at whose other end the test sits, as its descriptor."""
+    here, there = pty.openpty()
+    tty.setraw(there)
+    yield here, os.ttyname(there)
+    os.close(here)
+    os.close(there)
+
+
+@pytest.fixture
 def desktop(tmp_path):
     """A desktop with the stand-in model: its port."""
     shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
@@ -172,6 +192,7 @@ def faulty(port: str, **options):
         yield link, lines
 
 
+SLOW = 9  # the label of a sample that takes half a second, in device/link_model.py
 SAMPLES = 12
 FRAME = HEADER_SIZE + 4 + SAMPLES * 17 + 4
 POSITIONS = [*range(HEADER_SIZE), HEADER_SIZE + 5, FRAME // 2, FRAME - 2]
@@ -427,6 +448,28 @@ def test_reader_finds_frames_in_noise():
     assert reader.damaged == 1
 
 
+# --- patience
+
+
+def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
+    monkeypatch.setattr(transport, "WRITE_SECONDS", 0.3)
+    line = SerialLine(terminal[1])
+    with contextlib.closing(line), pytest.raises(LineLost, match="taken nothing for 0.3 s; unplug and reconnect"):
+        line.write(bytes(100_000))
+
+
+def test_a_board_at_work_says_so(desktop):
+    with faulty(desktop, timeout=0.2, patience=1.5, retries=1) as (link, _):
+        link.open_model("base.elm")
+        link.begin(seed=0)
+        signs = []
+        next_frame = link._next_frame
+        link._next_frame = lambda *args: signs.append(next_frame(*args)) or signs[-1]  # type: ignore[method-assign]
+        reply = link.train(np.zeros((12, 16), np.int8), np.full(12, SLOW), 5)
+        assert reply.trained == 12
+        assert sum(frame is not None and frame.code == Status.WORKING for frame in signs) >= 4
+
+
 # --- training with the real module
 
 
@@ -547,6 +590,41 @@ def test_pico_full_disk_keeps_the_old_file(pico):
         assert link.get("/ram/file") == b"old"
         link.put("/ram/file", b"new")
         assert link.get("/ram/file") == b"new"
+
+
+def test_pico_stands_still_and_goes_on(pico):
+    """Its process gets no time for longer than the host is patient, in all that the host may be doing."""
+    board = sim.find(pico)
+    data = random.Random(10).randbytes(16_000)
+    with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
+        for work in (
+            lambda: link.put("/file", data),
+            lambda: link.stat("/file", sha256=True),
+            lambda: link.get("/file"),
+        ):
+            stop_soon = threading.Timer(0.1, pause, (board.pid, 2.0))
+            stop_soon.start()
+            work()
+            stop_soon.join()
+        assert link.get("/file") == data
+        link.remove("/file")
+    pauses = threading.Thread(target=pause, args=(board.pid, 2.0))
+    pauses.start()  # on the way into the raw REPL, too
+    with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
+        assert link.hello().micropython
+    pauses.join()
+
+
+def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
+    monkeypatch.setattr(transport, "STANDSTILL_SECONDS", 1.0)
+    board = sim.find(pico)
+    link = Link.connect(pico)
+    os.kill(board.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(LinkError, match="stood still for 1 s"):
+            link.stat("/nothing")
+    finally:
+        os.kill(board.pid, signal.SIGCONT)
 
 
 def test_pico_bad_line_and_cable_loss(pico):
