@@ -35,6 +35,7 @@ class RawRepl:
     def run(self, code: str) -> bytes:
         """What `code` prints. Raises LineLost with the board's own message if it raises."""
         self.start(code)
+        self._expect(RUN, CODE_SECONDS)  # all of it has arrived
         output = self._expect(RUN, CODE_SECONDS)
         error = self._expect(RUN + b">", CODE_SECONDS)
         if error:
@@ -59,7 +60,6 @@ class RawRepl:
             self._line.write(rest[:room])
             rest, room = rest[room:], max(0, room - len(rest))
         self._line.write(RUN)
-        self._expect(RUN, CODE_SECONDS)  # all of it has arrived
 
     def soft_reset(self) -> None:
         """Restarts MicroPython without main.py; back at the raw prompt."""
