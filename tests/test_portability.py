@@ -9,7 +9,7 @@ import pytest
 WINDOWS = """
 import contextlib, importlib, importlib.abc, io, os, pkgutil, signal, sys
 import packaging.requirements, cryptography, esptool, mpremote.romfs, numpy, rich.progress, serial.tools.list_ports
-import asyncio, concurrent.futures, http.server, multiprocessing, pathlib, shutil, subprocess, tempfile
+import asyncio, concurrent.futures.process, http.server, multiprocessing, pathlib, shutil, subprocess, tempfile
 
 MISSING = {"fcntl", "termios", "pty", "tty", "grp", "pwd", "resource"}
 
@@ -21,7 +21,7 @@ class Windows(importlib.abc.MetaPathFinder):
 for name in MISSING:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Windows())
-for name in ("getuid", "geteuid", "getgid", "getpgid", "killpg", "fork", "mkfifo", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+for name in ("getuid", "geteuid", "getgid", "getpgid", "killpg", "fork", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
     delattr(os, name)
 del signal.SIGKILL, signal.SIGHUP
 sys.platform = "win32"
@@ -29,10 +29,9 @@ from edgelora.cli import main
 """
 ALL_MODULES = """
 import edgelora
-OWN_PROCESS = "edgelora.sim."  # of a virtual board
+OF_A_BOARDS_PROCESS = {f"edgelora.sim.{name}" for name in ("session", "pico", "qemu", "unix")}
 for module in pkgutil.walk_packages(edgelora.__path__, "edgelora."):
-    needs = module.name.rpartition(".")[2]
-    if module.name not in ("edgelora.sim." + name for name in ("session", "pico", "qemu", "unix", "__main__")):
+    if module.name not in OF_A_BOARDS_PROCESS and not module.name.endswith("__main__"):
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:

@@ -27,7 +27,7 @@ from typing import IO
 
 from edgelora import resources
 from edgelora.boards import load_board
-from edgelora.sim.registry import BoardClock, SimError, SimHandle, clock_of, find, running, send
+from edgelora.sim.registry import SUPPORTED, BoardClock, SimError, SimHandle, clock_of, find, running, send
 from edgelora.sim.unix_image import UNIX_BINARY, check_romfs
 
 __all__ = ["UNIX_BINARY", "SimError", "SimHandle", "check_romfs", "clock_of", "find", "running", "start"]
@@ -56,7 +56,7 @@ def start(
     Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time.
     """
     profile = load_board(board)
-    if os.name == "nt":
+    if not SUPPORTED:
         raise SimError("virtual boards need Linux or macOS")
     if not profile.is_virtual:
         raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")

@@ -21,6 +21,7 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+SUPPORTED = fcntl is not None  # whether virtual boards run on this kind of computer
 
 STOP_SECONDS = 5.0
 CLOCK = "clock"  # in a board's state folder: f64, seconds that have passed on the board
@@ -135,7 +136,7 @@ def _read(entry: Path) -> str | None:
 
 def running() -> list[SimHandle]:
     """All virtual boards of this user; entries of boards that died are removed."""
-    if fcntl is None:
+    if not SUPPORTED:
         return []
     found = []
     for entry in sorted(registry().glob("*.json")):
@@ -153,7 +154,7 @@ def running() -> list[SimHandle]:
 
 def find(port: str | Path) -> SimHandle | None:
     """The virtual board whose port or drive this is."""
-    if fcntl is None or "://" in str(port):
+    if not SUPPORTED or "://" in str(port):
         return None
     path = os.path.realpath(port)
     return next((b for b in running() if path in (os.path.realpath(b.port), os.path.realpath(b.drive))), None)
