@@ -785,7 +785,7 @@ class _Folder:
 
     def free(self, used):
         info = os.statvfs(self._path)
-        return info[0] * info[3]
+        return info[0] * info[3] if 0 <= info[3] <= info[2] else 0  # a full littlefs: below 0, as an unsigned number
 
     def _numbers(self):
         return [name for name, *_ in os.ilistdir(self._path) if len(name) == 4]

@@ -227,29 +227,31 @@ class Updater:
 
     # --- HTTP
 
-    def fetch(self, url, timeout_ms=10000):
+    def fetch(self, url, timeout_ms=10000, total_ms=300000):
         """Gets a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
-        for _ in self.steps(url, timeout_ms):
+        for _ in self.steps(url, timeout_ms, total_ms):
             time.sleep_ms(2)
         return self.version
 
-    def steps(self, url, timeout_ms=10000):
+    def steps(self, url, timeout_ms=10000, total_ms=300000):
         """The same as a generator, which yields between short steps (looking up a host's name may take longer).
 
         url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is
-        here, that is taken first.
+        here, that is taken first. timeout_ms: how long the server may be silent; total_ms: for all of the download, what
+        the caller does between steps included. An OSError tells which of them is over; the next call goes on from there.
         """
         host, port, path = _address(url)
         name = path.rsplit("/", 1)[1][:-4]
         entry = self.store.find(name)
+        end = time.ticks_add(time.ticks_ms(), total_ms)
         try:
             if entry:
                 try:
-                    yield from self._get(_Http(host, port, timeout_ms), "%s.from-%d.elu" % (path[:-4], entry.version), name)
+                    yield from self._get(_Http(host, port, timeout_ms, end), "%s.from-%d.elu" % (path[:-4], entry.version), name)
                     return
                 except ValueError:
                     pass  # there is none, or it is none for this board: the whole bundle decides
-            yield from self._get(_Http(host, port, timeout_ms), path, name)
+            yield from self._get(_Http(host, port, timeout_ms, end), path, name)
         finally:
             self.close()
 
@@ -280,8 +282,8 @@ class Updater:
 class _Http:
     # GET requests to one server, in steps: generators that yield while there is nothing to do but to wait.
 
-    def __init__(self, host, port, timeout_ms):
-        self._host, self._port, self._timeout_ms = host, port, timeout_ms
+    def __init__(self, host, port, timeout_ms, end):
+        self._host, self._port, self._timeout_ms, self._end_ms = host, port, timeout_ms, end
         self._socket = None
         self._buffer = bytearray(_BLOCK)
         self._view = memoryview(self._buffer)
@@ -354,7 +356,11 @@ class _Http:
         # Until there is something to read (1) or room to write (4), or the connection has failed.
         self._poll.modify(self._socket, event)
         deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
-        while not self._poll.poll(0):
+        while True:
+            if time.ticks_diff(self._end_ms, time.ticks_ms()) < 0:
+                raise OSError("the download takes too long; the next try goes on from here")
+            if self._poll.poll(0):
+                return
             if time.ticks_diff(deadline, time.ticks_ms()) < 0:
                 raise OSError("the server is silent; the next try goes on from here")
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import threading
@@ -16,7 +17,7 @@ import pytest
 import serial
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import build, devices, doctor, flash_rp2, probe, sim
+from edgelora import build, devices, doctor, flash_rp2, sim, transport
 from edgelora.cli import main
 from edgelora.link import Link
 from edgelora.probe import Answer, ask, board_of
@@ -104,7 +105,7 @@ def test_ports_that_are_gone_or_locked_or_forbidden(terminal: tuple[int, str], m
     def refuse(port: str, *_: object, **__: object) -> None:
         raise serial.SerialException(13, f"could not open port {port}: [Errno 13] Permission denied: '{port}'")
 
-    monkeypatch.setattr(probe.serial, "serial_for_url", refuse)
+    monkeypatch.setattr(transport, "_open", refuse)
     assert ask(terminal[1]).state == "no access"
 
 
@@ -135,16 +136,75 @@ def test_boot_loaders_are_found_and_never_asked(tmp_path: Path, monkeypatch: pyt
 
 def test_serial_ports_are_known_by_their_usb_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = [
-        SimpleNamespace(device="/dev/ttyS0", vid=None, pid=None, product=None, description="n/a", serial_number=None),
-        SimpleNamespace(device="/dev/ttyACM1", vid=0x303A, pid=0x1001, product="x", description="y", serial_number="1"),
-        SimpleNamespace(device="/dev/ttyACM0", vid=0x2E8A, pid=5, product="Board", description="y", serial_number="2"),
+        usb_port("/dev/ttyS0", None, None),
+        usb_port("/dev/ttyACM1", 0x303A, 0x1001),
+        usb_port("/dev/ttyACM0", 0x2E8A, 5, product="Board"),
+        usb_port("/dev/ttyACM2", 0x2341, 0x025E, manufacturer="MicroPython"),
+        usb_port("/dev/ttyUSB0", 0x1A86, 0x7523),
     ]
     monkeypatch.setattr(devices.list_ports, "comports", lambda: ports)
     monkeypatch.setattr(devices.sim, "running", list)
-    assert [(device.port, device.description) for device in devices.find_devices()] == [
-        ("/dev/ttyACM0", "Raspberry Pi: Board"),
-        ("/dev/ttyACM1", "an ESP32-S3, C3 or C6 on its own USB"),
+    assert [(device.port, device.description, device.known) for device in devices.find_devices()] == [
+        ("/dev/ttyACM0", "Raspberry Pi: Board", True),
+        ("/dev/ttyACM1", "an ESP32-S3, C3 or C6 on its own USB", False),
+        ("/dev/ttyACM2", "Arduino: y", True),
+        ("/dev/ttyUSB0", "CH340 serial adapter: y", False),
     ]
+
+
+def usb_port(device: str, vid: int | None, pid: int | None, **more: str) -> SimpleNamespace:
+    known = {"product": None, "description": "y", "serial_number": None, "manufacturer": None} | more
+    return SimpleNamespace(device=device, vid=vid, pid=pid, **known)
+
+
+class Person(io.StringIO):
+    """Somebody at a terminal, and what they type."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_port_that_may_be_anythings_is_opened_only_when_told(
+    terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    here, port = terminal
+    os.set_blocking(here, False)
+    monkeypatch.setattr(devices.list_ports, "comports", lambda: [usb_port(port, 0x1A86, 0x7523)])
+    monkeypatch.setattr(devices.sim, "running", list)
+
+    def opened() -> bool:
+        try:
+            return bool(os.read(here, 1000))
+        except BlockingIOError:
+            return False
+
+    assert main(["devices", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "not asked"
+    main(["doctor"])
+    assert f"board on {port}" in capsys.readouterr().out
+    with pytest.raises(devices.DeviceError, match=f"have to be named:\n  --port {port}  CH340"):
+        devices.pick_port()
+    assert not opened()
+    for answer, opens in (("n\n", False), ("", False), ("y\n", True)):
+        monkeypatch.setattr("sys.stdin", Person(answer))
+        monkeypatch.setattr("sys.stderr", Person())
+        assert main(["devices"]) == 0
+        assert opened() == opens
+    assert main(["devices", "--json", "--probe"]) == main(["devices", "--json", "--port", port]) == 0
+    assert opened() and devices.pick_port(port) == port
+
+
+def test_virtual_boards_of_other_folders_have_to_be_named(
+    unix: sim.SimHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices.sim, "running", lambda: [unix])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(devices.DeviceError, match=f"--port {unix.port}  virtual unix"):
+        devices.pick_port()
+    assert main(["sim", "unix", "--stop"]) == 0 and unix.running
+    for folder in (unix.state_dir, Path(unix.state_dir).parent):
+        monkeypatch.chdir(folder)
+        assert devices.pick_port() == unix.port
 
 
 def test_doctor_is_content_with_this_computer_and_these_boards(

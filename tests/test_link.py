@@ -6,7 +6,9 @@ import os
 import pty
 import random
 import shutil
+import signal
 import subprocess
+import threading
 import time
 import tty
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import pytest
 from commands import execute
 from random_models import random_input, random_model, random_target
 
-from edgelora import sim, twin
+from edgelora import sim, transport, twin
 from edgelora.bench_link import bench_link
 from edgelora.formats import pack_model
 from edgelora.link import (
@@ -38,6 +40,26 @@ ROOT = Path(__file__).resolve().parents[1]
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 AGENT = ROOT / "firmware/device"
+
+
+def pause(pid: int, seconds: float) -> None:
+    """Stops a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
+
+
+RAM_DISK = """
+import vfs
+class Disk:
+    def __init__(self): self.data = bytearray(64 * 512)
+    def readblocks(self, n, buf, off=0): buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0): self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg): return {4: 64, 5: 512, 6: 0}.get(op)
+disk = Disk()
+vfs.VfsLfs2.mkfs(disk)
+vfs.mount(disk, '/ram')
+"""
 
 Fault = Callable[[bytes], bytes]
 
@@ -115,20 +137,30 @@ def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: i
 
 
 @contextlib.contextmanager
-def micropython(folder: Path, search: str):
-    """Desktop MicroPython that runs the agent in `folder`, with modules from `search`: its port."""
+def micropython(folder: Path, search: str, first: str = ""):
+    """Desktop MicroPython that runs the agent in `folder`, with modules from `search` and `first` run: its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
     shutil.copy(AGENT / "edgelora_agent.py", folder)
     board, port = pty.openpty()
     tty.setraw(port)
-    code = f"import sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
+    code = f"{first}\nimport sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
     process = subprocess.Popen([UNIX, "-c", code], cwd=folder, stdin=board, stdout=board, stderr=board)
     yield os.ttyname(port)
     process.kill()
     process.wait()
     os.close(board)
     os.close(port)
+
+
+@pytest.fixture
+def terminal():
+    """A serial port at whose other end the test sits, as its descriptor."""
+    here, there = pty.openpty()
+    tty.setraw(there)
+    yield here, os.ttyname(there)
+    os.close(here)
+    os.close(there)
 
 
 @pytest.fixture
@@ -160,6 +192,7 @@ def faulty(port: str, **options):
         yield link, lines
 
 
+SLOW = 9  # the label of a sample that takes half a second, in device/link_model.py
 SAMPLES = 12
 FRAME = HEADER_SIZE + 4 + SAMPLES * 17 + 4
 POSITIONS = [*range(HEADER_SIZE), HEADER_SIZE + 5, FRAME // 2, FRAME - 2]
@@ -306,6 +339,94 @@ def test_requests_are_refused_with_reasons(desktop):
         assert link.hello().model
 
 
+# --- requests that are whole, and hold anything
+
+ODD = [None, True, 0, 1, -1, 3, 255, 256, 2**31, 2**32, 10**12, 1.5, "", "x", "no/where", "é", "\0", "p" * 3000]
+ODD += [[], {}, [[]], [1e9], ["x", 5], [0, -1], {"path": "x"}]
+MEANT: dict[Op, dict[str, object]] = {
+    Op.PUT_OPEN: {"path": "f", "size": 8, "crc": 0, "fresh": False},
+    Op.STAT: {"path": "model.elm", "sha256": True},
+    Op.LIST: {"path": ".", "skip": 0},
+    Op.REMOVE: {"path": "f"},
+    Op.SPACE: {"path": "."},
+    Op.MODEL: {"path": "model.elm", "ranks": 2, "mode": "frozen_a", "micro_batch": 4, "momentum": 0, "recompute": [0]},
+    Op.BEGIN: {"seed": 1},
+    Op.LOAD: {"path": "a.ela"},
+    Op.FLUSH: {"learning_rate": 9},
+    Op.SAVE: {"path": "b.ela", "state": True},
+    Op.USE: {"path": "a.ela"},
+    Op.BENCH: {"what": "swap_file", "n": 2, "paths": ["a.ela", "a.ela"], "ops": [0, 1], "clock_hz": None},
+    Op.CACHE_OPEN: {"path": None, "count": 2},
+    Op.STORE: {"do": "put", "name": "n", "path": "a.ela", "version": 1, "place": "shelf", "to": "m", "on": True},
+    Op.UPDATE_STATE: {"confirm": True},
+    Op.RUN_START: {
+        **{"path": "s", "name": "n", "epochs": 1, "seed": 1, "learning_rate": 9, "commit_every": 1, "resume": True},
+        **{"clock_hz": None, "sleep_ms": 0, "budget_ms": 9, "budget_mj": 9, "power_mw": 9, "sleep_mw": 9},
+    },
+    Op.RUN_GO: {"ms": 1},
+}  # fmt: skip
+
+
+def odd_payloads(op: Op, meant: dict[str, object]) -> list[bytes]:
+    """Bytes of many sizes, JSON of other types, and what is meant but for one field, which is missing or odd."""
+    noise = random.Random(op)
+    payloads = [noise.randbytes(size) for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 100, 4000)]
+    payloads += [bytes(size) for size in (1, 3, 4, 8, 257)] + [b"\xff" * size for size in (4, 8, 300)]
+    payloads += [b"{" * 3000, b"[" * 3000, b'{"path"', b'{"path": "\xff"}', b"1e999"]
+    requests: list[object] = [value for value in ODD if value is not None]
+    for name in meant:
+        requests.append({key: value for key, value in meant.items() if key != name})
+        requests += [{**meant, name: value} for value in ODD]
+    return payloads + [json.dumps(request).encode() for request in requests]
+
+
+@pytest.mark.parametrize("op", [op for op in Op if op not in (Op.HELLO, Op.QUIT, Op.REPEAT)])
+def test_whatever_a_request_holds_it_is_answered(learning, op):
+    task = Task(CHAIN, "cross_entropy", 4, 6)
+    task.open(learning)
+    learning.save("a.ela")
+    refused = 0
+    for payload in odd_payloads(op, MEANT.get(op, {})):
+        learning._control(Op.PUT_OPEN, path="f", size=8, crc=0, fresh=True)
+        try:
+            learning._request(op, payload)
+        except DeviceError as error:
+            refused += 1
+            assert str(error) and "object has no attribute" not in str(error), (payload, error)
+    assert refused or op in (Op.PUT_DONE, Op.RUN_SUSPEND)
+    assert learning.stats.resent == 0
+    task.open(learning)
+    task.check(learning, learning.train(task.x[task.order], task.y[task.order], 9000).losses)
+
+
+def test_whatever_a_hello_holds_it_is_answered(desktop):
+    with faulty(desktop) as (link, _):
+        link.put("file", b"kept")
+        for payload in [b"", b"{}", b"[]", b"7", b"not JSON", b"\xff\xfe", b'{"session": null}', b'{"session": "x"}']:
+            answer = link._exchange(Op.HELLO, payload, 0)
+            assert answer.code == Status.ERROR and json.loads(answer.payload)["error"]
+        assert link.hello().resumed
+        assert link.get("file") == b"kept"
+
+
+def test_a_full_disk_has_no_room(tmp_path):
+    with micropython(tmp_path, "['']", RAM_DISK) as port, faulty(port) as (link, _):
+        content = random.Random(8).randbytes(24_000)
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)
+        for start in range(0, len(content), 4000):
+            link._request(Op.PUT_DATA, start.to_bytes(4, "little") + content[start : start + 4000])
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)  # goes on, with blocks that count twice
+        link._request(Op.PUT_DATA, len(content).to_bytes(4, "little") + bytes(600))
+        assert link.space("/ram").free == 0
+
+
+def test_an_answer_that_fits_no_frame_is_an_error(desktop):
+    with faulty(desktop) as (link, _):
+        assert len(link._control(Op.MODEL, path="base.elm", labels=100)["labels"]) == 100
+        with pytest.raises(DeviceError, match="the answer of .* bytes does not fit a frame"):
+            link._control(Op.MODEL, path="base.elm", labels=1000)
+
+
 def test_frames_hold_no_ctrl_c():
     rng = random.Random(7)
     for size in range(300):
@@ -325,6 +446,28 @@ def test_reader_finds_frames_in_noise():
             assert (found.sequence, found.code, found.payload) == (5, Status.OK, b"answer!")
             frame = frame[:1] + frame[1:]
     assert reader.damaged == 1
+
+
+# --- patience
+
+
+def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
+    monkeypatch.setattr(transport, "WRITE_SECONDS", 0.3)
+    line = SerialLine(terminal[1])
+    with contextlib.closing(line), pytest.raises(LineLost, match="taken nothing for 0.3 s; unplug and reconnect"):
+        line.write(bytes(100_000))
+
+
+def test_a_board_at_work_says_so(desktop):
+    with faulty(desktop, timeout=0.2, patience=1.5, retries=1) as (link, _):
+        link.open_model("base.elm")
+        link.begin(seed=0)
+        signs = []
+        next_frame = link._next_frame
+        link._next_frame = lambda *args: signs.append(next_frame(*args)) or signs[-1]  # type: ignore[method-assign]
+        reply = link.train(np.zeros((12, 16), np.int8), np.full(12, SLOW), 5)
+        assert reply.trained == 12
+        assert sum(frame is not None and frame.code == Status.WORKING for frame in signs) >= 4
 
 
 # --- training with the real module
@@ -437,19 +580,6 @@ def pico(tmp_path_factory):
     board.kill()
 
 
-RAM_DISK = """
-import vfs
-class Disk:
-    def __init__(self): self.data = bytearray(64 * 512)
-    def readblocks(self, n, buf, off=0): buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
-    def writeblocks(self, n, buf, off=0): self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
-    def ioctl(self, op, arg): return {4: 64, 5: 512, 6: 0}.get(op)
-disk = Disk()
-vfs.VfsLfs2.mkfs(disk)
-vfs.mount(disk, '/ram')
-"""
-
-
 def test_pico_full_disk_keeps_the_old_file(pico):
     execute(pico, RAM_DISK)
     with Link.connect(pico) as link:
@@ -460,6 +590,41 @@ def test_pico_full_disk_keeps_the_old_file(pico):
         assert link.get("/ram/file") == b"old"
         link.put("/ram/file", b"new")
         assert link.get("/ram/file") == b"new"
+
+
+def test_pico_stands_still_and_goes_on(pico):
+    """Its process gets no time for longer than the host is patient, in all that the host may be doing."""
+    board = sim.find(pico)
+    data = random.Random(10).randbytes(16_000)
+    with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
+        for work in (
+            lambda: link.put("/file", data),
+            lambda: link.stat("/file", sha256=True),
+            lambda: link.get("/file"),
+        ):
+            stop_soon = threading.Timer(0.1, pause, (board.pid, 2.0))
+            stop_soon.start()
+            work()
+            stop_soon.join()
+        assert link.get("/file") == data
+        link.remove("/file")
+    pauses = threading.Thread(target=pause, args=(board.pid, 2.0))
+    pauses.start()  # on the way into the raw REPL, too
+    with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
+        assert link.hello().micropython
+    pauses.join()
+
+
+def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
+    monkeypatch.setattr(transport, "STANDSTILL_SECONDS", 1.0)
+    board = sim.find(pico)
+    link = Link.connect(pico)
+    os.kill(board.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(LinkError, match="stood still for 1 s"):
+            link.stat("/nothing")
+    finally:
+        os.kill(board.pid, signal.SIGCONT)
 
 
 def test_pico_bad_line_and_cable_loss(pico):

@@ -1,10 +1,12 @@
 """Virtual boards, with real firmware on the emulated chip."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -14,6 +16,7 @@ from commands import execute
 from mpremote.transport_serial import SerialTransport
 
 from edgelora import build, devices, flash, sim, uf2
+from edgelora.sim import registry
 
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
@@ -39,7 +42,8 @@ def wait(condition, seconds=10.0):
         time.sleep(0.02)
 
 
-def test_files_are_mapped_and_flash_survives_a_power_cut(firmware, tmp_path):
+def test_files_are_mapped_and_flash_survives_a_power_cut(firmware, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = """
 v = memoryview(open('/rom/a.bin', 'rb'))
 import uctypes
@@ -178,3 +182,58 @@ def test_riscv_board(tmp_path):
         assert execute(board.port, code) == "True"
     with running(None, tmp_path / "state", kind="virtual-riscv") as board:  # the power was cut
         assert execute(board.port, "print(open('kept').read())") == "still here"
+
+
+# --- the registry
+
+
+def test_a_registry_that_others_may_write_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = tmp_path / "edgelora"
+    assert sim.running() == [] and folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
+        sim.running()
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
+        sim.running()
+    folder.unlink()
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: 4321)  # who finds the folder of another user in the place of theirs
+    monkeypatch.setattr(registry, "_is_safe_parent", lambda folder: True)
+    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
+        sim.running()
+
+
+@pytest.mark.parametrize("base", [None, "missing", "open"])
+def test_without_a_runtime_folder_of_ones_own_the_registry_is_in_tmp(base, tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    if base:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / base))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = registry.registry()
+    assert path == tmp_path / f"edgelora-{os.getuid()}" and path.stat().st_mode & 0o777 == 0o700
+
+
+def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = registry.registry()
+    (tmp_path / "precious.json").write_text("{}")
+    (folder / "link.json").symlink_to(tmp_path / "precious.json")
+    (folder / "folder.json").mkdir()
+    os.mkfifo(folder / "pipe.json")
+    for text in ("no JSON", "[]", '{"board": "x"}', "7"):
+        with open(folder / "held.json", "w") as file:
+            file.write(text)
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert sim.running() == []
+    assert (tmp_path / "precious.json").exists() and (folder / "link.json").is_symlink()
+    (folder / "link.json").rename(registry.entry_of(tmp_path / "state"))
+    with pytest.raises(sim.SimError, match="did not start"):
+        sim.start("virtual-pico", None, tmp_path / "state")
+    assert (tmp_path / "precious.json").read_text() == "{}"

@@ -451,6 +451,26 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
     assert [kind for kind, _ in state["fetched"]] == ["OSError", "UpdateError", "UpdateError"]
 
 
+@pytest.mark.parametrize("at", ["head", "body"])
+def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field, board: Board) -> None:
+    whole = answer(field.bundle(8))
+    sent = 10 if at == "head" else len(whole) // 2
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(whole[:sent])
+        with contextlib.suppress(OSError):
+            for byte in whole[sent : sent + 300]:
+                connection.sendall(bytes([byte]))  # never silent for as long as the board allows
+                time.sleep(0.1)
+
+    with speaking(MISSING, drip, MISSING, whole, whole) as address:
+        url = f"{address}/wake.elu"
+        state = board.run("within=2000", f"fetch={url}", "within=60000", f"fetch={url}")
+    (kind, why), installed = state["fetched"]
+    assert kind == "OSError" and "takes too long; the next try goes on" in why
+    assert installed == ["installed", 8]
+
+
 # ---- the host as a client, and as a server
 
 

@@ -44,12 +44,21 @@ _POSITIONS = 32  # of 3s in a frame, taken at a time
 _CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
 _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
+_ALIVE_MS = 1000  # between signs of life while a request is being carried out
+_MOST_WORDS = 1000  # characters of an error message
+_MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
+_SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
 
 _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
 _HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 _LOCK_HEAP, _LOGITS = 1, 2
+
+# What fields of a request are, where they are not null; and the elements of lists.
+_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode"), list: ("paths", "names", "ops")}
+_FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
+_ELEMENTS = {"paths": str, "names": str, "ops": int}
 
 
 class _Damaged(Exception):
@@ -69,6 +78,8 @@ class _Line:
         self.body = memoryview(self._body)
         self._small = bytearray(2 * _POSITIONS)  # the rest of a header, then positions of 3s
         self._small_view = memoryview(self._small)
+        self._working = bytearray(_HEADER + 4)
+        self._spoken = 0  # when `_working` was sent last
         self._head = bytearray(_HEADER)
         self._head_view = memoryview(self._head)
         self._byte = memoryview(bytearray(1))
@@ -168,6 +179,18 @@ class _Line:
     def repeat(self):
         self._stdout.write(self._out_view[: self._out_end])
 
+    def working(self, sequence):
+        """Tells that the request has arrived, and is being carried out."""
+        self._seal(self._working, memoryview(self._working), sequence, _WORKING, 0)
+        self._stdout.write(self._working)
+        self._spoken = time.ticks_ms()
+
+    def alive(self):
+        """Tells it again if it is a while ago; takes nothing from the heap."""
+        if time.ticks_diff(time.ticks_ms(), self._spoken) >= _ALIVE_MS:
+            self._spoken = time.ticks_ms()
+            self._stdout.write(self._working)
+
     def signal(self, sequence, status, payload=b""):
         """Sends a frame apart, leaving the answer that `repeat` sends as it is."""
         out = bytearray(_HEADER + len(payload) + 4)
@@ -193,8 +216,8 @@ def _make_folder(path):
             pass  # it is there, or opening the file tells what is wrong
 
 
-def _crc_of(path, digest=None):
-    # (size, CRC-32) of a file; feeds `digest` too.
+def _crc_of(path, alive, digest=None):
+    # (size, CRC-32) of a file; feeds `digest` too, and calls `alive` now and then.
     block = bytearray(_BLOCK)
     view = memoryview(block)
     size = crc = 0
@@ -207,6 +230,7 @@ def _crc_of(path, digest=None):
             if digest:
                 digest.update(view[:count])
             size += count
+            alive()
 
 
 def _replace(source, target):
@@ -345,7 +369,10 @@ class _Agent:
                 line.signal(sequence, _OK)
                 return
             if op == _HELLO:
-                line.signal(sequence, _OK, self._hello(size))
+                try:
+                    line.signal(sequence, _OK, self._hello(size))
+                except Exception as error:
+                    line.signal(sequence, _ERROR, self._words(error))
             elif self.session is None:
                 line.signal(sequence, _NO_SESSION)
             elif sequence == self.sequence:
@@ -361,36 +388,60 @@ class _Agent:
     def _answer(self, sequence, op, size):
         line = self.line
         if op not in _QUICK:
-            line.signal(sequence, _WORKING)
+            line.working(sequence)
         status = _OK
         try:
             handler = self._handlers.get(op)
             if handler is None:
                 raise ValueError(f"unknown request {op}: the firmware is older than the host tools; update it")
             answer = handler(size)
+            if not isinstance(answer, int):
+                answer = self._put(json.dumps(answer).encode())
         except Exception as error:
             status = _ERROR
-            answer = {"kind": type(error).__name__, "error": _describe(error, self._path)}
-            if isinstance(error, MemoryError):
-                gc.collect()
-        if not isinstance(answer, int):
-            answer = self._put_json(answer)
+            answer = self._put(self._words(error))
         line.reply(sequence, status, answer)
 
-    def _put_json(self, answer):
-        text = json.dumps(answer).encode()
+    def _put(self, text):
         if len(text) > self.line.max_payload:
-            text = b'{"kind": "ValueError", "error": "the answer does not fit one frame"}'
+            raise ValueError(f"the answer of {len(text)} bytes does not fit a frame of {self.line.max_payload}")
         self.line.payload[: len(text)] = text
         return len(text)
 
+    def _words(self, error):
+        # What the host hears of an error, whatever state the heap is in.
+        try:
+            if isinstance(error, MemoryError):
+                gc.collect()
+            said = _describe(error, self._path)[:_MOST_WORDS]
+            return json.dumps({"kind": type(error).__name__, "error": said}).encode()
+        except Exception:
+            return _SPEECHLESS
+
     def _json(self, size):
+        self._path = ""
         request = json.loads(bytes(self.line.body[:size])) if size else {}
+        if not isinstance(request, dict):
+            raise ValueError("a request is a JSON object")
+        for kind, names in _FIELDS.items():
+            for name in names:
+                value = request.get(name)
+                if value is not None:
+                    _check_kind(name, value, kind)
+        for name, kind in _ELEMENTS.items():
+            for value in request.get(name) or ():
+                _check_kind(name, value, kind)
         self._path = request.get("path") or ""  # what an error message names
         return request
 
+    def _check_least(self, size, least):
+        if size < least:
+            raise ValueError(f"{size} bytes are too few for this request: {least} at least")
+
     def _hello(self, size):
         session = self._json(size)["session"]
+        if session is None:
+            raise ValueError("session of a request is of type int, not null")
         resumed = session == self.session
         if not resumed:
             self.session = session
@@ -424,16 +475,23 @@ class _Agent:
         """
         self._store = None
         if self._upload:
-            self._upload[0].flush()
+            try:
+                self._upload[0].flush()
+            except OSError:
+                self._drop_upload()  # the filesystem is full
         if self._update:
             self._update.close()
             self._update = None
 
     def _close_files(self):
-        for entry in (self._upload, self._download):
-            if entry:
-                entry[0].close()
+        files = (self._upload, self._download)
         self._upload = self._download = None
+        for entry in files:
+            try:
+                if entry:
+                    entry[0].close()
+            except OSError:
+                pass  # what could not be written comes again: an upload counts what is in its file
 
     def _put_open(self, size):
         request = self._json(size)
@@ -443,13 +501,14 @@ class _Agent:
         offset = crc = 0
         _make_folder(path)
         if _exists(part) and not request.get("fresh"):
-            offset, crc = _crc_of(part)
+            offset, crc = _crc_of(part, self.line.alive)
         self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["crc"]]
         return {"offset": offset, "crc": crc}
 
     def _put_data(self, size):
         if not self._upload:
             raise ValueError("no upload is open")
+        self._check_least(size, 4)
         upload = self._upload
         offset = struct.unpack_from("<I", self.line.body)[0]
         if offset != upload[2]:
@@ -485,7 +544,7 @@ class _Agent:
             self._drop_upload()
             raise
         self._upload = None
-        if _crc_of(part) != (want_size, want_crc):
+        if _crc_of(part, self.line.alive) != (want_size, want_crc):
             os.remove(part)
             raise ValueError(f"{path} arrived damaged; the old file is unchanged, send it again")
         _replace(part, path)
@@ -499,10 +558,11 @@ class _Agent:
             import hashlib
 
             digest = hashlib.sha256()
-        length, crc = _crc_of(request["path"], digest)
+        length, crc = _crc_of(request["path"], self.line.alive, digest)
         return {"size": length, "crc": crc, "sha256": binascii.hexlify(digest.digest()).decode() if digest else ""}
 
     def _get_data(self, size):
+        self._check_least(size, 8)
         offset, count = struct.unpack_from("<II", self.line.body)
         path = str(bytes(self.line.body[8:size]), "utf-8")
         if not self._download or self._download[1] != path:
@@ -539,7 +599,9 @@ class _Agent:
 
     def _space(self, size):
         info = os.statvfs(self._json(size)["path"])
-        return {"free": info[0] * info[3], "total": info[1] * info[2], "heap": gc.mem_free()}
+        # A full littlefs may count more blocks in use than it has: free ones are then below 0, as an unsigned number.
+        blocks = info[3] if 0 <= info[3] <= info[2] else 0
+        return {"free": info[0] * blocks, "total": info[1] * info[2], "heap": gc.mem_free()}
 
     # --- model
 
@@ -622,6 +684,7 @@ class _Agent:
         for i, window in enumerate(self._windows(4, size, model.sample_size, 0)):
             model.features(window, cache.slot(first + i))
             cache.store()
+            self.line.alive()
         return {}
 
     def _train_cached(self, size):
@@ -640,7 +703,7 @@ class _Agent:
         learning_rate, flags = struct.unpack_from("<HB", self.line.body)
         if 8 + 4 * count > self.line.max_payload:
             raise ValueError(f"{count} samples are too many for one request")
-        body = self.line.body
+        line, body = self.line, self.line.body
         target = self.model.target_size  # 0: a label
         labels = [body[at : at + target] if target else body[at] for at in range(4, 4 + count * stride, stride)]
         losses = array("i", bytes(4 * count))
@@ -652,6 +715,7 @@ class _Agent:
             for i in range(count):
                 losses[i] = train(fetch(i), labels[i], learning_rate)
                 self.trained += 1
+                line.alive()
             elapsed = time.ticks_diff(time.ticks_us(), start)
         finally:
             if flags & _LOCK_HEAP:
@@ -661,7 +725,7 @@ class _Agent:
         return 8 + 4 * count
 
     def _evaluate(self, size):
-        model = self._opened()
+        model, line = self._opened(), self.line
         flags = self.line.body[0]
         windows = self._windows(4, size, model.sample_size, 0)
         count = len(windows)
@@ -685,6 +749,7 @@ class _Agent:
                     row = logits[i]
                     for j in range(width):
                         row[j] = raw[j] & 255
+                line.alive()
         finally:
             if flags & _LOCK_HEAP:
                 micropython.heap_unlock()
@@ -700,6 +765,8 @@ class _Agent:
         model, name = self._opened(), request["name"]
         self._scheduler = self._window = None
         gc.collect()
+        if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
+            raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
         store = self._opened_store()
         if not request.get("resume"):
             training.discard(store, name)
@@ -725,6 +792,7 @@ class _Agent:
         until = time.ticks_add(time.ticks_ms(), self._json(size)["ms"])
         self._running()
         for _ in self._window:
+            self.line.alive()
             if len(self._learned) >= 200 or time.ticks_diff(time.ticks_ms(), until) >= 0:
                 break
         return self._progress()
@@ -777,6 +845,8 @@ class _Agent:
         model = self._opened()
         what = request["what"]
         count = min(request["n"], 1000)
+        if count < 1:
+            raise ValueError(f"{count} runs: 1 at least")
         window = bytearray(model.input_size)
         label = bytearray(model.target_size) if model.target_size else 0
         first, end = request.get("ops", (0, 0))
@@ -811,6 +881,8 @@ class _Agent:
         if clock:
             import machine
 
+            if not hasattr(machine, "freq"):
+                raise ValueError("this board's clock can't be set: leave clock_hz out")
             usual = machine.freq()
             machine.freq(clock)
         try:
@@ -823,6 +895,7 @@ class _Agent:
                 total += took
                 best = min(best, took)
                 worst = max(worst, took)
+                self.line.alive()
         finally:
             if usual:
                 machine.freq(usual)
@@ -844,6 +917,8 @@ class _Agent:
     def _in_store(self, size):
         request = self._json(size)
         do, name = request["do"], request.get("name")
+        if name is None and do not in ("list", "activate"):
+            raise ValueError(f"{do} needs a name")
         store = self._opened_store(request.get("place"))
         if do == "put":
             data = edgelora.read(request["path"])
@@ -898,6 +973,7 @@ class _Agent:
         return self._update
 
     def _update_data(self, size):
+        self._check_least(size, 4)
         update = self._updating()
         offset = struct.unpack_from("<I", self.line.body)[0]
         if offset != update.kept:
@@ -910,7 +986,7 @@ class _Agent:
         update = self._updating()
         gc.collect()
         for _ in update.finish():
-            pass
+            self.line.alive()
         return {"name": update.name, "version": update.version}
 
     def _update_state(self, size):
@@ -936,6 +1012,12 @@ def _row(entry):
     # What the host hears of an adapter in the store.
     base = edgelora.hex_id(entry.base_id)
     return entry.name, entry.version, entry.size, base, entry.pinned, entry.trial
+
+
+def _check_kind(name, value, kind):
+    # A number in place of a path would open a file that is open already: the link's own.
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} of a request: {kind.__name__} is expected, not {type(value).__name__}")
 
 
 def _describe(error, path):

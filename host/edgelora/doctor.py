@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from packaging.requirements import Requirement
 from edgelora import __version__, resources
 from edgelora.boards import load_board
 from edgelora.build import MICROPYTHON, NATIVE_ARCHES
-from edgelora.devices import Device, find_devices, survey
-from edgelora.probe import Answer, ask
+from edgelora.devices import Device, Permit, survey
+from edgelora.probe import Answer, ask, may_open
 from edgelora.twin import library
 
 # Program, Debian package, what it is for.
@@ -46,12 +45,16 @@ class Check:
     remedy: str = ""
 
 
-def examine(port: str | None = None, interrupt: bool = False) -> list[Check]:
-    """All checks: of Python packages, tools, access to ports, and every board (or the one on `port`)."""
+def examine(port: str | None = None, interrupt: bool = False, permit: Permit = lambda device: False) -> list[Check]:
+    """All checks: of Python packages, tools, access to ports, and every board (or the one on `port`).
+
+    permit: as for `survey`.
+    """
     checks = [*check_packages(), *check_tools()]
     if port is None:
-        boards = survey(interrupt)
-        checks += [check for device in find_devices() if not device.virtual for check in check_access(device.port)]
+        boards = survey(interrupt, permit)
+        real = [device for device, _ in boards if not device.virtual and not device.boot_loader]
+        checks += [check for device in real for check in check_access(device.port)]
         if not boards:
             checks.append(Check("board", "missing", "none found", "connect one, or `edgelora sim virtual-pico`"))
     else:
@@ -131,15 +134,15 @@ def _check_sources() -> list[Check]:
 def check_access(port: str) -> list[Check]:
     """Whether this user may open a serial port."""
     what = f"access to {port}"
-    if "://" in port or not os.path.exists(port):
+    may = may_open(port)
+    if may is None:
         return []
-    if os.access(port, os.R_OK | os.W_OK):
+    if may:
         return [Check(what, "ok", "may be opened")]
-    status = os.stat(port)
     try:
-        group = grp.getgrgid(status.st_gid).gr_name
+        group = Path(port).group()
     except KeyError:
-        group = str(status.st_gid)
+        group = str(os.stat(port).st_gid)
     remedy = f"`sudo usermod -aG {group} $USER`, then log out and in again"
     return [Check(what, "problem", f"only its owner and the group {group} may open it", remedy)]
 
@@ -150,6 +153,8 @@ def check_board(device: Device, answer: Answer) -> list[Check]:
     board = device.board or answer.board
     if answer.state == "boot loader":
         return [Check(what, "missing", "in its boot loader, without firmware that runs", "`edgelora flash IMAGE`")]
+    if answer.state == "not asked":
+        return [Check(what, "missing", f"{device.description}: not asked", answer.detail)]
     if answer.micropython is None:
         return [Check(what, "problem", answer.state, answer.detail)]
     name = f"{answer.machine}, MicroPython {answer.micropython}"

@@ -37,28 +37,20 @@ def flash(
         data = firmware.read_bytes()
     except OSError as error:
         raise FlashError(f"{firmware}: {error.strerror}") from None
-    if "://" not in str(target):
-        target = Path(target).absolute()
-    virtual = _virtual(target)
+    target = str(target)
+    virtual = sim.find(target)
     board = board or (virtual.board if virtual else None)
     kind = load_board(board) if board else _kind(data, firmware)
     if kind.port == "esp32":
         from edgelora.flash_esp import flash_esp  # esptool takes a while to import
 
-        flash_esp(str(target), data, kind, report, read_back=read_back, name=str(firmware))
+        flash_esp(target, data, kind, report, read_back=read_back, name=str(firmware))
         done = f"the firmware is written and verified, but no REPL answers on {target}: press the board's reset button"
-        wait_for_repl(str(target), done)
-        return str(target)
+        wait_for_repl(target, done)
+        return target
     if kind.port == "unix":
         return _flash_unix(virtual, data, firmware, kind)
-    return flash_rp2.flash_rp2(Path(target), data, firmware, kind, report, virtual, volume_timeout)
-
-
-def _virtual(target: str | Path) -> sim.SimHandle | None:
-    """The virtual board that the target is the port or the drive of."""
-    if isinstance(target, str):
-        return None
-    return next((b for b in sim.running() if target.resolve() in (Path(b.port).resolve(), Path(b.drive))), None)
+    return flash_rp2.flash_rp2(target, data, firmware, kind, report, virtual, volume_timeout)
 
 
 def _kind(data: bytes, firmware: Path) -> BoardProfile:
@@ -82,5 +74,5 @@ def _flash_unix(virtual: sim.SimHandle | None, data: bytes, firmware: Path, prof
     sim.check_romfs(data, str(firmware))
     path = Path(virtual.drive) / firmware.name
     write_atomic(path, data)  # it is taken as soon as it is there
-    wait_until(lambda: not path.exists(), 10.0, "the board did not take the image")
+    wait_until(lambda: not path.exists(), 10.0, "the board did not take the image", sim.clock_of(virtual.port))
     return virtual.port

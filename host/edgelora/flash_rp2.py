@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
 import subprocess
-import time
 from glob import glob
 from pathlib import Path
 
-import serial
-from mpremote.transport import TransportError
-from mpremote.transport_serial import SerialTransport
 from serial.tools import list_ports
 
 from edgelora import sim, uf2
 from edgelora.boards import BoardProfile, list_boards, load_board
 from edgelora.flash_common import POLL_SECONDS, RESTART_SECONDS, FlashError, Progress, wait_for_repl, wait_until
+from edgelora.raw_repl import RawRepl
+from edgelora.transport import Clock, LineLost, SerialLine
 
 INFO_NAME = "INFO_UF2.TXT"
 VOLUMES = ("/media/*/*", "/media/*", "/run/media/*/*", "/Volumes/*")
@@ -42,7 +39,7 @@ def profile_of(data: bytes, name: str) -> BoardProfile:
 
 
 def flash_rp2(
-    target: Path,
+    target: str,
     data: bytes,
     firmware: Path,
     profile: BoardProfile,
@@ -58,8 +55,9 @@ def flash_rp2(
     if data[:4] != uf2.MAGIC_START[0].to_bytes(4, "little"):
         raise FlashError(f"{firmware} is no UF2 file, which a {profile.description} takes")
     uf2.parse(data, profile.uf2_family_id, name=str(firmware))
-    port = None if target.is_dir() else str(target)
-    volume: Path | None = target if target.is_dir() else None
+    volume = Path(target) if os.path.isdir(target) else None
+    port = None if volume else target
+    clock = sim.clock_of(target) if virtual else None
     ports_before = _ports()
     if port:
         before = set(volumes())
@@ -68,7 +66,7 @@ def flash_rp2(
             report("asking for the boot loader", 0, len(data))
             _enter_boot_loader(port)
         report("waiting for the volume", 0, len(data))
-        volume = _wait_for_volume(own, before, volume_timeout, profile)
+        volume = _wait_for_volume(own, before, volume_timeout, profile, clock)
     if volume is None:
         report("loading by picotool", 0, len(data))
         _load_by_picotool(firmware)
@@ -77,9 +75,9 @@ def flash_rp2(
         _copy(data, volume / firmware.name, report)
         report("restarting", len(data), len(data))
         where = f"{volume} is still there: the board refused the image, or is still writing; unplug it and try again"
-        wait_until(lambda: not (volume / INFO_NAME).exists(), RESTART_SECONDS, where)
+        wait_until(lambda: not (volume / INFO_NAME).exists(), RESTART_SECONDS, where, clock)
     port = port or (virtual.port if virtual else _new_port(ports_before))
-    wait_for_repl(port, f"the firmware was copied but no REPL answers on {port}: {UNPLUGGED}")
+    wait_for_repl(port, f"the firmware was copied but no REPL answers on {port}: {UNPLUGGED}", clock)
     return port
 
 
@@ -109,23 +107,27 @@ def _check_volume(volume: Path, profile: BoardProfile) -> None:
 def _enter_boot_loader(port: str) -> None:
     by_hand = "hold the BOOTSEL button while you connect the board, then give the folder of its volume with --drive"
     try:
-        transport = SerialTransport(port)
-    except (OSError, TransportError) as error:
-        raise FlashError(f"cannot open {port}: {error}; is another program using it? Else {by_hand}") from None
+        line = SerialLine(port)
+    except LineLost as error:
+        raise FlashError(f"{error} Else {by_hand}") from None
     try:
-        transport.enter_raw_repl(soft_reset=False)
-        transport.exec_raw_no_follow("import machine; machine.bootloader()")
-        time.sleep(POLL_SECONDS)
-    except TransportError as error:
-        raise FlashError(f"no MicroPython answers on {port} ({error}); {by_hand}") from None
-    except (OSError, serial.SerialException):
+        repl = RawRepl(line, port)
+        repl.enter()
+    except LineLost as error:
+        line.close()
+        raise FlashError(f"{error}; {by_hand}") from None
+    try:
+        repl.start("import machine; machine.bootloader()")
+        line.read(1, POLL_SECONDS)
+    except LineLost:
         pass  # the port went away, as it should
     finally:
-        with contextlib.suppress(OSError, serial.SerialException):
-            transport.serial.close()
+        line.close()
 
 
-def _wait_for_volume(own: list[Path] | None, before: set[Path], timeout: float, profile: BoardProfile) -> Path | None:
+def _wait_for_volume(
+    own: list[Path] | None, before: set[Path], timeout: float, profile: BoardProfile, clock: Clock | None
+) -> Path | None:
     """The volume that appears; None if none does and picotool may reach the boot loader without one."""
     found: list[Path] = []
 
@@ -138,7 +140,7 @@ def _wait_for_volume(own: list[Path] | None, before: set[Path], timeout: float, 
         "(or install picotool, which needs no volume)"
     )
     try:
-        wait_until(arrived, timeout, where)
+        wait_until(arrived, timeout, where, clock)
     except FlashError:
         if own or not shutil.which("picotool"):
             raise

@@ -7,19 +7,18 @@ import json
 import os
 import re
 import secrets
-import time
 from dataclasses import dataclass
 
-import serial
-
 from edgelora.boards import list_boards, load_board
-from edgelora.link import FrameReader, Hello, LinkError, Op, Status, encode
+from edgelora.link_protocol import FrameReader, Op, Status, encode
+from edgelora.link_replies import Hello, LinkError
+from edgelora.transport import Deadline, LineLost, SerialLine
 
-BAUD = 115_200
 PROMPT, RAW_PROMPT = b">>> ", b"raw REPL; CTRL-B to exit\r\n>"
 PROMPT_SECONDS = 0.6  # for a prompt to come back,
 HELLO_SECONDS = 0.6  # for an agent to say who it is,
-ANSWER_SECONDS = 3.0  # and for a line of Python to run
+ANSWER_SECONDS = 3.0  # and for a line of Python to run: on the board's clock,
+REAL_TIMES = 4  # at most so many times that on the wall
 # By MicroPython's number.
 NATIVE_ARCHES = (
     *(None, "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
@@ -64,16 +63,20 @@ def ask(port: str, interrupt: bool = False) -> Answer:
     All that a program could notice is a line end and a frame without control characters on its input.
     """
     try:
-        lock = {} if "://" in port else {"exclusive": True}
-        with serial.serial_for_url(port, BAUD, timeout=0.05, write_timeout=1.0, **lock) as line:
-            return _ask(line, interrupt)
+        line = SerialLine(port)
+    except LineLost as error:
+        return _unreachable(port, error)
+    try:
+        return _ask(line, interrupt)
     except LinkError as error:
         return Answer("silent", str(error))
-    except (OSError, serial.SerialException, ValueError) as error:
+    except LineLost as error:
         return _unreachable(port, error)
+    finally:
+        line.close()
 
 
-def _ask(line: serial.SerialBase, interrupt: bool) -> Answer:
+def _ask(line: SerialLine, interrupt: bool) -> Answer:
     line.write(b"\x03\x03\x02" if interrupt else b"\r")
     if _read(line, PROMPT, PROMPT_SECONDS).endswith(PROMPT):
         return _ask_repl(line)
@@ -87,7 +90,7 @@ def _ask(line: serial.SerialBase, interrupt: bool) -> Answer:
     return Answer("silent", f"nothing answers: a program runs, or it has no MicroPython{stop}")
 
 
-def _ask_repl(line: serial.SerialBase) -> Answer:
+def _ask_repl(line: SerialLine) -> Answer:
     """At the prompt: runs `QUESTION` in the raw REPL and leaves it again."""
     line.write(b"\x01")
     _read(line, RAW_PROMPT, ANSWER_SECONDS)
@@ -104,36 +107,45 @@ def _ask_repl(line: serial.SerialBase) -> Answer:
     return Answer("ready", detail, board_of(machine, build), machine, version, native_arch(mpy), module)
 
 
-def _ask_agent(line: serial.SerialBase) -> Hello | None:
+def _ask_agent(line: SerialLine) -> Hello | None:
     request = b"\x00"
     while min(request) < 32:  # it may end up on a prompt: no control characters
         session = json.dumps({"session": secrets.randbits(30) | 1}).encode()
         request = encode(0, Op.HELLO, session)
-    reader, deadline = FrameReader(), time.monotonic() + HELLO_SECONDS
     line.write(request)
-    while time.monotonic() < deadline:
-        reader.feed(line.read(max(1, line.in_waiting)))
+    reader, deadline = FrameReader(), Deadline(line.clock, HELLO_SECONDS, REAL_TIMES * HELLO_SECONDS)
+    while deadline.left:
+        reader.feed(line.read(4096, deadline.look))
         for frame in reader.frames():
             if frame.code == Status.OK and frame.sequence == 0:
                 return Hello.of(frame.payload)
     return None
 
 
-def _read(line: serial.SerialBase, end: bytes, seconds: float) -> bytes:
+def _read(line: SerialLine, end: bytes, seconds: float) -> bytes:
     """What arrives until it ends with `end`, for at most `seconds`, however much is sent."""
-    data, deadline = b"", time.monotonic() + seconds
-    while not data.endswith(end) and time.monotonic() < deadline:
-        data = (data + line.read(max(1, line.in_waiting)))[-4096:]
+    data, deadline = b"", Deadline(line.clock, seconds, REAL_TIMES * seconds)
+    while not data.endswith(end) and deadline.left:
+        data = (data + line.read(4096, deadline.look))[-4096:]
     return data
 
 
-def _unreachable(port: str, error: Exception) -> Answer:
-    text = str(error)
-    if "Permission" in text or os.path.exists(port) and not os.access(port, os.R_OK | os.W_OK):
+def _unreachable(port: str, error: LineLost) -> Answer:
+    text = str(error.__cause__ or error)
+    if "Permission" in text or may_open(port) is False:
         return Answer("no access", "you may not open it: `edgelora doctor` tells how to change that")
+    if "taken nothing" in text:
+        return Answer("silent", text)
     if "lock" in text or "busy" in text or "temporarily unavailable" in text:
         return Answer("in use", "another program has it open: close that first")
     return Answer("gone", f"it cannot be opened or went away ({text}): unplug and reconnect the board")
+
+
+def may_open(port: str) -> bool | None:
+    """Whether this user may open a port; None where it is no file, as for "COM3" or a URL, or is not there."""
+    if os.name != "posix" or "://" in port or not os.path.exists(port):
+        return None
+    return os.access(port, os.R_OK | os.W_OK)
 
 
 def native_arch(mpy: int) -> str | None:

@@ -77,11 +77,12 @@ class Updater:
         """Leaves an unfinished update for later."""
     def finish(self) -> Iterator[None]:
         """Checks the payload and what it unpacks to, and installs that. A generator of short steps."""
-    def fetch(self, url: str, timeout_ms: int = 10000) -> int:
+    def fetch(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> int:
         """Gets a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
-    def steps(self, url: str, timeout_ms: int = 10000) -> Iterator[None]:
+    def steps(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[None]:
         """The same as a generator, which yields between short steps (looking up a host's name may take longer).
 
         url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is
-        here, that is taken first.
+        here, that is taken first. timeout_ms: how long the server may be silent; total_ms: for all of the download, what
+        the caller does between steps included. An OSError tells which of them is over; the next call goes on from there.
         """

@@ -1,11 +1,15 @@
 """Stands in for `edgelora` where only the link is under test: training is a running sum that shows order and count."""
 
+import time
+
+SLOW = 9  # the label of a sample that takes half a second
+
 
 class Model:
-    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, frames=1):
+    def __init__(self, model, ranks=4, mode="frozen_a", micro_batch=8, momentum=0, frames=1, labels=3):
         open(model, "rb").close()
         self.base_id = b"12345678"
-        self.labels = ["a", "b", "c"]
+        self.labels = [f"label {i}" for i in range(labels)]
         self.arena = bytearray(100)
         self.ranks = bytes([ranks]) if isinstance(ranks, int) else ranks
         self.mode = mode
@@ -27,6 +31,8 @@ class Model:
             self.sum = int(file.read())
 
     def train(self, x, label, learning_rate):
+        if label == SLOW:
+            time.sleep_ms(500)
         for i in range(16):
             self.sum = (self.sum * 31 + x[i] + label + learning_rate) & 0xFFFFFF
         return self.sum

@@ -1,7 +1,7 @@
 """An application that takes updates, for tests: desktop MicroPython runs it in a folder with the base and the keys.
 
-Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL, without=MODULE. Prints one line of JSON: what
-became of each fetch, and what the store holds.
+Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL, within=MS, without=MODULE. Prints a JSON line:
+what became of each fetch, and what the store holds.
 """
 
 import binascii
@@ -23,6 +23,7 @@ updater = Updater(store, *trusted("update.trust"), model, part="update.part")
 fetched = []
 confirmed = []
 steps = 0  # of all fetches
+within = 60000  # milliseconds that a fetch may take
 
 
 def put(value):
@@ -34,7 +35,7 @@ def put(value):
 def fetch(url):
     global steps
     try:
-        for _ in updater.steps(url, 1000):
+        for _ in updater.steps(url, 1000, within):
             steps += 1
             time.sleep_ms(1)
         fetched.append(["installed", updater.version])
@@ -52,6 +53,8 @@ for argument in sys.argv[1:]:
         confirmed += store.confirm()
     elif what == "fetch":
         fetch(value)
+    elif what == "within":
+        within = int(value)
     elif what == "without":
         sys.modules[value] = json  # one that has nothing of that module
 

@@ -11,13 +11,14 @@ from .. import console
 from ..boards import Verified, list_boards, load_board
 from ..build import SUFFIXES, build_firmware, program
 from ..console import emit, note, say
-from ..devices import pick_port, survey
+from ..devices import Device, pick_port, survey
 from ..files import write_atomic
 from ..flash import flash
 from ..install import Installation, install
+from ..probe import ask
 from ..text import printable
 from ..workflow import ADAPTER_PATH, WorkflowError, load_base
-from .common import Add, add_interrupt, add_port, connect, show
+from .common import Add, add_asking, add_port, connect, permit, show
 
 
 def add_commands(add: Add) -> None:
@@ -57,9 +58,10 @@ def add_commands(add: Add) -> None:
     p.set_defaults(stopped="stopped; run it again, it goes on where it was")
     add_port(p)
     p = add("devices", cmd_devices)
-    add_interrupt(p)
+    add_asking(p)
+    p.add_argument("--port", help="ask only the board there (all that are found)")
     p = add("doctor", cmd_doctor)
-    add_interrupt(p)
+    add_asking(p)
     p.add_argument("--port", help="examine only the board there (all that are found)")
     add("boards", cmd_boards)
     p = add("push", cmd_push)
@@ -91,7 +93,8 @@ def cmd_sim(args: argparse.Namespace) -> None:
         boards = [
             b
             for b in sim.running()
-            if b.board == args.board and (not args.state or b.state_dir == str(state.resolve()))
+            if b.board == args.board
+            and (b.state_dir == str(state.resolve()) if args.state else b.belongs_to(Path.cwd()))
         ]
         for board in boards:
             board.stop()
@@ -155,9 +158,12 @@ def cmd_devices(args: argparse.Namespace) -> None:
     """Boards that are plugged in and virtual ones that run: what they are, their firmware, and EdgeLoRA on them.
 
     Programs that run on a board are left alone, and ports that others use; no board holds this up for more than
-    a few seconds.
+    a few seconds. A port that may be anything's is opened only if you say so: that may reset what is connected.
     """
-    found = survey(args.interrupt)
+    if args.port:
+        found = [(Device(args.port, args.port, virtual=False), ask(args.port, args.interrupt))]
+    else:
+        found = survey(args.interrupt, permit(args))
     if args.json:
         return emit(
             [asdict(device) | asdict(answer) | {"board": device.board or answer.board} for device, answer in found]
@@ -185,7 +191,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
     """Checks this computer and its boards, and says how to mend what is wrong; fails if anything is."""
     from ..doctor import examine
 
-    checks = examine(args.port, args.interrupt)
+    checks = examine(args.port, args.interrupt, permit(args))
     problems = [check.what for check in checks if check.state == "problem"]
     if args.json:
         emit([asdict(check) for check in checks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from .. import kws
 from ..console import emit, say
-from ..devices import pick_port
+from ..devices import Device, Permit, pick_port
 from ..errors import InputError
 from ..link import Link
 from ..personalize import CACHES, LEARNING_RATES, MODES, MOMENTA, PLACEMENTS, Recipe
@@ -153,7 +154,27 @@ def add_peft(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_interrupt(parser: argparse.ArgumentParser) -> None:
+def permit(args: argparse.Namespace) -> Permit:
+    """Whether a port may be opened that may be anything's: as --probe says, or the person at the terminal."""
+
+    def asked(device: Device) -> bool:
+        print(
+            f"Open {device.port} ({device.description})? It may reset what is connected. [y/N] ",
+            end="",
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    if args.probe or args.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda device: args.probe
+    return asked
+
+
+def add_asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe", action="store_true", help="open also ports that may be anything's, which may reset what is connected"
+    )
     parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
 
 

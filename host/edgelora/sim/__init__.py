@@ -6,6 +6,7 @@ holds what a real board keeps without power, so that starting it again there is 
     flash.bin   the flash chip (Pico), written through at every erase and program command
     flash, rom  the filesystem's flash and the ROMFS image (unix)
     memory.bin  the machine's memory, what its firmware takes for flash among it (RISC-V); firmware.elf is the program
+    clock       how much time has passed on the board
     port        link to the board's serial port; stays valid across resets
     drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader
     sim.log     what went wrong
@@ -20,14 +21,19 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
 from edgelora import resources
 from edgelora.boards import load_board
-from edgelora.sim.session import SimError, SimHandle, is_held, registry, send
-from edgelora.sim.unix import UNIX_BINARY, check_romfs
+from edgelora.sim.registry import SUPPORTED, BoardClock, SimError, SimHandle, clock_of, find, running, send
+from edgelora.sim.unix_image import UNIX_BINARY, check_romfs
 
-__all__ = ["UNIX_BINARY", "SimError", "SimHandle", "check_romfs", "running", "start"]
+__all__ = ["UNIX_BINARY", "SimError", "SimHandle", "check_romfs", "clock_of", "find", "running", "start"]
+
+POLL_SECONDS = 0.2
+REAL_SECONDS = 600.0  # for a board to come up on the slowest computer
 
 _children: list[subprocess.Popen[bytes]] = []  # kept so that ended boards are reaped
 
@@ -47,9 +53,11 @@ def start(
     there.
     A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
     die_with_parent: end the board when the calling process ends.
-    Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds.
+    Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time.
     """
     profile = load_board(board)
+    if not SUPPORTED:
+        raise SimError("virtual boards need Linux or macOS")
     if not profile.is_virtual:
         raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")
     if profile.port == "unix" and not UNIX_BINARY.exists():
@@ -69,7 +77,7 @@ def start(
     assert process.stdout is not None
     try:
         with process.stdout as ready:
-            if select.select([ready], [], [], timeout)[0] and (line := ready.readline()):
+            if _wait(ready, BoardClock(state_dir), timeout) and (line := ready.readline()):
                 _children.append(process)
                 return SimHandle(**json.loads(line))
     except BaseException:
@@ -80,19 +88,17 @@ def start(
     raise SimError(f"{board} did not start:\n  " + "\n  ".join(tail or [f"no answer within {timeout:g} s"]))
 
 
+def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:
+    """Whether there is something to read, or the board has ended, before `timeout` seconds have passed on it."""
+    end, real_end = clock() + timeout, time.monotonic() + REAL_SECONDS
+    while not select.select([ready], [], [], POLL_SECONDS)[0]:
+        if clock() > end or time.monotonic() > real_end:
+            return False
+    return True
+
+
 def _cut(process: subprocess.Popen) -> None:
     """Ends a board that has not come up, and what it has started."""
     with contextlib.suppress(ProcessLookupError):
         send(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def running() -> list[SimHandle]:
-    """All virtual boards of this user; entries of boards that died are removed."""
-    found = []
-    for entry in sorted(registry().glob("*.json")):
-        if not is_held(entry):
-            entry.unlink(missing_ok=True)
-        elif text := entry.read_text():  # empty while the board starts
-            found.append(SimHandle(**json.loads(text)))
-    return found

@@ -10,7 +10,8 @@ from edgelora import uf2
 from edgelora.boards import load_board
 from edgelora.sim.pico import Pico
 from edgelora.sim.qemu import Qemu
-from edgelora.sim.session import Ended, Session, SimError, log
+from edgelora.sim.registry import SimError
+from edgelora.sim.session import Ended, Session, log
 from edgelora.sim.unix import Unix
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from edgelora import uf2
 from edgelora.boards import BoardProfile
 from edgelora.files import write_atomic
-from edgelora.sim.session import POLL_SECONDS, Session, SimError, log
+from edgelora.sim.registry import SimError
+from edgelora.sim.session import POLL_SECONDS, Session, log
 
 if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC
@@ -254,7 +255,7 @@ class Pico:
         self.drive.show()
         self.session.announce()
         while (image := self.drive.take()) is None or not self._program(image):
-            self.session.check()
+            self.session.check(POLL_SECONDS)
             time.sleep(POLL_SECONDS)
         self.drive.hide()
         self.in_boot_loader = False
@@ -277,8 +278,10 @@ class Pico:
         """Runs the board until the session ends. Emulated time may lag behind real time but not run ahead of it."""
         clock, core = self.time, self.mcu.core
         origin = time.monotonic_ns() - clock.nanos
+        then = clock.nanos
         while True:
-            self.session.check()
+            self.session.check(max(0.0, clock.nanos - then) / 1e9)
+            then = clock.nanos
             if self.in_boot_loader:
                 self._run_boot_loader()
             self.simulator.stopped = False

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from edgelora import resources
-from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
+from edgelora.sim.registry import SimError
+from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session
 
 QEMU = "qemu-system-riscv32"
 QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"
@@ -46,7 +47,7 @@ class Qemu:
                 time.sleep(SETTLE_SECONDS)
                 self.session.announce()
                 while process.poll() is None:
-                    self.session.check()
+                    self.session.check(POLL_SECONDS)
                     time.sleep(POLL_SECONDS)
             raise SimError(f"{QEMU} ended: {process.wait()}")
         finally:

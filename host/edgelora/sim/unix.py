@@ -10,10 +10,10 @@ from pathlib import Path
 from edgelora import resources
 from edgelora.boards import BoardProfile
 from edgelora.files import write_atomic
-from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session, SimError
+from edgelora.sim.registry import SimError
+from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session
+from edgelora.sim.unix_image import UNIX_BINARY, check_romfs
 
-ROMFS_MAGIC = b"\xd2\xcd\x31"
-UNIX_BINARY = resources.micropython()
 # Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide
 # them, and are then as good as built in.
 START = """
@@ -27,12 +27,6 @@ except ImportError:
     import edgelora_agent, edgelora_unix
 edgelora_unix.run("flash", "rom")
 """
-
-
-def check_romfs(image: bytes, name: str) -> None:
-    """Raises SimError for what is no ROMFS image at all."""
-    if not image.startswith(ROMFS_MAGIC):
-        raise SimError(f"{name} is no ROMFS image: make one with `edgelora build --board unix`")
 
 
 class Unix:
@@ -73,7 +67,7 @@ class Unix:
     def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:
         """Returns when MicroPython ended, or has to be started again with a new ROMFS image."""
         while process.poll() is None:
-            self.session.check()
+            self.session.check(POLL_SECONDS)
             if time.monotonic() - started > SETTLE_SECONDS:
                 self.session.announce()
             for path in self.drive.glob("*.romfs"):
