@@ -101,7 +101,7 @@ class Model:
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
-        self.used = self.wanted = None  # keep the buffers that the core has, or is about to have
+        self.used = self._wanted = None  # keep the buffers that the core has, or is about to have
         self.merged = {}
 
     def _everywhere(self, rank, ops):
@@ -172,7 +172,7 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter):
-        self.wanted = adapter
+        self._wanted = adapter
         core_use(self.arena, adapter and adapter.buffer)
         self.used = adapter
         if self.merged:
@@ -180,7 +180,7 @@ class Model:
 
     def use_file(self, adapter_file):
         core_use(self.arena, None)  # a damaged file leaves the bare base
-        self.wanted = adapter_file
+        self._wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
         core_adapter_check(self.arena, adapter_file.buffer)
