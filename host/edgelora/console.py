@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .personalize import Progress as Report
+from .streams import confirmed as confirmed
 from .streams import note as note
 from .streams import say as say
 from .text import printable

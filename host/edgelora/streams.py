@@ -27,6 +27,13 @@ def note(text: object, quiet: bool = False) -> None:
             print(printable_lines(text), file=sys.stderr, flush=True)
 
 
+def confirmed(question: object) -> bool:
+    """Whether the person at the terminal, asked on standard error, says yes."""
+    with contextlib.suppress(OSError):
+        print(printable_lines(question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def say(text: object = "") -> None:
     """A line of a result, on standard output. Raises OutputClosed, or FileError where it can't be written."""
     with _explained():

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import kws
-from ..console import emit, say
+from ..console import confirmed, emit, say
 from ..devices import Device, Permit, pick_port
 from ..errors import InputError
 from ..link import Link
 from ..personalize import CACHES, LEARNING_RATES, MODES, MOMENTA, PLACEMENTS, Recipe
 from ..plan_file import load_plan
+from ..text import printable
 from ..workflow import Base
 
 DATA_HELP = (
@@ -158,13 +159,8 @@ def permit(args: argparse.Namespace) -> Permit:
     """Whether a port may be opened that may be anything's: as --probe says, or the person at the terminal."""
 
     def asked(device: Device) -> bool:
-        print(
-            f"Open {device.port} ({device.description})? It may reset what is connected. [y/N] ",
-            end="",
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        what = printable(f"{device.port} ({device.description})")
+        return confirmed(f"Open {what}? It may reset what is connected. [y/N] ")
 
     if args.probe or args.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return lambda device: args.probe
