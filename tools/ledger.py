@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cortex_m import CORTEX_M33, Calls, build
+from cores import MPS2_CORTEX_M33, Calls
 
 from edgelora import formats
 from edgelora.bench_kernels import SHAPES
@@ -167,7 +167,7 @@ def count() -> list[Cycles]:
             for end in (1, 0):
                 calls.count(x, 0, end)
     with tempfile.TemporaryDirectory() as folder:
-        answers = calls.run(CORTEX_M33, build(CORTEX_M33, Path(folder)))
+        answers = MPS2_CORTEX_M33.run(calls, MPS2_CORTEX_M33.build(Path(folder)))
     runs = [run - call for _, run, call in zip(*[iter(answers)] * 3, strict=True)]
     both = zip(SHAPES, runs[::2], runs[1::2], strict=True)
     return [Cycles(s.op, s.name, plain, fast, round(fast / s.macs, 2)) for s, plain, fast in both]

@@ -1,0 +1,246 @@
+"""The core on every processor that can be emulated here, and on this machine.
+
+Calls are collected, carried out together by a runner (tools/runner) and answered in their order; names and arguments
+are those of `twin.Session`. Runners are Linux programs under qemu's user mode, which start once and then answer calls
+in milliseconds. Cortex-M runs on a whole emulated board as well: there `count` counts instructions (QEMU has no model
+of cycles).
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.boards import ROOT
+from edgelora.twin import MODES
+
+CORE = ROOT / "micropython_module" / "core"
+RUNNER = Path(__file__).with_name("runner")
+XTENSA = ROOT / "firmware" / "xtensa"
+CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+TIMEOUT = 120.0  # seconds
+
+Answers = list[bytes | int]
+
+
+class Calls:
+    """Calls to the core, to be carried out by a `Program` or a `Machine`."""
+
+    def __init__(self) -> None:
+        self._script = bytearray()
+        self._names: list[str] = []
+
+    def __bytes__(self) -> bytes:
+        return struct.pack("<I", len(self._names)) + self._script
+
+    def _call(self, name: str, *arguments: int | bytes | NDArray[np.int8]) -> None:
+        self._script += struct.pack("<I", CALLS.index(name))
+        for argument in arguments:
+            if isinstance(argument, int | np.integer):
+                self._script += struct.pack("<I", argument)
+            else:
+                data = bytes(argument)
+                self._script += struct.pack("<I", len(data)) + data + bytes(-len(data) % 4)
+        self._names.append(name)
+
+    def open(
+        self,
+        model: bytes,
+        ranks: bytes,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+        threshold: int = 0,
+        frames: int = 1,
+        plain: bool = False,
+    ) -> None:
+        self._call("open", model, ranks, MODES.index(mode), micro_batch, momentum, threshold, frames, int(plain))
+
+    def begin(self, seed: int) -> None:
+        self._call("begin", seed)
+
+    def load(self, adapter: bytes) -> None:
+        self._call("load", adapter)
+
+    def use(self, adapter: bytes | None) -> None:
+        self._call("use", adapter or b"")
+
+    def merge(self, op: int) -> None:
+        self._call("merge", op)
+
+    def train(
+        self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int, shift: int = 0
+    ) -> None:
+        is_label = isinstance(label, int | np.integer)
+        self._call("train", x, shift, b"" if is_label else label, label if is_label else 0, learning_rate)
+
+    def flush(self, learning_rate: int) -> None:
+        self._call("flush", learning_rate)
+
+    def save(self, state: bool = False) -> None:
+        self._call("save", int(state))
+
+    def infer(self, x: NDArray[np.int8], shift: int = 0) -> None:
+        """shift: bytes from a multiple of 4 to where the core sees x, 0 to 3."""
+        self._call("infer", x, shift)
+
+    def count(self, x: NDArray[np.int8], start: int, end: int) -> None:
+        """Instructions of ops [start, end) of an inference; -1 where they can't be counted."""
+        self._call("count", x, 0, start, end)
+
+    def answers(self, data: bytes) -> Answers:
+        """What each call answered: bytes of `infer` (all outputs) and `save`, else a number (a status, a loss)."""
+        return list(self._answers(data))
+
+    def _answers(self, data: bytes) -> Iterator[bytes | int]:
+        at = 0
+        for name in self._names:
+            size = int.from_bytes(data[at : at + 4], "little")
+            answer = data[at + 4 : at + 4 + size]
+            at += 4 + size
+            yield answer if name in ("infer", "save") else int.from_bytes(answer, "little", signed=True)
+
+
+@dataclass(frozen=True)
+class Core:
+    """A processor: its compiler with options, and the emulator that runs its programs."""
+
+    name: str
+    compiler: tuple[str, ...]
+    emulator: tuple[str, ...] = ()
+
+
+BARE = ("-ffreestanding", "-nostdlib", "-Wl,-Ttext=0x400000")
+
+
+def _cortex_m(name: str, emulated: str) -> Core:
+    compiler = ("arm-none-eabi-gcc", "-std=gnu99", "-O3", f"-mcpu={name}", "-mthumb", *BARE)
+    return Core(name, compiler, ("qemu-arm", "-cpu", emulated))
+
+
+HOST = Core("x86-64", ("cc", "-std=gnu99", "-O2"))
+SANITIZED = Core("sanitizers", ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; reads that are not aligned fault
+CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
+CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
+CORTEX_M33 = _cortex_m("cortex-m33", "cortex-m33")
+RV32 = Core(
+    "rv32imc",
+    ("riscv64-unknown-elf-gcc", "-std=gnu99", "-O2", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax", *BARE),
+    ("qemu-riscv32",),
+)
+XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("qemu-xtensa", "-cpu", "dc233c"))
+CORES = (HOST, SANITIZED, CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN)
+
+
+def build(core: Core, folder: Path) -> Path:
+    """Compiles the kernels and their runner for a core to a program in `folder`."""
+    out = folder / core.name
+    sources = [RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.glob("*.c"))]
+    if core is not XTENSAWIN:
+        _run(*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}", *sources, "-o", out, *(["-lgcc"] * bool(core.emulator)))
+        return out
+    objects = []
+    for source in [*sources, XTENSA / "start.S"]:  # its compiler makes objects only
+        objects.append(folder / f"{source.stem}.o")
+        _run(*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}", f"-I{XTENSA}", "-c", source, "-o", objects[-1])
+    _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
+    return out
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True)
+
+
+class Program:
+    """A core's runner at work. `run` may be called again and again; a program that dies is started anew."""
+
+    def __init__(self, core: Core, folder: Path) -> None:
+        self.core = core
+        self._command = [*core.emulator, build(core, folder)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, calls: Calls) -> Answers:
+        """What the calls answered. RuntimeError, with what it said, if the program died of them."""
+        if self._process is None:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe)
+        process, script = self._process, bytes(calls)
+        assert process.stdin and process.stdout and process.stderr
+        try:
+            process.stdin.write(struct.pack("<I", len(script)) + script)
+            process.stdin.flush()
+            return calls.answers(_read(process.stdout, int.from_bytes(_read(process.stdout, 4), "little")))
+        except (BrokenPipeError, EOFError):
+            process.kill()
+            told = process.stderr.read().decode(errors="replace")
+            self.close()
+            raise RuntimeError(f"{self.core.name}: the program died\n{told}") from None
+
+    def close(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def _read(pipe: BinaryIO, size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A Cortex-M on one of Arm's MPS2 boards, without an operating system. code, ram: where memory is."""
+
+    core: str
+    machine: str
+    code: int
+    ram: int
+    ram_bytes: int = 0x400000
+    calls_bytes: int = 0x100000
+
+    def build(self, folder: Path) -> Path:
+        """Compiles the kernels and their runner to an executable in `folder`."""
+        out = folder / f"{self.core}.elf"
+        rooms = {"CALLS_ROOM": self.calls_bytes, "ANSWERS_ROOM": 0x80000, "ARENA_ROOM": 0x40000}
+        link = [
+            *("-nostartfiles", "--specs=nosys.specs", "-Wl,-emain", f"-Wl,--section-start=.vectors={self.code:#x}"),
+            *(f"-Wl,-Ttext={self.code + 0x1000:#x}", f"-Wl,-Tdata={self.ram:#x}"),
+            f"-Wl,--defsym=stack_end={self.ram + self.ram_bytes:#x}",
+        ]
+        flags = ["-std=gnu99", "-O3", *WARNINGS, f"-mcpu={self.core}", "-mthumb", f"-I{CORE}", f"-I{RUNNER}"]
+        flags += [f"-D{name}={size}" for name, size in rooms.items()]
+        sources = [RUNNER / "calls.c", RUNNER / "cortex_m.c", *sorted(CORE.glob("*.c"))]
+        _run("arm-none-eabi-gcc", *flags, *link, *sources, "-o", out)
+        return out
+
+    def run(self, calls: Calls, elf: Path) -> Answers:
+        """What the calls answered.
+
+        Raises `RuntimeError` for more calls than there is room for, `subprocess.SubprocessError` if the machine hangs
+        or runs out of room for answers.
+        """
+        script = bytes(calls)
+        if len(script) > self.calls_bytes:
+            raise RuntimeError(f"{len(script)} bytes of calls, {self.machine} takes {self.calls_bytes}: run them in parts")
+        folder = elf.parent
+        (folder / "calls").write_bytes(script)
+        (folder / "answers").unlink(missing_ok=True)
+        command: list[str | Path] = ["qemu-system-arm", "-machine", self.machine, "-icount", "shift=6", "-nographic"]
+        command += ["-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native"]
+        subprocess.run([*command, "-kernel", elf], cwd=folder, check=True, timeout=TIMEOUT)
+        return calls.answers((folder / "answers").read_bytes())
+
+
+MPS2_CORTEX_M33 = Machine("cortex-m33", "mps2-an505", 0x10000000, 0x38000000)

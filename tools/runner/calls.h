@@ -1,0 +1,23 @@
+// The core's functions as calls in a buffer: what the runners on all cores share. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_CALLS_H
+#define EDGELORA_CALLS_H
+
+#include <stdint.h>
+
+// Rooms in bytes; a runner with little memory sets its own.
+#ifndef CALLS_ROOM
+#define CALLS_ROOM (16 << 20)
+#define ANSWERS_ROOM (16 << 20)
+#define ARENA_ROOM (16 << 20)
+#endif
+
+// Carries out calls (a number of them, then the calls) and writes their answers, each behind its size. Returns the answers' size, or
+// 0 if they need more than ANSWERS_ROOM.
+uint32_t carry_out(const void *calls, void *answers);
+
+// Of the runner: instructions since the last start, -1 if it can't tell.
+void start_counting(void);
+int32_t counted(void);
+
+#endif
