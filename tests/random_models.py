@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from random_ops import DrawnOp
 from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
 
 from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
@@ -30,6 +31,7 @@ from edgelora.tflite_math import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID
 __all__ = [
     "SHAPES",
     "Plan",
+    "model_of",
     "random_adapter",
     "random_frames",
     "random_input",
@@ -50,7 +52,7 @@ class Plan:
     outputs: int
 
 
-SHAPES = {"small": Plan(6, 12, 4, 6), "medium": Plan(14, 40, 10, 24)}
+SHAPES = {"small": Plan(6, 12, 4, 6), "medium": Plan(14, 40, 10, 24), "wide": Plan(6, 130, 5, 9)}
 BLOCKS = {  # what a chain can have besides single kinds
     "residual": ("depthwise or conv", "add"),
     "branches": ("conv", "conv", "concatenate"),
@@ -84,6 +86,25 @@ def random_model(
     builder.end_for(loss)
     model.labels = [f"class {i}" for i in range(model.loss_tensor.shape[2])] if loss == "cross_entropy" else []
     return model
+
+
+def model_of(drawn: DrawnOp) -> QuantModel:
+    """A model whose last op is the drawn one; before it, unless it is alone, 1x1 convolutions make its inputs."""
+    rng = np.random.default_rng(drawn.seed)
+    first = (*drawn.source[:2], int(rng.integers(1, 4)))
+    builder = _Builder(rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2)
+    if not drawn.alone:
+        builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
+        if drawn.source2:
+            made = builder.model.tensors[1]
+            grid = None if drawn.kind == "add" else (made.scale, made.zero_point)
+            builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
+    end = len(builder.model.ops)
+    builder.op(drawn.kind, end - 1 if drawn.source2 else end, end if drawn.source2 else None, drawn=drawn)
+    if drawn.edges:
+        _edge_sums(rng, builder.model.ops[-1])
+    builder.model.loss = "mean_squared_error"
+    return builder.model
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
@@ -201,6 +222,8 @@ class _Builder:
     plan: Plan
     oracle: bool
     edges: bool
+    source: Shape | None = None
+    inputs: int = 4
     model: QuantModel = field(init=False)
     traces: list[Trace] = field(init=False)
 
@@ -208,8 +231,9 @@ class _Builder:
         rng, plan = self.rng, self.plan
         height = 1 if rng.random() < 0.5 else int(rng.integers(2, plan.height + 1))
         shape = (height, int(rng.integers(3, plan.width + 1)), int(rng.integers(1, plan.channels + 1)))
+        shape = self.source or shape
         self.model = QuantModel([Tensor(shape, _scale(rng), _zero_point(rng))], [])
-        batch = rng.integers(-128, 128, (4, shape[0] * shape[1], shape[2]))
+        batch = rng.integers(-128, 128, (self.inputs, shape[0] * shape[1], shape[2]))
         self.traces = [Trace([x.astype(np.int64)]) for x in batch]
 
     @property
@@ -256,14 +280,15 @@ class _Builder:
         grid: tuple[float, int] | None = None,
         axis: int | None = None,
         last: bool = False,
+        drawn: DrawnOp | None = None,
     ) -> None:
-        """Appends one op; what is not given is random."""
+        """Appends one op; what is not given is random. A wanted shape of a window kind is one of stride 1."""
         end = len(self.model.ops)
         op = Op(kind, end if source is None else source, end + 1)
         if kind in ("add", "concatenate"):
             op.input2 = self._partner(op) if source2 is None else source2
         op.axis = axis or (int(self.rng.integers(1, 4)) if kind in AXIS_KINDS else 3)
-        target = self._shape(op, shape)
+        target = _as_drawn(op, drawn) if drawn else self._shape(op, shape)
         origin = self.model.tensors[op.input]
         self.model.ops.append(op)
         self.model.tensors.append(Tensor(target, origin.scale, origin.zero_point))
@@ -394,6 +419,12 @@ class _Builder:
             op.shift[0] += self.rng.integers(0, 9)
 
 
+def _as_drawn(op: Op, drawn: DrawnOp) -> Shape:
+    op.kernel, op.stride, op.dilation, op.padding = drawn.kernel, drawn.stride, drawn.dilation, drawn.padding
+    op.axis, op.start = drawn.axis, drawn.start
+    return drawn.target
+
+
 def _geometry(rng: np.random.Generator, op: Op, source: Shape, oracle: bool) -> tuple[int, int]:
     """Sets kernel, stride, dilation and padding; returns the output's height and width."""
     plan = [_axis(rng, source[axis], op.kind, oracle) for axis in range(2)]
@@ -444,6 +475,15 @@ def _range(rng: np.random.Generator, op: Op, target: Tensor, oracle: bool) -> tu
         return low, high
     low = int(rng.integers(-128, 0)) if op.mask_low else -128
     return low, int(rng.integers(low, 128)) if op.mask_high else 127
+
+
+def _edge_sums(rng: np.random.Generator, op: Op) -> None:
+    """Biases up to the limit, and any shifts of the branch."""
+    if op.kind in WEIGHT_KINDS and rng.random() < 0.7:
+        large = rng.integers(-(2**30), 2**30 + 1, len(op.bias)) >> rng.integers(0, 14, len(op.bias))
+        op.bias = np.where(rng.random(len(op.bias)) < rng.choice([0.1, 1]), large, op.bias).astype(np.int32)
+    if op.is_matrix and rng.random() < 0.7:
+        op.t_shift, op.branch_shift = int(rng.integers(0, 25)), int(rng.integers(-15, 9))
 
 
 def _edge_multipliers(rng: np.random.Generator, op: Op) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from edgelora.twin import MODES
 
 CORE = ROOT / "micropython_module" / "core"
 RUNNER = Path(__file__).with_name("runner")
+PROGRAMS = ROOT / ".build" / "cores"
 XTENSA = ROOT / "firmware" / "xtensa"
 CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -36,10 +38,10 @@ class Calls:
 
     def __init__(self) -> None:
         self._script = bytearray()
-        self._names: list[str] = []
+        self.names: list[str] = []
 
     def __bytes__(self) -> bytes:
-        return struct.pack("<I", len(self._names)) + self._script
+        return struct.pack("<I", len(self.names)) + self._script
 
     def _call(self, name: str, *arguments: int | bytes | NDArray[np.int8]) -> None:
         self._script += struct.pack("<I", CALLS.index(name))
@@ -49,7 +51,7 @@ class Calls:
             else:
                 data = bytes(argument)
                 self._script += struct.pack("<I", len(data)) + data + bytes(-len(data) % 4)
-        self._names.append(name)
+        self.names.append(name)
 
     def open(
         self,
@@ -102,7 +104,7 @@ class Calls:
 
     def _answers(self, data: bytes) -> Iterator[bytes | int]:
         at = 0
-        for name in self._names:
+        for name in self.names:
             size = int.from_bytes(data[at : at + 4], "little")
             answer = data[at + 4 : at + 4 + size]
             at += 4 + size
@@ -141,17 +143,22 @@ XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("
 CORES = (HOST, SANITIZED, CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN)
 
 
-def build(core: Core, folder: Path) -> Path:
-    """Compiles the kernels and their runner for a core to a program in `folder`."""
+def build(core: Core, folder: Path = PROGRAMS) -> Path:
+    """Compiles the kernels and their runner for a core to a program in `folder`, unless it is there and up to date."""
     out = folder / core.name
     sources = [RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.glob("*.c"))]
+    read = [*sources, *CORE.glob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
+    if out.exists() and out.stat().st_mtime > max(file.stat().st_mtime for file in read):
+        return out
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = (*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}")
     if core is not XTENSAWIN:
-        _run(*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}", *sources, "-o", out, *(["-lgcc"] * bool(core.emulator)))
+        _run(*compiler, *sources, "-o", out, *(["-lgcc"] * bool(core.emulator)))
         return out
     objects = []
     for source in [*sources, XTENSA / "start.S"]:  # its compiler makes objects only
         objects.append(folder / f"{source.stem}.o")
-        _run(*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}", f"-I{XTENSA}", "-c", source, "-o", objects[-1])
+        _run(*compiler, "-c", source, "-o", objects[-1])
     _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
     return out
 
@@ -163,9 +170,9 @@ def _run(*command: str | Path) -> None:
 class Program:
     """A core's runner at work. `run` may be called again and again; a program that dies is started anew."""
 
-    def __init__(self, core: Core, folder: Path) -> None:
+    def __init__(self, core: Core) -> None:
         self.core = core
-        self._command = [*core.emulator, build(core, folder)]
+        self._command = [*core.emulator, build(core)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, calls: Calls) -> Answers:
@@ -244,3 +251,12 @@ class Machine:
 
 
 MPS2_CORTEX_M33 = Machine("cortex-m33", "mps2-an505", 0x10000000, 0x38000000)
+
+
+def main() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(build, CORES))
+
+
+if __name__ == "__main__":
+    main()

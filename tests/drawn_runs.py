@@ -1,0 +1,100 @@
+"""What is run with a drawn op on every core: calls, and the answers that the reference has for them."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from random_models import model_of, random_adapter, random_sample, random_target
+from random_ops import DrawnOp
+from reference import Trainer, forward, fresh_adapter, merge
+
+from edgelora import formats
+from edgelora.boards import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from cores import Answers, Calls  # noqa: E402
+
+RATE = 20_000
+
+
+class Runs:
+    """calls: of both variants of the kernels; answers: what they have to be. x, y: inputs without adapter, outputs."""
+
+    def __init__(self, drawn: DrawnOp) -> None:
+        self.drawn = drawn
+        self.rng = np.random.default_rng(drawn.seed + 1)
+        self.model = model_of(drawn)
+        self.data = formats.pack_model(self.model)
+        self.ranks = self._ranks()
+        self.calls, self.answers = Calls(), Answers()
+        self.x = [random_sample(self.rng, self.model, 1)[0] for _ in range(3 if self.model.has_history else 1)]
+        held: dict = {}
+        self.y = [_bytes(forward(self.model, x, held=held)) for x in self.x]
+        self._infer()
+        if self.ranks:
+            self._infer_with_adapter()
+            self._train()
+
+    def _ranks(self) -> dict[int, int]:
+        made = self.model.tensors[1]
+        first = min(2 + self.drawn.seed % 3, 65536 // made.shape[2], 2**20 // made.positions)
+        ranks = {len(self.model.ops) - 1: self.drawn.rank} | ({} if self.drawn.alone else {0: first})
+        return {op: rank for op, rank in ranks.items() if rank}
+
+    def _open(self, mode: str, plain: bool, *options: int) -> None:
+        ranks = bytes(self.ranks.get(i, 0) for i in range(len(self.model.ops)))
+        self._call("open", 0, self.data, ranks, mode, *options, plain=plain)
+
+    def _call(self, name: str, answer: bytes | int, *arguments: object, **options: object) -> None:
+        getattr(self.calls, name)(*arguments, **options)
+        self.answers.append(answer)
+
+    def _infer(self) -> None:
+        for plain in (False, True):
+            self._open("infer", plain)
+            for x, y in zip(self.x, self.y, strict=True):
+                self._call("infer", y, x, self.drawn.shift)
+
+    def _infer_with_adapter(self) -> None:
+        adapter = random_adapter(self.rng, self.model, trainable_a=True, ranks=self.ranks)
+        file = formats.pack_adapter(adapter)
+        y = _bytes(forward(self.model, self.x[0], adapter))
+        op = adapter.layers[-1].op
+        merged = merge(self.model, adapter.layers.pop())
+        merged_y = _bytes(forward(merged, self.x[0], adapter))
+        for plain in (False, True):
+            self._open("infer", plain)
+            self._call("use", 0, file)
+            self._call("infer", y, self.x[0], self.drawn.shift)
+            self._call("merge", 0, op)
+            if not self.model.has_history:
+                self._call("infer", merged_y, self.x[0], self.drawn.shift)
+
+    def _train(self) -> None:
+        rng, model = self.rng, self.model
+        most = 65536 // max(model.tensors[i + 1].positions for i in self.ranks)
+        micro_batch, momentum = min(2, most), int(rng.choice([0, 3]))
+        if not micro_batch:
+            return
+        start = fresh_adapter(model, self.ranks, 5, formats.base_id(self.data), self.drawn.trainable_a, momentum)
+        for layer in start.layers:
+            layer.b = rng.integers(-60, 61, layer.b.shape).astype(np.int8)
+        trainer = Trainer(model, start, micro_batch)
+        file = formats.pack_adapter(start)
+        samples = [(random_sample(rng, model, 1), random_target(rng, model)) for _ in range(3)]
+        losses = [trainer.train(x, target, RATE) for x, target in samples]
+        trainer.flush(RATE)
+        saved = formats.pack_adapter(trainer.export())
+        for plain in (False, True):
+            self._open("trainable_a" if self.drawn.trainable_a else "frozen_a", plain, micro_batch, momentum)
+            self._call("load", 0, file)
+            for (x, target), loss in zip(samples, losses, strict=True):
+                self._call("train", loss, x, target, RATE, self.drawn.shift)
+            self._call("flush", 0, RATE)
+            self._call("save", saved, state=True)
+
+
+def _bytes(trace) -> bytes:
+    return trace.logits.astype(np.int8).tobytes()

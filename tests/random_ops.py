@@ -1,0 +1,281 @@
+"""One op with its shapes, drawn from all that `.elm` allows and bounded by its work.
+
+Whoever draws gives the source of integers: hypothesis, which makes failures small, or a generator with a seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgelora.model import KINDS, MATRIX_KINDS, POOL_KINDS, WINDOW_KINDS
+
+Draw = Callable[[int, int], int]  # an integer of [low, high]
+Shape = tuple[int, int, int]
+
+WORK = 19  # multiply-accumulates of an op are at most 2 to this
+ELEMENTS = 32_000  # of a tensor, which may have up to 2^20
+POSITIONS = 65_535
+
+
+@dataclass(frozen=True)
+class DrawnOp:
+    """An op and its tensors' shapes; what the kind does not use has its default.
+
+    source2: of the second input, if there is one. seed: of all values. tflite: a `.tflite` file can say it. edges: has
+    multipliers, biases and shifts no quantizer would choose. alone: the op is the model's only one; else a 1x1
+    convolution with an adapter makes its inputs, so that errors pass through it. shift: bytes from a multiple of 4 to
+    the model's input. rank: of the op's own adapter.
+    """
+
+    kind: str
+    source: Shape
+    target: Shape
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    source2: Shape | None = None
+    axis: int = 3
+    start: int = 0
+    rank: int = 0
+    alone: bool = False
+    tflite: bool = False
+    edges: bool = False
+    trainable_a: bool = False
+    shift: int = 0
+    seed: int = 0
+
+
+def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
+    """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
+    kind = pick(draw, kinds or (*KINDS, *("conv",) * 4, *("depthwise",) * 5, "dense"))
+    work = 2 ** draw(min(12, work), work)
+    shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
+    fields = shapes(draw, kind, work, tflite)
+    source, target = fields["source"], fields["target"]
+    alone = kind in MATRIX_KINDS and draw(0, 2) == 0
+    rank = 0
+    if kind in MATRIX_KINDS:
+        inputs = math.prod(fields.get("kernel", source[:2])) * source[2]
+        most = min(32, 65536 // inputs, 65536 // target[2], 2**20 // (target[0] * target[1]))
+        rank = side(draw, most, (4, 8, 32)) if most and (alone or draw(0, 1)) else 0
+    return DrawnOp(
+        kind=kind,
+        rank=rank,
+        alone=alone,
+        tflite=tflite,
+        edges=not tflite and draw(0, 3) == 0,
+        trainable_a=bool(draw(0, 1)),
+        shift=draw(0, 3),
+        seed=draw(0, 2**32 - 1),
+        **fields,
+    )
+
+
+def generated(rng: np.random.Generator) -> Draw:
+    """Integers of a generator."""
+    return lambda low, high: int(rng.integers(low, high + 1))
+
+
+def pick(draw: Draw, choices: tuple) -> object:
+    return choices[draw(0, len(choices) - 1)]
+
+
+def side(draw: Draw, most: int, caps: tuple[int, ...] = (8, 24, 40, 130, 130, POSITIONS)) -> int:
+    """1 to `most`: evenly up to one of the caps, so that small ones are frequent and large ones occur."""
+    return draw(1, max(1, min(most, pick(draw, caps))))
+
+
+# --- Windows ---
+
+LARGEST = {"conv": 4096, "depthwise": 1024}  # elements of a kernel; of a pool's 512
+CHANNELS = (4, 17, 17, 70, 70, 300, POSITIONS)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A window's plan along height or width."""
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+
+
+def _window_op(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    padding = str(pick(draw, ("same", "valid") if tflite else ("same", "same", "valid", "any")))
+    depth = side(draw, min(work, ELEMENTS), CHANNELS)
+    target = side(draw, work // depth, CHANNELS) if kind == "conv" else depth
+    elements = max(1, min(work, ELEMENTS) // max(depth, target))
+    work = max(1, work // (depth * target if kind == "conv" else depth))  # of each channel, or pair of them
+    usual = draw(0, 3) > 0  # the same along both axes, and small
+    plan: list[Axis] = []
+    most = min(LARGEST.get(kind, 512), work)
+    window = _usual_window(draw) if usual else (0, 0, 0)
+    for left in (math.isqrt(most), 0):
+        kernel, stride, dilation = window if usual else _unusual_window(draw)
+        kernel = min(kernel, left or most // plan[0].kernel)
+        room = max(1, work // (kernel * (plan[0].kernel * plan[0].out if plan else 1)))
+        outs, sizes = (elements // plan[0].out, elements // plan[0].size) if plan else (elements, elements)
+        along = _pool_axis if kind in POOL_KINDS and padding == "any" else _AXES[padding]
+        plan.append(along(draw, kernel, stride, 1 if kind in POOL_KINDS else dilation, min(outs, room), sizes))
+    plan = plan if draw(0, 1) else plan[::-1]
+    taps, positions = math.prod(a.kernel for a in plan), math.prod(a.out for a in plan)
+    depth = min(depth, (16384 if kind == "conv" else 65536) // taps)
+    target = min(target, 65536 // taps) if kind == "conv" else depth
+    if kind == "depthwise":
+        times = min(ELEMENTS // positions, 65536 // taps, depth * work // (positions * taps)) // depth
+        target *= side(draw, times, (1, 1, 1, 4, 300))
+    return {
+        "source": (plan[0].size, plan[1].size, depth),
+        "target": (plan[0].out, plan[1].out, target),
+        "kernel": tuple(a.kernel for a in plan),
+        "stride": tuple(a.stride for a in plan),
+        "dilation": tuple(a.dilation for a in plan),
+        "padding": tuple(a.before for a in plan),
+    }
+
+
+def _usual_window(draw: Draw) -> tuple[int, int, int]:
+    """Kernel, stride and dilation."""
+    kernel, stride = pick(draw, (3, 3, 3, 1, 2, 5)), pick(draw, (1, 1, 2, 3))
+    return kernel, stride, pick(draw, (1, 1, 1, 2))
+
+
+def _unusual_window(draw: Draw) -> tuple[int, int, int]:
+    return side(draw, 255, (3, 3, 8, 255)), side(draw, 255, (2, 2, 4, 255)), side(draw, 255, (1, 1, 4, 255))
+
+
+def _same_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
+    dilation = min(dilation, 510 // max(1, kernel - 1))  # so that the padding before is at most 255
+    out = side(draw, min(outs, sizes))
+    stride = max(1, min(stride, sizes // out))
+    size = draw((out - 1) * stride + 1, out * stride)
+    span = dilation * (kernel - 1) + 1
+    return Axis(size, out, kernel, stride, dilation, max(0, (out - 1) * stride + span - size) // 2)
+
+
+def _valid_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
+    kernel = min(kernel, sizes)
+    dilation = max(1, min(dilation, (sizes - 1) // max(1, kernel - 1)))
+    span = dilation * (kernel - 1) + 1
+    out = side(draw, min(outs, sizes - span + 1))
+    stride = max(1, min(stride, (sizes - span) // max(1, out - 1)))
+    size = (out - 1) * stride + span
+    return Axis(draw(size, max(size, min(sizes, size + stride - 1))), out, kernel, stride, dilation, 0)
+
+
+def _any_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
+    """Padding and outputs as they come: windows may lie wholly outside."""
+    size = side(draw, sizes)
+    before = side(draw, 256, (3, 3, kernel, 256)) - 1
+    near = max(1, (size + before + kernel - dilation * (kernel - 1)) // stride)
+    return Axis(size, side(draw, min(outs, pick(draw, (near, near, outs)))), kernel, stride, dilation, before)
+
+
+def _pool_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
+    """Any padding with which every window touches the input."""
+    size, before = side(draw, sizes), draw(0, kernel - 1)
+    return Axis(size, side(draw, min(outs, (size + before - 1) // stride + 1)), kernel, stride, 1, before)
+
+
+_AXES = {"same": _same_axis, "valid": _valid_axis, "any": _any_axis}
+
+
+# --- The rest ---
+
+
+def shape(draw: Draw, elements: int, channels: int = POSITIONS) -> Shape:
+    """Any tensor of at most so many elements and channels."""
+    depth = side(draw, min(channels, elements), CHANNELS)
+    first = side(draw, min(POSITIONS, elements // depth))
+    second = side(draw, min(POSITIONS, elements // depth) // first)
+    return (first, second, depth) if draw(0, 1) else (second, first, depth)
+
+
+def _dense(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, 16384))
+    outputs = side(draw, min(work // math.prod(source), 65536 // (source[0] * source[1])), CHANNELS)
+    return {"source": source, "target": (1, 1, outputs)}
+
+
+def _mean(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, ELEMENTS))
+    return {"source": source, "target": (1, 1, source[2])}
+
+
+def _same(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, ELEMENTS), (511 if tflite else 1024) if kind == "softmax" else POSITIONS)
+    return {"source": source, "target": source} | ({"source2": source} if kind == "add" else {})
+
+
+def _concatenate(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source, along = shape(draw, min(work, ELEMENTS)), draw(1, 3)
+    more = source[along - 1] if tflite else side(draw, max(1, ELEMENTS * source[along - 1] // math.prod(source)))
+    second = _replaced(source, along, more)
+    return {"source": source, "source2": second, "target": _replaced(source, along, source[along - 1] + more), "axis": along}
+
+
+def _slice(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source, along = shape(draw, min(work, ELEMENTS)), draw(1, 3)
+    count = draw(1, source[along - 1])
+    start = draw(0, source[along - 1] - count)
+    return {"source": source, "target": _replaced(source, along, count), "axis": along, "start": start}
+
+
+def _history(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, ELEMENTS) // 2)
+    along = draw(1, next((i for i in range(3) if source[i] > 1), 2) + 1)
+    most = max(1, ELEMENTS // math.prod(source) - 1) * source[along - 1]
+    return {"source": source, "target": _replaced(source, along, source[along - 1] + side(draw, most)), "axis": along}
+
+
+def _pad(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    height, width, depth = shape(draw, min(work, ELEMENTS))
+    top = side(draw, 256, (1, 4, 256)) - 1
+    bottom = side(draw, 256, (1, 4, 256)) - 1
+    rows = min(height + top + bottom, max(height, ELEMENTS // (width * depth)))
+    left = side(draw, 256, (1, 4, 256)) - 1
+    right = side(draw, 256, (1, 4, 256)) - 1
+    columns = min(width + left + right, max(width, ELEMENTS // (rows * depth)))
+    padding = (min(top, rows - height), min(left, columns - width))
+    return {"source": (height, width, depth), "target": (rows, columns, depth), "padding": padding}
+
+
+def _reshape(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, ELEMENTS))
+    size = math.prod(source)
+    height = _divisor(draw, size)
+    width = _divisor(draw, size // height)
+    return {"source": source, "target": (height, width, size // height // width)}
+
+
+def _divisor(draw: Draw, size: int) -> int:
+    return int(pick(draw, tuple(n for n in range(1, size + 1) if size % n == 0)))
+
+
+def _replaced(source: Shape, along: int, size: int) -> Shape:
+    """The shape with another size along an axis, 1 to 3."""
+    sides = list(source)
+    sides[along - 1] = size
+    return (sides[0], sides[1], sides[2])
+
+
+_OTHERS = {
+    "dense": _dense,
+    "mean": _mean,
+    "add": _same,
+    "lookup": _same,
+    "softmax": _same,
+    "concatenate": _concatenate,
+    "slice": _slice,
+    "history": _history,
+    "pad": _pad,
+    "reshape": _reshape,
+}

@@ -1,0 +1,207 @@
+"""Every op, drawn from all that models may have, gives the same bytes everywhere.
+
+Fast kernels = plain kernels = the NumPy reference = TensorFlow Lite Micro (forward, where a `.tflite` file can say the
+op), on every core that can be emulated here and, under sanitizers, on this machine. Draws are new in every run:
+hypothesis makes a failure small and prints the op, which then becomes one of FIXED.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_runs import Runs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_models import random_input
+from random_ops import DrawnOp, drawn_op
+from test_core import ranks_of
+
+from edgelora import formats, twin
+from edgelora.bench_kernels import SHAPES
+from edgelora.boards import ROOT
+from edgelora.networks import network
+from edgelora.personalize import Recipe
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from cores import CORES, MPS2_CORTEX_M33, SANITIZED, Answers, Calls, Program  # noqa: E402
+
+tflite_writer = pytest.importorskip("tflite_writer")
+
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.txt"))
+OPS = 2500 if os.environ.get("EDGELORA_FULL") else 250
+FIXED = {
+    "visual wake words, first": DrawnOp("conv", (96, 96, 1), (48, 48, 8), (3, 3), (2, 2), tflite=True, alone=True, rank=2),
+    "visual wake words, 48": DrawnOp("depthwise", (48, 48, 8), (48, 48, 8), (3, 3), padding=(1, 1), tflite=True),
+    "visual wake words, 48 to 24": DrawnOp("depthwise", (48, 48, 16), (24, 24, 16), (3, 3), (2, 2), tflite=True),
+    "visual wake words, 24": DrawnOp("depthwise", (24, 24, 32), (24, 24, 32), (3, 3), padding=(1, 1), tflite=True),
+    "visual wake words, 24 to 12": DrawnOp("depthwise", (24, 24, 32), (12, 12, 32), (3, 3), (2, 2), tflite=True),
+    "visual wake words, 12": DrawnOp("depthwise", (12, 12, 64), (12, 12, 64), (3, 3), padding=(1, 1), tflite=True),
+    "visual wake words, 6": DrawnOp("depthwise", (6, 6, 128), (6, 6, 128), (3, 3), padding=(1, 1), tflite=True),
+    "visual wake words, 3": DrawnOp("depthwise", (3, 3, 256), (3, 3, 256), (3, 3), padding=(1, 1), tflite=True),
+    "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
+}
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[list[Program]]:
+    made = [Program(core) for core in CORES]
+    yield made
+    for program in made:
+        program.close()
+
+
+def check(programs: list[Program], drawn: DrawnOp) -> None:
+    """All agree on what a drawn op computes and, where errors pass through it, on what is learned."""
+    runs = Runs(drawn)
+    if drawn.tflite:
+        tflm = tflite_writer.TflmModel(tflite_writer.write_tflite(runs.model))
+        for x, y in zip(runs.x, runs.y, strict=True):
+            assert tflm(x).tobytes() == y, "TensorFlow Lite Micro has another output"
+    for program in programs:
+        answers = program.run(runs.calls)
+        differ = [name for name, a, b in zip(runs.calls.names, answers, runs.answers, strict=True) if a != b]
+        assert not differ, f"{program.core.name} gives other answers to {differ}"
+
+
+@st.composite
+def drawn_ops(draw: Callable) -> DrawnOp:
+    return drawn_op(lambda low, high: draw(st.integers(low, high)), draw(st.booleans()))
+
+
+def test_drawn_ops(programs: list[Program], record_property: Callable) -> None:
+    kinds: Counter[str] = Counter()
+
+    @settings(max_examples=OPS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(drawn_ops())
+    def run(drawn: DrawnOp) -> None:
+        check(programs, drawn)
+        kinds[drawn.kind] += 1
+
+    run()
+    assert kinds.total() >= OPS
+    record_property("drawn ops", kinds.total())
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_fixed_ops(programs: list[Program], name: str) -> None:
+    check(programs, FIXED[name])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("same", [True, False], ids=["same", "valid"])
+def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: int, record_property: Callable) -> None:
+    """Strips of 3x3 kernels part a row into columns: every width to 70, in heights that need one strip or more."""
+    rng = np.random.default_rng()
+    for width in range(3, 71):
+        height, channels = int(rng.integers(3, 30)), int(rng.integers(1, 4))
+        size = (height, width)
+        out = [-(-n // stride) if same else (n - 3) // stride + 1 for n in size]
+        before = [max(0, (o - 1) * stride + 3 - n) // 2 if same else 0 for o, n in zip(out, size, strict=True)]
+        shapes = (*size, channels), (*out, channels)
+        op = DrawnOp("depthwise", *shapes, (3, 3), (stride, stride), padding=tuple(before), tflite=True, seed=int(rng.integers(2**32)))
+        try:
+            check(programs, op)
+        except AssertionError as error:
+            error.add_note(repr(op))
+            raise
+    record_property("drawn ops", 68)
+
+
+@pytest.fixture(params=range(len(CORES)), ids=[core.name for core in CORES])
+def program(request: pytest.FixtureRequest, programs: list[Program]) -> Program:
+    return programs[request.param]
+
+
+def unhexed(text: str) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(text), np.int8)
+
+
+def golden_calls(path: Path) -> tuple[Calls, Answers]:
+    """The runs of a golden file, and what they answer."""
+    calls, expected, elm, model = Calls(), Answers(), b"", None
+    lines = path.read_text().splitlines()
+    sample = next(line.split()[-1] for line in lines if line.startswith("step"))
+    for line in lines:
+        kind, *values = line.split()
+        if kind == "elm":
+            elm = bytes.fromhex(values[0])
+            model = formats.unpack_model(elm)
+        elif kind == "run":
+            micro_batch, rate = int(values[2]), int(values[4])
+        elif kind == "start":
+            start = bytes.fromhex(values[0])
+            adapter = formats.unpack_adapter(start, model, formats.base_id(elm))
+            ranks = ranks_of(model, {layer.op: layer.rank for layer in adapter.layers})
+            mode = "trainable_a" if adapter.trainable_a else "frozen_a"
+            frames = len(unhexed(sample)) // model.input.size
+            calls.open(elm, ranks, mode, micro_batch, adapter.momentum, adapter.threshold, frames)
+            calls.load(start)
+            expected += [0, 0]
+        elif kind == "step":
+            target, loss, _, x = values
+            calls.train(unhexed(x), int(target) if model.loss == "cross_entropy" else unhexed(target), rate)
+            expected.append(int(loss))
+        elif kind == "final":
+            calls.flush(rate)
+            calls.save(state=True)
+            expected += [0, bytes.fromhex(values[0])]
+    return calls, expected
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_runs(program: Program, path: Path) -> None:
+    calls, expected = golden_calls(path)
+    assert len(expected) > 80
+    assert program.run(calls) == expected
+
+
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: bytes, mode: str) -> None:
+    model = formats.unpack_model(keyword_elm)
+    ranks, rng = Recipe(rank=4).ranks(model), np.random.default_rng(5)
+    session, calls = twin.Session(keyword_elm, ranks, mode, 2, 3), Calls()
+    calls.open(keyword_elm, ranks, mode, 2, 3)
+    calls.begin(7)
+    session.begin(7)
+    expected: Answers = [0, 0]
+    for _ in range(4):
+        sample = (random_input(rng, model), int(rng.integers(model.output.size)), 6000)
+        calls.train(*sample)
+        expected.append(session.train(*sample))
+    calls.save(state=True)
+    assert program.run(calls) == [*expected, session.save(state=True)]
+
+
+def test_instructions_are_counted(tmp_path: Path) -> None:
+    """Kernels of the bench on a whole emulated board, whose counts the ledger has."""
+    calls = Calls()
+    for shape in SHAPES:
+        model = network([shape])
+        x = random_input(np.random.default_rng(1), model)
+        for plain in (False, True):
+            calls.open(formats.pack_model(model), b"\0", "infer", plain=plain)
+            calls.infer(x)
+            calls.count(x, 0, 1)
+    answers = MPS2_CORTEX_M33.run(calls, MPS2_CORTEX_M33.build(tmp_path))
+    for k, shape in enumerate(SHAPES):
+        fast, plain = answers[6 * k : 6 * k + 3], answers[6 * k + 3 : 6 * k + 6]
+        assert fast[:2] == plain[:2], shape
+        assert min(fast[2], plain[2]) > shape.macs / 2, shape  # instructions: two products in one is the most
+
+
+def test_a_program_that_dies_is_started_anew() -> None:
+    program, calls = Program(SANITIZED), Calls()
+    calls.infer(np.zeros(4, np.int8))  # of no session
+    with pytest.raises(RuntimeError, match="sanitizers: the program died"):
+        program.run(calls)
+    again = Calls()
+    again.open(b"no model", b"", "infer")
+    assert program.run(again)[0] < 0
+    program.close()
