@@ -1,5 +1,5 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make lint`, `make wheel` (dist/edgelora-*.whl),
-# `make ledger` (LEDGER.md), `make lock` (requirements.lock). Other output goes to .build and .venv.
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (draws ten times as much), `make lint`,
+# `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -50,7 +50,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test lint ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -64,6 +64,8 @@ firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
 firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
+cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa
+	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
 frameworks: $(STAMPS)/frameworks
@@ -77,7 +79,10 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-test: all $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
+# `make test` with ten times as much of what is drawn anew in every run.
+test-all: export EDGELORA_FULL := 1
+test-all: test
+test: all cores $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
 	@$(VENV)/bin/pytest -n 2 --dist loadfile
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 

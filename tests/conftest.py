@@ -1,16 +1,34 @@
 """Fixtures shared by the tests."""
 
+import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
+import fresh
 import numpy as np
 import pytest
 
 from edgelora import formats, kws, quantize, sim
+from edgelora.boards import ROOT
 from edgelora.pretrain import ds_cnn
 
 # Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / ".build" / "hypothesis"))
+
+
+def pytest_report_header() -> str:
+    return f"EDGELORA_SEED={fresh.SEED}, of what is drawn anew in every run"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many drawn ops agreed on every core."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        counts.update({name: n for name, n in report.user_properties if report.when == "call" and name == "drawn ops"})
+    for name, count in counts.items():
+        terminalreporter.write_line(f"{name}, the same on every core: {count}")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -92,7 +92,9 @@ def model_of(drawn: DrawnOp) -> QuantModel:
     """A model whose last op is the drawn one; before it, unless it is alone, 1x1 convolutions make its inputs."""
     rng = np.random.default_rng(drawn.seed)
     first = (*drawn.source[:2], int(rng.integers(1, 4)))
-    builder = _Builder(rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2)
+    builder = _Builder(
+        rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2
+    )
     if not drawn.alone:
         builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
         if drawn.source2:

@@ -219,7 +219,12 @@ def _concatenate(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     source, along = shape(draw, min(work, ELEMENTS)), draw(1, 3)
     more = source[along - 1] if tflite else side(draw, max(1, ELEMENTS * source[along - 1] // math.prod(source)))
     second = _replaced(source, along, more)
-    return {"source": source, "source2": second, "target": _replaced(source, along, source[along - 1] + more), "axis": along}
+    return {
+        "source": source,
+        "source2": second,
+        "target": _replaced(source, along, source[along - 1] + more),
+        "axis": along,
+    }
 
 
 def _slice(draw: Draw, kind: str, work: int, tflite: bool) -> dict:

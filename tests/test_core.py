@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference
+from fresh import fresh_seeds
 from random_models import (
     random_adapter,
     random_frames,
@@ -52,8 +53,8 @@ class Case:
         return twin.Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
 
 
-def random_case(seed: int, steps: int = 10, loss: str | None = None) -> Case:
-    model = random_model(1000 + seed, edges=seed % 3 == 0, loss=loss or LOSSES[seed // 3 % 3])
+def random_case(seed: int, steps: int = 10, loss: str | None = None, size: str = "small") -> Case:
+    model = random_model(1000 + seed, size, edges=seed % 3 == 0, loss=loss or LOSSES[seed // 3 % 3])
     return case_of(model, np.random.default_rng(1000 + seed), steps)
 
 
@@ -83,11 +84,11 @@ def trained(session: twin.Session, case: Case, seed: int = 1) -> tuple[list[int]
     return losses, session.save(state=True)
 
 
-@pytest.mark.parametrize("first", range(0, 200, 20))
-def test_forward_equals_reference(first: int) -> None:
-    for seed in range(first, first + 20):
+@pytest.mark.parametrize("size", ["small", "wide"])
+def test_forward_equals_reference(size: str) -> None:
+    for seed in range(100) if size == "small" else fresh_seeds(40):
         rng = np.random.default_rng(seed)
-        model = random_model(seed, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
+        model = random_model(seed, size, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
         data = formats.pack_model(model)
         sessions = [twin.Session(data, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
         for adapter in [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]:
@@ -118,10 +119,15 @@ def check_training(case: Case, seed: int) -> None:
         assert session.save() == formats.pack_adapter(trainer.export(state=False))
 
 
-@pytest.mark.parametrize("first", range(0, 300, 20))
+@pytest.mark.parametrize("first", range(0, 180, 20))
 def test_training_equals_reference(first: int) -> None:
     for seed in range(first, first + 20):
         check_training(random_case(seed), seed)
+
+
+def test_training_of_wide_models_equals_reference() -> None:
+    for seed in fresh_seeds(40):
+        check_training(random_case(seed, steps=4, size="wide"), seed)
 
 
 def test_the_deepest_graph_trains_as_the_reference() -> None:

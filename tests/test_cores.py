@@ -7,7 +7,6 @@ hypothesis makes a failure small and prints the op, which then becomes one of FI
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_runs import Runs
+from fresh import FULL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_models import random_input
@@ -35,9 +35,11 @@ from cores import CORES, MPS2_CORTEX_M33, SANITIZED, Answers, Calls, Program  # 
 tflite_writer = pytest.importorskip("tflite_writer")
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.txt"))
-OPS = 2500 if os.environ.get("EDGELORA_FULL") else 250
+OPS = 2500 if FULL else 250
 FIXED = {
-    "visual wake words, first": DrawnOp("conv", (96, 96, 1), (48, 48, 8), (3, 3), (2, 2), tflite=True, alone=True, rank=2),
+    "visual wake words, first": DrawnOp(
+        "conv", (96, 96, 1), (48, 48, 8), (3, 3), (2, 2), tflite=True, alone=True, rank=2
+    ),
     "visual wake words, 48": DrawnOp("depthwise", (48, 48, 8), (48, 48, 8), (3, 3), padding=(1, 1), tflite=True),
     "visual wake words, 48 to 24": DrawnOp("depthwise", (48, 48, 16), (24, 24, 16), (3, 3), (2, 2), tflite=True),
     "visual wake words, 24": DrawnOp("depthwise", (24, 24, 32), (24, 24, 32), (3, 3), padding=(1, 1), tflite=True),
@@ -105,7 +107,15 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
         out = [-(-n // stride) if same else (n - 3) // stride + 1 for n in size]
         before = [max(0, (o - 1) * stride + 3 - n) // 2 if same else 0 for o, n in zip(out, size, strict=True)]
         shapes = (*size, channels), (*out, channels)
-        op = DrawnOp("depthwise", *shapes, (3, 3), (stride, stride), padding=tuple(before), tflite=True, seed=int(rng.integers(2**32)))
+        op = DrawnOp(
+            "depthwise",
+            *shapes,
+            (3, 3),
+            (stride, stride),
+            padding=tuple(before),
+            tflite=True,
+            seed=int(rng.integers(2**32)),
+        )
         try:
             check(programs, op)
         except AssertionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sanitized
-from random_models import random_frames, random_model, random_sample, random_target
+from fresh import fresh_seeds
+from random_models import model_of, random_frames, random_model, random_sample, random_target
+from random_ops import drawn_op, generated
 
 from edgelora import formats, twin
 from edgelora.model import QuantModel
@@ -49,6 +52,22 @@ def small_model(name: str) -> QuantModel:
     return next(model for model in models if len(formats.pack_model(model)) < 3200 and model.input.size < 60)
 
 
+def drawn_model(seed: int) -> QuantModel:
+    """The first of the models of a drawn op that is."""
+    draw = generated(np.random.default_rng(seed))
+    models = (model_of(drawn_op(draw, kinds=("conv", "depthwise", "dense", "max_pool"), work=12)) for _ in range(1000))
+    able = (model for model in models if model.ops[0].is_matrix and model.input.size < 200 and work(model) < 2**13)
+    return next(model for model in able if len(formats.pack_model(model)) < 800)
+
+
+def work(model: QuantModel) -> int:
+    """As fuzz_files.c bounds it."""
+    shapes = [(op, model.tensors[op.input].shape, model.tensors[op.output]) for op in model.ops]
+    return sum(
+        out.size * math.prod(source if op.kind == "dense" else (*op.kernel, source[2])) for op, source, out in shapes
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "state"),
     [
@@ -60,7 +79,19 @@ def small_model(name: str) -> QuantModel:
     ],
 )
 def test_every_byte_flipped_and_truncated(fuzz_files: Path, tmp_path: Path, name: str, mode: str, state: bool) -> None:
-    model = small_model(name)
+    flip_and_truncate(fuzz_files, tmp_path, small_model(name), mode, state)
+
+
+def test_every_byte_of_a_drawn_model_flipped_and_truncated(fuzz_files: Path, tmp_path: Path) -> None:
+    for seed in fresh_seeds(1):
+        try:
+            flip_and_truncate(fuzz_files, tmp_path, drawn_model(seed), "trainable_a", state=True)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode: str, state: bool) -> None:
     data = formats.pack_model(model)
     (tmp_path / "m.elm").write_bytes(data)
     (tmp_path / "a.ela").write_bytes(trained_adapter(data, model, mode, state))
@@ -74,7 +105,7 @@ def test_every_byte_flipped_and_truncated(fuzz_files: Path, tmp_path: Path, name
             re.search(rf"{what}: stale_accepted (\d+) refused (\d+) accepted (\d+) ran (\d+)", done.stdout).groups(),
         )
         assert stale == 0, f"{what}: a damaged file passed with a stale CRC or a wrong length"
-        assert refused > 100 and accepted > 100 and ran > 0, done.stdout
+        assert refused > 100 and accepted > 50 and ran > 0, done.stdout
 
 
 HOST_ONLY = re.compile(
@@ -82,10 +113,12 @@ HOST_ONLY = re.compile(
 )  # boards do not look
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "drawn"])
 def test_host_and_core_agree_on_what_is_right(name: str) -> None:
     """Bytes changed, with base id and CRC made right: both accept a model or both refuse it."""
-    data, rng = formats.pack_model(small_model(name)), np.random.default_rng(1)
+    seed = fresh_seeds(1)[0]
+    data = formats.pack_model(drawn_model(seed) if name == "drawn" else small_model(name))
+    rng = np.random.default_rng(1)
     tables = struct.unpack_from("<I", data, 32)[0] + 36 * struct.unpack_from("<H", data, 26)[0]
     refused = 0
     for at in [*range(16, tables), *rng.integers(tables, len(data), 300)]:
@@ -105,6 +138,6 @@ def test_host_and_core_agree_on_what_is_right(name: str) -> None:
             except twin.TwinError:
                 accepted = False
             if not (told and HOST_ONLY.search(told)):
-                assert accepted == (not told), f"byte {at} = {value}: {told or 'the core refuses it'}"
+                assert accepted == (not told), f"seed {seed}, byte {at} = {value}: {told or 'the core refuses it'}"
             refused += not accepted
     assert refused > 500

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fresh import fresh_seeds
 from random_models import random_input, random_model
 from reference import forward, requantize
 
@@ -82,10 +83,16 @@ def test_chains_equal_tflite_micro(chain: str, size: str) -> None:
     assert len(distinct) > 60  # the outputs are not just saturated
 
 
-@pytest.mark.parametrize("first", range(0, 400, 50))
+@pytest.mark.parametrize("first", range(0, 200, 50))
 def test_random_graphs_equal_tflite_micro(first: int) -> None:
     for seed in range(first, first + 50):
         model = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
+        check(model, some_inputs(model, seed), f"seed {seed}")
+
+
+def test_wide_graphs_equal_tflite_micro() -> None:
+    for seed in fresh_seeds(60):
+        model = random_model(seed, "wide", oracle=True, loss=LOSSES[seed % 3])
         check(model, some_inputs(model, seed), f"seed {seed}")
 
 

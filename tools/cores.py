@@ -78,9 +78,7 @@ class Calls:
     def merge(self, op: int) -> None:
         self._call("merge", op)
 
-    def train(
-        self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int, shift: int = 0
-    ) -> None:
+    def train(self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int, shift: int = 0) -> None:
         is_label = isinstance(label, int | np.integer)
         self._call("train", x, shift, b"" if is_label else label, label if is_label else 0, learning_rate)
 
@@ -129,7 +127,9 @@ def _cortex_m(name: str, emulated: str) -> Core:
 
 
 HOST = Core("x86-64", ("cc", "-std=gnu99", "-O2"))
-SANITIZED = Core("sanitizers", ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+SANITIZED = Core(
+    "sanitizers", ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+)
 CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; reads that are not aligned fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
@@ -240,7 +240,9 @@ class Machine:
         """
         script = bytes(calls)
         if len(script) > self.calls_bytes:
-            raise RuntimeError(f"{len(script)} bytes of calls, {self.machine} takes {self.calls_bytes}: run them in parts")
+            raise RuntimeError(
+                f"{len(script)} bytes of calls, {self.machine} takes {self.calls_bytes}: run them in parts"
+            )
         folder = elf.parent
         (folder / "calls").write_bytes(script)
         (folder / "answers").unlink(missing_ok=True)

@@ -15,6 +15,8 @@ Lines of a file, each a word and its values; bytes are in hex:
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,12 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests")]
 
-from random_models import random_model, random_sample, random_target  # noqa: E402
+from random_models import model_of, random_model, random_sample, random_target  # noqa: E402
+from random_ops import DrawnOp  # noqa: E402
 from reference import Trainer, forward_sample, fresh_adapter  # noqa: E402
 
 from edgelora.formats import base_id, pack_adapter, pack_model  # noqa: E402
+from edgelora.model import QuantModel  # noqa: E402
 
 CHAINS = {
     "dense": ("cross_entropy", ("dense", "dense")),
@@ -36,25 +40,38 @@ CHAINS = {
     "stream": ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
     "autoencoder": ("mean_squared_error", ("conv", "lookup", "dense", "autoencoder")),
 }
+OPS = {  # wider than what chains have: a row in parts of 8 columns; windows far outside
+    "strips": DrawnOp("depthwise", (4, 17, 2), (2, 15, 2), (3, 3)),
+    "dilated": DrawnOp("conv", (1, 47, 3), (1, 19, 5), (1, 5), (1, 2), (1, 9), (0, 12), rank=3),
+}
 STEPS = 20
 SIZE_LIMIT = 60_000
 
 
 def golden_files() -> dict[str, str]:
     """Name and text of every golden file."""
-    return {f"{name}.txt": "\n".join(_file(*chain)) + "\n" for name, chain in CHAINS.items()}
+    models = {name: _chains(*chain) for name, chain in CHAINS.items()} | {name: _drawn(op) for name, op in OPS.items()}
+    files = {name: _file(candidates) for name, candidates in models.items()}
+    return {f"{name}.txt": "\n".join(lines) + "\n" for name, lines in files.items()}
 
 
-def _file(loss: str, kinds: tuple[str, ...]) -> list[str]:
-    """The lines for the first random model of these kinds whose whole depth learns."""
-    for seed in range(1000):
-        model = random_model(seed, "small", kinds, loss=loss)
-        if len(pack_model(model)) < 5000 and model.input.size <= 150:
+def _chains(loss: str, kinds: tuple[str, ...]) -> Iterator[QuantModel]:
+    return (random_model(seed, "small", kinds, loss=loss) for seed in range(1000))
+
+
+def _drawn(op: DrawnOp) -> Iterator[QuantModel]:
+    return (model_of(replace(op, seed=seed)) for seed in range(1000))
+
+
+def _file(models: Iterable[QuantModel]) -> list[str]:
+    """The lines for the first small model whose whole depth learns."""
+    for model in models:
+        if len(pack_model(model)) < 5000 and model.input.size <= 150 and model.output.size <= 100:
             lines = ["elm " + pack_model(model).hex()]
             runs = [_run(model, trainable_a, momentum) for trainable_a in (False, True) for momentum in (0, 3)]
             if all(alive for alive, _ in runs):
                 return lines + [line for _, run in runs for line in run]
-    raise RuntimeError(f"no small model of {kinds} learns in every layer")
+    raise RuntimeError("no small model of these learns in every layer")
 
 
 def _run(model, trainable_a: bool, momentum: int) -> tuple[bool, list[str]]:

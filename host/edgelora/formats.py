@@ -817,6 +817,7 @@ class _Reader:
         return array, end + len(padding)
 
     def text(self, at: int, size: int) -> str:
+        _require(at >= _MODEL_HEADER.size, f"{self.name}: labels are at {at}, in the header: make the file again")
         try:
             return bytes(self.span(at, size, "labels")).decode()
         except UnicodeDecodeError as error:
