@@ -13,7 +13,8 @@ from edgelora import build, uf2
 from edgelora.boards import ROOT, load_board
 from edgelora.flash_esp import check_image
 
-CORE = sorted(path for folder in ("core", "crypto") for path in (ROOT / "micropython_module" / folder).glob("*.c"))
+MODULE = ROOT / "micropython_module"
+CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
 COMPILERS = {
     "host": ["cc"],
     **{cpu: ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb"] for cpu in ("cortex-m0plus", "cortex-m33")},
@@ -25,13 +26,13 @@ def elf_of(board: str) -> Path:
     return ROOT / ".build" / "rp2" / board / "firmware.elf"
 
 
-@pytest.mark.parametrize("source", CORE, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", CORE, ids=lambda path: str(path.relative_to(MODULE)))
 @pytest.mark.parametrize("target", COMPILERS)
 def test_core_has_no_mutable_globals(source: Path, target: str, tmp_path: Path) -> None:
     compiler, *machine = COMPILERS[target]
     flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     out = tmp_path / "core.o"
-    subprocess.run([compiler, *machine, *flags, "-c", source, "-o", out], check=True)
+    subprocess.run([compiler, *machine, *flags, f"-I{MODULE / 'core'}", "-c", source, "-o", out], check=True)
     size = compiler.replace("gcc", "size") if machine else "size"
     done = subprocess.run([size, out], capture_output=True, text=True, check=True)
     _, data, bss = map(int, done.stdout.splitlines()[1].split()[:3])

@@ -51,7 +51,7 @@ def build(machine: Machine, folder: Path) -> Path:
         *(f"-Wl,-Ttext={machine.code + 0x1000:#x}", f"-Wl,-Tdata={machine.ram:#x}"),
         f"-Wl,--defsym=stack_end={machine.ram + RAM_BYTES:#x}",
     ]
-    sources = [RUNNER, *sorted(CORE.glob("*.c"))]
+    sources = [RUNNER, *sorted(CORE.rglob("*.c"))]
     subprocess.run(["arm-none-eabi-gcc", *flags, f"-I{CORE}", *link, *sources, "-o", out], check=True)
     return out
 

@@ -1,6 +1,6 @@
 // A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 // The low-rank part of op i, dense or conv, or NULL.
 static edgelora_lora_t *lora_at(edgelora_session_t *s, uint32_t i) {

@@ -1,6 +1,6 @@
 // Depthwise convolution: output channel o reads input channel o / m. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 EDGELORA_HOT void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const edgelora_op_t *op = g->op;

@@ -1,6 +1,6 @@
 // Softmax over the channels of each position, as TFLite computes it in integers. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 // floor((a * b + 2^30) / 2^31) for any signs but both -2^31: gemmlowp's SaturatingRoundingDoublingHighMul
 static int32_t doubling_high_mul(int32_t a, int32_t b) {

@@ -1,6 +1,6 @@
 // Ops that go element by element: add, concatenate, slice, history, pad, reshape, lookup. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
     while (count--) {

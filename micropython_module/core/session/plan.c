@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "internal.h"
+#include "graph.h"
 
 // Arenas are alike on all machines.
 typedef char sizes_are_right

@@ -1,7 +1,7 @@
 // Reading `.elm` and `.ela` (SPEC.md, sections 8 and 9): every byte from outside is checked here, and
 // nowhere else. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 const char *edgelora_status_text(edgelora_status_t status) {
     switch (status) {

@@ -1,6 +1,6 @@
 // The order in which a board takes its samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 enum { ROUNDS = 24, FIRST_STREAM = 1 << 16 };
 

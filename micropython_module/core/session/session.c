@@ -1,6 +1,6 @@
 // A session's passes: inference, training, features. SPDX-License-Identifier: MIT
 
-#include "fast.h"
+#include "kernels/packed/packed.h"
 
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;

@@ -1,6 +1,6 @@
 // Which kernel runs an op: the one place where kinds, and plain and fast kernels, part. SPDX-License-Identifier: MIT
 
-#include "fast.h"
+#include "kernels/packed/packed.h"
 
 bool edgelora_op_is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room) {
     uint32_t size = edgelora_fast_scratch(g, rank, backward);

@@ -3,7 +3,7 @@
 // Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls; asrs #16; adcs` adds two
 // products to a sum: the shift leaves bit 15, the borrow's correction, in the carry.
 
-#include "swar.h"
+#include "kernels/packed/primitives.h"
 
 #ifdef EDGELORA_M0PLUS
 

@@ -3,7 +3,7 @@
 #ifndef EDGELORA_DOT_H
 #define EDGELORA_DOT_H
 
-#include "pair.h"
+#include "kernels/packed/pair.h"
 
 // acc[k] += rows[k * n ..] . (x - zp) for 4 rows of n elements; n >= 1. x, rows: s8; |acc| stays below 2^31.
 void edgelora_dot4_s8(const int8_t *rows, uint32_t n, const int8_t *x, int32_t zp, int32_t *acc);

@@ -4,8 +4,8 @@
 // to a quad, then each output's row of weights is unpacked once and multiplied with all of them. A single position takes its
 // rows as they lie in the model.
 
-#include "fast.h"
-#include "swar.h"
+#include "kernels/packed/packed.h"
+#include "kernels/packed/primitives.h"
 
 enum {
     BLOCK_BYTES = 6144,  // what a block is made to fit, if it can

@@ -1,7 +1,7 @@
 // The primitives of the fast kernels in C, for cores with registers enough for what two rows and four positions have in hand.
 // SPDX-License-Identifier: MIT
 
-#include "swar.h"
+#include "kernels/packed/primitives.h"
 
 #ifndef EDGELORA_M0PLUS
 

@@ -1,6 +1,6 @@
 // Backward kernels of dense and conv, and what all kinds share (SPEC.md, section 5). SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 // Shift that brings values with these bits (the OR of their magnitudes) into [-127, 127].
 static inline int32_t block_shift(uint32_t bits) {

@@ -1,6 +1,6 @@
 // Plain and M0+ inner products, bit-equal. SPDX-License-Identifier: MIT
 
-#include "dot.h"
+#include "kernels/reference/dot.h"
 
 #ifdef EDGELORA_M0PLUS
 

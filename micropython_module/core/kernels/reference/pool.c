@@ -1,6 +1,6 @@
 // Average and max pool, and the mean over all positions. SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 // The part of an output position's window that is inside the input: rows [y0, y1), columns [x0, x1).
 typedef struct {

@@ -1,6 +1,6 @@
 // The losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
 
-#include "internal.h"
+#include "graph.h"
 
 // Q12, v >= 1
 static int32_t log2_q12(uint32_t v) {

@@ -1,7 +1,7 @@
 // Forward kernels of dense and conv. SPDX-License-Identifier: MIT
 
-#include "dot.h"
-#include "internal.h"
+#include "kernels/reference/dot.h"
+#include "graph.h"
 
 bool edgelora_needs_patch(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;

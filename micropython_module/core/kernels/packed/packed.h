@@ -3,7 +3,7 @@
 #ifndef EDGELORA_FAST_H
 #define EDGELORA_FAST_H
 
-#include "internal.h"
+#include "graph.h"
 
 // Bytes of 4-aligned scratch for an op's fast kernels, forward and, if asked for, backward; 0: there are none for its
 // shape. The same on every machine. rank: of the adapter, 0 = none.

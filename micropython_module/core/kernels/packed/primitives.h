@@ -6,7 +6,7 @@
 #ifndef EDGELORA_SWAR_H
 #define EDGELORA_SWAR_H
 
-#include "pair.h"
+#include "kernels/packed/pair.h"
 
 enum {
     EDGELORA_CHUNK = 16,    // groups that a row holds at once
