@@ -256,7 +256,7 @@ class Scratch:
         """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
         wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
-        return self._lib.edgelora_fast_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+        return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
 
 
 class Session:

@@ -3,7 +3,7 @@
 #include "kernels/packed/packed.h"
 
 bool edgelora_op_is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room) {
-    uint32_t size = edgelora_fast_scratch(g, rank, backward);
+    uint32_t size = edgelora_packed_scratch(g, rank, backward);
     return size && size <= room;
 }
 
@@ -14,14 +14,14 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
             if (pass->fast) {
-                edgelora_matrix_forward_fast_s8(g, branch, x, y, pass->t, pass->scratch);
+                edgelora_matrix_forward_packed_s8(g, branch, x, y, pass->t, pass->scratch);
             } else {
                 edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
             }
             break;
         case EDGELORA_DEPTHWISE:
             if (pass->fast) {
-                edgelora_depthwise_forward_fast_s8(g, x, y, pass->scratch);
+                edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
             } else {
                 edgelora_depthwise_forward_s8(g, x, y);
             }
@@ -63,11 +63,11 @@ EDGELORA_HOT int32_t edgelora_op_backward(
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return error->fast ? edgelora_input_backward_fast_s8(g, branch, error->e, error->exponent, error->u, error->u_exponent, dx, error->scratch)
-                                                               : edgelora_matrix_backward_s8(g, branch, error, dx, error->scratch);
+            return error->fast ? edgelora_matrix_backward_packed_s8(g, branch, error, dx)
+                               : edgelora_matrix_backward_s8(g, branch, error, dx, error->scratch);
         case EDGELORA_DEPTHWISE:
-            return error->fast ? edgelora_depthwise_backward_fast_s8(g, error->e, error->exponent, dx, error->scratch)
-                                                    : edgelora_depthwise_backward_s8(g, error, dx, error->scratch);
+            return error->fast ? edgelora_depthwise_backward_packed_s8(g, error, dx)
+                               : edgelora_depthwise_backward_s8(g, error, dx, error->scratch);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
@@ -99,33 +99,25 @@ EDGELORA_HOT int32_t edgelora_op_backward(
 EDGELORA_HOT int32_t edgelora_op_branch_backward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u) {
     return error->fast
-        ? edgelora_branch_backward_fast_s8(g, branch, error->e, u, error->exponent, error->scratch)
+        ? edgelora_branch_backward_packed_s8(g, branch, error, u)
         : edgelora_branch_backward_s8(g, branch, error->e, u, error->exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
-    if (plain) {
-        return edgelora_requantize_backward_s8(g, e, exponent);
-    }
-    bool per_channel = g->traits & EDGELORA_HAS_WEIGHTS;
-    int top = -128;
-    for (uint32_t k = 0; k < (per_channel ? g->out_c : 1u); ++k) {
-        top = g->shift[k] > top ? g->shift[k] : top;
-    }
-    return edgelora_requantize_backward_fast_s8(e, g->positions, g->out_c, g->multiplier, g->shift, per_channel, top, exponent);
+    return plain ? edgelora_requantize_backward_s8(g, e, exponent) : edgelora_requantize_backward_packed_s8(g, e, exponent);
 }
 
 EDGELORA_HOT void edgelora_op_b_gradient(
     const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
     if (error->fast) {
-        edgelora_b_gradient_fast_s8(g, rank, error->e, t, gradient, shift, error->scratch);
+        edgelora_b_gradient_packed_s8(g, rank, error, t, gradient, shift);
     } else {
         edgelora_b_gradient_s8(g, rank, error->e, t, gradient, shift);
     }
 }
 
 uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain) {
-    uint32_t fast = plain ? 0 : edgelora_fast_scratch(g, rank, backward);
+    uint32_t fast = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
     uint32_t patch = edgelora_needs_patch(g) ? g->inputs : 0, row = 0;
     bool sums = g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW);
     if (backward && sums) {

@@ -157,7 +157,7 @@ EDGELORA_HOT static void op_forward(edgelora_session_t *s, const source_t *sourc
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
         int32_t low = g.op->flags & EDGELORA_MASK_LOW ? g.op->act_min : -129;
         int32_t high = g.op->flags & EDGELORA_MASK_HIGH ? g.op->act_max : 128;
-        edgelora_mask_s8(pass.y, g.positions * g.out_c, low, high, arena_at(s, l->at[EDGELORA_MASK]));
+        edgelora_mask_packed_s8(pass.y, g.positions * g.out_c, low, high, arena_at(s, l->at[EDGELORA_MASK]));
     }
 }
 
@@ -342,7 +342,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        (s->plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_fast_s8)(e, g.positions * g.out_c, arena_at(s, l->at[EDGELORA_MASK]));
+        (s->plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(e, g.positions * g.out_c, arena_at(s, l->at[EDGELORA_MASK]));
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));

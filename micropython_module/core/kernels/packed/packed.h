@@ -1,33 +1,34 @@
-// Kernels on packed pairs of values, bit-equal to the plain ones. SPDX-License-Identifier: MIT
+// The packed engine's kernels: int8 products two at a time, bit-equal to the reference. SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_FAST_H
-#define EDGELORA_FAST_H
+#ifndef EDGELORA_PACKED_H
+#define EDGELORA_PACKED_H
 
 #include "graph.h"
 
-// Bytes of 4-aligned scratch for an op's fast kernels, forward and, if asked for, backward; 0: there are none for its
+// Bytes of 4-aligned scratch for an op's packed kernels, forward and, if asked for, backward; 0: there are none for its
 // shape. The same on every machine. rank: of the adapter, 0 = none.
-uint32_t edgelora_fast_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
+uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
-// Dense and conv. t: s8 [positions, rank] to keep, or NULL.
-void edgelora_matrix_forward_fast_s8(
+// A kernel's own part of it, whatever its size.
+uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
+
+// As their namesakes of reference.h, bit for bit.
+void edgelora_matrix_forward_packed_s8(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch);
-void edgelora_depthwise_forward_fast_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
-// Bit i of mask: low < y[i] < high.
-void edgelora_mask_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
-
-// As their plain namesakes, bit for bit.
-int32_t edgelora_input_backward_fast_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int32_t a_exponent, const int8_t *u,
-    int32_t u_exponent, int8_t *dx, void *scratch);
-int32_t edgelora_branch_backward_fast_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *a, int8_t *u, int32_t exponent, void *scratch);
-void edgelora_b_gradient_fast_s8(
-    const edgelora_shape_t *g, uint32_t rank, const int8_t *e, const int8_t *t, int32_t *gradient, int32_t shift, void *scratch);
-// dx: s8 [in_h, in_w, in_c]: transposed kernel times a, of as many channels as the input; returns its exponent.
-int32_t edgelora_depthwise_backward_fast_s8(const edgelora_shape_t *g, const int8_t *a, int32_t exponent, int8_t *dx, void *scratch);
-int32_t edgelora_requantize_backward_fast_s8(
-    int8_t *e, uint32_t rows, uint32_t channels, const int32_t *multiplier, const int8_t *shift, bool per_channel, int top, int32_t exponent);
-void edgelora_mask_backward_fast_s8(int8_t *e, uint32_t count, const uint8_t *mask);
+void edgelora_depthwise_forward_packed_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
+void edgelora_mask_packed_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
+void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask);
+int32_t edgelora_requantize_backward_packed_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
+int32_t edgelora_matrix_backward_packed_s8(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *dx);
+int32_t edgelora_branch_backward_packed_s8(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u);
+void edgelora_b_gradient_packed_s8(
+    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
+int32_t edgelora_depthwise_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 #endif
