@@ -15,6 +15,10 @@
 
 #define EDGELORA_GOLDEN 0x9E3779B9u
 
+static inline uint32_t align4(uint32_t n) {
+    return (n + 3) & ~3u;
+}
+
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {
     return v < low ? low : v > high ? high : v;
 }

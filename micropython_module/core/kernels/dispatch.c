@@ -1,10 +1,19 @@
-// Which kernel runs an op: the one place where kinds, and plain and fast kernels, part. SPDX-License-Identifier: MIT
+// Which kernels run an op: the one place where kinds, and reference and packed kernels, part. SPDX-License-Identifier: MIT
+
+#include "kernels/dispatch.h"
 
 #include "kernels/packed/packed.h"
+#include "kernels/reference/reference.h"
 
-bool edgelora_op_is_fast(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room) {
-    uint32_t size = edgelora_packed_scratch(g, rank, backward);
+bool edgelora_op_is_packed(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room, bool plain) {
+    uint32_t size = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
     return size && size <= room;
+}
+
+uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain) {
+    uint32_t packed = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
+    uint32_t reference = edgelora_reference_scratch(g, rank, backward);
+    return packed > reference ? packed : reference;
 }
 
 EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
@@ -13,14 +22,14 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            if (pass->fast) {
+            if (pass->packed) {
                 edgelora_matrix_forward_packed_s8(g, branch, x, y, pass->t, pass->scratch);
             } else {
                 edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
             }
             break;
         case EDGELORA_DEPTHWISE:
-            if (pass->fast) {
+            if (pass->packed) {
                 edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
             } else {
                 edgelora_depthwise_forward_s8(g, x, y);
@@ -58,20 +67,47 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
     }
 }
 
+EDGELORA_HOT void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain) {
+    int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
+    int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
+    (plain ? edgelora_mask_s8 : edgelora_mask_packed_s8)(y, g->positions * g->out_c, low, high, mask);
+}
+
+EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain) {
+    (plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(e, g->positions * g->out_c, mask);
+}
+
+EDGELORA_HOT void edgelora_op_b_gradient(
+    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(g, rank, error, t, gradient, shift);
+}
+
+EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
+    return (plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+}
+
+EDGELORA_HOT int32_t edgelora_op_branch_backward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u) {
+    return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(g, branch, error, u);
+}
+
+EDGELORA_HOT void edgelora_op_a_gradient(
+    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    edgelora_a_gradient_s8(g, rank, error, gradient, shift);
+}
+
 EDGELORA_HOT int32_t edgelora_op_backward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return error->fast ? edgelora_matrix_backward_packed_s8(g, branch, error, dx)
-                               : edgelora_matrix_backward_s8(g, branch, error, dx, error->scratch);
+            return (error->packed ? edgelora_matrix_backward_packed_s8 : edgelora_matrix_backward_s8)(g, branch, error, dx);
         case EDGELORA_DEPTHWISE:
-            return error->fast ? edgelora_depthwise_backward_packed_s8(g, error, dx)
-                               : edgelora_depthwise_backward_s8(g, error, dx, error->scratch);
+            return (error->packed ? edgelora_depthwise_backward_packed_s8 : edgelora_depthwise_backward_s8)(g, error, dx);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
-            return edgelora_pool_backward_s8(g, error, dx, error->scratch);
+            return edgelora_pool_backward_s8(g, error, dx);
         case EDGELORA_ADD:
             return edgelora_add_backward_s8(g, error, k, dx);
         case EDGELORA_CONCATENATE:
@@ -96,33 +132,6 @@ EDGELORA_HOT int32_t edgelora_op_backward(
     }
 }
 
-EDGELORA_HOT int32_t edgelora_op_branch_backward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u) {
-    return error->fast
-        ? edgelora_branch_backward_packed_s8(g, branch, error, u)
-        : edgelora_branch_backward_s8(g, branch, error->e, u, error->exponent);
-}
-
-EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
-    return plain ? edgelora_requantize_backward_s8(g, e, exponent) : edgelora_requantize_backward_packed_s8(g, e, exponent);
-}
-
-EDGELORA_HOT void edgelora_op_b_gradient(
-    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
-    if (error->fast) {
-        edgelora_b_gradient_packed_s8(g, rank, error, t, gradient, shift);
-    } else {
-        edgelora_b_gradient_s8(g, rank, error->e, t, gradient, shift);
-    }
-}
-
-uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain) {
-    uint32_t fast = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
-    uint32_t patch = edgelora_needs_patch(g) ? g->inputs : 0, row = 0;
-    bool sums = g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW);
-    if (backward && sums) {
-        row = 4u * g->in_c * (rank ? 2 : 1);
-    }
-    row = patch > row ? patch : row;
-    return fast > row ? fast : row;
+EDGELORA_HOT void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y) {
+    edgelora_history_reset_s8(g, y);
 }

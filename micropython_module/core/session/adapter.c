@@ -1,6 +1,8 @@
 // A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "kernels/dispatch.h"
+#include "session/session.h"
+#include "training/block.h"
 
 // The low-rank part of op i, dense or conv, or NULL.
 static edgelora_lora_t *lora_at(edgelora_session_t *s, uint32_t i) {
@@ -18,8 +20,8 @@ static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
 static void sketch_row(const edgelora_shape_t *g, uint32_t numbers, uint32_t n, uint32_t from, uint32_t to, int8_t *a) {
     edgelora_block_t row = {a, 0, 0};
     while (row.count < g->inputs) {
-        uint32_t size = g->inputs - row.count < EDGELORA_TILE ? g->inputs - row.count : EDGELORA_TILE;
-        int32_t sum[EDGELORA_TILE] = {0}; // |sum| <= 127 * out_c
+        uint32_t size = g->inputs - row.count < EDGELORA_PIECE ? g->inputs - row.count : EDGELORA_PIECE;
+        int32_t sum[EDGELORA_PIECE] = {0}; // |sum| <= 127 * out_c
         for (uint32_t o = 0; o < g->out_c; ++o) {
             bool plus = mix(numbers + (n + o) * EDGELORA_GOLDEN) >> 31;
             const uint8_t *w = g->weights + o * g->inputs + row.count;
@@ -49,8 +51,8 @@ static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
     int32_t part = dot / norm; // Q7, towards 0
     edgelora_block_t row = {v, 0, 0}; // in place: a piece is read before it is written
     while (row.count < inputs) {
-        uint32_t size = inputs - row.count < EDGELORA_TILE ? inputs - row.count : EDGELORA_TILE;
-        int32_t rest[EDGELORA_TILE];
+        uint32_t size = inputs - row.count < EDGELORA_PIECE ? inputs - row.count : EDGELORA_PIECE;
+        int32_t rest[EDGELORA_PIECE];
         for (uint32_t i = 0; i < size; ++i) {
             rest[i] = v[row.count + i] * 128 - part * a[row.count + i];
         }
@@ -283,21 +285,13 @@ edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
     return edgelora_enter(s) ? edgelora_leave(s, begin(s, seed)) : EDGELORA_ERR_BUSY;
 }
 
-static void copy(void *to, const void *from, uint32_t size) {
-    uint8_t *out = to;
-    const uint8_t *in = from;
-    while (size--) {
-        *out++ = *in++;
-    }
-}
-
 static void read_state(edgelora_session_t *s, adapter_reader_t *r, edgelora_matrix_t *m) {
-    copy(&m->scale, r->weights, 2);
-    copy(&m->scale_exponent, r->weights + 2, 2);
-    copy(arena_at(s, matrix_master(m)), r->weights + 4, 2 * m->count);
+    copy_bytes(&m->scale, r->weights, 2);
+    copy_bytes(&m->scale_exponent, r->weights + 2, 2);
+    copy_bytes(arena_at(s, matrix_master(m)), r->weights + 4, 2 * m->count);
     r->weights += 4 + align4(2 * m->count);
     if (s->momentum) {
-        copy(arena_at(s, matrix_momentum(m)), r->weights, 2 * m->count);
+        copy_bytes(arena_at(s, matrix_momentum(m)), r->weights, 2 * m->count);
         r->weights += align4(2 * m->count);
     }
 }
@@ -323,9 +317,9 @@ static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32
     for (; r.layer < r.end; ++r.layer) {
         edgelora_lora_t *l = lora_at(s, r.layer->op);
         if (stored) {
-            copy(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count), l->matrix_a.count);
+            copy_bytes(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count), l->matrix_a.count);
         }
-        copy(arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
+        copy_bytes(arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
         l->t_shift = r.layer->t_shift;
         l->branch_shift = r.layer->branch_shift;
     }
@@ -376,7 +370,7 @@ uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state) {
 }
 
 static uint8_t *put(uint8_t *out, const void *from, uint32_t size) {
-    copy(out, from, size);
+    copy_bytes(out, from, size);
     for (out += size; size & 3; ++size) {
         *out++ = 0;
     }
@@ -387,8 +381,8 @@ static uint8_t *put_state(edgelora_session_t *s, uint8_t *out, const edgelora_ma
     if (!m->trains) {
         return out;
     }
-    copy(out, &m->scale, 2);
-    copy(out + 2, &m->scale_exponent, 2);
+    copy_bytes(out, &m->scale, 2);
+    copy_bytes(out + 2, &m->scale_exponent, 2);
     out = put(out + 4, arena_at(s, matrix_master(m)), 2 * m->count);
     return s->momentum ? put(out, arena_at(s, matrix_momentum(m)), 2 * m->count) : out;
 }
@@ -413,7 +407,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
         .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) | (trainable ? EDGELORA_A_TRAINABLE : 0)),
         .steps = s->steps, .draws = s->draws, .momentum = s->momentum, .threshold = s->threshold, .samples = s->samples,
     };
-    copy(h.base_id, ((const edgelora_model_t *)s->model.p)->base_id, 8);
+    copy_bytes(h.base_id, ((const edgelora_model_t *)s->model.p)->base_id, 8);
     uint8_t *out = (uint8_t *)buffer + sizeof(h);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         const edgelora_lora_t *l = ranked_at(s, i);
@@ -438,7 +432,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
             out = put_state(s, out, &l->matrix_b);
         }
     }
-    copy(buffer, &h, sizeof(h));
+    copy_bytes(buffer, &h, sizeof(h));
     ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
     return (int32_t)size;
 }

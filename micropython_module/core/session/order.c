@@ -1,6 +1,7 @@
 // The order in which a board takes its samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "edgelora.h"
+#include "fixed.h"
 
 enum { ROUNDS = 24, FIRST_STREAM = 1 << 16 };
 

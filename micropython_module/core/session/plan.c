@@ -3,7 +3,8 @@
 
 #include <stddef.h>
 
-#include "graph.h"
+#include "kernels/dispatch.h"
+#include "session/session.h"
 
 // Arenas are alike on all machines.
 typedef char sizes_are_right
@@ -284,8 +285,8 @@ static uint8_t facts(const edgelora_session_t *s, const edgelora_shape_t *g, uin
         right = g->shift[o] <= 0 && g->bias[o] <= 1 << 28 && g->bias[o] >= -(1 << 28);
     }
     rank = g->is_matrix ? rank : 0;
-    bool forward = !s->plain && edgelora_op_is_fast(g, rank, false, s->scratch_size);
-    bool backward = !s->plain && edgelora_op_is_fast(g, rank, true, s->scratch_size);
+    bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
+    bool backward = edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
     bool lasts = g->traits & EDGELORA_KEEPS;
     return (uint8_t)((right ? EDGELORA_RIGHT : 0) | (lasts ? EDGELORA_LASTS : 0) |
         (forward ? EDGELORA_FAST_FORWARD : 0) | (backward ? EDGELORA_FAST_BACKWARD : 0));

@@ -1,6 +1,8 @@
 // A session's passes: inference, training, features. SPDX-License-Identifier: MIT
 
-#include "kernels/packed/packed.h"
+#include "kernels/dispatch.h"
+#include "session/session.h"
+#include "training/block.h"
 
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;
@@ -133,7 +135,7 @@ static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t 
 // Fast kernels for an op with the adapter in use?
 static bool is_fast_used(const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
     if (!(l->facts & EDGELORA_USED_KNOWN)) {
-        bool fast = !s->plain && edgelora_op_is_fast(g, rank, false, s->scratch_size);
+        bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
         l->facts = (uint8_t)((l->facts & ~EDGELORA_FAST_USED) | EDGELORA_USED_KNOWN | (fast ? EDGELORA_FAST_USED : 0));
     }
     return l->facts & EDGELORA_FAST_USED;
@@ -152,12 +154,10 @@ EDGELORA_HOT static void op_forward(edgelora_session_t *s, const source_t *sourc
     pass.y = arena_at(s, output_at(l, purpose));
     pass.t = purpose == TRAINING && l->at[EDGELORA_T] ? arena_at(s, l->at[EDGELORA_T]) : 0;
     pass.scratch = arena_at(s, s->scratch);
-    pass.fast = purpose == INFERENCE ? is_fast_used(s, l, &g, branch.rank) : (l->facts & EDGELORA_FAST_FORWARD) != 0;
+    pass.packed = purpose == INFERENCE ? is_fast_used(s, l, &g, branch.rank) : (l->facts & EDGELORA_FAST_FORWARD) != 0;
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
-        int32_t low = g.op->flags & EDGELORA_MASK_LOW ? g.op->act_min : -129;
-        int32_t high = g.op->flags & EDGELORA_MASK_HIGH ? g.op->act_max : 128;
-        edgelora_mask_packed_s8(pass.y, g.positions * g.out_c, low, high, arena_at(s, l->at[EDGELORA_MASK]));
+        edgelora_op_mask(&g, pass.y, arena_at(s, l->at[EDGELORA_MASK]), s->plain);
     }
 }
 
@@ -209,7 +209,7 @@ static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t p
         const edgelora_layer_t *l = &session_layers(s)[i];
         if (l->facts & EDGELORA_LASTS) {
             edgelora_shape_t g = edgelora_shape(s->model.p, i);
-            edgelora_history_reset_s8(&g, arena_at(s, output_at(l, purpose)));
+            edgelora_op_reset(&g, arena_at(s, output_at(l, purpose)));
         }
     }
 }
@@ -281,7 +281,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
         for (uint32_t i = 0; kept && i <= s->lowest; ++i) {
             if (is_feature(s, i)) {
                 uint32_t size = tensor_size(s->model.p, i);
-                edgelora_copy_s8(out, tensor_at(s, &source, i, TRAINING), size);
+                copy_bytes(out, tensor_at(s, &source, i, TRAINING), size);
                 out += size;
             }
         }
@@ -337,12 +337,12 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     edgelora_branch_t branch = own_branch(s, lora);
     int8_t *e = arena_at(s, l->at[EDGELORA_ERROR]), *work = arena_at(s, l->at[EDGELORA_WORK]);
     bool two = g.traits & EDGELORA_TWO_INPUTS, trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_error_t error = {.e = e, .exponent = l->exponent, .scratch = arena_at(s, s->scratch), .fast = l->facts & EDGELORA_FAST_BACKWARD};
+    edgelora_error_t error = {.e = e, .exponent = l->exponent, .scratch = arena_at(s, s->scratch), .packed = l->facts & EDGELORA_FAST_BACKWARD};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        (s->plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(e, g.positions * g.out_c, arena_at(s, l->at[EDGELORA_MASK]));
+        edgelora_op_mask_backward(&g, e, arena_at(s, l->at[EDGELORA_MASK]), s->plain);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
@@ -369,7 +369,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     if (trains_a) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_a));
         int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.u_exponent);
-        edgelora_a_gradient_s8(&g, branch.rank, error.u, error.x, gradient, shift);
+        edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
     }
     uint32_t first = hand_down(s, &g, &branch, &error, 0, work);
     return two ? first + hand_down(s, &g, &branch, &error, 1, work) : first;

@@ -1,6 +1,8 @@
 // The losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
 
 #include "graph.h"
+#include "training/block.h"
+#include "training/training.h"
 
 // Q12, v >= 1
 static int32_t log2_q12(uint32_t v) {
@@ -72,9 +74,9 @@ int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_judged_t *ju
     }
     bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;
     uint32_t sum = 0; // nats, Q12, saturating at 2^31 - 1; squares: <= 2^16 * 255^2
-    int32_t v[EDGELORA_TILE];
+    int32_t v[EDGELORA_PIECE];
     while (block.count < n) {
-        uint32_t count = n - block.count < EDGELORA_TILE ? n - block.count : EDGELORA_TILE;
+        uint32_t count = n - block.count < EDGELORA_PIECE ? n - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < count; ++i) {
             int32_t q = judged->q[block.count + i], target = judged->target[block.count + i];
             if (binary) {

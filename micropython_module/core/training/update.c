@@ -1,6 +1,6 @@
 // Gradient accumulation and the update rule (SPEC.md, sections 5 and 6). SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "training/training.h"
 
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
     if (!m->is_set) {

@@ -3,7 +3,7 @@
 #ifndef EDGELORA_PACKED_H
 #define EDGELORA_PACKED_H
 
-#include "graph.h"
+#include "kernels/operands.h"
 
 // Bytes of 4-aligned scratch for an op's packed kernels, forward and, if asked for, backward; 0: there are none for its
 // shape. The same on every machine. rank: of the adapter, 0 = none.

@@ -1,8 +1,8 @@
 // Depthwise convolution: output channel o reads input channel o / m. SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "kernels/reference/reference.h"
 
-EDGELORA_HOT void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const edgelora_op_t *op = g->op;
     uint32_t times = (uint32_t)g->out_c / g->in_c;
     for (uint32_t oy = 0; oy < g->out_h; ++oy) {
@@ -29,10 +29,11 @@ EDGELORA_HOT void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const
     }
 }
 
-EDGELORA_HOT int32_t edgelora_depthwise_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *row) {
+int32_t edgelora_depthwise_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t times = (uint32_t)g->out_c / g->in_c;
     edgelora_block_t block = {dx, 0, 0};
+    int32_t *row = error->scratch;
     for (int32_t iy = 0; iy < g->in_h; ++iy) {
         for (int32_t ix = 0; ix < g->in_w; ++ix) {
             for (uint32_t c = 0; c < g->in_c; ++c) {

@@ -1,15 +1,9 @@
-// Ops that go element by element: add, concatenate, slice, history, pad, reshape, lookup. SPDX-License-Identifier: MIT
+// Ops that go element by element: add, lookup. SPDX-License-Identifier: MIT
 
-#include "graph.h"
-
-EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
-    while (count--) {
-        *to++ = *from++;
-    }
-}
+#include "kernels/reference/reference.h"
 
 // a, b: q - zp, in [-255, 255]; 20 bits of fraction keep the sum below 2^30
-EDGELORA_HOT void edgelora_add_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+void edgelora_add_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     const int32_t *multiplier = g->multiplier;
     const int8_t *shift = g->shift;
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
@@ -21,11 +15,11 @@ EDGELORA_HOT void edgelora_add_forward_s8(const edgelora_shape_t *g, const int8_
 }
 
 // e times the factor from input k to the output: Q15 of both multipliers' product
-EDGELORA_HOT int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_TILE];
+int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
-        uint32_t n = count - block.count < EDGELORA_TILE ? count - block.count : EDGELORA_TILE;
+        uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {
             v[i] = error->e[block.count + i] * m;
         }
@@ -34,116 +28,17 @@ EDGELORA_HOT int32_t edgelora_add_backward_s8(const edgelora_shape_t *g, const e
     return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + block.shift;
 }
 
-// A part of a tensor along an axis: of each of its rows, `whole` elements, those from `from` on.
-typedef struct {
-    uint32_t rows, whole, from, count;
-} part_t;
-
-// axis: 1 height, 2 width, 3 channels; from, count: positions along it
-static part_t part_along(uint32_t axis, uint32_t height, uint32_t width, uint32_t channels, uint32_t from, uint32_t count) {
-    uint32_t rows = axis == 1 ? 1 : axis == 2 ? height : height * width, unit = axis == 1 ? width * channels : axis == 2 ? channels : 1;
-    return (part_t){rows, height * width * channels / rows, from * unit, count * unit};
-}
-
-static void part_take(const part_t *p, const int8_t *whole, int8_t *part) {
-    for (uint32_t i = 0; i < p->rows; ++i, whole += p->whole, part += p->count) {
-        edgelora_copy_s8(part, whole + p->from, p->count);
-    }
-}
-
-static void part_put(const part_t *p, int8_t *whole, const int8_t *part) {
-    for (uint32_t i = 0; i < p->rows; ++i, whole += p->whole, part += p->count) {
-        edgelora_copy_s8(whole + p->from, part, p->count);
-    }
-}
-
-// Where input k of a concatenate lies in its output.
-static part_t joined(const edgelora_shape_t *g, uint32_t k) {
-    uint32_t axis = g->op->kernel_h;
-    uint32_t all = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c, first = axis == 1 ? g->in_h : axis == 2 ? g->in_w : g->in_c;
-    return part_along(axis, g->out_h, g->out_w, g->out_c, k ? first : 0, k ? all - first : first);
-}
-
-EDGELORA_HOT void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
-    part_t a = joined(g, 0), b = joined(g, 1);
-    part_put(&a, y, x);
-    part_put(&b, y, x2);
-}
-
-EDGELORA_HOT void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx) {
-    part_t p = joined(g, k);
-    part_take(&p, e, dx);
-}
-
-static part_t sliced(const edgelora_shape_t *g) {
-    uint32_t axis = g->op->kernel_h, count = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c;
-    return part_along(axis, g->in_h, g->in_w, g->in_c, slice_start(g->op), count);
-}
-
-EDGELORA_HOT void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    part_t p = sliced(g);
-    part_take(&p, x, y);
-}
-
-EDGELORA_HOT void edgelora_slice_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
-    part_t p = sliced(g);
-    for (uint32_t i = 0; i < p.rows * p.whole; ++i) {
-        dx[i] = 0;
-    }
-    part_put(&p, dx, e);
-}
-
-static uint32_t newest(const edgelora_shape_t *g) {
-    return (uint32_t)g->in_h * g->in_w * g->in_c;
-}
-
-EDGELORA_HOT void edgelora_history_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    uint32_t count = newest(g), older = g->positions * g->out_c - count;
-    edgelora_copy_s8(y, y + count, older); // downwards, from the start: they may overlap
-    edgelora_copy_s8(y + older, x, count);
-}
-
-EDGELORA_HOT void edgelora_history_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
-    edgelora_copy_s8(dx, e + g->positions * g->out_c - newest(g), newest(g));
-}
-
-EDGELORA_HOT void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
-    uint32_t count = newest(g);
-    for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
-        y[i] = g->initial && i >= count ? g->initial[i - count] : g->zp_out;
-    }
-}
-
-EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    uint32_t row = (uint32_t)g->in_w * g->in_c;
-    for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
-        y[i] = g->zp_out;
-    }
-    y += ((uint32_t)g->op->pad_top * g->out_w + g->op->pad_left) * g->out_c;
-    for (uint32_t iy = 0; iy < g->in_h; ++iy, x += row, y += (uint32_t)g->out_w * g->out_c) {
-        edgelora_copy_s8(y, x, row);
-    }
-}
-
-EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
-    uint32_t row = (uint32_t)g->in_w * g->in_c;
-    e += ((uint32_t)g->op->pad_top * g->out_w + g->op->pad_left) * g->out_c;
-    for (uint32_t iy = 0; iy < g->in_h; ++iy, dx += row, e += (uint32_t)g->out_w * g->out_c) {
-        edgelora_copy_s8(dx, e, row);
-    }
-}
-
-EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = g->table[x[i] + 128];
     }
 }
 
-EDGELORA_HOT int32_t edgelora_lookup_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    int32_t v[EDGELORA_TILE];
+int32_t edgelora_lookup_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    int32_t v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
-        uint32_t n = count - block.count < EDGELORA_TILE ? count - block.count : EDGELORA_TILE;
+        uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {
             v[i] = error->e[block.count + i] * g->slope[error->x[block.count + i] + 128];
         }

@@ -1,6 +1,6 @@
 // Average and max pool, and the mean over all positions. SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "kernels/reference/reference.h"
 
 // The part of an output position's window that is inside the input: rows [y0, y1), columns [x0, x1).
 typedef struct {
@@ -18,7 +18,7 @@ static int32_t average(int32_t sum, int32_t count) {
     return sum > 0 ? (sum + count / 2) / count : (sum - count / 2) / count;
 }
 
-EDGELORA_HOT void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const edgelora_op_t *op = g->op;
     for (int32_t oy = 0; oy < g->out_h; ++oy) {
         for (int32_t ox = 0; ox < g->out_w; ++ox) {
@@ -82,7 +82,7 @@ static void windows_over(int32_t i, int32_t stride, int32_t kernel, int32_t outp
     *to = last < outputs ? last : outputs;
 }
 
-EDGELORA_HOT int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *row) {
+int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     if (g->op->kind == EDGELORA_MEAN) { // e is already multiplied; every position gets it
         for (uint32_t p = 0; p < (uint32_t)g->in_h * g->in_w; ++p) {
             for (uint32_t c = 0; c < g->in_c; ++c) {
@@ -93,6 +93,7 @@ EDGELORA_HOT int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const 
     }
     const edgelora_op_t *op = g->op;
     edgelora_block_t block = {dx, 0, 0};
+    int32_t *row = error->scratch;
     for (int32_t iy = 0; iy < g->in_h; ++iy) {
         int32_t oy0, oy1, ox0, ox1;
         windows_over(iy + op->pad_top, op->stride_h, g->kernel_h, g->out_h, &oy0, &oy1);

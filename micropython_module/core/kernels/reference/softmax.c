@@ -1,6 +1,6 @@
 // Softmax over the channels of each position, as TFLite computes it in integers. SPDX-License-Identifier: MIT
 
-#include "graph.h"
+#include "kernels/reference/reference.h"
 
 // floor((a * b + 2^30) / 2^31) for any signs but both -2^31: gemmlowp's SaturatingRoundingDoublingHighMul
 static int32_t doubling_high_mul(int32_t a, int32_t b) {
@@ -29,7 +29,7 @@ static int32_t largest(const int8_t *x, uint32_t n) {
     return top;
 }
 
-EDGELORA_HOT void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const int32_t *exponential = g->multiplier; // Q31, of d = max - x
     for (uint32_t p = 0; p < g->positions; ++p, x += g->out_c, y += g->out_c) {
         int32_t top = largest(x, g->out_c);
@@ -49,17 +49,17 @@ EDGELORA_HOT void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const i
 }
 
 // With p = y + 128, in 1/256: p_i (e_i - sum p_j e_j), times scale_in / scale_out
-EDGELORA_HOT int32_t edgelora_softmax_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+int32_t edgelora_softmax_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const int8_t *e = error->e, *y = error->y;
-    int32_t v[EDGELORA_TILE];
+    int32_t v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t p = 0; p < g->positions; ++p, e += g->out_c, y += g->out_c) {
         int32_t sum = 0; // |sum| <= 127 * (256 + channels / 2)
         for (uint32_t c = 0; c < g->out_c; ++c) {
             sum += (y[c] + 128) * e[c];
         }
-        for (uint32_t c = 0; c < g->out_c; c += EDGELORA_TILE) {
-            uint32_t n = g->out_c - c < EDGELORA_TILE ? g->out_c - c : EDGELORA_TILE;
+        for (uint32_t c = 0; c < g->out_c; c += EDGELORA_PIECE) {
+            uint32_t n = g->out_c - c < EDGELORA_PIECE ? g->out_c - c : EDGELORA_PIECE;
             for (uint32_t i = 0; i < n; ++i) {
                 v[i] = trunc_shift((y[c + i] + 128) * (256 * e[c + i] - sum), 8) * g->shift[0];
             }
