@@ -19,8 +19,8 @@ from .model import QuantModel
 
 SHAPE_BYTES = 256  # more than edgelora_shape_t takes
 MODES = ("infer", "frozen_a", "trainable_a")
-SPANS = ("output", "output again", "t", "mask", "error", "work", "A", "B")
-HISTORY = {"output": "history", "output again": "history in training"}  # what they are in a history
+SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
+HISTORY = {"output": "history", "recomputed output": "history in training"}  # what they are in a history
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 

@@ -1,4 +1,5 @@
-// A checked model's graph: ops with their tensors, and what their kinds have. SPDX-License-Identifier: MIT
+// A checked model's graph: ops with their tensors, and what their kinds have.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_GRAPH_H
 #define EDGELORA_GRAPH_H
@@ -17,7 +18,7 @@ enum {
     EDGELORA_HAS_WINDOW = 64,   // kernel, stride and padding mean something
     EDGELORA_HAS_RANGE = 128,   // act_min, act_max and the mask flags mean something
     EDGELORA_COPIES = 256,      // its output's elements are its inputs'
-    EDGELORA_HAS_AXIS = 512,    // kernel_h is one: 1 height, 2 width, 3 channels
+    EDGELORA_HAS_AXIS = 512,    // op_axis means something
     EDGELORA_KEEPS = 1024,      // its output lasts from one frame to the next
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
@@ -26,9 +27,12 @@ uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
 // covers the whole input: one position.
 typedef struct {
     const edgelora_op_t *op;
-    const uint8_t *weights; // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w, out_c]
+    // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w,
+    // out_c]
+    const uint8_t *weights;
     const int8_t *table, *slope; // lookup: s8 [256], of x + 128
-    const int8_t *initial;       // history: s8 [output - input], what it holds at first; NULL: the zero point
+    // history: s8 [output - input], what it holds at first; NULL: the zero point
+    const int8_t *initial;
     const int32_t *bias;         // s32 [out_c], the input's zero point folded in
     const int32_t *multiplier;   // s32 [out_c]; mean [1], add [3], softmax [256]
     const int8_t *shift;         // s8 [out_c]; mean [1], add [3], lookup [1], softmax [2]
@@ -38,7 +42,9 @@ typedef struct {
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
     int8_t zp_in, zp_in2, zp_out;
     bool is_matrix; // dense or conv
-    bool right;     // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a session says so
+    // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a
+    // session says so
+    bool bounded;
 } edgelora_shape_t;
 
 void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i);
@@ -53,8 +59,13 @@ static inline const void *model_at(const void *model, uint32_t offset) {
     return (const uint8_t *)model + offset;
 }
 
+static inline const edgelora_model_t *session_model(const edgelora_session_t *s) {
+    return s->model.p;
+}
+
 static inline const edgelora_tensor_t *model_tensor(const void *model, uint32_t i) {
-    return (const edgelora_tensor_t *)model_at(model, ((const edgelora_model_t *)model)->tensors) + i;
+    return (const edgelora_tensor_t *)model_at(model, ((const edgelora_model_t *)model)->tensors) +
+        i;
 }
 
 static inline const edgelora_op_t *model_op(const void *model, uint32_t i) {
@@ -70,6 +81,11 @@ static inline bool op_has(const edgelora_op_t *op, uint32_t trait) {
     return edgelora_traits(op->kind) & trait;
 }
 
+// Of a slice or a concatenate: 1 height, 2 width, 3 channels.
+static inline uint32_t op_axis(const edgelora_op_t *op) {
+    return op->kernel_h;
+}
+
 // The first position of a slice, along its axis.
 static inline uint32_t slice_start(const edgelora_op_t *op) {
     return op->pad_top + 256u * op->pad_left;
@@ -80,7 +96,8 @@ static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
     return op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor);
 }
 
-// How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the last history.
+// How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the
+// last history.
 static inline uint32_t remembering_ops(const void *model, uint32_t count) {
     while (count && !op_has(model_op(model, count - 1), EDGELORA_KEEPS)) {
         --count;

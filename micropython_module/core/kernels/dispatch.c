@@ -1,11 +1,13 @@
-// Which kernels run an op: the one place where kinds, and reference and packed kernels, part. SPDX-License-Identifier: MIT
+// Which kernels run an op: the one place where kinds, and reference and packed kernels, part.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/dispatch.h"
 
 #include "kernels/packed/packed.h"
 #include "kernels/reference/reference.h"
 
-bool edgelora_op_is_packed(const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room, bool plain) {
+bool edgelora_op_is_packed(
+    const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room, bool plain) {
     uint32_t size = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
     return size && size <= room;
 }
@@ -16,7 +18,8 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
     return packed > reference ? packed : reference;
 }
 
-EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
+EDGELORA_HOT void edgelora_op_forward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     const int8_t *x = pass->x, *x2 = pass->x2;
     int8_t *y = pass->y;
     switch (g->op->kind) {
@@ -67,43 +70,53 @@ EDGELORA_HOT void edgelora_op_forward(const edgelora_shape_t *g, const edgelora_
     }
 }
 
-EDGELORA_HOT void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain) {
+EDGELORA_HOT void edgelora_op_mask(
+    const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain) {
     int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
     int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
-    (plain ? edgelora_mask_s8 : edgelora_mask_packed_s8)(y, g->positions * g->out_c, low, high, mask);
+    (plain ? edgelora_mask_s8 : edgelora_mask_packed_s8)(
+        y, g->positions * g->out_c, low, high, mask);
 }
 
-EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain) {
-    (plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(e, g->positions * g->out_c, mask);
+EDGELORA_HOT void edgelora_op_mask_backward(
+    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain) {
+    (plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(
+        e, g->positions * g->out_c, mask);
 }
 
-EDGELORA_HOT void edgelora_op_b_gradient(
-    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
-    (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(g, rank, error, t, gradient, shift);
+EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
+        g, rank, error, t, gradient, shift);
 }
 
-EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
-    return (plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+EDGELORA_HOT int32_t edgelora_op_requantize_backward(
+    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
+    return (plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(
+        g, e, exponent);
 }
 
-EDGELORA_HOT int32_t edgelora_op_branch_backward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *u) {
-    return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(g, branch, error, u);
+EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(
+        g, branch, error, t_error);
 }
 
-EDGELORA_HOT void edgelora_op_a_gradient(
-    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
     edgelora_a_gradient_s8(g, rank, error, gradient, shift);
 }
 
-EDGELORA_HOT int32_t edgelora_op_backward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return (error->packed ? edgelora_matrix_backward_packed_s8 : edgelora_matrix_backward_s8)(g, branch, error, dx);
+            return (error->packed ? edgelora_matrix_backward_packed_s8
+                                  : edgelora_matrix_backward_s8)(g, branch, error, dx);
         case EDGELORA_DEPTHWISE:
-            return (error->packed ? edgelora_depthwise_backward_packed_s8 : edgelora_depthwise_backward_s8)(g, error, dx);
+            return (error->packed ? edgelora_depthwise_backward_packed_s8
+                                  : edgelora_depthwise_backward_s8)(g, error, dx);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:

@@ -23,10 +23,12 @@ typedef struct {
 
 // What one op has in its step of a backward pass.
 typedef struct {
-    const int8_t *e; // s8 [positions, out_c], behind the mask and, with weights and for mean, the output's multipliers
+    // s8 [positions, out_c], behind the mask and, with weights and for mean, the output's
+    // multipliers
+    const int8_t *e;
     int32_t exponent;
-    const int8_t *u; // s8 [positions, rank], of t
-    int32_t u_exponent;
+    const int8_t *t_error; // s8 [positions, rank]
+    int32_t t_exponent;    // (SPEC.md: u)
     const int8_t *x, *y; // input and output, where traits say that they are read
     void *scratch;       // as in a forward pass
     bool packed;         // the same, backward

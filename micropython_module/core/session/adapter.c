@@ -1,78 +1,11 @@
 // A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
 
-#include "kernels/dispatch.h"
 #include "session/session.h"
-#include "training/block.h"
 
-// The low-rank part of op i, dense or conv, or NULL.
-static edgelora_lora_t *lora_at(edgelora_session_t *s, uint32_t i) {
-    return layer_lora(s, &session_layers(s)[i]);
-}
-
-// The same if the session's adapter has a rank there.
+// The low-rank part of op i if the session's adapter has a rank there.
 static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
-    edgelora_lora_t *l = lora_at(s, i);
+    edgelora_lora_t *l = session_lora(s, i);
     return l && l->rank ? l : 0;
-}
-
-// s8 [K]: the sum of all rows of W with random signs, the n-th and following of a stream, on inputs [from, to), scaled down
-// to int8: the directions that the layer itself looks at.
-static void sketch_row(const edgelora_shape_t *g, uint32_t numbers, uint32_t n, uint32_t from, uint32_t to, int8_t *a) {
-    edgelora_block_t row = {a, 0, 0};
-    while (row.count < g->inputs) {
-        uint32_t size = g->inputs - row.count < EDGELORA_PIECE ? g->inputs - row.count : EDGELORA_PIECE;
-        int32_t sum[EDGELORA_PIECE] = {0}; // |sum| <= 127 * out_c
-        for (uint32_t o = 0; o < g->out_c; ++o) {
-            bool plus = mix(numbers + (n + o) * EDGELORA_GOLDEN) >> 31;
-            const uint8_t *w = g->weights + o * g->inputs + row.count;
-            for (uint32_t i = 0; i < size; ++i) {
-                sum[i] += plus ? w[i] - 128 : 128 - w[i];
-            }
-        }
-        for (uint32_t i = 0; i < size; ++i) {
-            bool inside = row.count + i >= from && row.count + i < to;
-            sum[i] = inside ? sum[i] : 0;
-        }
-        edgelora_block_append(&row, sum, size);
-    }
-}
-
-// Takes from v, s8 [K], its part along a, s8 [K], and scales the rest to int8.
-static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
-    int32_t dot = 0, norm = 0; // <= 127^2 * K < 2^28
-    for (uint32_t i = 0; i < inputs; ++i) {
-        dot += v[i] * a[i];
-        norm += a[i] * a[i];
-    }
-    norm >>= 7;
-    if (!norm) {
-        return;
-    }
-    int32_t part = dot / norm; // Q7, towards 0
-    edgelora_block_t row = {v, 0, 0}; // in place: a piece is read before it is written
-    while (row.count < inputs) {
-        uint32_t size = inputs - row.count < EDGELORA_PIECE ? inputs - row.count : EDGELORA_PIECE;
-        int32_t rest[EDGELORA_PIECE];
-        for (uint32_t i = 0; i < size; ++i) {
-            rest[i] = v[row.count + i] * 128 - part * a[row.count + i];
-        }
-        edgelora_block_append(&row, rest, size);
-    }
-}
-
-// A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at its own part of the inputs,
-// whole groups of 4; elsewhere at all, across the rows before it.
-static void sketch(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a) {
-    uint32_t groups = (g->inputs + 3) / 4;
-    bool parts = g->op->kind == EDGELORA_CONV && g->inputs == g->in_c && groups >= rank;
-    for (uint32_t j = 0; j < rank; ++j) {
-        int8_t *row = a + j * g->inputs;
-        uint32_t from = parts ? 4 * (j * groups / rank) : 0, to = parts ? 4 * ((j + 1) * groups / rank) : g->inputs;
-        sketch_row(g, numbers, j * g->out_c, from, to, row);
-        for (uint32_t k = 0; k < j && !parts; ++k) {
-            orthogonalize(row, a + k * g->inputs, g->inputs);
-        }
-    }
 }
 
 // Makes the A of a seed in the session's A matrices.
@@ -80,8 +13,8 @@ static void generate_a(edgelora_session_t *s, uint32_t seed) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
-            edgelora_shape_t g = edgelora_shape(s->model.p, i);
-            sketch(&g, stream(seed, i + 1), l->rank, arena_at(s, l->matrix_a.at));
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
+            edgelora_sketch_a(&g, stream(seed, i + 1), l->rank, arena_at(s, l->matrix_a.at));
         }
     }
     s->seed = seed;
@@ -90,11 +23,10 @@ static void generate_a(edgelora_session_t *s, uint32_t seed) {
 
 static void use_none(edgelora_session_t *s) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
-        edgelora_lora_t *l = lora_at(s, i);
+        edgelora_lora_t *l = session_lora(s, i);
         if (l) {
-            l->a.p = l->b.p = 0;
-            l->used_rank = l->merged = 0;
-            session_layers(s)[i].facts &= (uint8_t)~EDGELORA_USED_KNOWN;
+            lora_use(l, &no_branch);
+            session_layers(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
         }
     }
 }
@@ -104,11 +36,8 @@ static void use_own(edgelora_session_t *s) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
-            l->a.p = arena_at(s, l->matrix_a.at);
-            l->b.p = arena_at(s, l->matrix_b.at);
-            l->used_rank = l->rank;
-            l->used_t_shift = l->t_shift;
-            l->used_branch_shift = l->branch_shift;
+            edgelora_branch_t own = lora_own(s, l);
+            lora_use(l, &own);
         }
     }
 }
@@ -122,8 +51,9 @@ typedef struct {
 
 static adapter_reader_t adapter_reader(const void *adapter) {
     const edgelora_adapter_t *h = adapter;
-    const edgelora_adapter_layer_t *layers = (const edgelora_adapter_layer_t *)(const void *)(h + 1);
-    return (adapter_reader_t){h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    return (adapter_reader_t){
+        h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
 }
 
 static const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
@@ -163,71 +93,28 @@ EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *ada
     if (h) {
         adapter_reader_t r = adapter_reader(adapter);
         for (; r.layer < r.end; ++r.layer) {
-            edgelora_lora_t *l = lora_at(s, r.layer->op);
-            l->a.p = stored ? read_weights(&r, (uint32_t)r.layer->rank * r.layer->inputs) : arena_at(s, l->matrix_a.at);
-            l->b.p = read_weights(&r, (uint32_t)r.layer->rank * r.layer->outputs);
-            l->used_rank = (uint8_t)r.layer->rank;
-            l->used_t_shift = r.layer->t_shift;
-            l->used_branch_shift = r.layer->branch_shift;
+            edgelora_lora_t *l = session_lora(s, r.layer->op);
+            edgelora_branch_t branch = {.rank = (uint8_t)r.layer->rank,
+                .t_shift = r.layer->t_shift,
+                .branch_shift = r.layer->branch_shift};
+            branch.a = stored ? read_weights(&r, (uint32_t)branch.rank * r.layer->inputs)
+                              : arena_at(s, l->matrix_a.at);
+            branch.b = read_weights(&r, (uint32_t)branch.rank * r.layer->outputs);
+            lora_use(l, &branch);
         }
     }
     return EDGELORA_OK;
 }
 
-EDGELORA_HOT edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter, uint32_t size) {
+EDGELORA_HOT edgelora_status_t edgelora_use(
+    edgelora_session_t *s, const void *adapter, uint32_t size) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
     uint32_t end;
-    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &end) : EDGELORA_OK;
+    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &end)
+                                       : EDGELORA_OK;
     return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter) : status);
-}
-
-uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
-    if (op >= s->op_count || !lora_at(s, op)) {
-        return 0;
-    }
-    edgelora_shape_t g = edgelora_shape(s->model.p, op);
-    return align4(g.out_c * g.inputs) + 4u * g.out_c;
-}
-
-static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer) {
-    edgelora_lora_t *l = op < s->op_count ? lora_at(s, op) : 0;
-    if (!l || !l->used_rank) {
-        return EDGELORA_ERR_MERGE;
-    }
-    if ((uintptr_t)buffer & 3) {
-        return EDGELORA_ERR_ALIGN;
-    }
-    edgelora_shape_t g = edgelora_shape(s->model.p, op);
-    const int8_t *a = l->a.p, *b = l->b.p;
-    uint8_t *weights = buffer;
-    int32_t *bias = (int32_t *)(void *)(weights + align4(g.out_c * g.inputs));
-    int shift = l->used_t_shift - l->used_branch_shift; // -8..39
-    shift = shift > 31 ? 31 : shift;                    // |sum| < 2^19: both give 0
-    for (uint32_t o = 0; o < g.out_c; ++o) {
-        int32_t moved = 0; // sum W' - sum W
-        for (uint32_t i = 0; i < g.inputs; ++i) {
-            int32_t sum = 0, w = g.weights[o * g.inputs + i];
-            for (uint32_t j = 0; j < l->used_rank; ++j) {
-                sum += b[o * l->used_rank + j] * a[j * g.inputs + i];
-            }
-            int32_t merged = clamp_s32(w + round_shift(sum, shift), 1, 255);
-            weights[o * g.inputs + i] = (uint8_t)merged;
-            moved += merged - w;
-        }
-        bias[o] = g.bias[o] - g.zp_in * moved; // |.| < 2^30 + 128 * 254 * 16384
-    }
-    l->a.p = weights;
-    l->b.p = bias;
-    l->used_rank = 0;
-    l->merged = true;
-    session_layers(s)[op].facts &= (uint8_t)~EDGELORA_USED_KNOWN;
-    return EDGELORA_OK;
-}
-
-edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer) {
-    return edgelora_enter(s) ? edgelora_leave(s, merge(s, op, buffer)) : EDGELORA_ERR_BUSY;
 }
 
 // A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
@@ -266,7 +153,7 @@ static edgelora_status_t begin(edgelora_session_t *s, uint32_t seed) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
-            const edgelora_op_t *op = model_op(s->model.p, i);
+            const edgelora_op_t *op = model_op(session_model(s), i);
             int8_t *b = arena_at(s, l->matrix_b.at);
             for (uint32_t n = 0; n < l->matrix_b.count; ++n) {
                 b[n] = 0;
@@ -315,11 +202,13 @@ static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32
     }
     adapter_reader_t r = adapter_reader(adapter);
     for (; r.layer < r.end; ++r.layer) {
-        edgelora_lora_t *l = lora_at(s, r.layer->op);
+        edgelora_lora_t *l = session_lora(s, r.layer->op);
         if (stored) {
-            copy_bytes(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count), l->matrix_a.count);
+            copy_bytes(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count),
+                l->matrix_a.count);
         }
-        copy_bytes(arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
+        copy_bytes(
+            arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
         l->t_shift = r.layer->t_shift;
         l->branch_shift = r.layer->branch_shift;
     }
@@ -358,7 +247,8 @@ static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         const edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
-            size += (uint32_t)sizeof(edgelora_adapter_layer_t) + (a_stored ? align4(l->matrix_a.count) : 0) + align4(l->matrix_b.count);
+            size += (uint32_t)sizeof(edgelora_adapter_layer_t) +
+                (a_stored ? align4(l->matrix_a.count) : 0) + align4(l->matrix_b.count);
             size += state ? state_size(s, &l->matrix_a) + state_size(s, &l->matrix_b) : 0;
         }
     }
@@ -403,17 +293,27 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
     }
     bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
     edgelora_adapter_t h = {
-        .magic = {'E', 'L', 'A', '1'}, .version = EDGELORA_ADAPTER_FORMAT, .header_size = sizeof(h), .file_size = size, .seed = s->seed,
-        .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) | (trainable ? EDGELORA_A_TRAINABLE : 0)),
-        .steps = s->steps, .draws = s->draws, .momentum = s->momentum, .threshold = s->threshold, .samples = s->samples,
+        .magic = {'E', 'L', 'A', '1'},
+        .version = EDGELORA_ADAPTER_FORMAT,
+        .header_size = sizeof(h),
+        .file_size = size,
+        .seed = s->seed,
+        .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
+            (trainable ? EDGELORA_A_TRAINABLE : 0)),
+        .steps = s->steps,
+        .draws = s->draws,
+        .momentum = s->momentum,
+        .threshold = s->threshold,
+        .samples = s->samples,
     };
-    copy_bytes(h.base_id, ((const edgelora_model_t *)s->model.p)->base_id, 8);
+    copy_bytes(h.base_id, ((const edgelora_model_t *)session_model(s))->base_id, 8);
     uint8_t *out = (uint8_t *)buffer + sizeof(h);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         const edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
-            edgelora_shape_t g = edgelora_shape(s->model.p, i);
-            edgelora_adapter_layer_t record = {(uint16_t)i, l->rank, g.out_c, (uint16_t)g.inputs, l->t_shift, l->branch_shift, 0};
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
+            edgelora_adapter_layer_t record = {
+                (uint16_t)i, l->rank, g.out_c, (uint16_t)g.inputs, l->t_shift, l->branch_shift, 0};
             out = put(out, &record, sizeof(record));
             h.layer_count += 1;
         }

@@ -1,65 +1,13 @@
 // A session's passes: inference, training, features. SPDX-License-Identifier: MIT
 
-#include "kernels/dispatch.h"
 #include "session/session.h"
 #include "training/block.h"
 
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;
-    bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena && s->magic == 0x454C5332 &&
-        s->arena_size == arena_size;
+    bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena &&
+        s->magic == 0x454C5332 && s->arena_size == arena_size;
     return ok ? s : 0;
-}
-
-// 0 -> not 0 of `busy`, if no other call has done so.
-//
-// An interrupt's call is over before the one below it goes on, so that on one core a look and a store suffice. Two cores or threads
-// need an exchange in one step. The RP2040's cores have none: both may have seen 0, and the last to store has it. What each stores is
-// its own, from where its stack is; between look and store are 4 cycles without interrupts, and the wait outlasts them.
-EDGELORA_HOT static bool take(uint16_t *busy) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
-    return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE);
-#elif defined(__ARM_ARCH_6M__)
-    uint32_t found, enabled, mine = (uint16_t)((uintptr_t)__builtin_frame_address(0) >> 3 | 1);
-    __asm volatile(
-        ".syntax unified\n"
-        "mrs %1, primask\n"
-        "cpsid i\n"
-        ".balign 8\n" // one line of the flash's cache
-        "ldrh %0, [%2]\n"
-        "cmp %0, #0\n"
-        "bne 1f\n"
-        "strh %3, [%2]\n"
-        "1: msr primask, %1\n"
-        "movs %1, #8\n" // the wait, of 32 cycles
-        "2: subs %1, #1\n"
-        "bne 2b\n"
-        : "=&l"(found), "=&l"(enabled)
-        : "l"(busy), "l"(mine)
-        : "memory", "cc");
-    return !found && *(volatile uint16_t *)busy == mine;
-#else
-    bool free = !*(volatile uint16_t *)busy;
-    if (free) {
-        *(volatile uint16_t *)busy = 1;
-    }
-    __asm volatile("" ::: "memory");
-    return free;
-#endif
-}
-
-EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
-    return take(&s->busy);
-}
-
-EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
-    __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
-#else
-    __asm volatile("" ::: "memory");
-    *(volatile uint16_t *)&s->busy = 0;
-#endif
-    return result;
 }
 
 // What a pass starts from: the network's input or, instead, a sample's features.
@@ -71,13 +19,13 @@ typedef struct {
 typedef enum {
     INFERENCE, // the adapter in use
     TRAINING,  // the training adapter, keeping what the backward pass needs
-    AGAIN,     // the training adapter, for the backward pass
+    RECOMPUTING,     // the training adapter, for the backward pass
 } purpose_t;
 
 // Is this tensor one that the ops below the lowest adapter hand to those above?
 static bool is_feature(const edgelora_session_t *s, uint32_t tensor) {
     for (uint32_t i = s->lowest; tensor <= s->lowest && i < s->op_count; ++i) {
-        if (op_reads(model_op(s->model.p, i), tensor)) {
+        if (op_reads(model_op(session_model(s), i), tensor)) {
             return true;
         }
     }
@@ -88,19 +36,21 @@ static bool is_feature(const edgelora_session_t *s, uint32_t tensor) {
 static uint32_t feature_offset(const edgelora_session_t *s, uint32_t tensor) {
     uint32_t offset = 0;
     for (uint32_t i = 0; i < tensor; ++i) {
-        offset += is_feature(s, i) ? tensor_size(s->model.p, i) : 0;
+        offset += is_feature(s, i) ? tensor_size(session_model(s), i) : 0;
     }
     return offset;
 }
 
-// Where an op's output is. A history's in training is another one: a stream goes on, whatever is learned meanwhile.
+// Where an op's output is. A history's in training is another one: a stream goes on, whatever is
+// learned meanwhile.
 static uint32_t output_at(const edgelora_layer_t *l, purpose_t purpose) {
-    bool other = purpose == AGAIN || (purpose == TRAINING && (l->facts & EDGELORA_LASTS));
-    return l->at[other && l->at[EDGELORA_AGAIN] ? EDGELORA_AGAIN : EDGELORA_OUTPUT];
+    bool other = purpose == RECOMPUTING || (purpose == TRAINING && layer_has(l, EDGELORA_OP_LASTS));
+    return l->at[other && l->at[EDGELORA_RECOMPUTED] ? EDGELORA_RECOMPUTED : EDGELORA_OUTPUT];
 }
 
-// The values of a tensor; AGAIN: in the backward pass.
-static const int8_t *tensor_at(edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
+// The values of a tensor; RECOMPUTING: in the backward pass.
+static const int8_t *tensor_at(
+    edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
     if (source->features && tensor <= s->lowest) {
         return source->features + feature_offset(s, tensor);
     }
@@ -110,58 +60,55 @@ static const int8_t *tensor_at(edgelora_session_t *s, const source_t *source, ui
     return arena_at(s, output_at(&session_layers(s)[tensor - 1], purpose));
 }
 
-static const edgelora_branch_t no_branch;
-
 // The training adapter's part in an op.
 static edgelora_branch_t own_branch(edgelora_session_t *s, const edgelora_lora_t *l) {
-    if (!l || !l->rank) {
-        return no_branch;
-    }
-    return (edgelora_branch_t){arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank, l->t_shift, l->branch_shift};
+    return l && l->rank ? lora_own(s, l) : no_branch;
 }
 
 // The part of the adapter in use, which may have been merged into the weights.
 static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t *g) {
     if (l && l->merged) {
-        g->weights = l->a.p;
-        g->bias = l->b.p;
+        g->weights = lora_merged_weights(l);
+        g->bias = lora_merged_bias(l);
     }
-    if (!l || !l->used_rank) {
-        return no_branch;
-    }
-    return (edgelora_branch_t){l->a.p, l->b.p, l->used_rank, l->used_t_shift, l->used_branch_shift};
+    return l && l->used_rank ? lora_used(l) : no_branch;
 }
 
 // Fast kernels for an op with the adapter in use?
-static bool is_fast_used(const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
-    if (!(l->facts & EDGELORA_USED_KNOWN)) {
+static bool is_packed_used(
+    const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
+    if (!layer_has(l, EDGELORA_OP_USED_CHOSEN)) {
         bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-        l->facts = (uint8_t)((l->facts & ~EDGELORA_FAST_USED) | EDGELORA_USED_KNOWN | (fast ? EDGELORA_FAST_USED : 0));
+        l->flags = (uint8_t)((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
+            (fast ? EDGELORA_OP_PACKED_USED : 0));
     }
-    return l->facts & EDGELORA_FAST_USED;
+    return layer_has(l, EDGELORA_OP_PACKED_USED);
 }
 
-EDGELORA_HOT static void op_forward(edgelora_session_t *s, const source_t *source, uint32_t i, purpose_t purpose) {
+EDGELORA_HOT static void op_forward(
+    edgelora_session_t *s, const source_t *source, uint32_t i, purpose_t purpose) {
     edgelora_layer_t *l = &session_layers(s)[i];
     const edgelora_lora_t *lora = layer_lora(s, l);
     edgelora_shape_t g;
-    edgelora_shape_into(&g, s->model.p, i);
-    g.right = l->facts & EDGELORA_RIGHT;
+    edgelora_shape_into(&g, session_model(s), i);
+    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : own_branch(s, lora);
     edgelora_pass_t pass; // field by field: an initializer would be cleared first
     pass.x = tensor_at(s, source, g.op->input, purpose);
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? tensor_at(s, source, g.op->input2, purpose) : 0;
     pass.y = arena_at(s, output_at(l, purpose));
-    pass.t = purpose == TRAINING && l->at[EDGELORA_T] ? arena_at(s, l->at[EDGELORA_T]) : 0;
+    pass.t = purpose == TRAINING ? layer_buffer(s, l, EDGELORA_T) : 0;
     pass.scratch = arena_at(s, s->scratch);
-    pass.packed = purpose == INFERENCE ? is_fast_used(s, l, &g, branch.rank) : (l->facts & EDGELORA_FAST_FORWARD) != 0;
+    pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
+                                       : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask(&g, pass.y, arena_at(s, l->at[EDGELORA_MASK]), s->plain);
+        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain);
     }
 }
 
-static void forward(edgelora_session_t *s, const source_t *source, uint32_t from, uint32_t to, purpose_t purpose) {
+static void forward(
+    edgelora_session_t *s, const source_t *source, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
         op_forward(s, source, i, purpose);
     }
@@ -171,9 +118,10 @@ const int8_t *edgelora_output(edgelora_session_t *s) {
     return arena_at(s, session_layers(s)[s->op_count - 1].at[EDGELORA_OUTPUT]);
 }
 
-// The class that the last output says: the largest, or whether a single one that says yes or no says yes.
+// The class that the last output says: the largest, or whether a single one that says yes or no
+// says yes.
 static int32_t best_output(edgelora_session_t *s) {
-    const edgelora_model_t *model = s->model.p;
+    const edgelora_model_t *model = session_model(s);
     const int8_t *y = edgelora_output(s);
     uint32_t n = edgelora_output_size(model), best = 0;
     if (n == 1 && model->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
@@ -194,7 +142,8 @@ int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
     return edgelora_leave(s, best_output(s));
 }
 
-edgelora_status_t edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+edgelora_status_t edgelora_forward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -207,8 +156,8 @@ edgelora_status_t edgelora_forward_range(edgelora_session_t *s, const int8_t *x,
 static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
         const edgelora_layer_t *l = &session_layers(s)[i];
-        if (l->facts & EDGELORA_LASTS) {
-            edgelora_shape_t g = edgelora_shape(s->model.p, i);
+        if (layer_has(l, EDGELORA_OP_LASTS)) {
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
             edgelora_op_reset(&g, arena_at(s, output_at(l, purpose)));
         }
     }
@@ -224,14 +173,18 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s) {
 
 // Of how many frames the features are.
 static uint32_t feature_frames(const edgelora_session_t *s) {
-    return remembering_ops(s->model.p, s->op_count) > s->lowest ? s->frames : 1;
+    return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
 }
 
-// Runs ops below `to` on a sample, whose frames before the last only have to reach the histories. Returns its last frame.
-static source_t forward_sample(edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
-    uint32_t from = sample.features ? s->lowest : 0, frames = sample.features ? feature_frames(s) : s->frames;
-    uint32_t step = sample.features ? feature_offset(s, s->lowest + 1u) : edgelora_input_size(s->model.p);
-    uint32_t remembering = remembering_ops(s->model.p, to);
+// Runs ops below `to` on a sample, whose frames before the last only have to reach the histories.
+// Returns its last frame.
+static source_t forward_sample(
+    edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
+    uint32_t from = sample.features ? s->lowest : 0,
+             frames = sample.features ? feature_frames(s) : s->frames;
+    uint32_t step = sample.features ? feature_offset(s, s->lowest + 1u)
+                                    : edgelora_input_size(session_model(s));
+    uint32_t remembering = remembering_ops(session_model(s), to);
     reset(s, from, to, purpose);
     while (--frames) {
         forward(s, &sample, from, remembering, purpose);
@@ -266,7 +219,8 @@ uint32_t edgelora_feature_size(const edgelora_session_t *s) {
 }
 
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
-    bool apart = s->mode != EDGELORA_INFER || !remembering_ops(s->model.p, s->lowest); // from the stream
+    // from the stream
+    bool apart = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
     if (s->lowest == s->op_count || !apart) {
         return EDGELORA_ERR_MODE;
     }
@@ -275,12 +229,14 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
     }
     source_t source = {x, 0};
     reset(s, 0, s->lowest, TRAINING);
-    for (uint32_t left = s->frames; left; --left, source.x += edgelora_input_size(s->model.p)) {
+    for (uint32_t left = s->frames; left;
+         --left, source.x += edgelora_input_size(session_model(s))) {
         bool kept = left <= feature_frames(s);
-        forward(s, &source, 0, kept ? s->lowest : remembering_ops(s->model.p, s->lowest), TRAINING);
+        forward(s, &source, 0, kept ? s->lowest : remembering_ops(session_model(s), s->lowest),
+            TRAINING);
         for (uint32_t i = 0; kept && i <= s->lowest; ++i) {
             if (is_feature(s, i)) {
-                uint32_t size = tensor_size(s->model.p, i);
+                uint32_t size = tensor_size(session_model(s), i);
                 copy_bytes(out, tensor_at(s, &source, i, TRAINING), size);
                 out += size;
             }
@@ -303,17 +259,17 @@ static bool error_wanted(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_layers(s)[tensor - 1].needs;
 }
 
-// Computes the error of input k and adds it to what has arrived there. spare: s8 [input], for the former if something has.
-// Returns whether it is the first.
-static bool hand_down(
-    edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k,
-    int8_t *spare) {
-    uint32_t tensor = k ? g->op->input2 : g->op->input, size = tensor_size(s->model.p, tensor);
+// Computes the error of input k and adds it to what has arrived there. spare: s8 [input], for the
+// former if something has. Returns whether it is the first.
+static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
+    uint32_t tensor = k ? g->op->input2 : g->op->input,
+             size = tensor_size(session_model(s), tensor);
     if (!error_wanted(s, tensor)) {
         return false;
     }
     edgelora_layer_t *below = &session_layers(s)[tensor - 1];
-    int8_t *e = arena_at(s, below->at[EDGELORA_ERROR]), *dx = below->arrived ? spare : e;
+    int8_t *e = layer_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
     int32_t exponent = edgelora_op_backward(g, branch, error, k, dx);
     if (!any_s8(dx, size)) {
         return false;
@@ -332,22 +288,27 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     const edgelora_layer_t *l = &session_layers(s)[i];
     edgelora_lora_t *lora = layer_lora(s, l);
     edgelora_shape_t g;
-    edgelora_shape_into(&g, s->model.p, i);
-    g.right = l->facts & EDGELORA_RIGHT;
+    edgelora_shape_into(&g, session_model(s), i);
+    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = own_branch(s, lora);
-    int8_t *e = arena_at(s, l->at[EDGELORA_ERROR]), *work = arena_at(s, l->at[EDGELORA_WORK]);
-    bool two = g.traits & EDGELORA_TWO_INPUTS, trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_error_t error = {.e = e, .exponent = l->exponent, .scratch = arena_at(s, s->scratch), .packed = l->facts & EDGELORA_FAST_BACKWARD};
+    int8_t *e = layer_buffer(s, l, EDGELORA_ERROR), *work = layer_buffer(s, l, EDGELORA_WORK);
+    bool two = g.traits & EDGELORA_TWO_INPUTS,
+         trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
+    edgelora_error_t error = {.e = e,
+        .exponent = l->exponent,
+        .scratch = arena_at(s, s->scratch),
+        .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD)};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, arena_at(s, l->at[EDGELORA_MASK]), s->plain);
+        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
         int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
-        edgelora_op_b_gradient(&g, branch.rank, &error, arena_at(s, l->at[EDGELORA_T]), gradient, shift);
+        edgelora_op_b_gradient(
+            &g, branch.rank, &error, layer_buffer(s, l, EDGELORA_T), gradient, shift);
     }
     if (!trains_a && !error_wanted(s, g.op->input) && !(two && error_wanted(s, g.op->input2))) {
         return 0;
@@ -356,19 +317,19 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         error.exponent = edgelora_op_requantize_backward(&g, e, error.exponent, s->plain);
     }
     if (branch.rank) {
-        error.u = work;
-        error.u_exponent = edgelora_op_branch_backward(&g, &branch, &error, work);
+        error.t_error = work;
+        error.t_exponent = edgelora_op_branch_backward(&g, &branch, &error, work);
         work += align4(g.positions * branch.rank);
     }
     if (trains_a || (g.traits & EDGELORA_READS_INPUT)) {
-        error.x = tensor_at(s, source, g.op->input, AGAIN);
+        error.x = tensor_at(s, source, g.op->input, RECOMPUTING);
     }
     if (g.traits & EDGELORA_READS_OUTPUT) {
-        error.y = tensor_at(s, source, i + 1, AGAIN);
+        error.y = tensor_at(s, source, i + 1, RECOMPUTING);
     }
     if (trains_a) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_a));
-        int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.u_exponent);
+        int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
         edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
     }
     uint32_t first = hand_down(s, &g, &branch, &error, 0, work);
@@ -381,8 +342,8 @@ static void backward(edgelora_session_t *s, const source_t *source) {
     for (uint32_t i = s->trained, under_way = 1; under_way && i-- > s->lowest;) {
         uint32_t from = source->features ? s->lowest : 0;
         for (uint32_t k = from; k <= i; ++k) {
-            if (layers[k].again == i) {
-                op_forward(s, source, k, AGAIN);
+            if (layers[k].recomputed_for == i) {
+                op_forward(s, source, k, RECOMPUTING);
             }
         }
         if (layers[i].arrived) {
@@ -393,10 +354,13 @@ static void backward(edgelora_session_t *s, const source_t *source) {
 }
 
 static edgelora_status_t ready(const edgelora_session_t *s) {
-    return s->begun ? EDGELORA_OK : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+    return s->begun                 ? EDGELORA_OK
+        : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE
+                                    : EDGELORA_ERR_NOT_BEGUN;
 }
 
-edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+edgelora_status_t edgelora_backward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -417,7 +381,9 @@ edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x
 }
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
-    edgelora_step_t step_a = {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15, s->momentum}, step_b = step_a;
+    edgelora_step_t step_a = {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
+                        s->momentum},
+                    step_b = step_a;
     step_b.shift = 16;
     for (uint32_t i = s->lowest; i < s->op_count; ++i) {
         const edgelora_layer_t *l = &session_layers(s)[i];
@@ -433,7 +399,8 @@ static void update(edgelora_session_t *s, uint16_t learning_rate) {
     s->pending = 0;
 }
 
-static edgelora_status_t target_check(const edgelora_model_t *model, uint32_t n, uint32_t label, const int8_t *target) {
+static edgelora_status_t target_check(
+    const edgelora_model_t *model, uint32_t n, uint32_t label, const int8_t *target) {
     if (model->loss == EDGELORA_CROSS_ENTROPY) {
         return label < n ? EDGELORA_OK : EDGELORA_ERR_LABEL;
     }
@@ -444,23 +411,23 @@ static edgelora_status_t target_check(const edgelora_model_t *model, uint32_t n,
     return ok ? EDGELORA_OK : EDGELORA_ERR_LABEL;
 }
 
-static edgelora_status_t learn(
-    edgelora_session_t *s, source_t sample, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    uint32_t n = tensor_size(s->model.p, s->trained);
+static edgelora_status_t learn(edgelora_session_t *s, source_t sample, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    uint32_t n = tensor_size(session_model(s), s->trained);
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK) {
-        status = target_check(s->model.p, n, label, target);
+        status = target_check(session_model(s), n, label, target);
     }
     if (status != EDGELORA_OK) {
         return status;
     }
     source_t last_frame = forward_sample(s, sample, s->trained, TRAINING);
     edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
-    edgelora_judged_t judged = {
-        tensor_at(s, &last_frame, s->trained, TRAINING), n, model_tensor(s->model.p, s->trained)->zero_point, label, target};
+    edgelora_loss_input_t input = {tensor_at(s, &last_frame, s->trained, TRAINING), n,
+        model_tensor(session_model(s), s->trained)->zero_point, label, target};
     int8_t *e = arena_at(s, last->at[EDGELORA_ERROR]);
     int32_t exponent;
-    *loss = edgelora_loss(s->model.p, &judged, arena_at(s, s->scratch), e, &exponent);
+    *loss = edgelora_loss(session_model(s), &input, arena_at(s, s->scratch), e, &exponent);
     if (any_s8(e, n)) {
         last->exponent = (int16_t)exponent;
         last->arrived = true;
@@ -473,18 +440,20 @@ static edgelora_status_t learn(
     return EDGELORA_OK;
 }
 
-static edgelora_status_t train_sample(
-    edgelora_session_t *s, source_t sample, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return edgelora_enter(s) ? edgelora_leave(s, learn(s, sample, label, target, learning_rate, loss)) : EDGELORA_ERR_BUSY;
+static edgelora_status_t train_sample(edgelora_session_t *s, source_t sample, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    return edgelora_enter(s)
+        ? edgelora_leave(s, learn(s, sample, label, target, learning_rate, loss))
+        : EDGELORA_ERR_BUSY;
 }
 
-edgelora_status_t edgelora_train(
-    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     return train_sample(s, (source_t){x, 0}, label, target, learning_rate, loss);
 }
 
-edgelora_status_t edgelora_train_features(
-    edgelora_session_t *s, const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
+    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     return train_sample(s, (source_t){0, features}, label, target, learning_rate, loss);
 }
 

@@ -25,13 +25,15 @@ EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *
     }
 }
 
-EDGELORA_HOT int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+EDGELORA_HOT int32_t edgelora_error_add_s8(
+    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
     int32_t top = exponent > more_exponent ? exponent : more_exponent, v[EDGELORA_PIECE];
     edgelora_block_t block = {e, 0, 0}; // in place: a piece is read before it is written
     while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {
-            v[i] = trunc_shift(e[block.count + i], top - exponent) + trunc_shift(more[block.count + i], top - more_exponent);
+            v[i] = trunc_shift(e[block.count + i], top - exponent) +
+                trunc_shift(more[block.count + i], top - more_exponent);
         }
         edgelora_block_append(&block, v, n);
     }

@@ -5,7 +5,8 @@
 
 #include "fixed.h"
 
-// A block that is written piece by piece. q: s8 [count so far], in units of 2^shift of what is appended.
+// A block that is written piece by piece. q: s8 [count so far], in units of 2^shift of what is
+// appended.
 typedef struct {
     int8_t *q;
     uint32_t count;
@@ -17,6 +18,7 @@ enum { EDGELORA_PIECE = 16 }; // values that go into a block at a time where no 
 // v: s32 [n]. Where they need a larger shift, what is there already follows.
 void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n);
 // e: s8 [count], exponent, += more; returns the new exponent.
-int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
+int32_t edgelora_error_add_s8(
+    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
 
 #endif

@@ -33,11 +33,12 @@ static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
 
 // Q12: d * scale + log(v / 2^16) in nats; d * logit_scale <= 255 * 2^23
 static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
-    return (int32_t)((d * model->logit_scale + 8) >> 4) + (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
+    return (int32_t)((d * model->logit_scale + 8) >> 4) +
+        (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
 }
 
-static int32_t cross_entropy(
-    const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *row, edgelora_block_t *e) {
+static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
+    uint32_t label, int32_t *row, edgelora_block_t *e) {
     int32_t top = -128;
     for (uint32_t i = 0; i < n; ++i) {
         top = q[i] > top ? q[i] : top;
@@ -57,18 +58,20 @@ static int32_t cross_entropy(
 }
 
 // A logit q - zp against target g in {0, 1}: its loss; p: Q15, sigmoid minus g
-static int32_t binary_cross_entropy(const edgelora_model_t *model, int32_t d, int32_t g, int32_t *p) {
+static int32_t binary_cross_entropy(
+    const edgelora_model_t *model, int32_t d, int32_t g, int32_t *p) {
     uint32_t v = abs_u32(d), w = (1u << 16) + exp_q16(model, v);
     int32_t positive = (int32_t)(0x80000000u / w); // [2^14, 2^15]
     *p = (d >= 0 ? positive : 32768 - positive) - 32768 * g;
     return nats(model, (d > 0) != (g == 1) ? v : 0, w);
 }
 
-int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_judged_t *judged, int32_t *row, int8_t *e, int32_t *exponent) {
-    uint32_t n = judged->n;
+int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
+    int32_t *row, int8_t *e, int32_t *exponent) {
+    uint32_t n = input->n;
     edgelora_block_t block = {e, 0, 0};
     if (model->loss == EDGELORA_CROSS_ENTROPY) {
-        int32_t loss = cross_entropy(model, judged->q, n, judged->label, row, &block);
+        int32_t loss = cross_entropy(model, input->q, n, input->label, row, &block);
         *exponent = block.shift - 15;
         return loss;
     }
@@ -78,9 +81,9 @@ int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_judged_t *ju
     while (block.count < n) {
         uint32_t count = n - block.count < EDGELORA_PIECE ? n - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < count; ++i) {
-            int32_t q = judged->q[block.count + i], target = judged->target[block.count + i];
+            int32_t q = input->q[block.count + i], target = input->target[block.count + i];
             if (binary) {
-                sum += (uint32_t)binary_cross_entropy(model, q - judged->zp, target, &v[i]);
+                sum += (uint32_t)binary_cross_entropy(model, q - input->zp, target, &v[i]);
                 sum = sum > INT32_MAX ? INT32_MAX : sum;
             } else {
                 v[i] = q - target;

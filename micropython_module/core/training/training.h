@@ -6,18 +6,20 @@
 #include "edgelora.h"
 #include "fixed.h"
 
-// The loss tensor q, s8 [n] with zero point zp, and what it should be. e: s8 [n], its error; row: s32 [n] scratch
-// for cross-entropy. Returns the loss.
+// The loss tensor q, s8 [n] with zero point zp, and what it should be. e: s8 [n], its error; row:
+// s32 [n] scratch for cross-entropy. Returns the loss.
 typedef struct {
     const int8_t *q;
     uint32_t n;
     int32_t zp;
     uint32_t label;       // cross-entropy
     const int8_t *target; // s8 [n], the others
-} edgelora_judged_t;
-int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_judged_t *judged, int32_t *row, int8_t *e, int32_t *exponent);
+} edgelora_loss_input_t;
+int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
+    int32_t *row, int8_t *e, int32_t *exponent);
 
-// Makes room for a product of this exponent; returns the shift that brings the product to the gradient's.
+// Makes room for a product of this exponent; returns the shift that brings the product to the
+// gradient's.
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);
 typedef struct {
     uint32_t stream;
@@ -43,7 +45,8 @@ static inline uint32_t matrix_momentum(const edgelora_matrix_t *m) {
 }
 
 static inline uint32_t matrix_size(uint32_t count, bool trains, bool momentum) {
-    return align4(count) + (trains ? align4(2 * count) + 4 * count + (momentum ? align4(2 * count) : 0) : 0);
+    return align4(count) +
+        (trains ? align4(2 * count) + 4 * count + (momentum ? align4(2 * count) : 0) : 0);
 }
 
 #endif

@@ -1,4 +1,5 @@
-// Gradient accumulation and the update rule (SPEC.md, sections 5 and 6). SPDX-License-Identifier: MIT
+// Gradient accumulation and the update rule (SPEC.md, sections 5 and 6).
+// SPDX-License-Identifier: MIT
 
 #include "training/training.h"
 
@@ -39,7 +40,8 @@ static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) 
     m->scale_exponent = (int16_t)exponent;
 }
 
-EDGELORA_HOT void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step) {
+EDGELORA_HOT void edgelora_matrix_update(
+    uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step) {
     int32_t *gradient = (int32_t *)(void *)(arena + matrix_gradient(m));
     if (!m->is_set) {
         return;
@@ -75,11 +77,13 @@ EDGELORA_HOT void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, c
             continue;
         }
         if (step->momentum) {
-            u = clamp_s32(momentum[i] + round_shift(u - momentum[i], step->momentum), -16384, 16384);
+            u = clamp_s32(
+                momentum[i] + round_shift(u - momentum[i], step->momentum), -16384, 16384);
             momentum[i] = (int16_t)u;
         }
         uint32_t draw = mix(step->stream + draws++ * EDGELORA_GOLDEN) >> (32 - step->shift);
-        int32_t delta = (u * (int32_t)step->learning_rate + (int32_t)draw) >> step->shift; // |u * rate| <= 2^30
+        // |u * rate| <= 2^30
+        int32_t delta = (u * (int32_t)step->learning_rate + (int32_t)draw) >> step->shift;
         int32_t v = clamp_s32(master[i] - delta, -32512, 32512);
         master[i] = (int16_t)v;
         weight[i] = (int8_t)((v + 128) >> 8);

@@ -18,15 +18,16 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
     return bits;
 }
 
-EDGELORA_KERNEL static void store_column(int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
+EDGELORA_KERNEL static void store_column(
+    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
     int32_t mask = shift_mask(shift);
     for (uint32_t i = 0, end = n * step; i < end; i += step) {
         q[i] = (int8_t)trunc_mask(*v++, shift, mask);
     }
 }
 
-EDGELORA_HOT void edgelora_columns_put(
-    edgelora_columns_t *b, uint32_t first, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns,
+    uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t bits = 0;
     for (uint32_t c = 0; c < columns; ++c) {
         bits |= magnitude_bits(v + c * padded, count);

@@ -1,17 +1,21 @@
 // Dense and conv: the gradient of B. SPDX-License-Identifier: MIT
 //
-// Outputs take the place of positions, columns of t that of rows; the products go over positions, a chunk at a time.
+// Outputs take the place of positions, columns of t that of rows; the products go over positions, a
+// chunk at a time.
 
 #include "kernels/packed/parts.h"
 
 typedef struct {
-    uint32_t groups, quads, rows; // of a chunk; outputs / 4 and columns of t that are multiplied together
+    // of a chunk; outputs / 4 and columns of t that are multiplied together
+    uint32_t groups, quads, rows;
     uint32_t words, x, size;      // acc: s32 [rank, quads, 4]
 } gradient_t;
 
 static gradient_t gradient_layout(const edgelora_shape_t *g, uint32_t rank) {
-    gradient_t l = {.groups = at_most((g->positions + 3) / 4, EDGELORA_CHUNK), .rows = at_most(rank, 4)};
-    uint32_t fixed = 8 * l.groups * l.rows, quad = EDGELORA_GROUP_BYTES * l.groups + 16 * rank, all = (g->out_c + 3u) / 4;
+    gradient_t l = {
+        .groups = at_most((g->positions + 3) / 4, EDGELORA_CHUNK), .rows = at_most(rank, 4)};
+    uint32_t fixed = 8 * l.groups * l.rows, quad = EDGELORA_GROUP_BYTES * l.groups + 16 * rank,
+             all = (g->out_c + 3u) / 4;
     uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad : 1;
     l.quads = at_most(fit, all);
     l.words = 16 * rank * l.quads;
@@ -25,8 +29,8 @@ uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t 
 }
 
 // Packs column after column. e: s8 [positions, channels]; 4 columns are quads of `groups` groups.
-EDGELORA_KERNEL static void pack_columns(
-    uint32_t *quad, const int8_t *e, uint32_t channels, uint32_t columns, uint32_t positions, uint32_t groups) {
+EDGELORA_KERNEL static void pack_columns(uint32_t *quad, const int8_t *e, uint32_t channels,
+    uint32_t columns, uint32_t positions, uint32_t groups) {
     for (uint32_t c = 0; c < columns; ++c, ++quad) {
         const int8_t *at = e + c;
         uint32_t *to = quad;
@@ -44,15 +48,16 @@ EDGELORA_KERNEL static void pack_columns(
     }
 }
 
-EDGELORA_HOT void edgelora_b_gradient_packed_s8(
-    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
     uint8_t *s = error->scratch;
     gradient_t l = gradient_layout(g, rank);
     int32_t *acc = (int32_t *)(void *)s, none[4] = {0};
     uint32_t *words = (uint32_t *)(void *)(s + l.words), *x = (uint32_t *)(void *)(s + l.x);
     for (uint32_t o = 0; o < g->out_c; o += 4 * l.quads) {
         uint32_t count = at_most(g->out_c - o, 4 * l.quads), padded = (count + 3) & ~3u;
-        edgelora_tile_product_t row = {.x = x, .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
+        edgelora_tile_product_t row = {
+            .x = x, .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {
             uint32_t n = at_most(g->positions - p, 4 * EDGELORA_CHUNK);
             row.groups = (n + 3) / 4;
@@ -60,7 +65,8 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(
             for (uint32_t j = 0; j < rank; j += row.rows) {
                 row.rows = at_most(rank - j, l.rows);
                 const uint8_t *columns = (const uint8_t *)t + p * rank + j;
-                edgelora_unpack_taps_s8(words, row.groups, columns, row.rows, 1, 0, n, rank, EDGELORA_SIGNED);
+                edgelora_unpack_taps_s8(
+                    words, row.groups, columns, row.rows, 1, 0, n, rank, EDGELORA_SIGNED);
                 row.acc = acc + j * padded;
                 edgelora_tile_product_s8(&row);
             }

@@ -2,7 +2,8 @@
 
 #include "kernels/packed/parts.h"
 
-EDGELORA_HOT void edgelora_mask_packed_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
+EDGELORA_HOT void edgelora_mask_packed_s8(
+    const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
     uint32_t whole = count >> 3, width = high > low + 1 ? (uint32_t)(high - low - 1) : 0, rest = 0;
     if (whole) {
         edgelora_mask_bytes_s8(mask, y, whole, low + 1, width);

@@ -1,7 +1,8 @@
 // Dense and conv, forward. SPDX-License-Identifier: MIT
 //
-// A tile of output positions, as many as fit some kilobytes: their inputs are packed, 4 positions to a quad, then each
-// output's row of weights is unpacked once and multiplied with all of them. One or two positions go one by one (position.c).
+// A tile of output positions, as many as fit some kilobytes: their inputs are packed, 4 positions
+// to a quad, then each output's row of weights is unpacked once and multiplied with all of them.
+// One or two positions go one by one (position.c).
 //
 // Time alone: the lines `conv*` and `dense` of `edgelora bench kernels`.
 
@@ -35,8 +36,11 @@ static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs,
     }
     l.stride = single ? 8 * (l.groups + 3) + 12 : EDGELORA_GROUP_BYTES * (l.groups + l.t_groups);
     if (!single) {
-        uint32_t fixed = EDGELORA_ACC_BYTES + row + b + 4 * rank + 4 * l.groups, quad = l.stride + 16 * l.t_groups;
-        uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad : 1, all = (positions + 3) / 4;
+        uint32_t fixed = EDGELORA_ACC_BYTES + row + b + 4 * rank + 4 * l.groups,
+                 quad = l.stride + 16 * l.t_groups;
+        uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad
+                                                          : 1,
+                 all = (positions + 3) / 4;
         uint32_t tiles = (all + fit - 1) / fit;
         l.quads = (all + tiles - 1) / tiles;
         l.rows = EDGELORA_ACC_BYTES / 16 / l.quads;
@@ -91,22 +95,24 @@ EDGELORA_HOT static void t_bias_and_parts(
 }
 
 // The branch of a tile: t for all positions, into the quads and to t if it is to be kept.
-EDGELORA_HOT static void tile_down(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch,
-    uint32_t count, int8_t *t) {
+EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const tile_t *l, const common_t *common, uint8_t *scratch, uint32_t count, int8_t *t) {
     uint32_t rank = branch->rank, width = 4 * l->t_groups, padded = (count + 3) & ~3u;
     int32_t *acc = (int32_t *)(void *)(scratch + l->acc);
     uint32_t *x = (uint32_t *)(void *)(scratch + l->x);
     int8_t *packed = (int8_t *)scratch + l->t;
     bool whole = (g->inputs & 3) == 0;
-    edgelora_tile_product_t row = {.acc = acc, .count = padded, .coding = whole ? EDGELORA_SIGNED : EDGELORA_PAIRS, .rows = 1};
+    edgelora_tile_product_t row = {
+        .acc = acc, .count = padded, .coding = whole ? EDGELORA_SIGNED : EDGELORA_PAIRS, .rows = 1};
     for (uint32_t j = 0; j < rank; ++j) {
-        uint32_t from = common->part[j].from, groups = common->part[j].groups, n = g->inputs - 4 * from;
+        uint32_t from = common->part[j].from, groups = common->part[j].groups,
+                 n = g->inputs - 4 * from;
         row.bias = (const int32_t *)(const void *)(scratch + l->t_bias) + j;
         row.x = x + EDGELORA_GROUP_WORDS * (l->t_groups + from);
         row.weights = branch->a + j * g->inputs + 4 * from;
         if (!whole) {
-            edgelora_unpack_s8((uint32_t *)(void *)(scratch + l->words), row.weights, at_most(n, 4 * groups), 1, EDGELORA_SIGNED);
+            edgelora_unpack_s8((uint32_t *)(void *)(scratch + l->words), row.weights,
+                at_most(n, 4 * groups), 1, EDGELORA_SIGNED);
             row.weights = scratch + l->words;
         }
         edgelora_tile_product_chunks_s8(&row, groups, l->stride);
@@ -128,18 +134,24 @@ EDGELORA_HOT static void tile_down(
 }
 
 // The outputs of a tile, behind tile_down.
-EDGELORA_HOT static void tile_forward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch, bool first,
-    uint32_t count, int8_t *y) {
+EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const tile_t *l, const common_t *common, uint8_t *scratch, bool first, uint32_t count,
+    int8_t *y) {
     static const int32_t none[EDGELORA_MAX_ROWS];
     int32_t *acc = (int32_t *)(void *)(scratch + l->acc);
-    uint32_t *words = (uint32_t *)(void *)(scratch + l->words), *b = (uint32_t *)(void *)(scratch + l->b);
+    uint32_t *words = (uint32_t *)(void *)(scratch + l->words),
+             *b = (uint32_t *)(void *)(scratch + l->b);
     const uint32_t *x = (const uint32_t *)(const void *)(scratch + l->x);
     uint32_t rank = branch->rank;
     bool whole = (g->inputs & 3) == 0, joins = common->b_joins;
-    edgelora_tile_product_t row = {.x = x + (joins ? 0 : EDGELORA_GROUP_WORDS * l->t_groups), .acc = acc, .count = (count + 3) & ~3u,
-        .b_groups = joins ? l->t_groups : 0, .b_shift = -branch->branch_shift, .coding = whole ? EDGELORA_OFFSET : EDGELORA_PAIRS,
-        .groups = l->groups, .add = !joins};
+    edgelora_tile_product_t row = {.x = x + (joins ? 0 : EDGELORA_GROUP_WORDS * l->t_groups),
+        .acc = acc,
+        .count = (count + 3) & ~3u,
+        .b_groups = joins ? l->t_groups : 0,
+        .b_shift = -branch->branch_shift,
+        .coding = whole ? EDGELORA_OFFSET : EDGELORA_PAIRS,
+        .groups = l->groups,
+        .add = !joins};
     edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);
     requantize.count = count;
     requantize.in_22_bits = common->in_22_bits;
@@ -154,7 +166,8 @@ EDGELORA_HOT static void tile_forward(
             uint32_t together = rank & 3 ? 1 : n; // rows without padding are one
             for (uint32_t r = 0; r < n; r += together) {
                 const uint8_t *from = (const uint8_t *)branch->b + (o + r) * rank;
-                edgelora_unpack_s8(b + r * 2 * l->t_groups, from, together * rank, 1, EDGELORA_SIGNED);
+                edgelora_unpack_s8(
+                    b + r * 2 * l->t_groups, from, together * rank, 1, EDGELORA_SIGNED);
             }
         }
         if (!joins) { // acc = bias + round_shift(B t), then the products
@@ -166,7 +179,8 @@ EDGELORA_HOT static void tile_forward(
             alone.coding = EDGELORA_PAIRS;
             edgelora_tile_product_chunks_s8(&alone, l->t_groups, l->stride);
             for (uint32_t i = 0; i < row.rows * row.count; ++i) {
-                acc[i] = (int32_t)((uint32_t)round_shift(acc[i], row.b_shift) + (uint32_t)row.bias[i / row.count]);
+                acc[i] = (int32_t)((uint32_t)round_shift(acc[i], row.b_shift) +
+                    (uint32_t)row.bias[i / row.count]);
             }
         }
         row.weights = g->weights + o * g->inputs;
@@ -181,8 +195,8 @@ EDGELORA_HOT static void tile_forward(
 }
 
 // One position. Rows of A and B are few: one value at a time.
-EDGELORA_HOT static void position_forward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch,
+EDGELORA_HOT static void position_forward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch,
     const int8_t *in, int8_t *y, int8_t *t) {
     int32_t *bias = (int32_t *)(void *)(scratch + l->acc);
     uint32_t *x = (uint32_t *)(void *)(scratch + l->x);
@@ -218,12 +232,12 @@ EDGELORA_HOT static void position_forward(
 // A 1x1 convolution whose positions are the input's, of whole groups.
 static bool takes_input_as_it_is(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
-    return g->inputs == g->in_c && (g->in_c & 3) == 0 && !op->pad_top && !op->pad_left && g->out_h == g->in_h && g->out_w == g->in_w &&
-        op->stride_h == 1 && op->stride_w == 1;
+    return g->inputs == g->in_c && (g->in_c & 3) == 0 && !op->pad_top && !op->pad_left &&
+        g->out_h == g->in_h && g->out_w == g->in_w && op->stride_h == 1 && op->stride_w == 1;
 }
 
-EDGELORA_KERNEL static void matrix_forward(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+EDGELORA_KERNEL static void matrix_forward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
     tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + l.patch;
@@ -234,8 +248,8 @@ EDGELORA_KERNEL static void matrix_forward(
     if (l.quads) {
         int32_t n = -branch->branch_shift;
         common.in_22_bits = edgelora_fits_22_bits(g, branch);
-        common.b_joins =
-            l.t_groups <= EDGELORA_B_GROUPS && (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
+        common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
+            (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
     }
     bool in_place = takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
@@ -266,9 +280,9 @@ EDGELORA_KERNEL static void matrix_forward(
     }
 }
 
-EDGELORA_HOT void edgelora_matrix_forward_packed_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    if (g->op->kind == EDGELORA_DENSE && !branch->rank && g->right) { // nothing in the way
+EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank && g->bounded) { // nothing in the way
         edgelora_position_forward_s8(g, x, scratch, g->bias, y);
     } else {
         matrix_forward(g, branch, x, y, t, scratch);

@@ -1,8 +1,10 @@
-// Pairs of int8 values in one word, and their products: the arithmetic in which cores differ. SPDX-License-Identifier: MIT
+// Pairs of int8 values in one word, and their products: the arithmetic in which cores differ.
+// SPDX-License-Identifier: MIT
 //
-// A *pair word* of weights a, b has a in its lower half and b in the upper one, one of inputs c, d has c in the upper half and d in
-// the lower one: crosswise, dot2 is a * c + b * d. Of each *group* of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and
-// O of (i + 1, i + 3). Weights are in [-127, 127].
+// A *pair word* of weights a, b has a in its lower half and b in the upper one, one of inputs c, d
+// has c in the upper half and d in the lower one: crosswise, dot2 is a * c + b * d. Of each *group*
+// of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and O of (i + 1, i + 3). Weights
+// are in [-127, 127].
 
 #ifndef EDGELORA_PAIR_H
 #define EDGELORA_PAIR_H
@@ -53,8 +55,8 @@ static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
 
 #else
 
-// The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its lower half, a * d, borrows; bit 15
-// tells that.
+// The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its
+// lower half, a * d, borrows; bit 15 tells that.
 static inline uint32_t pair(uint32_t low, uint32_t high) {
     return low + (high << 16);
 }

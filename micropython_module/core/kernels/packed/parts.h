@@ -72,34 +72,41 @@ static inline void cursor_next(edgelora_cursor_t *at) {
 }
 
 // The K inputs of one output position, and zeros up to a whole group.
-void edgelora_gather_s8(const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes. patch: s8 [groups, 4] of scratch.
-void edgelora_gather_tile_s8(
-    const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
-// Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of them, and the outputs'.
-void edgelora_gather_errors_s8(
-    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at, uint32_t count, int8_t *patch,
-    uint32_t *quads, uint32_t stride);
+void edgelora_gather_s8(
+    const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes. patch: s8
+// [groups, 4] of scratch.
+void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
+    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
+// Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of
+// them, and the outputs'.
+void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    uint32_t rank, edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads,
+    uint32_t stride);
 // Packs n values of one position; patch: room for them.
 uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch);
 
 // unpack.c: rows of weights.
 
 // E and O of `count` bytes, `step` apart; coding: bytes.
-void edgelora_unpack_s8(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
-// E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the one before, elements `step` apart.
-void edgelora_unpack_taps_s8(
-    uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
-    edgelora_coding_t coding);
-// edgelora_tile_product_s8 with rows of any number of groups, chunk by chunk; 4 positions take `stride` bytes.
-void edgelora_tile_product_chunks_s8(edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride);
+void edgelora_unpack_s8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
+// E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
+// one before, elements `step` apart.
+void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
+    uint32_t taps, uint32_t tap, uint32_t n, uint32_t step, edgelora_coding_t coding);
+// edgelora_tile_product_s8 with rows of any number of groups, chunk by chunk; 4 positions take
+// `stride` bytes.
+void edgelora_tile_product_chunks_s8(
+    edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride);
 
 // requantize.c
 
 // An op's requantization but for rows, count and y.
 edgelora_requantize_t edgelora_requantize_of(const edgelora_shape_t *g, const int32_t *acc);
 // The outputs y[o, o + rows) of `count` positions, of any op.
-void edgelora_requantize_outputs_s8(const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
+void edgelora_requantize_outputs_s8(
+    const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
 // |bias| <= limit for all outputs.
 bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
 // |acc| < EDGELORA_22_BITS for all outputs. branch: NULL = none.
@@ -108,10 +115,12 @@ bool edgelora_fits_22_bits(const edgelora_shape_t *g, const edgelora_branch_t *b
 // position.c: the outputs of one position.
 
 // in: its s8 [K]; x: room for their pairs; bias: s32 [out_c], with the branch's part.
-void edgelora_position_forward_s8(const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y);
+void edgelora_position_forward_s8(
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y);
 
-// columns.c: an int8 block (SPEC.md: block) that is written column by column: `done` positions of all `step` columns and, of the
-// `count` positions behind them, the columns before the one that is next.
+// columns.c: an int8 block (SPEC.md: block) that is written column by column: `done` positions of
+// all `step` columns and, of the `count` positions behind them, the columns before the one that is
+// next.
 typedef struct {
     int8_t *q;
     uint32_t step, done;
@@ -119,8 +128,8 @@ typedef struct {
 } edgelora_columns_t;
 
 // v: s32 [columns, padded], the columns from `first` on of the next `count` positions.
-void edgelora_columns_put(
-    edgelora_columns_t *b, uint32_t first, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v);
+void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns, uint32_t count,
+    uint32_t padded, const int32_t *v);
 // v = trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0; w is lost.
 void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count);
 

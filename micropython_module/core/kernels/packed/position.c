@@ -1,10 +1,12 @@
-// Dense and conv at one position: rows are taken as they lie in the model. SPDX-License-Identifier: MIT
+// Dense and conv at one position: rows are taken as they lie in the model.
+// SPDX-License-Identifier: MIT
 //
 // Time alone: the lines `dense` of `edgelora bench kernels`.
 
 #include "kernels/packed/parts.h"
 
-// Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of groups.
+// Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of
+// groups.
 static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
     uint32_t groups = (lead + inputs + 3) / 4;
     if (!lead && (inputs & 3) == 0 && is_aligned(x)) {
@@ -14,7 +16,8 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
         for (uint32_t at = 0u - lead, i = 0; i < groups; ++i, at += 4) {
             uint32_t v[4];
             for (uint32_t k = 0; k < 4; ++k) {
-                v[k] = at + k < inputs ? (uint32_t)(int32_t)x[at + k] : 0; // before the row, at + k is huge
+                // before the row, at + k is huge
+                v[k] = at + k < inputs ? (uint32_t)(int32_t)x[at + k] : 0;
             }
             *to++ = pair(v[2], v[0]);
             *to++ = pair(v[3], v[1]);
@@ -27,7 +30,8 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
     *to = 0;
 }
 
-// A row that doesn't start at a multiple of 4 is read from the one before it, with as many zeros before its inputs.
+// A row that doesn't start at a multiple of 4 is read from the one before it, with as many zeros
+// before its inputs.
 static inline void bounded_outputs(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
     edgelora_position_t p; // field by field: an initializer would be cleared first
@@ -66,7 +70,7 @@ static inline void bounded_outputs(
 
 EDGELORA_HOT void edgelora_position_forward_s8(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
-    if (g->right) {
+    if (g->bounded) {
         bounded_outputs(g, in, x, bias, y);
         return;
     }

@@ -8,8 +8,9 @@ static uint32_t largest_of(uint32_t a, uint32_t b) {
 
 static bool has_packed_depthwise(const edgelora_shape_t *g, bool backward) {
     const edgelora_op_t *op = g->op;
-    return op->kind == EDGELORA_DEPTHWISE && g->kernel_h == 3 && g->kernel_w == 3 && op->dilation_h == 1 && op->dilation_w == 1 &&
-        op->stride_w <= 2 && op->pad_left <= 2 && (!backward || g->in_c == g->out_c);
+    return op->kind == EDGELORA_DEPTHWISE && g->kernel_h == 3 && g->kernel_w == 3 &&
+        op->dilation_h == 1 && op->dilation_w == 1 && op->stride_w <= 2 && op->pad_left <= 2 &&
+        (!backward || g->in_c == g->out_c);
 }
 
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {

@@ -1,4 +1,5 @@
-// Rows and columns of weights as pairs, and products of rows of any length. SPDX-License-Identifier: MIT
+// Rows and columns of weights as pairs, and products of rows of any length.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -16,8 +17,8 @@ EDGELORA_KERNEL void edgelora_unpack_s8(
     }
 }
 
-EDGELORA_HOT void edgelora_unpack_taps_s8(
-    uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
+EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from,
+    uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
     edgelora_coding_t coding) {
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
@@ -31,7 +32,8 @@ EDGELORA_HOT void edgelora_unpack_taps_s8(
     }
 }
 
-EDGELORA_HOT void edgelora_tile_product_chunks_s8(edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride) {
+EDGELORA_HOT void edgelora_tile_product_chunks_s8(
+    edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride) {
     if (groups <= EDGELORA_CHUNK) {
         whole->groups = groups;
         whole->skip = stride - EDGELORA_GROUP_BYTES * (groups + whole->b_groups);

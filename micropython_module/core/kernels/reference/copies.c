@@ -14,8 +14,14 @@ typedef struct {
 } part_t;
 
 // axis: 1 height, 2 width, 3 channels; from, count: positions along it
-static part_t part_along(uint32_t axis, uint32_t height, uint32_t width, uint32_t channels, uint32_t from, uint32_t count) {
-    uint32_t rows = axis == 1 ? 1 : axis == 2 ? height : height * width, unit = axis == 1 ? width * channels : axis == 2 ? channels : 1;
+static part_t part_along(uint32_t axis, uint32_t height, uint32_t width, uint32_t channels,
+    uint32_t from, uint32_t count) {
+    uint32_t rows = axis == 1 ? 1
+        : axis == 2           ? height
+                              : height * width,
+             unit = axis == 1 ? width * channels
+        : axis == 2           ? channels
+                              : 1;
     return (part_t){rows, height * width * channels / rows, from * unit, count * unit};
 }
 
@@ -33,24 +39,31 @@ static void part_put(const part_t *p, int8_t *whole, const int8_t *part) {
 
 // Where input k of a concatenate lies in its output.
 static part_t joined(const edgelora_shape_t *g, uint32_t k) {
-    uint32_t axis = g->op->kernel_h;
-    uint32_t all = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c, first = axis == 1 ? g->in_h : axis == 2 ? g->in_w : g->in_c;
+    uint32_t axis = op_axis(g->op);
+    uint32_t all = axis == 1 ? g->out_h
+        : axis == 2          ? g->out_w
+                             : g->out_c,
+             first = axis == 1 ? g->in_h
+        : axis == 2            ? g->in_w
+                               : g->in_c;
     return part_along(axis, g->out_h, g->out_w, g->out_c, k ? first : 0, k ? all - first : first);
 }
 
-void edgelora_concatenate_forward_s8(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+void edgelora_concatenate_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     part_t a = joined(g, 0), b = joined(g, 1);
     part_put(&a, y, x);
     part_put(&b, y, x2);
 }
 
-void edgelora_concatenate_backward_s8(const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx) {
+void edgelora_concatenate_backward_s8(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx) {
     part_t p = joined(g, k);
     part_take(&p, e, dx);
 }
 
 static part_t sliced(const edgelora_shape_t *g) {
-    uint32_t axis = g->op->kernel_h, count = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c;
+    uint32_t axis = op_axis(g->op), count = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c;
     return part_along(axis, g->in_h, g->in_w, g->in_c, slice_start(g->op), count);
 }
 

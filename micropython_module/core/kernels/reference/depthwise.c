@@ -7,7 +7,8 @@ void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
     uint32_t times = (uint32_t)g->out_c / g->in_c;
     for (uint32_t oy = 0; oy < g->out_h; ++oy) {
         for (uint32_t ox = 0; ox < g->out_w; ++ox) {
-            int32_t y0 = (int32_t)(oy * op->stride_h) - op->pad_top, x0 = (int32_t)(ox * op->stride_w) - op->pad_left;
+            int32_t y0 = (int32_t)(oy * op->stride_h) - op->pad_top,
+                    x0 = (int32_t)(ox * op->stride_w) - op->pad_left;
             for (uint32_t c = 0; c < g->in_c; ++c) {
                 for (uint32_t m = 0; m < times; ++m) {
                     uint32_t o = c * times + m;
@@ -18,7 +19,9 @@ void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
                         for (int32_t kx = 0; kx < g->kernel_w; ++kx, w += g->out_c) {
                             int32_t ix = x0 + kx * op->dilation_w;
                             bool inside = iy >= 0 && iy < g->in_h && ix >= 0 && ix < g->in_w;
-                            int32_t v = inside ? x[((uint32_t)iy * g->in_w + (uint32_t)ix) * g->in_c + c] : g->zp_in;
+                            int32_t v = inside
+                                ? x[((uint32_t)iy * g->in_w + (uint32_t)ix) * g->in_c + c]
+                                : g->zp_in;
                             acc += (*w - 128) * v;
                         }
                     }
@@ -29,7 +32,8 @@ void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
     }
 }
 
-int32_t edgelora_depthwise_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+int32_t edgelora_depthwise_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t times = (uint32_t)g->out_c / g->in_c;
     edgelora_block_t block = {dx, 0, 0};
@@ -49,7 +53,9 @@ int32_t edgelora_depthwise_backward_s8(const edgelora_shape_t *g, const edgelora
                     if (sx < 0 || sx % op->stride_w || sx / op->stride_w >= g->out_w) {
                         continue;
                     }
-                    const int8_t *a = error->e + ((uint32_t)(sy / op->stride_h) * g->out_w + (uint32_t)(sx / op->stride_w)) * g->out_c;
+                    const int8_t *a = error->e +
+                        ((uint32_t)(sy / op->stride_h) * g->out_w + (uint32_t)(sx / op->stride_w)) *
+                            g->out_c;
                     const uint8_t *w = g->weights + (uint32_t)(ky * g->kernel_w + kx) * g->out_c;
                     for (uint32_t c = 0; c < g->in_c; ++c) {
                         for (uint32_t m = 0; m < times; ++m) {

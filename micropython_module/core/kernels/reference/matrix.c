@@ -2,8 +2,10 @@
 
 #include "kernels/reference/reference.h"
 
-// The K inputs of output position (oy, ox); outside the input they are its zero point. Dense: the input itself.
-static const int8_t *patch_of(const edgelora_shape_t *g, const int8_t *x, int32_t oy, int32_t ox, int8_t *patch) {
+// The K inputs of output position (oy, ox); outside the input they are its zero point. Dense: the
+// input itself.
+static const int8_t *patch_of(
+    const edgelora_shape_t *g, const int8_t *x, int32_t oy, int32_t ox, int8_t *patch) {
     const edgelora_op_t *op = g->op;
     if (op->kind == EDGELORA_DENSE) {
         return x;
@@ -23,7 +25,8 @@ static const int8_t *patch_of(const edgelora_shape_t *g, const int8_t *x, int32_
 }
 
 // Row j of A times the patch, scaled down by 2^t_shift.
-static int8_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch, uint32_t j, const int8_t *patch) {
+static int8_t branch_down(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, uint32_t j, const int8_t *patch) {
     const int8_t *a = branch->a + j * g->inputs;
     int32_t sum = 0; // |sum| <= 127 * 255 * K < 2^30
     for (uint32_t i = 0; i < g->inputs; ++i) {
@@ -42,8 +45,8 @@ static int32_t branch_up(const edgelora_branch_t *branch, uint32_t o, const int8
     return round_shift(sum, -branch->branch_shift);
 }
 
-void edgelora_matrix_forward_s8(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, int8_t *scratch) {
+void edgelora_matrix_forward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t, int8_t *scratch) {
     int8_t own_t[EDGELORA_MAX_RANK];
     for (int32_t oy = 0; oy < g->out_h; ++oy) {
         for (int32_t ox = 0; ox < g->out_w; ++ox) {

@@ -35,7 +35,8 @@ static int32_t relative_multiplier(int32_t multiplier, int shift, int top) {
 }
 
 int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
-    uint32_t count = g->positions * g->out_c, multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, bits = 0;
+    uint32_t count = g->positions * g->out_c,
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, bits = 0;
     int top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
@@ -48,7 +49,8 @@ int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, in
     n = n < 0 ? 0 : n;
     for (uint32_t i = 0; i < count; ++i) {
         uint32_t k = i % multipliers;
-        e[i] = (int8_t)trunc_shift(e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top), n);
+        e[i] = (int8_t)trunc_shift(
+            e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top), n);
     }
     return exponent + top - 15 + n;
 }

@@ -2,7 +2,8 @@
 
 #include "kernels/reference/reference.h"
 
-// The part of an output position's window that is inside the input: rows [y0, y1), columns [x0, x1).
+// The part of an output position's window that is inside the input: rows [y0, y1), columns [x0,
+// x1).
 typedef struct {
     int32_t y0, y1, x0, x1;
 } window_t;
@@ -10,7 +11,8 @@ typedef struct {
 static window_t window_at(const edgelora_shape_t *g, int32_t oy, int32_t ox) {
     const edgelora_op_t *op = g->op;
     int32_t top = oy * op->stride_h - op->pad_top, left = ox * op->stride_w - op->pad_left;
-    int32_t y1 = clamp_s32(top + g->kernel_h, 0, g->in_h), x1 = clamp_s32(left + g->kernel_w, 0, g->in_w);
+    int32_t y1 = clamp_s32(top + g->kernel_h, 0, g->in_h),
+            x1 = clamp_s32(left + g->kernel_w, 0, g->in_w);
     return (window_t){top < 0 ? 0 : top, y1, left < 0 ? 0 : left, x1};
 }
 
@@ -36,7 +38,9 @@ void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t
                 if (op->kind == EDGELORA_MEAN) {
                     *y++ = requantize_output(g, sum - count * g->zp_in, 0);
                 } else {
-                    *y++ = (int8_t)clamp_s32(op->kind == EDGELORA_MAX_POOL ? top : average(sum, count), op->act_min, op->act_max);
+                    *y++ = (int8_t)clamp_s32(
+                        op->kind == EDGELORA_MAX_POOL ? top : average(sum, count), op->act_min,
+                        op->act_max);
                 }
             }
         }
@@ -44,7 +48,8 @@ void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t
 }
 
 // Is the element of channel c at (iy, ix) the first largest of its window?
-static bool is_first_max(const edgelora_shape_t *g, const window_t *w, const int8_t *x, int32_t iy, int32_t ix, uint32_t c) {
+static bool is_first_max(const edgelora_shape_t *g, const window_t *w, const int8_t *x, int32_t iy,
+    int32_t ix, uint32_t c) {
     int8_t v = x[((uint32_t)iy * g->in_w + (uint32_t)ix) * g->in_c + c];
     for (int32_t y = w->y0; y < w->y1; ++y) {
         for (int32_t z = w->x0; z < w->x1; ++z) {
@@ -59,7 +64,8 @@ static bool is_first_max(const edgelora_shape_t *g, const window_t *w, const int
 }
 
 // Adds what the window of one output position hands to input position (iy, ix).
-static void pool_row(const edgelora_shape_t *g, const window_t *w, const int8_t *e, const int8_t *x, int32_t iy, int32_t ix, int32_t *row) {
+static void pool_row(const edgelora_shape_t *g, const window_t *w, const int8_t *e, const int8_t *x,
+    int32_t iy, int32_t ix, int32_t *row) {
     if (g->op->kind == EDGELORA_MAX_POOL) {
         for (uint32_t c = 0; c < g->in_c; ++c) {
             if (e[c] && is_first_max(g, w, x, iy, ix, c)) {
@@ -76,13 +82,15 @@ static void pool_row(const edgelora_shape_t *g, const window_t *w, const int8_t 
 }
 
 // The output positions [from, to) along one axis whose windows hold position i.
-static void windows_over(int32_t i, int32_t stride, int32_t kernel, int32_t outputs, int32_t *from, int32_t *to) {
+static void windows_over(
+    int32_t i, int32_t stride, int32_t kernel, int32_t outputs, int32_t *from, int32_t *to) {
     int32_t last = i / stride + 1; // i: with the padding before it
     *from = i < kernel ? 0 : (i - kernel) / stride + 1;
     *to = last < outputs ? last : outputs;
 }
 
-int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+int32_t edgelora_pool_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     if (g->op->kind == EDGELORA_MEAN) { // e is already multiplied; every position gets it
         for (uint32_t p = 0; p < (uint32_t)g->in_h * g->in_w; ++p) {
             for (uint32_t c = 0; c < g->in_c; ++c) {
@@ -105,7 +113,8 @@ int32_t edgelora_pool_backward_s8(const edgelora_shape_t *g, const edgelora_erro
             for (int32_t oy = oy0; oy < oy1; ++oy) {
                 for (int32_t ox = ox0; ox < ox1; ++ox) {
                     window_t w = window_at(g, oy, ox);
-                    pool_row(g, &w, error->e + (uint32_t)(oy * g->out_w + ox) * g->out_c, error->x, iy, ix, row);
+                    pool_row(g, &w, error->e + (uint32_t)(oy * g->out_w + ox) * g->out_c, error->x,
+                        iy, ix, row);
                 }
             }
             edgelora_block_append(&block, row, g->in_c);

@@ -1,8 +1,10 @@
-// Softmax over the channels of each position, as TFLite computes it in integers. SPDX-License-Identifier: MIT
+// Softmax over the channels of each position, as TFLite computes it in integers.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
-// floor((a * b + 2^30) / 2^31) for any signs but both -2^31: gemmlowp's SaturatingRoundingDoublingHighMul
+// floor((a * b + 2^30) / 2^31) for any signs but both -2^31: gemmlowp's
+// SaturatingRoundingDoublingHighMul
 static int32_t doubling_high_mul(int32_t a, int32_t b) {
     if (b >= 0) {
         return rounding_high_mul(a, b);
@@ -49,7 +51,8 @@ void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int
 }
 
 // With p = y + 128, in 1/256: p_i (e_i - sum p_j e_j), times scale_in / scale_out
-int32_t edgelora_softmax_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+int32_t edgelora_softmax_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const int8_t *e = error->e, *y = error->y;
     int32_t v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0};

@@ -1,9 +1,11 @@
 // What the primitives for Cortex-M0+ (RP2040) share. SPDX-License-Identifier: MIT
 //
-// Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls; asrs #16; adcs` adds two
-// products to a sum: the shift leaves bit 15, the borrow's correction, in the carry.
+// Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls;
+// asrs #16; adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in
+// the carry.
 //
-// Test: tests/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board virtual-pico`.
+// Test: tests/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board
+// virtual-pico`.
 
 #ifndef EDGELORA_M0PLUS_H
 #define EDGELORA_M0PLUS_H
@@ -18,14 +20,17 @@
 
 #define NAKED EDGELORA_KERNEL __attribute__((naked))
 
-// Offsets as assembly has them, of a frame's slots and of structs in C: a file asserts that they are those of C.
+// Offsets as assembly has them, of a frame's slots and of structs in C: a file asserts that they
+// are those of C.
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 #define SLOT(offset) "[sp, #" STRING(offset) "]"
 #define FIELD(base, offset) "[" #base ", #" STRING(offset) "]"
 #define ASSERT(name, condition) typedef char name[(condition) ? 1 : -1];
-#define ASSERT_OFFSET(type, field, offset) ASSERT(type##_##field##_is_where_assembly_has_it, offsetof(type, field) == (offset))
-#define ASSERT_SIZE(type, size) ASSERT(type##_is_as_large_as_assembly_has_it, sizeof(type) == (size))
+#define ASSERT_OFFSET(type, field, offset) \
+    ASSERT(type##_##field##_is_where_assembly_has_it, offsetof(type, field) == (offset))
+#define ASSERT_SIZE(type, size) \
+    ASSERT(type##_is_as_large_as_assembly_has_it, sizeof(type) == (size))
 
 #define SAVE \
     "push {r4-r7, lr}\n" \
@@ -49,9 +54,10 @@
     "asrs " x ", " x ", #16\n" \
     "adcs " sum ", " x "\n"
 
-// a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15 <= ml < 2^15. t, q, p are
-// lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <= 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits.
-// So do they with 0 <= ml < 2^16 if |a| < 2^30.
+// a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15
+// <= ml < 2^15. t, q, p are lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <=
+// 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits. So do they with 0 <= ml < 2^16 if |a| <
+// 2^30.
 #define HIGH_MUL(a, t, q, ml_mul_q_t, ml_mul_p_a, mh, p) \
     "sxth " t ", " a "\n" \
     "subs " a ", " a ", " t "\n" \

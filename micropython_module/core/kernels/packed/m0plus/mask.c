@@ -4,8 +4,10 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// From the last of 8 values to the first: the carry of each comparison, set outside the range, is shifted in.
-NAKED void edgelora_mask_bytes_s8(uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
+// From the last of 8 values to the first: the carry of each comparison, set outside the range, is
+// shifted in.
+NAKED void edgelora_mask_bytes_s8(
+    uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r6, lr}\n"

@@ -62,9 +62,11 @@ NAKED void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t group
 #define QUADS_POSITIONS 0
 #define QUADS_FRAME 4
 
-// r0: quad, r1: x, r2: code of a position's groups, lr: end of its x, r8: its size, r9: from behind the last position of a quad
-// to the next quad, r10: positions done, r11: from the end of a position to the next one in the quad, down.
-NAKED void edgelora_pack_quads_s8(uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups) {
+// r0: quad, r1: x, r2: code of a position's groups, lr: end of its x, r8: its size, r9: from behind
+// the last position of a quad to the next quad, r10: positions done, r11: from the end of a
+// position to the next one in the quad, down.
+NAKED void edgelora_pack_quads_s8(
+    uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups) {
     __asm volatile(
         ".syntax unified\n" SAVE
         "sub sp, #" STRING(QUADS_FRAME) "\n"
@@ -92,7 +94,8 @@ NAKED void edgelora_pack_quads_s8(uint32_t *quad, uint32_t stride, const int8_t 
         "mov lr, r6\n"
         "bx r2\n"
         ".balign 4\n"
-        "2:\n" PACK_GROUP("0", "16") PACK_GROUP("32", "48") PACK_GROUP("64", "80") PACK_GROUP("96", "112")
+        "2:\n" PACK_GROUP("0", "16") PACK_GROUP("32", "48")
+        PACK_GROUP("64", "80") PACK_GROUP("96", "112")
         "adds r0, #128\n"
         "cmp r1, lr\n"
         "bne 2b\n"
@@ -143,7 +146,8 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
 
 // Pair words of 4 columns at once: rows 0 and 2 (or 1 and 3) of a group are words of 4 bytes each.
 EDGELORA_KERNEL void edgelora_unpack_columns_s8(
-    uint32_t *words, uint32_t stride, const uint8_t *from, uint32_t step, uint32_t groups, uint32_t coding) {
+    uint32_t *words, uint32_t stride, const uint8_t *from, uint32_t step, uint32_t groups,
+    uint32_t coding) {
     const uint32_t mask = 0x00FF00FF, sign = 0x00800080;
     for (; groups; --groups, words += 2) {
         uint32_t *to = words;

@@ -25,9 +25,10 @@ ASSERT_OFFSET(edgelora_plane_t, edge, PLANE_EDGE)
 #define PLANE_X_END 0
 #define PLANE_FRAME 4
 
-// r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size, r8: from its end to the next
-// row, r9: from the end of a row of the plane to the next one, r10: edge, r11: rows. Of short rows: r12 is the code of a row's
-// pairs, lr of a row, r8 2 * step, r11 what r8 is, the slot what r4 is.
+// r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size,
+// r8: from its end to the next row, r9: from the end of a row of the plane to the next one, r10:
+// edge, r11: rows. Of short rows: r12 is the code of a row's pairs, lr of a row, r8 2 * step, r11
+// what r8 is, the slot what r4 is.
 NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
     __asm volatile(
         ".syntax unified\n" SAVE

@@ -8,7 +8,8 @@
 typedef struct {
     uint32_t gap;               // bytes between rows
     uint32_t multiplier, shift; // where they end
-    uint32_t zero_point, range, min, y; // less min; max - min; min; the end of y: `ldmia` takes the four
+    // less min; max - min; min; the end of y: `ldmia` takes the four
+    uint32_t zero_point, range, min, y;
     uint32_t first_pair;        // its code
 } outputs_frame_t;
 #define OUTPUTS_GAP 0
@@ -63,8 +64,8 @@ ASSERT_OFFSET(edgelora_position_t, max, POSITION_MAX)
     "add " w ", r8\n" \
     "add " o ", r8\n"
 
-// r0: x, r1: weights, r6: sum; r9: start of x, r10: first pair's code, or what gets to it over the gap, r11: end of bias,
-// r12: index * 4, from -rows * 4 to 0; lr: end of x.
+// r0: x, r1: weights, r6: sum; r9: start of x, r10: first pair's code, or what gets to it over the
+// gap, r11: end of bias, r12: index * 4, from -rows * 4 to 0; lr: end of x.
 NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
     __asm volatile(
         ".syntax unified\n" SAVE

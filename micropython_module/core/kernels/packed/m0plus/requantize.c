@@ -1,4 +1,5 @@
-// From accumulators to outputs: 34 cycles each, 25 if all are below 22 bits. SPDX-License-Identifier: MIT
+// From accumulators to outputs: 34 cycles each, 25 if all are below 22 bits.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
@@ -42,11 +43,13 @@ ASSERT_OFFSET(edgelora_requantize_t, min, 32)
 ASSERT_OFFSET(edgelora_requantize_t, max, 36)
 ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
 
-// r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: max, r11: min, r12: step. A negative value is
-// rounded away from 0 by taking 1 off first; where n is 0 the carry of that gives it back.
+// r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: max, r11: min, r12: step. A
+// negative value is rounded away from 0 by taking 1 off first; where n is 0 the carry of that gives
+// it back.
 #define OUTPUT(over, back, in) \
     "ldmia r0!, {r1}\n" \
-    HIGH_MUL("r1", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "movs r4, r5\nmuls r4, r1\n", "r6", "r4") \
+    HIGH_MUL("r1", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "movs r4, r5\nmuls r4, r1\n", "r6", \
+        "r4") \
     "asrs r2, r1, #31\n" \
     "adds r1, r1, r2\n" \
     "mov r2, r8\n" \
@@ -63,10 +66,11 @@ ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
     "strb r1, [r7]\n" \
     "add r7, r12\n"
 
-// The same for |acc| < 2^21 - 2^12 with m = r5 * 2^21 + r9 * 2^11 + r8, -2^10 <= r8 < 2^10, r9 < 2^10: every product stays in
-// 32 bits, and floors of floors are floors. r4: zero point, r6: n. The sign is taken before the rounding bit is added: what
-// that makes 0 comes out as -1, and the carry of the last shift gives it back. 44 bytes, 24 cycles.
-#define SMALL_OUTPUT(over, back, in) \
+// The same for |acc| < 2^21 - 2^12 with m = r5 * 2^21 + r9 * 2^11 + r8, -2^10 <= r8 < 2^10, r9 <
+// 2^10: every product stays in 32 bits, and floors of floors are floors. r4: zero point, r6: n. The
+// sign is taken before the rounding bit is added: what that makes 0 comes out as -1, and the carry
+// of the last shift gives it back. 44 bytes, 24 cycles.
+#define SHORT_OUTPUT(over, back, in) \
     "ldmia r0!, {r1}\n" \
     "mov r2, r8\n" \
     "muls r2, r1\n" \
@@ -179,7 +183,8 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "adds r1, #1\n"
         "bx r1\n"
         ".balign 4\n"
-        "1:\n" SMALL_OUTPUT("30", "31", "32") SMALL_OUTPUT("40", "41", "42") SMALL_OUTPUT("50", "51", "52") SMALL_OUTPUT("60", "61", "62")
+        "1:\n" SHORT_OUTPUT("30", "31", "32") SHORT_OUTPUT("40", "41", "42")
+        SHORT_OUTPUT("50", "51", "52") SHORT_OUTPUT("60", "61", "62")
         "cmp r0, lr\n"
         "bne 1b\n"
         "b 4b\n"

@@ -26,7 +26,8 @@
     "b " back "b\n"
 
 // 11 cycles a value
-NAKED void edgelora_shift_row_s8(int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+NAKED void edgelora_shift_row_s8(
+    int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"
@@ -39,7 +40,8 @@ NAKED void edgelora_shift_row_s8(int8_t *t, uint32_t step, const int32_t *acc, u
         "1:\n" LOW("10", "11") LOW("20", "21") LOW("30", "31") LOW("40", "41")
         "cmp r2, r6\n"
         "bne 1b\n"
-        "pop {r4-r7, pc}\n" LOW_OVER("10", "11") LOW_OVER("20", "21") LOW_OVER("30", "31") LOW_OVER("40", "41"));
+        "pop {r4-r7, pc}\n" LOW_OVER("10", "11") LOW_OVER("20", "21")
+        LOW_OVER("30", "31") LOW_OVER("40", "41"));
 }
 
 #endif

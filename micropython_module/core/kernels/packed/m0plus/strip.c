@@ -1,10 +1,12 @@
-// A 3x3 kernel over a strip of columns: 59 cycles for two outputs, with two kernel rows 40. SPDX-License-Identifier: MIT
+// A 3x3 kernel over a strip of columns: 59 cycles for two outputs, with two kernel rows 40.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame. A row is of one of three kinds: all kernel rows, without the last one, without the first one.
+// The frame. A row is of one of three kinds: all kernel rows, without the last one, without the
+// first one.
 typedef struct {
     uint32_t rows_end;                // of x, of the rows of this kind
     uint32_t pairs, rest;             // code of a row's pairs of outputs, of what follows them
@@ -218,7 +220,8 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "movs r6, #128\n"
         "lsls r5, r6, #16\n"
         "orrs r6, r5\n"
-        ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_TOP), "r8", "r9") ROW_WEIGHTS("", "r10", "r11") ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_BOTTOM), "r12", "lr")
+        ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_TOP), "r8", "r9") ROW_WEIGHTS("", "r10", "r11")
+        ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_BOTTOM), "r12", "lr")
         "ldr r0, " SLOT(STRIP_STRIP) "\n"
         "ldr r1, " SLOT(STRIP_ACC) "\n"
         "ldr r7, " SLOT(STRIP_X) "\n"

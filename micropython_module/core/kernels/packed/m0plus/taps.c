@@ -1,4 +1,5 @@
-// A 3x3 kernel over a plane: 18 cycles for a kernel row and two outputs. SPDX-License-Identifier: MIT
+// A 3x3 kernel over a plane: 18 cycles for a kernel row and two outputs.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
@@ -51,8 +52,8 @@ ASSERT_OFFSET(edgelora_taps_t, acc, TAPS_ARG_ACC)
 ASSERT_OFFSET(edgelora_taps_t, bias, TAPS_ARG_BIAS)
 ASSERT_OFFSET(edgelora_taps_t, w, TAPS_ARG_W)
 
-// One kernel row with two neighbouring outputs, sums r6 and r7: 18 cycles. The third weight's product holds one value
-// for each output.
+// One kernel row with two neighbouring outputs, sums r6 and r7: 18 cycles. The third weight's
+// product holds one value for each output.
 #define TAPS(p, w, w2) \
     "ldmia " p "!, {r3, r4}\n" \
     "mov r5, " w "\n" \

@@ -6,10 +6,11 @@
 
 // The frame: weight words of the row, whose ends are one, and what the next row needs.
 typedef struct {
-    uint32_t words[2 * EDGELORA_CHUNK], b_words[2 * EDGELORA_B_GROUPS]; // both end where their array ends
-    int32_t b_shift;                                                   // of B t
-    uint32_t weights, coding, gap, bias;                               // of the next row
-    uint32_t acc_bytes, x, rows, b, b_bytes;                           // rows: left; b: of the next row
+    // both end where their array ends
+    uint32_t words[2 * EDGELORA_CHUNK], b_words[2 * EDGELORA_B_GROUPS];
+    int32_t b_shift;                         // of B t
+    uint32_t weights, coding, gap, bias;     // of the next row
+    uint32_t acc_bytes, x, rows, b, b_bytes; // rows: left; b: of the next row
     uint32_t words_start;
     uint32_t first_word; // code of it, if B t goes to the left: then r11 is 0 and lr the bias
 } product_frame_t;
@@ -114,8 +115,8 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
     "adr r5, " two "f\n" \
     "1:\n"
 
-// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip, lr: code of the first
-// weight word.
+// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
+// lr: code of the first weight word.
 NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
     __asm volatile(
         ".syntax unified\n" SAVE
@@ -232,7 +233,8 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "mov r1, r11\n"
         "cmp r1, #0\n"
         "beq 3f\n"
-        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n"  // to the right: sums start from (bias + 1 / 2) * 2^b_shift
+        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" // to the right: sums start from
+        // (bias + 1 / 2) * 2^b_shift
         "lsls r7, r7, #1\n"
         "adds r7, #1\n"
         "subs r1, #1\n"
@@ -264,7 +266,8 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "bx r1\n" UP("34", "35") UP_LEFT // to the first word, as there are all
         ".balign 4\n"
         "8:\n"
-        ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
+        ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,"
+        "16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
         QUAD_WORD("4 * \\k")
         ".endr\n"
         "mov r1, r8\n"

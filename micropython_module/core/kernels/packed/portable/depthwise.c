@@ -20,9 +20,12 @@ EDGELORA_HOT void edgelora_plane_s8(const edgelora_plane_t *p) {
     }
 }
 
-// `gap`: bytes from the end of a row of acc to the next one. The compiler may know pitch and stride.
-static inline __attribute__((always_inline)) void taps_with(const edgelora_taps_t *t, uint32_t pitch, uint32_t stride, uint32_t gap) {
-    // The third weight meets the low half of the next word: word 2 may be the first one of the row below.
+// `gap`: bytes from the end of a row of acc to the next one. The compiler may know pitch and
+// stride.
+static inline __attribute__((always_inline)) void taps_with(
+    const edgelora_taps_t *t, uint32_t pitch, uint32_t stride, uint32_t gap) {
+    // The third weight meets the low half of the next word: word 2 may be the first one of the row
+    // below.
     const uint32_t w[6] = {t->w[0], t->w[1] << 16, t->w[2], t->w[3] << 16, t->w[4], t->w[5] << 16};
     const int32_t bias = t->bias;
     int32_t *acc = t->acc;
@@ -43,7 +46,11 @@ EDGELORA_HOT void edgelora_taps_s8(const edgelora_taps_t *t) {
 }
 
 EDGELORA_HOT void edgelora_strip_s8(const edgelora_strip_t *s) {
-    edgelora_taps_t taps = {.x = s->x, .out_pitch = 4 * EDGELORA_STRIP_PITCH, .out_h = s->top + s->middle + s->bottom, .out_w = s->out_w, .acc = s->acc};
+    edgelora_taps_t taps = {.x = s->x,
+        .out_pitch = 4 * EDGELORA_STRIP_PITCH,
+        .out_h = s->top + s->middle + s->bottom,
+        .out_w = s->out_w,
+        .acc = s->acc};
     for (uint32_t c = 0; c < s->channels; ++c, taps.acc += s->acc_step / 4) {
         if (s->plane) {
             edgelora_plane_s8(s->plane);

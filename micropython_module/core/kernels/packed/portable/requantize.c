@@ -16,14 +16,16 @@ EDGELORA_HOT void edgelora_requantize_rows_s8(const edgelora_requantize_t *q) {
     }
 }
 
-EDGELORA_HOT void edgelora_shift_row_s8(int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+EDGELORA_HOT void edgelora_shift_row_s8(
+    int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
     int32_t half = (1 << shift) >> 1;
     for (; count; --count, t += step) {
         *t = (int8_t)clamp_s32((*acc++ + half) >> shift, -127, 127);
     }
 }
 
-EDGELORA_HOT void edgelora_mask_bytes_s8(uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
+EDGELORA_HOT void edgelora_mask_bytes_s8(
+    uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
     for (; bytes; --bytes, y += 8) {
         uint32_t bits = 0;
         for (uint32_t k = 0; k < 8; ++k) {

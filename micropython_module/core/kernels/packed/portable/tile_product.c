@@ -1,11 +1,13 @@
-// Rows of weights times a tile: two rows and four positions at a time, as cores with 16 registers and more hold them. SPDX-License-Identifier: MIT
+// Rows of weights times a tile: two rows and four positions at a time, as cores with 16 registers
+// and more hold them. SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
 #ifndef EDGELORA_M0PLUS
 
 // A row's E and O, `rows` words from one to the next.
-static inline void unpack_row(uint32_t *words, const uint32_t *weights, uint32_t groups, uint32_t coding, uint32_t rows) {
+static inline void unpack_row(
+    uint32_t *words, const uint32_t *weights, uint32_t groups, uint32_t coding, uint32_t rows) {
     for (; groups; --groups, words += 2 * rows) {
         uint32_t e = *weights++;
         words[0] = coding == EDGELORA_PAIRS ? e : evens(e ^ coding);
@@ -24,7 +26,8 @@ static inline void add_products(quad_t *sum, uint32_t w, const uint32_t *x) {
     sum->d = dot2(w, x[3], sum->d);
 }
 
-static inline void add_word(quad_t *first, quad_t *second, const uint32_t *w, const uint32_t *x, uint32_t rows) {
+static inline void add_word(
+    quad_t *first, quad_t *second, const uint32_t *w, const uint32_t *x, uint32_t rows) {
     add_products(first, w[0], x);
     if (rows == 2) {
         add_products(second, w[1], x);
@@ -36,29 +39,41 @@ static inline void shift_quad(quad_t *sum, int32_t shift, int32_t bias) {
     if (shift > 0) {
         *sum = (quad_t){sum->a >> shift, sum->b >> shift, sum->c >> shift, sum->d >> shift};
     } else {
-        *sum = (quad_t){(int32_t)((uint32_t)sum->a << -shift) + bias, (int32_t)((uint32_t)sum->b << -shift) + bias,
-            (int32_t)((uint32_t)sum->c << -shift) + bias, (int32_t)((uint32_t)sum->d << -shift) + bias};
+        *sum = (quad_t){(int32_t)((uint32_t)sum->a << -shift) + bias,
+            (int32_t)((uint32_t)sum->b << -shift) + bias,
+            (int32_t)((uint32_t)sum->c << -shift) + bias,
+            (int32_t)((uint32_t)sum->d << -shift) + bias};
     }
 }
 
 // Row r, and the next one if `rows` is 2, which the compiler knows.
-static inline __attribute__((always_inline)) void rows_with_quads(const edgelora_tile_product_t *row, uint32_t r, const uint32_t rows) {
-    uint32_t words[2 * 2 * (EDGELORA_B_GROUPS + EDGELORA_CHUNK)], *main_words = words + 2 * rows * row->b_groups;
-    const uint32_t *end = main_words + 2 * rows * row->groups, size = row->groups * (row->coding == EDGELORA_PAIRS ? 8 : 4) + row->gap;
+static inline __attribute__((always_inline)) void rows_with_quads(
+    const edgelora_tile_product_t *row, uint32_t r, const uint32_t rows) {
+    uint32_t words[2 * 2 * (EDGELORA_B_GROUPS + EDGELORA_CHUNK)],
+        *main_words = words + 2 * rows * row->b_groups;
+    const uint32_t *end = main_words + 2 * rows * row->groups,
+                   size = row->groups * (row->coding == EDGELORA_PAIRS ? 8 : 4) + row->gap;
     const uint32_t *fours = main_words + 2 * rows * (row->groups & 3);
     int32_t bias[2] = {0}, start[2] = {0};
     for (uint32_t k = 0; k < rows; ++k) {
         if (row->b_groups) {
-            unpack_row(words + k, row->b + (r + k) * 2 * row->b_groups, row->b_groups, EDGELORA_PAIRS, rows);
+            unpack_row(words + k, row->b + (r + k) * 2 * row->b_groups, row->b_groups,
+                EDGELORA_PAIRS, rows);
         }
-        unpack_row(main_words + k, (const uint32_t *)(const void *)((const uint8_t *)row->weights + (r + k) * size), row->groups, row->coding, rows);
+        unpack_row(main_words + k,
+            (const uint32_t *)(const void *)((const uint8_t *)row->weights + (r + k) * size),
+            row->groups, row->coding, rows);
         bias[k] = row->add ? 0 : row->bias[r + k];
-        start[k] = !row->b_groups ? bias[k] : row->b_shift > 0 ? (int32_t)((uint32_t)(2 * bias[k] + 1) << (row->b_shift - 1)) : 0;
+        start[k] = !row->b_groups ? bias[k]
+            : row->b_shift > 0    ? (int32_t)((uint32_t)(2 * bias[k] + 1) << (row->b_shift - 1))
+                                  : 0;
     }
     const uint32_t *x = row->x;
-    quad_t *acc = (quad_t *)(void *)(row->acc + r * row->count), *next = (quad_t *)(void *)((int32_t *)(void *)acc + row->count);
+    quad_t *acc = (quad_t *)(void *)(row->acc + r * row->count),
+           *next = (quad_t *)(void *)((int32_t *)(void *)acc + row->count);
     for (const quad_t *last = acc + row->count / 4; acc != last; ++acc, ++next) {
-        quad_t first = {start[0], start[0], start[0], start[0]}, second = {start[1], start[1], start[1], start[1]};
+        quad_t first = {start[0], start[0], start[0], start[0]},
+               second = {start[1], start[1], start[1], start[1]};
         const uint32_t *w = words;
         if (row->add) {
             first = *acc;
