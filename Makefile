@@ -42,8 +42,8 @@ COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
 PURE_MODULES := $(patsubst %,$(BUILD)/natmod/%.mpy,edgelora_agent edgelora_store edgelora_training edgelora_update)
 
-CORE := $(wildcard $(MODULE)/core/*.c $(MODULE)/crypto/*.c)
-CORE_HEADERS := $(wildcard $(MODULE)/core/*.h $(MODULE)/crypto/*.h)
+CORE := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.c"))
+CORE_HEADERS := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.h"))
 DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/* $(MODULE)/*.py)
 FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py $(wildcard firmware/device/*.py)
 

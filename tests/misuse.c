@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "graph.h"
 
 enum { SAMPLES = 40, LEARNING_RATE = 20000 };
 

@@ -15,6 +15,6 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 def build(name: str, folder: Path) -> Path:
     """Compiles tests/NAME.c with the core; returns the program."""
     program = folder / name
-    sources = [Path(__file__).parent / f"{name}.c", *sorted(CORE.glob("*.c"))]
+    sources = [Path(__file__).parent / f"{name}.c", *sorted(CORE.rglob("*.c"))]
     subprocess.run(["cc", *FLAGS, *SANITIZERS, f"-I{CORE}", *map(str, sources), "-o", str(program)], check=True)
     return program

@@ -146,8 +146,8 @@ CORES = (HOST, SANITIZED, CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32,
 def build(core: Core, folder: Path = PROGRAMS) -> Path:
     """Compiles the kernels and their runner for a core to a program in `folder`, unless it is there and up to date."""
     out = folder / core.name
-    sources = [RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.glob("*.c"))]
-    read = [*sources, *CORE.glob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
+    sources = [RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.rglob("*.c"))]
+    read = [*sources, *CORE.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
     if out.exists() and out.stat().st_mtime > max(file.stat().st_mtime for file in read):
         return out
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +228,7 @@ class Machine:
         ]
         flags = ["-std=gnu99", "-O3", *WARNINGS, f"-mcpu={self.core}", "-mthumb", f"-I{CORE}", f"-I{RUNNER}"]
         flags += [f"-D{name}={size}" for name, size in rooms.items()]
-        sources = [RUNNER / "calls.c", RUNNER / "cortex_m.c", *sorted(CORE.glob("*.c"))]
+        sources = [RUNNER / "calls.c", RUNNER / "cortex_m.c", *sorted(CORE.rglob("*.c"))]
         _run("arm-none-eabi-gcc", *flags, *link, *sources, "-o", out)
         return out
 

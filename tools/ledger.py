@@ -26,10 +26,10 @@ from edgelora.networks import network
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "LEDGER.md"
-CORE = ROOT / "micropython_module" / "core"
-CRYPTO = ROOT / "micropython_module" / "crypto"
+MODULE = ROOT / "micropython_module"
+CORE, CRYPTO = MODULE / "core", MODULE / "crypto"
 NATIVE = ROOT / ".build" / "natmod" / "armv6m" / "build" / "edgelora.native.mpy"
-NOT_KERNELS = {"adapter", "format", "ops", "plan", "session"}
+KERNELS = ("core/kernels", "core/training", "crypto")  # folders of what has a line
 BOARD = "virtual-pico"
 NOISE_CYCLES, NOISE = 100, 0.001  # what a time may move by with nothing changed: so many cycles plus this part of it
 TOOLS = "arm-none-eabi-"
@@ -135,13 +135,13 @@ def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
     """The ledger of the core as it is now. Without a native module that was built, its total is left out."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for sources, flags in ((CORE, CORE_FLAGS), (CRYPTO, FLAGS)):
-            _run("gcc", *flags, "-fstack-usage", "-c", *sorted(sources.glob("*.c")), cwd=place)
+        _compile(CORE, CORE_FLAGS, place)
+        _compile(CRYPTO, FLAGS, place)
         kernels, totals = _kernels(place), _totals(place)
     totals = {"functions above": sum(k.code for k in kernels)} | totals
     if NATIVE.exists():
         totals["native module armv6m"] = NATIVE.stat().st_size
-    return Ledger(_run("gcc", "-dumpfullversion").strip(), kernels, totals, cycles, instructions)
+    return Ledger(_run("gcc", "-dumpfullversion").strip(), sorted(kernels), totals, cycles, instructions)
 
 
 def bench() -> list[Cycles]:
@@ -202,15 +202,35 @@ def _frame(code: str) -> int:
     return deepest
 
 
+def kernel_sources() -> list[Path]:
+    """The files whose functions have a line."""
+    return sorted(path for folder in KERNELS for path in (MODULE / folder).rglob("*.c"))
+
+
+def _compile(sources: Path, flags: Sequence[str], place: Path) -> None:
+    """Each source's object, and what it says of stacks, where the source is under MODULE, but in `place`."""
+    for source in sorted(sources.rglob("*.c")):
+        out = _object(source, place)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _run("gcc", *flags, f"-I{CORE}", "-fstack-usage", "-c", source, "-o", out)
+
+
+def _object(source: Path, place: Path) -> Path:
+    return place / source.relative_to(MODULE).with_suffix(".o")
+
+
 def _kernels(place: Path) -> list[Kernel]:
-    objects = [path for path in sorted(place.glob("*.o")) if path.stem not in NOT_KERNELS]
-    sizes: Counter[tuple[str, str]] = Counter()
-    for line in _run("nm", "--format=posix", "--defined-only", "--print-file-name", *objects, cwd=place).splitlines():
-        path, name, kind, _, size = line.split()
+    return [kernel for source in kernel_sources() for kernel in _kernels_of(source, _object(source, place))]
+
+
+def _kernels_of(source: Path, path: Path) -> list[Kernel]:
+    sizes: Counter[str] = Counter()
+    for line in _run("nm", "--format=posix", "--defined-only", path).splitlines():
+        name, kind, _, size = line.split()
         if kind in "tT":
-            sizes[Path(path.rstrip(":")).stem, _base(name)] += int(size, 16)
-    stacks = {path.stem: _stacks(path) for path in objects}
-    return [Kernel(f"{file}.c", name, size, stacks[file][name]) for (file, name), size in sorted(sizes.items())]
+            sizes[_base(name)] += int(size, 16)
+    file, stacks = str(source.relative_to(MODULE)).removeprefix("core/"), _stacks(path)
+    return [Kernel(file, name, size, stacks[name]) for name, size in sizes.items()]
 
 
 def _stacks(path: Path) -> dict[str, int]:
@@ -225,7 +245,7 @@ def _stacks(path: Path) -> dict[str, int]:
 
 
 def _totals(place: Path) -> dict[str, int]:
-    core, crypto = (_sections([place / f"{path.stem}.o" for path in folder.glob("*.c")]) for folder in (CORE, CRYPTO))
+    core, crypto = (_sections([_object(path, place) for path in folder.rglob("*.c")]) for folder in (CORE, CRYPTO))
     return {
         "core, code in RAM": core[".time_critical"],
         "core, code in flash": core[".text"],

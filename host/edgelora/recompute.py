@@ -112,7 +112,7 @@ def activation(layout: twin.Layout, op: int) -> str:
     mine = {region.name: region for region in layout.regions if region.op == op}
     if "history" in mine:
         return "held"
-    if "output again" in mine:
+    if "recomputed output" in mine:
         return "recomputed"
     kept = "output" in mine and mine["output"].death > layout.steps // 2  # the forward pass ends there, with the loss
     return "kept" if kept else "used at once"

@@ -20,8 +20,8 @@ from .model import QuantModel
 
 SHAPE_BYTES = 256  # more than edgelora_shape_t takes
 MODES = ("infer", "frozen_a", "trainable_a")
-SPANS = ("output", "output again", "t", "mask", "error", "work", "A", "B")
-HISTORY = {"output": "history", "output again": "history in training"}  # what they are in a history
+SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
+HISTORY = {"output": "history", "recomputed output": "history in training"}  # what they are in a history
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
@@ -257,7 +257,7 @@ class Scratch:
         """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
         wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
-        return self._lib.edgelora_fast_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+        return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
 
 
 class Session:

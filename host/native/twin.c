@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "edgelora.h"
-#include "internal.h"
+#include "graph.h"
 #include "twin_sources.h" // EDGELORA_SOURCES, made by CMake
 
 typedef struct {

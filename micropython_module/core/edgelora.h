@@ -2,8 +2,8 @@
 //
 // The caller owns all memory. `edgelora_arena_size` tells how much a session needs, `edgelora_init`
 // lays it out in the caller's arena; nothing is allocated and there are no globals. Models and
-// adapters are read in place from the caller's buffers, which must stay where they are while in use.
-// Arithmetic and formats: SPEC.md.
+// adapters are read in place from the caller's buffers, which must stay where they are while in
+// use. Arithmetic and formats: SPEC.md.
 
 #ifndef EDGELORA_H
 #define EDGELORA_H
@@ -103,7 +103,8 @@ typedef struct {
 typedef struct {
     uint8_t kind, flags;
     uint16_t input, output;
-    uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left; // slice: its start is both pads, as u16
+    // slice: its start is both pads, as u16
+    uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     int8_t act_min, act_max, t_shift, branch_shift;
     uint16_t input2; // add, concatenate
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
@@ -134,9 +135,12 @@ typedef struct {
     uint8_t micro_batch; // samples an update, 1..255
     uint8_t momentum;    // shift of the running mean, 0 = none
     uint8_t plain;       // 1: portable kernels only; the results are the same
-    uint16_t threshold;  // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
+    // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
+    uint16_t threshold;
     uint16_t frames;     // of a sample: 1 or, in a model with history, more
-    const uint8_t *recompute; // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of keeping it
+    // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of
+    // keeping it
+    const uint8_t *recompute;
 } edgelora_config_t;
 
 // A pointer that takes 8 bytes everywhere, so that arenas have one size on 32- and 64-bit machines.
@@ -148,12 +152,16 @@ typedef union {
 // The planned buffers of an op.
 enum {
     EDGELORA_OUTPUT, // s8 [positions, channels]: the op's output; a history's lasts
-    EDGELORA_AGAIN,  // s8 [positions, channels]: the output computed again for the backward pass; a history's in training
-    EDGELORA_T,      // s8 [positions, rank]: A x, kept for the backward pass
-    EDGELORA_MASK,   // bits, one an output element: 1 = passes gradient
-    EDGELORA_ERROR,  // s8 [positions, channels]: error of the output
-    EDGELORA_WORK,   // s8 [positions, rank]: error of t; behind it s8 [input]: an error to be added to one that is there
-    EDGELORA_SPANS,  // of a pass; the rest lasts
+    // s8 [positions, channels]: the output computed again for the backward pass; a history's in
+    // training
+    EDGELORA_RECOMPUTED,
+    EDGELORA_T,     // s8 [positions, rank]: A x, kept for the backward pass
+    EDGELORA_MASK,  // bits, one an output element: 1 = passes gradient
+    EDGELORA_ERROR, // s8 [positions, channels]: error of the output
+    // s8 [positions, rank]: error of t; behind it s8 [input]: an error to be added to one that is
+    // there
+    EDGELORA_WORK,
+    EDGELORA_SPANS,              // of a pass; the rest lasts
     EDGELORA_A = EDGELORA_SPANS, // a matrix and its training state, see edgelora_matrix_t
     EDGELORA_B,
     EDGELORA_PLANNED,
@@ -168,8 +176,8 @@ typedef struct {
 } edgelora_span_t;
 
 // One adapter matrix in the arena. From `at` on: s8 weight, what the kernels use; if it trains, s16
-// master = 256 * weight and its fraction, s32 gradient * 2^exponent and, if there is momentum, s16 of it, Q11.
-// Each has `count` elements and is padded to 4 bytes.
+// master = 256 * weight and its fraction, s32 gradient * 2^exponent and, if there is momentum, s16
+// of it, Q11. Each has `count` elements and is padded to 4 bytes.
 typedef struct {
     uint32_t count, at;
     int16_t exponent;
@@ -181,7 +189,8 @@ typedef struct {
 
 // The low-rank part of a dense or conv op.
 typedef struct {
-    edgelora_ref_t a, b; // branch in use: s8 [rank, K], s8 [O, rank]; merged: u8 [O, K] weights, s32 [O] bias
+    // branch in use: s8 [rank, K], s8 [O, rank]; merged: u8 [O, K] weights, s32 [O] bias
+    edgelora_ref_t a, b;
     uint8_t used_rank;   // of the branch in use, 0 = none
     int8_t used_t_shift, used_branch_shift;
     uint8_t merged;
@@ -198,8 +207,9 @@ typedef struct {
     int16_t exponent;            // of the error
     uint8_t needs;               // runs backward
     uint8_t arrived;             // the error has received something
-    uint8_t again;               // its output is computed again when this op's turn comes in the backward pass; 255 = not
-    uint8_t facts;               // EDGELORA_RIGHT and more, in session.c
+    // before this op's backward step the output is computed again; 255 = it is not
+    uint8_t recomputed_for;
+    uint8_t flags;               // EDGELORA_OP_BOUNDED and more, in session.h
 } edgelora_layer_t;
 
 // The start of the arena; the layers [op_count] follow.
@@ -214,7 +224,8 @@ typedef struct {
     uint16_t threshold; // of config
     uint8_t op_count;
     uint8_t lowest;  // lowest op with an adapter; op_count = none
-    uint8_t trained; // the training pass runs this many ops: its loss is on the output of the last of them
+    // the training pass runs this many ops: its loss is on the output of the last of them
+    uint8_t trained;
     uint8_t mode, micro_batch, momentum; // of config
     uint8_t plain : 1;       // of config
     uint8_t has_a : 1;       // matrix_a holds the A of `seed`
@@ -229,31 +240,36 @@ const char *edgelora_status_text(edgelora_status_t status);
 // CRC-32 (IEEE) of data behind data whose CRC is `crc`; 0 to begin with.
 uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t size);
 
-// Which of `count` samples (at least 1, at most 2^31) an epoch has at `place` of its order, a permutation: place < count.
+// Which of `count` samples (at least 1, at most 2^31) an epoch has at `place` of its order, a
+// permutation: place < count.
 uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place);
 
 // Checks a whole model file: after OK every offset and value in it can be relied on.
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size);
 
-// Elements of a checked model's input and output, and of the target that its loss takes (0: it takes a label).
+// Elements of a checked model's input and output, and of the target that its loss takes (0: it
+// takes a label).
 uint32_t edgelora_input_size(const void *model);
 uint32_t edgelora_output_size(const void *model);
 uint32_t edgelora_target_size(const void *model);
 
-// Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes, or a status < 0.
-// The model must have passed edgelora_model_check.
-int32_t edgelora_arena_size(const void *model, const edgelora_config_t *config, edgelora_span_t *spans);
+// Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes,
+// or a status < 0. The model must have passed edgelora_model_check.
+int32_t edgelora_arena_size(
+    const void *model, const edgelora_config_t *config, edgelora_span_t *spans);
 
-// Begins a session, whatever the arena held. A session is for one call at a time: all that take it, but for those that only
-// tell its sizes, answer EDGELORA_ERR_BUSY while another one is under way.
-edgelora_status_t edgelora_init(void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
+// Begins a session, whatever the arena held. A session is for one call at a time: all that take it,
+// but for those that only tell its sizes, answer EDGELORA_ERR_BUSY while another one is under way.
+edgelora_status_t edgelora_init(
+    void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
 
 // The session in an arena, or NULL if the buffer holds none.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 
-// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at `edgelora_output`. A single
-// one of a model with binary cross-entropy is a class: 1 if it says more than 1/2, else 0. In a model with history x is a
-// stream's next frame; `edgelora_reset` begins a new stream, as does `edgelora_init`, and nothing else does but what says so.
+// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at
+// `edgelora_output`. A single one of a model with binary cross-entropy is a class: 1 if it says
+// more than 1/2, else 0. In a model with history x is a stream's next frame; `edgelora_reset`
+// begins a new stream, as does `edgelora_init`, and nothing else does but what says so.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
 edgelora_status_t edgelora_reset(edgelora_session_t *s);
 
@@ -262,45 +278,56 @@ int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
 
 // Ops [from, to) of an inference, after those before them: to measure one at a time.
-edgelora_status_t edgelora_forward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
+edgelora_status_t edgelora_forward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
 
-// The backward steps of ops [from, to), from the last down, on whatever the buffers hold: to measure them. Needs an adapter in
-// training, which it spoils: begin or load anew.
-edgelora_status_t edgelora_backward_range(edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
+// The backward steps of ops [from, to), from the last down, on whatever the buffers hold: to
+// measure them. Needs an adapter in training, which it spoils: begin or load anew.
+edgelora_status_t edgelora_backward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to);
 
-// A whole adapter file against this session's model, its CRC and every value included: once, when a file comes in.
-edgelora_status_t edgelora_adapter_check(const edgelora_session_t *s, const void *adapter, uint32_t size);
+// A whole adapter file against this session's model, its CRC and every value included: once, when a
+// file comes in.
+edgelora_status_t edgelora_adapter_check(
+    const edgelora_session_t *s, const void *adapter, uint32_t size);
 
-// Switches inference to an adapter file, in place; NULL: the bare base. Looks at its header and layer records, which is quick,
-// and refuses one whose base, size or ranks don't fit; its CRC and values are `edgelora_adapter_check`'s. The file must stay.
+// Switches inference to an adapter file, in place; NULL: the bare base. Looks at its header and
+// layer records, which is quick, and refuses one whose base, size or ranks don't fit; its CRC and
+// values are `edgelora_adapter_check`'s. The file must stay.
 edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter, uint32_t size);
 
-// Training: a fresh adapter, or one to go on from, which is checked as by `edgelora_adapter_check` and copied.
+// Training: a fresh adapter, or one to go on from, which is checked as by `edgelora_adapter_check`
+// and copied.
 edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed);
 edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size);
 
-// Makes W + B A of the adapter in use the weights of an op, in a buffer of edgelora_merge_size bytes (0: the op has no
-// weights to merge) at a multiple of 4. Inference uses the buffer until `edgelora_use`, `begin` or `load`.
+// Makes W + B A of the adapter in use the weights of an op, in a buffer of edgelora_merge_size
+// bytes (0: the op has no weights to merge) at a multiple of 4. Inference uses the buffer until
+// `edgelora_use`, `begin` or `load`.
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op);
 edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer);
 
-// One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is learned; what histories hold
-// of the others is taken as given, and the stream that `edgelora_infer` is in goes on. label: a class, for cross-entropy; target: s8 [target], for the
-// other losses. loss, of the sample before the update: 1/4096 nat, or 1/16 squared step of the output.
-edgelora_status_t edgelora_train(
-    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
+// One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is
+// learned; what histories hold of the others is taken as given, and the stream that
+// `edgelora_infer` is in goes on. label: a class, for cross-entropy; target: s8 [target], for the
+// other losses. loss, of the sample before the update: 1/4096 nat, or 1/16 squared step of the
+// output.
+edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss);
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate);
 
-// Features: what the ops below the lowest adapter hand to those above, s8 [feature size]. They never change, so a
-// sample's can be kept; training and inference from them equal those from its x, bit for bit (with an adapter in use
-// that has nothing below). Those of all frames, if an op above has a history, else of the last. Without adapters the size is 0.
+// Features: what the ops below the lowest adapter hand to those above, s8 [feature size]. They
+// never change, so a sample's can be kept; training and inference from them equal those from its x,
+// bit for bit (with an adapter in use that has nothing below). Those of all frames, if an op above
+// has a history, else of the last. Without adapters the size is 0.
 uint32_t edgelora_feature_size(const edgelora_session_t *s);
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out);
 int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);
-edgelora_status_t edgelora_train_features(
-    edgelora_session_t *s, const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
+edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
+    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
-// The training adapter as a .ela file. Sizes in bytes; `edgelora_save` returns the size or a status < 0.
+// The training adapter as a .ela file. Sizes in bytes; `edgelora_save` returns the size or a status
+// < 0.
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state);
 int32_t edgelora_save(edgelora_session_t *s, bool state, void *out, uint32_t room);
 

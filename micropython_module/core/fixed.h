@@ -15,6 +15,10 @@
 
 #define EDGELORA_GOLDEN 0x9E3779B9u
 
+static inline uint32_t align4(uint32_t n) {
+    return (n + 3) & ~3u;
+}
+
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {
     return v < low ? low : v > high ? high : v;
 }
@@ -48,7 +52,8 @@ static inline int bit_length(uint32_t v) {
     return n + (int)v;
 }
 
-// floor((a * b + 2^30) / 2^31), b >= 0: the product from 16-bit halves, as M0+ has no long multiply.
+// floor((a * b + 2^30) / 2^31), b >= 0: the product from 16-bit halves, as M0+ has no long
+// multiply.
 static inline int32_t rounding_high_mul(int32_t a, int32_t b) {
     uint32_t al = (uint32_t)a & 0xFFFF, bl = (uint32_t)b & 0xFFFF;
     int32_t ah = a >> 16, bh = b >> 16;

@@ -1,6 +1,6 @@
 # EdgeLoRA as a user C module: ../core, ../crypto and ../binding become part of the firmware.
 get_filename_component(EDGELORA_DIR ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
-file(GLOB EDGELORA_CORE CONFIGURE_DEPENDS ${EDGELORA_DIR}/core/*.c)
+file(GLOB_RECURSE EDGELORA_CORE CONFIGURE_DEPENDS ${EDGELORA_DIR}/core/*.c)
 file(GLOB EDGELORA_OTHER CONFIGURE_DEPENDS ${EDGELORA_DIR}/crypto/*.c ${EDGELORA_DIR}/binding/*.c)
 
 add_library(usermod_edgelora INTERFACE)

@@ -106,7 +106,7 @@ class _Kind:
 
 _KINDS = (
     _Kind("session", "session", "layer tables, constants, counters", ("session",)),
-    _Kind("activation", "activations", "outputs of the layers", ("output", "output again", *HISTORY)),
+    _Kind("activation", "activations", "outputs of the layers", ("output", "recomputed output", *HISTORY)),
     _Kind("kept", "kept for backward", "the adapters' inner vectors t, activation masks", ("t", "mask")),
     _Kind("error", "error vectors", "what the backward pass hands from layer to layer", ("error", "work")),
     _Kind("weight", "adapter weights", "A and B as the kernels read them, int8", ("A weight", "B weight")),

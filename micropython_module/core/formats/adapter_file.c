@@ -1,0 +1,114 @@
+// Reading `.ela` (SPEC.md, section 9): every byte from outside is checked here.
+// SPDX-License-Identifier: MIT
+
+#include "formats/formats.h"
+
+// The arrays of one matrix's training state from `at` on; false if a value can't be.
+static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
+    uint16_t scale = *(const uint16_t *)(const void *)at;
+    int16_t exponent = *(const int16_t *)(const void *)(at + 2);
+    const int16_t *master = (const int16_t *)(const void *)(at + 4);
+    const int16_t *mean = (const int16_t *)(const void *)(at + 4 + align4(2 * count));
+    if ((scale && scale < 32768) || exponent < -8192 || exponent > 8192) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        if (master[i] < -32512 || master[i] > 32512 ||
+            (momentum && (mean[i] < -16384 || mean[i] > 16384))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// One layer's record against its op.
+static bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
+    if (l->op >= m->op_count || !l->rank || l->rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
+        l->t_shift > 24 || l->branch_shift < -15 || l->branch_shift > 8) {
+        return false;
+    }
+    edgelora_shape_t g = edgelora_shape(m, l->op);
+    return g.is_matrix && l->outputs == g.out_c && l->inputs == g.inputs &&
+        (uint32_t)l->rank * g.inputs <= 65536 && (uint32_t)l->rank * g.out_c <= 65536 &&
+        l->rank * g.positions <= 1u << 20;
+}
+
+edgelora_status_t edgelora_adapter_fits(
+    const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end) {
+    edgelora_status_t status = edgelora_header_check(
+        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_model_t *m = session_model(s);
+    for (int i = 0; i < 8; ++i) {
+        if (h->base_id[i] != m->base_id[i]) {
+            return EDGELORA_ERR_BASE;
+        }
+    }
+    bool stored = h->flags & EDGELORA_A_STORED, state = h->flags & EDGELORA_STATE,
+         trainable = h->flags & EDGELORA_A_TRAINABLE;
+    if (h->flags > 7 || (trainable && !stored) || h->momentum > 8 || h->threshold > 16384 ||
+        h->layer_count > m->op_count || !h->layer_count ||
+        (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers),
+             state_size = 0, copies = h->momentum ? 2 : 1;
+    for (uint32_t i = 0; i < h->layer_count; ++i) {
+        const edgelora_adapter_layer_t *l = &layers[i];
+        if ((i && l->op <= l[-1].op) || !layer_ok(m, l)) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
+        // < 2^25 for EDGELORA_MAX_OPS layers, and the state < 2^27: no overflow
+        end += (stored ? align4(count_a) : 0) + align4(count_b);
+        state_size += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 +
+            copies * align4(2 * count_b);
+    }
+    *weights_end = end;
+    return end + (state ? state_size : 0) == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+edgelora_status_t edgelora_adapter_check(
+    const edgelora_session_t *s, const void *adapter, uint32_t size) {
+    edgelora_status_t status = edgelora_header_check(
+        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+    // first: a damaged file is not called one of another base
+    status = status == EDGELORA_OK ? edgelora_crc_check(adapter, size) : status;
+    uint32_t end = 0;
+    status = status == EDGELORA_OK ? edgelora_adapter_fits(s, adapter, size, &end) : status;
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
+    for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count);
+         word < (const uint32_t *)adapter + end / 4; ++word) {
+        // of each byte its top bit: one of the others is set
+        uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
+        if (*word & ~low_bits & 0x80808080u) {
+            return EDGELORA_ERR_FORMAT;
+        }
+    }
+    if (h->flags & EDGELORA_STATE) {
+        bool trainable = h->flags & EDGELORA_A_TRAINABLE;
+        const uint8_t *at = (const uint8_t *)adapter + end;
+        for (uint32_t i = 0; i < h->layer_count; ++i) {
+            uint32_t counts[2] = {trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0,
+                (uint32_t)layers[i].rank * layers[i].outputs};
+            for (int k = 0; k < 2; ++k) {
+                if (counts[k]) {
+                    if (!state_ok(at, counts[k], h->momentum)) {
+                        return EDGELORA_ERR_FORMAT;
+                    }
+                    at += 4 + (h->momentum ? 2 : 1) * align4(2 * counts[k]);
+                }
+            }
+        }
+    }
+    return EDGELORA_OK;
+}

@@ -1,0 +1,24 @@
+// What checks of files share with the rest of the core. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_FORMATS_H
+#define EDGELORA_FORMATS_H
+
+#include "graph.h"
+
+// An adapter's layer records [layer_count].
+static inline const edgelora_adapter_layer_t *adapter_layers(const edgelora_adapter_t *h) {
+    const void *behind = h + 1;
+    return behind;
+}
+
+// What both headers start with, but for the CRC. size: what the caller has.
+edgelora_status_t edgelora_header_check(
+    const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size);
+// The CRC of a file whose header has passed.
+edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
+// Header, base and layer records of an adapter file, without CRC and values: nothing that is read
+// by them lies outside. weights_end: offset behind A and B of all layers.
+edgelora_status_t edgelora_adapter_fits(
+    const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end);
+
+#endif

@@ -1,0 +1,58 @@
+// What kinds of ops have, and an op's tensors. SPDX-License-Identifier: MIT
+
+#include "graph.h"
+
+// Words: ESP32 reads native code's constants 32 bits at a time.
+static const uint32_t traits[] = {
+    [EDGELORA_DENSE] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_WHOLE_INPUT |
+        EDGELORA_HAS_RANGE,
+    [EDGELORA_CONV] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW |
+        EDGELORA_HAS_RANGE,
+    [EDGELORA_AVERAGE_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_MEAN] = EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE,
+    [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_MAX_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE | EDGELORA_READS_INPUT,
+    [EDGELORA_ADD] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE,
+    [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_AXIS | EDGELORA_COPIES,
+    [EDGELORA_PAD] = EDGELORA_COPIES,
+    [EDGELORA_RESHAPE] = EDGELORA_COPIES,
+    [EDGELORA_LOOKUP] = EDGELORA_READS_INPUT,
+    [EDGELORA_SOFTMAX] = EDGELORA_READS_OUTPUT,
+    [EDGELORA_HISTORY] = EDGELORA_KEEPS | EDGELORA_COPIES,
+    [EDGELORA_SLICE] = EDGELORA_HAS_AXIS | EDGELORA_COPIES,
+};
+
+uint32_t edgelora_traits(uint32_t kind) {
+    return kind < sizeof(traits) / sizeof(traits[0]) ? traits[kind] : 0;
+}
+
+EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {
+    const edgelora_op_t *op = model_op(model, i);
+    const edgelora_tensor_t *in = model_tensor(model, op->input),
+                            *out = model_tensor(model, op->output);
+    uint32_t has = edgelora_traits(op->kind);
+    g->op = op;
+    g->traits = has;
+    g->weights = model_at(model, op->weights);
+    g->table = model_at(model, op->weights);
+    g->slope = model_at(model, op->bias);
+    g->initial = op->weights ? model_at(model, op->weights) : 0;
+    g->bias = model_at(model, op->bias);
+    g->multiplier = model_at(model, op->multiplier);
+    g->shift = model_at(model, op->shift);
+    g->in_h = in->height;
+    g->in_w = in->width;
+    g->in_c = in->channels;
+    g->out_h = out->height;
+    g->out_w = out->width;
+    g->out_c = out->channels;
+    g->kernel_h = has & EDGELORA_WHOLE_INPUT ? in->height : op->kernel_h;
+    g->kernel_w = has & EDGELORA_WHOLE_INPUT ? in->width : op->kernel_w;
+    g->zp_in = in->zero_point;
+    g->zp_in2 = model_tensor(model, op->input2)->zero_point;
+    g->zp_out = out->zero_point;
+    g->is_matrix = has & EDGELORA_IS_MATRIX;
+    g->bounded = false;
+    g->positions = (uint32_t)g->out_h * g->out_w;
+    g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
+}

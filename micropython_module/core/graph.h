@@ -1,0 +1,123 @@
+// A checked model's graph: ops with their tensors, and what their kinds have.
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_GRAPH_H
+#define EDGELORA_GRAPH_H
+
+#include "edgelora.h"
+#include "fixed.h"
+
+// What a kind of op has and needs.
+enum {
+    EDGELORA_IS_MATRIX = 1,     // dense, conv: can carry an adapter
+    EDGELORA_HAS_WEIGHTS = 2,   // weights, bias, and multiplier and shift for each channel
+    EDGELORA_WHOLE_INPUT = 4,   // the kernel covers the input
+    EDGELORA_TWO_INPUTS = 8,    // reads input2
+    EDGELORA_READS_INPUT = 16,  // backward
+    EDGELORA_READS_OUTPUT = 32, // backward
+    EDGELORA_HAS_WINDOW = 64,   // kernel, stride and padding mean something
+    EDGELORA_HAS_RANGE = 128,   // act_min, act_max and the mask flags mean something
+    EDGELORA_COPIES = 256,      // its output's elements are its inputs'
+    EDGELORA_HAS_AXIS = 512,    // op_axis means something
+    EDGELORA_KEEPS = 1024,      // its output lasts from one frame to the next
+};
+uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
+
+// An op with its tensors, decoded from a checked model. A dense layer is a convolution whose kernel
+// covers the whole input: one position.
+typedef struct {
+    const edgelora_op_t *op;
+    // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w,
+    // out_c]
+    const uint8_t *weights;
+    const int8_t *table, *slope; // lookup: s8 [256], of x + 128
+    // history: s8 [output - input], what it holds at first; NULL: the zero point
+    const int8_t *initial;
+    const int32_t *bias;         // s32 [out_c], the input's zero point folded in
+    const int32_t *multiplier;   // s32 [out_c]; mean [1], add [3], softmax [256]
+    const int8_t *shift;         // s8 [out_c]; mean [1], add [3], lookup [1], softmax [2]
+    uint32_t traits;
+    uint32_t positions; // out_h * out_w
+    uint32_t inputs;    // K = kernel_h * kernel_w * in_c
+    uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
+    int8_t zp_in, zp_in2, zp_out;
+    bool is_matrix; // dense or conv
+    // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a
+    // session says so
+    bool bounded;
+} edgelora_shape_t;
+
+void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i);
+
+static inline edgelora_shape_t edgelora_shape(const void *model, uint32_t i) {
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, model, i);
+    return g;
+}
+
+static inline const void *model_at(const void *model, uint32_t offset) {
+    return (const uint8_t *)model + offset;
+}
+
+static inline const edgelora_model_t *session_model(const edgelora_session_t *s) {
+    return s->model.p;
+}
+
+static inline const edgelora_tensor_t *model_tensor(const void *model, uint32_t i) {
+    return (const edgelora_tensor_t *)model_at(model, ((const edgelora_model_t *)model)->tensors) +
+        i;
+}
+
+static inline const edgelora_op_t *model_op(const void *model, uint32_t i) {
+    return (const edgelora_op_t *)model_at(model, ((const edgelora_model_t *)model)->ops) + i;
+}
+
+static inline uint32_t tensor_size(const void *model, uint32_t i) {
+    const edgelora_tensor_t *t = model_tensor(model, i);
+    return (uint32_t)t->height * t->width * t->channels;
+}
+
+static inline bool op_has(const edgelora_op_t *op, uint32_t trait) {
+    return edgelora_traits(op->kind) & trait;
+}
+
+// Of a slice or a concatenate: 1 height, 2 width, 3 channels.
+static inline uint32_t op_axis(const edgelora_op_t *op) {
+    return op->kernel_h;
+}
+
+// The first position of a slice, along its axis.
+static inline uint32_t slice_start(const edgelora_op_t *op) {
+    return op->pad_top + 256u * op->pad_left;
+}
+
+// Does op i read this tensor?
+static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
+    return op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor);
+}
+
+// How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the
+// last history.
+static inline uint32_t remembering_ops(const void *model, uint32_t count) {
+    while (count && !op_has(model_op(model, count - 1), EDGELORA_KEEPS)) {
+        --count;
+    }
+    return count;
+}
+
+// How many ops a training pass runs: all but a last softmax or logistic that is part of the loss.
+static inline uint32_t trained_ops(const void *model) {
+    const edgelora_model_t *m = model;
+    uint32_t last = model_op(model, m->op_count - 1u)->kind;
+    bool folded = (m->loss == EDGELORA_CROSS_ENTROPY && last == EDGELORA_SOFTMAX) ||
+        (m->loss == EDGELORA_BINARY_CROSS_ENTROPY && last == EDGELORA_LOOKUP);
+    return m->op_count - (folded ? 1u : 0u);
+}
+
+// An accumulator of output channel o, requantized.
+static inline int8_t requantize_output(const edgelora_shape_t *g, int32_t acc, uint32_t o) {
+    uint32_t y = (uint32_t)requantize(acc, g->multiplier[o], g->shift[o]) + (uint32_t)g->zp_out;
+    return (int8_t)clamp_s32((int32_t)y, g->op->act_min, g->op->act_max);
+}
+
+#endif

@@ -1,0 +1,150 @@
+// Which kernels run an op: the one place where kinds, and reference and packed kernels, part.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/dispatch.h"
+
+#include "kernels/packed/packed.h"
+#include "kernels/reference/reference.h"
+
+bool edgelora_op_is_packed(
+    const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room, bool plain) {
+    uint32_t size = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
+    return size && size <= room;
+}
+
+uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain) {
+    uint32_t packed = plain ? 0 : edgelora_packed_scratch(g, rank, backward);
+    uint32_t reference = edgelora_reference_scratch(g, rank, backward);
+    return packed > reference ? packed : reference;
+}
+
+EDGELORA_HOT void edgelora_op_forward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
+    const int8_t *x = pass->x, *x2 = pass->x2;
+    int8_t *y = pass->y;
+    switch (g->op->kind) {
+        case EDGELORA_DENSE:
+        case EDGELORA_CONV:
+            if (pass->packed) {
+                edgelora_matrix_forward_packed_s8(g, branch, x, y, pass->t, pass->scratch);
+            } else {
+                edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
+            }
+            break;
+        case EDGELORA_DEPTHWISE:
+            if (pass->packed) {
+                edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
+            } else {
+                edgelora_depthwise_forward_s8(g, x, y);
+            }
+            break;
+        case EDGELORA_AVERAGE_POOL:
+        case EDGELORA_MAX_POOL:
+        case EDGELORA_MEAN:
+            edgelora_pool_forward_s8(g, x, y);
+            break;
+        case EDGELORA_ADD:
+            edgelora_add_forward_s8(g, x, x2, y);
+            break;
+        case EDGELORA_CONCATENATE:
+            edgelora_concatenate_forward_s8(g, x, x2, y);
+            break;
+        case EDGELORA_SLICE:
+            edgelora_slice_forward_s8(g, x, y);
+            break;
+        case EDGELORA_HISTORY:
+            edgelora_history_forward_s8(g, x, y);
+            break;
+        case EDGELORA_PAD:
+            edgelora_pad_forward_s8(g, x, y);
+            break;
+        case EDGELORA_RESHAPE:
+            edgelora_copy_s8(y, x, g->positions * g->out_c);
+            break;
+        case EDGELORA_LOOKUP:
+            edgelora_lookup_forward_s8(g, x, y);
+            break;
+        case EDGELORA_SOFTMAX:
+            edgelora_softmax_forward_s8(g, x, y);
+            break;
+    }
+}
+
+EDGELORA_HOT void edgelora_op_mask(
+    const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain) {
+    int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
+    int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
+    (plain ? edgelora_mask_s8 : edgelora_mask_packed_s8)(
+        y, g->positions * g->out_c, low, high, mask);
+}
+
+EDGELORA_HOT void edgelora_op_mask_backward(
+    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain) {
+    (plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(
+        e, g->positions * g->out_c, mask);
+}
+
+EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
+        g, rank, error, t, gradient, shift);
+}
+
+EDGELORA_HOT int32_t edgelora_op_requantize_backward(
+    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
+    return (plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(
+        g, e, exponent);
+}
+
+EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(
+        g, branch, error, t_error);
+}
+
+EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    edgelora_a_gradient_s8(g, rank, error, gradient, shift);
+}
+
+EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    switch (g->op->kind) {
+        case EDGELORA_DENSE:
+        case EDGELORA_CONV:
+            return (error->packed ? edgelora_matrix_backward_packed_s8
+                                  : edgelora_matrix_backward_s8)(g, branch, error, dx);
+        case EDGELORA_DEPTHWISE:
+            return (error->packed ? edgelora_depthwise_backward_packed_s8
+                                  : edgelora_depthwise_backward_s8)(g, error, dx);
+        case EDGELORA_AVERAGE_POOL:
+        case EDGELORA_MAX_POOL:
+        case EDGELORA_MEAN:
+            return edgelora_pool_backward_s8(g, error, dx);
+        case EDGELORA_ADD:
+            return edgelora_add_backward_s8(g, error, k, dx);
+        case EDGELORA_CONCATENATE:
+            edgelora_concatenate_backward_s8(g, error->e, k, dx);
+            return error->exponent;
+        case EDGELORA_LOOKUP:
+            return edgelora_lookup_backward_s8(g, error, dx);
+        case EDGELORA_SOFTMAX:
+            return edgelora_softmax_backward_s8(g, error, dx);
+        case EDGELORA_SLICE:
+            edgelora_slice_backward_s8(g, error->e, dx);
+            return error->exponent;
+        case EDGELORA_HISTORY:
+            edgelora_history_backward_s8(g, error->e, dx);
+            return error->exponent;
+        case EDGELORA_PAD:
+            edgelora_pad_backward_s8(g, error->e, dx);
+            return error->exponent;
+        default: // reshape
+            edgelora_copy_s8(dx, error->e, g->positions * g->out_c);
+            return error->exponent;
+    }
+}
+
+EDGELORA_HOT void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y) {
+    edgelora_history_reset_s8(g, y);
+}

@@ -1,0 +1,176 @@
+// Finds the inputs of a position and packs them. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/parts.h"
+
+// One axis of a window: the kernel elements [from, to) that read inside the input; the first of all
+// reads at `start`.
+typedef struct {
+    int32_t start;
+    uint32_t from, to;
+} axis_t;
+
+static axis_t axis_window(
+    uint32_t at, uint32_t stride, uint32_t pad, uint32_t dilation, uint32_t kernel, uint32_t size) {
+    axis_t w = {(int32_t)(at * stride) - (int32_t)pad, 0, kernel};
+    while (w.from < w.to && w.start + (int32_t)(w.from * dilation) < 0) {
+        ++w.from;
+    }
+    while (w.to > w.from && w.start + (int32_t)((w.to - 1) * dilation) >= (int32_t)size) {
+        --w.to;
+    }
+    return w;
+}
+
+EDGELORA_KERNEL static void gather(
+    const edgelora_shape_t *g, const int8_t *x, const axis_t *wy, const axis_t *wx, int8_t *patch) {
+    const edgelora_op_t *op = g->op;
+    uint32_t channels = g->in_c, row = g->kernel_w * channels,
+             step = (uint32_t)op->dilation_h * g->in_w * channels;
+    uint32_t left = wx->from * channels, middle = (wx->to - wx->from) * channels,
+             right = row - left - middle;
+    uint32_t rows = wy->to - wy->from, below = (g->kernel_h - wy->to) * row,
+             apart = op->dilation_w * channels;
+    int8_t edge = g->zp_in, *to = fill_s8(patch, wy->from * row, edge);
+    int32_t first = (wy->start + (int32_t)(wy->from * op->dilation_h)) * g->in_w + wx->start +
+        (int32_t)(wx->from * op->dilation_w);
+    const int8_t *in = rows && middle ? x + first * (int32_t)channels : x;
+    for (; rows; --rows, in += step) {
+        to = fill_s8(to, left, edge);
+        if (apart == channels) {
+            to = copy_fours_s8(to, in, middle);
+        } else {
+            const int8_t *from = in;
+            for (uint32_t n = middle; n; n -= channels, from += apart) {
+                to = copy_fours_s8(to, from, channels);
+            }
+        }
+        to = fill_s8(to, right, edge);
+    }
+    to = fill_s8(to, below, edge);
+    fill_s8(to, -g->inputs & 3, 0);
+}
+
+EDGELORA_HOT void edgelora_gather_s8(
+    const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch) {
+    const edgelora_op_t *op = g->op;
+    axis_t wy = axis_window(at->y, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
+    axis_t wx = axis_window(
+        at->x, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
+    gather(g, x, &wy, &wx, patch);
+}
+
+EDGELORA_HOT static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
+    uint32_t word = pair((uint32_t)v, (uint32_t)v);
+    for (; groups; --groups, quad += EDGELORA_GROUP_WORDS) {
+        quad[0] = word;
+        quad[4] = word;
+    }
+    return quad;
+}
+
+EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_t groups) {
+    if (groups) {
+        edgelora_pack_quad_s8(quad, x, groups);
+    }
+    return quad + EDGELORA_GROUP_WORDS * groups;
+}
+
+EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
+    uint32_t ox, int8_t *patch, uint32_t *quad) {
+    const edgelora_op_t *op = g->op;
+    uint32_t groups = (g->inputs + 3) / 4, taps = g->in_c / 4;
+    bool aligned = (g->in_c & 3) == 0 && is_aligned(x);
+    if (aligned && g->inputs == g->in_c && !op->pad_top && !op->pad_left) { // 1x1
+        uint32_t iy = oy * op->stride_h, ix = ox * op->stride_w;
+        if (iy < g->in_h && ix < g->in_w) {
+            edgelora_pack_quad_s8(quad, x + (iy * g->in_w + ix) * g->in_c, groups);
+            return;
+        }
+    }
+    axis_t wy = axis_window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
+    axis_t wx = axis_window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
+    if (!aligned) {
+        gather(g, x, &wy, &wx, patch);
+        edgelora_pack_quad_s8(quad, patch, groups);
+        return;
+    }
+    quad = fill_quad(quad, wy.from * g->kernel_w * taps, g->zp_in);
+    for (uint32_t ky = wy.from; ky < wy.to; ++ky) {
+        const int8_t *in = x +
+            ((wy.start + (int32_t)(ky * op->dilation_h)) * g->in_w + wx.start) * g->in_c;
+        quad = fill_quad(quad, wx.from * taps, g->zp_in);
+        if (op->dilation_w == 1) {
+            quad = pack_quad(quad, in + wx.from * g->in_c, (wx.to - wx.from) * taps);
+        } else {
+            for (uint32_t kx = wx.from; kx < wx.to; ++kx) {
+                quad = pack_quad(quad, in + kx * op->dilation_w * g->in_c, taps);
+            }
+        }
+        quad = fill_quad(quad, (g->kernel_w - wx.to) * taps, g->zp_in);
+    }
+    fill_quad(quad, (g->kernel_h - wy.to) * g->kernel_w * taps, g->zp_in);
+}
+
+EDGELORA_HOT void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x,
+    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
+    for (uint32_t k = 0; k < count; ++k) {
+        gather_position(g, x, at->y, at->x, patch, quads + (k >> 2) * (stride / 4) + (k & 3));
+        cursor_next(at);
+    }
+}
+
+EDGELORA_HOT uint32_t *edgelora_pack_part_s8(
+    uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch) {
+    if ((n & 3) || !is_aligned(from)) {
+        fill_s8(copy_fours_s8(patch, from, n), -n & 3, 0);
+        from = patch;
+    }
+    return pack_quad(quad, from, (n + 3) / 4);
+}
+
+// Along one axis: the output position at which kernel element k reads input position i, or -1.
+static inline int32_t output_reading(
+    uint32_t i, uint32_t pad, uint32_t k, uint32_t dilation, uint32_t stride, uint32_t outputs) {
+    int32_t at = (int32_t)(i + pad) - (int32_t)(k * dilation);
+    if (at < 0 || (stride != 1 && at % (int32_t)stride)) {
+        return -1;
+    }
+    at = stride == 1 ? at : at / (int32_t)stride;
+    return at < (int32_t)outputs ? at : -1;
+}
+
+// e: s8 [out_h, out_w, n].
+EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, uint32_t iy, uint32_t ix,
+    const int8_t *e, uint32_t n, int8_t *patch, uint32_t *quad) {
+    const edgelora_op_t *op = g->op;
+    uint32_t groups = (n + 3) / 4;
+    for (uint32_t ky = 0; ky < g->kernel_h; ++ky) {
+        int32_t oy = output_reading(iy, op->pad_top, ky, op->dilation_h, op->stride_h, g->out_h);
+        for (uint32_t kx = 0; kx < g->kernel_w; ++kx) {
+            int32_t ox = oy < 0
+                ? -1
+                : output_reading(ix, op->pad_left, kx, op->dilation_w, op->stride_w, g->out_w);
+            if (ox >= 0) {
+                quad = edgelora_pack_part_s8(
+                    quad, e + ((uint32_t)oy * g->out_w + (uint32_t)ox) * n, n, patch);
+            } else {
+                quad = fill_quad(quad, groups, 0);
+            }
+        }
+    }
+}
+
+EDGELORA_HOT void edgelora_gather_errors_s8(const edgelora_shape_t *g,
+    const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at, uint32_t count,
+    int8_t *patch, uint32_t *quads, uint32_t stride) {
+    uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w,
+             t_words = EDGELORA_GROUP_WORDS * taps * ((rank + 3) / 4);
+    for (uint32_t k = 0; k < count; ++k) {
+        uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
+        if (rank) {
+            gather_errors(g, at->y, at->x, error->t_error, rank, patch, quad);
+        }
+        gather_errors(g, at->y, at->x, error->e, g->out_c, patch, quad + t_words);
+        cursor_next(at);
+    }
+}

@@ -1,0 +1,78 @@
+// What the primitives for Cortex-M0+ (RP2040) share. SPDX-License-Identifier: MIT
+//
+// Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls;
+// asrs #16; adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in
+// the carry.
+//
+// Test: tests/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board
+// virtual-pico`.
+
+#ifndef EDGELORA_M0PLUS_H
+#define EDGELORA_M0PLUS_H
+
+#include <stddef.h>
+
+#include "kernels/packed/primitives.h"
+
+#ifdef EDGELORA_M0PLUS
+
+#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
+
+#define NAKED EDGELORA_KERNEL __attribute__((naked))
+
+// Offsets as assembly has them, of a frame's slots and of structs in C: a file asserts that they
+// are those of C.
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+#define SLOT(offset) "[sp, #" STRING(offset) "]"
+#define FIELD(base, offset) "[" #base ", #" STRING(offset) "]"
+#define ASSERT(name, condition) typedef char name[(condition) ? 1 : -1];
+#define ASSERT_OFFSET(type, field, offset) \
+    ASSERT(type##_##field##_is_where_assembly_has_it, offsetof(type, field) == (offset))
+#define ASSERT_SIZE(type, size) \
+    ASSERT(type##_is_as_large_as_assembly_has_it, sizeof(type) == (size))
+
+#define SAVE \
+    "push {r4-r7, lr}\n" \
+    "mov r4, r8\n" \
+    "mov r5, r9\n" \
+    "mov r6, r10\n" \
+    "mov r7, r11\n" \
+    "push {r4-r7}\n"
+#define SAVED 36 // bytes
+#define RESTORE \
+    "pop {r4-r7}\n" \
+    "mov r8, r4\n" \
+    "mov r9, r5\n" \
+    "mov r10, r6\n" \
+    "mov r11, r7\n" \
+    "pop {r4-r7, pc}\n"
+
+// sum += dot2(w, x); x is lost
+#define DOT2(x, w, sum) \
+    "muls " x ", " w "\n" \
+    "asrs " x ", " x ", #16\n" \
+    "adcs " sum ", " x "\n"
+
+// a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15
+// <= ml < 2^15. t, q, p are lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <=
+// 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits. So do they with 0 <= ml < 2^16 if |a| <
+// 2^30.
+#define HIGH_MUL(a, t, q, ml_mul_q_t, ml_mul_p_a, mh, p) \
+    "sxth " t ", " a "\n" \
+    "subs " a ", " a ", " t "\n" \
+    "asrs " a ", " a ", #16\n" \
+    ml_mul_q_t \
+    "asrs " q ", " q ", #16\n" \
+    ml_mul_p_a \
+    "adds " q ", " q ", " p "\n" \
+    "muls " t ", " mh "\n" \
+    "adds " q ", " q ", " t "\n" \
+    "muls " a ", " mh "\n" \
+    "adds " a ", " a ", " a "\n" \
+    "asrs " q ", " q ", #15\n" \
+    "adcs " a ", " q "\n"
+
+#endif
+
+#endif

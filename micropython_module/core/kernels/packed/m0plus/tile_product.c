@@ -1,0 +1,295 @@
+// Rows of weights times a tile: 20 cycles for 8 products. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/m0plus/m0plus.h"
+
+#ifdef EDGELORA_M0PLUS
+
+// The frame: weight words of the row, whose ends are one, and what the next row needs.
+typedef struct {
+    // both end where their array ends
+    uint32_t words[2 * EDGELORA_CHUNK], b_words[2 * EDGELORA_B_GROUPS];
+    int32_t b_shift;                         // of B t
+    uint32_t weights, coding, gap, bias;     // of the next row
+    uint32_t acc_bytes, x, rows, b, b_bytes; // rows: left; b: of the next row
+    uint32_t words_start;
+    uint32_t first_word; // code of it, if B t goes to the left: then r11 is 0 and lr the bias
+} product_frame_t;
+#define PRODUCT_B_WORDS 128
+ASSERT_OFFSET(product_frame_t, b_words, PRODUCT_B_WORDS)
+#define PRODUCT_B_SHIFT 144
+#define PRODUCT_WEIGHTS 148
+#define PRODUCT_CODING 152
+#define PRODUCT_GAP 156
+#define PRODUCT_BIAS 160
+#define PRODUCT_ACC_BYTES 164
+#define PRODUCT_X 168
+#define PRODUCT_ROWS 172
+#define PRODUCT_B 176
+#define PRODUCT_B_BYTES 180
+#define PRODUCT_WORDS_START 184
+#define PRODUCT_FIRST_WORD 188
+#define PRODUCT_FRAME 192
+ASSERT_OFFSET(product_frame_t, b_shift, PRODUCT_B_SHIFT)
+ASSERT_OFFSET(product_frame_t, weights, PRODUCT_WEIGHTS)
+ASSERT_OFFSET(product_frame_t, coding, PRODUCT_CODING)
+ASSERT_OFFSET(product_frame_t, gap, PRODUCT_GAP)
+ASSERT_OFFSET(product_frame_t, bias, PRODUCT_BIAS)
+ASSERT_OFFSET(product_frame_t, acc_bytes, PRODUCT_ACC_BYTES)
+ASSERT_OFFSET(product_frame_t, x, PRODUCT_X)
+ASSERT_OFFSET(product_frame_t, rows, PRODUCT_ROWS)
+ASSERT_OFFSET(product_frame_t, b, PRODUCT_B)
+ASSERT_OFFSET(product_frame_t, b_bytes, PRODUCT_B_BYTES)
+ASSERT_OFFSET(product_frame_t, words_start, PRODUCT_WORDS_START)
+ASSERT_OFFSET(product_frame_t, first_word, PRODUCT_FIRST_WORD)
+ASSERT_SIZE(product_frame_t, PRODUCT_FRAME)
+
+// As `ldmia` takes them.
+ASSERT_OFFSET(edgelora_tile_product_t, x, 0)
+ASSERT_OFFSET(edgelora_tile_product_t, acc, 4)
+ASSERT_OFFSET(edgelora_tile_product_t, count, 8)
+ASSERT_OFFSET(edgelora_tile_product_t, weights, 12)
+ASSERT_OFFSET(edgelora_tile_product_t, groups, 16)
+ASSERT_OFFSET(edgelora_tile_product_t, coding, 20)
+ASSERT_OFFSET(edgelora_tile_product_t, skip, 24)
+ASSERT_OFFSET(edgelora_tile_product_t, bias, 28)
+ASSERT_OFFSET(edgelora_tile_product_t, add, 32)
+ASSERT_OFFSET(edgelora_tile_product_t, rows, 36)
+ASSERT_OFFSET(edgelora_tile_product_t, gap, 40)
+ASSERT_OFFSET(edgelora_tile_product_t, b, 44)
+ASSERT_OFFSET(edgelora_tile_product_t, b_groups, 48)
+ASSERT_OFFSET(edgelora_tile_product_t, b_shift, 52)
+
+#define CODING_OFFSET 0
+#define CODING_PAIRS 1
+ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGELORA_PAIRS)
+
+// r7 = 0x00FF00FF, r6 = -0x00800080; r5 is lost
+#define UNPACK_CONSTANTS \
+    "movs r7, #255\n" \
+    "lsls r6, r7, #16\n" \
+    "orrs r7, r6\n" \
+    "movs r6, #128\n" \
+    "lsls r5, r6, #16\n" \
+    "orrs r6, r5\n" \
+    "rsbs r6, r6, #0\n"
+
+#define UNPACK(flip) \
+    "ldmia r1!, {r4}\n" flip \
+    "lsrs r5, r4, #8\n" \
+    "ands r4, r7\n" \
+    "ands r5, r7\n" \
+    "adds r4, r4, r6\n" \
+    "adds r5, r5, r6\n" \
+    "stmia r3!, {r4, r5}\n"
+
+// 20 cycles for 8 products: the weight word at sp + w with 4 positions
+#define QUAD_WORD(w) \
+    "ldr r1, [sp, #" w "]\n" \
+    "ldmia r0!, {r2, r3}\n" \
+    DOT2("r2", "r1", "r4") DOT2("r3", "r1", "r5") \
+    "ldmia r0!, {r2, r3}\n" \
+    DOT2("r2", "r1", "r6") DOT2("r3", "r1", "r7")
+
+// B t with two groups and with one, to be shifted by r1
+#define UP(two, one) \
+    ".balign 4\n" \
+    two ":\n" QUAD_WORD(STRING(PRODUCT_B_WORDS)) QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 4") \
+    "b 1f\n" \
+    ".balign 4\n" \
+    one ":\n" \
+    "1:\n" QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 8") QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 12") \
+    "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+#define UP_LEFT \
+    "lsls r4, r1\n" \
+    "lsls r5, r1\n" \
+    "lsls r6, r1\n" \
+    "lsls r7, r1\n" \
+    "add r4, lr\n" \
+    "add r5, lr\n" \
+    "add r6, lr\n" \
+    "add r7, lr\n"
+#define UP_START(two, one) \
+    "adr r5, " one "f\n" \
+    "cmp r7, #1\n" \
+    "beq 1f\n" \
+    "adr r5, " two "f\n" \
+    "1:\n"
+
+// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
+// lr: code of the first weight word.
+NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #" STRING(PRODUCT_FRAME) "\n"
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // x, acc, count, weights, groups, coding, skip
+        "mov r8, r2\n"
+        "mov r12, r7\n"
+        "str r1, " SLOT(PRODUCT_X) "\n"
+        "lsls r3, r3, #2\n"
+        "str r3, " SLOT(PRODUCT_ACC_BYTES) "\n"
+        "str r4, " SLOT(PRODUCT_WEIGHTS) "\n"
+        "str r6, " SLOT(PRODUCT_CODING) "\n"
+        "lsls r2, r5, #3\n"
+        "movs r3, #" STRING(PRODUCT_B_WORDS) "\n"
+        "subs r3, r3, r2\n"
+        "add r3, sp\n"
+        "str r3, " SLOT(PRODUCT_WORDS_START) "\n"
+        "movs r4, #60\n"        // bytes of code a group
+        "muls r4, r5\n"
+        "movs r5, #241\n"
+        "lsls r5, r5, #2\n"     // 964: all groups, + 4
+        "subs r5, r5, r4\n"
+        "adr r4, 8f\n"
+        "adds r5, r5, r4\n"
+        "subs r5, #3\n"         // - 4 + Thumb
+        "mov lr, r5\n"
+        "ldmia r0!, {r1, r2, r3, r4, r6, r7}\n" // bias, add, rows, gap, b, b_groups
+        "str r1, " SLOT(PRODUCT_BIAS) "\n"
+        "str r3, " SLOT(PRODUCT_ROWS) "\n"
+        "str r4, " SLOT(PRODUCT_GAP) "\n"
+        "str r6, " SLOT(PRODUCT_B) "\n"
+        "lsls r3, r7, #3\n"
+        "str r3, " SLOT(PRODUCT_B_BYTES) "\n"
+        "ldr r1, [r0]\n"        // b_shift
+        "str r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+        "cmp r2, #0\n"
+        "beq 1f\n"
+        "adr r5, 6f\n"
+        "adds r5, #1\n"
+        "1:\n"
+        "cmp r7, #0\n"
+        "beq 2f\n"
+        "cmp r1, #0\n"
+        "ble 3f\n"
+        "mov r11, r7\n" UP_START("30", "31")
+        "b 4f\n"
+        "3:\n"
+        "rsbs r1, r1, #0\n"
+        "str r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+        "movs r1, #0\n"
+        "mov r11, r1\n"
+        "str r5, " SLOT(PRODUCT_FIRST_WORD) "\n"
+        "adr r4, 8f\n"
+        "adds r4, #1\n"
+        "cmp r5, r4\n"
+        "beq 3f\n" UP_START("32", "33")
+        "b 4f\n"
+        "3:\n" UP_START("34", "35")
+        "4:\n"
+        "adds r5, #1\n"
+        "2:\n"
+        "mov r10, r5\n"
+        "20:\n"                 // a row: weights
+        "add r0, sp, #" STRING(PRODUCT_B_WORDS) "\n"    // where the words end
+        "ldr r1, " SLOT(PRODUCT_WEIGHTS) "\n"
+        "ldr r2, " SLOT(PRODUCT_CODING) "\n"
+        "ldr r3, " SLOT(PRODUCT_WORDS_START) "\n"
+        "cmp r2, #" STRING(CODING_PAIRS) "\n"
+        "beq 3f\n" UNPACK_CONSTANTS
+        "cmp r2, #" STRING(CODING_OFFSET) "\n"
+        "bne 4f\n"
+        "subs r4, r0, r3\n"
+        "lsls r4, r4, #27\n"    // whole fours of groups?
+        "bne 2f\n"
+        "1:\n"
+        UNPACK("") UNPACK("") UNPACK("") UNPACK("")
+        "cmp r3, r0\n"
+        "bne 1b\n"
+        "b 9f\n"
+        "2:\n"
+        UNPACK("")
+        "cmp r3, r0\n"
+        "bne 2b\n"
+        "b 9f\n"
+        "3:\n"                  // pair words as they are
+        "ldmia r1!, {r4, r5}\n"
+        "stmia r3!, {r4, r5}\n"
+        "cmp r3, r0\n"
+        "bne 3b\n"
+        "b 9f\n"
+        "4:\n"
+        UNPACK("eors r4, r2\n")
+        "cmp r3, r0\n"
+        "bne 4b\n"
+        "9:\n"
+        "ldr r2, " SLOT(PRODUCT_GAP) "\n"
+        "adds r1, r1, r2\n"
+        "str r1, " SLOT(PRODUCT_WEIGHTS) "\n"
+        "ldr r1, " SLOT(PRODUCT_BIAS) "\n"
+        "ldmia r1!, {r7}\n"
+        "str r1, " SLOT(PRODUCT_BIAS) "\n"
+        "ldr r2, " SLOT(PRODUCT_B_BYTES) "\n"
+        "cmp r2, #0\n"
+        "beq 2f\n"
+        "ldr r1, " SLOT(PRODUCT_B) "\n"  // B
+        "adds r0, #" STRING(PRODUCT_B_SHIFT) " - " STRING(PRODUCT_B_WORDS) "\n"
+        "subs r3, r0, r2\n"
+        "1:\n"
+        "ldmia r1!, {r4, r5}\n"
+        "stmia r3!, {r4, r5}\n"
+        "cmp r3, r0\n"
+        "bne 1b\n"
+        "str r1, " SLOT(PRODUCT_B) "\n"
+        "mov r1, r11\n"
+        "cmp r1, #0\n"
+        "beq 3f\n"
+        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" // to the right: sums start from
+        // (bias + 1 / 2) * 2^b_shift
+        "lsls r7, r7, #1\n"
+        "adds r7, #1\n"
+        "subs r1, #1\n"
+        "lsls r7, r1\n"
+        "2:\n"
+        "mov r11, r7\n"
+        "b 4f\n"
+        "3:\n"
+        "mov lr, r7\n"
+        "4:\n"
+        "ldr r1, " SLOT(PRODUCT_ACC_BYTES) "\n"
+        "add r1, r8\n"
+        "mov r9, r1\n"
+        "ldr r0, " SLOT(PRODUCT_X) "\n"
+        "b 5f\n"
+        ".balign 4\n"
+        "6:\n"                  // what is there in place of the bias
+        "mov r1, r8\n"
+        "ldmia r1!, {r4-r7}\n"
+        "bx lr\n"
+        UP("30", "31")
+        "asrs r4, r1\n"
+        "asrs r5, r1\n"
+        "asrs r6, r1\n"
+        "asrs r7, r1\n"
+        "bx lr\n" UP("32", "33")
+        UP_LEFT
+        "ldr r1, " SLOT(PRODUCT_FIRST_WORD) "\n"
+        "bx r1\n" UP("34", "35") UP_LEFT // to the first word, as there are all
+        ".balign 4\n"
+        "8:\n"
+        ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,"
+        "16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
+        QUAD_WORD("4 * \\k")
+        ".endr\n"
+        "mov r1, r8\n"
+        "stmia r1!, {r4-r7}\n"
+        "mov r8, r1\n"
+        "add r0, r12\n"
+        "cmp r1, r9\n"
+        "bhs 1f\n"
+        "5:\n"
+        "mov r4, r11\n"
+        "mov r5, r4\n"
+        "mov r6, r4\n"
+        "mov r7, r4\n"
+        "bx r10\n"
+        "1:\n"
+        "ldr r1, " SLOT(PRODUCT_ROWS) "\n"
+        "subs r1, #1\n"
+        "str r1, " SLOT(PRODUCT_ROWS) "\n"
+        "beq 1f\n"
+        "b 20b\n"
+        "1:\n"
+        "add sp, #" STRING(PRODUCT_FRAME) "\n" RESTORE);
+}
+
+#endif

@@ -1,0 +1,33 @@
+// Which outputs pass gradient. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/parts.h"
+
+EDGELORA_HOT void edgelora_mask_packed_s8(
+    const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
+    uint32_t whole = count >> 3, width = high > low + 1 ? (uint32_t)(high - low - 1) : 0, rest = 0;
+    if (whole) {
+        edgelora_mask_bytes_s8(mask, y, whole, low + 1, width);
+    }
+    for (uint32_t i = 8 * whole; i < count; ++i) {
+        rest |= (uint32_t)(y[i] > low && y[i] < high) << (i & 7);
+    }
+    if (count & 7) {
+        mask[whole] = (uint8_t)rest;
+    }
+}
+
+EDGELORA_HOT void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask) {
+    for (; count >= 8; count -= 8, e += 8) {
+        uint32_t stopped = *mask++ ^ 255u;
+        for (int8_t *at = e; stopped; stopped >>= 1, ++at) {
+            if (stopped & 1) {
+                *at = 0;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        if (!(*mask >> i & 1)) {
+            e[i] = 0;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+// Dense and conv, forward. SPDX-License-Identifier: MIT
+//
+// A tile of output positions, as many as fit some kilobytes: their inputs are packed, 4 positions
+// to a quad, then each output's row of weights is unpacked once and multiplied with all of them.
+// One or two positions go one by one (position.c).
+//
+// Time alone: the lines `conv*` and `dense` of `edgelora bench kernels`.
+
+#include "kernels/packed/parts.h"
+
+enum { B_BYTES = 512 }; // of B, unpacked at a time
+
+// A tile's parts in the scratch memory; offsets in bytes.
+typedef struct {
+    uint32_t groups, t_groups; // of a position's inputs and t
+    uint32_t stride;           // bytes of 4 positions: quads of [t, inputs]
+    uint32_t quads;            // fours of positions; 0: one position
+    uint32_t rows;             // that are multiplied together
+    uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
+    uint32_t words;            // E and O of a row that is not whole groups
+    uint32_t b, b_rows;        // E and O of so many rows of B
+    uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows
+    uint32_t t;                // s8 [quads, 4, t_groups * 4]
+    uint32_t patch;            // s8 [groups * 4]
+    uint32_t x;                // quads
+    uint32_t size;
+} tile_t;
+
+static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
+    tile_t l = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
+    bool single = positions <= 2;
+    uint32_t row = inputs & 3 ? 8 * l.groups : 0, b = 0;
+    if (rank && !single) {
+        l.b_rows = at_most(B_BYTES / 8 / l.t_groups, outputs);
+        b = 8 * l.t_groups * l.b_rows;
+    }
+    l.stride = single ? 8 * (l.groups + 3) + 12 : EDGELORA_GROUP_BYTES * (l.groups + l.t_groups);
+    if (!single) {
+        uint32_t fixed = EDGELORA_ACC_BYTES + row + b + 4 * rank + 4 * l.groups,
+                 quad = l.stride + 16 * l.t_groups;
+        uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad
+                                                          : 1,
+                 all = (positions + 3) / 4;
+        uint32_t tiles = (all + fit - 1) / fit;
+        l.quads = (all + tiles - 1) / tiles;
+        l.rows = EDGELORA_ACC_BYTES / 16 / l.quads;
+        l.rows = l.rows > EDGELORA_MAX_ROWS ? EDGELORA_MAX_ROWS : l.rows < 1 ? 1 : l.rows;
+    }
+    l.words = single ? (rank ? 4 * outputs : 0) : 16 * l.quads * l.rows;
+    l.b = l.words + (single ? 0 : row);
+    l.t_bias = l.b + b;
+    l.t = l.t_bias + 4 * rank;
+    l.patch = l.t + (single ? 1 : 4 * l.quads) * 4 * l.t_groups;
+    l.x = l.patch + 4 * l.groups;
+    l.size = l.x + (single ? l.stride : l.quads * l.stride);
+    return l;
+}
+
+uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
+    return tile_layout(g->positions, g->inputs, g->out_c, rank).size;
+}
+
+// What a layer's tiles have in common.
+typedef struct {
+    bool in_22_bits; // all accumulators
+    bool b_joins;    // B t goes along with the rows of weights
+    struct {
+        uint16_t from, groups; // of inputs that a row of A looks at: at least one
+    } part[EDGELORA_MAX_RANK];
+} common_t;
+
+// t_bias: -zp_in * the sums of A's rows; common: where in the inputs these are not 0.
+EDGELORA_HOT static void t_bias_and_parts(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, common_t *common, int32_t *t_bias) {
+    const int8_t *a = branch->a;
+    bool words = (g->inputs & 3) == 0;
+    for (uint32_t j = 0; j < branch->rank; ++j, a += g->inputs) {
+        uint32_t from = 0, to = (g->inputs + 3) / 4;
+        const uint32_t *group = (const uint32_t *)(const void *)a;
+        while (words && from + 1 < to && !group[from]) {
+            ++from;
+        }
+        while (words && to > from + 1 && !group[to - 1]) {
+            --to;
+        }
+        common->part[j].from = (uint16_t)from;
+        common->part[j].groups = (uint16_t)(to - from);
+        int32_t sum = 0;
+        const int8_t *end = a + (words ? 4 * to : g->inputs);
+        for (const int8_t *v = a + 4 * from; g->zp_in && v < end; ++v) {
+            sum += *v;
+        }
+        t_bias[j] = -g->zp_in * sum;
+    }
+}
+
+// The branch of a tile: t for all positions, into the quads and to t if it is to be kept.
+EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const tile_t *l, const common_t *common, uint8_t *scratch, uint32_t count, int8_t *t) {
+    uint32_t rank = branch->rank, width = 4 * l->t_groups, padded = (count + 3) & ~3u;
+    int32_t *acc = (int32_t *)(void *)(scratch + l->acc);
+    uint32_t *x = (uint32_t *)(void *)(scratch + l->x);
+    int8_t *packed = (int8_t *)scratch + l->t;
+    bool whole = (g->inputs & 3) == 0;
+    edgelora_tile_product_t row = {
+        .acc = acc, .count = padded, .coding = whole ? EDGELORA_SIGNED : EDGELORA_PAIRS, .rows = 1};
+    for (uint32_t j = 0; j < rank; ++j) {
+        uint32_t from = common->part[j].from, groups = common->part[j].groups,
+                 n = g->inputs - 4 * from;
+        row.bias = (const int32_t *)(const void *)(scratch + l->t_bias) + j;
+        row.x = x + EDGELORA_GROUP_WORDS * (l->t_groups + from);
+        row.weights = branch->a + j * g->inputs + 4 * from;
+        if (!whole) {
+            edgelora_unpack_s8((uint32_t *)(void *)(scratch + l->words), row.weights,
+                at_most(n, 4 * groups), 1, EDGELORA_SIGNED);
+            row.weights = scratch + l->words;
+        }
+        edgelora_tile_product_chunks_s8(&row, groups, l->stride);
+        edgelora_shift_row_s8(packed + j, width, acc, padded, branch->t_shift);
+    }
+    for (uint32_t j = rank; j < width; ++j) {
+        for (uint32_t p = 0; p < padded; ++p) {
+            packed[p * width + j] = 0;
+        }
+    }
+    edgelora_pack_quads_s8(x, l->stride, packed, padded, l->t_groups);
+    if (t && rank == width) {
+        copy_fours_s8(t, packed, count * rank);
+    } else if (t) {
+        for (uint32_t p = 0; p < count; ++p, packed += width) {
+            t = copy_fours_s8(t, packed, rank);
+        }
+    }
+}
+
+// The outputs of a tile, behind tile_down.
+EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const tile_t *l, const common_t *common, uint8_t *scratch, bool first, uint32_t count,
+    int8_t *y) {
+    static const int32_t none[EDGELORA_MAX_ROWS];
+    int32_t *acc = (int32_t *)(void *)(scratch + l->acc);
+    uint32_t *words = (uint32_t *)(void *)(scratch + l->words),
+             *b = (uint32_t *)(void *)(scratch + l->b);
+    const uint32_t *x = (const uint32_t *)(const void *)(scratch + l->x);
+    uint32_t rank = branch->rank;
+    bool whole = (g->inputs & 3) == 0, joins = common->b_joins;
+    edgelora_tile_product_t row = {.x = x + (joins ? 0 : EDGELORA_GROUP_WORDS * l->t_groups),
+        .acc = acc,
+        .count = (count + 3) & ~3u,
+        .b_groups = joins ? l->t_groups : 0,
+        .b_shift = -branch->branch_shift,
+        .coding = whole ? EDGELORA_OFFSET : EDGELORA_PAIRS,
+        .groups = l->groups,
+        .add = !joins};
+    edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);
+    requantize.count = count;
+    requantize.in_22_bits = common->in_22_bits;
+    for (uint32_t o = 0; o < g->out_c; o += row.rows) {
+        row.rows = !whole ? 1 : at_most(g->out_c - o, l->rows);
+        uint32_t done = rank ? o % l->b_rows : 0, left = rank ? l->b_rows - done : row.rows;
+        row.rows = at_most(row.rows, left);
+        row.bias = g->bias + o;
+        row.b = b + done * 2 * l->t_groups;
+        if (rank && !done && (first || g->out_c > l->b_rows)) {
+            uint32_t n = at_most(g->out_c - o, l->b_rows);
+            uint32_t together = rank & 3 ? 1 : n; // rows without padding are one
+            for (uint32_t r = 0; r < n; r += together) {
+                const uint8_t *from = (const uint8_t *)branch->b + (o + r) * rank;
+                edgelora_unpack_s8(
+                    b + r * 2 * l->t_groups, from, together * rank, 1, EDGELORA_SIGNED);
+            }
+        }
+        if (!joins) { // acc = bias + round_shift(B t), then the products
+            edgelora_tile_product_t alone = row;
+            alone.bias = none;
+            alone.add = 0;
+            alone.x = x;
+            alone.weights = row.b;
+            alone.coding = EDGELORA_PAIRS;
+            edgelora_tile_product_chunks_s8(&alone, l->t_groups, l->stride);
+            for (uint32_t i = 0; i < row.rows * row.count; ++i) {
+                acc[i] = (int32_t)((uint32_t)round_shift(acc[i], row.b_shift) +
+                    (uint32_t)row.bias[i / row.count]);
+            }
+        }
+        row.weights = g->weights + o * g->inputs;
+        if (!whole) {
+            edgelora_unpack_s8(words, row.weights, g->inputs, 1, EDGELORA_OFFSET);
+            row.weights = words;
+        }
+        edgelora_tile_product_chunks_s8(&row, l->groups, l->stride);
+        requantize.rows = row.rows;
+        edgelora_requantize_outputs_s8(g, o, &requantize, y);
+    }
+}
+
+// One position. Rows of A and B are few: one value at a time.
+EDGELORA_HOT static void position_forward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch,
+    const int8_t *in, int8_t *y, int8_t *t) {
+    int32_t *bias = (int32_t *)(void *)(scratch + l->acc);
+    uint32_t *x = (uint32_t *)(void *)(scratch + l->x);
+    if (!branch->rank) {
+        edgelora_position_forward_s8(g, in, x, g->bias, y);
+        return;
+    }
+    int8_t *own_t = (int8_t *)scratch + l->t;
+    const int32_t *t_bias = (const int32_t *)(const void *)(scratch + l->t_bias);
+    for (uint32_t j = 0; j < branch->rank; ++j) {
+        const int8_t *a = branch->a + j * g->inputs;
+        uint32_t from = 4u * common->part[j].from, to = from + 4u * common->part[j].groups;
+        int32_t v = t_bias[j];
+        for (uint32_t i = from; i < to && i < g->inputs; ++i) {
+            v += a[i] * in[i];
+        }
+        own_t[j] = (int8_t)clamp_s32(round_shift(v, branch->t_shift), -127, 127);
+        if (t) {
+            t[j] = own_t[j];
+        }
+    }
+    const int8_t *row = branch->b;
+    for (uint32_t o = 0; o < g->out_c; ++o) {
+        int32_t v = 0;
+        for (uint32_t j = 0; j < branch->rank; ++j) {
+            v += *row++ * own_t[j];
+        }
+        bias[o] = g->bias[o] + round_shift(v, -branch->branch_shift);
+    }
+    edgelora_position_forward_s8(g, in, x, bias, y);
+}
+
+// A 1x1 convolution whose positions are the input's, of whole groups.
+static bool takes_input_as_it_is(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    return g->inputs == g->in_c && (g->in_c & 3) == 0 && !op->pad_top && !op->pad_left &&
+        g->out_h == g->in_h && g->out_w == g->in_w && op->stride_h == 1 && op->stride_w == 1;
+}
+
+EDGELORA_KERNEL static void matrix_forward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
+    uint8_t *s = scratch;
+    int8_t *patch = (int8_t *)s + l.patch;
+    uint32_t *quads = (uint32_t *)(void *)(s + l.x) + EDGELORA_GROUP_WORDS * l.t_groups;
+    common_t common;
+    common.b_joins = common.in_22_bits = false;
+    t_bias_and_parts(g, branch, &common, (int32_t *)(void *)(s + l.t_bias));
+    if (l.quads) {
+        int32_t n = -branch->branch_shift;
+        common.in_22_bits = edgelora_fits_22_bits(g, branch);
+        common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
+            (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
+    }
+    bool in_place = takes_input_as_it_is(g) && is_aligned(x);
+    edgelora_cursor_t at = {0, 0, g->out_w};
+    for (uint32_t p = 0; p < g->positions;) {
+        uint32_t count = at_most(g->positions - p, l.quads ? 4 * l.quads : 1);
+        if (!l.quads) {
+            const int8_t *in = x;
+            if (g->op->kind != EDGELORA_DENSE) {
+                edgelora_gather_s8(g, x, &at, patch);
+                cursor_next(&at);
+                in = patch;
+            }
+            position_forward(g, branch, &l, &common, s, in, y, t);
+        } else {
+            if (in_place) {
+                edgelora_pack_quads_s8(quads, l.stride, x + p * g->in_c, count, l.groups);
+            } else {
+                edgelora_gather_tile_s8(g, x, &at, count, patch, quads, l.stride);
+            }
+            if (branch->rank) {
+                tile_down(g, branch, &l, &common, s, count, t);
+            }
+            tile_forward(g, branch, &l, &common, s, p == 0, count, y);
+        }
+        p += count;
+        y += count * g->out_c;
+        t = t ? t + count * branch->rank : 0;
+    }
+}
+
+EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank && g->bounded) { // nothing in the way
+        edgelora_position_forward_s8(g, x, scratch, g->bias, y);
+    } else {
+        matrix_forward(g, branch, x, y, t, scratch);
+    }
+}

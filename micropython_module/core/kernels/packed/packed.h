@@ -1,0 +1,39 @@
+// The packed engine's kernels: int8 products two at a time, bit-equal to the reference.
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_PACKED_H
+#define EDGELORA_PACKED_H
+
+#include "kernels/operands.h"
+
+// Bytes of 4-aligned scratch for an op's packed kernels, forward and, if asked for, backward; 0:
+// there are none for its shape. The same on every machine. rank: of the adapter, 0 = none.
+uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
+
+// A kernel's own part of it, whatever its size.
+uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
+uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
+
+// As their namesakes of reference.h, bit for bit.
+void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t, void *scratch);
+void edgelora_depthwise_forward_packed_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
+void edgelora_mask_packed_s8(
+    const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
+void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask);
+int32_t edgelora_requantize_backward_packed_s8(
+    const edgelora_shape_t *g, int8_t *e, int32_t exponent);
+int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *dx);
+int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
+void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
+int32_t edgelora_depthwise_backward_packed_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+#endif

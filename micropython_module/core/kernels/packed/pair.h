@@ -1,0 +1,83 @@
+// Pairs of int8 values in one word, and their products: the arithmetic in which cores differ.
+// SPDX-License-Identifier: MIT
+//
+// A *pair word* of weights a, b has a in its lower half and b in the upper one, one of inputs c, d
+// has c in the upper half and d in the lower one: crosswise, dot2 is a * c + b * d. Of each *group*
+// of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and O of (i + 1, i + 3). Weights
+// are in [-127, 127].
+
+#ifndef EDGELORA_PAIR_H
+#define EDGELORA_PAIR_H
+
+#include <stdint.h>
+
+#include "fixed.h"
+
+// Whose primitives: the one place where this is decided.
+#if defined(EDGELORA_PLAIN)
+#elif defined(__ARM_ARCH_6M__)
+#define EDGELORA_M0PLUS
+#elif defined(__ARM_FEATURE_DSP) // Cortex-M4, M7, M33
+#define EDGELORA_DSP
+#include <arm_acle.h>
+#endif
+
+#ifdef EDGELORA_DSP
+
+// Halves are values of their own.
+static inline uint32_t pair(uint32_t low, uint32_t high) {
+    uint32_t word;
+    __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(word) : "r"(low), "r"(high));
+    return word;
+}
+
+static inline int32_t dot2(uint32_t w, uint32_t x, int32_t sum) {
+    return __smladx(w, x, sum);
+}
+
+// Bytes 0 and 2, bytes 1 and 3, minus 128 each: E and O of weights in offset binary
+static inline uint32_t evens(uint32_t bytes) {
+    return __uxtab16(0xFF80FF80u, bytes);
+}
+
+static inline uint32_t odds(uint32_t bytes) {
+    uint32_t odds;
+    __asm("uxtab16 %0, %1, %2, ror #8" : "=r"(odds) : "r"(0xFF80FF80u), "r"(bytes));
+    return odds;
+}
+
+// c + rounding_high_mul(a, b), |a| < 2^30
+static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
+    int32_t sum;
+    __asm("smmlar %0, %1, %2, %3" : "=r"(sum) : "r"(2 * a), "r"(b), "r"(c));
+    return sum;
+}
+
+#else
+
+// The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its
+// lower half, a * d, borrows; bit 15 tells that.
+static inline uint32_t pair(uint32_t low, uint32_t high) {
+    return low + (high << 16);
+}
+
+static inline int32_t dot2(uint32_t w, uint32_t x, int32_t sum) {
+    uint32_t product = w * x;
+    return sum + ((int32_t)product >> 16) + (int32_t)(product >> 15 & 1);
+}
+
+static inline uint32_t evens(uint32_t bytes) {
+    return (bytes & 0x00FF00FFu) - 0x00800080u;
+}
+
+static inline uint32_t odds(uint32_t bytes) {
+    return evens(bytes >> 8);
+}
+
+static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
+    return c + rounding_high_mul(a, b);
+}
+
+#endif
+
+#endif

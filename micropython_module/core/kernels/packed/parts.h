@@ -1,0 +1,136 @@
+// What the packed engine's files share. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_PARTS_H
+#define EDGELORA_PARTS_H
+
+#include "kernels/packed/packed.h"
+#include "kernels/packed/primitives.h"
+
+// Sizes in bytes, but where they say otherwise.
+enum {
+    EDGELORA_TILE_BYTES = 6144,     // what a tile is made to fit, if it can
+    EDGELORA_PACKED_BYTES = 16384,  // no packed kernel needs more
+    EDGELORA_GROUP_BYTES = 32,      // of a quad
+    EDGELORA_GROUP_WORDS = 8,       // of a quad, in words
+    EDGELORA_ACC_BYTES = 1024,      // of accumulators
+    EDGELORA_MAX_ROWS = 8,          // that are multiplied together
+};
+
+static inline bool is_aligned(const void *p) {
+    return ((uintptr_t)p & 3) == 0;
+}
+
+static inline uint32_t at_most(uint32_t v, uint32_t most) {
+    return v < most ? v : most;
+}
+
+static inline int8_t *fill_s8(int8_t *to, uint32_t n, int8_t v) {
+    for (; n; --n) {
+        __asm volatile(""); // a loop, no call of memset: n is small
+        *to++ = v;
+    }
+    return to;
+}
+
+static inline int8_t *copy_fours_s8(int8_t *to, const int8_t *from, uint32_t n) {
+    for (; n >= 4; n -= 4, to += 4, from += 4) {
+        int8_t a = from[0], b = from[1], c = from[2], d = from[3];
+        to[0] = a;
+        to[1] = b;
+        to[2] = c;
+        to[3] = d;
+    }
+    for (; n; --n) {
+        *to++ = *from++;
+    }
+    return to;
+}
+
+// trunc_shift with n and mask = 2^n - 1 at hand; |v| < 2^31.
+static inline int32_t trunc_mask(int32_t v, int32_t n, int32_t mask) {
+    return (v + ((v >> 31) & mask)) >> n;
+}
+
+static inline int32_t shift_mask(int32_t n) {
+    return (int32_t)((1u << n) - 1);
+}
+
+static inline int32_t at_most_31(int32_t n) {
+    return n > 31 ? 31 : n;
+}
+
+// gather.c: a window of the input, and packing.
+
+// A position in an image whose rows are `width` positions; it moves on row by row.
+typedef struct {
+    uint32_t y, x, width;
+} edgelora_cursor_t;
+
+static inline void cursor_next(edgelora_cursor_t *at) {
+    at->x = at->x + 1 < at->width ? at->x + 1 : 0;
+    at->y += !at->x;
+}
+
+// The K inputs of one output position, and zeros up to a whole group.
+void edgelora_gather_s8(
+    const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes. patch: s8
+// [groups, 4] of scratch.
+void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
+    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
+// Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of
+// them, and the outputs'.
+void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    uint32_t rank, edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads,
+    uint32_t stride);
+// Packs n values of one position; patch: room for them.
+uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch);
+
+// unpack.c: rows of weights.
+
+// E and O of `count` bytes, `step` apart; coding: bytes.
+void edgelora_unpack_s8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
+// E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
+// one before, elements `step` apart.
+void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
+    uint32_t taps, uint32_t tap, uint32_t n, uint32_t step, edgelora_coding_t coding);
+// edgelora_tile_product_s8 with rows of any number of groups, chunk by chunk; 4 positions take
+// `stride` bytes.
+void edgelora_tile_product_chunks_s8(
+    edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride);
+
+// requantize.c
+
+// An op's requantization but for rows, count and y.
+edgelora_requantize_t edgelora_requantize_of(const edgelora_shape_t *g, const int32_t *acc);
+// The outputs y[o, o + rows) of `count` positions, of any op.
+void edgelora_requantize_outputs_s8(
+    const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
+// |bias| <= limit for all outputs.
+bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
+// |acc| < EDGELORA_22_BITS for all outputs. branch: NULL = none.
+bool edgelora_fits_22_bits(const edgelora_shape_t *g, const edgelora_branch_t *branch);
+
+// position.c: the outputs of one position.
+
+// in: its s8 [K]; x: room for their pairs; bias: s32 [out_c], with the branch's part.
+void edgelora_position_forward_s8(
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y);
+
+// columns.c: an int8 block (SPEC.md: block) that is written column by column: `done` positions of
+// all `step` columns and, of the `count` positions behind them, the columns before the one that is
+// next.
+typedef struct {
+    int8_t *q;
+    uint32_t step, done;
+    int32_t shift;
+} edgelora_columns_t;
+
+// v: s32 [columns, padded], the columns from `first` on of the next `count` positions.
+void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns, uint32_t count,
+    uint32_t padded, const int32_t *v);
+// v = trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0; w is lost.
+void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count);
+
+#endif

@@ -1,0 +1,25 @@
+// What the portable primitives share. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_PORTABLE_H
+#define EDGELORA_PORTABLE_H
+
+#include "kernels/packed/primitives.h"
+
+static inline uint32_t word_at(const void *p) {
+    return *(const uint32_t *)p;
+}
+
+// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. A negative value is rounded away
+// from 0 by taking 1 off first, unless the shift is 0; the accumulator's sign tells, as what is
+// rounded to 0 stays 0.
+static inline int8_t output(int32_t acc, int32_t multiplier, int32_t shift, int32_t half,
+    int32_t zero_point, int32_t min, int32_t max) {
+    int32_t v = add_high_mul(half + ((acc & shift) >> 31), acc, multiplier) >> -shift;
+    return (int8_t)clamp_s32(v + zero_point, min, max);
+}
+
+static inline int32_t half_of(int32_t shift) {
+    return (int32_t)((1u << -shift) >> 1);
+}
+
+#endif

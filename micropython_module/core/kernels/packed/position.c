@@ -1,0 +1,85 @@
+// Dense and conv at one position: rows are taken as they lie in the model.
+// SPDX-License-Identifier: MIT
+//
+// Time alone: the lines `dense` of `edgelora bench kernels`.
+
+#include "kernels/packed/parts.h"
+
+// Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of
+// groups.
+static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
+    uint32_t groups = (lead + inputs + 3) / 4;
+    if (!lead && (inputs & 3) == 0 && is_aligned(x)) {
+        edgelora_pack_row_s8(to, x, groups);
+        to += 2 * groups;
+    } else {
+        for (uint32_t at = 0u - lead, i = 0; i < groups; ++i, at += 4) {
+            uint32_t v[4];
+            for (uint32_t k = 0; k < 4; ++k) {
+                // before the row, at + k is huge
+                v[k] = at + k < inputs ? (uint32_t)(int32_t)x[at + k] : 0;
+            }
+            *to++ = pair(v[2], v[0]);
+            *to++ = pair(v[3], v[1]);
+        }
+    }
+    if (groups & 1) {
+        *to++ = 0;
+        *to++ = 0;
+    }
+    *to = 0;
+}
+
+// A row that doesn't start at a multiple of 4 is read from the one before it, with as many zeros
+// before its inputs.
+static inline void bounded_outputs(
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
+    edgelora_position_t p; // field by field: an initializer would be cleared first
+    p.x = x;
+    p.weights = g->weights;
+    p.step = g->inputs;
+    p.rows = g->out_c;
+    p.bias = bias;
+    p.multiplier = g->multiplier;
+    p.shift = g->shift;
+    p.y = y;
+    p.zero_point = g->zp_out;
+    p.min = g->op->act_min;
+    p.max = g->op->act_max;
+    p.pairs = (g->inputs + 7) / 8;
+    if ((g->inputs & 3) == 0) {
+        pack_row(x, in, g->inputs, 0);
+        edgelora_position_outputs_s8(&p);
+        return;
+    }
+    p.rows = 1;
+    for (uint32_t k = 0, classes = g->inputs & 1 ? 4 : 2; k < classes && k < g->out_c; ++k) {
+        uint32_t lead = (uint32_t)((uintptr_t)(g->weights + k * g->inputs) & 3);
+        pack_row(x, in, g->inputs, lead);
+        p.pairs = (lead + g->inputs + 7) / 8;
+        for (uint32_t o = k; o < g->out_c; o += classes) {
+            p.weights = g->weights + o * g->inputs - lead;
+            p.bias = bias + o;
+            p.multiplier = g->multiplier + o;
+            p.shift = g->shift + o;
+            p.y = y + o;
+            edgelora_position_outputs_s8(&p);
+        }
+    }
+}
+
+EDGELORA_HOT void edgelora_position_forward_s8(
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
+    if (g->bounded) {
+        bounded_outputs(g, in, x, bias, y);
+        return;
+    }
+    for (uint32_t o = 0; o < g->out_c; ++o) { // rare: one value at a time
+        const uint8_t *w = g->weights + o * g->inputs;
+        int32_t acc = bias[o];
+        for (uint32_t i = 0; i < g->inputs; ++i) {
+            acc += (w[i] - 128) * in[i];
+        }
+        y[o] = requantize_output(g, acc, o);
+    }
+}

@@ -1,0 +1,31 @@
+// Which ops have packed kernels, and the memory that these need. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/parts.h"
+
+static uint32_t largest_of(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+static bool has_packed_depthwise(const edgelora_shape_t *g, bool backward) {
+    const edgelora_op_t *op = g->op;
+    return op->kind == EDGELORA_DEPTHWISE && g->kernel_h == 3 && g->kernel_w == 3 &&
+        op->dilation_h == 1 && op->dilation_w == 1 && op->stride_w <= 2 && op->pad_left <= 2 &&
+        (!backward || g->in_c == g->out_c);
+}
+
+uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
+    uint32_t size = 0;
+    if (g->is_matrix) {
+        size = edgelora_matrix_forward_packed_scratch(g, rank);
+        if (backward) {
+            size = largest_of(size, edgelora_matrix_backward_packed_scratch(g, rank));
+            size = largest_of(size, edgelora_b_gradient_packed_scratch(g, rank));
+        }
+    } else if (has_packed_depthwise(g, backward)) {
+        size = edgelora_depthwise_forward_packed_scratch(g);
+        if (backward) {
+            size = largest_of(size, edgelora_depthwise_backward_packed_scratch(g));
+        }
+    }
+    return size <= EDGELORA_PACKED_BYTES ? size : 0;
+}

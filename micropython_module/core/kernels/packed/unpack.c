@@ -1,0 +1,57 @@
+// Rows and columns of weights as pairs, and products of rows of any length.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/packed/parts.h"
+
+EDGELORA_KERNEL void edgelora_unpack_s8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding) {
+    uint32_t flip = (uint32_t)coding & 0xFF;
+    for (uint32_t i = 0; i < count; i += 4, words += 2) {
+        uint32_t v[4];
+        for (uint32_t k = 0; k < 4; ++k) {
+            v[k] = i + k < count ? (*from ^ flip) - 128 : 0;
+            from += step;
+        }
+        words[0] = pair(v[0], v[2]);
+        words[1] = pair(v[1], v[3]);
+    }
+}
+
+EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from,
+    uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
+    edgelora_coding_t coding) {
+    uint32_t part = (n + 3) / 4;
+    for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
+        if (rows == 4 && is_aligned(from) && !(step & 3) && !(n & 3)) {
+            edgelora_unpack_columns_s8(words, groups * 8, from, step, part, (uint32_t)coding);
+            continue;
+        }
+        for (uint32_t r = 0; r < rows; ++r) {
+            edgelora_unpack_s8(words + r * 2 * groups, from + r, n, step, coding);
+        }
+    }
+}
+
+EDGELORA_HOT void edgelora_tile_product_chunks_s8(
+    edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride) {
+    if (groups <= EDGELORA_CHUNK) {
+        whole->groups = groups;
+        whole->skip = stride - EDGELORA_GROUP_BYTES * (groups + whole->b_groups);
+        whole->gap = 0;
+        edgelora_tile_product_s8(whole);
+        return;
+    }
+    edgelora_tile_product_t part = *whole;
+    uint32_t group_bytes = part.coding == EDGELORA_PAIRS ? 8 : 4, row_bytes = group_bytes * groups;
+    while (groups) {
+        part.groups = groups < EDGELORA_CHUNK ? groups : EDGELORA_CHUNK;
+        part.skip = stride - EDGELORA_GROUP_BYTES * (part.groups + part.b_groups);
+        part.gap = row_bytes - group_bytes * part.groups;
+        edgelora_tile_product_s8(&part);
+        groups -= part.groups;
+        part.x += EDGELORA_GROUP_WORDS * (part.groups + part.b_groups);
+        part.weights = (const uint8_t *)part.weights + group_bytes * part.groups;
+        part.add = 1;
+        part.b_groups = 0;
+    }
+}

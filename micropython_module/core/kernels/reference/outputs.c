@@ -1,0 +1,56 @@
+// What all kinds share: masks, and errors behind the requantization. SPDX-License-Identifier: MIT
+
+#include "kernels/reference/reference.h"
+
+uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
+    uint32_t patch = g->op->kind == EDGELORA_CONV ? g->inputs : 0;
+    bool sums = backward && (g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW));
+    uint32_t row = sums ? 4u * g->in_c * (rank ? 2 : 1) : 0;
+    return patch > row ? patch : row;
+}
+
+void edgelora_mask_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
+    for (uint32_t i = 0; i < (count + 7) / 8; ++i) {
+        mask[i] = 0;
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        if (y[i] > low && y[i] < high) {
+            mask[i / 8] = (uint8_t)(mask[i / 8] | 1u << i % 8);
+        }
+    }
+}
+
+void edgelora_mask_backward_s8(int8_t *e, uint32_t count, const uint8_t *mask) {
+    for (uint32_t i = 0; i < count; ++i) {
+        if (!(mask[i / 8] >> i % 8 & 1)) {
+            e[i] = 0;
+        }
+    }
+}
+
+// Q15 relative to 2^top, < 2^15.
+static int32_t relative_multiplier(int32_t multiplier, int shift, int top) {
+    int n = 16 + top - shift;
+    return n > 31 ? 0 : multiplier >> n;
+}
+
+int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
+    uint32_t count = g->positions * g->out_c,
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, bits = 0;
+    int top = -128;
+    for (uint32_t k = 0; k < multipliers; ++k) {
+        top = g->shift[k] > top ? g->shift[k] : top;
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        uint32_t k = i % multipliers;
+        bits |= abs_u32(e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top));
+    }
+    int32_t n = bit_length(bits) - 7;
+    n = n < 0 ? 0 : n;
+    for (uint32_t i = 0; i < count; ++i) {
+        uint32_t k = i % multipliers;
+        e[i] = (int8_t)trunc_shift(
+            e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top), n);
+    }
+    return exponent + top - 15 + n;
+}

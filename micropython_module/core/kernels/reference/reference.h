@@ -1,0 +1,83 @@
+// One kernel for each operation, as SPEC.md says it. SPDX-License-Identifier: MIT
+//
+// They know nothing of packed/, whose kernels equal them bit for bit; an op that has none there
+// runs on these. What is marked EDGELORA_HOT runs for most models: it is an operation's only
+// kernel.
+//
+// Test: tests/test_core.py, against tests/reference.py; tests/test_oracle.py, against TFLite Micro.
+
+#ifndef EDGELORA_REFERENCE_H
+#define EDGELORA_REFERENCE_H
+
+#include "kernels/operands.h"
+#include "training/block.h"
+
+// Bytes of scratch that an op's kernels need, forward and, if asked for, backward.
+uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
+
+// Dense and conv. t: s8 [positions, rank] to keep, or NULL; patch: s8 [K] of scratch.
+void edgelora_matrix_forward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t, int8_t *patch);
+// t_error: s8 [positions, rank] = B^T e; returns its exponent.
+int32_t edgelora_branch_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, int8_t *t_error);
+// dx: s8 [in_h, in_w, in_c] = W^T e + A^T t_error; returns its exponent.
+int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, int8_t *dx);
+// gradient += the products of a sample: of B, s32 [out_c, rank], with what the forward pass kept of
+// t; of A, s32 [rank, K].
+void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+    const int8_t *t, int32_t *gradient, int32_t shift);
+EDGELORA_HOT void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift);
+
+// Depthwise: output channel o reads input channel o / (out_c / in_c).
+EDGELORA_HOT void edgelora_depthwise_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT int32_t edgelora_depthwise_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// Masks: bit i = low < y[i] < high.
+void edgelora_mask_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
+void edgelora_mask_backward_s8(int8_t *e, uint32_t count, const uint8_t *mask);
+// e: s8 [positions, out_c], times the channel's output multiplier (mean: times the only one);
+// returns the new exponent.
+int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
+
+// Average and max pool, and mean.
+EDGELORA_HOT void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT int32_t edgelora_pool_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// Element by element.
+EDGELORA_HOT void edgelora_add_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+EDGELORA_HOT int32_t edgelora_add_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT int32_t edgelora_lookup_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+EDGELORA_HOT void edgelora_softmax_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT int32_t edgelora_softmax_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// Copies. Backward: e's exponent stays.
+EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);
+EDGELORA_HOT void edgelora_concatenate_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+EDGELORA_HOT void edgelora_concatenate_backward_s8(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx);
+EDGELORA_HOT void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT void edgelora_slice_backward_s8(
+    const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+// y: what the frame before left there; x joins it behind, and as much of the oldest leaves.
+EDGELORA_HOT void edgelora_history_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+EDGELORA_HOT void edgelora_history_backward_s8(
+    const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+EDGELORA_HOT void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y);
+
+#endif

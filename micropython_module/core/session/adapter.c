@@ -1,0 +1,342 @@
+// A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
+
+#include "session/session.h"
+
+// The low-rank part of op i if the session's adapter has a rank there.
+static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
+    edgelora_lora_t *l = session_lora(s, i);
+    return l && l->rank ? l : 0;
+}
+
+// Makes the A of a seed in the session's A matrices.
+static void generate_a(edgelora_session_t *s, uint32_t seed) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
+            edgelora_sketch_a(&g, stream(seed, i + 1), l->rank, arena_at(s, l->matrix_a.at));
+        }
+    }
+    s->seed = seed;
+    s->has_a = true;
+}
+
+static void use_none(edgelora_session_t *s) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = session_lora(s, i);
+        if (l) {
+            lora_use(l, &no_branch);
+            session_layers(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
+        }
+    }
+}
+
+static void use_own(edgelora_session_t *s) {
+    use_none(s);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            edgelora_branch_t own = lora_own(s, l);
+            lora_use(l, &own);
+        }
+    }
+}
+
+// Walks the arrays of a checked adapter.
+typedef struct {
+    const edgelora_adapter_t *header;
+    const edgelora_adapter_layer_t *layer, *end;
+    const uint8_t *weights;
+} adapter_reader_t;
+
+static adapter_reader_t adapter_reader(const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    return (adapter_reader_t){
+        h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
+}
+
+static const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
+    const int8_t *p = (const int8_t *)r->weights;
+    r->weights += align4(count);
+    return p;
+}
+
+// Do the adapter's layers and ranks equal the session's?
+static bool same_ranks(edgelora_session_t *s, const void *adapter) {
+    adapter_reader_t r = adapter_reader(adapter);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        bool here = r.layer < r.end && r.layer->op == i;
+        if (layer_rank(s, &session_layers(s)[i]) != (here ? r.layer->rank : 0)) {
+            return false;
+        }
+        r.layer += here;
+    }
+    return true;
+}
+
+EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    bool stored = h && (h->flags & EDGELORA_A_STORED);
+    if (h && !stored) {
+        if (!same_ranks(s, adapter)) {
+            return EDGELORA_ERR_RANKS;
+        }
+        if (!s->has_a || s->seed != h->seed) {
+            if (s->begun) {
+                return EDGELORA_ERR_SEED;
+            }
+            generate_a(s, h->seed);
+        }
+    }
+    use_none(s);
+    if (h) {
+        adapter_reader_t r = adapter_reader(adapter);
+        for (; r.layer < r.end; ++r.layer) {
+            edgelora_lora_t *l = session_lora(s, r.layer->op);
+            edgelora_branch_t branch = {.rank = (uint8_t)r.layer->rank,
+                .t_shift = r.layer->t_shift,
+                .branch_shift = r.layer->branch_shift};
+            branch.a = stored ? read_weights(&r, (uint32_t)branch.rank * r.layer->inputs)
+                              : arena_at(s, l->matrix_a.at);
+            branch.b = read_weights(&r, (uint32_t)branch.rank * r.layer->outputs);
+            lora_use(l, &branch);
+        }
+    }
+    return EDGELORA_OK;
+}
+
+EDGELORA_HOT edgelora_status_t edgelora_use(
+    edgelora_session_t *s, const void *adapter, uint32_t size) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    uint32_t end;
+    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &end)
+                                       : EDGELORA_OK;
+    return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter) : status);
+}
+
+// A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
+static void matrix_start(edgelora_session_t *s, edgelora_matrix_t *m) {
+    const int8_t *weight = arena_at(s, m->at);
+    int16_t *master = arena_at(s, matrix_master(m)), *momentum = arena_at(s, matrix_momentum(m));
+    for (uint32_t i = 0; m->trains && i < m->count; ++i) {
+        master[i] = (int16_t)(weight[i] * 256);
+        if (s->momentum) {
+            momentum[i] = 0;
+        }
+    }
+    m->scale = 0;
+    m->scale_exponent = 0;
+    m->is_set = false;
+}
+
+static void training_start(edgelora_session_t *s) {
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            matrix_start(s, &l->matrix_a);
+            matrix_start(s, &l->matrix_b);
+        }
+    }
+    s->draws = s->steps = s->samples = s->pending = 0;
+    s->begun = true;
+    use_own(s);
+}
+
+static edgelora_status_t begin(edgelora_session_t *s, uint32_t seed) {
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    generate_a(s, seed);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            const edgelora_op_t *op = model_op(session_model(s), i);
+            int8_t *b = arena_at(s, l->matrix_b.at);
+            for (uint32_t n = 0; n < l->matrix_b.count; ++n) {
+                b[n] = 0;
+            }
+            l->t_shift = op->t_shift;
+            l->branch_shift = op->branch_shift;
+        }
+    }
+    training_start(s);
+    s->a_is_seeded = s->mode == EDGELORA_FROZEN_A;
+    s->has_a = s->a_is_seeded;
+    return EDGELORA_OK;
+}
+
+edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed) {
+    return edgelora_enter(s) ? edgelora_leave(s, begin(s, seed)) : EDGELORA_ERR_BUSY;
+}
+
+static void read_state(edgelora_session_t *s, adapter_reader_t *r, edgelora_matrix_t *m) {
+    copy_bytes(&m->scale, r->weights, 2);
+    copy_bytes(&m->scale_exponent, r->weights + 2, 2);
+    copy_bytes(arena_at(s, matrix_master(m)), r->weights + 4, 2 * m->count);
+    r->weights += 4 + align4(2 * m->count);
+    if (s->momentum) {
+        copy_bytes(arena_at(s, matrix_momentum(m)), r->weights, 2 * m->count);
+        r->weights += align4(2 * m->count);
+    }
+}
+
+static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
+    const edgelora_adapter_t *h = adapter;
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    edgelora_status_t status = edgelora_adapter_check(s, adapter, size);
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    if (!same_ranks(s, adapter)) {
+        return EDGELORA_ERR_RANKS;
+    }
+    bool stored = h->flags & EDGELORA_A_STORED;
+    bool trainable = s->mode == EDGELORA_TRAINABLE_A;
+    if (!stored) {
+        generate_a(s, h->seed);
+    }
+    adapter_reader_t r = adapter_reader(adapter);
+    for (; r.layer < r.end; ++r.layer) {
+        edgelora_lora_t *l = session_lora(s, r.layer->op);
+        if (stored) {
+            copy_bytes(arena_at(s, l->matrix_a.at), read_weights(&r, l->matrix_a.count),
+                l->matrix_a.count);
+        }
+        copy_bytes(
+            arena_at(s, l->matrix_b.at), read_weights(&r, l->matrix_b.count), l->matrix_b.count);
+        l->t_shift = r.layer->t_shift;
+        l->branch_shift = r.layer->branch_shift;
+    }
+    training_start(s);
+    s->seed = h->seed;
+    s->a_is_seeded = !stored && !trainable;
+    s->has_a = s->a_is_seeded;
+    bool same_mode = !(h->flags & EDGELORA_A_TRAINABLE) == !trainable && h->momentum == s->momentum;
+    if ((h->flags & EDGELORA_STATE) && same_mode) {
+        for (uint32_t i = 0; i < s->op_count; ++i) {
+            edgelora_lora_t *l = ranked_at(s, i);
+            if (l) {
+                if (trainable) {
+                    read_state(s, &r, &l->matrix_a);
+                }
+                read_state(s, &r, &l->matrix_b);
+            }
+        }
+        s->draws = h->draws;
+        s->steps = h->steps;
+        s->samples = h->samples;
+    }
+    return EDGELORA_OK;
+}
+
+edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size) {
+    return edgelora_enter(s) ? edgelora_leave(s, load(s, adapter, size)) : EDGELORA_ERR_BUSY;
+}
+
+static uint32_t state_size(const edgelora_session_t *s, const edgelora_matrix_t *m) {
+    return m->trains ? 4 + (s->momentum ? 2 : 1) * align4(2 * m->count) : 0;
+}
+
+static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
+    uint32_t size = sizeof(edgelora_adapter_t);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            size += (uint32_t)sizeof(edgelora_adapter_layer_t) +
+                (a_stored ? align4(l->matrix_a.count) : 0) + align4(l->matrix_b.count);
+            size += state ? state_size(s, &l->matrix_a) + state_size(s, &l->matrix_b) : 0;
+        }
+    }
+    return size;
+}
+
+uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state) {
+    return adapter_size(s, !s->a_is_seeded, state);
+}
+
+static uint8_t *put(uint8_t *out, const void *from, uint32_t size) {
+    copy_bytes(out, from, size);
+    for (out += size; size & 3; ++size) {
+        *out++ = 0;
+    }
+    return out;
+}
+
+static uint8_t *put_state(edgelora_session_t *s, uint8_t *out, const edgelora_matrix_t *m) {
+    if (!m->trains) {
+        return out;
+    }
+    copy_bytes(out, &m->scale, 2);
+    copy_bytes(out + 2, &m->scale_exponent, 2);
+    out = put(out + 4, arena_at(s, matrix_master(m)), 2 * m->count);
+    return s->momentum ? put(out, arena_at(s, matrix_momentum(m)), 2 * m->count) : out;
+}
+
+static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
+    if (!s->begun) {
+        return s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+    }
+    if (state && s->pending) {
+        return EDGELORA_ERR_PENDING;
+    }
+    uint32_t size = edgelora_adapter_size(s, state);
+    if (room < size) {
+        return EDGELORA_ERR_SIZE;
+    }
+    if ((uintptr_t)buffer & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
+    edgelora_adapter_t h = {
+        .magic = {'E', 'L', 'A', '1'},
+        .version = EDGELORA_ADAPTER_FORMAT,
+        .header_size = sizeof(h),
+        .file_size = size,
+        .seed = s->seed,
+        .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
+            (trainable ? EDGELORA_A_TRAINABLE : 0)),
+        .steps = s->steps,
+        .draws = s->draws,
+        .momentum = s->momentum,
+        .threshold = s->threshold,
+        .samples = s->samples,
+    };
+    copy_bytes(h.base_id, ((const edgelora_model_t *)session_model(s))->base_id, 8);
+    uint8_t *out = (uint8_t *)buffer + sizeof(h);
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
+            edgelora_adapter_layer_t record = {
+                (uint16_t)i, l->rank, g.out_c, (uint16_t)g.inputs, l->t_shift, l->branch_shift, 0};
+            out = put(out, &record, sizeof(record));
+            h.layer_count += 1;
+        }
+    }
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            out = stored ? put(out, arena_at(s, l->matrix_a.at), l->matrix_a.count) : out;
+            out = put(out, arena_at(s, l->matrix_b.at), l->matrix_b.count);
+        }
+    }
+    for (uint32_t i = 0; state && i < s->op_count; ++i) {
+        const edgelora_lora_t *l = ranked_at(s, i);
+        if (l) {
+            out = put_state(s, out, &l->matrix_a);
+            out = put_state(s, out, &l->matrix_b);
+        }
+    }
+    copy_bytes(buffer, &h, sizeof(h));
+    ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
+    return (int32_t)size;
+}
+
+int32_t edgelora_save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
+    return edgelora_enter(s) ? edgelora_leave(s, save(s, state, buffer, room)) : EDGELORA_ERR_BUSY;
+}

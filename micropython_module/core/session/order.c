@@ -1,0 +1,21 @@
+// The order in which a board takes its samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
+
+#include "edgelora.h"
+#include "fixed.h"
+
+enum { ROUNDS = 24, FIRST_STREAM = 1 << 16 };
+
+// Each round pairs all numbers, x with k - x, and exchanges those pairs for which a random bit says
+// so: any count will do, and every place takes the same time.
+uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place) {
+    uint32_t key = stream(seed, FIRST_STREAM + epoch), x = place;
+    for (uint32_t round = 0; round < ROUNDS; ++round) {
+        uint32_t k = mix(key + 2 * round * EDGELORA_GOLDEN) % count;
+        uint32_t other = x <= k ? k - x : k + count - x;
+        uint32_t coins = mix(key + (2 * round + 1) * EDGELORA_GOLDEN), pair = x < other ? other : x;
+        if (mix(coins + pair * EDGELORA_GOLDEN) >> 31) {
+            x = other;
+        }
+    }
+    return x;
+}

@@ -1,0 +1,390 @@
+// Lays a session out in its arena. Buffers of one pass share memory when their lifetimes allow.
+// SPDX-License-Identifier: MIT
+
+#include <stddef.h>
+
+#include "session/session.h"
+
+// Arenas are alike on all machines.
+typedef char sizes_are_right[sizeof(edgelora_session_t) == 64 && sizeof(edgelora_layer_t) == 32 &&
+            sizeof(edgelora_lora_t) == 56 && sizeof(edgelora_span_t) == 12
+        ? 1
+        : -1];
+
+typedef struct {
+    const void *model;
+    const edgelora_config_t *config;
+    edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
+    uint32_t n, lowest, trained;
+    uint32_t layers_end; // offset behind the session, its layers and their low-rank parts
+    uint32_t scratch, scratch_size;
+    bool needs[EDGELORA_MAX_OPS];                             // runs backward
+    // steps of the backward pass that read the output; 0 = none
+    uint8_t first[EDGELORA_MAX_OPS], last[EDGELORA_MAX_OPS];
+} plan_t;
+
+static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
+    const edgelora_model_t *m = model;
+    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > 8 ||
+        config->threshold > 16384) {
+        return EDGELORA_ERR_CONFIG;
+    }
+    if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
+        return EDGELORA_ERR_CONFIG;
+    }
+    // of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
+    uint32_t values = 0;
+    for (uint32_t i = 0; i <= m->op_count; ++i) {
+        values += tensor_size(model, i);
+    }
+    if (config->frames > (1u << 31) / values) {
+        return EDGELORA_ERR_CONFIG;
+    }
+    bool any = false;
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        uint32_t rank = config->ranks[i];
+        if (!rank) {
+            continue;
+        }
+        any = true;
+        edgelora_shape_t g = edgelora_shape(model, i);
+        if (rank > EDGELORA_MAX_RANK || !g.is_matrix || rank * g.inputs > 65536 ||
+            rank * g.out_c > 65536 || rank * g.positions > 1u << 20) {
+            return EDGELORA_ERR_RANK;
+        }
+        if (config->mode != EDGELORA_INFER && g.positions * config->micro_batch > 65536) {
+            return EDGELORA_ERR_CONFIG;
+        }
+    }
+    return any || config->mode == EDGELORA_INFER ? EDGELORA_OK : EDGELORA_ERR_MODE;
+}
+
+static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
+    return (edgelora_span_t){
+        .size = align4(size), .birth = (uint8_t)birth, .death = (uint8_t)death};
+}
+
+// Does the op that writes this tensor run backward?
+static bool wanted(const plan_t *p, uint32_t tensor) {
+    return tensor && p->needs[tensor - 1];
+}
+
+// A step of the backward pass reads this tensor.
+static void read_back(plan_t *p, uint32_t tensor, uint32_t step) {
+    if (tensor) {
+        uint8_t *first = &p->first[tensor - 1], *last = &p->last[tensor - 1];
+        *first = *first && *first < step ? *first : (uint8_t)step;
+        *last = *last > step ? *last : (uint8_t)step;
+    }
+}
+
+// The highest op above `from` that hands error to this tensor; 0: none.
+static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) {
+    for (uint32_t j = p->n; j-- > from + 1;) {
+        if (p->needs[j] && op_reads(model_op(p->model, j), tensor)) {
+            return j;
+        }
+    }
+    return 0;
+}
+
+// Forward life of op i's output: to its last reader; the loss, and whoever asks for the output,
+// read at step n. A history's lasts; samples, each a stream of its own, have another.
+static void output_span(plan_t *p, uint32_t i) {
+    bool trains = p->config->mode != EDGELORA_INFER;
+    uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) ? p->n : i;
+    for (uint32_t j = i + 1; j < p->n; ++j) {
+        if (op_reads(model_op(p->model, j), i + 1) && j > death) {
+            death = j;
+        }
+    }
+    bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS);
+    p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(
+        tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
+}
+
+// What the backward pass of op i reads; then, as all its readers are above it, whether its own
+// output is kept for the backward pass or computed again, which in turn reads its inputs.
+static void backward_reads(plan_t *p, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    uint32_t step = 2 * p->n - i;
+    if (p->needs[i]) {
+        bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
+        if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && wanted(p, g.op->input))) {
+            read_back(p, g.op->input, step);
+        }
+        if ((g.traits & EDGELORA_READS_OUTPUT) && wanted(p, g.op->input)) {
+            read_back(p, i + 1, step);
+        }
+    }
+    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    if (g.traits & EDGELORA_KEEPS) { // over all forward passes of a sample
+        spans[EDGELORA_RECOMPUTED] = span(
+            p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
+            p->last[i] > p->n ? p->last[i] : p->n);
+        return;
+    }
+    if (!p->last[i]) {
+        return;
+    }
+    if (p->config->recompute && p->config->recompute[i]) {
+        spans[EDGELORA_RECOMPUTED] = span(spans[EDGELORA_OUTPUT].size, p->first[i], p->last[i]);
+        read_back(p, g.op->input, p->first[i]);
+        if (g.traits & EDGELORA_TWO_INPUTS) {
+            read_back(p, g.op->input2, p->first[i]);
+        }
+    } else {
+        spans[EDGELORA_OUTPUT].death = p->last[i];
+    }
+}
+
+static void backward_spans(plan_t *p, uint32_t i) {
+    edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    uint32_t size = g.positions * g.out_c, rank = p->config->ranks[i], back = 2 * p->n - i,
+             highest = highest_source(p, i + 1, i);
+    spans[EDGELORA_T] = span(g.positions * rank, i, back);
+    spans[EDGELORA_MASK] = span(g.op->flags ? (size + 7) / 8 : 0, i, back);
+    spans[EDGELORA_ERROR] = span(size, i + 1 == p->trained ? p->n : 2 * p->n - highest, back);
+    bool wanted1 = wanted(p, g.op->input),
+         wanted2 = (g.traits & EDGELORA_TWO_INPUTS) && wanted(p, g.op->input2);
+    bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || wanted1);
+    // an error joins another that is there if an op above reads the same input, or this one reads
+    // it twice
+    uint32_t joins = wanted1 && highest_source(p, g.op->input, i)
+        ? tensor_size(p->model, g.op->input)
+        : 0;
+    if (wanted2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {
+        uint32_t size2 = tensor_size(p->model, g.op->input2);
+        joins = size2 > joins ? size2 : joins;
+    }
+    spans[EDGELORA_WORK] = span((has_u ? align4(g.positions * rank) : 0) + joins, back, back);
+}
+
+static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool by_birth) {
+    return by_birth && a->birth != b->birth ? a->birth < b->birth : a->size > b->size;
+}
+
+enum { NO_SPAN = 0xFFFF }; // the end of a list of spans, which are linked by `next`
+
+// Sorts a list by goes_first, equals as they came, by merging runs that double; returns its first.
+static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
+    for (uint32_t run = 1, runs = 2; runs > 1; run *= 2) {
+        uint16_t rest = first, *to = &first;
+        for (runs = 0; rest != NO_SPAN; ++runs) {
+            uint16_t a = rest, b = rest;
+            uint32_t left_a = 0, left_b = run;
+            for (; left_a < run && b != NO_SPAN; ++left_a) {
+                b = spans[b].next;
+            }
+            while (left_a || (left_b && b != NO_SPAN)) {
+                bool from_b = left_b && b != NO_SPAN &&
+                    (!left_a || goes_first(&spans[b], &spans[a], by_birth));
+                uint16_t *from = from_b ? &b : &a;
+                left_a -= !from_b;
+                left_b -= from_b;
+                *to = *from;
+                to = &spans[*from].next;
+                *from = *to;
+            }
+            rest = b;
+        }
+        *to = NO_SPAN;
+    }
+    return first;
+}
+
+// Places the spans of a pass at or behind `base`, the largest or the earliest first, each at the
+// lowest offset that is free throughout its life; returns the end. Those that have their place are
+// a list by offset: one pass finds another's.
+static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
+    uint16_t waiting = NO_SPAN, placed = NO_SPAN;
+    for (uint32_t i = n * EDGELORA_PLANNED; i-- > 0;) {
+        spans[i].offset = 0;
+        if (spans[i].size) {
+            spans[i].next = waiting;
+            waiting = (uint16_t)i;
+        }
+    }
+    uint32_t end = base;
+    waiting = sort(spans, waiting, by_birth);
+    while (waiting != NO_SPAN) {
+        uint16_t next = waiting, *at = &placed;
+        edgelora_span_t *span = &spans[next];
+        waiting = span->next;
+        span->offset = base;
+        for (uint16_t i = placed; i != NO_SPAN && spans[i].offset < span->offset + span->size;
+             i = spans[i].next) {
+            const edgelora_span_t *other = &spans[i];
+            if (other->birth <= span->death && span->birth <= other->death &&
+                other->offset + other->size > span->offset) {
+                span->offset = other->offset + other->size;
+            }
+        }
+        while (*at != NO_SPAN && spans[*at].offset < span->offset) {
+            at = &spans[*at].next;
+        }
+        span->next = *at;
+        *at = next;
+        end = span->offset + span->size > end ? span->offset + span->size : end;
+    }
+    return end;
+}
+
+static uint32_t lora_size(uint32_t rank) {
+    return (uint32_t)(rank ? sizeof(edgelora_lora_t) : offsetof(edgelora_lora_t, matrix_a));
+}
+
+// Where everything goes, and how large the arena is. p: all but model, config and spans is 0.
+static int32_t plan(plan_t *p) {
+    edgelora_status_t status = config_check(p->model, p->config);
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    const uint8_t *ranks = p->config->ranks;
+    bool trains = p->config->mode != EDGELORA_INFER;
+    p->n = p->lowest = ((const edgelora_model_t *)p->model)->op_count;
+    p->trained = trained_ops(p->model);
+    p->layers_end = (uint32_t)(sizeof(edgelora_session_t) + p->n * sizeof(edgelora_layer_t));
+    p->scratch_size = trains && edgelora_target_size(p->model) == 0
+        ? 4 * tensor_size(p->model, p->trained)
+        : 0;
+    for (uint32_t i = 0; i < p->n; ++i) {
+        edgelora_shape_t g = edgelora_shape(p->model, i);
+        p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
+        p->needs[i] = trains && i < p->trained &&
+            (ranks[i] || wanted(p, g.op->input) || wanted(p, g.op->input2));
+        p->layers_end += g.is_matrix ? lora_size(ranks[i]) : 0;
+        uint32_t size = edgelora_op_scratch(&g, ranks[i], p->needs[i], p->config->plain);
+        p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
+        for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
+            p->spans[i * EDGELORA_PLANNED + k] = span(0, 0, 0);
+        }
+        output_span(p, i);
+    }
+    for (uint32_t i = p->n; i-- > 0;) {
+        backward_reads(p, i);
+        if (p->needs[i]) {
+            backward_spans(p, i);
+        }
+    }
+    p->scratch = p->layers_end;
+    uint32_t base = p->scratch + align4(p->scratch_size);
+    uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
+    if (by_birth < end) {
+        end = place(p->spans, p->n, base, true);
+    }
+    for (uint32_t i = 0; i < p->n; ++i) {
+        if (ranks[i]) {
+            edgelora_shape_t g = edgelora_shape(p->model, i);
+            edgelora_span_t *a = &p->spans[i * EDGELORA_PLANNED + EDGELORA_A], *b = a + 1;
+            *a = span(matrix_size(ranks[i] * g.inputs, p->config->mode == EDGELORA_TRAINABLE_A,
+                          p->config->momentum),
+                0, 2 * p->n);
+            *b = span(
+                trains ? matrix_size((uint32_t)ranks[i] * g.out_c, true, p->config->momentum) : 0,
+                0, 2 * p->n);
+            a->offset = end;
+            b->offset = end + a->size;
+            end += a->size + b->size;
+        }
+    }
+    // edgelora_init plans in the arena
+    uint32_t planner = p->layers_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    return (int32_t)(((end > planner ? end : planner) + 7) & ~7u);
+}
+
+int32_t edgelora_arena_size(
+    const void *model, const edgelora_config_t *config, edgelora_span_t *spans) {
+    plan_t p = {.model = model, .config = config, .spans = spans};
+    return plan(&p);
+}
+
+static edgelora_matrix_t matrix(const edgelora_span_t *s, uint32_t count, bool trains) {
+    return (edgelora_matrix_t){.count = count, .at = s->offset, .trains = trains};
+}
+
+static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, uint32_t rank) {
+    bool bounded = g->traits & EDGELORA_HAS_WEIGHTS;
+    for (uint32_t o = 0; bounded && o < g->out_c; ++o) {
+        bounded = g->shift[o] <= 0 && g->bias[o] <= 1 << 28 && g->bias[o] >= -(1 << 28);
+    }
+    rank = g->is_matrix ? rank : 0;
+    bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
+    bool backward = edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
+    bool lasts = g->traits & EDGELORA_KEEPS;
+    return (uint8_t)((bounded ? EDGELORA_OP_BOUNDED : 0) | (lasts ? EDGELORA_OP_LASTS : 0) |
+        (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));
+}
+
+edgelora_status_t edgelora_init(
+    void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
+    uint32_t n = ((const edgelora_model_t *)model)->op_count,
+             planner = n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    if ((uintptr_t)arena & 7) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    if (arena_size < sizeof(edgelora_session_t) + planner) {
+        return EDGELORA_ERR_ARENA;
+    }
+    edgelora_session_t *s = arena;
+    s->self.p = 0;
+    // until the layers are made
+    edgelora_span_t *spans = (edgelora_span_t *)(void *)((uint8_t *)arena +
+        ((arena_size - planner) & ~3u));
+    plan_t p = {.model = model, .config = config, .spans = spans};
+    int32_t size = plan(&p);
+    if (size < 0) {
+        return (edgelora_status_t)size;
+    }
+    if ((uint32_t)size > arena_size) {
+        return EDGELORA_ERR_ARENA;
+    }
+    *s = (edgelora_session_t){
+        .model = {.p = model},
+        .arena_size = arena_size,
+        .scratch = p.scratch,
+        .scratch_size = p.scratch_size,
+        .threshold = config->threshold,
+        .op_count = (uint8_t)n,
+        .lowest = (uint8_t)p.lowest,
+        .trained = (uint8_t)p.trained,
+        .mode = config->mode,
+        .micro_batch = config->micro_batch,
+        .momentum = config->momentum,
+        .plain = config->plain != 0,
+        .frames = config->frames,
+    };
+    edgelora_layer_t *layers = session_layers(s);
+    uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));
+    for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
+        edgelora_shape_t g = edgelora_shape(model, i);
+        bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
+        layers[i] = (edgelora_layer_t){.needs = p.needs[i],
+            .recomputed_for = (uint8_t)(recomputed ? 2 * n - p.first[i] : 255),
+            .flags = op_flags(s, &g, config->ranks[i])};
+        for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
+            layers[i].at[k] = spans[k].offset;
+        }
+        if (g.is_matrix) {
+            uint32_t rank = config->ranks[i];
+            edgelora_lora_t *l = arena_at(s, lora_at);
+            layers[i].lora = (uint16_t)lora_at;
+            lora_at += lora_size(rank);
+            lora_use(l, &no_branch);
+            l->rank = (uint8_t)rank;
+            l->t_shift = g.op->t_shift;
+            l->branch_shift = g.op->branch_shift;
+            if (rank) {
+                l->matrix_a = matrix(
+                    &spans[EDGELORA_A], rank * g.inputs, config->mode == EDGELORA_TRAINABLE_A);
+                l->matrix_b = matrix(
+                    &spans[EDGELORA_B], rank * g.out_c, config->mode != EDGELORA_INFER);
+            }
+        }
+    }
+    s->self.p = arena; // from here on it is a session
+    s->magic = 0x454C5332;
+    edgelora_reset(s);
+    return EDGELORA_OK;
+}

@@ -1,0 +1,109 @@
+// A session's memory: what lies where in its arena. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_SESSION_H
+#define EDGELORA_SESSION_H
+
+#include "formats/formats.h"
+#include "kernels/dispatch.h"
+#include "training/training.h"
+
+// What a session knows of an op.
+enum {
+    EDGELORA_OP_BOUNDED = 1,         // `bounded` of its shape
+    EDGELORA_OP_LASTS = 2,           // its output stays from one frame to the next
+    EDGELORA_OP_PACKED_FORWARD = 4,  // edgelora_op_is_packed with the training adapter,
+    EDGELORA_OP_PACKED_BACKWARD = 8, // in a backward step
+    // with the adapter in use, if USED_CHOSEN: since that came into use it has been asked
+    EDGELORA_OP_PACKED_USED = 16,
+    EDGELORA_OP_USED_CHOSEN = 32,
+};
+
+// Takes the session for one call; false: another one has it. `edgelora_leave` gives it back, and
+// returns what it is given.
+bool edgelora_enter(edgelora_session_t *s);
+int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
+
+// A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at
+// its own part of the inputs, whole groups of 4; elsewhere at all, across the rows before it.
+void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a);
+
+static inline void copy_bytes(void *to, const void *from, uint32_t size) {
+    uint8_t *out = to;
+    const uint8_t *in = from;
+    while (size--) {
+        *out++ = *in++;
+    }
+}
+
+static inline void *arena_at(edgelora_session_t *s, uint32_t offset) {
+    return (uint8_t *)s + offset;
+}
+
+static inline edgelora_layer_t *session_layers(edgelora_session_t *s) {
+    return (edgelora_layer_t *)(s + 1);
+}
+
+// NULL: the op is not dense or conv
+static inline edgelora_lora_t *layer_lora(edgelora_session_t *s, const edgelora_layer_t *l) {
+    return l->lora ? (edgelora_lora_t *)arena_at(s, l->lora) : 0;
+}
+
+static inline bool layer_has(const edgelora_layer_t *l, uint32_t flag) {
+    return l->flags & flag;
+}
+
+// A buffer of an op (EDGELORA_OUTPUT...), or NULL: it has none.
+static inline void *layer_buffer(edgelora_session_t *s, const edgelora_layer_t *l, uint32_t which) {
+    return l->at[which] ? arena_at(s, l->at[which]) : 0;
+}
+
+static const edgelora_branch_t no_branch;
+
+// What an op runs with in inference: nothing but its weights (rank 0), a branch of the adapter in
+// use, or other weights and bias, into which that has been merged.
+static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {
+    l->a.p = branch->a;
+    l->b.p = branch->b;
+    l->used_rank = branch->rank;
+    l->used_t_shift = branch->t_shift;
+    l->used_branch_shift = branch->branch_shift;
+    l->merged = false;
+}
+
+static inline edgelora_branch_t lora_used(const edgelora_lora_t *l) {
+    return (edgelora_branch_t){l->a.p, l->b.p, l->used_rank, l->used_t_shift, l->used_branch_shift};
+}
+
+// The training adapter's branch; rank > 0.
+static inline edgelora_branch_t lora_own(edgelora_session_t *s, const edgelora_lora_t *l) {
+    return (edgelora_branch_t){arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank,
+        l->t_shift, l->branch_shift};
+}
+
+static inline void lora_use_merged(
+    edgelora_lora_t *l, const uint8_t *weights, const int32_t *bias) {
+    l->a.p = weights;
+    l->b.p = bias;
+    l->used_rank = 0;
+    l->merged = true;
+}
+
+static inline const uint8_t *lora_merged_weights(const edgelora_lora_t *l) {
+    return l->a.p;
+}
+
+static inline const int32_t *lora_merged_bias(const edgelora_lora_t *l) {
+    return l->b.p;
+}
+
+// The low-rank part of op i, or NULL.
+static inline edgelora_lora_t *session_lora(edgelora_session_t *s, uint32_t i) {
+    return layer_lora(s, &session_layers(s)[i]);
+}
+
+// The rank of the session's adapter on an op.
+static inline uint32_t layer_rank(edgelora_session_t *s, const edgelora_layer_t *l) {
+    return l->lora ? layer_lora(s, l)->rank : 0;
+}
+
+#endif

@@ -1,0 +1,97 @@
+// The losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
+
+#include "graph.h"
+#include "training/block.h"
+#include "training/training.h"
+
+// Q12, v >= 1
+static int32_t log2_q12(uint32_t v) {
+    int n = bit_length(v) - 1;
+    uint32_t m = n > 15 ? v >> (n - 15) : v << (15 - n); // [2^15, 2^16)
+    uint32_t bits = 0;
+    for (int i = 0; i < 12; ++i) {
+        m = (m * m) >> 15;
+        bits <<= 1;
+        if (m >> 16) {
+            bits |= 1;
+            m >>= 1;
+        }
+    }
+    return (int32_t)(((uint32_t)n << 12) + bits);
+}
+
+// Q16, exp(-d * scale) for d <= 255
+static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
+    uint32_t w = 1u << 16;
+    for (int j = 0; j < 8; ++j) {
+        if (d >> j & 1) {
+            w = (w * model->exp_table[j] + 32768u) >> 16;
+        }
+    }
+    return w;
+}
+
+// Q12: d * scale + log(v / 2^16) in nats; d * logit_scale <= 255 * 2^23
+static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
+    return (int32_t)((d * model->logit_scale + 8) >> 4) +
+        (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
+}
+
+static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
+    uint32_t label, int32_t *row, edgelora_block_t *e) {
+    int32_t top = -128;
+    for (uint32_t i = 0; i < n; ++i) {
+        top = q[i] > top ? q[i] : top;
+    }
+    uint32_t sum = 0; // <= 256 * 2^16
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t w = exp_q16(model, (uint32_t)(top - q[i]));
+        row[i] = (int32_t)w;
+        sum += w;
+    }
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t p = (((uint32_t)row[i] << 15) + sum / 2) / sum;
+        row[i] = (int32_t)p - (i == label ? 32768 : 0);
+    }
+    edgelora_block_append(e, row, n);
+    return nats(model, (uint32_t)(top - q[label]), sum);
+}
+
+// A logit q - zp against target g in {0, 1}: its loss; p: Q15, sigmoid minus g
+static int32_t binary_cross_entropy(
+    const edgelora_model_t *model, int32_t d, int32_t g, int32_t *p) {
+    uint32_t v = abs_u32(d), w = (1u << 16) + exp_q16(model, v);
+    int32_t positive = (int32_t)(0x80000000u / w); // [2^14, 2^15]
+    *p = (d >= 0 ? positive : 32768 - positive) - 32768 * g;
+    return nats(model, (d > 0) != (g == 1) ? v : 0, w);
+}
+
+int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
+    int32_t *row, int8_t *e, int32_t *exponent) {
+    uint32_t n = input->n;
+    edgelora_block_t block = {e, 0, 0};
+    if (model->loss == EDGELORA_CROSS_ENTROPY) {
+        int32_t loss = cross_entropy(model, input->q, n, input->label, row, &block);
+        *exponent = block.shift - 15;
+        return loss;
+    }
+    bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;
+    uint32_t sum = 0; // nats, Q12, saturating at 2^31 - 1; squares: <= 2^16 * 255^2
+    int32_t v[EDGELORA_PIECE];
+    while (block.count < n) {
+        uint32_t count = n - block.count < EDGELORA_PIECE ? n - block.count : EDGELORA_PIECE;
+        for (uint32_t i = 0; i < count; ++i) {
+            int32_t q = input->q[block.count + i], target = input->target[block.count + i];
+            if (binary) {
+                sum += (uint32_t)binary_cross_entropy(model, q - input->zp, target, &v[i]);
+                sum = sum > INT32_MAX ? INT32_MAX : sum;
+            } else {
+                v[i] = q - target;
+                sum += (uint32_t)(v[i] * v[i]);
+            }
+        }
+        edgelora_block_append(&block, v, count);
+    }
+    *exponent = block.shift - (binary ? 15 : 0);
+    return (int32_t)(binary ? sum : sum / n * 16 + sum % n * 16 / n);
+}

@@ -1,0 +1,52 @@
+// Losses and updates (SPEC.md, sections 4 to 6). SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_TRAINING_H
+#define EDGELORA_TRAINING_H
+
+#include "edgelora.h"
+#include "fixed.h"
+
+// The loss tensor q, s8 [n] with zero point zp, and what it should be. e: s8 [n], its error; row:
+// s32 [n] scratch for cross-entropy. Returns the loss.
+typedef struct {
+    const int8_t *q;
+    uint32_t n;
+    int32_t zp;
+    uint32_t label;       // cross-entropy
+    const int8_t *target; // s8 [n], the others
+} edgelora_loss_input_t;
+int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
+    int32_t *row, int8_t *e, int32_t *exponent);
+
+// Makes room for a product of this exponent; returns the shift that brings the product to the
+// gradient's.
+int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);
+typedef struct {
+    uint32_t stream;
+    uint32_t *draws;
+    uint16_t learning_rate;
+    uint16_t threshold;
+    uint8_t shift; // of the learning rate: 16 for B, 15 for A
+    uint8_t momentum;
+} edgelora_step_t;
+void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step);
+
+// Offsets of a matrix's training state in the arena.
+static inline uint32_t matrix_master(const edgelora_matrix_t *m) {
+    return m->at + align4(m->count);
+}
+
+static inline uint32_t matrix_gradient(const edgelora_matrix_t *m) {
+    return matrix_master(m) + align4(2 * m->count);
+}
+
+static inline uint32_t matrix_momentum(const edgelora_matrix_t *m) {
+    return matrix_gradient(m) + 4 * m->count;
+}
+
+static inline uint32_t matrix_size(uint32_t count, bool trains, bool momentum) {
+    return align4(count) +
+        (trains ? align4(2 * count) + 4 * count + (momentum ? align4(2 * count) : 0) : 0);
+}
+
+#endif
