@@ -23,6 +23,9 @@ HAR_RATE = 50  # samples a second
 HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
 HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
+HELD_OUT = 4  # one sample in so many of each class tests what the others trained
+LEAST_TESTED = 4  # samples
+SPLIT_SEED = 0
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
 
 
@@ -128,6 +131,67 @@ def channels_last(x: NDArray) -> NDArray:
         raise ValueError(f"samples are {x.shape}; give [N, C, H, W], [N, C, W] or [N, features]")
     spread = x.reshape(*x.shape[:2], *(1, 1, *x.shape[2:])[-2:])
     return np.ascontiguousarray(np.moveaxis(spread, 1, -1))
+
+
+# ---- samples to test on ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What trains and what tests. tested_on: what the test samples are, in words that follow "tested on"; seen: how
+    many of them are among the training samples too."""
+
+    train: Dataset
+    test: Dataset
+    tested_on: str
+    seen: int = 0
+
+
+def parts(train: Dataset, test: Dataset, tested_on: str) -> Parts:
+    """These samples, with a word about those that are in both parts."""
+    trained = {row.tobytes() for row in train.x}
+    seen = sum(row.tobytes() in trained for row in test.x)
+    if seen == len(test):
+        tested_on += ": all of them were trained on too, so this says nothing about new ones"
+    elif seen:
+        tested_on += f": {seen} of the {len(test)} were trained on too"
+    return Parts(train, test, tested_on, seen)
+
+
+def split(whole: Dataset, name: str) -> Parts:
+    """One sample in `HELD_OUT` of each class to test on, the others to train on; `name` is where they are from.
+
+    The same samples give the same parts. ValueError if these are too few.
+    """
+    held = held_out(whole.y, SPLIT_SEED)
+    count = int(held.sum())
+    if count < LEAST_TESTED:
+        raise ValueError(
+            f"{name}: {len(whole)} samples are too few to hold some out to test on: give others with --test, "
+            f"or {HELD_OUT} or more of each class, {HELD_OUT * LEAST_TESTED} in all"
+        )
+    tested_on = f"{count} samples of {name} held out from training, 1 in {HELD_OUT} of each class (seed {SPLIT_SEED})"
+    rare = sorted(set(whole.y.tolist()) - set(whole.y[held].tolist()))
+    if rare:
+        names = ", ".join(whole.labels[label] if whole.labels else str(label) for label in rare[:4])
+        tested_on += f", none of {names}{', ...' if len(rare) > 4 else ''}, of which there are fewer than {HELD_OUT}"
+    kept, tested = (Dataset(whole.x[mask], whole.y[mask], whole.labels) for mask in (~held, held))
+    return parts(kept, tested, tested_on)
+
+
+def held_out(y: NDArray[np.integer], seed: int | None = None) -> NDArray[np.bool_]:
+    """Which samples to test on, of labels y [N]: one in `HELD_OUT` of each class.
+
+    They are neighbours, as windows of one recording overlap and are alike: the last ones, or from where `seed` says.
+    """
+    rng = None if seed is None else np.random.default_rng(seed)
+    held = np.zeros(len(y), bool)
+    for label in np.unique(y):
+        mine = np.flatnonzero(y == label)
+        count = len(mine) // HELD_OUT
+        start = len(mine) - count if rng is None else int(rng.integers(len(mine) - count + 1))
+        held[mine[start : start + count]] = True
+    return held
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ class Report:
     seed: int = 0
     labels: list[str] = field(default_factory=list)
     test_samples: int = 0
+    tested_on: str = ""  # what these are
     micro_batch: int = 1
     momentum: int = 0
     learning_rate: int = 0
@@ -244,7 +245,7 @@ def _summary(report: Report) -> str:
     board = escape(report.board)
     right = f" ({_right(report, report.base_accuracy)} right)" if report.test_samples else ""
     parts = [
-        f"On data it had not seen, the base network scored {page.percent(report.base_accuracy)}{right}.",
+        f"The base network scored {page.percent(report.base_accuracy)}{right}.",
         f"After {page.count(report.epochs, 'epoch')} over {page.count(report.samples, 'training sample')} on {board} "
         f"it scored {page.percent(report.adapted_accuracy)}: {_difference(report)}.",
     ]
@@ -252,6 +253,8 @@ def _summary(report: Report) -> str:
         gap = 100 * (report.adapted_accuracy - report.float_lora_accuracy)
         place = "the same as" if abs(gap) < 0.05 else f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}"
         parts.append(f"That is {place} LoRA in floating point.")
+    if report.tested_on:
+        parts.append(f"Tested on {escape(report.tested_on)}.")
     cost = f"Learning took {page.size(report.arena_bytes)} of RAM"
     if report.train_step_us is not None:
         cost += f" and {page.time(report.train_step_us)} a sample"

@@ -12,12 +12,12 @@ from ..boards import BoardProfile, load_board
 from ..choose import Budget, Candidate, Choice, choose
 from ..console import emit, note
 from ..model import LOSSES, QuantModel
-from ..personalize import MODES, Recipe
+from ..personalize import MODES, Recipe, Samples
 from ..plan import Plan, plan
 from ..plan_file import save_plan
 from ..plan_report import write_plan_report
 from ..sensitivity import METHODS
-from ..workflow import Base, WorkflowError, load_base, load_part
+from ..workflow import Base, WorkflowError, load_base, load_part, load_parts
 from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
 
 
@@ -45,6 +45,7 @@ def add_commands(add: Add) -> None:
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
     p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="what will be tested on, if not some of --data, which then choose nothing")
     p.add_argument("--adapter", type=size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
     p.add_argument("--method", choices=METHODS, default=METHODS[0], help="to tell layers' worth (%(default)s)")
     p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
@@ -146,13 +147,14 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 def cmd_plan(args: argparse.Namespace) -> None:
     """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
-    choice = _choice(args, base, board, recipe) if args.data else None
+    samples = base.samples(load_parts(args.data, args.test).train) if args.data else None
+    choice = _choice(args, base, board, recipe, samples) if samples else None
     if choice is None and (args.adapter or args.report):
         raise ValueError("--adapter and --report are for choosing ranks: give --data, the person's samples")
     recipe = choice.chosen.recipe if choice else recipe
     result = plan(base.elm, board, recipe)
     if args.json:
-        emit(result.as_json() | ({"choice": asdict(choice)} if choice else {}))
+        emit(result.as_json() | ({"choice": asdict(choice) | {"samples": len(samples)}} if choice and samples else {}))
     else:
         _print_plan(result, bool(args.ram or choice))
         if choice:
@@ -162,18 +164,17 @@ def cmd_plan(args: argparse.Namespace) -> None:
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
             "lower --rank, use --mode frozen_a, or adapt fewer layers (--placement)"
         )
-    if args.report and choice:
-        write_plan_report(args.report, choice, result, base.name, args.data)
+    if args.report and choice and samples:
+        write_plan_report(args.report, choice, result, base.name, f"{len(samples)} samples of {args.data}")
         note(f"{args.report}: what it was chosen from")
     if args.output:
         save_plan(args.output, result, recipe)
         note(f"{args.output}: use it with personalize --plan or train-adapter --plan")
 
 
-def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe) -> Choice:
+def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe, samples: Samples) -> Choice:
     if args.rank:
         raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
-    samples = base.samples(load_part(args.data, "train"))
     budget = Budget(args.ram or board.arena_bytes, args.adapter)
     modes = (args.mode,) if args.mode else MODES
     with console.progress("measuring layers", args.json) as progress:
