@@ -22,11 +22,10 @@ from edgelora.tflite_file import Code, read_graph
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import TflmModel, _Writer, schema, write_tflite
+from tflite_writer import GRID, Sketch, TflmModel, _Writer, conv_options, schema, write_tflite
 
 KERAS = ROOT / ".build" / "keras-models"
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
-GRID = (0.05, 3)
 
 
 def sessions(model: QuantModel) -> list[twin.Session]:
@@ -136,45 +135,6 @@ def _as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
 
 
 # ---- single operators, written by hand -------------------------------------------------------------------------------
-
-
-class Sketch(_Writer):
-    """A file in the making: a chain of operators from one int8 input of any rank."""
-
-    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = TYPE.INT8) -> None:
-        super().__init__()
-        self.rng = np.random.default_rng(sum(shape))
-        self.first = self.last = self.tensor(shape, grid, kind)
-
-    def tensor(self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = TYPE.INT8, data=None) -> int:
-        return self._tensor(list(shape), kind, [grid[0]], [grid[1]], data)
-
-    def add(self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = TYPE.INT8) -> Sketch:
-        """Appends an operator that reads the last tensor and `others`."""
-        target = self.tensor(shape, grid, kind)
-        self._operator(code, [self.last, *others], [target], options)
-        self.last = target
-        return self
-
-    def ints(self, *values) -> int:
-        return self._ints(list(values))
-
-    def weights(self, *shape: int, scale: float = 0.01, low: int = -127) -> int:
-        return self.tensor(shape, (scale, 0), data=self.rng.integers(low, 128, shape).astype(np.int8))
-
-    def bias(self, size: int) -> int:
-        return self.tensor((size,), (0.0005, 0), TYPE.INT32, self.rng.integers(-500, 500, size).astype(np.int32))
-
-    def dense(self, inputs: int, outputs: int, **fields) -> Sketch:
-        options = schema.FullyConnectedOptionsT(**fields)
-        return self.add(BUILTIN.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1)
-
-    def file(self) -> bytes:
-        return self.finish(self.first, self.last)
-
-
-def conv_options(**fields) -> schema.Conv2DOptionsT:
-    return schema.Conv2DOptionsT(**{"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1} | fields)
 
 
 MEANS = [
@@ -494,6 +454,10 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
     refuse(sketch.dense(12, 3), rf"operator 1 {code}.* \(tensor 't\d+'\): not supported.*{remedy}")
 
 
+def grids(count: int) -> schema.QuantizationParametersT:
+    return schema.QuantizationParametersT(scale=[0.01] * count, zeroPoint=[0] * count)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -503,8 +467,9 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
         (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are no constant"),
         (lambda w: setattr(w.tensors[1], "shape", [3, 11]), "weights \\[3, 11\\]"),
         (lambda w: setattr(w.tensors[1], "sparsity", schema.SparsityParametersT()), "are sparse"),
-        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero point 0"),
-        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one scale, or one a channel"),
+        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero points 0"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "zero points 0, one for each scale"),
+        (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one a channel"),
         (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
         (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
@@ -513,9 +478,9 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
         (lambda w: setattr(w.tensors[0], "isVariable", True), "networks with state"),
         (lambda w: setattr(w.tensors[0], "shape", [1] * 9), "at most 6"),
         (lambda w: w.operators.clear(), "isn't computed from the input"),
-        (lambda w: setattr(w.operators[0], "inputs", [0]), "input 1 is missing"),
+        (lambda w: setattr(w.operators[0], "inputs", [0]), "has 1 inputs and 1 outputs"),
         (lambda w: setattr(w.operators[0], "inputs", [1, 1, -1]), "is a constant, must be an activation"),
-        (lambda w: setattr(w.operators[0], "outputs", []), "isn't computed"),
+        (lambda w: setattr(w.operators[0], "outputs", []), "has 3 inputs and 0 outputs"),
         (lambda w: setattr(w.operators[0], "outputs", [0]), "value from elsewhere"),
         (lambda w: w.operators.append(w.operators[0]), "operator 1 .* value from elsewhere"),
         (lambda w: setattr(w.operators[0], "inputs", [99]), "isn't there"),

@@ -150,6 +150,8 @@ def fused_range(tensor: Tensor, low: float | None, high: float | None) -> tuple[
 def _nearest_step(tensor: Tensor, real: float) -> int:
     """The int8 step next to a real value, not saturated; the division is one of float32, halves go away from zero."""
     steps = float(np.float32(real) / np.float32(tensor.scale))
+    if not abs(steps) < 2**31:
+        raise ValueError(f"its activation's bound {real:g} is {steps:g} steps of {tensor.scale:g}, too many for TFLite")
     return tensor.zero_point + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
 
 

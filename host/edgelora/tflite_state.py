@@ -65,6 +65,9 @@ class State:
             raise TfliteError(f"operator {join.index} {join.name} reads it; {RINGS}")
         held, joined = self._shape(read.outputs[0]), self._shape(join.outputs[0])
         axis = _join_axis(join, joined)
+        for tensor in (read.outputs[0], part.outputs[0], assigned):
+            if tensor >= 0 and self._graph.tensors[tensor].type != Type.INT8:
+                raise TfliteError(f"'{self._graph.tensors[tensor].name}' must be int8; {RINGS}")
         fits = assigned >= 0 and (
             self._is_last(self._graph.main, part, axis) and assigned == join.outputs[0] and held == joined
             if part is not read
@@ -95,7 +98,7 @@ class State:
             return [int(v) for v in graph.tensors[operator.inputs[place]].values().reshape(-1)]
 
         part = tflite_parts.sliced(operator, self._shape(operator.inputs[0]), integers)
-        return part.is_last(axis) and math.prod(part.shape) == math.prod(self._shape(operator.outputs[0]))
+        return part.is_last(axis) and part.told_shape == self._shape(operator.outputs[0])
 
     def _shape(self, tensor: int) -> tuple[int, ...]:
         return self._graph.tensors[tensor].shape
@@ -165,6 +168,8 @@ def _names(graph: Subgraph) -> dict[int, bytes]:
     names = {}
     for operator in graph.operators:
         if operator.code == Code.VAR_HANDLE and operator.options and len(operator.outputs) == 1:
+            if graph.tensors[operator.outputs[0]].type != Type.RESOURCE:
+                raise TfliteError(f"operator {operator.index} VAR_HANDLE makes no resource: the file is damaged")
             parts = [operator.options.vector(field, "u1").tobytes() for field in (0, 1)]
             names[operator.outputs[0]] = b"\0".join(parts)
     return names
