@@ -516,6 +516,60 @@ def test_broadcast_and_grouped_layers_are_refused() -> None:
     refuse(sketch, "output is 5x4, computed is 4x4")
 
 
+def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:
+    """A layer of channels with nothing but a bias, whose scales are as small as converters make those of dead ones."""
+    sketch, count = Sketch(1, 4, 4, 6, grid=(0.0235, -128)), len(bias)
+    shape = (count, 1, 1, 6) if kind == "conv" else (1, 1, 1, count) if kind == "depthwise" else (count, 96)
+    values = np.zeros(shape, np.int8)
+    values.reshape(-1)[:live] = 1
+    scales = [1e-10 / (i + 1) for i in range(count)]
+    axis = 3 if kind == "depthwise" else 0
+    weights = sketch._tensor(shape, TYPE.INT8, scales, [0] * count, values, axis)
+    told = sketch._tensor((count,), TYPE.INT32, [0.0235 * s for s in scales], [0] * count, np.array(bias, np.int32))
+    if kind == "dense":
+        sketch.add(BUILTIN.RESHAPE, None, (1, 96), sketch.ints(1, 96), grid=(0.0235, -128))
+        options = schema.FullyConnectedOptionsT(fusedActivationFunction=fused)
+        return sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, count), weights, told, grid=(0.03, -128))
+    fields = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": fused}
+    if kind == "conv":
+        return sketch.add(BUILTIN.CONV_2D, conv_options(**fields), (1, 4, 4, count), weights, told, grid=(0.03, -128))
+    options = schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **fields)
+    return sketch.add(BUILTIN.DEPTHWISE_CONV_2D, options, (1, 4, 4, count), weights, told, grid=(0.03, -128))
+
+
+@pytest.mark.parametrize("fused", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_biases_of_dead_channels_are_bounded(kind: str, fused: int) -> None:
+    """Such as MLPerf Tiny's person detection has: |bias| a hair over 2^30, or as large as int32 holds."""
+    hair = (1 << 30) + 5
+    bias = [hair, -hair, 2**31 - 1, -(2**31), 1000, 0]
+    model = check_same(dead_channels(kind, bias, fused=fused).file())
+    [op] = [op for op in model.ops if op.weights is not None]
+    assert np.abs(formats.folded_bias(model, op)).max() == formats.MAX_BIAS and op.bias[4:].tolist() == [1000, 0]
+
+
+def test_biases_that_matter_are_refused_by_name() -> None:
+    """Where a bias beyond the limit can change an output, the operator and its weights are named."""
+    sketch = dead_channels("conv", [(1 << 30) + 5, 0, 0, 0, 0, 0])
+    coarse = sketch.tensors[sketch.last].quantization
+    for i in (1, 2):
+        sketch.tensors[i].quantization.scale = [3e-9 if i == 1 else 3e-9 * 0.0235] * 6
+    coarse.scale = [0.0235 * 3e-9 * (1 << 30) / 17.4]  # 2^30 is 17.4 steps, and 1.01 times that 17.6
+    bias = np.array([1084479242, 0, 0, 0, 0, 0], np.int32)
+    sketch.buffers[sketch.tensors[2].buffer] = schema.BufferT(data=bias.view(np.uint8))
+    refuse(
+        sketch, r"operator 0 CONV_2D \(tensor 't3'\): channel 0 of the weights 't1' has a bias of 1084479242 .*prune"
+    )
+
+
+def test_limits_of_files_name_the_operator() -> None:
+    sketch = Sketch(1, 40, 40, 1)
+    pool = schema.Pool2DOptionsT(strideH=1, strideW=1, filterHeight=30, filterWidth=30, padding=1)
+    refuse(
+        sketch.add(BUILTIN.AVERAGE_POOL_2D, pool, (1, 11, 11, 1)), r"operator 0 AVERAGE_POOL_2D \(tensor 't1'\): op 0"
+    )
+
+
 def test_too_long_networks_are_refused() -> None:
     sketch = Sketch(1, 4)
     for _ in range(65):

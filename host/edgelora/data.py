@@ -7,7 +7,6 @@ six-axis wrist sensor at 50 Hz.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -16,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import write_npz
+from .formats import MAX_CLASSES
+from .npz_file import read_npz, write_npz
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
 HAR_RATE = 50  # samples a second
@@ -209,11 +209,12 @@ def load_dataset(path: str | Path) -> Dataset:
     finite and labels out of range. Nothing in the file is unpickled.
     """
     arrays = _load_arrays(path, ("x", "y"))
-    names = [str(name) for name in np.atleast_1d(arrays.get("labels", np.array([], np.str_)))]
-    problem = _problem(arrays["x"], arrays["y"], names)
+    names = arrays.get("labels", np.array([], np.str_))
+    problem = _problem_of_names(names) or _problem(arrays["x"], arrays["y"], len(np.atleast_1d(names)))
     if problem:
         raise ValueError(f"{path}: {problem}")
-    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), names)
+    labels = [str(name) for name in np.atleast_1d(names)]
+    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), labels)
 
 
 def load_inputs(path: str | Path) -> NDArray:
@@ -223,43 +224,55 @@ def load_inputs(path: str | Path) -> NDArray:
 
 def load_classes(path: str | Path) -> NDArray[np.int64] | None:
     """The array y of an `.npz` file, int [N], if it has one."""
-    y = _load_arrays(path, ()).get("y")
-    if y is not None and (y.ndim != 1 or not np.issubdtype(y.dtype, np.integer)):
-        raise ValueError(f"{path}: y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type")
-    return y
+    arrays = _load_arrays(path, ("x",))
+    problem = _problem_of_classes(arrays["y"], len(arrays["x"]), 0) if "y" in arrays else ""
+    if problem:
+        raise ValueError(f"{path}: {problem}")
+    return arrays["y"].astype(np.int64) if "y" in arrays else None
 
 
 def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray]:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it holds one bare array")
-        with file:
-            arrays = dict(file)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        remedy = f"write it with numpy.savez(path, {', '.join(f'{name}=...' for name in needed)})"
-        raise ValueError(f"{path}: not a readable .npz file ({error}); {remedy}") from error
+    remedy = f"write it with numpy.savez(path, {', '.join(f'{name}=...' for name in needed)})"
+    arrays = read_npz(path, remedy)
     for name in needed:
         if name not in arrays:
-            raise ValueError(f"{path}: array {name!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
+            has = ", ".join(sorted(arrays)[:8]) or "none"
+            raise ValueError(f"{path}: array {name!r} is missing, it has {has}; {remedy}")
+        if not arrays[name].ndim:
+            raise ValueError(f"{path}: array {name!r} is a single value, one for each sample is needed; {remedy}")
     return arrays
 
 
-def _problem(x: NDArray, y: NDArray, labels: list[str]) -> str:
-    """What is wrong with a data set's arrays, or an empty string."""
+def _problem(x: NDArray, y: NDArray, labels: int) -> str:
+    """What is wrong with a data set's arrays, for so many labels, or an empty string."""
     if x.ndim != 4:
         return f"x has shape {x.shape}; it must be [samples, height, width, channels], with height 1 for time series"
     if not np.issubdtype(x.dtype, np.floating):
         return f"x has type {x.dtype}; it must be a float type, in the units that the network is trained on"
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        return f"y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type"
-    if len(x) != len(y):
-        return f"x has {len(x)} samples and y has {len(y)}"
     if x.size == 0:
         return f"x is empty, with shape {x.shape}"
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2, 3)))
-    if len(bad):
-        return f"x has values that are not finite, first in sample {bad[0]}; remove {len(bad)} samples"
-    if y.min() < 0 or (labels and y.max() >= len(labels)):
-        return f"y ranges from {y.min()} to {y.max()}; there are {len(labels) or 'no'} labels, counted from 0"
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(x.astype(np.float32, copy=False)).all(axis=(1, 2, 3))
+    if not finite.all():
+        first, count = finite.argmin(), len(x) - finite.sum()
+        return f"x has values that are not finite in float32, first in sample {first}; remove {count} samples"
+    return _problem_of_classes(y, len(x), labels)
+
+
+def _problem_of_classes(y: NDArray, samples: int, labels: int) -> str:
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        return f"y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type"
+    if len(y) != samples:
+        return f"x has {samples} samples and y has {len(y)}"
+    if not samples:
+        return "x and y are empty"
+    if y.min() < 0 or y.max() >= (labels or MAX_CLASSES):
+        there = f"{labels} labels" if labels else f"no labels and at most {MAX_CLASSES} classes"
+        return f"y ranges from {y.min()} to {y.max()}; there are {there}, counted from 0"
+    return ""
+
+
+def _problem_of_names(names: NDArray) -> str:
+    if names.ndim > 1 or names.dtype.kind not in "Uiu":
+        return f"labels have shape {names.shape} and type {names.dtype}; they must be a list of text"
     return ""

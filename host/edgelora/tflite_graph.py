@@ -98,6 +98,7 @@ class Importer:
         self.graph = graph
         self.model = QuantModel([], [])
         self.found: dict[int, int] = {}
+        self.makers: list[Operator] = []  # of the model's ops
         self.constants: dict[int, NDArray] = {}  # folded from shapes
         self.shaped: dict[tuple[int, Shape], int] = {}
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
@@ -129,12 +130,22 @@ class Importer:
             except ValueError as error:  # of the file or of the arithmetic: scales that TFLite itself refuses
                 raise self.refusal(str(error)) from error
         end = self.graph.output
+        self._check_ops()
         if end not in self.found or not self.model.ops:
             raise TfliteError("the output isn't computed from the input by any layer that this project has")
         shape = self.graph.tensors[end].shape
         if 2 <= len(shape) <= 4 and shape[0] == 1:
             self.found[end] = self._reshaped(self.found[end], _spatial(shape))
         return self.model
+
+    def _check_ops(self) -> None:
+        """Refuses what a `.elm` can't hold, by its operator."""
+        for index, operator in enumerate(self.makers):
+            self.operator = operator
+            try:
+                formats.check_op(self.model, index, f"op {index}")
+            except formats.FormatError as error:
+                raise self.refusal(str(error)) from error
 
     def _needed(self) -> list[Operator]:
         """The operators on which the output depends."""
@@ -262,6 +273,7 @@ class Importer:
             raise self.refusal(f"the network takes more than {formats.MAX_OPS} ops: make it shorter")
         op.output = self._add_tensor(shape, scale, zero_point)
         self.model.ops.append(op)
+        self.makers.append(self.operator)
         return op.output
 
     def emit(self, op: Op, shape: Shape, fused: int = 0) -> Op:
@@ -275,7 +287,22 @@ class Importer:
             tflite_math.derive(self.model, op)
         if fused:
             self._fuse(op, fused)
+        if op.weights is not None and op.bias is not None:
+            op.bias = self._bounded_bias(op, op.bias)
         return op
+
+    def _bounded_bias(self, op: Op, bias: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Brings biases within what files hold: those of dead channels, whose tiny scales make them huge."""
+        folded = formats.folded_bias(self.model, op)
+        bounded = tflite_math.bounded_bias(self.model, op, folded, formats.MAX_BIAS)
+        if (np.abs(bounded) > formats.MAX_BIAS).any():
+            channel = int(np.abs(bounded).argmax())
+            raise self.refusal(
+                f"channel {channel} of the weights '{self.tensor(1).name}' has a bias of {bounded[channel]} with the "
+                f"zero point folded in, at most {formats.MAX_BIAS} is possible: its weights are too small for their "
+                "bias; prune the channel, or train with weight decay on biases too"
+            )
+        return (bias + (bounded - folded)).astype(np.int32)
 
     def _fuse(self, op: Op, fused: int) -> None:
         if fused not in ACTIVATIONS:

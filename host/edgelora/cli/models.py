@@ -104,7 +104,7 @@ def cmd_import(args: argparse.Namespace) -> None:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
             note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
-        tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+        tflite.calibrate(model, _calibration_inputs(args, model, x))
         elm = formats.pack_model(model, args.output.name)
         twin.check_model(elm)
     formats.write_atomic(args.output, elm)
@@ -133,6 +133,13 @@ def cmd_import(args: argparse.Namespace) -> None:
     print(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
     if quality:
         print(quality)
+
+
+def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> Any:
+    try:
+        return tflite.inputs_for_calibration(model, x)
+    except ValueError as error:
+        raise ValueError(f"{args.data}: {error}") from error
 
 
 def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
