@@ -545,7 +545,8 @@ class Importer:
         ring = self.state.ring(self.operator)
         self.rings[ring.join.index] = ring
         self.inner |= ring.inner
-        self.same_as(self.target, self.graph.tensors[ring.join.outputs[0]])
+        for tensor in ring.held:
+            self.same_as(self.graph.tensors[tensor], self.graph.tensors[ring.join.outputs[0]])
 
     def history(self) -> None:
         initial = self.rings[self.operator.index].initial

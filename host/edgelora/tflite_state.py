@@ -29,13 +29,15 @@ RINGS = (
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring buffer. join: its CONCATENATION; inner: operators that only serve it, by index.
+    """A ring buffer. join: its CONCATENATION; inner: operators that only serve it, by index; held: tensors of the file
+    that hold some of its positions.
 
     initial: int8 [older], what the join's output holds before the first frame but for the newest positions.
     """
 
     join: Operator
     inner: frozenset[int]
+    held: tuple[int, ...]
     initial: NDArray[np.int8]
 
 
@@ -65,9 +67,6 @@ class State:
             raise TfliteError(f"operator {join.index} {join.name} reads it; {RINGS}")
         held, joined = self._shape(read.outputs[0]), self._shape(join.outputs[0])
         axis = _join_axis(join, joined)
-        for tensor in (read.outputs[0], part.outputs[0], assigned):
-            if tensor >= 0 and self._graph.tensors[tensor].type != Type.INT8:
-                raise TfliteError(f"'{self._graph.tensors[tensor].name}' must be int8; {RINGS}")
         fits = assigned >= 0 and (
             self._is_last(self._graph.main, part, axis) and assigned == join.outputs[0] and held == joined
             if part is not read
@@ -79,7 +78,12 @@ class State:
         older = math.prod(joined) - math.prod(self._shape(join.inputs[1]))
         if not 0 < older <= value.size:
             raise TfliteError(f"joins {list(held)} to {list(joined)}; {RINGS}")
-        return Ring(join, frozenset(inner), value.reshape(-1)[value.size - older :])
+        return Ring(
+            join,
+            frozenset(inner),
+            (read.outputs[0], part.outputs[0], assigned),
+            value.reshape(-1)[value.size - older :],
+        )
 
     def _is_end_of_join(self, join: Operator, tensor: int, axis: int) -> bool:
         """Whether a tensor is the last positions of a CONCATENATION's output."""

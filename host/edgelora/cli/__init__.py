@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
         return 0
     except KeyboardInterrupt:
-        note("\n" + getattr(args, "stopped", "stopped; the board is usable and keeps its last good adapter"))
+        note("\n" + getattr(args, "stopped", "stopped"))
         return 130
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         note(f"edgelora: {error}")

@@ -14,7 +14,7 @@ from .. import console, data, formats, nn, pretrain, qat, twin
 from ..console import emit
 from ..demo import demo_har
 from ..on_board import Pace, Suspended
-from ..personalize import Recipe
+from ..personalize import LIMITS, Recipe
 from ..report import Metrics, Report, write_report
 from ..train_adapter import Trainer
 from ..workflow import (
@@ -40,6 +40,7 @@ from .common import (
     planned_recipe,
     recipe_of,
     show,
+    whole,
 )
 
 BOARDS_OWN = {  # settings that --qat has no use for
@@ -83,7 +84,7 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument(
         "--tries",
-        type=int,
+        type=whole(1, 10000),
         default=1,
         metavar="N",
         help="seeds and rates to choose among, by a part of the samples (%(default)s)",
@@ -96,8 +97,11 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
-    p.add_argument("--rank", type=int, help="approximate by at most this rank (that of the checkpoint)")
+    p.add_argument(
+        "--rank", type=whole(*LIMITS["rank"]), help="approximate by at most this rank (that of the checkpoint)"
+    )
     add_peft(p)
+    p.set_defaults(stopped="stopped; no adapter was written")
     p = add("export-adapter", cmd_export_adapter)
     p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument("model", type=Path, help="the .elm that it is for")
@@ -106,6 +110,7 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("--conv1d", action="store_true", help="kernels of height 1 are those of a Conv1d")
     add_peft(p)
+    p.set_defaults(stopped="stopped; the checkpoint may be incomplete: export it again")
     p = add("eval", cmd_eval)
     p.add_argument("model", type=Path, help="the .elm on this computer")
     p.add_argument("--data", required=True, help="samples to test on, all of a file: " + DATA_HELP)
@@ -196,6 +201,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
+        args.stopped = "stopped"
         session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
         session.use(adapter)
         predicted = session.predict(test.x)
@@ -220,14 +226,15 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     """Trains an adapter on this computer, on the host twin: as a board would, to the same bytes, or with --qat."""
     from ..train_adapter import as_board, train_adapter
 
-    base, parts = load_base(args.model), load_parts(args.data, args.test)
-    samples, test = base.samples(parts.train), base.samples(parts.test)
+    base = load_base(args.model)
     recipe = planned_recipe(args, base)
     trainer: Trainer = as_board
     if args.qat:
         recipe, trainer = _qat(args, recipe, base.model.input.shape)
     elif args.augment:
         raise ValueError("a board does not augment: give --qat too, or leave --augment out")
+    parts = load_parts(args.data, args.test)
+    samples, test = base.samples(parts.train), base.samples(parts.test)
     with console.progress("train-adapter", args.json) as progress:
         result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
     content = result.run.state if args.save_state else result.run.adapter

@@ -12,35 +12,40 @@ from ..boards import BoardProfile, load_board
 from ..choose import Budget, Candidate, Choice, choose
 from ..console import emit, note
 from ..model import LOSSES, QuantModel
-from ..personalize import MODES, Recipe, Samples
+from ..personalize import LIMITS, MODES, Recipe, Samples
 from ..plan import Plan, plan
 from ..plan_file import save_plan
 from ..plan_report import write_plan_report
 from ..sensitivity import METHODS
 from ..workflow import Base, WorkflowError, load_base, load_part, load_parts
-from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
+from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size, whole
 
 
 def add_commands(add: Add) -> None:
     p = add("pretrain", cmd_pretrain)
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--seed", type=whole(0, LIMITS["seed"][1]), default=0, help="of weights, order and augmentation (%(default)s)"
+    )
     p.add_argument(
         "--epochs",
-        type=int,
+        type=whole(*LIMITS["epochs"]),
         help=f"times through the data ({pretrain.MOTION_EPOCHS} for time series, {pretrain.SPEECH_EPOCHS} for words)",
     )
+    p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
     p.add_argument("net", type=Path, help="a float network made by pretrain")
     p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p.set_defaults(stopped="stopped; no model was written")
     p = add("import", cmd_import)
     p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
     p.add_argument("--labels", type=labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
     p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
+    p.set_defaults(stopped="stopped; no model was written")
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
@@ -154,6 +159,8 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 def cmd_plan(args: argparse.Namespace) -> None:
     """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
+    if args.rank and args.data:
+        raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
     samples = base.samples(load_parts(args.data, args.test).train) if args.data else None
     choice = _choice(args, base, board, recipe, samples) if samples else None
     if choice is None and (args.adapter or args.report):
@@ -180,8 +187,6 @@ def cmd_plan(args: argparse.Namespace) -> None:
 
 
 def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe, samples: Samples) -> Choice:
-    if args.rank:
-        raise ValueError("--rank sets all ranks alike, --data chooses them: give one of them")
     budget = Budget(args.ram or board.arena_bytes, args.adapter)
     modes = (args.mode,) if args.mode else MODES
     with console.progress("measuring layers", args.json) as progress:
