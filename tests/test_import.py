@@ -22,11 +22,10 @@ from edgelora.tflite_file import Code, read_graph
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import TflmModel, _Writer, schema, write_tflite
+from tflite_writer import GRID, Sketch, TflmModel, _Writer, conv_options, schema, write_tflite
 
 KERAS = ROOT / ".build" / "keras-models"
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
-GRID = (0.05, 3)
 
 
 def sessions(model: QuantModel) -> list[twin.Session]:
@@ -136,45 +135,6 @@ def _as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
 
 
 # ---- single operators, written by hand -------------------------------------------------------------------------------
-
-
-class Sketch(_Writer):
-    """A file in the making: a chain of operators from one int8 input of any rank."""
-
-    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = TYPE.INT8) -> None:
-        super().__init__()
-        self.rng = np.random.default_rng(sum(shape))
-        self.first = self.last = self.tensor(shape, grid, kind)
-
-    def tensor(self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = TYPE.INT8, data=None) -> int:
-        return self._tensor(list(shape), kind, [grid[0]], [grid[1]], data)
-
-    def add(self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = TYPE.INT8) -> Sketch:
-        """Appends an operator that reads the last tensor and `others`."""
-        target = self.tensor(shape, grid, kind)
-        self._operator(code, [self.last, *others], [target], options)
-        self.last = target
-        return self
-
-    def ints(self, *values) -> int:
-        return self._ints(list(values))
-
-    def weights(self, *shape: int, scale: float = 0.01, low: int = -127) -> int:
-        return self.tensor(shape, (scale, 0), data=self.rng.integers(low, 128, shape).astype(np.int8))
-
-    def bias(self, size: int) -> int:
-        return self.tensor((size,), (0.0005, 0), TYPE.INT32, self.rng.integers(-500, 500, size).astype(np.int32))
-
-    def dense(self, inputs: int, outputs: int, **fields) -> Sketch:
-        options = schema.FullyConnectedOptionsT(**fields)
-        return self.add(BUILTIN.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1)
-
-    def file(self) -> bytes:
-        return self.finish(self.first, self.last)
-
-
-def conv_options(**fields) -> schema.Conv2DOptionsT:
-    return schema.Conv2DOptionsT(**{"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1} | fields)
 
 
 MEANS = [
@@ -494,6 +454,10 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
     refuse(sketch.dense(12, 3), rf"operator 1 {code}.* \(tensor 't\d+'\): not supported.*{remedy}")
 
 
+def grids(count: int) -> schema.QuantizationParametersT:
+    return schema.QuantizationParametersT(scale=[0.01] * count, zeroPoint=[0] * count)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -503,8 +467,9 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
         (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are no constant"),
         (lambda w: setattr(w.tensors[1], "shape", [3, 11]), "weights \\[3, 11\\]"),
         (lambda w: setattr(w.tensors[1], "sparsity", schema.SparsityParametersT()), "are sparse"),
-        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero point 0"),
-        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one scale, or one a channel"),
+        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero points 0"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "zero points 0, one for each scale"),
+        (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one a channel"),
         (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
         (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
@@ -513,9 +478,9 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
         (lambda w: setattr(w.tensors[0], "isVariable", True), "networks with state"),
         (lambda w: setattr(w.tensors[0], "shape", [1] * 9), "at most 6"),
         (lambda w: w.operators.clear(), "isn't computed from the input"),
-        (lambda w: setattr(w.operators[0], "inputs", [0]), "input 1 is missing"),
+        (lambda w: setattr(w.operators[0], "inputs", [0]), "has 1 inputs and 1 outputs"),
         (lambda w: setattr(w.operators[0], "inputs", [1, 1, -1]), "is a constant, must be an activation"),
-        (lambda w: setattr(w.operators[0], "outputs", []), "isn't computed"),
+        (lambda w: setattr(w.operators[0], "outputs", []), "has 3 inputs and 0 outputs"),
         (lambda w: setattr(w.operators[0], "outputs", [0]), "value from elsewhere"),
         (lambda w: w.operators.append(w.operators[0]), "operator 1 .* value from elsewhere"),
         (lambda w: setattr(w.operators[0], "inputs", [99]), "isn't there"),
@@ -549,6 +514,60 @@ def test_broadcast_and_grouped_layers_are_refused() -> None:
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), sketch.weights(4, 1, 1, 6), sketch.bias(4))
     refuse(sketch, "output is 5x4, computed is 4x4")
+
+
+def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:
+    """A layer of channels with nothing but a bias, whose scales are as small as converters make those of dead ones."""
+    sketch, count = Sketch(1, 4, 4, 6, grid=(0.0235, -128)), len(bias)
+    shape = (count, 1, 1, 6) if kind == "conv" else (1, 1, 1, count) if kind == "depthwise" else (count, 96)
+    values = np.zeros(shape, np.int8)
+    values.reshape(-1)[:live] = 1
+    scales = [1e-10 / (i + 1) for i in range(count)]
+    axis = 3 if kind == "depthwise" else 0
+    weights = sketch._tensor(shape, TYPE.INT8, scales, [0] * count, values, axis)
+    told = sketch._tensor((count,), TYPE.INT32, [0.0235 * s for s in scales], [0] * count, np.array(bias, np.int32))
+    if kind == "dense":
+        sketch.add(BUILTIN.RESHAPE, None, (1, 96), sketch.ints(1, 96), grid=(0.0235, -128))
+        options = schema.FullyConnectedOptionsT(fusedActivationFunction=fused)
+        return sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, count), weights, told, grid=(0.03, -128))
+    fields = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": fused}
+    if kind == "conv":
+        return sketch.add(BUILTIN.CONV_2D, conv_options(**fields), (1, 4, 4, count), weights, told, grid=(0.03, -128))
+    options = schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **fields)
+    return sketch.add(BUILTIN.DEPTHWISE_CONV_2D, options, (1, 4, 4, count), weights, told, grid=(0.03, -128))
+
+
+@pytest.mark.parametrize("fused", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_biases_of_dead_channels_are_bounded(kind: str, fused: int) -> None:
+    """Such as MLPerf Tiny's person detection has: |bias| a hair over 2^30, or as large as int32 holds."""
+    hair = (1 << 30) + 5
+    bias = [hair, -hair, 2**31 - 1, -(2**31), 1000, 0]
+    model = check_same(dead_channels(kind, bias, fused=fused).file())
+    [op] = [op for op in model.ops if op.weights is not None]
+    assert np.abs(formats.folded_bias(model, op)).max() == formats.MAX_BIAS and op.bias[4:].tolist() == [1000, 0]
+
+
+def test_biases_that_matter_are_refused_by_name() -> None:
+    """Where a bias beyond the limit can change an output, the operator and its weights are named."""
+    sketch = dead_channels("conv", [(1 << 30) + 5, 0, 0, 0, 0, 0])
+    coarse = sketch.tensors[sketch.last].quantization
+    for i in (1, 2):
+        sketch.tensors[i].quantization.scale = [3e-9 if i == 1 else 3e-9 * 0.0235] * 6
+    coarse.scale = [0.0235 * 3e-9 * (1 << 30) / 17.4]  # 2^30 is 17.4 steps, and 1.01 times that 17.6
+    bias = np.array([1084479242, 0, 0, 0, 0, 0], np.int32)
+    sketch.buffers[sketch.tensors[2].buffer] = schema.BufferT(data=bias.view(np.uint8))
+    refuse(
+        sketch, r"operator 0 CONV_2D \(tensor 't3'\): channel 0 of the weights 't1' has a bias of 1084479242 .*prune"
+    )
+
+
+def test_limits_of_files_name_the_operator() -> None:
+    sketch = Sketch(1, 40, 40, 1)
+    pool = schema.Pool2DOptionsT(strideH=1, strideW=1, filterHeight=30, filterWidth=30, padding=1)
+    refuse(
+        sketch.add(BUILTIN.AVERAGE_POOL_2D, pool, (1, 11, 11, 1)), r"operator 0 AVERAGE_POOL_2D \(tensor 't1'\): op 0"
+    )
 
 
 def test_too_long_networks_are_refused() -> None:

@@ -187,11 +187,11 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
         ({a: ones, b: np.ones((2, 3), np.float32)}, {}, "do not fit"),
         ({a: ones * np.inf, b: ones}, {}, "not finite"),
         ({a: ones, b: ones, "m.lora_magnitude_vector": ones}, {}, "only plain LoRA"),
-        ({a: ones, b: ones}, {"use_dora": True}, "not plain LoRA"),
+        ({a: ones, b: ones}, {"use_dora": True}, "use_dora is 'True'"),
         ({a: ones, b: ones}, {"peft_type": "LOHA"}, "not plain LoRA"),
-        ({a: ones, b: ones}, {"lora_alpha": "x"}, "lora_alpha"),
-        ({a: ones, b: ones}, {"alpha_pattern": ["m"]}, "must be an object"),
-        ({a: ones, b: ones}, {"alpha_pattern": {"(": 1}}, "no regular expression"),
+        ({a: ones, b: ones}, {"lora_alpha": "x", "r": 2}, "lora_alpha"),
+        ({a: ones, b: ones}, {"alpha_pattern": ["m"], "r": 2}, "must be an object"),
+        ({a: ones, b: ones}, {"alpha_pattern": {"(": 1}, "r": 2}, "no regular expression"),
         ({}, {}, "no lora_A"),
     ):
         with pytest.raises(peft.PeftError, match=message):
@@ -345,3 +345,70 @@ def test_commands(
     (source / "adapter_model.safetensors").write_bytes(b"cut")
     assert cli.main(["import-adapter", *run]) == 1
     assert "adapter_model.safetensors: ends after 3 bytes" in capsys.readouterr().err
+
+
+# ---- other kinds of LoRA ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({"init_lora_weights": "pissa"}, "base's own weights.*path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "pissa_niter_16"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "olora"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "corda"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "lora_ga"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "loftq"}, "train from true"),
+        ({"init_lora_weights": "of a later version"}, "train from true"),
+        ({"fan_in_fan_out": True}, "nn.Linear and nn.Conv layers with false"),
+        ({"use_dora": True}, "use_dora=False"),
+        ({"use_rslora": "yes"}, "true or false"),
+        ({"bias": "all"}, "bias='none'"),
+        ({"bias": "lora_only"}, "bias='none'"),
+        ({"lora_bias": True}, "lora_bias=False"),
+        ({"modules_to_save": ["head"]}, "without whole modules"),
+        ({"layer_replication": [[0, 4], [2, 5]]}, "each once"),
+        ({"target_parameters": ["experts.weight"]}, "target_modules"),
+        ({"use_qalora": True}, "use_qalora=False"),
+        ({"alora_invocation_tokens": [1, 2]}, "doesn't know the setting"),
+        ({"trainable_token_indices": [0]}, "doesn't know the setting"),
+        ({"of_a_later_version": {"a": 1}}, "doesn't know the setting"),
+        ({"r": 7}, "is 7, adapter_model.safetensors has rank 3"),
+        ({"rank_pattern": {"head": 2}}, "r of module head is 2"),
+        ({"lora_alpha": True}, "must be a number"),
+    ],
+)
+def test_settings_that_change_what_is_computed_are_refused(
+    tmp_path: Path, tensors: dict[str, NDArray[np.float32]], setting: dict[str, Any], remedy: str
+) -> None:
+    """The sentence names the key, its value and what to do."""
+    [(key, value)] = setting.items()
+    with pytest.raises(peft.PeftError, match=remedy) as told:
+        peft.load_checkpoint(checkpoint(tmp_path / "c", tensors, **setting))
+    if key not in ("r", "rank_pattern", "lora_alpha"):
+        assert f"{key} is {str(value)!r}" in str(told.value) and "adapter_config.json" in str(told.value)
+
+
+def test_settings_that_change_nothing_are_taken(tmp_path: Path, tensors: dict[str, NDArray[np.float32]]) -> None:
+    """All that PEFT writes by itself, and the starts that leave the base as it is."""
+    plain = peft.load_checkpoint(checkpoint(tmp_path / "plain", tensors))
+    usual = {
+        **{"alora_invocation_tokens": None, "arrow_config": None, "auto_mapping": None, "bias": "none"},
+        **{
+            "base_model_name_or_path": "x",
+            "corda_config": None,
+            "ensure_weight_tying": False,
+            "eva_config": {"rho": 2},
+        },
+        **{"exclude_modules": None, "fan_in_fan_out": False, "inference_mode": True, "layer_replication": None},
+        **{"layers_pattern": None, "layers_to_transform": None, "loftq_config": {}, "lora_bias": False},
+        **{"lora_dropout": 0.1, "megatron_config": None, "megatron_core": "megatron.core", "modules_to_save": None},
+        **{"peft_version": "0.17.1", "qalora_group_size": 16, "rank_pattern": {}, "revision": None},
+        **{"target_modules": ["head"], "target_parameters": [], "task_type": None, "trainable_token_indices": None},
+        **{"use_dora": False, "use_qalora": False, "use_rslora": False},
+    }
+    for start in (True, False, "gaussian", "orthogonal", "eva"):
+        found = peft.load_checkpoint(checkpoint(tmp_path / str(start), tensors, init_lora_weights=start, **usual))
+        for one, other in zip(plain, found, strict=True):
+            assert (one.name, one.scaling) == (other.name, other.scaling)
+            assert np.array_equal(one.a, other.a) and np.array_equal(one.b, other.b)

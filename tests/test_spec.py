@@ -12,6 +12,7 @@ from edgelora import bundle, formats, twin
 from edgelora.boards import ROOT
 from edgelora.link import encode
 from edgelora.model import Op, QuantModel, Tensor
+from edgelora.personalize import LIMITS
 
 SPEC = (ROOT / "SPEC.md").read_text()
 HEADER = (ROOT / "micropython_module" / "core" / "edgelora.h").read_text()
@@ -104,3 +105,9 @@ def test_versions_agree() -> None:
     assert f'__version__ = "{edgelora.__version__}"' in (ROOT / "micropython_module" / "edgelora.py").read_text()
     assert f'version = "{edgelora.__version__}"' in (ROOT / "pyproject.toml").read_text()
     assert f"## {edgelora.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_a_rank_has_one_limit() -> None:
+    """That of the core, in files, recipes and words."""
+    assert f"#define EDGELORA_MAX_RANK {formats.MAX_RANK}\n" in HEADER
+    assert LIMITS["rank"] == (1, formats.MAX_RANK) and f"rank r, 1..{formats.MAX_RANK} |" in SPEC

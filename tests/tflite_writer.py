@@ -17,6 +17,8 @@ from edgelora.tflite_math import LOOKUPS, lookup_table
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 
+GRID = (0.05, 3)  # scale and zero point
+
 _CODES = {
     "conv": schema.BuiltinOperator.CONV_2D,
     "depthwise": schema.BuiltinOperator.DEPTHWISE_CONV_2D,
@@ -272,6 +274,53 @@ class _Writer:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
             operator.builtinOptions = options
         self.operators.append(operator)
+
+
+class Sketch(_Writer):
+    """A file in the making: a chain of operators from one int8 input of any rank."""
+
+    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = schema.TensorType.INT8) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(sum(shape))
+        self.first = self.last = self.tensor(shape, grid, kind)
+
+    def tensor(
+        self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = schema.TensorType.INT8, data=None
+    ) -> int:
+        return self._tensor(list(shape), kind, [grid[0]], [grid[1]], data)
+
+    def add(
+        self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = schema.TensorType.INT8
+    ) -> Sketch:
+        """Appends an operator that reads the last tensor and `others`."""
+        target = self.tensor(shape, grid, kind)
+        self._operator(code, [self.last, *others], [target], options)
+        self.last = target
+        return self
+
+    def ints(self, *values) -> int:
+        return self._ints(list(values))
+
+    def weights(self, *shape: int, scale: float = 0.01, low: int = -127) -> int:
+        return self.tensor(shape, (scale, 0), data=self.rng.integers(low, 128, shape).astype(np.int8))
+
+    def bias(self, size: int) -> int:
+        return self.tensor(
+            (size,), (0.0005, 0), schema.TensorType.INT32, self.rng.integers(-500, 500, size).astype(np.int32)
+        )
+
+    def dense(self, inputs: int, outputs: int, **fields) -> Sketch:
+        options = schema.FullyConnectedOptionsT(**fields)
+        return self.add(
+            schema.BuiltinOperator.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1
+        )
+
+    def file(self) -> bytes:
+        return self.finish(self.first, self.last)
+
+
+def conv_options(**fields) -> schema.Conv2DOptionsT:
+    return schema.Conv2DOptionsT(**{"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1} | fields)
 
 
 def _buffer(data: bytes) -> schema.BufferT:

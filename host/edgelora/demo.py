@@ -17,6 +17,7 @@ from .plan import plan
 from .report import Metrics, Report, write_report
 from .workflow import Base, check_identical, float_baseline, make_report, personalize_board, pretrained_har
 
+TESTED_ON = "windows from later in the person's recordings, none of which was trained on"
 TIMES = {
     "rp2": "Times are cycles of an emulated RP2040 at 125 MHz: the same on every run.",
     "qemu": "Times are QEMU's on this computer, which emulates no chip's speed.",
@@ -69,7 +70,7 @@ def demo_har(
     write_atomic(output / "adapter.ela", run.run.adapter)
     identical = check_identical(base, samples, recipe, run)
     baseline = float_baseline(net, har.train, har.test, recipe)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical, TESTED_ON)
     report.board = board
     if profile.is_virtual:
         report.notes = [TIMES[profile.port]]

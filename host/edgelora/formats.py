@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import math
-import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import EdgeloraError
-from .files import write_atomic
 from .model import (
     AXIS_KINDS,
     KINDS,
@@ -145,7 +142,7 @@ class Adapter:
 def pack_model(model: QuantModel, name: str = "model") -> bytes:
     """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
     _check_structure(model, name)
-    _check_values(model, name)
+    _check_values(model, range(len(model.ops)), name)
     body = bytearray(_MODEL_HEADER.size)
     tensors_at = len(body)
     for tensor in model.tensors:
@@ -198,7 +195,7 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     _check_structure(model, name)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
         _read_arrays(reader, model, index, op, record[-4:])
-    _check_values(model, name)
+    _check_values(model, range(len(model.ops)), name)
     reader.check_gaps()
     _require(
         (header[12], header[13:21]) == softmax_constants(model.loss_tensor.scale),
@@ -514,9 +511,16 @@ def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
     return True
 
 
-def _check_values(model: QuantModel, name: str) -> None:
-    """Checks the arrays of each op: presence, shape, type and limits."""
-    for index, op in enumerate(model.ops):
+def check_op(model: QuantModel, index: int, where: str) -> None:
+    """Raises FormatError, whose text begins with `where`, unless the op is one that files can hold."""
+    _check_geometry(model, model.ops[index], where)
+    _check_values(model, [index], where)
+
+
+def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
+    """Checks the arrays of these ops: presence, shape, type and limits."""
+    for index in indices:
+        op = model.ops[index]
         where = f"{name}: op {index} ({op.kind})"
         slots = [slot for slot in _slots(model, index) if slot is not None]
         for slot in slots:
@@ -773,13 +777,6 @@ def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
 
 
 # --- Common ---
-
-
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) -> None:
-    """Writes an `.npz` file as `write_atomic` does."""
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, content.getvalue())
 
 
 class _Reader:

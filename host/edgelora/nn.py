@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .formats import write_npz
+from .npz_file import NpzError, read_npz, write_npz
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
@@ -572,17 +572,20 @@ def save_net(net: FloatNet, path: str | Path) -> None:
 
 def load_net(path: str | Path) -> FloatNet:
     """Reads a network that `save_net` wrote. Raises ValueError, naming the file, if it isn't one."""
+    remedy = "make it again with `edgelora pretrain`"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = read_npz(path, remedy)
         layers = [_load_layer(arrays, i) for i in range(sum(name.endswith(".names") for name in arrays))]
         height, width, channels = (int(n) for n in arrays["input_shape"])
+        if min(height, width, channels) < 1:
+            raise InputError(f"its input is {height}x{width}x{channels}")
         net = FloatNet((height, width, channels), layers, [str(name) for name in arrays["labels"]])
         _check_chain(net)
-    except FileNotFoundError:
+    except (OSError, NpzError):
         raise
     except Exception as error:
-        raise InputError(f"{path}: not a float network saved by edgelora ({error})") from error
+        told = f"array {error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: not a float network saved by edgelora ({told}): {remedy}") from error
     return net
 
 
@@ -603,6 +606,8 @@ def _check_chain(net: FloatNet) -> None:
     for i, layer in enumerate(net.layers):
         if layer.weights is not None and layer.bias is not None:
             expected = _weights_shape(layer, shape)
+            if layer.bias.ndim != 1 or {layer.weights.dtype.kind, layer.bias.dtype.kind} != {"f"}:
+                raise InputError(f"layer {i}: weights and bias must be float arrays, the bias of one axis")
             if layer.weights.shape != expected:
                 raise InputError(f"layer {i}: weights are {layer.weights.shape}, expected {expected}")
             if not (np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all()):

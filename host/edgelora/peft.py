@@ -44,6 +44,32 @@ T_CREST = 4.0  # without data: the largest t of a trained A, in rms of the t of 
 _KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
 
 
+# What a configuration may say without a change to scaling * B A: names, layers, training, and what is read here.
+_NO_MATTER = {
+    *("peft_type", "task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"),
+    *("inference_mode", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_config", "megatron_core"),
+    *("runtime_config", "qalora_group_size", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
+}
+_PLAIN_STARTS = ("gaussian", "orthogonal", "eva")  # of A and B; the base stays as it is
+_CHANGED_STARTS = ("pissa", "olora", "corda", "lora_ga")
+_CONVERT = (
+    "save it as plain LoRA: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...), with the "
+    "adapter as it was before training"
+)
+_UNKNOWN = "this version doesn't know the setting: train without it"
+_REMEDIES = {
+    "use_dora": "train with use_dora=False",
+    "fan_in_fan_out": "it is for base layers that store [in, out]; train nn.Linear and nn.Conv layers with false",
+    "bias": "train with bias='none': biases of the base stay as they are",
+    "lora_bias": "train with lora_bias=False: an adapter has no bias",
+    "modules_to_save": "train without whole modules in it: only LoRA of them comes over",
+    "layer_replication": "train the layers that the base has, each once",
+    "target_parameters": "name layers in target_modules instead",
+    "use_qalora": "train with use_qalora=False",
+}
+
+
 class PeftError(EdgeloraError, ValueError):
     """A checkpoint can't be made into an adapter for this base; the message says why and what to do."""
 
@@ -120,9 +146,33 @@ def _config(path: Path) -> dict[str, Any]:
         raise PeftError(f"{path.name}: not sound JSON ({error}): copy it again") from None
     except FileNotFoundError:
         raise PeftError(f"{path} is missing: it tells lora_alpha; copy it beside the .safetensors file") from None
-    if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA" or config.get("use_dora"):
-        raise PeftError(f"{path.name}: not plain LoRA: only that can be used")
+    if not isinstance(config, dict):
+        raise PeftError(f"{path.name}: holds no JSON object: copy it again")
+    if config.get("peft_type", "LORA") != "LORA":
+        raise PeftError(f"{path.name}: peft_type is {config['peft_type']!r}, not plain LoRA: only that can be used")
+    for key, value in config.items():
+        _check_setting(path.name, key, value)
     return config
+
+
+def _check_setting(file: str, key: str, value: object) -> None:
+    """Refuses a setting with which a checkpoint is more, or other, than the change scaling * B A of weights."""
+    if key in _NO_MATTER or value in (None, False, "none", "", {}, []):
+        return
+    said = f"{file}: {key} is {str(value)[:60]!r}"
+    if key == "init_lora_weights":
+        if value is True or value in _PLAIN_STARTS:
+            return
+        known = isinstance(value, str) and value.startswith(_CHANGED_STARTS)
+        remedy = _CONVERT if known else f"train from true, {', '.join(map(repr, _PLAIN_STARTS))} or false"
+        raise PeftError(
+            f"{said}: such a start changes the base's own weights, of which this base knows nothing; {remedy}"
+        )
+    if key == "use_rslora":
+        if value is not True:
+            raise PeftError(f"{said}, must be true or false")
+        return
+    raise PeftError(f"{said}: only plain LoRA can be used; {_REMEDIES.get(key, _UNKNOWN)}")
 
 
 def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, Any], file: str) -> Module:
@@ -132,25 +182,33 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
     a, b = pair["A"], pair["B"]
     if not 2 <= a.ndim <= 4 or b.ndim != a.ndim or b.shape[1] != len(a) or b[0, 0].size != 1:
         raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not fit")
+    told = _setting(config, "r", "rank_pattern", name)
+    if told not in (None, len(a)):
+        raise PeftError(f"{CONFIG_FILE}: r of module {name} is {told!r}, {file} has rank {len(a)}: copy both again")
     return Module(name, a, b.reshape(b.shape[:2]), _scaling(name, len(a), config))
 
 
 def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
-    """alpha / r or alpha / sqrt(r); `alpha_pattern` maps ends of names, as regular expressions, to their alpha."""
-    alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
+    """alpha / r or alpha / sqrt(r)."""
+    alpha = _setting(config, "lora_alpha", "alpha_pattern", name)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _setting(config: dict[str, Any], key: str, by_name: str, name: str) -> Any:
+    """A module's own value where `by_name` has one: it maps ends of names, as regular expressions, to values."""
+    patterns = config.get(by_name) or {}
     if not isinstance(patterns, dict):
-        raise PeftError(f"{CONFIG_FILE}: alpha_pattern is {patterns!r}, must be an object")
-    for pattern, other in patterns.items():
+        raise PeftError(f"{CONFIG_FILE}: {by_name} is {patterns!r}, must be an object")
+    for pattern, value in patterns.items():
         try:
             found = re.fullmatch(rf"(.*\.)?({pattern})", name)
         except re.error as error:
-            raise PeftError(f"{CONFIG_FILE}: alpha_pattern {pattern!r} is no regular expression ({error})") from None
+            raise PeftError(f"{CONFIG_FILE}: {by_name} {pattern!r} is no regular expression ({error})") from None
         if found:
-            alpha = other
-            break
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+            return value
+    return config.get(key)
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

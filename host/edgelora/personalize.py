@@ -25,10 +25,11 @@ LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
-LIMITS = {
-    "rank": (1, 255),
+LIMITS = {  # of the fields of a recipe, whose formats and arithmetic set them
+    "rank": (1, formats.MAX_RANK),
     "micro_batch": (1, 255),
-    "momentum": (0, 8),
+    "momentum": (0, formats.MAX_MOMENTUM),
+    "threshold": (0, formats.MAX_THRESHOLD),
     "learning_rate": (1, 65535),
     "epochs": (1, 10000),
     "seed": (0, 2**32 - 1),
@@ -79,7 +80,9 @@ class Recipe:
             raise InputError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
         for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} {getattr(self, name)}: give one from {low} to {high}")
+                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: give one from {low} to {high}")
+        if self.given_ranks is not None and not all(0 <= rank <= formats.MAX_RANK for rank in self.given_ranks):
+            raise InputError(f"ranks {max(self.given_ranks)}: give them from 0, for none, to {formats.MAX_RANK}")
         if self.placement not in PLACEMENTS:
             raise InputError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
         if self.cache not in CACHES:

@@ -18,7 +18,7 @@ from .flat import Table, TfliteError
 MAX_FILE = 16 << 20  # bytes
 MAX_TENSORS = 4096
 MAX_OPERATORS = 1024
-MAX_RANK = 6
+MAX_DIMENSIONS = 6
 MAX_ELEMENTS = 1 << 24
 
 
@@ -238,9 +238,9 @@ def _subgraph(table: Table, buffers: list[Table], codes: list[tuple[int, str]]) 
 
 def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
     name = table.text(3)
-    shape = tuple(table.vector(0, "<i4")[: MAX_RANK + 1].tolist())
-    if len(shape) > MAX_RANK or not all(0 <= side <= MAX_ELEMENTS for side in shape):
-        raise TfliteError(f"tensor '{name}' has shape {list(shape)}: at most {MAX_RANK} fixed sides are possible")
+    shape = tuple(table.vector(0, "<i4")[: MAX_DIMENSIONS + 1].tolist())
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= side <= MAX_ELEMENTS for side in shape):
+        raise TfliteError(f"tensor '{name}' has shape {list(shape)}: at most {MAX_DIMENSIONS} fixed sides are possible")
     if math.prod(shape) > MAX_ELEMENTS:
         raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, at most {MAX_ELEMENTS} are possible")
     number = table.number(2, "I")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import formats, nn, tflite_math, tflite_parts, tflite_state
 from .flat import TfliteError
 from .model import WEIGHT_KINDS, Op, QuantModel, Tensor
-from .tflite_file import Code, FileTensor, Graph, Operator, Type
+from .tflite_file import Code, FileTensor, Graph, Operator, Type, type_name
 
 CONVERT = (
     "convert with full integer quantization: converter.optimizations = [tf.lite.Optimize.DEFAULT], "
@@ -35,6 +35,7 @@ ACTIVATIONS = {  # fused ones: real bounds
 }
 PADDINGS = ("same", "valid")
 MAX_AXES = 1024  # numbers of a constant that say how axes are treated
+BIAS_TOLERANCE = 0.02  # of the output's scale
 SCALES = (2.0**-60, 2.0**60)  # of activations: with these, no ratio of two overflows
 MAX_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
 
@@ -97,6 +98,7 @@ class Importer:
         self.graph = graph
         self.model = QuantModel([], [])
         self.found: dict[int, int] = {}
+        self.makers: list[Operator] = []  # of the model's ops
         self.constants: dict[int, NDArray] = {}  # folded from shapes
         self.shaped: dict[tuple[int, Shape], int] = {}
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
@@ -128,12 +130,22 @@ class Importer:
             except ValueError as error:  # of the file or of the arithmetic: scales that TFLite itself refuses
                 raise self.refusal(str(error)) from error
         end = self.graph.output
+        self._check_ops()
         if end not in self.found or not self.model.ops:
             raise TfliteError("the output isn't computed from the input by any layer that this project has")
         shape = self.graph.tensors[end].shape
         if 2 <= len(shape) <= 4 and shape[0] == 1:
             self.found[end] = self._reshaped(self.found[end], _spatial(shape))
         return self.model
+
+    def _check_ops(self) -> None:
+        """Refuses what a `.elm` can't hold, by its operator."""
+        for index, operator in enumerate(self.makers):
+            self.operator = operator
+            try:
+                formats.check_op(self.model, index, f"op {index}")
+            except formats.FormatError as error:
+                raise self.refusal(str(error)) from error
 
     def _needed(self) -> list[Operator]:
         """The operators on which the output depends."""
@@ -153,6 +165,12 @@ class Importer:
             names = ", ".join(known.name for known in _HANDLERS)
             remedy = _REMEDIES[Code(code)] if code in _REMEDIES else CONVERT
             raise self.refusal(f"not supported (supported are {names}); {remedy}")
+        form, inputs, outputs = _FORMS_OF[Code(code)], len(self.operator.inputs), len(self.operator.outputs)
+        most = inputs if form.most is None else form.most
+        if not form.least <= inputs <= most or form.outputs not in (None, outputs):
+            raise self.refusal(f"has {inputs} inputs and {outputs} outputs: the file is damaged")
+        if form.options and self.operator.options is None:
+            raise self.refusal("has no options: the file is damaged")
 
     def refusal(self, why: str) -> _OperatorError:
         """An error that names the operator at hand and its output."""
@@ -165,6 +183,8 @@ class Importer:
     def _input(self) -> None:
         """An int8 or uint8 input is the model's; a real one is dropped, with the QUANTIZE behind it."""
         tensor = self.graph.tensors[self.graph.input]
+        if tensor.data is not None or tensor.is_variable:
+            raise TfliteError(f"the input '{tensor.name}' has a value in the file: it is damaged")
         if tensor.type in (Type.INT8, Type.UINT8):
             self.found[self.graph.input] = self._add_tensor(_spatial(tensor.shape), *_grid(tensor))
         elif tensor.type != Type.FLOAT32:
@@ -216,6 +236,12 @@ class Importer:
             raise self.refusal(f"its input '{tensor.name}' must be constant integers")
         return tensor.values().astype(np.int64)
 
+    def want_shape(self, shape: tuple[int, ...], output: int = 0) -> None:
+        """Refuses an output of another shape than the operator gives it."""
+        told = self.graph.tensors[self.operator.outputs[output]].shape
+        if told != tuple(shape):
+            raise self.refusal(f"its output has shape {list(told)}, computed is {list(shape)}: the file is damaged")
+
     def shape_of(self, index: int) -> Shape:
         return self.model.tensors[index].shape
 
@@ -247,6 +273,7 @@ class Importer:
             raise self.refusal(f"the network takes more than {formats.MAX_OPS} ops: make it shorter")
         op.output = self._add_tensor(shape, scale, zero_point)
         self.model.ops.append(op)
+        self.makers.append(self.operator)
         return op.output
 
     def emit(self, op: Op, shape: Shape, fused: int = 0) -> Op:
@@ -260,7 +287,22 @@ class Importer:
             tflite_math.derive(self.model, op)
         if fused:
             self._fuse(op, fused)
+        if op.weights is not None and op.bias is not None:
+            op.bias = self._bounded_bias(op, op.bias)
         return op
+
+    def _bounded_bias(self, op: Op, bias: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Brings biases within what files hold: those of dead channels, whose tiny scales make them huge."""
+        folded = formats.folded_bias(self.model, op)
+        bounded = tflite_math.bounded_bias(self.model, op, folded, formats.MAX_BIAS)
+        if (np.abs(bounded) > formats.MAX_BIAS).any():
+            channel = int(np.abs(bounded).argmax())
+            raise self.refusal(
+                f"channel {channel} of the weights '{self.tensor(1).name}' has a bias of {bounded[channel]} with the "
+                f"zero point folded in, at most {formats.MAX_BIAS} is possible: its weights are too small for their "
+                "bias; prune the channel, or train with weight decay on biases too"
+            )
+        return (bias + (bounded - folded)).astype(np.int32)
 
     def _fuse(self, op: Op, fused: int) -> None:
         if fused not in ACTIVATIONS:
@@ -305,22 +347,41 @@ class Importer:
                 f"a weight of '{tensor.name}' is -128; .elm files hold -127 to 127, as TensorFlow Lite's specification "
                 "wants: quantize weights symmetrically, in the narrow range"
             )
-        if tensor.zero_point.any() or len(scale) not in (1, channels) or not (scale >= 0).all():
-            raise self.refusal(f"its weights '{tensor.name}' must have zero point 0 and one scale, or one a channel")
+        if tensor.zero_point.any() or len(tensor.zero_point) != len(scale):
+            raise self.refusal(f"its weights '{tensor.name}' must have zero points 0, one for each scale")
+        if len(scale) not in (1, channels) or not (scale >= 0).all():
+            raise self.refusal(f"its weights '{tensor.name}' must have one scale, or one a channel")
         if len(scale) > 1 and tensor.axis != axis:
             raise self.refusal(f"its weights '{tensor.name}' have scales along axis {tensor.axis}, must be {axis}")
         return weights, np.broadcast_to(scale, channels)
 
-    def _bias(self, channels: int) -> NDArray[np.int32]:
+    def _bias(self, channels: int, type_field: int | None = None) -> NDArray[np.int32]:
+        """The bias of so many channels, 0 without; type_field: of the options, if they tell its type."""
+        if type_field is not None and self.operator.number(type_field, "b") not in (Type.FLOAT32, Type.INT32):
+            raise self.refusal(f"its options tell a bias of {type_name(self.operator.number(type_field, 'b'))}")
         if len(self.operator.inputs) < 3 or self.operator.inputs[2] < 0:
+            if len(self.operator.inputs) == 3 and self.operator.code != Code.FULLY_CONNECTED:
+                raise self.refusal("its bias is told as left out, on which TensorFlow Lite Micro crashes: give zeros")
             return np.zeros(channels, np.int32)
         tensor = self.tensor(2)
-        if tensor.type != Type.INT32 or tensor.data is None or tensor.size != channels:
+        if tensor.type != Type.INT32 or tensor.data is None or tensor.shape != (channels,):
             raise self.refusal(
                 f"its bias '{tensor.name}' is {tensor.type_name} {list(tensor.shape)}, must be {channels} int32 "
                 f"constants; {CONVERT}"
             )
         return tensor.values().reshape(-1)
+
+    def _check_bias_scale(self) -> None:
+        """Refuses a FULLY_CONNECTED of one scale whose bias has another one; TFLite Micro allows this tolerance."""
+        if len(self.operator.inputs) < 3 or self.operator.inputs[2] < 0 or len(self.tensor(1).scale) != 1:
+            return
+        product = float(self.tensor(0).scale[0]) * float(self.tensor(1).scale[0])
+        told = self.tensor(2)
+        scale = float(told.scale[0]) if len(told.scale) and len(told.zero_point) else 0.0
+        if not abs(product - scale) / _grid(self.target)[0] <= BIAS_TOLERANCE:
+            raise self.refusal(
+                f"its bias '{told.name}' has scale {scale:g}, must be that of input * weights, {product:g}"
+            )
 
     def _window(self, kernel: tuple[int, int], strides: int, dilations: int | None) -> _Window:
         """An operator's geometry; strides, dilations: the option fields of the width, strides' height follows."""
@@ -367,7 +428,7 @@ class Importer:
             )
         self.source()
         weights, scale = self._weights(1, outputs, 0)
-        op = Op("conv", 0, 0, weights=weights, bias=self._bias(outputs), weight_scale=scale)
+        op = Op("conv", 0, 0, weights=weights, bias=self._bias(outputs, 6), weight_scale=scale)
         self.emit_window(op, self._window(shape[1:3], 1, 4), self.operator.number(3, "b"))
 
     def depthwise(self) -> None:
@@ -388,7 +449,10 @@ class Importer:
             raise self.refusal(
                 f"weights {list(shape)} for an input of {size}; they must be [outputs, inputs], in order"
             )
+        self._check_bias_scale()
         outputs, inputs = shape
+        if self.target.shape[-1:] != (outputs,):
+            raise self.refusal(f"its output has shape {list(self.target.shape)}, for {outputs} outputs")
         weights, scale = self._weights(1, outputs, 0)
         weights = weights.reshape(outputs, 1, 1, inputs)
         rows = size // inputs
@@ -396,7 +460,7 @@ class Importer:
             raise self.refusal(f"an input of shape {list(self.tensor(0).shape)} for weights of {inputs} inputs")
         if rows > 1 and self.shape_of(source)[2] != inputs:
             source = self._reshaped(source, (1, rows, inputs))
-        op = Op("dense" if rows == 1 else "conv", source, 0, weights=weights, bias=self._bias(outputs))
+        op = Op("dense" if rows == 1 else "conv", source, 0, weights=weights, bias=self._bias(outputs, 4))
         op.weight_scale = scale
         positions = self.shape_of(source)[:2] if rows > 1 else (1, 1)
         self.emit(op, (*positions, outputs), self.operator.number(0, "b"))
@@ -416,27 +480,41 @@ class Importer:
         spatial = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
         if {axis for axis in axes if not 0 <= axis < len(shape) or shape[axis] > 1} != spatial:
             raise self.refusal(f"mean over axes {sorted(axes)} of {list(shape)}, must be over all positions")
+        gone = {axis: 1 for axis in axes} if self.operator.number(0, "B") else dict.fromkeys(axes, 0)
+        self.want_shape(tuple(side for i, n in enumerate(shape) if (side := gone.get(i, n))))
         self.emit(Op("mean", source, 0), (1, 1, shape[-1]))
 
     def add(self) -> None:
         if self.tensor(0).shape != self.tensor(1).shape:
             shapes = f"{list(self.tensor(0).shape)} and {list(self.tensor(1).shape)}"
             raise self.refusal(f"adds {shapes}: both must have the same shape")
+        self.want_shape(self.tensor(0).shape)
         first, second = self.source(0), self.source(1)
         if first != second and self.shape_of(first) != self.shape_of(second):
             first, second = self.spatial_source(0), self.spatial_source(1)
         self.emit(Op("add", first, 0, input2=second), self.shape_of(first), self.operator.number(0, "b"))
 
+    def _want_joined(self) -> None:
+        """Refuses a CONCATENATION of shapes that don't give its output's."""
+        shapes = [self.tensor(place).shape for place in range(len(self.operator.inputs))]
+        rank, given = len(self.target.shape), self.operator.number(0, "i")
+        axis = given + rank * (given < 0)
+        if not 0 <= axis < rank or any(len(shape) != rank for shape in shapes):
+            raise self.refusal(f"axis {given} of {rank}: inputs and output must have as many axes, it one of them")
+        others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+        if len(others) > 1:
+            raise self.refusal(f"{list(map(list, shapes[:4]))} can't be joined along axis {given}")
+        self.want_shape((*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]))
+
     def concatenate(self) -> None:
         """Joins of two, one behind the other."""
+        self._want_joined()
         if self.operator.index in self.rings:
             return self.history()
-        places, rank = range(len(self.operator.inputs)), len(self.target.shape)
+        places = range(len(self.operator.inputs))
         if self.operator.number(1, "b"):
             raise self.refusal("a fused activation isn't possible here: put it into the layers before")
-        if not places or any(len(self.tensor(place).shape) != rank for place in places):
-            raise self.refusal("inputs and output must have as many axes")
-        given = self.operator.number(0, "i")
+        given, rank = self.operator.number(0, "i"), len(self.target.shape)
         axis = given + rank * (given < 0) + 4 - rank
         if not max(1, 5 - rank) <= axis <= 3:
             raise self.refusal(f"axis {given} of {rank}: only those behind the batch can be joined")
@@ -448,8 +526,6 @@ class Importer:
         for place in places[1:]:
             other = self.spatial_source(place)
             one, two = self.shape_of(joined), self.shape_of(other)
-            if any(one[i] != two[i] for i in range(3) if i != axis - 1):
-                raise self.refusal(f"{list(one)} and {list(two)} can't be joined along axis {given}")
             height, width, channels = (n + two[i] if i == axis - 1 else n for i, n in enumerate(one))
             shape = (height, width, channels)
             op = Op("concatenate", joined, 0, input2=other, axis=axis)
@@ -469,7 +545,8 @@ class Importer:
         ring = self.state.ring(self.operator)
         self.rings[ring.join.index] = ring
         self.inner |= ring.inner
-        self.same_as(self.target, self.graph.tensors[ring.join.outputs[0]])
+        for tensor in ring.held:
+            self.same_as(self.graph.tensors[tensor], self.graph.tensors[ring.join.outputs[0]])
 
     def history(self) -> None:
         initial = self.rings[self.operator.index].initial
@@ -504,8 +581,9 @@ class Importer:
         tensor = self.model.tensors[index]
         if (tensor.scale, tensor.zero_point) != _grid(target):
             raise self.refusal("input and output must have the same scale and zero point; " + CONVERT)
-        if math.prod(part.shape) != target.size or 0 in part.cut:
-            raise self.refusal(f"its output has shape {list(target.shape)}, the part is {list(part.shape)}")
+        self.want_shape(part.told_shape, output)
+        if 0 in part.cut:
+            raise self.refusal("takes a part of the batch")
         for axis in part.cut:
             where, (start, stop) = axis + 4 - len(part.of), part.bounds[axis]
             height, width, channels = (
@@ -525,6 +603,7 @@ class Importer:
             raise self.refusal(f"paddings must be {len(shape)} pairs of 0 to 255")
         if self.operator.code == Code.PADV2 and self.tensor(2).values().reshape(-1).tolist() != [_grid(self.target)[1]]:
             raise self.refusal("pads with another value than zero, which isn't possible")
+        self.want_shape(tuple(n + int(before + after) for n, (before, after) in zip(shape, sides, strict=True)))
         if not sides.any():
             return self.alias()
         if sides[0].any() or sides[-1].any():
@@ -537,6 +616,7 @@ class Importer:
 
     def softmax(self) -> None:
         source = self.channel_source()
+        self.want_shape(self.tensor(0).shape)
         beta = self.operator.options.real(0) if self.operator.options else 0.0
         if beta != 1:
             raise self.refusal(f"beta is {beta:g}, must be 1")
@@ -551,6 +631,7 @@ class Importer:
 
     def lookup(self) -> Op:
         source = self.source()
+        self.want_shape(self.tensor(0).shape)
         return self.emit(Op("lookup", source, 0), self.shape_of(source))
 
     def function(self) -> None:
@@ -584,6 +665,7 @@ class Importer:
         begins = self.operator.inputs[:1] == (self.graph.input,)
         ends = self.operator.outputs == (self.graph.output,)
         source, target = self.tensor(0), self.target
+        self.want_shape(source.shape)
         if target.type not in ((Type.INT8, Type.UINT8) if ends else (Type.INT8,)):
             raise self.refusal(f"makes {target.type_name}{_FORMS.get(target.type, '')}, must make int8; {CONVERT}")
         if begins and source.type == Type.FLOAT32:
@@ -612,16 +694,36 @@ class Importer:
         """Dropped at the end of the graph; the int8 values before it are the output."""
         if self.operator.outputs != (self.graph.output,):
             raise self.refusal(f"real numbers inside the network; {CONVERT}")
+        self.want_shape(self.tensor(0).shape)
+        if self.target.type != Type.FLOAT32:
+            raise self.refusal(f"makes {self.target.type_name}, must make float32: the file is damaged")
         self.found[self.operator.outputs[0]] = self.source()
+
+    def squeeze(self) -> None:
+        """Axes of one element go."""
+        if [n for n in self.tensor(0).shape if n > 1] != [n for n in self.target.shape if n > 1]:
+            raise self.refusal(f"makes {list(self.target.shape)} of {list(self.tensor(0).shape)}: the file is damaged")
+        self.alias()
+
+    def expand_dims(self) -> None:
+        """An axis of one element comes."""
+        shape, given = self.tensor(0).shape, self.constant(1).reshape(-1).tolist()
+        single = self.tensor(1).shape in ((), (1,))
+        axis = given[0] + (len(shape) + 1) * (given[0] < 0) if single else -1
+        if not 0 <= axis <= len(shape):
+            raise self.refusal(f"axis {given[:6]} for {list(shape)}: the file is damaged")
+        self.want_shape((*shape[:axis], 1, *shape[axis:]))
+        self.alias()
 
     def transpose(self) -> None:
         """Possible where only axes of one element change places."""
-        order, shape = self.constant(1).reshape(-1).tolist(), self.tensor(0).shape
-        if sorted(order) != list(range(len(shape))):
+        order, shape = self.constant(1).tolist(), self.tensor(0).shape
+        if self.constant(1).ndim != 1 or sorted(order) != list(range(len(shape))):
             raise self.refusal(f"permutation {order[:6]} of {len(shape)} axes: the file is damaged")
         moved = [axis for axis in order if shape[axis] > 1]
         if moved != sorted(moved):
             raise self.refusal(f"moves elements, axes {order} of {list(shape)}, which isn't possible")
+        self.want_shape(tuple(shape[axis] for axis in order))
         self.alias()
 
     def reshape(self) -> None:
@@ -636,7 +738,16 @@ class Importer:
     # ---- shapes as data ----
 
     def fold_shape(self) -> None:
-        self.constants[self.operator.outputs[0]] = np.array(self.tensor(0).shape, np.int64)
+        if self.operator.number(0, "b") != Type.INT32:
+            raise self.refusal("its options ask for another type than int32")
+        self.fold(np.array(self.tensor(0).shape, np.int64))
+
+    def fold(self, values: NDArray) -> None:
+        """The operator's output is a constant."""
+        if self.target.type != Type.INT32:
+            raise self.refusal(f"'{self.target.name}' is {self.target.type_name}, must be int32")
+        self.want_shape(values.shape)
+        self.constants[self.operator.outputs[0]] = values
 
     def fold_slice(self) -> None:
         """STRIDED_SLICE of a shape: one element, or some."""
@@ -653,14 +764,61 @@ class Importer:
             if not -len(values) <= at < len(values):
                 raise self.refusal(f"element {at} of {len(values)}: the file is damaged")
             part = values[at]
-        self.constants[self.operator.outputs[0]] = np.asarray(part)
+        self.fold(np.asarray(part))
 
     def fold_pack(self) -> None:
         parts = [self.constant(place).reshape(-1) for place in range(len(self.operator.inputs))]
-        if not 1 <= len(parts) <= 8 or any(len(part) != 1 for part in parts):
+        count, axis = self.operator.number(0, "i"), self.operator.number(1, "i")
+        if not 1 <= len(parts) <= 8 or count != len(parts) or axis or any(len(part) != 1 for part in parts):
             raise self.refusal("only single numbers of shapes can be packed")
-        self.constants[self.operator.outputs[0]] = np.concatenate(parts)
+        self.fold(np.concatenate(parts))
 
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """What TFLite Micro wants of an operator, whatever it computes; most: inputs, or None for any number."""
+
+    least: int
+    most: int | None
+    outputs: int | None = 1
+    options: bool = False
+
+
+_FORMS_OF: dict[Code, _Form] = {
+    Code.CONV_2D: _Form(2, 3, options=True),
+    Code.DEPTHWISE_CONV_2D: _Form(2, 3, options=True),
+    Code.FULLY_CONNECTED: _Form(2, 3, options=True),
+    Code.AVERAGE_POOL_2D: _Form(1, 1, options=True),
+    Code.MAX_POOL_2D: _Form(1, 1, options=True),
+    Code.MEAN: _Form(2, 2, options=True),
+    Code.ADD: _Form(2, 2, options=True),
+    Code.CONCATENATION: _Form(1, None, options=True),
+    Code.PAD: _Form(2, 2),
+    Code.PADV2: _Form(3, 3),
+    Code.RESHAPE: _Form(1, 2),
+    Code.SQUEEZE: _Form(1, 1, options=True),
+    Code.EXPAND_DIMS: _Form(2, 2),
+    Code.TRANSPOSE: _Form(2, 2),
+    Code.SOFTMAX: _Form(1, 1, options=True),
+    Code.LOGISTIC: _Form(1, 1),
+    Code.TANH: _Form(1, 1),
+    Code.RELU: _Form(1, 1),
+    Code.RELU6: _Form(1, 1),
+    Code.LEAKY_RELU: _Form(1, 1, options=True),
+    Code.HARD_SWISH: _Form(1, 1),
+    Code.QUANTIZE: _Form(1, 1),
+    Code.DEQUANTIZE: _Form(1, 1),
+    Code.SHAPE: _Form(1, 1, options=True),
+    Code.STRIDED_SLICE: _Form(4, 4, options=True),
+    Code.SLICE: _Form(3, 3),
+    Code.SPLIT: _Form(2, 2, outputs=None, options=True),
+    Code.SPLIT_V: _Form(3, 3, outputs=None, options=True),
+    Code.CALL_ONCE: _Form(0, 0, outputs=0, options=True),
+    Code.VAR_HANDLE: _Form(0, 0, options=True),
+    Code.READ_VARIABLE: _Form(1, 1),
+    Code.ASSIGN_VARIABLE: _Form(2, 2, outputs=0),
+    Code.PACK: _Form(1, None, options=True),
+}
 
 _HANDLERS: dict[Code, Callable[[Importer], object]] = {
     Code.CONV_2D: Importer.conv,
@@ -674,8 +832,8 @@ _HANDLERS: dict[Code, Callable[[Importer], object]] = {
     Code.PAD: Importer.pad,
     Code.PADV2: Importer.pad,
     Code.RESHAPE: Importer.reshape,
-    Code.SQUEEZE: Importer.alias,
-    Code.EXPAND_DIMS: Importer.alias,
+    Code.SQUEEZE: Importer.squeeze,
+    Code.EXPAND_DIMS: Importer.expand_dims,
     Code.TRANSPOSE: Importer.transpose,
     Code.SOFTMAX: Importer.softmax,
     Code.LOGISTIC: Importer.function,

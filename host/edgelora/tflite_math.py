@@ -105,6 +105,30 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def bounded_bias(model: QuantModel, op: Op, folded: Ints, most: int) -> Ints:
+    """Biases [O] with the zero point folded in, those beyond `most` set to it where no output can tell the difference.
+
+    An accumulator is its bias and the sum of inputs times weights. The output doesn't fall as it rises, so equal
+    outputs at both ends of what it can be, before and after, are equal outputs everywhere.
+    """
+    assert op.weights is not None and op.multiplier is not None and op.shift is not None
+    out = model.tensors[op.output].zero_point
+    channels = op.weights.transpose(2, 0, 1) if op.kind == "depthwise" else op.weights
+    bounded = folded.copy()
+    for channel in np.flatnonzero(np.abs(folded) > most):
+        w = channels[channel].astype(np.int64)
+        reach = np.array([np.minimum(-128 * w, 127 * w).sum(), np.maximum(-128 * w, 127 * w).sum()])
+        bound = int(np.sign(folded[channel])) * most
+        sums = np.concatenate([reach + folded[channel], reach + bound])
+        shift = int(op.shift[channel])
+        if shift > 0 or sums.max() > INT32_MAX or sums.min() < ~INT32_MAX:
+            continue
+        y = np.clip(multiply(sums, int(op.multiplier[channel]), shift) + out, op.act_min, op.act_max)
+        if (y == y[0]).all():
+            bounded[channel] = bound
+    return bounded
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 LOOKUPS = ("requantize", "relu", "logistic", "tanh")
@@ -151,6 +175,8 @@ def fused_range(tensor: Tensor, low: float | None, high: float | None) -> tuple[
 def _nearest_step(tensor: Tensor, real: float) -> int:
     """The int8 step next to a real value, not saturated; the division is one of float32, halves go away from zero."""
     steps = float(np.float32(real) / np.float32(tensor.scale))
+    if not abs(steps) < 2**31:
+        raise InputError(f"its activation's bound {real:g} is {steps:g} steps of {tensor.scale:g}, too many for TFLite")
     return tensor.zero_point + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
 
 

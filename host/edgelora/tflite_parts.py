@@ -18,10 +18,16 @@ class Part:
 
     bounds: tuple[tuple[int, int], ...]
     of: Shape
+    dropped: frozenset[int] = frozenset()  # axes of one position that the output has no more
 
     @property
     def shape(self) -> Shape:
         return tuple(stop - start for start, stop in self.bounds)
+
+    @property
+    def told_shape(self) -> Shape:
+        """Without the axes that are dropped."""
+        return tuple(side for axis, side in enumerate(self.shape) if axis not in self.dropped)
 
     @property
     def cut(self) -> list[int]:
@@ -52,12 +58,14 @@ def sliced(operator: Operator, of: Shape, integers: Integers) -> Part:
         start = 0 if begins & bit else _inside(begin[axis], n)
         stop = start + 1 if drops & bit else n if ends_open & bit else _inside(end[axis], n)
         bounds.append((start, stop))
-    return _checked(tuple(bounds), of)
+    return _checked(tuple(bounds), of, frozenset(axis for axis in range(len(of)) if drops >> axis & 1))
 
 
 def split(operator: Operator, of: Shape, integers: Integers, parts: int) -> list[Part]:
     """What each of the outputs of SPLIT or SPLIT_V is. TfliteError if it can't be."""
     even = operator.code == Code.SPLIT
+    if operator.number(0, "i") != parts:
+        raise TfliteError(f"its options tell {operator.number(0, 'i')} outputs, it has {parts}: the file is damaged")
     [given] = integers(0 if even else 2) or [0]
     axis = given + len(of) * (given < 0)
     if not 0 <= axis < len(of):
@@ -85,7 +93,7 @@ def _inside(value: int, n: int) -> int:
     return min(max(value + n * (value < 0), 0), n)
 
 
-def _checked(bounds: tuple[tuple[int, int], ...], of: Shape) -> Part:
+def _checked(bounds: tuple[tuple[int, int], ...], of: Shape, dropped: frozenset[int] = frozenset()) -> Part:
     if not all(0 <= start < stop <= n for (start, stop), n in zip(bounds, of, strict=True)):
         raise TfliteError(f"takes {[list(bound) for bound in bounds]} of {list(of)}: nothing, or what isn't there")
-    return Part(bounds, of)
+    return Part(bounds, of, dropped)

@@ -29,13 +29,15 @@ RINGS = (
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring buffer. join: its CONCATENATION; inner: operators that only serve it, by index.
+    """A ring buffer. join: its CONCATENATION; inner: operators that only serve it, by index; held: tensors of the file
+    that hold some of its positions.
 
     initial: int8 [older], what the join's output holds before the first frame but for the newest positions.
     """
 
     join: Operator
     inner: frozenset[int]
+    held: tuple[int, ...]
     initial: NDArray[np.int8]
 
 
@@ -76,7 +78,12 @@ class State:
         older = math.prod(joined) - math.prod(self._shape(join.inputs[1]))
         if not 0 < older <= value.size:
             raise TfliteError(f"joins {list(held)} to {list(joined)}; {RINGS}")
-        return Ring(join, frozenset(inner), value.reshape(-1)[value.size - older :])
+        return Ring(
+            join,
+            frozenset(inner),
+            (read.outputs[0], part.outputs[0], assigned),
+            value.reshape(-1)[value.size - older :],
+        )
 
     def _is_end_of_join(self, join: Operator, tensor: int, axis: int) -> bool:
         """Whether a tensor is the last positions of a CONCATENATION's output."""
@@ -95,7 +102,7 @@ class State:
             return [int(v) for v in graph.tensors[operator.inputs[place]].values().reshape(-1)]
 
         part = tflite_parts.sliced(operator, self._shape(operator.inputs[0]), integers)
-        return part.is_last(axis) and math.prod(part.shape) == math.prod(self._shape(operator.outputs[0]))
+        return part.is_last(axis) and part.told_shape == self._shape(operator.outputs[0])
 
     def _shape(self, tensor: int) -> tuple[int, ...]:
         return self._graph.tensors[tensor].shape
@@ -165,6 +172,8 @@ def _names(graph: Subgraph) -> dict[int, bytes]:
     names = {}
     for operator in graph.operators:
         if operator.code == Code.VAR_HANDLE and operator.options and len(operator.outputs) == 1:
+            if graph.tensors[operator.outputs[0]].type != Type.RESOURCE:
+                raise TfliteError(f"operator {operator.index} VAR_HANDLE makes no resource: the file is damaged")
             parts = [operator.options.vector(field, "u1").tobytes() for field in (0, 1)]
             names[operator.outputs[0]] = b"\0".join(parts)
     return names

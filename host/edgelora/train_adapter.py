@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats
+from .data import HELD_OUT, held_out
 from .errors import InputError
 from .personalize import LIMITS, Progress, Recipe, Run, Samples, TwinLearner, train
 from .workers import in_parallel
 from .workflow import Base, WorkflowError, accuracy
 
 RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
-HELD_OUT = 4  # one sample in so many of each class judges the tries
 Trainer = Callable[[bytes, Samples, Recipe, Progress | None], Run]  # of a `.elm`; module-level, for other processes
 
 
@@ -93,13 +93,9 @@ def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS
 def split(samples: Samples) -> tuple[Samples, Samples]:
     """Samples to train on, and the last of each class, one in `HELD_OUT`, to judge by.
 
-    They are the last ones because neighbours are often alike: windows of one recording overlap. Raises WorkflowError
-    if no class has as many.
+    Raises WorkflowError if no class has as many.
     """
-    held = np.zeros(len(samples), bool)
-    for label in np.unique(samples.y):
-        mine = np.flatnonzero(samples.y == label)
-        held[mine[len(mine) - len(mine) // HELD_OUT :]] = True
+    held = held_out(samples.y)
     if not held.any():
         raise WorkflowError(f"too few samples to choose among tries: give {HELD_OUT} or more of a class, or --tries 1")
     return samples.part(~held), samples.part(held)

@@ -101,6 +101,15 @@ def load_part(spec: str, part: str) -> data.Dataset:
     return data.load_dataset(spec)
 
 
+def load_parts(spec: str, test: str | None) -> data.Parts:
+    """What trains and what tests: the parts of data by name, two files, or one that is split."""
+    if test:
+        return data.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
+    if spec.startswith(("har:", "kws:")):
+        return data.parts(load_part(spec, "train"), load_part(spec, "test"), f"the test samples of {spec}")
+    return data.split(data.load_dataset(spec), spec)
+
+
 class BoardLearner:
     """A board behind a link.
 
@@ -397,6 +406,7 @@ def make_report(
     baseline: float_lora.FloatLoraResult | None,
     subject: str,
     identical: bool,
+    tested_on: str,
 ) -> Report:
     """Everything a run measured, in one report."""
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
@@ -443,6 +453,7 @@ def make_report(
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
         test_samples=len(test),
+        tested_on=tested_on,
         epochs=recipe.epochs,
         steps=len(schedule(len(samples), recipe)),
         rank=max(recipe.ranks(base.model)),

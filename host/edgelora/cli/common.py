@@ -15,7 +15,7 @@ from ..console import confirmed, emit, say
 from ..devices import Device, Permit, pick_port
 from ..errors import InputError
 from ..link import Link
-from ..personalize import CACHES, LEARNING_RATES, MODES, MOMENTA, PLACEMENTS, Recipe
+from ..personalize import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe
 from ..plan_file import load_plan
 from ..text import printable
 from ..workflow import Base
@@ -65,6 +65,22 @@ def size(text: str) -> int:
     return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
 
 
+def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, as an argument's type."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            most = f"from {low} to {high}" if high < 2**31 - 1 else f"of {low} or more"
+            raise argparse.ArgumentTypeError(f"{text[:20]!r}: give a whole number {most}")
+        return value
+
+    return number
+
+
 def mapping(text: str) -> tuple[str, int]:
     """A module's name and an op's index."""
     module, _, op = text.rpartition("=")
@@ -88,7 +104,10 @@ def show(args: argparse.Namespace, result: Any, text: str) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> None:
     group = parser.add_argument_group("adapter and training")
-    group.add_argument("--rank", type=int, help=f"rank of the adapter of every adapted layer ({default.rank})")
+    span = {name: f"{low} to {high}" for name, (low, high) in LIMITS.items()}
+    group.add_argument(
+        "--rank", type=int, help=f"rank of the adapter of every adapted layer, {span['rank']} ({default.rank})"
+    )
     group.add_argument(
         "--placement",
         choices=PLACEMENTS,
@@ -106,29 +125,37 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
     group.add_argument(
         "--threshold",
         type=int,
-        help=f"leave elements below this many 2048ths of a gradient's average out of updates ({default.threshold})",
+        help=f"leave elements below this many 2048ths of a gradient's average out of updates, {span['threshold']} "
+        f"({default.threshold})",
     )
     group.add_argument(
         "--mode",
         choices=MODES,
         help=f"train only B, A comes from the seed (less RAM), or both ({default.mode})",
     )
-    group.add_argument("--micro-batch", type=int, metavar="N", help=f"samples an update ({default.micro_batch})")
+    group.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help=f"samples an update, {span['micro_batch']} ({default.micro_batch})",
+    )
     group.add_argument(
         "--momentum",
         dest="given_momentum",
         type=int,
         metavar="SHIFT",
-        help=f"running mean of the gradient over about 2^SHIFT updates; 0: none (by mode: {MOMENTA})",
+        help=f"running mean of the gradient over about 2^SHIFT updates, {span['momentum']}; 0: none "
+        f"(by mode: {MOMENTA})",
     )
     group.add_argument(
         "--learning-rate",
         dest="given_rate",
         type=int,
         metavar="RATE",
-        help=f"int8 steps / 8192 for an average gradient, falling to 0 (by mode: {LEARNING_RATES})",
+        help=f"int8 steps / 8192 for an average gradient, falling to 0; {span['learning_rate']} "
+        f"(by mode: {LEARNING_RATES})",
     )
-    group.add_argument("--epochs", type=int, help=f"times through the samples ({default.epochs})")
+    group.add_argument("--epochs", type=int, help=f"times through the samples, {span['epochs']} ({default.epochs})")
     group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
 
 
@@ -176,5 +203,5 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
 
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="serial port; found by itself when one board is there")
-    if parser.get_default("stopped") is None:
+    if not parser.get_default("stopped"):
         parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")

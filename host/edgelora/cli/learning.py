@@ -16,7 +16,7 @@ from ..demo import demo_har
 from ..errors import InputError
 from ..files import write_atomic
 from ..on_board import Pace, Suspended
-from ..personalize import Recipe
+from ..personalize import LIMITS, Recipe
 from ..report import Metrics, Report, read_report, write_report
 from ..train_adapter import Trainer
 from ..workflow import (
@@ -27,6 +27,7 @@ from ..workflow import (
     load_adapter,
     load_base,
     load_part,
+    load_parts,
     make_report,
     personalize_board,
 )
@@ -41,6 +42,7 @@ from .common import (
     planned_recipe,
     recipe_of,
     show,
+    whole,
 )
 
 BOARDS_OWN = {  # settings that --qat has no use for
@@ -57,7 +59,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("personalize", cmd_personalize)
     p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
     p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
-    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("--test", help="samples to test on (some of --data, which are then not trained on)")
     p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
@@ -68,7 +70,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("train-adapter", cmd_train_adapter)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
-    p.add_argument("--test", help="samples to test on, if not of --data")
+    p.add_argument("--test", help="samples to test on (some of --data, which are then not trained on)")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
     p.add_argument(
@@ -84,7 +86,7 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument(
         "--tries",
-        type=int,
+        type=whole(1, 10000),
         default=1,
         metavar="N",
         help="seeds and rates to choose among, by a part of the samples (%(default)s)",
@@ -97,8 +99,11 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
-    p.add_argument("--rank", type=int, help="approximate by at most this rank (that of the checkpoint)")
+    p.add_argument(
+        "--rank", type=whole(*LIMITS["rank"]), help="approximate by at most this rank (that of the checkpoint)"
+    )
     add_peft(p)
+    p.set_defaults(stopped="stopped; no adapter was written")
     p = add("export-adapter", cmd_export_adapter)
     p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument("model", type=Path, help="the .elm that it is for")
@@ -107,9 +112,13 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("--conv1d", action="store_true", help="kernels of height 1 are those of a Conv1d")
     add_peft(p)
+    p.set_defaults(stopped="stopped; the checkpoint may be incomplete: export it again")
     p = add("eval", cmd_eval)
     p.add_argument("model", type=Path, help="the .elm on this computer")
-    p.add_argument("--data", required=True, help=DATA_HELP)
+    p.add_argument("--data", required=True, help="samples to test on, all of a file: " + DATA_HELP)
+    p.add_argument(
+        "--held-out", action="store_true", help="of a .npz, only those that training without --test does not see"
+    )
     p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
     p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
     add_port(p)
@@ -162,8 +171,8 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
-    train_part, test_part = load_part(args.data, "train"), load_part(args.test or args.data, "test")
-    samples, test = base.samples(train_part), base.samples(test_part)
+    parts = load_parts(args.data, args.test)
+    samples, test = base.samples(parts.train), base.samples(parts.test)
     args.output.mkdir(parents=True, exist_ok=True)
     with (
         connect(args) as link,
@@ -180,9 +189,9 @@ def cmd_personalize(args: argparse.Namespace) -> None:
                 raise KeyboardInterrupt from None
             return show(args, asdict(suspended.reply), str(suspended))
         hello = link.hello()
-    baseline = float_baseline(pretrain.load_net(args.net), train_part, test_part, recipe) if args.net else None
+    baseline = float_baseline(pretrain.load_net(args.net), parts.train, parts.test, recipe) if args.net else None
     identical = check_identical(base, samples, recipe, run)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     _print_report(args, report, write_report(report, args.output))
 
@@ -190,10 +199,13 @@ def cmd_personalize(args: argparse.Namespace) -> None:
 def cmd_eval(args: argparse.Namespace) -> None:
     """Accuracy on the board, or on the host twin, with or without an adapter."""
     base = load_base(args.model)
-    test = base.samples(load_part(args.data, "test"))
+    parts = load_parts(args.data, None) if args.held_out else None
+    test = base.samples(parts.test if parts else load_part(args.data, "test"))
+    tested_on = parts.tested_on if parts else f"the test samples of {args.data}"
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
+        args.stopped = "stopped"
         session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
         session.use(adapter)
         predicted = session.predict(test.x)
@@ -207,24 +219,26 @@ def cmd_eval(args: argparse.Namespace) -> None:
     result = {
         "accuracy": round(accuracy, 4),
         "samples": len(test),
+        "tested_on": tested_on,
         "where": where,
         "adapter": str(args.adapter) if adapter else None,
     }
-    show(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where})")
+    show(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where}), {tested_on}")
 
 
 def cmd_train_adapter(args: argparse.Namespace) -> None:
     """Trains an adapter on this computer, on the host twin: as a board would, to the same bytes, or with --qat."""
     from ..train_adapter import as_board, train_adapter
 
-    base, spec = load_base(args.model), args.test or args.data
-    samples, test = base.samples(load_part(args.data, "train")), base.samples(load_part(spec, "test"))
+    base = load_base(args.model)
     recipe = planned_recipe(args, base)
     trainer: Trainer = as_board
     if args.qat:
         recipe, trainer = _qat(args, recipe, base.model.input.shape)
     elif args.augment:
         raise InputError("a board does not augment: give --qat too, or leave --augment out")
+    parts = load_parts(args.data, args.test)
+    samples, test = base.samples(parts.train), base.samples(parts.test)
     with console.progress("train-adapter", args.json) as progress:
         result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
     content = result.run.state if args.save_state else result.run.adapter
@@ -238,7 +252,8 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
         "accuracy_after": round(after, 4),
         "samples": len(samples),
         "test_samples": len(test),
-        "tested_on": spec,
+        "tested_on": parts.tested_on,
+        "tested_on_seen": parts.seen,
         "seed": result.recipe.seed,
         "learning_rate": result.recipe.learning_rate,
         "tries": [asdict(one) for one in result.tries],
@@ -246,8 +261,9 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
         "epoch_losses": result.run.epoch_losses,
     }
     note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
-    text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows of {spec}"
-    show(args, summary, f"{args.output}: {len(content)} bytes, {text}{note_of_tries}")
+    text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows"
+    told = f"{args.output}: {len(content)} bytes, {text}{note_of_tries}\ntested on {parts.tested_on}"
+    show(args, summary, told)
 
 
 def _qat(args: argparse.Namespace, recipe: Recipe, shape: nn.Shape) -> tuple[Recipe, Trainer]:
@@ -324,6 +340,8 @@ def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
     say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    if report.tested_on:
+        say(f"tested on {report.tested_on}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
     say(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")

@@ -21,9 +21,9 @@ from ..devices import pick_port
 from ..errors import InputError
 from ..files import write_atomic
 from ..link import Link
-from ..personalize import MODES, PLACEMENTS, Recipe
+from ..personalize import LIMITS, MODES, PLACEMENTS, Recipe
 from ..workflow import load_base
-from .common import Add, add_port, add_recipe, connect, recipe_of, show
+from .common import Add, add_port, add_recipe, connect, recipe_of, show, whole
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -31,13 +31,15 @@ def add_commands(add: Add, commands: Any) -> None:
     benches = bench.add_subparsers(metavar="NAME", required=True)
     p = add("learning", cmd_bench_learning, benches)
     _add_task(p)
-    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
+    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
     add_recipe(p)
     p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
     p = add("qat", cmd_bench_qat, benches)
     _add_task(p)
-    p.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
-    p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)")
+    p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
+    p.add_argument(
+        "--ranks", type=whole(*LIMITS["rank"]), nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)"
+    )
     add_recipe(p)
     p.epilog = (
         "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
@@ -45,10 +47,10 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p = add("ranks", cmd_bench_ranks, benches)
     _add_task(p)
-    p.add_argument("--seeds", type=int, help="how many (har: 5, kws: 3)")
+    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
     p.add_argument(
         "--ranks",
-        type=int,
+        type=whole(*LIMITS["rank"]),
         nargs="+",
         default=[1, 2, 4, 8],
         metavar="RANK",
@@ -57,7 +59,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--held-out", action="store_true", help="judge by a quarter of the training samples instead of the test samples"
     )
-    p.add_argument("--workers", type=int, help="processes (as many as cores)")
+    p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
     add_recipe(p)
     p.epilog = (
         "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
@@ -65,8 +67,10 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p = add("swap", cmd_bench_swap, benches)
     p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
-    p.add_argument("--adapters", type=int, nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)")
-    p.add_argument("--runs", type=int, default=200, help="switches a figure (%(default)s)")
+    p.add_argument(
+        "--adapters", type=whole(1, 1024), nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)"
+    )
+    p.add_argument("--runs", type=whole(1), default=200, help="switches a figure (%(default)s)")
     p.add_argument("--folder", action="store_true", help="also a store in a folder of the filesystem, for minutes")
     p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
     add_port(p)
@@ -85,12 +89,15 @@ def add_commands(add: Add, commands: Any) -> None:
             )
         if name in ("energy", "model"):
             p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
-            p.add_argument("--rank", type=int, default=4, help="of the adapters (%(default)s)")
+            p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
         if name == "energy":
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
             p.add_argument(
-                "--micro-batch", type=int, default=Recipe.micro_batch, help="samples an update (%(default)s)"
+                "--micro-batch",
+                type=whole(*LIMITS["micro_batch"]),
+                default=Recipe.micro_batch,
+                help="samples an update (%(default)s)",
             )
             p.add_argument(
                 "--every",
@@ -99,7 +106,7 @@ def add_commands(add: Add, commands: Any) -> None:
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
     p = add("link", cmd_bench_link, benches)
-    p.add_argument("--size", type=int, default=100 * 1024, help="bytes (%(default)s)")
+    p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
 
 

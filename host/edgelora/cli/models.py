@@ -14,39 +14,45 @@ from ..console import emit, note, say
 from ..errors import InputError
 from ..files import write_atomic
 from ..model import LOSSES, QuantModel
-from ..personalize import MODES, Recipe
+from ..personalize import LIMITS, MODES, Recipe, Samples
 from ..plan import Plan, plan
 from ..plan_file import save_plan
 from ..report import write_plan_report
 from ..sensitivity import METHODS
-from ..workflow import Base, WorkflowError, load_base, load_part
-from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size
+from ..workflow import Base, WorkflowError, load_base, load_part, load_parts
+from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size, whole
 
 
 def add_commands(add: Add) -> None:
     p = add("pretrain", cmd_pretrain)
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--seed", type=whole(0, LIMITS["seed"][1]), default=0, help="of weights, order and augmentation (%(default)s)"
+    )
     p.add_argument(
         "--epochs",
-        type=int,
+        type=whole(*LIMITS["epochs"]),
         help=f"times through the data ({pretrain.MOTION_EPOCHS} for time series, {pretrain.SPEECH_EPOCHS} for words)",
     )
+    p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
     p.add_argument("net", type=Path, help="a float network made by pretrain")
     p.add_argument("--data", required=True, help="calibration windows: " + DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
+    p.set_defaults(stopped="stopped; no model was written")
     p = add("import", cmd_import)
     p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
     p.add_argument("--labels", type=labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
     p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
+    p.set_defaults(stopped="stopped; no model was written")
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
     p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
+    p.add_argument("--test", help="what will be tested on, if not some of --data, which then choose nothing")
     p.add_argument("--adapter", type=size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
     p.add_argument("--method", choices=METHODS, default=METHODS[0], help="to tell layers' worth (%(default)s)")
     p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
@@ -105,7 +111,7 @@ def cmd_import(args: argparse.Namespace) -> None:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
             note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
-        tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+        tflite.calibrate(model, _calibration_inputs(args, model, x))
         elm = formats.pack_model(model, args.output.name)
         twin.check_model(elm)
     write_atomic(args.output, elm)
@@ -136,6 +142,13 @@ def cmd_import(args: argparse.Namespace) -> None:
         say(quality)
 
 
+def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> Any:
+    try:
+        return tflite.inputs_for_calibration(model, x)
+    except ValueError as error:
+        raise InputError(f"{args.data}: {error}") from error
+
+
 def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
@@ -148,13 +161,16 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 def cmd_plan(args: argparse.Namespace) -> None:
     """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
-    choice = _choice(args, base, board, recipe) if args.data else None
+    if args.rank and args.data:
+        raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")
+    samples = base.samples(load_parts(args.data, args.test).train) if args.data else None
+    choice = _choice(args, base, board, recipe, samples) if samples else None
     if choice is None and (args.adapter or args.report):
         raise InputError("--adapter and --report are for choosing ranks: give --data, the person's samples")
     recipe = choice.chosen.recipe if choice else recipe
     result = plan(base.elm, board, recipe)
     if args.json:
-        emit(result.as_json() | ({"choice": asdict(choice)} if choice else {}))
+        emit(result.as_json() | ({"choice": asdict(choice) | {"samples": len(samples)}} if choice and samples else {}))
     else:
         _print_plan(result, bool(args.ram or choice))
         if choice:
@@ -164,18 +180,15 @@ def cmd_plan(args: argparse.Namespace) -> None:
             f"the arena needs {result.arena_bytes} bytes, {result.board} has {result.ram_bytes}: "
             "lower --rank, use --mode frozen_a, or adapt fewer layers (--placement)"
         )
-    if args.report and choice:
-        write_plan_report(args.report, choice, result, base.name, args.data)
+    if args.report and choice and samples:
+        write_plan_report(args.report, choice, result, base.name, f"{len(samples)} samples of {args.data}")
         note(f"{args.report}: what it was chosen from")
     if args.output:
         save_plan(args.output, result, recipe)
         note(f"{args.output}: use it with personalize --plan or train-adapter --plan")
 
 
-def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe) -> Choice:
-    if args.rank:
-        raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")
-    samples = base.samples(load_part(args.data, "train"))
+def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe, samples: Samples) -> Choice:
     budget = Budget(args.ram or board.arena_bytes, args.adapter)
     modes = (args.mode,) if args.mode else MODES
     with console.progress("measuring layers", args.json) as progress:

@@ -1,0 +1,108 @@
+"""Changed `.tflite` files: what the importer takes of them, TensorFlow Lite Micro computes to the same bytes."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+import pytest
+
+from edgelora.tflite import TfliteError, import_tflite
+
+pytest.importorskip("tflite_micro")
+from tflite_mutants import BUILTIN, TYPE, search, seeds, verdict
+from tflite_writer import Sketch, conv_options, schema
+
+MUTANTS = 600
+
+
+def test_mutants_are_refused_or_equal() -> None:
+    """Another search in every run; its seed is told."""
+    counts, wrong = search(MUTANTS, secrets.randbits(32))
+    assert not wrong, "\n".join(wrong)
+    assert counts["equal"] > MUTANTS // 20 and counts["refused"] > MUTANTS // 2, counts
+
+
+def test_what_mutants_are_made_of_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    assert [verdict(make(), rng) for make in seeds(rng)] == ["equal"] * len(seeds(rng))
+
+
+def turned_output() -> Sketch:
+    sketch = Sketch(1, 12).dense(12, 16)
+    sketch.tensors[sketch.last].shape = [16, 1]
+    return sketch
+
+
+def softmax_of_another_rank() -> Sketch:
+    options = schema.SoftmaxOptionsT(beta=1.0)
+    return Sketch(1, 3, 4).add(BUILTIN.SOFTMAX, options, (1, 12), grid=(1 / 256, -128))
+
+
+def constant_input() -> Sketch:
+    sketch = Sketch(1, 12).dense(12, 3)
+    sketch.tensors[0].buffer = sketch.tensors[sketch.weights(1, 12)].buffer
+    return sketch
+
+
+def other_axis() -> Sketch:
+    sketch = Sketch(1, 4, 2, 2)
+    axis = sketch._tensor([], TYPE.INT32, data=np.array(2, np.int32))
+    halves = [sketch.tensor((1, 4, 2, 1)) for _ in range(2)]
+    sketch._operator(BUILTIN.SPLIT, [axis, sketch.first], halves, schema.SplitOptionsT(numSplits=2))
+    sketch.last = halves[1]
+    return sketch
+
+
+def joined_batches() -> Sketch:
+    options = schema.ConcatenationOptionsT(axis=3)
+    sketch = Sketch(1, 2, 2, 4)
+    sketch.add(BUILTIN.CONCATENATION, options, (2, 1, 4, 4), sketch.first)
+    return sketch.add(BUILTIN.RESHAPE, None, (1, 32), sketch.ints(1, 32)).dense(32, 3)
+
+
+def other_axis_of_one() -> Sketch:
+    sketch = Sketch(1, 24, 3)
+    return sketch.add(BUILTIN.EXPAND_DIMS, schema.ExpandDimsOptionsT(), (1, 1, 24, 3), sketch.ints(3))
+
+
+def no_zero_points() -> Sketch:
+    sketch = Sketch(1, 12).dense(12, 3)
+    sketch.tensors[1].quantization.zeroPoint = None
+    return sketch
+
+
+def bias_of_another_scale() -> Sketch:
+    sketch = Sketch(1, 12)
+    bias = sketch.tensor((3,), (0.5, 0), TYPE.INT32, np.ones(3, np.int32))
+    return sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 3), sketch.weights(3, 12), bias)
+
+
+def bias_told_as_left_out() -> Sketch:
+    sketch = Sketch(1, 4, 4, 2)
+    return sketch.add(BUILTIN.CONV_2D, conv_options(), (1, 4, 4, 3), sketch.weights(3, 1, 1, 2), -1)
+
+
+def one_input_more() -> Sketch:
+    sketch = Sketch(1, 4, 4, 2)
+    return sketch.add(BUILTIN.RELU, None, (1, 4, 4, 2), sketch.first)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (turned_output, r"operator 0 FULLY_CONNECTED .* output has shape \[16, 1\], for 16 outputs"),
+        (softmax_of_another_rank, r"operator 0 SOFTMAX .* shape \[1, 12\], computed is \[1, 3, 4\]"),
+        (constant_input, "the input 't0' has a value in the file"),
+        (other_axis, r"operator 0 SPLIT .* \[1, 4, 2, 1\], computed is \[1, 4, 1, 2\]"),
+        (joined_batches, r"operator 0 CONCATENATION .* \[2, 1, 4, 4\], computed is \[1, 2, 2, 8\]"),
+        (other_axis_of_one, "operator 0 EXPAND_DIMS .* computed is"),
+        (no_zero_points, "operator 0 FULLY_CONNECTED .* zero points 0, one for each scale"),
+        (bias_of_another_scale, "operator 0 FULLY_CONNECTED .* bias 't1' has scale 0.5"),
+        (bias_told_as_left_out, "operator 0 CONV_2D .* bias is told as left out"),
+        (one_input_more, "operator 0 RELU .* has 2 inputs"),
+    ],
+)
+def test_what_mutants_have_shown(make, message: str) -> None:
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(make().file())
