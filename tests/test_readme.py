@@ -101,11 +101,11 @@ def test_from_keras_to_a_report(after_demo: Path) -> None:
     first, rest = script.split("\n", 1)
     assert first == "make frameworks"  # whoever runs the tests has done so
     run(rest, after_demo)
-    report = json.loads((after_demo / "out/own/report.json").read_text())
+    report = json.loads((after_demo / "out/run/report.json").read_text())
     assert report["host_twin_identical"] and "RP2040" in report["board"]
     assert report["base_accuracy"] < report["adapted_accuracy"] > 0.8
     assert report["arena_bytes"] <= 16 * 1024 and report["adapter_bytes"] <= 500
-    assert (after_demo / "out/own/report.html").exists()
+    assert (after_demo / "out/run/report.html").exists()
 
 
 # An MPU-6050 that sees one of three motions, and a clock that doesn't make one wait.
