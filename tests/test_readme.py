@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from documents import all_blocks, blocks, pages
 
-from edgelora import cli, sim
+from edgelora import sim
+from edgelora.cli.parser import make_parser
 from edgelora.resources import ROOT
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -191,7 +192,7 @@ def test_page(page: Path) -> None:
     for block in all_blocks(page):
         if block.language in ("sh", ""):
             for arguments in commands(block.text):
-                cli._parser().parse_args(arguments)  # exits, and says why, if the command has no such option
+                make_parser().parse_args(arguments)  # exits, and says why, if the command has no such option
         elif block.language == "python" and not block.text.startswith("--8<--"):
             ast.parse(block.text)
     for number, line in enumerate(page.read_text().splitlines(), 1):
