@@ -1,5 +1,6 @@
 # What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (draws ten times as much), `make lint`,
-# `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock). Other output goes to .build and .venv.
+# `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock).
+# Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -50,7 +51,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifes
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint docs ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -91,6 +92,9 @@ lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
+docs: $(STAMPS)/docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
 
@@ -130,6 +134,10 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
 	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,dev]'
+	@touch $@
+
+$(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
+	@$(STEP) "documentation tools" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[docs]'
 	@touch $@
 
 # An environment beside the project's own, as TensorFlow and PyTorch are large.

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from documents import blocks
 
 from edgelora import build, data, formats, quantize, sim, twin, workflow
-from edgelora.boards import ROOT
 from edgelora.cli import main
 from edgelora.link import Link
 from edgelora.on_board import NAME, SAMPLES_PATH
@@ -194,9 +194,9 @@ def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], fo
         packed(Samples(x, np.arange(254, 257)), base_id)
 
 
-def test_readme_snippet(folder: Path) -> None:
-    """The README's lines, run twice: the first time the battery is low after two updates."""
-    [code] = re.findall(r"<!-- tested: asleep -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_guide_asleep(folder: Path) -> None:
+    """The guide's lines, run twice: the first time the battery is low after two updates."""
+    [code] = blocks("docs/guides/asleep.md", "python", "tested: asleep")
     (folder / "store").unlink(missing_ok=True)
     code = code.replace("/rom/har.elm", "base.elm").replace("/samples.eld", "samples.eld").replace("100,", "1,")
     for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 99", "done")):

@@ -171,7 +171,7 @@ def load_board(name: str) -> BoardProfile:
 
 
 def verification_table() -> str:
-    """What was tried of every board, as README's table of boards has it (Markdown)."""
+    """What was tried of every board, as docs/boards.md has it (Markdown)."""
     head = ("board", *(field.name.replace("_", " ") for field in fields(Verified)))
     boards = [load_board(name) for name in list_boards()]
     rows = [(f"{b.name} ({b.chip})", *(getattr(b.verified, field.name) for field in fields(Verified))) for b in boards]
