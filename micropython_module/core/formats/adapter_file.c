@@ -22,18 +22,20 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
 }
 
 // One layer's record against its op.
-static bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
-    if (l->op >= m->op_count || !l->rank || l->rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
+static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
+    uint32_t rank = l->rank;
+    if (l->op >= m->op_count || !rank || rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
         l->t_shift > 24 || l->branch_shift < -15 || l->branch_shift > 8) {
         return false;
     }
-    edgelora_shape_t g = edgelora_shape(m, l->op);
-    return g.is_matrix && l->outputs == g.out_c && l->inputs == g.inputs &&
-        (uint32_t)l->rank * g.inputs <= 65536 && (uint32_t)l->rank * g.out_c <= 65536 &&
-        l->rank * g.positions <= 1u << 20;
+    const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
+    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
+    return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
+        l->inputs == matrix_kernel(op, in) * in->channels && rank * l->inputs <= 65536 &&
+        rank * l->outputs <= 65536 && rank * out->height * out->width <= 1u << 20;
 }
 
-edgelora_status_t edgelora_adapter_fits(
+EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end) {
     edgelora_status_t status = edgelora_header_check(
         adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
@@ -42,10 +44,10 @@ edgelora_status_t edgelora_adapter_fits(
     }
     const edgelora_adapter_t *h = adapter;
     const edgelora_model_t *m = session_model(s);
-    for (int i = 0; i < 8; ++i) {
-        if (h->base_id[i] != m->base_id[i]) {
-            return EDGELORA_ERR_BASE;
-        }
+    const uint32_t *base = (const uint32_t *)(const void *)h->base_id;
+    const uint32_t *wanted = (const uint32_t *)(const void *)m->base_id;
+    if (base[0] != wanted[0] || base[1] != wanted[1]) {
+        return EDGELORA_ERR_BASE;
     }
     bool stored = h->flags & EDGELORA_A_STORED, state = h->flags & EDGELORA_STATE,
          trainable = h->flags & EDGELORA_A_TRAINABLE;

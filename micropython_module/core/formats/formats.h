@@ -11,6 +11,12 @@ static inline const edgelora_adapter_layer_t *adapter_layers(const edgelora_adap
     return behind;
 }
 
+// Elements of a dense or conv op's kernel.
+static inline uint32_t matrix_kernel(const edgelora_op_t *op, const edgelora_tensor_t *in) {
+    return op->kind == EDGELORA_DENSE ? (uint32_t)in->height * in->width
+                                      : (uint32_t)op->kernel_h * op->kernel_w;
+}
+
 // What both headers start with, but for the CRC. size: what the caller has.
 edgelora_status_t edgelora_header_check(
     const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size);

@@ -75,8 +75,7 @@ static bool weights_ok(
 static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     bool dense = op->kind == EDGELORA_DENSE;
-    uint32_t kernel = dense ? (uint32_t)in->height * in->width
-                            : (uint32_t)op->kernel_h * op->kernel_w;
+    uint32_t kernel = matrix_kernel(op, in);
     // < 2^32: tensors and kernels are below 2^16 positions and 2^16 channels
     uint32_t inputs = kernel * in->channels;
     return !(dense && (out->height != 1 || out->width != 1)) && kernel <= 65535 &&

@@ -5,11 +5,16 @@
 // 0 -> not 0 of `busy`, if no other call has done so.
 //
 // An interrupt's call is over before the one below it goes on, so that on one core a look and a
-// store suffice. Two cores or threads need an exchange in one step. The RP2040's cores have none:
-// both may have seen 0, and the last to store has it. What each stores is its own, from where its
-// stack is; between look and store are 4 cycles without interrupts, and the wait outlasts them.
+// store suffice (so they do on an ESP32, where MicroPython's threads never run side by side). Two
+// cores or threads need an exchange in one step. The RP2040's cores have none: both may have seen 0,
+// and the last to store has it. What each stores is its own, from where its stack is; between look
+// and store are 4 cycles without interrupts, and the wait outlasts them.
+#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2 && !defined(__XTENSA__)
+#define HAS_EXCHANGE
+#endif
+
 EDGELORA_HOT static bool take(uint16_t *busy) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+#ifdef HAS_EXCHANGE
     return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE);
 #elif defined(__ARM_ARCH_6M__)
     uint32_t found, enabled, mine = (uint16_t)((uintptr_t)__builtin_frame_address(0) >> 3 | 1);
@@ -45,7 +50,7 @@ EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
 }
 
 EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+#ifdef HAS_EXCHANGE
     __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
 #else
     __asm volatile("" ::: "memory");
