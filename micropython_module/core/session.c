@@ -9,13 +9,19 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     return ok ? s : 0;
 }
 
+// An exchange in one step. For Xtensa clang promises one and calls a function that isn't there: ESP32-S2 has no such instruction, and
+// MicroPython runs on one core of the others.
+#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2 && !(defined(__xtensa__) && defined(__clang__))
+#define EDGELORA_EXCHANGES
+#endif
+
 // 0 -> not 0 of `busy`, if no other call has done so.
 //
 // An interrupt's call is over before the one below it goes on, so that on one core a look and a store suffice. Two cores or threads
 // need an exchange in one step. The RP2040's cores have none: both may have seen 0, and the last to store has it. What each stores is
 // its own, from where its stack is; between look and store are 4 cycles without interrupts, and the wait outlasts them.
 EDGELORA_HOT static bool take(uint16_t *busy) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+#ifdef EDGELORA_EXCHANGES
     return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE);
 #elif defined(__ARM_ARCH_6M__)
     uint32_t found, enabled, mine = (uint16_t)((uintptr_t)__builtin_frame_address(0) >> 3 | 1);
@@ -51,7 +57,7 @@ EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
 }
 
 EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
-#if __GCC_ATOMIC_SHORT_LOCK_FREE == 2
+#ifdef EDGELORA_EXCHANGES
     __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
 #else
     __asm volatile("" ::: "memory");
