@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from commands import edgelora
 
-from edgelora import cli, data, nn, pretrain, quantize
+from edgelora import data, nn, pretrain, quantize
+from edgelora.cli.parser import make_parser
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -23,7 +24,7 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
 
 
 def test_only_commands_with_a_board_speak_of_one() -> None:
-    found = dict(parsers(cli._parser()))
+    found = dict(parsers(make_parser()))
     for name, parser in found.items():
         has_port = any("--port" in action.option_strings for action in parser._actions)
         assert has_port or "the board" not in (parser.get_default("stopped") or ""), name

@@ -190,7 +190,7 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
         tensors.append(Tensor(tuple(shape), scale, zero_point))
     records = reader.records(_OP, ops_at, op_count, "op table")
     ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
-    labels = reader.text(labels_at, labels_size)
+    labels = reader.text(labels_at, labels_size, _MODEL_HEADER.size)
     model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss])
     _check_structure(model, name)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
@@ -813,8 +813,8 @@ class _Reader:
         _require(not any(padding), f"{self.name}: padding after {what} is not 0: make the file again")
         return array, end + len(padding)
 
-    def text(self, at: int, size: int) -> str:
-        _require(at >= _MODEL_HEADER.size, f"{self.name}: labels are at {at}, in the header: make the file again")
+    def text(self, at: int, size: int, header: int) -> str:
+        _require(at >= header, f"{self.name}: labels are at {at}, in the header: make the file again")
         try:
             return bytes(self.span(at, size, "labels")).decode()
         except UnicodeDecodeError as error:
