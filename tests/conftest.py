@@ -9,9 +9,11 @@ import fresh
 import numpy as np
 import pytest
 
-from edgelora import formats, kws, quantize, sim
-from edgelora.boards import ROOT
-from edgelora.pretrain import ds_cnn
+from edgelora import formats, quantization, virtual_boards
+from edgelora.datasets import keywords
+from edgelora.floatnet import balance
+from edgelora.floatnet.zoo import ds_cnn
+from edgelora.resources import ROOT
 
 # Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +39,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         yield
-        for board in sim.running():
+        for board in virtual_boards.running():
             board.kill()
 
 
@@ -45,5 +47,5 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def keyword_elm() -> bytes:
     """The keyword network with random weights, quantized on noise."""
     x = np.random.default_rng(0).normal(size=(32, 49, 10, 1)).astype(np.float32)
-    net = quantize.balanced(ds_cnn((49, 10, 1), len(kws.LABELS), 0, kws.LABELS), x)
-    return formats.pack_model(quantize.quantize(net, x))
+    net = balance.balanced(ds_cnn((49, 10, 1), len(keywords.LABELS), 0, keywords.LABELS), x)
+    return formats.pack_model(quantization.quantize(net, x))

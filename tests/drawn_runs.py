@@ -10,7 +10,7 @@ from random_ops import DrawnOp
 from reference import Trainer, forward, fresh_adapter, merge
 
 from edgelora import formats
-from edgelora.boards import ROOT
+from edgelora.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from random_ops import DrawnOp
 from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
 
-from edgelora.formats import Adapter, AdapterLayer, base_id, pack_model
-from edgelora.model import (
+from edgelora.formats.ela import Adapter, AdapterLayer
+from edgelora.formats.elm import base_id, pack_model
+from edgelora.formats.fixed_point import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
+from edgelora.formats.network import (
     AXIS_KINDS,
     MASK_KINDS,
     POOL_KINDS,
@@ -26,7 +28,6 @@ from edgelora.model import (
     QuantModel,
     Tensor,
 )
-from edgelora.tflite_math import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
 
 __all__ = [
     "SHAPES",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgelora.model import KINDS, MATRIX_KINDS, POOL_KINDS, WINDOW_KINDS
+from edgelora.formats.network import KINDS, MATRIX_KINDS, POOL_KINDS, WINDOW_KINDS
 
 Draw = Callable[[int, int], int]  # an integer of [low, high]
 Shape = tuple[int, int, int]

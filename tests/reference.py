@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.formats import Adapter, AdapterLayer, TensorState
-from edgelora.model import Op, QuantModel
+from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
+from edgelora.formats.network import Op, QuantModel
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9

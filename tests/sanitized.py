@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from edgelora.boards import ROOT
+from edgelora.resources import ROOT
 
 CORE = ROOT / "micropython_module" / "core"
 FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from reference import Trace, forward_sample, image, inner, sliced, taps, weight_matrix, windows
 
-from edgelora.formats import Adapter
-from edgelora.model import Op, QuantModel
+from edgelora.formats.ela import Adapter
+from edgelora.formats.network import Op, QuantModel
 
 Floats = NDArray[np.float64]
 

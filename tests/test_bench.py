@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from edgelora import formats, twin
-from edgelora.bench_kernels import SHAPES
-from edgelora.bench_model import random_adapter
-from edgelora.networks import Shape, network
-from edgelora.personalize import Recipe
+from edgelora.bench.kernels import SHAPES
+from edgelora.bench.model import random_adapter
+from edgelora.bench.networks import Shape, network
+from edgelora.training.recipe import Recipe
 
 EDGES = (
     Shape("conv", "conv", (5, 7, 3), 4, (3, 2), (2, 3)),

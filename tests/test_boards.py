@@ -6,7 +6,8 @@ import pytest
 from esptool.targets import CHIP_DEFS
 
 from edgelora import boards
-from edgelora.boards import ROOT, Verified, list_boards, load_board
+from edgelora.boards.profiles import Verified, list_boards, load_board
+from edgelora.resources import ROOT
 
 ESP_BOARDS = [name for name in list_boards() if load_board(name).port == "esp32"]
 

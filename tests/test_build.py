@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from esp_images import BOARDS, image
 
-from edgelora import build, uf2
-from edgelora.boards import ROOT, load_board
-from edgelora.flash_esp import check_image
+from edgelora.boards import build, uf2
+from edgelora.boards import romfs as boards_romfs
+from edgelora.boards.flash.esp import check_image
+from edgelora.boards.profiles import load_board
+from edgelora.resources import ROOT
 
 MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
@@ -93,11 +95,11 @@ def test_an_image_for_the_rp2350_holds_program_and_model(tmp_path: Path) -> None
 @pytest.mark.parametrize("board", BOARDS)
 def test_esp32_images_take_a_model(board: str) -> None:
     profile, files = load_board(board), {"a.elm": bytes(range(256)) * 99}
-    made = build.add_romfs(image(board, romfs=True), build.make_romfs(files), profile, "firmware.bin")
+    made = build.add_romfs(image(board, romfs=True), boards_romfs.make_romfs(files), profile, "firmware.bin")
     romfs = next(part for part in check_image(made, profile, "made.bin") if part.label == "romfs")
     at = made.index(files["a.elm"]) + profile.flash.image_offset
-    assert romfs.offset < at < romfs.offset + romfs.size and at % build.FILE_ALIGNMENT == 0
-    with pytest.raises(build.BuildError, match="has no ROMFS partition"):
+    assert romfs.offset < at < romfs.offset + romfs.size and at % boards_romfs.FILE_ALIGNMENT == 0
+    with pytest.raises(boards_romfs.BuildError, match="has no ROMFS partition"):
         build.add_romfs(image(board), b"", profile, "stock.bin")
 
 
@@ -120,7 +122,7 @@ def test_esp32_definitions_lead_to_micropythons(board: str, tmp_path: Path) -> N
 
 def test_building_for_esp32_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(message: str) -> None:
-        with pytest.raises(build.BuildError, match=f"{message}.*MicroPython's own ESP32_GENERIC_C6 image"):
+        with pytest.raises(boards_romfs.BuildError, match=f"{message}.*MicroPython's own ESP32_GENERIC_C6 image"):
             build.build_firmware("esp32c6", {}, tmp_path / "out.bin")
 
     monkeypatch.delenv("IDF_PATH", raising=False)
@@ -154,7 +156,7 @@ def test_builds_tell_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     build.program(load_board("unix"), told.append)
     assert told[0].startswith("cross compiler ... 0 s") and told[-1] == "cross compiler  ok 1 s"
     step(monkeypatch, tmp_path, "echo 'no such compiler'; exit 2")
-    with pytest.raises(build.BuildError, match="unix/micropython` failed:\nno such compiler"):
+    with pytest.raises(boards_romfs.BuildError, match="unix/micropython` failed:\nno such compiler"):
         build.program(load_board("unix"))
 
 

@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model, random_sample
 
-from edgelora import formats, nn, sensitivity, twin
-from edgelora.bench_learning import base_of
-from edgelora.bench_ranks import RanksBench, RanksRun, bench_ranks
-from edgelora.boards import load_board
-from edgelora.choose import Budget, choose, frontier
-from edgelora.nn import FloatNet, build, conv, dense, mean
-from edgelora.personalize import Recipe, Samples, train_twin
-from edgelora.plan import plan
-from edgelora.quantize import quantize
+from edgelora import formats, planning, twin
+from edgelora.bench.learning import base_of
+from edgelora.bench.ranks import RanksBench, RanksRun, bench_ranks
+from edgelora.boards.profiles import load_board
+from edgelora.floatnet import layers as floatnet_layers
+from edgelora.floatnet import train
+from edgelora.floatnet.layers import FloatNet, build, conv, dense, mean
+from edgelora.planning.choose import Budget, choose, frontier
+from edgelora.planning.plan import plan
+from edgelora.quantization.quantize import quantize
+from edgelora.training.recipe import Recipe
+from edgelora.training.samples import Samples
+from edgelora.training.twin_learner import train_twin
 
 PICO = load_board("rpi_pico")
 
@@ -52,8 +56,8 @@ def made(net: FloatNet, x: np.ndarray, y: np.ndarray) -> tuple[bytes, Samples]:
     return formats.pack_model(model), Samples(model.input.quantize(x), y)
 
 
-def gains(elm: bytes, samples: Samples, recipe: Recipe, method: str) -> sensitivity.Gains:
-    return sensitivity.sensitivity(elm, samples, recipe, method).gains
+def gains(elm: bytes, samples: Samples, recipe: Recipe, method: str) -> planning.Gains:
+    return planning.sensitivity(elm, samples, recipe, method).gains
 
 
 def test_gradients_of_few_inputs_have_low_rank():
@@ -83,7 +87,7 @@ def test_what_short_trials_do_not_find_the_recipes_own_length_does():
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-@pytest.mark.parametrize("method", sensitivity.METHODS)
+@pytest.mark.parametrize("method", planning.METHODS)
 def test_a_layer_that_is_fed_zeros_is_worth_nothing(method, mode):
     """All that the second layer sees are the first one's biases; it can still learn which class is frequent."""
     net = build((1, 1, 6), [dense(8, "relu"), dense(4)], 0)
@@ -101,9 +105,11 @@ def test_weight_gradients_are_those_of_the_float_network():
     x, y = rng.normal(size=(300, 1, 20, 4)).astype(np.float32), rng.integers(0, 5, 300)
     model = quantize(net, x)
     elm, samples = formats.pack_model(model), Samples(model.input.quantize(x), y)
-    found = sensitivity.weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
-    activations = nn.forward(net, x)
-    full = nn.backward(net, activations, nn.softmax_cross_entropy(activations[-1].reshape(300, -1), y)[1])
+    found = planning.weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
+    activations = floatnet_layers.forward(net, x)
+    full = floatnet_layers.backward(
+        net, activations, train.softmax_cross_entropy(activations[-1].reshape(300, -1), y)[1]
+    )
     factors = []
     for op, gradient in found.items():
         scale = model.ops[op].weight_scale
@@ -123,11 +129,11 @@ def task() -> tuple[bytes, Samples]:
     layers = [conv(12, (1, 5), (1, 2)), conv(16, (1, 3), (1, 2)), mean(), dense(4)]
     net, other = build((1, 96, 3), layers, 1), build((1, 96, 3), layers, 2)
     x = rng.normal(size=(64, 1, 96, 3)).astype(np.float32)
-    logits = nn.forward(replace(other, layers=[net.layers[0], *other.layers[1:]]), x)[-1].reshape(64, 4)
+    logits = floatnet_layers.forward(replace(other, layers=[net.layers[0], *other.layers[1:]]), x)[-1].reshape(64, 4)
     return made(net, x, (logits - logits.mean(axis=0)).argmax(axis=1))
 
 
-@pytest.mark.parametrize("method", sensitivity.METHODS)
+@pytest.mark.parametrize("method", planning.METHODS)
 @pytest.mark.parametrize("ram, adapter", [(131072, None), (131072, 200), (6000, None), (7000, 500), (9000, 250)])
 def test_choices_keep_budgets(task, method, ram, adapter):
     elm, samples = task
@@ -186,7 +192,7 @@ def test_networks_with_history():
     rng, elm = np.random.default_rng(8), formats.pack_model(model)
     x = np.stack([random_sample(rng, model, 3) for _ in range(12)])
     samples = Samples(x.reshape(12, 3, *model.input.shape), rng.integers(0, model.classes, 12))
-    for method in sensitivity.METHODS:
+    for method in planning.METHODS:
         chosen = choose(elm, samples, Recipe(), Budget(1 << 20), method=method).chosen
         run = train_twin(elm, bytes(chosen.recipe.given_ranks), samples, chosen.recipe)
         assert len(run.adapter) == chosen.adapter_bytes and run.epoch_losses[-1] < run.epoch_losses[0]
@@ -202,7 +208,7 @@ def test_bench_ranks_compares_at_equal_bytes():
     for run in bench.runs:
         sizes = {method: formats.adapter_size(model, ranks, True) for method, ranks in run.ranks.items()}
         assert sizes["uniform"] == run.budget_bytes == max(sizes.values())
-        assert set(sizes) == set(run.accuracy) == {"uniform", *sensitivity.METHODS}
+        assert set(sizes) == set(run.accuracy) == {"uniform", *planning.METHODS}
     differences = [run.accuracy["ablation"] - run.accuracy["uniform"] for run in bench.runs]
     whole = next(one for one in bench.comparisons if (one.rank, one.method) == (0, "ablation"))
     assert whole.difference == pytest.approx(np.mean(differences), abs=1e-4)

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelora import cli, data, formats, kws, nn, quantize, sim, twin
+from edgelora import cli, formats, quantization, sim, twin, virtual_boards
 from edgelora.cli.parser import make_parser
-from edgelora.link import Link
-from edgelora.workflow import load_base
+from edgelora.datasets import dataset, keywords
+from edgelora.datasets import har as datasets_har
+from edgelora.floatnet import files
+from edgelora.link.client import Link
+from edgelora.training.base import load_base
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 KEYS = {
@@ -52,10 +55,10 @@ def result(*args: object) -> Any:
     return json.loads(edgelora(*args, "--json").stdout)
 
 
-def some(part: data.Dataset, count: int) -> data.Dataset:
+def some(part: dataset.Dataset, count: int) -> dataset.Dataset:
     """Windows spread over all of `part`."""
     picked = np.linspace(0, len(part) - 1, count).astype(int)
-    return data.Dataset(part.x[picked], part.y[picked], part.labels)
+    return dataset.Dataset(part.x[picked], part.y[picked], part.labels)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +79,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, steps: dict[str, Any]) -> Pat
         steps[board] = result("build", "--board", board, "--model", elm, "-o", folder / name)
     edgelora("pretrain", "har:3", "--epochs", 1, "--seed", 1, "-o", folder / "other.npz")
     edgelora("quantize", folder / "other.npz", "--data", "har:3", "-o", folder / "other.elm")
-    har = data.load_har(3)
-    data.save_dataset(some(har.train, 12), folder / "train.npz")
-    data.save_dataset(some(har.test, 10), folder / "test.npz")
+    har = datasets_har.load_har(3)
+    dataset.save_dataset(some(har.train, 12), folder / "train.npz")
+    dataset.save_dataset(some(har.test, 10), folder / "test.npz")
     return folder
 
 
@@ -98,7 +101,7 @@ def spoken(keyword_elm: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path
     rng = np.random.default_rng(2)
     for name, count in (("train", 10), ("test", 6), ("few", 2), ("one", 1)):
         x = rng.normal(size=(count, 49, 10, 1)).astype(np.float32)
-        data.save_dataset(data.Dataset(x, rng.integers(0, 12, count), kws.LABELS), folder / f"{name}.npz")
+        dataset.save_dataset(dataset.Dataset(x, rng.integers(0, 12, count), keywords.LABELS), folder / f"{name}.npz")
     return folder
 
 
@@ -232,8 +235,8 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     pytest.importorskip("tflite_micro")
     from tflite_writer import TflmModel, write_tflite
 
-    windows = data.load_dataset(made / "train.npz")
-    model = quantize.quantize(nn.load_net(made / "base.npz"), windows.x)
+    windows = dataset.load_dataset(made / "train.npz")
+    model = quantization.quantize(files.load_net(made / "base.npz"), windows.x)
     file, elm = tmp_path / "har.tflite", tmp_path / "mine.elm"
     file.write_bytes(write_tflite(model))
     parts = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix]
@@ -242,7 +245,7 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     edgelora("personalize", elm, *parts, "--epochs", 2, "-o", tmp_path / "run")
     assert read_report(tmp_path / "run")["host_twin_identical"] is True
 
-    x = model.input.quantize(data.load_dataset(made / "test.npz").x)
+    x = model.input.quantize(dataset.load_dataset(made / "test.npz").x)
     tflm = TflmModel(file.read_bytes())
     with contextlib.closing(Link.connect(unix)) as link:
         link.hello()
@@ -336,7 +339,7 @@ def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: P
     elm = (spoken / "kws.elm").read_bytes()
     session = twin.Session(elm, ranks, mode)
     session.begin(1)
-    test = load_base(spoken / "kws.elm").samples(data.load_dataset(spoken / "test.npz"))
+    test = load_base(spoken / "kws.elm").samples(dataset.load_dataset(spoken / "test.npz"))
     for x, label in zip(test.x, test.y, strict=True):
         session.train(x, int(label), 60000)
     session.flush(60000)
@@ -520,11 +523,11 @@ def wrong(made: Path) -> Path:
     """`made`, with files that are no good."""
     (made / "text.elm").write_text("this is not a model")
     (made / "text.romfs").write_text("this is not an image")
-    few = data.load_dataset(made / "test.npz")
-    data.save_dataset(data.Dataset(few.x[:, :, :50], few.y, few.labels), made / "short.npz")
-    data.save_dataset(data.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), made / "turned.npz")
-    data.save_dataset(data.Dataset(few.x, few.y + 7), made / "classes.npz")
-    data.save_dataset(data.Dataset(few.x[:, 0], few.y, few.labels), made / "flat.npz")
+    few = dataset.load_dataset(made / "test.npz")
+    dataset.save_dataset(dataset.Dataset(few.x[:, :, :50], few.y, few.labels), made / "short.npz")
+    dataset.save_dataset(dataset.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), made / "turned.npz")
+    dataset.save_dataset(dataset.Dataset(few.x, few.y + 7), made / "classes.npz")
+    dataset.save_dataset(dataset.Dataset(few.x[:, 0], few.y, few.labels), made / "flat.npz")
     session = twin.Session((made / "har.elm").read_bytes(), bytes([3, 0, 5, 0, 2]))
     session.begin(0)
     (made / "mine.ela").write_bytes(session.save())
@@ -632,7 +635,7 @@ def test_demo_on_stock_firmware(tmp_path: Path) -> None:
     report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 1, "-o", tmp_path)
     assert report["host_twin_identical"] is True
     assert report["adapted_accuracy"] > report["base_accuracy"]
-    assert not sim.running()
+    assert not virtual_boards.running()
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -649,4 +652,4 @@ def test_demo(tmp_path: Path) -> None:
     assert "host twin identical: yes" in again.stdout
     for name in ("har.elm", "adapter.ela"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
-    assert not sim.running()
+    assert not virtual_boards.running()

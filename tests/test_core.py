@@ -23,8 +23,8 @@ from random_models import (
 )
 
 from edgelora import formats, twin
-from edgelora.model import LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
-from edgelora.tflite_math import LOGISTIC_GRID, derive
+from edgelora.formats.fixed_point import LOGISTIC_GRID, derive
+from edgelora.formats.network import LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
 

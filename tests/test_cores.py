@@ -23,10 +23,10 @@ from random_ops import DrawnOp, drawn_op
 from test_core import ranks_of
 
 from edgelora import formats, twin
-from edgelora.bench_kernels import SHAPES
-from edgelora.boards import ROOT
-from edgelora.networks import network
-from edgelora.personalize import Recipe
+from edgelora.bench.kernels import SHAPES
+from edgelora.bench.networks import network
+from edgelora.resources import ROOT
+from edgelora.training.recipe import Recipe
 
 sys.path.insert(0, str(ROOT / "tools"))
 

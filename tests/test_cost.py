@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from edgelora import formats
-from edgelora.bench_cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
-from edgelora.boards import load_board
-from edgelora.build import build_firmware
-from edgelora.cost import passes_of, predict
-from edgelora.demo import start_board
-from edgelora.link import Link
-from edgelora.networks import Shape, network
+from edgelora.bench.cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
+from edgelora.bench.networks import Shape, network
+from edgelora.boards.build import build_firmware
+from edgelora.boards.profiles import load_board
+from edgelora.cli.demo import start_board
+from edgelora.link.client import Link
+from edgelora.planning.cost import passes_of, predict
 
 PICO = load_board("virtual-pico")
 HELD_OUT = held_out()

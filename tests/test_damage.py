@@ -17,7 +17,7 @@ from random_models import model_of, random_frames, random_model, random_sample, 
 from random_ops import drawn_op, generated
 
 from edgelora import formats, twin
-from edgelora.model import QuantModel
+from edgelora.formats.network import QuantModel
 
 
 @pytest.fixture(scope="module")

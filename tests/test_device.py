@@ -15,9 +15,10 @@ import pytest
 import random_models
 import wake_words
 
-from edgelora import build, formats, install, sim
-from edgelora.boards import ROOT
-from edgelora.link import Link
+from edgelora import boards, formats, sim, virtual_boards
+from edgelora.boards import build, romfs
+from edgelora.link.client import Link
+from edgelora.resources import ROOT
 
 SUITE = Path(__file__).parent / "device" / "device_suite.py"
 NATIVE = ROOT / ".build" / "natmod"
@@ -82,7 +83,7 @@ def test_x64_native_module(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(board: str, state: Path) -> Iterator[sim.SimHandle]:
+def running(board: str, state: Path) -> Iterator[virtual_boards.SimHandle]:
     """A virtual board, started from an image of its own with an empty filesystem."""
     handle = sim.start(board, build.build_firmware(board, {}, state / "image"), state, die_with_parent=True)
     try:
@@ -97,7 +98,7 @@ def run_board(port: str, code: str) -> str:
     return done.stdout + done.stderr
 
 
-def run_suite(board: sim.SimHandle, folder: Path, *cases: str) -> str:
+def run_suite(board: virtual_boards.SimHandle, folder: Path, *cases: str) -> str:
     """Runs the suite on a board; also tells from where it has the module: a path begins with a slash."""
     models = [name.replace(".frames", ".elm") for name in cases if name.endswith(".frames")]
     with Link.connect(board.port) as link:
@@ -119,7 +120,7 @@ def test_rp2_firmware(folder: Path, tmp_path: Path) -> None:
 )
 def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], folder: Path, tmp_path: Path) -> None:
     with running(name, tmp_path) as board:
-        assert all(file.copied for file in install.install(board.port).files)
+        assert all(file.copied for file in boards.install(board.port).files)
         output = run_suite(board, folder, *cases)
     check(output)
     assert "FROM /lib/edgelora.mpy" in output
@@ -132,7 +133,7 @@ def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     files["nothing.py"] = b""
     files["edgelora.mpy"] = (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()
     rom = tmp_path_factory.mktemp("cortex_m33") / "suite.romfs"
-    rom.write_bytes(build.make_romfs(files))
+    rom.write_bytes(romfs.make_romfs(files))
     command = [
         "qemu-system-arm",
         "-machine",
@@ -177,7 +178,7 @@ emulated_xtensa = pytest.mark.skipif(
 
 def run_xtensa(files: dict[str, bytes], image: Path) -> str:
     """Runs main.py of the files on an emulated windowed Xtensa core."""
-    image.write_bytes(build.make_romfs(files))
+    image.write_bytes(romfs.make_romfs(files))
     command = ["qemu-xtensa", "-cpu", "dc233c", ROOT / ".build" / "xtensa" / "micropython", image]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.stdout + done.stderr

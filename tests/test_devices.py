@@ -17,23 +17,26 @@ import pytest
 import serial
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import build, devices, doctor, flash_rp2, sim, transport
+from edgelora import sim, virtual_boards
+from edgelora.boards import build, devices, doctor
+from edgelora.boards.flash import rp2 as flash_rp2
+from edgelora.boards.probe import Answer, ask, board_of
 from edgelora.cli import main
-from edgelora.link import Link
-from edgelora.probe import Answer, ask, board_of
+from edgelora.link import transport
+from edgelora.link.client import Link
 
 SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the port
 
 
 @pytest.fixture(scope="module")
-def pico(tmp_path_factory: pytest.TempPathFactory) -> sim.SimHandle:
+def pico(tmp_path_factory: pytest.TempPathFactory) -> virtual_boards.SimHandle:
     folder = tmp_path_factory.mktemp("pico")
     image = build.build_firmware("virtual-pico", {}, folder / "fw.uf2")
     return sim.start("virtual-pico", image, folder / "board", die_with_parent=True)
 
 
 @pytest.fixture(scope="module")
-def unix(tmp_path_factory: pytest.TempPathFactory) -> sim.SimHandle:
+def unix(tmp_path_factory: pytest.TempPathFactory) -> virtual_boards.SimHandle:
     return sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
 
 
@@ -47,7 +50,9 @@ def terminal() -> Iterator[tuple[int, str]]:
     os.close(there)
 
 
-def test_boards_tell_what_they_are_and_stay_usable(pico: sim.SimHandle, unix: sim.SimHandle, capsys) -> None:
+def test_boards_tell_what_they_are_and_stay_usable(
+    pico: virtual_boards.SimHandle, unix: virtual_boards.SimHandle, capsys
+) -> None:
     for _ in range(2):
         assert main(["devices", "--json"]) == 0
         rows = {row["board"]: row for row in json.loads(capsys.readouterr().out)}
@@ -60,7 +65,7 @@ def test_boards_tell_what_they_are_and_stay_usable(pico: sim.SimHandle, unix: si
                 assert link.hello().edgelora == "0.1.0"
 
 
-def test_a_running_program_is_left_alone_unless_told(pico: sim.SimHandle) -> None:
+def test_a_running_program_is_left_alone_unless_told(pico: virtual_boards.SimHandle) -> None:
     with contextlib.closing(SerialTransport(pico.port)) as repl:
         repl.enter_raw_repl(soft_reset=False)
         repl.exec_raw_no_follow(
@@ -143,7 +148,7 @@ def test_serial_ports_are_known_by_their_usb_numbers(monkeypatch: pytest.MonkeyP
         usb_port("/dev/ttyUSB0", 0x1A86, 0x7523),
     ]
     monkeypatch.setattr(devices.list_ports, "comports", lambda: ports)
-    monkeypatch.setattr(devices.sim, "running", list)
+    monkeypatch.setattr(devices.virtual_boards, "running", list)
     assert [(device.port, device.description, device.known) for device in devices.find_devices()] == [
         ("/dev/ttyACM0", "Raspberry Pi: Board", True),
         ("/dev/ttyACM1", "an ESP32-S3, C3 or C6 on its own USB", False),
@@ -170,7 +175,7 @@ def test_a_port_that_may_be_anythings_is_opened_only_when_told(
     here, port = terminal
     os.set_blocking(here, False)
     monkeypatch.setattr(devices.list_ports, "comports", lambda: [usb_port(port, 0x1A86, 0x7523)])
-    monkeypatch.setattr(devices.sim, "running", list)
+    monkeypatch.setattr(devices.virtual_boards, "running", list)
 
     def opened() -> bool:
         try:
@@ -195,9 +200,9 @@ def test_a_port_that_may_be_anythings_is_opened_only_when_told(
 
 
 def test_virtual_boards_of_other_folders_have_to_be_named(
-    unix: sim.SimHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unix: virtual_boards.SimHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.sim, "running", lambda: [unix])
+    monkeypatch.setattr(devices.virtual_boards, "running", lambda: [unix])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(devices.DeviceError, match=f"--port {unix.port}  virtual unix"):
         devices.pick_port()
@@ -208,7 +213,7 @@ def test_virtual_boards_of_other_folders_have_to_be_named(
 
 
 def test_doctor_is_content_with_this_computer_and_these_boards(
-    pico: sim.SimHandle, unix: sim.SimHandle, capsys
+    pico: virtual_boards.SimHandle, unix: virtual_boards.SimHandle, capsys
 ) -> None:
     assert main(["doctor", "--json"]) == 0
     checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)}

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edgelora import twin
-from edgelora.boards import ROOT
+from edgelora.resources import ROOT
 
 CRYPTO = ROOT / "micropython_module" / "crypto"
 

@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 
 import edgelora
-from edgelora import bundle, cli, console, errors, files, link, text
+from edgelora import cli, errors, link, streams, text
+from edgelora.cli import console
 from edgelora.cli.exit_codes import ExitCode
 from edgelora.errors import EdgeloraError
+from edgelora.formats import files
+from edgelora.updates import keys
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 PACKAGE = Path(edgelora.__file__).parent
@@ -59,7 +62,7 @@ def test_exit_codes_and_one_line(line: str, code: ExitCode, said: str, tmp_path:
 
 def test_a_file_never_takes_a_closed_streams_place(tmp_path: Path) -> None:
     assert shell("edgelora keygen key.pem --debug <&- 2>&- >&-", tmp_path).returncode == 0
-    assert bundle.load_key(tmp_path / "key.pem")
+    assert keys.load_key(tmp_path / "key.pem")
 
 
 @pytest.mark.parametrize("moment", ["numpy", "edgelora.cli.learning"])
@@ -144,8 +147,8 @@ def test_text_that_would_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -
     assert text.printable(HOSTILE) == "a\\x1b[2J\\rb\\u202e\\nc\\x9b"
     assert text.printable("größer 5 µs ‰ 名") == "größer 5 µs ‰ 名"
     console.table(("name",), [(HOSTILE,)])
-    console.say(HOSTILE)
-    console.note(HOSTILE)
+    streams.say(HOSTILE)
+    streams.note(HOSTILE)
     console.emit({HOSTILE: HOSTILE})
     with console.progress("put") as progress:
         progress(1, 1, HOSTILE)
@@ -171,7 +174,7 @@ def test_write_atomic_keeps_modes_and_links(tmp_path: Path) -> None:
         (tmp_path / "new").chmod(0o600)
         files.write_atomic(tmp_path / "new", b"2")
         assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
-        bundle.new_key(tmp_path / "key.pem")
+        keys.new_key(tmp_path / "key.pem")
         assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "key.pub").stat().st_mode) == 0o640
     finally:

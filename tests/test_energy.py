@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import boards, formats, kws, quantize
-from edgelora.boards import load_board
+from edgelora import boards, formats, quantization
+from edgelora.boards.profiles import load_board
 from edgelora.cli import main
-from edgelora.pretrain import ds_cnn
+from edgelora.datasets import keywords
+from edgelora.floatnet import balance
+from edgelora.floatnet.zoo import ds_cnn
 
 
 def test_power_is_that_of_the_sources() -> None:
@@ -27,8 +29,8 @@ def test_power_is_that_of_the_sources() -> None:
 def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "small.elm"
     x = np.random.default_rng(0).normal(size=(32, 9, 10, 1)).astype(np.float32)
-    net = quantize.balanced(ds_cnn((9, 10, 1), len(kws.LABELS), 0, kws.LABELS), x)
-    model.write_bytes(formats.pack_model(quantize.quantize(net, x)))
+    net = balance.balanced(ds_cnn((9, 10, 1), len(keywords.LABELS), 0, keywords.LABELS), x)
+    model.write_bytes(formats.pack_model(quantization.quantize(net, x)))
     command = ["bench", "energy", str(model), "--micro-batch", "3", "--every", "60", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)

@@ -12,8 +12,8 @@ import pytest
 from esp32_mock_bootloader.server import BootloaderConnection, FlashImage, handle_client
 from esp_images import APP_OFFSET, BOARDS, image, program
 
-from edgelora import flash, flash_esp
-from edgelora.boards import load_board
+from edgelora.boards.flash import common, esp, flash
+from edgelora.boards.profiles import load_board
 from edgelora.cli import main
 
 
@@ -74,7 +74,7 @@ def plug() -> Iterator[type[Board]]:
 
 def write(board: Board, data: bytes, profile: str | None = None, **options: object) -> list[tuple[str, int, int]]:
     steps: list[tuple[str, int, int]] = []
-    flash_esp.flash_esp(board.url, data, load_board(profile or board.chip), lambda *step: steps.append(step), **options)
+    esp.flash_esp(board.url, data, load_board(profile or board.chip), lambda *step: steps.append(step), **options)
     return steps
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_flash_can_be_repeated(chip: str, plug, monkeypatch: pyte
     board, data = plug(chip), image(chip)
     offset = load_board(chip).flash.image_offset
     board.lines = [40_000, *[0] * 9]
-    with pytest.raises(flash.FlashError, match="the line to .* broke .*: flash again"):
+    with pytest.raises(common.FlashError, match="the line to .* broke .*: flash again"):
         write(board, data)
     written = bytes(board.flash.data[offset : offset + len(data)])
     assert written != data and set(written) != {0xFF}
@@ -119,7 +119,7 @@ def test_flash_that_wears_out_is_noticed(plug) -> None:
         board.flash.data[0x1_2345] = 0
 
     board.flash.write_defl_block = worn
-    with pytest.raises(flash.FlashError, match="MD5 of file does not match data in flash!; the boot loader is in ROM"):
+    with pytest.raises(common.FlashError, match="MD5 of file does not match data in flash!; the boot loader is in ROM"):
         write(board, image("esp32c3"))
 
 
@@ -127,7 +127,7 @@ def test_flash_that_wears_out_is_noticed(plug) -> None:
 def test_a_board_with_another_chip_is_left_alone(chip: str, plug) -> None:
     other = BOARDS[BOARDS.index(chip) - 1]
     board = plug(chip)
-    with pytest.raises(flash.FlashError, match=f"has an {load_board(chip).chip}, the image is for"):
+    with pytest.raises(common.FlashError, match=f"has an {load_board(chip).chip}, the image is for"):
         write(board, image(other), other)
     assert set(board.flash.data) == {0xFF}
 
@@ -157,16 +157,16 @@ def test_images_are_checked_before_the_board_is_touched(chip: str) -> None:
         (whole[: APP_OFFSET - base] + program(other, 100_000), f"the program is for {load_board(other).chip}"),
     ]
     for data, message in cases:
-        with pytest.raises(flash.FlashError, match=message):
-            flash_esp.check_image(data, profile, "x.bin")
-    assert [part.label for part in flash_esp.check_image(whole, profile, "x.bin")] == ["nvs", "factory", "vfs"]
-    assert flash_esp.profile_of(whole, "x.bin").name == chip
+        with pytest.raises(common.FlashError, match=message):
+            esp.check_image(data, profile, "x.bin")
+    assert [part.label for part in esp.check_image(whole, profile, "x.bin")] == ["nvs", "factory", "vfs"]
+    assert esp.profile_of(whole, "x.bin").name == chip
 
 
 @pytest.mark.parametrize("chip", BOARDS)
 def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
     board = plug(chip)
-    with pytest.raises(flash.FlashError, match="needs 8,388,608 bytes of flash, the board on .* has 4,194,304"):
+    with pytest.raises(common.FlashError, match="needs 8,388,608 bytes of flash, the board on .* has 4,194,304"):
         write(board, image(chip, flash_bytes=8 << 20))
     assert set(board.flash.data) == {0xFF}
 
@@ -174,7 +174,7 @@ def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
 def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_path, monkeypatch, capsys) -> None:
     board, path = plug("esp32s3"), tmp_path / "micropython.bin"
     path.write_bytes(image("esp32s3"))
-    monkeypatch.setattr("edgelora.flash_common.RESTART_SECONDS", 1.0)
+    monkeypatch.setattr("edgelora.boards.flash.common.RESTART_SECONDS", 1.0)
     assert main(["flash", str(path), "--port", board.url]) == 1  # the emulation runs no program
     assert "is written and verified, but no REPL answers on socket://" in capsys.readouterr().err
     assert bytes(board.flash.data[: path.stat().st_size]) == path.read_bytes()
@@ -185,8 +185,8 @@ def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_p
 def test_no_board_answers(tmp_path) -> None:
     path = tmp_path / "micropython.bin"
     path.write_bytes(image("esp32"))
-    with pytest.raises(flash.FlashError, match="Could not open /dev/does-not-exist.*edgelora doctor"):
-        flash.flash("/dev/does-not-exist", path)
+    with pytest.raises(common.FlashError, match="Could not open /dev/does-not-exist.*edgelora doctor"):
+        flash("/dev/does-not-exist", path)
     (tmp_path / "notes.bin").write_text("hello")
-    with pytest.raises(flash.FlashError, match="is no firmware image"):
-        flash.flash("/dev/does-not-exist", tmp_path / "notes.bin")
+    with pytest.raises(common.FlashError, match="is no firmware image"):
+        flash("/dev/does-not-exist", tmp_path / "notes.bin")

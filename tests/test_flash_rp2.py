@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgelora import flash, flash_rp2, uf2
-from edgelora.boards import load_board
+from edgelora.boards import uf2
+from edgelora.boards.flash import common, rp2, write
+from edgelora.boards.flash import rp2 as flash_rp2
+from edgelora.boards.profiles import load_board
 
 PICO, PICO2 = (load_board(name) for name in ("rpi_pico", "rpi_pico2"))
 
@@ -33,24 +35,24 @@ def image(tmp_path: Path, profile=PICO) -> Path:
 
 def test_images_for_the_other_chip_are_refused(volume: Path, tmp_path: Path) -> None:
     other = image(tmp_path, PICO2)
-    with pytest.raises(flash.FlashError, match="belongs to a board of type RPI-RP2, this firmware is for RP2350"):
-        flash.flash(volume, other)
+    with pytest.raises(common.FlashError, match="belongs to a board of type RPI-RP2, this firmware is for RP2350"):
+        write.flash(volume, other)
     with pytest.raises(uf2.Uf2Error, match="made for chip family 0xe48bff59, this board is 0xe48bff56"):
-        flash.flash(volume, other, board="rpi_pico")
+        write.flash(volume, other, board="rpi_pico")
     other.write_bytes(b"\xe9 for another chip")
-    with pytest.raises(flash.FlashError, match="is no UF2 file, which a Raspberry Pi Pico takes"):
-        flash.flash(volume, other, board="rpi_pico")
+    with pytest.raises(common.FlashError, match="is no UF2 file, which a Raspberry Pi Pico takes"):
+        write.flash(volume, other, board="rpi_pico")
     strange = tmp_path / "strange.uf2"
     strange.write_bytes(uf2.serialize(uf2.parse(image(tmp_path).read_bytes()), 0x1234_5678))
-    with pytest.raises(flash.FlashError, match="is for chip family 0x12345678, which no board here has"):
-        flash.flash(volume, strange)
+    with pytest.raises(common.FlashError, match="is for chip family 0x12345678, which no board here has"):
+        write.flash(volume, strange)
     assert [path.name for path in volume.iterdir()] == ["INFO_UF2.TXT"]
 
 
 def test_a_full_volume(volume: Path, tmp_path: Path) -> None:
     (volume / "rpi_pico.uf2").symlink_to("/dev/full")
-    with pytest.raises(flash.FlashError, match="failed after 0 bytes: No space left on device; the volume is full"):
-        flash.flash(volume, image(tmp_path))
+    with pytest.raises(common.FlashError, match="failed after 0 bytes: No space left on device; the volume is full"):
+        write.flash(volume, image(tmp_path))
 
 
 def test_a_volume_that_is_mounted_read_only(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +60,8 @@ def test_a_volume_that_is_mounted_read_only(volume: Path, tmp_path: Path, monkey
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(flash_rp2, "open", refuse, raising=False)
-    with pytest.raises(flash.FlashError, match="Read-only file system; the volume is mounted read-only"):
-        flash.flash(volume, image(tmp_path))
+    with pytest.raises(common.FlashError, match="Read-only file system; the volume is mounted read-only"):
+        write.flash(volume, image(tmp_path))
 
 
 def test_a_board_that_is_unplugged_while_its_volume_is_written(
@@ -71,10 +73,10 @@ def test_a_board_that_is_unplugged_while_its_volume_is_written(
         if what == "writing" and done < total:
             (volume / "INFO_UF2.TXT").unlink(missing_ok=True)
 
-    with pytest.raises(flash.FlashError, match="no board came up on USB .* before all was copied, flash again"):
-        flash.flash(volume, image(tmp_path), unplug)
+    with pytest.raises(common.FlashError, match="no board came up on USB .* before all was copied, flash again"):
+        write.flash(volume, image(tmp_path), unplug)
 
 
 def test_picotool_without_a_board(tmp_path: Path) -> None:
-    with pytest.raises(flash.FlashError, match="picotool: No accessible .*; hold the BOOTSEL button"):
-        flash_rp2._load_by_picotool(image(tmp_path))
+    with pytest.raises(common.FlashError, match="picotool: No accessible .*; hold the BOOTSEL button"):
+        rp2._load_by_picotool(image(tmp_path))

@@ -12,17 +12,11 @@ import pytest
 from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
-from edgelora.formats import (
-    Adapter,
-    FormatError,
-    base_id,
-    pack_adapter,
-    pack_model,
-    unpack_adapter,
-    unpack_model,
-    write_atomic,
-)
-from edgelora.model import LOSSES, Op, QuantModel, Tensor
+from edgelora.formats.ela import Adapter, pack_adapter, unpack_adapter
+from edgelora.formats.elm import base_id, pack_model, unpack_model
+from edgelora.formats.envelope import FormatError
+from edgelora.formats.files import write_atomic
+from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
 
 HEADER, TENSOR, OP = 68, 12, 36
 ADAPTER_HEADER, LAYER = 48, 12

@@ -14,11 +14,15 @@ from random_models import random_input, random_model
 from reference import forward
 
 import edgelora
-from edgelora import cli, data, formats, nn, quantize, tflite, twin
-from edgelora.boards import ROOT
-from edgelora.model import LOSSES, Op, QuantModel, Tensor
-from edgelora.tflite import TfliteError, import_tflite
-from edgelora.tflite_file import Code, read_graph
+from edgelora import cli, formats, quantization, twin
+from edgelora.datasets import dataset
+from edgelora.floatnet import layers as floatnet_layers
+from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.importers.tflite import convert
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.file import Code, read_graph
+from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.resources import ROOT
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
@@ -344,17 +348,23 @@ def test_losses_follow_from_the_end() -> None:
 
 def test_calibration_is_that_of_quantize() -> None:
     """From the core's activations come the shifts that quantization finds in its simulation."""
-    layers = [nn.conv(8, (1, 5), (1, 2)), nn.average_pool((1, 2)), nn.conv(6, (1, 3)), nn.mean(), nn.dense(3)]
-    net = nn.build((1, 32, 2), layers, seed=1)
+    layers = [
+        floatnet_layers.conv(8, (1, 5), (1, 2)),
+        floatnet_layers.average_pool((1, 2)),
+        floatnet_layers.conv(6, (1, 3)),
+        floatnet_layers.mean(),
+        floatnet_layers.dense(3),
+    ]
+    net = floatnet_layers.build((1, 32, 2), layers, seed=1)
     x = np.random.default_rng(0).normal(size=(64, 1, 32, 2)).astype(np.float32)
-    model = quantize.quantize(net, x)
+    model = quantization.quantize(net, x)
     wanted = [(op.t_shift, op.branch_shift) for op in model.ops]
     for op in model.ops:
         op.t_shift = op.branch_shift = 0
-    tflite.calibrate(model, tflite.inputs_for_calibration(model, x))
+    convert.calibrate(model, convert.inputs_for_calibration(model, x))
     assert [(op.t_shift, op.branch_shift) for op in model.ops] == wanted and wanted[0][0] > 0
     imported = import_tflite(write_tflite(model), ["a", "b", "c"])
-    tflite.calibrate(imported, tflite.inputs_for_calibration(imported, x))
+    convert.calibrate(imported, convert.inputs_for_calibration(imported, x))
     model.labels = ["a", "b", "c"]
     assert formats.pack_model(imported) == formats.pack_model(model)
 
@@ -363,7 +373,7 @@ def test_calibration_takes_any_graph() -> None:
     alive = 0
     for seed in range(60):
         model = import_tflite(write_tflite(random_model(seed, oracle=True, loss=LOSSES[seed % 3])))
-        tflite.calibrate(model, tflite.inputs_for_calibration(model, None)[:8])
+        convert.calibrate(model, convert.inputs_for_calibration(model, None)[:8])
         formats.pack_model(model)
         alive += any(op.t_shift or op.branch_shift for op in model.ops)
     assert alive > 45  # the smallest layers need no shift
@@ -382,11 +392,11 @@ def test_activations_are_the_reference_s() -> None:
 def test_calibration_inputs_are_checked() -> None:
     model = import_tflite(Sketch(1, 12).dense(12, 5).file())
     real = np.linspace(-3, 3, 24).reshape(2, 12)
-    assert np.array_equal(tflite.inputs_for_calibration(model, real)[:, 0, 0, 0], model.input.quantize(real))
-    assert tflite.inputs_for_calibration(model, np.zeros((1000, 12), np.int8)).shape == (63, 1, 1, 1, 12)
+    assert np.array_equal(convert.inputs_for_calibration(model, real)[:, 0, 0, 0], model.input.quantize(real))
+    assert convert.inputs_for_calibration(model, np.zeros((1000, 12), np.int8)).shape == (63, 1, 1, 1, 12)
     for bad in (np.zeros((2, 11)), np.zeros(12), np.zeros((0, 12)), np.zeros((2, 12), int), np.full((2, 12), np.nan)):
         with pytest.raises(ValueError, match="calibration inputs x are"):
-            tflite.inputs_for_calibration(model, bad)
+            convert.inputs_for_calibration(model, bad)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -426,7 +436,7 @@ def test_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.Capture
 def test_inputs_without_labels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="array 'x' is missing"):
         np.savez(tmp_path / "y.npz", y=np.zeros(3))
-        data.load_inputs(tmp_path / "y.npz")
+        dataset.load_inputs(tmp_path / "y.npz")
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -663,7 +673,7 @@ def test_extras_that_are_missing_are_named(
 ) -> None:
     for extra in ("tensorflow", "torch"):
         monkeypatch.setitem(sys.modules, extra, None)  # not to be had, even where it is installed
-    for front in ("edgelora.keras_model", "edgelora.torch_model"):
+    for front in ("edgelora.importers.keras", "edgelora.importers.torch"):
         monkeypatch.delitem(sys.modules, front, raising=False)
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 4), np.float32))
     assert cli.main(["import", "net.keras"]) == 1

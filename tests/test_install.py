@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from edgelora import cli, install, sim
-from edgelora.boards import ROOT, load_board
-from edgelora.build import DIST, NATIVE_ARCHES, program
-from edgelora.link import Hello, Link
+from edgelora import boards, cli, sim, virtual_boards
+from edgelora.boards.build import DIST, NATIVE_ARCHES, program
+from edgelora.boards.profiles import load_board
+from edgelora.link.client import Link
+from edgelora.link.replies import Hello
+from edgelora.resources import ROOT
 
 MODULE = "/lib/edgelora.mpy"
 PURE = [f"/lib/edgelora_{name}.mpy" for name in ("agent", "store", "training", "update")]  # Python alone
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim.SimHandle]:
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[virtual_boards.SimHandle]:
     """A RISC-V machine with stock firmware and an empty filesystem."""
     firmware = program(load_board("virtual-riscv"))
     handle = sim.start("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv"), die_with_parent=True)
@@ -33,20 +35,20 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sim.SimHandle]:
     handle.stop()
 
 
-def run(board: sim.SimHandle, *command: str) -> str:
+def run(board: virtual_boards.SimHandle, *command: str) -> str:
     line = [sys.executable, "-m", "mpremote", "connect", board.port, *command]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def install_by_command(board: sim.SimHandle, capsys: pytest.CaptureFixture[str]) -> dict:
+def install_by_command(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> dict:
     capsys.readouterr()
     assert cli.main(["install", "--port", board.port, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_mip_installs_from_a_release(board: sim.SimHandle) -> None:
+def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=DIST)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -59,7 +61,7 @@ def test_mip_installs_from_a_release(board: sim.SimHandle) -> None:
             link.remove(path)
 
 
-def test_installs_repairs_and_leaves_alone(board: sim.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_installs_repairs_and_leaves_alone(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
     first = install_by_command(board, capsys)
     assert first["arch"] == "rv32imc" and first["free_heap"] > 0
     assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, True) for path in (MODULE, *PURE)]
@@ -73,32 +75,32 @@ def test_installs_repairs_and_leaves_alone(board: sim.SimHandle, capsys: pytest.
     assert again["edgelora"] == first["edgelora"]
 
 
-def test_refuses_a_module_that_would_be_hidden(board: sim.SimHandle) -> None:
+def test_refuses_a_module_that_would_be_hidden(board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
         link.put("/edgelora.py", b"__version__ = 'old'\n")
-    with pytest.raises(install.InstallError, match=r"`mpremote fs rm :/edgelora\.py`"):
-        install.install(board.port, DIST)
+    with pytest.raises(boards.InstallError, match=r"`mpremote fs rm :/edgelora\.py`"):
+        boards.install(board.port, DIST)
     with Link.connect(board.port) as link:
         link.remove("/edgelora.py")
 
 
-def test_a_full_filesystem_is_told_before_anything_is_copied(board: sim.SimHandle) -> None:
+def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
         link.remove(MODULE)
         blocks = (link.space("/").free - 50_000) // 4096
     run(board, "exec", f"with open('/big', 'wb') as f:\n for _ in range({blocks}): f.write(bytes(4096))")
-    with pytest.raises(install.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
-        install.install(board.port, DIST)
+    with pytest.raises(boards.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
+        boards.install(board.port, DIST)
     with Link.connect(board.port) as link:
         assert {f"/lib/{entry.name}" for entry in link.list("/lib")} == set(PURE)
         link.remove("/big")
-    assert install.install(board.port, DIST).files[0].copied
+    assert boards.install(board.port, DIST).files[0].copied
 
 
 def test_firmware_that_has_edgelora_needs_nothing(tmp_path: Path) -> None:
     handle = sim.start("unix", None, tmp_path, die_with_parent=True)
     try:
-        done = install.install(handle.port, tmp_path)
+        done = boards.install(handle.port, tmp_path)
         assert done.edgelora and not done.files
     finally:
         handle.stop()
@@ -112,28 +114,28 @@ def on(arch: int, version: int = 6, sub: int = 3) -> Hello:
 
 
 def test_architectures() -> None:
-    assert install.choose_arch(on(4)) == "armv6m"
-    assert install.choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
-    assert install.choose_arch(on(8)) == "armv7emsp"
-    assert install.choose_arch(on(11)) == "rv32imc"
-    with pytest.raises(install.InstallError, match="a board needs a module for xtensa; there are armv6m, "):
-        install.choose_arch(on(9))
+    assert boards.choose_arch(on(4)) == "armv6m"
+    assert boards.choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
+    assert boards.choose_arch(on(8)) == "armv7emsp"
+    assert boards.choose_arch(on(11)) == "rv32imc"
+    with pytest.raises(boards.InstallError, match="a board needs a module for xtensa; there are armv6m, "):
+        boards.choose_arch(on(9))
     for unknown in (0, 15):
-        with pytest.raises(install.InstallError, match=r"loads no native modules, .*_mpy is \d+"):
-            install.choose_arch(on(unknown))
+        with pytest.raises(boards.InstallError, match=r"loads no native modules, .*_mpy is \d+"):
+            boards.choose_arch(on(unknown))
     made = re.search(r"^NATIVE_ARCHES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert made and tuple(made[1].split()) == NATIVE_ARCHES
 
 
 def test_formats_and_packages(tmp_path: Path) -> None:
-    _, files = install.read_package(DIST / "armv6m")
-    install.check_format(on(4), files[MODULE])
-    with pytest.raises(install.InstallError, match=r"format 6\.2, this one is 6\.3: update the board's MicroPython"):
-        install.check_format(on(4, sub=2), files[MODULE])
-    with pytest.raises(install.InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
-        install.check_format(on(4, 7, 0), files[MODULE])
-    with pytest.raises(install.InstallError, match="no whole package"):
-        install.read_package(tmp_path)
+    _, files = boards.read_package(DIST / "armv6m")
+    boards.check_format(on(4), files[MODULE])
+    with pytest.raises(boards.InstallError, match=r"format 6\.2, this one is 6\.3: update the board's MicroPython"):
+        boards.check_format(on(4, sub=2), files[MODULE])
+    with pytest.raises(boards.InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
+        boards.check_format(on(4, 7, 0), files[MODULE])
+    with pytest.raises(boards.InstallError, match="no whole package"):
+        boards.read_package(tmp_path)
 
 
 def test_flashing_stock_firmware_installs_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

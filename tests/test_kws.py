@@ -6,26 +6,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgelora import kws
-from edgelora.bench_learning import TASKS
-from edgelora.personalize import Recipe, placed
-from edgelora.pretrain import ds_cnn
-from edgelora.workflow import load_part
+from edgelora.bench.learning import TASKS
+from edgelora.datasets import keywords, speech
+from edgelora.datasets import keywords as kws
+from edgelora.floatnet.zoo import ds_cnn
+from edgelora.training.base import load_part
+from edgelora.training.recipe import Recipe, placed
 
 speaks = pytest.mark.skipif(
     not (shutil.which("espeak-ng") and shutil.which("flite")), reason="espeak-ng and flite are not installed"
 )
-FEW = kws.Recording(1, 3, 2, seed=5)
+FEW = keywords.Recording(1, 3, 2, seed=5)
 
 
 def tone(hertz: float, amplitude: float = 0.3) -> np.ndarray:
-    return amplitude * np.sin(2 * np.pi * hertz * np.arange(kws.RATE) / kws.RATE)
+    return amplitude * np.sin(2 * np.pi * hertz * np.arange(speech.RATE) / speech.RATE)
 
 
 def test_features_are_cepstra_of_the_mel_bands():
     """The first two frames against sums written out."""
-    clip = tone(440) + 0.1 * np.random.default_rng(0).normal(size=kws.RATE)
-    got = kws.features(clip)
+    clip = tone(440) + 0.1 * np.random.default_rng(0).normal(size=speech.RATE)
+    got = speech.features(clip)
     assert got.shape == (49, 10)
     mel = np.linspace(1127 * np.log(1 + 20 / 700), 1127 * np.log(1 + 4000 / 700), 42)
     corner = 700 * (np.exp(mel / 1127) - 1)
@@ -35,22 +36,22 @@ def test_features_are_cepstra_of_the_mel_bands():
         bands = []
         for low, middle, high in zip(corner, corner[1:], corner[2:], strict=False):
             at = np.arange(513) * 16000 / 1024
-            bands.append(np.log(power[:513] @ np.interp(at, [low, middle, high], [0, 1, 0]) + kws.POWER_FLOOR))
+            bands.append(np.log(power[:513] @ np.interp(at, [low, middle, high], [0, 1, 0]) + speech.POWER_FLOOR))
         for k in range(10):
             basis = np.cos(np.pi * k * (np.arange(40) + 0.5) / 40) * np.sqrt((1 if k == 0 else 2) / 40)
-            expected = np.clip((bands @ basis - kws.CENTRE[k]) / kws.SPREAD[k], -4, 4)
+            expected = np.clip((bands @ basis - speech.CENTRE[k]) / speech.SPREAD[k], -4, 4)
             assert got[frame, k] == pytest.approx(expected, abs=1e-3)
 
 
 def test_noise_has_unit_level():
     for seed in range(5):
-        assert np.sqrt(np.mean(kws.coloured_noise(np.random.default_rng(seed)) ** 2)) == pytest.approx(1)
+        assert np.sqrt(np.mean(speech.coloured_noise(np.random.default_rng(seed)) ** 2)) == pytest.approx(1)
 
 
 def test_voices_to_personalize_are_not_pretrained_on():
-    known = {(voice.program, voice.identity) for voice in kws.PRETRAINING}
-    assert not known & {(voice.program, voice.identity) for voice in kws.VOICES.values()}
-    assert len(known) > 50 and len(kws.VOICES) >= 5
+    known = {(voice.program, voice.identity) for voice in keywords.PRETRAINING}
+    assert not known & {(voice.program, voice.identity) for voice in keywords.VOICES.values()}
+    assert len(known) > 50 and len(keywords.VOICES) >= 5
 
 
 def test_unknown_voice_is_explained():
@@ -61,21 +62,21 @@ def test_unknown_voice_is_explained():
 def test_missing_synthesizer_is_explained(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(RuntimeError, match="flite is not installed.*apt-get install espeak-ng flite"):
-        kws.speak(kws.VOICES["slt"], "yes", 1, 0)
+        speech.speak(keywords.VOICES["slt"], "yes", 1, 0)
 
 
 @speaks
-@pytest.mark.parametrize("voice", [*kws.VOICES.values(), *kws.PRETRAINING])
+@pytest.mark.parametrize("voice", [*keywords.VOICES.values(), *keywords.PRETRAINING])
 def test_every_voice_speaks(voice):
-    slow, fast = (kws.speak(voice, "seven", speed, 0) for speed in (0.8, 1.25))
-    assert 0.2 * kws.RATE < len(fast) < len(slow) < 1.3 * kws.RATE
+    slow, fast = (speech.speak(voice, "seven", speed, 0) for speed in (0.8, 1.25))
+    assert 0.2 * speech.RATE < len(fast) < len(slow) < 1.3 * speech.RATE
     assert 0.05 < np.abs(slow).max() <= 1.1
 
 
 @speaks
 def test_stretching_makes_a_word_longer_and_deeper():
-    voice = kws.VOICES["slt"]
-    plain, stretched = (kws.speak(voice, "no", 1, 0, stretch) for stretch in (1.0, 1.2))
+    voice = keywords.VOICES["slt"]
+    plain, stretched = (speech.speak(voice, "no", 1, 0, stretch) for stretch in (1.0, 1.2))
     assert len(stretched) == pytest.approx(1.2 * len(plain), abs=1)
     centre = [
         np.average(np.arange(len(wave) // 2 + 1) / len(wave), weights=np.abs(np.fft.rfft(wave)))
@@ -86,28 +87,28 @@ def test_stretching_makes_a_word_longer_and_deeper():
 
 @speaks
 def test_the_same_seed_gives_the_same_clips_whoever_else_speaks():
-    slt, german = kws.VOICES["slt"], kws.VOICES["german"]
-    both, alone = kws.record([slt, german], FEW), kws.record([german], FEW)
+    slt, german = keywords.VOICES["slt"], keywords.VOICES["german"]
+    both, alone = keywords.record([slt, german], FEW), keywords.record([german], FEW)
     count = 10 + 3 + 2
-    assert both.x.shape == (2 * count, 49, 10, 1) and both.x.dtype == np.float32 and both.labels == kws.LABELS
+    assert both.x.shape == (2 * count, 49, 10, 1) and both.x.dtype == np.float32 and both.labels == keywords.LABELS
     assert np.array_equal(both.x[count:], alone.x) and np.array_equal(both.y[count:], alone.y)
     assert np.bincount(alone.y).tolist() == [1] * 10 + [3, 2]
-    other = kws.record([german], replace(FEW, seed=6))
+    other = keywords.record([german], replace(FEW, seed=6))
     assert not any(np.array_equal(a, b) for a, b in zip(alone.x, other.x, strict=True))
 
 
 @speaks
 def test_parts_are_made_once(tmp_path, monkeypatch):
-    monkeypatch.setitem(kws.PARTS, "train", FEW)
-    voices = [kws.VOICES["awb"]]
-    made = kws.spoken(voices, "train", tmp_path)
+    monkeypatch.setitem(keywords.PARTS, "train", FEW)
+    voices = [keywords.VOICES["awb"]]
+    made = keywords.spoken(voices, "train", tmp_path)
     monkeypatch.setattr(kws, "record", None)
-    again = kws.spoken(voices, "train", tmp_path)
-    assert np.array_equal(made.x, again.x) and again.labels == kws.LABELS
+    again = keywords.spoken(voices, "train", tmp_path)
+    assert np.array_equal(made.x, again.x) and again.labels == keywords.LABELS
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
     with pytest.raises(TypeError):
-        monkeypatch.setitem(kws.PARTS, "train", replace(FEW, seed=6))
-        kws.spoken(voices, "train", tmp_path)
+        monkeypatch.setitem(keywords.PARTS, "train", replace(FEW, seed=6))
+        keywords.spoken(voices, "train", tmp_path)
 
 
 def test_the_task_has_its_own_settings_unless_given():

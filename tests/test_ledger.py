@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgelora.bench_kernels import SHAPES
-from edgelora.boards import ROOT
+from edgelora.bench.kernels import SHAPES
+from edgelora.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

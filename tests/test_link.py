@@ -19,22 +19,14 @@ import pytest
 from commands import execute
 from random_models import random_input, random_model, random_target
 
-from edgelora import sim, transport, twin
-from edgelora.bench_link import bench_link
-from edgelora.formats import pack_model
-from edgelora.link import (
-    HEADER_SIZE,
-    LINK_VERSION,
-    DeviceError,
-    FrameReader,
-    Hello,
-    Link,
-    LinkError,
-    Op,
-    Status,
-    encode,
-)
-from edgelora.transport import LineLost, SerialLine
+from edgelora import sim, twin, virtual_boards
+from edgelora.bench.link import bench_link
+from edgelora.formats.elm import pack_model
+from edgelora.link import transport
+from edgelora.link.client import Link
+from edgelora.link.protocol import HEADER_SIZE, LINK_VERSION, FrameReader, Op, Status, encode
+from edgelora.link.replies import DeviceError, Hello, LinkError
+from edgelora.link.transport import LineLost, SerialLine
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIX = ROOT / ".build/unix/micropython"
@@ -594,7 +586,7 @@ def test_pico_full_disk_keeps_the_old_file(pico):
 
 def test_pico_stands_still_and_goes_on(pico):
     """Its process gets no time for longer than the host is patient, in all that the host may be doing."""
-    board = sim.find(pico)
+    board = virtual_boards.find(pico)
     data = random.Random(10).randbytes(16_000)
     with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
         for work in (
@@ -617,7 +609,7 @@ def test_pico_stands_still_and_goes_on(pico):
 
 def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
     monkeypatch.setattr(transport, "STANDSTILL_SECONDS", 1.0)
-    board = sim.find(pico)
+    board = virtual_boards.find(pico)
     link = Link.connect(pico)
     os.kill(board.pid, signal.SIGSTOP)
     try:

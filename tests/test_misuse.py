@@ -13,7 +13,7 @@ import sanitized
 from random_models import random_model
 
 from edgelora import formats, twin
-from edgelora.model import QuantModel
+from edgelora.formats.network import QuantModel
 
 KINDS = ("conv", "average_pool", "dense")
 RANKS = bytes([2, 0, 2])

@@ -7,7 +7,8 @@ import secrets
 import numpy as np
 import pytest
 
-from edgelora.tflite import TfliteError, import_tflite
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.flatbuffer import TfliteError
 
 pytest.importorskip("tflite_micro")
 from tflite_mutants import BUILTIN, TYPE, search, seeds, verdict

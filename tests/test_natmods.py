@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from edgelora import __version__
-from edgelora.boards import ROOT
+from edgelora.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -5,31 +5,46 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgelora import nn
-from edgelora.data import Dataset, load_dataset, save_dataset
-from edgelora.float_lora import adaptable_layers, train_float_lora
-from edgelora.pretrain import Speaking, Wearer, augment_motion, augment_speech, augmentation, ds_cnn, har_net, pretrain
+from edgelora.datasets.dataset import Dataset, load_dataset, save_dataset
+from edgelora.floatnet import files
+from edgelora.floatnet import layers as floatnet_layers
+from edgelora.floatnet import train as floatnet_train
+from edgelora.floatnet.augment import Speaking, Wearer, augment_motion, augment_speech, augmentation
+from edgelora.floatnet.lora import adaptable_layers, train_float_lora
+from edgelora.floatnet.pretrain import pretrain
+from edgelora.floatnet.zoo import ds_cnn, har_net
 
 LAYERS = {
-    "conv same": [nn.conv(3, (3, 3), activation="none")],
-    "conv same, stride 2": [nn.conv(3, (3, 2), (2, 2))],
-    "conv valid, stride 2": [nn.conv(3, (2, 3), (1, 2), padding="valid")],
-    "conv dilated": [nn.conv(3, (2, 2), dilation=(2, 3), activation="relu6")],
-    "conv dilated, valid": [nn.conv(3, (2, 2), dilation=(3, 2), padding="valid")],
-    "depthwise": [nn.depthwise(2, (3, 3))],
-    "depthwise, stride 2": [nn.depthwise(2, (3, 2), (2, 1), activation="none")],
-    "depthwise valid": [nn.depthwise(2, (2, 3), padding="valid", activation="relu6")],
-    "dense": [nn.dense(4)],
-    "dense relu": [nn.dense(9, "relu")],
-    "average_pool valid": [nn.average_pool((2, 2))],
-    "average_pool same": [nn.average_pool((3, 3), (2, 2), "same")],
-    "mean": [nn.mean()],
-    "separable": [nn.depthwise(2, (3, 3)), nn.conv(4, (1, 1)), nn.mean(), nn.dense(3)],
-    "chain": [nn.conv(4, (1, 3), (1, 2)), nn.conv(5, (3, 1)), nn.average_pool((2, 2)), nn.mean(), nn.dense(3)],
+    "conv same": [floatnet_layers.conv(3, (3, 3), activation="none")],
+    "conv same, stride 2": [floatnet_layers.conv(3, (3, 2), (2, 2))],
+    "conv valid, stride 2": [floatnet_layers.conv(3, (2, 3), (1, 2), padding="valid")],
+    "conv dilated": [floatnet_layers.conv(3, (2, 2), dilation=(2, 3), activation="relu6")],
+    "conv dilated, valid": [floatnet_layers.conv(3, (2, 2), dilation=(3, 2), padding="valid")],
+    "depthwise": [floatnet_layers.depthwise(2, (3, 3))],
+    "depthwise, stride 2": [floatnet_layers.depthwise(2, (3, 2), (2, 1), activation="none")],
+    "depthwise valid": [floatnet_layers.depthwise(2, (2, 3), padding="valid", activation="relu6")],
+    "dense": [floatnet_layers.dense(4)],
+    "dense relu": [floatnet_layers.dense(9, "relu")],
+    "average_pool valid": [floatnet_layers.average_pool((2, 2))],
+    "average_pool same": [floatnet_layers.average_pool((3, 3), (2, 2), "same")],
+    "mean": [floatnet_layers.mean()],
+    "separable": [
+        floatnet_layers.depthwise(2, (3, 3)),
+        floatnet_layers.conv(4, (1, 1)),
+        floatnet_layers.mean(),
+        floatnet_layers.dense(3),
+    ],
+    "chain": [
+        floatnet_layers.conv(4, (1, 3), (1, 2)),
+        floatnet_layers.conv(5, (3, 1)),
+        floatnet_layers.average_pool((2, 2)),
+        floatnet_layers.mean(),
+        floatnet_layers.dense(3),
+    ],
 }
 
 
-def as_float64(net: nn.FloatNet) -> nn.FloatNet:
+def as_float64(net: floatnet_layers.FloatNet) -> floatnet_layers.FloatNet:
     """The same network in double precision, with biases that are not zero, for finite differences."""
     rng = np.random.default_rng(1)
     for layer in net.layers:
@@ -54,15 +69,15 @@ def numeric_gradient(loss, parameter: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_equal_finite_differences(name):
     rng = np.random.default_rng(7)
-    net = as_float64(nn.build((5, 6, 2), LAYERS[name], seed=3))
+    net = as_float64(floatnet_layers.build((5, 6, 2), LAYERS[name], seed=3))
     x = rng.normal(0, 2, (3, 5, 6, 2))
-    pick = rng.normal(size=nn.forward(net, x)[-1].shape)
+    pick = rng.normal(size=floatnet_layers.forward(net, x)[-1].shape)
 
     def loss() -> float:
-        return float((nn.forward(net, x)[-1] * pick).sum())
+        return float((floatnet_layers.forward(net, x)[-1] * pick).sum())
 
-    activations = nn.forward(net, x)
-    gradients = nn.backward(net, activations, pick.reshape(3, -1))
+    activations = floatnet_layers.forward(net, x)
+    gradients = floatnet_layers.backward(net, activations, pick.reshape(3, -1))
     assert [pair is not None for pair in gradients] == [layer.weights is not None for layer in net.layers]
     for layer, pair in zip(net.layers, gradients, strict=True):
         if pair:
@@ -70,22 +85,35 @@ def test_gradients_equal_finite_differences(name):
             np.testing.assert_allclose(pair[1], numeric_gradient(loss, layer.bias), rtol=1e-5, atol=1e-6)
     d_out = pick
     for i in reversed(range(len(net.layers))):
-        d_out, _ = nn.layer_backward(net.layers[i], activations[i], activations[i + 1], d_out)
+        d_out, _ = floatnet_layers.layer_backward(net.layers[i], activations[i], activations[i + 1], d_out)
     np.testing.assert_allclose(d_out, numeric_gradient(loss, x), rtol=1e-5, atol=1e-6)
 
 
 def test_loss_gradient_equals_finite_differences():
     rng = np.random.default_rng(0)
     logits, y = rng.normal(0, 3, (4, 5)), np.array([0, 4, 2, 2])
-    _, gradient = nn.softmax_cross_entropy(logits, y)
-    np.testing.assert_allclose(gradient, numeric_gradient(lambda: nn.softmax_cross_entropy(logits, y)[0], logits),
+    _, gradient = floatnet_train.softmax_cross_entropy(logits, y)
+
+    def loss() -> float:
+        return floatnet_train.softmax_cross_entropy(logits, y)[0]
+
+    np.testing.assert_allclose(gradient, numeric_gradient(lambda: loss, logits),
                                rtol=1e-5, atol=1e-8)  # fmt: skip
 
 
 def test_backward_stops_below_lowest():
-    net = nn.build((1, 8, 2), [nn.conv(3, (1, 3)), nn.conv(3, (1, 3)), nn.mean(), nn.dense(2)], seed=0)
+    net = floatnet_layers.build(
+        (1, 8, 2),
+        [
+            floatnet_layers.conv(3, (1, 3)),
+            floatnet_layers.conv(3, (1, 3)),
+            floatnet_layers.mean(),
+            floatnet_layers.dense(2),
+        ],
+        seed=0,
+    )
     x = np.ones((2, 1, 8, 2), np.float32)
-    gradients = nn.backward(net, nn.forward(net, x), np.ones((2, 2), np.float32), lowest=1)
+    gradients = floatnet_layers.backward(net, floatnet_layers.forward(net, x), np.ones((2, 2), np.float32), lowest=1)
     assert [pair is not None for pair in gradients] == [False, True, False, True]
 
 
@@ -102,37 +130,40 @@ def test_backward_stops_below_lowest():
     ],
 )
 def test_geometry_is_tensorflows(size, kernel, stride, dilation, padding, expected):
-    layer = nn.conv(1, (1, kernel), (1, stride), (1, dilation), padding)
-    at = nn.geometry(layer, (1, size, 1))
+    layer = floatnet_layers.conv(1, (1, kernel), (1, stride), (1, dilation), padding)
+    at = floatnet_layers.geometry(layer, (1, size, 1))
     assert (at.output[1], *at.pad_w) == expected
 
 
 def test_average_pool_leaves_padding_out():
-    layer = nn.average_pool((1, 3), (1, 2), "same")
-    out = nn.layer_forward(layer, np.array([1.0, 2, 3, 4, 5]).reshape(1, 1, 5, 1))
+    layer = floatnet_layers.average_pool((1, 3), (1, 2), "same")
+    out = floatnet_layers.layer_forward(layer, np.array([1.0, 2, 3, 4, 5]).reshape(1, 1, 5, 1))
     np.testing.assert_allclose(out.ravel(), [1.5, 3, 4.5])
 
 
 def test_depthwise_filters_each_channel_by_itself():
-    net = nn.build((5, 6, 3), [nn.depthwise(3, (3, 2), (2, 1), activation="none")], seed=0)
+    net = floatnet_layers.build((5, 6, 3), [floatnet_layers.depthwise(3, (3, 2), (2, 1), activation="none")], seed=0)
     x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
     alone = [
-        nn.layer_forward(
-            nn.Layer("conv", (3, 2), (2, 1), weights=w[None, ..., None], bias=np.zeros(1)), x[..., c : c + 1]
+        floatnet_layers.layer_forward(
+            floatnet_layers.Layer("conv", (3, 2), (2, 1), weights=w[None, ..., None], bias=np.zeros(1)),
+            x[..., c : c + 1],
         )
         for c, w in enumerate(np.moveaxis(net.layers[0].weights, 2, 0))
     ]
-    np.testing.assert_allclose(nn.predict(net, x), np.concatenate(alone, axis=3).reshape(2, -1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        floatnet_layers.predict(net, x), np.concatenate(alone, axis=3).reshape(2, -1), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_depthwise_of_other_channels_is_refused():
     with pytest.raises(ValueError, match="8 channels does not fit an input of 3"):
-        nn.build((5, 6, 3), [nn.depthwise(8, (3, 3))], seed=0)
+        floatnet_layers.build((5, 6, 3), [floatnet_layers.depthwise(8, (3, 3))], seed=0)
 
 
 def test_kernel_larger_than_input_is_refused():
     with pytest.raises(ValueError, match="use 'same' padding"):
-        nn.build((1, 4, 1), [nn.conv(1, (1, 5), padding="valid")], seed=0)
+        floatnet_layers.build((1, 4, 1), [floatnet_layers.conv(1, (1, 5), padding="valid")], seed=0)
 
 
 def two_tone(seed: int, count: int = 240, pitch: float = 1.0, channels: int = 2) -> Dataset:
@@ -147,44 +178,53 @@ def two_tone(seed: int, count: int = 240, pitch: float = 1.0, channels: int = 2)
 def test_training_learns_and_is_reproducible():
     train, test = two_tone(0), two_tone(1)
 
-    def trained() -> tuple[nn.FloatNet, list[float]]:
-        net = nn.build((1, 32, 2), [nn.conv(8, (1, 5), (1, 2)), nn.conv(8, (1, 3)), nn.mean(), nn.dense(3)], seed=5)
-        return net, nn.fit(net, train.x, train.y, epochs=12, seed=5, batch=16, rate=1e-2)
+    def trained() -> tuple[floatnet_layers.FloatNet, list[float]]:
+        net = floatnet_layers.build(
+            (1, 32, 2),
+            [
+                floatnet_layers.conv(8, (1, 5), (1, 2)),
+                floatnet_layers.conv(8, (1, 3)),
+                floatnet_layers.mean(),
+                floatnet_layers.dense(3),
+            ],
+            seed=5,
+        )
+        return net, floatnet_train.fit(net, train.x, train.y, epochs=12, seed=5, batch=16, rate=1e-2)
 
     net, losses = trained()
-    assert nn.accuracy(net, test.x, test.y) > 0.9
+    assert floatnet_layers.accuracy(net, test.x, test.y) > 0.9
     assert losses[-1] < 0.3 * losses[0]
     assert trained()[1] == losses
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedules_fall_from_the_rate_to_zero(schedule):
-    rates = [nn.scheduled(schedule, 0.1, done) for done in (0, 0.25, 0.5, 0.75, 1)]
+    rates = [floatnet_train.scheduled(schedule, 0.1, done) for done in (0, 0.25, 0.5, 0.75, 1)]
     assert rates[0] == 0.1 and rates[-1] == pytest.approx(0) and rates == sorted(rates, reverse=True)
 
 
 def test_step_schedule_has_three_levels():
-    assert [nn.scheduled("step", 1.0, done) for done in (0.59, 0.61, 0.86)] == [1.0, 0.1, 0.01]
+    assert [floatnet_train.scheduled("step", 1.0, done) for done in (0.59, 0.61, 0.86)] == [1.0, 0.1, 0.01]
 
 
 def test_pretrain_augments_motion_and_reports_progress():
     data, seen = two_tone(0, channels=6), []
     net = pretrain(data, seed=1, epochs=3, progress=lambda done, total, loss: seen.append((done, total, loss)))
     assert [s[:2] for s in seen] == [(1, 3), (2, 3), (3, 3)] and seen[2][2] < seen[0][2]
-    assert net.labels == data.labels and nn.shapes(net)[-1] == (1, 1, 3)
+    assert net.labels == data.labels and floatnet_layers.shapes(net)[-1] == (1, 1, 3)
 
 
 def test_har_net_fits_the_board():
     net = har_net((1, 100, 6), 7, seed=0)
-    assert nn.macs(net) == 91424
-    assert max(h * w * c for h, w, c in nn.shapes(net)[1:]) == 800
+    assert floatnet_layers.macs(net) == 91424
+    assert max(h * w * c for h, w, c in floatnet_layers.shapes(net)[1:]) == 800
     assert sum(layer.weights.size for layer in net.layers if layer.weights is not None) == 6464
 
 
 def test_ds_cnn_is_mlperf_tinys():
     net = ds_cnn((49, 10, 1), 12, seed=0)
-    assert nn.shapes(net)[1] == nn.shapes(net)[9] == (25, 5, 64)
-    assert nn.macs(net) == 2656768
+    assert floatnet_layers.shapes(net)[1] == floatnet_layers.shapes(net)[9] == (25, 5, 64)
+    assert floatnet_layers.macs(net) == 2656768
     assert adaptable_layers(net) == [0, 2, 4, 6, 8, 10]
 
 
@@ -193,7 +233,7 @@ def test_pretrain_takes_spectrograms():
     y = rng.integers(0, 2, 40)
     x = rng.normal(size=(40, 49, 10, 1)) + np.where(y, 1, -1)[:, None, None, None]
     net = pretrain(Dataset(x.astype(np.float32), y, ["low", "high"]), seed=0, epochs=3)
-    assert net.input_shape == (49, 10, 1) and nn.accuracy(net, x.astype(np.float32), y) > 0.9
+    assert net.input_shape == (49, 10, 1) and floatnet_layers.accuracy(net, x.astype(np.float32), y) > 0.9
     with pytest.raises(ValueError, match="give"):
         pretrain(Dataset(np.zeros((4, 5, 5, 2), np.float32), np.zeros(4, np.int64)))
 
@@ -223,12 +263,21 @@ def test_rotation_keeps_length_and_tilts_both_sensors_alike():
 
 def test_float_lora_learns_and_leaves_the_base_alone():
     base, own, later = two_tone(0), two_tone(2, 90, pitch=1.8), two_tone(3, pitch=1.8)
-    net = nn.build((1, 32, 2), [nn.conv(8, (1, 5), (1, 2)), nn.conv(8, (1, 3)), nn.mean(), nn.dense(3)], seed=5)
-    nn.fit(net, base.x, base.y, epochs=12, seed=5, batch=16, rate=1e-2)
+    net = floatnet_layers.build(
+        (1, 32, 2),
+        [
+            floatnet_layers.conv(8, (1, 5), (1, 2)),
+            floatnet_layers.conv(8, (1, 3)),
+            floatnet_layers.mean(),
+            floatnet_layers.dense(3),
+        ],
+        seed=5,
+    )
+    floatnet_train.fit(net, base.x, base.y, epochs=12, seed=5, batch=16, rate=1e-2)
     before = [layer.weights.copy() for layer in net.layers if layer.weights is not None]
     for train_a in (True, False):
         result = train_float_lora(net, own, later, rank=2, epochs=8, seed=0, train_a=train_a)
-        assert result.base_accuracy == nn.accuracy(net, later.x, later.y)
+        assert result.base_accuracy == floatnet_layers.accuracy(net, later.x, later.y)
         assert result.accuracy > result.base_accuracy + 0.15
     after = [net.layers[i].weights for i in adaptable_layers(net)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
@@ -236,7 +285,9 @@ def test_float_lora_learns_and_leaves_the_base_alone():
 
 def test_frozen_a_does_not_move():
     data = two_tone(0, 40)
-    net = nn.build((1, 32, 2), [nn.conv(4, (1, 5)), nn.mean(), nn.dense(3)], seed=0)
+    net = floatnet_layers.build(
+        (1, 32, 2), [floatnet_layers.conv(4, (1, 5)), floatnet_layers.mean(), floatnet_layers.dense(3)], seed=0
+    )
     untrained = train_float_lora(net, data, data, epochs=0, seed=4, train_a=False).adapters
     frozen = train_float_lora(net, data, data, epochs=1, seed=4, train_a=False).adapters
     trained = train_float_lora(net, data, data, epochs=1, seed=4, train_a=True).adapters
@@ -246,19 +297,26 @@ def test_frozen_a_does_not_move():
 
 
 def test_net_file_round_trip_and_bad_file(tmp_path):
-    layers = [nn.conv(3, (3, 2), (2, 1), activation="relu6"), nn.depthwise(3, (2, 2)), nn.average_pool((2, 2))]
-    net = nn.build((5, 6, 2), [*layers, nn.dense(2)], seed=0, labels=["no", "yes"])
-    nn.save_net(net, tmp_path / "net.npz")
-    back = nn.load_net(tmp_path / "net.npz")
+    layers = [
+        floatnet_layers.conv(3, (3, 2), (2, 1), activation="relu6"),
+        floatnet_layers.depthwise(3, (2, 2)),
+        floatnet_layers.average_pool((2, 2)),
+    ]
+    net = floatnet_layers.build((5, 6, 2), [*layers, floatnet_layers.dense(2)], seed=0, labels=["no", "yes"])
+    files.save_net(net, tmp_path / "net.npz")
+    back = files.load_net(tmp_path / "net.npz")
     x = np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32)
-    assert np.array_equal(nn.predict(net, x), nn.predict(back, x)) and back.labels == ["no", "yes"]
+    assert np.array_equal(floatnet_layers.predict(net, x), floatnet_layers.predict(back, x)) and back.labels == [
+        "no",
+        "yes",
+    ]
     (tmp_path / "bad.npz").write_bytes((tmp_path / "net.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"bad\.npz: not a readable .*edgelora pretrain"):
-        nn.load_net(tmp_path / "bad.npz")
+        files.load_net(tmp_path / "bad.npz")
     net.layers[0].weights = net.layers[0].weights[:, :, :1]
-    nn.save_net(net, tmp_path / "torn.npz")
+    files.save_net(net, tmp_path / "torn.npz")
     with pytest.raises(ValueError, match="layer 0: weights are"):
-        nn.load_net(tmp_path / "torn.npz")
+        files.load_net(tmp_path / "torn.npz")
 
 
 def test_dataset_file_round_trip(tmp_path):

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from commands import edgelora
 
-from edgelora import data, formats, nn, npz_file, quantize
-from edgelora.npz_file import NpzError, read_npz
+from edgelora import formats, quantization
+from edgelora.datasets import dataset
+from edgelora.floatnet import files, layers
+from edgelora.formats import npz as npz_file
+from edgelora.formats.npz import NpzError, read_npz
 
 X = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
 Y = np.arange(8) % 3
@@ -108,7 +111,11 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "bad.npz").write_bytes(DAMAGED[name])
-    for load, remedy in ((data.load_dataset, "numpy.savez"), (data.load_inputs, "savez"), (nn.load_net, "pretrain")):
+    for load, remedy in (
+        (dataset.load_dataset, "numpy.savez"),
+        (dataset.load_inputs, "savez"),
+        (files.load_net, "pretrain"),
+    ):
         with pytest.raises(ValueError, match=r"bad\.npz: .*" + remedy) as told:
             load(tmp_path / "bad.npz")
         assert "\n" not in str(told.value) and len(str(told.value)) < 400
@@ -142,15 +149,15 @@ def test_too_many_and_equal_names_are_refused(tmp_path: Path, monkeypatch: pytes
 def test_arrays_that_are_no_data_set(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=r"bad\.npz: .*" + message):
-        data.load_dataset(tmp_path / "bad.npz")
+        dataset.load_dataset(tmp_path / "bad.npz")
 
 
 def test_commands_tell_it_in_one_line(tmp_path: Path) -> None:
     """Data, a float network, calibration inputs: the file, what is wrong, what to do."""
-    net = nn.build((1, 12, 2), [nn.conv(4, (1, 3)), nn.dense(3)], 5)
+    net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     base, bad, good = tmp_path / "toy.elm", tmp_path / "bad.npz", tmp_path / "good.npz"
-    base.write_bytes(formats.pack_model(quantize.quantize(net, X)))
-    data.save_dataset(data.Dataset(X, Y, list("abc")), good)
+    base.write_bytes(formats.pack_model(quantization.quantize(net, X)))
+    dataset.save_dataset(dataset.Dataset(X, Y, list("abc")), good)
     bad.write_bytes(good.read_bytes()[:900])
     for command in (
         ("train-adapter", base, "--data", bad, "-o", tmp_path / "a.ela"),

@@ -7,8 +7,7 @@ from random_models import random_input, random_model
 from reference import forward, requantize
 
 from edgelora import formats, twin
-from edgelora.model import LOSSES, Op, QuantModel, Tensor
-from edgelora.tflite_math import (
+from edgelora.formats.fixed_point import (
     LOGISTIC_GRID,
     LOOKUPS,
     SOFTMAX_GRID,
@@ -17,6 +16,7 @@ from edgelora.tflite_math import (
     fold_count,
     quantize_multiplier,
 )
+from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
 
 pytest.importorskip("tflite_micro")
 from tflite_writer import TflmModel, run_tflm, write_tflite

@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 
 import edgelora
-from edgelora import resources, twin
+from edgelora import resources
+from edgelora.twin import library as twin
 
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
 # The distribution of a module, where it has another name.
 MODULES = {"serial": "pyserial", "esp_pylib": "esp-pylib", "tensorflow": "tensorflow-cpu"}
 EXTRAS = {
-    "host/edgelora/keras_model.py": "keras",
-    "host/edgelora/torch_model.py": "torch",
+    "host/edgelora/importers/keras.py": "keras",
+    "host/edgelora/importers/torch.py": "torch",
     "host/edgelora/sim/clock.py": "sim",
     "host/edgelora/sim/pico.py": "sim",
 }  # modules that may need more than the package itself does

@@ -13,11 +13,20 @@ import pytest
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
-from edgelora import cli, data, formats, nn, peft, quantize, twin
-from edgelora.safetensors_file import SafetensorsError, read_safetensors, write_safetensors
+from edgelora import cli, formats, quantization, twin
+from edgelora.datasets import dataset
+from edgelora.floatnet import layers as floatnet_layers
+from edgelora.importers import peft
+from edgelora.importers.safetensors import SafetensorsError, read_safetensors, write_safetensors
+from edgelora.quantization import adapter_fit
 
 RANK, ALPHA = 3, 6.0
-LAYERS = [nn.conv(8, (3, 2), (2, 1)), nn.conv(8, (1, 3)), nn.conv(6, (1, 1)), nn.dense(5)]
+LAYERS = [
+    floatnet_layers.conv(8, (3, 2), (2, 1)),
+    floatnet_layers.conv(8, (1, 3)),
+    floatnet_layers.conv(6, (1, 1)),
+    floatnet_layers.dense(5),
+]
 CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 NAMES = ("features.0", "features.2", "features.10", "head")
 
@@ -44,9 +53,9 @@ def checkpoint(folder: Path, tensors: dict[str, NDArray[np.float32]], dtype: str
 
 
 @pytest.fixture(scope="module")
-def net() -> nn.FloatNet:
+def net() -> floatnet_layers.FloatNet:
     """Two kinds of convolutions, a 1x1 one, and a dense layer behind positions that have to be flattened."""
-    return nn.build((5, 6, 3), LAYERS, 1)
+    return floatnet_layers.build((5, 6, 3), LAYERS, 1)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +64,12 @@ def x() -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def elm(net: nn.FloatNet, x: NDArray[np.float32]) -> bytes:
-    return formats.pack_model(quantize.quantize(net, x))
+def elm(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> bytes:
+    return formats.pack_model(quantization.quantize(net, x))
 
 
 @pytest.fixture(scope="module")
-def tensors(net: nn.FloatNet) -> dict[str, NDArray[np.float32]]:
+def tensors(net: floatnet_layers.FloatNet) -> dict[str, NDArray[np.float32]]:
     """LoRA for all layers in PyTorch's layouts, which changes the weights by about as much as they are."""
     rng, found = np.random.default_rng(3), {}
     for name, layer in zip(NAMES, net.layers, strict=True):
@@ -74,9 +83,11 @@ def tensors(net: nn.FloatNet) -> dict[str, NDArray[np.float32]]:
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def merged(net: nn.FloatNet, tensors: dict[str, NDArray[np.float32]], scaling: float) -> nn.FloatNet:
+def merged(
+    net: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]], scaling: float
+) -> floatnet_layers.FloatNet:
     """The float network with the change in its weights, worked out in PyTorch's layouts, then moved to ours."""
-    layers, shapes = [], nn.shapes(net)
+    layers, shapes = [], floatnet_layers.shapes(net)
     for i, (name, layer) in enumerate(zip(NAMES, net.layers, strict=True)):
         a, b = (tensors[f"base_model.model.{name}.lora_{which}.weight"] for which in "AB")
         change = scaling * np.einsum("or,r...->o...", b.reshape(b.shape[:2]), a)
@@ -245,7 +256,7 @@ def test_ambiguous_modules_have_to_be_mapped(keyword_elm: bytes) -> None:
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_the_integer_network_computes_what_the_float_one_does(
     tmp_path: Path,
-    net: nn.FloatNet,
+    net: floatnet_layers.FloatNet,
     elm: bytes,
     x: NDArray[np.float32],
     tensors: dict[str, NDArray[np.float32]],
@@ -256,7 +267,7 @@ def test_the_integer_network_computes_what_the_float_one_does(
     imported = peft.import_adapter(elm, modules, x=x if calibrated else None)
     assert [(fit.op, fit.module) for fit in imported.fits] == list(enumerate(NAMES))
     assert all(fit.weight_error < 0.03 for fit in imported.fits)
-    wanted = nn.forward(merged(net, tensors, ALPHA / RANK), x)[-1].reshape(len(x), -1)
+    wanted = floatnet_layers.forward(merged(net, tensors, ALPHA / RANK), x)[-1].reshape(len(x), -1)
     model, got = formats.unpack_model(elm), twin_logits(elm, imported.adapter, x)
     fits = np.abs(wanted).max(axis=1) < 0.9 * 127 * model.output.scale  # where the base's range has room for it
     assert fits.mean() > 0.2
@@ -273,7 +284,7 @@ def test_flattening_hwc(elm: bytes, x: NDArray[np.float32], tensors: dict[str, N
     module = peft.Module("head", head[0], head[1], 1.0)
     model = formats.unpack_model(elm)
     changes = {
-        f: peft.real_change(model, peft.import_adapter(elm, [module], None, f).adapter.layers[0])
+        f: adapter_fit.real_change(model, peft.import_adapter(elm, [module], None, f).adapter.layers[0])
         for f in ("chw", "hwc")
     }
     exact = head[1] @ head[0]
@@ -287,7 +298,7 @@ def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None
     """The best approximation of rank 1, by the singular values; and a change of 0."""
     a, b = (tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB")
     imported = peft.import_adapter(elm, [peft.Module("head", a, b, 1.0)], rank=1, flatten="hwc")
-    steps = peft.weight_scales(formats.unpack_model(elm), formats.unpack_model(elm).ops[3])[:, None]
+    steps = adapter_fit.weight_scales(formats.unpack_model(elm), formats.unpack_model(elm).ops[3])[:, None]
     values = np.linalg.svd(b / steps @ a, compute_uv=False)
     best = np.sqrt(np.sum(values[1:] ** 2) / np.sum(values**2))
     assert imported.adapter.layers[0].rank == 1
@@ -314,7 +325,7 @@ def test_there_and_back(tmp_path: Path, seed: int) -> None:
         for inputs in (None, x):
             back = peft.import_adapter(elm, modules, names, x=inputs).adapter
             for old, new in zip(adapter.layers, back.layers, strict=True):
-                before, after = peft.real_change(model, old), peft.real_change(model, new)
+                before, after = adapter_fit.real_change(model, old), adapter_fit.real_change(model, new)
                 assert np.linalg.norm(after - before) <= 0.05 * np.linalg.norm(before)
 
 
@@ -329,7 +340,7 @@ def test_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "base.elm").write_bytes(elm)
-    data.save_dataset(data.Dataset(x, np.zeros(len(x), np.int64)), tmp_path / "x.npz")
+    dataset.save_dataset(dataset.Dataset(x, np.zeros(len(x), np.int64)), tmp_path / "x.npz")
     source = checkpoint(tmp_path / "c", tensors)
     run = [str(source), str(tmp_path / "base.elm"), "-o", str(tmp_path / "user.ela"), "--data", str(tmp_path / "x.npz")]
     assert cli.main(["import-adapter", *run, "--map", "head=3", "--json"]) == 0

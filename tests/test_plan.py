@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
-from edgelora import cli, formats, recompute, twin
-from edgelora.boards import load_board
-from edgelora.model import QuantModel
-from edgelora.nn import FloatNet, build, conv, dense, depthwise, mean
-from edgelora.personalize import Recipe
-from edgelora.plan import plan
-from edgelora.quantize import quantize
-from edgelora.recompute import choose_recompute
+from edgelora import cli, formats, twin
+from edgelora.boards.profiles import load_board
+from edgelora.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
+from edgelora.formats.network import QuantModel
+from edgelora.planning.plan import plan
+from edgelora.quantization.quantize import quantize
+from edgelora.training import recompute
+from edgelora.training.recipe import Recipe
+from edgelora.training.recompute import choose_recompute
 
 CASES = (
     # kinds, mode, seeds of models whose activations weigh much

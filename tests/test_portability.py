@@ -61,7 +61,10 @@ def test_without_the_modules_of_unix(code: str, tmp_path) -> None:
 
 def test_a_port_is_a_name_and_no_path(tmp_path, monkeypatch) -> None:
     """A file or folder called like a port, in the folder one happens to be in, changes nothing about the port."""
-    from edgelora import doctor, flash, flash_esp, probe
+    from edgelora.boards import doctor, probe
+    from edgelora.boards.flash import esp as flash_esp
+    from edgelora.boards.flash import write
+    from edgelora.boards.flash import write as flash
 
     asked = []
     monkeypatch.setattr(flash_esp, "flash_esp", lambda target, *_, **__: asked.append(target))
@@ -70,6 +73,6 @@ def test_a_port_is_a_name_and_no_path(tmp_path, monkeypatch) -> None:
     image.write_bytes(b"\xe9")
     monkeypatch.chdir(tmp_path)
     for port in ("COM3", "socket://10.0.0.2:3333", "rfc2217://board:2217"):
-        assert flash.flash(port, image, board="esp32c3") == port
+        assert write.flash(port, image, board="esp32c3") == port
         assert probe.may_open(port) is None and doctor.check_access(port) == []
     assert asked == [port for port in ("COM3", "socket://10.0.0.2:3333", "rfc2217://board:2217") for _ in range(2)]

@@ -8,29 +8,24 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
-from edgelora import formats, nn, twin
-from edgelora.formats import pack_model, unpack_model
-from edgelora.model import KINDS
-from edgelora.quantize import (
-    BRANCH_COVER,
-    T_RMS,
-    accumulators,
-    activation_tensor,
-    balanced,
-    calibrate_adapters,
-    quantize,
-    report,
-    simulate,
-    simulate_op,
-)
-from edgelora.tflite_math import quantize_multiplier
+from edgelora import formats, twin
+from edgelora.floatnet import layers as floatnet_layers
+from edgelora.floatnet import train
+from edgelora.floatnet.balance import balanced
+from edgelora.formats.elm import pack_model, unpack_model
+from edgelora.formats.fixed_point import quantize_multiplier
+from edgelora.formats.network import KINDS
+from edgelora.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
+from edgelora.quantization.quantize import activation_tensor, quantize
+from edgelora.quantization.report import report
+from edgelora.quantization.simulate import accumulators, simulate, simulate_op
 
 LAYERS = [
-    nn.conv(8, (1, 5), (1, 2)),
-    nn.average_pool((1, 2)),
-    nn.conv(6, (1, 3), activation="relu6"),
-    nn.mean(),
-    nn.dense(3),
+    floatnet_layers.conv(8, (1, 5), (1, 2)),
+    floatnet_layers.average_pool((1, 2)),
+    floatnet_layers.conv(6, (1, 3), activation="relu6"),
+    floatnet_layers.mean(),
+    floatnet_layers.dense(3),
 ]
 
 
@@ -92,8 +87,8 @@ def problem(seed: int, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def trained():
     x, y = problem(0)
-    net = nn.build((1, 32, 2), LAYERS, seed=1, labels=["low", "middle", "high"])
-    nn.fit(net, x, y, epochs=12, seed=1, batch=16, rate=1e-2)
+    net = floatnet_layers.build((1, 32, 2), LAYERS, seed=1, labels=["low", "middle", "high"])
+    train.fit(net, x, y, epochs=12, seed=1, batch=16, rate=1e-2)
     return net, quantize(net, x)
 
 
@@ -111,7 +106,7 @@ def test_model_keeps_the_tflite_rules(trained):
     first, pool, second, average, last = model.ops
     tensors = model.tensors
     assert [(op.input, op.output) for op in model.ops] == [(i, i + 1) for i in range(5)]
-    assert [t.shape for t in tensors] == nn.shapes(net) and model.labels == net.labels
+    assert [t.shape for t in tensors] == floatnet_layers.shapes(net) and model.labels == net.labels
     for op, layer in ((first, net.layers[0]), (second, net.layers[2]), (last, net.layers[4])):
         assert op.weights.dtype == np.int8 and op.bias.dtype == np.int32 and op.multiplier.dtype == np.int32
         assert np.abs(op.weights.astype(int)).max(axis=(1, 2, 3)).tolist() == [127] * len(op.weights)
@@ -140,7 +135,16 @@ def test_fused_activations_become_clamps(trained):
 
 
 def test_depthwise_is_quantized_channel_by_channel():
-    net = nn.build((6, 5, 3), [nn.depthwise(3, (3, 3)), nn.conv(4, (1, 1)), nn.mean(), nn.dense(2)], seed=0)
+    net = floatnet_layers.build(
+        (6, 5, 3),
+        [
+            floatnet_layers.depthwise(3, (3, 3)),
+            floatnet_layers.conv(4, (1, 1)),
+            floatnet_layers.mean(),
+            floatnet_layers.dense(2),
+        ],
+        seed=0,
+    )
     net.layers[0].weights[..., 1] *= 20
     net.layers[0].bias[:] = [0.3, -1.0, 0.5]
     x = np.random.default_rng(0).normal(size=(60, 6, 5, 3)).astype(np.float32)
@@ -155,13 +159,19 @@ def test_depthwise_is_quantized_channel_by_channel():
 
 
 def test_balancing_keeps_the_function_and_evens_channels():
-    layers = [nn.conv(8, (3, 3)), nn.depthwise(8, (3, 3)), nn.conv(6, (1, 1)), nn.mean(), nn.dense(2)]
-    net = nn.build((6, 5, 3), layers, seed=0)
+    layers = [
+        floatnet_layers.conv(8, (3, 3)),
+        floatnet_layers.depthwise(8, (3, 3)),
+        floatnet_layers.conv(6, (1, 1)),
+        floatnet_layers.mean(),
+        floatnet_layers.dense(2),
+    ]
+    net = floatnet_layers.build((6, 5, 3), layers, seed=0)
     net.layers[0].weights *= 10.0 ** np.linspace(-0.7, 0.7, 8, dtype=np.float32)[:, None, None, None]
     x = np.random.default_rng(0).normal(size=(60, 6, 5, 3)).astype(np.float32)
     even = balanced(net, x)
-    np.testing.assert_allclose(nn.predict(even, x), nn.predict(net, x), rtol=1e-4, atol=1e-4)
-    peaks = nn.forward(even, x)[1].max(axis=(0, 1, 2))
+    np.testing.assert_allclose(floatnet_layers.predict(even, x), floatnet_layers.predict(net, x), rtol=1e-4, atol=1e-4)
+    peaks = floatnet_layers.forward(even, x)[1].max(axis=(0, 1, 2))
     np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
     noises = ([layer.sqnr_db for layer in report(n, quantize(n, x), x).layers[2:]] for n in (even, net))
     gains = np.subtract(*noises)
@@ -169,7 +179,11 @@ def test_balancing_keeps_the_function_and_evens_channels():
 
 
 def test_relu6_clamps_at_six():
-    net = nn.build((1, 4, 1), [nn.conv(2, (1, 1), activation="relu6"), nn.mean(), nn.dense(2)], seed=0)
+    net = floatnet_layers.build(
+        (1, 4, 1),
+        [floatnet_layers.conv(2, (1, 1), activation="relu6"), floatnet_layers.mean(), floatnet_layers.dense(2)],
+        seed=0,
+    )
     net.layers[0].weights[:] = 1
     x = np.linspace(-20, 20, 64, dtype=np.float32).reshape(16, 1, 4, 1)
     model = quantize(net, x, percentiles=[100])
@@ -178,7 +192,11 @@ def test_relu6_clamps_at_six():
 
 
 def test_channel_without_weights_keeps_its_bias():
-    net = nn.build((1, 4, 2), [nn.conv(3, (1, 1), activation="none"), nn.mean(), nn.dense(2)], seed=0)
+    net = floatnet_layers.build(
+        (1, 4, 2),
+        [floatnet_layers.conv(3, (1, 1), activation="none"), floatnet_layers.mean(), floatnet_layers.dense(2)],
+        seed=0,
+    )
     net.layers[0].weights[1] = 0
     net.layers[0].bias[:] = [0.0, 3.0, 0.0]
     x = np.random.default_rng(0).normal(size=(20, 1, 4, 2)).astype(np.float32)
@@ -211,7 +229,7 @@ def test_report_is_of_the_core(trained):
     predicted = session.predict(model.input.quantize(x))
     result = report(net, model, x, y)
     assert result.int8_accuracy == np.mean(predicted == y) and result.samples == len(x)
-    assert result.agreement == np.mean(predicted == nn.predict(net, x).argmax(axis=1))
+    assert result.agreement == np.mean(predicted == floatnet_layers.predict(net, x).argmax(axis=1))
     assert report(net, model, x).float_accuracy is None
     named = replace(net, layers=[replace(layer, name=f"layer{i}") for i, layer in enumerate(net.layers)])
     coarse = quantize(named, x)
@@ -233,8 +251,8 @@ def test_adapter_shifts_match_the_layer(trained):
         q = np.rint(real[op.input] / source.scale) + source.zero_point
         a = np.concatenate([formats.seeded_a(seed, index, 4, op) for seed in range(40, 44)])
         a = a.reshape(-1, *op.weights.shape[1:])
-        layer = nn.Layer(op.kind, op.kernel, op.stride)
-        t = np.rint(nn.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
+        layer = floatnet_layers.Layer(op.kind, op.kernel, op.stride)
+        t = np.rint(floatnet_layers.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
         rms = math.sqrt(float(np.mean(t**2)))
         assert T_RMS / 2 < rms < T_RMS * 2
         assert np.mean(np.abs(t) > 127) < 0.03

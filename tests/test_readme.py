@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from documents import all_blocks, blocks, pages
 
-from edgelora import sim
+from edgelora import sim, virtual_boards
 from edgelora.cli.parser import make_parser
 from edgelora.resources import ROOT
 
@@ -53,7 +53,7 @@ def run(script: str, folder: Path) -> str:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout
     finally:
-        for board in sim.running():
+        for board in virtual_boards.running():
             if board.state_dir.startswith(str(folder)):
                 board.stop()
 

@@ -26,8 +26,9 @@ from reference import (
 )
 from straight_through import FloatModel
 
-from edgelora.formats import Adapter, base_id, pack_adapter, pack_model, seeded_a, unpack_adapter
-from edgelora.model import Op, QuantModel
+from edgelora.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
+from edgelora.formats.elm import base_id, pack_model
+from edgelora.formats.network import Op, QuantModel
 
 ROOT = Path(__file__).parents[1]
 CHAINS = {

@@ -16,19 +16,13 @@ import pytest
 from random_models import random_model
 
 from edgelora import twin
-from edgelora.energy import EnergyRow
-from edgelora.formats import base_id, pack_model
-from edgelora.personalize import Recipe
-from edgelora.plan import layer_plans
-from edgelora.report import (
-    LayerRow,
-    Metrics,
-    Report,
-    ReportError,
-    read_metrics,
-    render_html,
-    write_report,
-)
+from edgelora.boards.energy import EnergyRow
+from edgelora.formats.elm import base_id, pack_model
+from edgelora.planning.plan import layer_plans
+from edgelora.report.metrics import Metrics, read_metrics
+from edgelora.report.record import LayerRow, Report, ReportError
+from edgelora.report.sections import render_html, write_report
+from edgelora.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
 HOSTILE = '<script>alert("1")</script>'

@@ -15,8 +15,10 @@ import pytest
 from commands import execute
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import build, devices, flash, sim, uf2
-from edgelora.sim import registry
+from edgelora import sim, virtual_boards
+from edgelora import virtual_boards as registry
+from edgelora.boards import build, devices, uf2
+from edgelora.boards.flash import common, write
 
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
@@ -53,9 +55,9 @@ with open('kept', 'w') as f: f.write('still here')
     crc = zlib.crc32(FILES["a.bin"])
     with running(firmware, tmp_path) as board:
         assert execute(board.port, code) == f"10240 True 0 {crc}"
-        assert board in sim.running()
+        assert board in virtual_boards.running()
         assert devices.pick_port() == board.port
-    assert board not in sim.running()
+    assert board not in virtual_boards.running()
     with running(None, tmp_path) as board:
         assert execute(board.port, "print(open('kept').read(), open('/rom/b.bin').read())") == "still here second"
         # a reset is not a power cycle of the port: the same path answers again
@@ -83,7 +85,7 @@ def test_flashing_through_the_boot_loader(firmware, tmp_path):
         second = build.build_firmware("virtual-pico", {"new.bin": b"new model"}, tmp_path / "second.uf2")
         steps = []
         assert (
-            flash.flash(board.port, second, lambda what, done, total: steps.append((what, done, total))) == board.port
+            write.flash(board.port, second, lambda what, done, total: steps.append((what, done, total))) == board.port
         )
         assert steps[-2][:2] == ("writing", second.stat().st_size)
         code = "import os; print(os.listdir('/rom'), os.listdir('/'))"
@@ -94,11 +96,11 @@ def test_flash_refuses_before_touching_the_board(firmware, tmp_path):
     bad = tmp_path / "bad.uf2"
     bad.write_bytes(firmware.read_bytes()[:-512])
     with pytest.raises(uf2.Uf2Error, match="the file is incomplete"):
-        flash.flash("/dev/does-not-exist", bad)
-    with pytest.raises(flash.FlashError, match="cannot open"):
-        flash.flash("/dev/does-not-exist", firmware)
-    with pytest.raises(flash.FlashError, match="no boot loader's volume"):
-        flash.flash(tmp_path, firmware)
+        write.flash("/dev/does-not-exist", bad)
+    with pytest.raises(common.FlashError, match="cannot open"):
+        write.flash("/dev/does-not-exist", firmware)
+    with pytest.raises(common.FlashError, match="no boot loader's volume"):
+        write.flash(tmp_path, firmware)
 
 
 def test_serial_port_is_transparent_both_ways(firmware, tmp_path):
@@ -122,9 +124,9 @@ def test_serial_port_is_transparent_both_ways(firmware, tmp_path):
 def test_a_board_that_cannot_start_says_why(tmp_path):
     bad = tmp_path / "bad.uf2"
     bad.write_bytes(b"no firmware")
-    with pytest.raises(sim.SimError, match="whole number of 512-byte blocks"):
+    with pytest.raises(virtual_boards.SimError, match="whole number of 512-byte blocks"):
         sim.start("virtual-pico", bad, tmp_path)
-    with pytest.raises(sim.SimError, match="real hardware"):
+    with pytest.raises(virtual_boards.SimError, match="real hardware"):
         sim.start("rpi_pico", None, tmp_path)
 
 
@@ -141,7 +143,7 @@ except sim.SimError as error:
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out[1] == "True"
-    wait(lambda: not any(board.pid == int(out[0]) for board in sim.running()))
+    wait(lambda: not any(board.pid == int(out[0]) for board in virtual_boards.running()))
 
 
 def test_unix_board(tmp_path):
@@ -151,7 +153,7 @@ def test_unix_board(tmp_path):
         assert board.running
         assert (tmp_path / "state" / "rom").read_bytes() == romfs.read_bytes()
         again = build.build_firmware("unix", {"b.bin": b"other"}, tmp_path / "again.romfs")
-        assert flash.flash(board.port, again) == board.port
+        assert write.flash(board.port, again) == board.port
         assert (tmp_path / "state" / "rom").read_bytes() == again.read_bytes()
         assert board.running
     finally:
@@ -190,21 +192,21 @@ def test_riscv_board(tmp_path):
 def test_a_registry_that_others_may_write_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = tmp_path / "edgelora"
-    assert sim.running() == [] and folder.stat().st_mode & 0o777 == 0o700
+    assert virtual_boards.running() == [] and folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
-    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
-        sim.running()
+    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+        virtual_boards.running()
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
-        sim.running()
+    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+        virtual_boards.running()
     folder.unlink()
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(os, "getuid", lambda: 4321)  # who finds the folder of another user in the place of theirs
     monkeypatch.setattr(registry, "_is_safe_parent", lambda folder: True)
-    with pytest.raises(sim.SimError, match="not a folder of yours alone"):
-        sim.running()
+    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+        virtual_boards.running()
 
 
 @pytest.mark.parametrize("base", [None, "missing", "open"])
@@ -215,13 +217,13 @@ def test_without_a_runtime_folder_of_ones_own_the_registry_is_in_tmp(base, tmp_p
     if base:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / base))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    path = registry.registry()
+    path = virtual_boards.registry()
     assert path == tmp_path / f"edgelora-{os.getuid()}" and path.stat().st_mode & 0o777 == 0o700
 
 
 def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    folder = registry.registry()
+    folder = virtual_boards.registry()
     (tmp_path / "precious.json").write_text("{}")
     (folder / "link.json").symlink_to(tmp_path / "precious.json")
     (folder / "folder.json").mkdir()
@@ -231,9 +233,9 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
             file.write(text)
             file.flush()
             fcntl.flock(file, fcntl.LOCK_EX)
-            assert sim.running() == []
+            assert virtual_boards.running() == []
     assert (tmp_path / "precious.json").exists() and (folder / "link.json").is_symlink()
-    (folder / "link.json").rename(registry.entry_of(tmp_path / "state"))
-    with pytest.raises(sim.SimError, match="did not start"):
+    (folder / "link.json").rename(virtual_boards.entry_of(tmp_path / "state"))
+    with pytest.raises(virtual_boards.SimError, match="did not start"):
         sim.start("virtual-pico", None, tmp_path / "state")
     assert (tmp_path / "precious.json").read_text() == "{}"

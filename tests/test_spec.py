@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import bundle, formats, twin
-from edgelora.boards import ROOT
-from edgelora.link import encode
-from edgelora.model import Op, QuantModel, Tensor
-from edgelora.personalize import LIMITS
+from edgelora import formats, twin
+from edgelora.formats import elu
+from edgelora.formats.network import Op, QuantModel, Tensor
+from edgelora.link.protocol import encode
+from edgelora.resources import ROOT
+from edgelora.training.recipe import LIMITS
 
 SPEC = (ROOT / "SPEC.md").read_text()
 HEADER = (ROOT / "micropython_module" / "core" / "edgelora.h").read_text()
@@ -48,7 +49,7 @@ def example_bundle() -> bytes:
     """That adapter, signed with the key of RFC 8032's first test."""
     secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
     key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
-    return bundle.pack(example_adapter(), "wake", 7, "band", key, compress=False)
+    return elu.pack(example_adapter(), "wake", 7, "band", key, compress=False)
 
 
 def dump(data: bytes) -> str:

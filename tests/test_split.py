@@ -9,29 +9,32 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
-from edgelora import data, formats, nn, quantize
-from edgelora.report import Report, write_report
-from edgelora.workflow import load_parts
+from edgelora import formats, quantization
+from edgelora.datasets import dataset
+from edgelora.floatnet import layers
+from edgelora.report.record import Report
+from edgelora.report.sections import write_report
+from edgelora.training.personalize import load_parts
 
 LABELS = ["walk", "run", "sit"]
 
 
-def samples(*counts: int) -> data.Dataset:
+def samples(*counts: int) -> dataset.Dataset:
     """So many windows of each class; every one is another."""
     y = np.repeat(np.arange(len(counts)), counts)
     x = np.random.default_rng(len(y)).normal(size=(len(y), 1, 12, 2)).astype(np.float32)
-    return data.Dataset(x, y, LABELS)
+    return dataset.Dataset(x, y, LABELS)
 
 
-def rows(part: data.Dataset) -> set[bytes]:
+def rows(part: dataset.Dataset) -> set[bytes]:
     return {row.tobytes() for row in part.x}
 
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A folder with a base that has learned nothing."""
-    net = nn.build((1, 12, 2), [nn.conv(4, (1, 3)), nn.dense(3)], 5)
-    (tmp_path / "toy.elm").write_bytes(formats.pack_model(quantize.quantize(net, samples(9, 9, 9).x)))
+    net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
+    (tmp_path / "toy.elm").write_bytes(formats.pack_model(quantization.quantize(net, samples(9, 9, 9).x)))
     return tmp_path
 
 
@@ -41,31 +44,31 @@ def train(toy: Path, *more: object) -> Any:
 
 def test_a_file_is_split_by_class_and_always_alike() -> None:
     whole = samples(40, 9, 16)
-    parts = data.split(whole, "x.npz")
+    parts = dataset.split(whole, "x.npz")
     assert np.bincount(parts.test.y).tolist() == [10, 2, 4] and np.bincount(parts.train.y).tolist() == [30, 7, 12]
     assert rows(parts.train) | rows(parts.test) == rows(whole) and not rows(parts.train) & rows(parts.test)
-    again = data.split(whole, "x.npz")
+    again = dataset.split(whole, "x.npz")
     assert np.array_equal(again.test.x, parts.test.x) and np.array_equal(again.train.y, parts.train.y)
     assert parts.tested_on == "16 samples of x.npz held out from training, 1 in 4 of each class (seed 0)"
-    held = data.held_out(whole.y, data.SPLIT_SEED)
+    held = dataset.held_out(whole.y, dataset.SPLIT_SEED)
     for label in range(3):
         where = np.flatnonzero(held[whole.y == label])
         assert np.array_equal(where, np.arange(where[0], where[0] + len(where))), "neighbours go together"
 
 
 def test_a_class_of_one_sample_is_named_and_too_few_are_refused() -> None:
-    parts = data.split(samples(40, 1, 3), "x.npz")
+    parts = dataset.split(samples(40, 1, 3), "x.npz")
     assert parts.tested_on.endswith("none of run, sit, of which there are fewer than 4")
     assert set(parts.test.y) == {0} and set(parts.train.y) == {0, 1, 2}
     for counts in ((1, 1, 1), (3, 3, 3), (8, 4, 1)):
         with pytest.raises(ValueError, match=rf"x\.npz: {sum(counts)} samples are too few .* --test"):
-            data.split(samples(*counts), "x.npz")
+            dataset.split(samples(*counts), "x.npz")
 
 
 def test_without_test_samples_some_are_held_out(toy: Path) -> None:
     """A command that trains on a file, chooses by it or tests on it sees the same parts."""
     whole, file = samples(24, 12, 8), toy / "x.npz"
-    data.save_dataset(whole, file)
+    dataset.save_dataset(whole, file)
     trained = train(toy, "--data", file)
     assert (trained["samples"], trained["test_samples"], trained["tested_on_seen"]) == (33, 11, 0)
     assert trained["tested_on"] == load_parts(str(file), None).tested_on
@@ -76,7 +79,7 @@ def test_without_test_samples_some_are_held_out(toy: Path) -> None:
     plan = ["plan", toy / "toy.elm", "--data", file, "--mode", "frozen_a"]
     assert result(*plan)["choice"]["samples"] == 33
     assert result(*plan, "--test", file)["choice"]["samples"] == 44
-    data.save_dataset(samples(1, 1, 1), file)
+    dataset.save_dataset(samples(1, 1, 1), file)
     for command in (["train-adapter", "-o", toy / "b.ela"], ["plan"], ["personalize", "--port", "nowhere"]):
         told = edgelora(command[0], toy / "toy.elm", "--data", file, *command[1:], code=1)
         assert "3 samples are too few to hold some out to test on: give others with --test" in told
@@ -85,9 +88,9 @@ def test_without_test_samples_some_are_held_out(toy: Path) -> None:
 
 def test_samples_that_were_trained_on_are_told(toy: Path) -> None:
     own, others = samples(5, 5, 5), samples(4, 4, 4)
-    mixed = data.Dataset(np.concatenate([own.x[:2], others.x]), np.concatenate([own.y[:2], others.y]), LABELS)
+    mixed = dataset.Dataset(np.concatenate([own.x[:2], others.x]), np.concatenate([own.y[:2], others.y]), LABELS)
     for name, part in (("own", own), ("others", others), ("mixed", mixed)):
-        data.save_dataset(part, toy / f"{name}.npz")
+        dataset.save_dataset(part, toy / f"{name}.npz")
     for name, seen, words in (("own", 15, "says nothing about new"), ("mixed", 2, "2 of the 14"), ("others", 0, "npz")):
         trained = train(toy, "--data", toy / "own.npz", "--test", toy / f"{name}.npz")
         assert trained["tested_on_seen"] == seen and words in trained["tested_on"]

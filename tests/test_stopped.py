@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from commands import edgelora
 
-from edgelora import data, nn, pretrain, quantize
 from edgelora.cli.parser import make_parser
+from edgelora.datasets import dataset
+from edgelora.floatnet import files, layers, pretrain
+from edgelora.quantization import quantize
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -52,10 +54,10 @@ def test_interrupted(
         raise KeyboardInterrupt
 
     x = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
-    net = nn.build((1, 12, 2), [nn.conv(4, (1, 3)), nn.dense(3)], 5)
+    net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     monkeypatch.chdir(tmp_path)
-    nn.save_net(net, "net.npz")
-    data.save_dataset(data.Dataset(x, np.arange(8) % 3), "x.npz")
+    files.save_net(net, "net.npz")
+    dataset.save_dataset(dataset.Dataset(x, np.arange(8) % 3), "x.npz")
     monkeypatch.setattr(module, function, stop)
     assert said in edgelora(*command.split(), code=130)
     assert not list(tmp_path.glob("out*"))

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 
-from edgelora import build, formats, sim, text
-from edgelora.bench_swap import MODEL, WIDTHS, layers_and_adapters
-from edgelora.boards import load_board
-from edgelora.link import DeviceError, Link
+from edgelora import formats, sim, text, virtual_boards
+from edgelora.bench.swap import MODEL, WIDTHS, layers_and_adapters
+from edgelora.boards import build
+from edgelora.boards.profiles import load_board
+from edgelora.link.client import Link
+from edgelora.link.replies import DeviceError
 
 DEVICE = Path(__file__).parent / "device"
 RECORDER = Path(__file__).parent / "flash_recorder.py"
@@ -239,7 +241,7 @@ class RecordedPico:
         command = [sys.executable, RECORDER, self.folder / "record", "virtual-pico", state]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         assert process.stdout
-        self.handle = sim.SimHandle(**json.loads(process.stdout.readline()))
+        self.handle = virtual_boards.SimHandle(**json.loads(process.stdout.readline()))
         self.port = self.handle.port
         self.process = process
 

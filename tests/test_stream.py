@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from reference import forward_sample
 
-from edgelora import formats, peft, twin
-from edgelora.model import QuantModel, Tensor
-from edgelora.tflite import TfliteError, import_tflite
+from edgelora import formats, twin
+from edgelora.formats.network import QuantModel, Tensor
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.quantization import adapter_fit
 
 pytest.importorskip("tflite_micro")
 from test_import import BUILTIN, GRID, TYPE, Sketch
@@ -50,7 +52,9 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
     model = import_tflite(wake_word("alexa"))
     elm, samples = formats.pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
     expected = [forward_sample(model, sample) for sample in samples]
-    for index, found in peft.op_inputs(elm, [i for i, op in enumerate(model.ops) if op.is_matrix], samples).items():
+    for index, found in adapter_fit.op_inputs(
+        elm, [i for i, op in enumerate(model.ops) if op.is_matrix], samples
+    ).items():
         read = model.ops[index].input
         assert [x.reshape(-1).tolist() for x in found] == [t.y[read].reshape(-1).tolist() for t in expected]
 

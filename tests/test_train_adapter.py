@@ -13,30 +13,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import bench_qat, cli, data, formats, nn, peft, qat, quantize, twin
-from edgelora.float_lora import ALPHA
-from edgelora.personalize import Recipe, Samples, TwinLearner, train_twin
-from edgelora.qat import train_qat
-from edgelora.train_adapter import split, train_adapter, variants
-from edgelora.workflow import Base, WorkflowError, adapter_ranks
+from edgelora import cli, formats, quantization, twin
+from edgelora.bench import qat as bench_qat
+from edgelora.datasets import dataset
+from edgelora.floatnet import layers
+from edgelora.floatnet.lora import ALPHA
+from edgelora.quantization import adapter_fit
+from edgelora.training import qat
+from edgelora.training.base import Base, WorkflowError, adapter_ranks
+from edgelora.training.on_host import split, train_adapter, variants
+from edgelora.training.qat import train_qat
+from edgelora.training.recipe import Recipe
+from edgelora.training.samples import Samples
+from edgelora.training.twin_learner import TwinLearner, train_twin
 
 CLASSES = 3
 
 
-def toy(count: int, seed: int) -> data.Dataset:
+def toy(count: int, seed: int) -> dataset.Dataset:
     """Noisy steps of which the class is the place; the base below has learned nothing."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, CLASSES, count)
     x = rng.normal(0, 0.3, (count, 1, 12, 2))
     for i, label in enumerate(y):
         x[i, 0, 4 * label : 4 * label + 4] += 1
-    return data.Dataset(x.astype(np.float32), y)
+    return dataset.Dataset(x.astype(np.float32), y)
 
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    net = nn.build((1, 12, 2), [nn.conv(8, (1, 3)), nn.dense(CLASSES)], 5)
-    elm = formats.pack_model(quantize.quantize(net, toy(64, 1).x))
+    net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(CLASSES)], 5)
+    elm = formats.pack_model(quantization.quantize(net, toy(64, 1).x))
     return Base("toy.elm", elm, formats.unpack_model(elm))
 
 
@@ -108,7 +115,7 @@ def test_masters_are_rounded_to_the_change_they_stand_for(base: Base, samples: S
     wanted = [ALPHA / 2 * b @ a for a, b in zip(masters.parameters[::2], masters.parameters[1::2], strict=True)]
     for adapter in (masters.rounded(), masters.fitted()):
         for layer, change in zip(adapter.layers, wanted, strict=True):
-            rounded = peft.real_change(base.model, layer)
+            rounded = adapter_fit.real_change(base.model, layer)
             assert np.linalg.norm(rounded - change) < 0.02 * np.linalg.norm(change)
 
 
@@ -158,7 +165,7 @@ def test_validation_holds_out_the_last_of_each_class(base: Base) -> None:
 def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "toy.elm").write_bytes(base.elm)
     for name, count in (("train", 40), ("test", 60)):
-        data.save_dataset(toy(count, count), tmp_path / f"{name}.npz")
+        dataset.save_dataset(toy(count, count), tmp_path / f"{name}.npz")
     model, ela = str(tmp_path / "toy.elm"), tmp_path / "user.ela"
     parts = ["--data", str(tmp_path / "train.npz"), "--test", str(tmp_path / "test.npz")]
     settings = ["--rank", "2", "--epochs", "2", "--tries", "2", "-o", str(ela), "--json"]
@@ -192,7 +199,7 @@ TALKATIVE = "import sys; from edgelora import cli, console; console.LINE_SECONDS
 @pytest.mark.parametrize(("tries", "epochs"), [(1, 10000), (200, 200)])
 def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epochs: int) -> None:
     (tmp_path / "toy.elm").write_bytes(base.elm)
-    data.save_dataset(toy(40, 0), tmp_path / "x.npz")
+    dataset.save_dataset(toy(40, 0), tmp_path / "x.npz")
     arguments = ["train-adapter", "toy.elm", "--data", "x.npz", "--epochs", str(epochs), "--tries", str(tries)]
     process = subprocess.Popen(
         [sys.executable, "-c", TALKATIVE, *arguments],
@@ -214,7 +221,7 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
 
 def test_rounding_is_measured_beside_training_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """One short run of the comparison: rounding loses little, and every figure is there."""
-    monkeypatch.setattr(qat, "RECIPE", replace(qat.RECIPE, epochs=2))
+    monkeypatch.setattr(bench_qat, "RECIPE", replace(bench_qat.RECIPE, epochs=2))
     run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
     assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05
     assert 0 < run.branch_error < 0.05

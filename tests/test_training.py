@@ -16,12 +16,17 @@ import pytest
 import reference
 from documents import blocks
 
-from edgelora import build, data, formats, quantize, sim, twin, workflow
+from edgelora import formats, quantization, sim, twin, virtual_boards
+from edgelora.boards import build
 from edgelora.cli import main
-from edgelora.link import Link
-from edgelora.on_board import NAME, SAMPLES_PATH
-from edgelora.personalize import MODES, Recipe, Samples, train_twin
-from edgelora.sample_file import pack_samples
+from edgelora.datasets import har as datasets_har
+from edgelora.formats.eld import pack_samples
+from edgelora.link.client import Link
+from edgelora.training import base as training_base
+from edgelora.training.on_board import NAME, SAMPLES_PATH
+from edgelora.training.recipe import MODES, Recipe
+from edgelora.training.samples import Samples
+from edgelora.training.twin_learner import train_twin
 
 DEVICE = Path(__file__).parent / "device"
 STEPS = 40
@@ -62,8 +67,8 @@ def told(output: str, what: str) -> str:
 @pytest.fixture(scope="module")
 def har() -> tuple[bytes, Samples]:
     """The wearable network of person 3, and 20 of their windows."""
-    people = data.load_har(3)
-    model = quantize.quantize(workflow.pretrained_har(3, 0), people.pretrain.x[:200])
+    people = datasets_har.load_har(3)
+    model = quantization.quantize(training_base.pretrained_har(3, 0), people.pretrain.x[:200])
     model.labels = people.labels
     chosen = slice(0, None, len(people.train.x) // (STEPS // 2))
     x, y = (array[chosen][: STEPS // 2] for array in (people.train.x, people.train.y))
@@ -212,7 +217,7 @@ def test_guide_asleep(folder: Path) -> None:
         assert done.stdout == f"{state} {2 if state != 'done' else 15} {int(state == 'done')}\n", done
 
 
-def link_to(board: sim.SimHandle) -> Link:
+def link_to(board: virtual_boards.SimHandle) -> Link:
     return Link.connect(board.port)
 
 

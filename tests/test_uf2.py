@@ -6,7 +6,9 @@ import struct
 import pytest
 from mpremote.romfs import VfsRomWriter
 
-from edgelora import boards, build, uf2
+from edgelora import boards
+from edgelora.boards import build, uf2
+from edgelora.boards import romfs as boards_romfs
 
 BASE = 0x10000000
 
@@ -81,22 +83,22 @@ def test_any_flipped_header_bit_is_noticed():
 @pytest.mark.parametrize("sizes", [(1,), (100, 7, 20000), (127, 128, 129), (16383, 16384), (200000, 5)])
 def test_romfs_files_are_aligned(sizes):
     files = {f"f{i}.bin": bytes([0xF0 + i]) * size for i, size in enumerate(sizes)}
-    romfs = build.make_romfs(files)
+    romfs = boards_romfs.make_romfs(files)
     assert romfs.startswith(VfsRomWriter.ROMFS_HEADER)
     for i, (name, data) in enumerate(files.items()):
         at = romfs.index(data, romfs.index(name.encode()))
-        assert at % build.FILE_ALIGNMENT == 0, (i, at)
+        assert at % boards_romfs.FILE_ALIGNMENT == 0, (i, at)
 
 
 def test_too_big_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "out.uf2"
     flash = boards.load_board("virtual-pico").flash
-    with pytest.raises(build.BuildError, match="use a smaller model"):
+    with pytest.raises(boards_romfs.BuildError, match="use a smaller model"):
         build.build_firmware("virtual-pico", {"model.elm": bytes(flash.romfs_bytes)}, out)
     assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "ü"])
 def test_romfs_names(name):
-    with pytest.raises(build.BuildError, match="plain ASCII name"):
-        build.make_romfs({name: b"x"})
+    with pytest.raises(boards_romfs.BuildError, match="plain ASCII name"):
+        boards_romfs.make_romfs({name: b"x"})

@@ -24,9 +24,18 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 
-from edgelora import build, bundle, data, fetch, formats, quantize, serve, sim, workflow
-from edgelora.link import DeviceError, Link, Op
-from edgelora.personalize import Recipe, TwinLearner, train
+from edgelora import formats, quantization, sim, updates
+from edgelora.boards import build
+from edgelora.datasets import har as datasets_har
+from edgelora.formats import elu
+from edgelora.link.client import Link
+from edgelora.link.protocol import Op
+from edgelora.link.replies import DeviceError
+from edgelora.training import base as training_base
+from edgelora.training.loop import train
+from edgelora.training.recipe import Recipe
+from edgelora.training.twin_learner import TwinLearner
+from edgelora.updates import fetch, keys, serve
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 APP = Path(__file__).parent / "device" / "update_app.py"
@@ -48,7 +57,7 @@ class Field:
         """A bundle for the boards, or one that isn't: header fields are changed and signed again."""
         start = (origin, self.adapters[origin]) if origin else None
         adapter = self.adapters.get(version, self.adapters[8])
-        made = bundle.pack(adapter, "wake", version, "band", bundle.load_key(self.key), start)
+        made = elu.pack(adapter, "wake", version, "band", keys.load_key(self.key), start)
         return resigned(made, self.key, **changes) if changes else made
 
 
@@ -79,7 +88,7 @@ def resigned(data: bytes, key: Path, content: bytes | None = None, **changes: An
     for name, value in changes.items():
         at, kind = FIELDS[name]
         struct.pack_into(kind, header, at, value)
-    return bytes(header) + bundle.load_key(key).sign(bytes(header)) + content
+    return bytes(header) + keys.load_key(key).sign(bytes(header)) + content
 
 
 def deflated(content: bytes) -> bytes:
@@ -94,10 +103,10 @@ def flipped(data: bytes, bit: int) -> bytes:
 @pytest.fixture(scope="module")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     folder = tmp_path_factory.mktemp("field")
-    har = data.load_har(3)
-    model = quantize.quantize(workflow.pretrained_har(3, 0), har.pretrain.x)
+    har = datasets_har.load_har(3)
+    model = quantization.quantize(training_base.pretrained_har(3, 0), har.pretrain.x)
     elm = formats.pack_model(model)
-    base = workflow.Base("har.elm", elm, model)
+    base = training_base.Base("har.elm", elm, model)
     samples = base.samples(har.train)
     recipe = Recipe(mode="trainable_a", rank=8)
     learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
@@ -107,7 +116,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
         adapters[version] = train(learner, samples, replace(recipe, epochs=epochs)).adapter
         (folder / f"{version}.ela").write_bytes(adapters[version])
     (folder / "har.elm").write_bytes(elm)
-    bundle.new_key(folder / "release.pem")
+    keys.new_key(folder / "release.pem")
     return Field(folder, elm, adapters)
 
 
@@ -133,7 +142,7 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
     assert (second["version"], second["target"], second["key_id"]) == (8, "band", made["key_id"])
     whole, delta = second["files"]
     assert delta["from_version"] == 7 and delta["bytes"] < whole["bytes"] <= 4096
-    assert bundle.unpack((site / "wake.from-7.elu").read_bytes()).adapter(field.adapters[7]) == field.adapters[8]
+    assert elu.unpack((site / "wake.from-7.elu").read_bytes()).adapter(field.adapters[7]) == field.adapters[8]
     released(9)
     names = {path.name for path in site.iterdir()}
     assert names == {f"wake.{part}elu" for part in ("", "v7.", "v8.", "v9.", "from-7.", "from-8.")}
@@ -154,9 +163,9 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
     edgelora("release", damaged, "--name", "wake", "--key", key, "-o", site, code=1)
     assert {path: path.read_bytes() for path in site.iterdir()} == before
     released(8, "--force", *signed_by, by=tmp_path / "other.pem")
-    forced = bundle.unpack((site / "wake.elu").read_bytes())
+    forced = elu.unpack((site / "wake.elu").read_bytes())
     forced.verify((tmp_path / "other.pub").read_bytes())
-    with pytest.raises(bundle.BundleError, match="not signed by"):
+    with pytest.raises(elu.BundleError, match="not signed by"):
         forced.verify((tmp_path / "keys" / "one.pub").read_bytes())
 
 
@@ -164,8 +173,8 @@ def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path
     """Nothing is numbered after it, no difference starts from it, and it is not read where a link leads."""
     site = tmp_path / "site"
     stranger = tmp_path / "stranger.pem"
-    bundle.new_key(stranger)
-    mine = bundle.key_id(field.key.with_suffix(".pub").read_bytes())
+    keys.new_key(stranger)
+    mine = elu.key_id(field.key.with_suffix(".pub").read_bytes())
 
     def release(code: int = 0) -> str:
         options = ("--name", "wake", "--target", "band", "--key", field.key, "-o", site)
@@ -219,7 +228,7 @@ class Board:
         self.folder = folder
         folder.mkdir()
         (folder / "har.elm").write_bytes(field.elm)
-        trust = bundle.pack_trust("band", bundle.load_public_keys(field.key.with_suffix(".pub")))
+        trust = keys.pack_trust("band", keys.load_public_keys(field.key.with_suffix(".pub")))
         (folder / "update.trust").write_bytes(trust)
         for version in field.adapters:
             (folder / f"{version}.ela").write_bytes(field.adapters[version])
@@ -513,8 +522,8 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         (trickle, "not here after 1 s|is no HTTP"),
     ]
     for answered, why in cases:
-        with speaking(answered) as address, pytest.raises(fetch.FetchError) as told:
-            fetch.fetch(f"{address}/wake.elu", 1000, 1)
+        with speaking(answered) as address, pytest.raises(updates.FetchError) as told:
+            updates.fetch(f"{address}/wake.elu", 1000, 1)
         assert re.search(why, str(told.value)) and str(told.value).isprintable(), (why, told.value)
     for url, why in (
         ("http://127.0.0.1:1/x.elu", "is the address right"),
@@ -523,13 +532,13 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         ("http://" + "a" * 300 + "/x.elu", "no address|is the address right"),
         ("http:///x.elu", "no host|no address"),
     ):
-        with pytest.raises(fetch.FetchError, match=why) as told:
-            fetch.fetch(url, 1000)
+        with pytest.raises(updates.FetchError, match=why) as told:
+            updates.fetch(url, 1000)
         assert str(told.value).isprintable()
-    with speaking(answer(b"SSH")) as address, pytest.raises(fetch.FetchError, match="is the address right"):
-        fetch.fetch(f"{address}/x.elu".replace("http:", "https:"), 1000)
+    with speaking(answer(b"SSH")) as address, pytest.raises(updates.FetchError, match="is the address right"):
+        updates.fetch(f"{address}/x.elu".replace("http:", "https:"), 1000)
     with speaking(answer(b"good", fields="Content-Type: x\r\n")) as address:
-        assert fetch.fetch(f"{address}/x.elu", 4) == b"good"
+        assert updates.fetch(f"{address}/x.elu", 4) == b"good"
 
 
 def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
@@ -572,7 +581,7 @@ def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
     adapter, key = field.adapters[9], field.key
     stranger = field.folder / "stranger.pem"
     if not stranger.exists():
-        bundle.new_key(stranger)
+        keys.new_key(stranger)
     unpacked = {"packing": 0, "content": adapter}
     malformed = bytearray(adapter)
     malformed[46:60] = b"\xff" * 14
@@ -693,10 +702,10 @@ def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> Non
     assert "go together" in edgelora("update", "--trust", public, "--port", plugged, code=1)
     edgelora("update", "--trust", public, "--target", "band", "--port", plugged)
     edgelora("update", "--trust", public, "--target", "band", "--port", plugged)
-    bundle.new_key(tmp_path / "next.pem")
+    keys.new_key(tmp_path / "next.pem")
     both = ("--trust", public, tmp_path / "next.pub", "--target", "band", "--port", plugged)
     assert "--force" in edgelora("update", *both, code=1)
-    ids = [bundle.key_id(path.read_bytes()).hex() for path in (public, tmp_path / "next.pub")]
+    ids = [elu.key_id(path.read_bytes()).hex() for path in (public, tmp_path / "next.pub")]
     assert sorted(result("update", *both, "--force")["keys"]) == sorted(ids)
     wake.write_bytes(resigned(field.bundle(8), tmp_path / "next.pem", key_id=bytes.fromhex(ids[1])))
     with served(tmp_path) as (address, _):

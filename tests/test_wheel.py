@@ -21,8 +21,9 @@ import pytest
 from random_models import random_model
 from tflite_writer import write_tflite
 
-from edgelora import build, resources, sim, twin
-from edgelora.boards import list_boards, load_board
+from edgelora import resources, sim, twin
+from edgelora.boards import build
+from edgelora.boards.profiles import list_boards, load_board
 
 ENV = resources.ROOT / ".build" / "wheel-env"
 LABELS = ["low", "middle", "high"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import console
-from edgelora.bench_learning import TASKS, mean_and_error
+from edgelora.bench.learning import TASKS, mean_and_error
+from edgelora.cli import console
 from edgelora.workers import in_parallel
 
 

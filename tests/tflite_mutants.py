@@ -23,9 +23,10 @@ from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import Sketch, conv_options, schema, write_tflite
 
 from edgelora import formats, twin
-from edgelora.model import LOSSES, QuantModel, Tensor
-from edgelora.tflite import TfliteError, import_tflite
-from edgelora.tflite_file import Code, read_graph
+from edgelora.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.file import Code, read_graph
+from edgelora.importers.tflite.flatbuffer import TfliteError
 
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 TYPES = (TYPE.FLOAT32, TYPE.INT32, TYPE.UINT8, TYPE.INT64, TYPE.INT16, TYPE.INT8, TYPE.BOOL)

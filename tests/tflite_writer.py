@@ -12,8 +12,8 @@ from random_models import same_padding
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from edgelora.model import Op, QuantModel, Tensor
-from edgelora.tflite_math import LOOKUPS, lookup_table
+from edgelora.formats.fixed_point import LOOKUPS, lookup_table
+from edgelora.formats.network import Op, QuantModel, Tensor
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 

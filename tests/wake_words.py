@@ -12,8 +12,8 @@ from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import schema
 
 from edgelora import formats
-from edgelora.tflite import import_tflite
-from edgelora.tflite_file import read_graph
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.file import read_graph
 
 PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
 MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"

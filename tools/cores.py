@@ -19,8 +19,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.boards import ROOT
-from edgelora.twin import MODES
+from edgelora.resources import ROOT
+from edgelora.twin.library import MODES
 
 CORE = ROOT / "micropython_module" / "core"
 RUNNER = Path(__file__).with_name("runner")

@@ -13,7 +13,8 @@ import atheris
 
 PARTS = ("flat", "tflite_file", "tflite_parts", "tflite_state", "tflite_graph", "tflite")
 with atheris.instrument_imports(include=[f"edgelora.{part}" for part in PARTS]):
-    from edgelora import formats, tflite, twin
+    from edgelora import formats, twin
+    from edgelora.importers.tflite import convert, flatbuffer
 
 warnings.simplefilter("error")
 
@@ -21,8 +22,8 @@ warnings.simplefilter("error")
 def one_input(data: bytes) -> None:
     """Imports one file."""
     try:
-        model = tflite.import_tflite(data)
-    except tflite.TfliteError:
+        model = convert.import_tflite(data)
+    except flatbuffer.TfliteError:
         return
     twin.check_model(formats.pack_model(model))
 

@@ -21,8 +21,8 @@ import numpy as np
 from cores import MPS2_CORTEX_M33, Calls
 
 from edgelora import formats
-from edgelora.bench_kernels import SHAPES
-from edgelora.networks import network
+from edgelora.bench.kernels import SHAPES
+from edgelora.bench.networks import network
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "LEDGER.md"

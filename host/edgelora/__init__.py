@@ -4,16 +4,16 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .keras_model import from_keras as from_keras
-    from .torch_model import from_torch as from_torch
+    from .importers.keras import from_keras as from_keras
+    from .importers.torch import from_torch as from_torch
 
 __all__ = ["__version__", "from_keras", "from_torch"]
 
 __version__ = metadata.version("edgelora")
 
 _OF_EXTRAS = {
-    "from_keras": "keras_model",
-    "from_torch": "torch_model",
+    "from_keras": "importers.keras",
+    "from_torch": "importers.torch",
 }  # imported when asked for, as they need large packages
 
 

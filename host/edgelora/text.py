@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .errors import InputError
+
+
+def plain(value: Any) -> Any:
+    """JSON's own types: NumPy scalars, paths and tuples turned into theirs, NaN and infinities into null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
 
 STORE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}")  # as edgelora_store.py has it
 

@@ -13,10 +13,11 @@ import tensorflow as tf
 from tflite_micro.python.tflite_micro import runtime
 
 import edgelora
-from edgelora import keras_model, twin
-from edgelora.keras_model import KerasError
-from edgelora.quantize import Quantized
-from edgelora.tflite import TfliteError
+from edgelora import twin
+from edgelora.importers import keras
+from edgelora.importers.keras import KerasError
+from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.quantization.quantize import Quantized
 
 K, L = tf.keras, tf.keras.layers
 LABELS = ["low", "middle", "high"]
@@ -53,7 +54,7 @@ def made(trained: tf.keras.Model) -> Quantized:
 
 
 def test_base_is_tflite_micros_to_the_byte(trained: tf.keras.Model, made: Quantized) -> None:
-    file = keras_model.convert(trained, problem(0, 200)[0])
+    file = keras.convert(trained, problem(0, 200)[0])
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
     session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
     correct = []
@@ -89,7 +90,7 @@ def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_pa
     assert result["quality"]["samples"] == 200 and result["quality"]["int8_accuracy"] == made.report.int8_accuracy
     assert (tmp_path / "base.elm").read_bytes() == made.elm
     trained.save(tmp_path / "waves.h5")
-    loaded = keras_model.load(tmp_path / "waves.h5")
+    loaded = keras.load(tmp_path / "waves.h5")
     assert np.array_equal(loaded.predict(x[:5], verbose=0), trained.predict(x[:5], verbose=0))
 
 

@@ -14,10 +14,12 @@ from torch import nn as tnn
 from torch.nn import functional as F
 
 import edgelora
-from edgelora import data, formats, peft, twin
-from edgelora.quantize import Quantized
-from edgelora.safetensors_file import write_safetensors
-from edgelora.torch_model import TorchError
+from edgelora import formats, twin
+from edgelora.datasets import dataset
+from edgelora.importers import peft
+from edgelora.importers.safetensors import write_safetensors
+from edgelora.importers.torch import TorchError
+from edgelora.quantization.quantize import Quantized
 
 
 def randomized(module: tnn.Module, seed: int = 0) -> tnn.Module:
@@ -43,7 +45,7 @@ def outputs(made: Quantized, x: np.ndarray, adapter: bytes | None = None) -> np.
     session = twin.Session(made.elm, bytes(ranks.get(i, 0) for i in range(len(model.ops))), "infer", 1)
     session.use(adapter)
     found = []
-    for row in model.input.quantize(data.channels_last(x)):
+    for row in model.input.quantize(dataset.channels_last(x)):
         session.infer(row)
         found.append(session.logits)
     target = model.output
@@ -53,7 +55,7 @@ def outputs(made: Quantized, x: np.ndarray, adapter: bytes | None = None) -> np.
 def expected(module: tnn.Module, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         y = module.eval()(torch.from_numpy(x)).numpy()
-    return data.channels_last(y.reshape(len(x), *y.shape[1:] or (1,)))
+    return dataset.channels_last(y.reshape(len(x), *y.shape[1:] or (1,)))
 
 
 def check_near(module: tnn.Module, *shape: int, decibel: float = 20, seed: int = 0) -> Quantized:
@@ -248,7 +250,7 @@ def test_lora_of_the_module_fits_its_base(trained: tuple[tnn.Module, Quantized],
     write_safetensors(tmp_path / "adapter_model.safetensors", checkpoint)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
     x, _ = picture_problem(2, 200)
-    imported = peft.import_adapter(made.elm, peft.load_checkpoint(tmp_path), x=data.channels_last(x))
+    imported = peft.import_adapter(made.elm, peft.load_checkpoint(tmp_path), x=dataset.channels_last(x))
     before = expected(module, x)
     with torch.no_grad():
         for weight, change in changed:

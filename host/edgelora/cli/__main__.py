@@ -1,5 +1,7 @@
 """`python -m edgelora.cli`."""
 
+from __future__ import annotations
+
 import sys
 
 from . import main

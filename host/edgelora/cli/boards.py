@@ -7,18 +7,29 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from .. import console
-from ..boards import Verified, list_boards, load_board
-from ..build import SUFFIXES, build_firmware, program
-from ..console import emit, note, say
-from ..devices import Device, pick_port, survey
-from ..files import write_atomic
-from ..flash import flash
-from ..install import Installation, install
-from ..probe import ask
+from ..boards import (
+    SUFFIXES,
+    Device,
+    Installation,
+    Verified,
+    ask,
+    build_firmware,
+    install,
+    list_boards,
+    load_board,
+    pick_port,
+    program,
+    survey,
+)
+from ..boards.flash import flash
+from ..formats import write_atomic
+from ..streams import note, say
 from ..text import printable
-from ..workflow import ADAPTER_PATH, WorkflowError, load_base
+from ..training import ADAPTER_PATH, WorkflowError, load_base
+from ..virtual_boards import running
+from . import console
 from .common import Add, add_asking, add_port, connect, permit, show
+from .console import emit
 
 
 def add_commands(add: Add) -> None:
@@ -86,13 +97,13 @@ def cmd_build(args: argparse.Namespace) -> None:
 
 def cmd_sim(args: argparse.Namespace) -> None:
     """Starts or stops a virtual board."""
-    from .. import sim
+    from ..sim import start
 
     state = args.state or Path("out") / "boards" / args.board
     if args.stop:
         boards = [
             b
-            for b in sim.running()
+            for b in running()
             if b.board == args.board
             and (b.state_dir == str(state.resolve()) if args.state else b.belongs_to(Path.cwd()))
         ]
@@ -102,7 +113,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
     profile, firmware = load_board(args.board), args.firmware
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
         firmware = program(profile, lambda line: note(line, args.json))
-    handle = sim.start(args.board, firmware, state)
+    handle = start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
 
@@ -189,7 +200,7 @@ def cmd_devices(args: argparse.Namespace) -> None:
 
 def cmd_doctor(args: argparse.Namespace) -> None:
     """Checks this computer and its boards, and says how to mend what is wrong; fails if anything is."""
-    from ..doctor import examine
+    from ..boards import examine
 
     checks = examine(args.port, args.interrupt, permit(args))
     problems = [check.what for check in checks if check.state == "problem"]

@@ -10,23 +10,22 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from .. import kws
-from ..console import confirmed, emit, say
-from ..devices import Device, Permit, pick_port
+from .. import datasets
+from ..boards import Device, Permit, pick_port
 from ..errors import InputError
 from ..link import Link
-from ..personalize import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe
-from ..plan_file import load_plan
+from ..planning import load_plan
+from ..streams import confirmed, say
 from ..text import printable
-from ..workflow import Base
+from ..training import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Base, Recipe
+from .console import emit
 
 DATA_HELP = (
     "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "
-    f"one of {', '.join(kws.VOICES)}) or a .npz with x, y, labels"
+    f"one of {', '.join(datasets.VOICES)}) or a .npz with x, y, labels"
 )
 DEFAULTS = Recipe()
 PLANNED = ("rank", "placement", "mode", "micro_batch", "given_momentum", "ram")
-
 Command = Callable[[argparse.Namespace], Any]
 
 
@@ -164,7 +163,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def add_peft(parser: argparse.ArgumentParser) -> None:
-    from ..peft import FLATTENINGS
+    from ..importers import FLATTENINGS
 
     parser.add_argument(
         "--map",

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import console, data, formats, nn, pretrain, qat, twin
-from ..console import emit, say
-from ..demo import demo_har
+from .. import datasets, floatnet, formats, streams, training, twin
 from ..errors import InputError
-from ..files import write_atomic
-from ..on_board import Pace, Suspended
-from ..personalize import LIMITS, Recipe
-from ..report import Metrics, Report, read_report, write_report
-from ..train_adapter import Trainer
-from ..workflow import (
+from ..formats import write_atomic
+from ..report import Metrics, Report, make_report, read_report, write_report
+from ..streams import say
+from ..training import (
+    LIMITS,
     BoardLearner,
+    Pace,
+    Recipe,
+    Suspended,
+    Trainer,
     adapter_ranks,
     check_identical,
     float_baseline,
@@ -28,9 +29,9 @@ from ..workflow import (
     load_base,
     load_part,
     load_parts,
-    make_report,
     personalize_board,
 )
+from . import console
 from .common import (
     DATA_HELP,
     Add,
@@ -44,6 +45,8 @@ from .common import (
     show,
     whole,
 )
+from .console import emit
+from .demo import demo_har
 
 BOARDS_OWN = {  # settings that --qat has no use for
     "given_rate": "--learning-rate",
@@ -77,11 +80,11 @@ def add_commands(add: Add, commands: Any) -> None:
         "--qat",
         action="store_true",
         help="quantization-aware and longer than a board would, which pays at low ranks, above all with --augment "
-        f"(epochs {qat.RECIPE.epochs}, micro-batch {qat.RECIPE.micro_batch})",
+        f"(epochs {training.RECIPE.epochs}, micro-batch {training.RECIPE.micro_batch})",
     )
     p.add_argument(
         "--augment",
-        choices=pretrain.AUGMENTATIONS,
+        choices=floatnet.AUGMENTATIONS,
         help="with --qat: vary samples as another way to wear (six axes) or record (cepstra) them would",
     )
     p.add_argument(
@@ -130,7 +133,11 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("har", cmd_demo, demos)
     p.add_argument("--board", default="virtual-pico", help="a virtual board, or a real one with --port (%(default)s)")
     p.add_argument(
-        "--subject", type=int, default=3, choices=data.HAR_SUBJECTS, help="the person to personalize to (%(default)s)"
+        "--subject",
+        type=int,
+        default=3,
+        choices=datasets.HAR_SUBJECTS,
+        help="the person to personalize to (%(default)s)",
     )
     p.add_argument(
         "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
@@ -181,7 +188,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     ):
         try:
             run = personalize_board(
-                link, base, samples, test, recipe, metrics, progress, args.resume, pace, console.note
+                link, base, samples, test, recipe, metrics, progress, args.resume, pace, streams.note
             )
         except Suspended as suspended:
             if suspended.interrupted:
@@ -189,7 +196,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
                 raise KeyboardInterrupt from None
             return show(args, asdict(suspended.reply), str(suspended))
         hello = link.hello()
-    baseline = float_baseline(pretrain.load_net(args.net), parts.train, parts.test, recipe) if args.net else None
+    baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe) if args.net else None
     identical = check_identical(base, samples, recipe, run)
     report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
@@ -228,7 +235,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
 
 def cmd_train_adapter(args: argparse.Namespace) -> None:
     """Trains an adapter on this computer, on the host twin: as a board would, to the same bytes, or with --qat."""
-    from ..train_adapter import as_board, train_adapter
+    from ..training import as_board, train_adapter
 
     base = load_base(args.model)
     recipe = planned_recipe(args, base)
@@ -266,22 +273,22 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     show(args, summary, told)
 
 
-def _qat(args: argparse.Namespace, recipe: Recipe, shape: nn.Shape) -> tuple[Recipe, Trainer]:
+def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tuple[Recipe, Trainer]:
     """The recipe with what is the host's own, and who trains by it. ValueError for settings of a board's training."""
     given = [option for name, option in BOARDS_OWN.items() if getattr(args, name) is not None]
     if args.mode == "frozen_a" or args.plan and recipe.mode == "frozen_a":
         given.append("frozen A")
     if given:
         raise InputError(f"--qat trains A and B in its own way: not with {', '.join(given)}")
-    epochs, micro_batch = (getattr(args, name) or getattr(qat.RECIPE, name) for name in ("epochs", "micro_batch"))
-    augment = pretrain.augmentation(args.augment, shape) if args.augment else None
+    epochs, micro_batch = (getattr(args, name) or getattr(training.RECIPE, name) for name in ("epochs", "micro_batch"))
+    augment = floatnet.augmentation(args.augment, shape) if args.augment else None
     recipe = replace(recipe, mode="trainable_a", epochs=epochs, micro_batch=micro_batch, cache="none")
-    return recipe, partial(qat.train_qat, augment=augment)
+    return recipe, partial(training.train_qat, augment=augment)
 
 
 def cmd_import_adapter(args: argparse.Namespace) -> None:
     """Makes a LoRA checkpoint of PEFT, trained on the base's float original, into a .ela for the base."""
-    from .. import peft
+    from ..importers import peft
 
     base = load_base(args.model)
     part = load_part(args.data, "train") if args.data else None
@@ -311,7 +318,7 @@ def _on_data(fit: Any) -> tuple[object, object]:
 
 def cmd_export_adapter(args: argparse.Namespace) -> None:
     """Makes a .ela into a LoRA checkpoint of PEFT in float32."""
-    from .. import peft
+    from ..importers import peft
 
     base = load_base(args.model)
     adapter = formats.unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)

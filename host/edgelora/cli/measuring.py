@@ -11,19 +11,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import console
-from ..bench_swap import COUNTS, bench_swap
-from ..boards import cycles_path, load_board
-from ..build import build_firmware
-from ..console import emit, say
-from ..demo import start_board
-from ..devices import pick_port
+from .. import streams
+from ..bench import COUNTS, bench_swap
+from ..boards import build_firmware, cycles_path, load_board, pick_port
 from ..errors import InputError
-from ..files import write_atomic
+from ..formats import write_atomic
 from ..link import Link
-from ..personalize import LIMITS, MODES, PLACEMENTS, Recipe
-from ..workflow import load_base
+from ..streams import say
+from ..training import LIMITS, MODES, PLACEMENTS, Recipe, load_base
+from . import console
 from .common import Add, add_port, add_recipe, connect, recipe_of, show, whole
+from .console import emit
+from .demo import start_board
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -119,7 +118,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
     """Every person or voice left out in turn, by the host twin, beside float LoRA."""
-    from ..bench_learning import TASKS, bench_learning
+    from ..bench import TASKS, bench_learning
 
     task = TASKS[args.task]
     recipe = recipe_of(args, task.recipe)
@@ -137,8 +136,7 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
     """Adapters of low rank trained in integers against float LoRA that is rounded to integers afterwards."""
-    from ..bench_learning import TASKS
-    from ..bench_qat import bench_qat
+    from ..bench import TASKS, bench_qat
 
     recipes = [replace(recipe_of(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
     with console.progress("qat", quiet=False) as progress:
@@ -159,8 +157,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
 
 def cmd_bench_ranks(args: argparse.Namespace) -> None:
     """Ranks chosen layer by layer against the same rank everywhere, at equal adapter bytes."""
-    from ..bench_learning import TASKS
-    from ..bench_ranks import bench_ranks
+    from ..bench import TASKS, bench_ranks
 
     task = TASKS[args.task]
     modes = (args.mode,) if args.mode else MODES
@@ -218,7 +215,7 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
     """Cycles of every kernel, the portable one and the board's own."""
-    from ..bench_kernels import bench_kernels
+    from ..bench import bench_kernels
 
     clock_mhz = _clock_mhz(args.board)
     with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
@@ -233,7 +230,8 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 def cmd_bench_energy(args: argparse.Namespace) -> None:
     """Energy of an update and of an inference at several clocks of the core, and the cheapest clock."""
-    from ..energy import bench_energy, check_power
+    from ..bench import bench_energy
+    from ..boards import check_power
 
     board, recipe = load_board(args.board), recipe_of(args)
     check_power(board, args.every)
@@ -264,7 +262,7 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
 
 def cmd_bench_model(args: argparse.Namespace) -> None:
     """Cycles of a network, inference and training step, layer by layer."""
-    from ..bench_model import bench_model
+    from ..bench import bench_model
 
     clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
     elm, name = _bench_network(args)
@@ -289,7 +287,7 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
 
 def cmd_bench_cost(args: argparse.Namespace) -> None:
     """What is predicted of networks without a board, beside what a board measures."""
-    from ..bench_cost import calibrate, check_all
+    from ..bench import calibrate, check_all
 
     board = load_board(args.board)
     with _bench_board(args) as link:
@@ -297,7 +295,7 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
             with console.progress("kernels", args.json) as progress:
                 fitted = calibrate(link, board, progress)
             write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
-            console.note(
+            streams.note(
                 f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
                 f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
                 args.json,
@@ -331,9 +329,9 @@ def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
     """The model that is given, or a network for keywords, and its name."""
     if args.model:
         return load_base(args.model).elm, args.model.name
-    from ..bench_learning import keyword_elm
+    from ..bench import keyword_elm
 
-    console.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
+    streams.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
     return keyword_elm(), "keyword DS-CNN"
 
 
@@ -368,7 +366,7 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
 
 def cmd_bench_link(args: argparse.Namespace) -> None:
     """Pushes a file over the link and by `mpremote cp`, in one run."""
-    from ..bench_link import bench_link
+    from ..bench import bench_link
 
     result = bench_link(pick_port(args.port), args.size)
     show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

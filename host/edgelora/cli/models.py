@@ -7,20 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import console, data, formats, nn, pretrain, quantize, tflite, twin
+from .. import datasets, floatnet, formats, quantization, twin
 from ..boards import BoardProfile, load_board
-from ..choose import Budget, Candidate, Choice, choose
-from ..console import emit, note, say
 from ..errors import InputError
-from ..files import write_atomic
-from ..model import LOSSES, QuantModel
-from ..personalize import LIMITS, MODES, Recipe, Samples
-from ..plan import Plan, plan
-from ..plan_file import save_plan
+from ..formats import LOSSES, QuantModel, write_atomic
+from ..importers import tflite
+from ..planning import METHODS, Budget, Candidate, Choice, Plan, choose, plan, save_plan
 from ..report import write_plan_report
-from ..sensitivity import METHODS
-from ..workflow import Base, WorkflowError, load_base, load_part, load_parts
+from ..streams import note, say
+from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base, load_part, load_parts
+from . import console
 from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size, whole
+from .console import emit
 
 
 def add_commands(add: Add) -> None:
@@ -33,7 +31,7 @@ def add_commands(add: Add) -> None:
     p.add_argument(
         "--epochs",
         type=whole(*LIMITS["epochs"]),
-        help=f"times through the data ({pretrain.MOTION_EPOCHS} for time series, {pretrain.SPEECH_EPOCHS} for words)",
+        help=f"times through the data ({floatnet.MOTION_EPOCHS} for time series, {floatnet.SPEECH_EPOCHS} for words)",
     )
     p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
@@ -71,28 +69,32 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
     part = load_part(args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
-        net = pretrain.pretrain(
+        net = floatnet.pretrain(
             part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}")
         )
-    pretrain.save_net(net, args.output)
-    accuracy = nn.accuracy(net, part.x, part.y)
+    floatnet.save_net(net, args.output)
+    accuracy = floatnet.accuracy(net, part.x, part.y)
     result = {
         "output": str(args.output),
         "windows": len(part),
-        "macs": nn.macs(net),
+        "macs": floatnet.macs(net),
         "train_accuracy": round(accuracy, 4),
     }
-    show(args, result, f"{args.output}: {len(part)} windows, {nn.macs(net):,} MACs, accuracy on them {accuracy:.3f}")
+    show(
+        args,
+        result,
+        f"{args.output}: {len(part)} windows, {floatnet.macs(net):,} MACs, accuracy on them {accuracy:.3f}",
+    )
 
 
 def cmd_quantize(args: argparse.Namespace) -> None:
     """Post-training INT8 quantization into a .elm."""
-    net = pretrain.load_net(args.net)
+    net = floatnet.load_net(args.net)
     part = load_part(args.data, "pretrain")
-    model = quantize.quantize(net, part.x)
+    model = quantization.quantize(net, part.x)
     model.labels = model.labels or part.labels
     elm = formats.pack_model(model, args.output.name)
-    quality = quantize.report(net, model, part.x, part.y)
+    quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
     show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
@@ -104,7 +106,7 @@ def cmd_import(args: argparse.Namespace) -> None:
     A .keras or .h5 file is quantized first, on --data (its classes y, if it has any, are for the report).
     """
     quality = None
-    x = data.load_inputs(args.data) if args.data else None
+    x = datasets.load_inputs(args.data) if args.data else None
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x)
     else:
@@ -149,12 +151,12 @@ def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> 
         raise InputError(f"{args.data}: {error}") from error
 
 
-def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantize.QuantReport]:
+def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantization.QuantReport]:
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
-    from ..keras_model import from_keras
+    from ..importers.keras import from_keras
 
-    made = from_keras(args.model, x, data.load_classes(args.data), args.labels, args.loss)
+    made = from_keras(args.model, x, datasets.load_classes(args.data), args.labels, args.loss)
     return made.model, made.elm, made.report
 
 

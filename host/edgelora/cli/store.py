@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import console, formats
-from ..console import emit, say
-from ..files import write_atomic
+from .. import formats
+from ..formats import write_atomic
 from ..link import Link, StoreState
+from ..streams import say
 from ..text import printable, store_name
+from . import console
 from .common import Add, add_port, connect, show
+from .console import emit
 
 STOPPED = "stopped; the store has the adapters it had, or with the change: `edgelora store list`"
 

@@ -6,15 +6,16 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import bundle, console, serve, streams
-from ..console import emit, note, say
-from ..fetch import fetch
-from ..files import read_bounded
+from .. import formats, streams, updates
+from ..formats import read_bounded
 from ..link import DeviceError, Link
-from ..release import release
+from ..streams import note, say
 from ..text import printable
-from ..workflow import WorkflowError, load_base
+from ..training import WorkflowError, load_base
+from ..updates import fetch, release
+from . import console
 from .common import Add, add_port, connect, show
+from .console import emit
 
 TRUST_PATH = "/update.trust"  # on the board
 
@@ -87,8 +88,8 @@ def _origin(text: str) -> tuple[int, Path]:
 
 def cmd_keygen(args: argparse.Namespace) -> None:
     """Makes a key pair that signs releases: the private key stays here, the public one goes onto boards."""
-    public = bundle.new_key(args.key)
-    key_id = bundle.key_id(public.read_bytes()).hex()
+    public = updates.new_key(args.key)
+    key_id = formats.key_id(public.read_bytes()).hex()
     result = {"key": str(args.key), "public": str(public), "key_id": key_id}
     show(args, result, f"{args.key}: keep it secret, and a copy of it\n{public}: for boards, key {key_id}")
 
@@ -102,14 +103,14 @@ def cmd_release(args: argparse.Namespace) -> None:
         args.output,
         args.adapter.read_bytes(),
         args.name,
-        bundle.load_key(args.key),
+        updates.load_key(args.key),
         version=args.version,
         target=args.target,
         origins={version: path.read_bytes() for version, path in args.origins},
         base=load_base(args.model) if args.model else None,
         compress=not args.no_compress,
         force=args.force,
-        signers=[key for path in args.signed_by for key in bundle.load_public_keys(path)],
+        signers=[key for path in args.signed_by for key in updates.load_public_keys(path)],
     )
     if args.json:
         return emit(asdict(done))
@@ -127,8 +128,8 @@ def cmd_serve(args: argparse.Namespace) -> None:
     """Serves a directory of releases over HTTP, until Ctrl-C; a line on standard error for each request."""
     if not args.site.is_dir():
         raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
-    with serve.server(args.site, args.host, args.port, note) as server:
-        url = serve.address(server)
+    with updates.server(args.site, args.host, args.port, note) as server:
+        url = updates.address(server)
         show(
             args,
             {"host": args.host, "port": server.server_port, "url": url},
@@ -155,8 +156,8 @@ def cmd_update(args: argparse.Namespace) -> None:
     installed = None
     with connect(args) as link:
         if args.trust:
-            keys = [key for path in args.trust for key in bundle.load_public_keys(path)]
-            _place_trust(link, bundle.pack_trust(args.target, keys), args.force)
+            keys = [key for path in args.trust for key in updates.load_public_keys(path)]
+            _place_trust(link, updates.pack_trust(args.target, keys), args.force)
         if content:
             with console.progress("update", args.json) as progress:
                 installed = link.update(content, lambda done, total: progress(done, total, "bytes"))
@@ -182,7 +183,7 @@ def cmd_update(args: argparse.Namespace) -> None:
 
 
 def _read_bundle(source: str) -> bytes:
-    limit = bundle.MAX_SIZE + bundle.HEADER_SIZE
+    limit = formats.MAX_SIZE + formats.HEADER_SIZE
     return fetch(source, limit) if source.startswith(("http://", "https://")) else read_bounded(source, limit)
 
 

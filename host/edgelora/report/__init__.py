@@ -1,17 +1,17 @@
-"""What is left of a personalization run: `metrics.jsonl` while it goes on, then `report.json` and `report.html`."""
+"""What is left of a run: records, figures, pages."""
 
-from ..energy import EnergyRow
 from .metrics import Metrics, read_metrics
+from .of_run import make_report
 from .plan_page import write_plan_report
 from .record import LayerRow, Report, ReportError, read_report
 from .sections import render_html, write_report
 
 __all__ = [
-    "EnergyRow",
     "LayerRow",
     "Metrics",
     "Report",
     "ReportError",
+    "make_report",
     "read_metrics",
     "read_report",
     "render_html",

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..console import plain
+from ..text import plain
 from .record import ReportError
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..choose import Candidate, Choice
-from ..files import write_atomic
-from ..plan import Plan
+from ..formats import write_atomic
+from ..planning import Candidate, Choice, Plan
 from . import page
 
 _CHART = (800, 312, 60, 32, 28, 44)  # width, height; margins left, right, top, bottom

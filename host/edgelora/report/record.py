@@ -11,15 +11,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from ..console import plain
-from ..energy import EnergyRow
+from ..boards import EnergyRow
 from ..errors import EdgeloraError
-from ..files import read_bounded
-from ..text import printable
+from ..formats import read_bounded
+from ..text import plain, printable
 from ..twin import Region
 
 _Record = TypeVar("_Record")
-
 MAX_BYTES = 64 << 20  # of a report.json
 MAX_TEXT = 10_000  # characters of a text
 MAX_ITEMS = 1 << 20  # numbers in a list

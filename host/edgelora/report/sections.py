@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..files import write_atomic
+from ..formats import write_atomic
 from . import page
 from .charts import loss_section, memory_section
 from .record import Report

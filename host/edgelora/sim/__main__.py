@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgelora import uf2
-from edgelora.boards import load_board
-from edgelora.sim.pico import Pico
-from edgelora.sim.qemu import Qemu
-from edgelora.sim.registry import SimError
-from edgelora.sim.session import Ended, Session, log
-from edgelora.sim.unix import Unix
+from .. import boards
+from ..boards import load_board
+from ..virtual_boards import SimError
+from .pico import Pico
+from .qemu import Qemu
+from .session import Ended, Session, log
+from .unix import Unix
 
 
 def main() -> int:
@@ -37,13 +37,13 @@ def main() -> int:
         else:
             pico = Pico(profile, args.state_dir, session)
             if args.firmware:
-                pico.flash.program(uf2.parse(args.firmware.read_bytes(), name=str(args.firmware)))
+                pico.flash.program(boards.parse(args.firmware.read_bytes(), name=str(args.firmware)))
             pico.in_boot_loader = args.bootloader
             pico.boot()
             pico.run()
     except Ended:
         session.close()
-    except (SimError, uf2.Uf2Error) as error:
+    except (SimError, boards.Uf2Error) as error:
         log(str(error))
         return 1
     return 0

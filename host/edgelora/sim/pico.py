@@ -10,11 +10,11 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgelora import uf2
-from edgelora.boards import BoardProfile
-from edgelora.files import write_atomic
-from edgelora.sim.registry import SimError
-from edgelora.sim.session import POLL_SECONDS, Session, log
+from .. import boards
+from ..boards import BoardProfile
+from ..formats import write_atomic
+from ..virtual_boards import SimError
+from .session import POLL_SECONDS, Session, log
 
 if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC
@@ -43,13 +43,15 @@ class _Flash:
     def write_through(self, offset: int, length: int) -> None:
         os.pwrite(self._fd, self.memory[offset : min(offset + length, self.size)], offset)
 
-    def program(self, image: uf2.FlashImage) -> None:
+    def program(self, image: boards.FlashImage) -> None:
         """Erases the sectors that the image touches and programs its pages, as the boot ROM does."""
         erased: set[int] = set()
         for address, page in sorted(image.pages.items()):
             offset = address - self.base
             if not 0 <= offset <= self.size - len(page):
-                raise uf2.Uf2Error(f"address {address:#010x} is outside this board's {self.size // 1024} KB of flash")
+                raise boards.Uf2Error(
+                    f"address {address:#010x} is outside this board's {self.size // 1024} KB of flash"
+                )
             sector = offset - offset % FLASH_SECTOR
             if sector not in erased:
                 erased.add(sector)
@@ -87,7 +89,7 @@ class _Drive:
     def hide(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def take(self) -> uf2.FlashImage | None:
+    def take(self) -> boards.FlashImage | None:
         """A complete image that has been copied in, or None. What cannot be used is logged once and left alone."""
         for path in self.path.glob("*.[uU][fF]2"):
             data = path.read_bytes()
@@ -95,8 +97,8 @@ class _Drive:
             if not data or seen in self._refused:
                 continue
             try:
-                return uf2.parse(data, name=path.name)
-            except uf2.Uf2Error as error:  # also raised while the copy is still under way
+                return boards.parse(data, name=path.name)
+            except boards.Uf2Error as error:  # also raised while the copy is still under way
                 self._refused.add(seen)
                 log(str(error))
         return None
@@ -115,7 +117,7 @@ class Pico:
         from rp2040py.usb.cdc import USBCDC
         from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
-        from edgelora.sim.clock import SystemClock
+        from .clock import SystemClock
 
         assert profile.flash is not None and profile.uf2_board_id is not None
         self.mcu = build_rp2040("pico")
@@ -261,10 +263,10 @@ class Pico:
         self.in_boot_loader = False
         self.boot()
 
-    def _program(self, image: uf2.FlashImage) -> bool:
+    def _program(self, image: boards.FlashImage) -> bool:
         try:
             self.flash.program(image)
-        except uf2.Uf2Error as error:
+        except boards.Uf2Error as error:
             log(str(error))
             return False
         return True

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from edgelora import resources
-from edgelora.sim.registry import SimError
-from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session
+from .. import resources
+from ..virtual_boards import SimError
+from .session import POLL_SECONDS, SETTLE_SECONDS, Session
 
 QEMU = "qemu-system-riscv32"
 QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"

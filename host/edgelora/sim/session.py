@@ -13,7 +13,7 @@ import tty
 from dataclasses import asdict
 from pathlib import Path
 
-from edgelora.sim.registry import CLOCK, SimError, SimHandle, entry_of, open_entry
+from ..virtual_boards import CLOCK, SimError, SimHandle, entry_of, open_entry
 
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.2  # a MicroPython that lives this long has started

@@ -7,12 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from edgelora import resources
-from edgelora.boards import BoardProfile
-from edgelora.files import write_atomic
-from edgelora.sim.registry import SimError
-from edgelora.sim.session import POLL_SECONDS, SETTLE_SECONDS, Session
-from edgelora.sim.unix_image import UNIX_BINARY, check_romfs
+from .. import resources
+from ..boards import BoardProfile, check_romfs
+from ..formats import write_atomic
+from ..virtual_boards import SimError
+from .session import POLL_SECONDS, SETTLE_SECONDS, Session
 
 # Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide
 # them, and are then as good as built in.
@@ -75,3 +74,6 @@ class Unix:
                 path.unlink()
                 return
             time.sleep(POLL_SECONDS)
+
+
+UNIX_BINARY = resources.micropython()

@@ -1,0 +1,27 @@
+"""Benchmarks: a module for each `edgelora bench`."""
+
+from .cost import calibrate, check_all
+from .energy import bench_energy
+from .kernels import bench_kernels
+from .learning import TASKS, bench_learning, keyword_elm
+from .link import bench_link
+from .model import bench_model
+from .qat import bench_qat
+from .ranks import bench_ranks
+from .swap import COUNTS, bench_swap
+
+__all__ = [
+    "COUNTS",
+    "TASKS",
+    "bench_energy",
+    "bench_kernels",
+    "bench_learning",
+    "bench_link",
+    "bench_model",
+    "bench_qat",
+    "bench_ranks",
+    "bench_swap",
+    "calibrate",
+    "check_all",
+    "keyword_elm",
+]

@@ -1,0 +1,47 @@
+"""Boards: profiles, firmware, flashing, what is plugged in."""
+
+from .build import SUFFIXES, build_firmware, program
+from .devices import Device, Permit, pick_port, survey
+from .doctor import examine
+from .energy import STEPS, EnergyRow, check_power, energy_by_clock
+from .install import Installation, InstallError, check_format, choose_arch, install, read_package
+from .probe import ask, board_of
+from .profiles import BoardError, BoardProfile, Verified, cycles_path, list_boards, load_board, verification_table
+from .romfs import check_romfs
+from .uf2 import MAGIC_START, FlashImage, Uf2Error, family, parse
+
+__all__ = [
+    "BoardError",
+    "BoardProfile",
+    "Device",
+    "EnergyRow",
+    "FlashImage",
+    "InstallError",
+    "Installation",
+    "MAGIC_START",
+    "Permit",
+    "STEPS",
+    "SUFFIXES",
+    "Uf2Error",
+    "Verified",
+    "ask",
+    "board_of",
+    "build_firmware",
+    "check_format",
+    "check_power",
+    "check_romfs",
+    "choose_arch",
+    "cycles_path",
+    "energy_by_clock",
+    "examine",
+    "family",
+    "install",
+    "list_boards",
+    "load_board",
+    "parse",
+    "pick_port",
+    "program",
+    "read_package",
+    "survey",
+    "verification_table",
+]

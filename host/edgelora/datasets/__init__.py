@@ -1,0 +1,37 @@
+"""Labelled data by name."""
+
+from .dataset import (
+    HELD_OUT,
+    Dataset,
+    Parts,
+    channels_last,
+    held_out,
+    load_classes,
+    load_dataset,
+    load_inputs,
+    parts,
+    split,
+)
+from .har import HAR_SUBJECTS, HarData, load_har
+from .keywords import PRETRAINING, VOICES, load_kws, part_key, spoken
+
+__all__ = [
+    "Dataset",
+    "HAR_SUBJECTS",
+    "HELD_OUT",
+    "HarData",
+    "PRETRAINING",
+    "Parts",
+    "VOICES",
+    "channels_last",
+    "held_out",
+    "load_classes",
+    "load_dataset",
+    "load_har",
+    "load_inputs",
+    "load_kws",
+    "part_key",
+    "parts",
+    "split",
+    "spoken",
+]

@@ -1,0 +1,97 @@
+"""Activity recognition: seglearn's smartwatch recordings, by person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, MissingPackage
+from .dataset import Dataset
+
+HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
+HAR_RATE = 50  # samples a second
+HAR_WINDOW = 100  # samples: 2 s
+HAR_HOP = 50  # samples: 1 s
+HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
+HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
+
+
+@dataclass
+class HarData:
+    """Activity recognition with one person held out.
+
+    pretrain: windows of the other people; train, test: the held-out person's, from the first 30 % and the last 60 %
+    of each recording.
+    """
+
+    subject: int
+    pretrain: Dataset
+    train: Dataset
+    test: Dataset
+
+    @property
+    def labels(self) -> list[str]:
+        return self.pretrain.labels
+
+
+# ---- the demo's data -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Recording:
+    subject: int
+    label: int
+    samples: NDArray[np.float32]  # [time, 6]
+
+
+def load_har(subject: int) -> HarData:
+    """Smartwatch windows [N, 1, 100, 6] of 2 s, one a second (two to train on), with `subject` (1 to 6) held out.
+
+    Channels are three of acceleration in g and three of rotation in units of 4 rad/s. Recordings are cut by time
+    before windowing, so that no window lies in two parts. Raises ModuleNotFoundError without seglearn.
+    """
+    if subject not in HAR_SUBJECTS:
+        raise InputError(f"subject {subject}: choose one of {HAR_SUBJECTS[0]} to {HAR_SUBJECTS[-1]}")
+    recordings, labels = _load_watch(HAR_SUBJECTS)
+    others = [r for r in recordings if r.subject != subject]
+    own = [r for r in recordings if r.subject == subject]
+    return HarData(
+        subject,
+        _windowed(others, 0.0, 1.0, HAR_HOP, labels),
+        _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels),
+        _windowed(own, 0.4, 1.0, HAR_HOP, labels),
+    )
+
+
+def _load_watch(subjects: Sequence[int]) -> tuple[list[_Recording], list[str]]:
+    """Recordings of `subjects` alone, and the exercises' names.
+
+    Reads the file that `seglearn.datasets.load_watch` reads: importing seglearn needs pandas, which it doesn't declare.
+    """
+    spec = find_spec("seglearn")
+    if spec is None or spec.origin is None:
+        raise MissingPackage("the demo data is in the package seglearn: pip install 'edgelora[demo]'")
+    raw = np.load(Path(spec.origin).parent / "data" / "watch_dataset.npy", allow_pickle=True).item()
+    recordings = [
+        _Recording(int(who), int(label), (samples / HAR_UNITS).astype(np.float32))
+        for who, label, samples in zip(raw["subject"], raw["y"], raw["X"], strict=True)
+        if who in subjects
+    ]
+    return recordings, [str(name) for name in raw["y_labels"]]
+
+
+def _windowed(recordings: list[_Recording], start: float, end: float, hop: int, labels: list[str]) -> Dataset:
+    """Windows of each recording's part between the shares `start` and `end` of its time."""
+    x, y = [], []
+    for recording in recordings:
+        count = len(recording.samples)
+        part = recording.samples[round(start * count) : round(end * count)]
+        windows = [part[i : i + HAR_WINDOW] for i in range(0, len(part) - HAR_WINDOW + 1, hop)]
+        x += windows
+        y += [recording.label] * len(windows)
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)

@@ -1,0 +1,68 @@
+"""Float networks: layers, training, augmentation, float LoRA."""
+
+from .augment import AUGMENTATIONS, augmentation
+from .balance import balanced
+from .files import load_net, save_net
+from .layers import (
+    ACTIVATIONS,
+    Array,
+    FloatNet,
+    Layer,
+    Shape,
+    Sides,
+    accuracy,
+    forward,
+    geometry,
+    im2col,
+    layer_forward,
+    linear,
+    macs,
+    mean,
+    output_shape,
+    predict,
+    sources,
+)
+from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
+from .pretrain import MOTION_EPOCHS, SPEECH_EPOCHS, pretrain
+from .train import Adam, Augment, RunningMean, minibatches, scheduled
+from .zoo import ds_cnn, har_net
+
+__all__ = [
+    "ACTIVATIONS",
+    "ALPHA",
+    "AUGMENTATIONS",
+    "Adam",
+    "Array",
+    "Augment",
+    "FloatLoraResult",
+    "FloatNet",
+    "Layer",
+    "MOTION_EPOCHS",
+    "RATE_FROZEN_A",
+    "RATE_TRAINED_A",
+    "RunningMean",
+    "SPEECH_EPOCHS",
+    "Shape",
+    "Sides",
+    "accuracy",
+    "augmentation",
+    "balanced",
+    "ds_cnn",
+    "forward",
+    "geometry",
+    "har_net",
+    "im2col",
+    "layer_forward",
+    "linear",
+    "load_net",
+    "macs",
+    "mean",
+    "minibatches",
+    "output_shape",
+    "predict",
+    "pretrain",
+    "save_net",
+    "scheduled",
+    "sources",
+    "train_float_lora",
+]

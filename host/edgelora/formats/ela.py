@@ -1,0 +1,306 @@
+"""Adapters, `.ela` files (SPEC.md, section 9).
+
+What this module packed or unpacked keeps every rule and limit of the format.
+What breaks one is told by `FormatError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .elm import _padded, base_id, pack_model
+from .envelope import (
+    ADAPTER_MAGIC,
+    ADAPTER_VERSION,
+    Reader,
+    check_array,
+    check_envelope,
+    check_shifts,
+    require,
+    require_zero,
+    seal,
+)
+from .limits import MAX_ELEMENTS, MAX_FACTOR, MAX_MOMENTUM, MAX_OPS, MAX_PATCH, MAX_RANK, MAX_THRESHOLD
+from .network import MATRIX_KINDS, Op, QuantModel, layer_size
+
+_ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
+_LAYER = struct.Struct("<4H bb H")  # op, rank, O, K, t_shift, branch_shift, 0
+_STATE = struct.Struct("<Hh")  # vm, vx
+_A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
+
+
+@dataclass
+class TensorState:
+    """What training keeps for one adapter matrix besides its int8 weights (SPEC.md section 6).
+
+    vm, vx: mantissa and exponent of the gradient scale, (0, 0) at first; master: int16, shape of the matrix;
+    momentum: int16 of the same shape, or None when the adapter trains without.
+    """
+
+    vm: int
+    vx: int
+    master: NDArray[np.int16]
+    momentum: NDArray[np.int16] | None = None
+
+
+@dataclass
+class AdapterLayer:
+    """The adapter of one layer: a int8 [rank, K], b int8 [O, rank], and their training state if there is one."""
+
+    op: int
+    a: NDArray[np.int8]
+    b: NDArray[np.int8]
+    t_shift: int
+    branch_shift: int
+    a_state: TensorState | None = None
+    b_state: TensorState | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+
+@dataclass
+class Adapter:
+    """Everything an `.ela` file holds. An `a` that is not stored in the file must be the seed's."""
+
+    base_id: bytes
+    seed: int
+    layers: list[AdapterLayer] = field(default_factory=list)
+    trainable_a: bool = False
+    a_stored: bool = False
+    updates: int = 0
+    draws: int = 0
+    momentum: int = 0
+    samples: int = 0
+    threshold: int = 0  # Q11: steps below it are left out of updates
+
+    def ranks(self, ops: int) -> bytes:
+        """The rank of every op of a model of so many, 0 where there is no adapter."""
+        by_op = {layer.op: layer.rank for layer in self.layers}
+        return bytes(by_op.get(op, 0) for op in range(ops))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether training can go on exactly where it stopped."""
+        return any(layer.b_state is not None for layer in self.layers)
+
+
+# --- Adapters ---
+
+
+def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
+    """The `.ela` file of an adapter. Raises FormatError where it breaks a limit of SPEC.md section 9."""
+    _check_adapter(adapter, name)
+    flags = _A_STORED * adapter.a_stored | _STATE_FOLLOWS * adapter.has_state | _A_TRAINABLE * adapter.trainable_a
+    envelope = (ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER.size, 0, 0, adapter.base_id, adapter.seed)
+    counts = (flags, len(adapter.layers), adapter.updates, adapter.draws)
+    rest = (adapter.momentum, adapter.threshold, adapter.samples)
+    body = bytearray(_ADAPTER_HEADER.pack(*envelope, *counts, *rest))
+    for layer in adapter.layers:
+        sizes = (layer.rank, layer.b.shape[0], layer.a.shape[1])
+        body += _LAYER.pack(layer.op, *sizes, layer.t_shift, layer.branch_shift, 0)
+    for layer in adapter.layers:
+        body += (_padded(layer.a, "<i1") if adapter.a_stored else b"") + _padded(layer.b, "<i1")
+    for layer in adapter.layers:
+        for state in filter(None, (layer.a_state, layer.b_state)):
+            body += _STATE.pack(state.vm, state.vx) + _padded(state.master, "<i2")
+            body += _padded(state.momentum, "<i2") if state.momentum is not None else b""
+    struct.pack_into("<I", body, 8, len(body))
+    return seal(body)
+
+
+def adapter_size(model: QuantModel, ranks: Sequence[int], trainable_a: bool) -> int:
+    """Bytes of the `.ela` file, without training state, of an adapter with these ranks, one an op (0: none)."""
+    return _ADAPTER_HEADER.size + sum(adapter_layer_size(model, i, r, trainable_a) for i, r in enumerate(ranks) if r)
+
+
+def adapter_layer_size(model: QuantModel, index: int, rank: int, trainable_a: bool) -> int:
+    """What of them is a layer's: its record, B and, if it trains, A."""
+    sizes = layer_size(model, index)
+    return _LAYER.size + sum(-(-rank * size // 4) * 4 for size in sizes[: 1 + trainable_a])
+
+
+def unpack_adapter(
+    data: bytes, model: QuantModel | None = None, base: bytes | None = None, name: str = "adapter"
+) -> Adapter:
+    """The adapter in an `.ela` file, with A made from seed and base if the file leaves it out (0 without `model`).
+
+    With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
+    `pack_model(model)`. Raises FormatError; `name` is for its text.
+    """
+    check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
+    of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
+    require(flags <= 7, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
+    require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, at most {MAX_MOMENTUM} is possible")
+    if base is None and model is not None:
+        base = base_id(pack_model(model))
+    require(
+        base is None or base == of_base,
+        f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use its own model",
+    )
+    stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
+    require(stored or not trainable, f"{name}: A is trainable but not stored: make the file again")
+    adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples, threshold)
+    reader = Reader(data, name)
+    records = reader.records(_LAYER, _ADAPTER_HEADER.size, count, "layer table")
+    at = _ADAPTER_HEADER.size + count * _LAYER.size
+    for index, (op, rank, outputs, patch, t_shift, branch_shift, unused) in enumerate(records):
+        require_zero(unused, name, f"the u16 at 10 of layer record {index}")
+        _check_sizes(rank, outputs, patch, f"{name}: layer record {index}")
+        if stored:
+            a, at = reader.next_array("<i1", (rank, patch), at, f"A of op {op}")
+        else:
+            a = np.zeros((rank, patch), np.int8)
+        b, at = reader.next_array("<i1", (outputs, rank), at, f"B of op {op}")
+        adapter.layers.append(AdapterLayer(op, a, b, t_shift, branch_shift))
+    if flags & _STATE_FOLLOWS:
+        for layer in adapter.layers:
+            if trainable:
+                layer.a_state, at = _read_state(reader, layer.a.shape, at, momentum, f"A of op {layer.op}")
+            layer.b_state, at = _read_state(reader, layer.b.shape, at, momentum, f"B of op {layer.op}")
+    require(at == len(data), f"{name}: {len(data) - at} bytes are left over at the end: it is damaged, fetch it again")
+    _check_adapter(adapter, name)
+    if model is not None:
+        check_adapter_fits(adapter, model, name)
+        for layer in adapter.layers if not stored else ():
+            layer.a = seeded_a(seed, layer.op, layer.rank, model.ops[layer.op])
+    return adapter
+
+
+def seeded_a(seed: int, index: int, rank: int, op: Op) -> NDArray[np.int8]:
+    """The frozen or initial A of `op`, the model's `index`-th: int8 [rank, K] (SPEC.md section 7)."""
+    assert op.weights is not None
+    golden = np.uint32(0x9E3779B9)
+    rows = op.weights.reshape(len(op.weights), -1).astype(np.int64)
+    stream = _mix(np.array([seed], np.uint32) + np.array([index + 1], np.uint32) * golden)
+    numbers = _mix(stream + np.arange(rank * len(rows), dtype=np.uint32) * golden)
+    sums = np.where(numbers >> 31, 1, -1).reshape(rank, -1) @ rows
+    groups = -(-rows.shape[1] // 4)
+    if op.kind == "conv" and op.weights.shape[1:3] == (1, 1) and groups >= rank:
+        bounds = 4 * (np.arange(rank + 1)[:, None] * groups // rank)
+        inputs = np.arange(rows.shape[1])
+        sums = np.where((inputs >= bounds[:-1]) & (inputs < bounds[1:]), sums, 0)
+        return np.stack([_scaled_down(row) for row in sums])
+    a: list[NDArray[np.int8]] = []
+    for row in sums:
+        a.append(functools.reduce(_orthogonal, a, _scaled_down(row)))
+    return np.stack(a)
+
+
+def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.int8]:
+    """`row` without its part along `other`."""
+    wide, along = row.astype(np.int64), other.astype(np.int64)
+    norm, dot = int(along @ along) >> 7, int(wide @ along)
+    if not norm:
+        return row
+    part = abs(dot) // norm if dot > 0 else -(abs(dot) // norm)
+    return _scaled_down(128 * wide - part * along)
+
+
+def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
+    """The row by the least power of two that makes it int8, towards 0."""
+    shift = max(0, int(np.abs(row).max()).bit_length() - 7)
+    return (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
+
+
+def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
+    """Raises FormatError unless every layer of the adapter has its place in the model. The base id is not compared."""
+    for layer in adapter.layers:
+        where = f"{name}: layer of op {layer.op}"
+        require(layer.op < len(model.ops), f"{where}: the model has {len(model.ops)} ops")
+        kind = model.ops[layer.op].kind
+        require(kind in MATRIX_KINDS, f"{where}: that op is {kind}, only conv and dense carry adapters")
+        mine, its = (layer.b.shape[0], layer.a.shape[1]), layer_size(model, layer.op)
+        require(
+            mine == its,
+            f"{where}: made for {mine[0]} outputs and patches of {mine[1]}, the model has {its[0]} and {its[1]}",
+        )
+        height, width, _ = model.tensors[model.ops[layer.op].output].shape
+        work = layer.rank * height * width
+        require(work <= MAX_ELEMENTS, f"{where}: rank * positions is {work}, at most {MAX_ELEMENTS}: take a lower rank")
+
+
+def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        z = (z ^ (z >> np.uint32(shift))) * np.uint32(factor)
+    return z ^ (z >> np.uint32(16))
+
+
+def _read_state(reader: Reader, shape: tuple[int, ...], at: int, momentum: int, where: str) -> tuple[TensorState, int]:
+    [(vm, vx)] = reader.records(_STATE, at, 1, f"state of {where}")
+    master, at = reader.next_array("<i2", shape, at + _STATE.size, f"masters of {where}")
+    velocity = None
+    if momentum:
+        velocity, at = reader.next_array("<i2", shape, at, f"momentum of {where}")
+    return TensorState(vm, vx, master, velocity), at
+
+
+def _check_adapter(adapter: Adapter, name: str) -> None:
+    require(len(adapter.base_id) == 8, f"{name}: base id has {len(adapter.base_id)} bytes, must have 8")
+    for what in ("seed", "updates", "draws", "samples"):
+        value = getattr(adapter, what)
+        require(0 <= value < 1 << 32, f"{name}: {what} is {value}, must be an unsigned 32-bit number")
+    require(
+        0 <= adapter.momentum <= MAX_MOMENTUM, f"{name}: momentum shift {adapter.momentum}, must be 0..{MAX_MOMENTUM}"
+    )
+    threshold = adapter.threshold
+    require(0 <= threshold <= MAX_THRESHOLD, f"{name}: threshold {threshold}, must be 0..{MAX_THRESHOLD}")
+    require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
+    order = [layer.op for layer in adapter.layers]
+    require(len(order) >= 1, f"{name}: has no layers, must have one at least")
+    require(order == sorted(set(order)), f"{name}: layers are for ops {order}, must be ascending, each op once")
+    require(
+        0 <= order[0] <= order[-1] < MAX_OPS,
+        f"{name}: layers are for ops {order}, must be 0..{MAX_OPS - 1}",
+    )
+    for layer in adapter.layers:
+        _check_layer(adapter, layer, f"{name}: layer of op {layer.op}")
+
+
+def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
+    require(layer.a.ndim == layer.b.ndim == 2, f"{where}: A and B must be matrices")
+    (rank, patch), outputs = layer.a.shape, layer.b.shape[0]
+    _check_sizes(rank, outputs, patch, where)
+    check_array(layer.a, np.dtype(np.int8), (rank, patch), f"{where}: A")
+    check_array(layer.b, np.dtype(np.int8), (outputs, rank), f"{where}: B")
+    least = min(layer.a.min(), layer.b.min())
+    require(least >= -127, f"{where}: A or B has a weight of {least}, the least is -127")
+    check_shifts(layer.t_shift, layer.branch_shift, where)
+    for what, weights, state, wanted in (
+        ("A", layer.a, layer.a_state, adapter.has_state and adapter.trainable_a),
+        ("B", layer.b, layer.b_state, adapter.has_state),
+    ):
+        require(
+            (state is not None) == wanted,
+            f"{where}: training state of {what} is {'missing' if wanted else 'not wanted'}",
+        )
+        if state is not None:
+            _check_state(state, weights, adapter.momentum > 0, f"{where}: state of {what}")
+
+
+def _check_state(state: TensorState, weights: NDArray[np.int8], momentum: bool, where: str) -> None:
+    scaled = 1 << 15 <= state.vm < 1 << 16 and -(1 << 15) <= state.vx < 1 << 15
+    require(scaled or (state.vm, state.vx) == (0, 0), f"{where}: scale ({state.vm}, {state.vx}) is not normalized")
+    check_array(state.master, np.dtype(np.int16), weights.shape, f"{where}: masters")
+    agree = np.array_equal((state.master.astype(np.int32) + 128) >> 8, weights)
+    require(agree, f"{where}: masters and int8 weights do not agree")
+    require((state.momentum is not None) == momentum, f"{where}: momentum is {'missing' if momentum else 'not wanted'}")
+    if state.momentum is not None:
+        check_array(state.momentum, np.dtype(np.int16), weights.shape, f"{where}: momentum")
+        worst = int(np.abs(state.momentum.astype(np.int32)).max())
+        require(worst <= 1 << 14, f"{where}: momentum of size {worst}, at most {1 << 14} is possible")
+
+
+def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
+    require(1 <= rank <= MAX_RANK, f"{where}: rank {rank}, must be 1..{MAX_RANK}")
+    require(outputs >= 1, f"{where}: no outputs")
+    require(1 <= patch <= MAX_PATCH, f"{where}: patches of {patch} inputs, must be 1..{MAX_PATCH}")
+    worst = max(rank * patch, outputs * rank)
+    require(worst <= MAX_FACTOR, f"{where}: a matrix of {worst} elements, at most {MAX_FACTOR}: take a lower rank")

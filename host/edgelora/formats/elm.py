@@ -1,0 +1,482 @@
+"""Models, `.elm` files (SPEC.md, section 8).
+
+Files hold weights in offset binary and biases with the input's zero point folded in; an `Op` has them as TFLite does.
+What this module packed or unpacked keeps every rule and limit of the format.
+What breaks one is told by `FormatError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .envelope import (
+    ID_AT,
+    ID_FROM,
+    MODEL_MAGIC,
+    MODEL_VERSION,
+    Reader,
+    check_array,
+    check_envelope,
+    check_shifts,
+    require,
+    require_zero,
+    seal,
+)
+from .fixed_point import SOFTMAX_GRID
+from .limits import (
+    MAX_BIAS,
+    MAX_CLASSES,
+    MAX_DEPTHWISE,
+    MAX_ELEMENTS,
+    MAX_LOGIT_SCALE,
+    MAX_OPS,
+    MAX_PATCH,
+    MAX_POOL,
+    MAX_POSITIONS,
+    MAX_SOFTMAX,
+    MAX_TARGETS,
+    MAX_WEIGHT_ROWS,
+)
+from .network import (
+    AXIS_KINDS,
+    KINDS,
+    LOSSES,
+    MASK_KINDS,
+    POOL_KINDS,
+    SAME_GRID_KINDS,
+    TWO_INPUT_KINDS,
+    WEIGHT_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+    layer_size,
+)
+
+_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H B 3s")
+_TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
+_OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
+_BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {1 << 30} is possible"
+_CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
+_ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
+_MASK_LOW, _MASK_HIGH = 1, 2
+WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding, which kernels may read
+
+
+# --- Models ---
+
+
+def pack_model(model: QuantModel, name: str = "model") -> bytes:
+    """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
+    _check_structure(model, name)
+    _check_values(model, range(len(model.ops)), name)
+    body = bytearray(_MODEL_HEADER.size)
+    tensors_at = len(body)
+    for tensor in model.tensors:
+        body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
+    ops_at = len(body)
+    body += bytes(_OP.size * len(model.ops))
+    for index, op in enumerate(model.ops):
+        offsets = [_append(body, array) for array in _stored_arrays(model, op)]
+        flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
+        kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.kernel
+        padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding
+        record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
+        shifts = (op.t_shift, op.branch_shift)
+        _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
+    labels = "\n".join(model.labels).encode()
+    labels_at = len(body)
+    body += labels
+    logit_scale, exponentials = softmax_constants(model.loss_tensor.scale)
+    tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
+    envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
+    loss = LOSSES.index(model.loss)
+    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, loss, bytes(3))
+    body[ID_AT:ID_FROM] = base_id(body)
+    return seal(body)
+
+
+def unpack_model(data: bytes, name: str = "model") -> QuantModel:
+    """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
+    check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
+    header = _MODEL_HEADER.unpack_from(data)
+    loss, reserved = header[-2:]
+    require(loss < len(LOSSES), f"{name}: loss {loss} is unknown: a newer host made the file")
+    require(not any(reserved), f"{name}: bytes 65 to 67 are not 0: make the file again")
+    stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
+    require(
+        stored_id == base_id(data),
+        f"{name}: base id is {base_id(data).hex()}, the file says {stored_id.hex()}: it is damaged, make it again",
+    )
+    reader = Reader(data, name)
+    reader.used.append((0, _MODEL_HEADER.size))
+    tensors = []
+    for index, record in enumerate(reader.records(_TENSOR, tensors_at, tensor_count, "tensor table")):
+        *shape, zero_point, reserved, scale = record
+        require_zero(reserved, name, f"byte 7 of tensor {index}")
+        tensors.append(Tensor(tuple(shape), scale, zero_point))
+    records = reader.records(_OP, ops_at, op_count, "op table")
+    ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
+    labels = reader.text(labels_at, labels_size, _MODEL_HEADER.size)
+    model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss])
+    _check_structure(model, name)
+    for index, (op, record) in enumerate(zip(ops, records, strict=True)):
+        _read_arrays(reader, model, index, op, record[-4:])
+    _check_values(model, range(len(model.ops)), name)
+    reader.check_gaps()
+    require(
+        (header[12], header[13:21]) == softmax_constants(model.loss_tensor.scale),
+        f"{name}: logit_scale or E is not that of the scale {model.loss_tensor.scale:g}: make the file again",
+    )
+    return model
+
+
+def base_id(data: bytes | bytearray) -> bytes:
+    """The 8 bytes that tie adapters to the model file `data` (SPEC.md section 8)."""
+    return hashlib.sha256(memoryview(data)[ID_FROM:]).digest()[:8]
+
+
+def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
+    """logit_scale and E[0..7] of SPEC.md section 4, for a loss tensor's scale as stored (rounded to float32)."""
+    s = float(np.float32(scale))
+    exponentials = tuple(min(65535, math.floor(65536 * math.exp(-s * 2**j) + 0.5)) for j in range(8))
+    return math.floor(65536 * s + 0.5), exponentials
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """An array of an op: the attribute of `Op` that holds it, its type and shape there and its type in the file.
+
+    optional: it may be None, which the file tells by an offset of 0.
+    """
+
+    attribute: str
+    dtype: str
+    shape: tuple[int, ...]
+    stored: str
+    optional: bool = False
+
+
+def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
+    """What the four offsets of an op record are for."""
+    op = model.ops[index]
+    if op.kind in WEIGHT_KINDS:
+        outputs, patch = layer_size(model, index)
+        kernel = op.kernel[0] * op.kernel[1]
+        shape = (*op.kernel, outputs) if op.kind == "depthwise" else (outputs, *op.kernel, patch // kernel)
+        return [_Slot("weights", "<i1", shape, "<u1"), _Slot("bias", "<i4", (outputs,), "<i4"), *_pair(outputs)]
+    if op.kind == "mean":
+        return [None, None, *_pair(1)]
+    if op.kind == "add":
+        return [None, None, *_pair(3)]
+    if op.kind == "lookup":
+        tables = [_Slot(attribute, "<i1", (256,), "<i1") for attribute in ("table", "slope")]
+        return [*tables, None, _Slot("shift", "<i1", (1,), "<i1")]
+    if op.kind == "softmax":
+        return [None, None, _Slot("exponentials", "<i4", (256,), "<i4"), _Slot("shift", "<i1", (2,), "<i1")]
+    if op.kind == "history":
+        older = model.tensors[op.output].size - model.tensors[op.input].size
+        return [_Slot("initial", "<i1", (older,), "<i1", optional=True), None, None, None]
+    return [None] * 4
+
+
+def _pair(count: int) -> tuple[_Slot, _Slot]:
+    return _Slot("multiplier", "<i4", (count,), "<i4"), _Slot("shift", "<i1", (count,), "<i1")
+
+
+def _stored_arrays(model: QuantModel, op: Op) -> list[bytes | None]:
+    """The op's arrays in the order and form of the file."""
+    return [
+        None if slot is None or slot.optional and op.initial is None else _padded(_stored(model, op, slot), slot.stored)
+        for slot in _slots(model, op.output - 1)
+    ]
+
+
+def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray:
+    if slot.attribute == "bias":
+        return folded_bias(model, op)
+    array: NDArray = getattr(op, slot.attribute)
+    return array.astype(np.int16) + 128 if slot.attribute == "weights" else array
+
+
+def folded_bias(model: QuantModel, op: Op) -> NDArray[np.int64]:
+    """The bias as files have it, with which accumulators are sums over inputs as they are: b - zp_in * sum W."""
+    assert op.bias is not None
+    return op.bias - _zero_point_share(model, op)
+
+
+def _zero_point_share(model: QuantModel, op: Op) -> NDArray[np.int64]:
+    assert op.weights is not None
+    taps = (0, 1) if op.kind == "depthwise" else (1, 2, 3)
+    return model.tensors[op.input].zero_point * op.weights.sum(axis=taps, dtype=np.int64)
+
+
+def _append(body: bytearray, array: bytes | None) -> int:
+    """Adds an array and its padding; returns its offset, 0 for no array."""
+    at = len(body)
+    body += array or b""
+    return at if array else 0
+
+
+def _padded_size(size: int) -> int:
+    return size + -size % 4
+
+
+def _padded(array: NDArray, dtype: str) -> bytes:
+    raw = np.ascontiguousarray(array, dtype).tobytes()
+    return raw.ljust(_padded_size(len(raw)), b"\0")
+
+
+def _op_from_record(record: tuple, where: str) -> Op:
+    kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, source2 = record[:17]
+    known = ", ".join(f"{code} {name}" for name, code in _CODES.items())
+    require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
+    require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
+    name = KINDS[kind - 1]
+    axis, part = name in AXIS_KINDS, name == "slice"
+    return Op(
+        name,
+        source,
+        target,
+        (1, kw) if axis else (kh, kw),
+        (sh, sw),
+        (dh, dw),
+        (0, 0) if part else (top, left),
+        act_min=low,
+        act_max=high,
+        mask_low=bool(flags & _MASK_LOW),
+        mask_high=bool(flags & _MASK_HIGH),
+        t_shift=shifts[0],
+        branch_shift=shifts[1],
+        input2=source2,
+        axis=kh if axis else 3,
+        start=top + 256 * left if part else 0,
+    )
+
+
+def _read_arrays(reader: Reader, model: QuantModel, index: int, op: Op, offsets: tuple[int, ...]) -> None:
+    for what, slot, offset in zip(_ARRAYS, _slots(model, index), offsets, strict=True):
+        where = f"{what} of op {index}"
+        if slot is None:
+            require_zero(offset, reader.name, f"the offset of {where} ({op.kind} has none)")
+        elif offset or not slot.optional:
+            inside = 0 < offset < _MODEL_HEADER.size
+            require(not inside, f"{reader.name}: {where} is at {offset}, inside the header: make the file again")
+            setattr(op, slot.attribute, reader.array(slot.stored, slot.shape, offset, where))
+            if slot.attribute == "weights":
+                end = offset + _padded_size(math.prod(slot.shape)) + WEIGHTS_SLACK
+                room = f"{reader.name}: {where} end less than {WEIGHTS_SLACK} bytes before the file does"
+                require(end <= len(reader.data), f"{room}: put a word behind them")
+    if op.weights is not None and op.bias is not None:
+        require(op.weights.all(), f"{reader.name}: a weight of op {index} is 0, which is -128: make the file again")
+        worst = int(np.abs(op.bias.astype(np.int64)).max())
+        require(worst <= MAX_BIAS, f"{reader.name}: op {index} {_BIAS_LIMIT.format(worst)}")
+        op.weights = (op.weights.astype(np.int16) - 128).astype(np.int8)
+        op.bias = (op.bias + _zero_point_share(model, op)).astype(np.int32)
+
+
+def _check_structure(model: QuantModel, name: str) -> None:
+    """Checks tensors, the graph and each op's geometry: what must hold before arrays can be read."""
+    tensors, ops = model.tensors, model.ops
+    require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, 1 to {MAX_OPS} are possible")
+    require(
+        len(tensors) == len(ops) + 1, f"{name}: {len(tensors)} tensors for a graph of {len(ops)} ops, need one more"
+    )
+    for index, tensor in enumerate(tensors):
+        _check_tensor(tensor, f"{name}: tensor {index}")
+    _check_graph(model, name)
+    for index, op in enumerate(ops):
+        _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
+    _check_loss(model, name)
+    require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
+
+
+def _check_graph(model: QuantModel, name: str) -> None:
+    unread = set(range(1, len(model.ops)))
+    for index, op in enumerate(model.ops):
+        where = f"{name}: op {index} ({op.kind})"
+        require(op.kind in _CODES, f"{where}: kind must be one of {', '.join(_CODES)}")
+        require(op.output == index + 1, f"{where} writes tensor {op.output}, must write {index + 1}")
+        reads = " and ".join(map(str, op.inputs))
+        require(
+            all(0 <= source <= index for source in op.inputs),
+            f"{where} reads tensor {reads}, only 0 to {index} are there by then: reorder the ops",
+        )
+        require(op.kind in TWO_INPUT_KINDS or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
+        unread -= set(op.inputs)
+    require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: take it out")
+
+
+def _check_loss(model: QuantModel, name: str) -> None:
+    require(model.loss in LOSSES, f"{name}: loss {model.loss!r}, must be one of {', '.join(LOSSES)}")
+    tensor = model.loss_tensor
+    height, width, channels = tensor.shape
+    if model.loss == "cross_entropy":
+        require(
+            height * width == 1,
+            f"{name}: the output is {height}x{width}, must have one position: end with mean or dense",
+        )
+        require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
+    else:
+        most = MAX_TARGETS[model.loss]
+        require(tensor.size <= most, f"{name}: {tensor.size} outputs, {model.loss} can have {most}")
+    scale = tensor.scale
+    require(scale <= MAX_LOGIT_SCALE, f"{name}: output scale {scale:g}, at most {MAX_LOGIT_SCALE:g} is possible")
+
+
+def _check_tensor(tensor: Tensor, where: str) -> None:
+    require(all(1 <= side <= 65535 for side in tensor.shape), f"{where}: shape {tensor.shape}, sides are 1 to 65535")
+    require(tensor.size <= MAX_ELEMENTS, f"{where}: {tensor.size} elements, at most {MAX_ELEMENTS} are possible")
+    positions = tensor.shape[0] * tensor.shape[1]
+    require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, at most {MAX_POSITIONS} are possible")
+    require(-128 <= tensor.zero_point <= 127, f"{where}: zero point {tensor.zero_point} is not an int8")
+    good = 0 < tensor.scale < float(np.finfo(np.float32).max) and float(np.float32(tensor.scale)) > 0
+    require(good, f"{where}: scale {tensor.scale} is not a positive float32")
+
+
+_USED_FIELDS = {
+    "conv": ("kernel", "stride", "dilation", "padding"),
+    "depthwise": ("kernel", "stride", "dilation", "padding"),
+    "average_pool": ("kernel", "stride", "padding"),
+    "max_pool": ("kernel", "stride", "padding"),
+    "pad": ("padding",),
+}
+
+
+def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
+    used = _USED_FIELDS.get(op.kind, ())
+    for what, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
+        pair = getattr(op, what)
+        require(all(least <= value <= 255 for value in pair), f"{where}: {what} {pair}, must be {least} to 255")
+        require(what in used or pair == (least, least), f"{where}: {what} {pair}, must be {(least, least)}")
+    bounds = f"[{op.act_min}, {op.act_max}]"
+    require(-128 <= op.act_min <= op.act_max <= 127, f"{where}: output range {bounds} is empty or not int8")
+    if op.kind not in MASK_KINDS:
+        require(not (op.mask_low or op.mask_high), f"{where}: flags are set, must be 0")
+        require((op.act_min, op.act_max) == (-128, 127), f"{where}: output range {bounds}, must be [-128, 127]")
+    check_shifts(op.t_shift, op.branch_shift, where)
+    require(op.is_matrix or op.t_shift == op.branch_shift == 0, f"{where}: t_shift and branch_shift must be 0")
+    _check_shapes(model, op, where)
+    if op.kind in SAME_GRID_KINDS:
+        grids = {(np.float32(model.tensors[i].scale), model.tensors[i].zero_point) for i in (*op.inputs, op.output)}
+        require(len(grids) == 1, f"{where}: inputs and output must share scale and zero point")
+    if op.kind in POOL_KINDS:
+        area = op.kernel[0] * op.kernel[1]
+        require(area <= MAX_POOL, f"{where}: a window of {area}, at most {MAX_POOL} is possible: use mean")
+        touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
+        require(touch, f"{where}: a window lies outside the input, correct padding or shape")
+    if op.kind in WEIGHT_KINDS:
+        _check_weight_limits(model, op, where)
+    if op.kind == "softmax":
+        target = model.tensors[op.output]
+        grid = (target.scale, target.zero_point)
+        require(grid == SOFTMAX_GRID, f"{where}: output scale and zero point {grid}, must be {SOFTMAX_GRID}")
+
+
+def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
+    outputs, patch = layer_size(model, op.output - 1)
+    kernel = op.kernel[0] * op.kernel[1]
+    rows = outputs * kernel
+    most = MAX_DEPTHWISE if op.kind == "depthwise" else MAX_PATCH
+    require(patch <= most, f"{where}: patches of {patch} inputs, at most {most} are possible")
+    require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, at most {MAX_WEIGHT_ROWS} is possible")
+
+
+def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
+    """Whether the shapes of inputs and output are those that the kind allows."""
+    if op.kind in AXIS_KINDS:
+        require(1 <= op.axis <= 3, f"{where}: axis {op.axis}, must be 1 (height), 2 (width) or 3 (channels)")
+    require(op.kind == "slice" or op.start == 0, f"{where}: start {op.start}, must be 0")
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    other = model.tensors[op.input2].shape
+    shapes = f"{source} in, {target} out"
+    if op.kind in ("dense", "mean"):
+        require(target[:2] == (1, 1), f"{where}: its output is {target}, must have one position")
+    if op.kind in ("mean", "pad", *POOL_KINDS):
+        require(source[2] == target[2], f"{where}: {source[2]} channels in, {target[2]} out, must be equal")
+    if op.kind == "depthwise":
+        fits = target[2] % source[2] == 0
+        require(fits, f"{where}: {source[2]} channels in, {target[2]} out, must be a multiple")
+    elif op.kind == "add":
+        require(source == other == target, f"{where}: {source} and {other} in, {target} out, must be equal")
+    elif op.kind == "slice":
+        whole = tuple(source[i] if i == op.axis - 1 else target[i] for i in range(3))
+        fits = source == whole and 0 <= op.start <= source[op.axis - 1] - target[op.axis - 1]
+        require(fits, f"{where}: {shapes}, which is no part along axis {op.axis} from {op.start} on")
+    elif op.kind == "history":
+        require(math.prod(source) < math.prod(target), f"{where}: {shapes}, its output must have more elements")
+    elif op.kind == "concatenate":
+        fits = all(target[i] == (source[i] + other[i] if i == op.axis - 1 else source[i]) for i in range(3))
+        same = all(source[i] == other[i] for i in range(3) if i != op.axis - 1)
+        require(fits and same, f"{where}: {source} and {other} do not join to {target} along axis {op.axis}")
+    elif op.kind == "pad":
+        fits = all(target[i] >= source[i] + op.padding[i] for i in range(2))
+        require(fits, f"{where}: {shapes}: the output is smaller than input and padding {op.padding}")
+    elif op.kind == "reshape":
+        require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have as many elements")
+    elif op.kind in ("lookup", "softmax"):
+        require(source == target, f"{where}: {shapes}, must be equal")
+        wide = op.kind == "softmax" and source[2] > MAX_SOFTMAX
+        require(not wide, f"{where}: {source[2]} channels, at most {MAX_SOFTMAX} are possible")
+
+
+def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
+    """Whether every pooling window holds an input element."""
+    for axis in range(2):
+        first = np.arange(target.shape[axis]) * op.stride[axis] - op.padding[axis]
+        if (first >= source.shape[axis]).any() or (first + op.kernel[axis] <= 0).any():
+            return False
+    return True
+
+
+def check_op(model: QuantModel, index: int, where: str) -> None:
+    """Raises FormatError, whose text begins with `where`, unless the op is one that files can hold."""
+    _check_geometry(model, model.ops[index], where)
+    _check_values(model, [index], where)
+
+
+def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
+    """Checks the arrays of these ops: presence, shape, type and limits."""
+    for index in indices:
+        op = model.ops[index]
+        where = f"{name}: op {index} ({op.kind})"
+        slots = [slot for slot in _slots(model, index) if slot is not None]
+        for slot in slots:
+            if slot.optional and getattr(op, slot.attribute) is None:
+                continue
+            text = f"{name}: {slot.attribute} of op {index} ({op.kind})"
+            check_array(getattr(op, slot.attribute), np.dtype(slot.dtype), slot.shape, text)
+        for attribute in {*_ARRAYS, "table", "slope", "exponentials", "initial"} - {slot.attribute for slot in slots}:
+            missing = getattr(op, attribute) is None
+            require(missing, f"{name}: {attribute} of op {index} ({op.kind}): this kind has none")
+        if op.weights is not None:
+            require(op.weights.min() >= -127, f"{where}: has a weight of -128, the least is -127")
+            worst = int(np.abs(folded_bias(model, op)).max())
+            require(worst <= MAX_BIAS, f"{name}: op {index} {_BIAS_LIMIT.format(worst)}")
+        if op.multiplier is not None:
+            require(op.multiplier.min() >= 0, f"{name}: op {index} has a negative multiplier {op.multiplier.min()}")
+        if op.shift is not None:
+            _check_op_shifts(op, where)
+        if op.slope is not None:
+            require(op.slope.min() >= -127, f"{where}: has a slope of -128, the least is -127")
+        if op.exponentials is not None:
+            top = 2**31 - 1
+            whole = op.exponentials[0] == top and op.exponentials.min() >= 0
+            require(whole, f"{where}: exponentials must be at least 0, the first {top}")
+
+
+def _check_op_shifts(op: Op, where: str) -> None:
+    assert op.shift is not None
+    shifts = op.shift
+    if op.kind == "softmax":
+        require(64 <= shifts[0] <= 127, f"{where}: mantissa {shifts[0]} of the scales' ratio, must be 64..127")
+        shifts = shifts[1:]
+    low, high = int(shifts.min()), int(shifts.max())
+    most = 0 if op.kind == "add" else 30
+    require(low >= -31 and high <= most, f"{where}: has shifts {low}..{high}, must be in -31..{most}")

@@ -1,0 +1,23 @@
+"""Multiply-accumulates of a quantized network and of its adapters."""
+
+from __future__ import annotations
+
+from . import network
+from .network import QuantModel
+
+
+def op_macs(model: QuantModel, index: int) -> int:
+    """Multiply-accumulates of an op's inference, padding included; 0 for ops without weights."""
+    op = model.ops[index]
+    if op.weights is None:
+        return 0
+    height, width, _ = model.tensors[op.output].shape
+    return height * width * op.weights.size
+
+
+def adapter_macs(model: QuantModel, ranks: bytes, index: int) -> int:
+    """Multiply-accumulates that an op's adapter adds to an inference."""
+    if not ranks[index]:
+        return 0
+    height, width, _ = model.tensors[model.ops[index].output].shape
+    return height * width * ranks[index] * sum(network.layer_size(model, index))

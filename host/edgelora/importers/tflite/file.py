@@ -1,0 +1,286 @@
+"""What a `.tflite` file says, as plain objects: tensors, operators and their options, checked to be well formed.
+
+Field numbers and codes are those of TensorFlow Lite's schema.fbs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import flatbuffer
+from .flatbuffer import Table, TfliteError
+
+MAX_FILE = 16 << 20  # bytes
+MAX_TENSORS = 4096
+MAX_OPERATORS = 1024
+MAX_DIMENSIONS = 6
+MAX_ELEMENTS = 1 << 24
+
+
+class Code(IntEnum):
+    """Operators that this project knows by name; all others are told by their number."""
+
+    ADD = 0
+    AVERAGE_POOL_2D = 1
+    CONCATENATION = 2
+    CONV_2D = 3
+    DEPTHWISE_CONV_2D = 4
+    DEQUANTIZE = 6
+    FULLY_CONNECTED = 9
+    LOGISTIC = 14
+    LSTM = 16
+    MAX_POOL_2D = 17
+    MUL = 18
+    RELU = 19
+    RELU_N1_TO_1 = 20
+    RELU6 = 21
+    RESHAPE = 22
+    RESIZE_BILINEAR = 23
+    RNN = 24
+    SOFTMAX = 25
+    SVDF = 27
+    TANH = 28
+    CUSTOM = 32
+    PAD = 34
+    UNIDIRECTIONAL_SEQUENCE_RNN = 35
+    GATHER = 36
+    BATCH_TO_SPACE_ND = 37
+    SPACE_TO_BATCH_ND = 38
+    TRANSPOSE = 39
+    MEAN = 40
+    SUB = 41
+    DIV = 42
+    SQUEEZE = 43
+    UNIDIRECTIONAL_SEQUENCE_LSTM = 44
+    STRIDED_SLICE = 45
+    SPLIT = 49
+    LOG_SOFTMAX = 50
+    BIDIRECTIONAL_SEQUENCE_LSTM = 52
+    CAST = 53
+    PRELU = 54
+    MAXIMUM = 55
+    ARG_MAX = 56
+    MINIMUM = 57
+    PADV2 = 60
+    SLICE = 65
+    TRANSPOSE_CONV = 67
+    EXPAND_DIMS = 70
+    SUM = 74
+    RSQRT = 76
+    SHAPE = 77
+    REDUCE_PROD = 81
+    REDUCE_MAX = 82
+    PACK = 83
+    RESIZE_NEAREST_NEIGHBOR = 97
+    LEAKY_RELU = 98
+    SQUARED_DIFFERENCE = 99
+    MIRROR_PAD = 100
+    SPLIT_V = 102
+    ELU = 111
+    QUANTIZE = 114
+    HARD_SWISH = 117
+    IF = 118
+    WHILE = 119
+    BATCH_MATMUL = 126
+    CALL_ONCE = 129
+    VAR_HANDLE = 142
+    READ_VARIABLE = 143
+    ASSIGN_VARIABLE = 144
+    GELU = 150
+
+
+class Type(IntEnum):
+    """Types of tensors."""
+
+    FLOAT32 = 0
+    FLOAT16 = 1
+    INT32 = 2
+    UINT8 = 3
+    INT64 = 4
+    STRING = 5
+    BOOL = 6
+    INT16 = 7
+    INT8 = 9
+    RESOURCE = 13
+    INT4 = 17
+
+
+_DTYPES = {
+    Type.FLOAT32: "<f4",
+    Type.INT32: "<i4",
+    Type.UINT8: "u1",
+    Type.INT64: "<i8",
+    Type.INT16: "<i2",
+    Type.INT8: "i1",
+}
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor of the file. data: the bytes of a constant, else None; axis: of `scale` where there are several."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    axis: int
+    data: NDArray[np.uint8] | None
+    is_variable: bool
+    is_sparse: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def type_name(self) -> str:
+        return type_name(self.type)
+
+    def values(self) -> NDArray:
+        """A constant's elements in its shape. TfliteError if it has not as many bytes as that takes."""
+        dtype = _DTYPES.get(Type(self.type)) if self.type in set(Type) else None
+        if self.data is None or dtype is None:
+            raise TfliteError(f"tensor '{self.name}' ({self.type_name}) must be a constant of plain numbers")
+        if self.size * np.dtype(dtype).itemsize != len(self.data):
+            raise TfliteError(
+                f"tensor '{self.name}' is {self.type_name} {list(self.shape)} but has {len(self.data)} bytes: "
+                "the file is damaged"
+            )
+        return self.data.view(dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator of the file. inputs, outputs: indices of tensors, -1 for one left out."""
+
+    index: int
+    code: int
+    custom: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Table | None
+
+    @property
+    def name(self) -> str:
+        if self.code == Code.CUSTOM:
+            return f"CUSTOM {self.custom!r}"
+        return Code(self.code).name if self.code in set(Code) else f"with code {self.code}"
+
+    def number(self, field: int, kind: str, default: int = 0) -> int:
+        """An integer of the options."""
+        return self.options.number(field, kind, default) if self.options else default
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """Tensors, and operators in the order in which they run."""
+
+    tensors: tuple[FileTensor, ...]
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The network of a file: its first subgraph. other: a second one, which may give state its initial values."""
+
+    main: Subgraph
+    input: int
+    output: int
+    other: Subgraph | None = None
+
+    @property
+    def tensors(self) -> tuple[FileTensor, ...]:
+        return self.main.tensors
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        return self.main.operators
+
+
+def type_name(code: int) -> str:
+    return Type(code).name.lower() if code in set(Type) else f"type {code}"
+
+
+def read_graph(data: bytes) -> Graph:
+    """Reads a file. TfliteError if it is damaged, or has more than two subgraphs, or several inputs or outputs."""
+    if len(data) > MAX_FILE:
+        raise TfliteError(f"the file has {len(data)} bytes, at most {MAX_FILE} are possible")
+    model = flatbuffer.root(data, b"TFL3")
+    if model.number(0, "I") != 3:
+        raise TfliteError(f"the file has schema version {model.number(0, 'I')}, must be 3")
+    graphs = model.tables(2, MAX_OPERATORS, "subgraphs")
+    if not 1 <= len(graphs) <= 2:
+        raise TfliteError(
+            f"the file has {len(graphs)} subgraphs, must have one or, for state, one more that CALL_ONCE runs: "
+            "convert without control flow and recurrence"
+        )
+    buffers = model.tables(4, MAX_TENSORS, "buffers")
+    codes = [_code(table) for table in model.tables(1, MAX_OPERATORS, "operator codes")]
+    parts = [_subgraph(table, buffers, codes) for table in graphs]
+    ends = [_indices(graphs[0], field, len(parts[0].tensors), 0, "the graph") for field in (1, 2)]
+    for what, end in zip(("inputs", "outputs"), ends, strict=True):
+        if len(end) != 1:
+            raise TfliteError(f"the network has {len(end)} {what}, must have one")
+    return Graph(parts[0], ends[0][0], ends[1][0], *parts[1:])
+
+
+def _subgraph(table: Table, buffers: list[Table], codes: list[tuple[int, str]]) -> Subgraph:
+    tensors = tuple(_tensor(tensor, buffers) for tensor in table.tables(0, MAX_TENSORS, "tensors"))
+    operators = table.tables(3, MAX_OPERATORS, "operators")
+    return Subgraph(tensors, tuple(_operator(i, operator, codes, len(tensors)) for i, operator in enumerate(operators)))
+
+
+def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
+    name = table.text(3)
+    shape = tuple(table.vector(0, "<i4")[: MAX_DIMENSIONS + 1].tolist())
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= side <= MAX_ELEMENTS for side in shape):
+        raise TfliteError(f"tensor '{name}' has shape {list(shape)}: at most {MAX_DIMENSIONS} fixed sides are possible")
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, at most {MAX_ELEMENTS} are possible")
+    number = table.number(2, "I")
+    if number >= len(buffers):
+        raise TfliteError(f"tensor '{name}' is in buffer {number}, the file has {len(buffers)}: it is damaged")
+    content = buffers[number].vector(0, "u1")
+    quantization = table.table(4)
+    scale, zero_point, axis = np.empty(0, "<f4"), np.empty(0, "<i8"), 0
+    if quantization:
+        scale, zero_point = quantization.vector(2, "<f4"), quantization.vector(3, "<i8")
+        axis = quantization.number(6, "i")
+    return FileTensor(
+        name,
+        shape,
+        table.number(1, "b"),
+        scale,
+        zero_point,
+        axis,
+        content if number and len(content) else None,
+        bool(table.number(5, "B")),
+        table.table(6) is not None,
+    )
+
+
+def _code(table: Table) -> tuple[int, str]:
+    """An operator's code, of the old byte or the newer field, and the name of a custom one."""
+    return max(table.number(0, "b"), table.number(3, "i")), table.text(1)
+
+
+def _operator(index: int, table: Table, codes: list[tuple[int, str]], tensors: int) -> Operator:
+    number = table.number(0, "I")
+    if number >= len(codes):
+        raise TfliteError(f"operator {index} has code {number} of {len(codes)}: the file is damaged")
+    inputs, outputs = (_indices(table, field, tensors, -1, f"operator {index}") for field in (1, 2))
+    return Operator(index, *codes[number], inputs, outputs, table.table(4))
+
+
+def _indices(table: Table, field: int, count: int, least: int, where: str) -> tuple[int, ...]:
+    """A vector of tensors, which must be there."""
+    values = table.vector(field, "<i4")
+    if len(values) > MAX_TENSORS or np.any((values < least) | (values >= count)):
+        raise TfliteError(f"{where} names a tensor that isn't there: the file is damaged")
+    return tuple(values.tolist())

@@ -1,0 +1,29 @@
+"""The serial link to a board."""
+
+from .client import Link
+from .protocol import FrameReader, Op, Status, encode
+from .raw_repl import RawRepl
+from .replies import DeviceError, Hello, LinkError, ModelInfo, RunReply, StoreState, TrainReply
+from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, soft_reset
+
+__all__ = [
+    "BRIDGES",
+    "Clock",
+    "Deadline",
+    "DeviceError",
+    "FrameReader",
+    "Hello",
+    "LineLost",
+    "Link",
+    "LinkError",
+    "ModelInfo",
+    "Op",
+    "RawRepl",
+    "RunReply",
+    "SerialLine",
+    "Status",
+    "StoreState",
+    "TrainReply",
+    "encode",
+    "soft_reset",
+]

@@ -1,0 +1,388 @@
+"""The host's end of the link to a board (SPEC.md, section 10): files, the model and training over its serial port.
+
+with Link.connect("/dev/ttyACM0") as link:
+    link.put("/me.ela", data)
+    link.open_model("/rom/har.elm")
+    link.begin(seed=1)
+    reply = link.train(windows, labels, learning_rate=8192)
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .channel import Channel
+from .protocol import Op
+from .replies import (
+    DeviceError,
+    Entry,
+    EvalReply,
+    FileStat,
+    LinkError,
+    ModelInfo,
+    RunReply,
+    Space,
+    StoredAdapter,
+    StoreState,
+    Timing,
+    TrainReply,
+    UpdateState,
+)
+
+PUT_BLOCK = 8192
+UPDATE_HEADER = 256
+STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
+Progress = Callable[[int, int], None]
+
+
+class Link(Channel):
+    """What a board does for its host. Use as a context manager; leaving it leaves the board at a usable REPL."""
+
+    # --- files
+
+    def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
+        """Writes a file: whole or not at all. An upload cut short goes on where it stopped if called again.
+
+        progress(done, total) in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
+        """
+        size, crc = len(data), zlib.crc32(data)
+        have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc)
+        if have["offset"] > size or have["crc"] != zlib.crc32(data[: have["offset"]]):
+            have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc, fresh=True)
+        offset = have["offset"]
+        block = min(PUT_BLOCK, self._max_payload - 4)
+        while offset < size:
+            step = min(block - offset % block, size - offset)  # stay aligned with the filesystem's blocks
+            self._request(Op.PUT_DATA, struct.pack("<I", offset) + data[offset : offset + step])
+            offset += step
+            if progress:
+                progress(offset, size)
+        self._control(Op.PUT_DONE)
+
+    def get(self, path: str, progress: Progress | None = None) -> bytes:
+        """Reads a file, checked as a whole."""
+        stat = self.stat(path)
+        return self._download(path, stat.size, stat.crc, progress)
+
+    def _download(self, path: str, size: int, crc: int, progress: Progress | None = None) -> bytes:
+        data = bytearray()
+        name = path.encode()
+        while len(data) < size:
+            part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
+            if not part:
+                break
+            data += part
+            if progress:
+                progress(len(data), size)
+        if zlib.crc32(data) != crc:
+            raise LinkError(f"{path} changed on the board while it was read; try again")
+        return bytes(data)
+
+    def stat(self, path: str, sha256: bool = False) -> FileStat:
+        """Size and checksum of a file, computed on the board."""
+        return FileStat(**self._control(Op.STAT, path=path, sha256=sha256))
+
+    def list(self, path: str = "/") -> list[Entry]:
+        """What is in a folder."""
+        entries: list[Entry] = []
+        while True:
+            answer = self._control(Op.LIST, path=path, skip=len(entries))
+            entries += [Entry(name, None if size < 0 else size) for name, size in answer["entries"]]
+            if not answer["more"]:
+                return entries
+
+    def holds(self, path: str, content: bytes) -> bool:
+        """Whether the file `path` is there with this content."""
+        return self.size(path) == len(content) and self.stat(path).crc == zlib.crc32(content)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file, None if there is none of that name."""
+        folder, _, name = path.rpartition("/")
+        try:
+            return {entry.name: entry.size for entry in self.list(folder or "/")}.get(name)
+        except DeviceError:
+            return None
+
+    def remove(self, path: str) -> None:
+        """Deletes a file."""
+        self._control(Op.REMOVE, path=path)
+
+    def space(self, path: str = "/") -> Space:
+        """Room on the filesystem that holds `path`, and on the heap."""
+        return Space(**self._control(Op.SPACE, path=path))
+
+    # --- model
+
+    def open_model(
+        self,
+        path: str,
+        ranks: int | Sequence[int] = 4,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+        recompute: Sequence[int] | None = None,
+        threshold: int = 0,
+        plain: bool = False,
+        frames: int = 1,
+    ) -> ModelInfo:
+        """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
+        wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
+        more: dict[str, Any] = {"recompute": list(recompute)} if recompute else {}
+        if threshold or plain:
+            more |= {"threshold": threshold, "plain": plain}
+        if frames != 1:
+            more["frames"] = frames
+        answer = self._control(
+            Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum, **more
+        )
+        info = ModelInfo(**answer)
+        self._sample_size, self._output_size = info.sample_size, info.output_size
+        return info
+
+    def begin(self, seed: int = 0) -> None:
+        """Starts training with a fresh adapter."""
+        self._control(Op.BEGIN, seed=seed)
+
+    def load(self, path: str) -> None:
+        """Goes on training from an adapter file on the board."""
+        self._control(Op.LOAD, path=path)
+
+    def train(
+        self,
+        windows: np.ndarray,
+        labels: np.ndarray | Sequence[int],
+        learning_rate: int,
+        lock_heap: bool = True,
+        progress: Progress | None = None,
+    ) -> TrainReply:
+        """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, where the loss wants them, int8 targets.
+
+        lock_heap: the board proves that training allocates nothing. progress(done, total) in samples.
+        """
+        windows = self._windows(windows)
+        samples = np.concatenate([self._labels(labels, len(windows)), windows.view(np.uint8)], axis=1)
+        return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
+
+    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress | None = None) -> int:
+        """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of int8 windows.
+
+        Windows are [n, ...]. They are kept in RAM or, given a path, in a file on the board, until another model is
+        opened or the file removed. Returns a sample's bytes.
+        """
+        windows = self._windows(windows)
+        if len(windows) > 65536:
+            raise InputError(f"{len(windows)} samples are too many for a feature cache; it numbers them up to 65535")
+        size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
+        for start, part in self._parts(windows, 4, 1):
+            self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
+            if progress:
+                progress(start + len(part), len(windows))
+        return int(size)
+
+    def train_cached(
+        self, picked: np.ndarray, labels: np.ndarray, learning_rate: int, lock_heap: bool = True
+    ) -> TrainReply:
+        """`train` on samples of the cache, by their numbers [n], with labels [n]: the same to the last bit."""
+        numbers = np.array(picked)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 65535:
+            raise InputError("samples of a feature cache have numbers from 0 to 65535")
+        numbers = numbers.astype("<u2")[:, None].view(np.uint8)
+        samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
+        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, None)
+
+    def _labels(self, labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
+        """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
+        labels = np.asarray(labels)
+        if len(labels) != count:
+            raise InputError(f"{count} samples but {len(labels)} labels")
+        if labels.dtype == np.int8:
+            return labels.reshape(count, -1).view(np.uint8)
+        if labels.ndim != 1 or count and not 0 <= labels.min() <= labels.max() <= 255:
+            raise InputError("give labels from 0 to 255, or targets as int8 [n, ...]")
+        return labels.astype(np.uint8)[:, None]
+
+    def _train(
+        self, op: Op, samples: np.ndarray, learning_rate: int, lock_heap: bool, progress: Progress | None
+    ) -> TrainReply:
+        losses = [np.zeros(0, np.int32)]
+        trained = elapsed = 0
+        for start, part in self._parts(samples, 4, 4):
+            head = struct.pack("<HBx", learning_rate, int(lock_heap))
+            answer = self._request(op, head + part.tobytes())
+            trained, took = struct.unpack_from("<II", answer)
+            elapsed += took
+            losses.append(np.frombuffer(answer, "<i4", offset=8))
+            if progress:
+                progress(start + len(part), len(samples))
+        return TrainReply(np.concatenate(losses), trained, elapsed)
+
+    def eval(
+        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress | None = None
+    ) -> EvalReply:
+        """Classifies int8 windows [n, ...]."""
+        windows = self._windows(windows)
+        predictions = [np.zeros(0, np.uint8)]
+        rows = [np.zeros((0, self._output_size), np.int8)]
+        elapsed = 0
+        for start, part in self._parts(windows, 4, 1 + self._output_size * logits):
+            head = struct.pack("<B3x", int(lock_heap) | 2 * int(logits))
+            answer = self._request(Op.EVAL, head + part.tobytes())
+            elapsed += int.from_bytes(answer[:4], "little")
+            predictions.append(np.frombuffer(answer, np.uint8, len(part), 4))
+            if logits:
+                rows.append(np.frombuffer(answer, np.int8, offset=4 + len(part)).reshape(len(part), -1))
+            if progress:
+                progress(start + len(part), len(windows))
+        return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
+
+    def _windows(self, windows: np.ndarray) -> np.ndarray:
+        if not self._sample_size:
+            raise LinkError("no model is open; call open_model first")
+        flat = np.ascontiguousarray(windows, dtype=np.int8).reshape(len(windows), -1)
+        if flat.shape[1] != self._sample_size:
+            raise InputError(f"windows have {flat.shape[1]} values, this model takes {self._sample_size}")
+        return flat
+
+    def _parts(self, rows: np.ndarray, head: int, answer_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Cuts rows into requests that fit a frame, and so do their answers (8 bytes + answer_bytes a row)."""
+        most = min((self._max_payload - head) // rows.shape[1], (self._max_payload - 8) // answer_bytes)
+        if not most:
+            raise InputError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} in one request")
+        for start in range(0, len(rows), most):
+            yield start, rows[start : start + most]
+
+    def flush(self, learning_rate: int) -> None:
+        """Updates with the samples of an unfinished micro-batch."""
+        self._control(Op.FLUSH, learning_rate=learning_rate)
+
+    def save(self, path: str, state: bool = False) -> int:
+        """Writes the training adapter to the board's flash; returns the samples it has seen since begin or load."""
+        return int(self._control(Op.SAVE, path=path, state=state)["trained"])
+
+    def use(self, path: str | None) -> None:
+        """Infers with an adapter file from now on; None: with the bare base."""
+        self._control(Op.USE, path=path)
+
+    # --- store
+
+    def store_list(self, place: str | None = None) -> StoreState:
+        """What the board's store holds, or the one in a folder `place` on it."""
+        return self._store("list", place=place)
+
+    def store_put(self, name: str, data: bytes, version: int | None = None, place: str | None = None) -> int:
+        """Commits an adapter under a name; returns its version, the one before + 1 unless given."""
+        self.put(STORE_UPLOAD, data)
+        try:
+            fields = {"do": "put", "name": name, "path": STORE_UPLOAD, "version": version, "place": place}
+            return int(self._control(Op.STORE, **fields)["version"])
+        finally:
+            self.remove(STORE_UPLOAD)
+
+    def store_get(self, name: str) -> bytes:
+        """Reads what the store has under a name, checked."""
+        stat = self._control(Op.STORE, do="get", name=name)
+        return self._download(":" + name, stat["size"], stat["crc"])
+
+    def store_activate(self, name: str | None) -> StoreState:
+        """Has the board use an adapter, also after a reset; None: the bare base."""
+        return self._store("activate", name=name)
+
+    def store_rename(self, name: str, to: str) -> StoreState:
+        return self._store("rename", name=name, to=to)
+
+    def store_remove(self, name: str, place: str | None = None) -> StoreState:
+        return self._store("remove", name=name, place=place)
+
+    def store_pin(self, name: str, on: bool = True) -> StoreState:
+        """Pinned, an adapter stays in the board's RAM once it is there."""
+        return self._store("pin", name=name, on=on)
+
+    def _store(self, do: str, **fields: Any) -> StoreState:
+        answer = self._control(Op.STORE, do=do, **fields)
+        rows = answer["adapters"]
+        while answer["more"]:
+            place = fields.get("place")
+            answer = self._control(Op.STORE, do="list", place=place, skip=len(rows))
+            rows += answer["adapters"]
+        adapters = [StoredAdapter(*row) for row in rows]
+        return StoreState(adapters, answer["active"], answer["free"], answer["place"], answer["notices"])
+
+    # --- updates
+
+    def update(self, bundle: bytes, progress: Progress | None = None) -> tuple[str, int]:
+        """Has the board judge, check and install a bundle; returns its adapter's name and version.
+
+        One cut short goes on where it stopped if called again. progress(done, total) in bytes. Raises DeviceError.
+        """
+        header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
+        at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
+        block = min(PUT_BLOCK, self._max_payload - 4)
+        while at < len(payload):
+            part = payload[at : at + block]
+            self._request(Op.UPDATE_DATA, struct.pack("<I", at) + part)
+            at += len(part)
+            if progress:
+                progress(at, len(payload))
+        answer = self._control(Op.UPDATE_DONE)
+        return answer["name"], answer["version"]
+
+    def update_state(self, confirm: bool = False) -> UpdateState:
+        """What the board trusts, and its adapters; with `confirm`, those on trial are good from now on."""
+        answer = self._control(Op.UPDATE_STATE, confirm=confirm)
+        return UpdateState(**answer | {"adapters": [StoredAdapter(*entry) for entry in answer["adapters"]]})
+
+    # --- the board by itself
+
+    def run_start(self, path: str, name: str, **settings: Any) -> RunReply:
+        """Prepares a run over the samples of a file on the board, whose adapter becomes `name` in the board's store.
+
+        settings: epochs, seed, learning_rate, commit_every; resume; clock_hz, sleep_ms, budget_ms, budget_mj, power_mw,
+        sleep_mw as for the device's Scheduler.
+        """
+        return RunReply(**self._control(Op.RUN_START, path=path, name=name, **settings))
+
+    def run_go(self, ms: int) -> RunReply:
+        """Lets the run go on for about that long, at least a step."""
+        return RunReply(**self._control(Op.RUN_GO, ms=ms))
+
+    def run_suspend(self) -> RunReply:
+        """Finishes the micro-batch under way and commits; `run_start` with `resume` goes on, also after a reset."""
+        return RunReply(**self._control(Op.RUN_SUSPEND))
+
+    # --- measuring
+
+    def bench_ops(self, first: int, end: int, n: int = 20, backward: bool = False) -> Timing:
+        """Ops [first, end) of an inference or, from the last down, of a backward pass. None: the call itself."""
+        return Timing(**self._control(Op.BENCH, what="backward" if backward else "ops", n=n, ops=[first, end]))
+
+    def bench_infer(self, n: int = 20, clock_hz: int | None = None) -> Timing:
+        """Inferences, at another clock if one is given."""
+        return Timing(**self._control(Op.BENCH, what="infer", n=n, clock_hz=clock_hz))
+
+    def bench_train(self, n: int = 20, features: bool = False, clock_hz: int | None = None) -> Timing:
+        """Training steps with learning rate 0, from inputs or from features; begin or load anew afterwards."""
+        what = "train_features" if features else "train"
+        return Timing(**self._control(Op.BENCH, what=what, n=n, clock_hz=clock_hz))
+
+    def merge(self, op: int) -> Timing:
+        """Folds the adapter in use into an op's weights, until the next `use`, `begin` or `load`."""
+        return Timing(**self._control(Op.BENCH, what="merge", n=1, ops=[op, op]))
+
+    def bench_swap(self, first: str, second: str, n: int = 100) -> Timing:
+        """Switching between two adapters that are in RAM."""
+        return Timing(**self._control(Op.BENCH, what="swap", n=n, paths=[first, second]))
+
+    def bench_swap_file(self, first: str, second: str, n: int = 20) -> Timing:
+        """Switching between two adapter files that are kept open: read, verify, use."""
+        return Timing(**self._control(Op.BENCH, what="swap_file", n=n, paths=[first, second]))
+
+    def bench_swap_store(self, names: Sequence[str], cache: int, n: int = 100, place: str | None = None) -> Timing:
+        """Switching between adapters of the store in turn, with so many bytes of RAM for them."""
+        return Timing(**self._control(Op.BENCH, what="swap_store", n=n, names=list(names), cache=cache, place=place))

@@ -1,0 +1,119 @@
+"""MicroPython's raw REPL over a line: code in, what it prints out. All waits are on the board's clock."""
+
+from __future__ import annotations
+
+from .transport import Deadline, LineLost, Transport
+
+INTERRUPT, RAW, FRIENDLY, RUN = b"\r\x03\x03", b"\r\x01", b"\r\x02", b"\x04"
+RAW_PROMPT, PROMPT = b"raw REPL; CTRL-B to exit\r\n>", b">>> "
+PASTE, PASTE_AGREED = b"\x05A\x01", b"R\x01"  # code with flow control: `\x01` from the board is room for a window more
+MORE = 1
+ROUNDS = 5  # of trying to get to a prompt
+QUIET_SECONDS, MOST_NOISE_SECONDS = 0.1, 2.0  # of silence after an interrupt, and how long to wait for it
+PROMPT_SECONDS = 3.0
+CODE_SECONDS = 60.0  # for code that is run to print something, or to end
+
+
+class RawRepl:
+    """`port` is what messages call the line. Raises LineLost when the REPL does not answer as it should."""
+
+    def __init__(self, line: Transport, port: str) -> None:
+        self._line, self._port = line, port
+        self._buffer = bytearray()
+
+    def enter(self) -> None:
+        """Ends what runs on the board (an agent, a program, a half-typed line) and goes to the raw prompt."""
+        for _ in range(ROUNDS):
+            self._line.write(INTERRUPT)
+            self._skip_noise()
+            self._line.write(RAW)
+            if self._until(RAW_PROMPT, PROMPT_SECONDS) is not None:
+                self._skip_noise()  # what an earlier round has asked for
+                return
+        raise LineLost(f"{self._port}: no MicroPython REPL answers; reset the board, and check that it has MicroPython")
+
+    def run(self, code: str) -> bytes:
+        """What `code` prints. Raises LineLost with the board's own message if it raises."""
+        self.start(code)
+        self._expect(RUN, CODE_SECONDS)  # all of it has arrived
+        output = self._expect(RUN, CODE_SECONDS)
+        error = self._expect(RUN + b">", CODE_SECONDS)
+        if error:
+            last = error.decode(errors="replace").strip().splitlines()[-1]
+            raise LineLost(f"{self._port}: the board could not run what it was sent: {last}")
+        return output
+
+    def start(self, code: str) -> None:
+        """Sends `code` and has it run."""
+        self._line.write(PASTE)
+        if self._exactly(2) != PASTE_AGREED:
+            raise LineLost(f"{self._port}: this MicroPython is too old to be sent code: flash 1.25 or later")
+        window = room = int.from_bytes(self._exactly(2), "little")
+        rest = code.encode()
+        while rest:
+            if not room or self._arrived():
+                if self._exactly(1)[0] != MORE:
+                    self._line.write(RUN)
+                    raise LineLost(f"{self._port}: the board broke off what it was sent; reset it and try again")
+                room += window
+                continue
+            self._line.write(rest[:room])
+            rest, room = rest[room:], max(0, room - len(rest))
+        self._line.write(RUN)
+
+    def soft_reset(self) -> None:
+        """Restarts MicroPython without main.py; back at the raw prompt."""
+        self._line.write(RUN)
+        self._expect(RAW_PROMPT, CODE_SECONDS)
+
+    def leave(self) -> None:
+        """Goes to the friendly prompt."""
+        self._line.write(FRIENDLY)
+        self._expect(PROMPT, CODE_SECONDS)
+
+    def _skip_noise(self) -> None:
+        most = Deadline(self._line.clock, MOST_NOISE_SECONDS)
+        while most.left:
+            quiet = Deadline(self._line.clock, QUIET_SECONDS)
+            while not (data := self._line.read(4096, quiet.look)) and quiet.left:
+                pass
+            if not data:
+                break
+        self._buffer.clear()
+
+    def _arrived(self) -> bool:
+        self._buffer += self._line.read(1, 0)
+        return bool(self._buffer)
+
+    def _until(self, end: bytes, seconds: float) -> bytes | None:
+        """What comes before `end`; None when nothing came for `seconds`, or more than a board would say."""
+        deadline = Deadline(self._line.clock, seconds)
+        most = Deadline(self._line.clock, 10 * seconds)
+        while (at := self._buffer.find(end)) < 0:
+            data = self._line.read(4096, deadline.look)
+            self._buffer += data
+            if data:
+                deadline = Deadline(self._line.clock, seconds)
+            elif not deadline.left:
+                return None
+            if not most.left:
+                return None
+        found = bytes(self._buffer[:at])
+        del self._buffer[: at + len(end)]
+        return found
+
+    def _expect(self, end: bytes, seconds: float) -> bytes:
+        found = self._until(end, seconds)
+        if found is None:
+            raise LineLost(f"{self._port}: the board fell silent while it ran code; reset it and try again")
+        return found
+
+    def _exactly(self, size: int) -> bytes:
+        deadline = Deadline(self._line.clock, CODE_SECONDS)
+        while len(self._buffer) < size:
+            self._buffer += self._line.read(size - len(self._buffer), deadline.look)
+            if len(self._buffer) < size and not deadline.left:
+                raise LineLost(f"{self._port}: the board fell silent while it was sent code; reset it and try again")
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return found

@@ -1,0 +1,204 @@
+"""What the board's replies say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from ..errors import EdgeloraError
+from ..text import printable
+from .protocol import LINK_VERSION
+
+
+class LinkError(EdgeloraError, RuntimeError):
+    """The board cannot be reached, or lost what the host relied on."""
+
+
+class DeviceError(EdgeloraError, RuntimeError):
+    """The board refused a request; the message is the board's own. `kind` names its exception type."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(printable(message))
+        self.kind = printable(kind)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples.
+
+    builtin: the firmware has EdgeLoRA's native part in it, so that no native module is needed.
+    ticks_us: the board's clock, which wraps at 2^30.
+    """
+
+    link: int
+    edgelora: str | None
+    board: str
+    micropython: str
+    mpy: int
+    free: int
+    id: str
+    max_payload: int
+    resumed: bool
+    sequence: int
+    model: bool
+    trained: int
+    ticks_us: int
+    builtin: bool = False
+
+    @staticmethod
+    def of(payload: bytes) -> Hello:
+        """What an agent's answer says. LinkError for an agent of another version."""
+        said = json.loads(payload)
+        if said.get("link") != LINK_VERSION:
+            raise LinkError(
+                f"the board speaks link version {said.get('link')}, not {LINK_VERSION}: update its firmware, or "
+                "`edgelora install` again"
+            )
+        known = {field.name: said[field.name] for field in fields(Hello) if field.name in said}
+        try:
+            return Hello(**known)
+        except TypeError as error:
+            raise LinkError(
+                f"the board's agent is of another version ({error}): reset the board, install again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """A file on the board, as it reads back from its flash. `sha256` is "" unless asked for."""
+
+    size: int
+    crc: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a folder; `size` in bytes, None for a folder."""
+
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes free and total of a filesystem, and free heap."""
+
+    free: int
+    total: int
+    heap: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An opened model. `arena`: bytes it took; `free`: heap bytes left."""
+
+    arena: int
+    base_id: str
+    input_size: int
+    sample_size: int
+    output_size: int
+    feature_size: int
+    ranks: list[int]
+    mode: str
+    labels: list[str]
+    free: int
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """losses: int32 [n] in 1/4096 nat; trained: samples since begin or load; elapsed_us: on the board's clock."""
+
+    losses: np.ndarray
+    trained: int
+    elapsed_us: int
+
+
+@dataclass(frozen=True)
+class RunReply:
+    """Where a run is that the board does by itself. losses, times_us: of the samples learned since it was last asked.
+
+    state: "training", "paused" (its budget is used up), "low battery" or "done"; samples, updates: learned; pending:
+    samples since the last update; busy_us, energy_uj: of the whole run, over all resumes; checkpoint: bytes of it;
+    crc: of the adapter that is in the store at the end; notice: what was lost, if something was.
+    """
+
+    state: str
+    losses: list[int]
+    times_us: list[int]
+    samples: int
+    updates: int
+    pending: int
+    resumes: int
+    busy_us: int
+    energy_uj: int
+    checkpoint: int
+    crc: int | None
+    resumed: bool = False
+    notice: str = ""
+
+
+@dataclass(frozen=True)
+class EvalReply:
+    """predictions: uint8 [n]; logits: int8 [n, outputs] or None; elapsed_us: inference alone, on the board's clock."""
+
+    predictions: np.ndarray
+    logits: np.ndarray | None
+    elapsed_us: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What `n` runs of one operation took on the board's clock."""
+
+    n: int
+    total_us: int
+    min_us: int
+    max_us: int
+
+    @property
+    def mean_us(self) -> float:
+        return self.total_us / self.n
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """One in the board's store. base_id: hex, zeros for what is no adapter; trial: an update not confirmed yet."""
+
+    name: str
+    version: int
+    size: int
+    base_id: str
+    pinned: bool
+    trial: bool
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What the board's store holds, and its name that is active, if any. free: bytes; place: a folder, or what it says.
+
+    notices: what opening the store found, a change that a power failure cut off.
+    """
+
+    adapters: list[StoredAdapter]
+    active: str | None
+    free: int
+    place: str
+    notices: list[str]
+
+
+@dataclass(frozen=True)
+class UpdateState:
+    """What the board is, and trusts (ids of keys, hex): "" and none at first. active: an adapter's name or None.
+
+    confirmed: names that were on trial until this request; notices: what opening the store found.
+    """
+
+    target: str
+    keys: list[str]
+    adapters: list[StoredAdapter]
+    active: str | None
+    confirmed: list[str]
+    notices: list[str]

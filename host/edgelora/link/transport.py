@@ -1,0 +1,178 @@
+"""Byte streams to a board: one small interface over USB serial, UART, pseudo-terminals and sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import serial
+from serial.tools import list_ports
+
+from .. import virtual_boards
+from ..errors import EdgeloraError
+
+BRIDGES = {0x10C4: "CP210x", 0x1A86: "CH340", 0x0403: "FTDI"}  # serial adapters by USB vendor: DTR and RTS may reset
+WRITE_SECONDS = 10.0  # for a board to take any of what is sent
+WRITE_BLOCK = 256  # bytes written at a time where the port cannot tell how much it took
+STANDSTILL_SECONDS = 600.0  # of real time for a virtual board's clock to move at all
+LOOK_SECONDS = 0.25  # between looks at the clock while nothing comes
+Clock = Callable[[], float]
+
+
+class LineLost(EdgeloraError, ConnectionError):
+    """The byte stream broke: cable pulled, board reset, or port closed."""
+
+
+class Deadline:
+    """Passes `seconds` from now on a clock, at the latest after `real` seconds on the wall."""
+
+    def __init__(self, clock: Clock, seconds: float, real: float = float("inf")) -> None:
+        self._clock, self._end, self._real_end = clock, clock() + seconds, time.monotonic() + real
+
+    @property
+    def left(self) -> float:
+        """Seconds until then, 0 when it has passed."""
+        return max(0.0, min(self._end - self._clock(), self._real_end - time.monotonic()))
+
+    @property
+    def look(self) -> float:
+        """How long to wait in one go: a board's clock may be slower than the wall's, and the other way round."""
+        return min(self.left, LOOK_SECONDS)
+
+
+class Transport(Protocol):
+    """What the link needs of a line to a board."""
+
+    def clock(self) -> float:
+        """Seconds that count for the board: its own if it is virtual. Raises LineLost when they stand still."""
+        ...
+
+    def read(self, size: int, timeout: float) -> bytes:
+        """Up to `size` bytes as soon as there are any; b"" after `timeout` seconds. Raises LineLost."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Sends all of `data`. Raises LineLost, also when the board takes nothing for a while."""
+        ...
+
+    def launch(self, probe: str, source: str, statement: str) -> None:
+        """Runs `statement` at the board's REPL. Raises LineLost if there is no REPL to be had.
+
+        `probe` is run first; if it prints False, `source` is run before the statement.
+        """
+        ...
+
+    def close(self) -> None:
+        """Releases the port; never raises."""
+        ...
+
+
+class SerialLine:
+    """A serial port by name, or any URL that pyserial knows (`socket://host:port`, `rfc2217://...`)."""
+
+    def __init__(self, port: str, baudrate: int = 115200) -> None:
+        self.port = port
+        self._board = virtual_boards.clock_of(port)
+        try:
+            self._serial = _open(port, baudrate)
+        except (OSError, ValueError) as error:  # pyserial's own are OSErrors
+            raise LineLost(f"cannot open {port}: {error}; is the board plugged in and the port free?") from error
+
+    def clock(self) -> float:
+        if self._board is None:
+            return time.monotonic()
+        now = self._board()
+        if self._board.stood > STANDSTILL_SECONDS:
+            raise LineLost(
+                f"{self.port}: the virtual board's process has stood still for {STANDSTILL_SECONDS:g} s; "
+                "let it go on, or start it again"
+            )
+        return now
+
+    def read(self, size: int, timeout: float) -> bytes:
+        try:
+            waiting = self._serial.in_waiting
+            self._serial.timeout = 0 if waiting else timeout
+            data = self._serial.read(min(size, waiting) if waiting else 1)
+        except (OSError, TypeError) as error:  # pyserial's TypeError: the port was closed meanwhile
+            raise LineLost(f"{self.port}: {error}") from error
+        return bytes(data)
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        deadline = Deadline(self.clock, WRITE_SECONDS)
+        while rest:
+            try:
+                taken = self._write_some(rest)
+            except serial.SerialTimeoutException:
+                taken = 0
+                deadline = Deadline(self.clock, 0)  # nobody knows how much of it went out: it can't be sent again
+            except OSError as error:
+                raise LineLost(f"{self.port}: {error}") from error
+            rest = rest[taken:]
+            if taken:
+                deadline = Deadline(self.clock, WRITE_SECONDS)
+            elif not deadline.left:
+                raise LineLost(
+                    f"{self.port}: the board has taken nothing for {WRITE_SECONDS:g} s; "
+                    "unplug and reconnect it, and check that --port names a board"
+                )
+
+    def _write_some(self, data: memoryview) -> int:
+        """Writes what there is room for, waiting a moment for some; returns how many bytes that was."""
+        descriptor = getattr(self._serial, "fd", None)
+        if descriptor is None:
+            block = bytes(data[:WRITE_BLOCK])
+            self._serial.write(block)
+            return len(block)
+        if not select.select([], [descriptor], [], LOOK_SECONDS)[1]:
+            return 0
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            return 0
+
+    def launch(self, probe: str, source: str, statement: str) -> None:
+        from .raw_repl import RawRepl
+
+        repl = RawRepl(self, self.port)
+        repl.enter()
+        if repl.run(probe).strip() == b"False":
+            repl.run(source)
+        # From the friendly REPL, so that a person who ends the statement with Ctrl-C finds a prompt.
+        repl.leave()
+        self.write(statement.encode() + b"\r")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, TypeError):
+            self._serial.close()
+
+
+def _open(port: str, baudrate: int) -> Any:
+    """pyserial's port, locked against other programs where that can be done."""
+    if "://" in port:
+        return serial.serial_for_url(port, baudrate, write_timeout=WRITE_SECONDS)
+    line = serial.Serial(baudrate=baudrate, write_timeout=WRITE_SECONDS, exclusive=True if os.name == "posix" else None)
+    line.port = port
+    if os.name == "nt" and any(found.device == port and found.vid in BRIDGES for found in list_ports.comports()):
+        line.dtr = line.rts = False  # asserted, they hold an ESP32 board in reset
+    line.open()
+    return line
+
+
+def soft_reset(port: str) -> None:
+    """Has the board on `port` forget what it has imported. Raises LineLost."""
+    from .raw_repl import RawRepl
+
+    line = SerialLine(port)
+    try:
+        repl = RawRepl(line, port)
+        repl.enter()
+        repl.soft_reset()
+        repl.leave()
+    finally:
+        line.close()

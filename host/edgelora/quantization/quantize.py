@@ -1,0 +1,146 @@
+"""Post-training quantization of a float network to the TensorFlow Lite INT8 specification.
+
+Weights are symmetric int8 in [-127, 127] with a scale for each output channel, activations asymmetric int8 whose zero
+is exact, biases int32 at scale input * weights. Source: the TFLite 8-bit quantization spec.
+
+Calibration simulates the INT8 network in floating point, on the same integer grids but with real multipliers; the
+bit-exact arithmetic is the device core's alone. Reports are made with that, by the host twin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import floatnet
+from ..errors import InputError
+from ..formats import (
+    SAME_GRID_KINDS,
+    SOFTMAX_GRID,
+    WINDOW_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+    derive,
+    fused_range,
+    set_table,
+    write_atomic,
+)
+from .calibrate import PERCENTILES, calibrate_adapters
+from .report import QuantReport, _sqnr_db
+from .simulate import simulate
+
+CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original."""
+
+    model: QuantModel
+    elm: bytes
+    report: QuantReport
+
+    def save(self, path: str | Path) -> None:
+        """Writes the `.elm` file, whole or not at all."""
+        write_atomic(Path(path), self.elm)
+
+
+# ---- quantization ----------------------------------------------------------------------------------------------------
+
+
+def activation_tensor(shape: floatnet.Shape, low: float, high: float) -> Tensor:
+    """The int8 tensor for real values from `low` to `high`, widened to hold zero, which falls on an integer."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return Tensor(shape, 1.0, 0)
+    scale = float(np.float32((high - low) / 255))  # as files hold it
+    return Tensor(shape, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+
+def quantize(net: floatnet.FloatNet, x: floatnet.Array, percentiles: Sequence[float] = PERCENTILES) -> QuantModel:
+    """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
+
+    Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
+    network's. Raises ValueError for inputs that are empty, of the wrong shape or not finite.
+    """
+    x = _calibration_inputs(net, x)
+    activations = floatnet.forward(net, x)
+    models = [_quantized(net, activations, percentile) for percentile in percentiles]
+    logits = activations[-1].reshape(len(x), -1)
+    model = max(models, key=lambda candidate: _sqnr_db(logits, simulate(candidate, x)[-1].reshape(len(x), -1)))
+    calibrate_adapters(model, x)
+    return model
+
+
+def _calibration_inputs(net: floatnet.FloatNet, x: floatnet.Array) -> floatnet.Array:
+    if x.ndim != 4 or x.shape[1:] != net.input_shape or len(x) == 0:
+        raise InputError(f"calibration inputs are {x.shape}; the network takes [samples, {str(net.input_shape)[1:-1]}]")
+    if not np.isfinite(x).all():
+        raise InputError("calibration inputs have values that are not finite")
+    return x[:: -(-len(x) // CALIBRATION_LIMIT)]
+
+
+def _quantized(net: floatnet.FloatNet, activations: list[floatnet.Array], percentile: float) -> QuantModel:
+    model = QuantModel([activation_tensor(net.input_shape, *_range(activations[0], percentile))], [], list(net.labels))
+    for i, layer in enumerate(net.layers):
+        sources = floatnet.sources(net, i)
+        source = model.tensors[sources[0]]
+        shape = floatnet.output_shape(layer, source.shape)
+        if layer.kind in SAME_GRID_KINDS:
+            model.tensors.append(replace(source, shape=shape))
+        elif layer.kind == "softmax":
+            model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
+        else:
+            model.tensors.append(activation_tensor(shape, *_range(activations[i + 1], percentile)))
+        op = _op(layer, sources, i + 1, source, model.tensors[-1])
+        model.ops.append(op)
+        if layer.function is not None:
+            _set_function(op, source, model.tensors[-1], layer.function)
+        else:
+            derive(model, op)
+    return model
+
+
+def _range(values: floatnet.Array, percentile: float) -> tuple[float, float]:
+    low, high = np.percentile(values, [100 - percentile, percentile])
+    return float(low), float(high)
+
+
+def _op(layer: floatnet.Layer, sources: tuple[int, ...], output: int, source: Tensor, target: Tensor) -> Op:
+    op = Op(layer.kind, sources[0], output, input2=sources[-1] if len(sources) > 1 else 0)
+    if layer.kind in (*WINDOW_KINDS, "pad"):
+        at = floatnet.geometry(layer, source.shape)
+        op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
+        op.padding = (at.pad_h[0], at.pad_w[0])
+    if layer.weights is not None and layer.bias is not None:
+        depthwise = layer.kind == "depthwise"
+        peak = np.abs(layer.weights).max(axis=(0, 1) if depthwise else (1, 2, 3))
+        scale = _weight_scales(peak.astype(np.float64), layer.bias, source.scale)
+        per_channel = scale if depthwise else scale[:, None, None, None]
+        op.weight_scale = scale
+        op.weights = np.clip(np.rint(layer.weights / per_channel), -127, 127).astype(np.int8)
+        op.bias = np.rint(layer.bias / (source.scale * scale)).astype(np.int32)
+    low, high = (bound if math.isfinite(bound) else None for bound in floatnet.ACTIVATIONS[layer.activation])
+    op.act_min, op.act_max = fused_range(target, low, high)
+    op.mask_low, op.mask_high = low is not None, high is not None
+    return op
+
+
+def _set_function(op: Op, source: Tensor, target: Tensor, function: Callable[[floatnet.Array], floatnet.Array]) -> None:
+    """Makes a lookup any function of one real value; its slope is that between half a step below and above."""
+    x = source.dequantize(np.arange(-128, 128))
+    half = source.scale / 2
+    set_table(op, target.quantize(function(x)), (function(x + half) - function(x - half)) / target.scale)
+
+
+def _weight_scales(peak: floatnet.Array, bias: floatnet.Array, input_scale: float) -> NDArray[np.float64]:
+    """A scale for each channel from its largest weight; where that is (nearly) 0, one at which the bias fits int32."""
+    scale = np.maximum(peak, (peak.max() or 1.0) / 1024) / 127
+    scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**30))
+    return scale.astype(np.float32).astype(np.float64)  # as files hold it

@@ -1,0 +1,121 @@
+"""What quantizing costs: accuracy before and after, and noise by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import floatnet, formats, twin
+from ..formats import QuantModel
+
+REPORT_CHUNK = 64  # samples whose activations are held at a time
+WORST_LAYERS = 3  # that a report's text names
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """How an op's INT8 output differs from the float network's: 10 log10(signal power / noise power), in dB."""
+
+    op: int
+    kind: str
+    name: str  # of the float layer, if it has one
+    sqnr_db: float | None  # None: there is no difference
+
+
+@dataclass(frozen=True)
+class QuantReport:
+    """The float network against the INT8 one, as the host twin computes it.
+
+    Accuracies are None without labels, and agreement (share of samples where both predict the same) too where outputs
+    are no classes. `layers` are the ops that the float network has as well.
+    """
+
+    samples: int
+    float_accuracy: float | None
+    int8_accuracy: float | None
+    agreement: float | None
+    layers: list[LayerNoise]
+
+    @property
+    def worst(self) -> list[LayerNoise]:
+        """Layers from the noisiest on."""
+        noisy = [layer for layer in self.layers if layer.sqnr_db is not None]
+        return sorted(noisy, key=lambda layer: layer.sqnr_db or 0.0)
+
+    def __str__(self) -> str:
+        lines = []
+        if self.float_accuracy is not None and self.int8_accuracy is not None:
+            lines.append(f"accuracy float {self.float_accuracy:.3f}, INT8 {self.int8_accuracy:.3f}")
+        if self.agreement is not None:
+            lines.append(f"both predict the same for {self.agreement:.1%} of {self.samples} samples")
+        lines.append("most quantization noise (float signal to noise):")
+        lines += [f"  op {n.op:<3} {n.kind:<12} {n.sqnr_db:5.1f} dB  {n.name}" for n in self.worst[:WORST_LAYERS]]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(
+    net: floatnet.FloatNet, model: QuantModel, x: floatnet.Array, y: NDArray[np.integer] | None = None
+) -> QuantReport:
+    """Compares `model` with the float network it was made from, on inputs x [N, H, W, C], with labels y [N] or not."""
+    names = [layer.name for layer in net.layers]
+    return compare(model, x, lambda part: list(floatnet.forward(net, part)[1:]), names, y)
+
+
+def compare(
+    model: QuantModel,
+    x: floatnet.Array,
+    reference: Callable[[floatnet.Array], Sequence[floatnet.Array | None]],
+    names: Sequence[str],
+    y: NDArray[np.integer] | None = None,
+) -> QuantReport:
+    """Compares `model`, run by the host twin, with a float network on real inputs x [N, H, W, C].
+
+    reference: what the float network has for every op's output, for some inputs [n, H, W, C] (None: nothing); the last
+    must be there. names: of the float layers. y: classes [N].
+    """
+    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
+    predicted: list[tuple[NDArray, NDArray]] = []
+    for start in range(0, len(x), REPORT_CHUNK):
+        part = x[start : start + REPORT_CHUNK]
+        runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
+        ints = [model.tensors[i].dequantize(np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
+        real = reference(part)
+        for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):
+            if signal is not None:
+                sums = [float(np.sum(np.square(values))) for values in (signal, mine - signal.reshape(mine.shape))]
+                power[i] = power.get(i, np.zeros(2)) + sums
+        assert real[-1] is not None
+        predicted.append((_classes(model, real[-1]), _classes(model, ints[-1])))
+    layers = [
+        LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
+        for i, sums in sorted(power.items())
+    ]
+    if model.loss == "mean_squared_error":
+        return QuantReport(len(x), None, None, None, layers)
+    before, after = (np.concatenate(classes) for classes in zip(*predicted, strict=True))
+    float_accuracy, int8_accuracy = (None if y is None else float(np.mean(classes == y)) for classes in (before, after))
+    return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
+
+
+def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray:
+    """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
+    flat = outputs.reshape(len(outputs), -1)
+    if flat.shape[1] > 1:
+        return flat.argmax(axis=1)
+    return (flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5)).astype(np.int64)
+
+
+def _sqnr_db(signal: NDArray, noisy: NDArray) -> float:
+    return _ratio_db(float(np.sum(np.square(signal))), float(np.sum(np.square(signal - noisy))))
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)

@@ -1,0 +1,71 @@
+"""A quantized network in real numbers, op by op."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import floatnet
+from ..formats import Op, QuantModel
+
+# ---- simulation and calibration --------------------------------------------------------------------------------------
+
+
+def simulate(model: QuantModel, x: floatnet.Array) -> list[floatnet.Array]:
+    """Real activations [N, H, W, C] of the INT8 network for real inputs x: the input's, then every op's output.
+
+    Computed in float64 with real multipliers and rounding half up: off the device's result by a step at most where a
+    product falls next to a half. Not for networks with history.
+    """
+    return [model.tensors[i].dequantize(q) for i, q in enumerate(_grids(model, x))]
+
+
+def _grids(model: QuantModel, x: floatnet.Array) -> list[floatnet.Array]:
+    """The same on the int8 grids, in float64."""
+    grids: list[floatnet.Array] = [model.input.quantize(x).astype(np.float64)]
+    for op in model.ops:
+        grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs)))
+    return grids
+
+
+def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Array | None = None) -> floatnet.Array:
+    """Output on the int8 grid of one op for its inputs on their int8 grids, all [N, H, W, C] in float64."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    if op.kind == "lookup" and op.table is not None:
+        return op.table[q.astype(np.int64) + 128].astype(np.float64)
+    if op.kind == "reshape":
+        return q.reshape(len(q), *target.shape)
+    if op.kind == "concatenate" and other is not None:
+        return np.concatenate([q, other], axis=op.axis)
+    if op.kind == "slice":
+        return np.take(q, np.arange(op.start, op.start + target.shape[op.axis - 1]), axis=op.axis)
+    if op.weights is not None and op.bias is not None and op.weight_scale is not None:
+        total: floatnet.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
+    elif op.kind in ("add", "softmax"):
+        reals = (source.dequantize(q), None if other is None else model.tensors[op.input2].dequantize(other))
+        total = floatnet.layer_forward(float_layer(model, op), *reals) / target.scale
+    else:
+        centred = q - source.zero_point
+        total = floatnet.layer_forward(float_layer(model, op), centred) * (source.scale / target.scale)
+    return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
+
+
+def accumulators(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
+    """The int32 accumulators of an op with weights, without bias, in float64, for its input on the int8 grid."""
+    assert op.weights is not None
+    return _product(model, op, op.weights, q)
+
+
+def _product(model: QuantModel, op: Op, weights: NDArray, q: floatnet.Array) -> floatnet.Array:
+    centred = q - model.tensors[op.input].zero_point
+    return floatnet.linear(float_layer(model, op), weights.astype(np.float64), centred)
+
+
+def float_layer(model: QuantModel, op: Op) -> floatnet.Layer:
+    """The op's geometry as a float layer's; what padding lies behind the input follows from the output's shape."""
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    sides = []
+    for i in (0, 1):
+        reach = (target[i] - 1) * op.stride[i] + (op.kernel[i] - 1) * op.dilation[i] + 1
+        sides.append((op.padding[i], max(0, reach - op.padding[i] - source[i])))
+    return floatnet.Layer(op.kind, op.kernel, op.stride, op.dilation, (sides[0], sides[1]))

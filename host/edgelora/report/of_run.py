@@ -1,0 +1,94 @@
+"""A report from all that a personalization measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from .. import floatnet, twin
+from ..link import Hello
+from ..planning import layer_plans, predict
+from ..training import Base, BoardRun, Recipe, Samples, _profile, accuracy, confusion, recomputed, schedule
+from .record import LayerRow, Report
+
+
+def make_report(
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    run: BoardRun,
+    hello: Hello,
+    baseline: floatnet.FloatLoraResult | None,
+    subject: str,
+    identical: bool,
+    tested_on: str,
+) -> Report:
+    """Everything a run measured, in one report."""
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
+    layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
+    profile = _profile(hello)
+    cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
+    power = profile and profile.power
+    slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
+    classes = base.model.classes
+    notes = ["Times are the board's own clock."]
+    if test.frames > 1:
+        notes.append(f"Inference is that of a whole window of {test.frames} frames.")
+    if run.clock_hz:
+        notes.append(f"Training ran at {run.clock_hz / 1e6:g} MHz.")
+    return Report(
+        title=f"Personalizing {base.name} to {subject}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=hello.board,
+        firmware=f"{hello.micropython}, edgelora {hello.edgelora}",
+        subject=subject,
+        seed=recipe.seed,
+        labels=base.model.labels,
+        base_accuracy=accuracy(run.before, test),
+        adapted_accuracy=accuracy(run.after, test),
+        float_base_accuracy=baseline.base_accuracy if baseline else None,
+        float_lora_accuracy=baseline.accuracy if baseline else None,
+        float_lora_losses=baseline.losses if baseline else [],
+        host_twin_identical=identical,
+        arena_bytes=run.info.arena,
+        free_heap_bytes=run.info.free,
+        adapter_bytes=len(run.run.adapter),
+        model_bytes=len(base.elm),
+        base_id=base.base_id,
+        infer_us=round(run.infer_us, 1),
+        train_step_us=run.train_step_us,
+        swap_us=round(run.swap_us, 1),
+        swap_flash_us=round(run.swap_flash_us, 1),
+        predicted_infer_us=round(cost.infer_us, 1) if cost else None,
+        predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
+        active_watts=profile.watts() if profile else None,
+        power_source=power.source if power else "",
+        update_joules=_update_joules(run.train_step_us, recipe, profile.watts(run.clock_hz) if profile else None),
+        energy=run.energy,
+        checkpoint_bytes=run.end.checkpoint if run.end else None,
+        samples=len(samples),
+        test_samples=len(test),
+        tested_on=tested_on,
+        epochs=recipe.epochs,
+        steps=len(schedule(len(samples), recipe)),
+        rank=max(recipe.ranks(base.model)),
+        mode=recipe.mode,
+        micro_batch=recipe.micro_batch,
+        momentum=recipe.momentum,
+        learning_rate=recipe.learning_rate,
+        losses=run.run.losses,
+        epoch_losses=run.run.epoch_losses,
+        confusion_base=confusion(run.before, test.y, classes),
+        confusion_adapted=confusion(run.after, test.y, classes),
+        layers=[
+            LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
+            for p in layer_plans(base.model, recipe)
+        ],
+        memory=list(layout.regions),
+        memory_steps=layout.steps,
+        notes=notes,
+    )
+
+
+def _update_joules(step_us: float | None, recipe: Recipe, watts: float | None) -> float | None:
+    return None if step_us is None or watts is None else recipe.micro_batch * step_us * 1e-6 * watts

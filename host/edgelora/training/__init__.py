@@ -1,0 +1,73 @@
+"""Training of adapters, on the host twin and on boards."""
+
+from .base import (
+    Base,
+    WorkflowError,
+    accuracy,
+    adapter_ranks,
+    load_adapter,
+    load_base,
+    load_part,
+    pretrained_har,
+    pretrained_kws,
+)
+from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
+from .loop import confusion, train
+from .on_board import Pace, Suspended
+from .on_host import Trainer, as_board, split, train_adapter
+from .personalize import BoardRun, _profile, check_identical, float_baseline, load_parts, personalize_board
+from .qat import KEPT, RECIPE, train_qat
+from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Progress, Recipe, placed
+from .recompute import activation, again_macs, choose_recompute, smallest_arena
+from .samples import Samples, schedule
+from .twin_learner import TwinLearner, most_summed, train_twin
+
+__all__ = [
+    "ADAPTER_PATH",
+    "Base",
+    "BoardLearner",
+    "BoardRun",
+    "CACHES",
+    "KEPT",
+    "LEARNING_RATES",
+    "LIMITS",
+    "MODES",
+    "MOMENTA",
+    "PLACEMENTS",
+    "Pace",
+    "Progress",
+    "RECIPE",
+    "Recipe",
+    "Samples",
+    "Suspended",
+    "Trainer",
+    "TwinLearner",
+    "WorkflowError",
+    "_profile",
+    "accuracy",
+    "activation",
+    "adapter_ranks",
+    "again_macs",
+    "as_board",
+    "check_identical",
+    "choose_recompute",
+    "confusion",
+    "float_baseline",
+    "load_adapter",
+    "load_base",
+    "load_part",
+    "load_parts",
+    "most_summed",
+    "personalize_board",
+    "placed",
+    "pretrained_har",
+    "pretrained_kws",
+    "recomputed",
+    "schedule",
+    "smallest_arena",
+    "split",
+    "train",
+    "train_adapter",
+    "train_qat",
+    "train_twin",
+]

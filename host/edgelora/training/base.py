@@ -1,0 +1,116 @@
+"""A base network as the host holds it, with its adapters and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import datasets, floatnet, formats, resources, twin
+from ..errors import EdgeloraError
+from ..formats import QuantModel
+from .recipe import Progress
+from .samples import Samples
+
+CACHE = resources.cache("bases")
+
+
+class WorkflowError(EdgeloraError, RuntimeError):
+    """A step can't go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base network as the host holds it: the `.elm` bytes, what they say, and its short file name."""
+
+    name: str
+    elm: bytes
+    model: QuantModel
+
+    @property
+    def base_id(self) -> str:
+        return formats.base_id(self.elm).hex()
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Where a board may have it: in ROMFS, or in its filesystem."""
+        return f"/rom/{self.name}", f"/{self.name}"
+
+    def samples(self, part: datasets.Dataset) -> Samples:
+        """Windows quantized to this network's input; ValueError when they do not fit it."""
+        try:
+            frames = self.model.frames(part.x.shape[1:])
+            targets = self.model.targets(part.y)
+        except ValueError as error:
+            raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+        if part.y.max() >= self.model.classes:
+            raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.classes} classes")
+        x = self.model.input.quantize(part.x)
+        if self.model.has_history:
+            x = x.reshape(-1, frames, *self.model.input.shape)
+        return Samples(x, part.y, None if targets is part.y else targets)
+
+
+def load_base(path: Path) -> Base:
+    """Reads and checks a `.elm` file."""
+    elm = path.read_bytes()
+    model = formats.unpack_model(elm, path.name)
+    twin.check_model(elm)
+    return Base(path.name, elm, model)
+
+
+def load_adapter(path: Path, base: Base) -> bytes:
+    """Reads an `.ela` file and checks that it is one for this base."""
+    adapter = path.read_bytes()
+    formats.unpack_adapter(adapter, base.model, formats.base_id(base.elm), path.name)
+    return adapter
+
+
+def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
+    """The rank of every op in an adapter, for a session to infer with it; all 0 without one."""
+    count = len(base.model.ops)
+    return formats.unpack_adapter(adapter, base.model).ranks(count) if adapter else bytes(count)
+
+
+def load_part(spec: str, part: str) -> datasets.Dataset:
+    """Data by name: `har:SUBJECT` or `kws:VOICE` (its `part`: pretrain, train or test) or the path of an .npz file."""
+    if spec.startswith("har:"):
+        subject = spec.removeprefix("har:")
+        if not subject.isdigit():
+            raise WorkflowError(f"{spec}: give a subject, for example har:6")
+        return getattr(datasets.load_har(int(subject)), part)
+    if spec.startswith("kws:"):
+        return getattr(datasets.load_kws(spec.removeprefix("kws:")), part)
+    return datasets.load_dataset(spec)
+
+
+def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
+    """The base pretrained without `subject`: from the cache if it was made before."""
+    return _pretrained(cache / f"har-{subject}-{seed}.npz", lambda: datasets.load_har(subject).pretrain, seed, progress)
+
+
+def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
+    """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
+    path = cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}.npz"
+    return _pretrained(path, lambda: datasets.spoken(datasets.PRETRAINING, "pretrain"), seed, progress)
+
+
+def _pretrained(
+    path: Path, load: Callable[[], datasets.Dataset], seed: int, progress: Progress | None
+) -> floatnet.FloatNet:
+    if not path.exists():
+
+        def on_epoch(done: int, total: int, loss: float) -> None:
+            if progress:
+                progress(done, total, f"loss {loss:.3f}")
+
+        floatnet.save_net(floatnet.pretrain(load(), seed, progress=on_epoch), path)
+    return floatnet.load_net(path)
+
+
+def accuracy(predicted: NDArray[np.int64], test: Samples) -> float:
+    """Share of 1, to four places."""
+    return round(float(np.mean(predicted == test.y)), 4)

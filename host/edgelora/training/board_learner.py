@@ -1,0 +1,114 @@
+"""A board behind a link as a learner."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..link import Link, ModelInfo, TrainReply
+from .base import Base, WorkflowError
+from .recipe import Progress, Recipe
+from .recompute import choose_recompute
+
+ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
+STATE_PATH = "/adapter.state.ela"  # what training goes on from,
+TRIAL_PATH = "/trial.ela"  # and one it is lent for a while
+CACHE_PATH = "/features.bin"  # of the samples it trains on, if they are kept in flash
+
+
+class BoardLearner:
+    """A board behind a link.
+
+    train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: a window's share of
+    the last prediction.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        base: Base,
+        recipe: Recipe,
+        progress: Progress | None = None,
+        ranks: bytes | None = None,
+        frames: int = 1,
+    ) -> None:
+        self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
+        self.info = open_base(link, base, recipe, ranks, frames)
+        self.trained = self.train_us = self.last_us = 0
+        self.infer_us = 0.0
+        self.last_loss = 0.0  # nats, mean
+
+    def begin(self, seed: int) -> None:
+        self.link.begin(seed)
+
+    def load(self, adapter: bytes) -> None:
+        self.link.put(STATE_PATH, adapter)
+        self.link.load(STATE_PATH)
+
+    def cache(self, x: NDArray[np.int8]) -> None:
+        self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self._on_window)
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+        return self._trained(self.link.train_cached(picked, y, learning_rate))
+
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+        return self._trained(self.link.train(x, y, learning_rate))
+
+    def _trained(self, reply: TrainReply) -> list[int]:
+        self.trained += len(reply.losses)
+        self.last_us = reply.elapsed_us
+        self.last_loss = float(np.mean(reply.losses / 4096))
+        self.train_us += reply.elapsed_us
+        return reply.losses.tolist()
+
+    def flush(self, learning_rate: int) -> None:
+        self.link.flush(learning_rate)
+
+    def save(self, state: bool) -> bytes:
+        path = STATE_PATH if state else ADAPTER_PATH
+        self.link.save(path, state)
+        return self.link.get(path)
+
+    def use(self, adapter: bytes | None) -> None:
+        if adapter is None:
+            return self.link.use(None)
+        self.link.put(TRIAL_PATH, adapter)
+        try:
+            self.link.use(TRIAL_PATH)
+        finally:
+            self.link.remove(TRIAL_PATH)
+
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
+        reply = self.link.eval(x, lock_heap=True, progress=self._on_window)
+        self.infer_us = reply.elapsed_us / len(x)
+        return reply.predictions.astype(np.int64)
+
+    def _on_window(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(done, total, "windows")
+
+
+def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None, frames: int = 1) -> ModelInfo:
+    """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
+
+    ranks: to infer with an adapter of these; None: to train by the recipe. frames: of a sample.
+    """
+    recompute = recomputed(base, recipe) if ranks is None else None
+    mode = recipe.mode if ranks is None else "infer"
+    here = [path for path in base.paths if link.holds(path, base.elm)]
+    if not here:
+        link.put(base.paths[1], base.elm)
+        here = [base.paths[1]]
+    ranks = recipe.ranks(base.model) if ranks is None else ranks
+    settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
+    info = link.open_model(here[0], *settings, frames=frames)
+    if info.base_id != base.base_id:
+        raise WorkflowError(
+            f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
+        )
+    return info
+
+
+def recomputed(base: Base, recipe: Recipe) -> bytes | None:
+    """Which outputs training computes again, so that it fits the recipe's RAM: one byte an op, None for none."""
+    return choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None

@@ -1,0 +1,94 @@
+"""The training loop: one run, the same on a board and on the host twin, down to the adapter's bytes.
+
+The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Whoever
+learns only sees int8 windows, labels and integer rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .recipe import Progress, Recipe
+from .samples import Samples, schedule
+
+
+class Learner(Protocol):
+    """What a board behind a link and the host twin have in common."""
+
+    def cache(self, x: NDArray[np.int8]) -> None:
+        """Keeps the features of these samples from now on."""
+        ...
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+        """`train` on samples of the cache, by their numbers: the same to the last bit."""
+        ...
+
+    def begin(self, seed: int) -> None: ...
+    def load(self, adapter: bytes) -> None: ...
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+        """Trains on these samples in order, y: labels or targets; their losses in 1/4096 nat."""
+        ...
+
+    def flush(self, learning_rate: int) -> None: ...
+    def save(self, state: bool) -> bytes: ...
+    def use(self, adapter: bytes | None) -> None: ...
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
+
+
+@dataclass
+class Run:
+    """What a training run left behind. losses: nats, one an update (mean of its samples)."""
+
+    adapter: bytes
+    state: bytes
+    losses: list[float] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)
+
+
+def train(
+    learner: Learner,
+    samples: Samples,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    checkpoint: Callable[[], None] | None = None,
+    done: int = 0,
+    stop: int | None = None,
+) -> Run:
+    """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
+
+    `checkpoint` is called at the end of every epoch, between two updates.
+    """
+    updates = schedule(len(samples), recipe)
+    if recipe.cache != "none" and done < len(updates):
+        learner.cache(samples.x)
+    losses: list[float] = []
+    by_epoch: dict[int, list[float]] = {}
+    for step, batch in enumerate(updates[done:stop], done):
+        labels = samples.targets[batch.picked]
+        if recipe.cache == "none":
+            raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
+        else:
+            raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
+        values = [v / 4096 for v in raw]
+        if len(batch.picked) < recipe.micro_batch:
+            learner.flush(batch.learning_rate)
+        losses.append(float(np.mean(values)))
+        by_epoch.setdefault(batch.epoch, []).extend(values)
+        if progress:
+            progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+        last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
+        if checkpoint and last_of_epoch:
+            checkpoint()
+    epoch_losses = [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
+    return Run(learner.save(False), learner.save(True), losses, epoch_losses)
+
+
+def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """Counts [true][predicted]."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (y, predicted), 1)
+    return counts.tolist()

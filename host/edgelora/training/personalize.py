@@ -1,0 +1,196 @@
+"""Personalization on a board: evaluate, train, save, evaluate again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import datasets, floatnet, formats
+from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
+from ..link import Hello, Link, ModelInfo, RunReply
+from .base import Base, WorkflowError, load_part
+from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner
+from .loop import Run, train
+from .on_board import Pace, train_on_board
+from .recipe import Progress, Recipe, UpdateLog, placed
+from .samples import Samples, schedule
+from .twin_learner import train_twin
+
+
+def load_parts(spec: str, test: str | None) -> datasets.Parts:
+    """What trains and what tests: the parts of data by name, two files, or one that is split."""
+    if test:
+        return datasets.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
+    if spec.startswith(("har:", "kws:")):
+        return datasets.parts(load_part(spec, "train"), load_part(spec, "test"), f"the test samples of {spec}")
+    return datasets.split(datasets.load_dataset(spec), spec)
+
+
+@dataclass(frozen=True)
+class BoardRun:
+    """A personalization on a board: the run, accuracy before and after (shares of 1), and its costs.
+
+    Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
+    a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
+    run that the board did by itself.
+    """
+
+    run: Run
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    info: ModelInfo
+    train_step_us: float | None
+    infer_us: float
+    swap_us: float
+    swap_flash_us: float
+    energy: list[EnergyRow]
+    clock_hz: int | None = None  # of training, if not the board's usual one
+    end: RunReply | None = None
+
+
+def personalize_board(
+    link: Link,
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    metrics: UpdateLog,
+    progress: Progress | None = None,
+    resume: bool = False,
+    pace: Pace | None = None,
+    note: Callable[[str], None] | None = None,
+) -> BoardRun:
+    """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
+
+    pace: how the board trains by itself, for recipes that say so; else the host hands it every sample.
+    """
+    learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
+    learner.use(None)
+    before = learner.predict(test.x)
+    profile = _profile(link.hello())
+    end = None
+    if recipe.on_board:
+        pace = pace or Pace()
+        identity = formats.base_id(base.elm)
+        trained = train_on_board(link, identity, samples, recipe, pace, profile, metrics, progress, resume, note)
+        run = Run(learner.save(False), learner.save(True), trained.losses, trained.epoch_losses)
+        step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
+        if end.crc != zlib.crc32(run.adapter):
+            raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
+    else:
+        watts = profile.watts() if profile else None
+        run = _train_from_host(learner, samples, recipe, metrics, watts, progress, resume)
+        step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+        clock_hz = None
+    link.use(ADAPTER_PATH)
+    after = learner.predict(test.x)
+    infer_us = learner.infer_us
+    swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
+    swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
+    if recipe.cache == "flash" and learner.trained:
+        link.remove(CACHE_PATH)
+    energy = []
+    if step_us is not None and profile:
+        energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
+    return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz, end)
+
+
+def _profile(hello: Hello) -> BoardProfile | None:
+    name = board_of(hello.board, "")
+    return load_board(name) if name else None
+
+
+def _train_from_host(
+    learner: BoardLearner,
+    samples: Samples,
+    recipe: Recipe,
+    metrics: UpdateLog,
+    watts: float | None,
+    progress: Progress | None,
+    resume: bool,
+) -> Run:
+    done = _resume(learner, samples) if resume else 0
+    if not done:
+        learner.begin(recipe.seed)
+    recording = _recording(metrics, learner, samples, recipe, watts, progress)
+    return train(learner, samples, recipe, recording, lambda: _checkpoint(learner.link), done)
+
+
+def _recording(
+    metrics: UpdateLog,
+    learner: BoardLearner,
+    samples: Samples,
+    recipe: Recipe,
+    watts: float | None,
+    progress: Progress | None,
+) -> Progress:
+    """A progress callback that also writes a line of metrics for every update."""
+    updates = schedule(len(samples), recipe)
+
+    def record(done: int, total: int, what: str) -> None:
+        batch = updates[done - 1]
+        us = learner.last_us
+        joules = None if watts is None else us * 1e-6 * watts
+        metrics.update(done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
+        if progress:
+            progress(done, total, what)
+
+    return record
+
+
+def _checkpoint(link: Link) -> None:
+    try:
+        link.save(STATE_PATH, state=True)
+    except RuntimeError as error:
+        if "pending" not in str(error):
+            raise
+
+
+def _resume(learner: BoardLearner, samples: Samples) -> int:
+    """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none.
+
+    The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart.
+    """
+    link, base, recipe = learner.link, learner.base, learner.recipe
+    if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
+        return 0
+    checkpoint = link.get(STATE_PATH)
+    done = formats.unpack_adapter(checkpoint, name=STATE_PATH).updates
+    if train_twin(base.elm, recipe.ranks(base.model), samples, recipe, done).state != checkpoint:
+        raise WorkflowError(
+            "the board's checkpoint is of another run (base, samples or settings): repeat these, "
+            "or start without --resume"
+        )
+    link.load(STATE_PATH)
+    return done
+
+
+def check_identical(base: Base, samples: Samples, recipe: Recipe, run: BoardRun) -> bool:
+    """Trains the host twin on the same samples: has it the board's adapter and training state, byte for byte?"""
+    twin_run = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
+    return twin_run.adapter == run.run.adapter and twin_run.state == run.run.state
+
+
+def float_baseline(
+    net: floatnet.FloatNet,
+    train_part: datasets.Dataset,
+    test_part: datasets.Dataset,
+    recipe: Recipe,
+) -> floatnet.FloatLoraResult:
+    """Float LoRA on the host with the recipe's rank, placement, samples, epochs and mode."""
+    return floatnet.train_float_lora(
+        net,
+        train_part,
+        test_part,
+        recipe.rank,
+        placed(net.layers, recipe.placement),
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        train_a=recipe.mode == "trainable_a",
+        batch=recipe.micro_batch,
+        ranks=recipe.given_ranks,
+    )

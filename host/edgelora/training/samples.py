@@ -1,0 +1,73 @@
+"""Samples of one person, and the order in which a run takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import twin
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Quantized windows of one person: x int8 [N, height, width, channels], y [N].
+
+    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself.
+    """
+
+    x: NDArray[np.int8]
+    y: NDArray[np.int64]
+    given_targets: NDArray[np.int8] | None = None
+
+    @property
+    def targets(self) -> NDArray:
+        return self.y if self.given_targets is None else self.given_targets
+
+    @property
+    def frames(self) -> int:
+        return self.x.shape[1] if self.x.ndim == 5 else 1
+
+    def part(self, chosen: NDArray[np.bool_]) -> Samples:
+        """Some of them."""
+        given = None if self.given_targets is None else self.given_targets[chosen]
+        return Samples(self.x[chosen], self.y[chosen], given)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The samples of one update, by index, and its learning rate."""
+
+    picked: NDArray[np.int64]
+    learning_rate: int
+    epoch: int
+
+
+def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
+    """The updates of a run over `count` samples: each epoch a new permutation, micro-batches across epoch borders."""
+    order = np.concatenate(list(_orders(count, recipe)))
+    starts = range(0, len(order), recipe.micro_batch)
+    return [
+        MicroBatch(
+            order[at : at + recipe.micro_batch], falling_rate(recipe.learning_rate, step, len(starts)), at // count
+        )
+        for step, at in enumerate(starts)
+    ]
+
+
+def _orders(count: int, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
+    """The permutation of each epoch: the board's own, or one that the host draws."""
+    rng = np.random.default_rng(recipe.seed)
+    for epoch in range(recipe.epochs):
+        yield twin.order(recipe.seed, epoch, count) if recipe.on_board else rng.permutation(count)
+
+
+def falling_rate(rate: int, step: int, steps: int) -> int:
+    """Linear decay in integers: `rate` at step 0, rate / steps at the last."""
+    return max(1, rate * (steps - step) // steps)

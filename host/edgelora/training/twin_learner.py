@@ -1,0 +1,82 @@
+"""The host twin as a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats, twin
+from ..formats import QuantModel
+from .loop import Run, train
+from .recipe import LIMITS, Recipe
+from .samples import Samples
+
+
+class TwinLearner:
+    """The host twin as a learner. frames: of a sample."""
+
+    def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
+        settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
+        self.session = twin.Session(model, ranks, *settings, plain=True, frames=frames)
+        self._features: list[NDArray[np.int8]] = []
+        self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
+        self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
+
+    def cache(self, x: NDArray[np.int8]) -> None:
+        self._features = [self.session.features(row) for row in x]
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+        return [
+            self.session.train_features(self._features[i], _target(label), learning_rate)
+            for i, label in zip(picked, y, strict=True)
+        ]
+
+    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+        return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
+
+    def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
+
+        They must be fewer than a micro-batch, and A trainable. An update at rate 0 ends them: the sums are in the
+        arena, their exponent is in the scale that follows their mean (section 6).
+        """
+        sums = [self.session.gradients(matrix) for matrix in "AB"]
+        self.flush(0)
+        layers = formats.unpack_adapter(self.save(True)).layers
+        return {
+            layer.op: (
+                _scaled(sums[0][layer.op], layer.a_state).reshape(layer.a.shape),
+                _scaled(sums[1][layer.op], layer.b_state).reshape(layer.b.shape),
+            )
+            for layer in layers
+        }
+
+
+def _scaled(sums: NDArray[np.int64], state: formats.TensorState | None) -> NDArray[np.float64]:
+    if state is None or not state.vm:
+        return np.zeros(len(sums))
+    shift = max(0, int(np.abs(sums).max()).bit_length() - 15)
+    mean = -(-int((np.abs(sums) >> shift).sum()) // len(sums))
+    return (sums * 2.0 ** (state.vx + 16 - mean.bit_length() - shift)).astype(np.float64)
+
+
+def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
+    """How many samples' gradients `TwinLearner.gradients` can be asked for, with adapters on these ops."""
+    positions = max(model.tensors[model.ops[op].output].positions for op in ops)
+    return min(LIMITS["micro_batch"][1], formats.MAX_SUMMED // positions) - 1
+
+
+def _target(label: NDArray) -> int | NDArray[np.int8]:
+    """A sample's label or, where there are several values, its target."""
+    return label if label.ndim else int(label)
+
+
+def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
+    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
+    recipe = replace(recipe, cache="none")
+    learner = TwinLearner(model, ranks, recipe, samples.frames)
+    learner.begin(recipe.seed)
+    return train(learner, samples, recipe, stop=stop)

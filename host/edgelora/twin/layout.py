@@ -1,0 +1,83 @@
+"""The arena as the core's planner lays it out."""
+
+from __future__ import annotations
+
+import ctypes as C
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .library import MODES, _aligned, _Config, _config, _Span, check, check_model, library
+
+SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
+HISTORY = {"output": "history", "recomputed output": "history in training"}  # what they are in a history
+LASTING = {"A", "B"}  # all others are buffers of a pass
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the arena: [offset, offset + size) bytes, in use from step birth to step death of a pass."""
+
+    op: int
+    name: str
+    offset: int
+    size: int
+    birth: int
+    death: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the core's planner answers: the arena's size in bytes and what lies where in it."""
+
+    arena_bytes: int
+    steps: int
+    regions: tuple[Region, ...]
+
+
+def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Region]:
+    end = 2 * ops + 1
+    named = [(i, name, spans[i * len(SPANS) + k]) for i in range(ops) for k, name in enumerate(SPANS)]
+    yield Region(-1, "session", 0, min(span.offset for _, _, span in named if span.size), 0, end)
+    for i, name, span in named:
+        lasts = spans[i * len(SPANS)].birth == 0 and spans[i * len(SPANS)].death == end - 1  # a history's output
+        if lasts and name in HISTORY:
+            name = HISTORY[name]
+        if name in LASTING:
+            yield from _matrix_regions(i, name, span, config, end)
+        elif span.size:
+            yield Region(i, name, span.offset, span.size, span.birth, span.death)
+
+
+def _matrix_regions(op: int, name: str, span: _Span, config: _Config, end: int) -> Iterator[Region]:
+    """The parts of a matrix, one behind the other: s8 weight; if it trains, s16 master, s32 gradient, s16 momentum."""
+    trains = MODES[config.mode] == "trainable_a" or (name == "B" and MODES[config.mode] == "frozen_a")
+    widths = {"weight": 1}
+    if trains:
+        widths |= {"master": 2, "gradient": 4} | ({"momentum": 2} if config.momentum else {})
+    count, offset = span.size // sum(widths.values()), span.offset
+    while sum((count * width + 3) // 4 * 4 for width in widths.values()) > span.size:  # padding is not elements
+        count -= 1
+    for part, width in widths.items() if span.size else ():
+        size = (count * width + 3) // 4 * 4
+        yield Region(op, f"{name} {part}", offset, size, 0, end)
+        offset += size
+
+
+def layout(
+    model: bytes,
+    ranks: bytes,
+    mode: str,
+    micro_batch: int,
+    momentum: int = 0,
+    recompute: bytes | None = None,
+    threshold: int = 0,
+    plain: bool = False,
+    frames: int = 1,
+) -> Layout:
+    """The arena of a session, as the device will lay it out (sizes are the same on 32- and 64-bit machines)."""
+    check_model(model)
+    options = (micro_batch, momentum, recompute, threshold, plain, frames)
+    buffer, config = _aligned(model), _config(model, ranks, mode, *options)
+    spans = (_Span * (len(ranks) * len(SPANS)))()
+    size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))
+    return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))))

@@ -1,0 +1,202 @@
+"""A session of the core on the host."""
+
+from __future__ import annotations
+
+import ctypes as C
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats import QuantModel
+from .layout import layout
+from .library import SHAPE_BYTES, _aligned, _config, check, check_model, library, statuses
+
+
+class Scratch:
+    """What the core's own rules say of the scratch memory of a model's ops: it decides which kernels run."""
+
+    def __init__(self, model: bytes) -> None:
+        check_model(model)
+        self._model, self._lib = _aligned(model), library()
+        self._shape = (C.c_uint64 * (SHAPE_BYTES // 8))()
+
+    def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
+        """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""
+        self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
+        wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
+        return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+
+
+class Session:
+    """One model with one arena; the methods are those of `edgelora.Model` on the device.
+
+    plain: only the portable kernels, whose results are the same. frames: of a sample (see `edgelora_infer_sample`);
+    more than 1 only in models with history.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        ranks: bytes,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int = 0,
+        recompute: bytes | None = None,
+        threshold: int = 0,
+        plain: bool = False,
+        frames: int = 1,
+    ) -> None:
+        options = (micro_batch, momentum, recompute, threshold, plain, frames)
+        self._layout = layout(model, ranks, mode, *options)
+        size = self._layout.arena_bytes
+        self._lib = library()
+        self._model = _aligned(model)
+        self._arena = (C.c_uint64 * (size // 8))()
+        config = _config(model, ranks, mode, *options)
+        check(self._lib.edgelora_init(self._arena, C.c_uint32(size), self._model, C.byref(config)))
+        self.arena_bytes, self.mode, self.ranks = size, mode, ranks
+        self.input_size = self._lib.edgelora_input_size(self._model)
+        self.sample_size = frames * self.input_size
+        self.output_size = self._lib.edgelora_output_size(self._model)
+        self.target_size = self._lib.edgelora_target_size(self._model)
+        self.feature_size = self._lib.edgelora_feature_size(self._arena)
+        self._used: C.Array[C.c_uint64] | None = None
+        self._merged: dict[int, C.Array[C.c_uint64]] = {}
+
+    def _buffer(self, x: NDArray[np.int8], size: int) -> C.c_void_p:
+        if x.dtype != np.int8:
+            check(statuses()["ERR_TYPE"])
+        if x.size != size or not x.flags.c_contiguous:
+            check(statuses()["ERR_SIZE"])
+        return C.c_void_p(x.ctypes.data)
+
+    def _input(self, x: NDArray[np.int8]) -> C.c_void_p:
+        return self._buffer(x, self.input_size)
+
+    def _sample(self, x: NDArray[np.int8]) -> C.c_void_p:
+        return self._buffer(x, self.sample_size)
+
+    def infer(self, x: NDArray[np.int8]) -> int:
+        """The class of one input, int8 [input_size], with history the next of a stream; `logits` has all outputs."""
+        return check(self._lib.edgelora_infer(self._arena, self._input(x)))
+
+    def reset(self) -> None:
+        """The next input begins a stream."""
+        check(self._lib.edgelora_reset(self._arena))
+
+    def infer_sample(self, x: NDArray[np.int8]) -> int:
+        """`infer` on the last of a sample's frames, int8 [frames, input_size], which begin a stream."""
+        return check(self._lib.edgelora_infer_sample(self._arena, self._sample(x)))
+
+    @property
+    def logits(self) -> NDArray[np.int8]:
+        address = self._lib.edgelora_output(self._arena)
+        return np.frombuffer(C.string_at(address, self.output_size), np.int8)
+
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Classes [N] of N samples, int8 [N, ...]."""
+        return np.array([self.infer_sample(np.ascontiguousarray(row)) for row in x], np.int64)
+
+    def accuracy(self, x: NDArray[np.int8], y: NDArray[np.integer]) -> float:
+        return float(np.mean(self.predict(x) == y))
+
+    def begin(self, seed: int = 0) -> None:
+        check(self._lib.edgelora_begin(self._arena, C.c_uint32(seed)))
+
+    def _train(self, function: str, data: C.c_void_p, label: int | NDArray[np.int8], learning_rate: int) -> int:
+        loss, target = C.c_int32(), None
+        if not isinstance(label, int | np.integer):
+            target, label = self._buffer(label, self.target_size), 0
+        elif not 0 <= label < 1 << 32:
+            check(statuses()["ERR_LABEL"])
+        status = getattr(self._lib, function)(
+            self._arena, data, C.c_uint32(label), target, C.c_uint16(learning_rate), C.byref(loss)
+        )
+        check(status)
+        return loss.value
+
+    def train(self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
+        """One sample with its label or, for losses other than cross-entropy, its target, int8 [target_size].
+
+        Returns its loss in 1/4096 nat, or 1/16 squared step of the output.
+        """
+        return self._train("edgelora_train", self._sample(x), label, learning_rate)
+
+    def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        """What the layers below the lowest adapter make of a sample, int8 [feature_size]; it never changes."""
+        out = np.zeros(self.feature_size, np.int8)
+        check(self._lib.edgelora_features(self._arena, self._sample(x), C.c_void_p(out.ctypes.data)))
+        return out
+
+    def train_features(self, features: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
+        """`train` from a sample's features, bit-identical."""
+        data = self._buffer(features, self.feature_size)
+        return self._train("edgelora_train_features", data, label, learning_rate)
+
+    def infer_features(self, features: NDArray[np.int8]) -> int:
+        return check(self._lib.edgelora_infer_features(self._arena, self._buffer(features, self.feature_size)))
+
+    def forward_range(self, x: NDArray[np.int8], start: int, end: int) -> None:
+        """Ops [start, end) of an inference, after those before them."""
+        check(self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end)))
+
+    def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
+        """All tensors of one inference, [height, width, channels]; `model` is the one that this session has.
+
+        With history, x is a stream's next frame.
+        """
+        places = {region.op: region for region in self._layout.regions if region.name in ("output", "history")}
+        found = [x.reshape(model.input.shape)]
+        for op, tensor in enumerate(model.tensors[1:]):
+            self.forward_range(x, op, op + 1)
+            raw = C.string_at(C.addressof(self._arena) + places[op].offset, tensor.size)
+            found.append(np.frombuffer(raw, np.int8).reshape(tensor.shape))
+        return found
+
+    def sample_activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
+        """All tensors of the last frame of a sample, int8 [frames, height, width, channels] or a frame alone."""
+        self.reset()
+        return [self.activations(np.ascontiguousarray(frame), model) for frame in x.reshape(-1, *model.input.shape)][-1]
+
+    def merge(self, op: int) -> bytes:
+        """Makes the adapter in use part of an op's weights until the next `use`, `begin` or `load`.
+
+        Returns the merged weights, uint8 offset binary, and the bias, int32, behind them.
+        """
+        size = self._lib.edgelora_merge_size(self._arena, C.c_uint32(op))
+        buffer = (C.c_uint64 * (size // 8 + 1))()
+        check(self._lib.edgelora_merge(self._arena, C.c_uint32(op), buffer))
+        self._merged[op] = buffer
+        return bytes(buffer)[:size]
+
+    def flush(self, learning_rate: int) -> None:
+        check(self._lib.edgelora_flush(self._arena, C.c_uint16(learning_rate)))
+
+    def gradients(self, matrix: str) -> dict[int, NDArray[np.int64]]:
+        """Sums over the micro-batch so far of the gradients of "A" or "B" by op, without their exponents."""
+        start = C.addressof(self._arena)
+        places = [region for region in self._layout.regions if region.name == f"{matrix} gradient"]
+        raw = {place.op: C.string_at(start + place.offset, place.size) for place in places}
+        return {op: np.frombuffer(sums, np.int32).astype(np.int64) for op, sums in raw.items()}
+
+    def save(self, state: bool = False) -> bytes:
+        """The training adapter as `.ela` bytes."""
+        size = self._lib.edgelora_adapter_size(self._arena, C.c_bool(state))
+        out = (C.c_uint64 * (size // 8 + 1))()
+        check(self._lib.edgelora_save(self._arena, C.c_bool(state), out, C.c_uint32(size)))
+        return bytes(out)[:size]
+
+    def _checked(self, adapter: bytes) -> C.Array[C.c_uint64]:
+        buffer = _aligned(adapter)
+        check(self._lib.edgelora_adapter_check(self._arena, buffer, C.c_uint32(len(adapter))))
+        return buffer
+
+    def load(self, adapter: bytes) -> None:
+        check(self._lib.edgelora_load(self._arena, _aligned(adapter), C.c_uint32(len(adapter))))
+
+    def use(self, adapter: bytes | None) -> None:
+        """Infers with these `.ela` bytes from now on; None: the bare base."""
+        buffer = None if adapter is None else self._checked(adapter)
+        check(self._lib.edgelora_use(self._arena, buffer, C.c_uint32(len(adapter or b""))))
+        self._used = buffer
+        self._merged.clear()
