@@ -157,7 +157,7 @@ def build(core: Core, folder: Path = PROGRAMS) -> Path:
         return out
     objects = []
     for source in [*sources, XTENSA / "start.S"]:  # its compiler makes objects only
-        objects.append(folder / f"{source.stem}.o")
+        objects.append(folder / f"{len(objects)}_{source.stem}.o")  # stems may be alike
         _run(*compiler, "-c", source, "-o", objects[-1])
     _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
     return out
