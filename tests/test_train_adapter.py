@@ -35,7 +35,7 @@ def toy(count: int, seed: int) -> data.Dataset:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    net = nn.build((1, 12, 2), [nn.conv(8, (1, 3)), nn.dense(CLASSES)], 5)
+    net = nn.build((1, 12, 2), [nn.conv(8, (1, 3)), nn.dense(CLASSES)], 7)
     elm = formats.pack_model(quantize.quantize(net, toy(64, 1).x))
     return Base("toy.elm", elm, formats.unpack_model(elm))
 

@@ -3,7 +3,7 @@
 A network is a graph of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
 Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so its layers map
 one to one onto the INT8 layers of `edgelora.model`. The trainer knows chains of some kinds; others come trained.
-Everything is reproducible from a seed.
+Everything is reproducible from a seed, in float32 to the last bit on every computer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from . import same
 from .errors import InputError
 from .npz_file import NpzError, read_npz, write_npz
 
@@ -127,7 +128,7 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
         if layer.bias is not None:
             gain = math.sqrt(2.0) if layer.activation != "none" else 1.0
             scale = gain / math.sqrt(_fan_in(layer, shape))
-            weights = rng.normal(0.0, scale, _weights_shape(layer, shape)).astype(np.float32)
+            weights = same.normal(rng, _weights_shape(layer, shape), scale)
             layer = replace(layer, weights=weights, bias=np.zeros_like(layer.bias))
         built.append(layer)
         shape = output_shape(layer, shape)
@@ -303,7 +304,7 @@ def _lookup(layer: Layer, x: Array) -> Array:
 
 
 def _softmax(layer: Layer, x: Array) -> Array:
-    e = np.exp(x - x.max(axis=3, keepdims=True))
+    e = same.exp(x - x.max(axis=3, keepdims=True))
     return e / e.sum(axis=3, keepdims=True)
 
 
@@ -326,7 +327,7 @@ def linear(layer: Layer, weights: Array, x: Array) -> Array:
     if layer.kind == "depthwise":
         return _depthwise(layer, weights, x)
     columns, positions = im2col(layer, x)
-    return (columns @ weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
+    return same.product(columns, weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
 
 
 def layer_backward(
@@ -349,10 +350,10 @@ def layer_backward(
         return _depthwise_backward(layer, x, d_out, need_dx)
     columns, positions = im2col(layer, x)
     flat = d_out.reshape(len(columns), -1)
-    gradients = (flat.T @ columns).reshape(layer.weights.shape), flat.sum(axis=0)
+    gradients = same.product(flat.T, columns).reshape(layer.weights.shape), flat.sum(axis=0)
     if not need_dx:
         return np.empty(0, x.dtype), gradients
-    d_columns = flat @ layer.weights.reshape(flat.shape[1], -1)
+    d_columns = same.product(flat, layer.weights.reshape(flat.shape[1], -1))
     if layer.kind == "dense" or (layer.kernel == layer.stride == (1, 1)):
         return d_columns.reshape(x.shape), gradients
     return _scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), gradients
@@ -381,9 +382,8 @@ def _depthwise_backward(layer: Layer, x: Array, d_out: Array, need_dx: bool) -> 
     padded, taps = _taps(layer, x)
     d_padded, product = np.zeros_like(padded), np.empty_like(d_out)
     d_weights = np.empty_like(layer.weights)
-    ones = np.ones(d_out[..., 0].size, d_out.dtype)
     for i, j, window in taps:
-        d_weights[i, j] = ones @ np.multiply(padded[window], d_out, out=product).reshape(len(ones), -1)
+        d_weights[i, j] = np.multiply(padded[window], d_out, out=product).sum(axis=(0, 1, 2))
         if need_dx:
             d_padded[window] += np.multiply(d_out, _row(layer.weights[i, j], d_out), out=product)
     return _unpadded(layer, d_padded, x.shape), (d_weights, d_out.sum(axis=(0, 1, 2)))
@@ -453,11 +453,13 @@ def _pool_counts(layer: Layer, x: Array) -> Array:
 def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float, Array]:
     """Mean loss in nats of logits [N, classes] at labels y [N], and its gradient at the logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    exponentials = same.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
     rows = np.arange(len(y))
-    gradient = np.exp(log_p)
+    losses = np.log(total[:, 0]) - shifted[rows, y]
+    gradient = exponentials / total
     gradient[rows, y] -= 1
-    return float(-log_p[rows, y].mean()), gradient / len(y)
+    return float(losses.mean()), gradient / len(y)
 
 
 class Adam:
@@ -467,12 +469,13 @@ class Adam:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
         self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
-        self.steps = 0
+        self.kept_m = self.kept_v = 1.0  # what the moments still have of their beginning, 0
 
     def step(self, gradients: Sequence[Array], rate: float) -> None:
         """One update with `gradients`, in the order of the parameters. Only arrays with several axes decay."""
-        self.steps += 1
-        fix_m, fix_v = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        self.kept_m *= 0.9
+        self.kept_v *= 0.999
+        fix_m, fix_v = 1 - self.kept_m, 1 - self.kept_v
         for p, g, (m, v) in zip(self.parameters, gradients, self.moments, strict=True):
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)
@@ -507,7 +510,7 @@ class RunningMean:
 def scheduled(schedule: str, rate: float, done: float) -> float:
     """The learning rate after a share `done` in [0, 1] of the training. 'step' divides by 10 at 60 % and at 85 %."""
     if schedule == "cosine":
-        return rate * 0.5 * (1 + math.cos(math.pi * done))
+        return rate * 0.5 * (1 + same.cosine(done))
     if schedule == "linear":
         return rate * (1 - done)
     if schedule == "step":

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from . import nn
+from . import nn, same
 from .data import Dataset
 from .errors import InputError
 from .nn import load_net, save_net
@@ -22,6 +22,7 @@ from .quantize import balanced
 
 __all__ = ["Wearer", "augment_motion", "augment_speech", "ds_cnn", "har_net", "load_net", "pretrain", "save_net"]
 
+VERSION = 2  # of what comes out for the same data and seed: part of the names under which bases are kept
 MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12
 AUGMENTATIONS = ("motion", "speech")
 BALANCED_ON = 512  # samples that show how far each channel reaches
@@ -81,8 +82,9 @@ def pretrain(
 ) -> nn.FloatNet:
     """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
 
-    The same seed gives the same network. Six-channel windows (three axes of acceleration, three of angular rate) are
-    augmented as `wearer` says, spectrograms by `augment_speech`, others not. `progress` is called after every epoch.
+    The same data and seed give the same network, to the last bit, on every computer. Six-channel windows (three axes of
+    acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
+    `progress` is called after every epoch.
     """
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:
@@ -127,8 +129,8 @@ def augment_speech(x: nn.Array, rng: np.random.Generator, speaking: Speaking) ->
     frame = np.arange(time)
     shift = rng.integers(-speaking.shift, speaking.shift + 1, (n, 1))
     moved = x[np.arange(n)[:, None], (frame - shift) % time]
-    moved += rng.normal(0, speaking.response, (n, 1, coefficients, 1)).astype(x.dtype)
-    moved += speaking.noise * rng.standard_normal(moved.shape, x.dtype)
+    moved += same.normal(rng, (n, 1, coefficients, 1), speaking.response)
+    moved += same.normal(rng, moved.shape, speaking.noise)
     start, length = rng.integers(0, time, (n, 1)), rng.integers(0, speaking.gap + 1, (n, 1))
     moved[(frame >= start) & (frame < start + length)] = 0
     return moved
@@ -137,13 +139,16 @@ def augment_speech(x: nn.Array, rng: np.random.Generator, speaking: Speaking) ->
 def augment_motion(x: nn.Array, rng: np.random.Generator, wearer: Wearer) -> nn.Array:
     """Windows [N, 1, time, 6] as if worn and moved by somebody else; a stretched window repeats its edge samples."""
     n, _, time, _ = x.shape
-    tempo = np.exp(rng.normal(0, wearer.tempo, (n, 1, 1, 1))).astype(x.dtype)
-    vigour = np.exp(rng.normal(0, wearer.vigour, (n, 1, 1, 1))).astype(x.dtype)
-    rotation = _rotations(rng.normal(0, wearer.tilt, (n,)), rng.normal(size=(n, 3))).astype(x.dtype)
-    moved = _stretched(x[:, 0], tempo[:, 0, 0, 0])
-    moved = (moved.reshape(n, time, 2, 3) @ rotation[:, None]).astype(x.dtype)
+    tempo, vigour = (same.exp(same.normal(rng, (n, 1, 1, 1), scale)) for scale in (wearer.tempo, wearer.vigour))
+    turns, axes = same.normal(rng, (n,), wearer.tilt), same.normal(rng, (n, 3))
+    rotation = _rotations(turns.astype(x.dtype), axes.astype(x.dtype))
+    before = _stretched(x[:, 0], tempo[:, 0, 0, 0]).reshape(n, time, 2, 3)
+    moved = np.empty_like(before)
+    for j in range(3):
+        one, two, three = (before[..., i] * rotation[:, i, j, None, None] for i in range(3))
+        moved[..., j] = one + two + three
     moved[:, :, 1] *= (tempo * vigour)[:, 0]
-    moved += wearer.noise * rng.standard_normal(moved.shape, x.dtype)
+    moved += same.normal(rng, moved.shape, wearer.noise)
     return moved.reshape(x.shape)
 
 
@@ -159,9 +164,12 @@ def _stretched(x: nn.Array, tempo: nn.Array) -> nn.Array:
 
 
 def _rotations(angles: nn.Array, axes: nn.Array) -> nn.Array:
-    """Rotation matrices [N, 3, 3] by `angles` [N] in radians about `axes` [N, 3] of any length (Rodrigues)."""
-    x, y, z = (axes / np.linalg.norm(axes, axis=1, keepdims=True)).T
-    o = np.zeros_like(x)
+    """Rotation matrices [N, 3, 3] about `axes` [N, 3] of any length, by nearly `angles` [N] in radians where these are
+    small: by 2 atan(angle / 2), which takes no sines (A. Cayley, 1846)."""
+    x, y, z = axes.T
+    x, y, z = (v / np.sqrt(x * x + y * y + z * z) for v in (x, y, z))
+    o, unit = np.zeros_like(x), np.eye(3, dtype=x.dtype)
     cross = np.array([[o, -z, y], [z, o, -x], [-y, x, o]]).transpose(2, 0, 1)
-    sin, cos = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
-    return np.eye(3) + sin * cross + (1 - cos) * cross @ cross
+    along = np.array([[x * x, x * y, x * z], [x * y, y * y, y * z], [x * z, y * z, z * z]]).transpose(2, 0, 1)
+    t = (angles / 2)[:, None, None]
+    return ((1 - t * t) * unit + 2 * t * t * along + 2 * t * cross) / (1 + t * t)

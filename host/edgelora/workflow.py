@@ -376,12 +376,14 @@ def float_baseline(
 
 def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
-    return _pretrained(cache / f"har-{subject}-{seed}.npz", lambda: data.load_har(subject).pretrain, seed, progress)
+    return _pretrained(
+        cache / f"har-{subject}-{seed}-{pretrain.VERSION}.npz", lambda: data.load_har(subject).pretrain, seed, progress
+    )
 
 
 def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CACHE) -> nn.FloatNet:
     """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
-    path = cache / f"kws-{kws.part_key(kws.PRETRAINING, 'pretrain')}-{seed}.npz"
+    path = cache / f"kws-{kws.part_key(kws.PRETRAINING, 'pretrain')}-{seed}-{pretrain.VERSION}.npz"
     return _pretrained(path, lambda: kws.spoken(kws.PRETRAINING, "pretrain"), seed, progress)
 
 
