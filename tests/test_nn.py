@@ -97,7 +97,7 @@ def test_loss_gradient_equals_finite_differences():
     def loss() -> float:
         return floatnet_train.softmax_cross_entropy(logits, y)[0]
 
-    np.testing.assert_allclose(gradient, numeric_gradient(lambda: loss, logits),
+    np.testing.assert_allclose(gradient, numeric_gradient(loss, logits),
                                rtol=1e-5, atol=1e-8)  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def checkpoint(folder: Path, tensors: dict[str, NDArray[np.float32]], dtype: str
 @pytest.fixture(scope="module")
 def net() -> floatnet_layers.FloatNet:
     """Two kinds of convolutions, a 1x1 one, and a dense layer behind positions that have to be flattened."""
-    return floatnet_layers.build((5, 6, 3), LAYERS, 1)
+    return floatnet_layers.build((5, 6, 3), LAYERS, 2)
 
 
 @pytest.fixture(scope="module")

@@ -166,16 +166,19 @@ def test_balancing_keeps_the_function_and_evens_channels():
         floatnet_layers.mean(),
         floatnet_layers.dense(2),
     ]
-    net = floatnet_layers.build((6, 5, 3), layers, seed=0)
-    net.layers[0].weights *= 10.0 ** np.linspace(-0.7, 0.7, 8, dtype=np.float32)[:, None, None, None]
     x = np.random.default_rng(0).normal(size=(60, 6, 5, 3)).astype(np.float32)
-    even = balanced(net, x)
-    np.testing.assert_allclose(floatnet_layers.predict(even, x), floatnet_layers.predict(net, x), rtol=1e-4, atol=1e-4)
-    peaks = floatnet_layers.forward(even, x)[1].max(axis=(0, 1, 2))
-    np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
-    noises = ([layer.sqnr_db for layer in report(n, quantize(n, x), x).layers[2:]] for n in (even, net))
-    gains = np.subtract(*noises)
-    assert gains.min() > 0 and gains[0] > 2
+    gains = []
+    for seed in range(8):
+        net = floatnet_layers.build((6, 5, 3), layers, seed)
+        net.layers[0].weights *= 10.0 ** np.linspace(-0.7, 0.7, 8, dtype=np.float32)[:, None, None, None]
+        even = balanced(net, x)
+        predicted, wanted = floatnet_layers.predict(even, x), floatnet_layers.predict(net, x)
+        np.testing.assert_allclose(predicted, wanted, rtol=1e-4, atol=1e-4)
+        peaks = floatnet_layers.forward(even, x)[1].max(axis=(0, 1, 2))
+        np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
+        noises = ([layer.sqnr_db for layer in report(n, quantize(n, x), x).layers[2:]] for n in (even, net))
+        gains.append(np.subtract(*noises))
+    assert np.mean(gains, axis=0).min() > 0.5 and np.mean(gains, axis=0)[0] > 1.5
 
 
 def test_relu6_clamps_at_six():

@@ -42,7 +42,7 @@ def toy(count: int, seed: int) -> dataset.Dataset:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(CLASSES)], 5)
+    net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(CLASSES)], 7)
     elm = formats.pack_model(quantization.quantize(net, toy(64, 1).x))
     return Base("toy.elm", elm, formats.unpack_model(elm))
 

@@ -23,7 +23,7 @@ from .layers import (
     sources,
 )
 from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
-from .pretrain import MOTION_EPOCHS, SPEECH_EPOCHS, pretrain
+from .pretrain import MOTION_EPOCHS, PRETRAINING_VERSION, SPEECH_EPOCHS, pretrain
 from .train import Adam, Augment, RunningMean, minibatches, scheduled
 from .zoo import ds_cnn, har_net
 
@@ -38,6 +38,7 @@ __all__ = [
     "FloatNet",
     "Layer",
     "MOTION_EPOCHS",
+    "PRETRAINING_VERSION",
     "RATE_FROZEN_A",
     "RATE_TRAINED_A",
     "RunningMean",

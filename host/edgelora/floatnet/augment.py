@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..errors import InputError
-from . import layers, train
+from . import layers, same, train
 
 AUGMENTATIONS = ("motion", "speech")
 
@@ -57,8 +57,8 @@ def augment_speech(x: layers.Array, rng: np.random.Generator, speaking: Speaking
     frame = np.arange(time)
     shift = rng.integers(-speaking.shift, speaking.shift + 1, (n, 1))
     moved = x[np.arange(n)[:, None], (frame - shift) % time]
-    moved += rng.normal(0, speaking.response, (n, 1, coefficients, 1)).astype(x.dtype)
-    moved += speaking.noise * rng.standard_normal(moved.shape, x.dtype)
+    moved += same.normal(rng, (n, 1, coefficients, 1), speaking.response)
+    moved += same.normal(rng, moved.shape, speaking.noise)
     start, length = rng.integers(0, time, (n, 1)), rng.integers(0, speaking.gap + 1, (n, 1))
     moved[(frame >= start) & (frame < start + length)] = 0
     return moved
@@ -67,13 +67,16 @@ def augment_speech(x: layers.Array, rng: np.random.Generator, speaking: Speaking
 def augment_motion(x: layers.Array, rng: np.random.Generator, wearer: Wearer) -> layers.Array:
     """Windows [N, 1, time, 6] as if worn and moved by somebody else; a stretched window repeats its edge samples."""
     n, _, time, _ = x.shape
-    tempo = np.exp(rng.normal(0, wearer.tempo, (n, 1, 1, 1))).astype(x.dtype)
-    vigour = np.exp(rng.normal(0, wearer.vigour, (n, 1, 1, 1))).astype(x.dtype)
-    rotation = _rotations(rng.normal(0, wearer.tilt, (n,)), rng.normal(size=(n, 3))).astype(x.dtype)
-    moved = _stretched(x[:, 0], tempo[:, 0, 0, 0])
-    moved = (moved.reshape(n, time, 2, 3) @ rotation[:, None]).astype(x.dtype)
+    tempo, vigour = (same.exp(same.normal(rng, (n, 1, 1, 1), scale)) for scale in (wearer.tempo, wearer.vigour))
+    turns, axes = same.normal(rng, (n,), wearer.tilt), same.normal(rng, (n, 3))
+    rotation = _rotations(turns.astype(x.dtype), axes.astype(x.dtype))
+    before = _stretched(x[:, 0], tempo[:, 0, 0, 0]).reshape(n, time, 2, 3)
+    moved = np.empty_like(before)
+    for j in range(3):
+        one, two, three = (before[..., i] * rotation[:, i, j, None, None] for i in range(3))
+        moved[..., j] = one + two + three
     moved[:, :, 1] *= (tempo * vigour)[:, 0]
-    moved += wearer.noise * rng.standard_normal(moved.shape, x.dtype)
+    moved += same.normal(rng, moved.shape, wearer.noise)
     return moved.reshape(x.shape)
 
 
@@ -89,9 +92,12 @@ def _stretched(x: layers.Array, tempo: layers.Array) -> layers.Array:
 
 
 def _rotations(angles: layers.Array, axes: layers.Array) -> layers.Array:
-    """Rotation matrices [N, 3, 3] by `angles` [N] in radians about `axes` [N, 3] of any length (Rodrigues)."""
-    x, y, z = (axes / np.linalg.norm(axes, axis=1, keepdims=True)).T
-    o = np.zeros_like(x)
+    """Rotation matrices [N, 3, 3] about `axes` [N, 3] of any length, by nearly `angles` [N] in radians where these are
+    small: by 2 atan(angle / 2), which takes no sines (A. Cayley, 1846)."""
+    x, y, z = axes.T
+    x, y, z = (v / np.sqrt(x * x + y * y + z * z) for v in (x, y, z))
+    o, unit = np.zeros_like(x), np.eye(3, dtype=x.dtype)
     cross = np.array([[o, -z, y], [z, o, -x], [-y, x, o]]).transpose(2, 0, 1)
-    sin, cos = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
-    return np.eye(3) + sin * cross + (1 - cos) * cross @ cross
+    along = np.array([[x * x, x * y, x * z], [x * y, y * y, y * z], [x * z, y * z, z * z]]).transpose(2, 0, 1)
+    t = (angles / 2)[:, None, None]
+    return ((1 - t * t) * unit + 2 * t * t * along + 2 * t * cross) / (1 + t * t)

@@ -2,8 +2,8 @@
 
 A network is a graph of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
 Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so its layers map
-one to one onto the INT8 layers of `edgelora.model`. The trainer knows chains of some kinds; others come trained.
-Everything is reproducible from a seed.
+one to one onto the INT8 layers of `formats.network`. The trainer knows chains of some kinds; others come trained.
+Everything is reproducible from a seed, in float32 to the last bit on every computer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from . import same
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
@@ -121,7 +122,7 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
         if layer.bias is not None:
             gain = math.sqrt(2.0) if layer.activation != "none" else 1.0
             scale = gain / math.sqrt(_fan_in(layer, shape))
-            weights = rng.normal(0.0, scale, _weights_shape(layer, shape)).astype(np.float32)
+            weights = same.normal(rng, _weights_shape(layer, shape), scale)
             layer = replace(layer, weights=weights, bias=np.zeros_like(layer.bias))
         built.append(layer)
         shape = output_shape(layer, shape)
@@ -297,7 +298,7 @@ def _lookup(layer: Layer, x: Array) -> Array:
 
 
 def _softmax(layer: Layer, x: Array) -> Array:
-    e = np.exp(x - x.max(axis=3, keepdims=True))
+    e = same.exp(x - x.max(axis=3, keepdims=True))
     return e / e.sum(axis=3, keepdims=True)
 
 
@@ -320,7 +321,7 @@ def linear(layer: Layer, weights: Array, x: Array) -> Array:
     if layer.kind == "depthwise":
         return _depthwise(layer, weights, x)
     columns, positions = im2col(layer, x)
-    return (columns @ weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
+    return same.product(columns, weights.reshape(len(weights), -1).T).reshape(*positions, len(weights))
 
 
 def layer_backward(
@@ -343,10 +344,10 @@ def layer_backward(
         return _depthwise_backward(layer, x, d_out, need_dx)
     columns, positions = im2col(layer, x)
     flat = d_out.reshape(len(columns), -1)
-    gradients = (flat.T @ columns).reshape(layer.weights.shape), flat.sum(axis=0)
+    gradients = same.product(flat.T, columns).reshape(layer.weights.shape), flat.sum(axis=0)
     if not need_dx:
         return np.empty(0, x.dtype), gradients
-    d_columns = flat @ layer.weights.reshape(flat.shape[1], -1)
+    d_columns = same.product(flat, layer.weights.reshape(flat.shape[1], -1))
     if layer.kind == "dense" or (layer.kernel == layer.stride == (1, 1)):
         return d_columns.reshape(x.shape), gradients
     return _scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), gradients
@@ -375,9 +376,9 @@ def _depthwise_backward(layer: Layer, x: Array, d_out: Array, need_dx: bool) -> 
     padded, taps = _taps(layer, x)
     d_padded, product = np.zeros_like(padded), np.empty_like(d_out)
     d_weights = np.empty_like(layer.weights)
-    ones = np.ones(d_out[..., 0].size, d_out.dtype)
+
     for i, j, window in taps:
-        d_weights[i, j] = ones @ np.multiply(padded[window], d_out, out=product).reshape(len(ones), -1)
+        d_weights[i, j] = np.multiply(padded[window], d_out, out=product).sum(axis=(0, 1, 2))
         if need_dx:
             d_padded[window] += np.multiply(d_out, _row(layer.weights[i, j], d_out), out=product)
     return _unpadded(layer, d_padded, x.shape), (d_weights, d_out.sum(axis=(0, 1, 2)))

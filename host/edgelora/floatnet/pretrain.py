@@ -18,6 +18,7 @@ from .augment import Speaking, Wearer, augment_motion, augment_speech
 from .balance import balanced
 from .zoo import ds_cnn, har_net
 
+PRETRAINING_VERSION = 2  # of what comes out for the same data and seed: part of the names under which bases are kept
 MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12
 BALANCED_ON = 512  # samples that show how far each channel reaches
 
@@ -31,8 +32,9 @@ def pretrain(
 ) -> layers.FloatNet:
     """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
 
-    The same seed gives the same network. Six-channel windows (three axes of acceleration, three of angular rate) are
-    augmented as `wearer` says, spectrograms by `augment_speech`, others not. `progress` is called after every epoch.
+    The same data and seed give the same network, to the last bit, on every computer. Six-channel windows (three axes of
+    acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
+    `progress` is called after every epoch.
     """
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from . import same
 from .layers import Array, FloatNet, backward, forward, parameters
 
 Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss of the last one
@@ -22,11 +22,13 @@ SCHEDULES = ("constant", "linear", "cosine", "step")
 def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float, Array]:
     """Mean loss in nats of logits [N, classes] at labels y [N], and its gradient at the logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    exponentials = same.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
     rows = np.arange(len(y))
-    gradient = np.exp(log_p)
+    losses = np.log(total[:, 0]) - shifted[rows, y]
+    gradient = exponentials / total
     gradient[rows, y] -= 1
-    return float(-log_p[rows, y].mean()), gradient / len(y)
+    return float(losses.mean()), gradient / len(y)
 
 
 class Adam:
@@ -36,12 +38,13 @@ class Adam:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
         self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
-        self.steps = 0
+        self.kept_m = self.kept_v = 1.0  # what the moments still have of their beginning, 0
 
     def step(self, gradients: Sequence[Array], rate: float) -> None:
         """One update with `gradients`, in the order of the parameters. Only arrays with several axes decay."""
-        self.steps += 1
-        fix_m, fix_v = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        self.kept_m *= 0.9
+        self.kept_v *= 0.999
+        fix_m, fix_v = 1 - self.kept_m, 1 - self.kept_v
         for p, g, (m, v) in zip(self.parameters, gradients, self.moments, strict=True):
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)
@@ -76,7 +79,7 @@ class RunningMean:
 def scheduled(schedule: str, rate: float, done: float) -> float:
     """The learning rate after a share `done` in [0, 1] of the training. 'step' divides by 10 at 60 % and at 85 %."""
     if schedule == "cosine":
-        return rate * 0.5 * (1 + math.cos(math.pi * done))
+        return rate * 0.5 * (1 + same.cosine(done))
     if schedule == "linear":
         return rate * (1 - done)
     if schedule == "step":

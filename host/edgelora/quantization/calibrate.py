@@ -45,7 +45,8 @@ def set_adapter_shifts(model: QuantModel, index: int, q: floatnet.Array) -> None
 
 def _power_of_two(ratio: float, low: int, high: int) -> int:
     """The exponent in [low, high] whose power of two is nearest to `ratio` in proportion."""
-    return low if ratio <= 0 else int(np.clip(round(math.log2(ratio)), low, high))
+    mantissa, exponent = math.frexp(ratio)
+    return low if ratio <= 0 else min(max(exponent - (mantissa < math.sqrt(0.5)), low), high)
 
 
 def _rms(values: NDArray) -> float:

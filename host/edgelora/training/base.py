@@ -89,12 +89,19 @@ def load_part(spec: str, part: str) -> datasets.Dataset:
 
 def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
-    return _pretrained(cache / f"har-{subject}-{seed}.npz", lambda: datasets.load_har(subject).pretrain, seed, progress)
+    return _pretrained(
+        cache / f"har-{subject}-{seed}-{floatnet.PRETRAINING_VERSION}.npz",
+        lambda: datasets.load_har(subject).pretrain,
+        seed,
+        progress,
+    )
 
 
 def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
-    path = cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}.npz"
+    path = (
+        cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}-{floatnet.PRETRAINING_VERSION}.npz"
+    )
     return _pretrained(path, lambda: datasets.spoken(datasets.PRETRAINING, "pretrain"), seed, progress)
 
 
