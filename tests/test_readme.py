@@ -105,7 +105,7 @@ def test_from_keras_to_a_report(after_demo: Path) -> None:
     report = json.loads((after_demo / "out/run/report.json").read_text())
     assert report["host_twin_identical"] and "RP2040" in report["board"]
     assert report["base_accuracy"] < report["adapted_accuracy"] > 0.8
-    assert report["arena_bytes"] <= 16 * 1024 and report["adapter_bytes"] <= 500
+    assert report["arena_bytes"] <= 16 * 1024
     assert (after_demo / "out/run/report.html").exists()
 
 
@@ -188,14 +188,17 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_page(page: Path) -> None:
-    """Commands parse, Python compiles, and lines are short, but for tables and links."""
+    """Commands parse, Python compiles, named files exist, and lines are short, but for tables and links."""
     for block in all_blocks(page):
         if block.language in ("sh", ""):
             for arguments in commands(block.text):
                 make_parser().parse_args(arguments)  # exits, and says why, if the command has no such option
         elif block.language == "python" and not block.text.startswith("--8<--"):
             ast.parse(block.text)
-    for number, line in enumerate(page.read_text().splitlines(), 1):
+    text = page.read_text()
+    named = re.findall(r"(?<![\w./])(?:examples|firmware|micropython_module|tests|tools)/[\w./]*\w", text)
+    assert not [path for path in named if not (ROOT / path).exists()]
+    for number, line in enumerate(text.splitlines(), 1):
         assert len(line) <= 100 or line.startswith("|") or "](" in line, f"{page.name}:{number} is too long"
 
 

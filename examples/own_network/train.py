@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edgelora import data
+from edgelora.datasets import load_har
 
 keras.utils.set_random_seed(0)
-har = data.load_har(3)  # windows of 2 s [1, 100, 6] from a wrist; person 3 stays out of pretraining
+har = load_har(3)  # windows of 2 s [1, 100, 6] from a wrist; person 3 stays out of pretraining
 x, y = har.pretrain.x, har.pretrain.y
 model = keras.Sequential(
     [

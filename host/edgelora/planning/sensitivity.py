@@ -35,7 +35,7 @@ Gains = dict[int, dict[int, float]]
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """gains[op][rank]: of an adapter of that rank, growing with it; they add up over ops.
+    """`gains[op][rank]`: of an adapter of that rank, growing with it; they add up over ops.
 
     ablation: nats of loss, of `base_loss`; gradient: shares of the whole gradient's energy.
     """

@@ -65,7 +65,7 @@ class Report:
     share of the update, a swap to an adapter in RAM; swap_flash_us a swap to one read from flash. learning_rate is
     that of the first update, in int8 steps / 8192; momentum a shift, 0 = none; rank the highest of any layer.
     losses are nats, one an update, the last ones if the run was resumed; epoch_losses and float_lora_losses one an
-    epoch. Confusion matrices count [true][predicted].
+    epoch. Confusion matrices are counts, `[true][predicted]`.
     """
 
     board: str

@@ -88,7 +88,7 @@ def train(
 
 
 def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:
-    """Counts [true][predicted]."""
+    """Counts, `[true][predicted]`."""
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (y, predicted), 1)
     return counts.tolist()
