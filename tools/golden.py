@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/*.txt: models and training runs as tests/reference.py computes them.
+"""Writes tests/golden/*.txt: models and training runs as tests/support/reference.py computes them.
 
 Lines of a file, each a word and its values; bytes are in hex:
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests" / "support")]
 
 from random_models import model_of, random_model, random_sample, random_target  # noqa: E402
 from random_ops import DrawnOp  # noqa: E402

@@ -1,4 +1,4 @@
-"""Small random INT8 `.tflite` files for tests/test_import.py, by Keras and TensorFlow's converter.
+"""Small random INT8 `.tflite` files for tests/importers/test_import.py, by Keras and TensorFlow's converter.
 
 `make keras-models` runs it in the environment that has TensorFlow. Files named `refused-*.tflite` are ones that
 `edgelora import` has to refuse.

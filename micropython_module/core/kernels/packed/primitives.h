@@ -18,8 +18,8 @@
 //   plane   one channel of an image; a 3x3 kernel reads three neighbours of a row in two words:
 //             | x[-1] x[0] | x[0] x[1] | x[1] x[2] | ...
 //
-// Test: tests/test_core.py and tests/test_oracle.py (portable), tests/test_cores.py (with DSP
-// instructions), tests/test_device.py (m0plus).
+// Test: tests/core/test_core.py and tests/core/test_oracle.py (portable), tests/core/test_cores.py (with DSP
+// instructions), tests/device/test_device.py (m0plus).
 // Time: `edgelora bench kernels --board virtual-pico`.
 
 #ifndef EDGELORA_PRIMITIVES_H

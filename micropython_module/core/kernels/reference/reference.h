@@ -4,7 +4,7 @@
 // runs on these. What is marked EDGELORA_HOT runs for most models: it is an operation's only
 // kernel.
 //
-// Test: tests/test_core.py, against tests/reference.py; tests/test_oracle.py, against TFLite Micro.
+// Test: tests/core/test_core.py, against tests/support/reference.py; tests/core/test_oracle.py, against TFLite Micro.
 
 #ifndef EDGELORA_REFERENCE_H
 #define EDGELORA_REFERENCE_H

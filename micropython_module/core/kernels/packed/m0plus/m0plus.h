@@ -4,7 +4,7 @@
 // asrs #16; adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in
 // the carry.
 //
-// Test: tests/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board
+// Test: tests/device/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board
 // virtual-pico`.
 
 #ifndef EDGELORA_M0PLUS_H

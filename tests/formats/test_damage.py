@@ -22,7 +22,7 @@ from edgelora.formats.network import QuantModel
 
 @pytest.fixture(scope="module")
 def fuzz_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sanitized.build("fuzz_files", tmp_path_factory.mktemp("fuzz"))
+    return sanitized.build(Path(__file__).with_name("fuzz_files.c"), tmp_path_factory.mktemp("fuzz"))
 
 
 def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> bytes:

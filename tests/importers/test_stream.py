@@ -15,8 +15,7 @@ from edgelora.importers.tflite.flatbuffer import TfliteError
 from edgelora.quantization import adapter_fit
 
 pytest.importorskip("tflite_micro")
-from test_import import BUILTIN, GRID, TYPE, Sketch
-from tflite_writer import schema
+from tflite_writer import BUILTIN, GRID, TYPE, Sketch, schema
 from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
 
 

@@ -20,7 +20,7 @@ from edgelora.boards import build, romfs
 from edgelora.link.client import Link
 from edgelora.resources import ROOT
 
-SUITE = Path(__file__).parent / "device" / "device_suite.py"
+SUITE = Path(__file__).parent / "programs" / "device_suite.py"
 NATIVE = ROOT / ".build" / "natmod"
 
 

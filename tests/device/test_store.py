@@ -23,9 +23,10 @@ from edgelora.boards import build
 from edgelora.boards.profiles import load_board
 from edgelora.link.client import Link
 from edgelora.link.replies import DeviceError
+from edgelora.resources import ROOT
 
-DEVICE = Path(__file__).parent / "device"
-RECORDER = Path(__file__).parent / "flash_recorder.py"
+DEVICE = Path(__file__).parent / "programs"
+RECORDER = ROOT / "tests" / "support" / "flash_recorder.py"
 
 
 def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:

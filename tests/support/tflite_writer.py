@@ -17,6 +17,7 @@ from edgelora.formats.network import Op, QuantModel, Tensor
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 
+BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 GRID = (0.05, 3)  # scale and zero point
 
 _CODES = {

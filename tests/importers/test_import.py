@@ -26,10 +26,9 @@ from edgelora.resources import ROOT
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import GRID, Sketch, TflmModel, _Writer, conv_options, schema, write_tflite
+from tflite_writer import BUILTIN, GRID, TYPE, Sketch, TflmModel, _Writer, conv_options, schema, write_tflite
 
 KERAS = ROOT / ".build" / "keras-models"
-BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 
 
 def sessions(model: QuantModel) -> list[twin.Session]:

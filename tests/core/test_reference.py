@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +28,8 @@ from straight_through import FloatModel
 from edgelora.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
 from edgelora.formats.elm import base_id, pack_model
 from edgelora.formats.network import Op, QuantModel
+from edgelora.resources import ROOT
 
-ROOT = Path(__file__).parents[1]
 CHAINS = {
     "dense": ("dense",),
     "denses": ("dense", "dense", "dense"),

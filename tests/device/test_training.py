@@ -28,7 +28,7 @@ from edgelora.training.recipe import MODES, Recipe
 from edgelora.training.samples import Samples
 from edgelora.training.twin_learner import train_twin
 
-DEVICE = Path(__file__).parent / "device"
+DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
 SETTINGS = {"epochs": 2, "seed": 7, "given_rate": 6000, "rank": 4, "on_board": True}
 

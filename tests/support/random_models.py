@@ -40,6 +40,7 @@ __all__ = [
     "random_ranks",
     "random_sample",
     "random_target",
+    "ranks_of",
 ]
 
 
@@ -504,3 +505,8 @@ def _edge_multipliers(rng: np.random.Generator, op: Op) -> None:
             op.multiplier[channel] = 2**31 - 1
         elif choice == 6:
             op.shift[channel] = rng.choice([-31, 30])
+
+
+def ranks_of(model: QuantModel, ranks: dict[int, int]) -> bytes:
+    """The rank of each op, a byte each, as sessions take them."""
+    return bytes(ranks.get(i, 0) for i in range(len(model.ops)))

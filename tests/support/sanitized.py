@@ -12,9 +12,9 @@ FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build(name: str, folder: Path) -> Path:
-    """Compiles tests/NAME.c with the core; returns the program."""
-    program = folder / name
-    sources = [Path(__file__).parent / f"{name}.c", *sorted(CORE.rglob("*.c"))]
+def build(source: Path, folder: Path) -> Path:
+    """Compiles a C file with the core; returns the program."""
+    program = folder / source.stem
+    sources = [source, *sorted(CORE.rglob("*.c"))]
     subprocess.run(["cc", *FLAGS, *SANITIZERS, f"-I{CORE}", *map(str, sources), "-o", str(program)], check=True)
     return program

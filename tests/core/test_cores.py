@@ -18,9 +18,8 @@ from drawn_runs import Runs
 from fresh import FULL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_models import random_input
+from random_models import random_input, ranks_of
 from random_ops import DrawnOp, drawn_op
-from test_core import ranks_of
 
 from edgelora import formats, twin
 from edgelora.bench.kernels import SHAPES

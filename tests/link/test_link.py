@@ -27,8 +27,8 @@ from edgelora.link.client import Link
 from edgelora.link.protocol import HEADER_SIZE, LINK_VERSION, FrameReader, Op, Status, encode
 from edgelora.link.replies import DeviceError, Hello, LinkError
 from edgelora.link.transport import LineLost, SerialLine
+from edgelora.resources import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 AGENT = ROOT / "firmware/device"
@@ -119,7 +119,7 @@ def after_noise(data: bytes) -> bytes:
 
 
 def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: int) -> list[int]:
-    """What device/link_model.py makes of these samples."""
+    """What link_model.py makes of these samples."""
     losses, total = [], seed
     for window, label in zip(windows, labels, strict=True):
         for x in window.view(np.uint8):
@@ -158,7 +158,7 @@ def terminal():
 @pytest.fixture
 def desktop(tmp_path):
     """A desktop with the stand-in model: its port."""
-    shutil.copy(Path(__file__).parent / "device/link_model.py", tmp_path / "edgelora.py")
+    shutil.copy(ROOT / "tests/device/programs/link_model.py", tmp_path / "edgelora.py")
     (tmp_path / "base.elm").write_bytes(b"")
     with micropython(tmp_path, "['']") as port:
         yield port
@@ -184,7 +184,7 @@ def faulty(port: str, **options):
         yield link, lines
 
 
-SLOW = 9  # the label of a sample that takes half a second, in device/link_model.py
+SLOW = 9  # the label of a sample that takes half a second, in link_model.py
 SAMPLES = 12
 FRAME = HEADER_SIZE + 4 + SAMPLES * 17 + 4
 POSITIONS = [*range(HEADER_SIZE), HEADER_SIZE + 5, FRAME // 2, FRAME - 2]

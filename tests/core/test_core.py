@@ -20,6 +20,7 @@ from random_models import (
     random_ranks,
     random_sample,
     random_target,
+    ranks_of,
 )
 
 from edgelora import formats, twin
@@ -27,10 +28,6 @@ from edgelora.formats.fixed_point import LOGISTIC_GRID, derive
 from edgelora.formats.network import LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
-
-
-def ranks_of(model: QuantModel, ranks: dict[int, int]) -> bytes:
-    return bytes(ranks.get(i, 0) for i in range(len(model.ops)))
 
 
 @dataclass

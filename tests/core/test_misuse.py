@@ -21,7 +21,7 @@ RANKS = bytes([2, 0, 2])
 
 @pytest.fixture(scope="module")
 def misuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sanitized.build("misuse", tmp_path_factory.mktemp("misuse"))
+    return sanitized.build(Path(__file__).with_name("misuse.c"), tmp_path_factory.mktemp("misuse"))
 
 
 def run(program: Path, folder: Path, model: bytes, *adapters: bytes) -> list[int]:

@@ -11,8 +11,8 @@ from edgelora.importers.tflite.convert import import_tflite
 from edgelora.importers.tflite.flatbuffer import TfliteError
 
 pytest.importorskip("tflite_micro")
-from tflite_mutants import BUILTIN, TYPE, search, seeds, verdict
-from tflite_writer import Sketch, conv_options, schema
+from tflite_mutants import search, seeds, verdict
+from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema
 
 MUTANTS = 600
 

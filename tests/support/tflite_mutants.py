@@ -1,7 +1,7 @@
 """`.tflite` files with something in them changed, and TensorFlow Lite Micro to say whether the importer may take them.
 
 A file that `import_tflite` takes must be one that TFLite Micro runs, with the same output for the same input. A long
-search: `python tests/tflite_mutants.py COUNT [SEED [FILE...]]`.
+search: `python tests/support/tflite_mutants.py COUNT [SEED [FILE...]]`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from random_models import random_input, random_model
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import Sketch, conv_options, schema, write_tflite
+from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema, write_tflite
 
 from edgelora import formats, twin
 from edgelora.formats.network import LOSSES, QuantModel, Tensor
@@ -28,7 +28,6 @@ from edgelora.importers.tflite.convert import import_tflite
 from edgelora.importers.tflite.file import Code, read_graph
 from edgelora.importers.tflite.flatbuffer import TfliteError
 
-BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 TYPES = (TYPE.FLOAT32, TYPE.INT32, TYPE.UINT8, TYPE.INT64, TYPE.INT16, TYPE.INT8, TYPE.BOOL)
 INPUTS, SECONDS = 4, 20
 

@@ -31,6 +31,7 @@ from edgelora.formats import elu
 from edgelora.link.client import Link
 from edgelora.link.protocol import Op
 from edgelora.link.replies import DeviceError
+from edgelora.resources import ROOT
 from edgelora.training import base as training_base
 from edgelora.training.loop import train
 from edgelora.training.recipe import Recipe
@@ -38,7 +39,7 @@ from edgelora.training.twin_learner import TwinLearner
 from edgelora.updates import fetch, keys, serve
 
 COMMAND = Path(sys.executable).parent / "edgelora"
-APP = Path(__file__).parent / "device" / "update_app.py"
+APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
 
 @dataclass(frozen=True)
