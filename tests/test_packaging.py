@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import importlib
 import os
 import re
 import shutil
@@ -17,8 +18,8 @@ import pytest
 
 import edgelora
 from edgelora import resources
-from edgelora.twin import library as twin
 
+twin = importlib.import_module("edgelora.twin.library")  # the package's face has a function of that name
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
 # The distribution of a module, where it has another name.
 MODULES = {"serial": "pyserial", "esp_pylib": "esp-pylib", "tensorflow": "tensorflow-cpu"}
