@@ -41,12 +41,13 @@ COMPILER_rv32imc := packages-riscv
 COMPILER_x64 := packages-base
 COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
-PURE_MODULES := $(patsubst %,$(BUILD)/natmod/%.mpy,edgelora_agent edgelora_store edgelora_training edgelora_update)
+DEVICE_PYTHON := $(wildcard $(MODULE)/python/edgelora/*.py)
+PURE_MODULES := $(patsubst $(MODULE)/python/%.py,$(BUILD)/natmod/%.mpy,$(filter-out %/__init__.py,$(DEVICE_PYTHON)))
 
 CORE := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.c"))
 CORE_HEADERS := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.h"))
-DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/* $(MODULE)/*.py)
-FIRMWARE_CODE := $(DEVICE_CODE) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py $(wildcard firmware/device/*.py)
+DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/*)
+FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py
 
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
@@ -215,21 +216,20 @@ $(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h
 
 $(BUILD)/natmod/xtensawin/edgelora.mpy: $(wildcard tools/xtensawin*)
 $(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
-$(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
+$(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/__init__.py $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
 	@$(STEP) "natmod $*" $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 	@touch $@
 
-vpath %.py firmware/device $(MODULE)
-$(PURE_MODULES): $(BUILD)/natmod/%.mpy: %.py | $(STAMPS)/mpy-cross
+$(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cross
 	@mkdir -p $(@D)
-	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $(<F) -o $@ $<
+	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $*.py -o $@ $<
 
 $(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
 
 # One wheel for all versions of Python, and its sources with the native modules.
-PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/stubs/*.pyi) \
-    $(wildcard boards/*.toml boards/*/profile.toml firmware/device/*.py firmware/unix/*.py) \
+PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/stubs/*/*.pyi) \
+    $(DEVICE_PYTHON) $(wildcard boards/*.toml boards/*/profile.toml firmware/unix/*.py) \
     $(shell find host -type f -not -name '*.pyc')
 $(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) | $(STAMPS)/venv
 	@rm -f $(DIST)/edgelora-*

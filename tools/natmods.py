@@ -17,20 +17,26 @@ from edgelora import __version__
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build" / "natmod"
 DIST = ROOT / "dist"
+PYTHON = ROOT / "micropython_module" / "python"
 VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # what a .mpy's scope flags tell
 
 
 def package(arch: str) -> None:
     """One folder a release serves. package.json is written last: where it is, the rest is complete."""
     folder = DIST / arch
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "package.json"
-    manifest.unlink(missing_ok=True)
-    files = [BUILD / arch / "edgelora.mpy", *sorted(BUILD.glob("*.mpy"))]
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
-    content = {"version": __version__, "urls": [[file.name, file.name] for file in files], "deps": []}
-    manifest.write_text(json.dumps(content, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    files = {"edgelora/__init__.mpy": BUILD / arch / "edgelora.mpy"} | {name: BUILD / name for name in pure_modules()}
+    for name, file in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
+    content = {"version": __version__, "urls": [[name, name] for name in files], "deps": []}
+    (folder / "package.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def pure_modules() -> list[str]:
+    """The package's modules of Python alone, by their path in it; they are the same for each architecture."""
+    sources = sorted((PYTHON / "edgelora").glob("*.py"))
+    return [f"edgelora/{path.stem}.mpy" for path in sources if path.stem != "__init__"]
 
 
 def sizes(native: bytes) -> tuple[int, int, int]:
@@ -63,8 +69,10 @@ def table() -> str:
     lines = [f"{'native module':14} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
     for folder in sorted(path.parent for path in DIST.glob("*/package.json")):
         text, rodata, bss = sizes((BUILD / folder.name / "build" / "edgelora.native.mpy").read_bytes())
-        lines.append(f"{folder.name:14} {text:7} {rodata:7} {bss:5} {(folder / 'edgelora.mpy').stat().st_size:7}")
-    lines += [f"{path.name:36} {path.stat().st_size:7}" for path in sorted(BUILD.glob("*.mpy"))]
+        lines.append(
+            f"{folder.name:14} {text:7} {rodata:7} {bss:5} {(folder / 'edgelora/__init__.mpy').stat().st_size:7}"
+        )
+    lines += [f"{name:36} {(BUILD / name).stat().st_size:7}" for name in pure_modules()]
     return "\n".join(lines)
 
 

@@ -21,9 +21,9 @@ def mount():
         except OSError:
             pass
     _kept = False
-    import edgelora_store
+    from edgelora.store import erase
 
-    edgelora_store.erase(store())
+    erase(store())
     vfs.VfsLfs2.mkfs(files, progsize=256)
     vfs.mount(vfs.VfsLfs2(files, progsize=256), "/")
 

@@ -26,6 +26,6 @@ def run(flash_path, rom_path):
     if image:
         vfs.mount(vfs.VfsRom(image), "/rom")
     sys.path[:] = [".frozen", "/lib", "/"]
-    import edgelora_agent
+    from edgelora.agent import run as serve
 
-    edgelora_agent.run()
+    serve()

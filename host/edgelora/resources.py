@@ -56,7 +56,8 @@ def stubs() -> Path:
 
 def device_file(name: str) -> Path:
     """A Python source that runs on boards."""
-    folders = (_DATA / "device",) if installed() else (ROOT / "firmware" / "device", ROOT / "firmware" / "unix")
+    checkout = (ROOT / "micropython_module" / "python", ROOT / "firmware" / "unix")
+    folders = (_DATA / "device",) if installed() else checkout
     return next((folder / name for folder in folders if (folder / name).exists()), folders[0] / name)
 
 

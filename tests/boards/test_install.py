@@ -22,8 +22,12 @@ from edgelora.link.client import Link
 from edgelora.link.replies import Hello
 from edgelora.resources import ROOT
 
-MODULE = "/lib/edgelora.mpy"
-PURE = [f"/lib/edgelora_{name}.mpy" for name in ("agent", "store", "training", "update")]  # Python alone
+sys.path.insert(0, str(ROOT / "tools"))
+
+import natmods  # noqa: E402
+
+MODULE = "/lib/edgelora/__init__.mpy"
+PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # Python alone
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +79,25 @@ def test_installs_repairs_and_leaves_alone(board: virtual_boards.SimHandle, caps
     assert again["edgelora"] == first["edgelora"]
 
 
-def test_refuses_a_module_that_would_be_hidden(board: virtual_boards.SimHandle) -> None:
+@pytest.mark.parametrize("path", ["/edgelora.py", "/edgelora/notes.txt", "/lib/edgelora/store.py"])
+def test_refuses_what_would_hide_the_package(path: str, board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
-        link.put("/edgelora.py", b"__version__ = 'old'\n")
-    with pytest.raises(boards.InstallError, match=r"`mpremote fs rm :/edgelora\.py`"):
+        link.put(path, b"__version__ = 'old'\n")
+    hiding = path if path.endswith(".py") else "/edgelora"
+    with pytest.raises(boards.InstallError, match=rf"the board has {hiding}, .*: `mpremote fs rm.* :{hiding}`"):
         boards.install(board.port, DIST)
+    run(board, "fs", "rm", "-r", f":{hiding}")
+
+
+def test_modules_of_before_the_package_are_replaced(board: virtual_boards.SimHandle) -> None:
+    old = ["/lib/edgelora.mpy", "/lib/edgelora_store.mpy"]
     with Link.connect(board.port) as link:
-        link.remove("/edgelora.py")
+        for path in (*old, "/lib/edgelora_mine.mpy"):
+            link.put(path, b"old")
+    assert boards.install(board.port, DIST).edgelora
+    with Link.connect(board.port) as link:
+        assert {entry.name for entry in link.list("/lib")} == {"edgelora", "edgelora_mine.mpy"}
+        link.remove("/lib/edgelora_mine.mpy")
 
 
 def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boards.SimHandle) -> None:
@@ -92,7 +108,7 @@ def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boar
     with pytest.raises(boards.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
         boards.install(board.port, DIST)
     with Link.connect(board.port) as link:
-        assert {f"/lib/{entry.name}" for entry in link.list("/lib")} == set(PURE)
+        assert {f"/lib/edgelora/{entry.name}" for entry in link.list("/lib/edgelora")} == set(PURE)
         link.remove("/big")
     assert boards.install(board.port, DIST).files[0].copied
 

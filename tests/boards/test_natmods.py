@@ -24,8 +24,8 @@ def test_packages_are_complete_and_without_variables() -> None:
         assert package["version"] == __version__
         files = {target: (natmods.DIST / arch / url).read_bytes() for target, url in package["urls"]}
         assert {name: (data[0], data[1], data[2] >> 2) for name, data in files.items()} == {
-            "edgelora.mpy": (ord("M"), 6, number),
-            **{f"edgelora_{name}.mpy": (ord("M"), 6, 0) for name in ("agent", "store", "training", "update")},
+            "edgelora/__init__.mpy": (ord("M"), 6, number),
+            **{name: (ord("M"), 6, 0) for name in natmods.pure_modules()},
         }
         linked = (natmods.BUILD / arch / "build" / "edgelora.native.mpy").read_bytes()
         text, rodata, bss = natmods.sizes(linked)
@@ -44,5 +44,5 @@ def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "elsewhere" / ".build" / "natmod" / "armv6m" / "edgelora.mpy").read_bytes()
-    assert made == (natmods.DIST / "armv6m" / "edgelora.mpy").read_bytes()
+    assert made == (natmods.DIST / "armv6m" / "edgelora" / "__init__.mpy").read_bytes()
     assert str(ROOT).encode() not in made

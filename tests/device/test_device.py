@@ -21,7 +21,7 @@ from edgelora.link.client import Link
 from edgelora.resources import ROOT
 
 SUITE = Path(__file__).parent / "programs" / "device_suite.py"
-NATIVE = ROOT / ".build" / "natmod"
+NATIVE = ROOT / ".build" / "natmod"  # the native module alone
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,7 @@ def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> N
 
 
 def test_x64_native_module(folder: Path) -> None:
-    native = folder / "x64"
-    native.mkdir()
-    shutil.copy(NATIVE / "x64" / "edgelora.mpy", native)
+    shutil.copytree(build.DIST / "x64", folder / "x64")
     code = "import sys; sys.path.insert(0, 'x64'); import device_suite; device_suite.main('cases.json', 'graphs.json')"
     check(run_desktop(Path(sys.executable).parent / "micropython", code, folder))
 
@@ -123,7 +121,7 @@ def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], f
         assert all(file.copied for file in boards.install(board.port).files)
         output = run_suite(board, folder, *cases)
     check(output)
-    assert "FROM /lib/edgelora.mpy" in output
+    assert "FROM /lib/edgelora/__init__.mpy" in output
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def names(state: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 NAMES = """
-from edgelora_store import Store, StoreError, _text, _checked
+from edgelora.store import Store, StoreError, _text, _checked
 import os, struct, sys
 store = Store("adapters", cache=0)
 for name in sys.argv[1:]:
@@ -218,9 +218,10 @@ def test_power_cut_at_every_operation_of_a_folder() -> None:
 # ---- power cuts on the virtual Pico, at each flash command of a store's life through the commands
 
 APP = b"""
-import edgelora, edgelora_store
+import edgelora
+from edgelora.store import Store, default_place
 model = edgelora.Model("/bench.elm", 4, "infer")
-store = edgelora_store.Store(edgelora_store.default_place(), 4096)
+store = Store(default_place(), 4096)
 store.open(model)
 store.start()
 """

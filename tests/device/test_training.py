@@ -236,7 +236,8 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
 # On the board by mpremote: the clock follows what is set and comes back; a plain loop with light sleep, windows that
 # end by battery, time and energy, and a task.
 ON_PICO = """
-import asyncio, binascii, time, machine, edgelora, edgelora_store, edgelora_training as training
+import asyncio, binascii, time, machine, edgelora, edgelora.training as training
+from edgelora.store import Store
 
 def timed(hz):
     machine.freq(hz)
@@ -250,7 +251,7 @@ print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times
 model = edgelora.Model("/base.elm", ranks=4, momentum=3)
 samples = training.SampleFile("/samples.eld")
 samples.count = 16
-run = training.Run(model, samples, edgelora_store.Store("/test", cache=0), "me", 3, 7, 6000)
+run = training.Run(model, samples, Store("/test", cache=0), "me", 3, 7, 6000)
 pace = {"clock_hz": 48_000_000, "sleep_ms": 30}
 scheduler = training.Scheduler(run, **pace)
 for _ in range(9):

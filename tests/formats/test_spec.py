@@ -16,6 +16,7 @@ from edgelora.resources import ROOT
 from edgelora.training.recipe import LIMITS
 
 SPEC = (ROOT / "SPEC.md").read_text()
+DEVICE_FACE = (ROOT / "micropython_module" / "python" / "edgelora" / "__init__.py").read_text()
 HEADER = (ROOT / "micropython_module" / "core" / "edgelora.h").read_text()
 
 
@@ -103,7 +104,7 @@ def test_versions_agree() -> None:
     import edgelora
 
     assert f'EDGELORA_VERSION "{edgelora.__version__}"' in HEADER
-    assert f'__version__ = "{edgelora.__version__}"' in (ROOT / "micropython_module" / "edgelora.py").read_text()
+    assert f'__version__ = "{edgelora.__version__}"' in DEVICE_FACE
     assert f'version = "{edgelora.__version__}"' in (ROOT / "pyproject.toml").read_text()
     assert f"## {edgelora.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 

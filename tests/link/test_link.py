@@ -31,7 +31,7 @@ from edgelora.resources import ROOT
 
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
-AGENT = ROOT / "firmware/device"
+AGENT = ROOT / "micropython_module/python/edgelora/agent.py"
 
 
 def pause(pid: int, seconds: float) -> None:
@@ -133,10 +133,10 @@ def micropython(folder: Path, search: str, first: str = ""):
     """Desktop MicroPython that runs the agent in `folder`, with modules from `search` and `first` run: its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
-    shutil.copy(AGENT / "edgelora_agent.py", folder)
+    shutil.copy(AGENT, folder)
     board, port = pty.openpty()
     tty.setraw(port)
-    code = f"{first}\nimport sys\nsys.path[:] = {search}\nimport edgelora_agent\nwhile True: edgelora_agent.run()"
+    code = f"{first}\nimport sys\nsys.path[:] = {search}\nimport agent\nwhile True: agent.run()"
     process = subprocess.Popen([UNIX, "-c", code], cwd=folder, stdin=board, stdout=board, stderr=board)
     yield os.ttyname(port)
     process.kill()
@@ -290,7 +290,7 @@ def test_failed_commit_keeps_the_old_file(desktop):
         with pytest.raises(DeviceError, match="file arrived damaged"):
             link._control(Op.PUT_DONE)
         assert link.get("file") == b"old"
-        assert {entry.name for entry in link.list(".")} == {"file", "base.elm", "edgelora.py", "edgelora_agent.py"}
+        assert {entry.name for entry in link.list(".")} == {"file", "base.elm", "edgelora.py", "agent.py"}
 
 
 def test_training_survives_the_line(desktop):

@@ -79,10 +79,12 @@ def _contents() -> dict[str, Path]:
     root, host = resources.ROOT, resources.ROOT / "host" / "edgelora"
     kept = {p.relative_to(host): p for p in host.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     kept |= {Path("_data/boards") / p.relative_to(root / "boards"): p for p in (root / "boards").rglob("*.toml")}
-    kept |= {Path("_data/natmods") / p.relative_to(root / "dist"): p for p in (root / "dist").glob("*/*")}
-    kept |= {Path("_data/stubs") / p.name: p for p in resources.stubs().glob("*.pyi")}
     kept |= {
-        Path("_data/device") / name: resources.device_file(name) for name in ("edgelora_agent.py", "edgelora_unix.py")
+        Path("_data/natmods") / p.relative_to(root / "dist"): p for p in (root / "dist").glob("*/**/*") if p.is_file()
+    }
+    kept |= {Path("_data/stubs") / p.relative_to(resources.stubs()): p for p in resources.stubs().rglob("*.pyi")}
+    kept |= {
+        Path("_data/device") / name: resources.device_file(name) for name in ("edgelora/agent.py", "edgelora_unix.py")
     }
     return {str(name): path for name, path in kept.items()}
 

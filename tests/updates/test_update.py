@@ -685,7 +685,7 @@ def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
     state = tmp_path / "plugged"
     state.mkdir()
     code = (
-        "import edgelora, edgelora_store\nstore = edgelora_store.Store(edgelora_store.default_place())\n"
+        "import edgelora\nfrom edgelora.store import Store, default_place\nstore = Store(default_place())\n"
         f"store.put('wake', edgelora.read({str(field.folder / '7.ela')!r}), 7)\nstore.activate('wake')"
     )
     subprocess.run([sim.UNIX_BINARY, "-c", code], cwd=state, check=True, timeout=60)
@@ -727,9 +727,10 @@ def refuses_all(link: Link, bundles: dict[str, tuple[bytes, str]]) -> None:
 
 
 PICO_APP = b"""
-import edgelora, edgelora_store
+import edgelora
+from edgelora.store import Store, default_place
 model = edgelora.Model("/rom/har.elm", 8, "infer")
-store = edgelora_store.Store(edgelora_store.default_place())
+store = Store(default_place())
 store.open(model)
 store.start()
 """

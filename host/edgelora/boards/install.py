@@ -6,17 +6,20 @@ Both come from the package that `mip` would take them from: a folder for each ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgeloraError, InputError
-from ..link import Hello, Link, soft_reset
+from ..link import DeviceError, Hello, Link, soft_reset
 from .build import NATIVE_ARCHES, native_package
 from .probe import native_arch
 
 TARGET = "/lib"
-MODULE = f"{TARGET}/edgelora.mpy"
+PACKAGE = f"{TARGET}/edgelora"
+MODULE = f"{PACKAGE}/__init__.mpy"
+OUTDATED = re.compile(rf"{TARGET}/edgelora(_(agent|store|training|update))?\.mpy")  # modules of before the package
 THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
 SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -65,15 +68,16 @@ def install(port: str, packages: Path | None = None, progress: Progress | None =
         version, contents = read_package(packages / arch if packages else native_package(arch))
         check_format(hello, contents[MODULE])
         _check_not_hidden(link, contents)
+        outdated = {path: size for path, size in _files(link, TARGET).items() if OUTDATED.fullmatch(path)}
         missing = {path: content for path, content in contents.items() if not link.holds(path, content)}
-        _copy(link, missing, progress)
-    if missing or hello.edgelora != version:
+        _replace(link, outdated, missing, progress)
+    if outdated or missing or hello.edgelora != version:
         soft_reset(port)
         with Link.connect(port) as link:
             hello = link.hello()
     if hello.edgelora != version:
         raise InstallError(
-            f"{TARGET}/edgelora.mpy is in place, but the board imports edgelora {hello.edgelora}: it may lack memory "
+            f"{PACKAGE} is in place, but the board imports edgelora {hello.edgelora}: it may lack memory "
             "(boot.py or main.py may take it), or have another edgelora on sys.path"
         )
     files = tuple(InstalledFile(path, len(content), path in missing) for path, content in contents.items())
@@ -121,25 +125,33 @@ def check_format(hello: Hello, module: bytes) -> None:
 
 
 def _check_not_hidden(link: Link, contents: dict[str, bytes]) -> None:
-    here = {entry.name for entry in link.list("/")}
-    for path in contents:
-        name = path.removeprefix(f"{TARGET}/")
-        for hiding in sorted(here & {name, name.replace(".mpy", ".py")}):
-            raise InstallError(
-                f"the board has /{hiding}, which would hide the one in {TARGET}: `mpremote fs rm :/{hiding}`"
-            )
+    """Raises InstallError if the board would import something else: / comes before TARGET, and .py before .mpy."""
+    hiding = {f"/{name}" for name in ("edgelora", "edgelora.py", "edgelora.mpy")}
+    hiding |= {path.replace(".mpy", ".py") for path in contents}
+    for path in sorted(hiding & (_files(link, "/") | _files(link, PACKAGE)).keys()):
+        recursive = "" if "." in path else " -r"
+        raise InstallError(f"the board has {path}, which would hide {PACKAGE}: `mpremote fs rm{recursive} :{path}`")
 
 
-def _copy(link: Link, files: dict[str, bytes], progress: Progress | None) -> None:
+def _files(link: Link, folder: str) -> dict[str, int | None]:
+    """Path and bytes of what is in a folder, None for a folder in it; nothing if it isn't there."""
+    try:
+        return {f"{folder.rstrip('/')}/{entry.name}": entry.size for entry in link.list(folder)}
+    except DeviceError:
+        return {}
+
+
+def _replace(link: Link, outdated: dict[str, int | None], files: dict[str, bytes], progress: Progress | None) -> None:
+    """Copies `files` in place of `outdated` ones, if the filesystem has the room."""
     total = sum(map(len, files.values()))
-    if not total:
-        return
-    free = link.space("/").free
-    if free < total + SPARE_BYTES:
+    free = link.space("/").free + sum(size or 0 for size in outdated.values())
+    if files and free < total + SPARE_BYTES:
         raise InstallError(
             f"the board's filesystem has {free} bytes free, {total + SPARE_BYTES} are needed: "
             "remove files (`mpremote fs ls`, `mpremote fs rm`)"
         )
+    for path in outdated:
+        link.remove(path)
     done = 0
 
     def report(now: int, _: int) -> None:

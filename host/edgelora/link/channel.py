@@ -20,9 +20,9 @@ FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 MOST_SECONDS = 20.0  # between requests that are sent again, where the board has always answered sooner
 SLOWER = 4  # a board may take this many times its slowest answer until now
 LEAVE_SECONDS = 5.0  # of real time for a board to say goodbye, each time it is asked
-AGENT_SOURCE = resources.device_file("edgelora_agent.py")
+AGENT_SOURCE = resources.device_file("edgelora/agent.py")
 PROBE = (
-    "try:\n from edgelora_agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
+    "try:\n from edgelora.agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
     f"print(globals().get('LINK_VERSION') == {LINK_VERSION})"
 )
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ try:
     import edgelora_unix
 except ImportError:
     sys.path[:0] = {folders}
-    import edgelora, edgelora_store, edgelora_training, edgelora_update
+    import edgelora
     sys.modules["_edgelora"] = edgelora
-    import edgelora_agent, edgelora_unix
+    import edgelora.agent, edgelora.store, edgelora.training, edgelora.update, edgelora_unix
 edgelora_unix.run("flash", "rom")
 """
 

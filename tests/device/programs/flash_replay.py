@@ -8,11 +8,11 @@ Prints a line for each failure, and at last `CUTS <cuts> <failures>`.
 import json
 import struct
 
-import edgelora_store
 import store_cuts
 import vfs
 
 import edgelora
+from edgelora.store import Store
 
 BLOCK, PAGE = store_cuts.BLOCK, store_cuts.PAGE
 
@@ -49,7 +49,7 @@ def state_of(store):
 
 def check_store(memory, allowed, crcs):
     """What is wrong, or None."""
-    store = edgelora_store.Store(Flash(bytearray(memory)), cache=0)
+    store = Store(Flash(bytearray(memory)), cache=0)
     state = state_of(store)
     if state not in allowed:
         return f"{state} is none of {allowed}"

@@ -2,6 +2,7 @@
 
 import time
 
+__version__ = "0"
 SLOW = 9  # the label of a sample that takes half a second
 
 

@@ -6,8 +6,10 @@ failure, and at last `CUTS <cuts> <failures>`.
 
 import os
 
-import edgelora_store
 import vfs
+
+import edgelora
+from edgelora.store import Store
 
 BLOCK = 4096
 PAGE = 256
@@ -93,7 +95,7 @@ def adapter(version, size):
 
 
 def partition(flash):
-    return edgelora_store.Store(flash, cache=5008, adapters=8)
+    return Store(flash, cache=5008, adapters=8)
 
 
 def mount(flash):
@@ -104,7 +106,7 @@ def mount(flash):
 
 def folder(flash):
     mount(flash)
-    return edgelora_store.Store("/s/adapters", cache=5008, adapters=8)
+    return Store("/s/adapters", cache=5008, adapters=8)
 
 
 class Model:
@@ -243,8 +245,8 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
 
 def main(kind, puts, again):
     """puts: of one more adapter at the end; again: every so many cuts, one more while the store opens."""
-    edgelora_store.edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
-    edgelora_store.edgelora.core_use = lambda arena, data: arena.append(data)
+    edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
+    edgelora.core_use = lambda arena, data: arena.append(data)
     open_store = {"partition": partition, "folder": folder}[kind]
     image = bytearray(b"\xff" * (BLOCK * BLOCKS))
     if kind == "folder":

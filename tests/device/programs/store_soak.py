@@ -8,13 +8,12 @@ most` (erases of a block), `HEAP bytes` (what the second half of the operations 
 import gc
 import random
 
-import edgelora_store
 import micropython
 import store_cuts
-from edgelora_store import StoreError
 from store_cuts import BLOCK, NEVER, PowerCut
 
 import edgelora
+from edgelora.store import Store, StoreError
 
 BLOCKS = 8  # so few that the store is full at times
 NAMES = ["wake", "sleep", "walk", "run", "sit"]
@@ -135,7 +134,7 @@ class Soak:
     def reset(self):
         """The power comes back: what must be there is there, and the application starts."""
         self.flash.power()
-        self.store = store = edgelora_store.Store(self.flash, CACHE, adapters=16)
+        self.store = store = Store(self.flash, CACHE, adapters=16)
         self.notices += len(store.notices)
         store.open(self.model)
 
@@ -257,7 +256,7 @@ class Soak:
         content = self.contents[0]
         after = Expected(self.expected).put(name, content)
         try:
-            edgelora_store.Store(self.flash, CACHE, adapters=16).put(name, content)
+            Store(self.flash, CACHE, adapters=16).put(name, content)
         except StoreError:
             return
         for _ in range(3):

@@ -5,12 +5,12 @@ import sys
 import time
 
 import edgelora_flash
-import edgelora_store
-import edgelora_training as training
 import micropython
 import store_cuts
 
 import edgelora
+import edgelora.training as training
+from edgelora.store import Store
 
 EPOCHS, SEED, RATE, COMMIT_EVERY = 2, 7, 6000, 2
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}
@@ -40,7 +40,7 @@ class Rtc:
 
 def make(mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld"):
     model = edgelora.Model("base.elm", ranks=ranks, mode=mode, momentum=MOMENTA[mode])
-    store = edgelora_store.Store(place, cache=0, adapters=8)
+    store = Store(place, cache=0, adapters=8)
     return training.Run(model, training.SampleFile(samples), store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc)
 
 

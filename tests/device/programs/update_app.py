@@ -11,10 +11,9 @@ import os
 import sys
 import time
 
-from edgelora_store import Store
-from edgelora_update import Updater, trusted
-
 import edgelora
+from edgelora.store import Store
+from edgelora.update import Updater, trusted
 
 model = edgelora.Model("har.elm", 8, "infer")
 store = Store("store")

@@ -6,11 +6,11 @@ littlefs. Prints a line for each failure, and at last `CUTS <cuts> <failures>`.
 
 import store_cuts
 import vfs
-from edgelora_store import Store
-from edgelora_update import NotNewer, Updater, trusted
 from store_cuts import BLOCK, BLOCKS, NEVER, PAGE, Flash, PowerCut
 
 import edgelora
+from edgelora.store import Store
+from edgelora.update import NotNewer, Updater, trusted
 
 
 def opened(image, model, cut=NEVER, how=0):

@@ -583,7 +583,8 @@ class _Partition:
     def _refuse(self, written):
         # Something is there, but no index: another's data, or a ruin. What one cut-off first index leaves is a single page.
         raise StoreError(
-            "no store in this partition, but %d pages of other data: edgelora_store.erase(edgelora_store.default_place()) makes it empty"
+            "no store in this partition, but %d pages of other data: from edgelora.store import erase, default_place; "
+            "erase(default_place()) makes it empty"
             % written
         )
 

@@ -21,6 +21,9 @@ import micropython
 gc.collect()  # here and below: what stays lies close together, and leaves the heap in one piece for models and arenas
 try:
     import edgelora
+
+    if not hasattr(edgelora, "__version__"):  # a folder of that name, without the module
+        edgelora = None
 except ImportError:
     edgelora = None
 try:
@@ -206,14 +209,15 @@ def _exists(path):
         return False
 
 
-def _make_folder(path):
-    # The folder that a file will be in.
-    folder = path.rpartition("/")[0]
-    if folder:
+def _make_folders(path):
+    # Those that a file will be in.
+    end = path.find("/", 1)
+    while end > 0:
         try:
-            os.mkdir(folder)
+            os.mkdir(path[:end])
         except OSError:
             pass  # it is there, or opening the file tells what is wrong
+        end = path.find("/", end + 1)
 
 
 def _crc_of(path, alive, digest=None):
@@ -450,7 +454,7 @@ class _Agent:
         return json.dumps(
             {
                 "link": LINK_VERSION,
-                "edgelora": getattr(edgelora, "__version__", "") if edgelora else None,
+                "edgelora": edgelora and edgelora.__version__,
                 "builtin": _builtin is not None,
                 "board": sys.implementation._machine,
                 "micropython": ".".join(str(part) for part in sys.implementation[1][:3]),
@@ -499,7 +503,7 @@ class _Agent:
         path = request["path"]
         part = path + ".part"
         offset = crc = 0
-        _make_folder(path)
+        _make_folders(path)
         if _exists(part) and not request.get("fresh"):
             offset, crc = _crc_of(part, self.line.alive)
         self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["crc"]]
@@ -759,7 +763,7 @@ class _Agent:
     # --- the board by itself
 
     def _run_start(self, size):
-        import edgelora_training as training
+        from edgelora import training
 
         request = self._json(size)
         model, name = self._opened(), request["name"]
@@ -906,11 +910,11 @@ class _Agent:
     def _opened_store(self, place=None, cache=8192):
         # The board's own, or the one in a folder.
         if self._store is None or self._place != place:
-            import edgelora_store
+            from edgelora.store import Store, default_place
 
             self._store = None
             gc.collect()
-            self._store = edgelora_store.Store(place or edgelora_store.default_place(), cache)
+            self._store = Store(place or default_place(), cache)
             self._place = place
         return self._store
 
@@ -962,9 +966,9 @@ class _Agent:
     # --- updates
 
     def _update_open(self, size):
-        import edgelora_update
+        from edgelora.update import Updater, trusted
 
-        self._update = edgelora_update.Updater(self._opened_store(), *edgelora_update.trusted())
+        self._update = Updater(self._opened_store(), *trusted())
         return {"offset": self._update.begin(bytes(self.line.body[:size]))}
 
     def _updating(self):
@@ -990,17 +994,17 @@ class _Agent:
         return {"name": update.name, "version": update.version}
 
     def _update_state(self, size):
-        import edgelora_update
+        from edgelora.update import UpdateError, key_id, trusted
 
         store = self._opened_store()
         confirmed = store.confirm() if self._json(size)["confirm"] else []
         try:
-            keys, target = edgelora_update.trusted()
-        except edgelora_update.UpdateError:
+            keys, target = trusted()
+        except UpdateError:
             keys, target = [], ""
         return {
             "target": target,
-            "keys": [edgelora.hex_id(edgelora_update.key_id(key)) for key in keys],
+            "keys": [edgelora.hex_id(key_id(key)) for key in keys],
             "adapters": [_row(entry) for entry in store.list()],
             "active": store.active,
             "confirmed": confirmed,

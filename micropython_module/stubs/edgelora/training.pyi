@@ -3,7 +3,7 @@
 from typing import Any, Callable, Iterator, Optional, Protocol, Union
 
 from edgelora import Model
-from edgelora_store import Store
+from edgelora.store import Store
 
 _Buffer = Union[bytes, bytearray, memoryview]
 
