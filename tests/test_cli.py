@@ -110,9 +110,10 @@ def read_report(run: Path) -> dict[str, Any]:
 
 
 def metric_lines(run: Path) -> list[dict[str, Any]]:
-    """Whole lines of a run that may be going on."""
+    """The updates of a run that may be going on."""
     path = run / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [line for line in map(json.loads, lines) if line["event"] == "update"]
 
 
 # ---- from data to a report -------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
 
     adapter = run / "adapter.ela"
     assert len(adapter.read_bytes()) == report["adapter_bytes"]
-    edgelora("pull", "/adapter.ela", tmp_path / "pulled.ela", "--port", unix)
+    edgelora("pull", "/adapter.ela", "-o", tmp_path / "pulled.ela", "--port", unix)
     assert (tmp_path / "pulled.ela").read_bytes() == adapter.read_bytes()
     for place in (["--twin"], ["--port", unix]):
         with_adapter = result("eval", elm, "--data", "har:3", "--adapter", adapter, *place)
@@ -296,7 +297,7 @@ def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: 
         edgelora("personalize", made / "har.elm", *few, "--seed", seed, "-o", tmp_path / str(seed))
     trial = ["--adapter", tmp_path / "1" / "adapter.ela", "--data", made / "test.npz", "--port", unix]
     edgelora("eval", made / "har.elm", *trial)
-    edgelora("pull", "/adapter.ela", tmp_path / "pulled.ela", "--port", unix)
+    edgelora("pull", "/adapter.ela", "-o", tmp_path / "pulled.ela", "--port", unix)
     assert (tmp_path / "pulled.ela").read_bytes() == (tmp_path / "2" / "adapter.ela").read_bytes()
 
 
@@ -383,7 +384,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(5000)
     (tmp_path / "sent").write_bytes(content)
     assert result("push", tmp_path / "sent", "/sub", *port)["bytes"] == 5000
-    assert result("pull", "/sub", tmp_path / "back", *port)["bytes"] == 5000
+    assert result("pull", "/sub", "-o", tmp_path / "back", *port)["bytes"] == 5000
     assert (tmp_path / "back").read_bytes() == content
     assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
 

@@ -167,7 +167,7 @@ def test_first_gesture(after_demo: Path) -> None:
         "edgelora build --board unix --model out/har/har.elm -o unix.romfs\n"
         "edgelora sim unix --firmware unix.romfs --state board\n"
     )
-    printed = run(f"{windows}{board}{train}edgelora pull /adapter.ela gestures.ela\n", folder)
+    printed = run(f"{windows}{board}{train}edgelora pull /adapter.ela -o gestures.ela\n", folder)
     assert "gestures.npz: 99 windows" in printed and "later.npz: 63 windows" in printed
     assert json.loads((folder / "out/gestures/report.json").read_text())["adapted_accuracy"] > 0.9
     code = (folder / "examples/gestures/recognize.py").read_text()

@@ -360,7 +360,8 @@ def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
         metrics.update(1, 1, np.float64(0.5), 6000, 8, 1200, 0.0001)
         assert len(read_metrics(path)) == 1
         metrics.write("done", note="é")
-    whole = read_metrics(path)
+    *whole, end = read_metrics(path)
+    assert end == {"event": "end", "state": "done"}
     assert whole[0] == {
         "event": "update",
         "step": 1,
@@ -373,10 +374,11 @@ def test_metrics_survive_a_killed_run(tmp_path: Path) -> None:
     }
     with path.open("ab") as file:
         file.write(b'{"event": "upd')
-    assert read_metrics(path) == whole
-    with Metrics(path) as metrics:
+    assert read_metrics(path) == [*whole, end]
+    with pytest.raises(KeyboardInterrupt), Metrics(path) as metrics:
         metrics.write("again")
-    assert read_metrics(path) == [*whole, {"event": "again"}]
+        raise KeyboardInterrupt
+    assert read_metrics(path) == [*whole, end, {"event": "again"}, {"event": "end", "state": "stopped"}]
 
 
 def test_damaged_metrics_are_told(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert message in capsys.readouterr().err
 
 
-TALKATIVE = "import sys; from edgelora import cli, console; console.LINE_SECONDS = 0; sys.exit(cli.main())"
+TALKATIVE = "import sys; from edgelora.cli import console, main; console.LINE_SECONDS = 0; sys.exit(main())"
 
 
 @pytest.mark.parametrize(("tries", "epochs"), [(1, 10000), (200, 200)])

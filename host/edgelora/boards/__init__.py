@@ -6,7 +6,18 @@ from .doctor import examine
 from .energy import STEPS, EnergyRow, check_power, energy_by_clock
 from .install import Installation, InstallError, check_format, choose_arch, install, read_package
 from .probe import ask, board_of
-from .profiles import BoardError, BoardProfile, Verified, cycles_path, list_boards, load_board, verification_table
+from .profiles import (
+    BoardError,
+    BoardProfile,
+    Verified,
+    board_name,
+    board_names,
+    cycles_path,
+    list_boards,
+    load_board,
+    verification_table,
+)
+from .reset import reset
 from .romfs import check_romfs
 from .uf2 import MAGIC_START, FlashImage, Uf2Error, family, parse
 
@@ -25,6 +36,8 @@ __all__ = [
     "Uf2Error",
     "Verified",
     "ask",
+    "board_name",
+    "board_names",
     "board_of",
     "build_firmware",
     "check_format",
@@ -42,6 +55,7 @@ __all__ = [
     "pick_port",
     "program",
     "read_package",
+    "reset",
     "survey",
     "verification_table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import tomllib
@@ -87,7 +88,9 @@ class Verified:
 
 @dataclass(frozen=True)
 class BoardProfile:
-    """One board. `firmware` is the board whose firmware it runs: its own name unless it emulates another.
+    """One board. aliases: other names for it in command lines.
+
+    firmware: the board whose firmware it runs: its own name unless it emulates another.
 
     stock_board: MicroPython's own name of the board definition that firmware is built from, where ours adds nothing.
     clocks_mhz: that machine.freq sets and whose energy is compared, if there are figures for more than one.
@@ -95,6 +98,7 @@ class BoardProfile:
     """
 
     name: str
+    aliases: tuple[str, ...]
     description: str
     firmware: str
     port: str
@@ -134,19 +138,37 @@ def list_boards() -> list[str]:
     return sorted(path.parent.name for path in BOARDS_DIR.glob("*/profile.toml"))
 
 
-def load_board(name: str) -> BoardProfile:
-    """Reads a board's profile. A virtual board takes everything it does not say itself from the board it emulates.
+def board_names() -> list[str]:
+    """Names and aliases of all boards, sorted."""
+    return sorted([*list_boards(), *_aliases()])
 
+
+def board_name(name: str) -> str:
+    """The name of the board that has this alias; others as they are."""
+    return _aliases().get(name.lower(), name)
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    return {alias: name for name in list_boards() for alias in _read(name).get("aliases", ())}
+
+
+def load_board(name: str) -> BoardProfile:
+    """Reads a board's profile, by its name or an alias.
+
+    A virtual board takes everything it does not say itself from the board it emulates.
     Raises `BoardError` for an unknown name or an incomplete profile.
     """
+    name = board_name(name)
     data = _read(name)
-    firmware = data.get("emulates", name)
+    firmware, aliases = data.get("emulates", name), data.get("aliases", ())
     if firmware != name:
         data = {**_read(firmware), **data}
     uf2 = data.get("uf2", {})
     try:
         return BoardProfile(
             name=name,
+            aliases=tuple(aliases),
             description=data["description"],
             firmware=firmware,
             port=data["port"],
@@ -191,7 +213,9 @@ def _read_cycles(chip: str) -> dict[str, float] | None:
 def _read(name: str) -> dict:
     path = BOARDS_DIR / name / "profile.toml"
     if name not in list_boards():
-        raise BoardError(f"unknown board {name!r}; known boards: {', '.join(list_boards())}")
+        near = difflib.get_close_matches(name, board_names(), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BoardError(f"unknown board {name!r}; {hint}known boards: {', '.join(list_boards())}")
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:

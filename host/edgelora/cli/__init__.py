@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -26,19 +27,22 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
     streams.open_closed()
     argv = sys.argv[1:] if argv is None else argv
-    stopped = "stopped"
+    args = None
     try:
         with _quick_stop():
+            from . import settings
             from .parser import make_parser
         try:
-            args = make_parser().parse_args(argv)
-            stopped = getattr(args, "stopped", stopped)
-            args.run(args)
+            with _telling(argv):
+                parser = make_parser()
+                settings.apply(parser)
+                args = parser.parse_args(argv)
+                args.run(args)
         finally:
             streams.flush()
         return ExitCode.OK
     except KeyboardInterrupt:
-        note(f"\n{stopped}")
+        note(f"\n{getattr(args, 'stopped', 'stopped')}")
         return ExitCode.INTERRUPTED
     except streams.OutputClosed:
         return ExitCode.OUTPUT_CLOSED
@@ -46,6 +50,30 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in argv:
             note(traceback.format_exc().rstrip())
         return _tell(error, "--json" in argv)
+
+
+class _Notes(logging.Handler):
+    """What the package logs, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.name.removeprefix('edgelora.')}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def _telling(argv: list[str]) -> Iterator[None]:
+    """Under -v and --debug, what the package logs is told."""
+    level = logging.DEBUG if "--debug" in argv else logging.INFO if {"-v", "--verbose"} & set(argv) else None
+    if level is None:
+        yield
+        return
+    log, handler, before = logging.getLogger("edgelora"), _Notes(), logging.getLogger("edgelora").level
+    log.setLevel(level)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 def _tell(error: Exception, as_json: bool) -> int:

@@ -13,28 +13,30 @@ from ..boards import (
     Installation,
     Verified,
     ask,
+    board_name,
     build_firmware,
     install,
     list_boards,
     load_board,
-    pick_port,
     program,
+    reset,
     survey,
 )
 from ..boards.flash import flash
+from ..errors import InputError
 from ..formats import write_atomic
 from ..streams import note, say
 from ..text import printable
 from ..training import ADAPTER_PATH, WorkflowError, load_base
 from ..virtual_boards import running
 from . import console
-from .common import Add, add_asking, add_port, connect, permit, show
+from .common import Add, add_asking, add_board, add_port, connect, permit, port_of, show
 from .console import emit
 
 
 def add_commands(add: Add) -> None:
     p = add("build", cmd_build)
-    p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument(
         "--model", type=Path, help="a .elm to put into ROMFS, where it is used in place (not for stock firmware)"
     )
@@ -42,7 +44,8 @@ def add_commands(add: Add) -> None:
         "-o", "--output", type=Path, help="the image (firmware.uf2, .bin, .elf or .romfs, as the board takes)"
     )
     p = add("sim", cmd_sim)
-    p.add_argument("board", help="virtual-pico, virtual-pico-stock, virtual-riscv or unix")
+    p.add_argument("board", nargs="?", type=board_name, help="virtual-pico, virtual-pico-stock, virtual-riscv or unix")
+    p.add_argument("--list", action="store_true", help="those that run, of all folders")
     p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")
     p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
     p.add_argument("--stop", action="store_true", help="unplug it")
@@ -55,7 +58,7 @@ def add_commands(add: Add) -> None:
     )
     p.add_argument("--firmware", type=Path, help="the same, by name")
     p.set_defaults(stopped="stopped; the boot loader takes no harm: flash again")
-    p.add_argument("--board", help="refuse images for others; see `edgelora boards` (what the image says it is for)")
+    add_board(p, None, "refuse images for others; see `edgelora boards` (what the image says it is for)")
     p.add_argument("--firmware-only", action="store_true", help="do not install EdgeLoRA onto stock MicroPython next")
     p.add_argument("--read-back", action="store_true", help="compare all bytes in flash, not only hashes (ESP32 chips)")
     p.add_argument(
@@ -75,18 +78,30 @@ def add_commands(add: Add) -> None:
     add_asking(p)
     p.add_argument("--port", help="examine only the board there (all that are found)")
     add("boards", cmd_boards)
+    p = add("reset", cmd_reset)
+    p.add_argument("--hard", action="store_true", help="the chip, not only MicroPython; USB ports go away for a moment")
+    add_port(p)
+    p = add("ls", cmd_ls)
+    p.add_argument("path", nargs="?", default="/", help="a folder on the board (%(default)s)")
+    add_port(p)
     p = add("push", cmd_push)
-    p.add_argument("file", type=Path)
+    p.add_argument("file", type=Path, help="a file here")
     p.add_argument("path", nargs="?", help="on the board (/NAME)")
     add_port(p)
     p = add("pull", cmd_pull)
     p.add_argument("path", nargs="?", default=ADAPTER_PATH, help="on the board (%(default)s)")
-    p.add_argument("file", nargs="?", type=Path, help="here (./NAME)")
+    p.add_argument("-o", "--output", type=Path, help="the file to write here (./NAME)")
+    add_port(p)
+    p = add("rm", cmd_rm)
+    p.add_argument("path", nargs="+", help="files on the board")
     add_port(p)
 
 
 def cmd_build(args: argparse.Namespace) -> None:
-    """Firmware with the model in ROMFS."""
+    """Makes firmware for a board, with a model in it.
+
+    The model goes into ROMFS, where the board uses it in place. Needs a checkout of EdgeLoRA.
+    """
     base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
     files = {base.name: base.elm} if base else {}
@@ -96,9 +111,17 @@ def cmd_build(args: argparse.Namespace) -> None:
 
 
 def cmd_sim(args: argparse.Namespace) -> None:
-    """Starts or stops a virtual board."""
+    """Starts, stops or lists virtual boards.
+
+    A virtual board runs on until it is stopped, and keeps its flash in its folder.
+    """
     from ..sim import start
 
+    if args.list:
+        return _list_running(args)
+    if args.board is None:
+        names = ", ".join(name for name in list_boards() if load_board(name).is_virtual)
+        raise InputError(f"which board? give one of {names}, or --list for those that run")
     state = args.state or Path("out") / "boards" / args.board
     if args.stop:
         boards = [
@@ -117,9 +140,19 @@ def cmd_sim(args: argparse.Namespace) -> None:
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
 
-def cmd_flash(args: argparse.Namespace) -> None:
-    """Writes firmware to a board: a .uf2 through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip.
+def _list_running(args: argparse.Namespace) -> None:
+    boards = running()
+    if args.json:
+        return emit([asdict(board) for board in boards])
+    if not boards:
+        return say("no virtual board runs: `edgelora sim BOARD` starts one")
+    console.table(("board", "port", "folder"), [(board.board, board.port, board.state_dir) for board in boards])
 
+
+def cmd_flash(args: argparse.Namespace) -> None:
+    """Writes firmware to a board.
+
+    A .uf2 goes through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip.
     Where the firmware has no EdgeLoRA in it, that is installed next, as by `edgelora install`.
     """
     image = args.image or args.firmware
@@ -127,7 +160,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
         raise WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
     with console.progress("flash", args.json) as progress:
         port = flash(
-            args.drive or pick_port(args.port),
+            args.drive or port_of(args),
             image,
             lambda what, done, total: progress(done, total, what),
             board=args.board,
@@ -143,8 +176,11 @@ def cmd_flash(args: argparse.Namespace) -> None:
 
 
 def cmd_install(args: argparse.Namespace) -> None:
-    """Puts EdgeLoRA onto a board that runs stock MicroPython: the native module for its core, and the agent."""
-    result = _install(args, pick_port(args.port), args.packages)
+    """Puts EdgeLoRA onto a board with stock MicroPython.
+
+    These are the native module for its core, the Python modules and the agent. What is there already is not sent.
+    """
+    result = _install(args, port_of(args), args.packages)
     if args.json:
         return emit(asdict(result))
     _print_installation(result)
@@ -166,10 +202,11 @@ def _print_installation(result: Installation) -> None:
 
 
 def cmd_devices(args: argparse.Namespace) -> None:
-    """Boards that are plugged in and virtual ones that run: what they are, their firmware, and EdgeLoRA on them.
+    """Lists boards that are plugged in, and virtual ones that run.
 
-    Programs that run on a board are left alone, and ports that others use; no board holds this up for more than
-    a few seconds. A port that may be anything's is opened only if you say so: that may reset what is connected.
+    Says what they are, their firmware, and EdgeLoRA on them. Programs that run on a board are left alone, and ports
+    that others use; no board holds this up for more than a few seconds. A port that may be anything's is opened only if
+    you say so: that may reset what is connected.
     """
     if args.port:
         found = [(Device(args.port, args.port, virtual=False), ask(args.port, args.interrupt))]
@@ -199,7 +236,10 @@ def cmd_devices(args: argparse.Namespace) -> None:
 
 
 def cmd_doctor(args: argparse.Namespace) -> None:
-    """Checks this computer and its boards, and says how to mend what is wrong; fails if anything is."""
+    """Checks this computer and its boards, and how to mend them.
+
+    Fails if anything is to be mended.
+    """
     from ..boards import examine
 
     checks = examine(args.port, args.interrupt, permit(args))
@@ -220,22 +260,32 @@ def cmd_doctor(args: argparse.Namespace) -> None:
 
 
 def cmd_boards(args: argparse.Namespace) -> None:
-    """Boards this project knows, and what was verified on each, and where; --json has all of their profiles."""
+    """Lists supported boards, and what was verified on each.
+
+    Aliases are names that --board takes, too. --json has all of the boards' profiles.
+    """
     boards = [load_board(name) for name in list_boards()]
     if args.json:
         return emit([asdict(board) for board in boards])
     verified = [field.name for field in fields(Verified)]
     console.table(
-        ("board", "chip", "core", "arena", *(name.replace("_", " ") for name in verified)),
+        ("board", "aliases", "chip", "core", "arena", *(name.replace("_", " ") for name in verified)),
         [
-            (b.name, b.chip, b.core, console.size(b.arena_bytes), *(getattr(b.verified, name) for name in verified))
+            (
+                b.name,
+                " ".join(b.aliases),
+                b.chip,
+                b.core,
+                console.size(b.arena_bytes),
+                *(getattr(b.verified, name) for name in verified),
+            )
             for b in boards
         ],
     )
 
 
 def cmd_push(args: argparse.Namespace) -> None:
-    """Copies a file to the board, whole or not at all."""
+    """Copies a file to a board, whole or not at all."""
     content = args.file.read_bytes()
     path = args.path or "/" + args.file.name
     with connect(args) as link, console.progress("push", args.json) as progress:
@@ -253,14 +303,45 @@ def _file_name(path: str) -> str:
     """What a file of the board is called here."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
-        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH FILE`")
+        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
     return name
 
 
 def cmd_pull(args: argparse.Namespace) -> None:
-    """Copies a file from the board."""
+    """Copies a file from a board."""
     with connect(args) as link, console.progress("pull", args.json) as progress:
         content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
-    target = args.file or Path(_file_name(args.path))
+    target = args.output or Path(_file_name(args.path))
     write_atomic(target, content)
     show(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")
+
+
+def cmd_reset(args: argparse.Namespace) -> None:
+    """Ends what runs on a board, and starts it again.
+
+    Files and the store stay; a model that was open is gone. boot.py and main.py are run as at power-up.
+    """
+    port = port_of(args)
+    reset(port, args.hard)
+    show(args, {"port": port, "hard": args.hard}, f"{port}: reset")
+
+
+def cmd_ls(args: argparse.Namespace) -> None:
+    """Lists a folder of a board, and the room that is left."""
+    with connect(args) as link:
+        entries, space = link.list(args.path), link.space(args.path)
+    if args.json:
+        return emit({"path": args.path, "entries": [asdict(entry) for entry in entries], "free": space.free})
+    rows = [(entry.name + ("/" if entry.size is None else ""), entry.size) for entry in entries]
+    console.table(("name", "bytes"), [(name, "" if size is None else size) for name, size in sorted(rows)])
+    say(f"{console.size(space.free)} of {console.size(space.total)} free")
+
+
+def cmd_rm(args: argparse.Namespace) -> None:
+    """Deletes files on a board."""
+    removed: list[str] = []
+    with connect(args) as link:
+        for path in args.path:
+            link.remove(path)
+            removed.append(path)
+    show(args, {"removed": removed}, "\n".join(f"removed {path}" for path in removed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import datasets
-from ..boards import Device, Permit, pick_port
+from ..boards import Device, Permit, board_name, pick_port
 from ..errors import InputError
 from ..link import Link
 from ..planning import load_plan
 from ..streams import confirmed, say
 from ..text import printable
 from ..training import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Base, Recipe
+from .command_line import Parser
 from .console import emit
 
 DATA_HELP = (
@@ -25,18 +27,29 @@ DATA_HELP = (
     f"one of {', '.join(datasets.VOICES)}) or a .npz with x, y, labels"
 )
 DEFAULTS = Recipe()
+log = logging.getLogger(__name__)
 PLANNED = ("rank", "placement", "mode", "micro_batch", "given_momentum", "ram")
 Command = Callable[[argparse.Namespace], Any]
 
 
 class Add(Protocol):
-    """Makes a command's parser: its name and what it runs, whose docstring is its help; among `parent`'s if given."""
+    """Makes a command's parser: its name and what it runs; among `parent`'s if given.
 
-    def __call__(self, name: str, run: Command, parent: Any = ...) -> argparse.ArgumentParser: ...
+    The first line of the docstring is its help in lists, all of it its page.
+    """
+
+    def __call__(self, name: str, run: Command, parent: Any = ...) -> Parser: ...
+
+
+def port_of(args: argparse.Namespace) -> str:
+    """The port that is given, or set, or that of the only board."""
+    port = pick_port(args.port or args.usual_port)
+    log.info("port %s", port)
+    return port
 
 
 def connect(args: argparse.Namespace) -> Link:
-    return Link.connect(pick_port(args.port))
+    return Link.connect(port_of(args))
 
 
 def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
@@ -101,6 +114,10 @@ def show(args: argparse.Namespace, result: Any, text: str) -> None:
         say(text)
 
 
+def _by_mode(values: dict[str, int]) -> str:
+    return "; ".join(f"{value} with {mode}" for mode, value in values.items())
+
+
 def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> None:
     group = parser.add_argument_group("adapter and training")
     span = {name: f"{low} to {high}" for name, (low, high) in LIMITS.items()}
@@ -144,7 +161,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         type=int,
         metavar="SHIFT",
         help=f"running mean of the gradient over about 2^SHIFT updates, {span['momentum']}; 0: none "
-        f"(by mode: {MOMENTA})",
+        f"({_by_mode(MOMENTA)})",
     )
     group.add_argument(
         "--learning-rate",
@@ -152,7 +169,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         type=int,
         metavar="RATE",
         help=f"int8 steps / 8192 for an average gradient, falling to 0; {span['learning_rate']} "
-        f"(by mode: {LEARNING_RATES})",
+        f"({_by_mode(LEARNING_RATES)})",
     )
     group.add_argument("--epochs", type=int, help=f"times through the samples, {span['epochs']} ({default.epochs})")
     group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
@@ -200,7 +217,11 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
 
 
+def add_board(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
+    parser.add_argument("--board", type=board_name, default=default, help=help)
+
+
 def add_port(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", help="serial port; found by itself when one board is there")
+    parser.add_argument("--port", help="serial port (EDGELORA_PORT, or that of the only board that is there)")
     if not parser.get_default("stopped"):
         parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")

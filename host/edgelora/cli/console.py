@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,15 @@ from ..training import Progress as Report
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-LINE_SECONDS = 10.0  # without a terminal: one line as often as this
+LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 
 
 @contextlib.contextmanager
 def progress(title: str, quiet: bool = False) -> Iterator[Report]:
-    """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then."""
+    """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then.
+
+    Something moves also while nothing is reported, so that any step can be told of: `with progress("convert"):`.
+    """
     if quiet:
         yield lambda done, total, what: None
     elif sys.stderr.isatty():
@@ -41,7 +45,8 @@ def progress(title: str, quiet: bool = False) -> Iterator[Report]:
 
             yield show
     else:
-        yield _lines(title)
+        with _Lines(title) as lines:
+            yield lines
 
 
 def _bar() -> Progress:
@@ -66,22 +71,44 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _lines(title: str) -> Report:
-    started = said = time.monotonic()
-    last = 0
+class _Lines:
+    """Notes where a step is, as often as `LINE_SECONDS`, and at its end; from a thread where nothing is reported."""
 
-    def say(done: int, total: int, what: str) -> None:
-        nonlocal started, said, last
-        now = time.monotonic()
-        if done < last:  # a new phase: its own rate
-            started = said
-        last = done
-        if done == total or now - said >= LINE_SECONDS:
-            said = now
-            left = (now - started) * (total - done) / max(done, 1)
-            note(f"{title}: {done}/{total} {what} ({now - started:.0f} s, {left:.0f} s left)")
+    def __init__(self, title: str) -> None:
+        self._title, self._where = title, ""
+        self._phase = self._said = self._started = time.monotonic()
+        self._last = 0
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    return say
+    def __call__(self, done: int, total: int, what: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if done < self._last:  # a new phase: its own rate
+                self._phase = self._said
+            self._last = done
+            left = (now - self._phase) * (total - done) / max(done, 1)
+            self._where = f" {done}/{total} {what}, {left:.0f} s left"
+            if done == total or now - self._said >= LINE_SECONDS:
+                self._tell()
+
+    def _tell(self) -> None:
+        self._said = time.monotonic()
+        note(f"{self._title}:{self._where} ({self._said - self._started:.0f} s)")
+
+    def _beat(self) -> None:
+        while not self._over.wait(1):
+            with self._lock:
+                if time.monotonic() - self._said >= LINE_SECONDS:
+                    self._tell()
+
+    def __enter__(self) -> _Lines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def emit(value: Any) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import datasets, floatnet, formats, streams, training, twin
+from ..boards import load_board
 from ..errors import InputError
 from ..formats import write_atomic
-from ..report import Metrics, Report, make_report, read_report, write_report
+from ..report import Metrics, make_report, write_report
 from ..streams import say
 from ..training import (
     LIMITS,
@@ -35,6 +36,7 @@ from . import console
 from .common import (
     DATA_HELP,
     Add,
+    add_board,
     add_peft,
     add_plan,
     add_port,
@@ -47,6 +49,7 @@ from .common import (
 )
 from .console import emit
 from .demo import demo_har
+from .runs import print_report
 
 BOARDS_OWN = {  # settings that --qat has no use for
     "given_rate": "--learning-rate",
@@ -55,6 +58,7 @@ BOARDS_OWN = {  # settings that --qat has no use for
     "cache": "--cache",
     "ram": "--ram",
 }
+DEMOS = "Whole demonstrations, in which every step is what its own command does."
 DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
 
 
@@ -98,8 +102,8 @@ def add_commands(add: Add, commands: Any) -> None:
     add_plan(p)
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("import-adapter", cmd_import_adapter)
-    p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
     p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
+    p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
     p.add_argument(
@@ -108,8 +112,8 @@ def add_commands(add: Add, commands: Any) -> None:
     add_peft(p)
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("export-adapter", cmd_export_adapter)
-    p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument("model", type=Path, help="the .elm that it is for")
+    p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument(
         "-o", "--output", type=Path, required=True, help="a folder, or a .safetensors file; the configuration beside it"
     )
@@ -125,13 +129,9 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
     p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
     add_port(p)
-    p = add("report", cmd_report)
-    p.add_argument("folder", type=Path, help="folder with report.json")
-
-    demo = commands.add_parser("demo", help="A whole demonstration", description="Whole demonstrations.")
-    demos = demo.add_subparsers(metavar="NAME", required=True)
+    demos = commands.add_parser("demo", help="Runs a whole demonstration", description=DEMOS).add_commands()
     p = add("har", cmd_demo, demos)
-    p.add_argument("--board", default="virtual-pico", help="a virtual board, or a real one with --port (%(default)s)")
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
     p.add_argument(
         "--subject",
         type=int,
@@ -173,7 +173,11 @@ def _pace(args: argparse.Namespace) -> Pace:
 
 
 def cmd_personalize(args: argparse.Namespace) -> None:
-    """Trains an adapter on the board from somebody's samples, and writes a report."""
+    """Trains an adapter on a board, and writes a report.
+
+    The report compares the network before and after on samples that it was not trained on. The run is in
+    metrics.jsonl while it goes on (edgelora watch), and can go on after it was cut off (--resume).
+    """
     base = load_base(args.model)
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
@@ -191,6 +195,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
                 link, base, samples, test, recipe, metrics, progress, args.resume, pace, streams.note
             )
         except Suspended as suspended:
+            metrics.ended = "suspended"
             if suspended.interrupted:
                 args.stopped = str(suspended)
                 raise KeyboardInterrupt from None
@@ -200,11 +205,11 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     identical = check_identical(base, samples, recipe, run)
     report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
-    _print_report(args, report, write_report(report, args.output))
+    print_report(args, report, write_report(report, args.output))
 
 
 def cmd_eval(args: argparse.Namespace) -> None:
-    """Accuracy on the board, or on the host twin, with or without an adapter."""
+    """Measures accuracy on a board or on the host twin."""
     base = load_base(args.model)
     parts = load_parts(args.data, None) if args.held_out else None
     test = base.samples(parts.test if parts else load_part(args.data, "test"))
@@ -234,7 +239,10 @@ def cmd_eval(args: argparse.Namespace) -> None:
 
 
 def cmd_train_adapter(args: argparse.Namespace) -> None:
-    """Trains an adapter on this computer, on the host twin: as a board would, to the same bytes, or with --qat."""
+    """Trains an adapter on this computer.
+
+    The host twin does as a board would, to the same bytes; with --qat it does better than a board can.
+    """
     from ..training import as_board, train_adapter
 
     base = load_base(args.model)
@@ -287,7 +295,10 @@ def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tup
 
 
 def cmd_import_adapter(args: argparse.Namespace) -> None:
-    """Makes a LoRA checkpoint of PEFT, trained on the base's float original, into a .ela for the base."""
+    """Makes a PEFT checkpoint into an adapter (.ela).
+
+    It is a LoRA that was trained on the base's float original.
+    """
     from ..importers import peft
 
     base = load_base(args.model)
@@ -317,7 +328,10 @@ def _on_data(fit: Any) -> tuple[object, object]:
 
 
 def cmd_export_adapter(args: argparse.Namespace) -> None:
-    """Makes a .ela into a LoRA checkpoint of PEFT in float32."""
+    """Makes an adapter (.ela) into a PEFT checkpoint.
+
+    It is a LoRA in float32.
+    """
     from ..importers import peft
 
     base = load_base(args.model)
@@ -327,44 +341,12 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
     show(args, {"output": str(path), "ops": layers}, f"{path}: {len(layers)} layers")
 
 
-def cmd_report(args: argparse.Namespace) -> None:
-    """Makes the HTML page of a run anew from its report.json."""
-    report = read_report(args.folder / "report.json")
-    _print_report(args, report, write_report(report, args.folder))
-
-
 def cmd_demo(args: argparse.Namespace) -> None:
-    """The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report."""
+    """Recognizes what a person does by their watch.
+
+    The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report.
+    """
     recipe = recipe_of(args, DEMO_RECIPE)
-    report, path = demo_har(args.board, args.subject, recipe, args.output, args.port, quiet=args.json)
-    _print_report(args, report, path)
-
-
-def _print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
-    if args.json:
-        return emit(asdict(report) | {"report": str(path)})
-    baseline = (
-        "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
-    )
-    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
-    if report.tested_on:
-        say(f"tested on {report.tested_on}")
-    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
-    heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
-    say(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
-    for what, us, predicted in (
-        ("inference", report.infer_us, report.predicted_infer_us),
-        ("training step", report.train_step_us, report.predicted_train_step_us),
-        ("swap", report.swap_us, None),
-        ("swap from flash", report.swap_flash_us, None),
-    ):
-        if us is not None:
-            say(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
-    if report.update_joules is not None:
-        say(f"energy of an update: about {1000 * report.update_joules:.1f} mJ, from the chip's data sheet")
-    if report.energy:
-        rows = [f"{1000 * row.update_joules:.1f} mJ at {row.clock_mhz:g} MHz" for row in report.energy]
-        say(f"energy of an update by clock: {', '.join(rows)}")
-    if report.checkpoint_bytes is not None:
-        say(f"checkpoint: {report.checkpoint_bytes} bytes")
-    say(f"report: {path}")
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_har(args.board, args.subject, recipe, args.output, port, quiet=args.json)
+    print_report(args, report, path)

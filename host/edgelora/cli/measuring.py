@@ -13,21 +13,23 @@ from typing import Any
 
 from .. import streams
 from ..bench import COUNTS, bench_swap
-from ..boards import build_firmware, cycles_path, load_board, pick_port
+from ..boards import build_firmware, cycles_path, load_board
 from ..errors import InputError
 from ..formats import write_atomic
 from ..link import Link
 from ..streams import say
 from ..training import LIMITS, MODES, PLACEMENTS, Recipe, load_base
 from . import console
-from .common import Add, add_port, add_recipe, connect, recipe_of, show, whole
+from .common import Add, add_board, add_port, add_recipe, connect, port_of, recipe_of, show, whole
 from .console import emit
 from .demo import start_board
 
+BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
+
 
 def add_commands(add: Add, commands: Any) -> None:
-    bench = commands.add_parser("bench", help="Measurements", description="Measurements.")
-    benches = bench.add_subparsers(metavar="NAME", required=True)
+    bench = commands.add_parser("bench", help="Measures kernels, networks, learning", description=BENCH)
+    benches = bench.add_commands()
     p = add("learning", cmd_bench_learning, benches)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
@@ -65,7 +67,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "compared unless --mode is given; --ranks takes the place of --rank."
     )
     p = add("swap", cmd_bench_swap, benches)
-    p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     p.add_argument(
         "--adapters", type=whole(1, 1024), nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)"
     )
@@ -80,7 +82,7 @@ def add_commands(add: Add, commands: Any) -> None:
         ("model", cmd_bench_model),
     ):
         p = add(name, command, benches)
-        p.add_argument("--board", default="virtual-pico", help="a virtual one is started for it (%(default)s)")
+        add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
         add_port(p)
         if name == "cost":
             p.add_argument(
@@ -117,7 +119,10 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
-    """Every person or voice left out in turn, by the host twin, beside float LoRA."""
+    """Learning by the host twin, beside float LoRA.
+
+    Every person or voice is left out in turn.
+    """
     from ..bench import TASKS, bench_learning
 
     task = TASKS[args.task]
@@ -135,7 +140,10 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
-    """Adapters of low rank trained in integers against float LoRA that is rounded to integers afterwards."""
+    """Training in integers against rounding afterwards.
+
+    Adapters of low rank are trained by the twin, and by float LoRA that is rounded to integers.
+    """
     from ..bench import TASKS, bench_qat
 
     recipes = [replace(recipe_of(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
@@ -156,7 +164,10 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_ranks(args: argparse.Namespace) -> None:
-    """Ranks chosen layer by layer against the same rank everywhere, at equal adapter bytes."""
+    """Ranks by layer against the same rank everywhere.
+
+    At equal adapter bytes.
+    """
     from ..bench import TASKS, bench_ranks
 
     task = TASKS[args.task]
@@ -191,7 +202,7 @@ def _told(gain: float, error: float) -> str:
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
-    """Time to switch between adapters of the board's store: in RAM, and read from flash."""
+    """Time to switch adapters, in RAM and from flash."""
     with _bench_board(args) as link, console.progress("swap", args.json) as progress:
         result = bench_swap(link, args.adapters, args.runs, args.folder, progress)
     if args.json:
@@ -214,7 +225,7 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
-    """Cycles of every kernel, the portable one and the board's own."""
+    """Cycles of every kernel, portable and the board's."""
     from ..bench import bench_kernels
 
     clock_mhz = _clock_mhz(args.board)
@@ -229,7 +240,7 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_energy(args: argparse.Namespace) -> None:
-    """Energy of an update and of an inference at several clocks of the core, and the cheapest clock."""
+    """Energy of updates and inferences, clock by clock."""
     from ..bench import bench_energy
     from ..boards import check_power
 
@@ -261,7 +272,7 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_model(args: argparse.Namespace) -> None:
-    """Cycles of a network, inference and training step, layer by layer."""
+    """Cycles of a network, layer by layer."""
     from ..bench import bench_model
 
     clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
@@ -286,7 +297,7 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_cost(args: argparse.Namespace) -> None:
-    """What is predicted of networks without a board, beside what a board measures."""
+    """What is predicted of networks, beside what is measured."""
     from ..bench import calibrate, check_all
 
     board = load_board(args.board)
@@ -365,8 +376,8 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:
-    """Pushes a file over the link and by `mpremote cp`, in one run."""
+    """Time to push a file, by the link and by mpremote."""
     from ..bench import bench_link
 
-    result = bench_link(pick_port(args.port), args.size)
+    result = bench_link(port_of(args), args.size)
     show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

@@ -17,7 +17,7 @@ from ..report import write_plan_report
 from ..streams import note, say
 from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base, load_part, load_parts
 from . import console
-from .common import DATA_HELP, Add, add_recipe, labels, recipe_of, show, size, whole
+from .common import DATA_HELP, Add, add_board, add_recipe, labels, recipe_of, show, size, whole
 from .console import emit
 
 
@@ -48,7 +48,7 @@ def add_commands(add: Add) -> None:
     p.set_defaults(stopped="stopped; no model was written")
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
-    p.add_argument("--board", default="rpi_pico", help="see `edgelora boards` (%(default)s)")
+    add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
     p.add_argument("--test", help="what will be tested on, if not some of --data, which then choose nothing")
     p.add_argument("--adapter", type=size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
@@ -56,16 +56,14 @@ def add_commands(add: Add) -> None:
     p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
     p.add_argument("--report", type=Path, help="write the choice as an HTML page")
     add_recipe(p)
-    p.epilog = (
-        "With --data and a budget: edgelora plan base.elm --board rpi_pico --ram 48K --adapter 8K --data user.npz "
-        "-o plan.json, then edgelora personalize base.elm --data user.npz --plan plan.json. Both modes are tried "
-        "unless --mode is given, and ranks are chosen layer by layer instead of by --rank."
-    )
     p.set_defaults(stopped="stopped; no plan was written")
 
 
 def cmd_pretrain(args: argparse.Namespace) -> None:
-    """Trains a float base network on the people it is to know."""
+    """Trains a float network on many people or voices.
+
+    They are those of the data that are not left out for personalization.
+    """
     part = load_part(args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
@@ -88,7 +86,10 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
 
 
 def cmd_quantize(args: argparse.Namespace) -> None:
-    """Post-training INT8 quantization into a .elm."""
+    """Makes a float network into an INT8 model (.elm).
+
+    Quantization is post-training, calibrated on --data.
+    """
     net = floatnet.load_net(args.net)
     part = load_part(args.data, "pretrain")
     model = quantization.quantize(net, part.x)
@@ -101,9 +102,10 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
 
 def cmd_import(args: argparse.Namespace) -> None:
-    """Makes a .elm of an INT8 .tflite file; it computes what TensorFlow Lite Micro does, byte for byte.
+    """Makes a .elm of a TensorFlow Lite or Keras model.
 
-    A .keras or .h5 file is quantized first, on --data (its classes y, if it has any, are for the report).
+    A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
+    file is quantized first, on --data (its classes y, if it has any, are for the report).
     """
     quality = None
     x = datasets.load_inputs(args.data) if args.data else None
@@ -161,7 +163,14 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 
 
 def cmd_plan(args: argparse.Namespace) -> None:
-    """What a configuration takes on a board; with --data, the configuration that does most within a budget."""
+    """Tells what training takes on a board, and chooses ranks.
+
+    With --data it chooses the configuration that does most within a budget. Both modes are tried unless --mode is
+    given, and ranks are chosen layer by layer instead of by --rank:
+
+        edgelora plan base.elm --board pico --ram 48K --adapter 8K --data user.npz -o plan.json
+        edgelora personalize base.elm --data user.npz --plan plan.json
+    """
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
     if args.rank and args.data:
         raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")

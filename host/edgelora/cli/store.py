@@ -21,8 +21,8 @@ STOPPED = "stopped; the store has the adapters it had, or with the change: `edge
 
 
 def add_commands(add: Add, commands: Any) -> None:
-    text = "Lists and changes the adapters in a board's store, which survive resets and power cuts."
-    group = commands.add_parser("store", help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+    text = "The adapters in a board's store, which survive resets and power cuts."
+    group = commands.add_parser("store", help="Adapters in a board's store", description=text).add_commands()
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
         p = add(name, run, group)
@@ -57,7 +57,10 @@ def cmd_list(args: argparse.Namespace) -> None:
 
 
 def cmd_put(args: argparse.Namespace) -> None:
-    """Puts an adapter into the store, whole or not at all, in place of what its name had."""
+    """Puts an adapter into the store, whole or not at all.
+
+    It takes the place of what its name had.
+    """
     data = args.file.read_bytes()
     formats.unpack_adapter(data, name=str(args.file))
     name = store_name(args.file.stem if args.name is None else args.name)
@@ -76,7 +79,10 @@ def cmd_get(args: argparse.Namespace) -> None:
 
 
 def cmd_activate(args: argparse.Namespace) -> None:
-    """Has the board infer with an adapter, from its next start on too (store.start())."""
+    """Has the board infer with an adapter, and keep to it.
+
+    From its next start on, too, if its application calls store.start().
+    """
     _change(args, lambda link: link.store_activate(args.name))
 
 
@@ -91,7 +97,7 @@ def cmd_remove(args: argparse.Namespace) -> None:
 
 
 def cmd_pin(args: argparse.Namespace) -> None:
-    """Keeps an adapter in RAM once it is there, whatever else is used."""
+    """Keeps an adapter in RAM once it is there."""
     _change(args, lambda link: link.store_pin(args.name))
 
 

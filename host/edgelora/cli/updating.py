@@ -52,16 +52,11 @@ def add_commands(add: Add) -> None:
         metavar="KEY.pub",
         help="releases of these keys are yours too, where the key has changed (only those of --key)",
     )
-    p.epilog = (
-        "edgelora keygen release.pem; edgelora release me.ela --name wake --target band --key release.pem -o site; "
-        "edgelora serve site. Any static web server does instead of serve: bundles are signed, and need no https."
-    )
     p.set_defaults(stopped="stopped; each file in the directory is whole: release again")
     p = add("serve", cmd_serve)
     p.add_argument("site", type=Path, help="directory of releases")
     p.add_argument("--port", type=int, default=8000, help="0: any that is free (%(default)s)")
     p.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s: all)")
-    p.epilog = "For production any static web server does: nginx, a storage bucket, GitHub Pages over plain http."
     p = add("update", cmd_update)
     p.add_argument("bundle", nargs="?", help="a .elu file or its http address, to install over the serial port")
     p.add_argument("--status", action="store_true", help="what the board trusts and has")
@@ -69,11 +64,6 @@ def add_commands(add: Add) -> None:
     p.add_argument("--trust", type=Path, nargs="+", metavar="KEY.pub", help="have the board take bundles of these keys")
     p.add_argument("--target", help="with --trust: the product that the board is")
     p.add_argument("--force", action="store_true", help="with --trust: in place of other keys that it trusts")
-    p.epilog = (
-        "Once a board: edgelora update --trust release.pub --target band. Then: edgelora update site/wake.elu, reset "
-        "the board, whose application calls store.start(), and edgelora update --confirm, if the application doesn't "
-        "itself. Without it the next start is with the old version again."
-    )
     p.set_defaults(stopped="stopped; the board has what it had: run it again, it goes on where it was")
     add_port(p)
 
@@ -87,7 +77,10 @@ def _origin(text: str) -> tuple[int, Path]:
 
 
 def cmd_keygen(args: argparse.Namespace) -> None:
-    """Makes a key pair that signs releases: the private key stays here, the public one goes onto boards."""
+    """Makes a key pair that signs releases.
+
+    The private key stays here, the public one goes onto boards.
+    """
     public = updates.new_key(args.key)
     key_id = formats.key_id(public.read_bytes()).hex()
     result = {"key": str(args.key), "public": str(public), "key_id": key_id}
@@ -95,9 +88,16 @@ def cmd_keygen(args: argparse.Namespace) -> None:
 
 
 def cmd_release(args: argparse.Namespace) -> None:
-    """Signs an adapter and puts it into a directory for boards to fetch, whole and as the change from earlier ones.
+    """Signs an adapter, for boards to fetch.
 
-    Boards take a release if they trust its key, are its target, have its base, and never had that version or a later.
+    It goes into a directory, whole and as the change from earlier ones. Boards take a release if they trust its key,
+    are its target, have its base, and never had that version or a later.
+
+        edgelora keygen release.pem
+        edgelora release me.ela --name wake --target band --key release.pem -o site
+        edgelora serve site
+
+    Any static web server does instead of serve: bundles are signed, and need no https.
     """
     done = release(
         args.output,
@@ -125,7 +125,11 @@ def cmd_release(args: argparse.Namespace) -> None:
 
 
 def cmd_serve(args: argparse.Namespace) -> None:
-    """Serves a directory of releases over HTTP, until Ctrl-C; a line on standard error for each request."""
+    """Serves a directory of releases over HTTP.
+
+    Until Ctrl-C; a line on standard error tells of each request. For production any static web server does: nginx, a
+    storage bucket, GitHub Pages over plain http.
+    """
     if not args.site.is_dir():
         raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
     with updates.server(args.site, args.host, args.port, note) as server:
@@ -143,7 +147,15 @@ def cmd_serve(args: argparse.Namespace) -> None:
 
 
 def cmd_update(args: argparse.Namespace) -> None:
-    """Updates a board over its serial port with a bundle of `edgelora release`, or asks how its updates stand.
+    """Updates a board over its serial port.
+
+    Takes a bundle of `edgelora release`, or asks how updates stand. Once a board, then for each release:
+
+        edgelora update --trust release.pub --target band
+        edgelora update site/wake.elu
+
+    Then reset the board, whose application calls store.start(), and `edgelora update --confirm`, if the application
+    doesn't itself. Without it the next start is with the old version again.
 
     The board checks signature, target, base, version and size before it writes anything; what it had stays until the
     update is confirmed. An update that was cut off goes on when the command is given again.

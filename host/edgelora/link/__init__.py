@@ -4,7 +4,7 @@ from .client import Link
 from .protocol import FrameReader, Op, Status, encode
 from .raw_repl import RawRepl
 from .replies import DeviceError, Hello, LinkError, ModelInfo, RunReply, StoreState, TrainReply
-from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, soft_reset
+from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
 
 __all__ = [
     "BRIDGES",
@@ -25,5 +25,6 @@ __all__ = [
     "StoreState",
     "TrainReply",
     "encode",
+    "reset",
     "soft_reset",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from .. import resources
@@ -24,6 +25,7 @@ PROBE = (
     "try:\n from edgelora_agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
     f"print(globals().get('LINK_VERSION') == {LINK_VERSION})"
 )
+log = logging.getLogger(__name__)
 Opener = Callable[[], Transport]
 
 
@@ -102,6 +104,8 @@ class Channel:
 
     def close(self) -> None:
         """Ends the agent, so that the board is at its REPL, and releases the port. Never raises."""
+        said = (f"{value} {name.replace('_', ' ')}" for name, value in asdict(self.stats).items() if value)
+        log.info("%s", ", ".join(said) or "no requests")
         self._leave()
 
     # --- session
@@ -243,6 +247,7 @@ class Channel:
             if answer and answer.code != Status.NAK:
                 return answer
             self.stats.resent += 1
+            log.debug("%s is sent again: %s", op.name, "the board saw damage" if answer else "no answer")
             first = False
             if answer:
                 self.stats.naks += 1

@@ -7,6 +7,7 @@ from .transport import Deadline, LineLost, Transport
 INTERRUPT, RAW, FRIENDLY, RUN = b"\r\x03\x03", b"\r\x01", b"\r\x02", b"\x04"
 RAW_PROMPT, PROMPT = b"raw REPL; CTRL-B to exit\r\n>", b">>> "
 PASTE, PASTE_AGREED = b"\x05A\x01", b"R\x01"  # code with flow control: `\x01` from the board is room for a window more
+REBOOTS = b"soft reboot"
 MORE = 1
 ROUNDS = 5  # of trying to get to a prompt
 QUIET_SECONDS, MOST_NOISE_SECONDS = 0.1, 2.0  # of silence after an interrupt, and how long to wait for it
@@ -65,6 +66,12 @@ class RawRepl:
         """Restarts MicroPython without main.py; back at the raw prompt."""
         self._line.write(RUN)
         self._expect(RAW_PROMPT, CODE_SECONDS)
+
+    def restart(self) -> None:
+        """Restarts MicroPython as at power-up, main.py included, but for the chip itself. There is no prompt then."""
+        self.leave()
+        self._line.write(RUN)
+        self._expect(REBOOTS, CODE_SECONDS)
 
     def leave(self) -> None:
         """Goes to the friendly prompt."""

@@ -164,6 +164,22 @@ def _open(port: str, baudrate: int) -> Any:
     return line
 
 
+def reset(port: str, hard: bool = False) -> None:
+    """Restarts the board on `port`: MicroPython alone, or the chip. Raises LineLost if there is no REPL to be had."""
+    from .raw_repl import RawRepl
+
+    line = SerialLine(port)
+    try:
+        repl = RawRepl(line, port)
+        repl.enter()
+        if hard:
+            repl.start("import machine\nmachine.reset()")
+        else:
+            repl.restart()
+    finally:
+        line.close()
+
+
 def soft_reset(port: str) -> None:
     """Has the board on `port` forget what it has imported. Raises LineLost."""
     from .raw_repl import RawRepl

@@ -1,20 +1,28 @@
 """What is left of a run: records, figures, pages."""
 
-from .metrics import Metrics, read_metrics
+from .compare import comparison, differences, wilson, write_comparison
+from .metrics import End, Metrics, Update, follow, read_metrics
 from .of_run import make_report
 from .plan_page import write_plan_report
 from .record import LayerRow, Report, ReportError, read_report
 from .sections import render_html, write_report
 
 __all__ = [
+    "End",
     "LayerRow",
     "Metrics",
     "Report",
     "ReportError",
+    "Update",
+    "comparison",
+    "differences",
+    "follow",
     "make_report",
     "read_metrics",
     "read_report",
     "render_html",
+    "wilson",
+    "write_comparison",
     "write_plan_report",
     "write_report",
 ]

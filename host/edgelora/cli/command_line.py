@@ -1,0 +1,122 @@
+"""How command lines are read: short usage, help of one line in lists and pages of their own, spelling suggestions."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from ..errors import EdgeloraError
+
+
+class UsageError(EdgeloraError):
+    """The command line is wrong. usage: of the command."""
+
+    def __init__(self, message: str, usage: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.usage = usage
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question that names what `word` looks like, "" if it looks like nothing known."""
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """Of one command, or of a list of commands: then `sections` are their titles and names in help."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named | {"allow_abbrev": False, "formatter_class": _Formatter})
+        self.commands: argparse._SubParsersAction[Parser] | None = None
+        self.sections: Sequence[tuple[str, Sequence[str]]] = ()
+
+    def add_commands(self) -> argparse._SubParsersAction[Parser]:
+        """Makes this a list of commands; given none, it prints its help."""
+        self.commands = self.add_subparsers(metavar="COMMAND")
+        self.set_defaults(run=lambda args: self.print_help())
+        return self.commands
+
+    def add_argument(self, *names: Any, **named: Any) -> argparse.Action:
+        if len(names) == 1 and not names[0].startswith("-") and "choices" not in named:
+            named.setdefault("metavar", names[0].upper())
+        return super().add_argument(*names, **named)
+
+    def option(self, name: str) -> argparse.Action | None:
+        return self._option_string_actions.get(name)
+
+    def value(self, action: argparse.Action, words: list[str]) -> Any:
+        """What `words` behind an option give. Raises argparse.ArgumentError."""
+        return self._get_values(action, words)
+
+    # --- mistakes
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for word in args or ():
+            if word == "--" or self.commands is not None and not word.startswith("-"):
+                break
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in name and self.option(name) is None:
+                near = did_you_mean(name, (known for known in self._option_string_actions if known[:2] == "--"))
+                self._refuse(f"no option {name[:40]}", near)
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        near = did_you_mean(str(value), map(str, action.choices))
+        if action is self.commands:
+            self._refuse(f"no command {value[:40]!r}", near)
+        allowed = ", ".join(map(str, action.choices))
+        raise argparse.ArgumentError(action, f"{str(value)[:40]!r}: give one of {allowed}")
+
+    def error(self, message: str) -> NoReturn:
+        self._refuse(message, "")
+
+    def _refuse(self, message: str, near: str) -> NoReturn:
+        raise UsageError(message, self.format_usage().rstrip(), f"{near} see {self.prog} --help".strip())
+
+    # --- help
+
+    def format_usage(self) -> str:
+        """One line: what has to be given. Options that may be given are on the command's page."""
+        formatter = self._get_formatter()
+        words = [f"usage: {self.prog}"]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            if action.option_strings and action.required:
+                words += [action.option_strings[0], formatter._format_args(action, action.dest.upper())]
+            elif not action.option_strings:
+                choices = "|".join(map(str, action.choices or ())) or action.dest.upper()
+                words.append(formatter._format_args(action, choices))
+        return " ".join([*words, "[options]"]) + "\n"
+
+    def format_help(self) -> str:
+        formatter = self._get_formatter()
+        formatter.add_text(self.description)
+        if self.commands is not None:
+            lines = {action.dest: action for action in self.commands._choices_actions}
+            for title, names in self.sections or [("commands", list(lines))]:
+                formatter.start_section(title)
+                formatter.add_arguments([lines[name] for name in names])
+                formatter.end_section()
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments([action for action in group._group_actions if action is not self.commands])
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return f"{self.format_usage()}\n{formatter.format_help()}"
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Keeps paragraphs, and lines that are indented: examples."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = inspect.cleandoc(text).split("\n\n")
+        return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in paragraphs)

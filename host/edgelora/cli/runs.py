@@ -1,0 +1,132 @@
+"""Commands about runs that are going on or over: their metrics and reports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import streams
+from ..errors import InputError
+from ..report import (
+    End,
+    Report,
+    comparison,
+    differences,
+    follow,
+    read_report,
+    wilson,
+    write_comparison,
+    write_report,
+)
+from ..streams import note, say
+from ..text import plain
+from . import console
+from .common import Add
+from .console import emit
+
+WATCH_HEAD = f"{'epoch':>5} {'update':>7} {'loss':>8} {'rate':>6} {'ms/sample':>10}"
+
+
+def add_commands(add: Add) -> None:
+    p = add("watch", cmd_watch)
+    p.add_argument("run", type=Path, help="folder of a run, or its metrics.jsonl")
+    p = add("report", cmd_report)
+    p.add_argument("run", type=Path, help="folder with report.json")
+    p = add("compare", cmd_compare)
+    p.add_argument("run", type=Path, nargs="+", help="folders with report.json, or such files")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/compare.html"), help="the page (%(default)s)")
+
+
+def cmd_watch(args: argparse.Namespace) -> None:
+    """Shows the updates of a run while it goes on.
+
+    Ends when the run does. With --json each update is a line of its own.
+    """
+    path = args.run / "metrics.jsonl" if args.run.is_dir() else args.run
+    if not path.exists():
+        remedy = "give the folder that a run writes to (-o of personalize), once it has begun"
+        raise InputError(f"{path} is not there", remedy=remedy)
+    if not args.json:
+        say(WATCH_HEAD)
+    heard, updates = time.monotonic(), 0
+    for event in follow(path):
+        if event is None:
+            if time.monotonic() - heard >= console.LINE_SECONDS:
+                heard = time.monotonic()
+                note("no news; Ctrl-C ends this", args.json)
+            continue
+        heard = time.monotonic()
+        if args.json:
+            say(json.dumps(plain(asdict(event)), allow_nan=False))
+        elif isinstance(event, End):
+            say(f"{event.state} after {updates} updates")
+        else:
+            loss = "-" if event.loss is None else f"{event.loss:.4f}"
+            took = "-" if event.us is None else f"{event.us / 1000 / max(event.samples, 1):.2f}"
+            say(f"{event.epoch:>5} {event.step:>7} {loss:>8} {event.learning_rate:>6} {took:>10}")
+        updates += not isinstance(event, End)
+        streams.flush()
+
+
+def cmd_report(args: argparse.Namespace) -> None:
+    """Makes the HTML page of a run anew from its report.json."""
+    report = read_report(args.run / "report.json")
+    print_report(args, report, write_report(report, args.run))
+
+
+def cmd_compare(args: argparse.Namespace) -> None:
+    """Compares the reports of runs, in a table and on a page.
+
+    Accuracies come with their 95% confidence intervals (Wilson's), which say what test sets of that size can tell.
+    """
+    runs = [(str(path), read_report(path / "report.json" if path.is_dir() else path)) for path in args.run]
+    write_comparison(args.output, runs)
+    if args.json:
+        rows = [
+            {"run": name}
+            | asdict(report)
+            | {
+                "base_interval": wilson(report.base_accuracy, report.test_samples),
+                "adapted_interval": wilson(report.adapted_accuracy, report.test_samples),
+            }
+            for name, report in runs
+        ]
+        return emit({"page": str(args.output), "differences": differences(runs), "runs": rows})
+    head, rows_ = comparison(runs)
+    console.table(head, [tuple(row) for row in rows_])
+    for line in differences(runs):
+        say(line)
+    say(f"page: {args.output}")
+
+
+def print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
+    if args.json:
+        return emit(asdict(report) | {"report": str(path)})
+    baseline = (
+        "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
+    )
+    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    if report.tested_on:
+        say(f"tested on {report.tested_on}")
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    heap = "" if report.free_heap_bytes is None else f", {report.free_heap_bytes} bytes of heap left"
+    say(f"arena {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes{heap}")
+    for what, us, predicted in (
+        ("inference", report.infer_us, report.predicted_infer_us),
+        ("training step", report.train_step_us, report.predicted_train_step_us),
+        ("swap", report.swap_us, None),
+        ("swap from flash", report.swap_flash_us, None),
+    ):
+        if us is not None:
+            say(f"{what}: {us:.0f} us" + ("" if predicted is None else f" (predicted: {predicted:.0f} us)"))
+    if report.update_joules is not None:
+        say(f"energy of an update: about {1000 * report.update_joules:.1f} mJ, from the chip's data sheet")
+    if report.energy:
+        rows = [f"{1000 * row.update_joules:.1f} mJ at {row.clock_mhz:g} MHz" for row in report.energy]
+        say(f"energy of an update by clock: {', '.join(rows)}")
+    if report.checkpoint_bytes is not None:
+        say(f"checkpoint: {report.checkpoint_bytes} bytes")
+    say(f"report: {path}")
