@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import InputError
 
 
@@ -18,7 +16,7 @@ def plain(value: Any) -> Any:
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
+    if type(value).__module__ == "numpy":  # not imported for this: the command has to be quick to stop
         value = value.item()
     if isinstance(value, Path):
         return str(value)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from commands import edgelora
 
+from edgelora import floatnet, quantization
 from edgelora.cli.parser import make_parser
 from edgelora.datasets import dataset
-from edgelora.floatnet import files, layers, pretrain
-from edgelora.quantization import quantize
+from edgelora.floatnet import files, layers
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -43,8 +43,8 @@ def test_only_commands_with_a_board_speak_of_one() -> None:
 @pytest.mark.parametrize(
     ("command", "module", "function", "said"),
     [
-        ("pretrain x.npz -o out.npz", pretrain, "pretrain", "\nstopped; no network was written\n"),
-        ("quantize net.npz --data x.npz -o out.elm", quantize, "quantize", "\nstopped; no model was written\n"),
+        ("pretrain x.npz -o out.npz", floatnet, "pretrain", "\nstopped; no network was written\n"),
+        ("quantize net.npz --data x.npz -o out.elm", quantization, "quantize", "\nstopped; no model was written\n"),
     ],
 )
 def test_interrupted(

@@ -342,13 +342,13 @@ def test_commands(
     (tmp_path / "base.elm").write_bytes(elm)
     dataset.save_dataset(dataset.Dataset(x, np.zeros(len(x), np.int64)), tmp_path / "x.npz")
     source = checkpoint(tmp_path / "c", tensors)
-    run = [str(source), str(tmp_path / "base.elm"), "-o", str(tmp_path / "user.ela"), "--data", str(tmp_path / "x.npz")]
+    run = [str(tmp_path / "base.elm"), str(source), "-o", str(tmp_path / "user.ela"), "--data", str(tmp_path / "x.npz")]
     assert cli.main(["import-adapter", *run, "--map", "head=3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [layer["module"] for layer in printed["layers"]] == [*NAMES] and printed["agreement"] > 0.95
     assert cli.main(["import-adapter", *run]) == 0
     assert "features.10" in capsys.readouterr().out
-    back = [str(tmp_path / "user.ela"), str(tmp_path / "base.elm"), "-o", str(tmp_path / "back"), "--map", "head=3"]
+    back = [str(tmp_path / "base.elm"), str(tmp_path / "user.ela"), "-o", str(tmp_path / "back"), "--map", "head=3"]
     assert cli.main(["export-adapter", *back, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ops"] == [0, 1, 2, 3]
     found = read_safetensors(tmp_path / "back" / "adapter_model.safetensors")
