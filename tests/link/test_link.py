@@ -312,11 +312,10 @@ def test_training_survives_the_line(desktop):
 
 def test_requests_are_refused_with_reasons(desktop):
     with faulty(desktop) as (link, _):
-        link.put("new/folder", b"a file")  # the folder above a file is made, those above it are not
+        link.put("new/folder/of/a", b"file")  # the folders that a file lies in are made
         for request, reason in [
             (lambda: link.get("nowhere"), "nowhere: no such file"),
-            (lambda: link.put("no/such/folder", b"x"), "no/such/folder: no such file or folder"),
-            (lambda: link.put("new/folder/file", b"x"), "new/folder/file: "),
+            (lambda: link.put("new/folder/of/a/file", b"x"), "new/folder/of/a/file: "),
             (lambda: link.begin(), "no model is open"),
             (lambda: link.open_model("missing.elm"), "missing.elm: no such file"),
             (lambda: link._request(Op.PUT_DATA, bytes(9)), "no upload is open"),
