@@ -6,12 +6,12 @@ Both come from the package that `mip` would take them from: a folder for each ar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgeloraError, InputError
 from ..link import Hello, Link, soft_reset
+from ..progress import Progress, untold
 from .build import NATIVE_ARCHES, native_package
 from .probe import native_arch
 
@@ -19,7 +19,6 @@ TARGET = "/lib"
 MODULE = f"{TARGET}/edgelora.mpy"
 THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
 SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class InstallError(EdgeloraError, RuntimeError):
@@ -51,7 +50,7 @@ class Installation:
     free_heap: int
 
 
-def install(port: str, packages: Path | None = None, progress: Progress | None = None) -> Installation:
+def install(port: str, packages: Path | None = None, progress: Progress = untold) -> Installation:
     """Copies to the board what it lacks, checks it there and restarts MicroPython (softly) to load it.
 
     packages: a folder with a package for each architecture, as `make natmods` fills it; None: that of this checkout,
@@ -130,7 +129,7 @@ def _check_not_hidden(link: Link, contents: dict[str, bytes]) -> None:
             )
 
 
-def _copy(link: Link, files: dict[str, bytes], progress: Progress | None) -> None:
+def _copy(link: Link, files: dict[str, bytes], progress: Progress) -> None:
     total = sum(map(len, files.values()))
     if not total:
         return
@@ -142,9 +141,8 @@ def _copy(link: Link, files: dict[str, bytes], progress: Progress | None) -> Non
         )
     done = 0
 
-    def report(now: int, _: int) -> None:
-        if progress:
-            progress(done + now, total)
+    def report(now: int, _: int, what: str) -> None:
+        progress(done + now, total, what)
 
     for path, content in files.items():
         link.put(path, content, report)
