@@ -14,7 +14,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {name: name for name in ("DESIGN.md", "SPEC.md", "CHANGELOG.md", "LEDGER.md")} | {"README.md": "index.md"}
+PAGES = {name: name for name in ("DESIGN.md", "SPEC.md", "CHANGELOG.md", "LEDGER.md", "CONTRIBUTING.md")}
+PAGES["README.md"] = "index.md"
 LINK = re.compile(rf"\]\(((?:\.\./)*)\.\./({'|'.join(PAGES)})(?=[)#])")  # from docs/ to the top
 
 

@@ -272,7 +272,7 @@ def test_upload_resumes_in_a_new_session(desktop):
     steps = []
     with faulty(desktop) as (link, _):
         assert "file" not in {entry.name for entry in link.list(".")}
-        link.put("file", data, lambda done, total: steps.append(done))
+        link.put("file", data, lambda done, total, what: steps.append(done))
         assert steps[0] > 40_000 and steps[-1] == len(data)
         assert link.get("file") == data
         # what is left of another file is not taken for the beginning of this one

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, pairwise
 from math import prod
@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..formats import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
 from ..link import Link
 from ..planning import passes_of, predict
+from ..progress import Progress
 from ..training import MODES, Recipe, choose_recompute, smallest_arena
 from .networks import Shape, network
 
@@ -33,7 +34,6 @@ FEW_CYCLES = 500  # below, errors are absolute: what a call and the clock's micr
 SIZES = ((8, 8, 8), (1, 20, 3), (1, 1, 40))  # of element by element kernels
 Pair = tuple[int, int]
 Size = tuple[int, int, int]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

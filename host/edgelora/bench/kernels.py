@@ -7,11 +7,12 @@ time, that of an empty range of ops, is taken off. Multiply-accumulates are coun
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import formats
 from ..link import Link
+from ..progress import Progress, untold
 from .networks import Shape, network
 
 PATH = "/bench.elm"
@@ -51,17 +52,14 @@ class KernelTime:
     cycles_per_mac: float
 
 
-def bench_kernels(
-    link: Link, clock_mhz: float, progress: Callable[[int, int, str], None] | None = None
-) -> list[KernelTime]:
+def bench_kernels(link: Link, clock_mhz: float, progress: Progress = untold) -> list[KernelTime]:
     """Runs every shape in both variants. The board needs room for a file of some 40 KB, which is removed after."""
     times: list[KernelTime] = []
     try:
         for shape in SHAPES:
             link.put(PATH, formats.pack_model(network([shape]), PATH))
             times += _both(link, shape, clock_mhz)
-            if progress:
-                progress(len(times) // 2, len(SHAPES), f"{shape.op} {shape.name}")
+            progress(len(times) // 2, len(SHAPES), f"{shape.op} {shape.name}")
     finally:
         with contextlib.suppress(RuntimeError):  # what went wrong before says more
             link.remove(PATH)

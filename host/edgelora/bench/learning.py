@@ -18,11 +18,11 @@ from .. import datasets, floatnet, formats, quantization
 from ..datasets import Dataset
 from ..errors import InputError
 from ..formats import QuantModel
+from ..progress import Progress, untold
 from ..training import (
     LEARNING_RATES,
     MODES,
     MOMENTA,
-    Progress,
     Recipe,
     Samples,
     TwinLearner,
@@ -200,7 +200,7 @@ def bench_learning(
     recipe: Recipe,
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     workers: int | None = None,
 ) -> LearningBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""
@@ -211,21 +211,17 @@ def bench_learning(
     runs = []
     for run in in_parallel(run_one, jobs, workers):
         runs.append(run)
-        if progress:
-            progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed}")
+        progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed}")
     return LearningBench(runs, _settings(name, recipe, subjects, seeds))
 
 
-def prepare(
-    name: str, subject: str, seeds: Sequence[int], progress: Progress | None, workers: int | None = None
-) -> None:
+def prepare(name: str, subject: str, seeds: Sequence[int], progress: Progress, workers: int | None = None) -> None:
     """Makes data and bases that subjects share, if a task has such, once, before several processes want them."""
     if not TASKS[name].shared_base:
         return
     _ = TASKS[name].load(subject).pretrain
     for done, _ in enumerate(in_parallel(_pretrained, [(name, subject, seed) for seed in seeds], workers), 1):
-        if progress:
-            progress(done, len(seeds), "bases")
+        progress(done, len(seeds), "bases")
 
 
 def _pretrained(name: str, subject: str, seed: int) -> floatnet.FloatNet:

@@ -6,7 +6,6 @@ Layers are timed as ranges of ops, less the call's own time; whole steps as the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from .. import formats, twin
 from ..errors import InputError
 from ..link import Link
 from ..planning import layer_plans
+from ..progress import Progress, untold
 from ..training import Recipe
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
@@ -74,9 +74,7 @@ class ModelTime:
         }
 
 
-def bench_model(
-    link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Callable[[int, int, str], None] | None = None
-) -> ModelTime:
+def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Progress = untold) -> ModelTime:
     """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
     model = formats.unpack_model(elm)
     ranks = recipe.ranks(model)
@@ -86,7 +84,6 @@ def bench_model(
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (STEPS, model.input.size)).astype(np.int8)
     y = rng.integers(0, model.output.size, STEPS)
-    told = progress or (lambda done, total, what: None)
 
     def cycles(us: float) -> int:
         return round(us * clock_mhz)
@@ -105,31 +102,31 @@ def bench_model(
         link.put(ADAPTER, random_adapter(elm, ranks, rng))
         info = link.open_model(ELM, ranks, "frozen_a", recipe.micro_batch, recipe.momentum)
         count = len(model.ops)
-        told(0, 5, "layers of the base")
+        progress(0, 5, "layers of the base")
         infer, base = ops(0, count), [ops(i, i + 1) for i in range(count)]
-        told(1, 5, "layers with adapters")
+        progress(1, 5, "layers with adapters")
         link.load(ADAPTER)
         adapted, with_adapter = ops(0, count), [ops(i, i + 1) for i in range(count)]
         unmerged = logits()
-        told(2, 5, "training")
+        progress(2, 5, "training")
         train = cycles(link.train(x, y, 0).elapsed_us / STEPS)
         lowest = next(i for i in range(count) if ranks[i])
         backward = {i: ops(i, i + 1, backward=True) for i in range(lowest, count)}
-        told(3, 5, "merged")
+        progress(3, 5, "merged")
         link.use(ADAPTER)
         for i in range(count):
             if ranks[i]:
                 link.merge(i)
         merged = ops(0, count)
         difference = np.abs(logits() - unmerged)
-        told(4, 5, "from the feature cache")
+        progress(4, 5, "from the feature cache")
         last_ranks = last.ranks(model)
         cached_info = link.open_model(ELM, last_ranks, "frozen_a", recipe.micro_batch, recipe.momentum)
         link.put(ADAPTER, random_adapter(elm, last_ranks, rng))
         link.load(ADAPTER)
         link.cache(x[:CACHED])
         cached = cycles(link.train_cached(np.arange(STEPS) % CACHED, y, 0).elapsed_us / STEPS)
-        told(5, 5, "done")
+        progress(5, 5, "done")
     finally:
         for path in (ELM, ADAPTER):
             with contextlib.suppress(RuntimeError):  # what went wrong before says more

@@ -15,7 +15,8 @@ import numpy as np
 
 from .. import floatnet, formats, quantization, training, twin
 from ..formats import QuantModel
-from ..training import MODES, Progress, Recipe, Samples, placed, train_twin
+from ..progress import Progress, untold
+from ..training import MODES, Recipe, Samples, placed, train_twin
 from ..workers import in_parallel
 from .learning import TASKS, Parts, base_of, mean_and_error, means, prepare
 
@@ -168,7 +169,7 @@ def bench_qat(
     recipes: Sequence[Recipe],
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] = range(SEEDS),
-    progress: Progress | None = None,
+    progress: Progress = untold,
     workers: int | None = None,
 ) -> QatBench:
     """All subjects and seeds with each recipe (of different ranks), in parallel processes."""
@@ -178,8 +179,7 @@ def bench_qat(
     runs = []
     for run in in_parallel(run_one, jobs, workers):
         runs.append(run)
-        if progress:
-            progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed} rank {run.rank}")
+        progress(len(runs), len(jobs), f"subject {run.subject} seed {run.seed} rank {run.rank}")
     return QatBench(runs, {"task": name, "subjects": list(subjects), "seeds": list(seeds), "recipes": _all(recipes)})
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from .. import formats, twin
 from ..formats import QuantModel
 from ..planning import METHODS, Sensitivity, file_costs, frontier, sensitivity
-from ..training import MODES, Progress, Recipe, Samples, split, train_twin
+from ..progress import Progress, untold
+from ..training import MODES, Recipe, Samples, split, train_twin
 from ..workers import in_parallel
 from .learning import TASKS, base_of, mean_and_error, prepare
 
@@ -136,7 +137,7 @@ def bench_ranks(
     modes: Sequence[str] = MODES,
     ranks: Sequence[int] = RANKS,
     held_out: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     workers: int | None = None,
 ) -> RanksBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""
@@ -148,7 +149,6 @@ def bench_ranks(
     runs: list[RanksRun] = []
     for done, some in enumerate(in_parallel(run_one, jobs, workers), 1):
         runs += some
-        if progress:
-            progress(done, len(jobs), f"subject {some[-1].subject} seed {some[-1].seed} {some[-1].mode}")
+        progress(done, len(jobs), f"subject {some[-1].subject} seed {some[-1].seed} {some[-1].mode}")
     told = {"task": name, "subjects": list(subjects), "seeds": list(seeds), "ranks": list(ranks)}
     return RanksBench(runs, told | {"held_out": held_out, "recipe": asdict(recipe)})

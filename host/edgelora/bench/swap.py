@@ -10,7 +10,8 @@ import numpy as np
 from .. import formats
 from ..formats import Op, QuantModel, Tensor, quantize_multiplier
 from ..link import Link
-from ..training import Progress, WorkflowError
+from ..progress import Progress, untold
+from ..training import WorkflowError
 
 WIDTHS = (64,) * 8 + (28,)  # dense layers whose rank-4 adapter, A stored, is a file of exactly 4096 bytes
 RANK = 4
@@ -48,7 +49,7 @@ class SwapBench:
 
 
 def bench_swap(
-    link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress | None = None
+    link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress = untold
 ) -> SwapBench:
     """Fills the board's store with ever more adapters and switches among them; what it held stays there.
 
@@ -67,8 +68,7 @@ def bench_swap(
         for place in places:
             for time in _times(link, adapters, place, counts, runs):
                 times.append(time)
-                if progress:
-                    progress(len(times), len(counts) * len(places), f"{time.adapters} adapters in {time.place}")
+                progress(len(times), len(counts) * len(places), f"{time.adapters} adapters in {time.place}")
     finally:
         link.remove(MODEL)
     return SwapBench(times, len(adapters[0]), len(WIDTHS) - 1, runs)

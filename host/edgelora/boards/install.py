@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgeloraError, InputError
 from ..link import DeviceError, Hello, Link, soft_reset
+from ..progress import Progress, untold
 from .build import NATIVE_ARCHES, native_package
 from .probe import native_arch
 
@@ -22,7 +22,6 @@ MODULE = f"{PACKAGE}/__init__.mpy"
 OUTDATED = re.compile(rf"{TARGET}/edgelora(_(agent|store|training|update))?\.mpy")  # modules of before the package
 THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
 SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class InstallError(EdgeloraError, RuntimeError):
@@ -54,7 +53,7 @@ class Installation:
     free_heap: int
 
 
-def install(port: str, packages: Path | None = None, progress: Progress | None = None) -> Installation:
+def install(port: str, packages: Path | None = None, progress: Progress = untold) -> Installation:
     """Copies to the board what it lacks, checks it there and restarts MicroPython (softly) to load it.
 
     packages: a folder with a package for each architecture, as `make natmods` fills it; None: that of this checkout,
@@ -141,7 +140,7 @@ def _files(link: Link, folder: str) -> dict[str, int | None]:
         return {}
 
 
-def _replace(link: Link, outdated: dict[str, int | None], files: dict[str, bytes], progress: Progress | None) -> None:
+def _replace(link: Link, outdated: dict[str, int | None], files: dict[str, bytes], progress: Progress) -> None:
     """Copies `files` in place of `outdated` ones, if the filesystem has the room."""
     total = sum(map(len, files.values()))
     free = link.space("/").free + sum(size or 0 for size in outdated.values())
@@ -154,9 +153,8 @@ def _replace(link: Link, outdated: dict[str, int | None], files: dict[str, bytes
         link.remove(path)
     done = 0
 
-    def report(now: int, _: int) -> None:
-        if progress:
-            progress(done + now, total)
+    def report(now: int, _: int, what: str) -> None:
+        progress(done + now, total, what)
 
     for path, content in files.items():
         link.put(path, content, report)

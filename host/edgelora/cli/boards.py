@@ -162,7 +162,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
         port = flash(
             args.drive or port_of(args),
             image,
-            lambda what, done, total: progress(done, total, what),
+            progress,
             board=args.board,
             read_back=args.read_back,
         )
@@ -188,7 +188,7 @@ def cmd_install(args: argparse.Namespace) -> None:
 
 def _install(args: argparse.Namespace, port: str, packages: Path | None) -> Installation:
     with console.progress("install", args.json) as progress:
-        return install(port, packages, lambda done, total: progress(done, total, "bytes"))
+        return install(port, packages, progress)
 
 
 def _print_installation(result: Installation) -> None:
@@ -290,7 +290,7 @@ def cmd_push(args: argparse.Namespace) -> None:
     path = args.path or "/" + args.file.name
     with connect(args) as link, console.progress("push", args.json) as progress:
         started = time.monotonic()
-        link.put(path, content, lambda done, total: progress(done, total, "bytes"))
+        link.put(path, content, progress)
         seconds = time.monotonic() - started
     show(
         args,
@@ -310,7 +310,7 @@ def _file_name(path: str) -> str:
 def cmd_pull(args: argparse.Namespace) -> None:
     """Copies a file from a board."""
     with connect(args) as link, console.progress("pull", args.json) as progress:
-        content = link.get(args.path, lambda done, total: progress(done, total, "bytes"))
+        content = link.get(args.path, progress)
     target = args.output or Path(_file_name(args.path))
     write_atomic(target, content)
     show(args, {"file": str(target), "bytes": len(content)}, f"{target}: {len(content)} bytes")

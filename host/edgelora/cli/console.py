@@ -13,24 +13,24 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..progress import Progress, untold
 from ..streams import note, say
 from ..text import plain, printable
-from ..training import Progress as Report
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
 LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 
 
 @contextlib.contextmanager
-def progress(title: str, quiet: bool = False) -> Iterator[Report]:
+def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
     """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then.
 
     Something moves also while nothing is reported, so that any step can be told of: `with progress("convert"):`.
     """
     if quiet:
-        yield lambda done, total, what: None
+        yield untold
     elif sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(title, total=None, what="")
@@ -49,16 +49,10 @@ def progress(title: str, quiet: bool = False) -> Iterator[Report]:
             yield lines
 
 
-def _bar() -> Progress:
+def _bar() -> Bar:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
@@ -68,7 +62,7 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", markup=False),
     )
-    return Progress(*columns, console=Console(stderr=True))
+    return Bar(*columns, console=Console(stderr=True))
 
 
 class _Lines:

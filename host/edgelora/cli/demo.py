@@ -52,7 +52,7 @@ def demo_har(
                 flash(port, make_firmware(profile, base, output, quiet))
         if profile.stock:
             with console.progress("install", quiet) as progress:
-                install(port, progress=lambda done, total: progress(done, total, "bytes"))
+                install(port, progress=progress)
         samples, test = base.samples(har.train), base.samples(har.test)
         with (
             Link.connect(port) as link,

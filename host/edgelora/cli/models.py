@@ -67,9 +67,7 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
     part = load_part(args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
-        net = floatnet.pretrain(
-            part, args.seed, args.epochs, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}")
-        )
+        net = floatnet.pretrain(part, args.seed, args.epochs, progress)
     floatnet.save_net(net, args.output)
     accuracy = floatnet.accuracy(net, part.x, part.y)
     result = {

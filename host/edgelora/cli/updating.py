@@ -172,7 +172,7 @@ def cmd_update(args: argparse.Namespace) -> None:
             _place_trust(link, updates.pack_trust(args.target, keys), args.force)
         if content:
             with console.progress("update", args.json) as progress:
-                installed = link.update(content, lambda done, total: progress(done, total, "bytes"))
+                installed = link.update(content, progress)
         state = link.update_state(args.confirm)
     if args.confirm and not state.confirmed:
         raise WorkflowError(

@@ -13,6 +13,7 @@ from functools import partial
 
 from ..datasets import Dataset
 from ..errors import InputError
+from ..progress import Progress, untold
 from . import layers, train
 from .augment import Speaking, Wearer, augment_motion, augment_speech
 from .balance import balanced
@@ -27,14 +28,14 @@ def pretrain(
     data: Dataset,
     seed: int = 0,
     epochs: int | None = None,
-    progress: train.Progress | None = None,
+    progress: Progress = untold,
     wearer: Wearer | None = None,
 ) -> layers.FloatNet:
     """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
 
     The same data and seed give the same network, to the last bit, on every computer. Six-channel windows (three axes of
     acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
-    `progress` is called after every epoch.
+    `progress` is told of every epoch and its mean loss in nats.
     """
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:

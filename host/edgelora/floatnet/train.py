@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..progress import Progress, untold
 from . import same
 from .layers import Array, FloatNet, backward, forward, parameters
 
-Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss of the last one
 Augment = Callable[[Array, np.random.Generator], Array]
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
@@ -107,7 +107,7 @@ def fit(
     weight_decay: float = 1e-3,
     schedule: str = "cosine",
     augment: Augment | None = None,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> list[float]:
     """Trains `net` in place on x [N, H, W, C], labels y [N] by Adam; returns each epoch's mean loss in nats."""
     rng = np.random.default_rng(seed)
@@ -123,6 +123,5 @@ def fit(
             optimizer.step(gradients, scheduled(schedule, rate, (epoch + i * batch / len(x)) / epochs))
             total += loss * len(chosen)
         losses.append(total / len(x))
-        if progress:
-            progress(epoch + 1, epochs, losses[-1])
+        progress(epoch + 1, epochs, f"loss {losses[-1]:.3f}")
     return losses

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Progress, untold
 from .channel import Channel
 from .protocol import Op
 from .replies import (
@@ -39,7 +40,6 @@ from .replies import (
 PUT_BLOCK = 8192
 UPDATE_HEADER = 256
 STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
-Progress = Callable[[int, int], None]
 
 
 class Link(Channel):
@@ -47,10 +47,10 @@ class Link(Channel):
 
     # --- files
 
-    def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
+    def put(self, path: str, data: bytes, progress: Progress = untold) -> None:
         """Writes a file: whole or not at all. An upload cut short goes on where it stopped if called again.
 
-        progress(done, total) in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
+        progress: in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
         """
         size, crc = len(data), zlib.crc32(data)
         have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc)
@@ -62,16 +62,15 @@ class Link(Channel):
             step = min(block - offset % block, size - offset)  # stay aligned with the filesystem's blocks
             self._request(Op.PUT_DATA, struct.pack("<I", offset) + data[offset : offset + step])
             offset += step
-            if progress:
-                progress(offset, size)
+            progress(offset, size, "bytes")
         self._control(Op.PUT_DONE)
 
-    def get(self, path: str, progress: Progress | None = None) -> bytes:
+    def get(self, path: str, progress: Progress = untold) -> bytes:
         """Reads a file, checked as a whole."""
         stat = self.stat(path)
         return self._download(path, stat.size, stat.crc, progress)
 
-    def _download(self, path: str, size: int, crc: int, progress: Progress | None = None) -> bytes:
+    def _download(self, path: str, size: int, crc: int, progress: Progress = untold) -> bytes:
         data = bytearray()
         name = path.encode()
         while len(data) < size:
@@ -79,8 +78,7 @@ class Link(Channel):
             if not part:
                 break
             data += part
-            if progress:
-                progress(len(data), size)
+            progress(len(data), size, "bytes")
         if zlib.crc32(data) != crc:
             raise LinkError(f"{path} changed on the board while it was read; try again")
         return bytes(data)
@@ -160,17 +158,17 @@ class Link(Channel):
         labels: np.ndarray | Sequence[int],
         learning_rate: int,
         lock_heap: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = untold,
     ) -> TrainReply:
         """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, where the loss wants them, int8 targets.
 
-        lock_heap: the board proves that training allocates nothing. progress(done, total) in samples.
+        lock_heap: the board proves that training allocates nothing. progress: in samples.
         """
         windows = self._windows(windows)
         samples = np.concatenate([self._labels(labels, len(windows)), windows.view(np.uint8)], axis=1)
         return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
 
-    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress | None = None) -> int:
+    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress = untold) -> int:
         """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of int8 windows.
 
         Windows are [n, ...]. They are kept in RAM or, given a path, in a file on the board, until another model is
@@ -182,8 +180,7 @@ class Link(Channel):
         size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
         for start, part in self._parts(windows, 4, 1):
             self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
-            if progress:
-                progress(start + len(part), len(windows))
+            progress(start + len(part), len(windows), "windows")
         return int(size)
 
     def train_cached(
@@ -195,7 +192,7 @@ class Link(Channel):
             raise InputError("samples of a feature cache have numbers from 0 to 65535")
         numbers = numbers.astype("<u2")[:, None].view(np.uint8)
         samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
-        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, None)
+        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, untold)
 
     def _labels(self, labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
         """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
@@ -209,7 +206,7 @@ class Link(Channel):
         return labels.astype(np.uint8)[:, None]
 
     def _train(
-        self, op: Op, samples: np.ndarray, learning_rate: int, lock_heap: bool, progress: Progress | None
+        self, op: Op, samples: np.ndarray, learning_rate: int, lock_heap: bool, progress: Progress
     ) -> TrainReply:
         losses = [np.zeros(0, np.int32)]
         trained = elapsed = 0
@@ -219,12 +216,11 @@ class Link(Channel):
             trained, took = struct.unpack_from("<II", answer)
             elapsed += took
             losses.append(np.frombuffer(answer, "<i4", offset=8))
-            if progress:
-                progress(start + len(part), len(samples))
+            progress(start + len(part), len(samples), "samples")
         return TrainReply(np.concatenate(losses), trained, elapsed)
 
     def eval(
-        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress | None = None
+        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress = untold
     ) -> EvalReply:
         """Classifies int8 windows [n, ...]."""
         windows = self._windows(windows)
@@ -238,8 +234,7 @@ class Link(Channel):
             predictions.append(np.frombuffer(answer, np.uint8, len(part), 4))
             if logits:
                 rows.append(np.frombuffer(answer, np.int8, offset=4 + len(part)).reshape(len(part), -1))
-            if progress:
-                progress(start + len(part), len(windows))
+            progress(start + len(part), len(windows), "windows")
         return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
@@ -316,10 +311,10 @@ class Link(Channel):
 
     # --- updates
 
-    def update(self, bundle: bytes, progress: Progress | None = None) -> tuple[str, int]:
+    def update(self, bundle: bytes, progress: Progress = untold) -> tuple[str, int]:
         """Has the board judge, check and install a bundle; returns its adapter's name and version.
 
-        One cut short goes on where it stopped if called again. progress(done, total) in bytes. Raises DeviceError.
+        One cut short goes on where it stopped if called again. progress: in bytes. Raises DeviceError.
         """
         header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
         at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
@@ -328,8 +323,7 @@ class Link(Channel):
             part = payload[at : at + block]
             self._request(Op.UPDATE_DATA, struct.pack("<I", at) + part)
             at += len(part)
-            if progress:
-                progress(at, len(payload))
+            progress(at, len(payload), "bytes")
         answer = self._control(Op.UPDATE_DONE)
         return answer["name"], answer["version"]
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from .. import formats, twin
 from ..errors import InputError
 from ..formats import QuantModel
-from ..training import MODES, Progress, Recipe, Samples, choose_recompute, smallest_arena
+from ..progress import Progress, untold
+from ..training import MODES, Recipe, Samples, choose_recompute, smallest_arena
 from .sensitivity import METHODS, Sensitivity, sensitivity
 
 UNITS = {"ablation": "nats of loss", "gradient": "shares of the gradient's energy"}
@@ -71,7 +72,7 @@ def choose(
     budget: Budget,
     modes: Sequence[str] = MODES,
     method: str = METHODS[0],
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> Choice:
     """The configuration of the highest expected gain on these samples within a budget.
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from .. import formats
 from ..errors import InputError
 from ..formats import QuantModel
-from ..training import LIMITS, Progress, Recipe, Samples, TwinLearner, most_summed, placed, train
+from ..progress import Progress, untold
+from ..training import LIMITS, Recipe, Samples, TwinLearner, most_summed, placed, train
 
 METHODS = ("ablation", "gradient")
 RANKS = (1, 2, 4, 8)
@@ -51,14 +52,13 @@ class Sensitivity:
 
 
 def sensitivity(
-    elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress | None = None
+    elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress = untold
 ) -> Sensitivity:
     """Expected gains of all layers that the recipe's placement names, in the recipe's mode."""
     if method not in METHODS:
         raise InputError(f"method {method!r}: give one of {', '.join(METHODS)}")
-    say = progress or (lambda done, total, what: None)
     measure = _ablated if method == "ablation" else _followed
-    return measure(elm, spread(samples, SAMPLES), recipe, say)
+    return measure(elm, spread(samples, SAMPLES), recipe, progress)
 
 
 def spread(samples: Samples, most: int) -> Samples:

@@ -17,7 +17,7 @@ from .on_board import Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, _profile, check_identical, float_baseline, load_parts, personalize_board
 from .qat import KEPT, RECIPE, train_qat
-from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Progress, Recipe, placed
+from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe, placed
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
@@ -35,7 +35,6 @@ __all__ = [
     "MOMENTA",
     "PLACEMENTS",
     "Pace",
-    "Progress",
     "RECIPE",
     "Recipe",
     "Samples",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from .. import datasets, floatnet, formats, resources, twin
 from ..errors import EdgeloraError
 from ..formats import QuantModel
-from .recipe import Progress
+from ..progress import Progress, untold
 from .samples import Samples
 
 CACHE = resources.cache("bases")
@@ -75,19 +76,31 @@ def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
     return formats.unpack_adapter(adapter, base.model).ranks(count) if adapter else bytes(count)
 
 
+def _har(subject: str) -> datasets.HarData:
+    if not subject.isdigit():
+        raise WorkflowError(f"har:{subject}: give a subject, for example har:6")
+    return datasets.load_har(int(subject))
+
+
+NAMED: dict[str, Callable[[str], Any]] = {"har": _har, "kws": datasets.load_kws}  # with parts pretrain, train and test
+
+
+def is_named(spec: str) -> bool:
+    """Whether this is data by name, `har:SUBJECT` or `kws:VOICE`, and no file."""
+    kind, colon, _ = spec.partition(":")
+    return bool(colon) and kind in NAMED
+
+
 def load_part(spec: str, part: str) -> datasets.Dataset:
-    """Data by name: `har:SUBJECT` or `kws:VOICE` (its `part`: pretrain, train or test) or the path of an .npz file."""
-    if spec.startswith("har:"):
-        subject = spec.removeprefix("har:")
-        if not subject.isdigit():
-            raise WorkflowError(f"{spec}: give a subject, for example har:6")
-        return getattr(datasets.load_har(int(subject)), part)
-    if spec.startswith("kws:"):
-        return getattr(datasets.load_kws(spec.removeprefix("kws:")), part)
-    return datasets.load_dataset(spec)
+    """Data by name, its `part` (pretrain, train or test), or the path of an .npz file."""
+    if not is_named(spec):
+        return datasets.load_dataset(spec)
+    kind, _, which = spec.partition(":")
+    found: datasets.Dataset = getattr(NAMED[kind](which), part)
+    return found
 
 
-def pretrained_har(subject: int, seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
+def pretrained_har(subject: int, seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
     return _pretrained(
         cache / f"har-{subject}-{seed}-{floatnet.PRETRAINING_VERSION}.npz",
@@ -97,7 +110,7 @@ def pretrained_har(subject: int, seed: int, progress: Progress | None = None, ca
     )
 
 
-def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CACHE) -> floatnet.FloatNet:
+def pretrained_kws(seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
     path = (
         cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}-{floatnet.PRETRAINING_VERSION}.npz"
@@ -105,16 +118,9 @@ def pretrained_kws(seed: int, progress: Progress | None = None, cache: Path = CA
     return _pretrained(path, lambda: datasets.spoken(datasets.PRETRAINING, "pretrain"), seed, progress)
 
 
-def _pretrained(
-    path: Path, load: Callable[[], datasets.Dataset], seed: int, progress: Progress | None
-) -> floatnet.FloatNet:
+def _pretrained(path: Path, load: Callable[[], datasets.Dataset], seed: int, progress: Progress) -> floatnet.FloatNet:
     if not path.exists():
-
-        def on_epoch(done: int, total: int, loss: float) -> None:
-            if progress:
-                progress(done, total, f"loss {loss:.3f}")
-
-        floatnet.save_net(floatnet.pretrain(load(), seed, progress=on_epoch), path)
+        floatnet.save_net(floatnet.pretrain(load(), seed, progress=progress), path)
     return floatnet.load_net(path)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..link import Link, ModelInfo, TrainReply
+from ..progress import Progress, untold
 from .base import Base, WorkflowError
-from .recipe import Progress, Recipe
+from .recipe import Recipe
 from .recompute import choose_recompute
 
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
@@ -28,7 +29,7 @@ class BoardLearner:
         link: Link,
         base: Base,
         recipe: Recipe,
-        progress: Progress | None = None,
+        progress: Progress = untold,
         ranks: bytes | None = None,
         frames: int = 1,
     ) -> None:
@@ -46,7 +47,7 @@ class BoardLearner:
         self.link.load(STATE_PATH)
 
     def cache(self, x: NDArray[np.int8]) -> None:
-        self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self._on_window)
+        self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self.progress)
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
         return self._trained(self.link.train_cached(picked, y, learning_rate))
@@ -79,13 +80,9 @@ class BoardLearner:
             self.link.remove(TRIAL_PATH)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        reply = self.link.eval(x, lock_heap=True, progress=self._on_window)
+        reply = self.link.eval(x, lock_heap=True, progress=self.progress)
         self.infer_us = reply.elapsed_us / len(x)
         return reply.predictions.astype(np.int64)
-
-    def _on_window(self, done: int, total: int) -> None:
-        if self.progress:
-            self.progress(done, total, "windows")
 
 
 def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None, frames: int = 1) -> ModelInfo:

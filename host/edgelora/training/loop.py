@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .recipe import Progress, Recipe
+from ..progress import Progress, untold
+from .recipe import Recipe
 from .samples import Samples, schedule
 
 
@@ -53,7 +54,7 @@ def train(
     learner: Learner,
     samples: Samples,
     recipe: Recipe,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
@@ -78,8 +79,7 @@ def train(
             learner.flush(batch.learning_rate)
         losses.append(float(np.mean(values)))
         by_epoch.setdefault(batch.epoch, []).extend(values)
-        if progress:
-            progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+        progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
         if checkpoint and last_of_epoch:
             checkpoint()

@@ -18,7 +18,8 @@ from ..boards import BoardProfile
 from ..errors import InputError
 from ..formats import pack_samples
 from ..link import Link, RunReply
-from .recipe import Progress, Recipe, UpdateLog
+from ..progress import Progress, untold
+from .recipe import Recipe, UpdateLog
 from .samples import Samples, schedule
 
 SAMPLES_PATH = "/samples.eld"
@@ -84,7 +85,7 @@ def train_on_board(
     pace: Pace,
     profile: BoardProfile | None,
     metrics: UpdateLog,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     resume: bool = False,
     note: Callable[[str], None] | None = None,
 ) -> BoardTraining:
@@ -139,7 +140,7 @@ class _Record:
         start: int,
         watts: float | None,
         metrics: UpdateLog,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self._schedule, self._epochs = schedule(count, recipe), recipe.epochs
         self._batch, self._count = recipe.micro_batch, count
@@ -164,8 +165,7 @@ class _Record:
             self.losses.append(loss)
             joules = None if self._watts is None else us * 1e-6 * self._watts
             self._metrics.update(step + 1, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
-            if self._progress:
-                self._progress(step + 1, self.updates, f"epoch {batch.epoch + 1}/{self._epochs} loss {loss:.3f}")
+            self._progress(step + 1, self.updates, f"epoch {batch.epoch + 1}/{self._epochs} loss {loss:.3f}")
 
     @property
     def epoch_losses(self) -> list[float]:

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from .. import formats
 from ..datasets import HELD_OUT, held_out
 from ..errors import InputError
+from ..progress import Progress, untold
 from ..workers import in_parallel
 from .base import Base, WorkflowError, accuracy
 from .loop import Run, train
-from .recipe import LIMITS, Progress, Recipe
+from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
 
 RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
-Trainer = Callable[[bytes, Samples, Recipe, Progress | None], Run]  # of a `.elm`; module-level, for other processes
+Trainer = Callable[[bytes, Samples, Recipe, Progress], Run]  # of a `.elm`; module-level, for other processes
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Trained:
     tries: list[Try]
 
 
-def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress | None = None) -> Run:
+def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = untold) -> Run:
     """A board's own training of the same samples."""
     learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe, samples.frames)
     learner.begin(recipe.seed)
@@ -60,7 +61,7 @@ def train_adapter(
     test: Samples,
     recipe: Recipe,
     tries: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     trainer: Trainer = as_board,
 ) -> Trained:
     """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
@@ -105,22 +106,21 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
 
 
 def _try_all(
-    base: Base, samples: Samples, recipes: Sequence[Recipe], trainer: Trainer, progress: Progress | None
+    base: Base, samples: Samples, recipes: Sequence[Recipe], trainer: Trainer, progress: Progress
 ) -> list[Try]:
     """Every recipe's validation, in parallel."""
     kept, held = split(samples)
     tried: list[Try] = []
     for one in in_parallel(_try, [(base, kept, held, recipe, trainer) for recipe in recipes]):
         tried.append(one)
-        if progress:
-            what = f"rate {one.learning_rate} seed {one.seed}: {one.validation_accuracy:.3f}"
-            progress(len(tried), len(recipes), what)
+        what = f"rate {one.learning_rate} seed {one.seed}: {one.validation_accuracy:.3f}"
+        progress(len(tried), len(recipes), what)
     return tried
 
 
 def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trainer) -> Try:
     learner = _learner(base, recipe, kept)
-    learner.use(trainer(base.elm, kept, recipe, None).adapter)
+    learner.use(trainer(base.elm, kept, recipe, untold).adapter)
     return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
 
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from .. import datasets, floatnet, formats
 from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
 from ..link import Hello, Link, ModelInfo, RunReply
-from .base import Base, WorkflowError, load_part
+from ..progress import Progress, untold
+from .base import Base, WorkflowError, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner
 from .loop import Run, train
 from .on_board import Pace, train_on_board
-from .recipe import Progress, Recipe, UpdateLog, placed
+from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import train_twin
 
@@ -25,7 +26,7 @@ def load_parts(spec: str, test: str | None) -> datasets.Parts:
     """What trains and what tests: the parts of data by name, two files, or one that is split."""
     if test:
         return datasets.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
-    if spec.startswith(("har:", "kws:")):
+    if is_named(spec):
         return datasets.parts(load_part(spec, "train"), load_part(spec, "test"), f"the test samples of {spec}")
     return datasets.split(datasets.load_dataset(spec), spec)
 
@@ -59,7 +60,7 @@ def personalize_board(
     test: Samples,
     recipe: Recipe,
     metrics: UpdateLog,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     resume: bool = False,
     pace: Pace | None = None,
     note: Callable[[str], None] | None = None,
@@ -110,7 +111,7 @@ def _train_from_host(
     recipe: Recipe,
     metrics: UpdateLog,
     watts: float | None,
-    progress: Progress | None,
+    progress: Progress,
     resume: bool,
 ) -> Run:
     done = _resume(learner, samples) if resume else 0
@@ -126,7 +127,7 @@ def _recording(
     samples: Samples,
     recipe: Recipe,
     watts: float | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
     updates = schedule(len(samples), recipe)
@@ -136,8 +137,7 @@ def _recording(
         us = learner.last_us
         joules = None if watts is None else us * 1e-6 * watts
         metrics.update(done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
-        if progress:
-            progress(done, total, what)
+        progress(done, total, what)
 
     return record
 

@@ -17,8 +17,9 @@ from .. import floatnet, formats, quantization
 from ..errors import InputError
 from ..floatnet import ALPHA, RATE_TRAINED_A
 from ..formats import QuantModel
+from ..progress import Progress, untold
 from .loop import Run
-from .recipe import Progress, Recipe
+from .recipe import Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner, most_summed
 
@@ -33,7 +34,7 @@ def train_qat(
     elm: bytes,
     samples: Samples,
     recipe: Recipe = RECIPE,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     augment: floatnet.Augment | None = None,
 ) -> Run:
     """Trains by the recipe's ranks, batch, epochs and seed; its state lets a board train on with its momentum.
@@ -70,8 +71,7 @@ def train_qat(
             )
             mean.step()
             losses.append(float(np.mean(raw)) / 4096)
-            if progress:
-                progress(len(losses), total, f"epoch {epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+            progress(len(losses), total, f"epoch {epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         epoch_losses.append(float(np.mean(losses[-per_epoch:])))
     mean.assign()
     learner.load(formats.pack_adapter(masters.fitted()))

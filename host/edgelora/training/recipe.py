@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,7 +10,6 @@ from .. import formats
 from ..errors import InputError
 from ..formats import MATRIX_KINDS, QuantModel
 
-Progress = Callable[[int, int, str], None]  # done, total, what
 MODES = ("frozen_a", "trainable_a")  # of training: only B, or A too
 LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}

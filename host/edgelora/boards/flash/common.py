@@ -12,7 +12,6 @@ POLL_SECONDS = 0.1
 RESTART_SECONDS = 20.0
 REAL_TIMES = 30  # at most so many times that on the wall, where a board has its own clock
 PROMPT_SECONDS = 0.5
-Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 
 class FlashError(EdgeloraError, RuntimeError):

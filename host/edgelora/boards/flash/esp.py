@@ -21,8 +21,9 @@ from esptool.loader import ESPLoader
 from esptool.targets import CHIP_DEFS
 from esptool.util import FatalError, flash_size_bytes
 
+from ...progress import Progress
 from ..profiles import BoardProfile, list_boards, load_board
-from .common import FlashError, Progress
+from .common import FlashError
 
 HEADER_BYTES = 24  # common and extended header
 CHIP_ID_OFFSET = 12
@@ -92,7 +93,7 @@ def flash_esp(
     offset = profile.flash.image_offset
     partitions = check_image(data, profile, name)
     needed = max(offset + len(data), *(part.offset + part.size for part in partitions))
-    report("connecting", 0, len(data))
+    report(0, len(data), "connecting")
     with _logged(report, "writing") as log, _connected(port, profile) as esp:
         size = flash_size_bytes(cmds.detect_flash_size(esp) or "0MB")
         if needed > size:
@@ -106,7 +107,7 @@ def flash_esp(
             kept = cmds.read_flash(esp, offset, len(data), None)
             if kept != data:
                 raise FlashError(f"what the board on {port} holds differs from {name}: its flash is worn, or {AGAIN}")
-        report("restarting", len(data), len(data))
+        report(len(data), len(data), "restarting")
         cmds.reset_chip(esp, "hard-reset")
 
 
@@ -160,7 +161,7 @@ class _Log(EspLogBase):
     def progress_bar(
         self, cur_iter: int, total_iters: int, prefix: str = "", suffix: str = "", bar_length: int = 30
     ) -> None:
-        self._report(self.what, cur_iter, total_iters)
+        self._report(cur_iter, total_iters, self.what)
 
     def print(self, *args: Any, **kwargs: Any) -> None: ...
     def err(self, *args: Any, suggestion: str | None = None) -> None: ...

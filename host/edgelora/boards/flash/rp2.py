@@ -13,8 +13,9 @@ from serial.tools import list_ports
 
 from ... import boards, virtual_boards
 from ...link import Clock, LineLost, RawRepl, SerialLine
+from ...progress import Progress
 from ..profiles import BoardProfile, list_boards, load_board
-from .common import POLL_SECONDS, RESTART_SECONDS, FlashError, Progress, wait_for_repl, wait_until
+from .common import POLL_SECONDS, RESTART_SECONDS, FlashError, wait_for_repl, wait_until
 
 INFO_NAME = "INFO_UF2.TXT"
 VOLUMES = ("/media/*/*", "/media/*", "/run/media/*/*", "/Volumes/*")
@@ -62,17 +63,17 @@ def flash_rp2(
         before = set(volumes())
         own = [Path(virtual.drive)] if virtual else None
         if not any(path.exists() for path in own or []):
-            report("asking for the boot loader", 0, len(data))
+            report(0, len(data), "asking for the boot loader")
             _enter_boot_loader(port)
-        report("waiting for the volume", 0, len(data))
+        report(0, len(data), "waiting for the volume")
         volume = _wait_for_volume(own, before, volume_timeout, profile, clock)
     if volume is None:
-        report("loading by picotool", 0, len(data))
+        report(0, len(data), "loading by picotool")
         _load_by_picotool(firmware)
     else:
         _check_volume(volume, profile)
         _copy(data, volume / firmware.name, report)
-        report("restarting", len(data), len(data))
+        report(len(data), len(data), "restarting")
         where = f"{volume} is still there: the board refused the image, or is still writing; unplug it and try again"
         wait_until(lambda: not (volume / INFO_NAME).exists(), RESTART_SECONDS, where, clock)
     port = port or (virtual.port if virtual else _new_port(ports_before))
@@ -169,7 +170,7 @@ def _copy(data: bytes, path: Path, report: Progress) -> None:
         with open(path, "wb", buffering=0) as file:
             while done < len(data):
                 done += file.write(data[done : done + CHUNK_BYTES])
-                report("writing", done, len(data))
+                report(done, len(data), "writing")
             os.fsync(file.fileno())
     except OSError as error:
         if done < len(data):

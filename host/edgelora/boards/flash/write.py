@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ... import boards, virtual_boards
 from ...formats import write_atomic
+from ...progress import Progress, untold
 from ..profiles import BoardProfile, load_board
 from ..romfs import ROMFS_SUFFIX
 from . import rp2
-from .common import FlashError, Progress, wait_for_repl, wait_until
+from .common import FlashError, wait_for_repl, wait_until
 
 ESP_MAGIC = 0xE9  # first byte of an image for Espressif's chips
 
@@ -17,7 +18,7 @@ ESP_MAGIC = 0xE9  # first byte of an image for Espressif's chips
 def flash(
     target: str | Path,
     firmware: Path,
-    progress: Progress | None = None,
+    progress: Progress = untold,
     *,
     board: str | None = None,
     volume_timeout: float = 20.0,
@@ -31,7 +32,6 @@ def flash(
     The image is checked in full before the board is touched, and running it again after any failure works.
     Raises `FlashError` or `uf2.Uf2Error`.
     """
-    report: Progress = progress or (lambda what, done, total: None)
     try:
         data = firmware.read_bytes()
     except OSError as error:
@@ -43,13 +43,13 @@ def flash(
     if kind.port == "esp32":
         from .esp import flash_esp  # esptool takes a while to import
 
-        flash_esp(target, data, kind, report, read_back=read_back, name=str(firmware))
+        flash_esp(target, data, kind, progress, read_back=read_back, name=str(firmware))
         done = f"the firmware is written and verified, but no REPL answers on {target}: press the board's reset button"
         wait_for_repl(target, done)
         return target
     if kind.port == "unix":
         return _flash_unix(virtual, data, firmware, kind)
-    return rp2.flash_rp2(target, data, firmware, kind, report, virtual, volume_timeout)
+    return rp2.flash_rp2(target, data, firmware, kind, progress, virtual, volume_timeout)
 
 
 def _kind(data: bytes, firmware: Path) -> BoardProfile:
