@@ -21,8 +21,9 @@ from random_models import random_input, random_model, random_target
 
 from edgelora import sim, twin, virtual_boards
 from edgelora.bench.link import bench_link
+from edgelora.cli import main
 from edgelora.formats.elm import pack_model
-from edgelora.link import transport
+from edgelora.link import raw_repl, transport
 from edgelora.link.client import Link
 from edgelora.link.protocol import HEADER_SIZE, LINK_VERSION, FrameReader, Op, Status, encode
 from edgelora.link.replies import DeviceError, Hello, LinkError
@@ -449,6 +450,14 @@ def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
         line.write(bytes(100_000))
 
 
+def test_what_is_no_board_leaves_standard_output_to_json(terminal, monkeypatch, capsys):
+    monkeypatch.setattr(raw_repl, "ROUNDS", 1)
+    os.write(terminal[0], b"\xff\xfe login: ")
+    assert main(["pull", "/x", "--port", terminal[1], "--json"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "no MicroPython REPL answers" in said.err and "login" not in said.err
+
+
 def test_a_board_at_work_says_so(desktop):
     with faulty(desktop, timeout=0.2, patience=1.5, retries=1) as (link, _):
         link.open_model("base.elm")
@@ -613,9 +622,22 @@ def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
     os.kill(board.pid, signal.SIGSTOP)
     try:
         with pytest.raises(LinkError, match="stood still for 1 s"):
-            link.stat("/nothing")
+            link.put("/nothing", bytes(20_000))
     finally:
         os.kill(board.pid, signal.SIGCONT)
+
+
+def test_pico_that_stands_still_can_be_left(pico):
+    board = virtual_boards.find(pico)
+    with pytest.raises(KeyboardInterrupt), Link.connect(pico) as link:
+        os.kill(board.pid, signal.SIGSTOP)
+        try:
+            link._send(bytes(3000))
+            link.close()
+            raise KeyboardInterrupt
+        finally:
+            os.kill(board.pid, signal.SIGCONT)
+    assert execute(pico, "print(1+1)") == "2"
 
 
 def test_pico_bad_line_and_cable_loss(pico):

@@ -7,10 +7,9 @@ import io
 import json
 from typing import Any
 
-from mpremote.transport import TransportError
-from mpremote.transport_serial import SerialTransport
-
 from edgelora import cli
+from edgelora.link.raw_repl import RawRepl
+from edgelora.link.transport import LineLost, SerialLine
 
 
 def edgelora(*args: object, code: int = 0) -> str:
@@ -28,11 +27,13 @@ def result(*args: object) -> Any:
 
 def execute(port: str, code: str) -> str:
     """What code prints that runs at the board's REPL, without spaces around it; it may reset the board."""
-    transport = SerialTransport(port)
+    line = SerialLine(port)
     try:
-        transport.enter_raw_repl(soft_reset=False)
-        return transport.exec(code).decode().strip()
+        repl = RawRepl(line, port)
+        repl.enter()
+        said = repl.run(code).decode().strip()
+        with contextlib.suppress(LineLost):
+            repl.leave()
+        return said
     finally:
-        with contextlib.suppress(TransportError, OSError):
-            transport.exit_raw_repl()
-        transport.close()
+        line.close()

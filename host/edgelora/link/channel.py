@@ -19,7 +19,7 @@ from .transport import Deadline, LineLost, SerialLine, Transport
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 MOST_SECONDS = 20.0  # between requests that are sent again, where the board has always answered sooner
 SLOWER = 4  # a board may take this many times its slowest answer until now
-LEAVE_SECONDS = 5.0  # of real time for a board to say goodbye, each time it is asked
+LEAVE_SECONDS = 3.0  # of real time for a board to say goodbye, each time it is asked
 AGENT_SOURCE = resources.device_file("edgelora/agent.py")
 PROBE = (
     "try:\n from edgelora.agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
@@ -154,9 +154,10 @@ class Channel:
 
     def _leave(self) -> None:
         try:
+            self._line.hurry()
             for _ in range(3):
                 self._send(encode(0, Op.QUIT, b""))
-                deadline = Deadline(self._line.clock, self._timeout, LEAVE_SECONDS)
+                deadline = Deadline(self._line.clock, LEAVE_SECONDS)
                 while frame := self._next_frame(deadline):
                     if frame.sequence == 0 and frame.code == Status.OK:
                         return

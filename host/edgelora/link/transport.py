@@ -66,6 +66,10 @@ class Transport(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """From now on real seconds count: somebody wants to leave."""
+        ...
+
     def close(self) -> None:
         """Releases the port; never raises."""
         ...
@@ -146,6 +150,9 @@ class SerialLine:
         # From the friendly REPL, so that a person who ends the statement with Ctrl-C finds a prompt.
         repl.leave()
         self.write(statement.encode() + b"\r")
+
+    def hurry(self) -> None:
+        self._board = None
 
     def close(self) -> None:
         with contextlib.suppress(OSError, TypeError):
