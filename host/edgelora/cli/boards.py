@@ -136,7 +136,8 @@ def cmd_sim(args: argparse.Namespace) -> None:
     profile, firmware = load_board(args.board), args.firmware
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
         firmware = program(profile, lambda line: note(line, args.json))
-    handle = start(args.board, firmware, state)
+    with console.step(f"start {args.board}", args.json):
+        handle = start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
 
@@ -322,7 +323,8 @@ def cmd_reset(args: argparse.Namespace) -> None:
     Files and the store stay; a model that was open is gone. boot.py and main.py are run as at power-up.
     """
     port = port_of(args)
-    reset(port, args.hard)
+    with console.step("reset", args.json):
+        reset(port, args.hard)
     show(args, {"port": port, "hard": args.hard}, f"{port}: reset")
 
 

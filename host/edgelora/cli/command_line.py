@@ -21,8 +21,8 @@ class UsageError(EdgeloraError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question that names what `word` looks like, "" if it looks like nothing known."""
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else ""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,7 +61,10 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("--") and " " not in name and self.option(name) is None:
                 near = did_you_mean(name, (known for known in self._option_string_actions if known[:2] == "--"))
                 self._refuse(f"no option {name[:40]}", near)
-        return super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace)
+        if rest and self.commands is None:
+            self._refuse(f"too many arguments, {' '.join(rest)[:80]}", "")
+        return found, rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
@@ -88,7 +91,7 @@ class Parser(argparse.ArgumentParser):
             if action.option_strings and action.required:
                 words += [action.option_strings[0], formatter._format_args(action, action.dest.upper())]
             elif not action.option_strings:
-                choices = "|".join(map(str, action.choices or ())) or action.dest.upper()
+                choices = "|".join(map(str, action.choices or ())) or str(action.metavar)
                 words.append(formatter._format_args(action, choices))
         return " ".join([*words, "[options]"]) + "\n"
 

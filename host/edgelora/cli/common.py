@@ -18,7 +18,8 @@ from ..link import Link
 from ..planning import load_plan
 from ..streams import confirmed, say
 from ..text import printable
-from ..training import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Base, Recipe
+from ..training import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Base, Recipe, load_part, load_parts
+from . import console
 from .command_line import Parser
 from .console import emit
 
@@ -49,7 +50,21 @@ def port_of(args: argparse.Namespace) -> str:
 
 
 def connect(args: argparse.Namespace) -> Link:
-    return Link.connect(port_of(args))
+    port = port_of(args)
+    with console.step(f"connect to {port}", args.json):
+        return Link.connect(port)
+
+
+def data_part(args: argparse.Namespace, spec: str, part: str) -> datasets.Dataset:
+    """See `load_part`; making data takes a while the first time."""
+    with console.step(f"data {spec}", args.json):
+        return load_part(spec, part)
+
+
+def data_parts(args: argparse.Namespace, test: str | None) -> datasets.Parts:
+    """See `load_parts`, of --data."""
+    with console.step(f"data {args.data}", args.json):
+        return load_parts(args.data, test)
 
 
 def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:

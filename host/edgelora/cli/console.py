@@ -25,10 +25,7 @@ LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 
 @contextlib.contextmanager
 def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
-    """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then.
-
-    Something moves also while nothing is reported, so that any step can be told of: `with progress("convert"):`.
-    """
+    """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then."""
     if quiet:
         yield untold
     elif sys.stderr.isatty():
@@ -49,7 +46,21 @@ def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
             yield lines
 
 
-def _bar() -> Bar:
+@contextlib.contextmanager
+def step(title: str, quiet: bool = False) -> Iterator[None]:
+    """Tells of a step that may take a while and reports nothing: on a terminal until it is over, else if it is long."""
+    if quiet:
+        yield
+    elif sys.stderr.isatty():
+        with _bar(transient=True) as bar:
+            bar.add_task(title, total=None, what="")
+            yield
+    else:
+        with _Lines(title):
+            yield
+
+
+def _bar(transient: bool = False) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -62,7 +73,7 @@ def _bar() -> Bar:
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", markup=False),
     )
-    return Bar(*columns, console=Console(stderr=True))
+    return Bar(*columns, console=Console(stderr=True), transient=transient)
 
 
 class _Lines:

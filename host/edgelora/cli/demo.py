@@ -33,10 +33,12 @@ def demo_har(
     """
     profile = load_board(board)
     output.mkdir(parents=True, exist_ok=True)
-    har = datasets.load_har(subject)
+    with console.step(f"data har:{subject}", quiet):
+        har = datasets.load_har(subject)
     with console.progress("pretrain on the other five people", quiet) as progress:
         net = pretrained_har(subject, recipe.seed, progress)
-    base = make_base(net, har, output / "har.elm")
+    with console.step("quantize", quiet):
+        base = make_base(net, har, output / "har.elm")
     streams.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
     planned = plan(base.elm, profile, recipe)
     streams.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
@@ -49,7 +51,9 @@ def demo_har(
         else:
             port = pick_port(port)
             if not profile.stock:
-                flash(port, make_firmware(profile, base, output, quiet))
+                image = make_firmware(profile, base, output, quiet)
+                with console.progress("flash", quiet) as progress:
+                    flash(port, image, lambda what, done, total: progress(done, total, what))
         if profile.stock:
             with console.progress("install", quiet) as progress:
                 install(port, progress=progress)
@@ -65,8 +69,9 @@ def demo_har(
         if handle:
             handle.stop()
     write_atomic(output / "adapter.ela", run.run.adapter)
-    identical = check_identical(base, samples, recipe, run)
-    baseline = float_baseline(net, har.train, har.test, recipe)
+    with console.step("the same on the host twin, and float LoRA", quiet):
+        identical = check_identical(base, samples, recipe, run)
+        baseline = float_baseline(net, har.train, har.test, recipe)
     report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", identical, TESTED_ON)
     report.board = board
     if profile.is_virtual:
@@ -92,10 +97,11 @@ def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool =
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual_boards.SimHandle:
     """Powers up a virtual board and gets the firmware onto it: a Pico through its drive, as a person would."""
-    if load_board(board).port != "rp2":
-        handle = sim.start(board, firmware, state, die_with_parent=True)
-    else:
-        handle = sim.start(board, None, state, bootloader=True, die_with_parent=True)
-        flash(handle.drive, firmware)
+    with console.step(f"start {board}", quiet):
+        if load_board(board).port != "rp2":
+            handle = sim.start(board, firmware, state, die_with_parent=True)
+        else:
+            handle = sim.start(board, None, state, bootloader=True, die_with_parent=True)
+            flash(handle.drive, firmware)
     streams.note(f"{board} runs on {handle.port}", quiet)
     return handle

@@ -28,8 +28,6 @@ from ..training import (
     float_baseline,
     load_adapter,
     load_base,
-    load_part,
-    load_parts,
     personalize_board,
 )
 from . import console
@@ -42,6 +40,8 @@ from .common import (
     add_port,
     add_recipe,
     connect,
+    data_part,
+    data_parts,
     planned_recipe,
     recipe_of,
     show,
@@ -182,7 +182,7 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
-    parts = load_parts(args.data, args.test)
+    parts = data_parts(args, args.test)
     samples, test = base.samples(parts.train), base.samples(parts.test)
     args.output.mkdir(parents=True, exist_ok=True)
     with (
@@ -201,8 +201,12 @@ def cmd_personalize(args: argparse.Namespace) -> None:
                 raise KeyboardInterrupt from None
             return show(args, asdict(suspended.reply), str(suspended))
         hello = link.hello()
-    baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe) if args.net else None
-    identical = check_identical(base, samples, recipe, run)
+    baseline = None
+    if args.net:
+        with console.step("float LoRA, for comparison", args.json):
+            baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe)
+    with console.step("the same on the host twin", args.json):
+        identical = check_identical(base, samples, recipe, run)
     report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     print_report(args, report, write_report(report, args.output))
@@ -211,16 +215,17 @@ def cmd_personalize(args: argparse.Namespace) -> None:
 def cmd_eval(args: argparse.Namespace) -> None:
     """Measures accuracy on a board or on the host twin."""
     base = load_base(args.model)
-    parts = load_parts(args.data, None) if args.held_out else None
-    test = base.samples(parts.test if parts else load_part(args.data, "test"))
+    parts = data_parts(args, None) if args.held_out else None
+    test = base.samples(parts.test if parts else data_part(args, args.data, "test"))
     tested_on = parts.tested_on if parts else f"the test samples of {args.data}"
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
         args.stopped = "stopped"
-        session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
-        session.use(adapter)
-        predicted = session.predict(test.x)
+        with console.step("eval", args.json):
+            session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
+            session.use(adapter)
+            predicted = session.predict(test.x)
     else:
         with connect(args) as link, console.progress("eval", args.json) as progress:
             board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
@@ -252,7 +257,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
         recipe, trainer = _qat(args, recipe, base.model.input.shape)
     elif args.augment:
         raise InputError("a board does not augment: give --qat too, or leave --augment out")
-    parts = load_parts(args.data, args.test)
+    parts = data_parts(args, args.test)
     samples, test = base.samples(parts.train), base.samples(parts.test)
     with console.progress("train-adapter", args.json) as progress:
         result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
@@ -302,11 +307,12 @@ def cmd_import_adapter(args: argparse.Namespace) -> None:
     from ..importers import peft
 
     base = load_base(args.model)
-    part = load_part(args.data, "train") if args.data else None
+    part = data_part(args, args.data, "train") if args.data else None
     if part:
         base.samples(part)
-    modules = peft.load_checkpoint(args.checkpoint)
-    result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, part.x if part else None)
+    modules, x = peft.load_checkpoint(args.checkpoint), part.x if part else None
+    with console.step("round", args.json):
+        result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, x)
     content = formats.pack_adapter(result.adapter, args.output.name)
     write_atomic(args.output, content)
     if args.json:

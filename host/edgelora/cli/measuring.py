@@ -247,7 +247,7 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
     board, recipe = load_board(args.board), recipe_of(args)
     check_power(board, args.every)
     elm, name = _bench_network(args)
-    with _bench_board(args) as link:
+    with _bench_board(args) as link, console.step("energy", args.json):
         result = bench_energy(link, board, elm, name, recipe, args.every)
     if args.json:
         return emit(asdict(result) | {"cheapest_mhz": result.cheapest_mhz})
@@ -343,7 +343,8 @@ def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
     from ..bench import keyword_elm
 
     streams.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
-    return keyword_elm(), "keyword DS-CNN"
+    with console.step("pretrain", args.json):
+        return keyword_elm(), "keyword DS-CNN"
 
 
 def _clock_mhz(board: str) -> float:
@@ -367,7 +368,8 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
         return
     with tempfile.TemporaryDirectory() as state:
         image = Path(state) / "bench.uf2"
-        handle = start_board(args.board, build_firmware(args.board, {}, image), Path(state) / "board", quiet=True)
+        firmware = build_firmware(args.board, {}, image, lambda line: streams.note(line, args.json))
+        handle = start_board(args.board, firmware, Path(state) / "board", args.json)
         try:
             with Link.connect(handle.port) as link:
                 yield link
@@ -379,5 +381,7 @@ def cmd_bench_link(args: argparse.Namespace) -> None:
     """Time to push a file, by the link and by mpremote."""
     from ..bench import bench_link
 
-    result = bench_link(port_of(args), args.size)
+    port = port_of(args)
+    with console.step("push, both ways", args.json):
+        result = bench_link(port, args.size)
     show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

@@ -15,9 +15,9 @@ from ..importers import tflite
 from ..planning import METHODS, Budget, Candidate, Choice, Plan, choose, plan, save_plan
 from ..report import write_plan_report
 from ..streams import note, say
-from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base, load_part, load_parts
+from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base
 from . import console
-from .common import DATA_HELP, Add, add_board, add_recipe, labels, recipe_of, show, size, whole
+from .common import DATA_HELP, Add, add_board, add_recipe, data_part, data_parts, labels, recipe_of, show, size, whole
 from .console import emit
 
 
@@ -64,12 +64,13 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
 
     They are those of the data that are not left out for personalization.
     """
-    part = load_part(args.data, "pretrain")
+    part = data_part(args, args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
         net = floatnet.pretrain(part, args.seed, args.epochs, progress)
     floatnet.save_net(net, args.output)
-    accuracy = floatnet.accuracy(net, part.x, part.y)
+    with console.step("test", args.json):
+        accuracy = floatnet.accuracy(net, part.x, part.y)
     result = {
         "output": str(args.output),
         "windows": len(part),
@@ -89,11 +90,12 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     Quantization is post-training, calibrated on --data.
     """
     net = floatnet.load_net(args.net)
-    part = load_part(args.data, "pretrain")
-    model = quantization.quantize(net, part.x)
-    model.labels = model.labels or part.labels
-    elm = formats.pack_model(model, args.output.name)
-    quality = quantization.report(net, model, part.x, part.y)
+    part = data_part(args, args.data, "pretrain")
+    with console.step("quantize", args.json):
+        model = quantization.quantize(net, part.x)
+        model.labels = model.labels or part.labels
+        elm = formats.pack_model(model, args.output.name)
+        quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
     show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
@@ -113,9 +115,10 @@ def cmd_import(args: argparse.Namespace) -> None:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
             note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
-        tflite.calibrate(model, _calibration_inputs(args, model, x))
-        elm = formats.pack_model(model, args.output.name)
-        twin.check_model(elm)
+        with console.step("calibrate", args.json):
+            tflite.calibrate(model, _calibration_inputs(args, model, x))
+            elm = formats.pack_model(model, args.output.name)
+            twin.check_model(elm)
     write_atomic(args.output, elm)
     layers = tflite.layer_rows(model)
     result = {
@@ -154,9 +157,10 @@ def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> 
 def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantization.QuantReport]:
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
-    from ..importers.keras import from_keras
+    with console.step("convert with TensorFlow", args.json):
+        from ..importers.keras import from_keras
 
-    made = from_keras(args.model, x, datasets.load_classes(args.data), args.labels, args.loss)
+        made = from_keras(args.model, x, datasets.load_classes(args.data), args.labels, args.loss)
     return made.model, made.elm, made.report
 
 
@@ -172,7 +176,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
     if args.rank and args.data:
         raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")
-    samples = base.samples(load_parts(args.data, args.test).train) if args.data else None
+    samples = base.samples(data_parts(args, args.test).train) if args.data else None
     choice = _choice(args, base, board, recipe, samples) if samples else None
     if choice is None and (args.adapter or args.report):
         raise InputError("--adapter and --report are for choosing ranks: give --data, the person's samples")

@@ -32,11 +32,11 @@ WATCH_HEAD = f"{'epoch':>5} {'update':>7} {'loss':>8} {'rate':>6} {'ms/sample':>
 
 def add_commands(add: Add) -> None:
     p = add("watch", cmd_watch)
-    p.add_argument("run", type=Path, help="folder of a run, or its metrics.jsonl")
+    p.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, or its metrics.jsonl")
     p = add("report", cmd_report)
-    p.add_argument("run", type=Path, help="folder with report.json")
+    p.add_argument("folder", type=Path, metavar="RUN", help="folder with report.json")
     p = add("compare", cmd_compare)
-    p.add_argument("run", type=Path, nargs="+", help="folders with report.json, or such files")
+    p.add_argument("runs", type=Path, metavar="RUN", nargs="+", help="folders with report.json, or such files")
     p.add_argument("-o", "--output", type=Path, default=Path("out/compare.html"), help="the page (%(default)s)")
 
 
@@ -45,7 +45,7 @@ def cmd_watch(args: argparse.Namespace) -> None:
 
     Ends when the run does. With --json each update is a line of its own.
     """
-    path = args.run / "metrics.jsonl" if args.run.is_dir() else args.run
+    path = args.folder / "metrics.jsonl" if args.folder.is_dir() else args.folder
     if not path.exists():
         remedy = "give the folder that a run writes to (-o of personalize), once it has begun"
         raise InputError(f"{path} is not there", remedy=remedy)
@@ -73,8 +73,8 @@ def cmd_watch(args: argparse.Namespace) -> None:
 
 def cmd_report(args: argparse.Namespace) -> None:
     """Makes the HTML page of a run anew from its report.json."""
-    report = read_report(args.run / "report.json")
-    print_report(args, report, write_report(report, args.run))
+    report = read_report(args.folder / "report.json")
+    print_report(args, report, write_report(report, args.folder))
 
 
 def cmd_compare(args: argparse.Namespace) -> None:
@@ -82,7 +82,7 @@ def cmd_compare(args: argparse.Namespace) -> None:
 
     Accuracies come with their 95% confidence intervals (Wilson's), which say what test sets of that size can tell.
     """
-    runs = [(str(path), read_report(path / "report.json" if path.is_dir() else path)) for path in args.run]
+    runs = [(str(path), read_report(path / "report.json" if path.is_dir() else path)) for path in args.runs]
     write_comparison(args.output, runs)
     if args.json:
         rows = [
