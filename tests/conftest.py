@@ -17,11 +17,21 @@ from edgelora.resources import ROOT
 
 # Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Nothing is built by tests: what `make` is asked for is up to date, or it fails and the error tells the target.
+os.environ["MAKEFLAGS"] = f"q -- MAKE={ROOT}/tests/support/make_nothing.sh"
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / ".build" / "hypothesis"))
 
 
 def pytest_report_header() -> str:
     return f"EDGELORA_SEED={fresh.SEED}, of what is drawn anew in every run"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a fixture of its module stays on one worker; all else goes to whichever is free."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+        if any(made[-1].scope == "module" for name, made in fixtures.items() if name != registry.__name__):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,6 +8,7 @@ of cycles).
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -143,21 +144,31 @@ XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("
 CORES = (HOST, SANITIZED, CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN)
 
 
-def build(core: Core, folder: Path = PROGRAMS) -> Path:
-    """Compiles the kernels and their runner for a core to a program in `folder`, unless it is there and up to date."""
-    out = folder / core.name
-    sources = [RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.rglob("*.c"))]
-    read = [*sources, *CORE.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
-    if out.exists() and out.stat().st_mtime > max(file.stat().st_mtime for file in read):
-        return out
-    folder.mkdir(parents=True, exist_ok=True)
+SOURCES = (RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.rglob("*.c")))
+
+
+def built(core: Core) -> Path:
+    """The program of a core. Raises `RuntimeError` unless `build` has made it of the sources as they are."""
+    out = PROGRAMS / core.name
+    read = [*SOURCES, *CORE.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
+    if not out.exists() or out.stat().st_mtime <= max(file.stat().st_mtime for file in read):
+        raise RuntimeError(f"{out} is not up to date: `make cores` first")
+    return out
+
+
+def build(core: Core) -> Path:
+    """Compiles the kernels and their runner for a core, unless that is done."""
+    with contextlib.suppress(RuntimeError):
+        return built(core)
+    out = PROGRAMS / core.name
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
     compiler = (*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}")
     if core is not XTENSAWIN:
-        _run(*compiler, *sources, "-o", out, *(["-lgcc"] * bool(core.emulator)))
+        _run(*compiler, *SOURCES, "-o", out, *(["-lgcc"] * bool(core.emulator)))
         return out
     objects = []
-    for source in [*sources, XTENSA / "start.S"]:  # its compiler makes objects only
-        objects.append(folder / f"{len(objects)}_{source.stem}.o")  # stems may be alike
+    for source in [*SOURCES, XTENSA / "start.S"]:  # its compiler makes objects only
+        objects.append(PROGRAMS / f"{len(objects)}_{source.stem}.o")  # stems may be alike
         _run(*compiler, "-c", source, "-o", objects[-1])
     _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
     return out
@@ -172,7 +183,7 @@ class Program:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self._command = [*core.emulator, build(core)]
+        self._command = [*core.emulator, built(core)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, calls: Calls) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
     done = subprocess.run(
         ["make", "-C", tmp_path / "elsewhere" / "micropython_module" / "natmod", "-j2", "ARCH=armv6m"]
         + [f"MPY_DIR={ROOT / '.build/src/micropython'}", f"PYTHON={sys.executable}"],
+        env=os.environ | {"MAKEFLAGS": ""},
         capture_output=True,
         text=True,
         check=False,
