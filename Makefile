@@ -85,7 +85,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: test
 test: all cores $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
-	@$(VENV)/bin/pytest -n 2 --dist loadgroup
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
 lint: $(STAMPS)/venv
