@@ -53,7 +53,7 @@ def demo_har(
             if not profile.stock:
                 image = make_firmware(profile, base, output, quiet)
                 with console.progress("flash", quiet) as progress:
-                    flash(port, image, lambda what, done, total: progress(done, total, what))
+                    flash(port, image, progress)
         if profile.stock:
             with console.progress("install", quiet) as progress:
                 install(port, progress=progress)
