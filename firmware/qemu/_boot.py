@@ -1,5 +1,6 @@
 # Mounts the flash: a part of the machine's memory that QEMU keeps in a file.
 import sys
+
 import uctypes
 import vfs
 

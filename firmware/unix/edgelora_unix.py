@@ -1,10 +1,9 @@
 # Makes desktop MicroPython look like a board: a littlefs in a flash image of limited size, the model
 # at /rom, the agent on the terminal.
-import os
 import sys
-import vfs
 
 import edgelora_flash
+import vfs
 
 BLOCKS = 256  # 1 MB
 

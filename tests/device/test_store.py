@@ -56,7 +56,7 @@ def names(state: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 NAMES = """
-from edgelora.store import Store, StoreError, _text, _checked
+from edgelora.store import Store, StoreError
 import os, struct, sys
 store = Store("adapters", cache=0)
 for name in sys.argv[1:]:

@@ -32,7 +32,7 @@ from edgelora.resources import ROOT
 
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
-AGENT = ROOT / "micropython_module/python/edgelora/agent.py"
+DEVICE = ROOT / "micropython_module/python/edgelora"
 
 
 def pause(pid: int, seconds: float) -> None:
@@ -134,7 +134,7 @@ def micropython(folder: Path, search: str, first: str = ""):
     """Desktop MicroPython that runs the agent in `folder`, with modules from `search` and `first` run: its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
-    shutil.copy(AGENT, folder)
+    shutil.copy(DEVICE / "agent.py", folder)
     board, port = pty.openpty()
     tty.setraw(port)
     code = f"{first}\nimport sys\nsys.path[:] = {search}\nimport agent\nwhile True: agent.run()"
@@ -159,7 +159,9 @@ def terminal():
 @pytest.fixture
 def desktop(tmp_path):
     """A desktop with the stand-in model: its port."""
-    shutil.copy(ROOT / "tests/device/programs/link_model.py", tmp_path / "edgelora.py")
+    (tmp_path / "edgelora").mkdir()
+    shutil.copy(ROOT / "tests/device/programs/link_model.py", tmp_path / "edgelora/__init__.py")
+    shutil.copy(DEVICE / "_work.py", tmp_path / "edgelora")
     (tmp_path / "base.elm").write_bytes(b"")
     with micropython(tmp_path, "['']") as port:
         yield port
@@ -291,7 +293,7 @@ def test_failed_commit_keeps_the_old_file(desktop):
         with pytest.raises(DeviceError, match="file arrived damaged"):
             link._control(Op.PUT_DONE)
         assert link.get("file") == b"old"
-        assert {entry.name for entry in link.list(".")} == {"file", "base.elm", "edgelora.py", "agent.py"}
+        assert {entry.name for entry in link.list(".")} == {"file", "base.elm", "edgelora", "agent.py"}
 
 
 def test_training_survives_the_line(desktop):

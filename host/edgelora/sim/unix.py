@@ -23,7 +23,9 @@ except ImportError:
     sys.path[:0] = {folders}
     import edgelora
     sys.modules["_edgelora"] = edgelora
-    import edgelora.agent, edgelora.store, edgelora.training, edgelora.update, edgelora_unix
+    for name in {modules}:
+        __import__("edgelora." + name)
+    import edgelora_unix
 edgelora_unix.run("flash", "rom")
 """
 
@@ -46,7 +48,9 @@ class Unix:
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""
         device = resources.device_file("edgelora_unix.py").parent
-        code = START.format(folders=[str(resources.natmods() / "x64"), str(device)])
+        package = resources.natmods() / "x64"
+        modules = sorted({path.stem for path in package.glob("edgelora/*.mpy")} - {"__init__"})
+        code = START.format(folders=[str(package), str(device)], modules=modules)
         command = [str(UNIX_BINARY), "-X", f"heapsize={self.heap_bytes}", "-c", code]
         failures = 0
         while failures < 3:

@@ -1,8 +1,10 @@
-"""The device's end of the EdgeLoRA link (SPEC.md, section 10).
+"""The device's end of the EdgeLoRA link (SPEC.md, section 10): frames, sessions and files.
 
-`run()` turns the REPL's byte stream into a channel of binary frames and serves requests: files, the model,
-training. It returns, and the REPL is back, on QUIT, on Ctrl-C between frames, or when no host spoke for `idle_ms`.
-What was loaded stays loaded until the board resets, so a host that lost the line goes on where it was.
+It is lent to boards that lack EdgeLoRA, so it needs no other module of the package; `_work` has what does.
+
+`run()` turns the REPL's byte stream into a channel of binary frames and serves requests. It returns, and the
+REPL is back, on QUIT, on Ctrl-C between frames, or when no host spoke for `idle_ms`. What was loaded stays
+loaded until the board resets, so a host that lost the line goes on where it was.
 """
 
 import binascii
@@ -14,7 +16,6 @@ import select
 import struct
 import sys
 import time
-from array import array
 
 import micropython
 
@@ -49,14 +50,13 @@ _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
 _ALIVE_MS = 1000  # between signs of life while a request is being carried out
 _MOST_WORDS = 1000  # characters of an error message
-_MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
 _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
 
 _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
 _HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
+_WORK = 0x20  # ops from here on are in _work
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
-_LOCK_HEAP, _LOGITS = 1, 2
 
 # What fields of a request are, where they are not null; and the elements of lists.
 _FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode"), list: ("paths", "names", "ops")}
@@ -256,50 +256,6 @@ def _identity():
         return ""
 
 
-class _Cache:
-    """Features of up to `count` samples, which come in order, in RAM or, given a path, in a file."""
-
-    def __init__(self, size, count, path):
-        self.path = path
-        self._size, self._count, self._kept = size, count, 0
-        self._file = open(path, "w+b") if path else None
-        try:
-            self._slots = [bytearray(size) for _ in range(1 if path else count)]
-        except MemoryError:
-            raise MemoryError(f"no room for a feature cache of {size * count} bytes in RAM; keep it in flash")
-
-    def slot(self, i):
-        """Where the features of the next sample go."""
-        if i != self._kept or i >= self._count:
-            raise ValueError(f"sample {i} does not come next: {self._kept} of {self._count} are in the feature cache")
-        return self._slots[0 if self._file else i]
-
-    def store(self):
-        if self._file:
-            self._file.write(self._slots[0])
-        self._kept += 1
-
-    def check(self, i):
-        if i >= self._kept:
-            raise ValueError(f"sample {i} is not in the feature cache of {self._kept}")
-
-    def sync(self):
-        if self._file:
-            self._file.flush()
-
-    def load(self, i):
-        """A checked sample's features; from a file, until the next is loaded."""
-        if not self._file:
-            return self._slots[i]
-        self._file.seek(i * self._size)
-        self._file.readinto(self._slots[0])
-        return self._slots[0]
-
-    def close(self):
-        if self._file:
-            self._file.close()
-
-
 class _Agent:
     """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
 
@@ -307,17 +263,10 @@ class _Agent:
         self.line = _Line(max_payload)
         self.session = None  # the host's random number
         self.sequence = 0  # of the last request carried out
-        self.model = None
-        self.trained = 0  # samples since begin or load
         self._upload = None
         self._download = None
-        self._cache = None
-        self._store = self._place = None  # kept until a model is opened, which may need its room, or the host goes
-        self._update = None
-        self._scheduler = None  # of the run that the board does by itself,
-        self._window = None  # the window it is in,
-        self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
         self._path = ""
+        self._work = None  # requests that take the package's other modules, once there was one
         self._handlers = {
             0x10: self._put_open,
             _PUT_DATA: self._put_data,
@@ -327,26 +276,6 @@ class _Agent:
             0x15: self._list,
             0x16: self._remove,
             0x17: self._space,
-            0x20: self._model,
-            0x21: self._begin,
-            0x22: self._load,
-            0x23: self._train,
-            0x24: self._evaluate,
-            0x25: self._flush,
-            0x26: self._save,
-            0x27: self._use,
-            0x28: self._bench,
-            0x29: self._cache_open,
-            0x2A: self._cache_put,
-            0x2B: self._train_cached,
-            0x30: self._in_store,
-            0x34: self._update_open,
-            0x35: self._update_data,
-            0x36: self._update_done,
-            0x37: self._update_state,
-            0x38: self._run_start,
-            0x39: self._run_go,
-            0x3A: self._run_suspend,
         }
 
     # --- frames
@@ -395,7 +324,7 @@ class _Agent:
             line.working(sequence)
         status = _OK
         try:
-            handler = self._handlers.get(op)
+            handler = self._handlers.get(op) or (self._working() if op >= _WORK else {}).get(op)
             if handler is None:
                 raise ValueError(f"unknown request {op}: the firmware is older than the host tools; update it")
             answer = handler(size)
@@ -405,6 +334,21 @@ class _Agent:
             status = _ERROR
             answer = self._put(self._words(error))
         line.reply(sequence, status, answer)
+
+    def _working(self):
+        # Handlers of what takes the package's other modules; those stay out of memory until they are needed.
+        if self._work is None:
+            if edgelora is None:
+                raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
+            gc.collect()
+            try:
+                from edgelora._work import Work
+            except ImportError:
+                raise ValueError(
+                    "this board's EdgeLoRA is older than the host tools: install or flash it anew"
+                ) from None
+            self._work = Work(self)
+        return self._work.handlers
 
     def _put(self, text):
         if len(text) > self.line.max_payload:
@@ -422,7 +366,8 @@ class _Agent:
         except Exception:
             return _SPEECHLESS
 
-    def _json(self, size):
+    def json(self, size):
+        """The fields of a request, each of its kind."""
         self._path = ""
         request = json.loads(bytes(self.line.body[:size])) if size else {}
         if not isinstance(request, dict):
@@ -438,12 +383,13 @@ class _Agent:
         self._path = request.get("path") or ""  # what an error message names
         return request
 
-    def _check_least(self, size, least):
+    def check_least(self, size, least):
+        """Raises ValueError if a request has fewer bytes."""
         if size < least:
             raise ValueError(f"{size} bytes are too few for this request: {least} at least")
 
     def _hello(self, size):
-        session = self._json(size)["session"]
+        session = self.json(size)["session"]
         if session is None:
             raise ValueError("session of a request is of type int, not null")
         resumed = session == self.session
@@ -464,8 +410,8 @@ class _Agent:
                 "max_payload": self.line.max_payload,
                 "resumed": resumed,
                 "sequence": self.sequence,
-                "model": self.model is not None,
-                "trained": self.trained,
+                "model": bool(self._work and self._work.model),
+                "trained": self._work.trained if self._work else 0,
                 "ticks_us": time.ticks_us(),
             }
         ).encode()
@@ -473,19 +419,14 @@ class _Agent:
     # --- files
 
     def pause(self):
-        """Puts a half-done upload or update safely into flash; it goes on when the host is back.
-
-        Programs that run meanwhile may change the store.
-        """
-        self._store = None
+        """Puts a half-done upload or update safely into flash; it goes on when the host is back."""
+        if self._work:
+            self._work.pause()
         if self._upload:
             try:
                 self._upload[0].flush()
             except OSError:
                 self._drop_upload()  # the filesystem is full
-        if self._update:
-            self._update.close()
-            self._update = None
 
     def _close_files(self):
         files = (self._upload, self._download)
@@ -497,8 +438,13 @@ class _Agent:
             except OSError:
                 pass  # what could not be written comes again: an upload counts what is in its file
 
+    def download(self, name, data):
+        """Has GET_DATA send these bytes under a name."""
+        self._close_files()
+        self._download = [io.BytesIO(data), name]
+
     def _put_open(self, size):
-        request = self._json(size)
+        request = self.json(size)
         self._close_files()
         path = request["path"]
         part = path + ".part"
@@ -512,7 +458,7 @@ class _Agent:
     def _put_data(self, size):
         if not self._upload:
             raise ValueError("no upload is open")
-        self._check_least(size, 4)
+        self.check_least(size, 4)
         upload = self._upload
         offset = struct.unpack_from("<I", self.line.body)[0]
         if offset != upload[2]:
@@ -555,7 +501,7 @@ class _Agent:
         return {"crc": want_crc}
 
     def _stat(self, size):
-        request = self._json(size)
+        request = self.json(size)
         self._close_files()
         digest = None
         if request.get("sha256"):
@@ -566,7 +512,7 @@ class _Agent:
         return {"size": length, "crc": crc, "sha256": binascii.hexlify(digest.digest()).decode() if digest else ""}
 
     def _get_data(self, size):
-        self._check_least(size, 8)
+        self.check_least(size, 8)
         offset, count = struct.unpack_from("<II", self.line.body)
         path = str(bytes(self.line.body[8:size]), "utf-8")
         if not self._download or self._download[1] != path:
@@ -579,7 +525,7 @@ class _Agent:
         return count
 
     def _list(self, size):
-        request = self._json(size)
+        request = self.json(size)
         entries = []
         room = self.line.max_payload - 64
         skip = request.get("skip", 0)
@@ -595,427 +541,17 @@ class _Agent:
 
     def _remove(self, size):
         self._close_files()
-        path = self._json(size)["path"]
-        if self._cache and self._cache.path == path:
-            self._drop_cache()
+        path = self.json(size)["path"]
+        if self._work:
+            self._work.forget(path)
         os.remove(path)
         return {}
 
     def _space(self, size):
-        info = os.statvfs(self._json(size)["path"])
+        info = os.statvfs(self.json(size)["path"])
         # A full littlefs may count more blocks in use than it has: free ones are then below 0, as an unsigned number.
         blocks = info[3] if 0 <= info[3] <= info[2] else 0
         return {"free": info[0] * blocks, "total": info[1] * info[2], "heap": gc.mem_free()}
-
-    # --- model
-
-    def _opened(self):
-        if self.model is None:
-            raise ValueError("no model is open: open one first")
-        return self.model
-
-    def _model(self, size):
-        if edgelora is None:
-            raise ValueError("this firmware has no edgelora module: flash EdgeLoRA firmware or copy the .mpy")
-        request = self._json(size)
-        path = request.pop("path")
-        for name in ("ranks", "recompute"):
-            if isinstance(request.get(name), list):
-                request[name] = bytes(request[name])
-        self._drop_cache()
-        self.model = self._scheduler = self._window = self._store = None
-        self.trained = 0
-        gc.collect()
-        self.model = model = edgelora.Model(path, **request)
-        gc.collect()
-        return {
-            "arena": len(model.arena),
-            "base_id": binascii.hexlify(model.base_id).decode(),
-            "input_size": model.input_size,
-            "sample_size": model.sample_size,
-            "output_size": model.output_size,
-            "feature_size": model.feature_size,
-            "ranks": list(model.ranks),
-            "mode": model.mode,
-            "labels": list(model.labels),
-            "free": gc.mem_free(),
-        }
-
-    def _begin(self, size):
-        self._opened().begin(self._json(size)["seed"])
-        self.trained = 0
-        return {}
-
-    def _load(self, size):
-        self._opened().load(self._json(size)["path"])
-        self.trained = 0
-        return {}
-
-    def _windows(self, start, size, stride, skip):
-        # Views of the windows in a request, made before the heap is locked.
-        if size <= start or (size - start) % stride:
-            raise ValueError(f"{size - start} bytes are no whole number of samples of {stride}")
-        return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
-
-    def _train(self, size):
-        model = self._opened()
-        label = model.target_size or 1
-        stride = label + model.sample_size
-        windows = self._windows(4, size, stride, label)
-        return self._train_each(model.train, lambda i: windows[i], stride, len(windows))
-
-    def _cache_open(self, size):
-        request = self._json(size)
-        model = self._opened()
-        self._drop_cache()
-        gc.collect()
-        self._cache = _Cache(model.feature_size, request["count"], request["path"])
-        return {"feature_size": model.feature_size}
-
-    def _drop_cache(self):
-        cache, self._cache = self._cache, None
-        if cache:
-            cache.close()
-
-    def _cached(self):
-        if not self._cache:
-            raise ValueError("no feature cache is open: open one first")
-        return self._cache
-
-    def _cache_put(self, size):
-        model, cache = self._opened(), self._cached()
-        first = struct.unpack_from("<H", self.line.body)[0]
-        for i, window in enumerate(self._windows(4, size, model.sample_size, 0)):
-            model.features(window, cache.slot(first + i))
-            cache.store()
-            self.line.alive()
-        return {}
-
-    def _train_cached(self, size):
-        model, cache = self._opened(), self._cached()
-        label = model.target_size or 1
-        samples = self._windows(4, size, label + 2, label)
-        for sample in samples:  # while there is memory for a message
-            cache.check(sample[0] | sample[1] << 8)
-        cache.sync()
-        return self._train_each(
-            model.train_features, lambda i: cache.load(samples[i][0] | samples[i][1] << 8), label + 2, len(samples)
-        )
-
-    def _train_each(self, train, fetch, stride, count):
-        # Trains on samples whose labels are `stride` bytes apart in the request.
-        learning_rate, flags = struct.unpack_from("<HB", self.line.body)
-        if 8 + 4 * count > self.line.max_payload:
-            raise ValueError(f"{count} samples are too many for one request")
-        line, body = self.line, self.line.body
-        target = self.model.target_size  # 0: a label
-        labels = [body[at : at + target] if target else body[at] for at in range(4, 4 + count * stride, stride)]
-        losses = array("i", bytes(4 * count))
-        gc.collect()
-        if flags & _LOCK_HEAP:
-            micropython.heap_lock()
-        try:
-            start = time.ticks_us()
-            for i in range(count):
-                losses[i] = train(fetch(i), labels[i], learning_rate)
-                self.trained += 1
-                line.alive()
-            elapsed = time.ticks_diff(time.ticks_us(), start)
-        finally:
-            if flags & _LOCK_HEAP:
-                micropython.heap_unlock()
-        struct.pack_into("<II", self.line.payload, 0, self.trained, elapsed)
-        self.line.payload[8 : 8 + 4 * count] = bytes(losses)
-        return 8 + 4 * count
-
-    def _evaluate(self, size):
-        model, line = self._opened(), self.line
-        flags = self.line.body[0]
-        windows = self._windows(4, size, model.sample_size, 0)
-        count = len(windows)
-        out = self.line.payload
-        width = model.output_size
-        answer = 4 + count + (count * width if flags & _LOGITS else 0)
-        if answer > self.line.max_payload:
-            raise ValueError(f"{count} samples are too many for one request")
-        logits = [out[at : at + width] for at in range(4 + count, answer, width)]
-        raw = memoryview(model.output) if logits else None
-        gc.collect()
-        elapsed = 0
-        if flags & _LOCK_HEAP:
-            micropython.heap_lock()
-        try:
-            for i in range(count):
-                start = time.ticks_us()
-                out[4 + i] = model.infer_sample(windows[i])
-                elapsed += time.ticks_diff(time.ticks_us(), start)
-                if logits:
-                    row = logits[i]
-                    for j in range(width):
-                        row[j] = raw[j] & 255
-                line.alive()
-        finally:
-            if flags & _LOCK_HEAP:
-                micropython.heap_unlock()
-        struct.pack_into("<I", out, 0, elapsed)
-        return answer
-
-    # --- the board by itself
-
-    def _run_start(self, size):
-        from edgelora import training
-
-        request = self._json(size)
-        model, name = self._opened(), request["name"]
-        self._scheduler = self._window = None
-        gc.collect()
-        if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
-            raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
-        store = self._opened_store()
-        if not request.get("resume"):
-            training.discard(store, name)
-        resumed = training.unfinished(store, name)
-        settings = [request[key] for key in ("epochs", "seed", "learning_rate", "commit_every")]
-        run = training.Run(model, training.SampleFile(request["path"]), store, name, *settings)
-        milliwatts = request.get("power_mw")
-        self._scheduler = training.Scheduler(
-            run,
-            clock_hz=request.get("clock_hz"),
-            sleep_ms=request.get("sleep_ms", 0),
-            budget_ms=request.get("budget_ms"),
-            budget_mj=request.get("budget_mj"),
-            power=milliwatts and (lambda hz: milliwatts),
-            sleep_mw=request.get("sleep_mw", 0),
-            sleep=time.sleep_ms,  # light sleep could lose what the host sends
-        )
-        self._window = iter(self._scheduler)
-        run.watch = lambda run: self._learned.append((run.loss, run.step_us))
-        return {"resumed": resumed, "notice": run.notice} | self._progress()
-
-    def _run_go(self, size):
-        until = time.ticks_add(time.ticks_ms(), self._json(size)["ms"])
-        self._running()
-        for _ in self._window:
-            self.line.alive()
-            if len(self._learned) >= 200 or time.ticks_diff(time.ticks_ms(), until) >= 0:
-                break
-        return self._progress()
-
-    def _run_suspend(self, size):
-        self._running()
-        self._scheduler.suspend()
-        return self._progress()
-
-    def _running(self):
-        if not self._scheduler:
-            raise ValueError("no run has been started: start one, or resume it")
-        return self._scheduler.training
-
-    def _progress(self):
-        run = self._running()
-        self.trained = run.position
-        learned, self._learned = self._learned, []
-        return {
-            "state": self._scheduler.state,
-            "losses": [loss for loss, _ in learned],
-            "times_us": [us for _, us in learned],
-            "samples": run.position,
-            "updates": run.updates,
-            "pending": run.pending,
-            "resumes": run.resumes,
-            "busy_us": run.busy_us,
-            "energy_uj": run.energy_uj,
-            "checkpoint": run.checkpoint_size,
-            "crc": run.store.find(run.name).crc if run.done else None,
-        }
-
-    def _flush(self, size):
-        self._opened().flush(self._json(size)["learning_rate"])
-        return {}
-
-    def _save(self, size):
-        request = self._json(size)
-        self._opened().save(request["path"], request["state"])
-        return {"trained": self.trained}
-
-    def _use(self, size):
-        path = self._json(size)["path"]
-        model = self._opened()
-        model.use(model.adapter(path) if path else None)
-        return {}
-
-    def _bench(self, size):
-        request = self._json(size)
-        model = self._opened()
-        what = request["what"]
-        count = min(request["n"], 1000)
-        if count < 1:
-            raise ValueError(f"{count} runs: 1 at least")
-        window = bytearray(model.input_size)
-        label = bytearray(model.target_size) if model.target_size else 0
-        first, end = request.get("ops", (0, 0))
-        if what == "infer":
-            call, steps = model.infer, (window,)
-        elif what == "ops":
-            call, steps = (lambda x: model.forward_range(x, first, end)), (window,)
-        elif what == "backward":
-            call, steps = (lambda x: model.backward_range(x, first, end)), (window,)
-        elif what == "train":
-            call, steps = (lambda x: model.train(x, label, 0)), (bytearray(model.sample_size),)
-        elif what == "train_features":
-            call, steps = (lambda x: model.train_features(x, label, 0)), (bytearray(model.feature_size),)
-        elif what == "merge":
-            call, steps = model.merge, (first,)
-        elif what == "swap":
-            call, steps = model.use, [model.adapter(path) for path in request["paths"]]
-        elif what == "swap_file":
-            call, steps = model.use_file, [edgelora.AdapterFile(path) for path in request["paths"]]
-        elif what == "swap_store":
-            self._store = None
-            store = self._opened_store(request.get("place"), request["cache"])
-            store.open(model)
-            call, steps = store.use, request["names"]
-            for name in steps:
-                call(name)
-        else:
-            raise ValueError(f"nothing named {what} to measure")
-        total = worst = 0
-        best = 1 << 30
-        clock, usual = request.get("clock_hz"), None
-        if clock:
-            import machine
-
-            if not hasattr(machine, "freq"):
-                raise ValueError("this board's clock can't be set: leave clock_hz out")
-            usual = machine.freq()
-            machine.freq(clock)
-        try:
-            for i in range(count):
-                step = steps[i % len(steps)]
-                gc.collect()
-                start = time.ticks_us()
-                call(step)
-                took = time.ticks_diff(time.ticks_us(), start)
-                total += took
-                best = min(best, took)
-                worst = max(worst, took)
-                self.line.alive()
-        finally:
-            if usual:
-                machine.freq(usual)
-        return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
-
-    # --- store
-
-    def _opened_store(self, place=None, cache=8192):
-        # The board's own, or the one in a folder.
-        if self._store is None or self._place != place:
-            from edgelora.store import Store, default_place
-
-            self._store = None
-            gc.collect()
-            self._store = Store(place or default_place(), cache)
-            self._place = place
-        return self._store
-
-    def _in_store(self, size):
-        request = self._json(size)
-        do, name = request["do"], request.get("name")
-        if name is None and do not in ("list", "activate"):
-            raise ValueError(f"{do} needs a name")
-        store = self._opened_store(request.get("place"))
-        if do == "put":
-            data = edgelora.read(request["path"])
-            gc.collect()
-            return {"version": store.put(name, data, request.get("version"))}
-        if do == "get":
-            self._close_files()
-            data = store.read(name)
-            self._download = [io.BytesIO(data), ":" + name]
-            return {"size": len(data), "crc": _crc32(data, 0)}
-        if do == "activate":
-            if self.model:
-                store.open(self.model)
-            store.activate(name)
-        elif do == "rename":
-            store.rename(name, request["to"])
-        elif do == "remove":
-            store.remove(name)
-        elif do == "pin":
-            store.pin(name, request["on"])
-        elif do != "list":
-            raise ValueError(f"nothing named {do} to do with the store")
-        return self._store_list(store, request.get("skip", 0))
-
-    def _store_list(self, store, skip):
-        entries = store.list()
-        room = self.line.max_payload - 1024
-        rows = []
-        while room > 0 and skip + len(rows) < len(entries):
-            rows.append(_row(entries[skip + len(rows)]))
-            room -= 120
-        return {
-            "adapters": rows,
-            "more": skip + len(rows) < len(entries),
-            "active": store.active,
-            "free": store.free(),
-            "place": store.place,
-            "notices": store.notices,
-        }
-
-    # --- updates
-
-    def _update_open(self, size):
-        from edgelora.update import Updater, trusted
-
-        self._update = Updater(self._opened_store(), *trusted())
-        return {"offset": self._update.begin(bytes(self.line.body[:size]))}
-
-    def _updating(self):
-        if not self._update:
-            raise ValueError("no update has begun: send the bundle again, it goes on where it was")
-        return self._update
-
-    def _update_data(self, size):
-        self._check_least(size, 4)
-        update = self._updating()
-        offset = struct.unpack_from("<I", self.line.body)[0]
-        if offset != update.kept:
-            raise ValueError(f"the update is at offset {update.kept}, not {offset}")
-        update.write(self.line.body[4:size])
-        struct.pack_into("<I", self.line.payload, 0, update.kept)
-        return 4
-
-    def _update_done(self, size):
-        update = self._updating()
-        gc.collect()
-        for _ in update.finish():
-            self.line.alive()
-        return {"name": update.name, "version": update.version}
-
-    def _update_state(self, size):
-        from edgelora.update import UpdateError, key_id, trusted
-
-        store = self._opened_store()
-        confirmed = store.confirm() if self._json(size)["confirm"] else []
-        try:
-            keys, target = trusted()
-        except UpdateError:
-            keys, target = [], ""
-        return {
-            "target": target,
-            "keys": [edgelora.hex_id(key_id(key)) for key in keys],
-            "adapters": [_row(entry) for entry in store.list()],
-            "active": store.active,
-            "confirmed": confirmed,
-            "notices": store.notices,
-        }
-
-
-def _row(entry):
-    # What the host hears of an adapter in the store.
-    base = edgelora.hex_id(entry.base_id)
-    return entry.name, entry.version, entry.size, base, entry.pinned, entry.trial
 
 
 def _check_kind(name, value, kind):

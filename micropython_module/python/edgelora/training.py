@@ -19,7 +19,6 @@ try:
 except ImportError:
     machine = None
 
-import edgelora
 from edgelora import core_adapter_size, core_crc32, core_order, core_save
 
 _SAMPLES = "<4sHH8sIIII"
@@ -42,7 +41,7 @@ _ALL = _Slices()[:]  # made once: [:] in the code would make a new one at each s
 
 
 class SampleFile:
-    """Samples in a file: recorded on the board, or put there by the host. Labels, or int8 targets for losses that take them.
+    """Samples in a file: recorded on the board, or put there by the host. Labels, or int8 targets for losses of such.
 
     Appending touches only the file's end; what a cut leaves half-written is no sample.
     """
@@ -102,7 +101,7 @@ class SampleFile:
         self.count += 1
 
     def crc(self, count):
-        """CRC-32 of the first `count` samples and their labels (with the records' own CRCs it would be one constant)."""
+        """CRC-32 of the first `count` samples and their labels (with the records' CRCs it would be one constant)."""
         crc = 0
         for i in range(count):
             self._load(i)
@@ -342,7 +341,7 @@ class Scheduler:
     clock_hz: of the core during steps and sleep; the clock from before is back after each, whatever happens. sleep_ms:
     of light sleep after every update. budget_ms, budget_mj: milliseconds, sleep included, and millijoules of a window.
     Micro-batches are not begun that would not end in it, if a window has room for one. power: milliwatts at a clock, a
-    function of Hz; sleep_mw: asleep. sleep: used instead of machine.lightsleep, e.g. time.sleep_ms where USB must stay up.
+    function of Hz; sleep_mw: asleep. sleep: instead of machine.lightsleep, e.g. time.sleep_ms where USB must stay up.
     """
 
     def __init__(
@@ -389,7 +388,7 @@ class Scheduler:
         return self.state
 
     def suspend(self):
-        """Finishes the micro-batch under way and commits: nothing is learned twice after deep sleep or without power."""
+        """Finishes the micro-batch under way and commits: nothing is learned twice after deep sleep or a power cut."""
         self._call(lambda: self._timed(self.training.suspend))
 
     def _window(self, sleeps):
@@ -399,7 +398,7 @@ class Scheduler:
             sleep_ms = self.sleep_ms if sleeps and self._spent_us and not self.training.pending else 0
             self.state = self._next(1000 * sleep_ms)
             if self.state == TRAINING:
-                self._call(lambda: self._sleep_and_step(sleep_ms))
+                self._call(lambda sleep_ms=sleep_ms: self._sleep_and_step(sleep_ms))
                 if self.training.done:
                     self.state = DONE
             yield self.state

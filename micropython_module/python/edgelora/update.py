@@ -24,8 +24,8 @@ import edgelora
 TRUST = "/update.trust"  # the board's target and the keys it trusts
 HEADER_SIZE = 256
 _SIGNED = 192  # bytes of the header, before their signature
-# magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base, key, name, target,
-# SHA-256 of payload, result, origin
+# magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base, key, name,
+# target, SHA-256 of payload, result, origin
 _HEADER = "<4sHHBBHIIIII8s8s24s24s32s32s32s"
 _WHOLE, _DELTA = 1, 2
 _DEFLATE = 1
@@ -68,20 +68,30 @@ class Header:
             raise UpdateError("the bundle ends within its header")
         (
             magic, form, size, self.kind, self.packing, zero, self.version, self.from_version, self.payload_size,
-            self.result_size, zero2, self.base_id, self.key_id, name, target, self.payload_hash, self.result_hash, self.origin_hash,
+            self.result_size, zero2, self.base_id, self.key_id, name, target, self.payload_hash, self.result_hash,
+            self.origin_hash,
         ) = struct.unpack_from(_HEADER, data)  # fmt: skip
         if magic != b"ELU1":
             raise UpdateError("this is no update bundle")
-        if form != 1 or size != HEADER_SIZE or zero or zero2 or self.kind not in (_WHOLE, _DELTA) or self.packing > _DEFLATE:
-            raise UpdateError("a bundle of format %d.%d.%d: this firmware is older, update it" % (form, self.kind, self.packing))
+        if (
+            form != 1
+            or size != HEADER_SIZE
+            or zero
+            or zero2
+            or self.kind not in (_WHOLE, _DELTA)
+            or self.packing > _DEFLATE
+        ):
+            raise UpdateError(
+                "a bundle of format %d.%d.%d: this firmware is older, update it" % (form, self.kind, self.packing)
+            )
         self.name, self.target = _text(name), _text(target)
 
 
 class Updater:
     """keys: public keys of 32 bytes that may sign; target: the product, which bundles name.
 
-    model: the edgelora.Model that adapters are for; without one, a base on the board is looked for. limit: most bytes of
-    a payload and of an adapter. part: the file that an update waits in until it is complete.
+    model: the edgelora.Model that adapters are for; without one, a base on the board is looked for. limit: most bytes
+    of a payload and of an adapter. part: the file that an update waits in until it is complete.
     """
 
     def __init__(self, store, keys, target, model=None, limit=65536, part="/update.part"):
@@ -178,7 +188,9 @@ class Updater:
             raise UpdateError("made for base %s, which this board does not have" % edgelora.hex_id(head.base_id))
         floor = self.store.floor(head.name)
         if head.version <= floor:
-            raise NotNewer("version %d of %s is not above %d, which this board has had" % (head.version, head.name, floor))
+            raise NotNewer(
+                "version %d of %s is not above %d, which this board has had" % (head.version, head.name, floor)
+            )
         if head.kind == _DELTA:
             self._check_origin(head)
         most = max(head.payload_size, head.result_size)
@@ -193,7 +205,9 @@ class Updater:
     def _check_origin(self, head):
         entry = self.store.find(head.name)
         if not entry or hashlib.sha256(self.store.read(head.name)).digest() != head.origin_hash:
-            raise UpdateError("a change of version %d, which is not what this board has: take the whole" % head.from_version)
+            raise UpdateError(
+                "a change of version %d, which is not what this board has: take the whole" % head.from_version
+            )
 
     def _check(self, data):
         # UpdateError unless the model can use this adapter.
@@ -237,8 +251,9 @@ class Updater:
         """The same as a generator, which yields between short steps (looking up a host's name may take longer).
 
         url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is
-        here, that is taken first. timeout_ms: how long the server may be silent; total_ms: for all of the download, what
-        the caller does between steps included. An OSError tells which of them is over; the next call goes on from there.
+        here, that is taken first. timeout_ms: how long the server may be silent; total_ms: for all of the download,
+        what the caller does between steps included. An OSError tells which of them is over; the next call goes on from
+        there.
         """
         host, port, path = _address(url)
         name = path.rsplit("/", 1)[1][:-4]
@@ -247,7 +262,9 @@ class Updater:
         try:
             if entry:
                 try:
-                    yield from self._get(_Http(host, port, timeout_ms, end), "%s.from-%d.elu" % (path[:-4], entry.version), name)
+                    yield from self._get(
+                        _Http(host, port, timeout_ms, end), "%s.from-%d.elu" % (path[:-4], entry.version), name
+                    )
                     return
                 except ValueError:
                     pass  # there is none, or it is none for this board: the whole bundle decides

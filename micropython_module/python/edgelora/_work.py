@@ -1,0 +1,515 @@
+"""Requests that take the package's other modules: model, training, store, updates (SPEC.md, section 10)."""
+
+import binascii
+import gc
+import struct
+import time
+from array import array
+
+import micropython
+
+import edgelora
+
+_LOCK_HEAP, _LOGITS = 1, 2
+_MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
+
+
+class _Cache:
+    """Features of up to `count` samples, which come in order, in RAM or, given a path, in a file."""
+
+    def __init__(self, size, count, path):
+        self.path = path
+        self._size, self._count, self._kept = size, count, 0
+        self._file = open(path, "w+b") if path else None
+        try:
+            self._slots = [bytearray(size) for _ in range(1 if path else count)]
+        except MemoryError:
+            raise MemoryError(f"no room for a feature cache of {size * count} bytes in RAM; keep it in flash")
+
+    def slot(self, i):
+        """Where the features of the next sample go."""
+        if i != self._kept or i >= self._count:
+            raise ValueError(f"sample {i} does not come next: {self._kept} of {self._count} are in the feature cache")
+        return self._slots[0 if self._file else i]
+
+    def store(self):
+        if self._file:
+            self._file.write(self._slots[0])
+        self._kept += 1
+
+    def check(self, i):
+        if i >= self._kept:
+            raise ValueError(f"sample {i} is not in the feature cache of {self._kept}")
+
+    def sync(self):
+        if self._file:
+            self._file.flush()
+
+    def load(self, i):
+        """A checked sample's features; from a file, until the next is loaded."""
+        if not self._file:
+            return self._slots[i]
+        self._file.seek(i * self._size)
+        self._file.readinto(self._slots[0])
+        return self._slots[0]
+
+    def close(self):
+        if self._file:
+            self._file.close()
+
+
+class Work:
+    """Handlers of requests, as `agent` has them. They are given the size of what is in `line.body`."""
+
+    def __init__(self, agent):
+        self._agent = agent
+        self.line = agent.line
+        self.model = None
+        self.trained = 0  # samples since begin or load
+        self._cache = None
+        self._store = self._place = None  # kept until a model is opened, which may need its room, or the host goes
+        self._update = None
+        self._scheduler = None  # of the run that the board does by itself,
+        self._window = None  # the window it is in,
+        self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
+        self.handlers = {
+            0x20: self._model,
+            0x21: self._begin,
+            0x22: self._load,
+            0x23: self._train,
+            0x24: self._evaluate,
+            0x25: self._flush,
+            0x26: self._save,
+            0x27: self._use,
+            0x28: self._bench,
+            0x29: self._cache_open,
+            0x2A: self._cache_put,
+            0x2B: self._train_cached,
+            0x30: self._in_store,
+            0x34: self._update_open,
+            0x35: self._update_data,
+            0x36: self._update_done,
+            0x37: self._update_state,
+            0x38: self._run_start,
+            0x39: self._run_go,
+            0x3A: self._run_suspend,
+        }
+
+    def pause(self):
+        """Puts a half-done update safely into flash. Programs that run meanwhile may change the store."""
+        self._store = None
+        if self._update:
+            self._update.close()
+            self._update = None
+
+    def forget(self, path):
+        """A file is about to be removed: nothing is to be in it."""
+        if self._cache and self._cache.path == path:
+            self._drop_cache()
+
+    # --- model
+
+    def _opened(self):
+        if self.model is None:
+            raise ValueError("no model is open: open one first")
+        return self.model
+
+    def _model(self, size):
+        request = self._agent.json(size)
+        path = request.pop("path")
+        for name in ("ranks", "recompute"):
+            if isinstance(request.get(name), list):
+                request[name] = bytes(request[name])
+        self._drop_cache()
+        self.model = self._scheduler = self._window = self._store = None
+        self.trained = 0
+        gc.collect()
+        self.model = model = edgelora.Model(path, **request)
+        gc.collect()
+        return {
+            "arena": len(model.arena),
+            "base_id": binascii.hexlify(model.base_id).decode(),
+            "input_size": model.input_size,
+            "sample_size": model.sample_size,
+            "output_size": model.output_size,
+            "feature_size": model.feature_size,
+            "ranks": list(model.ranks),
+            "mode": model.mode,
+            "labels": list(model.labels),
+            "free": gc.mem_free(),
+        }
+
+    def _begin(self, size):
+        self._opened().begin(self._agent.json(size)["seed"])
+        self.trained = 0
+        return {}
+
+    def _load(self, size):
+        self._opened().load(self._agent.json(size)["path"])
+        self.trained = 0
+        return {}
+
+    def _windows(self, start, size, stride, skip):
+        # Views of the windows in a request, made before the heap is locked.
+        if size <= start or (size - start) % stride:
+            raise ValueError(f"{size - start} bytes are no whole number of samples of {stride}")
+        return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
+
+    def _train(self, size):
+        model = self._opened()
+        label = model.target_size or 1
+        stride = label + model.sample_size
+        windows = self._windows(4, size, stride, label)
+        return self._train_each(model.train, lambda i: windows[i], stride, len(windows))
+
+    def _cache_open(self, size):
+        request = self._agent.json(size)
+        model = self._opened()
+        self._drop_cache()
+        gc.collect()
+        self._cache = _Cache(model.feature_size, request["count"], request["path"])
+        return {"feature_size": model.feature_size}
+
+    def _drop_cache(self):
+        cache, self._cache = self._cache, None
+        if cache:
+            cache.close()
+
+    def _cached(self):
+        if not self._cache:
+            raise ValueError("no feature cache is open: open one first")
+        return self._cache
+
+    def _cache_put(self, size):
+        model, cache = self._opened(), self._cached()
+        first = struct.unpack_from("<H", self.line.body)[0]
+        for i, window in enumerate(self._windows(4, size, model.sample_size, 0)):
+            model.features(window, cache.slot(first + i))
+            cache.store()
+            self.line.alive()
+        return {}
+
+    def _train_cached(self, size):
+        model, cache = self._opened(), self._cached()
+        label = model.target_size or 1
+        samples = self._windows(4, size, label + 2, label)
+        for sample in samples:  # while there is memory for a message
+            cache.check(sample[0] | sample[1] << 8)
+        cache.sync()
+        return self._train_each(
+            model.train_features, lambda i: cache.load(samples[i][0] | samples[i][1] << 8), label + 2, len(samples)
+        )
+
+    def _train_each(self, train, fetch, stride, count):
+        # Trains on samples whose labels are `stride` bytes apart in the request.
+        learning_rate, flags = struct.unpack_from("<HB", self.line.body)
+        if 8 + 4 * count > self.line.max_payload:
+            raise ValueError(f"{count} samples are too many for one request")
+        line, body = self.line, self.line.body
+        target = self.model.target_size  # 0: a label
+        labels = [body[at : at + target] if target else body[at] for at in range(4, 4 + count * stride, stride)]
+        losses = array("i", bytes(4 * count))
+        gc.collect()
+        if flags & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            start = time.ticks_us()
+            for i in range(count):
+                losses[i] = train(fetch(i), labels[i], learning_rate)
+                self.trained += 1
+                line.alive()
+            elapsed = time.ticks_diff(time.ticks_us(), start)
+        finally:
+            if flags & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<II", self.line.payload, 0, self.trained, elapsed)
+        self.line.payload[8 : 8 + 4 * count] = bytes(losses)
+        return 8 + 4 * count
+
+    def _evaluate(self, size):
+        model, line = self._opened(), self.line
+        flags = self.line.body[0]
+        windows = self._windows(4, size, model.sample_size, 0)
+        count = len(windows)
+        out = self.line.payload
+        width = model.output_size
+        answer = 4 + count + (count * width if flags & _LOGITS else 0)
+        if answer > self.line.max_payload:
+            raise ValueError(f"{count} samples are too many for one request")
+        logits = [out[at : at + width] for at in range(4 + count, answer, width)]
+        raw = memoryview(model.output) if logits else None
+        gc.collect()
+        elapsed = 0
+        if flags & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            for i in range(count):
+                start = time.ticks_us()
+                out[4 + i] = model.infer_sample(windows[i])
+                elapsed += time.ticks_diff(time.ticks_us(), start)
+                if logits:
+                    row = logits[i]
+                    for j in range(width):
+                        row[j] = raw[j] & 255
+                line.alive()
+        finally:
+            if flags & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<I", out, 0, elapsed)
+        return answer
+
+    # --- the board by itself
+
+    def _run_start(self, size):
+        from edgelora import training
+
+        request = self._agent.json(size)
+        model, name = self._opened(), request["name"]
+        self._scheduler = self._window = None
+        gc.collect()
+        if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
+            raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
+        store = self._opened_store()
+        if not request.get("resume"):
+            training.discard(store, name)
+        resumed = training.unfinished(store, name)
+        settings = [request[key] for key in ("epochs", "seed", "learning_rate", "commit_every")]
+        run = training.Run(model, training.SampleFile(request["path"]), store, name, *settings)
+        milliwatts = request.get("power_mw")
+        self._scheduler = training.Scheduler(
+            run,
+            clock_hz=request.get("clock_hz"),
+            sleep_ms=request.get("sleep_ms", 0),
+            budget_ms=request.get("budget_ms"),
+            budget_mj=request.get("budget_mj"),
+            power=milliwatts and (lambda hz: milliwatts),
+            sleep_mw=request.get("sleep_mw", 0),
+            sleep=time.sleep_ms,  # light sleep could lose what the host sends
+        )
+        self._window = iter(self._scheduler)
+        run.watch = lambda run: self._learned.append((run.loss, run.step_us))
+        return {"resumed": resumed, "notice": run.notice} | self._progress()
+
+    def _run_go(self, size):
+        until = time.ticks_add(time.ticks_ms(), self._agent.json(size)["ms"])
+        self._running()
+        for _ in self._window:
+            self.line.alive()
+            if len(self._learned) >= 200 or time.ticks_diff(time.ticks_ms(), until) >= 0:
+                break
+        return self._progress()
+
+    def _run_suspend(self, size):
+        self._running()
+        self._scheduler.suspend()
+        return self._progress()
+
+    def _running(self):
+        if not self._scheduler:
+            raise ValueError("no run has been started: start one, or resume it")
+        return self._scheduler.training
+
+    def _progress(self):
+        run = self._running()
+        self.trained = run.position
+        learned, self._learned = self._learned, []
+        return {
+            "state": self._scheduler.state,
+            "losses": [loss for loss, _ in learned],
+            "times_us": [us for _, us in learned],
+            "samples": run.position,
+            "updates": run.updates,
+            "pending": run.pending,
+            "resumes": run.resumes,
+            "busy_us": run.busy_us,
+            "energy_uj": run.energy_uj,
+            "checkpoint": run.checkpoint_size,
+            "crc": run.store.find(run.name).crc if run.done else None,
+        }
+
+    def _flush(self, size):
+        self._opened().flush(self._agent.json(size)["learning_rate"])
+        return {}
+
+    def _save(self, size):
+        request = self._agent.json(size)
+        self._opened().save(request["path"], request["state"])
+        return {"trained": self.trained}
+
+    def _use(self, size):
+        path = self._agent.json(size)["path"]
+        model = self._opened()
+        model.use(model.adapter(path) if path else None)
+        return {}
+
+    def _bench(self, size):
+        request = self._agent.json(size)
+        model = self._opened()
+        what = request["what"]
+        count = min(request["n"], 1000)
+        if count < 1:
+            raise ValueError(f"{count} runs: 1 at least")
+        window = bytearray(model.input_size)
+        label = bytearray(model.target_size) if model.target_size else 0
+        first, end = request.get("ops", (0, 0))
+        if what == "infer":
+            call, steps = model.infer, (window,)
+        elif what == "ops":
+            call, steps = (lambda x: model.forward_range(x, first, end)), (window,)
+        elif what == "backward":
+            call, steps = (lambda x: model.backward_range(x, first, end)), (window,)
+        elif what == "train":
+            call, steps = (lambda x: model.train(x, label, 0)), (bytearray(model.sample_size),)
+        elif what == "train_features":
+            call, steps = (lambda x: model.train_features(x, label, 0)), (bytearray(model.feature_size),)
+        elif what == "merge":
+            call, steps = model.merge, (first,)
+        elif what == "swap":
+            call, steps = model.use, [model.adapter(path) for path in request["paths"]]
+        elif what == "swap_file":
+            call, steps = model.use_file, [edgelora.AdapterFile(path) for path in request["paths"]]
+        elif what == "swap_store":
+            self._store = None
+            store = self._opened_store(request.get("place"), request["cache"])
+            store.open(model)
+            call, steps = store.use, request["names"]
+            for name in steps:
+                call(name)
+        else:
+            raise ValueError(f"nothing named {what} to measure")
+        total = worst = 0
+        best = 1 << 30
+        clock, usual = request.get("clock_hz"), None
+        if clock:
+            import machine
+
+            if not hasattr(machine, "freq"):
+                raise ValueError("this board's clock can't be set: leave clock_hz out")
+            usual = machine.freq()
+            machine.freq(clock)
+        try:
+            for i in range(count):
+                step = steps[i % len(steps)]
+                gc.collect()
+                start = time.ticks_us()
+                call(step)
+                took = time.ticks_diff(time.ticks_us(), start)
+                total += took
+                best = min(best, took)
+                worst = max(worst, took)
+                self.line.alive()
+        finally:
+            if usual:
+                machine.freq(usual)
+        return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+
+    # --- store
+
+    def _opened_store(self, place=None, cache=8192):
+        # The board's own, or the one in a folder.
+        if self._store is None or self._place != place:
+            from edgelora.store import Store, default_place
+
+            self._store = None
+            gc.collect()
+            self._store = Store(place or default_place(), cache)
+            self._place = place
+        return self._store
+
+    def _in_store(self, size):
+        request = self._agent.json(size)
+        do, name = request["do"], request.get("name")
+        if name is None and do not in ("list", "activate"):
+            raise ValueError(f"{do} needs a name")
+        store = self._opened_store(request.get("place"))
+        if do == "put":
+            data = edgelora.read(request["path"])
+            gc.collect()
+            return {"version": store.put(name, data, request.get("version"))}
+        if do == "get":
+            data = store.read(name)
+            self._agent.download(":" + name, data)
+            return {"size": len(data), "crc": edgelora.core_crc32(data, 0)}
+        if do == "activate":
+            if self.model:
+                store.open(self.model)
+            store.activate(name)
+        elif do == "rename":
+            store.rename(name, request["to"])
+        elif do == "remove":
+            store.remove(name)
+        elif do == "pin":
+            store.pin(name, request["on"])
+        elif do != "list":
+            raise ValueError(f"nothing named {do} to do with the store")
+        return self._store_list(store, request.get("skip", 0))
+
+    def _store_list(self, store, skip):
+        entries = store.list()
+        room = self.line.max_payload - 1024
+        rows = []
+        while room > 0 and skip + len(rows) < len(entries):
+            rows.append(_row(entries[skip + len(rows)]))
+            room -= 120
+        return {
+            "adapters": rows,
+            "more": skip + len(rows) < len(entries),
+            "active": store.active,
+            "free": store.free(),
+            "place": store.place,
+            "notices": store.notices,
+        }
+
+    # --- updates
+
+    def _update_open(self, size):
+        from edgelora.update import Updater, trusted
+
+        self._update = Updater(self._opened_store(), *trusted())
+        return {"offset": self._update.begin(bytes(self.line.body[:size]))}
+
+    def _updating(self):
+        if not self._update:
+            raise ValueError("no update has begun: send the bundle again, it goes on where it was")
+        return self._update
+
+    def _update_data(self, size):
+        self._agent.check_least(size, 4)
+        update = self._updating()
+        offset = struct.unpack_from("<I", self.line.body)[0]
+        if offset != update.kept:
+            raise ValueError(f"the update is at offset {update.kept}, not {offset}")
+        update.write(self.line.body[4:size])
+        struct.pack_into("<I", self.line.payload, 0, update.kept)
+        return 4
+
+    def _update_done(self, size):
+        update = self._updating()
+        gc.collect()
+        for _ in update.finish():
+            self.line.alive()
+        return {"name": update.name, "version": update.version}
+
+    def _update_state(self, size):
+        from edgelora.update import UpdateError, key_id, trusted
+
+        store = self._opened_store()
+        confirmed = store.confirm() if self._agent.json(size)["confirm"] else []
+        try:
+            keys, target = trusted()
+        except UpdateError:
+            keys, target = [], ""
+        return {
+            "target": target,
+            "keys": [edgelora.hex_id(key_id(key)) for key in keys],
+            "adapters": [_row(entry) for entry in store.list()],
+            "active": store.active,
+            "confirmed": confirmed,
+            "notices": store.notices,
+        }
+
+
+def _row(entry):
+    # What the host hears of an adapter in the store.
+    base = edgelora.hex_id(entry.base_id)
+    return entry.name, entry.version, entry.size, base, entry.pinned, entry.trial
