@@ -29,6 +29,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("updates",),
     ("report",),
     ("bench",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
