@@ -105,9 +105,8 @@ def test_python(tmp_path: Path) -> None:
     planned, ran = run("python way.py", tmp_path).splitlines()
     assert "rpi_pico: arena " in planned and re.search(r"accuracy \d\d\.\d% -> \d\d\.\d%, 728 bytes", ran)
     base = edgelora.load(tmp_path / "base.elm")
-    assert edgelora.evaluate(base, "har:3", edgelora.load(tmp_path / "person3.ela", base)) > edgelora.evaluate(
-        base, "har:3"
-    )
+    adapter = edgelora.load(tmp_path / "person3.ela", base)
+    assert edgelora.evaluate(base, "har:3", adapter) > edgelora.evaluate(base, "har:3")
 
 
 def test_from_keras_to_a_report(after_demo: Path) -> None:
