@@ -1,23 +1,54 @@
-"""EdgeLoRA's host half: from data to a personalized adapter on a board."""
+"""EdgeLoRA's host half: from data to a personalized adapter on a board.
+
+What a name needs is imported when it is first asked for, so that `import edgelora` is quick.
+"""
 
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import Board as Board
+    from .api import evaluate as evaluate
+    from .api import load as load
+    from .api import personalize as personalize
+    from .api import plan as plan
+    from .api import pretrain as pretrain
+    from .api import quantize as quantize
+    from .errors import EdgeloraError as EdgeloraError
     from .importers.keras import from_keras as from_keras
     from .importers.torch import from_torch as from_torch
+    from .training import Recipe as Recipe
 
-__all__ = ["__version__", "from_keras", "from_torch"]
+__all__ = [
+    "Board",
+    "EdgeloraError",
+    "Recipe",
+    "__version__",
+    "evaluate",
+    "from_keras",
+    "from_torch",
+    "load",
+    "personalize",
+    "plan",
+    "pretrain",
+    "quantize",
+]
 
 __version__ = metadata.version("edgelora")
 
-_OF_EXTRAS = {
+_HOMES = {
+    "EdgeloraError": "errors",
+    "Recipe": "training",
     "from_keras": "importers.keras",
     "from_torch": "importers.torch",
-}  # imported when asked for, as they need large packages
+}  # all others are of `api`
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_EXTRAS:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_OF_EXTRAS[name]}", __name__), name)
+    return getattr(import_module(f".{_HOMES.get(name, 'api')}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

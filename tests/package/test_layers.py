@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("updates",),
     ("report",),
     ("bench",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
@@ -73,3 +75,12 @@ def test_every_room_has_a_face() -> None:
         face = PACKAGE / room / "__init__.py"
         if face.exists() and room != "cli":
             assert "__all__" in face.read_text(), f"{room} names no __all__"
+
+
+def test_the_drawing_of_the_floors() -> None:
+    """DESIGN.md draws them from the top down."""
+    text = (ROOT / "DESIGN.md").read_text().split("### The host's floors")[1].split("\nOne core")[0]
+    drawn = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
+    rooms = [room for row in drawn for room in row]
+    assert sorted(rooms) == sorted(room for room in FLOOR if room != "__main__")
+    assert [FLOOR[room] for room in rooms] == sorted((FLOOR[room] for room in rooms), reverse=True)

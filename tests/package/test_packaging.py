@@ -114,10 +114,19 @@ def test_a_missing_twin_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_public_names() -> None:
-    assert edgelora.__all__ == ["__version__", "from_keras", "from_torch"]
+    whole_way = {"load", "pretrain", "quantize", "plan", "Board", "personalize", "evaluate", "Recipe", "EdgeloraError"}
+    assert set(edgelora.__all__) == whole_way | {"__version__", "from_keras", "from_torch"}
+    assert all(getattr(edgelora, name).__module__.startswith("edgelora.") for name in whole_way)
     page = (resources.ROOT / "docs" / "api.md").read_text()
     assert all(f"`{name}`" in page for name in edgelora.__all__)
     assert all(f"`edgelora.{name}`" in page for name in STUBBED if name != "__init__")
+
+
+def test_importing_it_is_quick() -> None:
+    """Nothing of size is imported before it is asked for."""
+    script = "import sys, edgelora; print([name for name in sys.modules if name.startswith(('numpy', 'edgelora.'))])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "[]\n"
 
 
 def public(tree: ast.Module) -> dict[str, ast.AST]:

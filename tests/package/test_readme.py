@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from documents import all_blocks, blocks, pages
 
+import edgelora
 from edgelora import sim, virtual_boards
 from edgelora.cli.parser import make_parser
 from edgelora.resources import ROOT
@@ -94,6 +95,18 @@ def test_guide(after_demo: Path, name: str) -> None:
     printed = run(script, after_demo)
     if name == "store":
         assert printed.splitlines()[-1] == "run []"
+
+
+def test_python(tmp_path: Path) -> None:
+    """The whole way through `import edgelora`, with a virtual board."""
+    [script] = blocks("docs/reference/python.md", "python", "tested: on the computer")
+    assert len(script.split("\n\n")[1].splitlines()) <= 10
+    (tmp_path / "way.py").write_text(script)
+    planned, ran = run("python way.py", tmp_path).splitlines()
+    assert "rpi_pico: arena " in planned and re.search(r"accuracy \d\d\.\d% -> \d\d\.\d%, 728 bytes", ran)
+    base = edgelora.load(tmp_path / "base.elm")
+    adapter = edgelora.load(tmp_path / "person3.ela", base)
+    assert edgelora.evaluate(base, "har:3", adapter) > edgelora.evaluate(base, "har:3")
 
 
 def test_from_keras_to_a_report(after_demo: Path) -> None:

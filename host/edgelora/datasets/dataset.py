@@ -7,8 +7,10 @@ six-axis wrist sensor at 50 Hz.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,18 @@ class Dataset:
     y: NDArray[np.int64]
     labels: list[str] = field(default_factory=list)
 
+    @staticmethod
+    def of(x: NDArray[Any], y: NDArray[Any], labels: Sequence[str] = (), name: str = "data") -> Dataset:
+        """Of x, float [N, height, width, channels], and y, int [N]. Raises InputError, with `name`, for others."""
+        if problem := _problem(x, y, len(labels)):
+            raise InputError(f"{name}: {problem}")
+        return Dataset(x.astype(np.float32), y.astype(np.int64), list(labels))
+
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"<Dataset of {len(self)} samples of {self.x.shape[1:]}, {self.classes} classes>"
 
     @property
     def classes(self) -> int:
@@ -126,11 +138,9 @@ def load_dataset(path: str | Path) -> Dataset:
     """
     arrays = _load_arrays(path, ("x", "y"))
     names = arrays.get("labels", np.array([], np.str_))
-    problem = _problem_of_names(names) or _problem(arrays["x"], arrays["y"], len(np.atleast_1d(names)))
-    if problem:
+    if problem := _problem_of_names(names):
         raise InputError(f"{path}: {problem}")
-    labels = [str(name) for name in np.atleast_1d(names)]
-    return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), labels)
+    return Dataset.of(arrays["x"], arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
 
 
 def load_inputs(path: str | Path) -> NDArray:

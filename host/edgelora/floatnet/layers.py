@@ -57,6 +57,9 @@ class FloatNet:
     layers: list[Layer]
     labels: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<FloatNet {self.input_shape}, {len(self.layers)} layers>"
+
 
 @dataclass(frozen=True)
 class Geometry:

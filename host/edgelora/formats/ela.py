@@ -86,6 +86,11 @@ class Adapter:
         by_op = {layer.op: layer.rank for layer in self.layers}
         return bytes(by_op.get(op, 0) for op in range(ops))
 
+    def __repr__(self) -> str:
+        ranks = " ".join(f"{layer.op}:{layer.rank}" for layer in self.layers)
+        state = ", with training state" if self.has_state else ""
+        return f"<Adapter for base {self.base_id.hex()}, ranks by op {ranks}, seed {self.seed}{state}>"
+
     @property
     def has_state(self) -> bool:
         """Whether training can go on exactly where it stopped."""

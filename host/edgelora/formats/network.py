@@ -138,6 +138,9 @@ class QuantModel:
     labels: list[str] = field(default_factory=list)
     loss: str = "cross_entropy"
 
+    def __repr__(self) -> str:
+        return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"
+
     @property
     def input(self) -> Tensor:
         return self.tensors[0]

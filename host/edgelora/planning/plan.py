@@ -64,6 +64,13 @@ class Plan:
     def fits(self) -> bool:
         return self.arena_bytes <= self.ram_bytes
 
+    def __repr__(self) -> str:
+        fits = "fits" if self.fits else "does NOT fit"
+        told = f"arena {self.arena_bytes} of {self.ram_bytes} bytes, {fits}; adapter {self.adapter_bytes} bytes"
+        if self.infer_us is not None and self.step_us is not None:
+            told += f"; inference {self.infer_us / 1000:.2f} ms, training step {self.step_us / 1000:.2f} ms"
+        return f"<Plan for {self.board}: {told}>"
+
     def as_json(self) -> dict[str, object]:
         return asdict(self) | {"fits": self.fits}
 

@@ -46,6 +46,11 @@ class Quantized:
     elm: bytes
     report: QuantReport
 
+    def __repr__(self) -> str:
+        return (
+            f"<Quantized {self.model.input.shape} -> {self.model.output.shape}, {len(self.elm)} bytes>\n{self.report}"
+        )
+
     def save(self, path: str | Path) -> None:
         """Writes the `.elm` file, whole or not at all."""
         write_atomic(Path(path), self.elm)

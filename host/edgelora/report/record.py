@@ -117,6 +117,9 @@ class Report:
     link: dict[str, Scalar] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}>"
+
     def to_json(self) -> str:
         """The text of `report.json`: one flat object."""
         return json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"

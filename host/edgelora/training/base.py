@@ -35,6 +35,10 @@ class Base:
     def base_id(self) -> str:
         return formats.base_id(self.elm).hex()
 
+    def __repr__(self) -> str:
+        shapes = f"{self.model.input.shape} -> {self.model.output.shape}"
+        return f"<Base {self.name}: {shapes}, {len(self.elm)} bytes, {self.base_id}>"
+
     @property
     def paths(self) -> tuple[str, str]:
         """Where a board may have it: in ROMFS, or in its filesystem."""

@@ -1,0 +1,238 @@
+"""The whole way in Python: what `import edgelora` offers.
+
+    base = edgelora.load("base.elm")
+    print(edgelora.plan(base, "rpi_pico"))
+    with edgelora.Board() as board:
+        run = edgelora.personalize(base, "mine.npz", board=board)
+    run.save("me.ela")
+
+Every function is a few lines over the packages below; what it can't use, it refuses with an `EdgeloraError`.
+"""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import boards, datasets, floatnet, formats, planning, quantization, sim, training, twin
+from .datasets import Dataset, Parts
+from .floatnet import FloatNet
+from .formats import Adapter
+from .link import Link
+from .planning import Plan
+from .progress import Progress, untold
+from .quantization import Quantized
+from .report import Report, make_report, render_html, write_report
+from .training import Base, BoardLearner, Recipe
+
+Data = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
+"""Samples: by name (`har:3`, `kws:VOICE`), a .npz file, or x, float [N, height, width, channels], and classes y [N]."""
+Network = Base | Quantized | str | Path
+"""A base: loaded, just quantized, or a .elm file."""
+DEFAULTS = Recipe()
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+@overload
+def load(path: str | Path) -> Base: ...
+@overload
+def load(path: str | Path, base: Base) -> Adapter: ...
+def load(path: str | Path, base: Base | None = None) -> Base | Adapter:
+    """The base in a .elm file or, given its base, the adapter in a .ela file. Both are checked in full."""
+    if base is None:
+        return training.load_base(Path(path))
+    return _adapter(training.load_adapter(Path(path), base), base)
+
+
+def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = untold) -> FloatNet:
+    """Trains a small float network on the people that it is to know; the same on every computer."""
+    return floatnet.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
+
+
+def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
+    """Makes a float network, or a file that `pretrain` made, INT8, calibrated on data like what it will see."""
+    net = net if isinstance(net, FloatNet) else floatnet.load_net(Path(net))
+    part = _samples(data, "pretrain")
+    model = quantization.quantize(net, part.x)
+    model.labels = model.labels or part.labels
+    return Quantized(model, formats.pack_model(model), quantization.report(net, model, part.x, part.y))
+
+
+def plan(base: Network, board: str = "rpi_pico", recipe: Recipe = DEFAULTS) -> Plan:
+    """What personalizing takes on a board: arena, adapter, and time where the board was measured."""
+    return planning.plan(_base(base).elm, boards.load_board(board), recipe)
+
+
+# ---- boards ----------------------------------------------------------------------------------------------------------
+
+
+class Board:
+    """A board behind its serial port, open until `close`, which `with` calls. `link` is all that it can do.
+
+    port: of the board; without one, the only board that is there. virtual: starts a virtual board of this name
+    instead, with this firmware (`unix` needs none), which ends with `close`. Raises an `EdgeloraError` that lists what
+    is there, or says what the board lacks.
+    """
+
+    def __init__(
+        self, port: str | None = None, *, virtual: str | None = None, firmware: str | Path | None = None
+    ) -> None:
+        with ExitStack() as stack:
+            if virtual is not None:
+                state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgelora-")))
+                image = Path(firmware) if firmware is not None else None
+                handle = sim.start(virtual, image, state, die_with_parent=True)
+                stack.callback(handle.stop)
+                port = handle.port
+            self.port = boards.pick_port(port)
+            self.link = stack.enter_context(Link.connect(self.port))
+            self.hello = self.link.hello()
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Leaves the board at its REPL and releases the port; a virtual board of this object's own ends."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        module = f"edgelora {self.hello.edgelora}" if self.hello.edgelora else "without edgelora"
+        return f"<Board {self.hello.board} at {self.port}, {self.hello.micropython}, {module}>"
+
+
+# ---- adapters --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Personalized:
+    """What a personalization left. before, after: accuracy on the test samples, shares of 1; ela: the `.ela` file.
+
+    report: of a board's run, with its times; a notebook shows the page.
+    """
+
+    base: Base
+    ela: bytes
+    before: float
+    after: float
+    tested_on: str
+    losses: list[float]  # nats, one an update
+    report: Report | None = None
+
+    @property
+    def adapter(self) -> Adapter:
+        return _adapter(self.ela, self.base)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the `.ela` file, whole or not at all."""
+        formats.write_atomic(Path(path), self.ela)
+
+    def save_report(self, folder: str | Path) -> Path:
+        """Writes report.json and the page, whose path it returns. Raises an `EdgeloraError` for a run without board."""
+        if self.report is None:
+            raise training.WorkflowError("this run has no report: give personalize() a board")
+        return write_report(self.report, Path(folder))
+
+    def __repr__(self) -> str:
+        where = self.report.board if self.report else "this computer"
+        return f"<Personalized on {where}: accuracy {self.before:.1%} -> {self.after:.1%}, {len(self.ela)} bytes>"
+
+    def _repr_html_(self) -> str:
+        if self.report is None:
+            return html.escape(repr(self))
+        page = html.escape(render_html(self.report))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+
+
+def personalize(
+    base: Network,
+    data: Data,
+    test: Data | None = None,
+    *,
+    board: Board | None = None,
+    recipe: Recipe = DEFAULTS,
+    progress: Progress = untold,
+) -> Personalized:
+    """Trains an adapter from somebody's samples: on the board or, without one, on this computer to the same bytes.
+
+    test: samples to test on; without, some of a file's or of given ones, which are then not trained on.
+    """
+    base, parts = _base(base), _parts(data, test)
+    samples, tested = base.samples(parts.train), base.samples(parts.test)
+    if board is None:
+        trained = training.train_adapter(base, samples, tested, recipe, progress=progress)
+        before, after = (training.accuracy(predicted, tested) for predicted in (trained.before, trained.after))
+        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses)
+    run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
+    before, after = (training.accuracy(predicted, tested) for predicted in (run.before, run.after))
+    identical = training.check_identical(base, samples, recipe, run)
+    told = (_name(data), identical, parts.tested_on)
+    report = make_report(base, samples, tested, recipe, run, board.link.hello(), None, *told)
+    return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, report)
+
+
+def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board: Board | None = None) -> float:
+    """Accuracy, a share of 1, of a base or of an adapter for it: on the board, or on this computer to the same bytes.
+
+    Data by name means its test part; of a file, all samples count.
+    """
+    base = _base(base)
+    tested = base.samples(_samples(data, "test"))
+    ela = formats.pack_adapter(adapter) if adapter else None
+    ranks = training.adapter_ranks(base, ela)
+    if board is None:
+        session = twin.Session(base.elm, ranks, "infer", 1, frames=tested.frames)
+        session.use(ela)
+        return training.accuracy(session.predict(tested.x), tested)
+    learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=tested.frames)
+    learner.use(ela)
+    return training.accuracy(learner.predict(tested.x), tested)
+
+
+# ---- what is given ---------------------------------------------------------------------------------------------------
+
+
+class _Unlogged:
+    """A run's log that keeps nothing."""
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+def _base(given: Network) -> Base:
+    if isinstance(given, Quantized):
+        return Base("base.elm", given.elm, given.model)
+    return given if isinstance(given, Base) else load(given)
+
+
+def _adapter(ela: bytes, base: Base) -> Adapter:
+    return formats.unpack_adapter(ela, base.model, formats.base_id(base.elm))
+
+
+def _samples(given: Data, part: str) -> Dataset:
+    if isinstance(given, str | Path):
+        return training.load_part(str(given), part)
+    return given if isinstance(given, Dataset) else Dataset.of(np.asarray(given[0]), np.asarray(given[1]))
+
+
+def _parts(data: Data, test: Data | None) -> Parts:
+    if isinstance(data, str | Path) and (test is None or isinstance(test, str | Path)):
+        return training.load_parts(str(data), None if test is None else str(test))
+    if test is None:
+        return datasets.split(_samples(data, "train"), _name(data))
+    return datasets.parts(_samples(data, "train"), _samples(test, "test"), f"the test samples of {_name(test)}")
+
+
+def _name(data: Data) -> str:
+    return str(data) if isinstance(data, str | Path) else "the given samples"
