@@ -24,13 +24,13 @@ from ..training import (
     Suspended,
     Trainer,
     adapter_ranks,
-    check_identical,
     float_baseline,
     load_adapter,
     load_base,
     load_part,
     load_parts,
     personalize_board,
+    repeat_on_twin,
 )
 from . import console
 from .common import (
@@ -202,8 +202,8 @@ def cmd_personalize(args: argparse.Namespace) -> None:
             return show(args, asdict(suspended.reply), str(suspended))
         hello = link.hello()
     baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe) if args.net else None
-    identical = check_identical(base, samples, recipe, run)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
+    again = repeat_on_twin(base, samples, test, recipe, run)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, again, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     print_report(args, report, write_report(report, args.output))
 
