@@ -176,8 +176,8 @@ def personalize(
         return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses)
     run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
     before, after = (training.accuracy(predicted, tested) for predicted in (run.before, run.after))
-    identical = training.check_identical(base, samples, recipe, run)
-    told = (_name(data), identical, parts.tested_on)
+    again = training.repeat_on_twin(base, samples, tested, recipe, run)
+    told = (_name(data), again, parts.tested_on)
     report = make_report(base, samples, tested, recipe, run, board.link.hello(), None, *told)
     return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, report)
 

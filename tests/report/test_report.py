@@ -26,6 +26,7 @@ from edgelora.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
 HOSTILE = '<script>alert("1")</script>'
+NEW = ("gained", "lost", "activated")  # in records since they have verdicts
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -89,6 +90,9 @@ def example(**changes: object) -> Report:
         power_source="RP2040 datasheet, typical at 125 MHz",
         link={"baud": 115_200, "retries": 0, "bytes_per_second": 61_240.0},
         notes=["Times are emulated RP2040 cycles at 125 MHz."],
+        gained=58,
+        lost=11,
+        activated=True,
     )
     return dataclasses.replace(report, **changes)
 
@@ -179,6 +183,29 @@ def test_page_without_the_optional_parts() -> None:
     assert "Confusion" not in text and "float LoRA" not in text
     worse = Page(render_html(example(adapted_accuracy=0.6, host_twin_identical=False))).text
     assert "10.6 points worse" in worse and "Host twin identical: no" in worse
+
+
+def test_page_tells_a_worse_run() -> None:
+    """Better, worse, or neither; an adapter below its base is not activated, measurably worse or not."""
+    for gained, lost, activated, said in (
+        (50, 3, True, "Better"),
+        (5, 3, True, "No measurable difference"),
+        (3, 5, False, "No measurable difference: not activated"),
+        (3, 29, False, "Worse: not activated"),
+    ):
+        page = Page(render_html(example(gained=gained, lost=lost, activated=activated)))
+        badges = [attributes["class"] for attributes in page.named("p") if "badge" in (attributes.get("class") or "")]
+        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better' else ''}"
+        assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
+        assert ("went back to it" in page.text) is not activated
+    assert "95% interval 64.6 to 75.9%" in page.text
+
+
+def test_old_records_make_no_claim() -> None:
+    data = {key: value for key, value in json.loads(example().to_json()).items() if key not in NEW}
+    report = Report.from_json(json.dumps(data))
+    text = Page(render_html(report)).text
+    assert report.verdict is None and "sign test" not in text and "activated" not in text
 
 
 def test_page_escapes_text() -> None:

@@ -24,11 +24,11 @@ from ..training import (
     Suspended,
     Trainer,
     adapter_ranks,
-    check_identical,
     float_baseline,
     load_adapter,
     load_base,
     personalize_board,
+    repeat_on_twin,
 )
 from . import console
 from .common import (
@@ -206,8 +206,8 @@ def cmd_personalize(args: argparse.Namespace) -> None:
         with console.step("float LoRA, for comparison", args.json):
             baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe)
     with console.step("the same on the host twin", args.json):
-        identical = check_identical(base, samples, recipe, run)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, identical, parts.tested_on)
+        again = repeat_on_twin(base, samples, test, recipe, run)
+    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, again, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     print_report(args, report, write_report(report, args.output))
 

@@ -104,11 +104,14 @@ def cmd_compare(args: argparse.Namespace) -> None:
 
 def print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     if args.json:
-        return emit(asdict(report) | {"report": str(path)})
+        return emit(asdict(report) | {"verdict": report.verdict, "report": str(path)})
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
-    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{baseline}")
+    verdict = f": {report.verdict}" if report.verdict else ""
+    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{verdict}{baseline}")
+    if report.activated is False:
+        say("not activated: the base was right more often, and the board went back to it; the adapter is saved")
     if report.tested_on:
         say(f"tested on {report.tested_on}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")

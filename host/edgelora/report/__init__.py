@@ -1,11 +1,12 @@
 """What is left of a run: records, figures, pages."""
 
-from .compare import comparison, differences, wilson, write_comparison
+from .compare import comparison, differences, write_comparison
 from .metrics import End, Metrics, Update, follow, read_metrics
 from .of_run import make_report
 from .plan_page import write_plan_report
 from .record import LayerRow, Report, ReportError, read_report
 from .sections import render_html, write_report
+from .statistics import sign_test, verdict, wilson
 
 __all__ = [
     "End",
@@ -21,6 +22,8 @@ __all__ = [
     "read_metrics",
     "read_report",
     "render_html",
+    "sign_test",
+    "verdict",
     "wilson",
     "write_comparison",
     "write_plan_report",

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from ..formats import write_atomic
 from . import page
 from .record import Report
+from .statistics import wilson
 
 Runs = Sequence[tuple[str, Report]]  # what a run is called, and its record
-Z = 1.96  # a normal variable's 97.5% quantile: intervals of 95%
 HEAD = (
     "run",
     "board",
@@ -29,16 +29,6 @@ HEAD = (
     "arena",
     "twin",
 )
-
-
-def wilson(share: float, count: int) -> tuple[float, float] | None:
-    """Wilson's 95% confidence interval of a share of `count` test samples; None where nobody knows how many."""
-    if not count:
-        return None
-    middle = share + Z * Z / (2 * count)
-    spread = Z * ((share * (1 - share) + Z * Z / (4 * count)) / count) ** 0.5
-    whole = 1 + Z * Z / count
-    return max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole)
 
 
 def comparison(runs: Runs) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -91,7 +81,7 @@ def render_comparison(runs: Runs) -> str:
     head, rows = comparison(runs)
     notes = [*differences(runs), "Step: training, one sample. 1 KB is 1024 bytes."]
     sections = [
-        page.part("headline", "comparison", title, [], [], None, [_best(runs)]),
+        page.part("headline", "comparison", title, [], [], [], [_best(runs)]),
         page.section("Accuracy", _accuracy_figure(runs)),
         page.section("Runs", page.table(head, rows, "What they were, took and gave")),
         page.section("Notes", page.part("notes", notes)),

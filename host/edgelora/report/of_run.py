@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
+
 from .. import floatnet, twin
 from ..link import Hello
 from ..planning import layer_plans, predict
-from ..training import Base, BoardRun, Recipe, Samples, _profile, accuracy, confusion, recomputed, schedule
+from ..training import Base, BoardRun, Recipe, Samples, TwinRun, _profile, accuracy, confusion, recomputed, schedule
 from .record import LayerRow, Report
 
 
@@ -20,7 +22,7 @@ def make_report(
     hello: Hello,
     baseline: floatnet.FloatLoraResult | None,
     subject: str,
-    identical: bool,
+    again: TwinRun,
     tested_on: str,
 ) -> Report:
     """Everything a run measured, in one report."""
@@ -31,6 +33,7 @@ def make_report(
     power = profile and profile.power
     slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
     classes = base.model.classes
+    right_before, right_after = run.before == test.y, run.after == test.y
     notes = ["Times are the board's own clock."]
     if test.frames > 1:
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
@@ -49,7 +52,7 @@ def make_report(
         float_base_accuracy=baseline.base_accuracy if baseline else None,
         float_lora_accuracy=baseline.accuracy if baseline else None,
         float_lora_losses=baseline.losses if baseline else [],
-        host_twin_identical=identical,
+        host_twin_identical=again.identical,
         arena_bytes=run.info.arena,
         free_heap_bytes=run.info.free,
         adapter_bytes=len(run.run.adapter),
@@ -87,6 +90,10 @@ def make_report(
         memory=list(layout.regions),
         memory_steps=layout.steps,
         notes=notes,
+        gained=int(np.sum(~right_before & right_after)),
+        lost=int(np.sum(right_before & ~right_after)),
+        activated=run.activated,
+        epoch_accuracies=again.epoch_accuracies,
     )
 
 

@@ -44,7 +44,7 @@ def _headline(title: str, choice: Choice, result: Plan, data_name: str) -> Marku
         joules = result.update_joules
         sentences[-1] += "." if joules is None else f", an update {page.energy(joules * 1e6)}."
     sentences.append(_beyond(choice))
-    return page.part("headline", "plan", title, [data_name], numbers, None, sentences)
+    return page.part("headline", "plan", title, [data_name], numbers, [], sentences)
 
 
 def _of(limit: int | None) -> str:

@@ -16,6 +16,7 @@ from ..errors import EdgeloraError
 from ..formats import read_bounded
 from ..text import plain, printable
 from ..twin import Region
+from .statistics import verdict
 
 _Record = TypeVar("_Record")
 MAX_BYTES = 64 << 20  # of a report.json
@@ -116,6 +117,15 @@ class Report:
     checkpoint_bytes: Count | None = None  # of a run that the board did by itself
     link: dict[str, Scalar] | None = None
     notes: list[str] = field(default_factory=list)
+    gained: Few | None = None  # test samples that the base gets wrong and the adapter right,
+    lost: Few | None = None  # and the other way round
+    activated: bool | None = None  # does the board infer with the adapter since?
+    epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
+
+    @property
+    def verdict(self) -> str | None:
+        """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
+        return None if self.gained is None or self.lost is None else verdict(self.gained, self.lost)
 
     def __repr__(self) -> str:
         return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}>"

@@ -10,6 +10,7 @@ from ..formats import write_atomic
 from . import page
 from .charts import loss_section, memory_section
 from .record import Report
+from .statistics import sign_test, wilson
 
 # --- Headline ---
 
@@ -22,11 +23,39 @@ def _headline(report: Report) -> Markup:
     if report.float_lora_accuracy is not None:
         numbers.append(("float", "float LoRA, for comparison", page.percent(report.float_lora_accuracy)))
     under = [report.subject, report.board, page.date(report.created)]
-    badge = _badge(report.host_twin_identical)
-    return page.part("headline", "personalization report", report.title, under, numbers, badge, _summary(report))
+    badges = [badge for badge in (_verdict_badge(report), _twin_badge(report.host_twin_identical)) if badge]
+    return page.part("headline", "personalization report", report.title, under, numbers, badges, _summary(report))
 
 
-def _badge(identical: bool | None) -> tuple[str, str, str]:
+def _verdict_badge(report: Report) -> tuple[str, str, str] | None:
+    """What the test samples tell of the change, and whether the board infers with the adapter."""
+    state = (
+        "no" if report.verdict == "worse" or report.activated is False else "yes" if report.verdict == "better" else ""
+    )
+    said = [report.verdict.capitalize()] if report.verdict else []
+    if report.activated is False:
+        said.append("not activated")
+    if not said:
+        return None
+    return state, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
+
+
+def _test_said(report: Report) -> list[str]:
+    if report.gained is None or report.lost is None:
+        return []
+    p = sign_test(report.gained, report.lost)
+    shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    changes = f"{page.count(report.gained, 'test sample')} became right and {report.lost:,} wrong"
+    return [f"{changes} ({shown}, exact sign test)."]
+
+
+def _activation_said(report: Report) -> list[str]:
+    if report.activated is not False:
+        return []
+    return ["The base was right more often, so the board went back to it. The adapter is saved all the same."]
+
+
+def _twin_badge(identical: bool | None) -> tuple[str, str, str]:
     if identical is None:
         return "", "Host twin identical: not checked", ""
     if identical:
@@ -36,11 +65,11 @@ def _badge(identical: bool | None) -> tuple[str, str, str]:
 
 
 def _summary(report: Report) -> list[str]:
-    right = f" ({_right(report, report.base_accuracy)} right)" if report.test_samples else ""
     parts = [
-        f"The base network scored {page.percent(report.base_accuracy)}{right}.",
+        f"The base network scored {page.percent(report.base_accuracy)}{_right(report, report.base_accuracy)}.",
         f"After {page.count(report.epochs, 'epoch')} over {page.count(report.samples, 'training sample')} on "
-        f"{report.board} it scored {page.percent(report.adapted_accuracy)}: {_difference(report)}.",
+        f"{report.board} it scored {page.percent(report.adapted_accuracy)}{_right(report, report.adapted_accuracy)}: "
+        f"{_difference(report)}.",
     ]
     if report.float_lora_accuracy is not None:
         gap = 100 * (report.adapted_accuracy - report.float_lora_accuracy)
@@ -56,7 +85,12 @@ def _summary(report: Report) -> list[str]:
 
 
 def _right(report: Report, accuracy: float) -> str:
-    return f"{round(accuracy * report.test_samples):,} of {page.count(report.test_samples, 'test sample')}"
+    """How many test samples that is, and what it says about others: the 95% interval."""
+    within = wilson(accuracy, report.test_samples)
+    if within is None:
+        return ""
+    right = f"{round(accuracy * report.test_samples):,} of {page.count(report.test_samples, 'test sample')} right"
+    return f" ({right}; 95% interval {100 * within[0]:.1f} to {page.percent(within[1])})"
 
 
 def _difference(report: Report) -> str:

@@ -15,7 +15,7 @@ from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .loop import confusion, train
 from .on_board import Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
-from .personalize import BoardRun, _profile, check_identical, float_baseline, load_parts, personalize_board
+from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
 from .qat import KEPT, RECIPE, train_qat
 from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe, placed
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
@@ -41,6 +41,7 @@ __all__ = [
     "Suspended",
     "Trainer",
     "TwinLearner",
+    "TwinRun",
     "WorkflowError",
     "_profile",
     "accuracy",
@@ -48,7 +49,6 @@ __all__ = [
     "adapter_ranks",
     "again_macs",
     "as_board",
-    "check_identical",
     "choose_recompute",
     "confusion",
     "float_baseline",
@@ -62,6 +62,7 @@ __all__ = [
     "pretrained_har",
     "pretrained_kws",
     "recomputed",
+    "repeat_on_twin",
     "schedule",
     "smallest_arena",
     "split",

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import datasets, floatnet, formats
+from .. import datasets, floatnet, formats, twin
 from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
-from .base import Base, WorkflowError, is_named, load_part
+from .base import Base, WorkflowError, accuracy, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner
 from .loop import Run, train
-from .on_board import Pace, train_on_board
+from .on_board import NAME, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import train_twin
@@ -37,7 +37,8 @@ class BoardRun:
 
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
     a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
-    run that the board did by itself.
+    run that the board did by itself. activated: the board infers with the adapter since; it does not if the base is
+    right more often.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class BoardRun:
     swap_us: float
     swap_flash_us: float
     energy: list[EnergyRow]
+    activated: bool
     clock_hz: int | None = None  # of training, if not the board's usual one
     end: RunReply | None = None
 
@@ -97,7 +99,18 @@ def personalize_board(
     energy = []
     if step_us is not None and profile:
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
-    return BoardRun(run, before, after, learner.info, step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz, end)
+    activated = bool(np.sum(after == test.y) >= np.sum(before == test.y))
+    if not activated:
+        _return_to_base(link, recipe.on_board)
+    times = (step_us, infer_us, swap_us, swap_flash_us, energy)
+    return BoardRun(run, before, after, learner.info, *times, activated, clock_hz, end)
+
+
+def _return_to_base(link: Link, stored: bool) -> None:
+    """The board infers with its base. stored: what the run left in the store is not active there, either."""
+    if stored and link.store_list().active == NAME:
+        link.store_activate(None)
+    link.use(None)
 
 
 def _profile(hello: Hello) -> BoardProfile | None:
@@ -169,10 +182,30 @@ def _resume(learner: BoardLearner, samples: Samples) -> int:
     return done
 
 
-def check_identical(base: Base, samples: Samples, recipe: Recipe, run: BoardRun) -> bool:
-    """Trains the host twin on the same samples: has it the board's adapter and training state, byte for byte?"""
-    twin_run = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
-    return twin_run.adapter == run.run.adapter and twin_run.state == run.run.state
+@dataclass(frozen=True)
+class TwinRun:
+    """The same run on the host twin: has it the board's adapter and training state, byte for byte?
+
+    epoch_accuracies: on the test samples after each epoch, shares of 1. Twin and board being the same, they are the
+    board's, which had no time to measure them.
+    """
+
+    identical: bool
+    epoch_accuracies: list[float]
+
+
+def repeat_on_twin(base: Base, samples: Samples, test: Samples, recipe: Recipe, run: BoardRun) -> TwinRun:
+    """Trains the host twin on the same samples, and tests what it has after each epoch."""
+    ranks = recipe.ranks(base.model)
+    session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
+    accuracies: list[float] = []
+
+    def judge(adapter: bytes) -> None:
+        session.use(adapter)
+        accuracies.append(accuracy(session.predict(test.x), test))
+
+    twin_run = train_twin(base.elm, ranks, samples, recipe, on_epoch=judge)
+    return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, accuracies)
 
 
 def float_baseline(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -74,9 +74,20 @@ def _target(label: NDArray) -> int | NDArray[np.int8]:
     return label if label.ndim else int(label)
 
 
-def train_twin(model: bytes, ranks: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
-    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
+def train_twin(
+    model: bytes,
+    ranks: bytes,
+    samples: Samples,
+    recipe: Recipe,
+    stop: int | None = None,
+    on_epoch: Callable[[bytes], None] | None = None,
+) -> Run:
+    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached.
+
+    on_epoch: takes the adapter as each epoch leaves it.
+    """
     recipe = replace(recipe, cache="none")
     learner = TwinLearner(model, ranks, recipe, samples.frames)
     learner.begin(recipe.seed)
-    return train(learner, samples, recipe, stop=stop)
+    checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
+    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop)
