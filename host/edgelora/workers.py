@@ -6,14 +6,16 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 Result = TypeVar("Result")
 
 
-def in_parallel(function: Callable[..., Result], jobs: Iterable[tuple], workers: int | None = None) -> Iterator[Result]:
+def in_parallel(
+    function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int | None = None
+) -> Iterator[Result]:
     """What `function(*job)` returns, in the order of jobs; as many processes as cores unless told.
 
     An exception of a job, or Ctrl-C, drops the jobs that have not begun, and is raised as soon as it happens.

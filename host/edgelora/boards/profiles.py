@@ -8,6 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from .. import resources
 from ..errors import EdgeloraError
@@ -210,7 +211,7 @@ def _read_cycles(chip: str) -> dict[str, float] | None:
     return tomllib.loads(path.read_text())["cycles"] if path.exists() else None
 
 
-def _read(name: str) -> dict:
+def _read(name: str) -> dict[str, Any]:
     path = BOARDS_DIR / name / "profile.toml"
     if name not in list_boards():
         near = difflib.get_close_matches(name, board_names(), 1)

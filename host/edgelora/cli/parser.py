@@ -39,7 +39,7 @@ def make_parser() -> Parser:
 
     def add(name: str, run: Command, parent: Any = commands) -> Parser:
         text = inspect.cleandoc(run.__doc__ or "")
-        sub = parent.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
+        sub: Parser = parent.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
         sub.add_argument(
             "--json",
             action="store_true",

@@ -50,7 +50,7 @@ class Dataset:
         return len(self.labels) or int(self.y.max()) + 1
 
 
-def channels_last(x: NDArray) -> NDArray:
+def channels_last(x: NDArray[Any]) -> NDArray[Any]:
     """Samples as this project has them, [N, height, width, channels], from PyTorch's [N, C, H, W], [N, C, W] or [N, C].
 
     Raises ValueError for other numbers of axes.
@@ -143,7 +143,7 @@ def load_dataset(path: str | Path) -> Dataset:
     return Dataset.of(arrays["x"], arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
 
 
-def load_inputs(path: str | Path) -> NDArray:
+def load_inputs(path: str | Path) -> NDArray[Any]:
     """The array x of an `.npz` file alone, of whatever shape and type. ValueError if there is none."""
     return _load_arrays(path, ("x",))["x"]
 
@@ -157,7 +157,7 @@ def load_classes(path: str | Path) -> NDArray[np.int64] | None:
     return arrays["y"].astype(np.int64) if "y" in arrays else None
 
 
-def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray]:
+def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     remedy = f"write it with numpy.savez(path, {', '.join(f'{name}=...' for name in needed)})"
     arrays = read_npz(path, remedy)
     for name in needed:
@@ -169,7 +169,7 @@ def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray
     return arrays
 
 
-def _problem(x: NDArray, y: NDArray, labels: int) -> str:
+def _problem(x: NDArray[Any], y: NDArray[Any], labels: int) -> str:
     """What is wrong with a data set's arrays, for so many labels, or an empty string."""
     if x.ndim != 4:
         return f"x has shape {x.shape}; it must be [samples, height, width, channels], with height 1 for time series"
@@ -185,7 +185,7 @@ def _problem(x: NDArray, y: NDArray, labels: int) -> str:
     return _problem_of_classes(y, len(x), labels)
 
 
-def _problem_of_classes(y: NDArray, samples: int, labels: int) -> str:
+def _problem_of_classes(y: NDArray[Any], samples: int, labels: int) -> str:
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         return f"y has shape {y.shape} and type {y.dtype}; it must be [samples] of an integer type"
     if len(y) != samples:
@@ -198,7 +198,7 @@ def _problem_of_classes(y: NDArray, samples: int, labels: int) -> str:
     return ""
 
 
-def _problem_of_names(names: NDArray) -> str:
+def _problem_of_names(names: NDArray[Any]) -> str:
     if names.ndim > 1 or names.dtype.kind not in "Uiu":
         return f"labels have shape {names.shape} and type {names.dtype}; they must be a list of text"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ from .layers import WEIGHTED, FloatNet, Layer, _check, _weights_shape, output_sh
 
 def save_net(net: FloatNet, path: str | Path) -> None:
     """Writes a float network as an `.npz` file, which `load_net` reads without pickle."""
-    arrays: dict[str, NDArray] = {"input_shape": np.array(net.input_shape), "labels": np.array(net.labels, np.str_)}
+    arrays: dict[str, NDArray[Any]] = {
+        "input_shape": np.array(net.input_shape),
+        "labels": np.array(net.labels, np.str_),
+    }
     for i, layer in enumerate(net.layers):
         arrays[f"{i}.names"] = np.array([layer.kind, layer.padding, layer.activation])
         arrays[f"{i}.window"] = np.array([layer.kernel, layer.stride, layer.dilation])
@@ -44,7 +48,7 @@ def load_net(path: str | Path) -> FloatNet:
     return net
 
 
-def _load_layer(arrays: dict[str, NDArray], i: int) -> Layer:
+def _load_layer(arrays: dict[str, NDArray[Any]], i: int) -> Layer:
     kind, padding, activation = (str(name) for name in arrays[f"{i}.names"])
     kernel, stride, dilation = ((int(h), int(w)) for h, w in arrays[f"{i}.window"])
     layer = Layer(kind, kernel, stride, dilation, padding, activation)

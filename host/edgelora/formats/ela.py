@@ -63,7 +63,7 @@ class AdapterLayer:
 
     @property
     def rank(self) -> int:
-        return self.a.shape[0]
+        return len(self.a)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,10 +199,10 @@ def _stored_arrays(model: QuantModel, op: Op) -> list[bytes | None]:
     ]
 
 
-def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray:
+def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray[Any]:
     if slot.attribute == "bias":
         return folded_bias(model, op)
-    array: NDArray = getattr(op, slot.attribute)
+    array: NDArray[Any] = getattr(op, slot.attribute)
     return array.astype(np.int16) + 128 if slot.attribute == "weights" else array
 
 
@@ -228,12 +229,12 @@ def _padded_size(size: int) -> int:
     return size + -size % 4
 
 
-def _padded(array: NDArray, dtype: str) -> bytes:
+def _padded(array: NDArray[Any], dtype: str) -> bytes:
     raw = np.ascontiguousarray(array, dtype).tobytes()
     return raw.ljust(_padded_size(len(raw)), b"\0")
 
 
-def _op_from_record(record: tuple, where: str) -> Op:
+def _op_from_record(record: tuple[Any, ...], where: str) -> Op:
     kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, source2 = record[:17]
     known = ", ".join(f"{code} {name}" for name, code in _CODES.items())
     require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")

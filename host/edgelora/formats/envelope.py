@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,16 +43,16 @@ class Reader:
         self.used.append((at, end))
         return self.data[at:end]
 
-    def records(self, layout: struct.Struct, at: int, count: int, what: str) -> list[tuple]:
+    def records(self, layout: struct.Struct, at: int, count: int, what: str) -> list[tuple[Any, ...]]:
         return list(layout.iter_unpack(self.span(at, count * layout.size, what)))
 
-    def array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> NDArray:
+    def array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> NDArray[Any]:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         require(at > 0, f"{self.name}: {what} has no offset: make the file again")
         native = np.dtype(dtype).newbyteorder("=")
         return np.frombuffer(self.span(at, size, what), dtype).astype(native).reshape(shape)
 
-    def next_array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> tuple[NDArray, int]:
+    def next_array(self, dtype: str, shape: tuple[int, ...], at: int, what: str) -> tuple[NDArray[Any], int]:
         """An array and where the one after it starts; the padding between them must be 0."""
         array = self.array(dtype, shape, at, what)
         end = at + array.nbytes
@@ -102,7 +103,7 @@ def check_envelope(data: bytes, name: str, magic: bytes, known: int, header: str
     require(actual == crc, f"{name}: CRC-32 is {actual:08x}, the file says {crc:08x}: it is damaged, make it again")
 
 
-def check_array(array: NDArray | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
+def check_array(array: NDArray[Any] | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
     if array is None:
         raise FormatError(f"{where}: missing, must be {dtype.name} {list(shape)}")
     require(array.shape == shape, f"{where}: shape is {list(array.shape)}, must be {list(shape)}")

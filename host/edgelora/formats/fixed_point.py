@@ -7,6 +7,8 @@ Sources: TensorFlow Lite's quantization_util.cc and reference kernels, gemmlowp'
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -218,7 +220,7 @@ def _real_inputs(source: Tensor) -> NDArray[np.float64]:
     return source.scale * (np.arange(-128, 128) - source.zero_point).astype(np.float64)
 
 
-def set_table(op: Op, table: NDArray[np.int8], slope: NDArray) -> None:
+def set_table(op: Op, table: NDArray[np.int8], slope: NDArray[Any]) -> None:
     """Stores a lookup's table and its slopes in int8 steps, which are 0 where the output saturates."""
     op.table = table
     op.slope, op.shift = fixed_slope(np.where((table > -128) & (table < 127), slope, 0.0))
@@ -257,7 +259,9 @@ def quantize_multiplier_wide(real: float) -> tuple[int, int]:
     return multiplier, shift + 2
 
 
-def _sigmoid_table(centred: Ints, source: Tensor, function, shift: int, zero_point: int) -> NDArray[np.int8]:
+def _sigmoid_table(
+    centred: Ints, source: Tensor, function: Callable[[Ints], Ints], shift: int, zero_point: int
+) -> NDArray[np.int8]:
     real = _float32(source.scale) * 2 ** (31 - SIGMOID_INTEGER_BITS)
     multiplier, left = quantize_multiplier_wide(real)
     radius = _radius(SIGMOID_INTEGER_BITS, left)

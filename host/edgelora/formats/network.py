@@ -6,6 +6,7 @@ Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quant
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Tensor:
         q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8)
 
-    def dequantize(self, q: NDArray) -> NDArray[np.float64]:
+    def dequantize(self, q: NDArray[Any]) -> NDArray[np.float64]:
         return self.scale * (q - float(self.zero_point))
 
 
@@ -175,7 +176,7 @@ class QuantModel:
         """How many classes the output tells apart: a single output that says yes or no tells two."""
         return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
 
-    def targets(self, labels: NDArray[np.integer]) -> NDArray:
+    def targets(self, labels: NDArray[np.integer]) -> NDArray[Any]:
         """What training takes for labels [N]: themselves or, for yes or no at every output, int8 [N, outputs].
 
         ValueError where the loss has another target than a class.

@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -28,14 +29,14 @@ class NpzError(EdgeloraError, ValueError):
     """No `.npz` file, a damaged one, or one with more in it than can be used; the message says why and what to do."""
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) -> None:
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes an `.npz` file as `write_atomic` does."""
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]
     write_atomic(path, content.getvalue())
 
 
-def read_npz(path: str | Path, remedy: str) -> dict[str, NDArray]:
+def read_npz(path: str | Path, remedy: str) -> dict[str, NDArray[Any]]:
     """All arrays of a file by name. NpzError, with the file's name and the remedy, or OSError if it can't be opened."""
     with open(path, "rb") as file:
         try:
@@ -63,7 +64,7 @@ def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return members
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray]:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
     name, content = member.filename.removesuffix(".npy"), archive.read(member)
     file = io.BytesIO(content)
     version = npy.read_magic(file)

@@ -41,7 +41,7 @@ def from_keras(
     """Quantizes a trained Keras model, or a file of one, to INT8, as TensorFlow Lite does; it is left as it was.
 
     calibration_x: a few hundred inputs like those it will see, float [N, ...] as the model takes them. y: their
-    classes [N], if the report is to tell accuracy. labels: the classes' names; loss: one of model.LOSSES, else what
+    classes [N], if the report is to tell accuracy. labels: the classes' names; loss: one of formats.LOSSES, else what
     the model's end suggests.
 
     The base computes, byte for byte, what TensorFlow Lite Micro does from `convert(model, calibration_x)`. Raises
@@ -97,7 +97,7 @@ def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
         converter.inference_input_type = converter.inference_output_type = tf.int8
     with _quiet():
         try:
-            return converter.convert()
+            return bytes(converter.convert())
         except Exception as error:  # of many kinds
             reason = str(error).strip().splitlines()[0]
             raise KerasError(f"{model.name}: TensorFlow's converter can't convert it ({reason})") from error

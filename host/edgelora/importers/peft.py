@@ -241,7 +241,7 @@ def _shape(key: tuple[int, ...]) -> str:
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _to_patch(model: QuantModel, index: int, a: NDArray, flatten: str) -> Matrix:
+def _to_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str) -> Matrix:
     """PyTorch's A [r, in, kernel...] in the order of our patches, [r, K]."""
     height, width, channels = _before_reshape(model, index)
     if a.ndim == 2 and _flattens(model, index) and flatten == "chw":
@@ -249,7 +249,7 @@ def _to_patch(model: QuantModel, index: int, a: NDArray, flatten: str) -> Matrix
     return np.moveaxis(a, 1, -1).reshape(len(a), -1).astype(np.float64)
 
 
-def _from_patch(model: QuantModel, index: int, a: NDArray, flatten: str, conv1d: bool) -> NDArray:
+def _from_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str, conv1d: bool) -> NDArray[Any]:
     """The reverse: A [r, K] as a PyTorch layer has it; with conv1d, kernels of height 1 become those of a Conv1d."""
     op = model.ops[index]
     if op.kind == "dense":

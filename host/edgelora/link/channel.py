@@ -285,4 +285,5 @@ class Channel:
         return None
 
     def _control(self, op: Op, **fields: Any) -> dict[str, Any]:
-        return json.loads(self._request(op, json.dumps(fields).encode()))
+        answer: dict[str, Any] = json.loads(self._request(op, json.dumps(fields).encode()))
+        return answer

@@ -70,7 +70,7 @@ def _change(layer: AdapterLayer) -> Matrix:
 
 def fit_adapter(
     elm: bytes,
-    products: Mapping[int, tuple[NDArray, NDArray]],
+    products: Mapping[int, tuple[NDArray[Any], NDArray[Any]]],
     rank: int | None = None,
     x: NDArray[np.floating] | None = None,
 ) -> AdapterFit:
@@ -193,7 +193,7 @@ class _Branch:
     def peak(self, a: NDArray[np.int8]) -> float:
         return float(np.abs(self._raw(a)).max())
 
-    def _rounded(self, layer: AdapterLayer) -> NDArray:
+    def _rounded(self, layer: AdapterLayer) -> NDArray[Any]:
         return np.clip(np.floor(self._raw(layer.a) / 2.0**layer.t_shift + 0.5), -127, 127)
 
     def t_peak(self, layer: AdapterLayer) -> int:
@@ -210,7 +210,7 @@ def op_patches(model: QuantModel, op: Op, inputs: NDArray[np.int8]) -> Matrix:
     return np.asarray(floatnet.im2col(float_layer(model, op), x)[0], np.float64)
 
 
-def _relative(difference: NDArray, whole: NDArray) -> float:
+def _relative(difference: NDArray[Any], whole: NDArray[Any]) -> float:
     norm = float(np.linalg.norm(whole))
     return float(np.linalg.norm(difference)) / norm if norm else 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,5 +50,5 @@ def _power_of_two(ratio: float, low: int, high: int) -> int:
     return low if ratio <= 0 else min(max(exponent - (mantissa < math.sqrt(0.5)), low), high)
 
 
-def _rms(values: NDArray) -> float:
+def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(values))))

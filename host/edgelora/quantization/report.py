@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def compare(
     """
     session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
     power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
-    predicted: list[tuple[NDArray, NDArray]] = []
+    predicted: list[tuple[NDArray[Any], NDArray[Any]]] = []
     for start in range(0, len(x), REPORT_CHUNK):
         part = x[start : start + REPORT_CHUNK]
         runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
@@ -105,7 +106,7 @@ def compare(
     return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
 
 
-def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray:
+def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
     """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
     flat = outputs.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
@@ -113,7 +114,7 @@ def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray:
     return (flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5)).astype(np.int64)
 
 
-def _sqnr_db(signal: NDArray, noisy: NDArray) -> float:
+def _sqnr_db(signal: NDArray[Any], noisy: NDArray[Any]) -> float:
     return _ratio_db(float(np.sum(np.square(signal))), float(np.sum(np.square(signal - noisy))))
 
 

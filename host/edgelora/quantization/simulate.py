@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ def accumulators(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array
     return _product(model, op, op.weights, q)
 
 
-def _product(model: QuantModel, op: Op, weights: NDArray, q: floatnet.Array) -> floatnet.Array:
+def _product(model: QuantModel, op: Op, weights: NDArray[Any], q: floatnet.Array) -> floatnet.Array:
     centred = q - model.tensors[op.input].zero_point
     return floatnet.linear(float_layer(model, op), weights.astype(np.float64), centred)
 

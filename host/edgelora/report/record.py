@@ -108,7 +108,7 @@ class Report:
     memory_steps: Few = 0  # of one pass: each op forward, the loss, each op backward
     swap_flash_us: Amount | None = None
     free_heap_bytes: Count | None = None  # left on the board beside the module, its agent, the model and the arena
-    predicted_infer_us: Amount | None = None  # by `edgelora.cost`; None: the board's kernels were not measured
+    predicted_infer_us: Amount | None = None  # by `planning.predict`; None: the board's kernels were not measured
     predicted_train_step_us: Amount | None = None
     active_watts: Amount | None = None  # of the board while it computes, for the energy estimate
     power_source: str = ""

@@ -94,7 +94,7 @@ def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:
     return True
 
 
-def _cut(process: subprocess.Popen) -> None:
+def _cut(process: subprocess.Popen[bytes]) -> None:
     """Ends a board that has not come up, and what it has started."""
     with contextlib.suppress(ProcessLookupError):
         send(process.pid, signal.SIGKILL)

@@ -115,7 +115,7 @@ def pretrained_har(subject: int, seed: int, progress: Progress = untold, cache: 
 
 
 def pretrained_kws(seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:
-    """The base pretrained on all voices but those in `kws.VOICES`: from the cache if it was made before."""
+    """The base pretrained on all voices but those in `datasets.VOICES`: from the cache if it was made before."""
     path = (
         cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}-{floatnet.PRETRAINING_VERSION}.npz"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,10 +51,10 @@ class BoardLearner:
     def cache(self, x: NDArray[np.int8]) -> None:
         self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self.progress)
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
         return self._trained(self.link.train_cached(picked, y, learning_rate))
 
-    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+    def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         return self._trained(self.link.train(x, y, learning_rate))
 
     def _trained(self, reply: TrainReply) -> list[int]:
@@ -60,7 +62,7 @@ class BoardLearner:
         self.last_us = reply.elapsed_us
         self.last_loss = float(np.mean(reply.losses / 4096))
         self.train_us += reply.elapsed_us
-        return reply.losses.tolist()
+        return [int(loss) for loss in reply.losses]
 
     def flush(self, learning_rate: int) -> None:
         self.link.flush(learning_rate)

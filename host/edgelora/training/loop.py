@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,13 @@ class Learner(Protocol):
         """Keeps the features of these samples from now on."""
         ...
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
         """`train` on samples of the cache, by their numbers: the same to the last bit."""
         ...
 
     def begin(self, seed: int) -> None: ...
     def load(self, adapter: bytes) -> None: ...
-    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+    def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         """Trains on these samples in order, y: labels or targets; their losses in 1/4096 nat."""
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Samples:
     given_targets: NDArray[np.int8] | None = None
 
     @property
-    def targets(self) -> NDArray:
+    def targets(self) -> NDArray[Any]:
         return self.y if self.given_targets is None else self.given_targets
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,13 @@ class TwinLearner:
     def cache(self, x: NDArray[np.int8]) -> None:
         self._features = [self.session.features(row) for row in x]
 
-    def train_cached(self, picked: NDArray[np.int64], y: NDArray, learning_rate: int) -> list[int]:
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
         return [
             self.session.train_features(self._features[i], _target(label), learning_rate)
             for i, label in zip(picked, y, strict=True)
         ]
 
-    def train(self, x: NDArray[np.int8], y: NDArray, learning_rate: int) -> list[int]:
+    def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
 
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -69,7 +70,7 @@ def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
     return min(LIMITS["micro_batch"][1], formats.MAX_SUMMED // positions) - 1
 
 
-def _target(label: NDArray) -> int | NDArray[np.int8]:
+def _target(label: NDArray[Any]) -> int | NDArray[np.int8]:
     """A sample's label or, where there are several values, its target."""
     return label if label.ndim else int(label)
 

@@ -74,7 +74,7 @@ def _about(lib: C.CDLL) -> _Twin:
         lib.edgelora_twin.restype = C.POINTER(_Twin)
     except AttributeError:
         raise resources.ResourceError(f"{path} is no twin of this EdgeLoRA: {remedy}") from None
-    about = lib.edgelora_twin().contents
+    about: _Twin = lib.edgelora_twin().contents
     if (about.size, about.span, about.config) != tuple(map(C.sizeof, (_Twin, _Span, _Config))):
         raise resources.ResourceError(f"{path} has other records than its Python: {remedy}")
     if about.shape > SHAPE_BYTES:
@@ -159,7 +159,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether a board takes this for the key's Ed25519 signature (RFC 8032; crypto.h says how strictly)."""
     if (len(public_key), len(signature)) != (32, 64):
         return False
-    return library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature)
+    return bool(library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature))
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ def _chip(data: bytes, name: str) -> str:
             "take the .bin file that MicroPython offers for the board"
         )
     (chip_id,) = struct.unpack_from("<H", data, CHIP_ID_OFFSET)
-    return CHIPS.get(chip_id, f"an unknown chip (number {chip_id})")
+    return str(CHIPS.get(chip_id, f"an unknown chip (number {chip_id})"))
 
 
 def _partitions(table: bytes, name: str) -> list[Partition]:

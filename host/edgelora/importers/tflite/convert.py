@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
-def inputs_for_calibration(model: QuantModel, x: NDArray | None) -> NDArray[np.int8]:
+def inputs_for_calibration(model: QuantModel, x: NDArray[Any] | None) -> NDArray[np.int8]:
     """Samples [N, frames, height, width, channels] on the int8 grid from x, real or int8 [N, ...]; None: noise.
 
     There is one frame but in networks with history. Raises ValueError for inputs that are none of this network's.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,7 @@ class FileTensor:
     def type_name(self) -> str:
         return type_name(self.type)
 
-    def values(self) -> NDArray:
+    def values(self) -> NDArray[Any]:
         """A constant's elements in its shape. TfliteError if it has not as many bytes as that takes."""
         dtype = _DTYPES.get(Type(self.type)) if self.type in set(Type) else None
         if self.data is None or dtype is None:

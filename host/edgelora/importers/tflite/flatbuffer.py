@@ -6,6 +6,7 @@ Vectors are views of the file, so what a file says about sizes can't make the ho
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Table:
         at = self._target(field)
         return None if at is None else Table(self._data, at)
 
-    def vector(self, field: int, dtype: str) -> NDArray:
+    def vector(self, field: int, dtype: str) -> NDArray[Any]:
         """A vector of numbers as a view of the file; empty if the table leaves it out."""
         at = self._target(field)
         if at is None:
@@ -88,7 +89,7 @@ def root(data: bytes, identifier: bytes) -> Table:
     return Table(data, _read(data, "<I", 0))
 
 
-def _read(data: bytes, kind: str, at: int):
+def _read(data: bytes, kind: str, at: int) -> Any:
     if at < 0 or at + struct.calcsize(kind) > len(data):
         raise _damaged(f"byte {at} is asked for, it has {len(data)}")
     return struct.unpack_from(kind, data, at)[0]

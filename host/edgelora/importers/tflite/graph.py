@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ class Importer:
         self.model = QuantModel([], [])
         self.found: dict[int, int] = {}
         self.makers: list[Operator] = []  # of the model's ops
-        self.constants: dict[int, NDArray] = {}  # folded from shapes
+        self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
         self.shaped: dict[tuple[int, Shape], int] = {}
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
         self.operator = Operator(-1, -1, "", (), (), None)
@@ -226,7 +227,7 @@ class Importer:
             form = _FORMS.get(tensor.type, "")
             raise self.refusal(f"the activation '{tensor.name}' is {tensor.type_name}{form}, must be int8; {CONVERT}")
 
-    def constant(self, place: int) -> NDArray:
+    def constant(self, place: int) -> NDArray[Any]:
         """The integers of a constant input, or of one that is folded from shapes."""
         tensor = self.tensor(place)
         if self.operator.inputs[place] in self.constants:
@@ -741,7 +742,7 @@ class Importer:
             raise self.refusal("its options ask for another type than int32")
         self.fold(np.array(self.tensor(0).shape, np.int64))
 
-    def fold(self, values: NDArray) -> None:
+    def fold(self, values: NDArray[Any]) -> None:
         """The operator's output is a constant."""
         if self.target.type != Type.INT32:
             raise self.refusal(f"'{self.target.name}' is {self.target.type_name}, must be int32")
