@@ -4,7 +4,37 @@
     ├── InputError           an argument, or what a file holds, that can't be used
     ├── FileError            a file that can't be read or written as it has to be
     ├── MissingPackage       a Python package that this needs is not installed
-    └── ...                  one for each part: FormatError, BuildError, LinkError, DeviceError, ReportError, ...
+    ├── ResourceError        a file of EdgeLoRA's own is missing or doesn't fit
+    ├── UsageError           the command line is wrong
+    │                        --- files
+    ├── FormatError          a `.elm`, `.ela` or `.eld` breaks a rule of its format
+    ├── BundleError          a `.elu` does
+    ├── NpzError             a `.npz` is damaged or has more in it than can be used
+    ├── TfliteError          a `.tflite` file can't be imported
+    ├── KerasError           a Keras model can't be
+    ├── TorchError           a PyTorch module can't be
+    ├── PeftError            a checkpoint of PEFT can't be
+    ├── SafetensorsError     a `.safetensors` file can't be read
+    ├── PlanError            a plan file can't be used
+    ├── ReportError          a report or metrics file can't be
+    │                        --- boards
+    ├── BoardError           no such board, or a bad profile
+    ├── BuildError           firmware can't be built
+    ├── Uf2Error             a UF2 image is not for this board
+    ├── FlashError           the firmware is not on the board
+    ├── InstallError         the module is not on the board
+    ├── PortError            no board to talk to, or more than one
+    ├── SimError             a virtual board can't start, or is not there
+    ├── LineLost             the byte stream to a board broke
+    ├── LinkError            a board can't be reached, or lost what was relied on
+    ├── DeviceError          a board refused a request
+    │                        --- work
+    ├── TwinError            the core on this computer refused a call
+    ├── SpeechError          the program that speaks keywords failed
+    ├── WorkflowError        a step can't go on
+    ├── Suspended            a board's run is suspended, and can go on
+    ├── ReleaseError         an update can't be released
+    └── FetchError           an update did not arrive
 
 An exception that is neither one of these nor an OSError is a bug of EdgeLoRA itself.
 """

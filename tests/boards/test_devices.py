@@ -187,7 +187,7 @@ def test_a_port_that_may_be_anythings_is_opened_only_when_told(
     assert json.loads(capsys.readouterr().out)[0]["state"] == "not asked"
     main(["doctor"])
     assert f"board on {port}" in capsys.readouterr().out
-    with pytest.raises(devices.DeviceError, match=f"have to be named:\n  --port {port}  CH340"):
+    with pytest.raises(devices.PortError, match=f"have to be named:\n  --port {port}  CH340"):
         devices.pick_port()
     assert not opened()
     for answer, opens in (("n\n", False), ("", False), ("y\n", True)):
@@ -204,7 +204,7 @@ def test_virtual_boards_of_other_folders_have_to_be_named(
 ) -> None:
     monkeypatch.setattr(devices.virtual_boards, "running", lambda: [unix])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(devices.DeviceError, match=f"--port {unix.port}  virtual unix"):
+    with pytest.raises(devices.PortError, match=f"--port {unix.port}  virtual unix"):
         devices.pick_port()
     assert main(["sim", "unix", "--stop"]) == 0 and unix.running
     for folder in (unix.state_dir, Path(unix.state_dir).parent):

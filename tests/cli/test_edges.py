@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import errno
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -133,11 +135,30 @@ def test_one_tree_of_errors() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
                 assert node.exc.func.id not in outside, f"{path.name}:{node.lineno}: raise one of edgelora.errors"
-            if isinstance(node, ast.ClassDef) and node.name.endswith("Error") and node.name != "EdgeloraError":
-                bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-                assert bases[0] not in outside, f"{path.name}:{node.lineno}: {node.name} is no EdgeloraError"
     assert issubclass(link.DeviceError, EdgeloraError) and issubclass(link.DeviceError, RuntimeError)
     assert str(errors.FileError("this", remedy="do that")) == "this: do that"
+
+
+def test_the_drawing_of_errors_is_complete() -> None:
+    """Every exception class but the private ones is below `EdgeloraError`, once, and drawn in errors.py."""
+    inner = {"OutputClosed", "Ended"}  # caught by who starts what raises them; they tell of no mistake
+    bases: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                names = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+                if {*names} & {*bases} or any(_is_exception(name) for name in names):
+                    assert node.name not in bases, f"{path.name}: there is another {node.name}"
+                    bases[node.name] = names
+    public = {name for name in bases if not name.startswith("_")} - inner - {"EdgeloraError"}
+    assert all(bases[name][0] == "EdgeloraError" for name in public)
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    assert len(drawn) == len(set(drawn)) and set(drawn) == public
+
+
+def _is_exception(name: str) -> bool:
+    kind = getattr(builtins, name, None)
+    return name == "EdgeloraError" or isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 # ---- text

@@ -36,7 +36,7 @@ MICROPYTHON_VENDORS = {0xF055}
 MICROPYTHON_PRODUCTS = {(0x2E8A, 0x0005), (0x303A, 0x4001)}
 
 
-class DeviceError(EdgeloraError, RuntimeError):
+class PortError(EdgeloraError, RuntimeError):
     """There is no board to talk to, or more than one to choose from."""
 
 
@@ -121,7 +121,7 @@ def survey(interrupt: bool = False, permit: Permit = lambda device: False) -> li
 
 
 def pick_port(port: str | None = None) -> str:
-    """The port asked for, or that of the only board. Raises `DeviceError` that lists what there is.
+    """The port asked for, or that of the only board. Raises `PortError` that lists what there is.
 
     A board counts unasked if it is MicroPython by its USB numbers, or virtual with its state in this folder.
     """
@@ -133,11 +133,11 @@ def pick_port(port: str | None = None) -> str:
     if len(ours) == 1:
         return ours[0].port
     if not devices:
-        raise DeviceError("no board found; connect one by USB, or start a virtual one with `edgelora sim`")
+        raise PortError("no board found; connect one by USB, or start a virtual one with `edgelora sim`")
     listing = "\n".join(f"  --port {device.port}  {device.description}" for device in ours or devices)
     if ours:
-        raise DeviceError(f"several boards found; choose one:\n{listing}")
-    raise DeviceError(
+        raise PortError(f"several boards found; choose one:\n{listing}")
+    raise PortError(
         "no board found that is surely meant: virtual ones of other folders, and ports that may be anything's, "
         f"have to be named:\n{listing}"
     )

@@ -195,7 +195,7 @@ def cmd_update(args: argparse.Namespace) -> None:
 
 
 def _read_bundle(source: str) -> bytes:
-    limit = formats.MAX_SIZE + formats.HEADER_SIZE
+    limit = formats.MAX_UPDATE + formats.HEADER_SIZE
     return fetch(source, limit) if source.startswith(("http://", "https://")) else read_bounded(source, limit)
 
 

@@ -13,7 +13,7 @@ from .ela import (
 )
 from .eld import pack_samples
 from .elm import base_id, check_op, folded_bias, pack_model, unpack_model
-from .elu import HEADER_SIZE, MAX_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
+from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
 from .envelope import FormatError
 from .files import SECRET, read_bounded, write_atomic, write_new
 from .fixed_point import (
@@ -40,6 +40,7 @@ from .limits import (
     MAX_RANK,
     MAX_SUMMED,
     MAX_THRESHOLD,
+    MAX_UPDATE,
     T_SHIFTS,
 )
 from .macs import adapter_macs, op_macs
@@ -78,9 +79,9 @@ __all__ = [
     "MAX_MOMENTUM",
     "MAX_OPS",
     "MAX_RANK",
-    "MAX_SIZE",
     "MAX_SUMMED",
     "MAX_THRESHOLD",
+    "MAX_UPDATE",
     "NpzError",
     "Op",
     "POOL_KINDS",

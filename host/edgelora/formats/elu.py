@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..errors import EdgeloraError
+from .limits import MAX_UPDATE
 
 MAGIC, VERSION = b"ELU1", 1
 HEADER_SIZE = 256
@@ -20,7 +21,6 @@ WHOLE, DELTA = 1, 2
 STORED, DEFLATE = 0, 1
 WINDOW_BITS = 10  # a board unpacks with 1 KB of memory
 TARGET_SIZE = 24
-MAX_SIZE = 1 << 20  # bytes of an adapter, and of a bundle
 NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
 # Magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base id, key id,
 # name, target, SHA-256 of payload, result, origin.
@@ -82,8 +82,8 @@ def pack(
 ) -> bytes:
     """A signed bundle of a whole `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
     check_name(name)
-    if len(adapter) > MAX_SIZE:
-        raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_SIZE}: take lower ranks")
+    if len(adapter) > MAX_UPDATE:
+        raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_UPDATE}: take lower ranks")
     if not 0 < len(target.encode()) <= TARGET_SIZE or "\0" in target:
         raise BundleError(
             f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the name of a product that boards compare"
@@ -127,8 +127,8 @@ def unpack(data: bytes, where: str = "bundle") -> Bundle:
     if (form, size) != (VERSION, HEADER_SIZE) or kind not in (WHOLE, DELTA) or packing > DEFLATE:
         raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it, update this one")
     payload = data[HEADER_SIZE:]
-    if result_size > MAX_SIZE:
-        raise BundleError(f"{where} is to unpack to {result_size} bytes, more than an update may have: {MAX_SIZE}")
+    if result_size > MAX_UPDATE:
+        raise BundleError(f"{where} is to unpack to {result_size} bytes, more than an update may have: {MAX_UPDATE}")
     if len(payload) != payload_size or hashlib.sha256(payload).digest() != fields[15]:
         raise BundleError(f"{where} is damaged: remove it, and release or fetch it again")
     try:

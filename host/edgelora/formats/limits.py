@@ -19,5 +19,6 @@ MAX_FACTOR = 65536  # elements of one adapter matrix
 MAX_SUMMED = 65536  # positions * micro_batch of an adapted layer: what a gradient's sum holds
 MAX_MOMENTUM = 8
 MAX_THRESHOLD = 1 << 14
+MAX_UPDATE = 1 << 20  # bytes of an update's bundle, and of the adapter in it
 T_SHIFTS = (0, 24)
 BRANCH_SHIFTS = (-15, 8)

@@ -25,7 +25,7 @@ def sign_test(gained: int, lost: int) -> float:
     """
     changed = gained + lost
     tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    return min(1.0, 2 * tail / (1 << changed))
 
 
 def verdict(gained: int, lost: int) -> str:

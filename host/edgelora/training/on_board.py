@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..boards import BoardProfile
-from ..errors import InputError
+from ..errors import EdgeloraError, InputError
 from ..formats import pack_samples
 from ..link import Link, RunReply
 from ..progress import Progress, untold
@@ -52,7 +52,7 @@ class Pace:
                 raise InputError(f"{what} {value}: give {least} or more")
 
 
-class Suspended(RuntimeError):
+class Suspended(EdgeloraError, RuntimeError):
     """The run was suspended before its end, because its budget is used up or somebody pressed Ctrl-C.
 
     The board has everything that is needed to go on.

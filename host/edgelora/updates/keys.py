@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..errors import FileError
-from ..formats import MAX_SIZE, SECRET, TARGET_SIZE, BundleError, public_bytes, read_bounded, write_new
+from ..formats import MAX_UPDATE, SECRET, TARGET_SIZE, BundleError, public_bytes, read_bounded, write_new
 
 # ---- keys
 
@@ -41,7 +41,7 @@ def new_key(path: Path) -> Path:
 def load_key(path: Path) -> Ed25519PrivateKey:
     """Raises BundleError unless the file holds an Ed25519 private key without a password."""
     try:
-        key = serialization.load_pem_private_key(read_bounded(path, MAX_SIZE), None)
+        key = serialization.load_pem_private_key(read_bounded(path, MAX_UPDATE), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BundleError(f"{path} is no private key without a password: `edgelora keygen` makes one") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -51,7 +51,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_keys(path: Path) -> list[bytes]:
     """The public keys in a file, 32 bytes each."""
-    data = read_bounded(path, MAX_SIZE)
+    data = read_bounded(path, MAX_UPDATE)
     if not data or len(data) % 32 or data.startswith(b"-----"):
         raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` has made")
     return [data[at : at + 32] for at in range(0, len(data), 32)]

@@ -127,7 +127,7 @@ def _check_follows(last: formats.Bundle, version: int, target: str, base_id: byt
 
 def _released(path: Path, name: str, trusted: Sequence[bytes]) -> formats.Bundle:
     """An earlier release, whole. ReleaseError unless one of the trusted keys signed it, for this name."""
-    found = formats.unpack(read_bounded(path, formats.MAX_SIZE + formats.HEADER_SIZE, follow=False), str(path))
+    found = formats.unpack(read_bounded(path, formats.MAX_UPDATE + formats.HEADER_SIZE, follow=False), str(path))
     signer = next((key for key in trusted if formats.key_id(key) == found.key_id), None)
     if signer is None:
         raise ReleaseError(

@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         named = FILE.fullmatch(self.path)
         try:
             content = (
-                read_bounded(self.folder / named[1], formats.MAX_SIZE + formats.HEADER_SIZE, False) if named else None
+                read_bounded(self.folder / named[1], formats.MAX_UPDATE + formats.HEADER_SIZE, False) if named else None
             )
         except OSError:
             content = None
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _asked_for(self) -> bytes | None:
         if named := FILE.fullmatch(self.path):
             with contextlib.suppress(OSError):
-                return read_bounded(self.folder / named[1], formats.MAX_SIZE + formats.HEADER_SIZE, follow=False)
+                return read_bounded(self.folder / named[1], formats.MAX_UPDATE + formats.HEADER_SIZE, follow=False)
         return None
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -20,7 +20,7 @@ MAX_FILE = 16 << 20  # bytes
 MAX_TENSORS = 4096
 MAX_OPERATORS = 1024
 MAX_DIMENSIONS = 6
-MAX_ELEMENTS = 1 << 24
+MAX_FILE_ELEMENTS = 1 << 24  # of a file; what an op may have is in formats.limits
 
 
 class Code(IntEnum):
@@ -240,10 +240,10 @@ def _subgraph(table: Table, buffers: list[Table], codes: list[tuple[int, str]]) 
 def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
     name = table.text(3)
     shape = tuple(table.vector(0, "<i4")[: MAX_DIMENSIONS + 1].tolist())
-    if len(shape) > MAX_DIMENSIONS or not all(0 <= side <= MAX_ELEMENTS for side in shape):
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= side <= MAX_FILE_ELEMENTS for side in shape):
         raise TfliteError(f"tensor '{name}' has shape {list(shape)}: at most {MAX_DIMENSIONS} fixed sides are possible")
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, at most {MAX_ELEMENTS} are possible")
+    if math.prod(shape) > MAX_FILE_ELEMENTS:
+        raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, at most {MAX_FILE_ELEMENTS} are possible")
     number = table.number(2, "I")
     if number >= len(buffers):
         raise TfliteError(f"tensor '{name}' is in buffer {number}, the file has {len(buffers)}: it is damaged")

@@ -40,7 +40,7 @@ PADDINGS = ("same", "valid")
 MAX_AXES = 1024  # numbers of a constant that say how axes are treated
 BIAS_TOLERANCE = 0.02  # of the output's scale
 SCALES = (2.0**-60, 2.0**60)  # of activations: with these, no ratio of two overflows
-MAX_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
+MAX_TFLITE_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
 _FORMS: dict[int, str] = {  # what a file with such activations is
     Type.FLOAT32: " (a float network, or one with dynamic range quantization)",
     Type.INT16: " (16x8 quantization)",
@@ -620,8 +620,8 @@ class Importer:
         beta = self.operator.options.real(0) if self.operator.options else 0.0
         if beta != 1:
             raise self.refusal(f"beta is {beta:g}, must be 1")
-        if self.shape_of(source)[2] > MAX_SOFTMAX:
-            raise self.refusal(f"{self.shape_of(source)[2]} channels, at most {MAX_SOFTMAX} are possible")
+        if self.shape_of(source)[2] > MAX_TFLITE_SOFTMAX:
+            raise self.refusal(f"{self.shape_of(source)[2]} channels, at most {MAX_TFLITE_SOFTMAX} are possible")
         self.want_grid(formats.SOFTMAX_GRID)
         self.emit(Op("softmax", source, 0), self.shape_of(source))
 
