@@ -11,7 +11,7 @@ from edgelora import formats, sim, twin
 from edgelora.cli.runs import print_report
 from edgelora.link import Link
 from edgelora.report import Metrics, make_report, write_report
-from edgelora.training import Base, Pace, Recipe, Samples, personalize_board, repeat_on_twin
+from edgelora.training import Base, Recipe, Samples, personalize_board, repeat_on_twin
 from edgelora.training.on_board import NAME
 
 
@@ -31,10 +31,7 @@ def test_a_worse_adapter_is_not_activated(
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             if on_board:  # an earlier run's adapter is in use, and would be after a reset
-                run = personalize_board(
-                    link, base, samples, Samples(samples.x, samples.y), recipe, metrics, pace=Pace()
-                )
-                assert run.activated
+                assert personalize_board(link, base, samples, samples, recipe, metrics).activated
                 assert link.store_activate(NAME).active == NAME
             run = personalize_board(link, base, samples, test, recipe, metrics)
             assert (run.after == test.y).mean() < (run.before == test.y).mean() == 1 and not run.activated

@@ -127,9 +127,6 @@ class Report:
         """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
         return None if self.gained is None or self.lost is None else verdict(self.gained, self.lost)
 
-    def __repr__(self) -> str:
-        return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}>"
-
     def to_json(self) -> str:
         """The text of `report.json`: one flat object."""
         return json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"

@@ -29,15 +29,14 @@ def _headline(report: Report) -> Markup:
 
 def _verdict_badge(report: Report) -> tuple[str, str, str] | None:
     """What the test samples tell of the change, and whether the board infers with the adapter."""
-    state = (
-        "no" if report.verdict == "worse" or report.activated is False else "yes" if report.verdict == "better" else ""
-    )
+    bad = report.verdict == "worse" or report.activated is False
+    kind = "no" if bad else "yes" if report.verdict == "better" else ""
     said = [report.verdict.capitalize()] if report.verdict else []
     if report.activated is False:
         said.append("not activated")
     if not said:
         return None
-    return state, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
+    return kind, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
 
 
 def _test_said(report: Report) -> list[str]:
