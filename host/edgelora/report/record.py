@@ -122,6 +122,10 @@ class Report:
     activated: bool | None = None  # does the board infer with the adapter since?
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
 
+    base_path: str = ""  # on the board, of the base,
+    adapter_path: str = ""  # and of what it learned
+    store_name: str = ""  # in the board's store, of what a board learned by itself
+
     @property
     def verdict(self) -> str | None:
         """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
