@@ -6,6 +6,8 @@ import json
 import math
 import random
 import re
+import sys
+import types
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,12 +23,12 @@ from edgelora.formats.elm import base_id, pack_model
 from edgelora.planning.plan import layer_plans
 from edgelora.report.metrics import Metrics, read_metrics
 from edgelora.report.record import LayerRow, Report, ReportError
-from edgelora.report.sections import render_html, write_report
+from edgelora.report.sections import device_code, render_html, write_report
 from edgelora.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
 HOSTILE = '<script>alert("1")</script>'
-NEW = ("gained", "lost", "activated")  # in records since they have verdicts
+NEW = ("gained", "lost", "activated", "base_path", "adapter_path", "store_name", "epoch_accuracies")  # since 0.1.0
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -93,6 +95,9 @@ def example(**changes: object) -> Report:
         gained=58,
         lost=11,
         activated=True,
+        base_path="/rom/har.elm",
+        adapter_path="/adapter.ela",
+        epoch_accuracies=[0.75, 0.82, 0.84, 0.85, 0.88, 0.89, 0.9, 0.8968],
     )
     return dataclasses.replace(report, **changes)
 
@@ -206,6 +211,49 @@ def test_old_records_make_no_claim() -> None:
     report = Report.from_json(json.dumps(data))
     text = Page(render_html(report)).text
     assert report.verdict is None and "sign test" not in text and "activated" not in text
+    assert "To go on with" not in text and "held-out" not in text
+
+
+def test_page_tells_each_class_and_epoch() -> None:
+    counts = ([[8, 2], [0, 5]], [[10, 0], [1, 4]])
+    report = example(labels=["walk"], confusion_base=counts[0], confusion_adapted=counts[1])
+    page = Page(render_html(report))
+    for said in ("walk80.0% (8)100.0% (10)+20.0 points10", "class 1100.0% (5)80.0% (4)\u221220.0 points5"):
+        assert said in page.text
+    assert "from 70.6% to 89.7%. Epoch 0 is the base. Measured on the host twin" in page.text
+    assert sum("epoch 3: 84.0%" in part for part in page.text.splitlines()) == 1
+    assert len([line for line in page.named("line") if line["class"] == "interval"]) == 9 + 1  # and in the legend
+
+
+def test_device_code_is_of_the_run() -> None:
+    """It compiles whatever the names are, and has the ranks of the layers."""
+    alike = example(base_path='/a"b\n.elm')
+    alike.layers = [dataclasses.replace(row, rank=4 if row.weights else 0) for row in alike.layers]
+    called: list[object] = []
+
+    class Model:
+        labels, input_size = ["walk"], 4
+
+        def __init__(self, *arguments: object, **named: object) -> None:
+            called.extend([*arguments, named["ranks"], named["mode"]])
+
+        def adapter(self, path: str) -> str:
+            return path
+
+        def use(self, adapter: str) -> None:
+            called.append(adapter)
+
+        def infer(self, window: bytearray) -> int:
+            return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "edgelora", types.SimpleNamespace(Model=Model))
+        exec(device_code(alike), {})
+        by_layer = example()
+        by_layer.layers[0].rank = 2
+        exec(device_code(by_layer), {})
+    ranks = bytes(row.rank for row in by_layer.layers)
+    assert called == ['/a"b\n.elm', 4, "infer", "/adapter.ela", "/rom/har.elm", ranks, "infer", "/adapter.ela"]
 
 
 def test_page_escapes_text() -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ from edgelora import formats, sim, twin
 from edgelora.cli.runs import print_report
 from edgelora.link import Link
 from edgelora.report import Metrics, make_report, write_report
-from edgelora.training import Base, Pace, Recipe, Samples, personalize_board, repeat_on_twin
+from edgelora.report.sections import device_code
+from edgelora.resources import ROOT
+from edgelora.training import Base, Recipe, Samples, personalize_board, repeat_on_twin
 from edgelora.training.on_board import NAME
+
+MICROPYTHON = ROOT / ".build" / "unix" / "micropython"
 
 
 @pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
@@ -31,10 +37,7 @@ def test_a_worse_adapter_is_not_activated(
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             if on_board:  # an earlier run's adapter is in use, and would be after a reset
-                run = personalize_board(
-                    link, base, samples, Samples(samples.x, samples.y), recipe, metrics, pace=Pace()
-                )
-                assert run.activated
+                assert personalize_board(link, base, samples, samples, recipe, metrics).activated
                 assert link.store_activate(NAME).active == NAME
             run = personalize_board(link, base, samples, test, recipe, metrics)
             assert (run.after == test.y).mean() < (run.before == test.y).mean() == 1 and not run.activated
@@ -44,10 +47,19 @@ def test_a_worse_adapter_is_not_activated(
                 state = link.store_list()
                 assert state.active is None and [entry.name for entry in state.adapters] == [NAME]
             hello = link.hello()
+        again = repeat_on_twin(base, samples, test, recipe, run)
+        report = make_report(base, samples, test, recipe, run, hello, None, "noise", again, "noise")
+        (tmp_path / "kws.elm").write_bytes(base.elm)
+        (tmp_path / "adapter.ela").write_bytes(run.run.adapter)
+        here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})
+        command = [MICROPYTHON, "-c", device_code(here)]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        adapted = twin.Session(base.elm, recipe.ranks(base.model), "infer")
+        adapted.use(run.run.adapter)
+        seen = int(adapted.predict(np.zeros((1, *base.model.input.shape), np.int8))[0])
+        assert told == base.model.labels[seen]
     finally:
         board.kill()
-    again = repeat_on_twin(base, samples, test, recipe, run)
-    report = make_report(base, samples, test, recipe, run, hello, None, "noise", again, "noise")
     assert report.verdict == "worse" and report.gained == 0 and report.activated is False
     assert again.identical and again.epoch_accuracies == report.epoch_accuracies
     assert len(again.epoch_accuracies) == 3 and again.epoch_accuracies[-1] == report.adapted_accuracy

@@ -12,15 +12,22 @@ from markupsafe import Markup
 from ..twin import HISTORY, Region
 from . import page
 from .record import Report
+from .statistics import wilson
 
 # --- Loss curve ---
 
 
-_LOSS = (800, 324, 52, 12, 30, 44)  # width, height; margins left, right, top, bottom
+_LOSS = (440, 300, 48, 10, 34, 44)  # width, height; margins left, right, top, bottom
 _MOST_POINTS = 1500
 
 
 def loss_section(report: Report) -> Markup:
+    """The loss curve, and beside it the accuracy on samples that were held out."""
+    charts = [chart for chart in (_loss_figure(report), _accuracy_figure(report)) if chart]
+    return page.section("Learning", page.part("group", "side", charts)) if charts else Markup()
+
+
+def _loss_figure(report: Report) -> Markup:
     if not _finite([*enumerate(report.losses), *enumerate(report.epoch_losses)]):
         return Markup()
     lines = [
@@ -36,7 +43,7 @@ def loss_section(report: Report) -> Markup:
         (first, start), (last, end) = epochs[0], epochs[-1]
         label = f"Training loss, from {start:.3f} in epoch {first} to {end:.3f} in epoch {last}"
         caption = f"{label}. {caption}"
-    return page.section("Loss", page.figure(_loss_chart(report, label), label, caption, legend))
+    return page.figure(_loss_chart(report, label), label, caption, legend)
 
 
 def _loss_chart(report: Report, label: str) -> Markup:
@@ -70,14 +77,63 @@ def _loss_chart(report: Report, label: str) -> Markup:
 def _update_axis(steps: int, epochs: int, x: Callable[[float], float]) -> list[Markup]:
     """Numbers of updates below the chart, those of epochs above it, and borders between epochs."""
     width, height, left, right, top, bottom = _LOSS
-    whole = [tick for tick in page.ticks(steps, 8) if tick <= steps and tick == int(tick)]
+    whole = [tick for tick in page.ticks(steps, 5) if tick <= steps and tick == int(tick)]
     parts = [page.text(x(tick), height - bottom + 18, f"{tick:,.0f}", "tick") for tick in whole]
     parts.append(page.text((left + width - right) / 2, height - 6, "update", "axis-name"))
     parts.append(page.text(left - 8, top - 12, "epoch", "axis-name", "end"))
-    for epoch in range(0, epochs, max(1, math.ceil(epochs / 16))):
+    for epoch in range(0, epochs, max(1, math.ceil(epochs / 10))):
         parts.append(page.text(x((epoch + 0.5) * steps / epochs), top - 12, str(epoch + 1), "tick"))
     borders = [x(epoch * steps / epochs) for epoch in range(1, epochs)] if epochs <= 60 else []
     return parts + [page.line(at, top, at, height - bottom, "epoch-border") for at in borders]
+
+
+# --- Accuracy by epoch ---
+
+
+def _accuracy_figure(report: Report) -> Markup:
+    if not report.epoch_accuracies:
+        return Markup()
+    last = report.epoch_accuracies[-1]
+    label = f"Accuracy on held-out samples, from {page.percent(report.base_accuracy)} to {page.percent(last)}"
+    caption = (
+        f"{label}. Epoch 0 is the base. Measured on the host twin, with the adapter as each epoch left it. No "
+        "epoch was chosen by it."
+    )
+    legend = [(page.key("loss-epoch"), "after an epoch, on the host twin")]
+    within = wilson(last, report.test_samples)
+    if within:
+        legend.append((page.key("interval"), "95% interval"))
+    return page.figure(_accuracy_chart(report, label), label, caption, legend)
+
+
+def _accuracy_chart(report: Report, label: str) -> Markup:
+    width, height, left, right, top, bottom = _LOSS
+    shares = [report.base_accuracy, *report.epoch_accuracies]
+    intervals = [wilson(share, report.test_samples) or (share, share) for share in shares]
+    floor = min(0.9, math.floor(min(low for low, _ in intervals) * 5) / 5)
+    epochs = len(shares) - 1
+
+    def x(epoch: float) -> float:
+        return left + 8 + (width - left - right - 16) * epoch / epochs
+
+    def y(share: float) -> float:
+        return height - bottom - (height - top - bottom) * (share - floor) / (1 - floor)
+
+    levels = [floor + (1 - floor) * i / 4 for i in range(5)]
+    parts = [
+        page.line(left, y(level), width - right, y(level), "grid" if level > floor else "axis") for level in levels
+    ]
+    parts += [page.text(left - 8, y(level) + 4, f"{100 * level:g}%", "tick", "end") for level in levels]
+    every = math.ceil(epochs / 10)
+    parts += [page.text(x(epoch), height - bottom + 18, str(epoch), "tick") for epoch in range(0, epochs + 1, every)]
+    parts.append(page.text((left + width - right) / 2, height - 6, "epoch", "axis-name"))
+    if epochs <= 60 and report.test_samples:
+        parts += [page.line(x(i), y(low), x(i), y(high), "interval") for i, (low, high) in enumerate(intervals)]
+    parts.append(page.path([(x(i), y(share)) for i, share in _thinned([*enumerate(shares)])], "loss-epoch"))
+    if epochs <= 60:
+        tips = [f"epoch {i}: {page.percent(share)}" for i, share in enumerate(shares)]
+        parts += [page.dot(x(i), y(share), "epoch", tips[i]) for i, share in enumerate(shares)]
+    return page.svg(width, height, label, parts)
 
 
 def _finite(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float]]:

@@ -72,7 +72,7 @@ def differences(runs: Runs) -> list[str]:
 # --- The page ---
 
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 800, 44, 190, 24, 10, 34
+_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 440, 56, 12, 20, 10, 34
 
 
 def render_comparison(runs: Runs) -> str:
@@ -119,9 +119,9 @@ def _accuracy_chart(runs: Runs, label: str) -> Markup:
         parts.append(page.line(at, _TOP, at, height - _BOTTOM, "grid"))
         parts.append(page.text(at, height - _BOTTOM + 18, f"{percent}%", "tick"))
     for i, (name, report) in enumerate(runs):
-        y = _TOP + _ROW * (i + 0.5)
-        shown = name if len(name) <= 28 else f"…{name[-27:]}"
-        parts.append(page.text(_LEFT - 12, y + 4, shown, "axis-name", "end"))
+        y = _TOP + _ROW * (i + 0.65)
+        shown = name if len(name) <= 48 else f"…{name[-47:]}"
+        parts.append(page.text(_LEFT, y - 18, shown, "axis-name", "start"))
         for share, kind, at in (
             (report.base_accuracy, "update", y - 7),
             (report.adapted_accuracy, "epoch", y + 7),

@@ -9,7 +9,20 @@ import numpy as np
 from .. import floatnet, twin
 from ..link import Hello
 from ..planning import layer_plans, predict
-from ..training import Base, BoardRun, Recipe, Samples, TwinRun, _profile, accuracy, confusion, recomputed, schedule
+from ..training import (
+    ADAPTER_PATH,
+    NAME,
+    Base,
+    BoardRun,
+    Recipe,
+    Samples,
+    TwinRun,
+    _profile,
+    accuracy,
+    confusion,
+    recomputed,
+    schedule,
+)
 from .record import LayerRow, Report
 
 
@@ -93,6 +106,9 @@ def make_report(
         gained=int(np.sum(~right_before & right_after)),
         lost=int(np.sum(right_before & ~right_after)),
         activated=run.activated,
+        base_path=run.base_path,
+        adapter_path=ADAPTER_PATH,
+        store_name=NAME if recipe.on_board else "",
         epoch_accuracies=again.epoch_accuracies,
     )
 

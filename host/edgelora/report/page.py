@@ -118,8 +118,11 @@ def _attribute(value: object) -> object:
 
 
 def svg(width: int, height: float, label: str, parts: Iterable[Markup]) -> Markup:
-    inner = Markup("\n").join(parts)
-    return element("svg", "\n", inner, "\n", viewBox=f"0 0 {width} {height:.0f}", role="img", aria_label=label)
+    """A drawing; wider ones than a telephone's screen scroll there, so that their text can be read."""
+    inner, kind = Markup("\n").join(parts), "small" if width <= 480 else "large"
+    return element(
+        "svg", "\n", inner, "\n", viewBox=f"0 0 {width} {height:.0f}", class_=kind, role="img", aria_label=label
+    )
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:

@@ -11,7 +11,7 @@ from ..formats import write_atomic
 from ..planning import Candidate, Choice, Plan
 from . import page
 
-_CHART = (800, 312, 60, 32, 28, 44)  # width, height; margins left, right, top, bottom
+_CHART = (440, 300, 52, 24, 28, 44)  # width, height; margins left, right, top, bottom
 _LOOKS = {"frozen_a": "epoch", "trainable_a": "float"}  # the style's names of lines and dots
 
 
@@ -79,7 +79,7 @@ def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, 
     every = [*choice.frontier, choice.chosen]
     gains = page.ticks(max(one.gain for one in every), 5)
     most = max(max(map(size, every)), 1)
-    sizes = page.ticks(most / 1024, 8)
+    sizes = page.ticks(most / 1024, 4)
 
     def x(count: float) -> float:
         return left + (width - left - right) * count / (sizes[-1] * 1024)

@@ -122,13 +122,14 @@ class Report:
     activated: bool | None = None  # does the board infer with the adapter since?
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
 
+    base_path: str = ""  # on the board, of the base,
+    adapter_path: str = ""  # and of what it learned
+    store_name: str = ""  # in the board's store, of what a board learned by itself
+
     @property
     def verdict(self) -> str | None:
         """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
         return None if self.gained is None or self.lost is None else verdict(self.gained, self.lost)
-
-    def __repr__(self) -> str:
-        return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}>"
 
     def to_json(self) -> str:
         """The text of `report.json`: one flat object."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 from markupsafe import Markup
@@ -29,15 +31,14 @@ def _headline(report: Report) -> Markup:
 
 def _verdict_badge(report: Report) -> tuple[str, str, str] | None:
     """What the test samples tell of the change, and whether the board infers with the adapter."""
-    state = (
-        "no" if report.verdict == "worse" or report.activated is False else "yes" if report.verdict == "better" else ""
-    )
+    bad = report.verdict == "worse" or report.activated is False
+    kind = "no" if bad else "yes" if report.verdict == "better" else ""
     said = [report.verdict.capitalize()] if report.verdict else []
     if report.activated is False:
         said.append("not activated")
     if not said:
         return None
-    return state, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
+    return kind, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
 
 
 def _test_said(report: Report) -> list[str]:
@@ -115,6 +116,74 @@ def _confusion_section(report: Report) -> Markup:
     )
     tables = [page.part("confusion", counts, names, title) for title, counts in pairs if counts]
     return page.section("Confusion", page.part("matrices", tables, len(names) > 8)) if tables else Markup()
+
+
+def _classes_section(report: Report) -> Markup:
+    """Each class's recall before and after."""
+    before, after = report.confusion_base, report.confusion_adapted
+    if not before or len(before) != len(after):
+        return Markup()
+    names = [*report.labels, *(f"class {i}" for i in range(len(report.labels), len(before)))]
+    rows = [[name, *_recalls(i, before[i], after[i])] for i, name in enumerate(names[: len(before)]) if sum(before[i])]
+    head = ["Class", "Before", "After", "Change", "Test samples"]
+    note = page.part("note", "Recall: the share of a class's test samples that the network names right.")
+    return page.section("Classes", page.table(head, rows, "Recall by class, right samples in brackets"), note)
+
+
+def _recalls(i: int, before: list[int], after: list[int]) -> list[str]:
+    def right(row: list[int]) -> int:
+        return row[i] if i < len(row) else 0
+
+    def shown(row: list[int]) -> str:
+        return f"{page.percent(right(row) / sum(row) if sum(row) else None)} ({right(row):,})"
+
+    change = 100 * (right(after) / max(1, sum(after)) - right(before) / sum(before))
+    points = "0" if abs(change) < 0.05 else f"{change:+.1f}".replace("-", "\u2212")
+    return [shown(before), shown(after), f"{points} points", f"{sum(before):,}"]
+
+
+# --- To go on with ---
+
+
+def _go_on_section(report: Report) -> Markup:
+    """Commands for the computer and a program for the board, for the files of this run."""
+    if not (report.base_path and report.adapter_path):
+        return Markup()
+    caution = "The base was right more often than this adapter." if report.activated is False else ""
+    note = page.part("note", f"The commands are for the folder of this report. {caution}".strip())
+    return page.section(
+        "To go on with",
+        page.part("listing", "On the computer", _commands(report)),
+        page.part("listing", "On the board", device_code(report)),
+        note,
+    )
+
+
+def _commands(report: Report) -> str:
+    name = report.store_name or "personal"
+    lines = [f"edgelora push adapter.ela {shlex.quote(report.adapter_path)}  # onto another board with this base"]
+    if not report.store_name:
+        lines.append(f"edgelora store put adapter.ela --name {name}  # or into a board's store, under a name")
+    lines.append(f"edgelora store activate {shlex.quote(name)}  # in use, after the next start too")
+    return "\n".join(lines)
+
+
+def device_code(report: Report) -> str:
+    """A program for the board that infers with the adapter of this run."""
+    rows = sorted(report.layers, key=lambda row: row.op)
+    alike = all(row.rank == report.rank for row in rows if row.weights)
+    ranks = str(report.rank) if alike else f"bytes({[row.rank for row in rows]})"
+    return "\n".join(
+        (
+            "import edgelora",
+            "",
+            f'model = edgelora.Model({json.dumps(report.base_path)}, ranks={ranks}, mode="infer")',
+            f"model.use(model.adapter({json.dumps(report.adapter_path)}))",
+            "window = bytearray(model.input_size)  # int8, quantized as the base's input is",
+            "seen = model.infer(window)",
+            "print(model.labels[seen] if model.labels else seen)",
+        )
+    )
 
 
 # --- Tables ---
@@ -265,7 +334,9 @@ def _notes_section(report: Report) -> Markup:
 _SECTIONS = (
     _headline,
     loss_section,
+    _classes_section,
     _confusion_section,
+    _go_on_section,
     memory_section,
     _cost_section,
     _layers_section,

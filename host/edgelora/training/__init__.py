@@ -13,7 +13,7 @@ from .base import (
 )
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .loop import confusion, train
-from .on_board import Pace, Suspended
+from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
 from .qat import KEPT, RECIPE, train_qat
@@ -34,6 +34,7 @@ __all__ = [
     "MODES",
     "MOMENTA",
     "PLACEMENTS",
+    "NAME",
     "Pace",
     "RECIPE",
     "Recipe",

@@ -87,6 +87,11 @@ class BoardLearner:
         return reply.predictions.astype(np.int64)
 
 
+def base_path(link: Link, base: Base) -> str | None:
+    """Where the board has the base; None if it doesn't."""
+    return next((path for path in base.paths if link.holds(path, base.elm)), None)
+
+
 def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None, frames: int = 1) -> ModelInfo:
     """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
 
@@ -94,16 +99,16 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
     """
     recompute = recomputed(base, recipe) if ranks is None else None
     mode = recipe.mode if ranks is None else "infer"
-    here = [path for path in base.paths if link.holds(path, base.elm)]
-    if not here:
-        link.put(base.paths[1], base.elm)
-        here = [base.paths[1]]
+    path = base_path(link, base)
+    if path is None:
+        path = base.paths[1]
+        link.put(path, base.elm)
     ranks = recipe.ranks(base.model) if ranks is None else ranks
     settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
-    info = link.open_model(here[0], *settings, frames=frames)
+    info = link.open_model(path, *settings, frames=frames)
     if info.base_id != base.base_id:
         raise WorkflowError(
-            f"the board's {here[0]} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
+            f"the board's {path} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
         )
     return info
 

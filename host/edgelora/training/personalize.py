@@ -14,7 +14,7 @@ from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_bo
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError, accuracy, is_named, load_part
-from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner
+from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .loop import Run, train
 from .on_board import NAME, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
@@ -51,6 +51,7 @@ class BoardRun:
     swap_flash_us: float
     energy: list[EnergyRow]
     activated: bool
+    base_path: str  # on the board
     clock_hz: int | None = None  # of training, if not the board's usual one
     end: RunReply | None = None
 
@@ -103,7 +104,8 @@ def personalize_board(
     if not activated:
         _return_to_base(link, recipe.on_board)
     times = (step_us, infer_us, swap_us, swap_flash_us, energy)
-    return BoardRun(run, before, after, learner.info, *times, activated, clock_hz, end)
+    path = base_path(link, base) or base.paths[1]
+    return BoardRun(run, before, after, learner.info, *times, activated, path, clock_hz, end)
 
 
 def _return_to_base(link: Link, stored: bool) -> None:
