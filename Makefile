@@ -1,4 +1,4 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (draws ten times as much), `make lint`,
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (all that is drawn, coverage), `make lint`,
 # `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock).
 # Other output goes to .build and .venv.
 BOARD ?= virtual-pico
@@ -81,11 +81,13 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-# `make test` with ten times as much of what is drawn anew in every run.
+# `make test` with ten times as much of what is drawn anew in every run, long loops at full length, and coverage printed,
+# which takes half as long again.
 test-all: export EDGELORA_FULL := 1
+test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
 test: all cores $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
-	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup # BLAS threads of two workers wait for each other
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
 lint: $(STAMPS)/venv

@@ -48,7 +48,7 @@ def check(output: str, least: int = 50) -> None:
 
 def run_desktop(micropython: Path, code: str, folder: Path) -> str:
     done = subprocess.run(
-        [micropython, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [micropython, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
     return done.stdout + done.stderr
 
@@ -92,7 +92,7 @@ def running(board: str, state: Path) -> Iterator[virtual_boards.SimHandle]:
 
 def run_board(port: str, code: str) -> str:
     command = [sys.executable, "-m", "mpremote", "connect", port, "exec", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return done.stdout + done.stderr
 
 
@@ -178,7 +178,7 @@ def run_xtensa(files: dict[str, bytes], image: Path) -> str:
     """Runs main.py of the files on an emulated windowed Xtensa core."""
     image.write_bytes(romfs.make_romfs(files))
     command = ["qemu-xtensa", "-cpu", "dc233c", ROOT / ".build" / "xtensa" / "micropython", image]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return done.stdout + done.stderr
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import rounds
 from numpy.typing import NDArray
 from random_models import random_input, random_model
 from reference import forward
@@ -638,12 +639,12 @@ def test_truncated_files() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_flipped_bits(seed: int) -> None:
     file, rng, taken = some_files()[seed], np.random.default_rng(seed), 0
-    for _ in range(3000):
+    for _ in range(rounds(3000)):
         damaged = bytearray(file)
         for at in rng.integers(0, len(file), rng.integers(1, 4)):
             damaged[at] ^= 1 << rng.integers(8)
         taken += sound_or_refused(bytes(damaged))
-    assert 0 < taken < 3000
+    assert 0 < taken < rounds(3000)
 
 
 def test_forged_counts_take_no_memory_and_no_time() -> None:
