@@ -18,9 +18,10 @@ import pytest
 from random_models import random_model
 
 from edgelora import twin
+from edgelora.boards import load_board
 from edgelora.boards.energy import EnergyRow
 from edgelora.formats.elm import base_id, pack_model
-from edgelora.planning.plan import layer_plans
+from edgelora.planning.plan import layer_plans, plan
 from edgelora.report.metrics import Metrics, read_metrics
 from edgelora.report.record import LayerRow, Report, ReportError
 from edgelora.report.sections import device_code, render_html, write_report
@@ -204,6 +205,17 @@ def test_page_tells_a_worse_run() -> None:
         assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
         assert ("went back to it" in page.text) is not activated
     assert "95% interval 64.6 to 75.9%" in page.text
+
+
+def test_notebooks_show_a_small_table() -> None:
+    report = example(title=HOSTILE, board=HOSTILE)
+    text = Page(report._repr_html_()).text
+    assert text.count(HOSTILE) == 2 and "89.7% (95% interval 85.3% to 92.9%)" in text and "changebetter" in text
+    assert repr(example()) == "<Report Smartwatch gestures of person 6: accuracy 70.6% -> 89.7%, better>"
+    model = random_model(13, "medium", ("conv", "mean", "dense"))
+    made = plan(pack_model(model), load_board("rpi_pico"), Recipe(seed=1))
+    assert f"arena{made.arena_bytes:,} of {made.ram_bytes:,} bytes" in Page(made._repr_html_()).text
+    Page(bare()._repr_html_())
 
 
 def test_old_records_make_no_claim() -> None:
