@@ -66,13 +66,14 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
 
     report = read_report(run)
     assert report.keys() >= KEYS
-    assert printed == report | {"report": str(run / "report.html")}
+    assert printed == report | {"verdict": "better", "report": str(run / "report.html")}
     assert report["host_twin_identical"] is True
     assert report["adapted_accuracy"] > report["base_accuracy"] > 0.5
     assert report["float_lora_accuracy"] > 0.5
     assert (report["mode"], report["epochs"], report["rank"], report["samples"]) == (mode, 3, 8, 147)
     assert report["arena_bytes"] == result("plan", elm, "--mode", mode)["arena_bytes"]
     assert report["infer_us"] > 0 < report["train_step_us"]
+    assert report["activated"] is True and report["epoch_accuracies"][-1] == report["adapted_accuracy"]
     lines = metric_lines(run)
     assert [line["step"] for line in lines] == list(range(1, report["steps"] + 1))
     assert sum(line["samples"] for line in lines) == 3 * 147
@@ -106,6 +107,7 @@ def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert len(set(planned["ranks"]) - {0}) > 1 or 0 in planned["ranks"][:3]  # not alike
     page = (tmp_path / "plan.html").read_text()
     assert f"at ranks {' '.join(map(str, planned['ranks']))}," in page and "<script" not in page
+    assert page.count('<tr class="marked">') == 1 and page.count("(the choice)") == 1
     assert page.count('class="ring"') == 2 and page.count("<circle") > len(planned["choice"]["frontier"])
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--plan", file]
     edgelora("personalize", elm, *few, "--net", made / "base.npz", "--port", unix, "-o", tmp_path / "run")

@@ -18,10 +18,14 @@ import pytest
 from random_models import random_model
 
 from edgelora import twin
+from edgelora.boards import load_board
 from edgelora.boards.energy import EnergyRow
 from edgelora.formats.elm import base_id, pack_model
-from edgelora.planning.plan import layer_plans
+from edgelora.planning.choose import Budget, Candidate, Choice
+from edgelora.planning.plan import layer_plans, plan
+from edgelora.planning.sensitivity import Sensitivity
 from edgelora.report.metrics import Metrics, read_metrics
+from edgelora.report.plan_page import write_plan_report
 from edgelora.report.record import LayerRow, Report, ReportError
 from edgelora.report.sections import device_code, render_html, write_report
 from edgelora.training.recipe import Recipe
@@ -204,6 +208,17 @@ def test_page_tells_a_worse_run() -> None:
         assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
         assert ("went back to it" in page.text) is not activated
     assert "95% interval 64.6 to 75.9%" in page.text
+
+
+def test_notebooks_show_a_small_table() -> None:
+    report = example(title=HOSTILE, board=HOSTILE)
+    text = Page(report._repr_html_()).text
+    assert text.count(HOSTILE) == 2 and "89.7% (95% interval 85.3% to 92.9%)" in text and "changebetter" in text
+    assert repr(example()) == "<Report Smartwatch gestures of person 6: accuracy 70.6% -> 89.7%, better>"
+    model = random_model(13, "medium", ("conv", "mean", "dense"))
+    made = plan(pack_model(model), load_board("rpi_pico"), Recipe(seed=1))
+    assert f"arena{made.arena_bytes:,} of {made.ram_bytes:,} bytes" in Page(made._repr_html_()).text
+    Page(bare()._repr_html_())
 
 
 def test_old_records_make_no_claim() -> None:
@@ -461,3 +476,25 @@ def test_damaged_metrics_are_told(tmp_path: Path) -> None:
     path.write_bytes(b'{"event": "a"}\nnot json\n{"event": "b"}\n')
     with pytest.raises(ReportError, match="line 2"):
         read_metrics(path)
+
+
+# --- The page of a plan ---
+
+
+def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
+    """Also a choice that is not of the frontier; the table stays sorted by gain."""
+    model = random_model(13, "medium", ("conv", "mean", "dense"))
+    result = plan(pack_model(model), load_board("rpi_pico"), Recipe(seed=1))
+    count = len(model.ops)
+    ranked = [Recipe(given_ranks=bytes([rank] * count)) for rank in (1, 2, 4)]
+    frontier = tuple(Candidate(recipe, 0.1 * i, 4096 * i, 100 * i) for i, recipe in enumerate(ranked, 1))
+    measured = Sensitivity("ablation", "frozen_a", {0: {1: 0.1}})
+    for chosen in (frontier[1], Candidate(ranked[1], 0.2, 4000, 200, (1,) * count), frontier[2]):
+        choice = Choice(Budget(16384, 500), chosen, None, frontier, (measured,))
+        write_plan_report(tmp_path / "plan.html", choice, result, "har.elm", "har:3")
+        html = (tmp_path / "plan.html").read_text()
+        [marked] = re.findall(r'<tr class="marked">(.*?)</tr>', html, re.DOTALL)
+        assert "(the choice)" in marked and f"{chosen.arena_bytes:,}" in marked and f"{chosen.gain:.4f}" in marked
+        assert Page(html).text.count("(the choice)") == 1
+        gains = [float(gain) for gain in re.findall(r"<td>(0\.\d{4})</td>", html)]
+        assert len(gains) == 3 and gains == sorted(gains)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from .. import formats, twin
 from ..boards import BoardProfile
 from ..formats import QuantModel, adapter_macs, op_macs
+from ..text import notebook_table
 from ..training import Recipe, activation, again_macs, choose_recompute
 from .cost import predict
 
@@ -63,6 +64,17 @@ class Plan:
     @property
     def fits(self) -> bool:
         return self.arena_bytes <= self.ram_bytes
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("fits", "yes" if self.fits else "no"),
+            ("trains", f"{self.mode}, ranks {' '.join(map(str, self.ranks))}, micro-batches of {self.micro_batch}"),
+            ("arena", f"{self.arena_bytes:,} of {self.ram_bytes:,} bytes"),
+            ("adapter", f"{self.adapter_bytes:,} bytes"),
+        ]
+        if self.step_us is not None:
+            rows.append(("a sample's training", f"{self.step_us / 1000:.2f} ms, predicted"))
+        return notebook_table(f"A plan for {self.board}", rows)
 
     def __repr__(self) -> str:
         fits = "fits" if self.fits else "does NOT fit"

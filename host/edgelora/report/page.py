@@ -85,9 +85,14 @@ def whole(title: str, sections: Iterable[Markup]) -> str:
     return _TEMPLATES.get_template("page.html").render(title=title, sections=list(sections)) + "\n"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, total: bool = False) -> Markup:
-    """A table: the first cells of rows are their headers, the others numbers. total: the last row is one."""
-    return part("table", head, list(rows), caption, total)
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, total: bool = False, marked: int | None = None
+) -> Markup:
+    """A table: the first cells of rows are their headers, the others numbers. total: the last row is one.
+
+    marked: the number of a row that stands out.
+    """
+    return part("table", head, list(rows), caption, total, marked)
 
 
 def section(title: str, *content: Markup) -> Markup:

@@ -134,11 +134,20 @@ def _layers_section(choice: Choice, result: Plan) -> Markup:
 
 
 def _frontier_section(choice: Choice) -> Markup:
+    """The frontier, and in it the choice, which with outputs computed again may not be of it."""
+    others = [one for one in choice.frontier if one.recipe != choice.chosen.recipe]
+    every = sorted([*others, choice.chosen], key=lambda one: one.gain)
     rows = [
-        [_ranks(one), page.mode(one.recipe.mode), f"{one.adapter_bytes:,}", f"{one.arena_bytes:,}", f"{one.gain:.4f}"]
-        for one in choice.frontier
+        [
+            _ranks(one) + (" (the choice)" if one is choice.chosen else ""),
+            page.mode(one.recipe.mode),
+            f"{one.adapter_bytes:,}",
+            f"{one.arena_bytes:,}",
+            f"{one.gain:.4f}",
+        ]
+        for one in every
     ]
     head = ["Ranks by op", "Mode", "Adapter bytes", "Arena bytes", f"Gain, {choice.unit}"]
-    return page.section(
-        "The frontier", page.table(head, rows, "Configurations that none of their mode beats in both sizes")
-    )
+    caption = "Configurations that none of their mode beats in both sizes"
+    marked = next(i for i, one in enumerate(every) if one is choice.chosen)
+    return page.section("The frontier", page.table(head, rows, caption, marked=marked))

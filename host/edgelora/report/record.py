@@ -14,9 +14,9 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 from ..boards import EnergyRow
 from ..errors import EdgeloraError
 from ..formats import read_bounded
-from ..text import plain, printable
+from ..text import notebook_table, plain, printable
 from ..twin import Region
-from .statistics import verdict
+from .statistics import verdict, wilson
 
 _Record = TypeVar("_Record")
 MAX_BYTES = 64 << 20  # of a report.json
@@ -121,7 +121,6 @@ class Report:
     lost: Few | None = None  # and the other way round
     activated: bool | None = None  # does the board infer with the adapter since?
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
-
     base_path: str = ""  # on the board, of the base,
     adapter_path: str = ""  # and of what it learned
     store_name: str = ""  # in the board's store, of what a board learned by itself
@@ -130,6 +129,21 @@ class Report:
     def verdict(self) -> str | None:
         """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
         return None if self.gained is None or self.lost is None else verdict(self.gained, self.lost)
+
+    def __repr__(self) -> str:
+        said = f", {self.verdict}" if self.verdict else ""
+        return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}{said}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("board", self.board),
+            ("accuracy before", _with_interval(self.base_accuracy, self.test_samples)),
+            ("accuracy after", _with_interval(self.adapted_accuracy, self.test_samples)),
+            ("change", self.verdict or ""),
+            ("adapter", "" if self.activated is None else "activated" if self.activated else "not activated"),
+            ("bytes of arena, adapter", f"{self.arena_bytes:,}, {self.adapter_bytes:,}"),
+        ]
+        return notebook_table(self.title, [(name, value) for name, value in rows if value])
 
     def to_json(self) -> str:
         """The text of `report.json`: one flat object."""
@@ -153,6 +167,11 @@ class Report:
 def read_report(path: Path) -> Report:
     """The record in a file. Raises ReportError or an OSError."""
     return Report.from_json(read_bounded(path, MAX_BYTES), str(path))
+
+
+def _with_interval(accuracy: float, samples: int) -> str:
+    within = wilson(accuracy, samples)
+    return f"{accuracy:.1%}" + (f" (95% interval {within[0]:.1%} to {within[1]:.1%})" if within else "")
 
 
 # --- The typed reader ---
