@@ -131,12 +131,12 @@ def test_a_board_that_cannot_start_says_why(tmp_path):
 def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path
-from edgelora import sim
+from edgelora import sim, virtual_boards
 state = Path({str(tmp_path)!r})
 print(sim.start("virtual-pico", None, state, die_with_parent=True).pid)
 try:
     sim.start("virtual-pico", None, state)
-except sim.SimError as error:
+except virtual_boards.SimError as error:
     print("already runs" in str(error))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -8,7 +8,8 @@ import pytest
 # Other packages have their own ways there: they are imported first, as they are here.
 WINDOWS = """
 import contextlib, importlib, importlib.abc, io, os, pkgutil, signal, sys
-import packaging.requirements, cryptography, esptool, mpremote.romfs, numpy, rich.progress, serial.tools.list_ports
+import cryptography, esptool, mpremote.romfs, numpy, packaging.requirements, platformdirs, rich.progress
+import serial.tools.list_ports
 import asyncio, concurrent.futures.process, http.server, multiprocessing, pathlib, shutil, subprocess, tempfile
 
 MISSING = {"fcntl", "termios", "pty", "tty", "grp", "pwd", "resource"}
@@ -45,8 +46,8 @@ with contextlib.redirect_stdout(io.StringIO()) as out:
         except SystemExit as end:
             assert not end.code
 assert "virtual-pico" in out.getvalue() and "COM3" not in out.getvalue()
-from edgelora import devices, doctor, flash, probe, sim
-assert sim.running() == [] and sim.find("COM3") is None
+from edgelora import virtual_boards
+assert virtual_boards.running() == [] and virtual_boards.find("COM3") is None
 with contextlib.redirect_stderr(io.StringIO()) as err:
     assert main(["sim", "unix"]) == 1
 assert "need Linux or macOS" in err.getvalue(), err.getvalue()

@@ -1,6 +1,5 @@
 """Virtual boards."""
 
-from .start import start
-from .unix import UNIX_BINARY
+from .start import UNIX_BINARY, start
 
 __all__ = ["UNIX_BINARY", "start"]

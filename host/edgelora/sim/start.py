@@ -28,7 +28,8 @@ from typing import IO
 from .. import resources
 from ..boards import load_board
 from ..virtual_boards import SUPPORTED, BoardClock, SimError, SimHandle, send
-from .unix import UNIX_BINARY
+
+UNIX_BINARY = resources.micropython()
 
 POLL_SECONDS = 0.2
 REAL_SECONDS = 600.0  # for a board to come up on the slowest computer

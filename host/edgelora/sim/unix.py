@@ -12,6 +12,7 @@ from ..boards import BoardProfile, check_romfs
 from ..formats import write_atomic
 from ..virtual_boards import SimError
 from .session import POLL_SECONDS, SETTLE_SECONDS, Session
+from .start import UNIX_BINARY
 
 # Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide
 # them, and are then as good as built in.
@@ -78,6 +79,3 @@ class Unix:
                 path.unlink()
                 return
             time.sleep(POLL_SECONDS)
-
-
-UNIX_BINARY = resources.micropython()
