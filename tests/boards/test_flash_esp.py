@@ -72,8 +72,8 @@ def plug() -> Iterator[type[Board]]:
         board.close()
 
 
-def write(board: Board, data: bytes, profile: str | None = None, **options: object) -> list[tuple[str, int, int]]:
-    steps: list[tuple[str, int, int]] = []
+def write(board: Board, data: bytes, profile: str | None = None, **options: object) -> list[tuple[int, int, str]]:
+    steps: list[tuple[int, int, str]] = []
     esp.flash_esp(board.url, data, load_board(profile or board.chip), lambda *step: steps.append(step), **options)
     return steps
 
@@ -84,8 +84,8 @@ def test_write_verify_and_read_back(chip: str, plug) -> None:
     steps = write(board, data, read_back=True)
     offset = load_board(chip).flash.image_offset
     assert bytes(board.flash.data[offset : offset + len(data)]) == data
-    assert {what for what, _, _ in steps} == {"connecting", "writing", "reading back", "restarting"}
-    assert all(done <= total for _, done, total in steps)
+    assert {what for _, _, what in steps} == {"connecting", "writing", "reading back", "restarting"}
+    assert all(done <= total for done, total, _ in steps)
 
 
 @pytest.mark.parametrize("chip", BOARDS)
