@@ -69,7 +69,7 @@ def test_a_board_that_is_unplugged_while_its_volume_is_written(
 ) -> None:
     monkeypatch.setattr(flash_rp2, "RESTART_SECONDS", 0.5)
 
-    def unplug(what: str, done: int, total: int) -> None:
+    def unplug(done: int, total: int, what: str) -> None:
         if what == "writing" and done < total:
             (volume / "INFO_UF2.TXT").unlink(missing_ok=True)
 
