@@ -26,14 +26,6 @@ def pytest_report_header() -> str:
     return f"EDGELORA_SEED={fresh.SEED}, of what is drawn anew in every run"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a fixture of its module stays on one worker; all else goes to whichever is free."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-        if any(made[-1].scope == "module" for name, made in fixtures.items() if name != registry.__name__):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many drawn ops agreed on every core."""
     counts: Counter[str] = Counter()
