@@ -24,8 +24,11 @@ def sign_test(gained: int, lost: int) -> float:
     gained: samples that became right; lost: that became wrong. Samples with the same outcome twice say nothing.
     """
     changed = gained + lost
-    tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / (1 << changed))
+    whole = math.lgamma(changed + 1) - changed * math.log(2)
+    tail = sum(
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(changed - k + 1)) for k in range(min(gained, lost) + 1)
+    )
+    return min(1.0, 2 * tail)
 
 
 def verdict(gained: int, lost: int) -> str:
