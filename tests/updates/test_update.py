@@ -36,7 +36,7 @@ from edgelora.training import base as training_base
 from edgelora.training.loop import train
 from edgelora.training.recipe import Recipe
 from edgelora.training.twin_learner import TwinLearner
-from edgelora.updates import fetch, keys, serve
+from edgelora.updates import download, keys, serve
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
@@ -486,7 +486,7 @@ def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field,
 
 def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear error each, whatever the server does; and never more than was asked for."""
-    monkeypatch.setattr(fetch, "SILENCE", 0.5)
+    monkeypatch.setattr(download, "SILENCE", 0.5)
 
     def trickle(connection: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """Signed updates: keys, releases, a server for trying out."""
 
-from .fetch import FetchError, fetch
+from .download import FetchError, fetch
 from .keys import load_key, load_public_keys, new_key, pack_trust
 from .release import release
 from .serve import address, server
