@@ -271,7 +271,7 @@ def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: P
 
 
 def test_demo_on_stock_firmware(tmp_path: Path) -> None:
-    report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 1, "-o", tmp_path)
+    report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 2, "-o", tmp_path)
     assert report["host_twin_identical"] is True
     assert report["adapted_accuracy"] > report["base_accuracy"]
     assert not virtual_boards.running()

@@ -204,7 +204,7 @@ def test_what_needs_a_checkout_says_so(user: User) -> None:
 
 
 def test_caches_are_where_the_system_keeps_them(user: User) -> None:
-    found = user.python("from edgelora import kws, workflow; print(kws.CACHE, workflow.CACHE)").split()
+    found = user.python("from edgelora.datasets import speech; from edgelora.training import base; print(speech.CACHE, base.CACHE)").split()
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
 
 
@@ -219,7 +219,7 @@ def find_without(name, scope=None, *rest):
     return find(name, scope, *rest)
 builtins.__import__ = find_without
 import edgelora.cli
-from edgelora import build, install, plan, release, serve, twin
+from edgelora import boards, importers, link, planning, report, training, twin, updates
 assert edgelora.cli.main(["boards"]) == 0
 assert edgelora.cli.main(["devices"]) == 0
 """
