@@ -204,7 +204,8 @@ def test_what_needs_a_checkout_says_so(user: User) -> None:
 
 
 def test_caches_are_where_the_system_keeps_them(user: User) -> None:
-    found = user.python("from edgelora.datasets import speech; from edgelora.training import base; print(speech.CACHE, base.CACHE)").split()
+    code = "from edgelora.datasets import speech; from edgelora.training import base; print(speech.CACHE, base.CACHE)"
+    found = user.python(code).split()
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
 
 
