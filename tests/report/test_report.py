@@ -20,13 +20,14 @@ from random_models import random_model
 from edgelora import twin
 from edgelora.boards import load_board
 from edgelora.boards.energy import EnergyRow
+from edgelora.errors import FileError
 from edgelora.formats.elm import base_id, pack_model
 from edgelora.planning.choose import Budget, Candidate, Choice
 from edgelora.planning.plan import layer_plans, plan
 from edgelora.planning.sensitivity import Sensitivity
 from edgelora.report.metrics import Metrics, read_metrics
 from edgelora.report.plan_page import write_plan_report
-from edgelora.report.record import LayerRow, Report, ReportError
+from edgelora.report.record import LayerRow, Report, ReportError, read_report
 from edgelora.report.sections import device_code, render_html, write_report
 from edgelora.training.recipe import Recipe
 
@@ -498,3 +499,9 @@ def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
         assert Page(html).text.count("(the choice)") == 1
         gains = [float(gain) for gain in re.findall(r"<td>(0\.\d{4})</td>", html)]
         assert len(gains) == 3 and gains == sorted(gains)
+
+
+def test_a_run_without_a_report_says_when_it_comes(tmp_path: Path) -> None:
+    """A run that goes on, or was killed."""
+    with pytest.raises(FileError, match="is not there: a run writes it at its end; `edgelora watch`"):
+        read_report(tmp_path / "report.json")

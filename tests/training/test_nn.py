@@ -229,6 +229,13 @@ def test_ds_cnn_is_mlperf_tinys():
     assert adaptable_layers(net) == [0, 2, 4, 6, 8, 10]
 
 
+@pytest.mark.parametrize("classes", [1, 257])
+def test_pretrain_refuses_classes_that_no_model_can_have(classes):
+    x = np.zeros((classes, 1, 20, 2), np.float32)
+    with pytest.raises(ValueError, match=f"samples of {classes} classes: give some of 2 to 256"):
+        pretrain(Dataset(x, np.arange(classes), [str(i) for i in range(classes)]), epochs=1)
+
+
 def test_pretrain_takes_spectrograms():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 40)

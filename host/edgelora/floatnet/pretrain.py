@@ -13,6 +13,7 @@ from functools import partial
 
 from ..datasets import Dataset
 from ..errors import InputError
+from ..formats import MAX_CLASSES
 from ..progress import Progress, untold
 from . import layers, train
 from .augment import Speaking, Wearer, augment_motion, augment_speech
@@ -37,6 +38,10 @@ def pretrain(
     acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
     `progress` is told of every epoch and its mean loss in nats.
     """
+    if not 2 <= data.classes <= MAX_CLASSES:
+        raise InputError(
+            f"samples of {data.classes} classes: give some of 2 to {MAX_CLASSES}, a network chooses among them"
+        )
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:
         raise InputError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")

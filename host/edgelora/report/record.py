@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..boards import EnergyRow
-from ..errors import EdgeloraError
+from ..errors import EdgeloraError, FileError
 from ..formats import read_bounded
 from ..text import notebook_table, plain, printable
 from ..twin import Region
@@ -166,6 +166,8 @@ class Report:
 
 def read_report(path: Path) -> Report:
     """The record in a file. Raises ReportError or an OSError."""
+    if not path.exists():
+        raise FileError(f"{path} is not there: a run writes it at its end; `edgelora watch` shows one that goes on")
     return Report.from_json(read_bounded(path, MAX_BYTES), str(path))
 
 
