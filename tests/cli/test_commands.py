@@ -309,7 +309,7 @@ def test_compare(tmp_path: Path) -> None:
     assert (round(low, 4), round(high, 4)) == (0.7112, 0.8666)
     (tmp_path / "two" / "report.json").write_text('{"board": 1}')
     assert "report.json" in edgelora("compare", *runs, code=1)
-    assert "No such file" in edgelora("compare", tmp_path / "absent", code=1)
+    assert "is not there: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)
 
 
 def test_intervals() -> None:

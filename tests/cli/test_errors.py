@@ -58,7 +58,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sim nope", ["unknown board 'nope'"]),
         ("sim rpi_pico", ["real hardware"]),
         ("quantize text.elm --data har:3", ["text.elm", "not a readable .npz", "edgelora pretrain"]),
-        ("report .", ["report.json", "No such file"]),
+        ("report .", ["report.json", "a run writes it at its end"]),
         ("pull --port /dev/nonexistent", ["cannot open /dev/nonexistent", "plugged in"]),
         (
             "personalize har.elm --data train.npz --test test.npz --port /dev/nonexistent -o run",
