@@ -237,16 +237,21 @@ static uint16_t learning_rate(mp_obj_t obj) {
 typedef edgelora_status_t train_function(
     edgelora_session_t *s, const int8_t *data, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
+// The target in a buffer; NULL, and *label, if the model's loss takes an int.
+static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label) {
+    *label = 0;
+    if (edgelora_target_size(s->model.p)) {
+        return sized(in, edgelora_target_size(s->model.p), MP_BUFFER_READ);
+    }
+    mp_int_t v = integer(in);
+    *label = v >= 0 && v <= EDGELORA_MAX_CLASSES ? (uint32_t)v : UINT32_MAX;
+    return NULL;
+}
+
 // label: an int, or a buffer with the target
 static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data, mp_obj_t label_in, mp_obj_t rate) {
-    const int8_t *target = NULL;
-    uint32_t label = 0;
-    if (edgelora_target_size(s->model.p)) {
-        target = sized(label_in, edgelora_target_size(s->model.p), MP_BUFFER_READ);
-    } else {
-        mp_int_t v = integer(label_in);
-        label = v >= 0 && v <= EDGELORA_MAX_CLASSES ? (uint32_t)v : UINT32_MAX;
-    }
+    uint32_t label;
+    const int8_t *target = answer(s, label_in, &label);
     int32_t loss;
     check(function(s, data, label, target, learning_rate(rate), &loss));
     return mp_obj_new_int(loss);
@@ -265,6 +270,22 @@ static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
     return train(edgelora_train_features, s, features(s, args[1]), args[2], args[3]);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_features_obj, 4, 4, core_train_features);
+
+// core_evaluate(arena, x, label or target, loss) -> class; loss: 4 bytes, which it is written to
+static mp_obj_t core_evaluate(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    const int8_t *x = sample(s, args[1]);
+    uint32_t label;
+    const int8_t *target = answer(s, args[2], &label);
+    uint8_t *out = (uint8_t *)sized(args[3], 4, MP_BUFFER_WRITE);
+    int32_t loss;
+    mp_obj_t best = result(edgelora_evaluate(s, x, label, target, &loss));
+    for (int i = 0; i < 4; ++i) {
+        out[i] = (uint8_t)((uint32_t)loss >> (8 * i));
+    }
+    return best;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_evaluate_obj, 4, 4, core_evaluate);
 
 // core_merge_size(arena, op) -> bytes, 0 if the op has no weights to merge
 static mp_obj_t core_merge_size(mp_obj_t arena, mp_obj_t op) {
@@ -354,6 +375,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
     X(MP_QSTR_core_load, core_load_obj) \
     X(MP_QSTR_core_train, core_train_obj) \
     X(MP_QSTR_core_train_features, core_train_features_obj) \
+    X(MP_QSTR_core_evaluate, core_evaluate_obj) \
     X(MP_QSTR_core_merge_size, core_merge_size_obj) \
     X(MP_QSTR_core_merge, core_merge_obj) \
     X(MP_QSTR_core_flush, core_flush_obj) \

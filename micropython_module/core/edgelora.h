@@ -326,6 +326,11 @@ int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);
 edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
     uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
+// `edgelora_infer_sample`, and what the loss is of it, without learning: with the adapter in use, in a
+// session that can train. Label and target are as `edgelora_train` takes them. The output is gone.
+int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
+    const int8_t *target, int32_t *loss);
+
 // The training adapter as a .ela file. Sizes in bytes; `edgelora_save` returns the size or a status
 // < 0.
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state);

@@ -299,6 +299,11 @@ def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Ints, 
     return (binary_cross_entropy if model.loss == "binary_cross_entropy" else mean_squared_error)(model, q, goal)
 
 
+def within_grid(v: Ints, q: Ints) -> Ints:
+    """Errors, but 0 where they push q beyond the int8 grid."""
+    return np.where((q == 127) & (v < 0) | (q == -128) & (v > 0), 0, v)
+
+
 def exponential(model: QuantModel, d: Ints) -> Ints:
     """2^16 * exp(-s * d) for 0 <= d <= 255."""
     w = np.full_like(d, 2**16)
@@ -318,7 +323,7 @@ def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, in
     total = int(w.sum())
     p = (w * 2**15 + total // 2) // total
     onehot = np.arange(len(d)) == label
-    e, x = block(p - 2**15 * onehot, -15)
+    e, x = block(within_grid(p - 2**15 * onehot, q), -15)
     scaled = int32(np.array(d[label] * softmax_constants(model)[0] + 8)) >> 4
     return int(scaled) + logarithm(total), e, x
 
@@ -328,7 +333,7 @@ def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, I
     w = exponential(model, np.abs(d))
     positive = 2**31 // (2**16 + w)
     p = np.where(d >= 0, positive, 2**15 - positive)
-    e, x = block(p - 2**15 * goal, -15)
+    e, x = block(within_grid(p - 2**15 * goal, q), -15)
     wrong = (d != 0) & ((d > 0) != (goal == 1))
     scaled = int32(np.abs(d) * softmax_constants(model)[0] + 8) >> 4
     value = sum(logarithm(2**16 + int(v)) for v in w) + int(scaled[wrong].sum())

@@ -103,14 +103,19 @@ class Session:
     def begin(self, seed: int = 0) -> None:
         check(self._lib.edgelora_begin(self._arena, C.c_uint32(seed)))
 
-    def _train(self, function: str, data: C.c_void_p, label: int | NDArray[np.int8], learning_rate: int) -> int:
-        loss, target = C.c_int32(), None
+    def _answer(self, label: int | NDArray[np.int8]) -> tuple[C.c_void_p | None, int]:
+        """A target, or None and the label."""
         if not isinstance(label, int | np.integer):
-            target, label = self._buffer(label, self.target_size), 0
-        elif not 0 <= label < 1 << 32:
+            return self._buffer(label, self.target_size), 0
+        if not 0 <= label < 1 << 32:
             check(statuses()["ERR_LABEL"])
+        return None, int(label)
+
+    def _train(self, function: str, data: C.c_void_p, label: int | NDArray[np.int8], learning_rate: int) -> int:
+        target, number = self._answer(label)
+        loss = C.c_int32()
         status = getattr(self._lib, function)(
-            self._arena, data, C.c_uint32(label), target, C.c_uint16(learning_rate), C.byref(loss)
+            self._arena, data, C.c_uint32(number), target, C.c_uint16(learning_rate), C.byref(loss)
         )
         check(status)
         return loss.value
@@ -121,6 +126,15 @@ class Session:
         Returns its loss in 1/4096 nat, or 1/16 squared step of the output.
         """
         return self._train("edgelora_train", self._sample(x), label, learning_rate)
+
+    def evaluate(self, x: NDArray[np.int8], label: int | NDArray[np.int8]) -> tuple[int, int]:
+        """The class of one sample by the adapter in use, and its loss as `train` has it, without learning."""
+        target, number = self._answer(label)
+        loss = C.c_int32()
+        best = check(
+            self._lib.edgelora_evaluate(self._arena, self._sample(x), C.c_uint32(number), target, C.byref(loss))
+        )
+        return best, loss.value
 
     def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         """What the layers below the lowest adapter make of a sample, int8 [feature_size]; it never changes."""

@@ -411,25 +411,41 @@ static edgelora_status_t target_check(
     return ok ? EDGELORA_OK : EDGELORA_ERR_LABEL;
 }
 
-static edgelora_status_t learn(edgelora_session_t *s, source_t sample, uint32_t label,
-    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+// What a sample's output should be.
+typedef struct {
+    uint32_t label;       // cross-entropy
+    const int8_t *target; // s8 [n], the others
+} answer_t;
+
+// The loss of what a forward pass left behind, and its error.
+static int32_t loss_of(
+    edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
+    const edgelora_model_t *model = session_model(s);
+    edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
+    edgelora_loss_input_t input = {tensor_at(s, last_frame, s->trained, purpose),
+        tensor_size(model, s->trained), model_tensor(model, s->trained)->zero_point, answer.label,
+        answer.target};
+    int32_t exponent;
+    int32_t loss = edgelora_loss(
+        model, &input, arena_at(s, s->scratch), arena_at(s, last->at[EDGELORA_ERROR]), &exponent);
+    last->exponent = (int16_t)exponent;
+    return loss;
+}
+
+static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t answer,
+    uint16_t learning_rate, int32_t *loss) {
     uint32_t n = tensor_size(session_model(s), s->trained);
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK) {
-        status = target_check(session_model(s), n, label, target);
+        status = target_check(session_model(s), n, answer.label, answer.target);
     }
     if (status != EDGELORA_OK) {
         return status;
     }
     source_t last_frame = forward_sample(s, sample, s->trained, TRAINING);
+    *loss = loss_of(s, &last_frame, answer, TRAINING);
     edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
-    edgelora_loss_input_t input = {tensor_at(s, &last_frame, s->trained, TRAINING), n,
-        model_tensor(session_model(s), s->trained)->zero_point, label, target};
-    int8_t *e = arena_at(s, last->at[EDGELORA_ERROR]);
-    int32_t exponent;
-    *loss = edgelora_loss(session_model(s), &input, arena_at(s, s->scratch), e, &exponent);
-    if (any_s8(e, n)) {
-        last->exponent = (int16_t)exponent;
+    if (any_s8(arena_at(s, last->at[EDGELORA_ERROR]), n)) {
         last->arrived = true;
         backward(s, &last_frame);
     }
@@ -440,21 +456,41 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, uint32_t 
     return EDGELORA_OK;
 }
 
-static edgelora_status_t train_sample(edgelora_session_t *s, source_t sample, uint32_t label,
-    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return edgelora_enter(s)
-        ? edgelora_leave(s, learn(s, sample, label, target, learning_rate, loss))
-        : EDGELORA_ERR_BUSY;
+static edgelora_status_t train_sample(edgelora_session_t *s, source_t sample, answer_t answer,
+    uint16_t learning_rate, int32_t *loss) {
+    return edgelora_enter(s) ? edgelora_leave(s, learn(s, sample, answer, learning_rate, loss))
+                             : EDGELORA_ERR_BUSY;
 }
 
 edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return train_sample(s, (source_t){x, 0}, label, target, learning_rate, loss);
+    return train_sample(s, (source_t){x, 0}, (answer_t){label, target}, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
     uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return train_sample(s, (source_t){0, features}, label, target, learning_rate, loss);
+    return train_sample(
+        s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
+}
+
+int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
+    const int8_t *target, int32_t *loss) {
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    const edgelora_model_t *model = session_model(s);
+    edgelora_status_t status =
+        target_check(model, tensor_size(model, s->trained), label, target);
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
+    int32_t best = best_output(s);
+    *loss = loss_of(s, &last_frame, (answer_t){label, target}, INFERENCE);
+    return edgelora_leave(s, best);
 }
 
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {

@@ -37,6 +37,11 @@ static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
         (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
 }
 
+// An error that pushes a value beyond the int8 grid is 0: there is nothing left to learn there.
+static inline int32_t within_grid(int32_t error, int8_t q) {
+    return (q == 127 && error < 0) || (q == -128 && error > 0) ? 0 : error;
+}
+
 static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
     uint32_t label, int32_t *row, edgelora_block_t *e) {
     int32_t top = -128;
@@ -51,7 +56,7 @@ static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uin
     }
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t p = (((uint32_t)row[i] << 15) + sum / 2) / sum;
-        row[i] = (int32_t)p - (i == label ? 32768 : 0);
+        row[i] = within_grid((int32_t)p - (i == label ? 32768 : 0), q[i]);
     }
     edgelora_block_append(e, row, n);
     return nats(model, (uint32_t)(top - q[label]), sum);
@@ -84,6 +89,7 @@ int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t
             int32_t q = input->q[block.count + i], target = input->target[block.count + i];
             if (binary) {
                 sum += (uint32_t)binary_cross_entropy(model, q - input->zp, target, &v[i]);
+                v[i] = within_grid(v[i], (int8_t)q);
                 sum = sum > INT32_MAX ? INT32_MAX : sum;
             } else {
                 v[i] = q - target;
