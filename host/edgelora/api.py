@@ -176,9 +176,9 @@ def personalize(
         return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses)
     run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
     before, after = (training.accuracy(predicted, tested) for predicted in (run.before, run.after))
-    again = training.repeat_on_twin(base, samples, tested, recipe, run)
+    again = training.repeat_on_twin(base, tested, run)
     told = (_name(data), again, parts.tested_on)
-    report = make_report(base, samples, tested, recipe, run, board.link.hello(), None, *told)
+    report = make_report(base, tested, run, board.link.hello(), None, *told)
     return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, report)
 
 

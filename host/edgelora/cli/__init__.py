@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
                 parser = make_parser()
                 settings.apply(parser)
                 args = parser.parse_args(argv)
-                args.run(args)
+                code = args.run(args)
         finally:
             streams.flush()
-        return ExitCode.OK
+        return ExitCode.OK if code is None else code
     except KeyboardInterrupt:
         note(f"\n{getattr(args, 'stopped', 'stopped')}")
         return ExitCode.INTERRUPTED

@@ -70,9 +70,9 @@ def demo_har(
             handle.stop()
     write_atomic(output / "adapter.ela", run.run.adapter)
     with console.step("the same on the host twin, and float LoRA", quiet):
-        again = repeat_on_twin(base, samples, test, recipe, run)
-        baseline = float_baseline(net, har.train, har.test, recipe)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, f"person {subject}", again, TESTED_ON)
+        again = repeat_on_twin(base, test, run)
+        baseline = float_baseline(net, har.train, har.test, run.course)
+    report = make_report(base, test, run, hello, baseline, f"person {subject}", again, TESTED_ON)
     report.board = board
     if profile.is_virtual:
         report.notes = [TIMES[profile.port]]

@@ -11,12 +11,13 @@ class ExitCode(IntEnum):
     OK = 0
     FAILED = 1  # what was asked for can't be done: one line says why, and what to do
     USAGE = 2  # the command line is wrong
+    NOT_ACTIVATED = 3  # it learned, but what it learned is not better than what was in use, which stays
     BUG = 70  # something that nobody foresaw: a bug of edgelora (EX_SOFTWARE)
     INTERRUPTED = 130  # Ctrl-C, 128 + SIGINT
     OUTPUT_CLOSED = 141  # nobody reads standard output any more, 128 + SIGPIPE; nothing is printed
 
 
 MEANINGS = (
-    "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 70 a bug of edgelora; 130 Ctrl-C; "
+    "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 3 learned, but no better and so not activated; 70 a bug of edgelora; 130 Ctrl-C; "
     "141 standard output was closed"
 )

@@ -49,6 +49,7 @@ from .common import (
 )
 from .console import emit
 from .demo import demo_har
+from .exit_codes import ExitCode
 from .runs import print_report
 
 BOARDS_OWN = {  # settings that --qat has no use for
@@ -70,6 +71,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
+    p.add_argument("--force", action="store_true", help="use the adapter even if held-out samples say it is no better")
     _add_on_board(p)
     add_recipe(p)
     add_plan(p)
@@ -172,7 +174,7 @@ def _pace(args: argparse.Namespace) -> Pace:
     return Pace(clock_hz, args.sleep_ms, args.budget_ms, args.budget_mj, args.commit_every)
 
 
-def cmd_personalize(args: argparse.Namespace) -> None:
+def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     """Trains an adapter on a board, and writes a report.
 
     The report compares the network before and after on samples that it was not trained on. The run is in
@@ -192,24 +194,25 @@ def cmd_personalize(args: argparse.Namespace) -> None:
     ):
         try:
             run = personalize_board(
-                link, base, samples, test, recipe, metrics, progress, args.resume, pace, streams.note
+                link, base, samples, test, recipe, metrics, progress, args.resume, pace, streams.note, args.force
             )
         except Suspended as suspended:
             metrics.ended = "suspended"
             if suspended.interrupted:
                 args.stopped = str(suspended)
                 raise KeyboardInterrupt from None
-            return show(args, asdict(suspended.reply), str(suspended))
+            show(args, asdict(suspended.reply), str(suspended))
+            return ExitCode.OK
         hello = link.hello()
     baseline = None
     if args.net:
         with console.step("float LoRA, for comparison", args.json):
-            baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, recipe)
+            baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, run.course)
     with console.step("the same on the host twin", args.json):
-        again = repeat_on_twin(base, samples, test, recipe, run)
-    report = make_report(base, samples, test, recipe, run, hello, baseline, args.data, again, parts.tested_on)
+        again = repeat_on_twin(base, test, run)
+    report = make_report(base, test, run, hello, baseline, args.data, again, parts.tested_on)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
-    print_report(args, report, write_report(report, args.output))
+    return print_report(args, report, write_report(report, args.output))
 
 
 def cmd_eval(args: argparse.Namespace) -> None:
@@ -243,7 +246,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
     show(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where}), {tested_on}")
 
 
-def cmd_train_adapter(args: argparse.Namespace) -> None:
+def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     """Trains an adapter on this computer.
 
     The host twin does as a board would, to the same bytes; with --qat it does better than a board can.
@@ -274,6 +277,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
         "test_samples": len(test),
         "tested_on": parts.tested_on,
         "tested_on_seen": parts.seen,
+        "judged": result.run.verdict,
         "seed": result.recipe.seed,
         "learning_rate": result.recipe.learning_rate,
         "tries": [asdict(one) for one in result.tries],
@@ -283,7 +287,11 @@ def cmd_train_adapter(args: argparse.Namespace) -> None:
     note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
     text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows"
     told = f"{args.output}: {len(content)} bytes, {text}{note_of_tries}\ntested on {parts.tested_on}"
+    if result.run.verdict:
+        told += f"\n{result.run.verdict}: {result.run.said}"
     show(args, summary, told)
+    worse = result.run.verdict in (training.Verdict.NOT_BETTER, training.Verdict.UNTOLD)
+    return ExitCode.NOT_ACTIVATED if worse else ExitCode.OK
 
 
 def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tuple[Recipe, Trainer]:
@@ -347,7 +355,7 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
     show(args, {"output": str(path), "ops": layers}, f"{path}: {len(layers)} layers")
 
 
-def cmd_demo(args: argparse.Namespace) -> None:
+def cmd_demo(args: argparse.Namespace) -> ExitCode:
     """Recognizes what a person does by their watch.
 
     The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report.
@@ -355,4 +363,4 @@ def cmd_demo(args: argparse.Namespace) -> None:
     recipe = recipe_of(args, DEMO_RECIPE)
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
     report, path = demo_har(args.board, args.subject, recipe, args.output, port, quiet=args.json)
-    print_report(args, report, path)
+    return print_report(args, report, path)

@@ -26,6 +26,7 @@ from ..text import plain
 from . import console
 from .common import Add
 from .console import emit
+from .exit_codes import ExitCode
 
 WATCH_HEAD = f"{'epoch':>5} {'update':>7} {'loss':>8} {'rate':>6} {'ms/sample':>10}"
 
@@ -102,16 +103,23 @@ def cmd_compare(args: argparse.Namespace) -> None:
     say(f"page: {args.output}")
 
 
-def print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
+def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCode:
+    """Tells a run's report; the exit code says whether the board infers with the adapter."""
+    code = ExitCode.NOT_ACTIVATED if report.activated is False else ExitCode.OK
     if args.json:
-        return emit(asdict(report) | {"verdict": report.verdict, "report": str(path)})
+        emit(asdict(report) | {"verdict": report.verdict, "report": str(path)})
+        return code
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
     verdict = f": {report.verdict}" if report.verdict else ""
     say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{verdict}{baseline}")
     if report.activated is False:
-        say("not activated: the base was right more often, and the board went back to it; the adapter is saved")
+        say(
+            f"NOT ACTIVATED ({report.judged}): the board infers with its base; the adapter is saved (--force activates)"
+        )
+    elif report.best_epoch:
+        say(f"kept: the adapter of epoch {report.best_epoch}, by {report.held_out} samples held out from training")
     if report.tested_on:
         say(f"tested on {report.tested_on}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
@@ -133,3 +141,4 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> None:
     if report.checkpoint_bytes is not None:
         say(f"checkpoint: {report.checkpoint_bytes} bytes")
     say(f"report: {path}")
+    return code

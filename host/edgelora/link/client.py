@@ -26,6 +26,7 @@ from .replies import (
     Entry,
     EvalReply,
     FileStat,
+    JudgeReply,
     LinkError,
     ModelInfo,
     RunReply,
@@ -236,6 +237,22 @@ class Link(Channel):
                 rows.append(np.frombuffer(answer, np.int8, offset=4 + len(part)).reshape(len(part), -1))
             progress(start + len(part), len(windows), "windows")
         return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
+
+    def judge(
+        self, windows: np.ndarray, labels: np.ndarray, lock_heap: bool = False, progress: Progress = untold
+    ) -> JudgeReply:
+        """Classes and losses of int8 windows [n, ...] by what infers now, without learning; see `train`."""
+        windows = self._windows(windows)
+        samples = np.hstack([self._labels(labels, len(windows)), windows.view(np.uint8)])
+        predictions, losses = [np.zeros(0, np.uint8)], [np.zeros(0, np.int32)]
+        elapsed = 0
+        for start, part in self._parts(samples, 4, 5):
+            answer = self._request(Op.JUDGE, struct.pack("<B3x", int(lock_heap)) + part.tobytes())
+            elapsed += int.from_bytes(answer[:4], "little")
+            predictions.append(np.frombuffer(answer, np.uint8, len(part), 4))
+            losses.append(np.frombuffer(answer[4 + len(part) :], "<i4"))
+            progress(start + len(part), len(samples), "samples held out")
+        return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:

@@ -40,6 +40,7 @@ class Op(IntEnum):
     CACHE_OPEN = 0x29
     CACHE_PUT = 0x2A
     TRAIN_CACHED = 0x2B
+    JUDGE = 0x2C
     STORE = 0x30
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35

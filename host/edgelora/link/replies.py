@@ -150,6 +150,15 @@ class EvalReply:
 
 
 @dataclass(frozen=True)
+class JudgeReply:
+    """predictions: uint8 [n]; losses: int32 [n] in 1/4096 nat; elapsed_us: on the board's clock."""
+
+    predictions: np.ndarray
+    losses: np.ndarray
+    elapsed_us: int
+
+
+@dataclass(frozen=True)
 class Timing:
     """What `n` runs of one operation took on the board's clock."""
 

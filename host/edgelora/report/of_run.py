@@ -28,9 +28,7 @@ from .record import LayerRow, Report
 
 def make_report(
     base: Base,
-    samples: Samples,
     test: Samples,
-    recipe: Recipe,
     run: BoardRun,
     hello: Hello,
     baseline: floatnet.FloatLoraResult | None,
@@ -39,6 +37,7 @@ def make_report(
     tested_on: str,
 ) -> Report:
     """Everything a run measured, in one report."""
+    samples, recipe = run.course.samples, run.course.recipe
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     profile = _profile(hello)
@@ -47,7 +46,8 @@ def make_report(
     slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
     classes = base.model.classes
     right_before, right_after = run.before == test.y, run.after == test.y
-    notes = ["Times are the board's own clock."]
+    said = run.course.said
+    notes = ["Times are the board's own clock.", f"{said[0].upper()}{said[1:]}."]
     if test.frames > 1:
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
     if run.clock_hz:
@@ -106,6 +106,9 @@ def make_report(
         gained=int(np.sum(~right_before & right_after)),
         lost=int(np.sum(right_before & ~right_after)),
         activated=run.activated,
+        judged=run.verdict,
+        held_out=len(run.course.held) if run.course.held else 0,
+        best_epoch=run.guard.best + 1 if run.guard and not recipe.on_board else None,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",

@@ -120,6 +120,9 @@ class Report:
     gained: Few | None = None  # test samples that the base gets wrong and the adapter right,
     lost: Few | None = None  # and the other way round
     activated: bool | None = None  # does the board infer with the adapter since?
+    judged: str = ""  # by the samples held out: see `training.Verdict`
+    held_out: Count = 0  # samples that were not learned from, but judged
+    best_epoch: Count | None = None  # counted from 1: whose adapter this is
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
     base_path: str = ""  # on the board, of the base,
     adapter_path: str = ""  # and of what it learned

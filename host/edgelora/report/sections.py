@@ -53,7 +53,8 @@ def _test_said(report: Report) -> list[str]:
 def _activation_said(report: Report) -> list[str]:
     if report.activated is not False:
         return []
-    return ["The base was right more often, so the board went back to it. The adapter is saved all the same."]
+    why = f"Judged by samples held out from training: {report.judged or 'worse'}."
+    return [why, "The board went back to its base. The adapter is saved all the same."]
 
 
 def _twin_badge(identical: bool | None) -> tuple[str, str, str]:
@@ -149,7 +150,7 @@ def _go_on_section(report: Report) -> Markup:
     """Commands for the computer and a program for the board, for the files of this run."""
     if not (report.base_path and report.adapter_path):
         return Markup()
-    caution = "The base was right more often than this adapter." if report.activated is False else ""
+    caution = "This adapter was not better than the base." if report.activated is False else ""
     note = page.part("note", f"The commands are for the folder of this report. {caution}".strip())
     return page.section(
         "To go on with",

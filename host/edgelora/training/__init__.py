@@ -12,6 +12,7 @@ from .base import (
     pretrained_kws,
 )
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
+from .guard import Course, Guard, Judged, Verdict, prepared
 from .loop import confusion, train
 from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
@@ -28,6 +29,11 @@ __all__ = [
     "BoardLearner",
     "BoardRun",
     "CACHES",
+    "Course",
+    "Guard",
+    "Judged",
+    "Verdict",
+    "prepared",
     "KEPT",
     "LEARNING_RATES",
     "LIMITS",

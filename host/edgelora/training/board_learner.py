@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ..link import Link, ModelInfo, TrainReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError
+from .guard import Judged
 from .recipe import Recipe
 from .recompute import choose_recompute
+from .samples import Samples
 
 ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
 STATE_PATH = "/adapter.state.ela"  # what training goes on from,
@@ -71,6 +73,16 @@ class BoardLearner:
         path = STATE_PATH if state else ADAPTER_PATH
         self.link.save(path, state)
         return self.link.get(path)
+
+    def judge(self, samples: Samples) -> Judged:
+        reply = self.link.judge(samples.x, samples.targets, lock_heap=True, progress=self.progress)
+        return Judged.of(samples, reply.predictions, reply.losses)
+
+    def keep(self) -> None:
+        self.link.save(ADAPTER_PATH)
+
+    def kept(self) -> bytes:
+        return self.link.get(ADAPTER_PATH)
 
     def use(self, adapter: bytes | None) -> None:
         if adapter is None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress, untold
+from .guard import Guard, Judged, Verdict
 from .recipe import Recipe
 from .samples import Samples, schedule
 
@@ -38,16 +39,30 @@ class Learner(Protocol):
     def save(self, state: bool) -> bytes: ...
     def use(self, adapter: bytes | None) -> None: ...
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
+    def judge(self, samples: Samples) -> Judged:
+        """By what infers now: the training adapter, unless another one is in use."""
+        ...
+
+    def keep(self) -> None:
+        """The training adapter as it is now is what `kept` returns."""
+        ...
+
+    def kept(self) -> bytes: ...
 
 
 @dataclass
 class Run:
-    """What a training run left behind. losses: nats, one an update (mean of its samples)."""
+    """What a training run left behind: the adapter kept, and the state at its end.
+
+    losses: nats, one an update (mean of its samples).
+    """
 
     adapter: bytes
     state: bytes
     losses: list[float] = field(default_factory=list)
     epoch_losses: list[float] = field(default_factory=list)
+    verdict: Verdict | None = None  # of the samples held out, None: nobody asked
+    said: str = ""  # what was held out
 
 
 def train(
@@ -58,12 +73,17 @@ def train(
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
+    guard: Guard | None = None,
 ) -> Run:
     """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
 
-    `checkpoint` is called at the end of every epoch, between two updates.
+    `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may end
+    the run before its time; without one the last is kept.
     """
+    recipe = recipe.fitted(len(samples))
     updates = schedule(len(samples), recipe)
+    if guard and guard.enough:
+        done = len(updates)
     if recipe.cache != "none" and done < len(updates):
         learner.cache(samples.x)
     losses: list[float] = []
@@ -81,10 +101,18 @@ def train(
         by_epoch.setdefault(batch.epoch, []).extend(values)
         progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
-        if checkpoint and last_of_epoch:
+        if not last_of_epoch:
+            continue
+        if guard:
+            guard.epoch_ended(learner)
+        if checkpoint:
             checkpoint()
+        if guard and guard.enough:
+            break
+    if guard is None:
+        learner.keep()
     epoch_losses = [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
-    return Run(learner.save(False), learner.save(True), losses, epoch_losses)
+    return Run(learner.kept(), learner.save(True), losses, epoch_losses)
 
 
 def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:

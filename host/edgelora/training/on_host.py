@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..progress import Progress, untold
 from ..workers import in_parallel
 from .base import Base, WorkflowError, accuracy
+from .guard import prepared
 from .loop import Run, train
 from .recipe import LIMITS, Recipe
 from .samples import Samples
@@ -50,9 +51,12 @@ class Trained:
 
 def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = untold) -> Run:
     """A board's own training of the same samples."""
-    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe, samples.frames)
+    course = prepared(samples, recipe)
+    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), course.recipe, samples.frames)
+    guard = course.guard(learner)
     learner.begin(recipe.seed)
-    return train(learner, samples, recipe, progress)
+    run = train(learner, course.samples, course.recipe, progress, guard=guard)
+    return replace(run, verdict=course.verdict(guard), said=course.said)
 
 
 def train_adapter(

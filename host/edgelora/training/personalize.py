@@ -15,11 +15,12 @@ from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError, accuracy, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
+from .guard import Course, Guard, Verdict, prepared
 from .loop import Run, train
 from .on_board import NAME, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
-from .twin_learner import train_twin
+from .twin_learner import TwinLearner, train_twin
 
 
 def load_parts(spec: str, test: str | None) -> datasets.Parts:
@@ -37,10 +38,13 @@ class BoardRun:
 
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
     a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
-    run that the board did by itself. activated: the board infers with the adapter since; it does not if the base is
-    right more often.
+    run that the board did by itself. activated: the board infers with the adapter since; it does not unless that is
+    better than the base.
     """
 
+    course: Course
+    guard: Guard | None
+    verdict: Verdict
     run: Run
     before: NDArray[np.int64]
     after: NDArray[np.int64]
@@ -67,14 +71,20 @@ def personalize_board(
     resume: bool = False,
     pace: Pace | None = None,
     note: Callable[[str], None] | None = None,
+    force: bool = False,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
-    pace: how the board trains by itself, for recipes that say so; else the host hands it every sample.
+    Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
+    infers with it afterwards. pace: how the board trains by itself, for recipes that say so; else the host hands it
+    every sample, and only the last adapter is judged. force: it infers with the adapter whatever the verdict.
     """
+    course = prepared(samples, recipe)
+    samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
     before = learner.predict(test.x)
+    guard = course.guard(learner)
     profile = _profile(link.hello())
     end = None
     if recipe.on_board:
@@ -87,10 +97,12 @@ def personalize_board(
             raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
     else:
         watts = profile.watts() if profile else None
-        run = _train_from_host(learner, samples, recipe, metrics, watts, progress, resume)
+        run = _train_from_host(learner, course, guard, metrics, watts, progress, resume)
         step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
         clock_hz = None
     link.use(ADAPTER_PATH)
+    if guard and recipe.on_board:
+        guard.epoch_ended(learner)
     after = learner.predict(test.x)
     infer_us = learner.infer_us
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
@@ -100,12 +112,13 @@ def personalize_board(
     energy = []
     if step_us is not None and profile:
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
-    activated = bool(np.sum(after == test.y) >= np.sum(before == test.y))
+    verdict = course.verdict(guard)
+    activated = force or verdict in (Verdict.BETTER, Verdict.CAUTIOUS)
     if not activated:
         _return_to_base(link, recipe.on_board)
     times = (step_us, infer_us, swap_us, swap_flash_us, energy)
     path = base_path(link, base) or base.paths[1]
-    return BoardRun(run, before, after, learner.info, *times, activated, path, clock_hz, end)
+    return BoardRun(course, guard, verdict, run, before, after, learner.info, *times, activated, path, clock_hz, end)
 
 
 def _return_to_base(link: Link, stored: bool) -> None:
@@ -122,18 +135,19 @@ def _profile(hello: Hello) -> BoardProfile | None:
 
 def _train_from_host(
     learner: BoardLearner,
-    samples: Samples,
-    recipe: Recipe,
+    course: Course,
+    guard: Guard | None,
     metrics: UpdateLog,
     watts: float | None,
     progress: Progress,
     resume: bool,
 ) -> Run:
-    done = _resume(learner, samples) if resume else 0
+    samples, recipe = course.samples, course.recipe
+    done = _resume(learner, course, guard) if resume else 0
     if not done:
         learner.begin(recipe.seed)
     recording = _recording(metrics, learner, samples, recipe, watts, progress)
-    return train(learner, samples, recipe, recording, lambda: _checkpoint(learner.link), done)
+    return train(learner, samples, recipe, recording, lambda: _checkpoint(learner.link), done, guard=guard)
 
 
 def _recording(
@@ -165,22 +179,26 @@ def _checkpoint(link: Link) -> None:
             raise
 
 
-def _resume(learner: BoardLearner, samples: Samples) -> int:
+def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
     """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none.
 
-    The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart.
+    The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart. What it
+    judged goes into the guard.
     """
-    link, base, recipe = learner.link, learner.base, learner.recipe
+    link, base, recipe, samples = learner.link, learner.base, course.recipe, course.samples
     if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
         return 0
     checkpoint = link.get(STATE_PATH)
     done = formats.unpack_adapter(checkpoint, name=STATE_PATH).updates
-    if train_twin(base.elm, recipe.ranks(base.model), samples, recipe, done).state != checkpoint:
+    again = train_twin(base.elm, recipe.ranks(base.model), samples, recipe, done, guard=guard)
+    if again.state != checkpoint:
         raise WorkflowError(
             "the board's checkpoint is of another run (base, samples or settings): repeat these, "
             "or start without --resume"
         )
     link.load(STATE_PATH)
+    if guard and not link.holds(ADAPTER_PATH, again.adapter):
+        link.put(ADAPTER_PATH, again.adapter)
     return done
 
 
@@ -196,9 +214,10 @@ class TwinRun:
     epoch_accuracies: list[float]
 
 
-def repeat_on_twin(base: Base, samples: Samples, test: Samples, recipe: Recipe, run: BoardRun) -> TwinRun:
+def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
     """Trains the host twin on the same samples, and tests what it has after each epoch."""
-    ranks = recipe.ranks(base.model)
+    course = run.course
+    recipe, ranks = course.recipe, course.recipe.ranks(base.model)
     session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
     accuracies: list[float] = []
 
@@ -206,7 +225,10 @@ def repeat_on_twin(base: Base, samples: Samples, test: Samples, recipe: Recipe, 
         session.use(adapter)
         accuracies.append(accuracy(session.predict(test.x), test))
 
-    twin_run = train_twin(base.elm, ranks, samples, recipe, on_epoch=judge)
+    guard = None
+    if run.guard and not recipe.on_board:
+        guard = course.guard(TwinLearner(base.elm, ranks, recipe, test.frames))
+    twin_run = train_twin(base.elm, ranks, course.samples, recipe, on_epoch=judge, guard=guard)
     return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, accuracies)
 
 
@@ -214,9 +236,13 @@ def float_baseline(
     net: floatnet.FloatNet,
     train_part: datasets.Dataset,
     test_part: datasets.Dataset,
-    recipe: Recipe,
+    course: Course,
 ) -> floatnet.FloatLoraResult:
-    """Float LoRA on the host with the recipe's rank, placement, samples, epochs and mode."""
+    """Float LoRA on the host with the course's rank, placement, samples, epochs and mode: without what it held out."""
+    recipe = course.recipe
+    if course.held:
+        learned = ~datasets.held_out(train_part.y)
+        train_part = datasets.Dataset(train_part.x[learned], train_part.y[learned], train_part.labels)
     return floatnet.train_float_lora(
         net,
         train_part,

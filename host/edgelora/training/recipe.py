@@ -15,13 +15,16 @@ LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
 MOMENTA = {"frozen_a": 3, "trainable_a": 1}
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
+LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
+LEAST_EPOCHS = 6  # and so many times at least through the samples
+CAUTION = 2  # a run that nothing judges takes steps smaller by this
 LIMITS = {  # of the fields of a recipe, whose formats and arithmetic set them
     "rank": (1, formats.MAX_RANK),
     "micro_batch": (1, 255),
     "momentum": (0, formats.MAX_MOMENTUM),
     "threshold": (0, formats.MAX_THRESHOLD),
     "learning_rate": (1, 65535),
-    "epochs": (1, 10000),
+    "epochs": (0, 10000),
     "seed": (0, 2**32 - 1),
 }
 
@@ -56,7 +59,7 @@ class Recipe:
     micro_batch: int = 8
     given_momentum: int | None = None
     given_rate: int | None = None
-    epochs: int = 6
+    epochs: int = 0  # times through the samples; 0: as `fitted` to their number
     seed: int = 0
     placement: str = "all"
     ram: int | None = None  # bytes that the arena may take; None: what the board has
@@ -79,6 +82,12 @@ class Recipe:
             raise InputError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
         if self.on_board and self.cache != "none":
             raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
+
+    def fitted(self, samples: int, cautious: bool = False) -> Recipe:
+        """The same with a number of epochs for so many samples; cautious: and smaller steps, unless rates are given."""
+        updates = -(-LEAST_UPDATES * self.micro_batch // max(1, samples))
+        rate = self.learning_rate // CAUTION if cautious and self.given_rate is None else self.given_rate
+        return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), given_rate=rate)
 
     @property
     def learning_rate(self) -> int:

@@ -52,6 +52,7 @@ class MicroBatch:
 
 def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
     """The updates of a run over `count` samples: each epoch a new permutation, micro-batches across epoch borders."""
+    recipe = recipe.fitted(count)
     order = np.concatenate(list(_orders(count, recipe)))
     starts = range(0, len(order), recipe.micro_batch)
     return [

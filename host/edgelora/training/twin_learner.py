@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import formats, twin
 from ..formats import QuantModel
+from .guard import Guard, Judged
 from .loop import Run, train
 from .recipe import LIMITS, Recipe
 from .samples import Samples
@@ -23,6 +24,7 @@ class TwinLearner:
         settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
         self.session = twin.Session(model, ranks, *settings, plain=True, frames=frames)
         self._features: list[NDArray[np.int8]] = []
+        self._kept = b""
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
 
@@ -37,6 +39,15 @@ class TwinLearner:
 
     def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
+
+    def judge(self, samples: Samples) -> Judged:
+        return judged(self.session, samples)
+
+    def keep(self) -> None:
+        self._kept = self.save(False)
+
+    def kept(self) -> bytes:
+        return self._kept
 
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
@@ -54,6 +65,12 @@ class TwinLearner:
             )
             for layer in layers
         }
+
+
+def judged(session: twin.Session, samples: Samples) -> Judged:
+    """How what infers now does on samples."""
+    answers = [session.evaluate(row, _target(label)) for row, label in zip(samples.x, samples.targets, strict=True)]
+    return Judged.of(samples, np.array([best for best, _ in answers]), np.array([loss for _, loss in answers]))
 
 
 def _scaled(sums: NDArray[np.int64], state: formats.TensorState | None) -> NDArray[np.float64]:
@@ -82,6 +99,7 @@ def train_twin(
     recipe: Recipe,
     stop: int | None = None,
     on_epoch: Callable[[bytes], None] | None = None,
+    guard: Guard | None = None,
 ) -> Run:
     """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached.
 
@@ -91,4 +109,4 @@ def train_twin(
     learner = TwinLearner(model, ranks, recipe, samples.frames)
     learner.begin(recipe.seed)
     checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
-    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop)
+    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop, guard=guard)

@@ -144,6 +144,9 @@ class Model:
     def train_features(self, features, label, learning_rate):
         return core_train_features(self.arena, features, label, learning_rate)
 
+    def evaluate(self, x, label, loss):
+        return core_evaluate(self.arena, x, label, loss)
+
     def flush(self, learning_rate):
         core_flush(self.arena, learning_rate)
 

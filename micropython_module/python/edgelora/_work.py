@@ -85,6 +85,7 @@ class Work:
             0x29: self._cache_open,
             0x2A: self._cache_put,
             0x2B: self._train_cached,
+            0x2C: self._judge,
             0x30: self._in_store,
             0x34: self._update_open,
             0x35: self._update_data,
@@ -257,6 +258,34 @@ class Work:
                 micropython.heap_unlock()
         struct.pack_into("<I", out, 0, elapsed)
         return answer
+
+    def _judge(self, size):
+        model, line = self._opened(), self.line
+        target = model.target_size  # 0: a label
+        skip = target or 1
+        stride = skip + model.sample_size
+        windows = self._windows(4, size, stride, skip)
+        count = len(windows)
+        if 4 + 5 * count > line.max_payload:
+            raise ValueError(f"{count} samples are too many for one request")
+        labels = [line.body[at : at + target] if target else line.body[at] for at in range(4, size, stride)]
+        losses, out, loss = array("i", bytes(4 * count)), line.payload, array("i", [0])
+        gc.collect()
+        if line.body[0] & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            start = time.ticks_us()
+            for i in range(count):
+                out[4 + i] = model.evaluate(windows[i], labels[i], loss)
+                losses[i] = loss[0]
+                line.alive()
+            elapsed = time.ticks_diff(time.ticks_us(), start)
+        finally:
+            if line.body[0] & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<I", out, 0, elapsed)
+        out[4 + count : 4 + 5 * count] = bytes(losses)
+        return 4 + 5 * count
 
     # --- the board by itself
 

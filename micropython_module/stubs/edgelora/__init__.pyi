@@ -116,6 +116,12 @@ class Model:
         """
     def train_features(self, features: _Buffer, label: Union[int, _Buffer], learning_rate: int) -> int:
         """`train` from a sample's features: the same, bit for bit, without the layers below."""
+    def evaluate(self, x: _Buffer, label: Union[int, _Buffer], loss: Union[bytearray, memoryview]) -> int:
+        """`infer_sample`, and the sample's loss as `train` tells it, without learning; `output` is spoiled.
+
+        It is with what infers: the adapter in training or, after `use`, that one. loss: an array('i') of one value,
+        or 4 bytes, that takes it.
+        """
     def flush(self, learning_rate: int) -> None:
         """Updates with the samples pending, if there are any."""
     def counts(self) -> Tuple[int, int, int]:

@@ -1,0 +1,136 @@
+"""Never worse: samples that are held out of training, which say when an adapter was best and whether it helps.
+
+    training samples --+-- learn -------> an adapter after each epoch --+
+                       |                                                v
+                       +-- held out ----> judged on the board, beside what was in use before
+
+The last one in `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
+that was right most often, then the one with the least loss, is kept. It is in use afterwards only if it is better than
+what was in use before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets import held_out
+from .recipe import CAUTION, Recipe
+from .samples import Samples
+
+LEAST_JUDGED = 6  # samples held out, of two classes or more: fewer judge nothing
+PATIENCE = 0.34  # share of the epochs that may pass without a better adapter
+
+
+class Verdict(StrEnum):
+    """What the samples held out say of an adapter. CAUTIOUS: they were too few to say anything, and it was trained with
+    so short steps that it stays near the base; UNTOLD: they had one class alone, and it may have forgotten the others.
+    """
+
+    BETTER = "better"
+    NOT_BETTER = "not better"
+    CAUTIOUS = "not judged: few samples, short steps"
+    UNTOLD = "not judged: one class"
+
+
+@dataclass(frozen=True, order=True)
+class Judged:
+    """How an adapter does on the samples held out: how many it names right, and the sum of losses, 1/4096 nat, negative.
+
+    The larger the better, in this order.
+    """
+
+    right: int
+    minus_loss: int
+
+    @classmethod
+    def of(cls, samples: Samples, predicted: NDArray[Any], losses: NDArray[Any]) -> Judged:
+        """Of classes and losses [N]. Where samples have targets, only losses count."""
+        right = int(np.sum(predicted == samples.y)) if samples.given_targets is None else 0
+        return cls(right, -int(np.sum(losses, dtype=np.int64)))
+
+
+class Judge(Protocol):
+    """A learner that can be judged, and can keep an adapter."""
+
+    def judge(self, samples: Samples) -> Judged:
+        """By what infers now: the training adapter, unless another one is in use."""
+        ...
+
+    def keep(self) -> None:
+        """Saves the training adapter as it is, instead of what was kept before."""
+        ...
+
+
+@dataclass
+class Guard:
+    """Watches a run. before: of what was in use before it; by_epoch: of each epoch; best: the number of the kept one."""
+
+    held: Samples
+    epochs: int
+    before: Judged
+    by_epoch: list[Judged] = field(default_factory=list)
+    best: int = 0
+
+    def epoch_ended(self, learner: Judge) -> None:
+        """Judges, and keeps what is best."""
+        now = learner.judge(self.held)
+        if not self.by_epoch or now > self.by_epoch[self.best]:
+            self.best = len(self.by_epoch)
+            learner.keep()
+        self.by_epoch.append(now)
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is time to stop."""
+        return len(self.by_epoch) - 1 - self.best > max(2, round(PATIENCE * self.epochs))
+
+    @property
+    def verdict(self) -> Verdict:
+        best = self.by_epoch[self.best] if self.by_epoch else self.before
+        return Verdict.BETTER if best > self.before else Verdict.NOT_BETTER
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run learns from, what judges it (None: nothing can) and its recipe, fitted to the samples."""
+
+    samples: Samples
+    held: Samples | None
+    recipe: Recipe
+
+    def guard(self, learner: Judge) -> Guard | None:
+        """For a learner that infers with what was in use before."""
+        return Guard(self.held, self.recipe.epochs, learner.judge(self.held)) if self.held else None
+
+    def verdict(self, guard: Guard | None) -> Verdict:
+        if guard:
+            return guard.verdict
+        return Verdict.UNTOLD if _is_one_sided(self.samples) else Verdict.CAUTIOUS
+
+    @property
+    def said(self) -> str:
+        """In a sentence, what was held out, or why nothing was."""
+        if self.held:
+            return f"{len(self.held)} of the samples were held out from training: they chose the epoch, and judged it"
+        if _is_one_sided(self.samples):
+            return "the samples are of one class: what the adapter did to the others can't be judged"
+        return f"{len(self.samples)} samples are too few to hold some out: steps were {CAUTION} times shorter instead"
+
+
+def prepared(samples: Samples, recipe: Recipe) -> Course:
+    """Holds samples out, if there are enough to judge by, and fits the recipe to the others."""
+    held = held_out(samples.y)
+    classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
+    if held.sum() < LEAST_JUDGED or not classes:
+        return Course(samples, None, recipe.fitted(len(samples), cautious=True))
+    learned = samples.part(~held)
+    return Course(learned, samples.part(held), recipe.fitted(len(learned)))
+
+
+def _is_one_sided(samples: Samples) -> bool:
+    return samples.given_targets is None and len(np.unique(samples.y)) < 2
