@@ -47,8 +47,8 @@ def test_a_worse_adapter_is_not_activated(
                 state = link.store_list()
                 assert state.active is None and [entry.name for entry in state.adapters] == [NAME]
             hello = link.hello()
-        again = repeat_on_twin(base, samples, test, recipe, run)
-        report = make_report(base, samples, test, recipe, run, hello, None, "noise", again, "noise")
+        again = repeat_on_twin(base, test, run)
+        report = make_report(base, test, run, hello, None, "noise", again, "noise")
         (tmp_path / "kws.elm").write_bytes(base.elm)
         (tmp_path / "adapter.ela").write_bytes(run.run.adapter)
         here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})

@@ -18,6 +18,6 @@ class ExitCode(IntEnum):
 
 
 MEANINGS = (
-    "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 3 learned, but no better and so not activated; 70 a bug of edgelora; 130 Ctrl-C; "
-    "141 standard output was closed"
+    "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 3 learned, but no better and "
+    "so not activated; 70 a bug of edgelora; 130 Ctrl-C; 141 standard output was closed"
 )

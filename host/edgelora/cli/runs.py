@@ -116,7 +116,7 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCo
     say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{verdict}{baseline}")
     if report.activated is False:
         say(
-            f"NOT ACTIVATED ({report.judged}): the board infers with its base; the adapter is saved (--force activates)"
+            f"not activated ({report.judged}): the board infers with its base; the adapter is saved (--force activates)"
         )
     elif report.best_epoch:
         say(f"kept: the adapter of epoch {report.best_epoch}, by {report.held_out} samples held out from training")

@@ -28,18 +28,20 @@ PATIENCE = 0.34  # share of the epochs that may pass without a better adapter
 
 class Verdict(StrEnum):
     """What the samples held out say of an adapter. CAUTIOUS: they were too few to say anything, and it was trained with
-    so short steps that it stays near the base; UNTOLD: they had one class alone, and it may have forgotten the others.
+    so short steps that it stays near the base; UNTOLD: they had one class alone, and it may have forgotten the others;
+    WORSE: whatever they say, it names fewer of the test samples right.
     """
 
     BETTER = "better"
     NOT_BETTER = "not better"
+    WORSE = "worse on the test samples"
     CAUTIOUS = "not judged: few samples, short steps"
     UNTOLD = "not judged: one class"
 
 
 @dataclass(frozen=True, order=True)
 class Judged:
-    """How an adapter does on the samples held out: how many it names right, and the sum of losses, 1/4096 nat, negative.
+    """How an adapter does on the samples held out: how many it names right, and minus the sum of losses, 1/4096 nat.
 
     The larger the better, in this order.
     """
@@ -68,7 +70,7 @@ class Judge(Protocol):
 
 @dataclass
 class Guard:
-    """Watches a run. before: of what was in use before it; by_epoch: of each epoch; best: the number of the kept one."""
+    """Watches a run. before: of what was in use before; by_epoch: of each epoch; best: the kept one's number."""
 
     held: Samples
     epochs: int

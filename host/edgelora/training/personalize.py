@@ -113,6 +113,8 @@ def personalize_board(
     if step_us is not None and profile:
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
     verdict = course.verdict(guard)
+    if np.sum(after == test.y) < np.sum(before == test.y):
+        verdict = Verdict.WORSE
     activated = force or verdict in (Verdict.BETTER, Verdict.CAUTIOUS)
     if not activated:
         _return_to_base(link, recipe.on_board)

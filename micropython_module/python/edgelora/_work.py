@@ -269,22 +269,21 @@ class Work:
         if 4 + 5 * count > line.max_payload:
             raise ValueError(f"{count} samples are too many for one request")
         labels = [line.body[at : at + target] if target else line.body[at] for at in range(4, size, stride)]
-        losses, out, loss = array("i", bytes(4 * count)), line.payload, array("i", [0])
+        out = line.payload
+        losses = [out[at : at + 4] for at in range(4 + count, 4 + 5 * count, 4)]
         gc.collect()
         if line.body[0] & _LOCK_HEAP:
             micropython.heap_lock()
         try:
             start = time.ticks_us()
             for i in range(count):
-                out[4 + i] = model.evaluate(windows[i], labels[i], loss)
-                losses[i] = loss[0]
+                out[4 + i] = model.evaluate(windows[i], labels[i], losses[i])
                 line.alive()
             elapsed = time.ticks_diff(time.ticks_us(), start)
         finally:
             if line.body[0] & _LOCK_HEAP:
                 micropython.heap_unlock()
         struct.pack_into("<I", out, 0, elapsed)
-        out[4 + count : 4 + 5 * count] = bytes(losses)
         return 4 + 5 * count
 
     # --- the board by itself

@@ -119,8 +119,8 @@ class Model:
     def evaluate(self, x: _Buffer, label: Union[int, _Buffer], loss: Union[bytearray, memoryview]) -> int:
         """`infer_sample`, and the sample's loss as `train` tells it, without learning; `output` is spoiled.
 
-        It is with what infers: the adapter in training or, after `use`, that one. loss: an array('i') of one value,
-        or 4 bytes, that takes it.
+        It is with what infers: the adapter in training or, after `use`, that one. loss: 4 bytes that take it, an
+        int32, lowest byte first.
         """
     def flush(self, learning_rate: int) -> None:
         """Updates with the samples pending, if there are any."""

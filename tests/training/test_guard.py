@@ -1,0 +1,126 @@
+"""Samples held out of training: they choose the epoch, end the run, and say whether the adapter is used."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora import formats, sim, twin
+from edgelora.link import Link
+from edgelora.report import Metrics
+from edgelora.training import (
+    ADAPTER_PATH,
+    Base,
+    Guard,
+    Judged,
+    Recipe,
+    Samples,
+    TwinLearner,
+    Verdict,
+    as_board,
+    personalize_board,
+    prepared,
+    repeat_on_twin,
+)
+
+RECIPE = Recipe(rank=2, placement="last")
+
+
+@pytest.fixture(scope="module")
+def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
+    """A base, and two sets of samples that it has to relearn: the classes of their twos are others than it says."""
+    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    rng = np.random.default_rng(5)
+    kinds = rng.integers(-128, 128, (4, *base.model.input.shape))
+    y = np.arange(80) % 4
+    x = np.clip(kinds[y] + rng.integers(-30, 31, (80, *base.model.input.shape)), -128, 127).astype(np.int8)
+    return base, Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
+
+
+def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
+    _, samples, _ = task
+    course = prepared(samples, RECIPE)
+    assert (len(course.samples), len(course.held)) == (36, 12) and course.recipe.epochs == 134
+    few = prepared(samples.part(np.arange(48) < 12), RECIPE)
+    assert few.held is None and few.verdict(None) is Verdict.CAUTIOUS
+    assert few.recipe.learning_rate == RECIPE.learning_rate // 2 and "too few" in few.said
+    one = prepared(samples.part(samples.y == 1), RECIPE)
+    assert one.held is None and one.verdict(None) is Verdict.UNTOLD and "one class" in one.said
+    assert prepared(samples, replace(RECIPE, epochs=2)).recipe.epochs == 2
+
+
+def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
+    """What is kept is what held-out samples rank first; the loss counts what `train` tells; nothing is learned."""
+    base, samples, _ = task
+    recipe = replace(RECIPE, epochs=30, given_rate=60000, given_momentum=0)
+    course = prepared(samples, recipe)
+    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    guard = course.guard(learner)
+    run = as_board(base.elm, samples, recipe)
+    session = twin.Session(base.elm, recipe.ranks(base.model), recipe.mode)
+    session.use(run.adapter)
+    losses = [session.evaluate(x, int(y)) for x, y in zip(course.held.x, course.held.y, strict=True)]
+    assert [best for best, _ in losses] == list(session.predict(course.held.x))
+    learner.load(run.adapter)
+    before = learner.save(True)
+    told = learner.judge(course.held)
+    assert told.minus_loss == -sum(loss for _, loss in losses) and learner.save(True) == before
+    assert told > guard.before and run.verdict is Verdict.BETTER
+    assert told.minus_loss == -sum(learner.train(course.held.x, course.held.y, 1))
+
+
+class Scripted:
+    """A learner whose adapter does after each epoch as is written here."""
+
+    def __init__(self, *judged: tuple[int, int]) -> None:
+        self.judged, self.epoch, self.kept = [Judged(*one) for one in judged], 0, -1
+
+    def judge(self, samples: Samples) -> Judged:
+        self.epoch += 1
+        return self.judged[self.epoch - 1]
+
+    def keep(self) -> None:
+        self.kept = self.epoch - 1
+
+
+def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
+    """More right is better, then less loss; an equal one is not; a run ends when a third of it brought nothing."""
+    _, samples, _ = task
+    for judged, best, verdict in (
+        ([(7, -90), (9, -80), (9, -70), (8, -10)], 2, Verdict.BETTER),
+        ([(8, -100), (7, -5), (8, -101)], 0, Verdict.NOT_BETTER),
+        ([(8, -99)], 0, Verdict.BETTER),
+        ([(3, -500), (4, -500)], 1, Verdict.NOT_BETTER),
+    ):
+        guard, learner = Guard(samples, 9, Judged(8, -100)), Scripted(*judged)
+        for _ in judged:
+            guard.epoch_ended(learner)
+        assert (guard.best, guard.verdict, learner.kept) == (best, verdict, best)
+    guard, learner = Guard(samples, 9, Judged(8, -100)), Scripted(*[(7, -1)] * 9)
+    for _ in range(5):
+        assert not guard.enough
+        guard.epoch_ended(learner)
+    assert guard.enough
+
+
+@pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
+def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Path, on_board: bool) -> None:
+    base, samples, test = task
+    recipe = replace(RECIPE, epochs=6, on_board=on_board)
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
+            run = personalize_board(link, base, samples, test, recipe, metrics)
+            assert run.verdict is Verdict.BETTER and run.activated
+            assert link.get(ADAPTER_PATH) == run.run.adapter
+            reply = link.judge(run.course.held.x, run.course.held.y)
+            best = run.guard.by_epoch[run.guard.best]
+            assert (int(np.sum(reply.predictions == run.course.held.y)), -int(reply.losses.sum())) == (
+                best.right,
+                best.minus_loss,
+            )
+            again = repeat_on_twin(base, test, run)
+            assert again.identical
+    finally:
+        board.kill()
