@@ -127,7 +127,7 @@ def _cortex_m(name: str, emulated: str) -> Core:
     return Core(name, compiler, ("qemu-arm", "-cpu", emulated))
 
 
-HOST = Core("x86-64", ("cc", "-std=gnu99", "-O2"))
+HOST = Core("x86-64", ("cc", "-std=gnu99", "-O3"))
 SANITIZED = Core(
     "sanitizers", ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 )

@@ -21,7 +21,7 @@ class TwinLearner:
 
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
         settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
-        self.session = twin.Session(model, ranks, *settings, plain=True, frames=frames)
+        self.session = twin.Session(model, ranks, *settings, frames=frames)
         self._features: list[NDArray[np.int8]] = []
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
