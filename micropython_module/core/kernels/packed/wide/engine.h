@@ -18,17 +18,20 @@
 
 enum {
     BLOCK_BYTES = 49152, // of inputs at a time
-    BLOCK_ROWS = 128,
+    BLOCK_ROWS = 256,
     CHUNK = 256,         // groups of a panel at a time
     TAPS_BYTES = 131072, // of a depthwise kernel's input at a time
     MOST_TAPS = 64,
-    OFFSET_BYTES = (int)0x80808080, // turns offset binary to s8
 };
 
 // Scratch of a matrix product.
 typedef struct {
     int8_t rows[BLOCK_BYTES];
-    unit_t units[BLOCK_BYTES], t_units[BLOCK_ROWS * EDGELORA_MAX_RANK];
+    int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
+    unit_t units[UNITS_ARE_BYTES ? 1 : BLOCK_BYTES],
+        t_units[UNITS_ARE_BYTES ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
+    int32_t offset[BLOCK_ROWS], t_offset[BLOCK_ROWS];
+    uint32_t at[BLOCK_ROWS], t_at[BLOCK_ROWS];
     weight_t panel[CHUNK * 4 * LANES];
     int32_t acc[BLOCK_ROWS * LANES], branch_acc[BLOCK_ROWS * LANES];
     uint32_t places[BLOCK_ROWS]; // of rows: which position each is
@@ -39,7 +42,7 @@ typedef struct {
     const uint8_t *from;
     uint32_t step;          // rows: from a lane to the next; columns: from a value to the next
     bool columns;           // lanes are next to each other
-    uint32_t flip;          // OFFSET_BYTES or 0
+    uint32_t flip;          // FLIP_OFFSET of offset binary, FLIP_SIGNED of s8
     uint32_t count;         // of a segment
     const uint32_t *starts; // of segments, in bytes; NULL: one, at 0
 } source_t;
@@ -50,7 +53,7 @@ static inline uint32_t lesser(uint32_t a, uint32_t b) {
 
 static inline void copy_run(int8_t *to, const int8_t *from, uint32_t n) {
     if (n >= 16) {
-        for (uint32_t i = 0; i + 16 <= n; i += 16) {
+        for (uint32_t i = 0; i + 16 < n; i += 16) {
             __builtin_memcpy(to + i, from + i, 16);
         }
         __builtin_memcpy(to + n - 16, from + n - 16, 16);
@@ -77,14 +80,30 @@ static inline int8_t *fill_run(int8_t *to, uint32_t n, int8_t v) {
     return to;
 }
 
-static void units_of(unit_t *to, const int8_t *from, uint32_t n) {
+static void widen(int16_t *to, const int8_t *from, uint32_t n) {
     uint32_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        units_16(to + i, from + i);
+        widen_16(to + i, from + i);
     }
     for (; i < n; ++i) {
-        to[i] = unit_of(from[i]);
+        to[i] = from[i];
     }
+}
+
+// rows: s8 [n, groups, 4]; units, at, offset: room for them.
+static rows_t rows_of(const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units, uint32_t *at,
+    int32_t *offset) {
+    rows_t r = {units, at, offset, 1, groups, 0, n};
+    for (uint32_t i = 0; i < n; ++i) {
+        at[i] = 4 * groups * i;
+    }
+#if UNITS_ARE_BYTES
+    r.units = rows;
+#else
+    widen(units, rows, 4 * groups * n);
+#endif
+    rows_offset(offset, &r);
+    return r;
 }
 
 // Panels
@@ -105,9 +124,9 @@ static void panel_of_rows(
             i = first + ((whole - first) & ~3u);
         }
         for (; i < end; ++i) {
-            int8_t four[4] = {0};
+            uint8_t four[4] = {ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT};
             for (uint32_t k = 0; l < lanes && k < 4 && 4 * i + k < s->count; ++k) {
-                four[k] = (int8_t)(row[4 * i + k] ^ (s->flip & 0xFF));
+                four[k] = (uint8_t)(row[4 * i + k] ^ (s->flip & 0xFF));
             }
             group_store(panel + 4 * (i - first) * LANES, l, four);
         }
@@ -118,7 +137,8 @@ static void panel_of_columns(
     weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
     uint32_t part = (s->count + 3) / 4, segment = first / part, in_part = first % part;
     uint8_t copy[4][LANES];
-    __builtin_memset(copy, (int)(s->flip & 0xFF), sizeof(copy));
+    const int zero = (int)(s->flip & 0xFF) ^ ZERO_WEIGHT;
+    __builtin_memset(copy, zero, sizeof(copy));
     for (uint32_t i = first; i < end; ++i, panel += 4 * LANES) {
         const uint8_t *from = s->from + (s->starts ? s->starts[segment] : 0) +
             4 * in_part * s->step;
@@ -131,7 +151,7 @@ static void panel_of_columns(
             } else if (k < left) {
                 copy_run((int8_t *)copy[k], (const int8_t *)from, lanes);
             } else {
-                __builtin_memset(copy[k], (int)(s->flip & 0xFF), LANES);
+                __builtin_memset(copy[k], zero, LANES);
             }
         }
         group_from_columns(panel, row, s->flip);
@@ -142,33 +162,33 @@ static void panel_of_columns(
     }
 }
 
-// acc [n, LANES] = start + products of n rows of units, `groups` each, with a panel.
+// acc [n, LANES] = start + products of rows with a panel, whose values are those of the runs one
+// after the other.
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
-    uint32_t lanes, const unit_t *x, uint32_t groups, uint32_t n) {
-    uint32_t pitch = 4 * groups;
-    for (uint32_t first = 0; first < groups; first += CHUNK) {
-        uint32_t count = lesser(groups - first, CHUNK), r = 0;
-        int32_t offset[LANES];
+    uint32_t lanes, const rows_t *x) {
+    uint32_t all = x->runs * x->groups;
+    rows_t part = *x; // whole runs of it, or a piece of the only one
+    part.runs = x->runs > 1 ? CHUNK / x->groups : 1;
+    for (uint32_t first = 0; first < all;) {
+        if (x->runs > 1) {
+            part.runs = lesser(part.runs, (all - first) / x->groups);
+        } else {
+            part.groups = lesser(all - first, CHUNK);
+        }
+        uint32_t count = part.runs * part.groups, r = 0;
         (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
-        units_offset(offset, panel, count);
-        for (uint32_t i = 0; i < LANES; ++i) {
-            offset[i] = (first ? 0 : start[i]) - offset[i];
+        const int32_t *from = first ? 0 : start;
+        for (; r + ROWS <= x->n; r += ROWS) {
+            products(acc, from, panel, &part, r, ROWS);
         }
-        for (uint32_t p = 0; p < n; ++p) {
-            for (uint32_t i = 0; i < LANES; ++i) {
-                acc[p * LANES + i] = (first ? acc[p * LANES + i] : 0) + offset[i];
-            }
+        for (; r + 2 <= x->n; r += 2) {
+            products(acc, from, panel, &part, r, 2);
         }
-        const unit_t *at = x + 4 * first;
-        for (; r + ROWS <= n; r += ROWS, at += ROWS * pitch) {
-            products(acc + r * LANES, panel, at, pitch, count, ROWS);
+        if (r < x->n) {
+            products(acc, from, panel, &part, r, 1);
         }
-        for (; r + 2 <= n; r += 2, at += 2 * pitch) {
-            products(acc + r * LANES, panel, at, pitch, count, 2);
-        }
-        if (r < n) {
-            products(acc + r * LANES, panel, at, pitch, count, 1);
-        }
+        first += count;
+        part.units += x->runs > 1 ? part.runs * x->pitch : 4 * count;
     }
 }
 
@@ -190,9 +210,10 @@ static void gather(
         return;
     }
     int32_t dilation = op->dilation_w, kernel_w = g->kernel_w, in_w = g->in_w;
-    for (; n; --n, ++p) {
-        int32_t y0 = (int32_t)(p / g->out_w * op->stride_h) - op->pad_top,
-                x0 = (int32_t)(p % g->out_w * op->stride_w) - op->pad_left;
+    uint32_t oy = p / g->out_w, ox = p % g->out_w;
+    for (; n; --n, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
+        int32_t y0 = (int32_t)(oy * op->stride_h) - op->pad_top,
+                x0 = (int32_t)(ox * op->stride_w) - op->pad_left;
         for (int32_t ky = 0; ky < g->kernel_h; ++ky) {
             int32_t iy = y0 + ky * op->dilation_h;
             const int8_t *in = x + (iy * in_w + x0) * (int32_t)channels;
@@ -216,6 +237,62 @@ static void gather(
     }
 }
 
+// A convolution's input with its padding, in units, of which every output position reads a run of
+// each row of the kernel.
+typedef struct {
+    uint32_t pitch, step_y, step_x; // units of a row, from an output position to the next
+} image_t;
+
+// false: there is no room for it, or runs are not whole groups that a panel holds.
+static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, image_t *image) {
+    const edgelora_op_t *op = g->op;
+    uint32_t channels = g->in_c, width = (g->out_w - 1u) * op->stride_w + g->kernel_w,
+             height = (g->out_h - 1u) * op->stride_h + (g->kernel_h - 1u) * op->dilation_h + 1,
+             run = g->kernel_w * channels;
+    if (op->kind == EDGELORA_DENSE || op->dilation_w > 1 || (run & 3) || run > 4 * CHUNK ||
+        height * width > BLOCK_BYTES / channels) {
+        return false;
+    }
+    image->pitch = width * channels;
+    image->step_y = op->stride_h * image->pitch;
+    image->step_x = op->stride_w * channels;
+    uint32_t left = lesser(op->pad_left, width), n = lesser(g->in_w, width - left);
+    int8_t *to = w->rows;
+    for (uint32_t y = 0; y < height; ++y, to += image->pitch) {
+        if (y < op->pad_top || y >= op->pad_top + (uint32_t)g->in_h) {
+            __builtin_memset(to, g->zp_in, image->pitch);
+            continue;
+        }
+        __builtin_memset(to, g->zp_in, left * channels);
+        __builtin_memcpy(
+            to + left * channels, x + (y - op->pad_top) * g->in_w * channels, n * channels);
+        __builtin_memset(
+            to + (left + n) * channels, g->zp_in, (width - left - n) * channels);
+    }
+#if !UNITS_ARE_BYTES
+    widen(w->units, w->rows, height * image->pitch);
+#endif
+    return true;
+}
+
+// Output positions [p, p + n) of an image.
+static rows_t image_rows(
+    const edgelora_shape_t *g, const image_t *image, work_t *w, uint32_t p, uint32_t n) {
+#if UNITS_ARE_BYTES
+    const unit_t *units = w->rows;
+#else
+    const unit_t *units = w->units;
+#endif
+    rows_t r = {units, w->at, w->offset, g->kernel_h, g->kernel_w * g->in_c / 4,
+        g->op->dilation_h * image->pitch, n};
+    uint32_t oy = p / g->out_w, ox = p % g->out_w;
+    for (uint32_t i = 0; i < n; ++i, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
+        w->at[i] = oy * image->step_y + ox * image->step_x;
+    }
+    rows_offset(w->offset, &r);
+    return r;
+}
+
 // Outputs [o, o + lanes) of n positions.
 static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const int32_t *acc,
     uint32_t n, int8_t *y) {
@@ -234,15 +311,15 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
         shift[l] = g->shift[o + l];
         half[l] = (int32_t)((1u << -shift[l]) >> 1);
     }
-    eight_t zero_point = eight_of(g->zp_out), low = eight_of(g->op->act_min),
-            high = eight_of(g->op->act_max);
+    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(g->op->act_min),
+            high = lanes_of(g->op->act_max);
     for (uint32_t p = 0; p < n; ++p, acc += LANES, y += g->out_c) {
         int8_t some[LANES], *to = lanes == LANES ? y : some;
-        for (uint32_t l = 0; l < LANES; l += 8) {
-            eight_t v = eight_requantize(eight_load(acc + l), eight_load(multiplier + l),
-                eight_load(shift + l), eight_load(half + l));
-            v = eight_max(eight_min(eight_add(v, zero_point), high), low);
-            eight_store_s8(to + l, v);
+        for (uint32_t l = 0; l < LANES; l += WIDTH) {
+            lanes_t v = lanes_requantize(lanes_load(acc + l), lanes_load(multiplier + l),
+                lanes_load(shift + l), lanes_load(half + l));
+            v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
+            lanes_store_s8(to + l, v);
         }
         if (lanes < LANES) {
             copy_run(y, some, lanes);
@@ -252,33 +329,31 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
 
 // Dense and conv, forward
 
-// t of n positions, to t_units [n, whole groups] and, if it is kept, to t.
-static void branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int32_t *t_start, work_t *w, uint32_t groups, uint32_t n, int8_t *t) {
-    uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u;
+// t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
+static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int32_t *t_start, work_t *w, const rows_t *x, int8_t *t) {
+    uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
     for (uint32_t j = 0; j < rank; j += LANES) {
         uint32_t lanes = lesser(rank - j, LANES);
         source_t a = {.from = (const uint8_t *)branch->a + j * g->inputs,
             .step = g->inputs,
+            .flip = FLIP_SIGNED,
             .count = g->inputs};
-        panel_products(w->acc, w->panel, t_start + j, &a, lanes, w->units, groups, n);
+        panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
         for (uint32_t p = 0; p < n; ++p) {
-            unit_t *to = w->t_units + p * pitch + j;
             for (uint32_t l = 0; l < lanes; ++l) {
                 int32_t v = round_shift(w->acc[p * LANES + l], branch->t_shift);
-                int8_t clamped = (int8_t)clamp_s32(v, -127, 127);
-                to[l] = unit_of(clamped);
-                if (t) {
-                    t[p * rank + j + l] = clamped;
-                }
+                w->t_rows[p * pitch + j + l] = (int8_t)clamp_s32(v, -127, 127);
             }
         }
     }
     for (uint32_t p = 0; p < n; ++p) {
-        for (uint32_t j = rank; j < pitch; ++j) {
-            w->t_units[p * pitch + j] = unit_of(0);
+        fill_run(w->t_rows + p * pitch + rank, pitch - rank, 0);
+        if (t) {
+            copy_run(t + p * rank, w->t_rows + p * pitch, rank);
         }
     }
+    return rows_of(w->t_rows, pitch / 4, n, w->t_units, w->t_at, w->t_offset);
 }
 
 static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -299,14 +374,23 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
         }
         t_start[j] = -g->zp_in * sum;
     }
+    image_t image;
+    bool has_image = !as_it_is && image_of(g, x, &w, &image);
+    most = has_image ? BLOCK_ROWS : most;
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
-        if (!as_it_is) {
-            gather(g, x, p, n, w.rows);
+        rows_t rows, t_rows = {0};
+        if (has_image) {
+            rows = image_rows(g, &image, &w, p, n);
+        } else {
+            const int8_t *from = as_it_is ? x + p * g->inputs : w.rows;
+            if (!as_it_is) {
+                gather(g, x, p, n, w.rows);
+            }
+            rows = rows_of(from, groups, n, w.units, w.at, w.offset);
         }
-        units_of(w.units, as_it_is ? x + p * g->inputs : w.rows, 4 * groups * n);
         if (rank) {
-            branch_down(g, branch, t_start, &w, groups, n, t ? t + p * rank : 0);
+            t_rows = branch_down(g, branch, t_start, &w, &rows, t ? t + p * rank : 0);
         }
         for (uint32_t o = 0; o < g->out_c; o += LANES) {
             uint32_t lanes = lesser(g->out_c - o, LANES);
@@ -314,16 +398,15 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             for (uint32_t l = 0; l < lanes; ++l) {
                 bias[l] = g->bias[o + l];
             }
-            source_t rows = {.from = g->weights + o * g->inputs,
+            source_t weights = {.from = g->weights + o * g->inputs,
                 .step = g->inputs,
                 .count = g->inputs,
-                .flip = (uint32_t)OFFSET_BYTES};
-            panel_products(w.acc, w.panel, bias, &rows, lanes, w.units, groups, n);
+                .flip = FLIP_OFFSET};
+            panel_products(w.acc, w.panel, bias, &weights, lanes, &rows);
             if (rank) {
                 source_t b = {
-                    .from = (const uint8_t *)branch->b + o * rank, .step = rank, .count = rank};
-                panel_products(
-                    w.branch_acc, w.panel, zeros, &b, lanes, w.t_units, (rank + 3) / 4, n);
+                    .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
+                panel_products(w.branch_acc, w.panel, zeros, &b, lanes, &t_rows);
                 int32_t shift = -branch->branch_shift, half = shift > 0 ? 1 << (shift - 1) : 0;
                 for (uint32_t i = 0; i < n * LANES; ++i) {
                     int32_t v = w.branch_acc[i];
@@ -349,15 +432,15 @@ typedef struct {
 // acc [n, LANES]: `lanes` values from q + first + step * place on.
 static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
     uint32_t step, uint32_t first, uint32_t lanes) {
-    eight_t magnitudes = eight_of(0);
-    for (uint32_t i = 0; i < n * LANES; i += 8) {
-        magnitudes = eight_or(magnitudes, eight_abs(eight_load(acc + i)));
+    lanes_t magnitudes = lanes_of(0);
+    for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
+        magnitudes = lanes_or(magnitudes, lanes_abs(lanes_load(acc + i)));
     }
-    int32_t eight[8];
-    eight_store(eight, magnitudes);
+    int32_t magnitude[WIDTH];
+    lanes_store(magnitude, magnitudes);
     uint32_t bits = 0;
-    for (uint32_t i = 0; i < 8; ++i) {
-        bits |= (uint32_t)eight[i];
+    for (uint32_t i = 0; i < WIDTH; ++i) {
+        bits |= (uint32_t)magnitude[i];
     }
     int32_t shift = bit_length(bits) - 7;
     if (shift > b->shift) {
@@ -368,8 +451,8 @@ static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t
     }
     for (uint32_t p = 0; p < n; ++p, acc += LANES) {
         int8_t some[LANES], *y = b->q + places[p] * step + first, *to = lanes == LANES ? y : some;
-        for (uint32_t l = 0; l < LANES; l += 8) {
-            eight_store_s8(to + l, eight_trunc_shift(eight_load(acc + l), b->shift));
+        for (uint32_t l = 0; l < LANES; l += WIDTH) {
+            lanes_store_s8(to + l, lanes_trunc_shift(lanes_load(acc + l), b->shift));
         }
         if (lanes < LANES) {
             copy_run(y, some, lanes);
@@ -393,14 +476,15 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
             fill_run(row + g->out_c, -g->out_c & 3, 0);
             w.places[k] = p + k;
         }
-        units_of(w.units, w.rows, 4 * groups * n);
+        rows_t rows = rows_of(w.rows, groups, n, w.units, w.at, w.offset);
         for (uint32_t j = 0; j < rank; j += LANES) {
             uint32_t lanes = lesser(rank - j, LANES);
             source_t b = {.from = (const uint8_t *)branch->b + j,
                 .step = rank,
                 .columns = true,
+                .flip = FLIP_SIGNED,
                 .count = g->out_c};
-            panel_products(w.acc, w.panel, zeros, &b, lanes, w.units, groups, n);
+            panel_products(w.acc, w.panel, zeros, &b, lanes, &rows);
             block_put(&block, w.acc, n, w.places, rank, j, lanes);
         }
     }
@@ -461,29 +545,35 @@ typedef struct {
     block_t block;
 } joint_t;
 
-// Input channels of n positions whose errors are in w->units and w->t_units; starts: of `taps`
-// kernel elements in a row of weights.
+// Input channels of n positions whose errors are in w->rows: of outputs [n, taps, whole groups],
+// then of t. starts: of the kernel elements (taps) in a row of weights.
 static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts,
-    uint32_t taps, const unit_t *t_units, uint32_t n) {
+    uint32_t taps, uint32_t n) {
     const edgelora_shape_t *g = j->g;
     uint32_t rank = j->branch->rank, groups = taps * ((g->out_c + 3u) / 4),
-             t_groups = taps * ((rank + 3) / 4);
+             t_groups = taps * ((rank + 3) / 4), behind = 4 * groups * n;
+    rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
+    if (rank) {
+        t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
+            w->t_at, w->t_offset);
+    }
     for (uint32_t c = 0; c < channels; c += LANES) {
         uint32_t lanes = lesser(channels - c, LANES);
         source_t columns = {.from = g->weights + c,
             .step = g->inputs,
             .columns = true,
-            .flip = (uint32_t)OFFSET_BYTES,
+            .flip = FLIP_OFFSET,
             .count = g->out_c,
             .starts = starts};
-        panel_products(w->acc, w->panel, zeros, &columns, lanes, w->units, groups, n);
+        panel_products(w->acc, w->panel, zeros, &columns, lanes, &e);
         if (rank) {
             source_t a = {.from = (const uint8_t *)j->branch->a + c,
                 .step = g->inputs,
                 .columns = true,
+                .flip = FLIP_SIGNED,
                 .count = rank,
                 .starts = starts};
-            panel_products(w->branch_acc, w->panel, zeros, &a, lanes, t_units, t_groups, n);
+            panel_products(w->branch_acc, w->panel, zeros, &a, lanes, &t);
             trunc_all(w->acc, j->e_shift, n * LANES);
             trunc_all(w->branch_acc, j->t_shift, n * LANES);
             for (uint32_t i = 0; i < n * LANES; ++i) {
@@ -523,8 +613,7 @@ static void phase_errors(
             }
         }
         if (taps) {
-            units_of(w->units, w->rows, n * (pitch + t_pitch));
-            input_errors(j, w, g->in_c, starts, taps, w->units + n * pitch, n);
+            input_errors(j, w, g->in_c, starts, taps, n);
         } else {
             for (uint32_t k = 0; k < n; ++k) {
                 fill_run(j->block.q + w->places[k] * g->in_c, g->in_c, 0);
@@ -551,14 +640,12 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
         int8_t *end = w.rows;
         copy_run(end, error->e, g->out_c);
         end = fill_run(end + g->out_c, -g->out_c & 3, 0);
-        uint32_t pitch = (uint32_t)(end - w.rows);
         if (rank) {
             copy_run(end, error->t_error, rank);
-            end = fill_run(end + rank, -rank & 3, 0);
+            fill_run(end + rank, -rank & 3, 0);
         }
-        units_of(w.units, w.rows, (uint32_t)(end - w.rows));
         w.places[0] = 0;
-        input_errors(&j, &w, g->inputs, 0, 1, w.units + pitch, 1);
+        input_errors(&j, &w, g->inputs, 0, 1, 1);
     } else {
         readers_t ry, rx;
         for (uint32_t py = 0; py < op->stride_h && py < g->in_h; ++py) {
@@ -573,14 +660,14 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     return true;
 }
 
-// Columns of t or of its error [positions, rank], of positions [p, p + n), to units [rank, groups].
-static void units_of_columns(
-    unit_t *to, const int8_t *t, uint32_t rank, uint32_t p, uint32_t n) {
+// Columns of t or of its error [positions, rank], of positions [p, p + n): rows [rank, groups, 4].
+static void turn_columns(int8_t *to, const int8_t *t, uint32_t rank, uint32_t p, uint32_t n) {
     uint32_t pitch = (n + 3) & ~3u;
     for (uint32_t j = 0; j < rank; ++j, to += pitch) {
-        for (uint32_t k = 0; k < pitch; ++k) {
-            to[k] = unit_of(k < n ? t[(p + k) * rank + j] : 0);
+        for (uint32_t k = 0; k < n; ++k) {
+            to[k] = t[(p + k) * rank + j];
         }
+        fill_run(to + n, pitch - n, 0);
     }
 }
 
@@ -591,14 +678,16 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
         return false;
     }
     work_t w;
-    units_of_columns(w.units, t, rank, 0, g->positions);
+    turn_columns(w.rows, t, rank, 0, g->positions);
+    rows_t columns = rows_of(w.rows, groups, rank, w.units, w.at, w.offset);
     for (uint32_t o = 0; o < g->out_c; o += LANES) {
         uint32_t lanes = lesser(g->out_c - o, LANES);
         source_t e = {.from = (const uint8_t *)error->e + o,
             .step = g->out_c,
             .columns = true,
+            .flip = FLIP_SIGNED,
             .count = g->positions};
-        panel_products(w.acc, w.panel, zeros, &e, lanes, w.units, groups, rank);
+        panel_products(w.acc, w.panel, zeros, &e, lanes, &columns);
         for (uint32_t j = 0; j < rank; ++j) {
             for (uint32_t l = 0; l < lanes; ++l) {
                 gradient[(o + l) * rank + j] += trunc_shift(w.acc[j * LANES + l], shift);
@@ -622,16 +711,18 @@ static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
         sums[i] = 0;
     }
     for (uint32_t p = 0; p < g->positions; p += most) {
-        uint32_t n = lesser(g->positions - p, most), groups = (n + 3) / 4;
+        uint32_t n = lesser(g->positions - p, most);
         gather(g, error->x, p, n, w.rows);
-        units_of_columns(w.units, error->t_error, rank, p, n);
+        turn_columns(w.t_rows, error->t_error, rank, p, n);
+        rows_t columns = rows_of(w.t_rows, (n + 3) / 4, rank, w.t_units, w.t_at, w.t_offset);
         for (uint32_t i = 0, at = 0; i < g->inputs; i += LANES, at += LANES * rank) {
             source_t x = {.from = (const uint8_t *)w.rows + i,
                 .step = row,
                 .columns = true,
+                .flip = FLIP_SIGNED,
                 .count = n};
-            panel_products(w.acc, w.panel, zeros, &x, lesser(g->inputs - i, LANES), w.units,
-                groups, rank);
+            panel_products(
+                w.acc, w.panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
             for (uint32_t k = 0; k < LANES * rank; ++k) {
                 sums[at + k] += w.acc[k];
             }
@@ -671,16 +762,6 @@ static uint32_t plane_rows(const plane_t *p) { // of outputs at a time; 0: not o
     return room < p->reach_h ? 0 : lesser((room - p->reach_h) / p->stride_h + 1, p->out_h);
 }
 
-static void plane_row(int16_t *to, const int8_t *from, uint32_t n) {
-    uint32_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        widen_16(to + i, from + i);
-    }
-    for (; i < n; ++i) {
-        to[i] = from[i];
-    }
-}
-
 // The input that output rows [y, y + rows) read.
 static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t rows) {
     uint32_t pitch = (p->channels + 15) & ~15u, row = p->width * pitch,
@@ -696,7 +777,7 @@ static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t ro
         for (uint32_t ix = 0; ix < p->in_w; ++ix) {
             int32_t x = (int32_t)(ix * p->apart_w) + p->left;
             if (x >= 0 && x < (int32_t)p->width) {
-                plane_row(plane + (uint32_t)at * row + (uint32_t)x * pitch,
+                widen(plane + (uint32_t)at * row + (uint32_t)x * pitch,
                     p->in + (iy * p->in_w + ix) * p->channels, p->channels);
             }
         }
@@ -760,8 +841,8 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
     int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
     uint32_t offset[MOST_TAPS];
     plane_offsets(&p, offset);
-    eight_t zero_point = eight_of(g->zp_out), low = eight_of(op->act_min),
-            high = eight_of(op->act_max);
+    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(op->act_min),
+            high = lanes_of(op->act_max);
     for (uint32_t first = 0; first < p.out_h; first += most) {
         uint32_t rows = lesser(p.out_h - first, most);
         plane_fill(&p, plane, first, rows);
@@ -775,21 +856,25 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
                 half[l] = (int32_t)((1u << -shift[l]) >> 1);
             }
             plane_weights(&p, g->weights, false, c, lanes, weights);
-            for (uint32_t i = 0; i < rows * p.out_w; ++i) {
-                uint32_t oy = i / p.out_w, ox = i % p.out_w;
-                int32_t acc[16];
-                taps_products(acc,
-                    plane + (oy * p.stride_h * p.width + ox * p.stride_w) * pitch + c, offset,
-                    weights, (taps + 1) / 2);
+            for (uint32_t i = 0, oy = 0, ox = 0; i < rows * p.out_w;
+                 ++i, ox = ox + 1 < p.out_w ? ox + 1 : 0, oy += !ox) {
+                lanes_t acc[16 / WIDTH];
+                const int16_t *at = plane +
+                    (oy * p.stride_h * p.width + ox * p.stride_w) * pitch + c;
+                if (taps == 9) { // unrolled
+                    taps_products(acc, at, offset, weights, 5);
+                } else {
+                    taps_products(acc, at, offset, weights, (taps + 1) / 2);
+                }
                 int8_t some[16],
                     *to = y + (first * p.out_w + i) * p.channels + c,
                     *out = lanes == 16 ? to : some;
-                for (uint32_t l = 0; l < 16; l += 8) {
-                    eight_t v = eight_requantize(
-                        eight_add(eight_load(acc + l), eight_load(bias + l)),
-                        eight_load(multiplier + l), eight_load(shift + l), eight_load(half + l));
-                    v = eight_max(eight_min(eight_add(v, zero_point), high), low);
-                    eight_store_s8(out + l, v);
+                for (uint32_t l = 0; l < 16; l += WIDTH) {
+                    lanes_t v = lanes_requantize(
+                        lanes_add(acc[l / WIDTH], lanes_load(bias + l)),
+                        lanes_load(multiplier + l), lanes_load(shift + l), lanes_load(half + l));
+                    v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
+                    lanes_store_s8(out + l, v);
                 }
                 if (lanes < 16) {
                     copy_run(to, some, lanes);
@@ -847,16 +932,17 @@ static bool depthwise_backward(
             plane_weights(&p, g->weights, true, c, lanes, weights);
             for (uint32_t i = 0; i < count; i += BLOCK_ROWS) {
                 uint32_t n = lesser(count - i, BLOCK_ROWS);
-                for (uint32_t k = 0; k < n; ++k) {
-                    uint32_t at = i + k, iy = at / p.out_w, ix = at % p.out_w;
+                uint32_t iy = i / p.out_w, ix = i % p.out_w;
+                for (uint32_t k = 0; k < n;
+                     ++k, ix = ix + 1 < p.out_w ? ix + 1 : 0, iy += !ix) {
                     int32_t *sums = acc + k * LANES;
-                    int32_t all[16];
-                    taps_products(all, plane + (iy * p.width + ix) * pitch + c, offset, weights,
+                    lanes_t taken[16 / WIDTH];
+                    taps_products(taken, plane + (iy * p.width + ix) * pitch + c, offset, weights,
                         (taps + 1) / 2);
-                    for (uint32_t l = 0; l < 16; ++l) {
-                        sums[l % LANES + l / LANES * n * LANES] = all[l];
+                    for (uint32_t l = 0; l < 16; l += LANES) { // LANES = WIDTH
+                        lanes_store(sums + l * n, taken[l / LANES]);
                     }
-                    places[k] = first * p.out_w + at;
+                    places[k] = first * p.out_w + i + k;
                 }
                 for (uint32_t l = 0; l < lanes; l += LANES) {
                     block_put(&block, acc + l * n, n, places, p.channels, c + l,
@@ -871,10 +957,10 @@ static bool depthwise_backward(
 
 // Element by element, and pools
 
-static inline eight_t eight_scaled(eight_t v, int32_t multiplier, int32_t shift) {
-    eight_t m = eight_of(multiplier);
-    return shift > 0 ? eight_high_mul(eight_shift_left(v, shift), m)
-                     : eight_round_divide(eight_high_mul(v, m), eight_of(-shift));
+static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift) {
+    lanes_t m = lanes_of(multiplier);
+    return shift > 0 ? lanes_high_mul(lanes_shift_left(v, shift), m)
+                     : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
 
 static void add_forward(
@@ -882,26 +968,26 @@ static void add_forward(
     const int32_t *m = g->multiplier;
     const int8_t *shift = g->shift;
     uint32_t count = g->positions * g->out_c;
-    eight_t zero = eight_of(g->zp_in), zero2 = eight_of(g->zp_in2), zero_out = eight_of(g->zp_out),
-            low = eight_of(g->op->act_min), high = eight_of(g->op->act_max);
-    int8_t rest[3][8] = {{0}};
-    for (uint32_t i = 0; i < count; i += 8) {
-        uint32_t n = lesser(count - i, 8);
+    lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
+            low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
+    int8_t rest[3][WIDTH] = {{0}};
+    for (uint32_t i = 0; i < count; i += WIDTH) {
+        uint32_t n = lesser(count - i, WIDTH);
         const int8_t *p = x + i, *q = x2 + i;
-        if (n < 8) {
+        if (n < WIDTH) {
             copy_run(rest[0], p, n);
             copy_run(rest[1], q, n);
             p = rest[0];
             q = rest[1];
         }
-        eight_t a = eight_shift_left(eight_sub(eight_of_s8(p), zero), 20),
-                b = eight_shift_left(eight_sub(eight_of_s8(q), zero2), 20);
-        eight_t v = eight_scaled(eight_add(eight_scaled(a, m[0], shift[0]),
-                                     eight_scaled(b, m[1], shift[1])),
+        lanes_t a = lanes_shift_left(lanes_sub(lanes_of_s8(p), zero), 20),
+                b = lanes_shift_left(lanes_sub(lanes_of_s8(q), zero2), 20);
+        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0]),
+                                     lanes_scaled(b, m[1], shift[1])),
             m[2], shift[2]);
-        v = eight_max(eight_min(eight_add(v, zero_out), high), low);
-        eight_store_s8(n < 8 ? rest[2] : y + i, v);
-        if (n < 8) {
+        v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
+        lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
+        if (n < WIDTH) {
             copy_run(y + i, rest[2], n);
         }
     }

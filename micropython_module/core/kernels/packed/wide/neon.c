@@ -8,50 +8,55 @@
 
 #define EDGELORA_TABLE edgelora_neon
 
-enum { LANES = 8, ROWS = 4 };
+#define UNITS_ARE_BYTES 1
+enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
+#define FLIP_OFFSET 0x80808080u
+#define FLIP_SIGNED 0u
 
 typedef int8_t unit_t;   // of inputs
 typedef int8_t weight_t; // of weights: [groups][LANES][4]
 
-typedef int32x4x2_t eight_t;
+#include "kernels/packed/wide/rows.h"
 
-static inline eight_t eight_load(const int32_t *v) {
-    return (eight_t){{vld1q_s32(v), vld1q_s32(v + 4)}};
+typedef int32x4x2_t lanes_t;
+
+static inline lanes_t lanes_load(const int32_t *v) {
+    return (lanes_t){{vld1q_s32(v), vld1q_s32(v + 4)}};
 }
 
-static inline void eight_store(int32_t *to, eight_t v) {
+static inline void lanes_store(int32_t *to, lanes_t v) {
     vst1q_s32(to, v.val[0]);
     vst1q_s32(to + 4, v.val[1]);
 }
 
-static inline eight_t eight_of(int32_t v) {
-    return (eight_t){{vdupq_n_s32(v), vdupq_n_s32(v)}};
+static inline lanes_t lanes_of(int32_t v) {
+    return (lanes_t){{vdupq_n_s32(v), vdupq_n_s32(v)}};
 }
 
-static inline eight_t eight_of_s8(const int8_t *v) {
+static inline lanes_t lanes_of_s8(const int8_t *v) {
     int16x8_t words = vmovl_s8(vld1_s8(v));
-    return (eight_t){{vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)}};
+    return (lanes_t){{vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)}};
 }
 
-#define EIGHT_OF_TWO(name, function)                                                               \
-    static inline eight_t name(eight_t a, eight_t b) {                                             \
-        return (eight_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}};            \
+#define LANES_OF_TWO(name, function)                                                               \
+    static inline lanes_t name(lanes_t a, lanes_t b) {                                             \
+        return (lanes_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}};            \
     }
 
-EIGHT_OF_TWO(eight_add, vaddq_s32)
-EIGHT_OF_TWO(eight_sub, vsubq_s32)
-EIGHT_OF_TWO(eight_min, vminq_s32)
-EIGHT_OF_TWO(eight_max, vmaxq_s32)
-EIGHT_OF_TWO(eight_or, vorrq_s32)
-EIGHT_OF_TWO(eight_high_mul, vqrdmulhq_s32) // rounding_high_mul
+LANES_OF_TWO(lanes_add, vaddq_s32)
+LANES_OF_TWO(lanes_sub, vsubq_s32)
+LANES_OF_TWO(lanes_min, vminq_s32)
+LANES_OF_TWO(lanes_max, vmaxq_s32)
+LANES_OF_TWO(lanes_or, vorrq_s32)
+LANES_OF_TWO(lanes_high_mul, vqrdmulhq_s32) // rounding_high_mul
 
-static inline eight_t eight_abs(eight_t v) {
-    return (eight_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
+static inline lanes_t lanes_abs(lanes_t v) {
+    return (lanes_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
 }
 
-static inline eight_t eight_shift_left(eight_t v, int32_t n) {
+static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     int32x4_t count = vdupq_n_s32(n);
-    return (eight_t){{vshlq_s32(v.val[0], count), vshlq_s32(v.val[1], count)}};
+    return (lanes_t){{vshlq_s32(v.val[0], count), vshlq_s32(v.val[1], count)}};
 }
 
 static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
@@ -61,11 +66,11 @@ static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
     return vsubq_s32(vshlq_s32(v, vnegq_s32(n)), vreinterpretq_s32_u32(up));
 }
 
-EIGHT_OF_TWO(eight_round_divide, four_round_divide) // round_divide, n in 0..31
+LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
 
 // requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. See portable.h's `output`.
-static inline eight_t eight_requantize(
-    eight_t acc, eight_t multiplier, eight_t shift, eight_t half) {
+static inline lanes_t lanes_requantize(
+    lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
     for (int k = 0; k < 2; ++k) {
         int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31),
                   v = vqrdmulhq_s32(acc.val[k], multiplier.val[k]);
@@ -75,7 +80,7 @@ static inline eight_t eight_requantize(
 }
 
 // trunc_shift, n in 0..31, |v| < 2^31
-static inline eight_t eight_trunc_shift(eight_t v, int32_t n) {
+static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     int32x4_t mask = vdupq_n_s32((int32_t)((1u << n) - 1)), count = vdupq_n_s32(-n);
     for (int k = 0; k < 2; ++k) {
         int32x4_t more = vandq_s32(vshrq_n_s32(v.val[k], 31), mask);
@@ -85,7 +90,7 @@ static inline eight_t eight_trunc_shift(eight_t v, int32_t n) {
 }
 
 // The lowest bytes.
-static inline void eight_store_s8(int8_t *to, eight_t v) {
+static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     vst1_s8(to, vmovn_s16(vcombine_s16(vmovn_s32(v.val[0]), vmovn_s32(v.val[1]))));
 }
 
@@ -104,7 +109,7 @@ static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
     }
 }
 
-static inline void taps_products(int32_t *acc, const int16_t *x, const uint32_t *offset,
+static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x, const uint32_t *offset,
     const int16_t *weights, uint32_t pairs) {
     int32x4_t a = vdupq_n_s32(0), b = a, c = a, d = a;
     for (uint32_t taps = 2 * pairs; taps; --taps, weights += 16) {
@@ -116,23 +121,13 @@ static inline void taps_products(int32_t *acc, const int16_t *x, const uint32_t 
         c = vmlal_s16(c, vget_low_s16(high), vget_low_s16(w));
         d = vmlal_high_s16(d, high, w);
     }
-    vst1q_s32(acc, a);
-    vst1q_s32(acc + 4, b);
-    vst1q_s32(acc + 8, c);
-    vst1q_s32(acc + 12, d);
+    sum[0] = (lanes_t){{a, b}};
+    sum[1] = (lanes_t){{c, d}};
 }
 
 // Matrix products
 
-static inline void units_16(unit_t *to, const int8_t *from) {
-    vst1q_s8(to, vld1q_s8(from));
-}
-
-static inline unit_t unit_of(int8_t v) {
-    return v;
-}
-
-static inline void group_store(weight_t *group, uint32_t lane, const int8_t *four) {
+static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
     __builtin_memcpy(group + 4 * lane, four, 4);
 }
 
@@ -161,13 +156,9 @@ static inline void group_from_columns(
     vst4_u8((uint8_t *)to, r);
 }
 
-// What the products have too much, as units are the inputs themselves: nothing.
-static inline void units_offset(int32_t *offset, const weight_t *panel, uint32_t groups) {
-    (void)panel;
-    (void)groups;
-    for (int l = 0; l < LANES; ++l) {
-        offset[l] = 0;
-    }
+static inline void rows_offset(int32_t *offset, const rows_t *rows) { // nothing
+    (void)offset;
+    (void)rows;
 }
 
 static inline int8x16_t four_everywhere(const unit_t *x) {
@@ -176,47 +167,54 @@ static inline int8x16_t four_everywhere(const unit_t *x) {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-// acc: s32 [rows, LANES] += products; x: `pitch` units a row. Two products fit 16 bits, as weights
-// are in [-127, 127].
-static inline __attribute__((always_inline)) void products(int32_t *acc, const weight_t *panel,
-    const unit_t *x, uint32_t pitch, uint32_t groups, const int rows) {
+// acc: s32 [n, LANES]: `rows` of it, from `first` on, = start (NULL: acc) + products. Two products
+// fit 16 bits, as of two factors one is in [-127, 127].
+static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
+    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
+    const unit_t *x[ROWS];
     int32x4_t sum[ROWS][4]; // two halves of each lane
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
+        x[r] = in->units + in->at[first + (uint32_t)r];
         sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_s32(0);
     }
-    for (; groups >= 2; groups -= 2, panel += 8 * LANES, x += 8) {
-        int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16), v2 = vld1q_s8(panel + 32),
-                  w2 = vld1q_s8(panel + 48);
+    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
+        uint32_t end = i + 4 * in->groups;
+        for (; end - i >= 8; i += 8, panel += 8 * LANES) {
+            int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16), v2 = vld1q_s8(panel + 32),
+                      w2 = vld1q_s8(panel + 48);
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            int8x16_t a = four_everywhere(x + (uint32_t)r * pitch),
-                      b = four_everywhere(x + (uint32_t)r * pitch + 4);
-            int8x8_t a8 = vget_low_s8(a), b8 = vget_low_s8(b);
-            sum[r][0] = vpadalq_s16(
-                sum[r][0], vmlal_s8(vmull_s8(vget_low_s8(v), a8), vget_low_s8(v2), b8));
-            sum[r][1] = vpadalq_s16(sum[r][1], vmlal_high_s8(vmull_high_s8(v, a), v2, b));
-            sum[r][2] = vpadalq_s16(
-                sum[r][2], vmlal_s8(vmull_s8(vget_low_s8(w), a8), vget_low_s8(w2), b8));
-            sum[r][3] = vpadalq_s16(sum[r][3], vmlal_high_s8(vmull_high_s8(w, a), w2, b));
+            for (int r = 0; r < rows; ++r) {
+                int8x16_t a = four_everywhere(x[r] + i), b = four_everywhere(x[r] + i + 4);
+                int8x8_t a8 = vget_low_s8(a), b8 = vget_low_s8(b);
+                sum[r][0] = vpadalq_s16(
+                    sum[r][0], vmlal_s8(vmull_s8(vget_low_s8(v), a8), vget_low_s8(v2), b8));
+                sum[r][1] = vpadalq_s16(sum[r][1], vmlal_high_s8(vmull_high_s8(v, a), v2, b));
+                sum[r][2] = vpadalq_s16(
+                    sum[r][2], vmlal_s8(vmull_s8(vget_low_s8(w), a8), vget_low_s8(w2), b8));
+                sum[r][3] = vpadalq_s16(sum[r][3], vmlal_high_s8(vmull_high_s8(w, a), w2, b));
+            }
+        }
+        if (i != end) {
+            int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                int8x16_t a = four_everywhere(x[r] + i);
+                int8x8_t a8 = vget_low_s8(a);
+                sum[r][0] = vpadalq_s16(sum[r][0], vmull_s8(vget_low_s8(v), a8));
+                sum[r][1] = vpadalq_s16(sum[r][1], vmull_high_s8(v, a));
+                sum[r][2] = vpadalq_s16(sum[r][2], vmull_s8(vget_low_s8(w), a8));
+                sum[r][3] = vpadalq_s16(sum[r][3], vmull_high_s8(w, a));
+            }
+            i += 4;
+            panel += 4 * LANES;
         }
     }
-    if (groups) {
-        int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            int8x16_t a = four_everywhere(x + (uint32_t)r * pitch);
-            int8x8_t a8 = vget_low_s8(a);
-            sum[r][0] = vpadalq_s16(sum[r][0], vmull_s8(vget_low_s8(v), a8));
-            sum[r][1] = vpadalq_s16(sum[r][1], vmull_high_s8(v, a));
-            sum[r][2] = vpadalq_s16(sum[r][2], vmull_s8(vget_low_s8(w), a8));
-            sum[r][3] = vpadalq_s16(sum[r][3], vmull_high_s8(w, a));
-        }
-    }
+    acc += first * LANES;
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r, acc += LANES) {
-        eight_t sums = {{vpaddq_s32(sum[r][0], sum[r][1]), vpaddq_s32(sum[r][2], sum[r][3])}};
-        eight_store(acc, eight_add(eight_load(acc), sums));
+        lanes_t sums = {{vpaddq_s32(sum[r][0], sum[r][1]), vpaddq_s32(sum[r][2], sum[r][3])}};
+        lanes_store(acc, lanes_add(lanes_load(start ? start : acc), sums));
     }
 }
 
