@@ -276,7 +276,8 @@ static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
         return false;
     }
     if (below->arrived) {
-        below->exponent = (int16_t)edgelora_error_add_s8(e, size, below->exponent, dx, exponent);
+        below->exponent = (int16_t)(error->wide ? error->wide->error_add : edgelora_error_add_s8)(
+            e, size, below->exponent, dx, exponent);
         return false;
     }
     below->arrived = true;

@@ -427,7 +427,21 @@ typedef struct {
     int8_t *q;
     uint32_t size;
     int32_t shift;
+    bool begun;
 } block_t;
+
+// trunc_shift; |v| <= 127
+static void trunc_bytes(int8_t *v, uint32_t count, int32_t n) {
+    if (n > 6) {
+        __builtin_memset(v, 0, count);
+        return;
+    }
+    const int16_t mask = (int16_t)((1 << n) - 1);
+    for (uint32_t i = 0; i < count; ++i) {
+        int16_t value = v[i];
+        v[i] = (int8_t)((int16_t)(value + (value < 0 ? mask : 0)) >> n);
+    }
+}
 
 // acc [n, LANES]: `lanes` values from q + first + step * place on.
 static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
@@ -444,11 +458,12 @@ static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t
     }
     int32_t shift = bit_length(bits) - 7;
     if (shift > b->shift) {
-        for (uint32_t i = 0; i < b->size; ++i) {
-            b->q[i] = (int8_t)trunc_shift(b->q[i], shift - b->shift);
+        if (b->begun) {
+            trunc_bytes(b->q, b->size, shift - b->shift);
         }
         b->shift = shift;
     }
+    b->begun = true;
     for (uint32_t p = 0; p < n; ++p, acc += LANES) {
         int8_t some[LANES], *y = b->q + places[p] * step + first, *to = lanes == LANES ? y : some;
         for (uint32_t l = 0; l < LANES; l += WIDTH) {
@@ -467,7 +482,7 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
         return false;
     }
     work_t w;
-    block_t block = {t_error, g->positions * rank, 0};
+    block_t block = {t_error, g->positions * rank, 0, false};
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
         for (uint32_t k = 0; k < n; ++k) {
@@ -530,9 +545,9 @@ static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const 
     }
 }
 
-static void trunc_all(int32_t *v, int32_t n, uint32_t count) {
-    for (uint32_t i = 0; n && i < count; ++i) {
-        v[i] = trunc_shift(v[i], n);
+static void trunc_all(int32_t *v, int32_t n, uint32_t count) { // count: a multiple of WIDTH
+    for (uint32_t i = 0; n && i < count; i += WIDTH) {
+        lanes_store(v + i, lanes_trunc_shift(lanes_load(v + i), n < 31 ? n : 31));
     }
 }
 
@@ -634,7 +649,7 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     int32_t branch_exponent = error->t_exponent + branch->branch_shift - branch->t_shift;
     int32_t top = rank && branch_exponent > error->exponent ? branch_exponent : error->exponent;
     joint_t j = {g, branch, error, top - error->exponent, top - branch_exponent,
-        {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0}};
+        {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false}};
     work_t w;
     if (dense) {
         int8_t *end = w.rows;
@@ -923,7 +938,7 @@ static bool depthwise_backward(
     uint32_t offset[MOST_TAPS], places[BLOCK_ROWS];
     int32_t acc[BLOCK_ROWS * 16];
     plane_offsets(&p, offset);
-    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0};
+    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
     for (uint32_t first = 0; first < p.out_h; first += most) {
         uint32_t rows = lesser(p.out_h - first, most), count = rows * p.out_w;
         plane_fill(&p, plane, first, rows);
@@ -993,6 +1008,34 @@ static void add_forward(
     }
 }
 
+// As edgelora_error_add_s8.
+static int32_t error_add(
+    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+    int32_t top = exponent > more_exponent ? exponent : more_exponent, shift = top - exponent,
+            more_shift = top - more_exponent;
+    shift = shift < 7 ? shift : 7; // |e| <= 127
+    more_shift = more_shift < 7 ? more_shift : 7;
+    const int16_t mask = (int16_t)((1 << shift) - 1), more_mask = (int16_t)((1 << more_shift) - 1);
+    uint32_t n = 0;
+    for (uint32_t pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
+        int16_t bits = 0, half = (int16_t)((1 << n) - 1);
+        for (uint32_t i = 0; !pass && i < count; ++i) {
+            int16_t a = e[i], b = more[i];
+            int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
+                ((int16_t)(b + (b < 0 ? more_mask : 0)) >> more_shift));
+            bits = (int16_t)(bits | (v < 0 ? -v : v));
+        }
+        for (uint32_t i = 0; pass && i < count; ++i) {
+            int16_t a = e[i], b = more[i];
+            int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
+                ((int16_t)(b + (b < 0 ? more_mask : 0)) >> more_shift));
+            e[i] = (int8_t)((int16_t)(v + (v < 0 ? half : 0)) >> n);
+        }
+        n = pass ? n : bits > 127; // |v| <= 254
+    }
+    return top + (int32_t)n;
+}
+
 static int32_t add_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15;
@@ -1011,15 +1054,20 @@ static int32_t add_backward(
 }
 
 static void mask_of(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
-    for (uint32_t i = 0; i < count; i += 8) {
-        uint32_t n = lesser(count - i, 8);
-        uint8_t passes[8] = {0};
-        for (uint32_t k = 0; k < n; ++k) {
-            passes[k] = y[i + k] > low && y[i + k] < high;
+    uint32_t i = 0;
+    if (low < 127 && high > -128 && low + 1 < high) {
+        for (; i + 16 <= count; i += 16) {
+            uint32_t bits = sixteen_within(y + i, (int8_t)(low + 1), (int8_t)(high - 1));
+            *mask++ = (uint8_t)bits;
+            *mask++ = (uint8_t)(bits >> 8);
         }
-        uint64_t bytes;
-        __builtin_memcpy(&bytes, passes, 8);
-        *mask++ = (uint8_t)((bytes * 0x0102040810204080u) >> 56); // bit 0 of each byte
+    }
+    for (; i < count; i += 8) {
+        uint32_t bits = 0;
+        for (uint32_t k = 0; k < 8 && i + k < count; ++k) {
+            bits |= (uint32_t)(y[i + k] > low && y[i + k] < high) << k;
+        }
+        *mask++ = (uint8_t)bits;
     }
 }
 
@@ -1137,4 +1185,5 @@ const edgelora_wide_t EDGELORA_TABLE = {
     .matrix_backward = matrix_backward,
     .depthwise_backward = depthwise_backward,
     .add_backward = add_backward,
+    .error_add = error_add,
 };

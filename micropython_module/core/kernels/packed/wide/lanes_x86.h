@@ -20,6 +20,13 @@ static inline void four_groups(__m128i *groups, const uint8_t *from, uint32_t st
     groups[3] = _mm_unpackhi_epi64(b, d);
 }
 
+// A bit for each of 16 values: low <= y <= high.
+static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)y),
+            inside = _mm_min_epi8(_mm_max_epi8(v, _mm_set1_epi8(low)), _mm_set1_epi8(high));
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, inside));
+}
+
 // Depthwise: 16 channels; weights of two taps go together.
 
 static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {

@@ -100,6 +100,15 @@ static inline void widen_16(int16_t *to, const int8_t *from) {
     vst1q_s16(to + 8, vmovl_high_s8(v));
 }
 
+// A bit for each of 16 values: low <= y <= high.
+static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    int8x16_t v = vld1q_s8(y);
+    uint8x16_t inside = vandq_u8(
+        vandq_u8(vcgeq_s8(v, vdupq_n_s8(low)), vcleq_s8(v, vdupq_n_s8(high))), vld1q_u8(bit));
+    return vaddv_u8(vget_low_u8(inside)) | (uint32_t)vaddv_u8(vget_high_u8(inside)) << 8;
+}
+
 // Depthwise: 16 channels; weights of two taps go together.
 
 static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {

@@ -43,6 +43,8 @@ typedef struct edgelora_wide {
         int8_t *dx, int32_t *exponent);
     int32_t (*add_backward)(
         const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+    int32_t (*error_add)(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
+        int32_t more_exponent);
 } edgelora_wide_t;
 
 // Which kernels this processor runs: 0, none. It asks the processor, which takes a while: once a
