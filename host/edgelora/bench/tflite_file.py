@@ -95,7 +95,7 @@ class _File:
     def _weights(self, x: int, shape: tuple[int, ...], axis: int) -> list[int]:
         """Weights whose outputs are in the middle of their range, and a bias, channel by channel of `axis`."""
         channels, values = shape[axis], self.rng.integers(-127, 128, shape).astype(np.int8)
-        scales = self.rng.uniform(0.5, 1, channels) / (140 * (values.size / channels) ** 0.5)
+        scales = self.rng.uniform(0.5, 1, channels) / (40 * (values.size / channels) ** 0.5)
         bias = self.rng.integers(-3000, 3000, channels).astype(np.int32)
         return [
             self._tensor(shape, scales.tolist(), 0, values, axis),
