@@ -382,7 +382,7 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
 
 def cmd_bench_host(args: argparse.Namespace) -> None:
     """Time of the host's kernels, beside LiteRT's."""
-    from ..bench.host import bench_host
+    from ..bench import bench_host
 
     with console.progress("host", args.json) as progress:
         times = bench_host(args.rounds, progress)
