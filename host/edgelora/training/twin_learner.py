@@ -38,6 +38,10 @@ class TwinLearner:
     def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
 
+    def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> list[int]:
+        """Of samples with the adapter in use, as `train` has them, without learning."""
+        return [self.session.evaluate(row, _target(label))[1] for row, label in zip(x, y, strict=True)]
+
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
 
