@@ -30,6 +30,7 @@ PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eab
 PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-user
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
 PACKAGES_CORTEX_M := qemu-system-arm
+PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_SPEECH := espeak-ng flite
 
 # Native modules for stock MicroPython, and the packages of their compilers.
@@ -66,7 +67,7 @@ firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
 firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
-cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa
+cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
@@ -130,6 +131,10 @@ $(STAMPS)/packages-cortex-m: $(STAMPS)/packages-base
 	@$(STEP) "cortex-m emulator" tools/apt_install.sh $(PACKAGES_CORTEX_M)
 	@touch $@
 
+$(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
+	@$(STEP) "aarch64 tools" tools/apt_install.sh $(PACKAGES_AARCH64)
+	@touch $@
+
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
 	@touch $@
@@ -147,7 +152,7 @@ $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
 $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
 	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
-	    -e '.[demo,dev,keras,torch]'
+	    -e '.[demo,dev,keras,litert,torch]'
 	@touch $@
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks

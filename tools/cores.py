@@ -127,10 +127,14 @@ def _cortex_m(name: str, emulated: str) -> Core:
     return Core(name, compiler, ("qemu-arm", "-cpu", emulated))
 
 
-HOST = Core("x86-64", ("cc", "-std=gnu99", "-O2"))
-SANITIZED = Core(
-    "sanitizers", ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-)
+# The kernels with the widest vectors that this machine has, those with AVX2, and those of machines without vectors.
+HOST = Core("x86-64", ("cc", "-std=gnu99", "-O3"))
+AVX2 = Core("x86-64-avx2", (*HOST.compiler, "-DEDGELORA_NO_VNNI"))
+NARROW = Core("x86-64-narrow", (*HOST.compiler, "-DEDGELORA_NARROW"))
+_SANITIZED = ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = Core("sanitizers", _SANITIZED)
+SANITIZED_NARROW = Core("sanitizers-narrow", (*_SANITIZED, "-DEDGELORA_NARROW"))
+AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3", "-static"), ("qemu-aarch64",))
 CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; reads that are not aligned fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
@@ -141,7 +145,10 @@ RV32 = Core(
     ("qemu-riscv32",),
 )
 XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("qemu-xtensa", "-cpu", "dc233c"))
-CORES = (HOST, SANITIZED, CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN)
+CORES = (
+    *(HOST, AVX2, NARROW, SANITIZED, SANITIZED_NARROW, AARCH64),
+    *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN),
+)
 
 
 SOURCES = (RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.rglob("*.c")))

@@ -3,7 +3,7 @@
 What a name needs is imported when it is first asked for, so that `import edgelora` is quick.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .importers.keras import from_keras as from_keras
     from .importers.torch import from_torch as from_torch
     from .training import Recipe as Recipe
+
+    __version__: str
 
 __all__ = [
     "Board",
@@ -34,8 +36,6 @@ __all__ = [
     "quantize",
 ]
 
-__version__ = metadata.version("edgelora")
-
 _HOMES = {
     "EdgeloraError": "errors",
     "Recipe": "training",
@@ -45,6 +45,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("edgelora")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES.get(name, 'api')}", __name__), name)

@@ -228,6 +228,7 @@ typedef struct {
     uint8_t trained;
     uint8_t mode, micro_batch, momentum; // of config
     uint8_t plain : 1;       // of config
+    uint8_t wide : 2;        // edgelora_wide_level, 0 if plain
     uint8_t has_a : 1;       // matrix_a holds the A of `seed`
     uint8_t begun : 1;       // there is a training adapter
     uint8_t a_is_seeded : 1; // its A is that of `seed`

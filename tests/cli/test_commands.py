@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from commands import edgelora, result
 
 from edgelora import boards, cli
-from edgelora.cli import console, settings
+from edgelora.cli import console, index, settings
 from edgelora.cli.command_line import Parser
 from edgelora.cli.parser import GROUPS, make_parser
 from edgelora.report import End, Metrics, Report, ReportError, Update, follow, wilson, write_report
@@ -64,6 +65,37 @@ def test_help_is_a_line_a_command_in_groups(
         assert line and len(line) <= 62 and "\n" not in line, name
     assert cli.main(["store"]) == 0
     assert "  activate  " in capsys.readouterr().out
+
+
+def test_a_list_of_commands_imports_nothing_heavy() -> None:
+    """Nor does a command import what others need."""
+    heavy = ("numpy", "rich", "jinja2", "serial", "esptool", "cryptography", "shtab", "importlib.metadata", "asyncio")
+    script = "import sys; from edgelora.cli import main; main([WORDS]); print(*sys.modules, file=sys.stderr)"
+
+    def imported(*words: str) -> set[str]:
+        line = script.replace("WORDS", ", ".join(map(repr, words)))
+        ran = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+        return set(ran.stderr.split())
+
+    found = imported()
+    assert "edgelora.cli.index" in found and not found & set(heavy)
+    assert {name for name in found if name.startswith("edgelora.") and name.count(".") == 1} == {
+        "edgelora.cli",
+        "edgelora.errors",
+        "edgelora.streams",
+        "edgelora.text",
+    }
+    compared = imported("store")
+    assert "edgelora.cli.store" in compared and "edgelora.cli.measuring" not in compared
+
+
+def test_the_index_says_what_commands_say() -> None:
+    lines = {name: line for name, line in commands(make_parser()) if " " not in name}
+    assert lines == {name: entry.line for name, entry in index.COMMANDS.items()}
+    for name, entry in index.COMMANDS.items():
+        listed = make_parser([name, "--help"]).commands.choices
+        here = {other for other, command in listed.items() if command.commands or command.option("--json")}
+        assert here == {other for other, of in index.COMMANDS.items() if of.module == entry.module}
 
 
 def test_help_holds_no_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,14 @@ from edgelora import resources
 twin = importlib.import_module("edgelora.twin.library")  # the package's face has a function of that name
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
 # The distribution of a module, where it has another name.
-MODULES = {"serial": "pyserial", "esp_pylib": "esp-pylib", "tensorflow": "tensorflow-cpu"}
+MODULES = {
+    "serial": "pyserial",
+    "esp_pylib": "esp-pylib",
+    "tensorflow": "tensorflow-cpu",
+    "ai_edge_litert": "ai-edge-litert",
+}
 EXTRAS = {
+    "host/edgelora/bench/host.py": "litert",
     "host/edgelora/importers/keras.py": "keras",
     "host/edgelora/importers/torch.py": "torch",
     "host/edgelora/sim/clock.py": "sim",

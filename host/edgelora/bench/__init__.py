@@ -2,6 +2,7 @@
 
 from .cost import calibrate, check_all
 from .energy import bench_energy
+from .host import bench_host
 from .kernels import bench_kernels
 from .learning import TASKS, bench_learning, keyword_elm
 from .link import bench_link
@@ -14,6 +15,7 @@ __all__ = [
     "COUNTS",
     "TASKS",
     "bench_energy",
+    "bench_host",
     "bench_kernels",
     "bench_learning",
     "bench_link",

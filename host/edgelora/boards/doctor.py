@@ -7,8 +7,7 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING
 
 from .. import __version__, resources
 from ..twin import library
@@ -16,6 +15,9 @@ from .build import MICROPYTHON, NATIVE_ARCHES
 from .devices import Device, Permit, survey
 from .probe import Answer, ask, may_open
 from .profiles import load_board
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 # Program, Debian package, what it is for.
 TOOLS = (
@@ -65,6 +67,8 @@ def examine(port: str | None = None, interrupt: bool = False, permit: Permit = l
 
 def check_packages() -> list[Check]:
     """The Python packages that this version needs, but for those of its own development."""
+    from packaging.requirements import Requirement  # takes a while to import
+
     checks = []
     for requirement in map(Requirement, metadata.requires("edgelora") or []):
         extra = next((name for name in EXTRAS if _applies(requirement, name)), None)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from .. import __version__, streams
+from .. import streams
 from ..errors import EdgeloraError
 from ..streams import note
 from .exit_codes import ExitCode
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             from .parser import make_parser
         try:
             with _telling(argv):
-                parser = make_parser()
+                parser = make_parser(None if settings.exist() else argv)
                 settings.apply(parser)
                 args = parser.parse_args(argv)
                 code = args.run(args)
@@ -102,6 +102,8 @@ def _judged(error: Exception) -> tuple[str, ExitCode]:
     at = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(at.filename)}:{at.lineno}"
     what = f"{type(error).__name__} at {place}" + (f", {error}" if str(error) else "")
+    from .. import __version__
+
     return (
         f"this is a bug in edgelora {__version__} ({what}): please report it with the command and what it prints "
         "with --debug",

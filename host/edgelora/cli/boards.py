@@ -6,6 +6,7 @@ import argparse
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from ..boards import (
     SUFFIXES,
@@ -34,7 +35,7 @@ from .common import Add, add_asking, add_board, add_port, connect, permit, port_
 from .console import emit
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: Add, commands: Any) -> None:
     p = add("build", cmd_build)
     add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import shtab
 
@@ -12,7 +13,7 @@ from .command_line import Parser
 from .common import Add, show
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: Add, commands: Any) -> None:
     p = add("completion", cmd_completion)
     p.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="whose completion to print")
 

@@ -106,6 +106,9 @@ def add_commands(add: Add, commands: Any) -> None:
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
+    p = add("host", cmd_bench_host, benches)
+    p.add_argument("--rounds", type=whole(1, 10_000), default=30, help="of which the best counts (%(default)s)")
+    p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
@@ -375,6 +378,20 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
                 yield link
         finally:
             handle.stop()
+
+
+def cmd_bench_host(args: argparse.Namespace) -> None:
+    """Time of the host's kernels, beside LiteRT's."""
+    from ..bench import bench_host
+
+    with console.progress("host", args.json) as progress:
+        times = bench_host(args.rounds, progress)
+    if args.json:
+        return emit({"rows": [asdict(t) for t in times]})
+    console.table(
+        ("model", "what", "us", "peer", "us"),
+        [(t.model, t.what, t.us, t.peer or "", "" if t.peer_us is None else t.peer_us) for t in times],
+    )
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from .common import DATA_HELP, Add, add_board, add_recipe, data_part, data_parts
 from .console import emit
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: Add, commands: Any) -> None:
     p = add("pretrain", cmd_pretrain)
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")

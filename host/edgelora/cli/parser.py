@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .. import __version__
-from . import boards, completion, learning, measuring, models, runs, store, updating
+from ..streams import say
+from . import index
 from .command_line import Parser
-from .common import Command
 from .exit_codes import MEANINGS
 
-GROUPS = (
-    ("base network", ("pretrain", "quantize", "import", "plan")),
-    ("adapters", ("personalize", "train-adapter", "eval", "import-adapter", "export-adapter")),
-    ("runs", ("watch", "report", "compare")),
-    ("boards", ("devices", "doctor", "boards", "sim", "build", "flash", "install", "reset")),
-    ("files on a board", ("ls", "push", "pull", "rm")),
-    ("adapters on boards", ("store", "keygen", "release", "serve", "update")),
-    ("more", ("demo", "bench", "completion")),
-)
+if TYPE_CHECKING:
+    from .common import Command
+
+GROUPS = tuple((title, tuple(names)) for title, names in index.GROUPS.items())
 
 
-def make_parser() -> Parser:
-    """Takes a command line; `run` of what it gives is the command. Raises UsageError."""
+def make_parser(line: Sequence[str] | None = None) -> Parser:
+    """Takes a command line; `run` of what it gives is the command. Raises UsageError.
+
+    line: the one that it will take: other commands are then only listed, and what they import stays away.
+    """
+    called = next((word for word in line or () if not word.startswith("-")), "")
+    modules = (
+        index.MODULES if line is None else [entry.module for name, entry in index.COMMANDS.items() if name == called]
+    )
     parser = Parser(
         prog="edgelora",
         description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
         epilog="The whole way in one command: edgelora demo har. A command's own page: edgelora COMMAND --help. "
         f"{MEANINGS[0].upper()}{MEANINGS[1:]}.",
     )
-    parser.add_argument("--version", action="version", version=f"edgelora {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     _add_telling(parser, False)
     parser.set_defaults(usual_port=None)
     parser.sections = GROUPS
@@ -49,15 +52,22 @@ def make_parser() -> Parser:
         sub.set_defaults(run=run)
         return sub
 
-    models.add_commands(add)
-    boards.add_commands(add)
-    learning.add_commands(add, commands)
-    runs.add_commands(add)
-    store.add_commands(add, commands)
-    updating.add_commands(add)
-    measuring.add_commands(add, commands)
-    completion.add_commands(add)
+    for name, entry in index.COMMANDS.items():
+        if entry.module not in modules:
+            commands.add_parser(name, help=entry.line)
+    for module in modules:
+        import_module(f".{module}", __package__).add_commands(add, commands)
     return parser
+
+
+class _Version(argparse.Action):
+    """As argparse's, but that the version is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
+        from .. import __version__
+
+        say(f"edgelora {__version__}")
+        parser.exit()
 
 
 def _add_telling(parser: Parser, default: Any) -> None:

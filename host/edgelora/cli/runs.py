@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from .. import streams
 from ..errors import InputError
@@ -31,7 +32,7 @@ from .exit_codes import ExitCode
 WATCH_HEAD = f"{'epoch':>5} {'update':>7} {'loss':>8} {'rate':>6} {'ms/sample':>10}"
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: Add, commands: Any) -> None:
     p = add("watch", cmd_watch)
     p.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, or its metrics.jsonl")
     p = add("report", cmd_report)

@@ -17,7 +17,6 @@ from typing import Any
 import platformdirs
 
 from ..errors import InputError
-from ..formats import read_bounded
 from .command_line import Parser, did_you_mean
 
 FILE = "edgelora.toml"
@@ -30,6 +29,11 @@ log = logging.getLogger(__name__)
 def files() -> list[Path]:
     """Where settings are read from, the weakest first."""
     return [platformdirs.user_config_path("edgelora", appauthor=False) / FILE, Path(FILE)]
+
+
+def exist() -> bool:
+    """Whether there is a file, which takes a parser with all commands: a mistake in any table is told."""
+    return any(path.is_file() for path in files())
 
 
 def apply(parser: Parser) -> None:
@@ -45,6 +49,8 @@ def apply(parser: Parser) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from ..formats import read_bounded
+
     try:
         return tomllib.loads(read_bounded(path, MAX_BYTES).decode())
     except (ValueError, RecursionError) as error:

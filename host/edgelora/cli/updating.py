@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from .. import formats, streams, updates
 from ..formats import read_bounded
@@ -20,7 +21,7 @@ from .console import emit
 TRUST_PATH = "/update.trust"  # on the board
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: Add, commands: Any) -> None:
     p = add("keygen", cmd_keygen)
     p.add_argument(
         "key", type=Path, help="the private key to write, for example keys/release.pem; beside it goes a .pub"

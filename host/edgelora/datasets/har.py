@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,7 +68,8 @@ def load_har(subject: int) -> HarData:
     )
 
 
-def _load_watch(subjects: Sequence[int]) -> tuple[list[_Recording], list[str]]:
+@functools.lru_cache(maxsize=1)
+def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]:
     """Recordings of `subjects` alone, and the exercises' names.
 
     Reads the file that `seglearn.datasets.load_watch` reads: importing seglearn needs pandas, which it doesn't declare.

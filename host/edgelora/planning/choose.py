@@ -136,11 +136,11 @@ def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candi
         by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}))
     cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
     recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
-    return [_candidate(elm, mine, measured.of(mine.ranks(model))) for mine in recipes]
+    return [_candidate(elm, model, mine, measured.of(mine.ranks(model))) for mine in recipes]
 
 
-def _candidate(elm: bytes, recipe: Recipe, gain: float) -> Candidate:
-    size = formats.adapter_size(formats.unpack_model(elm), recipe.given_ranks or (), recipe.mode == "trainable_a")
+def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, gain: float) -> Candidate:
+    size = formats.adapter_size(model, recipe.given_ranks or (), recipe.mode == "trainable_a")
     return Candidate(recipe, gain, _layout(elm, recipe).arena_bytes, size)
 
 

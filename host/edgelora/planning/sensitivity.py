@@ -122,8 +122,8 @@ def _trial(
 
     def loss(left: dict[int, int]) -> float:
         layers = [_largest(layer, left.get(layer.op, layer.rank)) for layer in adapter.layers]
-        judge.load(formats.pack_adapter(replace(adapter, layers=layers)))
-        return float(np.mean(judge.train(samples.x, samples.targets, 0))) / 4096
+        judge.use(formats.pack_adapter(replace(adapter, layers=layers)))
+        return float(np.mean(judge.losses(samples.x, samples.targets))) / 4096
 
     losses = {BARE: loss(dict.fromkeys(able, 0)), WHOLE: loss({})}
     losses |= {(op, rank): losses[WHOLE] for op, rank in highest.items()}

@@ -6,12 +6,16 @@ the templates and from `element` alone, which escape all that is put into them; 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # --- Words and units ---
 
@@ -64,25 +68,30 @@ def mode(mode: str) -> str:
 # --- HTML ---
 
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("edgelora.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters["percent"] = percent
+@functools.cache
+def _template(name: str) -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # takes a while to import
+
+    templates = Environment(
+        loader=PackageLoader("edgelora.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["percent"] = percent
+    return templates.get_template(name)
 
 
 def part(name: str, *values: object) -> Markup:
     """A macro of parts.html with these values."""
-    macro = getattr(_TEMPLATES.get_template("parts.html").module, name)
+    macro = getattr(_template("parts.html").module, name)
     return Markup(macro(*values).strip())
 
 
 def whole(title: str, sections: Iterable[Markup]) -> str:
     """The text of a page."""
-    return _TEMPLATES.get_template("page.html").render(title=title, sections=list(sections)) + "\n"
+    return _template("page.html").render(title=title, sections=list(sections)) + "\n"
 
 
 def table(

@@ -22,7 +22,7 @@ class TwinLearner:
 
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
         settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
-        self.session = twin.Session(model, ranks, *settings, plain=True, frames=frames)
+        self.session = twin.Session(model, ranks, *settings, frames=frames)
         self._features: list[NDArray[np.int8]] = []
         self._kept = b""
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
@@ -48,6 +48,10 @@ class TwinLearner:
 
     def kept(self) -> bytes:
         return self._kept
+
+    def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> list[int]:
+        """Of samples with the adapter in use, as `train` has them, without learning."""
+        return [self.session.evaluate(row, _target(label))[1] for row, label in zip(x, y, strict=True)]
 
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.

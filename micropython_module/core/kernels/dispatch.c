@@ -18,10 +18,52 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
     return packed > reference ? packed : reference;
 }
 
+static bool wide_forward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
+    const edgelora_wide_t *wide = pass->wide;
+    switch (g->op->kind) {
+        case EDGELORA_DENSE:
+        case EDGELORA_CONV:
+            return wide->matrix_forward(g, branch, pass->x, pass->y, pass->t);
+        case EDGELORA_DEPTHWISE:
+            return wide->depthwise_forward(g, pass->x, pass->y);
+        case EDGELORA_AVERAGE_POOL:
+        case EDGELORA_MAX_POOL:
+        case EDGELORA_MEAN:
+            wide->pool_forward(g, pass->x, pass->y);
+            return true;
+        case EDGELORA_ADD:
+            wide->add_forward(g, pass->x, pass->x2, pass->y);
+            return true;
+        default:
+            return false;
+    }
+}
+
+static bool wide_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, uint32_t k, int8_t *dx, int32_t *exponent) {
+    const edgelora_wide_t *wide = error->wide;
+    switch (g->op->kind) {
+        case EDGELORA_DENSE:
+        case EDGELORA_CONV:
+            return wide->matrix_backward(g, branch, error, dx, exponent);
+        case EDGELORA_DEPTHWISE:
+            return wide->depthwise_backward(g, error, dx, exponent);
+        case EDGELORA_ADD:
+            *exponent = wide->add_backward(g, error, k, dx);
+            return true;
+        default:
+            return false;
+    }
+}
+
 EDGELORA_HOT void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     const int8_t *x = pass->x, *x2 = pass->x2;
     int8_t *y = pass->y;
+    if (pass->wide && wide_forward(g, branch, pass)) {
+        return;
+    }
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
@@ -71,44 +113,65 @@ EDGELORA_HOT void edgelora_op_forward(
 }
 
 EDGELORA_HOT void edgelora_op_mask(
-    const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain) {
+    const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain,
+    const edgelora_wide_t *wide) {
     int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
     int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
-    (plain ? edgelora_mask_s8 : edgelora_mask_packed_s8)(
+    (wide       ? wide->mask
+            : plain ? edgelora_mask_s8
+                    : edgelora_mask_packed_s8)(
         y, g->positions * g->out_c, low, high, mask);
 }
 
 EDGELORA_HOT void edgelora_op_mask_backward(
-    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain) {
-    (plain ? edgelora_mask_backward_s8 : edgelora_mask_backward_packed_s8)(
+    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain,
+    const edgelora_wide_t *wide) {
+    (wide       ? wide->mask_backward
+            : plain ? edgelora_mask_backward_s8
+                    : edgelora_mask_backward_packed_s8)(
         e, g->positions * g->out_c, mask);
 }
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    if (error->wide && error->wide->b_gradient(g, rank, error, t, gradient, shift)) {
+        return;
+    }
     (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
         g, rank, error, t, gradient, shift);
 }
 
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(
-    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain) {
-    return (plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(
+    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain,
+    const edgelora_wide_t *wide) {
+    return (wide ? wide->requantize_backward : plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(
         g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    int32_t exponent;
+    if (error->wide && error->wide->branch_backward(g, branch, error, t_error, &exponent)) {
+        return exponent;
+    }
     return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(
         g, branch, error, t_error);
 }
 
 EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    if (error->wide && error->wide->a_gradient(g, rank, error, gradient, shift)) {
+        return;
+    }
     edgelora_a_gradient_s8(g, rank, error, gradient, shift);
 }
 
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    int32_t exponent;
+    if (error->wide && wide_backward(g, branch, error, k, dx, &exponent)) {
+        return exponent;
+    }
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:

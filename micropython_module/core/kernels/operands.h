@@ -19,6 +19,7 @@ typedef struct {
     int8_t *t;            // s8 [positions, rank] to keep, or NULL
     void *scratch;        // s32, edgelora_op_scratch bytes
     bool packed;          // edgelora_op_is_packed said so, forward
+    const struct edgelora_wide *wide; // tried first; NULL: none
 } edgelora_pass_t;
 
 // What one op has in its step of a backward pass.
@@ -32,6 +33,7 @@ typedef struct {
     const int8_t *x, *y; // input and output, where traits say that they are read
     void *scratch;       // as in a forward pass
     bool packed;         // the same, backward
+    const struct edgelora_wide *wide;
 } edgelora_error_t;
 
 #endif

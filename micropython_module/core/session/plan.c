@@ -353,6 +353,7 @@ edgelora_status_t edgelora_init(
         .micro_batch = config->micro_batch,
         .momentum = config->momentum,
         .plain = config->plain != 0,
+        .wide = config->plain ? 0 : edgelora_wide_level() & 3,
         .frames = config->frames,
     };
     edgelora_layer_t *layers = session_layers(s);

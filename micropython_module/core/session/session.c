@@ -101,9 +101,10 @@ EDGELORA_HOT static void op_forward(
     pass.scratch = arena_at(s, s->scratch);
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
                                        : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
+    pass.wide = edgelora_wide(s->wide);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain);
+        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.wide);
     }
 }
 
@@ -275,7 +276,8 @@ static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
         return false;
     }
     if (below->arrived) {
-        below->exponent = (int16_t)edgelora_error_add_s8(e, size, below->exponent, dx, exponent);
+        below->exponent = (int16_t)(error->wide ? error->wide->error_add : edgelora_error_add_s8)(
+            e, size, below->exponent, dx, exponent);
         return false;
     }
     below->arrived = true;
@@ -297,12 +299,14 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     edgelora_error_t error = {.e = e,
         .exponent = l->exponent,
         .scratch = arena_at(s, s->scratch),
-        .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD)};
+        .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
+        .wide = edgelora_wide(s->wide)};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain);
+        edgelora_op_mask_backward(
+            &g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.wide);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
@@ -314,7 +318,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         return 0;
     }
     if ((g.traits & EDGELORA_HAS_WEIGHTS) || g.op->kind == EDGELORA_MEAN) {
-        error.exponent = edgelora_op_requantize_backward(&g, e, error.exponent, s->plain);
+        error.exponent =
+            edgelora_op_requantize_backward(&g, e, error.exponent, s->plain, error.wide);
     }
     if (branch.rank) {
         error.t_error = work;

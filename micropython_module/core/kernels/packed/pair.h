@@ -56,14 +56,14 @@ static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
 #else
 
 // The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its
-// lower half, a * d, borrows; bit 15 tells that.
+// lower half, a * d, borrows; bit 15 tells that, and adding to it carries it up. |dot2| <= 2 * 127 *
+// 128: no overflow.
 static inline uint32_t pair(uint32_t low, uint32_t high) {
     return low + (high << 16);
 }
 
 static inline int32_t dot2(uint32_t w, uint32_t x, int32_t sum) {
-    uint32_t product = w * x;
-    return sum + ((int32_t)product >> 16) + (int32_t)(product >> 15 & 1);
+    return sum + ((int32_t)(w * x + 0x8000u) >> 16);
 }
 
 static inline uint32_t evens(uint32_t bytes) {

@@ -1,0 +1,176 @@
+// AVX2: 16-bit values, two products of each lane in one instruction. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/wide/wide.h"
+
+#ifdef EDGELORA_X86
+
+#include "kernels/packed/wide/target.h"
+EDGELORA_TARGET_BEGIN("avx2")
+
+#include <immintrin.h>
+
+static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+
+#define EDGELORA_TABLE edgelora_avx2
+
+#define UNITS_ARE_BYTES 0
+enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
+#define FLIP_OFFSET 0x80808080u
+#define FLIP_SIGNED 0u
+
+typedef __m256i lanes_t; // s32
+
+static inline lanes_t lanes_load(const int32_t *v) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)v);
+}
+
+static inline void lanes_store(int32_t *to, lanes_t v) {
+    _mm256_storeu_si256((__m256i *)(void *)to, v);
+}
+
+static inline lanes_t lanes_of(int32_t v) {
+    return _mm256_set1_epi32(v);
+}
+
+static inline lanes_t lanes_of_s8(const int8_t *v) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)v));
+}
+
+#define lanes_add _mm256_add_epi32
+#define lanes_sub _mm256_sub_epi32
+#define lanes_mul _mm256_mullo_epi32
+#define lanes_min _mm256_min_epi32
+#define lanes_max _mm256_max_epi32
+#define lanes_or _mm256_or_si256
+#define lanes_abs _mm256_abs_epi32
+
+static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
+    return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+// rounding_high_mul
+static inline lanes_t lanes_high_mul(lanes_t a, lanes_t b) {
+    const __m256i half = _mm256_set1_epi64x(1 << 30);
+    __m256i even = _mm256_add_epi64(_mm256_mul_epi32(a, b), half);
+    __m256i odd = _mm256_add_epi64(
+        _mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), half);
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xAA);
+}
+
+// round_divide, n in 0..31
+static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
+    lanes_t one = _mm256_set1_epi32(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, n), one),
+            half = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_srai_epi32(v, 31));
+    return _mm256_sub_epi32(
+        _mm256_srav_epi32(v, n), _mm256_cmpgt_epi32(_mm256_and_si256(v, mask), half));
+}
+
+// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. See portable.h's `output`.
+static inline lanes_t lanes_requantize(
+    lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
+    lanes_t away = _mm256_srai_epi32(_mm256_and_si256(acc, shift), 31);
+    return _mm256_srav_epi32(
+        _mm256_add_epi32(lanes_high_mul(acc, multiplier), _mm256_add_epi32(half, away)),
+        _mm256_sub_epi32(_mm256_setzero_si256(), shift));
+}
+
+// trunc_shift, n in 0..31, |v| < 2^31
+static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
+    __m128i count = _mm_cvtsi32_si128(n);
+    lanes_t mask = _mm256_set1_epi32((int32_t)((1u << n) - 1));
+    return _mm256_sra_epi32(
+        _mm256_add_epi32(v, _mm256_and_si256(_mm256_srai_epi32(v, 31), mask)), count);
+}
+
+// The lowest bytes.
+static inline void lanes_store_s8(int8_t *to, lanes_t v) {
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    _mm_storel_epi64((__m128i *)(void *)to, _mm_packs_epi16(words, words));
+}
+
+static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
+    sum[0] = _mm256_permute2x128_si256(low, high, 0x20);
+    sum[1] = _mm256_permute2x128_si256(low, high, 0x31);
+}
+
+#include "kernels/packed/wide/lanes_x86.h"
+
+typedef int16_t unit_t;   // of inputs
+typedef int16_t weight_t; // of weights: [groups][LANES][4]
+
+#include "kernels/packed/wide/rows.h"
+
+static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
+    for (uint32_t k = 0; k < 4; ++k) {
+        group[4 * lane + k] = (int8_t)four[k];
+    }
+}
+
+// Four lanes of four groups.
+static inline void groups_from_rows(
+    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
+    __m128i groups[4];
+    four_groups(groups, from, step, _mm_set1_epi32((int)flip));
+    for (int i = 0; i < 4; ++i, to += 4 * LANES) {
+        _mm256_storeu_si256((__m256i *)(void *)to, _mm256_cvtepi8_epi16(groups[i]));
+    }
+}
+
+// All lanes of a group; rows: each of LANES bytes.
+static inline void group_from_columns(
+    weight_t *to, const uint8_t *const *row, uint32_t flip) {
+    const __m128i flips = _mm_set1_epi32((int)flip);
+    __m128i r[4];
+    for (int k = 0; k < 4; ++k) {
+        r[k] = _mm_xor_si128(_mm_loadl_epi64((const __m128i *)(const void *)row[k]), flips);
+    }
+    __m128i a = _mm_unpacklo_epi8(r[0], r[1]), b = _mm_unpacklo_epi8(r[2], r[3]);
+    _mm256_storeu_si256(
+        (__m256i *)(void *)to, _mm256_cvtepi8_epi16(_mm_unpacklo_epi16(a, b)));
+    _mm256_storeu_si256(
+        (__m256i *)(void *)(to + 16), _mm256_cvtepi8_epi16(_mm_unpackhi_epi16(a, b)));
+}
+
+static inline void rows_offset(int32_t *offset, const rows_t *rows) { // nothing
+    (void)offset;
+    (void)rows;
+}
+
+// acc: s32 [n, LANES]: `rows` of it, from `first` on, = start (NULL: acc) + products.
+static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
+    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
+    const unit_t *x[ROWS];
+    __m256i low[ROWS], high[ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+        x[r] = in->units + in->at[first + (uint32_t)r];
+        low[r] = high[r] = _mm256_setzero_si256();
+    }
+    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
+        for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
+            __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)panel),
+                    w = _mm256_loadu_si256((const __m256i *)(const void *)(panel + 16));
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                __m256i four = _mm256_broadcastq_epi64(
+                    _mm_loadl_epi64((const __m128i *)(const void *)(x[r] + i)));
+                low[r] = add_dot2(low[r], v, four);
+                high[r] = add_dot2(high[r], w, four);
+            }
+        }
+    }
+    acc += first * LANES;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r, acc += LANES) {
+        lanes_t sums = _mm256_permute4x64_epi64(_mm256_hadd_epi32(low[r], high[r]), 0xD8);
+        lanes_store(acc, lanes_add(lanes_load(start ? start : acc), sums));
+    }
+}
+
+#include "kernels/packed/wide/engine.h"
+
+EDGELORA_TARGET_END
+
+#endif

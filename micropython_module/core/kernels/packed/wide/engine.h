@@ -1,0 +1,1189 @@
+// The kernels, on the lanes of the file that includes this. SPDX-License-Identifier: MIT
+//
+// Everything with many products is one matrix product: a block of rows of inputs, converted to
+// units, times a panel of LANES columns of weights.
+//
+//   panel   [groups][LANES][4] weights: 4 values of each lane in turn
+//   acc     s32 [rows, LANES]
+//
+//                 lanes            a panel's values over             rows of inputs are of
+//   outputs       outputs          inputs                            positions
+//   t             rows of A        inputs                            positions
+//   input error   input channels   kernel elements that read, outputs   input positions of a phase
+//   t's error     columns of B     outputs                           positions
+//   gradient of B outputs          positions                         columns of t
+//   gradient of A inputs           positions                         columns of t's error
+//
+// A phase of a stride is the input positions that the same kernel elements read.
+
+enum {
+    BLOCK_BYTES = 49152, // of inputs at a time
+    BLOCK_ROWS = 256,
+    CHUNK = 256,         // groups of a panel at a time
+    TAPS_BYTES = 131072, // of a depthwise kernel's input at a time
+    MOST_TAPS = 64,
+};
+
+// Scratch of a matrix product.
+typedef struct {
+    int8_t rows[BLOCK_BYTES];
+    int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
+    unit_t units[UNITS_ARE_BYTES ? 1 : BLOCK_BYTES],
+        t_units[UNITS_ARE_BYTES ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
+    int32_t offset[BLOCK_ROWS], t_offset[BLOCK_ROWS];
+    uint32_t at[BLOCK_ROWS], t_at[BLOCK_ROWS];
+    weight_t panel[CHUNK * 4 * LANES];
+    int32_t acc[BLOCK_ROWS * LANES], branch_acc[BLOCK_ROWS * LANES];
+    uint32_t places[BLOCK_ROWS]; // of rows: which position each is
+} work_t;
+
+// Where a panel's values come from: segments of `count` values, each padded to whole groups.
+typedef struct {
+    const uint8_t *from;
+    uint32_t step;          // rows: from a lane to the next; columns: from a value to the next
+    bool columns;           // lanes are next to each other
+    uint32_t flip;          // FLIP_OFFSET of offset binary, FLIP_SIGNED of s8
+    uint32_t count;         // of a segment
+    const uint32_t *starts; // of segments, in bytes; NULL: one, at 0
+} source_t;
+
+static inline uint32_t lesser(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static inline void copy_run(int8_t *to, const int8_t *from, uint32_t n) {
+    if (n >= 16) {
+        for (uint32_t i = 0; i + 16 < n; i += 16) {
+            __builtin_memcpy(to + i, from + i, 16);
+        }
+        __builtin_memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 4) {
+        uint32_t half = n >= 8 ? 8 : 4;
+        if (half == 8) {
+            __builtin_memcpy(to, from, 8);
+            __builtin_memcpy(to + n - 8, from + n - 8, 8);
+        } else {
+            __builtin_memcpy(to, from, 4);
+            __builtin_memcpy(to + n - 4, from + n - 4, 4);
+        }
+    } else {
+        for (uint32_t i = 0; i < n; ++i) {
+            to[i] = from[i];
+        }
+    }
+}
+
+static inline int8_t *fill_run(int8_t *to, uint32_t n, int8_t v) {
+    for (; n; --n) {
+        *to++ = v;
+    }
+    return to;
+}
+
+static void widen(int16_t *to, const int8_t *from, uint32_t n) {
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        widen_16(to + i, from + i);
+    }
+    for (; i < n; ++i) {
+        to[i] = from[i];
+    }
+}
+
+// rows: s8 [n, groups, 4]; units, at, offset: room for them.
+static rows_t rows_of(const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units, uint32_t *at,
+    int32_t *offset) {
+    rows_t r = {units, at, offset, 1, groups, 0, n};
+    for (uint32_t i = 0; i < n; ++i) {
+        at[i] = 4 * groups * i;
+    }
+#if UNITS_ARE_BYTES
+    r.units = rows;
+#else
+    widen(units, rows, 4 * groups * n);
+#endif
+    rows_offset(offset, &r);
+    return r;
+}
+
+// Panels
+
+// Lanes [0, lanes) of groups [first, end), of one segment.
+static void panel_of_rows(
+    weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
+    uint32_t whole = s->count / 4 < end ? s->count / 4 : end;
+    for (uint32_t l = 0; l < LANES; ++l) {
+        const uint8_t *row = s->from + l * s->step;
+        uint32_t i = first;
+        if (!(l & 3) && l + 4 <= lanes) {
+            for (; i + 4 <= whole; i += 4) {
+                groups_from_rows(
+                    panel + 4 * ((i - first) * LANES + l), row + 4 * i, s->step, s->flip);
+            }
+        } else if (l < (lanes & ~3u) && whole >= first) { // done with the lane before
+            i = first + ((whole - first) & ~3u);
+        }
+        for (; i < end; ++i) {
+            uint8_t four[4] = {ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT};
+            for (uint32_t k = 0; l < lanes && k < 4 && 4 * i + k < s->count; ++k) {
+                four[k] = (uint8_t)(row[4 * i + k] ^ (s->flip & 0xFF));
+            }
+            group_store(panel + 4 * (i - first) * LANES, l, four);
+        }
+    }
+}
+
+static void panel_of_columns(
+    weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
+    uint32_t part = (s->count + 3) / 4, segment = first / part, in_part = first % part;
+    uint8_t copy[4][LANES];
+    const int zero = (int)(s->flip & 0xFF) ^ ZERO_WEIGHT;
+    __builtin_memset(copy, zero, sizeof(copy));
+    for (uint32_t i = first; i < end; ++i, panel += 4 * LANES) {
+        const uint8_t *from = s->from + (s->starts ? s->starts[segment] : 0) +
+            4 * in_part * s->step;
+        const uint8_t *row[4];
+        uint32_t left = s->count - 4 * in_part;
+        for (uint32_t k = 0; k < 4; ++k, from += s->step) {
+            row[k] = copy[k];
+            if (k < left && lanes == LANES) {
+                row[k] = from;
+            } else if (k < left) {
+                copy_run((int8_t *)copy[k], (const int8_t *)from, lanes);
+            } else {
+                __builtin_memset(copy[k], zero, LANES);
+            }
+        }
+        group_from_columns(panel, row, s->flip);
+        if (++in_part == part) {
+            in_part = 0;
+            ++segment;
+        }
+    }
+}
+
+// acc [n, LANES] = start + products of rows with a panel, whose values are those of the runs one
+// after the other.
+static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
+    uint32_t lanes, const rows_t *x) {
+    uint32_t all = x->runs * x->groups;
+    rows_t part = *x; // whole runs of it, or a piece of the only one
+    part.runs = x->runs > 1 ? CHUNK / x->groups : 1;
+    for (uint32_t first = 0; first < all;) {
+        if (x->runs > 1) {
+            part.runs = lesser(part.runs, (all - first) / x->groups);
+        } else {
+            part.groups = lesser(all - first, CHUNK);
+        }
+        uint32_t count = part.runs * part.groups, r = 0;
+        (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
+        const int32_t *from = first ? 0 : start;
+        for (; r + ROWS <= x->n; r += ROWS) {
+            products(acc, from, panel, &part, r, ROWS);
+        }
+        for (; r + 2 <= x->n; r += 2) {
+            products(acc, from, panel, &part, r, 2);
+        }
+        if (r < x->n) {
+            products(acc, from, panel, &part, r, 1);
+        }
+        first += count;
+        part.units += x->runs > 1 ? part.runs * x->pitch : 4 * count;
+    }
+}
+
+static const int32_t zeros[LANES];
+
+// Rows that a block has room for, of so many groups; 0: not one.
+static uint32_t block_rows(uint32_t groups) {
+    return lesser(BLOCK_BYTES / (4 * groups), BLOCK_ROWS);
+}
+
+// The inputs of output positions [p, p + n), a row of whole groups each.
+static void gather(
+    const edgelora_shape_t *g, const int8_t *x, uint32_t p, uint32_t n, int8_t *rows) {
+    const edgelora_op_t *op = g->op;
+    uint32_t channels = g->in_c, tail = -g->inputs & 3;
+    if (op->kind == EDGELORA_DENSE) {
+        copy_run(rows, x, g->inputs);
+        fill_run(rows + g->inputs, tail, 0);
+        return;
+    }
+    int32_t dilation = op->dilation_w, kernel_w = g->kernel_w, in_w = g->in_w;
+    uint32_t oy = p / g->out_w, ox = p % g->out_w;
+    for (; n; --n, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
+        int32_t y0 = (int32_t)(oy * op->stride_h) - op->pad_top,
+                x0 = (int32_t)(ox * op->stride_w) - op->pad_left;
+        for (int32_t ky = 0; ky < g->kernel_h; ++ky) {
+            int32_t iy = y0 + ky * op->dilation_h;
+            const int8_t *in = x + (iy * in_w + x0) * (int32_t)channels;
+            if (iy < 0 || iy >= g->in_h) {
+                rows = fill_run(rows, g->kernel_w * channels, g->zp_in);
+            } else if (dilation == 1 && x0 >= 0 && x0 + kernel_w <= in_w) {
+                copy_run(rows, in, g->kernel_w * channels);
+                rows += g->kernel_w * channels;
+            } else {
+                for (int32_t ix = x0; ix < x0 + kernel_w * dilation; ix += dilation) {
+                    if (ix >= 0 && ix < in_w) {
+                        copy_run(rows, x + (iy * in_w + ix) * (int32_t)channels, channels);
+                    } else {
+                        fill_run(rows, channels, g->zp_in);
+                    }
+                    rows += channels;
+                }
+            }
+        }
+        rows = fill_run(rows, tail, 0);
+    }
+}
+
+// A convolution's input with its padding, in units, of which every output position reads a run of
+// each row of the kernel.
+typedef struct {
+    uint32_t pitch, step_y, step_x; // units of a row, from an output position to the next
+} image_t;
+
+// false: there is no room for it, or runs are not whole groups that a panel holds.
+static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, image_t *image) {
+    const edgelora_op_t *op = g->op;
+    uint32_t channels = g->in_c, width = (g->out_w - 1u) * op->stride_w + g->kernel_w,
+             height = (g->out_h - 1u) * op->stride_h + (g->kernel_h - 1u) * op->dilation_h + 1,
+             run = g->kernel_w * channels;
+    if (op->kind == EDGELORA_DENSE || op->dilation_w > 1 || (run & 3) || run > 4 * CHUNK ||
+        height * width > BLOCK_BYTES / channels) {
+        return false;
+    }
+    image->pitch = width * channels;
+    image->step_y = op->stride_h * image->pitch;
+    image->step_x = op->stride_w * channels;
+    uint32_t left = lesser(op->pad_left, width), n = lesser(g->in_w, width - left);
+    int8_t *to = w->rows;
+    for (uint32_t y = 0; y < height; ++y, to += image->pitch) {
+        if (y < op->pad_top || y >= op->pad_top + (uint32_t)g->in_h) {
+            __builtin_memset(to, g->zp_in, image->pitch);
+            continue;
+        }
+        __builtin_memset(to, g->zp_in, left * channels);
+        __builtin_memcpy(
+            to + left * channels, x + (y - op->pad_top) * g->in_w * channels, n * channels);
+        __builtin_memset(
+            to + (left + n) * channels, g->zp_in, (width - left - n) * channels);
+    }
+#if !UNITS_ARE_BYTES
+    widen(w->units, w->rows, height * image->pitch);
+#endif
+    return true;
+}
+
+// Output positions [p, p + n) of an image.
+static rows_t image_rows(
+    const edgelora_shape_t *g, const image_t *image, work_t *w, uint32_t p, uint32_t n) {
+#if UNITS_ARE_BYTES
+    const unit_t *units = w->rows;
+#else
+    const unit_t *units = w->units;
+#endif
+    rows_t r = {units, w->at, w->offset, g->kernel_h, g->kernel_w * g->in_c / 4,
+        g->op->dilation_h * image->pitch, n};
+    uint32_t oy = p / g->out_w, ox = p % g->out_w;
+    for (uint32_t i = 0; i < n; ++i, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
+        w->at[i] = oy * image->step_y + ox * image->step_x;
+    }
+    rows_offset(w->offset, &r);
+    return r;
+}
+
+// Outputs [o, o + lanes) of n positions.
+static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const int32_t *acc,
+    uint32_t n, int8_t *y) {
+    y += o;
+    if (!g->bounded) {
+        for (uint32_t p = 0; p < n; ++p, acc += LANES, y += g->out_c) {
+            for (uint32_t l = 0; l < lanes; ++l) {
+                y[l] = requantize_output(g, acc[l], o + l);
+            }
+        }
+        return;
+    }
+    int32_t multiplier[LANES] = {0}, shift[LANES] = {0}, half[LANES] = {0};
+    for (uint32_t l = 0; l < lanes; ++l) {
+        multiplier[l] = g->multiplier[o + l];
+        shift[l] = g->shift[o + l];
+        half[l] = (int32_t)((1u << -shift[l]) >> 1);
+    }
+    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(g->op->act_min),
+            high = lanes_of(g->op->act_max);
+    for (uint32_t p = 0; p < n; ++p, acc += LANES, y += g->out_c) {
+        int8_t some[LANES], *to = lanes == LANES ? y : some;
+        for (uint32_t l = 0; l < LANES; l += WIDTH) {
+            lanes_t v = lanes_requantize(lanes_load(acc + l), lanes_load(multiplier + l),
+                lanes_load(shift + l), lanes_load(half + l));
+            v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
+            lanes_store_s8(to + l, v);
+        }
+        if (lanes < LANES) {
+            copy_run(y, some, lanes);
+        }
+    }
+}
+
+// Dense and conv, forward
+
+// t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
+static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int32_t *t_start, work_t *w, const rows_t *x, int8_t *t) {
+    uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
+    for (uint32_t j = 0; j < rank; j += LANES) {
+        uint32_t lanes = lesser(rank - j, LANES);
+        source_t a = {.from = (const uint8_t *)branch->a + j * g->inputs,
+            .step = g->inputs,
+            .flip = FLIP_SIGNED,
+            .count = g->inputs};
+        panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
+        for (uint32_t p = 0; p < n; ++p) {
+            for (uint32_t l = 0; l < lanes; ++l) {
+                int32_t v = round_shift(w->acc[p * LANES + l], branch->t_shift);
+                w->t_rows[p * pitch + j + l] = (int8_t)clamp_s32(v, -127, 127);
+            }
+        }
+    }
+    for (uint32_t p = 0; p < n; ++p) {
+        fill_run(w->t_rows + p * pitch + rank, pitch - rank, 0);
+        if (t) {
+            copy_run(t + p * rank, w->t_rows + p * pitch, rank);
+        }
+    }
+    return rows_of(w->t_rows, pitch / 4, n, w->t_units, w->t_at, w->t_offset);
+}
+
+static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t) {
+    uint32_t groups = (g->inputs + 3) / 4, most = block_rows(groups), rank = branch->rank;
+    if (!most) {
+        return false;
+    }
+    work_t w;
+    const edgelora_op_t *op = g->op;
+    bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
+        op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
+    int32_t t_start[EDGELORA_MAX_RANK + LANES] = {0};
+    for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < g->inputs; ++i) {
+            sum += branch->a[j * g->inputs + i];
+        }
+        t_start[j] = -g->zp_in * sum;
+    }
+    image_t image;
+    bool has_image = !as_it_is && image_of(g, x, &w, &image);
+    most = has_image ? BLOCK_ROWS : most;
+    for (uint32_t p = 0; p < g->positions; p += most) {
+        uint32_t n = lesser(g->positions - p, most);
+        rows_t rows, t_rows = {0};
+        if (has_image) {
+            rows = image_rows(g, &image, &w, p, n);
+        } else {
+            const int8_t *from = as_it_is ? x + p * g->inputs : w.rows;
+            if (!as_it_is) {
+                gather(g, x, p, n, w.rows);
+            }
+            rows = rows_of(from, groups, n, w.units, w.at, w.offset);
+        }
+        if (rank) {
+            t_rows = branch_down(g, branch, t_start, &w, &rows, t ? t + p * rank : 0);
+        }
+        for (uint32_t o = 0; o < g->out_c; o += LANES) {
+            uint32_t lanes = lesser(g->out_c - o, LANES);
+            int32_t bias[LANES] = {0};
+            for (uint32_t l = 0; l < lanes; ++l) {
+                bias[l] = g->bias[o + l];
+            }
+            source_t weights = {.from = g->weights + o * g->inputs,
+                .step = g->inputs,
+                .count = g->inputs,
+                .flip = FLIP_OFFSET};
+            panel_products(w.acc, w.panel, bias, &weights, lanes, &rows);
+            if (rank) {
+                source_t b = {
+                    .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
+                panel_products(w.branch_acc, w.panel, zeros, &b, lanes, &t_rows);
+                int32_t shift = -branch->branch_shift, half = shift > 0 ? 1 << (shift - 1) : 0;
+                for (uint32_t i = 0; i < n * LANES; ++i) {
+                    int32_t v = w.branch_acc[i];
+                    v = shift > 0 ? (v + half) >> shift : (int32_t)((uint32_t)v << -shift);
+                    w.acc[i] = (int32_t)((uint32_t)w.acc[i] + (uint32_t)v);
+                }
+            }
+            outputs(g, o, lanes, w.acc, n, y + p * g->out_c);
+        }
+    }
+    return true;
+}
+
+// Backward
+
+// An int8 block (SPEC.md: block) whose positions come in any order.
+typedef struct {
+    int8_t *q;
+    uint32_t size;
+    int32_t shift;
+    bool begun;
+} block_t;
+
+// trunc_shift; |v| <= 127
+static void trunc_bytes(int8_t *v, uint32_t count, int32_t n) {
+    if (n > 6) {
+        __builtin_memset(v, 0, count);
+        return;
+    }
+    const int16_t mask = (int16_t)((1 << n) - 1);
+    for (uint32_t i = 0; i < count; ++i) {
+        int16_t value = v[i];
+        v[i] = (int8_t)((int16_t)(value + (value < 0 ? mask : 0)) >> n);
+    }
+}
+
+// acc [n, LANES]: `lanes` values from q + first + step * place on.
+static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
+    uint32_t step, uint32_t first, uint32_t lanes) {
+    lanes_t magnitudes = lanes_of(0);
+    for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
+        magnitudes = lanes_or(magnitudes, lanes_abs(lanes_load(acc + i)));
+    }
+    int32_t magnitude[WIDTH];
+    lanes_store(magnitude, magnitudes);
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < WIDTH; ++i) {
+        bits |= (uint32_t)magnitude[i];
+    }
+    int32_t shift = bit_length(bits) - 7;
+    if (shift > b->shift) {
+        if (b->begun) {
+            trunc_bytes(b->q, b->size, shift - b->shift);
+        }
+        b->shift = shift;
+    }
+    b->begun = true;
+    for (uint32_t p = 0; p < n; ++p, acc += LANES) {
+        int8_t some[LANES], *y = b->q + places[p] * step + first, *to = lanes == LANES ? y : some;
+        for (uint32_t l = 0; l < LANES; l += WIDTH) {
+            lanes_store_s8(to + l, lanes_trunc_shift(lanes_load(acc + l), b->shift));
+        }
+        if (lanes < LANES) {
+            copy_run(y, some, lanes);
+        }
+    }
+}
+
+static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, int8_t *t_error, int32_t *exponent) {
+    uint32_t groups = (g->out_c + 3u) / 4, most = block_rows(groups), rank = branch->rank;
+    if (!most) {
+        return false;
+    }
+    work_t w;
+    block_t block = {t_error, g->positions * rank, 0, false};
+    for (uint32_t p = 0; p < g->positions; p += most) {
+        uint32_t n = lesser(g->positions - p, most);
+        for (uint32_t k = 0; k < n; ++k) {
+            int8_t *row = w.rows + 4 * groups * k;
+            copy_run(row, error->e + (p + k) * g->out_c, g->out_c);
+            fill_run(row + g->out_c, -g->out_c & 3, 0);
+            w.places[k] = p + k;
+        }
+        rows_t rows = rows_of(w.rows, groups, n, w.units, w.at, w.offset);
+        for (uint32_t j = 0; j < rank; j += LANES) {
+            uint32_t lanes = lesser(rank - j, LANES);
+            source_t b = {.from = (const uint8_t *)branch->b + j,
+                .step = rank,
+                .columns = true,
+                .flip = FLIP_SIGNED,
+                .count = g->out_c};
+            panel_products(w.acc, w.panel, zeros, &b, lanes, &rows);
+            block_put(&block, w.acc, n, w.places, rank, j, lanes);
+        }
+    }
+    *exponent = error->exponent + block.shift;
+    return true;
+}
+
+// The kernel elements along one axis that read input positions of a phase, and the output positions
+// at which they do: `at` / stride of the first input position, and one more for each next one.
+typedef struct {
+    uint32_t count;
+    uint16_t element[256];
+    int16_t at[256];
+} readers_t;
+
+static void readers_of(
+    readers_t *r, uint32_t phase, int32_t stride, int32_t pad, int32_t dilation, uint32_t kernel) {
+    r->count = 0;
+    for (uint32_t k = 0; k < kernel; ++k) {
+        int32_t at = (int32_t)phase + pad - (int32_t)k * dilation;
+        if (at % stride == 0) {
+            r->element[r->count] = (uint16_t)k;
+            r->at[r->count++] = (int16_t)(at / stride);
+        }
+    }
+}
+
+// Errors e [out_h, out_w, n] that kernel elements meet at one input position of a phase.
+static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const readers_t *rx,
+    int32_t y, int32_t x, const int8_t *e, uint32_t n, int8_t *row) {
+    uint32_t padded = (n + 3) & ~3u;
+    for (uint32_t i = 0; i < ry->count; ++i) {
+        int32_t oy = ry->at[i] + y;
+        for (uint32_t k = 0; k < rx->count; ++k, row += padded) {
+            int32_t ox = rx->at[k] + x;
+            if (oy >= 0 && oy < g->out_h && ox >= 0 && ox < g->out_w) {
+                copy_run(row, e + ((uint32_t)oy * g->out_w + (uint32_t)ox) * n, n);
+                fill_run(row + n, padded - n, 0);
+            } else {
+                fill_run(row, padded, 0);
+            }
+        }
+    }
+}
+
+static void trunc_all(int32_t *v, int32_t n, uint32_t count) { // count: a multiple of WIDTH
+    for (uint32_t i = 0; n && i < count; i += WIDTH) {
+        lanes_store(v + i, lanes_trunc_shift(lanes_load(v + i), n < 31 ? n : 31));
+    }
+}
+
+// What all phases of an input's error have in common.
+typedef struct {
+    const edgelora_shape_t *g;
+    const edgelora_branch_t *branch;
+    const edgelora_error_t *error;
+    int32_t e_shift, t_shift; // of both sums, to their common exponent
+    block_t block;
+} joint_t;
+
+// Input channels of n positions whose errors are in w->rows: of outputs [n, taps, whole groups],
+// then of t. starts: of the kernel elements (taps) in a row of weights.
+static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts,
+    uint32_t taps, uint32_t n) {
+    const edgelora_shape_t *g = j->g;
+    uint32_t rank = j->branch->rank, groups = taps * ((g->out_c + 3u) / 4),
+             t_groups = taps * ((rank + 3) / 4), behind = 4 * groups * n;
+    rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
+    if (rank) {
+        t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
+            w->t_at, w->t_offset);
+    }
+    for (uint32_t c = 0; c < channels; c += LANES) {
+        uint32_t lanes = lesser(channels - c, LANES);
+        source_t columns = {.from = g->weights + c,
+            .step = g->inputs,
+            .columns = true,
+            .flip = FLIP_OFFSET,
+            .count = g->out_c,
+            .starts = starts};
+        panel_products(w->acc, w->panel, zeros, &columns, lanes, &e);
+        if (rank) {
+            source_t a = {.from = (const uint8_t *)j->branch->a + c,
+                .step = g->inputs,
+                .columns = true,
+                .flip = FLIP_SIGNED,
+                .count = rank,
+                .starts = starts};
+            panel_products(w->branch_acc, w->panel, zeros, &a, lanes, &t);
+            trunc_all(w->acc, j->e_shift, n * LANES);
+            trunc_all(w->branch_acc, j->t_shift, n * LANES);
+            for (uint32_t i = 0; i < n * LANES; ++i) {
+                w->acc[i] += w->branch_acc[i];
+            }
+        }
+        block_put(&j->block, w->acc, n, w->places, channels, c, lanes);
+    }
+}
+
+static void phase_errors(
+    joint_t *j, work_t *w, uint32_t py, uint32_t px, const readers_t *ry, const readers_t *rx) {
+    const edgelora_shape_t *g = j->g;
+    const edgelora_op_t *op = g->op;
+    uint32_t rank = j->branch->rank, taps = ry->count * rx->count,
+             pitch = taps * ((g->out_c + 3u) & ~3u), t_pitch = taps * ((rank + 3) & ~3u);
+    uint32_t starts[MOST_TAPS];
+    for (uint32_t i = 0; i < taps; ++i) {
+        starts[i] = ((uint32_t)ry->element[i / rx->count] * g->kernel_w +
+                        rx->element[i % rx->count]) *
+            g->in_c;
+    }
+    uint32_t wide = (g->in_w - px + op->stride_w - 1u) / op->stride_w,
+             high = (g->in_h - py + op->stride_h - 1u) / op->stride_h;
+    uint32_t most = taps ? block_rows((pitch + t_pitch) / 4) : BLOCK_ROWS;
+    for (uint32_t p = 0; p < high * wide; p += most) {
+        uint32_t n = lesser(high * wide - p, most);
+        int8_t *t_rows = w->rows + n * pitch;
+        for (uint32_t k = 0; k < n; ++k) {
+            uint32_t y = (p + k) / wide, x = (p + k) % wide;
+            w->places[k] = (y * op->stride_h + py) * g->in_w + x * op->stride_w + px;
+            gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->e, g->out_c,
+                w->rows + k * pitch);
+            if (rank) {
+                gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->t_error, rank,
+                    t_rows + k * t_pitch);
+            }
+        }
+        if (taps) {
+            input_errors(j, w, g->in_c, starts, taps, n);
+        } else {
+            for (uint32_t k = 0; k < n; ++k) {
+                fill_run(j->block.q + w->places[k] * g->in_c, g->in_c, 0);
+            }
+        }
+    }
+}
+
+static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, int8_t *dx, int32_t *exponent) {
+    const edgelora_op_t *op = g->op;
+    uint32_t rank = branch->rank, taps = (uint32_t)g->kernel_h * g->kernel_w,
+             values = ((g->out_c + 3u) & ~3u) + ((rank + 3) & ~3u);
+    bool dense = op->kind == EDGELORA_DENSE;
+    if (dense ? values > BLOCK_BYTES : taps > MOST_TAPS || values * taps > BLOCK_BYTES) {
+        return false;
+    }
+    int32_t branch_exponent = error->t_exponent + branch->branch_shift - branch->t_shift;
+    int32_t top = rank && branch_exponent > error->exponent ? branch_exponent : error->exponent;
+    joint_t j = {g, branch, error, top - error->exponent, top - branch_exponent,
+        {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false}};
+    work_t w;
+    if (dense) {
+        int8_t *end = w.rows;
+        copy_run(end, error->e, g->out_c);
+        end = fill_run(end + g->out_c, -g->out_c & 3, 0);
+        if (rank) {
+            copy_run(end, error->t_error, rank);
+            fill_run(end + rank, -rank & 3, 0);
+        }
+        w.places[0] = 0;
+        input_errors(&j, &w, g->inputs, 0, 1, 1);
+    } else {
+        readers_t ry, rx;
+        for (uint32_t py = 0; py < op->stride_h && py < g->in_h; ++py) {
+            readers_of(&ry, py, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h);
+            for (uint32_t px = 0; px < op->stride_w && px < g->in_w; ++px) {
+                readers_of(&rx, px, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w);
+                phase_errors(&j, &w, py, px, &ry, &rx);
+            }
+        }
+    }
+    *exponent = top + j.block.shift;
+    return true;
+}
+
+// Columns of t or of its error [positions, rank], of positions [p, p + n): rows [rank, groups, 4].
+static void turn_columns(int8_t *to, const int8_t *t, uint32_t rank, uint32_t p, uint32_t n) {
+    uint32_t pitch = (n + 3) & ~3u;
+    for (uint32_t j = 0; j < rank; ++j, to += pitch) {
+        for (uint32_t k = 0; k < n; ++k) {
+            to[k] = t[(p + k) * rank + j];
+        }
+        fill_run(to + n, pitch - n, 0);
+    }
+}
+
+static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+    const int8_t *t, int32_t *gradient, int32_t shift) {
+    uint32_t groups = (g->positions + 3) / 4;
+    if (4 * groups * rank > BLOCK_BYTES || rank > BLOCK_ROWS) {
+        return false;
+    }
+    work_t w;
+    turn_columns(w.rows, t, rank, 0, g->positions);
+    rows_t columns = rows_of(w.rows, groups, rank, w.units, w.at, w.offset);
+    for (uint32_t o = 0; o < g->out_c; o += LANES) {
+        uint32_t lanes = lesser(g->out_c - o, LANES);
+        source_t e = {.from = (const uint8_t *)error->e + o,
+            .step = g->out_c,
+            .columns = true,
+            .flip = FLIP_SIGNED,
+            .count = g->positions};
+        panel_products(w.acc, w.panel, zeros, &e, lanes, &columns);
+        for (uint32_t j = 0; j < rank; ++j) {
+            for (uint32_t l = 0; l < lanes; ++l) {
+                gradient[(o + l) * rank + j] += trunc_shift(w.acc[j * LANES + l], shift);
+            }
+        }
+    }
+    return true;
+}
+
+static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+    int32_t *gradient, int32_t shift) {
+    enum { SUMS = 16384 };
+    uint32_t row = (g->inputs + 3) & ~3u, most = block_rows(row / 4) & ~3u,
+             panels = (g->inputs + LANES - 1) / LANES;
+    if (!most || panels * LANES * rank > SUMS || rank > BLOCK_ROWS) {
+        return false;
+    }
+    work_t w;
+    int32_t sums[SUMS]; // [panels, rank, LANES]
+    for (uint32_t i = 0; i < panels * LANES * rank; ++i) {
+        sums[i] = 0;
+    }
+    for (uint32_t p = 0; p < g->positions; p += most) {
+        uint32_t n = lesser(g->positions - p, most);
+        gather(g, error->x, p, n, w.rows);
+        turn_columns(w.t_rows, error->t_error, rank, p, n);
+        rows_t columns = rows_of(w.t_rows, (n + 3) / 4, rank, w.t_units, w.t_at, w.t_offset);
+        for (uint32_t i = 0, at = 0; i < g->inputs; i += LANES, at += LANES * rank) {
+            source_t x = {.from = (const uint8_t *)w.rows + i,
+                .step = row,
+                .columns = true,
+                .flip = FLIP_SIGNED,
+                .count = n};
+            panel_products(
+                w.acc, w.panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
+            for (uint32_t k = 0; k < LANES * rank; ++k) {
+                sums[at + k] += w.acc[k];
+            }
+        }
+    }
+    for (uint32_t j = 0; j < rank; ++j) {
+        int32_t sum = 0;
+        for (uint32_t p = 0; p < g->positions; ++p) {
+            sum += error->t_error[p * rank + j];
+        }
+        for (uint32_t i = 0; i < g->inputs; ++i) {
+            int32_t v = sums[(i / LANES * rank + j) * LANES + i % LANES] - g->zp_in * sum;
+            gradient[j * g->inputs + i] += trunc_shift(v, shift);
+        }
+    }
+    return true;
+}
+
+// Depthwise: 16 channels at a time, over a copy of the input in 16 bits with its padding.
+
+// One direction's geometry: output (y, x) reads, for each kernel element, what stands at (y *
+// stride_h, x * stride_w) plus its offset.
+typedef struct {
+    uint32_t out_h, out_w, channels, stride_h, stride_w;
+    uint32_t reach_h, width; // rows that an output reads; values of a row
+    uint32_t taps;
+    uint32_t tap_y[MOST_TAPS], tap_x[MOST_TAPS];
+    // of the input: row y, column x stands at (y * apart_h + top, x * apart_w + left)
+    const int8_t *in;
+    uint32_t in_h, in_w, apart_h, apart_w;
+    int32_t top, left;
+    int8_t edge;
+} plane_t;
+
+static uint32_t plane_rows(const plane_t *p) { // of outputs at a time; 0: not one
+    uint32_t row = p->width * ((p->channels + 15) & ~15u) * 2, room = TAPS_BYTES / row;
+    return room < p->reach_h ? 0 : lesser((room - p->reach_h) / p->stride_h + 1, p->out_h);
+}
+
+// The input that output rows [y, y + rows) read.
+static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t rows) {
+    uint32_t pitch = (p->channels + 15) & ~15u, row = p->width * pitch,
+             first = y * p->stride_h, count = (rows - 1) * p->stride_h + p->reach_h;
+    for (uint32_t i = 0; i < count * row; ++i) {
+        plane[i] = p->edge;
+    }
+    for (uint32_t iy = 0; iy < p->in_h; ++iy) {
+        int32_t at = (int32_t)(iy * p->apart_h) + p->top - (int32_t)first;
+        if (at < 0 || at >= (int32_t)count) {
+            continue;
+        }
+        for (uint32_t ix = 0; ix < p->in_w; ++ix) {
+            int32_t x = (int32_t)(ix * p->apart_w) + p->left;
+            if (x >= 0 && x < (int32_t)p->width) {
+                widen(plane + (uint32_t)at * row + (uint32_t)x * pitch,
+                    p->in + (iy * p->in_w + ix) * p->channels, p->channels);
+            }
+        }
+    }
+}
+
+// Weights of channels [c, c + lanes), pairs of taps together. weights: u8 [taps, channels]; turned:
+// the last tap first.
+static void plane_weights(const plane_t *p, const uint8_t *weights, bool turned, uint32_t c,
+    uint32_t lanes, int16_t *to) {
+    for (uint32_t t = 0; t < p->taps; t += 2, to += 32) {
+        int16_t two[2][16] = {{0}};
+        for (uint32_t k = 0; k < 2 && t + k < p->taps; ++k) {
+            uint32_t tap = turned ? p->taps - 1 - t - k : t + k;
+            for (uint32_t l = 0; l < lanes; ++l) {
+                two[k][l] = (int16_t)(weights[tap * p->channels + c + l] - 128);
+            }
+        }
+        taps_join(to, two[0], two[1]);
+    }
+}
+
+static void plane_offsets(const plane_t *p, uint32_t *offset) {
+    uint32_t pitch = (p->channels + 15) & ~15u;
+    for (uint32_t t = 0; t < p->taps; ++t) {
+        offset[t] = (p->tap_y[t] * p->width + p->tap_x[t]) * pitch;
+    }
+    offset[p->taps] = offset[0]; // meets weights of 0
+}
+
+static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+    const edgelora_op_t *op = g->op;
+    uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w;
+    if (taps > MOST_TAPS - 1 || g->in_c != g->out_c || !g->bounded) {
+        return false;
+    }
+    plane_t p = {.out_h = g->out_h,
+        .out_w = g->out_w,
+        .channels = g->in_c,
+        .stride_h = op->stride_h,
+        .stride_w = op->stride_w,
+        .reach_h = (g->kernel_h - 1u) * op->dilation_h + 1,
+        .width = (g->out_w - 1u) * op->stride_w + (g->kernel_w - 1u) * op->dilation_w + 1,
+        .taps = taps,
+        .in = x,
+        .in_h = g->in_h,
+        .in_w = g->in_w,
+        .apart_h = 1,
+        .apart_w = 1,
+        .top = op->pad_top,
+        .left = op->pad_left,
+        .edge = g->zp_in};
+    for (uint32_t t = 0; t < taps; ++t) {
+        p.tap_y[t] = t / g->kernel_w * op->dilation_h;
+        p.tap_x[t] = t % g->kernel_w * op->dilation_w;
+    }
+    uint32_t most = plane_rows(&p), pitch = (p.channels + 15) & ~15u;
+    if (!most) {
+        return false;
+    }
+    int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
+    uint32_t offset[MOST_TAPS];
+    plane_offsets(&p, offset);
+    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(op->act_min),
+            high = lanes_of(op->act_max);
+    for (uint32_t first = 0; first < p.out_h; first += most) {
+        uint32_t rows = lesser(p.out_h - first, most);
+        plane_fill(&p, plane, first, rows);
+        for (uint32_t c = 0; c < p.channels; c += 16) {
+            uint32_t lanes = lesser(p.channels - c, 16);
+            int32_t bias[16] = {0}, multiplier[16] = {0}, shift[16] = {0}, half[16] = {0};
+            for (uint32_t l = 0; l < lanes; ++l) {
+                bias[l] = g->bias[c + l];
+                multiplier[l] = g->multiplier[c + l];
+                shift[l] = g->shift[c + l];
+                half[l] = (int32_t)((1u << -shift[l]) >> 1);
+            }
+            plane_weights(&p, g->weights, false, c, lanes, weights);
+            for (uint32_t i = 0, oy = 0, ox = 0; i < rows * p.out_w;
+                 ++i, ox = ox + 1 < p.out_w ? ox + 1 : 0, oy += !ox) {
+                lanes_t acc[16 / WIDTH];
+                const int16_t *at = plane +
+                    (oy * p.stride_h * p.width + ox * p.stride_w) * pitch + c;
+                if (taps == 9) { // unrolled
+                    taps_products(acc, at, offset, weights, 5);
+                } else {
+                    taps_products(acc, at, offset, weights, (taps + 1) / 2);
+                }
+                int8_t some[16],
+                    *to = y + (first * p.out_w + i) * p.channels + c,
+                    *out = lanes == 16 ? to : some;
+                for (uint32_t l = 0; l < 16; l += WIDTH) {
+                    lanes_t v = lanes_requantize(
+                        lanes_add(acc[l / WIDTH], lanes_load(bias + l)),
+                        lanes_load(multiplier + l), lanes_load(shift + l), lanes_load(half + l));
+                    v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
+                    lanes_store_s8(out + l, v);
+                }
+                if (lanes < 16) {
+                    copy_run(to, some, lanes);
+                }
+            }
+        }
+    }
+    return true;
+}
+
+static bool depthwise_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent) {
+    const edgelora_op_t *op = g->op;
+    uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w;
+    if (taps > MOST_TAPS - 1 || g->in_c != g->out_c) {
+        return false;
+    }
+    // input position i reads the plane from i on: there output o stands at o * stride + reach - 1 -
+    // pad, whose kernel is turned around
+    uint32_t reach_h = (g->kernel_h - 1u) * op->dilation_h + 1,
+             reach_w = (g->kernel_w - 1u) * op->dilation_w + 1;
+    plane_t p = {.out_h = g->in_h,
+        .out_w = g->in_w,
+        .channels = g->in_c,
+        .stride_h = 1,
+        .stride_w = 1,
+        .reach_h = reach_h,
+        .width = g->in_w - 1u + reach_w,
+        .taps = taps,
+        .in = error->e,
+        .in_h = g->out_h,
+        .in_w = g->out_w,
+        .apart_h = op->stride_h,
+        .apart_w = op->stride_w,
+        .top = (int32_t)reach_h - 1 - op->pad_top,
+        .left = (int32_t)reach_w - 1 - op->pad_left};
+    for (uint32_t t = 0; t < taps; ++t) {
+        p.tap_y[t] = t / g->kernel_w * op->dilation_h;
+        p.tap_x[t] = t % g->kernel_w * op->dilation_w;
+    }
+    uint32_t most = plane_rows(&p), pitch = (p.channels + 15) & ~15u;
+    if (!most) {
+        return false;
+    }
+    int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
+    uint32_t offset[MOST_TAPS], places[BLOCK_ROWS];
+    int32_t acc[BLOCK_ROWS * 16];
+    plane_offsets(&p, offset);
+    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
+    for (uint32_t first = 0; first < p.out_h; first += most) {
+        uint32_t rows = lesser(p.out_h - first, most), count = rows * p.out_w;
+        plane_fill(&p, plane, first, rows);
+        for (uint32_t c = 0; c < p.channels; c += 16) {
+            uint32_t lanes = lesser(p.channels - c, 16);
+            plane_weights(&p, g->weights, true, c, lanes, weights);
+            for (uint32_t i = 0; i < count; i += BLOCK_ROWS) {
+                uint32_t n = lesser(count - i, BLOCK_ROWS);
+                uint32_t iy = i / p.out_w, ix = i % p.out_w;
+                for (uint32_t k = 0; k < n;
+                     ++k, ix = ix + 1 < p.out_w ? ix + 1 : 0, iy += !ix) {
+                    int32_t *sums = acc + k * LANES;
+                    lanes_t taken[16 / WIDTH];
+                    taps_products(taken, plane + (iy * p.width + ix) * pitch + c, offset, weights,
+                        (taps + 1) / 2);
+                    for (uint32_t l = 0; l < 16; l += LANES) { // LANES = WIDTH
+                        lanes_store(sums + l * n, taken[l / LANES]);
+                    }
+                    places[k] = first * p.out_w + i + k;
+                }
+                for (uint32_t l = 0; l < lanes; l += LANES) {
+                    block_put(&block, acc + l * n, n, places, p.channels, c + l,
+                        lesser(lanes - l, LANES));
+                }
+            }
+        }
+    }
+    *exponent = error->exponent + block.shift;
+    return true;
+}
+
+// Element by element, and pools
+
+static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift) {
+    lanes_t m = lanes_of(multiplier);
+    return shift > 0 ? lanes_high_mul(lanes_shift_left(v, shift), m)
+                     : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
+}
+
+static void add_forward(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+    const int32_t *m = g->multiplier;
+    const int8_t *shift = g->shift;
+    uint32_t count = g->positions * g->out_c;
+    lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
+            low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
+    int8_t rest[3][WIDTH] = {{0}};
+    for (uint32_t i = 0; i < count; i += WIDTH) {
+        uint32_t n = lesser(count - i, WIDTH);
+        const int8_t *p = x + i, *q = x2 + i;
+        if (n < WIDTH) {
+            copy_run(rest[0], p, n);
+            copy_run(rest[1], q, n);
+            p = rest[0];
+            q = rest[1];
+        }
+        lanes_t a = lanes_shift_left(lanes_sub(lanes_of_s8(p), zero), 20),
+                b = lanes_shift_left(lanes_sub(lanes_of_s8(q), zero2), 20);
+        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0]),
+                                     lanes_scaled(b, m[1], shift[1])),
+            m[2], shift[2]);
+        v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
+        lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
+        if (n < WIDTH) {
+            copy_run(y + i, rest[2], n);
+        }
+    }
+}
+
+// As edgelora_error_add_s8.
+static int32_t error_add(
+    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+    int32_t top = exponent > more_exponent ? exponent : more_exponent, shift = top - exponent,
+            more_shift = top - more_exponent;
+    shift = shift < 7 ? shift : 7; // |e| <= 127
+    more_shift = more_shift < 7 ? more_shift : 7;
+    const int16_t mask = (int16_t)((1 << shift) - 1), more_mask = (int16_t)((1 << more_shift) - 1);
+    uint32_t n = 0;
+    for (uint32_t pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
+        int16_t bits = 0, half = (int16_t)((1 << n) - 1);
+        for (uint32_t i = 0; !pass && i < count; ++i) {
+            int16_t a = e[i], b = more[i];
+            int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
+                ((int16_t)(b + (b < 0 ? more_mask : 0)) >> more_shift));
+            bits = (int16_t)(bits | (v < 0 ? -v : v));
+        }
+        for (uint32_t i = 0; pass && i < count; ++i) {
+            int16_t a = e[i], b = more[i];
+            int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
+                ((int16_t)(b + (b < 0 ? more_mask : 0)) >> more_shift));
+            e[i] = (int8_t)((int16_t)(v + (v < 0 ? half : 0)) >> n);
+        }
+        n = pass ? n : bits > 127; // |v| <= 254
+    }
+    return top + (int32_t)n;
+}
+
+static int32_t add_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15;
+    uint32_t count = g->positions * g->out_c, bits = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        bits |= abs_u32(error->e[i] * m);
+    }
+    int32_t n = bit_length(bits) - 7;
+    n = n < 0 ? 0 : n;
+    int32_t mask = (int32_t)((1u << n) - 1);
+    for (uint32_t i = 0; i < count; ++i) {
+        int32_t v = error->e[i] * m;
+        dx[i] = (int8_t)((v + ((v >> 31) & mask)) >> n);
+    }
+    return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + n;
+}
+
+static void mask_of(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
+    uint32_t i = 0;
+    if (low < 127 && high > -128 && low + 1 < high) {
+        for (; i + 16 <= count; i += 16) {
+            uint32_t bits = sixteen_within(y + i, (int8_t)(low + 1), (int8_t)(high - 1));
+            *mask++ = (uint8_t)bits;
+            *mask++ = (uint8_t)(bits >> 8);
+        }
+    }
+    for (; i < count; i += 8) {
+        uint32_t bits = 0;
+        for (uint32_t k = 0; k < 8 && i + k < count; ++k) {
+            bits |= (uint32_t)(y[i + k] > low && y[i + k] < high) << k;
+        }
+        *mask++ = (uint8_t)bits;
+    }
+}
+
+static void mask_backward(int8_t *e, uint32_t count, const uint8_t *mask) {
+    uint32_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        uint64_t bits = (*mask++ * 0x0101010101010101u) & 0x8040201008040201u, v;
+        bits = ((bits + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u) * 255;
+        __builtin_memcpy(&v, e + i, 8);
+        v &= bits;
+        __builtin_memcpy(e + i, &v, 8);
+    }
+    for (; i < count; ++i) {
+        if (!(*mask >> (i & 7) & 1)) {
+            e[i] = 0;
+        }
+    }
+}
+
+static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
+    enum { PART = 256 };
+    uint32_t channels = g->out_c, positions = g->positions,
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
+    int32_t n = 0, top = -128, mask = 0;
+    for (uint32_t k = 0; k < multipliers; ++k) {
+        top = g->shift[k] > top ? g->shift[k] : top;
+    }
+    for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
+        uint32_t bits = 0;
+        for (uint32_t c = 0; c < channels; c += PART) {
+            uint32_t count = lesser(channels - c, PART);
+            int32_t m[PART];
+            for (uint32_t k = 0; k < count; ++k) {
+                uint32_t at = multipliers > 1 ? c + k : 0;
+                int right = 16 + top - g->shift[at];
+                m[k] = right > 31 ? 0 : g->multiplier[at] >> right;
+            }
+            int8_t *row = e + c;
+            for (uint32_t p = 0; p < positions; ++p, row += channels) {
+                for (uint32_t k = 0; !pass && k < count; ++k) {
+                    bits |= abs_u32(row[k] * m[k]);
+                }
+                for (uint32_t k = 0; pass && k < count; ++k) {
+                    int32_t v = row[k] * m[k];
+                    row[k] = (int8_t)((v + ((v >> 31) & mask)) >> n);
+                }
+            }
+        }
+        if (!pass) {
+            n = bit_length(bits) - 7;
+            n = n < 0 ? 0 : n;
+            mask = (int32_t)((1u << n) - 1);
+        }
+    }
+    return exponent + top - 15 + n;
+}
+
+static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+    enum { PART = 64 };
+    const edgelora_op_t *op = g->op;
+    for (uint32_t p = 0; p < g->positions; ++p) {
+        int32_t top = (int32_t)(p / g->out_w * op->stride_h) - op->pad_top,
+                left = (int32_t)(p % g->out_w * op->stride_w) - op->pad_left;
+        int32_t y1 = clamp_s32(top + g->kernel_h, 0, g->in_h),
+                x1 = clamp_s32(left + g->kernel_w, 0, g->in_w);
+        top = top < 0 ? 0 : top;
+        left = left < 0 ? 0 : left;
+        int32_t elements = (y1 - top) * (x1 - left);
+        for (uint32_t c = 0; c < g->out_c; c += PART) {
+            uint32_t n = lesser(g->out_c - c, PART);
+            int32_t sum[PART] = {0};
+            int8_t most[PART];
+            __builtin_memset(most, -128, PART);
+            for (int32_t iy = top; iy < y1; ++iy) {
+                const int8_t *in = x + ((uint32_t)iy * g->in_w + (uint32_t)left) * g->in_c + c;
+                for (int32_t ix = left; ix < x1; ++ix, in += g->in_c) {
+                    if (op->kind == EDGELORA_MAX_POOL) {
+                        for (uint32_t k = 0; k < n; ++k) {
+                            most[k] = in[k] > most[k] ? in[k] : most[k];
+                        }
+                    } else {
+                        for (uint32_t k = 0; k < n; ++k) {
+                            sum[k] += in[k];
+                        }
+                    }
+                }
+            }
+            for (uint32_t k = 0; k < n; ++k) {
+                int32_t s = sum[k], half = elements / 2;
+                if (op->kind == EDGELORA_MEAN) {
+                    *y++ = requantize_output(g, s - elements * g->zp_in, 0);
+                } else {
+                    int32_t v = op->kind == EDGELORA_MAX_POOL ? most[k]
+                        : s > 0                               ? (s + half) / elements
+                                                              : (s - half) / elements;
+                    *y++ = (int8_t)clamp_s32(v, op->act_min, op->act_max);
+                }
+            }
+        }
+    }
+    return true;
+}
+
+const edgelora_wide_t EDGELORA_TABLE = {
+    .matrix_forward = matrix_forward,
+    .depthwise_forward = depthwise_forward,
+    .pool_forward = pool_forward,
+    .add_forward = add_forward,
+    .mask = mask_of,
+    .mask_backward = mask_backward,
+    .b_gradient = b_gradient,
+    .a_gradient = a_gradient,
+    .requantize_backward = requantize_backward,
+    .branch_backward = branch_backward,
+    .matrix_backward = matrix_backward,
+    .depthwise_backward = depthwise_backward,
+    .add_backward = add_backward,
+    .error_add = error_add,
+};

@@ -1,0 +1,61 @@
+// What AVX2 and AVX-512 have in common; included behind their target. SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_LANES_X86_H
+#define EDGELORA_LANES_X86_H
+
+#include <immintrin.h>
+
+// 16 bytes of 4 columns, `step` bytes apart, to 4 lanes of each of 4 groups.
+static inline void four_groups(__m128i *groups, const uint8_t *from, uint32_t step, __m128i flip) {
+    __m128i r[4];
+    for (int k = 0; k < 4; ++k) {
+        r[k] = _mm_xor_si128(
+            _mm_loadu_si128((const __m128i *)(const void *)(from + (uint32_t)k * step)), flip);
+    }
+    __m128i a = _mm_unpacklo_epi32(r[0], r[1]), b = _mm_unpackhi_epi32(r[0], r[1]),
+            c = _mm_unpacklo_epi32(r[2], r[3]), d = _mm_unpackhi_epi32(r[2], r[3]);
+    groups[0] = _mm_unpacklo_epi64(a, c);
+    groups[1] = _mm_unpackhi_epi64(a, c);
+    groups[2] = _mm_unpacklo_epi64(b, d);
+    groups[3] = _mm_unpackhi_epi64(b, d);
+}
+
+// A bit for each of 16 values: low <= y <= high.
+static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)y),
+            inside = _mm_min_epi8(_mm_max_epi8(v, _mm_set1_epi8(low)), _mm_set1_epi8(high));
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, inside));
+}
+
+// Depthwise: 16 channels; weights of two taps go together.
+
+static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)a),
+            y = _mm256_loadu_si256((const __m256i *)(const void *)b);
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_unpacklo_epi16(x, y));
+    _mm256_storeu_si256((__m256i *)(void *)(to + 16), _mm256_unpackhi_epi16(x, y));
+}
+
+// add_dot2: sum + products of both halves of each lane; lanes_of_halves: from lanes 0-3 and 8-11,
+// 4-7 and 12-15.
+static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x, const uint32_t *offset,
+    const int16_t *weights, uint32_t pairs) {
+    __m256i low = _mm256_setzero_si256(), high = low;
+#pragma GCC unroll 5
+    for (; pairs; --pairs, offset += 2, weights += 32) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)(x + offset[0])),
+                b = _mm256_loadu_si256((const __m256i *)(const void *)(x + offset[1])),
+                v = _mm256_loadu_si256((const __m256i *)(const void *)weights),
+                w = _mm256_loadu_si256((const __m256i *)(const void *)(weights + 16));
+        low = add_dot2(low, _mm256_unpacklo_epi16(a, b), v);
+        high = add_dot2(high, _mm256_unpackhi_epi16(a, b), w);
+    }
+    lanes_of_halves(sum, low, high);
+}
+
+static inline void widen_16(int16_t *to, const int8_t *from) {
+    _mm256_storeu_si256((__m256i *)(void *)to,
+        _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)from)));
+}
+
+#endif

@@ -1,0 +1,58 @@
+// Whole ops on processors with vectors: phones, gateways, the host twin. SPDX-License-Identifier: MIT
+//
+// Bytes are multiplied in lanes, not in pairs of a word, and an op is one matrix product with
+// vectors at both ends, so that these processors have kernels of whole ops where others have the
+// primitives of primitives.h. Results are equal bit for bit. Scratch is the stack's.
+//
+// Test: tests/core/test_cores.py. Time: `edgelora bench host`.
+
+#ifndef EDGELORA_WIDE_H
+#define EDGELORA_WIDE_H
+
+#include "kernels/operands.h"
+
+#if defined(EDGELORA_NARROW) || !defined(__GNUC__)
+#elif defined(__x86_64__)
+#define EDGELORA_X86
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#define EDGELORA_NEON
+#endif
+
+// Kernels, as their namesakes of reference.h. One that answers false has done nothing: the shape is
+// not among its own.
+typedef struct edgelora_wide {
+    bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+        const int8_t *x, int8_t *y, int8_t *t);
+    bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+    bool (*pool_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+    void (*add_forward)(
+        const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+    void (*mask)(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
+    void (*mask_backward)(int8_t *e, uint32_t count, const uint8_t *mask);
+    bool (*b_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+        const int8_t *t, int32_t *gradient, int32_t shift);
+    bool (*a_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+        int32_t *gradient, int32_t shift);
+    int32_t (*requantize_backward)(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
+    // exponent: of what is written
+    bool (*branch_backward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+        const edgelora_error_t *error, int8_t *t_error, int32_t *exponent);
+    bool (*matrix_backward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+        const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
+    bool (*depthwise_backward)(const edgelora_shape_t *g, const edgelora_error_t *error,
+        int8_t *dx, int32_t *exponent);
+    int32_t (*add_backward)(
+        const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+    int32_t (*error_add)(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
+        int32_t more_exponent);
+} edgelora_wide_t;
+
+// Which kernels this processor runs: 0, none. It asks the processor, which takes a while: once a
+// session.
+uint32_t edgelora_wide_level(void);
+// The kernels of a level; NULL for level 0.
+const edgelora_wide_t *edgelora_wide(uint32_t level);
+
+extern const edgelora_wide_t edgelora_avx2, edgelora_vnni, edgelora_neon;
+
+#endif
