@@ -75,6 +75,19 @@ EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_
     return quad + EDGELORA_GROUP_WORDS * groups;
 }
 
+// The values of a window of one row that starts at a word and lies inside the input, up to a whole
+// group, or NULL.
+static inline const int8_t *words_of_row(
+    const edgelora_shape_t *g, const int8_t *x, uint32_t oy, uint32_t ox) {
+    const edgelora_op_t *op = g->op;
+    int32_t iy = (int32_t)(oy * op->stride_h) - op->pad_top,
+            ix = (int32_t)(ox * op->stride_w) - op->pad_left;
+    uint32_t start = ((uint32_t)iy * g->in_w + (uint32_t)ix) * g->in_c;
+    bool inside = iy >= 0 && iy < g->in_h && ix >= 0 && ix + g->kernel_w <= g->in_w;
+    bool ends = start + ((g->inputs + 3) & ~3u) <= (uint32_t)g->in_h * g->in_w * g->in_c;
+    return inside && ends && is_aligned(x + start) ? x + start : 0;
+}
+
 EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
     uint32_t ox, int8_t *patch, uint32_t *quad) {
     const edgelora_op_t *op = g->op;
@@ -86,6 +99,11 @@ EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t
             edgelora_pack_quad_s8(quad, x + (iy * g->in_w + ix) * g->in_c, groups);
             return;
         }
+    }
+    const int8_t *words = g->kernel_h == 1 && op->dilation_w == 1 ? words_of_row(g, x, oy, ox) : 0;
+    if (words) {
+        edgelora_pack_quad_s8(quad, words, groups);
+        return;
     }
     axis_t wy = axis_window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
     axis_t wx = axis_window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);

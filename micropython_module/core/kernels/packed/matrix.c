@@ -17,7 +17,8 @@ typedef struct {
     uint32_t quads;            // fours of positions; 0: one position
     uint32_t rows;             // that are multiplied together
     uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
-    uint32_t words; // of a row that is not whole groups: E and O; one position: s8, of A
+    // rows that are not whole groups: of weights, in words; of A, its E and O (one position: words)
+    uint32_t words;
     uint32_t b, b_rows;        // E and O of so many rows of B
     uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows; one position: sums
     uint32_t t;                // s8 [quads, 4, t_groups * 4]
@@ -30,10 +31,17 @@ static inline bool is_single(uint32_t positions) {
     return positions <= 2;
 }
 
+// Rows of weights that are not whole groups are aligned so many at a time; at least two, as their
+// room is that of a row's pair words, too.
+static inline uint32_t aligned_rows(uint32_t groups) {
+    uint32_t rows = 2 * EDGELORA_GROUP_BYTES / groups;
+    return rows < 2 ? 2 : at_most(rows, EDGELORA_MAX_ROWS);
+}
+
 static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
     tile_t l = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
     bool single = is_single(positions);
-    uint32_t row = inputs & 3 ? 8 * l.groups : 0, b = 0;
+    uint32_t row = inputs & 3 ? 4 * l.groups * (single ? 1 : aligned_rows(l.groups)) : 0, b = 0;
     if (rank && !single) {
         l.b_rows = at_most(B_BYTES / 8 / l.t_groups, outputs);
         b = 8 * l.t_groups * l.b_rows;
@@ -153,14 +161,15 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         .count = (count + 3) & ~3u,
         .b_groups = joins ? l->t_groups : 0,
         .b_shift = -branch->branch_shift,
-        .coding = whole ? EDGELORA_OFFSET : EDGELORA_PAIRS,
+        .coding = EDGELORA_OFFSET,
         .groups = l->groups,
         .add = !joins};
     edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);
     requantize.count = count;
     requantize.in_22_bits = common->in_22_bits;
+    uint32_t most = whole ? l->rows : at_most(l->rows, aligned_rows(l->groups));
     for (uint32_t o = 0; o < g->out_c; o += row.rows) {
-        row.rows = !whole ? 1 : at_most(g->out_c - o, l->rows);
+        row.rows = at_most(g->out_c - o, most);
         uint32_t done = rank ? o % l->b_rows : 0, left = rank ? l->b_rows - done : row.rows;
         row.rows = at_most(row.rows, left);
         row.bias = g->bias + o;
@@ -189,7 +198,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         }
         row.weights = g->weights + o * g->inputs;
         if (!whole) {
-            edgelora_unpack_s8(words, row.weights, g->inputs, 1, EDGELORA_OFFSET);
+            edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows);
             row.weights = words;
         }
         edgelora_tile_product_chunks_s8(&row, l->groups, l->stride);

@@ -65,8 +65,8 @@ static inline void cursor_next(edgelora_cursor_t *at) {
 // The K inputs of one output position, and zeros up to a whole group.
 void edgelora_gather_s8(
     const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes. patch: s8
-// [groups, 4] of scratch.
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; up to a whole
+// group they are of any value. patch: s8 [groups, 4] of scratch.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
 // Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of
@@ -82,6 +82,10 @@ uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, 
 // E and O of `count` bytes, `step` apart; coding: bytes.
 void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
+// Rows of `count` bytes in offset binary, one behind the other, as words: each from a word on, and
+// zeros up to a whole group. It reads the words that hold some of them, and at most one more.
+void edgelora_align_rows_u8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows);
 // E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
 // one before, elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
