@@ -104,13 +104,14 @@ EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t 
     }
 }
 
-// How many of the first elements move: all without a threshold.
-EDGELORA_HOT static uint32_t moving(const int32_t *u, uint32_t count, uint32_t threshold) {
-    uint32_t n = 0;
-    while (n < count && abs_u32(u[n]) >= threshold) {
-        ++n;
+// How many of the first elements move, or are left alone.
+EDGELORA_HOT static uint32_t run_of(
+    const int32_t *u, uint32_t count, uint32_t threshold, bool move) {
+    const int32_t *at = u, *end = u + count;
+    while (at != end && (abs_u32(*at) >= threshold) == move) {
+        ++at;
     }
-    return n;
+    return (uint32_t)(at - u);
 }
 
 EDGELORA_HOT void edgelora_matrix_update(
@@ -135,14 +136,21 @@ EDGELORA_HOT void edgelora_matrix_update(
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);
-    uint32_t n; // elements that move together, behind which one is left alone
-    for (uint32_t i = 0; i < m->count; i += n + 1) {
+    for (uint32_t i = 0, n; i < m->count; i += n) { // n elements that move
         int32_t *u = gradient + i;
-        n = step->threshold ? moving(u, m->count - i, step->threshold) : m->count;
-        if (step->momentum) {
+        n = m->count - i;
+        if (step->threshold) {
+            uint32_t alone = run_of(u, n, step->threshold, false);
+            u += alone;
+            i += alone;
+            n = run_of(u, n - alone, step->threshold, true);
+        }
+        if (n && step->momentum) {
             smooth(u, momentum + i, n, step->momentum);
         }
-        move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);
-        *step->draws += n;
+        if (n) {
+            move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);
+            *step->draws += n;
+        }
     }
 }
