@@ -167,43 +167,61 @@ EDGELORA_KERNEL static void largest_of_four(int8_t *y, const int8_t *a, const in
     }
 }
 
-EDGELORA_HOT static void max_outputs(
-    const edgelora_shape_t *g, const window_t *w, uint32_t *offsets, int8_t *y) {
-    uint32_t n = 0, channels = g->in_c;
+// Offsets of a window's elements from the first one, up to whole calls; returns how many there are.
+EDGELORA_HOT static uint32_t window_offsets(
+    const edgelora_shape_t *g, const window_t *w, uint32_t *offsets) {
+    uint32_t n = 0;
     for (uint32_t row = 0; row < w->rows; ++row) {
         for (uint32_t column = 0; column < w->columns; ++column) {
-            offsets[n++] = (row * g->in_w + column) * channels;
+            offsets[n++] = (row * g->in_w + column) * g->in_c;
         }
     }
     for (uint32_t k = 0; k < 3; ++k) {
         offsets[n + k] = offsets[n - 1];
     }
-    const int8_t *first = w->x;
-    for (uint32_t k = 1; k < n || k == 1; k += 3, first = y) {
-        largest_of_four(y, first, w->x + offsets[k], w->x + offsets[k + 1], w->x + offsets[k + 2],
-            channels);
-    }
-    int32_t min = g->op->act_min, max = g->op->act_max;
-    for (uint32_t c = 0; c < channels && (min > -128 || max < 127); ++c) {
-        y[c] = (int8_t)clamp_s32(y[c], min, max);
+    return n;
+}
+
+EDGELORA_HOT static void max_forward(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, uint32_t *offsets) {
+    const int32_t min = g->op->act_min, max = g->op->act_max;
+    const uint32_t channels = g->in_c;
+    uint32_t rows = 0, columns = 0, n = 0; // of the offsets
+    edgelora_cursor_t at = {0, 0, g->out_w};
+    for (uint32_t p = 0; p < g->positions; ++p, y += channels) {
+        window_t w = window_at(g, x, &at);
+        if (w.rows != rows || w.columns != columns) {
+            n = window_offsets(g, &w, offsets);
+            rows = w.rows;
+            columns = w.columns;
+        }
+        const int8_t *first = w.x;
+        for (uint32_t k = 1; k < n || k == 1; k += 3, first = y) {
+            largest_of_four(y, first, w.x + offsets[k], w.x + offsets[k + 1], w.x + offsets[k + 2],
+                channels);
+        }
+        for (uint32_t c = 0; c < channels && (min > -128 || max < 127); ++c) {
+            y[c] = (int8_t)clamp_s32(y[c], min, max);
+        }
+        cursor_next(&at);
     }
 }
 
 EDGELORA_HOT void edgelora_pool_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
+    if (is_max(g)) {
+        max_forward(g, x, y, scratch);
+        return;
+    }
+    bool mean = g->op->kind == EDGELORA_MEAN;
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions; ++p, y += g->out_c) {
         window_t w = window_at(g, x, &at);
-        if (is_max(g)) {
-            max_outputs(g, &w, scratch, y);
+        window_sums(g, &w, mean ? g->zp_in : 0, scratch);
+        if (mean) {
+            mean_outputs(g, scratch, y);
         } else {
-            bool mean = g->op->kind == EDGELORA_MEAN;
-            window_sums(g, &w, mean ? g->zp_in : 0, scratch);
-            if (mean) {
-                mean_outputs(g, scratch, y);
-            } else {
-                average_outputs(g, scratch, w.rows * w.columns, y);
-            }
+            average_outputs(g, scratch, w.rows * w.columns, y);
         }
         cursor_next(&at);
     }
