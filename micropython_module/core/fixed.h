@@ -40,6 +40,15 @@ static inline int32_t trunc_shift(int32_t v, int32_t n) {
     return v < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
 }
 
+// trunc_shift with n and mask = 2^n - 1 at hand; n in 0..31.
+static inline int32_t trunc_mask(int32_t v, int32_t n, int32_t mask) {
+    return (v + ((v >> 31) & mask)) >> n;
+}
+
+static inline int32_t shift_mask(int32_t n) {
+    return (int32_t)((1u << n) - 1);
+}
+
 // Bits of v: floor(log2 v) + 1, 0 for 0.
 static inline int bit_length(uint32_t v) {
     int n = 0;
@@ -81,12 +90,28 @@ static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
     return round_divide(rounding_high_mul(acc, multiplier), -shift);
 }
 
-static inline uint32_t mix(uint32_t z) {
+// The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens of
+// shifts and additions of them.
+typedef struct {
+    uint32_t first, second;
+} mix_t;
+
+static inline mix_t mix_constants(void) {
+    mix_t c = {0x85EBCA6Bu, 0xC2B2AE35u};
+    __asm("" : "+r"(c.first), "+r"(c.second));
+    return c;
+}
+
+static inline uint32_t mix_with(uint32_t z, mix_t c) {
     z ^= z >> 16;
-    z *= 0x85EBCA6Bu;
+    z *= c.first;
     z ^= z >> 13;
-    z *= 0xC2B2AE35u;
+    z *= c.second;
     return z ^ (z >> 16);
+}
+
+static inline uint32_t mix(uint32_t z) {
+    return mix_with(z, mix_constants());
 }
 
 static inline uint32_t stream(uint32_t seed, uint32_t k) {

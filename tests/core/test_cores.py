@@ -46,6 +46,14 @@ FIXED = {
     "visual wake words, 12": DrawnOp("depthwise", (12, 12, 64), (12, 12, 64), (3, 3), padding=(1, 1), tflite=True),
     "visual wake words, 6": DrawnOp("depthwise", (6, 6, 128), (6, 6, 128), (3, 3), padding=(1, 1), tflite=True),
     "visual wake words, 3": DrawnOp("depthwise", (3, 3, 256), (3, 3, 256), (3, 3), padding=(1, 1), tflite=True),
+    "average of more than fit a reciprocal": DrawnOp("average_pool", (21, 23, 5), (2, 4, 5), (20, 20)),
+    "average of words, in blocks of rows": DrawnOp("average_pool", (22, 26, 8), (3, 3, 8), (20, 22)),
+    "average under alike windows": DrawnOp("average_pool", (12, 9, 4), (4, 3, 4), (3, 3), (3, 3)),
+    "maximum of four and more": DrawnOp("max_pool", (9, 8, 7), (4, 3, 7), (3, 3), (2, 2)),
+    "mean of more than fit 16 bits": DrawnOp("mean", (20, 30, 8), (1, 1, 8)),
+    "dense, rows of A in parts": DrawnOp("dense", (1, 1, 1100), (1, 1, 9), alone=True, rank=8, trainable_a=True),
+    "dense, words of B": DrawnOp("dense", (1, 1, 30), (1, 1, 50), alone=True, rank=4),
+    "conv, windows as they lie": DrawnOp("conv", (1, 40, 6), (1, 20, 16), (1, 5), (1, 2), padding=(0, 1), rank=3),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
 }
 

@@ -75,10 +75,11 @@ class Runs:
     def _train(self) -> None:
         rng, model = self.rng, self.model
         most = 65536 // max(model.tensors[i + 1].positions for i in self.ranks)
-        micro_batch, momentum = min(2, most), int(rng.choice([0, 3]))
+        micro_batch, momentum, threshold = min(2, most), int(rng.choice([0, 3])), int(rng.choice([0, 0, 2048, 9000]))
         if not micro_batch:
             return
-        start = fresh_adapter(model, self.ranks, 5, formats.base_id(self.data), self.drawn.trainable_a, momentum)
+        base = formats.base_id(self.data)
+        start = fresh_adapter(model, self.ranks, 5, base, self.drawn.trainable_a, momentum, threshold)
         for layer in start.layers:
             layer.b = rng.integers(-60, 61, layer.b.shape).astype(np.int8)
         trainer = Trainer(model, start, micro_batch)
@@ -88,7 +89,7 @@ class Runs:
         trainer.flush(RATE)
         saved = formats.pack_adapter(trainer.export())
         for plain in (False, True):
-            self._open("trainable_a" if self.drawn.trainable_a else "frozen_a", plain, micro_batch, momentum)
+            self._open("trainable_a" if self.drawn.trainable_a else "frozen_a", plain, micro_batch, momentum, threshold)
             self._call("load", 0, file)
             for (x, target), loss in zip(samples, losses, strict=True):
                 self._call("train", loss, x, target, RATE, self.drawn.shift)

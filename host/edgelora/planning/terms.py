@@ -141,7 +141,8 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
     groups, low, quads, outputs = groups_of(g.inputs), groups_of(rank), groups_of(g.positions), g.outputs
     chunks, direct = parts_of(groups, CHUNK), g.inputs % 4 == 0
     up_rows = min(outputs, UP_BYTES // 8 // low) if rank else 0
-    fixed = 1024 + (0 if direct else 8 * groups) + 8 * low * up_rows + 4 * rank + 4 * groups
+    aligned = 0 if direct else 4 * groups * max(2, min(8, 64 // groups))
+    fixed = 1024 + aligned + 8 * low * up_rows + 4 * rank + 4 * groups
     blocks = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed)
     yield "conv.row", blocks * outputs * chunks
     yield "conv.quad", quads * outputs * chunks

@@ -83,7 +83,11 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
-            edgelora_pool_forward_s8(g, x, y);
+            if (pass->packed) {
+                edgelora_pool_forward_packed_s8(g, x, y, pass->scratch);
+            } else {
+                edgelora_pool_forward_s8(g, x, y);
+            }
             break;
         case EDGELORA_ADD:
             edgelora_add_forward_s8(g, x, x2, y);
@@ -181,8 +185,10 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
             return (error->packed ? edgelora_depthwise_backward_packed_s8
                                   : edgelora_depthwise_backward_s8)(g, error, dx);
         case EDGELORA_AVERAGE_POOL:
-        case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
+            return (error->packed ? edgelora_pool_backward_packed_s8 : edgelora_pool_backward_s8)(
+                g, error, dx);
+        case EDGELORA_MAX_POOL:
             return edgelora_pool_backward_s8(g, error, dx);
         case EDGELORA_ADD:
             return edgelora_add_backward_s8(g, error, k, dx);

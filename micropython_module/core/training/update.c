@@ -40,53 +40,117 @@ static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) 
     m->scale_exponent = (int16_t)exponent;
 }
 
+// The OR of all magnitudes.
+EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t count) {
+    uint32_t bits = 0;
+#pragma GCC unroll 4
+    for (const int32_t *end = v + count; v != end; ++v) {
+        bits |= abs_u32(*v);
+    }
+    return bits;
+}
+
+EDGELORA_KERNEL static uint32_t magnitude_sum(const int32_t *v, uint32_t count, int32_t h) {
+    uint32_t sum = 0; // < 2^15 * 2^16
+#pragma GCC unroll 4
+    for (const int32_t *end = v + count; v != end; ++v) {
+        sum += abs_u32(*v) >> h;
+    }
+    return sum;
+}
+
+// v in [-limit, limit], as it mostly is
+static inline int32_t limited(int32_t v, int32_t limit) {
+    bool inside = (uint32_t)v + (uint32_t)limit <= 2 * (uint32_t)limit;
+    return inside ? v : v < 0 ? -limit : limit;
+}
+
+// The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for one.
+
+// The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal:
+// (2^15, 2^16]
+EDGELORA_KERNEL static void normalize(
+    int32_t *gradient, uint32_t count, int32_t h, int32_t reciprocal, int32_t s) {
+    const int32_t h_mask = shift_mask(h), n = s < 31 ? s : 31, s_mask = shift_mask(s < 0 ? 0 : n);
+    for (int32_t *v = gradient, *end = v + count; v != end; ++v) {
+        int32_t g = trunc_mask(*v, h, h_mask);
+        *v = s >= 0 ? limited(trunc_mask(g * reciprocal, n, s_mask), 16384)
+            : g > 0 ? 16384
+            : g < 0 ? -16384
+                    : 0;
+    }
+}
+
+// u becomes its running mean, which stays between the two.
+EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, int32_t momentum) {
+    const int32_t half = 1 << (momentum - 1);
+    for (const int32_t *end = u + count; u != end; ++u, ++mean) {
+        *u = *mean + ((*u - *mean + half) >> momentum);
+        *mean = (int16_t)*u;
+    }
+}
+
+// The masters go against u. z: number of the first draw in its stream
+EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t *u, uint32_t count,
+    uint32_t z, const edgelora_step_t *step) {
+    const int32_t rate = step->learning_rate, shift = step->shift;
+    const mix_t constants = mix_constants();
+    for (const int32_t *end = u + count; u != end; ++u, z += EDGELORA_GOLDEN) {
+        int32_t draw = (int32_t)(mix_with(z, constants) >> (32 - shift));
+        int32_t delta = (*u * rate + draw) >> shift; // |u * rate| <= 2^30
+        int32_t v = limited(*master - delta, 32512);
+        *master++ = (int16_t)v;
+        *weight++ = (int8_t)((v + 128) >> 8);
+    }
+}
+
+// How many of the first elements move, or are left alone.
+EDGELORA_HOT static uint32_t run_of(
+    const int32_t *u, uint32_t count, uint32_t threshold, bool move) {
+    const int32_t *at = u, *end = u + count;
+    while (at != end && (abs_u32(*at) >= threshold) == move) {
+        ++at;
+    }
+    return (uint32_t)(at - u);
+}
+
 EDGELORA_HOT void edgelora_matrix_update(
     uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step) {
     int32_t *gradient = (int32_t *)(void *)(arena + matrix_gradient(m));
     if (!m->is_set) {
         return;
     }
-    m->is_set = false;
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < m->count; ++i) {
-        bits |= abs_u32(gradient[i]);
-    }
+    m->is_set = false; // from here on the gradient is room for u
+    uint32_t bits = magnitude_bits(gradient, m->count);
     if (!bits) {
         return;
     }
     int32_t h = bit_length(bits) - 15;
     h = h < 0 ? 0 : h;
     int32_t exponent = m->exponent + h;
-    uint32_t sum = 0; // < 2^15 * 2^16
-    for (uint32_t i = 0; i < m->count; ++i) {
-        sum += abs_u32(gradient[i]) >> h;
-    }
+    uint32_t sum = magnitude_sum(gradient, m->count, h);
     scale_follow(m, (sum + m->count - 1) / m->count, exponent);
 
-    int32_t reciprocal = (int32_t)(0x80000000u / m->scale); // (2^15, 2^16]
-    int32_t s = 20 + m->scale_exponent - exponent;
+    normalize(gradient, m->count, h, (int32_t)(0x80000000u / m->scale),
+        20 + m->scale_exponent - exponent);
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);
-    uint32_t draws = *step->draws;
-    for (uint32_t i = 0; i < m->count; ++i) {
-        int32_t g = trunc_shift(gradient[i], h);
-        int32_t u = s >= 0 ? trunc_shift(g * reciprocal, s) : g > 0 ? 16384 : g < 0 ? -16384 : 0;
-        u = clamp_s32(u, -16384, 16384);
-        if (abs_u32(u) < step->threshold) {
-            continue;
+    for (uint32_t i = 0, n; i < m->count; i += n) { // n elements that move
+        int32_t *u = gradient + i;
+        n = m->count - i;
+        if (step->threshold) {
+            uint32_t alone = run_of(u, n, step->threshold, false);
+            u += alone;
+            i += alone;
+            n = run_of(u, n - alone, step->threshold, true);
         }
-        if (step->momentum) {
-            u = clamp_s32(
-                momentum[i] + round_shift(u - momentum[i], step->momentum), -16384, 16384);
-            momentum[i] = (int16_t)u;
+        if (n && step->momentum) {
+            smooth(u, momentum + i, n, step->momentum);
         }
-        uint32_t draw = mix(step->stream + draws++ * EDGELORA_GOLDEN) >> (32 - step->shift);
-        // |u * rate| <= 2^30
-        int32_t delta = (u * (int32_t)step->learning_rate + (int32_t)draw) >> step->shift;
-        int32_t v = clamp_s32(master[i] - delta, -32512, 32512);
-        master[i] = (int16_t)v;
-        weight[i] = (int8_t)((v + 128) >> 8);
+        if (n) {
+            move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);
+            *step->draws += n;
+        }
     }
-    *step->draws = draws;
 }

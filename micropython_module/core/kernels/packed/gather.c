@@ -75,6 +75,28 @@ EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_
     return quad + EDGELORA_GROUP_WORDS * groups;
 }
 
+// The values of a window of one row that lies inside the input, from a word on, or NULL: where they
+// are, or in patch. x: 4-aligned; behind the window there is a word more.
+static inline const int8_t *words_of_row(
+    const edgelora_shape_t *g, const int8_t *x, uint32_t oy, uint32_t ox, int8_t *patch) {
+    const edgelora_op_t *op = g->op;
+    int32_t iy = (int32_t)(oy * op->stride_h) - op->pad_top,
+            ix = (int32_t)(ox * op->stride_w) - op->pad_left;
+    if (iy < 0 || iy >= g->in_h || ix < 0 || ix + g->kernel_w > g->in_w) {
+        return 0;
+    }
+    uint32_t start = ((uint32_t)iy * g->in_w + (uint32_t)ix) * g->in_c;
+    if ((start & ~3u) + g->inputs + 7 > (uint32_t)g->in_h * g->in_w * g->in_c) {
+        return 0;
+    }
+    if (!(start & 3)) {
+        return x + start;
+    }
+    edgelora_align_rows_u8(
+        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1);
+    return patch;
+}
+
 EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
     uint32_t ox, int8_t *patch, uint32_t *quad) {
     const edgelora_op_t *op = g->op;
@@ -86,6 +108,12 @@ EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t
             edgelora_pack_quad_s8(quad, x + (iy * g->in_w + ix) * g->in_c, groups);
             return;
         }
+    }
+    bool row = g->kernel_h == 1 && op->dilation_w == 1 && is_aligned(x);
+    const int8_t *words = row ? words_of_row(g, x, oy, ox, patch) : 0;
+    if (words) {
+        edgelora_pack_quad_s8(quad, words, groups);
+        return;
     }
     axis_t wy = axis_window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
     axis_t wx = axis_window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);

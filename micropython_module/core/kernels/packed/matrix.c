@@ -17,19 +17,31 @@ typedef struct {
     uint32_t quads;            // fours of positions; 0: one position
     uint32_t rows;             // that are multiplied together
     uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
-    uint32_t words;            // E and O of a row that is not whole groups
+    // rows that are not whole groups: of weights, in words; of A, its E and O (one position: words)
+    uint32_t words;
     uint32_t b, b_rows;        // E and O of so many rows of B
-    uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows
+    uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows; one position: sums
     uint32_t t;                // s8 [quads, 4, t_groups * 4]
     uint32_t patch;            // s8 [groups * 4]
     uint32_t x;                // quads
     uint32_t size;
 } tile_t;
 
+static inline bool is_single(uint32_t positions) {
+    return positions <= 2;
+}
+
+// Rows of weights that are not whole groups are aligned so many at a time; at least two, as their
+// room is that of a row's pair words, too.
+static inline uint32_t aligned_rows(uint32_t groups) {
+    uint32_t rows = 2 * EDGELORA_GROUP_BYTES / groups;
+    return rows < 2 ? 2 : at_most(rows, EDGELORA_MAX_ROWS);
+}
+
 static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
     tile_t l = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
-    bool single = positions <= 2;
-    uint32_t row = inputs & 3 ? 8 * l.groups : 0, b = 0;
+    bool single = is_single(positions);
+    uint32_t row = inputs & 3 ? 4 * l.groups * (single ? 1 : aligned_rows(l.groups)) : 0, b = 0;
     if (rank && !single) {
         l.b_rows = at_most(B_BYTES / 8 / l.t_groups, outputs);
         b = 8 * l.t_groups * l.b_rows;
@@ -47,7 +59,7 @@ static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs,
         l.rows = l.rows > EDGELORA_MAX_ROWS ? EDGELORA_MAX_ROWS : l.rows < 1 ? 1 : l.rows;
     }
     l.words = single ? (rank ? 4 * outputs : 0) : 16 * l.quads * l.rows;
-    l.b = l.words + (single ? 0 : row);
+    l.b = l.words + (single && !rank ? 0 : row);
     l.t_bias = l.b + b;
     l.t = l.t_bias + 4 * rank;
     l.patch = l.t + (single ? 1 : 4 * l.quads) * 4 * l.t_groups;
@@ -149,14 +161,15 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         .count = (count + 3) & ~3u,
         .b_groups = joins ? l->t_groups : 0,
         .b_shift = -branch->branch_shift,
-        .coding = whole ? EDGELORA_OFFSET : EDGELORA_PAIRS,
+        .coding = EDGELORA_OFFSET,
         .groups = l->groups,
         .add = !joins};
     edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);
     requantize.count = count;
     requantize.in_22_bits = common->in_22_bits;
+    uint32_t most = whole ? l->rows : at_most(l->rows, aligned_rows(l->groups));
     for (uint32_t o = 0; o < g->out_c; o += row.rows) {
-        row.rows = !whole ? 1 : at_most(g->out_c - o, l->rows);
+        row.rows = at_most(g->out_c - o, most);
         uint32_t done = rank ? o % l->b_rows : 0, left = rank ? l->b_rows - done : row.rows;
         row.rows = at_most(row.rows, left);
         row.bias = g->bias + o;
@@ -185,7 +198,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         }
         row.weights = g->weights + o * g->inputs;
         if (!whole) {
-            edgelora_unpack_s8(words, row.weights, g->inputs, 1, EDGELORA_OFFSET);
+            edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows);
             row.weights = words;
         }
         edgelora_tile_product_chunks_s8(&row, l->groups, l->stride);
@@ -194,39 +207,32 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     }
 }
 
-// One position. Rows of A and B are few: one value at a time.
-EDGELORA_HOT static void position_forward(const edgelora_shape_t *g,
-    const edgelora_branch_t *branch, const tile_t *l, const common_t *common, uint8_t *scratch,
-    const int8_t *in, int8_t *y, int8_t *t) {
-    int32_t *bias = (int32_t *)(void *)(scratch + l->acc);
-    uint32_t *x = (uint32_t *)(void *)(scratch + l->x);
-    if (!branch->rank) {
-        edgelora_position_forward_s8(g, in, x, g->bias, y);
-        return;
-    }
-    int8_t *own_t = (int8_t *)scratch + l->t;
-    const int32_t *t_bias = (const int32_t *)(const void *)(scratch + l->t_bias);
-    for (uint32_t j = 0; j < branch->rank; ++j) {
-        const int8_t *a = branch->a + j * g->inputs;
-        uint32_t from = 4u * common->part[j].from, to = from + 4u * common->part[j].groups;
-        int32_t v = t_bias[j];
-        for (uint32_t i = from; i < to && i < g->inputs; ++i) {
-            v += a[i] * in[i];
+// One or two positions, one by one.
+EDGELORA_HOT static void positions_forward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, uint8_t *scratch) {
+    tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
+    int8_t *patch = (int8_t *)scratch + l.patch;
+    uint32_t *pairs = (uint32_t *)(void *)(scratch + l.x);
+    edgelora_low_t low;
+    low.t = t ? t : (int8_t *)scratch + l.t;
+    low.sums = (int32_t *)(void *)(scratch + l.t_bias);
+    low.bias = (int32_t *)(void *)(scratch + l.acc);
+    low.row = (int8_t *)scratch + l.words;
+    edgelora_cursor_t at = {0, 0, g->out_w};
+    for (uint32_t p = 0; p < g->positions; ++p, y += g->out_c) {
+        const int8_t *in = x;
+        if (g->op->kind != EDGELORA_DENSE) {
+            edgelora_gather_s8(g, x, &at, patch);
+            cursor_next(&at);
+            in = patch;
         }
-        own_t[j] = (int8_t)clamp_s32(round_shift(v, branch->t_shift), -127, 127);
-        if (t) {
-            t[j] = own_t[j];
+        if (branch->rank) {
+            edgelora_position_branch_s8(g, branch, in, pairs, &low, y);
+            low.t += t ? branch->rank : 0;
+        } else {
+            edgelora_position_forward_s8(g, in, pairs, y);
         }
     }
-    const int8_t *row = branch->b;
-    for (uint32_t o = 0; o < g->out_c; ++o) {
-        int32_t v = 0;
-        for (uint32_t j = 0; j < branch->rank; ++j) {
-            v += *row++ * own_t[j];
-        }
-        bias[o] = g->bias[o] + round_shift(v, -branch->branch_shift);
-    }
-    edgelora_position_forward_s8(g, in, x, bias, y);
 }
 
 // A 1x1 convolution whose positions are the input's, of whole groups.
@@ -236,44 +242,31 @@ static bool takes_input_as_it_is(const edgelora_shape_t *g) {
         g->out_h == g->in_h && g->out_w == g->in_w && op->stride_h == 1 && op->stride_w == 1;
 }
 
-EDGELORA_KERNEL static void matrix_forward(const edgelora_shape_t *g,
+EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
     tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + l.patch;
     uint32_t *quads = (uint32_t *)(void *)(s + l.x) + EDGELORA_GROUP_WORDS * l.t_groups;
+    int32_t n = -branch->branch_shift;
     common_t common;
-    common.b_joins = common.in_22_bits = false;
     t_bias_and_parts(g, branch, &common, (int32_t *)(void *)(s + l.t_bias));
-    if (l.quads) {
-        int32_t n = -branch->branch_shift;
-        common.in_22_bits = edgelora_fits_22_bits(g, branch);
-        common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
-            (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    }
+    common.in_22_bits = edgelora_fits_22_bits(g, branch);
+    common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
+        (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
     bool in_place = takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions;) {
-        uint32_t count = at_most(g->positions - p, l.quads ? 4 * l.quads : 1);
-        if (!l.quads) {
-            const int8_t *in = x;
-            if (g->op->kind != EDGELORA_DENSE) {
-                edgelora_gather_s8(g, x, &at, patch);
-                cursor_next(&at);
-                in = patch;
-            }
-            position_forward(g, branch, &l, &common, s, in, y, t);
+        uint32_t count = at_most(g->positions - p, 4 * l.quads);
+        if (in_place) {
+            edgelora_pack_quads_s8(quads, l.stride, x + p * g->in_c, count, l.groups);
         } else {
-            if (in_place) {
-                edgelora_pack_quads_s8(quads, l.stride, x + p * g->in_c, count, l.groups);
-            } else {
-                edgelora_gather_tile_s8(g, x, &at, count, patch, quads, l.stride);
-            }
-            if (branch->rank) {
-                tile_down(g, branch, &l, &common, s, count, t);
-            }
-            tile_forward(g, branch, &l, &common, s, p == 0, count, y);
+            edgelora_gather_tile_s8(g, x, &at, count, patch, quads, l.stride);
         }
+        if (branch->rank) {
+            tile_down(g, branch, &l, &common, s, count, t);
+        }
+        tile_forward(g, branch, &l, &common, s, p == 0, count, y);
         p += count;
         y += count * g->out_c;
         t = t ? t + count * branch->rank : 0;
@@ -282,9 +275,11 @@ EDGELORA_KERNEL static void matrix_forward(const edgelora_shape_t *g,
 
 EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    if (g->op->kind == EDGELORA_DENSE && !branch->rank && g->bounded) { // nothing in the way
-        edgelora_position_forward_s8(g, x, scratch, g->bias, y);
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank) { // nothing in the way
+        edgelora_position_forward_s8(g, x, scratch, y);
+    } else if (is_single(g->positions)) {
+        positions_forward(g, branch, x, y, t, scratch);
     } else {
-        matrix_forward(g, branch, x, y, t, scratch);
+        tiles_forward(g, branch, x, y, t, scratch);
     }
 }

@@ -16,6 +16,7 @@ uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint
 uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
 
 // As their namesakes of reference.h, bit for bit.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -34,6 +35,11 @@ int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
 int32_t edgelora_depthwise_backward_packed_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+void edgelora_pool_forward_packed_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
+// Average pool and mean.
+int32_t edgelora_pool_backward_packed_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 #endif

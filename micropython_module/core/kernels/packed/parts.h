@@ -46,15 +46,6 @@ static inline int8_t *copy_fours_s8(int8_t *to, const int8_t *from, uint32_t n) 
     return to;
 }
 
-// trunc_shift with n and mask = 2^n - 1 at hand; |v| < 2^31.
-static inline int32_t trunc_mask(int32_t v, int32_t n, int32_t mask) {
-    return (v + ((v >> 31) & mask)) >> n;
-}
-
-static inline int32_t shift_mask(int32_t n) {
-    return (int32_t)((1u << n) - 1);
-}
-
 static inline int32_t at_most_31(int32_t n) {
     return n > 31 ? 31 : n;
 }
@@ -74,8 +65,8 @@ static inline void cursor_next(edgelora_cursor_t *at) {
 // The K inputs of one output position, and zeros up to a whole group.
 void edgelora_gather_s8(
     const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes. patch: s8
-// [groups, 4] of scratch.
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; up to a whole
+// group they are of any value. patch: s8 [groups, 4] of scratch.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
 // Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of
@@ -91,6 +82,10 @@ uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, 
 // E and O of `count` bytes, `step` apart; coding: bytes.
 void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
+// Rows of `count` bytes in offset binary, one behind the other, as words: each from a word on, and
+// zeros up to a whole group. It reads the words that hold some of them, and at most one more.
+void edgelora_align_rows_u8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows);
 // E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
 // one before, elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
@@ -114,9 +109,19 @@ bool edgelora_fits_22_bits(const edgelora_shape_t *g, const edgelora_branch_t *b
 
 // position.c: the outputs of one position.
 
-// in: its s8 [K]; x: room for their pairs; bias: s32 [out_c], with the branch's part.
+// in: its s8 [K]; x: room for their pairs.
 void edgelora_position_forward_s8(
-    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y);
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y);
+
+// What a branch leaves and needs there.
+typedef struct {
+    int8_t *t;     // s8 [rank]
+    int32_t *sums; // s32 [rank]
+    int32_t *bias; // s32 [out_c]: with B t
+    int8_t *row;   // s8 [groups, 4], if K is not whole groups
+} edgelora_low_t;
+void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y);
 
 // columns.c: an int8 block (SPEC.md: block) that is written column by column: `done` positions of
 // all `step` columns and, of the `count` positions behind them, the columns before the one that is

@@ -32,8 +32,8 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
 
 // A row that doesn't start at a multiple of 4 is read from the one before it, with as many zeros
 // before its inputs.
-static inline void bounded_outputs(
-    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
+static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
+    uint32_t *x, const int32_t *bias, int8_t *y) {
     edgelora_position_t p; // field by field: an initializer would be cleared first
     p.x = x;
     p.weights = g->weights;
@@ -48,7 +48,9 @@ static inline void bounded_outputs(
     p.max = g->op->act_max;
     p.pairs = (g->inputs + 7) / 8;
     if ((g->inputs & 3) == 0) {
-        pack_row(x, in, g->inputs, 0);
+        if (!packed) {
+            pack_row(x, in, g->inputs, 0);
+        }
         edgelora_position_outputs_s8(&p);
         return;
     }
@@ -68,10 +70,11 @@ static inline void bounded_outputs(
     }
 }
 
-EDGELORA_HOT void edgelora_position_forward_s8(
-    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, const int32_t *bias, int8_t *y) {
+// `packed`: x holds the pairs of `in` already.
+EDGELORA_HOT static void outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
+    uint32_t *x, const int32_t *bias, int8_t *y) {
     if (g->bounded) {
-        bounded_outputs(g, in, x, bias, y);
+        bounded_outputs(g, in, packed, x, bias, y);
         return;
     }
     for (uint32_t o = 0; o < g->out_c; ++o) { // rare: one value at a time
@@ -82,4 +85,79 @@ EDGELORA_HOT void edgelora_position_forward_s8(
         }
         y[o] = requantize_output(g, acc, o);
     }
+}
+
+EDGELORA_HOT void edgelora_position_forward_s8(
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y) {
+    outputs(g, in, false, x, g->bias, y);
+}
+
+// t = A x, from the pairs of x. row: s8 [groups, 4] for a row that is not whole groups; sums: s32
+// [rank]
+EDGELORA_HOT static void down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const uint32_t *x, int8_t *row, int32_t *sums, int8_t *t) {
+    uint32_t rank = branch->rank, groups = (g->inputs + 3) / 4;
+    bool whole = (g->inputs & 3) == 0;
+    edgelora_row_products_t p;
+    for (uint32_t j = 0; j < rank; ++j) {
+        sums[j] = 0;
+    }
+    p.zero_point = g->zp_in;
+    p.rows = whole ? rank : 1;
+    for (uint32_t j = 0; j < rank; j += p.rows) {
+        const int8_t *a = branch->a + j * g->inputs;
+        if (!whole) {
+            fill_s8(copy_fours_s8(row, a, g->inputs), -g->inputs & 3, 0);
+            a = row;
+        }
+        p.acc = sums + j;
+        for (uint32_t from = 0; from < groups; from += p.groups) {
+            p.x = x + 2 * from;
+            p.values = a + 4 * from;
+            p.groups = at_most(groups - from, EDGELORA_ROW_GROUPS);
+            p.gap = 4 * (groups - p.groups);
+            edgelora_row_products_s8(&p);
+        }
+    }
+    for (uint32_t j = 0; j < rank; ++j) {
+        t[j] = (int8_t)clamp_s32(round_shift(sums[j], branch->t_shift), -127, 127);
+    }
+}
+
+// bias = the op's and B t. Rows of one or two whole groups are words.
+EDGELORA_HOT static void up(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *t, int32_t *bias) {
+    uint32_t rank = branch->rank;
+    int32_t shift = -branch->branch_shift;
+    if (rank == 4 || rank == 4 * EDGELORA_B_GROUPS) {
+        uint32_t pairs[2 * EDGELORA_B_GROUPS + 1]; // and the word behind
+        edgelora_branch_up_t p;
+        pack_row(pairs, t, rank, 0);
+        p.t = pairs;
+        p.b = (const uint32_t *)(const void *)branch->b;
+        p.groups = rank / 4;
+        p.bias = g->bias;
+        p.sums = bias;
+        p.outputs = g->out_c;
+        p.shift = shift;
+        edgelora_branch_up_s8(&p);
+        return;
+    }
+    const int8_t *row = branch->b;
+    for (uint32_t o = 0; o < g->out_c; ++o, row += rank) {
+        int32_t v = 0;
+        for (uint32_t j = 0; j < rank; ++j) {
+            v += row[j] * t[j];
+        }
+        bias[o] = g->bias[o] + round_shift(v, shift);
+    }
+}
+
+EDGELORA_HOT void edgelora_position_branch_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *in, uint32_t *x, const edgelora_low_t *low,
+    int8_t *y) {
+    pack_row(x, in, g->inputs, 0);
+    down(g, branch, x, low->row, low->sums, low->t);
+    up(g, branch, low->t, low->bias);
+    outputs(g, in, true, x, low->bias, y);
 }

@@ -30,6 +30,7 @@
 enum {
     EDGELORA_CHUNK = 16,   // groups of a row that are multiplied at once
     EDGELORA_B_GROUPS = 2, // of a row of B that go along with them
+    EDGELORA_ROW_GROUPS = 128, // of a row whose values' sum fits 16 bits for each half of a pair
     EDGELORA_22_BITS = (1 << 21) - (1 << 12), // accumulators below it take a shorter requantization
     // columns of a strip, words of a row of its plane
     EDGELORA_STRIP = 8, EDGELORA_STRIP_PITCH = 10,
@@ -88,6 +89,28 @@ typedef struct {
     int8_t *y;
     int32_t zero_point, min, max;
 } edgelora_position_t;
+
+// Products of rows of values with one position: acc += sums of value * (x - zero_point).
+typedef struct {
+    const uint32_t *x;    // E and O of each group
+    const int8_t *values; // s8 rows, 4-aligned
+    uint32_t groups;      // of a row, 1..EDGELORA_ROW_GROUPS
+    uint32_t gap;         // bytes from what is read of a row to the next one
+    uint32_t rows;        // >= 1
+    int32_t *acc;         // s32 [rows]
+    int32_t zero_point;
+} edgelora_row_products_t;
+
+// sums = bias + round_shift(B t, shift) for one position.
+typedef struct {
+    const uint32_t *t; // E and O of each group
+    const uint32_t *b; // s8 [outputs, groups, 4]
+    uint32_t groups;   // 1..EDGELORA_B_GROUPS
+    const int32_t *bias;
+    int32_t *sums;     // s32 [outputs]
+    uint32_t outputs;  // >= 1
+    int32_t shift;
+} edgelora_branch_up_t;
 
 // Rows of a plane: word i holds x[i] in its upper half and x[i + 1] in its lower one, for i in [-1,
 // n). x is `edge` outside [0, n).
@@ -148,6 +171,8 @@ static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
 void edgelora_tile_product_s8(const edgelora_tile_product_t *product);
 void edgelora_requantize_rows_s8(const edgelora_requantize_t *requantize);
 void edgelora_position_outputs_s8(const edgelora_position_t *position);
+void edgelora_row_products_s8(const edgelora_row_products_t *rows);
+void edgelora_branch_up_s8(const edgelora_branch_up_t *up);
 void edgelora_plane_s8(const edgelora_plane_t *plane);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
 void edgelora_strip_s8(const edgelora_strip_t *strip);

@@ -13,6 +13,11 @@ static bool has_packed_depthwise(const edgelora_shape_t *g, bool backward) {
         (!backward || g->in_c == g->out_c);
 }
 
+static bool is_pool(const edgelora_shape_t *g) {
+    uint32_t kind = g->op->kind;
+    return kind == EDGELORA_AVERAGE_POOL || kind == EDGELORA_MAX_POOL || kind == EDGELORA_MEAN;
+}
+
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
     uint32_t size = 0;
     if (g->is_matrix) {
@@ -26,6 +31,8 @@ uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool 
         if (backward) {
             size = largest_of(size, edgelora_depthwise_backward_packed_scratch(g));
         }
+    } else if (is_pool(g)) {
+        size = edgelora_pool_packed_scratch(g);
     }
     return size <= EDGELORA_PACKED_BYTES ? size : 0;
 }

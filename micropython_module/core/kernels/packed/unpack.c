@@ -17,6 +17,28 @@ EDGELORA_KERNEL void edgelora_unpack_s8(
     }
 }
 
+EDGELORA_KERNEL void edgelora_align_rows_u8(
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows) {
+    const uint32_t rest = 8 * (-count & 3), groups = (count + 3) / 4;
+    for (; rows; --rows, from += count) {
+        const uint32_t right = 8 * ((uintptr_t)from & 3), left = 32 - right;
+        const uint32_t *in = (const uint32_t *)(const void *)(from - right / 8);
+        uint32_t *end = words + groups, word = *in++;
+        if (right) {
+            while (words != end) {
+                uint32_t next = *in++;
+                *words++ = word >> right | next << left;
+                word = next;
+            }
+        } else {
+            for (*words++ = word; words != end;) {
+                *words++ = *in++;
+            }
+        }
+        end[-1] = (end[-1] << rest >> rest) | (0x80808080u & ~(0xFFFFFFFFu >> rest));
+    }
+}
+
 EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from,
     uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
     edgelora_coding_t coding) {

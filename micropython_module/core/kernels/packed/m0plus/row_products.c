@@ -1,0 +1,108 @@
+// Rows of int8 values times one position: 20 cycles for 4 products, 27 for a row.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/packed/m0plus/m0plus.h"
+
+#ifdef EDGELORA_M0PLUS
+
+// As `ldmia` takes them.
+ASSERT_OFFSET(edgelora_row_products_t, x, 0)
+ASSERT_OFFSET(edgelora_row_products_t, values, 4)
+ASSERT_OFFSET(edgelora_row_products_t, groups, 8)
+ASSERT_OFFSET(edgelora_row_products_t, gap, 12)
+ASSERT_OFFSET(edgelora_row_products_t, rows, 16)
+ASSERT_OFFSET(edgelora_row_products_t, acc, 20)
+ASSERT_OFFSET(edgelora_row_products_t, zero_point, 24)
+
+// The frame.
+#define ROWS_GAP 0
+#define ROWS_LEFT 4
+#define ROWS_ZERO_POINT 8
+#define ROWS_X 12
+#define ROWS_FRAME 16
+
+#define GROUP_CODE 34 // bytes
+
+// r0: x, r1: values, r6: sum, r7: mask, r8: what makes the bytes signed, r9: code of the first group,
+// r10: what makes them offset binary, r11: pairs of values added up, r12: acc, lr: end of x.
+NAKED void edgelora_row_products_s8(const edgelora_row_products_t *rows) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #" STRING(ROWS_FRAME) "\n"
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n"
+        "str r1, " SLOT(ROWS_X) "\n"
+        "str r4, " SLOT(ROWS_GAP) "\n"
+        "str r5, " SLOT(ROWS_LEFT) "\n"
+        "str r7, " SLOT(ROWS_ZERO_POINT) "\n"
+        "mov r12, r6\n"
+        "lsls r4, r3, #3\n"
+        "adds r4, r4, r1\n"
+        "mov lr, r4\n"
+        "movs r1, r2\n"
+        "rsbs r3, r3, #0\n"     // the first time around -groups % 4 of 4 are left out
+        "movs r4, #3\n"
+        "ands r3, r4\n"
+        "movs r4, #" STRING(GROUP_CODE) "\n"
+        "muls r3, r4\n"
+        "adr r4, 1f\n"
+        "adds r3, r3, r4\n"
+        "adds r3, #1\n"
+        "mov r9, r3\n"
+        "movs r7, #128\n"
+        "lsls r2, r7, #16\n"
+        "orrs r7, r2\n"
+        "rsbs r2, r7, #0\n"
+        "mov r8, r2\n"
+        "lsls r2, r7, #8\n"
+        "orrs r2, r7\n"
+        "mov r10, r2\n"
+        "movs r7, #255\n"
+        "lsls r2, r7, #16\n"
+        "orrs r7, r2\n"
+        "2:\n"                  // a row
+        "mov r2, r12\n"
+        "ldr r6, [r2]\n"
+        "movs r2, #0\n"
+        "mov r11, r2\n"
+        "ldr r0, " SLOT(ROWS_X) "\n"
+        "bx r9\n"
+        ".balign 4\n"
+        "1:\n"
+        ".rept 4\n"
+        "ldmia r1!, {r2}\n"
+        "mov r4, r10\n"
+        "eors r2, r4\n"
+        "lsrs r4, r2, #8\n"
+        "ands r2, r7\n"
+        "ands r4, r7\n"
+        "add r2, r8\n"
+        "add r4, r8\n"
+        "add r11, r2\n"
+        "add r11, r4\n"
+        "ldmia r0!, {r3, r5}\n"
+        DOT2("r3", "r2", "r6")
+        DOT2("r5", "r4", "r6")
+        ".endr\n"
+        "cmp r0, lr\n"
+        "bne 1b\n"
+        "mov r2, r11\n"         // both halves' sum
+        "sxth r3, r2\n"
+        "subs r2, r2, r3\n"
+        "asrs r2, r2, #16\n"
+        "adds r2, r2, r3\n"
+        "ldr r3, " SLOT(ROWS_ZERO_POINT) "\n"
+        "muls r2, r3\n"
+        "subs r6, r6, r2\n"
+        "mov r2, r12\n"
+        "stmia r2!, {r6}\n"
+        "mov r12, r2\n"
+        "ldr r2, " SLOT(ROWS_GAP) "\n"
+        "adds r1, r1, r2\n"
+        "ldr r2, " SLOT(ROWS_LEFT) "\n"
+        "subs r2, #1\n"
+        "str r2, " SLOT(ROWS_LEFT) "\n"
+        "bne 2b\n"
+        "add sp, #" STRING(ROWS_FRAME) "\n" RESTORE);
+}
+
+#endif
