@@ -2,10 +2,16 @@
 
 #include "kernels/packed/parts.h"
 
-EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t n, int32_t shift) {
-    int32_t mask = shift_mask(shift);
-    for (; n; --n, ++q) {
-        *q = (int8_t)trunc_mask(*q, shift, mask);
+// trunc_shift(v, shift) of the bytes of q, four at a time: v + 128 is >= 0, and 2^shift - 1 more
+// where v < 0 stays in its byte.
+EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t bytes, int32_t shift) {
+    const uint32_t each = 0x01010101, sign = 128 * each;
+    uint32_t *word = (uint32_t *)(void *)q, n = at_most((uint32_t)shift, 7),
+             up = (1u << n) - 1, kept = (255u >> n) * each, offset = (128 - (128u >> n)) * each;
+    for (uint32_t *end = word + (bytes + 3) / 4; word != end; ++word) {
+        uint32_t v = *word ^ sign;
+        v += (~v >> 7 & each) * up;
+        *word = ((v >> n & kept) + offset) ^ sign;
     }
 }
 
@@ -26,24 +32,26 @@ EDGELORA_KERNEL static void store_column(
     }
 }
 
-EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns,
-    uint32_t count, uint32_t padded, const int32_t *v) {
-    uint32_t bits = 0;
-    for (uint32_t c = 0; c < columns; ++c) {
-        bits |= magnitude_bits(v + c * padded, count);
+EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,
+    uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+    uint32_t bits = 0, y = at->y, x = at->x;
+    for (uint32_t k = 0; k < columns; ++k) {
+        bits |= magnitude_bits(v + k * padded, count);
     }
     int32_t shift = bit_length(bits) - 7;
     if (shift > b->shift) {
-        int32_t more = at_most_31(shift - b->shift);
-        rescale(b->q, b->done * b->step, more);
-        for (uint32_t p = 0; p < count && first; ++p) {
-            rescale(b->q + (b->done + p) * b->step, first, more);
-        }
+        rescale(b->q, b->written, shift - b->shift);
         b->shift = shift;
     }
-    int8_t *q = b->q + b->done * b->step + first;
-    for (uint32_t c = 0; c < columns; ++c) {
-        store_column(q + c, b->step, v + c * padded, count, b->shift);
+    for (bool one = b->row == at->width * b->step; count; ++y, x = 0) {
+        uint32_t n = one ? count : at_most(count, at->width - x), from = b->first + y * b->row + x * b->step + c;
+        for (uint32_t k = 0; k < columns; ++k) {
+            store_column(b->q + from + k, b->step, v + k * padded, n, b->shift);
+        }
+        from += (n - 1) * b->step + columns;
+        b->written = from > b->written ? from : b->written;
+        count -= n;
+        v += n;
     }
 }
 

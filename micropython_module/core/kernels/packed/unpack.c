@@ -18,7 +18,7 @@ EDGELORA_KERNEL void edgelora_unpack_s8(
 }
 
 EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from,
-    uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
+    uint32_t rows, uint32_t taps, int32_t tap, uint32_t n, uint32_t step,
     edgelora_coding_t coding) {
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
