@@ -104,7 +104,9 @@ EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
 
 EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
-    edgelora_a_gradient_s8(g, rank, error, gradient, shift);
+    bool packed = error->packed && edgelora_a_gradient_is_packed(g, rank);
+    (packed ? edgelora_a_gradient_packed_s8 : edgelora_a_gradient_s8)(
+        g, rank, error, gradient, shift);
 }
 
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,

@@ -90,7 +90,9 @@ static transposed_t branch_layout(const edgelora_shape_t *g) {
 }
 
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    uint32_t input = g->op->kind == EDGELORA_DENSE ? 8 * DENSE_INPUTS : input_layout(g, rank).size;
+    uint32_t input = !g->op->input ? 0 // nobody wants the error of the model's input
+        : g->op->kind == EDGELORA_DENSE ? 8 * DENSE_INPUTS
+                                        : input_layout(g, rank).size;
     uint32_t branch = rank ? branch_layout(g).size : 0;
     return input > branch ? input : branch;
 }
