@@ -15,48 +15,49 @@ EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t bytes, int32_t shift) {
     }
 }
 
-EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
+// The magnitude of what is stored is known as soon as it is: returned is the OR of them all.
+EDGELORA_KERNEL static uint32_t store_column(
+    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
     uint32_t bits = 0;
-    for (; n; --n) {
-        int32_t sign = *v >> 31;
-        bits |= (uint32_t)((*v++ ^ sign) - sign);
+#pragma GCC unroll 4
+    for (const int32_t *end = v + n; v != end; q += step) {
+        int32_t sign = *v >> 31, below = (*v++ + sign) >> shift;
+        *q = (int8_t)(below - sign);
+        bits |= (uint32_t)(below ^ sign);
     }
     return bits;
 }
 
-EDGELORA_KERNEL static void store_column(
-    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
-    int32_t mask = shift_mask(shift);
-    for (uint32_t i = 0, end = n * step; i < end; i += step) {
-        q[i] = (int8_t)trunc_mask(*v++, shift, mask);
+EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora_cursor_t *at,
+    uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+    uint32_t bits = 0, y = at->y, x = at->x;
+    for (bool one = b->row == at->width * b->step; count; ++y, x = 0) {
+        uint32_t n = one ? count : at_most(count, at->width - x),
+                 from = b->first + y * b->row + x * b->step + c;
+        for (uint32_t k = 0; k < columns; ++k) {
+            bits |= store_column(b->q + from + k, b->step, v + k * padded, n, b->shift);
+        }
+        uint32_t end = from + (n - 1) * b->step + columns;
+        b->written = end > b->written ? end : b->written;
+        count -= n;
+        v += n;
     }
+    return bits;
 }
 
 EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
-    uint32_t bits = 0, y = at->y, x = at->x;
-    for (uint32_t k = 0; k < columns; ++k) {
-        bits |= magnitude_bits(v + k * padded, count);
-    }
-    int32_t shift = bit_length(bits) - 7;
-    if (shift > b->shift) {
-        rescale(b->q, b->written, shift - b->shift);
-        b->shift = shift;
-    }
-    for (bool one = b->row == at->width * b->step; count; ++y, x = 0) {
-        uint32_t n = one ? count : at_most(count, at->width - x), from = b->first + y * b->row + x * b->step + c;
-        for (uint32_t k = 0; k < columns; ++k) {
-            store_column(b->q + from + k, b->step, v + k * padded, n, b->shift);
-        }
-        from += (n - 1) * b->step + columns;
-        b->written = from > b->written ? from : b->written;
-        count -= n;
-        v += n;
+    uint32_t written = b->written, bits = store_columns(b, at, c, columns, count, padded, v);
+    if (bits >> 7) { // rare: the block's values are too large for its shift
+        int32_t more = bit_length(bits) - 7;
+        rescale(b->q, written, more);
+        b->shift += more;
+        store_columns(b, at, c, columns, count, padded, v);
     }
 }
 
-// v += trunc_shift(w, n)
-EDGELORA_KERNEL static void add_shifted(int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
+EDGELORA_KERNEL void edgelora_add_shifted_s32(
+    int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
     int32_t mask = shift_mask(n);
     for (; count; --count, ++v) {
         *v += trunc_mask(*w++, n, mask);
@@ -65,10 +66,10 @@ EDGELORA_KERNEL static void add_shifted(int32_t *v, const int32_t *w, int32_t n,
 
 EDGELORA_HOT void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
     if (!n) {
-        add_shifted(v, w, m, count);
+        edgelora_add_shifted_s32(v, w, m, count);
         return;
     }
-    add_shifted(w, v, n, count);
+    edgelora_add_shifted_s32(w, v, n, count);
     for (; count; --count) {
         *v++ = *w++;
     }

@@ -128,9 +128,10 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
             }
             multiply_chunk(&l, &factor, s, padded, p, n);
         }
+        int32_t right = at_most_31(shift), mask = shift_mask(right);
         for (uint32_t k = 0; k < count; ++k) {
-            for (uint32_t j = 0; j < rank; ++j) {
-                *gradient++ += trunc_shift(acc[j * padded + k], shift);
+            for (uint32_t j = 0, i = k; j < rank; ++j, i += padded) {
+                *gradient++ += trunc_mask(acc[i], right, mask);
             }
         }
     }
@@ -197,6 +198,20 @@ EDGELORA_HOT static void pack_runs(const edgelora_shape_t *g, const runs_t *runs
     }
 }
 
+// gradient: s32 [rank, K] += acc: s32 [rank, quads, 4], of the quads from `from` on.
+EDGELORA_HOT static void add_runs(const edgelora_shape_t *g, const runs_t *runs, uint32_t rank,
+    const int32_t *acc, uint32_t from, uint32_t quads, int32_t *gradient, int32_t shift) {
+    uint32_t run = from / runs->quads, first = from % runs->quads;
+    for (uint32_t left = quads, count; left; left -= count, ++run, first = 0, acc += 4 * count) {
+        count = at_most(left, runs->quads - first);
+        uint32_t values = at_most(4 * count, runs->length - 4 * first);
+        for (uint32_t j = 0; j < rank; ++j) {
+            edgelora_add_shifted_s32(gradient + j * g->inputs + run * runs->length + 4 * first,
+                acc + 4 * quads * j, at_most_31(shift), values);
+        }
+    }
+}
+
 // One position: a value at a time.
 EDGELORA_HOT static void outer_gradient(const int8_t *x, int32_t zero_point, uint32_t inputs,
     const int8_t *t_error, uint32_t rank, int32_t *gradient, int32_t shift) {
@@ -247,19 +262,6 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
                 (int8_t *)s + l.patch);
             multiply_chunk(&l, &factor, s, 4 * quads, p, n);
         }
-        uint32_t run = q / runs.quads, c = 4 * (q % runs.quads);
-        for (uint32_t k = 0; k < 4 * quads; ++k) {
-            if (c < runs.length) {
-                int32_t *to = gradient + run * runs.length + c;
-                for (uint32_t j = 0; j < rank; ++j, to += g->inputs) {
-                    *to += trunc_shift(acc[4 * quads * j + k], shift);
-                }
-            }
-            c += 1;
-            if (c == 4 * runs.quads) {
-                c = 0;
-                ++run;
-            }
-        }
+        add_runs(g, &runs, rank, acc, q, quads, gradient, shift);
     }
 }

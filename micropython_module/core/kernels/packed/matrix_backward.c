@@ -5,7 +5,10 @@
 
 #include "kernels/packed/parts.h"
 
-enum { DENSE_INPUTS = 64, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+enum { DENSE_INPUTS = 64, DENSE_BYTES = 512, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+
+// What fits behind the sums, on machines with pointers of 4 bytes and of 8.
+enum { DENSE_PAIRS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_pair_t) };
 
 // Parts of the scratch memory: a position's errors are `groups`, behind `t_groups` of t's.
 typedef struct {
@@ -91,7 +94,7 @@ static transposed_t branch_layout(const edgelora_shape_t *g) {
 
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
     uint32_t input = !g->op->input ? 0 // nobody wants the error of the model's input
-        : g->op->kind == EDGELORA_DENSE ? 8 * DENSE_INPUTS
+        : g->op->kind == EDGELORA_DENSE ? DENSE_BYTES
                                         : input_layout(g, rank).size;
     uint32_t branch = rank ? branch_layout(g).size : 0;
     return input > branch ? input : branch;
@@ -108,35 +111,69 @@ static joint_t joint(const edgelora_branch_t *branch, const edgelora_error_t *er
     return (joint_t){top, at_most_31(top - e), branch->rank ? at_most_31(top - t) : 0};
 }
 
-// Some inputs of dense at a time.
+// Rows of bytes, `inputs` each, and a value for each.
+typedef struct {
+    const uint8_t *rows;
+    const int8_t *values;
+    uint32_t count;
+    edgelora_coding_t coding;
+} weighted_rows_t;
+
+// acc: s32 [count] += columns [i, i + count) of the rows times their values. Most of these are 0
+// behind a mask. pairs: room for DENSE_PAIRS.
+EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
+    uint32_t count, int32_t *acc, edgelora_row_pair_t *pairs) {
+    uint32_t found = 0;
+    const uint8_t *row = w->rows + i, *held = 0;
+    int32_t held_value = 0;
+    for (uint32_t r = 0; r < w->count; ++r, row += inputs) {
+        int32_t v = w->values[r];
+        if (v && (inputs & 3)) {
+            uint32_t flip = (uint32_t)w->coding & 255;
+            for (uint32_t c = 0; c < count; ++c) {
+                acc[c] += ((int32_t)(row[c] ^ flip) - 128) * v;
+            }
+        } else if (v && held) {
+            pairs[found++] = row_pair(held, held_value, row, v);
+            held = 0;
+            if (found == DENSE_PAIRS) {
+                edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
+                found = 0;
+            }
+        } else if (v) {
+            held = row;
+            held_value = v;
+        }
+    }
+    if (held) {
+        pairs[found++] = row_pair(held, held_value, held, 0);
+    }
+    if (found) {
+        edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
+    }
+}
+
+// Some inputs of dense at a time. One of the two sums stays as it is: the other one, cut to its
+// exponent, is what it starts from.
 EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
-    int32_t *acc = error->scratch, *branch_acc = acc + DENSE_INPUTS;
+    int32_t *acc = error->scratch;
+    edgelora_row_pair_t *pairs = (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS);
     edgelora_columns_t block = {.q = dx, .step = 1};
     edgelora_cursor_t at = {0, 0, g->inputs};
-    for (uint32_t i = 0; i < g->inputs; i += DENSE_INPUTS) {
-        uint32_t count = at_most(g->inputs - i, DENSE_INPUTS);
-        for (uint32_t c = 0; c < 2 * DENSE_INPUTS; ++c) {
+    weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
+                    t = {(const uint8_t *)branch->a, error->t_error, branch->rank, EDGELORA_SIGNED};
+    int32_t shift = j->e_shift ? j->e_shift : j->t_shift, mask = shift_mask(shift);
+    for (; at.x < g->inputs; at.x += DENSE_INPUTS) {
+        uint32_t count = at_most(g->inputs - at.x, DENSE_INPUTS);
+        for (uint32_t c = 0; c < count; ++c) {
             acc[c] = 0;
         }
-        for (uint32_t o = 0; o < g->out_c; ++o) {
-            const uint8_t *w = g->weights + o * g->inputs + i;
-            int32_t v = error->e[o];
-            for (uint32_t c = 0; c < count && v; ++c) {
-                acc[c] += (w[c] - 128) * v;
-            }
+        add_rows(j->e_shift ? &e : &t, g->inputs, at.x, count, acc, pairs);
+        for (uint32_t c = 0; c < count && shift; ++c) {
+            acc[c] = trunc_mask(acc[c], shift, mask);
         }
-        for (uint32_t k = 0; k < branch->rank; ++k) {
-            const int8_t *a = branch->a + k * g->inputs + i;
-            int32_t v = error->t_error[k];
-            for (uint32_t c = 0; c < count && v; ++c) {
-                branch_acc[c] += a[c] * v;
-            }
-        }
-        if (branch->rank) {
-            edgelora_join_s32(acc, j->e_shift, branch_acc, j->t_shift, count);
-        }
-        at.x = i;
+        add_rows(j->e_shift ? &t : &e, g->inputs, at.x, count, acc, pairs);
         edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
     }
     return j->exponent + block.shift;

@@ -133,6 +133,23 @@ typedef struct {
     edgelora_plane_t *plane;
 } edgelora_strip_t;
 
+// Two rows of weights and the values that they are multiplied with, [-127, 127].
+typedef struct {
+    const void *first, *second; // 4-aligned
+    int32_t first_value, second_value;
+    uint32_t offset; // that row_pair computes
+} edgelora_row_pair_t;
+
+// Bytes u0 and u2 of a word, in the halves of another one, times a value are two products in one
+// word. Those of two rows add up to sums in 16 bits; the offset takes off what the bytes' offset of
+// 128 adds and makes the lower sum, plus 2^15, positive.
+static inline edgelora_row_pair_t row_pair(
+    const void *first, int32_t first_value, const void *second, int32_t second_value) {
+    uint32_t offset = (uint32_t)(-128 * (first_value + second_value));
+    return (edgelora_row_pair_t){
+        first, second, first_value, second_value, (offset << 16) + offset + 0x8000};
+}
+
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
 static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
     for (const uint32_t *end = words + 6; words < end; words += 2) {
@@ -151,6 +168,10 @@ void edgelora_position_outputs_s8(const edgelora_position_t *position);
 void edgelora_plane_s8(const edgelora_plane_t *plane);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
 void edgelora_strip_s8(const edgelora_strip_t *strip);
+
+// acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes.
+void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_pair_t *pairs,
+    uint32_t count, uint32_t coding);
 
 // One position's part of quads. x: s8 [groups, 4], 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);

@@ -49,20 +49,70 @@ EDGELORA_HOT void edgelora_requantize_outputs_s8(
     }
 }
 
-// The OR of |e * m| of a column; end: its rows * step.
-EDGELORA_KERNEL static uint32_t column_bits(
-    const int8_t *e, uint32_t step, uint32_t end, int32_t m) {
+// A value's multiplier, Q15 relative to 2^top.
+static inline int32_t relative_multiplier(const edgelora_shape_t *g, uint32_t k, int32_t top) {
+    return g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
+}
+
+// Does a magnitude of a column, times m, reach `least`? end: its rows * step.
+EDGELORA_KERNEL static bool column_reaches(
+    const int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t least) {
+    for (uint32_t i = 0; i < end; i += step) {
+        int32_t v = e[i] * m;
+        if (v >= least || v <= -least) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The OR of the magnitudes of 4 columns, a byte each. end: rows * step.
+EDGELORA_KERNEL static uint32_t four_columns_bits(const int8_t *e, uint32_t step, uint32_t end) {
     uint32_t bits = 0;
     for (uint32_t i = 0; i < end; i += step) {
-        int32_t v = e[i] * m, sign = v >> 31;
-        bits |= (uint32_t)((v ^ sign) - sign);
+        uint32_t four = *(const uint32_t *)(const void *)(e + i), negative = four >> 7 & 0x01010101;
+        bits |= (four ^ ((negative << 8) - negative)) + negative;
     }
     return bits;
+}
+
+EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t end) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < end; i += step) {
+        bits |= abs_u32(e[i]);
+    }
+    return bits;
+}
+
+// The bits of the largest |e * m|. The largest magnitude of a column whose magnitudes' OR is b is
+// more than half of b: its product has as many bits as b * m or one less.
+EDGELORA_HOT static int32_t product_bits(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t multipliers, int32_t top) {
+    uint32_t channels = g->out_c, end = g->positions * channels, bits = 0, all = 0;
+    bool fours = !(channels & 3);
+    for (int32_t most = 0;; most = bit_length(all)) { // what they may be, then whether one is it
+        int32_t least = most ? 1 << (most - 1) : INT32_MAX;
+        for (uint32_t c = 0; c < channels; ++c) {
+            bits = !fours   ? column_bits(e + c, channels, end)
+                : (c & 3) ? bits >> 8
+                            : four_columns_bits(e + c, channels, end);
+            int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
+            int32_t bound = (int32_t)(bits & 255) * m;
+            all |= (uint32_t)bound;
+            if (bound >= least && column_reaches(e + c, channels, end, m, least)) {
+                return most;
+            }
+        }
+        if (most || !all) {
+            return most - 1;
+        }
+    }
 }
 
 EDGELORA_KERNEL static void scale_column(
     int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t shift) {
     int32_t mask = shift_mask(shift);
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < end; i += step) {
         e[i] = (int8_t)trunc_mask(e[i] * m, shift, mask);
     }
@@ -72,26 +122,15 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     uint32_t channels = g->out_c, end = g->positions * channels,
              multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
-    int32_t n = 0, top = -128;
+    int32_t top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
-    for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
-        uint32_t bits = 0;
-        for (uint32_t c = 0; c < channels; ++c) {
-            uint32_t k = c < multipliers ? c : 0;
-            int right = 16 + top - g->shift[k];
-            int32_t m = right > 31 ? 0 : g->multiplier[k] >> right;
-            if (pass) {
-                scale_column(e + c, channels, end, m, n);
-            } else {
-                bits |= column_bits(e + c, channels, end, m);
-            }
-        }
-        if (!pass) {
-            n = bit_length(bits) - 7;
-            n = n < 0 ? 0 : n;
-        }
+    int32_t n = product_bits(g, e, multipliers, top) - 7;
+    n = n < 0 ? 0 : n;
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
+        scale_column(e + c, channels, end, m, n);
     }
     return exponent + top - 15 + n;
 }
