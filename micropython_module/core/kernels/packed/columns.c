@@ -15,6 +15,14 @@ EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t bytes, int32_t shift) {
     }
 }
 
+EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
+    uint32_t bits = 0;
+    for (const int32_t *end = v + n; v != end; ++v) {
+        bits |= abs_u32(*v);
+    }
+    return bits;
+}
+
 // The magnitude of what is stored is known as soon as it is: returned is the OR of them all.
 EDGELORA_KERNEL static uint32_t store_column(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
@@ -47,8 +55,13 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
 
 EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
-    uint32_t written = b->written, bits = store_columns(b, at, c, columns, count, padded, v);
-    if (bits >> 7) { // rare: the block's values are too large for its shift
+    uint32_t written = b->written;
+    if (!written) {
+        int32_t first = bit_length(magnitude_bits(v, count)) - 7;
+        b->shift = first < 0 ? 0 : first;
+    }
+    uint32_t bits = store_columns(b, at, c, columns, count, padded, v);
+    if (bits >> 7) { // these values are too large for the block's shift
         int32_t more = bit_length(bits) - 7;
         rescale(b->q, written, more);
         b->shift += more;

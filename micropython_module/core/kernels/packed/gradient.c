@@ -34,7 +34,7 @@ static gradient_t b_layout(const edgelora_shape_t *g, uint32_t rank) {
 }
 
 uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    return rank ? b_layout(g, rank).size : 0;
+    return rank && g->op->kind != EDGELORA_DENSE ? b_layout(g, rank).size : 0;
 }
 
 // A group of 4 positions as quads: their columns, s8 [4 * quads] at `rows`, 4-aligned. The first of
@@ -102,9 +102,26 @@ EDGELORA_HOT static void multiply_chunk(const gradient_t *l, const factor_t *fac
     }
 }
 
+// One position: a row of the gradient for each factor, += factor * (v - zero point).
+EDGELORA_HOT static void outer_gradient(const int8_t *factor, uint32_t rows, const int8_t *v,
+    int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift) {
+    int32_t n = at_most_31(shift), mask = shift_mask(n);
+    for (; rows; --rows, gradient += count) {
+        int32_t f = *factor++;
+#pragma GCC unroll 4
+        for (uint32_t i = 0; f && i < count; ++i) {
+            gradient[i] += trunc_mask((v[i] - zero_point) * f, n, mask);
+        }
+    }
+}
+
 EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
     static const int32_t none[EDGELORA_MAX_RANK];
+    if (g->op->kind == EDGELORA_DENSE) {
+        outer_gradient(error->e, g->out_c, t, 0, rank, gradient, shift);
+        return;
+    }
     uint8_t *s = error->scratch;
     gradient_t l = b_layout(g, rank);
     const int32_t *acc = (const int32_t *)(const void *)s;
@@ -212,19 +229,6 @@ EDGELORA_HOT static void add_runs(const edgelora_shape_t *g, const runs_t *runs,
     }
 }
 
-// One position: a value at a time.
-EDGELORA_HOT static void outer_gradient(const int8_t *x, int32_t zero_point, uint32_t inputs,
-    const int8_t *t_error, uint32_t rank, int32_t *gradient, int32_t shift) {
-    int32_t n = at_most_31(shift), mask = shift_mask(n);
-    for (uint32_t j = 0; j < rank; ++j, gradient += inputs) {
-        int32_t t = t_error[j];
-#pragma GCC unroll 4
-        for (uint32_t i = 0; t && i < inputs; ++i) {
-            gradient[i] += trunc_mask((x[i] - zero_point) * t, n, mask);
-        }
-    }
-}
-
 // In the memory that the op's other kernels have. patch: 4 values at each of 4 positions.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
     runs_t runs = runs_of(g);
@@ -239,7 +243,7 @@ bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank) {
 EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
     if (g->op->kind == EDGELORA_DENSE) {
-        outer_gradient(error->x, g->zp_in, g->inputs, error->t_error, rank, gradient, shift);
+        outer_gradient(error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift);
         return;
     }
     uint8_t *s = error->scratch;

@@ -93,10 +93,12 @@ static transposed_t branch_layout(const edgelora_shape_t *g) {
 }
 
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    uint32_t input = !g->op->input ? 0 // nobody wants the error of the model's input
-        : g->op->kind == EDGELORA_DENSE ? DENSE_BYTES
-                                        : input_layout(g, rank).size;
-    uint32_t branch = rank ? branch_layout(g).size : 0;
+    if (g->op->kind == EDGELORA_DENSE) {
+        return DENSE_BYTES;
+    }
+    // nobody wants the error of the model's input
+    uint32_t input = g->op->input ? input_layout(g, rank).size : 0,
+             branch = rank ? branch_layout(g).size : 0;
     return input > branch ? input : branch;
 }
 
@@ -201,6 +203,7 @@ typedef struct {
     const edgelora_error_t *error;
     joint_t joint;
     transposed_t layout;
+    bool in_place; // errors of whole groups, each of which one position meets: those of a 1x1 kernel
 } conv_t;
 
 // The errors of a phase's positions, which the grid of `block` is of.
@@ -215,12 +218,22 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
     int32_t *acc = (int32_t *)(void *)(s + l->acc),
             *branch_acc = (int32_t *)(void *)(s + l->branch_acc), none[MOST_ROWS] = {0};
     uint32_t *x = (uint32_t *)(void *)(s + l->x), *words = (uint32_t *)(void *)(s + l->words);
-    edgelora_cursor_t at = {0, 0, px->count}, next = at;
+    edgelora_cursor_t at = {0, 0, conv->in_place ? positions : px->count}, next = at;
     for (uint32_t p = 0, count; p < positions; p += count, at = next) {
         count = at_most(positions - p, 4 * l->quads);
         uint32_t padded = (count + 3) & ~3u;
-        edgelora_gather_errors_s8(g, py, px, conv->error, rank, &next, count,
-            (int8_t *)s + l->patch, x, l->stride);
+        if (conv->in_place) {
+            const edgelora_error_t *error = conv->error;
+            uint32_t *e = x + EDGELORA_GROUP_WORDS * t_groups;
+            edgelora_pack_quads_s8(e, l->stride, error->e + p * g->out_c, count, groups);
+            if (rank) {
+                edgelora_pack_quads_s8(x, l->stride, error->t_error + p * rank, count, t_groups);
+            }
+            next.x += count;
+        } else {
+            edgelora_gather_errors_s8(g, py, px, conv->error, rank, &next, count,
+                (int8_t *)s + l->patch, x, l->stride);
+        }
         edgelora_tile_product_t row = {
             .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
         for (uint32_t c = 0; c < g->in_c; c += row.rows) {
@@ -284,12 +297,31 @@ EDGELORA_HOT int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *
     if (g->op->kind == EDGELORA_DENSE) {
         return dense_backward(g, branch, error, &j, dx);
     }
-    conv_t conv = {g, branch, error, j, input_layout(g, branch->rank)};
+    bool in_place = edgelora_takes_input_as_it_is(g) && !(g->out_c & 3) && !(branch->rank & 3);
+    conv_t conv = {g, branch, error, j, input_layout(g, branch->rank), in_place};
     return conv_backward(&conv, dx);
+}
+
+EDGELORA_HOT static int32_t dense_branch_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    int32_t *acc = error->scratch;
+    uint32_t rank = branch->rank;
+    weighted_rows_t b = {(const uint8_t *)branch->b, error->e, g->out_c, EDGELORA_SIGNED};
+    edgelora_columns_t block = {.q = t_error, .step = 1};
+    edgelora_cursor_t at = {0, 0, rank};
+    for (uint32_t j = 0; j < rank; ++j) {
+        acc[j] = 0;
+    }
+    add_rows(&b, rank, 0, rank, acc, (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS));
+    edgelora_columns_put(&block, &at, 0, 1, rank, rank, acc);
+    return error->exponent + block.shift;
 }
 
 EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    if (g->op->kind == EDGELORA_DENSE) {
+        return dense_branch_backward(g, branch, error, t_error);
+    }
     uint8_t *s = error->scratch;
     const int8_t *e = error->e;
     transposed_t l = branch_layout(g);

@@ -59,6 +59,9 @@ static inline int32_t at_most_31(int32_t n) {
     return n > 31 ? 31 : n;
 }
 
+// matrix.c: a 1x1 convolution whose positions are the input's, of whole groups.
+bool edgelora_takes_input_as_it_is(const edgelora_shape_t *g);
+
 // gather.c: a window of the input, and packing.
 
 // A position in an image whose rows are `width` positions; it moves on row by row.

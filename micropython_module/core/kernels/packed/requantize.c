@@ -89,6 +89,12 @@ EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint
 EDGELORA_HOT static int32_t product_bits(
     const edgelora_shape_t *g, const int8_t *e, uint32_t multipliers, int32_t top) {
     uint32_t channels = g->out_c, end = g->positions * channels, bits = 0, all = 0;
+    if (g->positions == 1) {
+        for (uint32_t c = 0; c < channels; ++c) {
+            all |= abs_u32(e[c] * relative_multiplier(g, c < multipliers ? c : 0, top));
+        }
+        return bit_length(all);
+    }
     bool fours = !(channels & 3);
     for (int32_t most = 0;; most = bit_length(all)) { // what they may be, then whether one is it
         int32_t least = most ? 1 << (most - 1) : INT32_MAX;
@@ -128,9 +134,14 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     }
     int32_t n = product_bits(g, e, multipliers, top) - 7;
     n = n < 0 ? 0 : n;
+    int32_t mask = shift_mask(n);
     for (uint32_t c = 0; c < channels; ++c) {
         int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
-        scale_column(e + c, channels, end, m, n);
+        if (g->positions == 1) {
+            e[c] = (int8_t)trunc_mask(e[c] * m, n, mask);
+        } else {
+            scale_column(e + c, channels, end, m, n);
+        }
     }
     return exponent + top - 15 + n;
 }
