@@ -23,19 +23,6 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
     return bits;
 }
 
-// The magnitude of what is stored is known as soon as it is: returned is the OR of them all.
-EDGELORA_KERNEL static uint32_t store_column(
-    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
-    uint32_t bits = 0;
-#pragma GCC unroll 4
-    for (const int32_t *end = v + n; v != end; q += step) {
-        int32_t sign = *v >> 31, below = (*v++ + sign) >> shift;
-        *q = (int8_t)(below - sign);
-        bits |= (uint32_t)(below ^ sign);
-    }
-    return bits;
-}
-
 EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t bits = 0, y = at->y, x = at->x;
@@ -43,7 +30,7 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
         uint32_t n = one ? count : at_most(count, at->width - x),
                  from = b->first + y * b->row + x * b->step + c;
         for (uint32_t k = 0; k < columns; ++k) {
-            bits |= store_column(b->q + from + k, b->step, v + k * padded, n, b->shift);
+            bits |= edgelora_store_column_s8(b->q + from + k, b->step, v + k * padded, n, b->shift);
         }
         uint32_t end = from + (n - 1) * b->step + columns;
         b->written = end > b->written ? end : b->written;
@@ -69,21 +56,12 @@ EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cur
     }
 }
 
-EDGELORA_KERNEL void edgelora_add_shifted_s32(
-    int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
-    int32_t mask = shift_mask(n);
-    for (; count; --count, ++v) {
-        *v += trunc_mask(*w++, n, mask);
+EDGELORA_HOT const int32_t *edgelora_join_s32(
+    int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
+    if (n) {
+        edgelora_add_shifted_s32(w, v, n, count);
+        return w;
     }
-}
-
-EDGELORA_HOT void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
-    if (!n) {
-        edgelora_add_shifted_s32(v, w, m, count);
-        return;
-    }
-    edgelora_add_shifted_s32(w, v, n, count);
-    for (; count; --count) {
-        *v++ = *w++;
-    }
+    edgelora_add_shifted_s32(v, w, m, count);
+    return v;
 }

@@ -243,16 +243,17 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
             row.x = x + EDGELORA_GROUP_WORDS * t_groups;
             row.acc = acc;
             edgelora_tile_product_chunks_s8(&row, groups, l->stride);
+            const int32_t *sum = acc;
             if (rank) {
                 const uint8_t *a = (const uint8_t *)branch->a + c;
                 unpack_phase(g, py, px, a, row.rows, rank, EDGELORA_SIGNED, words);
                 row.x = x;
                 row.acc = branch_acc;
                 edgelora_tile_product_chunks_s8(&row, t_groups, l->stride);
-                edgelora_join_s32(
+                sum = edgelora_join_s32(
                     acc, conv->joint.e_shift, branch_acc, conv->joint.t_shift, row.rows * padded);
             }
-            edgelora_columns_put(block, &at, c, row.rows, count, padded, acc);
+            edgelora_columns_put(block, &at, c, row.rows, count, padded, sum);
         }
     }
 }

@@ -185,6 +185,12 @@ void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
 void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding);
 
+// q: a value every `step` bytes, the lower 8 bits of trunc_shift(v, shift); returns the OR of the
+// magnitudes of all that these are the lower bits of. n: values, >= 1; |v| < 2^31.
+uint32_t edgelora_store_column_s8(
+    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
+// v += trunc_shift(w, n), n in 0..31; |w| < 2^31
+void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);
 // t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4.
 void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift);
