@@ -84,35 +84,48 @@ EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint
     return bits;
 }
 
-// The bits of the largest |e * m|. The largest magnitude of a column whose magnitudes' OR is b is
-// more than half of b: its product has as many bits as b * m or one less.
+// What the product of a column's largest magnitude and m is at most, and more than half of: m times
+// the OR of its magnitudes. four: those of a group of columns, found with the first of them.
+EDGELORA_HOT static int32_t product_bound(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t c, int32_t m, uint32_t *four) {
+    uint32_t channels = g->out_c, end = g->positions * channels;
+    if (channels & 3) {
+        return (int32_t)column_bits(e + c, channels, end) * m;
+    }
+    *four = c & 3 ? *four >> 8 : four_columns_bits(e + c, channels, end);
+    return (int32_t)(*four & 255) * m;
+}
+
+// The bits of the largest |e * m|: as many as its bound has, or one less.
 EDGELORA_HOT static int32_t product_bits(
     const edgelora_shape_t *g, const int8_t *e, uint32_t multipliers, int32_t top) {
-    uint32_t channels = g->out_c, end = g->positions * channels, bits = 0, all = 0;
+    uint32_t channels = g->out_c, end = g->positions * channels, four = 0, likely = 0, all = 0;
     if (g->positions == 1) {
         for (uint32_t c = 0; c < channels; ++c) {
             all |= abs_u32(e[c] * relative_multiplier(g, c < multipliers ? c : 0, top));
         }
         return bit_length(all);
     }
-    bool fours = !(channels & 3);
-    for (int32_t most = 0;; most = bit_length(all)) { // what they may be, then whether one is it
-        int32_t least = most ? 1 << (most - 1) : INT32_MAX;
-        for (uint32_t c = 0; c < channels; ++c) {
-            bits = !fours   ? column_bits(e + c, channels, end)
-                : (c & 3) ? bits >> 8
-                            : four_columns_bits(e + c, channels, end);
-            int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
-            int32_t bound = (int32_t)(bits & 255) * m;
-            all |= (uint32_t)bound;
-            if (bound >= least && column_reaches(e + c, channels, end, m, least)) {
-                return most;
-            }
-        }
-        if (most || !all) {
-            return most - 1;
+    int32_t largest = 0;
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t bound = product_bound(g, e, c, relative_multiplier(g, c, top), &four);
+        if (bound > largest) {
+            largest = bound;
+            likely = c;
         }
     }
+    int32_t bits = bit_length((uint32_t)largest), least = bits ? 1 << (bits - 1) : INT32_MAX;
+    if (column_reaches(e + likely, channels, end, relative_multiplier(g, likely, top), least)) {
+        return bits;
+    }
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t m = relative_multiplier(g, c, top);
+        if (product_bound(g, e, c, m, &four) >= least &&
+            column_reaches(e + c, channels, end, m, least)) {
+            return bits;
+        }
+    }
+    return bits - 1;
 }
 
 EDGELORA_KERNEL static void scale_column(
