@@ -252,9 +252,11 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
     gradient_t l = a_layout(g, rank);
     const int32_t *acc = (const int32_t *)(const void *)s;
     int32_t bias[EDGELORA_MAX_RANK] = {0}; // x - zp is what counts
-    for (uint32_t i = 0, j = 0; g->zp_in && i < g->positions * rank; ++i) {
-        bias[j] -= g->zp_in * error->t_error[i];
-        j = j + 1 < rank ? j + 1 : 0;
+    for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
+        for (uint32_t i = j; i < g->positions * rank; i += rank) {
+            bias[j] += error->t_error[i];
+        }
+        bias[j] *= -g->zp_in;
     }
     factor_t factor = {error->t_error, rank, bias};
     for (uint32_t q = 0; q < all; q += l.quads) {
