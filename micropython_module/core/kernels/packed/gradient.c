@@ -136,9 +136,9 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
             const int8_t *e = error->e + p * channels + o;
             for (uint32_t k = 0; k < n; k += 4, x += EDGELORA_GROUP_WORDS, e += 4 * channels) {
                 if (k + 4 <= n && !(channels & 3)) {
-                    pack_columns(x, step,
-                        (const int8_t *const[4]){e, e + channels, e + 2 * channels, e + 3 * channels},
-                        padded / 4);
+                    const int8_t *third = e + 2 * channels,
+                                 *const rows[4] = {e, e + channels, third, third + channels};
+                    pack_columns(x, step, rows, padded / 4);
                 } else {
                     pack_odd_columns(x, step, e, channels, count, n - k);
                 }
@@ -161,8 +161,9 @@ typedef struct {
 
 static runs_t runs_of(const edgelora_shape_t *g) {
     bool rows = g->op->dilation_w == 1;
-    uint32_t length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c;
-    return (runs_t){rows ? g->kernel_h : (uint32_t)g->kernel_h * g->kernel_w, length, (length + 3) / 4};
+    uint32_t count = rows ? g->kernel_h : (uint32_t)g->kernel_h * g->kernel_w,
+             length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c;
+    return (runs_t){count, length, (length + 3) / 4};
 }
 
 // Values [c, c + count) of a run at a position: where they are if they can be read from there, else

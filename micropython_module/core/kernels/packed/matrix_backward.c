@@ -203,7 +203,7 @@ typedef struct {
     const edgelora_error_t *error;
     joint_t joint;
     transposed_t layout;
-    bool in_place; // errors of whole groups, each of which one position meets: those of a 1x1 kernel
+    bool in_place; // a 1x1 kernel's errors, of whole groups: a position meets its own
 } conv_t;
 
 // The errors of a phase's positions, which the grid of `block` is of.

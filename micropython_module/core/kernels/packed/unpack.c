@@ -23,7 +23,8 @@ EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, cons
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
         // groups of 4 columns at once, elements that they leave
-        uint32_t whole = rows == 4 && is_aligned(from) && !(step & 3) ? n / 4 : 0, rest = n - 4 * whole;
+        uint32_t whole = rows == 4 && is_aligned(from) && !(step & 3) ? n / 4 : 0,
+                 rest = n - 4 * whole;
         if (whole) {
             edgelora_unpack_columns_s8(words, groups * 8, from, step, whole, (uint32_t)coding);
         }

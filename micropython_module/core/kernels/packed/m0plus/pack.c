@@ -144,7 +144,7 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
         "pop {r4-r7, pc}\n");
 }
 
-// Of two words of bytes r5 and r6, of which r4 leaves those of two columns: r5, r7: a column's pair.
+// Of two words of bytes r5 and r6, of which r4 leaves those of two columns: their pairs r5 and r7.
 // r4: 0x00FF00FF, r12: -0x00800080.
 #define TWO_COLUMNS \
     "ands r5, r4\n" \
