@@ -55,6 +55,23 @@ FIXED = {
     "dense, words of B": DrawnOp("dense", (1, 1, 30), (1, 1, 50), alone=True, rank=4),
     "conv, windows as they lie": DrawnOp("conv", (1, 40, 6), (1, 20, 16), (1, 5), (1, 2), padding=(0, 1), rank=3),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
+    # backward: a convolution of stride 1 for each phase of the strides, tiles of the gradients, pairs of rows
+    "phases of stride 2": DrawnOp(
+        "conv", (9, 11, 16), (5, 6, 12), (3, 3), (2, 2), padding=(1, 1), rank=4, trainable_a=True
+    ),
+    "phases of stride 3, along one axis": DrawnOp(
+        "conv", (1, 50, 16), (1, 17, 24), (1, 5), (1, 3), padding=(0, 1), rank=8, trainable_a=True
+    ),
+    "phases of stride 4, dilations of common divisors": DrawnOp(
+        "conv", (17, 10, 6), (4, 3, 5), (3, 2), (4, 4), (2, 6), (2, 3), rank=3, trainable_a=True
+    ),
+    "phases that no output reads": DrawnOp("conv", (12, 12, 8), (3, 3, 8), (1, 2), (4, 4), rank=2),
+    "lopsided": DrawnOp("conv", (40, 2, 7), (13, 2, 9), (7, 1), (3, 1), padding=(2, 0), rank=5, trainable_a=True),
+    "gradient of A in tiles": DrawnOp(
+        "conv", (12, 12, 20), (12, 12, 8), (3, 3), padding=(1, 1), rank=8, trainable_a=True
+    ),
+    "dense in tiles": DrawnOp("dense", (1, 1, 200), (1, 1, 70), rank=8, trainable_a=True),
+    "dense of odd rows": DrawnOp("dense", (1, 1, 63), (1, 1, 21), rank=3, trainable_a=True),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from ..formats import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
@@ -38,7 +39,8 @@ class Layer:
     """An op's shape. inputs, outputs: K and O of its weights; fused: an activation masks its errors.
 
     reads: elements of the kernel inside the input, over all positions; rows: of the parts along an axis that a
-    concatenate or slice moves.
+    concatenate or slice moves. phases: of the input, along height and width, for each remainder of the stride: how
+    many positions, how many elements of the kernel read them.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Layer:
     padded: bool
     reads: int
     rows: int
+    phases: tuple[tuple[tuple[int, int], ...], ...]
 
     @property
     def positions(self) -> int:
@@ -107,7 +110,16 @@ def layer(model: QuantModel, index: int) -> Layer:
         if op.kind in WINDOW_KINDS
         else prod(kernel),
         prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
+        tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind == "conv" else (),
     )
+
+
+def _phases(op: Op, axis: int, size: int) -> Iterator[tuple[int, int]]:
+    """(positions, elements of the kernel that read them) along one axis, of positions a stride apart."""
+    stride = op.stride[axis]
+    for first in range(min(stride, size)):
+        starts = (first + op.padding[axis] - k * op.dilation[axis] for k in range(op.kernel[axis]))
+        yield parts_of(size - first, stride), sum(start % stride == 0 for start in starts)
 
 
 def _reads(op: Op, axis: int, size: int, outputs: int) -> int:
@@ -302,33 +314,61 @@ def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
     if rank:
         yield from _branch_backward(layer, rank, fast)
     if step.trains_a:
-        yield "a", rank * layer.inputs
-        yield "a.row", rank * layer.inputs * layer.target[0]
-        yield "a.products", rank * layer.channels * layer.reads
+        yield from _a_gradient(layer, rank, fast)
     if step.wanted:
         yield from _input_backward(layer, rank, step.wanted, fast)
 
 
 def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
-    positions, outputs = g.positions, g.outputs
     if not fast:
-        yield "b.plain", outputs * rank * positions
-        return
-    groups, rows, quads = min(groups_of(positions), CHUNK), min(rank, 4), groups_of(outputs)
-    blocks, chunks = blocks_of(quads, 32 * groups + 16 * rank, 8 * groups * rows), parts_of(positions, 4 * CHUNK)
-    yield "b.pack", outputs * groups_of(positions)
+        yield "b.plain", g.outputs * rank * g.positions
+    elif g.kind == "dense":
+        yield from _outer(g.outputs, rank)
+    else:
+        yield "b.pack" if g.outputs % 4 == 0 else "b.pack_odd", g.outputs * groups_of(g.positions)
+        yield from _products_over_positions(g.positions, groups_of(g.outputs), rank, 0)
+        yield "b.add", g.outputs * rank
+
+
+def _outer(rows: int, count: int) -> Terms:
+    yield "outer.row", rows
+    yield "outer", rows * count
+
+
+def _products_over_positions(positions: int, quads: int, rank: int, quad_bytes: int) -> Terms:
+    """Sums of a matrix' gradient, of columns in quads. quad_bytes: of each, besides its values and sums."""
+    groups, rows = min(groups_of(positions), CHUNK), min(rank, 4)
+    blocks = blocks_of(quads, 32 * groups + 16 * rank + quad_bytes, 8 * groups * rows)
+    chunks = parts_of(positions, 4 * CHUNK)
     yield "b.unpack", blocks * rank * groups_of(positions)
     yield "b.row", blocks * chunks * parts_of(rank, 4)
     yield "b.quad", quads * chunks * rank
     yield "b.products", quads * groups_of(positions) * rank
 
 
+def _a_gradient(g: Layer, rank: int, fast: bool) -> Terms:
+    if not fast:
+        yield "a.plain", rank * g.inputs
+        yield "a.plain_row", rank * g.inputs * g.target[0]
+        yield "a.plain_products", rank * g.channels * g.reads
+    elif g.kind == "dense":
+        yield from _outer(rank, g.inputs)
+    else:
+        runs, length = g.kernel[0], g.kernel[1] * g.channels
+        quads = runs * groups_of(length)
+        yield "a.run", g.positions * runs
+        yield "a.pack" if g.channels % 4 == 0 else "a.pack_odd", quads * groups_of(g.positions)
+        yield from _products_over_positions(g.positions, quads, rank, 16)
+        yield "a.add", rank * g.inputs
+
+
 def _columns(positions: int, groups: int, low_groups: int, part: int) -> tuple[int, int]:
-    """(blocks, columns done together) of kernels whose rows are columns of a matrix."""
+    """(quads of a block, columns done together) of kernels whose rows are columns of a matrix."""
     longest = max(groups, low_groups)
     rows = max(1, min(4, 1024 // (8 * longest)))
     fixed = 8 * longest * rows + 4 * part
-    return blocks_of(groups_of(positions), 32 * (groups + low_groups) + 32 * rows, fixed), rows
+    quads = groups_of(positions)
+    return parts_of(quads, blocks_of(quads, 32 * (groups + low_groups) + 32 * rows, fixed)), rows
 
 
 def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
@@ -337,13 +377,24 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
         yield "u.plain_row", positions * outputs
         yield "u.plain", positions * outputs * rank * g.live
         return
+    if g.kind == "dense":
+        yield from _rows_backward(rank, outputs, g.live)
+        return
     part, quads = groups_of(outputs), groups_of(positions)
-    blocks, rows = _columns(positions, part, 0, part)
+    size, rows = _columns(positions, part, 0, part)
     yield "u", 1
     yield "back.pack_part", positions
     yield "back.pack" if outputs % 4 == 0 else "back.pack_odd", positions * part
-    yield _unpacked(rank, rows, outputs), blocks * part * rank
-    yield from _rows(blocks, rank, rows, quads, part)
+    yield _unpacked(rank, rows, outputs), parts_of(quads, size) * part * rank
+    yield from _rows(parts_of(quads, size), rank, rows, quads, part)
+
+
+def _rows_backward(columns: int, rows: int, live: float) -> Terms:
+    """The sum of so many rows of weights, each times a value of which a share is not 0."""
+    tiles = parts_of(columns, DENSE_TILE)
+    yield "dense_back.tile", tiles
+    yield "dense_back.row", tiles * rows
+    yield "dense_back.products" if columns % 4 == 0 else "dense_back.odd", rows * columns * live
 
 
 def _unpacked(columns: int, rows: int, count: int) -> str:
@@ -374,32 +425,35 @@ def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
     if not fast:
         yield from _plain_backward(g, rank)
         return
-    tiles = parts_of(g.inputs, DENSE_TILE)
-    yield "dense_back.tile", tiles
-    yield "dense_back.row", tiles * g.outputs
-    yield "dense_back.products", g.outputs * g.inputs * g.live
+    yield from _rows_backward(g.inputs, g.outputs, g.live)
     yield "dense_back.value", g.inputs
     if rank:
-        yield "dense_back.row", tiles * rank
-        yield "dense_back.products", rank * g.inputs
+        yield from _rows_backward(g.inputs, rank, 1)
 
 
 def _conv_backward(g: Layer, rank: int) -> Terms:
-    taps, part, low, channels = g.taps, groups_of(g.outputs), groups_of(rank), g.channels
-    quads = groups_of(g.in_positions)
-    blocks, rows = _columns(g.in_positions, taps * part, taps * low, max(part, low))
-    yield "dx.tap", g.in_positions * taps
-    yield "back.pack_part", g.reads
-    yield "back.pack" if g.outputs % 4 == 0 else "back.pack_odd", g.reads * part
-    yield "dx.put", g.in_positions * channels
-    yield _unpacked(channels, rows, g.outputs), blocks * taps * part * channels
-    yield from _rows(blocks, channels, rows, quads, taps * part)
-    if rank:
-        yield "dx.tap", g.in_positions * taps
-        yield "back.pack_part", g.reads
-        yield "back.pack" if rank % 4 == 0 else "back.pack_odd", g.reads * low
-        yield _unpacked(channels, rows, rank), blocks * taps * low * channels
-        yield from _rows(blocks, channels, rows, quads, taps * low)
+    """A convolution of stride 1 for each phase of both axes."""
+    part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
+    most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
+    most_taps = most[1] * most[3]
+    size, rows = _columns(most[0] * most[2], most_taps * part, most_taps * low, max(part, low))
+    for (height, down), (width, across) in product(*g.phases):
+        positions, taps = height * width, down * across
+        if not taps:
+            yield "dx.clear", positions * channels
+            continue
+        quads = groups_of(positions)
+        yield "dx.put", positions * channels
+        for count, groups in ((g.outputs, part), (rank, low)) if rank else ((g.outputs, part),):
+            whole = count % 4 == 0
+            if g.in_place and whole and rank % 4 == 0:
+                yield "pack.group", positions * groups
+            else:
+                yield "dx.row", positions * down
+                yield "back.pack_part", positions * (down if whole else taps)
+                yield "back.pack" if whole else "back.pack_odd", positions * taps * groups
+            yield _unpacked(channels, rows, count), parts_of(quads, size) * taps * groups * channels
+            yield from _rows(parts_of(quads, size), channels, rows, quads, taps * groups)
 
 
 def _plain_backward(g: Layer, rank: int) -> Terms:

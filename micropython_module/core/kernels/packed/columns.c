@@ -2,66 +2,66 @@
 
 #include "kernels/packed/parts.h"
 
-EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t n, int32_t shift) {
-    int32_t mask = shift_mask(shift);
-    for (; n; --n, ++q) {
-        *q = (int8_t)trunc_mask(*q, shift, mask);
+// trunc_shift(v, shift) of the bytes of q, four at a time: v + 128 is >= 0, and 2^shift - 1 more
+// where v < 0 stays in its byte.
+EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t bytes, int32_t shift) {
+    const uint32_t each = 0x01010101, sign = 128 * each;
+    uint32_t *word = (uint32_t *)(void *)q, n = at_most((uint32_t)shift, 7),
+             up = (1u << n) - 1, kept = (255u >> n) * each, offset = (128 - (128u >> n)) * each;
+    for (uint32_t *end = word + (bytes + 3) / 4; word != end; ++word) {
+        uint32_t v = *word ^ sign;
+        v += (~v >> 7 & each) * up;
+        *word = ((v >> n & kept) + offset) ^ sign;
     }
 }
 
 EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
     uint32_t bits = 0;
-    for (; n; --n) {
-        int32_t sign = *v >> 31;
-        bits |= (uint32_t)((*v++ ^ sign) - sign);
+    for (const int32_t *end = v + n; v != end; ++v) {
+        bits |= abs_u32(*v);
     }
     return bits;
 }
 
-EDGELORA_KERNEL static void store_column(
-    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {
-    int32_t mask = shift_mask(shift);
-    for (uint32_t i = 0, end = n * step; i < end; i += step) {
-        q[i] = (int8_t)trunc_mask(*v++, shift, mask);
-    }
-}
-
-EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns,
-    uint32_t count, uint32_t padded, const int32_t *v) {
-    uint32_t bits = 0;
-    for (uint32_t c = 0; c < columns; ++c) {
-        bits |= magnitude_bits(v + c * padded, count);
-    }
-    int32_t shift = bit_length(bits) - 7;
-    if (shift > b->shift) {
-        int32_t more = at_most_31(shift - b->shift);
-        rescale(b->q, b->done * b->step, more);
-        for (uint32_t p = 0; p < count && first; ++p) {
-            rescale(b->q + (b->done + p) * b->step, first, more);
+EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora_cursor_t *at,
+    uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+    uint32_t bits = 0, y = at->y, x = at->x;
+    for (bool one = b->row == at->width * b->step; count; ++y, x = 0) {
+        uint32_t n = one ? count : at_most(count, at->width - x),
+                 from = b->first + y * b->row + x * b->step + c;
+        for (uint32_t k = 0; k < columns; ++k) {
+            bits |= edgelora_store_column_s8(b->q + from + k, b->step, v + k * padded, n, b->shift);
         }
-        b->shift = shift;
+        uint32_t end = from + (n - 1) * b->step + columns;
+        b->written = end > b->written ? end : b->written;
+        count -= n;
+        v += n;
     }
-    int8_t *q = b->q + b->done * b->step + first;
-    for (uint32_t c = 0; c < columns; ++c) {
-        store_column(q + c, b->step, v + c * padded, count, b->shift);
+    return bits;
+}
+
+EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,
+    uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
+    uint32_t written = b->written;
+    if (!written) {
+        int32_t first = bit_length(magnitude_bits(v, count)) - 7;
+        b->shift = first < 0 ? 0 : first;
+    }
+    uint32_t bits = store_columns(b, at, c, columns, count, padded, v);
+    if (bits >> 7) { // these values are too large for the block's shift
+        int32_t more = bit_length(bits) - 7;
+        rescale(b->q, written, more);
+        b->shift += more;
+        store_columns(b, at, c, columns, count, padded, v);
     }
 }
 
-// v += trunc_shift(w, n)
-EDGELORA_KERNEL static void add_shifted(int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
-    int32_t mask = shift_mask(n);
-    for (; count; --count, ++v) {
-        *v += trunc_mask(*w++, n, mask);
+EDGELORA_HOT const int32_t *edgelora_join_s32(
+    int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
+    if (n) {
+        edgelora_add_shifted_s32(w, v, n, count);
+        return w;
     }
-}
-
-EDGELORA_HOT void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
-    if (!n) {
-        add_shifted(v, w, m, count);
-        return;
-    }
-    add_shifted(w, v, n, count);
-    for (; count; --count) {
-        *v++ = *w++;
-    }
+    edgelora_add_shifted_s32(v, w, m, count);
+    return v;
 }

@@ -54,7 +54,8 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
     plane_layout_t l = transposed_plane_layout(g);
     uint32_t *plane = error->scratch;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)error->scratch + l.acc);
-    edgelora_columns_t block = {dx, g->in_c, 0, 0};
+    edgelora_columns_t block = {.q = dx, .step = g->in_c};
+    edgelora_cursor_t at = {0, 0, (uint32_t)g->in_h * g->in_w};
     for (uint32_t iy = 0; iy < g->in_h; iy += l.rows) {
         uint32_t rows = at_most(g->in_h - iy, l.rows), count = rows * g->in_w;
         for (uint32_t i = 0; i < l.pitch * l.in_rows; ++i) {
@@ -89,9 +90,9 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
             }
             transposed_tap_words(taps.w, g->weights + c, g->out_c);
             edgelora_taps_s8(&taps);
-            edgelora_columns_put(&block, c, 1, count, count, acc);
+            edgelora_columns_put(&block, &at, c, 1, count, count, acc);
         }
-        block.done += count;
+        at.x += count;
     }
     return error->exponent + block.shift;
 }

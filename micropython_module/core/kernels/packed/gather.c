@@ -156,49 +156,52 @@ EDGELORA_HOT uint32_t *edgelora_pack_part_s8(
     return pack_quad(quad, from, (n + 3) / 4);
 }
 
-// Along one axis: the output position at which kernel element k reads input position i, or -1.
-static inline int32_t output_reading(
-    uint32_t i, uint32_t pad, uint32_t k, uint32_t dilation, uint32_t stride, uint32_t outputs) {
-    int32_t at = (int32_t)(i + pad) - (int32_t)(k * dilation);
-    if (at < 0 || (stride != 1 && at % (int32_t)stride)) {
-        return -1;
+// The errors [first, first + taps), `back` apart, of a row that has `size` of n values each; zeros
+// where there are none.
+EDGELORA_HOT static uint32_t *gather_error_row(uint32_t *quad, const int8_t *row, int32_t first,
+    uint32_t taps, int32_t back, uint32_t size, uint32_t n, int8_t *patch) {
+    uint32_t groups = (n + 3) / 4;
+    if (back == 1 && !(n & 3) && is_aligned(row)) {
+        uint32_t before = at_most(first < 0 ? (uint32_t)-first : 0, taps);
+        uint32_t from = (uint32_t)(first + (int32_t)before);
+        uint32_t inside = at_most(from < size ? size - from : 0, taps - before);
+        quad = fill_quad(quad, before * groups, 0);
+        quad = pack_quad(quad, inside ? row + from * n : row, inside * groups);
+        return fill_quad(quad, (taps - before - inside) * groups, 0);
     }
-    at = stride == 1 ? at : at / (int32_t)stride;
-    return at < (int32_t)outputs ? at : -1;
+    for (; taps; --taps, first += back) {
+        quad = (uint32_t)first < size
+            ? edgelora_pack_part_s8(quad, row + (uint32_t)first * n, n, patch)
+            : fill_quad(quad, groups, 0);
+    }
+    return quad;
 }
 
 // e: s8 [out_h, out_w, n].
-EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, uint32_t iy, uint32_t ix,
-    const int8_t *e, uint32_t n, int8_t *patch, uint32_t *quad) {
-    const edgelora_op_t *op = g->op;
-    uint32_t groups = (n + 3) / 4;
-    for (uint32_t ky = 0; ky < g->kernel_h; ++ky) {
-        int32_t oy = output_reading(iy, op->pad_top, ky, op->dilation_h, op->stride_h, g->out_h);
-        for (uint32_t kx = 0; kx < g->kernel_w; ++kx) {
-            int32_t ox = oy < 0
-                ? -1
-                : output_reading(ix, op->pad_left, kx, op->dilation_w, op->stride_w, g->out_w);
-            if (ox >= 0) {
-                quad = edgelora_pack_part_s8(
-                    quad, e + ((uint32_t)oy * g->out_w + (uint32_t)ox) * n, n, patch);
-            } else {
-                quad = fill_quad(quad, groups, 0);
-            }
-        }
+EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, const edgelora_cursor_t *at, const int8_t *e, uint32_t n,
+    int8_t *patch, uint32_t *quad) {
+    uint32_t row = px->taps * ((n + 3) / 4);
+    int32_t oy = py->start + (int32_t)at->y - (int32_t)(py->taps - 1) * py->back,
+            ox = px->start + (int32_t)at->x - (int32_t)(px->taps - 1) * px->back;
+    for (uint32_t taps = py->taps; taps; --taps, oy += py->back) {
+        quad = (uint32_t)oy < g->out_h
+            ? gather_error_row(
+                  quad, e + (uint32_t)oy * g->out_w * n, ox, px->taps, px->back, g->out_w, n, patch)
+            : fill_quad(quad, row, 0);
     }
 }
 
-EDGELORA_HOT void edgelora_gather_errors_s8(const edgelora_shape_t *g,
-    const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at, uint32_t count,
-    int8_t *patch, uint32_t *quads, uint32_t stride) {
-    uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w,
-             t_words = EDGELORA_GROUP_WORDS * taps * ((rank + 3) / 4);
+EDGELORA_HOT void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank,
+    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
+    uint32_t t_words = EDGELORA_GROUP_WORDS * py->taps * px->taps * ((rank + 3) / 4);
     for (uint32_t k = 0; k < count; ++k) {
         uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
         if (rank) {
-            gather_errors(g, at->y, at->x, error->t_error, rank, patch, quad);
+            gather_errors(g, py, px, at, error->t_error, rank, patch, quad);
         }
-        gather_errors(g, at->y, at->x, error->e, g->out_c, patch, quad + t_words);
+        gather_errors(g, py, px, at, error->e, g->out_c, patch, quad + t_words);
         cursor_next(at);
     }
 }

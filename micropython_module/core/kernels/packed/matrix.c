@@ -235,8 +235,7 @@ EDGELORA_HOT static void positions_forward(const edgelora_shape_t *g,
     }
 }
 
-// A 1x1 convolution whose positions are the input's, of whole groups.
-static bool takes_input_as_it_is(const edgelora_shape_t *g) {
+EDGELORA_HOT bool edgelora_takes_input_as_it_is(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     return g->inputs == g->in_c && (g->in_c & 3) == 0 && !op->pad_top && !op->pad_left &&
         g->out_h == g->in_h && g->out_w == g->in_w && op->stride_h == 1 && op->stride_w == 1;
@@ -254,7 +253,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.in_22_bits = edgelora_fits_22_bits(g, branch);
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    bool in_place = takes_input_as_it_is(g) && is_aligned(x);
+    bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions;) {
         uint32_t count = at_most(g->positions - p, 4 * l.quads);

@@ -5,7 +5,10 @@
 
 #include "kernels/packed/parts.h"
 
-enum { DENSE_INPUTS = 64, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+enum { DENSE_INPUTS = 64, DENSE_BYTES = 512, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+
+// What fits behind the sums, on machines with pointers of 4 bytes and of 8.
+enum { DENSE_PAIRS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_pair_t) };
 
 // Parts of the scratch memory: a position's errors are `groups`, behind `t_groups` of t's.
 typedef struct {
@@ -39,12 +42,49 @@ static transposed_t transposed_layout(
     return l;
 }
 
-// conv: a position of the input meets `taps` errors.
+static uint32_t common_divisor(uint32_t a, uint32_t b) {
+    while (b) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static uint32_t parts_of(uint32_t count, uint32_t size) {
+    return (count + size - 1) / size;
+}
+
+// The most errors that a position meets along an axis.
+static uint32_t most_taps(uint32_t kernel, uint32_t stride, uint32_t dilation) {
+    return parts_of(kernel, stride / common_divisor(stride, dilation));
+}
+
+// conv: of any phase.
 static transposed_t input_layout(const edgelora_shape_t *g, uint32_t rank) {
-    uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w, part = (g->out_c + 3u) / 4,
-             t_part = (rank + 3) / 4;
-    return transposed_layout(
-        (uint32_t)g->in_h * g->in_w, taps * part, taps * t_part, part > t_part ? part : t_part);
+    const edgelora_op_t *op = g->op;
+    uint32_t taps = most_taps(g->kernel_h, op->stride_h, op->dilation_h) *
+        most_taps(g->kernel_w, op->stride_w, op->dilation_w);
+    uint32_t part = (g->out_c + 3u) / 4, t_part = (rank + 3) / 4;
+    return transposed_layout(parts_of(g->in_h, op->stride_h) * parts_of(g->in_w, op->stride_w),
+        taps * part, taps * t_part, part > t_part ? part : t_part);
+}
+
+// Of the input positions `first`, first + stride, ... < size; first < stride.
+static edgelora_phase_t phase_of(uint32_t first, uint32_t stride, uint32_t pad, uint32_t dilation,
+    uint32_t kernel, uint32_t size) {
+    uint32_t divisor = common_divisor(stride, dilation), step = stride / divisor, tap = 0,
+             rest = (first + pad) % stride;
+    while (tap < step && tap * dilation % stride != rest) {
+        ++tap;
+    }
+    return (edgelora_phase_t){.first = first,
+        .count = parts_of(size - first, stride),
+        .tap = tap,
+        .taps = tap < step && tap < kernel ? parts_of(kernel - tap, step) : 0,
+        .tap_step = step,
+        .start = ((int32_t)(first + pad) - (int32_t)(tap * dilation)) / (int32_t)stride,
+        .back = (int32_t)(dilation / divisor)};
 }
 
 static transposed_t branch_layout(const edgelora_shape_t *g) {
@@ -53,8 +93,12 @@ static transposed_t branch_layout(const edgelora_shape_t *g) {
 }
 
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    uint32_t input = g->op->kind == EDGELORA_DENSE ? 8 * DENSE_INPUTS : input_layout(g, rank).size;
-    uint32_t branch = rank ? branch_layout(g).size : 0;
+    if (g->op->kind == EDGELORA_DENSE) {
+        return DENSE_BYTES;
+    }
+    // nobody wants the error of the model's input
+    uint32_t input = g->op->input ? input_layout(g, rank).size : 0,
+             branch = rank ? branch_layout(g).size : 0;
     return input > branch ? input : branch;
 }
 
@@ -69,37 +113,183 @@ static joint_t joint(const edgelora_branch_t *branch, const edgelora_error_t *er
     return (joint_t){top, at_most_31(top - e), branch->rank ? at_most_31(top - t) : 0};
 }
 
-// Some inputs of dense at a time.
+// Rows of bytes, `inputs` each, and a value for each.
+typedef struct {
+    const uint8_t *rows;
+    const int8_t *values;
+    uint32_t count;
+    edgelora_coding_t coding;
+} weighted_rows_t;
+
+// acc: s32 [count] += columns [i, i + count) of the rows times their values. Most of these are 0
+// behind a mask. pairs: room for DENSE_PAIRS.
+EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
+    uint32_t count, int32_t *acc, edgelora_row_pair_t *pairs) {
+    uint32_t found = 0;
+    const uint8_t *row = w->rows + i, *held = 0;
+    int32_t held_value = 0;
+    for (uint32_t r = 0; r < w->count; ++r, row += inputs) {
+        int32_t v = w->values[r];
+        if (v && (inputs & 3)) {
+            uint32_t flip = (uint32_t)w->coding & 255;
+            for (uint32_t c = 0; c < count; ++c) {
+                acc[c] += ((int32_t)(row[c] ^ flip) - 128) * v;
+            }
+        } else if (v && held) {
+            pairs[found++] = row_pair(held, held_value, row, v);
+            held = 0;
+            if (found == DENSE_PAIRS) {
+                edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
+                found = 0;
+            }
+        } else if (v) {
+            held = row;
+            held_value = v;
+        }
+    }
+    if (held) {
+        pairs[found++] = row_pair(held, held_value, held, 0);
+    }
+    if (found) {
+        edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
+    }
+}
+
+// Some inputs of dense at a time. One of the two sums stays as it is: the other one, cut to its
+// exponent, is what it starts from.
 EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
-    int32_t *acc = error->scratch, *branch_acc = acc + DENSE_INPUTS;
-    edgelora_columns_t block = {dx, 1, 0, 0};
-    for (uint32_t i = 0; i < g->inputs; i += DENSE_INPUTS) {
-        uint32_t count = at_most(g->inputs - i, DENSE_INPUTS);
-        for (uint32_t c = 0; c < 2 * DENSE_INPUTS; ++c) {
+    int32_t *acc = error->scratch;
+    edgelora_row_pair_t *pairs = (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS);
+    edgelora_columns_t block = {.q = dx, .step = 1};
+    edgelora_cursor_t at = {0, 0, g->inputs};
+    weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
+                    t = {(const uint8_t *)branch->a, error->t_error, branch->rank, EDGELORA_SIGNED};
+    int32_t shift = j->e_shift ? j->e_shift : j->t_shift, mask = shift_mask(shift);
+    for (; at.x < g->inputs; at.x += DENSE_INPUTS) {
+        uint32_t count = at_most(g->inputs - at.x, DENSE_INPUTS);
+        for (uint32_t c = 0; c < count; ++c) {
             acc[c] = 0;
         }
-        for (uint32_t o = 0; o < g->out_c; ++o) {
-            const uint8_t *w = g->weights + o * g->inputs + i;
-            int32_t v = error->e[o];
-            for (uint32_t c = 0; c < count && v; ++c) {
-                acc[c] += (w[c] - 128) * v;
-            }
+        add_rows(j->e_shift ? &e : &t, g->inputs, at.x, count, acc, pairs);
+        for (uint32_t c = 0; c < count && shift; ++c) {
+            acc[c] = trunc_mask(acc[c], shift, mask);
         }
-        for (uint32_t k = 0; k < branch->rank; ++k) {
-            const int8_t *a = branch->a + k * g->inputs + i;
-            int32_t v = error->t_error[k];
-            for (uint32_t c = 0; c < count && v; ++c) {
-                branch_acc[c] += a[c] * v;
-            }
-        }
-        if (branch->rank) {
-            edgelora_join_s32(acc, j->e_shift, branch_acc, j->t_shift, count);
-        }
-        edgelora_columns_put(&block, 0, 1, count, count, acc);
-        block.done += count;
+        add_rows(j->e_shift ? &t : &e, g->inputs, at.x, count, acc, pairs);
+        edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
     }
     return j->exponent + block.shift;
+}
+
+// The kernel's elements of a phase as rows of words, from the last to the first. w: [n][kernel_h,
+// kernel_w, in_c] from the column on.
+EDGELORA_HOT static void unpack_phase(const edgelora_shape_t *g, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, const uint8_t *w, uint32_t rows, uint32_t n,
+    edgelora_coding_t coding, uint32_t *words) {
+    uint32_t part = px->taps * ((n + 3) / 4), row = (uint32_t)g->kernel_w * g->in_c,
+             down = py->tap_step * row;
+    w += (py->tap + (py->taps - 1) * py->tap_step) * row +
+        (px->tap + (px->taps - 1) * px->tap_step) * g->in_c;
+    for (uint32_t m = 0; m < py->taps; ++m, words += 2 * part) {
+        edgelora_unpack_taps_s8(words, py->taps * part, w - m * down, rows, px->taps,
+            -(int32_t)(px->tap_step * g->in_c), n, g->inputs, coding);
+    }
+}
+
+// What a convolution's phases have in common.
+typedef struct {
+    const edgelora_shape_t *g;
+    const edgelora_branch_t *branch;
+    const edgelora_error_t *error;
+    joint_t joint;
+    transposed_t layout;
+    bool in_place; // a 1x1 kernel's errors, of whole groups: a position meets its own
+} conv_t;
+
+// The errors of a phase's positions, which the grid of `block` is of.
+EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, edgelora_columns_t *block) {
+    const edgelora_shape_t *g = conv->g;
+    const edgelora_branch_t *branch = conv->branch;
+    const transposed_t *l = &conv->layout;
+    uint8_t *s = conv->error->scratch;
+    uint32_t rank = branch->rank, taps = py->taps * px->taps, groups = taps * ((g->out_c + 3u) / 4),
+             t_groups = taps * ((rank + 3) / 4), positions = py->count * px->count;
+    int32_t *acc = (int32_t *)(void *)(s + l->acc),
+            *branch_acc = (int32_t *)(void *)(s + l->branch_acc), none[MOST_ROWS] = {0};
+    uint32_t *x = (uint32_t *)(void *)(s + l->x), *words = (uint32_t *)(void *)(s + l->words);
+    edgelora_cursor_t at = {0, 0, conv->in_place ? positions : px->count}, next = at;
+    for (uint32_t p = 0, count; p < positions; p += count, at = next) {
+        count = at_most(positions - p, 4 * l->quads);
+        uint32_t padded = (count + 3) & ~3u;
+        if (conv->in_place) {
+            const edgelora_error_t *error = conv->error;
+            uint32_t *e = x + EDGELORA_GROUP_WORDS * t_groups;
+            edgelora_pack_quads_s8(e, l->stride, error->e + p * g->out_c, count, groups);
+            if (rank) {
+                edgelora_pack_quads_s8(x, l->stride, error->t_error + p * rank, count, t_groups);
+            }
+            next.x += count;
+        } else {
+            edgelora_gather_errors_s8(g, py, px, conv->error, rank, &next, count,
+                (int8_t *)s + l->patch, x, l->stride);
+        }
+        edgelora_tile_product_t row = {
+            .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
+        for (uint32_t c = 0; c < g->in_c; c += row.rows) {
+            row.rows = at_most(g->in_c - c, l->rows);
+            unpack_phase(
+                g, py, px, g->weights + c, row.rows, g->out_c, EDGELORA_OFFSET, words);
+            row.x = x + EDGELORA_GROUP_WORDS * t_groups;
+            row.acc = acc;
+            edgelora_tile_product_chunks_s8(&row, groups, l->stride);
+            const int32_t *sum = acc;
+            if (rank) {
+                const uint8_t *a = (const uint8_t *)branch->a + c;
+                unpack_phase(g, py, px, a, row.rows, rank, EDGELORA_SIGNED, words);
+                row.x = x;
+                row.acc = branch_acc;
+                edgelora_tile_product_chunks_s8(&row, t_groups, l->stride);
+                sum = edgelora_join_s32(
+                    acc, conv->joint.e_shift, branch_acc, conv->joint.t_shift, row.rows * padded);
+            }
+            edgelora_columns_put(block, &at, c, row.rows, count, padded, sum);
+        }
+    }
+}
+
+// Input positions that no kernel element reads.
+EDGELORA_HOT static void clear_phase(
+    const edgelora_shape_t *g, const edgelora_phase_t *py, const edgelora_phase_t *px, int8_t *dx) {
+    const edgelora_op_t *op = g->op;
+    for (uint32_t iy = py->first; iy < g->in_h; iy += op->stride_h) {
+        for (uint32_t ix = px->first; ix < g->in_w; ix += op->stride_w) {
+            fill_s8(dx + (iy * g->in_w + ix) * g->in_c, g->in_c, 0);
+        }
+    }
+}
+
+EDGELORA_HOT static int32_t conv_backward(const conv_t *conv, int8_t *dx) {
+    const edgelora_shape_t *g = conv->g;
+    const edgelora_op_t *op = g->op;
+    uint32_t row = (uint32_t)g->in_w * g->in_c;
+    edgelora_columns_t block = {
+        .q = dx, .step = (uint32_t)op->stride_w * g->in_c, .row = op->stride_h * row};
+    for (uint32_t y = 0; y < op->stride_h && y < g->in_h; ++y) {
+        edgelora_phase_t py = phase_of(
+            y, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
+        for (uint32_t x = 0; x < op->stride_w && x < g->in_w; ++x) {
+            edgelora_phase_t px = phase_of(
+                x, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
+            if (py.taps && px.taps) {
+                block.first = y * row + x * g->in_c;
+                phase_backward(conv, &py, &px, &block);
+            } else {
+                clear_phase(g, &py, &px, dx);
+            }
+        }
+    }
+    return conv->joint.exponent + block.shift;
 }
 
 EDGELORA_HOT int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *g,
@@ -108,54 +298,40 @@ EDGELORA_HOT int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *
     if (g->op->kind == EDGELORA_DENSE) {
         return dense_backward(g, branch, error, &j, dx);
     }
-    uint8_t *s = error->scratch;
-    uint32_t rank = branch->rank, taps = (uint32_t)g->kernel_h * g->kernel_w,
-             positions = (uint32_t)g->in_h * g->in_w;
-    transposed_t l = input_layout(g, rank);
-    edgelora_columns_t block = {dx, g->in_c, 0, 0};
-    int32_t *acc = (int32_t *)(void *)(s + l.acc),
-            *branch_acc = (int32_t *)(void *)(s + l.branch_acc), none[MOST_ROWS] = {0};
-    uint32_t *x = (uint32_t *)(void *)(s + l.x), *words = (uint32_t *)(void *)(s + l.words);
-    edgelora_cursor_t at = {0, 0, g->in_w};
-    for (uint32_t p = 0; p < positions;) {
-        uint32_t count = at_most(positions - p, 4 * l.quads), padded = (count + 3) & ~3u;
-        edgelora_gather_errors_s8(g, error, rank, &at, count, (int8_t *)s + l.patch, x, l.stride);
-        edgelora_tile_product_t row = {
-            .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
-        for (uint32_t c = 0; c < g->in_c; c += row.rows) {
-            row.rows = at_most(g->in_c - c, l.rows);
-            edgelora_unpack_taps_s8(words, l.groups, g->weights + c, row.rows, taps, g->in_c,
-                g->out_c, g->inputs, EDGELORA_OFFSET);
-            row.x = x + EDGELORA_GROUP_WORDS * l.t_groups;
-            row.acc = acc;
-            edgelora_tile_product_chunks_s8(&row, l.groups, l.stride);
-            if (rank) {
-                const uint8_t *a = (const uint8_t *)branch->a + c;
-                edgelora_unpack_taps_s8(words, l.t_groups, a, row.rows, taps, g->in_c, rank,
-                    g->inputs, EDGELORA_SIGNED);
-                row.x = x;
-                row.acc = branch_acc;
-                edgelora_tile_product_chunks_s8(&row, l.t_groups, l.stride);
-                edgelora_join_s32(acc, j.e_shift, branch_acc, j.t_shift, row.rows * padded);
-            }
-            edgelora_columns_put(&block, c, row.rows, count, padded, acc);
-        }
-        p += count;
-        block.done += count;
+    bool in_place = edgelora_takes_input_as_it_is(g) && !(g->out_c & 3) && !(branch->rank & 3);
+    conv_t conv = {g, branch, error, j, input_layout(g, branch->rank), in_place};
+    return conv_backward(&conv, dx);
+}
+
+EDGELORA_HOT static int32_t dense_branch_backward(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    int32_t *acc = error->scratch;
+    uint32_t rank = branch->rank;
+    weighted_rows_t b = {(const uint8_t *)branch->b, error->e, g->out_c, EDGELORA_SIGNED};
+    edgelora_columns_t block = {.q = t_error, .step = 1};
+    edgelora_cursor_t at = {0, 0, rank};
+    for (uint32_t j = 0; j < rank; ++j) {
+        acc[j] = 0;
     }
-    return j.exponent + block.shift;
+    add_rows(&b, rank, 0, rank, acc, (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS));
+    edgelora_columns_put(&block, &at, 0, 1, rank, rank, acc);
+    return error->exponent + block.shift;
 }
 
 EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    if (g->op->kind == EDGELORA_DENSE) {
+        return dense_branch_backward(g, branch, error, t_error);
+    }
     uint8_t *s = error->scratch;
     const int8_t *e = error->e;
     transposed_t l = branch_layout(g);
-    edgelora_columns_t block = {t_error, branch->rank, 0, 0};
+    edgelora_columns_t block = {.q = t_error, .step = branch->rank};
     int32_t *acc = (int32_t *)(void *)(s + l.acc), none[MOST_ROWS] = {0};
     uint32_t *x = (uint32_t *)(void *)(s + l.x), *words = (uint32_t *)(void *)(s + l.words);
-    for (uint32_t p = 0; p < g->positions;) {
-        uint32_t count = at_most(g->positions - p, 4 * l.quads), padded = (count + 3) & ~3u;
+    edgelora_cursor_t at = {0, 0, g->positions};
+    while (at.x < g->positions) {
+        uint32_t count = at_most(g->positions - at.x, 4 * l.quads), padded = (count + 3) & ~3u;
         for (uint32_t k = 0; k < count; ++k, e += g->out_c) {
             edgelora_pack_part_s8(
                 x + (k >> 2) * (l.stride / 4) + (k & 3), e, g->out_c, (int8_t *)s + l.patch);
@@ -172,10 +348,9 @@ EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *
             edgelora_unpack_taps_s8(
                 words, l.groups, b, row.rows, 1, 0, g->out_c, branch->rank, EDGELORA_SIGNED);
             edgelora_tile_product_chunks_s8(&row, l.groups, l.stride);
-            edgelora_columns_put(&block, j, row.rows, count, padded, acc);
+            edgelora_columns_put(&block, &at, j, row.rows, count, padded, acc);
         }
-        p += count;
-        block.done += count;
+        at.x += count;
     }
     return error->exponent + block.shift;
 }

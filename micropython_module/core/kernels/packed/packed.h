@@ -10,6 +10,9 @@
 // there are none for its shape. The same on every machine. rank: of the adapter, 0 = none.
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
+// Whether the gradient of A fits there; it needs no memory of its own.
+bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank);
+
 // A kernel's own part of it, whatever its size.
 uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
@@ -34,6 +37,9 @@ int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
+// for an op that edgelora_a_gradient_is_packed
+void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift);
 int32_t edgelora_depthwise_backward_packed_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 void edgelora_pool_forward_packed_s8(

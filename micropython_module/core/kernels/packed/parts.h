@@ -50,6 +50,9 @@ static inline int32_t at_most_31(int32_t n) {
     return n > 31 ? 31 : n;
 }
 
+// matrix.c: a 1x1 convolution whose positions are the input's, of whole groups.
+bool edgelora_takes_input_as_it_is(const edgelora_shape_t *g);
+
 // gather.c: a window of the input, and packing.
 
 // A position in an image whose rows are `width` positions; it moves on row by row.
@@ -69,11 +72,21 @@ void edgelora_gather_s8(
 // group they are of any value. patch: s8 [groups, 4] of scratch.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
-// Packs what the transposed kernel reads for the next `count` input positions: t's errors, rank of
-// them, and the outputs'.
-void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
-    uint32_t rank, edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads,
-    uint32_t stride);
+// Along one axis: the input positions first, first + stride, ... that the same elements of the
+// kernel read, `tap` and, `tap_step` apart, those behind it. Among themselves they are a
+// convolution of stride 1: element m reads position n for output start + n - m * back, if there is
+// one.
+typedef struct {
+    uint32_t first, count, tap, taps, tap_step;
+    int32_t start, back;
+} edgelora_phase_t;
+
+// Packs what the transposed kernel reads for the next `count` input positions of a phase of both
+// axes: t's errors, rank of them, and the outputs', from the last element of the kernel to the
+// first.
+void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank,
+    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
 // Packs n values of one position; patch: room for them.
 uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch);
 
@@ -89,7 +102,7 @@ void edgelora_align_rows_u8(
 // E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
 // one before, elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
-    uint32_t taps, uint32_t tap, uint32_t n, uint32_t step, edgelora_coding_t coding);
+    uint32_t taps, int32_t tap, uint32_t n, uint32_t step, edgelora_coding_t coding);
 // edgelora_tile_product_s8 with rows of any number of groups, chunk by chunk; 4 positions take
 // `stride` bytes.
 void edgelora_tile_product_chunks_s8(
@@ -123,19 +136,23 @@ typedef struct {
 void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y);
 
-// columns.c: an int8 block (SPEC.md: block) that is written column by column: `done` positions of
-// all `step` columns and, of the `count` positions behind them, the columns before the one that is
-// next.
+// columns.c: an int8 block (SPEC.md: block) that is written tile by tile and column by column.
+
 typedef struct {
-    int8_t *q;
-    uint32_t step, done;
+    int8_t *q;               // 4-aligned, with room for whole words
+    uint32_t written;        // bytes of q up to the last one that may have been written
     int32_t shift;
+    // bytes: where the first of a grid's positions lies, from a position to the next one of its
+    // row, from a row to the next
+    uint32_t first, step, row;
 } edgelora_columns_t;
 
-// v: s32 [columns, padded], the columns from `first` on of the next `count` positions.
-void edgelora_columns_put(edgelora_columns_t *b, uint32_t first, uint32_t columns, uint32_t count,
-    uint32_t padded, const int32_t *v);
-// v = trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0; w is lost.
-void edgelora_join_s32(int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count);
+// v: s32 [columns, padded], the columns from c on of `count` positions from `at` on.
+void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at, uint32_t c,
+    uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v);
+// trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0, in place of v or of w: the one that is
+// returned.
+const int32_t *edgelora_join_s32(
+    int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count);
 
 #endif

@@ -156,6 +156,23 @@ typedef struct {
     edgelora_plane_t *plane;
 } edgelora_strip_t;
 
+// Two rows of weights and the values that they are multiplied with, [-127, 127].
+typedef struct {
+    const void *first, *second; // 4-aligned
+    int32_t first_value, second_value;
+    uint32_t offset; // that row_pair computes
+} edgelora_row_pair_t;
+
+// Bytes u0 and u2 of a word, in the halves of another one, times a value are two products in one
+// word. Those of two rows add up to sums in 16 bits; the offset takes off what the bytes' offset of
+// 128 adds and makes the lower sum, plus 2^15, positive.
+static inline edgelora_row_pair_t row_pair(
+    const void *first, int32_t first_value, const void *second, int32_t second_value) {
+    uint32_t offset = (uint32_t)(-128 * (first_value + second_value));
+    return (edgelora_row_pair_t){
+        first, second, first_value, second_value, (offset << 16) + offset + 0x8000};
+}
+
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
 static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
     for (const uint32_t *end = words + 6; words < end; words += 2) {
@@ -177,6 +194,10 @@ void edgelora_plane_s8(const edgelora_plane_t *plane);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
 void edgelora_strip_s8(const edgelora_strip_t *strip);
 
+// acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes.
+void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_pair_t *pairs,
+    uint32_t count, uint32_t coding);
+
 // One position's part of quads. x: s8 [groups, 4], 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
 // The same for positions that follow each other in x, 4 to `stride` bytes.
@@ -189,6 +210,12 @@ void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
 void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding);
 
+// q: a value every `step` bytes, the lower 8 bits of trunc_shift(v, shift); returns the OR of the
+// magnitudes of all that these are the lower bits of. n: values, >= 1; |v| < 2^31.
+uint32_t edgelora_store_column_s8(
+    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
+// v += trunc_shift(w, n), n in 0..31; |w| < 2^31
+void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);
 // t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4.
 void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift);

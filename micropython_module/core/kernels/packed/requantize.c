@@ -49,20 +49,89 @@ EDGELORA_HOT void edgelora_requantize_outputs_s8(
     }
 }
 
-// The OR of |e * m| of a column; end: its rows * step.
-EDGELORA_KERNEL static uint32_t column_bits(
-    const int8_t *e, uint32_t step, uint32_t end, int32_t m) {
+// A value's multiplier, Q15 relative to 2^top.
+static inline int32_t relative_multiplier(const edgelora_shape_t *g, uint32_t k, int32_t top) {
+    return g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
+}
+
+// Does a magnitude of a column, times m, reach `least`? end: its rows * step.
+EDGELORA_KERNEL static bool column_reaches(
+    const int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t least) {
+    for (uint32_t i = 0; i < end; i += step) {
+        int32_t v = e[i] * m;
+        if (v >= least || v <= -least) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The OR of the magnitudes of 4 columns, a byte each. end: rows * step.
+EDGELORA_KERNEL static uint32_t four_columns_bits(const int8_t *e, uint32_t step, uint32_t end) {
     uint32_t bits = 0;
     for (uint32_t i = 0; i < end; i += step) {
-        int32_t v = e[i] * m, sign = v >> 31;
-        bits |= (uint32_t)((v ^ sign) - sign);
+        uint32_t four = *(const uint32_t *)(const void *)(e + i), negative = four >> 7 & 0x01010101;
+        bits |= (four ^ ((negative << 8) - negative)) + negative;
     }
     return bits;
+}
+
+EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t end) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < end; i += step) {
+        bits |= abs_u32(e[i]);
+    }
+    return bits;
+}
+
+// What the product of a column's largest magnitude and m is at most, and more than half of: m times
+// the OR of its magnitudes. four: those of a group of columns, found with the first of them.
+EDGELORA_HOT static int32_t product_bound(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t c, int32_t m, uint32_t *four) {
+    uint32_t channels = g->out_c, end = g->positions * channels;
+    if (channels & 3) {
+        return (int32_t)column_bits(e + c, channels, end) * m;
+    }
+    *four = c & 3 ? *four >> 8 : four_columns_bits(e + c, channels, end);
+    return (int32_t)(*four & 255) * m;
+}
+
+// The bits of the largest |e * m|: as many as its bound has, or one less.
+EDGELORA_HOT static int32_t product_bits(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t multipliers, int32_t top) {
+    uint32_t channels = g->out_c, end = g->positions * channels, four = 0, likely = 0, all = 0;
+    if (g->positions == 1) {
+        for (uint32_t c = 0; c < channels; ++c) {
+            all |= abs_u32(e[c] * relative_multiplier(g, c < multipliers ? c : 0, top));
+        }
+        return bit_length(all);
+    }
+    int32_t largest = 0;
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t bound = product_bound(g, e, c, relative_multiplier(g, c, top), &four);
+        if (bound > largest) {
+            largest = bound;
+            likely = c;
+        }
+    }
+    int32_t bits = bit_length((uint32_t)largest), least = bits ? 1 << (bits - 1) : INT32_MAX;
+    if (column_reaches(e + likely, channels, end, relative_multiplier(g, likely, top), least)) {
+        return bits;
+    }
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t m = relative_multiplier(g, c, top);
+        if (product_bound(g, e, c, m, &four) >= least &&
+            column_reaches(e + c, channels, end, m, least)) {
+            return bits;
+        }
+    }
+    return bits - 1;
 }
 
 EDGELORA_KERNEL static void scale_column(
     int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t shift) {
     int32_t mask = shift_mask(shift);
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < end; i += step) {
         e[i] = (int8_t)trunc_mask(e[i] * m, shift, mask);
     }
@@ -72,25 +141,19 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     uint32_t channels = g->out_c, end = g->positions * channels,
              multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
-    int32_t n = 0, top = -128;
+    int32_t top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
-    for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
-        uint32_t bits = 0;
-        for (uint32_t c = 0; c < channels; ++c) {
-            uint32_t k = c < multipliers ? c : 0;
-            int right = 16 + top - g->shift[k];
-            int32_t m = right > 31 ? 0 : g->multiplier[k] >> right;
-            if (pass) {
-                scale_column(e + c, channels, end, m, n);
-            } else {
-                bits |= column_bits(e + c, channels, end, m);
-            }
-        }
-        if (!pass) {
-            n = bit_length(bits) - 7;
-            n = n < 0 ? 0 : n;
+    int32_t n = product_bits(g, e, multipliers, top) - 7;
+    n = n < 0 ? 0 : n;
+    int32_t mask = shift_mask(n);
+    for (uint32_t c = 0; c < channels; ++c) {
+        int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
+        if (g->positions == 1) {
+            e[c] = (int8_t)trunc_mask(e[c] * m, n, mask);
+        } else {
+            scale_column(e + c, channels, end, m, n);
         }
     }
     return exponent + top - 15 + n;

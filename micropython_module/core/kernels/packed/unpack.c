@@ -40,16 +40,19 @@ EDGELORA_KERNEL void edgelora_align_rows_u8(
 }
 
 EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from,
-    uint32_t rows, uint32_t taps, uint32_t tap, uint32_t n, uint32_t step,
+    uint32_t rows, uint32_t taps, int32_t tap, uint32_t n, uint32_t step,
     edgelora_coding_t coding) {
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
-        if (rows == 4 && is_aligned(from) && !(step & 3) && !(n & 3)) {
-            edgelora_unpack_columns_s8(words, groups * 8, from, step, part, (uint32_t)coding);
-            continue;
+        // groups of 4 columns at once, elements that they leave
+        uint32_t whole = rows == 4 && is_aligned(from) && !(step & 3) ? n / 4 : 0,
+                 rest = n - 4 * whole;
+        if (whole) {
+            edgelora_unpack_columns_s8(words, groups * 8, from, step, whole, (uint32_t)coding);
         }
-        for (uint32_t r = 0; r < rows; ++r) {
-            edgelora_unpack_s8(words + r * 2 * groups, from + r, n, step, coding);
+        for (uint32_t r = 0; r < rows && rest; ++r) {
+            edgelora_unpack_s8(words + 2 * (r * groups + whole), from + 4 * whole * step + r, rest,
+                step, coding);
         }
     }
 }

@@ -28,8 +28,8 @@ int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_br
 // t; of A, s32 [rank, K].
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     const int8_t *t, int32_t *gradient, int32_t shift);
-EDGELORA_HOT void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, int32_t *gradient, int32_t shift);
+void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
+    int32_t *gradient, int32_t shift);
 
 // Depthwise: output channel o reads input channel o / (out_c / in_c).
 EDGELORA_HOT void edgelora_depthwise_forward_s8(

@@ -1,0 +1,32 @@
+// Rows of weights, each times one value: their sum. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/portable/portable.h"
+
+#ifndef EDGELORA_M0PLUS
+
+EDGELORA_HOT void edgelora_add_rows_s8(int32_t *acc, uint32_t columns,
+    const edgelora_row_pair_t *pairs, uint32_t count, uint32_t coding) {
+    const uint32_t mask = 0x00FF00FF, low = 0x8000 * count;
+    const edgelora_row_pair_t *end = pairs + count;
+    for (uint32_t i = 0; i < columns; i += 4, acc += 4) {
+        uint32_t s0 = (uint32_t)acc[0] - low, s1 = (uint32_t)acc[1] - low;
+        int32_t s2 = acc[2], s3 = acc[3];
+        for (const edgelora_row_pair_t *p = pairs; p != end; ++p) {
+            uint32_t a = word_at((const uint8_t *)p->first + i) ^ coding,
+                     b = word_at((const uint8_t *)p->second + i) ^ coding,
+                     e = (uint32_t)p->first_value, f = (uint32_t)p->second_value;
+            uint32_t even = (a & mask) * e + (b & mask) * f + p->offset,
+                     odd = (a >> 8 & mask) * e + (b >> 8 & mask) * f + p->offset;
+            s0 += even & 0xFFFF;
+            s1 += odd & 0xFFFF;
+            s2 += (int32_t)even >> 16;
+            s3 += (int32_t)odd >> 16;
+        }
+        acc[0] = (int32_t)s0;
+        acc[1] = (int32_t)s1;
+        acc[2] = s2;
+        acc[3] = s3;
+    }
+}
+
+#endif
