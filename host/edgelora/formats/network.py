@@ -89,7 +89,7 @@ class Op:
     [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
     ([1] for mean; [3] for add: of the two inputs and the output). A lookup has int8 [256] `table` and `slope`, with
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
-    scale_in / scale_out. `edgelora.tflite_math` derives all of them. A history may have int8 `initial`, what it holds
+    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, what it holds
     before the first frame, as many values as its output has more than its input; None: the zero point.
     """
 
