@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from random_ops import DrawnOp
-from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
+from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, repeated, weight_matrix
 
 from edgelora.formats.ela import Adapter, AdapterLayer
 from edgelora.formats.elm import base_id, pack_model
@@ -20,13 +20,16 @@ from edgelora.formats.fixed_point import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, T
 from edgelora.formats.network import (
     AXIS_KINDS,
     MASK_KINDS,
+    PAIR_KINDS,
     POOL_KINDS,
     SAME_GRID_KINDS,
+    TWO_INPUT_KINDS,
     WEIGHT_KINDS,
     WINDOW_KINDS,
     Op,
     QuantModel,
     Tensor,
+    gather_axes,
 )
 
 __all__ = [
@@ -101,14 +104,25 @@ def model_of(drawn: DrawnOp) -> QuantModel:
         builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
         if drawn.source2:
             made = builder.model.tensors[1]
-            grid = None if drawn.kind == "add" else (made.scale, made.zero_point)
-            builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
+            grid = (made.scale, made.zero_point) if drawn.kind in SAME_GRID_KINDS else None
+            if drawn.known:
+                builder.constant(drawn.source2, grid)
+            elif drawn.source2[:2] == first[:2]:
+                builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
+            else:
+                builder.op("conv", 0, grid=grid, drawn=_window_to(first, drawn.source2))
     end = len(builder.model.ops)
     builder.op(drawn.kind, end - 1 if drawn.source2 else end, end if drawn.source2 else None, drawn=drawn)
     if drawn.edges:
         _edge_sums(rng, builder.model.ops[-1])
     builder.model.loss = "mean_squared_error"
     return builder.model
+
+
+def _window_to(source: Shape, target: Shape) -> DrawnOp:
+    """A 1x1 convolution that leaves out positions, to a tensor that is repeated along axes."""
+    stride = tuple(255 if target[i] == 1 else 1 for i in range(2))
+    return DrawnOp("conv", source, target, stride=stride)
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
@@ -185,6 +199,20 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     return out, max(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - size) // 2
 
 
+NEAREST = ((False, False), (False, True), (True, False))  # align_corners and half_pixel_centers
+
+
+def nearest(source: Shape, target: Shape, align: bool, half: bool) -> NDArray[np.uint16]:
+    """The positions of a gather that resizes height and width, as TFLite finds them in float32."""
+    found = []
+    for size, wanted in zip(source[:2], target[:2], strict=True):
+        corners = align and wanted > 1
+        scale = np.float32(size - 1) / np.float32(wanted - 1) if corners else np.float32(size) / np.float32(wanted)
+        place = (np.arange(wanted).astype(np.float32) + np.float32(0.5 * half)) * scale
+        found.append(np.minimum(np.floor(place + np.float32(0.5) if align else place), size - 1))
+    return np.concatenate([*found, np.arange(source[2])]).astype(np.uint16)
+
+
 # --- How models grow ---
 
 MIDDLE = (
@@ -192,6 +220,7 @@ MIDDLE = (
     *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
     *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax", "slice"),
     *("history",) * 2,
+    *("multiply", "minimum", "maximum", "prelu", "repeated", "gather"),
 )
 
 
@@ -272,8 +301,23 @@ class _Builder:
         elif kind == "autoencoder":
             self.op("dense", shape=(1, 1, self.model.input.size), last=last)
             self.op("reshape", shape=self.model.input.shape)
+        elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
+            self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
         else:
             self.op(kind, last=last)
+
+    def _pair(self, kind: str, last: bool) -> None:
+        """An op of two inputs: with a constant, or with another one of the same tensor; one may be repeated."""
+        rng, end, shape = self.rng, len(self.model.ops), self.shape
+        made = self.model.tensors[end]
+        grid = (made.scale, made.zero_point) if kind in SAME_GRID_KINDS else None
+        if kind == "prelu" or rng.random() < 0.3:
+            self.constant(tuple(1 if rng.random() < 0.5 else side for side in shape), grid)
+        elif rng.random() < 0.5:
+            self.op("dense", shape=(1, 1, shape[2]), grid=grid)
+        else:
+            self.op("conv", shape=shape, grid=grid)
+        self.op(kind, end, end + 1, last=last)
 
     def op(
         self,
@@ -289,7 +333,7 @@ class _Builder:
         """Appends one op; what is not given is random. A wanted shape of a window kind is one of stride 1."""
         end = len(self.model.ops)
         op = Op(kind, end if source is None else source, end + 1)
-        if kind in ("add", "concatenate"):
+        if kind in TWO_INPUT_KINDS:
             op.input2 = self._partner(op) if source2 is None else source2
         op.axis = axis or (int(self.rng.integers(1, 4)) if kind in AXIS_KINDS else 3)
         target = _as_drawn(op, drawn) if drawn else self._shape(op, shape)
@@ -306,16 +350,31 @@ class _Builder:
             op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
         if self.edges and not self.oracle:
             self._edge_values(op)
+        if kind == "add" and drawn and drawn.takes_off >= 0 or not drawn and kind == "add" and self.rng.random() < 0.3:
+            op.multiplier[drawn.takes_off if drawn else int(self.rng.integers(0, 2))] *= -1
+        if kind == "gather" and not self.oracle and (target != _turned(op, origin.shape) or self.rng.random() < 0.5):
+            counts = [target[axis] for axis in gather_axes(op)]
+            parts = [self.rng.integers(0, size, count) for size, count in zip(origin.shape, counts, strict=True)]
+            op.positions = np.concatenate(parts).astype(np.uint16)
         if kind == "history" and self.rng.random() < 0.4:
             op.initial = self.rng.integers(-128, 128, math.prod(target) - origin.size).astype(np.int8)
         for trace in self.traces:
             trace.y.append(op_forward(self.model, end, trace))
 
+    def constant(self, shape: Shape, grid: tuple[float, int] | None) -> None:
+        """Appends values of the file."""
+        scale, zero_point = grid or (_scale(self.rng), _zero_point(self.rng))
+        op = Op("constant", 0, len(self.model.ops) + 1, values=self.rng.integers(-128, 128, shape).astype(np.int8))
+        self.model.ops.append(op)
+        self.model.tensors.append(Tensor(shape, scale, zero_point))
+        for trace in self.traces:
+            trace.y.append(op_forward(self.model, op.output - 1, trace))
+
     def _partner(self, op: Op) -> int:
-        """A second input; in an add it can be any tensor of the shape, else the same one twice."""
+        """A second input; where grids may differ it can be any tensor of the shape, else the same one twice."""
         shape = self.model.tensors[op.input].shape
         same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape]
-        return int(self.rng.choice(same)) if op.kind == "add" else op.input
+        return int(self.rng.choice(same)) if op.kind in ("add", "multiply") else op.input
 
     def _shape(self, op: Op, wanted: Shape | None) -> Shape:
         """The output's shape; sets the op's geometry. A wanted shape of a window kind keeps the input's positions."""
@@ -342,7 +401,20 @@ class _Builder:
             return tuple(n + int(rng.integers(1, 2 * n + 4)) if i == along else n for i, n in enumerate(source))
         if op.kind == "pad":
             op.padding = tuple(int(v) for v in rng.integers(0, 3, 2))
-            return tuple(source[i] + op.padding[i] + int(rng.integers(0, 3)) for i in range(2)) + source[2:]
+            if rng.random() < 0.3 and source[1] < 20 and not self.oracle:
+                op.stride = tuple(int(v) for v in rng.integers(1, 3, 2))
+            sides = [(n - 1) * by + 1 + before for n, by, before in zip(source, op.stride, op.padding, strict=False)]
+            return tuple(side + int(rng.integers(0, 3)) for side in sides) + source[2:]
+        if op.kind == "gather":
+            if self.oracle and rng.random() < 0.5:
+                target = tuple(int(min(rng.integers(1, 3 * n + 1), 40)) for n in source[:2])
+                op.positions = nearest(source, (*target, source[2]), *NEAREST[rng.integers(3)])
+                return (*target, source[2])
+            op.axes = tuple(int(axis) for axis in rng.permutation([1, 2, 3])[:2])
+            if self.oracle:
+                return _turned(op, source)
+            more = rng.integers(1, 3, 3) if rng.random() < 0.5 else (1, 1, 1)
+            return tuple(int(min(n * by, 60)) for n, by in zip(_turned(op, source), more, strict=True))
         if op.kind == "reshape":
             size = math.prod(source)
             factors = [n for n in range(1, size + 1) if size % n == 0 and size // n <= 64]
@@ -406,7 +478,11 @@ class _Builder:
     def _real_spread(self, op: Op) -> float:
         """The standard deviation of an op's real output, for kinds without weights; never next to nothing."""
         real = [[self._real(i, trace) for i in op.inputs] for trace in self.traces]
-        values = [pair[0].mean(axis=0) if op.kind == "mean" else sum(pair) for pair in real]
+        if op.kind in ("multiply", "prelu"):
+            real = [[pair[0] * repeated(self.model, op, pair[1])] for pair in real]
+        elif op.kind == "add":
+            real = [[pair[0] + repeated(self.model, op, pair[1])] for pair in real]
+        values = [pair[0].mean(axis=0) if op.kind == "mean" else pair[0] for pair in real]
         least = max(self.model.tensors[i].scale for i in op.inputs)
         return max(float(np.std(values)), least)
 
@@ -415,7 +491,7 @@ class _Builder:
         return tensor.scale * (trace.y[index] - tensor.zero_point)
 
     def _edge_values(self, op: Op) -> None:
-        if op.kind in WEIGHT_KINDS:
+        if op.kind in WEIGHT_KINDS or op.kind in ("multiply", "prelu") and self.rng.random() < 0.3:
             _edge_multipliers(self.rng, op)
         elif op.kind == "lookup" and self.rng.random() < 0.3:
             op.table = self.rng.integers(-128, 128, 256).astype(np.int8)
@@ -425,8 +501,14 @@ class _Builder:
 
 def _as_drawn(op: Op, drawn: DrawnOp) -> Shape:
     op.kernel, op.stride, op.dilation, op.padding = drawn.kernel, drawn.stride, drawn.dilation, drawn.padding
-    op.axis, op.start = drawn.axis, drawn.start
+    op.axis, op.start, op.axes = drawn.axis, drawn.start, drawn.axes
     return drawn.target
+
+
+def _turned(op: Op, shape: Shape) -> Shape:
+    """The output of a gather without positions."""
+    axes = gather_axes(op)
+    return tuple(shape[axes.index(axis)] for axis in range(3))
 
 
 def _geometry(rng: np.random.Generator, op: Op, source: Shape, oracle: bool) -> tuple[int, int]:

@@ -177,10 +177,10 @@ class Builder:
         if math.prod(shape) != target.size:
             raise self.refusal(f"its output has shape {list(target.shape)}, computed is {list(shape)}")
         self.found[self.operator.outputs[0]] = self.append(op, shape, *grid_of(target))
-        if op.kind in (*WEIGHT_KINDS, "mean", "add", "softmax"):
+        if op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
             formats.derive(self.model, op)
         if fused:
-            self._fuse(op, fused)
+            self.fuse(op, self.model.tensors[op.output], fused)
         if op.weights is not None and op.bias is not None:
             op.bias = self._bounded_bias(op, op.bias)
         return op
@@ -198,13 +198,19 @@ class Builder:
             )
         return (bias + (bounded - folded)).astype(np.int32)
 
-    def _fuse(self, op: Op, fused: int) -> None:
+    def fuse(self, op: Op, target: Tensor, fused: int) -> None:
+        """Gives an op the range of a fused activation."""
         if fused not in ACTIVATIONS:
             possible = ", ".join(name for name, _, _ in ACTIVATIONS.values())
             raise self.refusal(f"fused activation {fused} isn't possible; {possible} are")
         _, low, high = ACTIVATIONS[fused]
-        op.act_min, op.act_max = formats.fused_range(self.model.tensors[op.output], low, high)
+        op.act_min, op.act_max = formats.fused_range(target, low, high)
         op.mask_low, op.mask_high = low is not None, high is not None
+
+    def held(self, values: NDArray[np.int8], grid: tuple[float, int]) -> int:
+        """Appends the op that stands for values of the file, [height, width, channels]."""
+        height, width, channels = values.shape
+        return self.append(Op("constant", 0, 0, values=values), (height, width, channels), *grid)
 
     def alias(self) -> None:
         """The operator's output is its input, with other axes."""

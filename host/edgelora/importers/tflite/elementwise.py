@@ -1,24 +1,108 @@
-"""Operators that go element by element: sums, functions of one value, softmax."""
+"""Operators that go element by element: of two inputs, functions of one value, softmax."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
 from ... import formats
-from ...formats import Op
-from .builder import Builder, Handler, grid_of
+from ...formats import Op, Tensor
+from .builder import CONVERT, Builder, Handler, grid_of, spatial
 from .file import Code
 
 MAX_TFLITE_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
+_PAIRS = {
+    Code.ADD: "add",
+    Code.SUB: "add",
+    Code.MUL: "multiply",
+    Code.MINIMUM: "minimum",
+    Code.MAXIMUM: "maximum",
+    Code.PRELU: "prelu",
+}
 
 
-def add(at: Builder) -> None:
-    if at.tensor(0).shape != at.tensor(1).shape:
-        shapes = f"{list(at.tensor(0).shape)} and {list(at.tensor(1).shape)}"
-        raise at.refusal(f"adds {shapes}: both must have the same shape")
-    at.want_shape(at.tensor(0).shape)
-    first, second = at.source(0), at.source(1)
-    if first != second and at.shape_of(first) != at.shape_of(second):
-        first, second = at.spatial_source(0), at.spatial_source(1)
-    at.emit(Op("add", first, 0, input2=second), at.shape_of(first), at.operator.number(0, "b"))
+@dataclass(frozen=True)
+class Operand:
+    """One of two inputs. shape: with four axes; values: int8 of a constant, else None."""
+
+    place: int
+    shape: tuple[int, ...]
+    values: NDArray[np.int8] | None
+    grid: tuple[float, int]
+
+
+def _operand(at: Builder, place: int) -> Operand:
+    tensor = at.tensor(place)
+    at.check_int8(tensor)
+    shape = (1,) * (4 - len(tensor.shape)) + tensor.shape
+    if len(shape) > 4 or shape[0] != 1 or 0 in shape:
+        raise at.refusal(f"its input '{tensor.name}' has shape {list(tensor.shape)}, must be a batch of one, of 4 axes")
+    known = tensor.data is not None and at.operator.inputs[place] not in at.found
+    return Operand(place, shape, tensor.values() if known else None, grid_of(tensor))
+
+
+def pair(at: Builder) -> None:
+    """An operator of two inputs, one of which may be a constant, or repeated along axes in which it has one element."""
+    kind = _PAIRS[Code(at.operator.code)]
+    first, second = (_operand(at, place) for place in (0, 1))
+    whole = tuple(max(sides) for sides in zip(first.shape, second.shape, strict=True))
+    for operand in (first, second):
+        if any(side not in (1, most) for side, most in zip(operand.shape, whole, strict=True)):
+            shapes = f"{list(at.tensor(0).shape)} and {list(at.tensor(1).shape)}"
+            raise at.refusal(f"its inputs are {shapes}: they must have the same shape, or one element along an axis")
+    at.want_shape(whole[4 - max(len(at.tensor(0).shape), len(at.tensor(1).shape)) :])
+    swapped = first.values is not None or first.shape != whole
+    if swapped and kind != "prelu":
+        first, second = second, first
+    if first.values is not None or first.shape != whole:
+        raise at.refusal("one of its inputs must be computed, and have the output's shape")
+    if kind in ("minimum", "maximum") and not first.grid == second.grid == grid_of(at.target):
+        raise at.refusal("inputs and output must have the same scale and zero point; " + CONVERT)
+    if kind == "prelu" and second.values is None:
+        raise at.refusal(f"its slopes '{at.tensor(1).name}' must be a constant")
+    off = -1 if at.operator.code != Code.SUB else 0 if swapped else 1
+    fused = at.operator.number(0, "b") if kind in formats.MASK_KINDS else 0
+    if second.values is not None and second.values.size == 1:
+        _with_number(at, kind, first, second, off, fused)
+    else:
+        _with_tensor(at, kind, first, second, off, fused)
+
+
+def _with_tensor(at: Builder, kind: str, first: Operand, second: Operand, off: int, fused: int) -> None:
+    source = at.source(first.place)
+    if first.shape != second.shape:
+        source = at.spatial_source(first.place)
+    if second.values is not None:
+        shape = at.shape_of(source) if first.shape == second.shape else second.shape[1:]
+        other = at.held(second.values.reshape(shape), second.grid)
+    else:
+        other = at.source(second.place)
+        if first.shape != second.shape:
+            other = at.reshaped(other, spatial(second.shape))
+        elif at.shape_of(source) != at.shape_of(other):
+            source, other = at.spatial_source(first.place), at.spatial_source(second.place)
+    op = at.emit(Op(kind, source, 0, input2=other), at.shape_of(source), fused)
+    if off >= 0:
+        formats.take_off(op, off)
+
+
+def _with_number(at: Builder, kind: str, first: Operand, second: Operand, off: int, fused: int) -> None:
+    """With one number it is a function of one value."""
+    assert second.values is not None
+    source = at.source(first.place)
+    shapes = [at.shape_of(source), (1, 1, 1), at.shape_of(source)]
+    grids = [first.grid, second.grid, grid_of(at.target)]
+    a, b, out = (Tensor(shape, *grid) for shape, grid in zip(shapes, grids, strict=True))
+    op = Op(kind, 0, 2, input2=1)
+    formats.derive(formats.QuantModel([a, b, out], [op]), op)
+    if off >= 0:
+        formats.take_off(op, off)
+    if fused:
+        at.fuse(op, out, fused)
+    table = at.emit(Op("lookup", source, 0), at.shape_of(source))
+    formats.set_pair_table(table, op, (a, b, out), int(second.values.reshape(-1)[0]))
 
 
 def softmax(at: Builder) -> None:
@@ -75,7 +159,8 @@ def hard_swish(at: Builder) -> None:
 
 
 HANDLERS = {
-    Code.ADD: Handler(add, 2, 2, options=True),
+    **dict.fromkeys((Code.ADD, Code.SUB, Code.MUL), Handler(pair, 2, 2, options=True)),
+    **dict.fromkeys((Code.MINIMUM, Code.MAXIMUM, Code.PRELU), Handler(pair, 2, 2)),
     Code.SOFTMAX: Handler(softmax, 1, 1, options=True),
     Code.LOGISTIC: Handler(function, 1, 1),
     Code.TANH: Handler(function, 1, 1),

@@ -29,7 +29,7 @@ _NORMALIZATION = (
     "folds it in; scale inputs outside the network"
 )
 _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
-_REMEDIES = dict.fromkeys((Code.MUL, Code.SUB, Code.DIV, Code.RSQRT), _NORMALIZATION)
+_REMEDIES = dict.fromkeys((Code.DIV, Code.RSQRT), _NORMALIZATION)
 _REMEDIES |= dict.fromkeys((Code.GATHER, Code.REDUCE_PROD), _FIXED_BATCH)
 
 

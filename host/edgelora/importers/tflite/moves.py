@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import formats
 from ...formats import Op
 from . import constants, parts, recurrent
-from .builder import CONVERT, Builder, Handler, grid_of
+from .builder import CONVERT, Builder, Handler, grid_of, spatial
 from .file import Code
 
 
@@ -39,15 +43,44 @@ def expand_dims(at: Builder) -> None:
 
 
 def transpose(at: Builder) -> None:
-    """Possible where only axes of one element change places."""
+    """Where only axes of one element change places nothing moves."""
     order, shape = at.constant(1).tolist(), at.tensor(0).shape
     if at.constant(1).ndim != 1 or sorted(order) != list(range(len(shape))):
         raise at.refusal(f"permutation {order[:6]} of {len(shape)} axes: the file is damaged")
-    moved = [axis for axis in order if shape[axis] > 1]
-    if moved != sorted(moved):
-        raise at.refusal(f"moves elements, axes {order} of {list(shape)}, which isn't possible")
     at.want_shape(tuple(shape[axis] for axis in order))
-    at.alias()
+    moved = [axis for axis in order if shape[axis] > 1]
+    if moved == sorted(moved):
+        return at.alias()
+    turned = [0, 1, 2, 3][: 4 - len(shape)] + [axis + 4 - len(shape) for axis in order]
+    if len(shape) > 4 or turned[0] != 0:
+        raise at.refusal(f"moves elements, axes {order} of {list(shape)}: only height, width and channels can be moved")
+    source = at.spatial_source()
+    at.same_grid(source)
+    op = Op("gather", source, 0, axes=(turned.index(1), turned.index(2)))
+    at.emit(op, spatial(at.target.shape))
+
+
+def resize_nearest(at: Builder) -> None:
+    """Each output position is the nearest of the input, as TFLite's kernel finds it in float32."""
+    shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
+    align, half = (bool(at.operator.number(field, "b")) for field in (0, 1))
+    if len(wanted) != 2 or not all(1 <= side <= formats.MAX_POSITIONS for side in wanted) or align and half:
+        raise at.refusal(f"resizes to {wanted[:4]}, aligned corners {align}, half pixel centers {half}")
+    at.want_shape((1, *wanted, shape[2]))
+    source = at.spatial_source()
+    at.same_grid(source)
+    axes = [_nearest(size, side, align, half) for size, side in zip(shape, wanted, strict=False)]
+    positions = np.concatenate([*axes, np.arange(shape[2])]).astype(np.uint16)
+    at.emit(Op("gather", source, 0, positions=positions), (wanted[0], wanted[1], shape[2]))
+
+
+def _nearest(size: int, wanted: int, align: bool, half: bool) -> NDArray[np.int64]:
+    """Which position of `size` is the nearest to each of the wanted ones."""
+    whole, parts_of_it = (size - 1, wanted - 1) if align and wanted > 1 else (size, wanted)
+    scale = np.float32(whole) / np.float32(parts_of_it)
+    place = (np.arange(wanted, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
+    found = np.floor(place + np.float32(0.5)) if align else np.floor(place)
+    return np.asarray(np.clip(found, 0, size - 1), np.int64)
 
 
 def pad(at: Builder) -> None:
@@ -152,6 +185,7 @@ HANDLERS = {
     Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),
     Code.EXPAND_DIMS: Handler(expand_dims, 2, 2),
     Code.TRANSPOSE: Handler(transpose, 2, 2),
+    Code.RESIZE_NEAREST_NEIGHBOR: Handler(resize_nearest, 2, 2, options=True),
     Code.PAD: Handler(pad, 2, 2),
     Code.PADV2: Handler(pad, 3, 3),
     Code.CONCATENATION: Handler(concatenate, 1, None, options=True),
