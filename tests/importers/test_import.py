@@ -294,6 +294,46 @@ def test_resize_nearest(align: bool, half: bool) -> None:
             assert [op.kind for op in check_same(sketch.file(), count=1).ops] == ["gather"]
 
 
+def transposed(shape: tuple[int, ...], padding: int, bias: bool = True, **fields: int) -> Sketch:
+    """TRANSPOSE_CONV of [1, 4, 3, 5] with a 3x2 kernel."""
+    sketch, outputs = Sketch(1, 4, 3, 5), shape[3]
+    options = schema.TransposeConvOptionsT(padding=padding, **{"strideH": 1, "strideW": 1} | fields)
+    inputs = [sketch.ints(*shape), sketch.weights(outputs, 3, 2, 5), sketch.last]
+    target = sketch.tensor(shape, (0.04, -10))
+    inputs += [sketch.bias(outputs)] if bias else []
+    sketch._operator(BUILTIN.TRANSPOSE_CONV, inputs, [target], options)
+    sketch.last = target
+    return sketch
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("fused", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("shape", "padding", "stride", "kinds"),
+    [
+        ((1, 4, 3, 4), schema.Padding.SAME, (1, 1), ["conv"]),
+        ((1, 8, 6, 4), schema.Padding.SAME, (2, 2), ["pad", "conv"]),
+        ((1, 11, 3, 2), schema.Padding.SAME, (3, 1), ["pad", "conv"]),
+        ((1, 9, 6, 4), schema.Padding.VALID, (2, 2), ["pad", "conv"]),
+        ((1, 6, 13, 3), schema.Padding.VALID, (1, 5), ["pad", "conv"]),
+    ],
+)
+def test_transposed_convolution(
+    shape: tuple[int, ...], padding: int, stride: tuple[int, int], kinds: list[str], fused: int, bias: bool
+) -> None:
+    fields = {"strideH": stride[0], "strideW": stride[1], "fusedActivationFunction": fused}
+    model = check_same(transposed(shape, padding, bias, **fields).file(), count=20)
+    assert [op.kind for op in model.ops] == kinds and model.ops[-1].mask_low == (fused > 0)
+
+
+def test_transposed_convolutions_that_are_refused() -> None:
+    refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6, of an input of 4x3")
+    refuse(transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2.")
+    other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
+    other.tensors[other.last].shape = [1, 8, 5, 4]
+    refuse(other, "told is .1, 8, 6, 4.")
+
+
 PAIRS = {
     "ADD": schema.AddOptionsT,
     "SUB": schema.SubOptionsT,

@@ -220,7 +220,7 @@ MIDDLE = (
     *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
     *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax", "slice"),
     *("history",) * 2,
-    *("multiply", "minimum", "maximum", "prelu", "repeated", "gather"),
+    *("multiply", "minimum", "maximum", "prelu", "repeated", "gather", "transposed"),
 )
 
 
@@ -301,10 +301,33 @@ class _Builder:
         elif kind == "autoencoder":
             self.op("dense", shape=(1, 1, self.model.input.size), last=last)
             self.op("reshape", shape=self.model.input.shape)
+        elif kind == "transposed":
+            self._transposed(last)
         elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
             self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
         else:
             self.op(kind, last=last)
+
+    def _transposed(self, last: bool) -> None:
+        """A transposed convolution: positions parted by zeros, and a convolution over them."""
+        rng, source = self.rng, self.shape
+        if source[0] * source[1] > 100:
+            return self.op("conv", last=last)
+        stride = (1, int(rng.integers(2, 4))) if source[0] == 1 else (int(rng.integers(2, 4)), int(rng.integers(1, 4)))
+        kernel = tuple(int(rng.integers(1, 6)) for _ in range(2))
+        parted = tuple((source[i] - 1) * stride[i] + 1 for i in range(2))
+        same = rng.random() < 0.5  # the output; what a convolution of that leaves is the input
+        spare = [int(rng.integers(0, stride[i])) for i in range(2)]
+        if same:
+            out = [source[i] * stride[i] - spare[i] for i in range(2)]
+            before = [same_padding(out[i], kernel[i], stride[i], 1)[1] for i in range(2)]
+        else:
+            out, before = [(source[i] - 1) * stride[i] + kernel[i] + spare[i] for i in range(2)], (0, 0)
+        padding = (kernel[0] - 1 - before[0], kernel[1] - 1 - before[1])
+        outputs = int(rng.integers(1, self.plan.outputs + 1))
+        self.op("pad", drawn=DrawnOp("pad", source, (*parted, source[2]), stride=stride))
+        drawn = DrawnOp("conv", (*parted, source[2]), (*out, outputs), kernel, padding=padding)
+        self.op("conv", drawn=drawn, last=last)
 
     def _pair(self, kind: str, last: bool) -> None:
         """An op of two inputs: with a constant, or with another one of the same tensor; one may be repeated."""

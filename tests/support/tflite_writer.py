@@ -5,6 +5,8 @@ A file holds scales, not multipliers; TFLite Micro derives the multipliers from 
 
 from __future__ import annotations
 
+import dataclasses
+
 import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +94,12 @@ class _Writer:
             self.tensors[tensors[op.output]].buffer = len(self.buffers)
             self.buffers.append(_buffer(op.values.tobytes()))
             return
+        if op.kind == "pad" and op.stride != (1, 1):
+            return  # its reader is a TRANSPOSE_CONV
+        maker = model.ops[op.input - 1] if op.input else op
+        if op.kind == "conv" and maker.kind == "pad" and maker.stride != (1, 1):
+            self._transposed(model, op, maker, tensors, fused)
+            return
         if op.kind == "gather":
             self._gather(model, op, inputs[0], outputs[0])
             return
@@ -150,6 +158,23 @@ class _Writer:
         else:
             options = schema.SoftmaxOptionsT(beta=1.0)
         self._operator(_CODES[op.kind], inputs, outputs, options)
+
+    def _transposed(self, model: QuantModel, op: Op, pad: Op, tensors: list[int], fused: int) -> None:
+        """TRANSPOSE_CONV, for a pad with strides and the convolution behind it."""
+        source, target = model.tensors[pad.input], model.tensors[op.output]
+        before = [op.kernel[i] - 1 - op.padding[i] for i in range(2)]
+        same = [same_padding(target.shape[i], op.kernel[i], pad.stride[i], 1) for i in range(2)]
+        is_same = same == [(source.shape[i], before[i]) for i in range(2)]
+        turned = dataclasses.replace(op, weights=op.weights[:, ::-1, ::-1].copy())
+        options = schema.TransposeConvOptionsT(
+            padding=schema.Padding.SAME if is_same else schema.Padding.VALID,
+            strideH=pad.stride[0],
+            strideW=pad.stride[1],
+            fusedActivationFunction=fused,
+        )
+        weights, bias = self._weights(source, turned)
+        inputs = [self._ints([1, *target.shape]), weights, tensors[pad.input], bias]
+        self._operator(BUILTIN.TRANSPOSE_CONV, inputs, [tensors[op.output]], options)
 
     def _gather(self, model: QuantModel, op: Op, source: int, target: int) -> None:
         """TRANSPOSE, or RESIZE_NEAREST_NEIGHBOR, whichever it is."""

@@ -58,15 +58,15 @@ def _weights(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArray
     return weights, np.broadcast_to(scale, channels)
 
 
-def _bias(at: Builder, channels: int, type_field: int | None = None) -> NDArray[np.int32]:
+def _bias(at: Builder, channels: int, type_field: int | None = None, place: int = 2) -> NDArray[np.int32]:
     """The bias of so many channels, 0 without; type_field: of the options, if they tell its type."""
     if type_field is not None and at.operator.number(type_field, "b") not in (Type.FLOAT32, Type.INT32):
         raise at.refusal(f"its options tell a bias of {type_name(at.operator.number(type_field, 'b'))}")
-    if len(at.operator.inputs) < 3 or at.operator.inputs[2] < 0:
-        if len(at.operator.inputs) == 3 and at.operator.code != Code.FULLY_CONNECTED:
+    if len(at.operator.inputs) <= place or at.operator.inputs[place] < 0:
+        if len(at.operator.inputs) > place and at.operator.code != Code.FULLY_CONNECTED:
             raise at.refusal("its bias is told as left out, on which TensorFlow Lite Micro crashes: give zeros")
         return np.zeros(channels, np.int32)
-    tensor = at.tensor(2)
+    tensor = at.tensor(place)
     if tensor.type != Type.INT32 or tensor.data is None or tensor.shape != (channels,):
         raise at.refusal(
             f"its bias '{tensor.name}' is {tensor.type_name} {list(tensor.shape)}, must be {channels} int32 "
@@ -143,6 +143,36 @@ def depthwise(at: Builder) -> None:
     emit_window(at, op, _window(at, shape[1:3], 1, 5), at.operator.number(4, "b"))
 
 
+def transposed(at: Builder) -> None:
+    """TRANSPOSE_CONV: its input with zeros between the positions, then a convolution with the kernel turned around."""
+    (height, width, outputs), inputs = at.four_axes(at.target), at.four_axes(at.tensor(2))[2]
+    shape, number = at.tensor(1).shape, at.operator.number
+    if len(shape) != 4 or shape[0] != outputs or shape[3] != inputs:
+        raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out")
+    if at.constant(0).reshape(-1).tolist() != list(at.target.shape):
+        raise at.refusal(f"its output has shape {list(at.target.shape)}, told is {at.integers(0)[:4]}")
+    kernel, stride, padding = shape[1:3], (number(2, "i"), number(1, "i")), number(0, "b")
+    if padding not in (0, 1) or not all(1 <= value <= 255 for value in (*kernel, *stride)):
+        raise at.refusal(f"kernel {list(kernel)} and strides {list(stride)} of 1 to 255 are possible, SAME or VALID")
+    at.source(2)
+    source = at.spatial_source(2)
+    tensor = at.model.tensors[source]
+    layer = floatnet.Layer("conv", kernel, stride, (1, 1), PADDINGS[padding])
+    planned = floatnet.geometry(layer, (height, width, outputs))
+    if planned.output != tensor.shape[:2]:
+        raise at.refusal(f"its output is {height}x{width}, of an input of {tensor.shape[0]}x{tensor.shape[1]}")
+    weights, scale = _weights(at, 1, outputs, 0)
+    bias = _bias(at, outputs, 4, 3)
+    if stride != (1, 1):
+        rows, columns = ((tensor.shape[i] - 1) * stride[i] + 1 for i in (0, 1))
+        op = Op("pad", source, 0, stride=stride)
+        source = at.append(op, (rows, columns, inputs), tensor.scale, tensor.zero_point)
+    before = (kernel[0] - 1 - planned.pad_h[0], kernel[1] - 1 - planned.pad_w[0])
+    op = Op("conv", source, 0, kernel=kernel, padding=before, weights=weights[:, ::-1, ::-1].copy(), bias=bias)
+    op.weight_scale = scale
+    at.emit(op, (height, width, outputs), number(3, "b"))
+
+
 def fully_connected(at: Builder) -> None:
     """A dense layer or, where it sees several rows, a 1x1 convolution over them."""
     shape, source = at.tensor(1).shape, at.source()
@@ -188,6 +218,7 @@ def mean(at: Builder) -> None:
 HANDLERS = {
     Code.CONV_2D: Handler(conv, 2, 3, options=True),
     Code.DEPTHWISE_CONV_2D: Handler(depthwise, 2, 3, options=True),
+    Code.TRANSPOSE_CONV: Handler(transposed, 3, 4, options=True),
     Code.FULLY_CONNECTED: Handler(fully_connected, 2, 3, options=True),
     Code.AVERAGE_POOL_2D: Handler(pool, 1, 1, options=True),
     Code.MAX_POOL_2D: Handler(pool, 1, 1, options=True),
