@@ -7,6 +7,7 @@ models only what a `.tflite` file can say, with multipliers that follow from the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -220,7 +221,7 @@ MIDDLE = (
     *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
     *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax", "slice"),
     *("history",) * 2,
-    *("multiply", "minimum", "maximum", "prelu", "repeated", "gather", "transposed"),
+    *("multiply", "minimum", "maximum", "prelu", "repeated", "difference", "gather", "transposed", "recurrent"),
 )
 
 
@@ -303,10 +304,63 @@ class _Builder:
             self.op("reshape", shape=self.model.input.shape)
         elif kind == "transposed":
             self._transposed(last)
+        elif kind == "recurrent":
+            self._recurrent()
         elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
             self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
+        elif kind == "difference":
+            self._pair("add", last, int(self.rng.integers(0, 2)))
         else:
             self.op(kind, last=last)
+
+    def _recurrent(self) -> None:
+        """Two steps of a gated recurrent unit over halves of the input, unrolled as converters do it."""
+        source, units = len(self.model.ops), int(self.rng.integers(2, 5))
+        along = next((i for i in range(3) if self.shape[i] > 1), 2)
+        state = None
+        for step in range(2):
+            sides = list(self.model.tensors[source].shape)
+            start = step * (sides[along] // 2)
+            sides[along] = max(1, sides[along] // 2)
+            drawn = DrawnOp("slice", (1, 1, 1), tuple(sides), axis=along + 1, start=start)
+            self.op("slice", source, drawn=drawn)
+            self.op("dense", shape=(1, 1, 3 * units))
+            new = self._gates(units, range(3) if step else (2,))
+            if state is None:
+                state = self._made("lookup", new[0], function="tanh")
+                continue
+            self.op("dense", state, shape=(1, 1, 3 * units))
+            held = self._gates(units, range(3))
+            keep, reset = (
+                self._made("lookup", self._made("add", new[i], held[i]), function="logistic") for i in range(2)
+            )
+            fresh = self._made("add", new[2], self._made("multiply", reset, held[2]))
+            fresh = self._made("lookup", fresh, function="tanh")
+            change = self._made("add", fresh, state, takes_off=1)
+            state = self._made("add", state, self._made("multiply", keep, change))
+
+    def _gates(self, units: int, parts: Iterable[int]) -> list[int]:
+        """Some of the three parts of the last tensor's channels."""
+        whole = len(self.model.ops)
+        shape = self.model.tensors[whole].shape
+        return [
+            self._made("slice", whole, drawn=DrawnOp("slice", shape, (1, 1, units), start=i * units)) for i in parts
+        ]
+
+    def _made(
+        self,
+        kind: str,
+        source: int,
+        other: int | None = None,
+        function: str | None = None,
+        takes_off: int = -1,
+        drawn: DrawnOp | None = None,
+    ) -> int:
+        """Appends an op and returns the tensor that it writes."""
+        shape = self.model.tensors[source].shape
+        drawn = drawn or DrawnOp(kind, shape, shape, source2=shape, takes_off=takes_off)
+        self.op(kind, source, other, drawn=drawn, function=function)
+        return len(self.model.ops)
 
     def _transposed(self, last: bool) -> None:
         """A transposed convolution: positions parted by zeros, and a convolution over them."""
@@ -329,7 +383,7 @@ class _Builder:
         drawn = DrawnOp("conv", (*parted, source[2]), (*out, outputs), kernel, padding=padding)
         self.op("conv", drawn=drawn, last=last)
 
-    def _pair(self, kind: str, last: bool) -> None:
+    def _pair(self, kind: str, last: bool, takes_off: int = -1) -> None:
         """An op of two inputs: with a constant, or with another one of the same tensor; one may be repeated."""
         rng, end, shape = self.rng, len(self.model.ops), self.shape
         made = self.model.tensors[end]
@@ -340,7 +394,7 @@ class _Builder:
             self.op("dense", shape=(1, 1, shape[2]), grid=grid)
         else:
             self.op("conv", shape=shape, grid=grid)
-        self.op(kind, end, end + 1, last=last)
+        self.op(kind, end, end + 1, last=last, takes_off=takes_off)
 
     def op(
         self,
@@ -352,6 +406,8 @@ class _Builder:
         axis: int | None = None,
         last: bool = False,
         drawn: DrawnOp | None = None,
+        function: str | None = None,
+        takes_off: int = -1,
     ) -> None:
         """Appends one op; what is not given is random. A wanted shape of a window kind is one of stride 1."""
         end = len(self.model.ops)
@@ -368,13 +424,14 @@ class _Builder:
         if clamps:
             op.mask_low, op.mask_high = fused > 0, fused > 1
         if kind not in SAME_GRID_KINDS:
-            self._quantize(op, grid)
+            self._quantize(op, grid, function)
         if clamps:
             op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
         if self.edges and not self.oracle:
             self._edge_values(op)
-        if kind == "add" and drawn and drawn.takes_off >= 0 or not drawn and kind == "add" and self.rng.random() < 0.3:
-            op.multiplier[drawn.takes_off if drawn else int(self.rng.integers(0, 2))] *= -1
+        takes_off = drawn.takes_off if drawn else takes_off
+        if takes_off >= 0:
+            op.multiplier[takes_off] *= -1
         if kind == "gather" and not self.oracle and (target != _turned(op, origin.shape) or self.rng.random() < 0.5):
             counts = [target[axis] for axis in gather_axes(op)]
             parts = [self.rng.integers(0, size, count) for size, count in zip(origin.shape, counts, strict=True)]
@@ -424,10 +481,7 @@ class _Builder:
             return tuple(n + int(rng.integers(1, 2 * n + 4)) if i == along else n for i, n in enumerate(source))
         if op.kind == "pad":
             op.padding = tuple(int(v) for v in rng.integers(0, 3, 2))
-            if rng.random() < 0.3 and source[1] < 20 and not self.oracle:
-                op.stride = tuple(int(v) for v in rng.integers(1, 3, 2))
-            sides = [(n - 1) * by + 1 + before for n, by, before in zip(source, op.stride, op.padding, strict=False)]
-            return tuple(side + int(rng.integers(0, 3)) for side in sides) + source[2:]
+            return tuple(source[i] + op.padding[i] + int(rng.integers(0, 3)) for i in range(2)) + source[2:]
         if op.kind == "gather":
             if self.oracle and rng.random() < 0.5:
                 target = tuple(int(min(rng.integers(1, 3 * n + 1), 40)) for n in source[:2])
@@ -452,10 +506,10 @@ class _Builder:
         op.padding = tuple((kernel - 1) // 2 for kernel in op.kernel)
         return source[:2]
 
-    def _quantize(self, op: Op, grid: tuple[float, int] | None) -> None:
+    def _quantize(self, op: Op, grid: tuple[float, int] | None, function: str | None = None) -> None:
         """Gives an op its weights, its output a grid, and derives the rest."""
         rng, model, source = self.rng, self.model, self.model.tensors[op.input]
-        function = str(rng.choice(LOOKUPS))
+        function = function or str(rng.choice(LOOKUPS))
         fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
         name = function if op.kind == "lookup" else op.kind
         if op.kind in WEIGHT_KINDS:

@@ -87,8 +87,12 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
         body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
     ops_at = len(body)
     body += bytes(_OP.size * len(model.ops))
+    weights_at: dict[bytes, int] = {}  # those that several ops have, as steps of a recurrence, are there once
     for index, op in enumerate(model.ops):
-        offsets = [_append(body, array) for array in _stored_arrays(model, op)]
+        weights, *others = _stored_arrays(model, op)
+        offsets = [weights_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
+        if weights and op.weights is not None:
+            weights_at[weights] = offsets[0]
         flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
         kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.axes if op.kind == "gather" else op.kernel
         padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding

@@ -68,7 +68,8 @@ class Builder:
         self.found: dict[int, int] = {}
         self.makers: list[Operator] = []  # of the model's ops
         self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
-        self.shaped: dict[tuple[int, Shape], int] = {}
+        self.shaped: dict[tuple[int, Shape], int] = {}  # the model's tensors in other shapes
+        self.kept: dict[tuple[int, Shape], int] = {}  # the file's constants
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
         self.operator = Operator(-1, -1, "", (), (), None)
         self.state = state.State(graph)
@@ -207,10 +208,13 @@ class Builder:
         op.act_min, op.act_max = formats.fused_range(target, low, high)
         op.mask_low, op.mask_high = low is not None, high is not None
 
-    def held(self, values: NDArray[np.int8], grid: tuple[float, int]) -> int:
-        """Appends the op that stands for values of the file, [height, width, channels]."""
-        height, width, channels = values.shape
-        return self.append(Op("constant", 0, 0, values=values), (height, width, channels), *grid)
+    def held(self, place: int, shape: Shape) -> int:
+        """The tensor that stands for a constant input in this shape."""
+        key, tensor = (self.operator.inputs[place], shape), self.tensor(place)
+        if key not in self.kept:
+            op = Op("constant", 0, 0, values=tensor.values().reshape(shape))
+            self.kept[key] = self.append(op, shape, *grid_of(tensor))
+        return self.kept[key]
 
     def alias(self) -> None:
         """The operator's output is its input, with other axes."""

@@ -53,5 +53,4 @@ def fold_pack(at: Builder) -> None:
 
 HANDLERS = {
     Code.SHAPE: Handler(fold_shape, 1, 1, options=True),
-    Code.PACK: Handler(fold_pack, 1, None, options=True),
 }

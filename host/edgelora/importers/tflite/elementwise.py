@@ -75,8 +75,7 @@ def _with_tensor(at: Builder, kind: str, first: Operand, second: Operand, off: i
     if first.shape != second.shape:
         source = at.spatial_source(first.place)
     if second.values is not None:
-        shape = at.shape_of(source) if first.shape == second.shape else second.shape[1:]
-        other = at.held(second.values.reshape(shape), second.grid)
+        other = at.held(second.place, at.shape_of(source) if first.shape == second.shape else spatial(second.shape))
     else:
         other = at.source(second.place)
         if first.shape != second.shape:

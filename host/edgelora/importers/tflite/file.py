@@ -77,6 +77,7 @@ class Code(IntEnum):
     REDUCE_PROD = 81
     REDUCE_MAX = 82
     PACK = 83
+    UNPACK = 88
     RESIZE_NEAREST_NEIGHBOR = 97
     LEAKY_RELU = 98
     SQUARED_DIFFERENCE = 99

@@ -11,7 +11,7 @@ from ... import formats
 from ...formats import Op
 from . import constants, parts, recurrent
 from .builder import CONVERT, Builder, Handler, grid_of, spatial
-from .file import Code
+from .file import Code, Type
 
 
 def reshape(at: Builder) -> None:
@@ -180,6 +180,51 @@ def emit_part(at: Builder, part: parts.Part, place: int, output: int) -> None:
     at.found[at.operator.outputs[output]] = index
 
 
+def pack(at: Builder) -> None:
+    """Joins inputs of one shape along an axis that they don't have yet; or so numbers of a shape."""
+    places, number = range(len(at.operator.inputs)), at.operator.number
+    if at.tensor(0).type != Type.INT8:
+        return constants.fold_pack(at)
+    shape, count, given = at.tensor(0).shape, number(0, "i"), number(1, "i")
+    axis = given + (len(shape) + 1) * (given < 0)
+    if count != len(places) or not 0 <= axis <= len(shape) or any(at.tensor(i).shape != shape for i in places):
+        raise at.refusal(f"packs {len(places)} inputs, told are {count}, along axis {given}: the file is damaged")
+    at.want_shape((*shape[:axis], count, *shape[axis:]))
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis:])
+    for place in places:
+        at.same_grid(at.source(place))
+    if count == 1:
+        return at.alias()
+    joined = at.reshaped(at.source(), (outer, 1, inner))
+    for place in places[1:]:
+        other = at.reshaped(at.source(place), (outer, 1, inner))
+        grid = at.model.tensors[joined]
+        op = Op("concatenate", joined, 0, input2=other, axis=2)
+        joined = at.append(op, (outer, place + 1, inner), grid.scale, grid.zero_point)
+    at.found[at.operator.outputs[0]] = joined
+
+
+def unpack(at: Builder) -> None:
+    """Parts along an axis, which they don't have any more."""
+    shape, number = at.tensor(0).shape, at.operator.number
+    given, count = number(1, "i"), len(at.operator.outputs)
+    axis = given + len(shape) * (given < 0)
+    if not 0 <= axis < len(shape) or count != shape[axis] or number(0, "i") != count:
+        raise at.refusal(f"unpacks axis {given} of {list(shape)} into {count}: the file is damaged")
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    index = at.reshaped(at.source(), (outer, count, inner))
+    tensor = at.model.tensors[index]
+    for place, output in enumerate(at.operator.outputs):
+        target = at.graph.tensors[output]
+        at.check_int8(target)
+        at.want_shape((*shape[:axis], *shape[axis + 1 :]), place)
+        if (tensor.scale, tensor.zero_point) != grid_of(target):
+            raise at.refusal("input and output must have the same scale and zero point; " + CONVERT)
+        if output in at.read:
+            op = Op("slice", index, 0, axis=2, start=place)
+            at.found[output] = at.append(op, (outer, 1, inner), tensor.scale, tensor.zero_point)
+
+
 HANDLERS = {
     Code.RESHAPE: Handler(reshape, 1, 2),
     Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),
@@ -191,6 +236,8 @@ HANDLERS = {
     Code.CONCATENATION: Handler(concatenate, 1, None, options=True),
     Code.STRIDED_SLICE: Handler(slice_, 4, 4, options=True),
     Code.SLICE: Handler(slice_, 3, 3),
+    Code.PACK: Handler(pack, 1, None, options=True),
+    Code.UNPACK: Handler(unpack, 1, 1, outputs=None, options=True),
     Code.SPLIT: Handler(split, 2, 2, outputs=None, options=True),
     Code.SPLIT_V: Handler(split, 3, 3, outputs=None, options=True),
 }
