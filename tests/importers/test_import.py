@@ -294,6 +294,43 @@ def test_resize_nearest(align: bool, half: bool) -> None:
             assert [op.kind for op in check_same(sketch.file(), count=1).ops] == ["gather"]
 
 
+def test_pack_and_unpack() -> None:
+    """Parts of any axis, joined along another one: the steps of an unrolled recurrence, and their outputs."""
+    for axis in (1, 2, 3):
+        for to in (1, 2, 3):
+            sketch, shape = Sketch(1, 3, 4, 5), [1, 3, 4, 5]
+            count = shape.pop(axis)
+            parts = [sketch.tensor(tuple(shape)) for _ in range(count)]
+            options = schema.UnpackOptionsT(num=count, axis=axis)
+            sketch._operator(BUILTIN.UNPACK, [sketch.last], parts, options)
+            shape.insert(to, count)
+            target = sketch.tensor(tuple(shape))
+            options = schema.PackOptionsT(valuesCount=count, axis=to - 4)
+            sketch._operator(BUILTIN.PACK, parts[::-1], [target], options)
+            sketch.last = target
+            kinds = {op.kind for op in check_same(sketch.dense(60, 3).file()).ops}
+            assert kinds <= {"reshape", "slice", "concatenate", "dense"}
+    refused = Sketch(1, 3, 4)
+    parts = [refused.tensor((1, 4)) for _ in range(3)]
+    refused._operator(BUILTIN.UNPACK, [refused.last], parts, schema.UnpackOptionsT(num=2, axis=1))
+    refused.last = parts[0]
+    refuse(refused, "unpacks axis 1 of .1, 3, 4. into 3")
+
+
+def test_weights_of_several_layers_are_in_the_file_once() -> None:
+    """So are constants: the steps of an unrolled recurrence share both."""
+    sketch = Sketch(1, 40)
+    weights, bias = sketch.weights(40, 40), sketch.tensor((1, 40), data=np.arange(40, dtype=np.int8))
+    for _ in range(3):
+        sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 40), weights, -1)
+        sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 40), bias, grid=(0.07, 3))
+        sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 40))
+    model = check_same(sketch.file())
+    assert [op.kind for op in model.ops].count("constant") == 1
+    elm = formats.pack_model(model)
+    assert 1600 < len(elm) < 2 * 1600 + 3 * 1000 and formats.pack_model(formats.unpack_model(elm)) == elm
+
+
 def transposed(shape: tuple[int, ...], padding: int, bias: bool = True, **fields: int) -> Sketch:
     """TRANSPOSE_CONV of [1, 4, 3, 5] with a 3x2 kernel."""
     sketch, outputs = Sketch(1, 4, 3, 5), shape[3]
@@ -583,7 +620,7 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
     ("code", "remedy"),
     [
         ("SVDF", "networks with state are possible where a variable must be a ring buffer"),
-        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state.*recurrent layers with unroll=True"),
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),

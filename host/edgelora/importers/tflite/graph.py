@@ -12,7 +12,7 @@ from .operators import HANDLERS
 
 STATELESS = (
     f"networks with state are possible where {state.RINGS}; "
-    f"convert other ones without state, to see a whole window at once; and {CONVERT}"
+    f"convert other ones without state, to see a whole window at once, recurrent layers with unroll=True; and {CONVERT}"
 )
 _STATEFUL = {
     Code.SVDF,
