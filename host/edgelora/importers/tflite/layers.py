@@ -149,7 +149,7 @@ def transposed(at: Builder) -> None:
     shape, number = at.tensor(1).shape, at.operator.number
     if len(shape) != 4 or shape[0] != outputs or shape[3] != inputs:
         raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out")
-    if at.constant(0).reshape(-1).tolist() != list(at.target.shape):
+    if at.constant(0).tolist() != list(at.target.shape):
         raise at.refusal(f"its output has shape {list(at.target.shape)}, told is {at.integers(0)[:4]}")
     kernel, stride, padding = shape[1:3], (number(2, "i"), number(1, "i")), number(0, "b")
     if padding not in (0, 1) or not all(1 <= value <= 255 for value in (*kernel, *stride)):

@@ -64,7 +64,7 @@ def resize_nearest(at: Builder) -> None:
     """Each output position is the nearest of the input, as TFLite's kernel finds it in float32."""
     shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
     align, half = (bool(at.operator.number(field, "b")) for field in (0, 1))
-    if len(wanted) != 2 or not all(1 <= side <= formats.MAX_POSITIONS for side in wanted) or align and half:
+    if at.tensor(1).shape != (2,) or not all(1 <= side <= formats.MAX_POSITIONS for side in wanted) or align and half:
         raise at.refusal(f"resizes to {wanted[:4]}, aligned corners {align}, half pixel centers {half}")
     at.want_shape((1, *wanted, shape[2]))
     source = at.spatial_source()
@@ -189,6 +189,7 @@ def pack(at: Builder) -> None:
     axis = given + (len(shape) + 1) * (given < 0)
     if count != len(places) or not 0 <= axis <= len(shape) or any(at.tensor(i).shape != shape for i in places):
         raise at.refusal(f"packs {len(places)} inputs, told are {count}, along axis {given}: the file is damaged")
+    at.check_int8(at.target)
     at.want_shape((*shape[:axis], count, *shape[axis:]))
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis:])
     for place in places:
