@@ -624,6 +624,7 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),
+        ("TILE", "Resizing"),
         ("RELU_N1_TO_1", "TFLITE_BUILTINS_INT8"),
         ("CUSTOM", "TFLITE_BUILTINS_INT8"),
     ],

@@ -30,6 +30,10 @@ _NORMALIZATION = (
 )
 _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
 _REMEDIES = dict.fromkeys((Code.DIV, Code.RSQRT), _NORMALIZATION)
+_REMEDIES[Code.TILE] = (
+    "TensorFlow Lite Micro has it not; resize with keras.layers.Resizing(..., interpolation='nearest'), as "
+    "UpSampling2D becomes TILE, or with Conv2DTranspose"
+)
 _REMEDIES |= dict.fromkeys((Code.GATHER, Code.REDUCE_PROD), _FIXED_BATCH)
 
 
