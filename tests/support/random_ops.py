@@ -225,7 +225,8 @@ def _pair(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     source = shape(draw, min(work, ELEMENTS))
     repeats = draw(0, 1)
     second = tuple(1 if repeats and draw(0, 1) else side for side in source)
-    known = kind == "prelu" or draw(0, 3) == 0
+    far = any(one == 1 and side > 255 for one, side in zip(second[:2], source[:2], strict=True))
+    known = kind == "prelu" or draw(0, 3) == 0 or tflite and far  # no stride of a window makes one of so many
     takes_off = draw(0, 1) if kind == "add" and draw(0, 2) == 0 else -1
     return {"source": source, "source2": second, "target": source, "known": known, "takes_off": takes_off}
 
@@ -238,7 +239,7 @@ def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     target = list(source)
     for axis, size in zip(gather_axes(Op("gather", 0, 1, axes=axes)), source, strict=True):
         target[axis] = size
-    if draw(0, 1):
+    if not tflite and draw(0, 1):
         for axis in range(3):
             room = ELEMENTS // max(1, math.prod(target) // target[axis])
             target[axis] = side(draw, min(room, POSITIONS, 2 * target[axis]))

@@ -485,6 +485,8 @@ def op_backward(
 
 def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> Error:
     """The error of input k of two."""
+    if op.kind == "prelu" and k:  # a constant
+        return np.zeros_like(trace.y[op.input2]), x
     first, second = trace.y[op.input], repeated(model, op, trace.y[op.input2])
     a, b = first - model.tensors[op.input].zero_point, second - model.tensors[op.input2].zero_point
     if op.kind == "multiply":
