@@ -11,8 +11,7 @@ import warnings
 
 import atheris
 
-PARTS = ("flat", "tflite_file", "tflite_parts", "tflite_state", "tflite_graph", "tflite")
-with atheris.instrument_imports(include=[f"edgelora.{part}" for part in PARTS]):
+with atheris.instrument_imports(include=["edgelora.importers.tflite"]):
     from edgelora import formats, twin
     from edgelora.importers.tflite import convert, flatbuffer
 

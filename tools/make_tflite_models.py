@@ -155,6 +155,38 @@ def reshaped_net(rng: np.random.Generator) -> K.Model:
     return sequential((48,), *layers, L.Dense(3, activation="softmax"))
 
 
+def recurrent_net(rng: np.random.Generator) -> K.Model:
+    """An unrolled recurrent layer: few steps, as its operators come for each of them."""
+    make = (L.LSTM, L.GRU, L.SimpleRNN)[int(rng.integers(3))]
+    units = int(rng.integers(3, 12))
+    layer = make(units, unroll=True, return_sequences=bool(rng.random() < 0.3))
+    return sequential((int(rng.integers(2, 6)), 4), layer, L.Flatten(), L.Dense(3, activation="softmax"))
+
+
+def upsampling_net(rng: np.random.Generator) -> K.Model:
+    """What segmentation and decoders have: transposed convolutions, nearest neighbours, PReLU."""
+    padding = str(rng.choice(["same", "valid"]))
+    strides = tuple(int(s) for s in rng.integers(1, 4, 2))
+    x = source = K.Input((5, 4, 3))
+    x = L.Conv2DTranspose(4, tuple(int(k) for k in rng.integers(1, 5, 2)), strides=strides, padding=padding)(x)
+    x = L.PReLU(shared_axes=[1, 2] if rng.random() < 0.5 else None, alpha_initializer="random_normal")(x)
+    x = L.Resizing(*(int(side) for side in rng.integers(3, 25, 2)), interpolation="nearest")(x)
+    return K.Model(source, L.Conv2D(2, 3, padding="same")(x))
+
+
+def arithmetic_net(rng: np.random.Generator) -> K.Model:
+    """Gates, differences, extremes, other orders of axes, a batch normalization behind an activation."""
+    x = source = K.Input((6, 5, 3))
+    x = L.BatchNormalization()(L.Conv2D(4, 3, padding="same", activation="relu")(x))
+    gate = L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    x = L.Multiply()([x, gate])
+    y = L.Conv2D(4, 1)(x)
+    join = (L.Subtract, L.Maximum, L.Minimum, L.Multiply)[int(rng.integers(4))]
+    x = join()([x, y]) if rng.random() < 0.5 else join()([y, x])
+    x = L.Permute(tuple(int(axis) for axis in rng.permutation([1, 2, 3])))(x)
+    return K.Model(source, L.Dense(3, activation="softmax")(L.Flatten()(x)))
+
+
 FAMILIES: tuple[Build, ...] = (
     conv_net,
     separable_net,
@@ -168,6 +200,10 @@ FAMILIES: tuple[Build, ...] = (
     per_step_net,
     reshaped_net,
 )
+LATER: tuple[Build, ...] = (recurrent_net, upsampling_net, arithmetic_net)  # from number 99 on
+
+
+FIXED = (per_step_net, *LATER)  # with a dynamic batch, TFLite Micro can't run these
 
 
 def randomize(model: K.Model, rng: np.random.Generator) -> None:
@@ -201,7 +237,7 @@ def convert(model: K.Model, rng: np.random.Generator, io_type: tf.DType, per_ten
 
 
 def write_refused(folder: Path) -> None:
-    """Float and hybrid files, one with 16-bit activations and one with a batch normalization that can't be folded."""
+    """Float and hybrid files, one with 16-bit activations and one with a softsign."""
     K.utils.set_random_seed(0)
     conv = sequential((8, 8, 1), L.Conv2D(3, 3), L.Flatten(), L.Dense(64))
     (folder / "refused-float.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(conv).convert())
@@ -216,27 +252,29 @@ def write_refused(folder: Path) -> None:
         tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
     ]
     (folder / "refused-int16x8.tflite").write_bytes(wide.convert())
-    late = sequential((8, 8, 1), L.Conv2D(3, 3, activation="relu"), L.BatchNormalization(), L.Flatten(), L.Dense(2))
-    randomize(late, rng)
-    (folder / "refused-mul.tflite").write_bytes(convert(late, rng, tf.int8, False, True))
+    source = K.Input((8, 8, 1))
+    softsign = L.Activation("softsign")(L.Conv2D(3, 3)(source))
+    last = K.Model(source, L.Dense(2)(L.Flatten()(softsign)))
+    (folder / "refused-softsign.tflite").write_bytes(convert(last, rng, tf.int8, False, True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=99, help="how many models (%(default)s)")
+    parser.add_argument("--count", type=int, default=126, help="how many models (%(default)s)")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     for seed in range(args.count):
         rng = np.random.default_rng(seed)
         K.backend.clear_session()
         K.utils.set_random_seed(seed)
-        turn, family = divmod(seed, len(FAMILIES))
-        build = FAMILIES[family]
+        families, number = (FAMILIES, seed) if seed < 99 else (LATER, seed - 99)
+        turn, family = divmod(number, len(families))
+        build = families[family]
         model = build(rng)
         randomize(model, rng)
         io_type = (tf.int8, tf.float32, tf.uint8)[(turn + family) % 3]
-        fixed = seed % 2 == 0 or build is per_step_net  # with a dynamic batch, TFLite Micro can't run that one
+        fixed = seed % 2 == 0 or build in FIXED
         content = convert(model, rng, io_type, per_tensor=seed % 4 == 3, fixed_batch=fixed)
         path = args.folder / f"{build.__name__}-{seed:02}-{io_type.name}.tflite"
         path.write_bytes(content)

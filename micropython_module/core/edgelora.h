@@ -64,6 +64,12 @@ typedef enum {
     EDGELORA_SOFTMAX = 12,
     EDGELORA_HISTORY = 13,
     EDGELORA_SLICE = 14,
+    EDGELORA_CONSTANT = 15,
+    EDGELORA_MULTIPLY = 16,
+    EDGELORA_MINIMUM = 17,
+    EDGELORA_MAXIMUM = 18,
+    EDGELORA_PRELU = 19,
+    EDGELORA_GATHER = 20,
 } edgelora_kind_t;
 
 typedef enum {
@@ -103,10 +109,10 @@ typedef struct {
 typedef struct {
     uint8_t kind, flags;
     uint16_t input, output;
-    // slice: its start is both pads, as u16
+    // slice: its start is both pads, as u16; gather: kernel is what height and width become
     uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     int8_t act_min, act_max, t_shift, branch_shift;
-    uint16_t input2; // add, concatenate
+    uint16_t input2; // of kinds with two inputs
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
 } edgelora_op_t;
 

@@ -90,6 +90,12 @@ static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
     return round_divide(rounding_high_mul(acc, multiplier), -shift);
 }
 
+// The same with a factor of any sign, that of -multiplier taken off.
+static inline int32_t requantize_signed(int32_t acc, int32_t multiplier, int shift) {
+    return multiplier < 0 ? -requantize(acc, -multiplier, shift)
+                          : requantize(acc, multiplier, shift);
+}
+
 // The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens of
 // shifts and additions of them.
 typedef struct {

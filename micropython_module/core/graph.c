@@ -5,12 +5,13 @@
 // Words: ESP32 reads native code's constants 32 bits at a time.
 static const uint32_t traits[] = {
     [EDGELORA_DENSE] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_WHOLE_INPUT |
-        EDGELORA_HAS_RANGE,
+        EDGELORA_HAS_RANGE | EDGELORA_SCALES,
     [EDGELORA_CONV] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW |
-        EDGELORA_HAS_RANGE,
+        EDGELORA_HAS_RANGE | EDGELORA_SCALES,
     [EDGELORA_AVERAGE_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
-    [EDGELORA_MEAN] = EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE,
-    [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
+    [EDGELORA_MEAN] = EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE | EDGELORA_SCALES,
+    [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE |
+        EDGELORA_SCALES,
     [EDGELORA_MAX_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE | EDGELORA_READS_INPUT,
     [EDGELORA_ADD] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE,
     [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_AXIS | EDGELORA_COPIES,
@@ -20,6 +21,13 @@ static const uint32_t traits[] = {
     [EDGELORA_SOFTMAX] = EDGELORA_READS_OUTPUT,
     [EDGELORA_HISTORY] = EDGELORA_KEEPS | EDGELORA_COPIES,
     [EDGELORA_SLICE] = EDGELORA_HAS_AXIS | EDGELORA_COPIES,
+    [EDGELORA_CONSTANT] = EDGELORA_NO_INPUT,
+    [EDGELORA_MULTIPLY] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE | EDGELORA_SCALES |
+        EDGELORA_READS_OTHER,
+    [EDGELORA_MINIMUM] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
+    [EDGELORA_MAXIMUM] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
+    [EDGELORA_PRELU] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
+    [EDGELORA_GATHER] = EDGELORA_COPIES,
 };
 
 uint32_t edgelora_traits(uint32_t kind) {
@@ -29,6 +37,7 @@ uint32_t edgelora_traits(uint32_t kind) {
 EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {
     const edgelora_op_t *op = model_op(model, i);
     const edgelora_tensor_t *in = model_tensor(model, op->input),
+                            *in2 = model_tensor(model, op->input2),
                             *out = model_tensor(model, op->output);
     uint32_t has = edgelora_traits(op->kind);
     g->op = op;
@@ -37,19 +46,23 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->table = model_at(model, op->weights);
     g->slope = model_at(model, op->bias);
     g->initial = op->weights ? model_at(model, op->weights) : 0;
+    g->gathered = op->weights ? model_at(model, op->weights) : 0;
     g->bias = model_at(model, op->bias);
     g->multiplier = model_at(model, op->multiplier);
     g->shift = model_at(model, op->shift);
     g->in_h = in->height;
     g->in_w = in->width;
     g->in_c = in->channels;
+    g->in2_h = in2->height;
+    g->in2_w = in2->width;
+    g->in2_c = in2->channels;
     g->out_h = out->height;
     g->out_w = out->width;
     g->out_c = out->channels;
     g->kernel_h = has & EDGELORA_WHOLE_INPUT ? in->height : op->kernel_h;
     g->kernel_w = has & EDGELORA_WHOLE_INPUT ? in->width : op->kernel_w;
     g->zp_in = in->zero_point;
-    g->zp_in2 = model_tensor(model, op->input2)->zero_point;
+    g->zp_in2 = in2->zero_point;
     g->zp_out = out->zero_point;
     g->is_matrix = has & EDGELORA_IS_MATRIX;
     g->bounded = false;

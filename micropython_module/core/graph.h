@@ -20,6 +20,10 @@ enum {
     EDGELORA_COPIES = 256,      // its output's elements are its inputs'
     EDGELORA_HAS_AXIS = 512,    // op_axis means something
     EDGELORA_KEEPS = 1024,      // its output lasts from one frame to the next
+    EDGELORA_NO_INPUT = 2048,   // its output is in the file
+    // backward, the error of an input needs the other one, as READS_INPUT does the same one
+    EDGELORA_READS_OTHER = 4096,
+    EDGELORA_SCALES = 8192, // multiplier and shift are the output's: an error is multiplied first
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
 
@@ -33,13 +37,16 @@ typedef struct {
     const int8_t *table, *slope; // lookup: s8 [256], of x + 128
     // history: s8 [output - input], what it holds at first; NULL: the zero point
     const int8_t *initial;
+    // gather: u16, positions along height, width and channels of the input; NULL: all, in order
+    const uint16_t *gathered;
     const int32_t *bias;         // s32 [out_c], the input's zero point folded in
-    const int32_t *multiplier;   // s32 [out_c]; mean [1], add [3], softmax [256]
-    const int8_t *shift;         // s8 [out_c]; mean [1], add [3], lookup [1], softmax [2]
+    const int32_t *multiplier;   // s32 [out_c]; mean, multiply [1], prelu [2], add [3], softmax [256]
+    const int8_t *shift;         // s8 [out_c]; mean, multiply, lookup [1], prelu, softmax [2], add [3]
     uint32_t traits;
     uint32_t positions; // out_h * out_w
     uint32_t inputs;    // K = kernel_h * kernel_w * in_c
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
+    uint16_t in2_h, in2_w, in2_c; // sides are the output's or, repeated along it, 1
     int8_t zp_in, zp_in2, zp_out;
     bool is_matrix; // dense or conv
     // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a
@@ -91,9 +98,16 @@ static inline uint32_t slice_start(const edgelora_op_t *op) {
     return op->pad_top + 256u * op->pad_left;
 }
 
+// Which axis of a gather's output an axis of its input becomes: 0 height, 1 width, 2 channels.
+static inline uint32_t gather_axis(const edgelora_op_t *op, uint32_t axis) {
+    uint32_t height = op->kernel_h - 1u, width = op->kernel_w - 1u;
+    return axis == 0 ? height : axis == 1 ? width : 3 - height - width;
+}
+
 // Does op i read this tensor?
 static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
-    return op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor);
+    return !op_has(op, EDGELORA_NO_INPUT) &&
+        (op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor));
 }
 
 // How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the

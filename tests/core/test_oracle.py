@@ -37,6 +37,11 @@ CHAINS = {
     "softmax": ("conv", "softmax", "mean", "dense", "softmax"),
     "shapes": ("pad", "conv", "reshape", "pad", "reshape", "mean"),
     "autoencoder": ("conv", "dense", "autoencoder"),
+    "pairs": ("conv", "multiply", "prelu", "repeated", "difference", "dense"),
+    "extremes": ("conv", "minimum", "multiply", "maximum", "mean"),
+    "moves": ("conv", "gather", "conv", "gather", "dense"),
+    "transposed": ("transposed", "transposed", "conv", "mean", "dense"),
+    "recurrent": ("conv", "recurrent", "dense"),
     "all": ("conv", "average_pool", "residual", "conv", "mean", "dense"),
 }
 SEEDS = range(15)

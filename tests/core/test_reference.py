@@ -46,6 +46,12 @@ CHAINS = {
     "shapes": ("conv", "pad", "reshape", "slice", "conv", "slice", "dense"),
     "stream": ("history", "conv", "history", "depthwise", "conv", "history", "dense"),
     "autoencoder": ("conv", "dense", "autoencoder"),
+    "products": ("conv", "multiply", "prelu", "multiply", "dense"),
+    "sums": ("conv", "repeated", "difference", "dense"),
+    "extremes": ("conv", "minimum", "conv", "maximum", "dense"),
+    "moves": ("conv", "gather", "conv", "gather", "dense"),
+    "transposed": ("conv", "transposed", "conv", "mean", "dense"),
+    "recurrent": ("conv", "recurrent", "dense"),
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # else cross_entropy
 SAMPLES = 4

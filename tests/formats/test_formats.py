@@ -12,6 +12,7 @@ import pytest
 from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
+from edgelora import twin
 from edgelora.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.formats.elm import base_id, pack_model, unpack_model
 from edgelora.formats.envelope import FormatError
@@ -169,7 +170,7 @@ OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
         ("<B", HEADER + 7, 1, "byte 7 of tensor 0"),
         ("<f", HEADER + 8, float("nan"), "scale nan"),
         ("<f", HEADER + 8, -1.0, "scale -1.0"),
-        ("<B", OP_AT, 15, "kind 15"),
+        ("<B", OP_AT, 21, "kind 21"),
         ("<B", OP_AT, 0, "kind 0"),
         ("<B", OP_AT + 1, 4, "flags 0x4"),
         ("<H", OP_AT + 2, 1, "op 0 .conv. reads tensor 1, only 0 to 0"),
@@ -277,7 +278,7 @@ def test_broken_models_are_not_written(change: Callable[[QuantModel], None], wor
 
 def _graph() -> QuantModel:
     """Every kind that `_model` lacks, at a known place."""
-    middle = ("residual", "branches", "slice", "pad", "history", "reshape")
+    middle = ("residual", "branches", "slice", "pad", "history", "reshape", "multiply", "minimum", "prelu", "gather")
     kinds = ("depthwise", "max_pool", *middle, "lookup", "softmax")
     model = random_model(6, "medium", kinds, edges=False)
     assert [op.kind for op in model.ops[:2]] == ["depthwise", "max_pool"]
@@ -312,7 +313,7 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_first("depthwise", bias=None), "bias of op 0.*missing"),
         (_first("max_pool", dilation=(2, 1)), "dilation"),
         (_output("max_pool", zero_point=1, scale=7.0), "share scale"),
-        (_first("add", input2=0), "must be equal"),
+        (_first("add", input2=0), "no second input"),
         (_first("add", shift=np.array([0, 1, 0], np.int8)), "shifts 0..1, must be in -31..0"),
         (_first("add", kernel=(2, 1)), "kernel"),
         (_first("concatenate", axis=4), "axis 4"),
@@ -328,7 +329,21 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_output("history", zero_point=77), "share scale"),
         (_first("history", initial=np.zeros(3, np.int8)), "initial of op .* shape"),
         (_first("pad", padding=(255, 0)), "smaller than input and padding"),
-        (_first("pad", stride=(1, 2)), "stride"),
+        (_first("pad", stride=(1, 2)), "smaller than input"),
+        (_first("reshape", stride=(1, 2)), "stride"),
+        (_first("add", multiplier=np.array([-(2**31), 1, 1], np.int32)), "multiplier of -2.31"),
+        (_first("add", multiplier=np.array([1, 1, -1], np.int32)), "negative multiplier -1"),
+        (_first("multiply", multiplier=np.array([-1], np.int32)), "negative multiplier -1"),
+        (_first("multiply", multiplier=None), "multiplier of op .*missing"),
+        (_output("multiply", shape=(1, 1, 1)), "must be equal"),
+        (_first("multiply", shift=np.array([31], np.int8)), "shifts 31"),
+        (_output("minimum", scale=3.0), "share scale"),
+        (_first("prelu", multiplier=np.array([1], np.int32)), "multiplier of op .* shape"),
+        (_first("constant", input=1), "input is 1, this kind has none"),
+        (_first("constant", values=None), "values of op .*missing"),
+        (_first("gather", axes=(2, 2)), "axes"),
+        (_first("gather", axes=(0, 2)), "axes"),
+        (_first("gather", positions=np.full(3, 9, np.uint16)), "positions of op .* shape"),
         (_first("reshape", mask_high=True), "flags"),
         (_output("reshape", shape=(1, 1, 1)), "as many elements"),
         (_first("lookup", table=None), "table of op .*missing"),
@@ -524,3 +539,22 @@ def test_write_atomic_replaces_a_file_or_leaves_it(tmp_path, monkeypatch) -> Non
     write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
     assert [file.name for file in tmp_path.iterdir()] == ["me.ela"]
+
+
+def test_slopes_and_outputs_are_constants_and_computed() -> None:
+    """A PReLU's slopes are in the file; what a network puts out is not."""
+    tensors = [Tensor((1, 1, 4), 0.1, 0)] * 3
+    values = np.zeros((1, 1, 4), np.int8)
+    multiplier, shift = np.full(2, 1 << 30, np.int32), np.zeros(2, np.int8)
+    slopes = [Op("constant", 0, 1, values=values), Op("lookup", 0, 1, table=np.zeros(256, np.int8))]
+    slopes[1].slope, slopes[1].shift = np.zeros(256, np.int8), np.zeros(1, np.int8)
+    for first, words in zip(slopes, ("", "must be a constant's"), strict=True):
+        prelu = Op("prelu", 0, 2, input2=1, multiplier=multiplier, shift=shift)
+        model = QuantModel(tensors, [first, prelu], loss="mean_squared_error")
+        if not words:
+            assert twin.check_model(pack_model(model)) is None
+            continue
+        with pytest.raises(FormatError, match=words):
+            pack_model(model)
+    with pytest.raises(FormatError, match="the output is a constant"):
+        pack_model(QuantModel(tensors[:2], [slopes[0]], loss="mean_squared_error"))

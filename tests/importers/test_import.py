@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from fresh import rounds
 from numpy.typing import NDArray
-from random_models import random_input, random_model
+from random_models import NEAREST, random_input, random_model
 from reference import forward
 
 import edgelora
@@ -265,8 +266,176 @@ def test_transpose_of_axes_of_one_moves_nothing() -> None:
     sketch.add(BUILTIN.TRANSPOSE, None, (1, 6, 1, 4), sketch.ints(0, 2, 1, 3))
     assert [op.kind for op in check_same(sketch.dense(24, 3).file()).ops] == ["dense"]
     turned = Sketch(1, 2, 6, 4)
-    turned.add(BUILTIN.TRANSPOSE, None, (1, 6, 2, 4), turned.ints(0, 2, 1, 3))
-    refuse(turned, "operator 0 TRANSPOSE .* moves elements")
+    turned.add(BUILTIN.TRANSPOSE, None, (4, 1, 2, 6), turned.ints(3, 0, 1, 2))
+    refuse(turned, "operator 0 TRANSPOSE .* only height, width and channels")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
+def test_transpose(order: tuple[int, ...]) -> None:
+    shape = (1, 5, 6, 4)
+    sketch = Sketch(*shape)
+    sketch.add(BUILTIN.TRANSPOSE, None, tuple(shape[i] for i in (0, *order)), sketch.ints(0, *order))
+    model = check_same(sketch.dense(120, 3).file())
+    assert [op.kind for op in model.ops] == ["gather"] * (order != (1, 2, 3)) + ["dense"]
+    flat = Sketch(1, 5, 6)
+    flat.add(BUILTIN.TRANSPOSE, None, (1, 6, 5), flat.ints(0, 2, 1))
+    assert [op.kind for op in check_same(flat.file()).ops] == ["gather"]
+
+
+@pytest.mark.parametrize(("align", "half"), NEAREST)
+def test_resize_nearest(align: bool, half: bool) -> None:
+    """All sizes up to 40 from all up to 12: the kernel's float32 decides at ties."""
+    for size in range(1, 13):
+        for wanted in range(1, 41, 1 + size % 3):
+            sketch = Sketch(1, size, 13 - size, 2)
+            shape = (1, wanted, 41 - wanted, 2)
+            options = schema.ResizeNearestNeighborOptionsT(alignCorners=align, halfPixelCenters=half)
+            sketch.add(BUILTIN.RESIZE_NEAREST_NEIGHBOR, options, shape, sketch.ints(*shape[1:3]))
+            assert [op.kind for op in check_same(sketch.file(), count=1).ops] == ["gather"]
+
+
+def test_pack_and_unpack() -> None:
+    """Parts of any axis, joined along another one: the steps of an unrolled recurrence, and their outputs."""
+    for axis in (1, 2, 3):
+        for to in (1, 2, 3):
+            sketch, shape = Sketch(1, 3, 4, 5), [1, 3, 4, 5]
+            count = shape.pop(axis)
+            parts = [sketch.tensor(tuple(shape)) for _ in range(count)]
+            options = schema.UnpackOptionsT(num=count, axis=axis)
+            sketch._operator(BUILTIN.UNPACK, [sketch.last], parts, options)
+            shape.insert(to, count)
+            target = sketch.tensor(tuple(shape))
+            options = schema.PackOptionsT(valuesCount=count, axis=to - 4)
+            sketch._operator(BUILTIN.PACK, parts[::-1], [target], options)
+            sketch.last = target
+            kinds = {op.kind for op in check_same(sketch.dense(60, 3).file()).ops}
+            assert kinds <= {"reshape", "slice", "concatenate", "dense"}
+    refused = Sketch(1, 3, 4)
+    parts = [refused.tensor((1, 4)) for _ in range(3)]
+    refused._operator(BUILTIN.UNPACK, [refused.last], parts, schema.UnpackOptionsT(num=2, axis=1))
+    refused.last = parts[0]
+    refuse(refused, "unpacks axis 1 of .1, 3, 4. into 3")
+
+
+def test_weights_of_several_layers_are_in_the_file_once() -> None:
+    """So are constants: the steps of an unrolled recurrence share both."""
+    sketch = Sketch(1, 40)
+    weights, bias = sketch.weights(40, 40), sketch.tensor((1, 40), data=np.arange(40, dtype=np.int8))
+    for _ in range(3):
+        sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 40), weights, -1)
+        sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 40), bias, grid=(0.07, 3))
+        sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 40))
+    model = check_same(sketch.file())
+    assert [op.kind for op in model.ops].count("constant") == 1
+    elm = formats.pack_model(model)
+    assert 1600 < len(elm) < 2 * 1600 + 3 * 1000 and formats.pack_model(formats.unpack_model(elm)) == elm
+
+
+def transposed(shape: tuple[int, ...], padding: int, bias: bool = True, **fields: int) -> Sketch:
+    """TRANSPOSE_CONV of [1, 4, 3, 5] with a 3x2 kernel."""
+    sketch, outputs = Sketch(1, 4, 3, 5), shape[3]
+    options = schema.TransposeConvOptionsT(padding=padding, **{"strideH": 1, "strideW": 1} | fields)
+    inputs = [sketch.ints(*shape), sketch.weights(outputs, 3, 2, 5), sketch.last]
+    target = sketch.tensor(shape, (0.04, -10))
+    inputs += [sketch.bias(outputs)] if bias else []
+    sketch._operator(BUILTIN.TRANSPOSE_CONV, inputs, [target], options)
+    sketch.last = target
+    return sketch
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("fused", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("shape", "padding", "stride", "kinds"),
+    [
+        ((1, 4, 3, 4), schema.Padding.SAME, (1, 1), ["conv"]),
+        ((1, 8, 6, 4), schema.Padding.SAME, (2, 2), ["pad", "conv"]),
+        ((1, 11, 3, 2), schema.Padding.SAME, (3, 1), ["pad", "conv"]),
+        ((1, 9, 6, 4), schema.Padding.VALID, (2, 2), ["pad", "conv"]),
+        ((1, 6, 13, 3), schema.Padding.VALID, (1, 5), ["pad", "conv"]),
+    ],
+)
+def test_transposed_convolution(
+    shape: tuple[int, ...], padding: int, stride: tuple[int, int], kinds: list[str], fused: int, bias: bool
+) -> None:
+    fields = {"strideH": stride[0], "strideW": stride[1], "fusedActivationFunction": fused}
+    model = check_same(transposed(shape, padding, bias, **fields).file(), count=20)
+    assert [op.kind for op in model.ops] == kinds and model.ops[-1].mask_low == (fused > 0)
+
+
+def test_transposed_convolutions_that_are_refused() -> None:
+    refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6, of an input of 4x3")
+    refuse(transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2.")
+    other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
+    other.tensors[other.last].shape = [1, 8, 5, 4]
+    refuse(other, "told is .1, 8, 6, 4.")
+
+
+PAIRS = {
+    "ADD": schema.AddOptionsT,
+    "SUB": schema.SubOptionsT,
+    "MUL": schema.MulOptionsT,
+    "MINIMUM": schema.MaximumMinimumOptionsT,
+    "MAXIMUM": schema.MaximumMinimumOptionsT,
+    "PRELU": lambda **_: None,
+}
+
+
+def pair_of(name: str, other: tuple[int, ...], rng: np.random.Generator, swapped: bool, fused: int = 0) -> Sketch:
+    """A tensor and a constant, each on a grid of its own where that may be."""
+    same = name in ("MINIMUM", "MAXIMUM")
+    grids = [(float(np.float32(np.exp(rng.uniform(-4, 0)))), int(rng.integers(-128, 128))) for _ in range(3)]
+    size = sum(grids[i][0] for i in range(2)) if name in ("ADD", "SUB") else grids[0][0] * (1 + 40 * grids[1][0])
+    out = grids[0] if same else (float(np.float32(size * np.exp(rng.uniform(-1, 1)))), grids[2][1])
+    shape = (1, 4, 5, 6)
+    sketch = Sketch(*shape, grid=grids[0])
+    values = rng.integers(-128, 128, other).astype(np.int8)
+    constant = sketch.tensor(other, grids[0] if same else grids[1], data=values)
+    options = PAIRS[name](**({"fusedActivationFunction": fused} if fused else {}))
+    target = sketch.tensor(shape, out)
+    inputs = [constant, sketch.last] if swapped else [sketch.last, constant]
+    sketch._operator(getattr(BUILTIN, name), inputs, [target], options)
+    sketch.last = target
+    return sketch
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_with_constants(name: str, swapped: bool) -> None:
+    if name == "PRELU" and swapped:
+        return
+    rng = np.random.default_rng(len(name) + swapped)
+    for other in ((6,), (1, 1, 6), (4, 5, 6), (5, 1), (4, 1, 6), (1,), ()):
+        for turn in range(8):
+            fused = (0, 1, 3)[turn % 3] if name in ("ADD", "SUB", "MUL") else 0
+            model = check_same(pair_of(name, other, rng, swapped, fused).file(), seed=turn)
+            assert len(model.ops) == (1 if other in ((1,), ()) else 2)
+
+
+@pytest.mark.parametrize("name", ["ADD", "MUL", "PRELU", "SUB"])
+def test_slopes_of_pairs_with_numbers(name: str) -> None:
+    """The slope is that of the table, away from its corners."""
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        op = import_tflite(pair_of(name, (1,), rng, name == "SUB").file()).ops[0]
+        table, slope = op.table.astype(float), op.slope * 2.0 ** float(op.shift[0])
+        inside = (table[16:] < 127) & (table[16:] > -128) & (table[:-16] < 127) & (table[:-16] > -128)
+        rise = ((table[16:] - table[:-16]) / 16)[inside]
+        if len(rise) > 60:  # enough beside the corner of a PReLU
+            assert np.median(np.abs(rise - slope[8:-8][inside])) < 0.07
+
+
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "MAXIMUM"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_pairs_of_tensors_that_are_repeated(name: str, swapped: bool) -> None:
+    """A tensor and its mean over positions, as squeeze-and-excitation has them."""
+    sketch = Sketch(1, 4, 5, 6)
+    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=True), (1, 1, 1, 6), sketch.ints(1, 2))
+    target = sketch.tensor((1, 4, 5, 6), GRID if name == "MAXIMUM" else (0.11, -5))
+    inputs = [sketch.last, sketch.first] if swapped else [sketch.first, sketch.last]
+    sketch._operator(getattr(BUILTIN, name), inputs, [target], PAIRS[name]())
+    sketch.last = target
+    assert [op.kind for op in check_same(sketch.file(), count=30).ops][0] == "mean"
 
 
 @pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "relu", "quantize"])
@@ -451,10 +620,11 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
     ("code", "remedy"),
     [
         ("SVDF", "networks with state are possible where a variable must be a ring buffer"),
-        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state.*recurrent layers with unroll=True"),
         ("WHILE", "networks with state"),
-        ("MUL", "batch normalization"),
+        ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),
+        ("TILE", "Resizing"),
         ("RELU_N1_TO_1", "TFLITE_BUILTINS_INT8"),
         ("CUSTOM", "TFLITE_BUILTINS_INT8"),
     ],
@@ -513,11 +683,22 @@ def test_lowest_weight_is_refused() -> None:
     refuse(sketch, "a weight of 't1' is -128.*narrow range")
 
 
-def test_broadcast_and_grouped_layers_are_refused() -> None:
+def test_other_pairs_are_refused() -> None:
     sketch = Sketch(1, 4, 4, 6)
-    constant = sketch.tensor((6,), data=np.ones(6, np.int8))
-    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), constant)
-    refuse(sketch, "operator 0 ADD .* same shape")
+    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((5,), data=np.ones(5, np.int8)))
+    refuse(sketch, "operator 0 ADD .* same shape, or one element")
+    sketch = Sketch(1, 4, 1, 6)
+    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((4, 1), data=np.ones((4, 1), np.int8)))
+    refuse(sketch, "must be computed, and have the output's shape")
+    sketch = Sketch(1, 4, 4, 6)
+    sketch.add(BUILTIN.MINIMUM, None, (1, 4, 4, 6), sketch.last, grid=(0.1, 0))
+    refuse(sketch, "operator 0 MINIMUM .* same scale and zero point")
+    sketch = Sketch(1, 4, 4, 6)
+    sketch.add(BUILTIN.PRELU, None, (1, 4, 4, 6), sketch.last)
+    refuse(sketch, "its slopes 't0' must be a constant")
+
+
+def test_grouped_layers_are_refused() -> None:
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 3), sketch.bias(4))
     refuse(sketch, "grouped convolutions")

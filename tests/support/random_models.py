@@ -7,12 +7,13 @@ models only what a `.tflite` file can say, with multipliers that follow from the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from random_ops import DrawnOp
-from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, weight_matrix
+from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, repeated, weight_matrix
 
 from edgelora.formats.ela import Adapter, AdapterLayer
 from edgelora.formats.elm import base_id, pack_model
@@ -20,13 +21,16 @@ from edgelora.formats.fixed_point import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, T
 from edgelora.formats.network import (
     AXIS_KINDS,
     MASK_KINDS,
+    PAIR_KINDS,
     POOL_KINDS,
     SAME_GRID_KINDS,
+    TWO_INPUT_KINDS,
     WEIGHT_KINDS,
     WINDOW_KINDS,
     Op,
     QuantModel,
     Tensor,
+    gather_axes,
 )
 
 __all__ = [
@@ -101,14 +105,25 @@ def model_of(drawn: DrawnOp) -> QuantModel:
         builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
         if drawn.source2:
             made = builder.model.tensors[1]
-            grid = None if drawn.kind == "add" else (made.scale, made.zero_point)
-            builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
+            grid = (made.scale, made.zero_point) if drawn.kind in SAME_GRID_KINDS else None
+            if drawn.known:
+                builder.constant(drawn.source2, grid)
+            elif drawn.source2[:2] == first[:2]:
+                builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
+            else:
+                builder.op("conv", 0, grid=grid, drawn=_window_to(first, drawn.source2))
     end = len(builder.model.ops)
     builder.op(drawn.kind, end - 1 if drawn.source2 else end, end if drawn.source2 else None, drawn=drawn)
     if drawn.edges:
         _edge_sums(rng, builder.model.ops[-1])
     builder.model.loss = "mean_squared_error"
     return builder.model
+
+
+def _window_to(source: Shape, target: Shape) -> DrawnOp:
+    """A 1x1 convolution that leaves out positions, to a tensor that is repeated along axes."""
+    stride = tuple(255 if target[i] == 1 else 1 for i in range(2))
+    return DrawnOp("conv", source, target, stride=stride)
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
@@ -185,6 +200,20 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     return out, max(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - size) // 2
 
 
+NEAREST = ((False, False), (False, True), (True, False))  # align_corners and half_pixel_centers
+
+
+def nearest(source: Shape, target: Shape, align: bool, half: bool) -> NDArray[np.uint16]:
+    """The positions of a gather that resizes height and width, as TFLite finds them in float32."""
+    found = []
+    for size, wanted in zip(source[:2], target[:2], strict=True):
+        corners = align and wanted > 1
+        scale = np.float32(size - 1) / np.float32(wanted - 1) if corners else np.float32(size) / np.float32(wanted)
+        place = (np.arange(wanted).astype(np.float32) + np.float32(0.5 * half)) * scale
+        found.append(np.minimum(np.floor(place + np.float32(0.5) if align else place), size - 1))
+    return np.concatenate([*found, np.arange(source[2])]).astype(np.uint16)
+
+
 # --- How models grow ---
 
 MIDDLE = (
@@ -192,6 +221,7 @@ MIDDLE = (
     *("depthwise", "residual", "max_pool", "lookup", "gate", "twice") * 2,
     *("branches", "average_pool", "pad", "add", "concatenate", "reshape", "softmax", "slice"),
     *("history",) * 2,
+    *("multiply", "minimum", "maximum", "prelu", "repeated", "difference", "gather", "transposed", "recurrent"),
 )
 
 
@@ -272,8 +302,99 @@ class _Builder:
         elif kind == "autoencoder":
             self.op("dense", shape=(1, 1, self.model.input.size), last=last)
             self.op("reshape", shape=self.model.input.shape)
+        elif kind == "transposed":
+            self._transposed(last)
+        elif kind == "recurrent":
+            self._recurrent()
+        elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
+            self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
+        elif kind == "difference":
+            self._pair("add", last, int(self.rng.integers(0, 2)))
         else:
             self.op(kind, last=last)
+
+    def _recurrent(self) -> None:
+        """Two steps of a gated recurrent unit over halves of the input, unrolled as converters do it."""
+        source, units = len(self.model.ops), int(self.rng.integers(2, 5))
+        along = next((i for i in range(3) if self.shape[i] > 1), 2)
+        state = None
+        for step in range(2):
+            sides = list(self.model.tensors[source].shape)
+            start = step * (sides[along] // 2)
+            sides[along] = max(1, sides[along] // 2)
+            drawn = DrawnOp("slice", (1, 1, 1), tuple(sides), axis=along + 1, start=start)
+            self.op("slice", source, drawn=drawn)
+            self.op("dense", shape=(1, 1, 3 * units))
+            new = self._gates(units, range(3) if step else (2,))
+            if state is None:
+                state = self._made("lookup", new[0], function="tanh")
+                continue
+            self.op("dense", state, shape=(1, 1, 3 * units))
+            held = self._gates(units, range(3))
+            keep, reset = (
+                self._made("lookup", self._made("add", new[i], held[i]), function="logistic") for i in range(2)
+            )
+            fresh = self._made("add", new[2], self._made("multiply", reset, held[2]))
+            fresh = self._made("lookup", fresh, function="tanh")
+            change = self._made("add", fresh, state, takes_off=1)
+            state = self._made("add", state, self._made("multiply", keep, change))
+
+    def _gates(self, units: int, parts: Iterable[int]) -> list[int]:
+        """Some of the three parts of the last tensor's channels."""
+        whole = len(self.model.ops)
+        shape = self.model.tensors[whole].shape
+        return [
+            self._made("slice", whole, drawn=DrawnOp("slice", shape, (1, 1, units), start=i * units)) for i in parts
+        ]
+
+    def _made(
+        self,
+        kind: str,
+        source: int,
+        other: int | None = None,
+        function: str | None = None,
+        takes_off: int = -1,
+        drawn: DrawnOp | None = None,
+    ) -> int:
+        """Appends an op and returns the tensor that it writes."""
+        shape = self.model.tensors[source].shape
+        drawn = drawn or DrawnOp(kind, shape, shape, source2=shape, takes_off=takes_off)
+        self.op(kind, source, other, drawn=drawn, function=function)
+        return len(self.model.ops)
+
+    def _transposed(self, last: bool) -> None:
+        """A transposed convolution: positions parted by zeros, and a convolution over them."""
+        rng, source = self.rng, self.shape
+        if source[0] * source[1] > 100:
+            return self.op("conv", last=last)
+        stride = (1, int(rng.integers(2, 4))) if source[0] == 1 else (int(rng.integers(2, 4)), int(rng.integers(1, 4)))
+        kernel = tuple(int(rng.integers(1, 6)) for _ in range(2))
+        parted = tuple((source[i] - 1) * stride[i] + 1 for i in range(2))
+        same = rng.random() < 0.5  # the output; what a convolution of that leaves is the input
+        spare = [int(rng.integers(0, stride[i])) for i in range(2)]
+        if same:
+            out = [source[i] * stride[i] - spare[i] for i in range(2)]
+            before = [same_padding(out[i], kernel[i], stride[i], 1)[1] for i in range(2)]
+        else:
+            out, before = [(source[i] - 1) * stride[i] + kernel[i] + spare[i] for i in range(2)], (0, 0)
+        padding = (kernel[0] - 1 - before[0], kernel[1] - 1 - before[1])
+        outputs = int(rng.integers(1, self.plan.outputs + 1))
+        self.op("pad", drawn=DrawnOp("pad", source, (*parted, source[2]), stride=stride))
+        drawn = DrawnOp("conv", (*parted, source[2]), (*out, outputs), kernel, padding=padding)
+        self.op("conv", drawn=drawn, last=last)
+
+    def _pair(self, kind: str, last: bool, takes_off: int = -1) -> None:
+        """An op of two inputs: with a constant, or with another one of the same tensor; one may be repeated."""
+        rng, end, shape = self.rng, len(self.model.ops), self.shape
+        made = self.model.tensors[end]
+        grid = (made.scale, made.zero_point) if kind in SAME_GRID_KINDS else None
+        if kind == "prelu" or rng.random() < 0.3:
+            self.constant(tuple(1 if rng.random() < 0.5 else side for side in shape), grid)
+        elif rng.random() < 0.5:
+            self.op("dense", shape=(1, 1, shape[2]), grid=grid)
+        else:
+            self.op("conv", shape=shape, grid=grid)
+        self.op(kind, end, end + 1, last=last, takes_off=takes_off)
 
     def op(
         self,
@@ -285,11 +406,13 @@ class _Builder:
         axis: int | None = None,
         last: bool = False,
         drawn: DrawnOp | None = None,
+        function: str | None = None,
+        takes_off: int = -1,
     ) -> None:
         """Appends one op; what is not given is random. A wanted shape of a window kind is one of stride 1."""
         end = len(self.model.ops)
         op = Op(kind, end if source is None else source, end + 1)
-        if kind in ("add", "concatenate"):
+        if kind in TWO_INPUT_KINDS:
             op.input2 = self._partner(op) if source2 is None else source2
         op.axis = axis or (int(self.rng.integers(1, 4)) if kind in AXIS_KINDS else 3)
         target = _as_drawn(op, drawn) if drawn else self._shape(op, shape)
@@ -301,21 +424,37 @@ class _Builder:
         if clamps:
             op.mask_low, op.mask_high = fused > 0, fused > 1
         if kind not in SAME_GRID_KINDS:
-            self._quantize(op, grid)
+            self._quantize(op, grid, function)
         if clamps:
             op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
         if self.edges and not self.oracle:
             self._edge_values(op)
+        takes_off = drawn.takes_off if drawn else takes_off
+        if takes_off >= 0:
+            op.multiplier[takes_off] *= -1
+        if kind == "gather" and not self.oracle and (target != _turned(op, origin.shape) or self.rng.random() < 0.5):
+            counts = [target[axis] for axis in gather_axes(op)]
+            parts = [self.rng.integers(0, size, count) for size, count in zip(origin.shape, counts, strict=True)]
+            op.positions = np.concatenate(parts).astype(np.uint16)
         if kind == "history" and self.rng.random() < 0.4:
             op.initial = self.rng.integers(-128, 128, math.prod(target) - origin.size).astype(np.int8)
         for trace in self.traces:
             trace.y.append(op_forward(self.model, end, trace))
 
+    def constant(self, shape: Shape, grid: tuple[float, int] | None) -> None:
+        """Appends values of the file."""
+        scale, zero_point = grid or (_scale(self.rng), _zero_point(self.rng))
+        op = Op("constant", 0, len(self.model.ops) + 1, values=self.rng.integers(-128, 128, shape).astype(np.int8))
+        self.model.ops.append(op)
+        self.model.tensors.append(Tensor(shape, scale, zero_point))
+        for trace in self.traces:
+            trace.y.append(op_forward(self.model, op.output - 1, trace))
+
     def _partner(self, op: Op) -> int:
-        """A second input; in an add it can be any tensor of the shape, else the same one twice."""
+        """A second input; where grids may differ it can be any tensor of the shape, else the same one twice."""
         shape = self.model.tensors[op.input].shape
         same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape]
-        return int(self.rng.choice(same)) if op.kind == "add" else op.input
+        return int(self.rng.choice(same)) if op.kind in ("add", "multiply") else op.input
 
     def _shape(self, op: Op, wanted: Shape | None) -> Shape:
         """The output's shape; sets the op's geometry. A wanted shape of a window kind keeps the input's positions."""
@@ -343,6 +482,16 @@ class _Builder:
         if op.kind == "pad":
             op.padding = tuple(int(v) for v in rng.integers(0, 3, 2))
             return tuple(source[i] + op.padding[i] + int(rng.integers(0, 3)) for i in range(2)) + source[2:]
+        if op.kind == "gather":
+            if self.oracle and rng.random() < 0.5:
+                target = tuple(int(min(rng.integers(1, 3 * n + 1), 40)) for n in source[:2])
+                op.positions = nearest(source, (*target, source[2]), *NEAREST[rng.integers(3)])
+                return (*target, source[2])
+            op.axes = tuple(int(axis) for axis in rng.permutation([1, 2, 3])[:2])
+            if self.oracle:
+                return _turned(op, source)
+            more = rng.integers(1, 3, 3) if rng.random() < 0.5 else (1, 1, 1)
+            return tuple(int(min(n * by, 60)) for n, by in zip(_turned(op, source), more, strict=True))
         if op.kind == "reshape":
             size = math.prod(source)
             factors = [n for n in range(1, size + 1) if size % n == 0 and size // n <= 64]
@@ -357,10 +506,10 @@ class _Builder:
         op.padding = tuple((kernel - 1) // 2 for kernel in op.kernel)
         return source[:2]
 
-    def _quantize(self, op: Op, grid: tuple[float, int] | None) -> None:
+    def _quantize(self, op: Op, grid: tuple[float, int] | None, function: str | None = None) -> None:
         """Gives an op its weights, its output a grid, and derives the rest."""
         rng, model, source = self.rng, self.model, self.model.tensors[op.input]
-        function = str(rng.choice(LOOKUPS))
+        function = function or str(rng.choice(LOOKUPS))
         fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
         name = function if op.kind == "lookup" else op.kind
         if op.kind in WEIGHT_KINDS:
@@ -406,7 +555,11 @@ class _Builder:
     def _real_spread(self, op: Op) -> float:
         """The standard deviation of an op's real output, for kinds without weights; never next to nothing."""
         real = [[self._real(i, trace) for i in op.inputs] for trace in self.traces]
-        values = [pair[0].mean(axis=0) if op.kind == "mean" else sum(pair) for pair in real]
+        if op.kind in ("multiply", "prelu"):
+            real = [[pair[0] * repeated(self.model, op, pair[1])] for pair in real]
+        elif op.kind == "add":
+            real = [[pair[0] + repeated(self.model, op, pair[1])] for pair in real]
+        values = [pair[0].mean(axis=0) if op.kind == "mean" else pair[0] for pair in real]
         least = max(self.model.tensors[i].scale for i in op.inputs)
         return max(float(np.std(values)), least)
 
@@ -415,7 +568,7 @@ class _Builder:
         return tensor.scale * (trace.y[index] - tensor.zero_point)
 
     def _edge_values(self, op: Op) -> None:
-        if op.kind in WEIGHT_KINDS:
+        if op.kind in WEIGHT_KINDS or op.kind in ("multiply", "prelu") and self.rng.random() < 0.3:
             _edge_multipliers(self.rng, op)
         elif op.kind == "lookup" and self.rng.random() < 0.3:
             op.table = self.rng.integers(-128, 128, 256).astype(np.int8)
@@ -425,8 +578,14 @@ class _Builder:
 
 def _as_drawn(op: Op, drawn: DrawnOp) -> Shape:
     op.kernel, op.stride, op.dilation, op.padding = drawn.kernel, drawn.stride, drawn.dilation, drawn.padding
-    op.axis, op.start = drawn.axis, drawn.start
+    op.axis, op.start, op.axes = drawn.axis, drawn.start, drawn.axes
     return drawn.target
+
+
+def _turned(op: Op, shape: Shape) -> Shape:
+    """The output of a gather without positions."""
+    axes = gather_axes(op)
+    return tuple(shape[axes.index(axis)] for axis in range(3))
 
 
 def _geometry(rng: np.random.Generator, op: Op, source: Shape, oracle: bool) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgelora.formats.network import KINDS, MATRIX_KINDS, POOL_KINDS, WINDOW_KINDS
+from edgelora.formats.network import KINDS, MATRIX_KINDS, PAIR_KINDS, POOL_KINDS, WINDOW_KINDS, Op, gather_axes
 
 Draw = Callable[[int, int], int]  # an integer of [low, high]
 Shape = tuple[int, int, int]
@@ -25,7 +25,8 @@ POSITIONS = 65_535
 class DrawnOp:
     """An op and its tensors' shapes; what the kind does not use has its default.
 
-    source2: of the second input, if there is one. seed: of all values. tflite: a `.tflite` file can say it. edges: has
+    source2: of the second input, if there is one; known: that is a constant; takes_off: the add's input that is taken
+    off, or -1. seed: of all values. tflite: a `.tflite` file can say it. edges: has
     multipliers, biases and shifts no quantizer would choose. alone: the op is the model's only one; else a 1x1
     convolution with an adapter makes its inputs, so that errors pass through it. shift: bytes from a multiple of 4 to
     the model's input. rank: of the op's own adapter.
@@ -41,6 +42,9 @@ class DrawnOp:
     source2: Shape | None = None
     axis: int = 3
     start: int = 0
+    axes: tuple[int, int] = (1, 2)
+    known: bool = False
+    takes_off: int = -1
     rank: int = 0
     alone: bool = False
     tflite: bool = False
@@ -52,7 +56,8 @@ class DrawnOp:
 
 def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
     """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
-    kind = pick(draw, kinds or (*KINDS, *("conv",) * 4, *("depthwise",) * 5, "dense"))
+    drawable = tuple(kind for kind in KINDS if kind != "constant")  # which only others read
+    kind = pick(draw, kinds or (*drawable, *("conv",) * 4, *("depthwise",) * 5, "dense"))
     work = 2 ** draw(min(12, work), work)
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
     fields = shapes(draw, kind, work, tflite)
@@ -212,7 +217,33 @@ def _mean(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
 
 def _same(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     source = shape(draw, min(work, ELEMENTS), (511 if tflite else 1024) if kind == "softmax" else POSITIONS)
-    return {"source": source, "target": source} | ({"source2": source} if kind == "add" else {})
+    return {"source": source, "target": source}
+
+
+def _pair(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    """Two inputs, the second of which may be repeated along some axes."""
+    source = shape(draw, min(work, ELEMENTS))
+    repeats = draw(0, 1)
+    second = tuple(1 if repeats and draw(0, 1) else side for side in source)
+    far = any(one == 1 and side > 255 for one, side in zip(second[:2], source[:2], strict=True))
+    known = kind == "prelu" or draw(0, 3) == 0 or tflite and far  # no stride of a window makes one of so many
+    takes_off = draw(0, 1) if kind == "add" and draw(0, 2) == 0 else -1
+    return {"source": source, "source2": second, "target": source, "known": known, "takes_off": takes_off}
+
+
+def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    """Any order of axes, and of sides that are the input's or others."""
+    source = shape(draw, min(work, ELEMENTS))
+    first = draw(1, 3)
+    axes = (first, int(pick(draw, tuple(axis for axis in (1, 2, 3) if axis != first))))
+    target = list(source)
+    for axis, size in zip(gather_axes(Op("gather", 0, 1, axes=axes)), source, strict=True):
+        target[axis] = size
+    if not tflite and draw(0, 1):
+        for axis in range(3):
+            room = ELEMENTS // max(1, math.prod(target) // target[axis])
+            target[axis] = side(draw, min(room, POSITIONS, 2 * target[axis]))
+    return {"source": source, "target": tuple(target), "axes": axes}
 
 
 def _concatenate(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
@@ -250,7 +281,16 @@ def _pad(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     right = side(draw, 256, (1, 4, 256)) - 1
     columns = min(width + left + right, max(width, ELEMENTS // (rows * depth)))
     padding = (min(top, rows - height), min(left, columns - width))
-    return {"source": (height, width, depth), "target": (rows, columns, depth), "padding": padding}
+    stride = (1, 1)
+    if not tflite and draw(0, 2) == 0:  # what is between positions is filled, too
+        room = ((rows - padding[0] - 1) // max(1, height - 1), (columns - padding[1] - 1) // max(1, width - 1))
+        stride = tuple(side(draw, min(255, most)) for most in room)
+    return {
+        "source": (height, width, depth),
+        "target": (rows, columns, depth),
+        "padding": padding,
+        "stride": stride,
+    }
 
 
 def _reshape(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
@@ -275,7 +315,8 @@ def _replaced(source: Shape, along: int, size: int) -> Shape:
 _OTHERS = {
     "dense": _dense,
     "mean": _mean,
-    "add": _same,
+    **dict.fromkeys(PAIR_KINDS, _pair),
+    "gather": _gather,
     "lookup": _same,
     "softmax": _same,
     "concatenate": _concatenate,

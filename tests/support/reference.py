@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
-from edgelora.formats.network import Op, QuantModel
+from edgelora.formats.network import PAIR_KINDS, Op, QuantModel
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9
@@ -144,8 +144,12 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
         return average_pool_forward(model, op, x)
     if op.kind == "max_pool":
         return np.clip(windows(model, op, x, -128).max(axis=1), op.act_min, op.act_max)
-    if op.kind == "add":
-        return add_forward(model, op, x, other)
+    if op.kind in PAIR_KINDS:
+        return pair_forward(model, op, x, other)
+    if op.kind == "constant":
+        return op.values.astype(np.int64).reshape(-1, op.values.shape[2])
+    if op.kind == "gather":
+        return gathered(model, op, image(model, op.input, x)).reshape(-1, model.tensors[op.output].shape[2])
     if op.kind == "concatenate":
         joined = np.concatenate([image(model, op.input, x), image(model, op.input2, other)], axis=op.axis - 1)
         return joined.reshape(-1, joined.shape[2])
@@ -187,9 +191,9 @@ def history_forward(model: QuantModel, op: Op, held: Ints | None, x: Ints) -> In
 
 def inner(model: QuantModel, op: Op) -> tuple[slice, slice]:
     """Where a pad's input lies in its output."""
-    height, width, _ = model.tensors[op.input].shape
-    top, left = op.padding
-    return slice(top, top + height), slice(left, left + width)
+    shape = model.tensors[op.input].shape
+    ends = [op.padding[i] + (shape[i] - 1) * op.stride[i] + 1 for i in range(2)]
+    return slice(op.padding[0], ends[0], op.stride[0]), slice(op.padding[1], ends[1], op.stride[1])
 
 
 def windows(model: QuantModel, op: Op, x: Ints, outside: int) -> Ints:
@@ -204,12 +208,37 @@ def depthwise_sums(model: QuantModel, op: Op, x: Ints) -> Ints:
     return int32(op.bias.astype(np.int64) + (rows * op.weights.astype(np.int64).reshape(-1, outputs)).sum(axis=1))
 
 
-def add_forward(model: QuantModel, op: Op, a: Ints, b: Ints) -> Ints:
+def gathered(model: QuantModel, op: Op, whole: Ints) -> Ints:
+    """What a gather makes of [height, width, channels]."""
+    height, width = (axis - 1 for axis in op.axes)
+    order = [height, width, 3 - height - width]
+    counts = [model.tensors[op.output].shape[axis] for axis in order]
+    if op.positions is not None:
+        rows, columns, channels = np.split(op.positions.astype(np.int64), np.cumsum(counts)[:2])
+        whole = whole[np.ix_(rows, columns, channels)]
+    return whole.transpose(np.argsort(order))
+
+
+def repeated(model: QuantModel, op: Op, values: Ints) -> Ints:
+    """A second input in the shape of the output, [positions, channels]."""
+    target = model.tensors[op.output].shape
+    return np.broadcast_to(image(model, op.input2, values), target).reshape(-1, target[2])
+
+
+def pair_forward(model: QuantModel, op: Op, a: Ints, b: Ints) -> Ints:
+    b = repeated(model, op, b)
+    if op.kind in ("minimum", "maximum"):
+        return (np.minimum if op.kind == "minimum" else np.maximum)(a, b)
     multiplier, shift = op.multiplier.astype(np.int64), op.shift.astype(np.int64)
-    s = np.zeros_like(a)
-    for k, (index, x) in enumerate(((op.input, a), (op.input2, b))):
-        s = s + requantize((x - model.tensors[index].zero_point) << 20, multiplier[k], shift[k])
-    scaled = requantize(int32(s), multiplier[2], shift[2])
+    a, b = a - model.tensors[op.input].zero_point, b - model.tensors[op.input2].zero_point
+    if op.kind == "add":
+        size, sign = np.abs(multiplier), np.sign(multiplier)
+        s = sum(sign[k] * requantize(x << 20, size[k], shift[k]) for k, x in enumerate((a, b)))
+        scaled = requantize(int32(s), multiplier[2], shift[2])
+    else:
+        scaled = requantize(a * b, multiplier[-1], shift[-1])
+    if op.kind == "prelu":
+        scaled = np.where(a < 0, scaled, requantize(a, multiplier[0], shift[0]))
     return np.clip(scaled + model.tensors[op.output].zero_point, op.act_min, op.act_max)
 
 
@@ -424,8 +453,13 @@ def op_backward(
         return [average_pool_backward(model, op, e, x)]
     if op.kind == "max_pool":
         return [max_pool_backward(model, op, trace.y[op.input], e, x)]
-    if op.kind == "add":
-        return [add_backward(op, k, e, x) for k in range(2)]
+    if op.kind in PAIR_KINDS:
+        return [pair_backward(model, op, k, trace, e, x) for k in range(2)]
+    if op.kind == "gather":
+        places = gathered(model, op, np.arange(trace.y[op.input].size).reshape(model.tensors[op.input].shape))
+        v = np.zeros(trace.y[op.input].size, np.int64)
+        np.add.at(v, places.reshape(-1), e.reshape(-1))
+        return [block(v.reshape(trace.y[op.input].shape), x)]
     if op.kind == "concatenate":
         at = model.tensors[op.input].shape[op.axis - 1]
         slices = np.split(image(model, op.output, e), [at], axis=op.axis - 1)
@@ -449,9 +483,33 @@ def op_backward(
     return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]))]
 
 
-def add_backward(op: Op, k: int, e: Ints, x: int) -> Error:
-    high = op.multiplier.astype(np.int64) >> 16
-    return block(e * (high[k] * high[2] >> 15), x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]))
+def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> Error:
+    """The error of input k of two."""
+    if op.kind == "prelu" and k:  # a constant
+        return np.zeros_like(trace.y[op.input2]), x
+    first, second = trace.y[op.input], repeated(model, op, trace.y[op.input2])
+    a, b = first - model.tensors[op.input].zero_point, second - model.tensors[op.input2].zero_point
+    if op.kind == "multiply":
+        e, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+        e = e * (a if k else b)
+    elif op.kind in ("minimum", "maximum"):
+        takes = first <= second if op.kind == "minimum" else first >= second
+        e = np.where(takes != bool(k), e, 0)
+    elif op.kind == "prelu":
+        m, s = op.multiplier.astype(np.int64) >> 16, op.shift.astype(int)
+        top = max(s[0], s[1] + 8)
+        e = e * np.where(a >= 0, trunc_shift(m[0], top - s[0]), trunc_shift(m[1] * b, top - s[1]))
+        x = x + int(top) - 15
+    if k and (shape := model.tensors[op.input2].shape) != model.tensors[op.output].shape:
+        whole = image(model, op.output, e)
+        e = whole.sum(axis=tuple(i for i in range(3) if shape[i] == 1), keepdims=True).reshape(-1, shape[2])
+        if op.kind == "add":
+            e, x = block(e, x)
+    if op.kind == "add":
+        high = np.abs(op.multiplier.astype(np.int64)) >> 16
+        factor = int(np.sign(op.multiplier[k])) * (high[k] * high[2] >> 15)
+        return block(e * factor, x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]))
+    return block(e, x)
 
 
 def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> Error:
@@ -727,7 +785,8 @@ class Trainer:
 
 def cut(model: QuantModel, lowest: int) -> list[int]:
     """The tensors that ops from `lowest` on read from before it, in ascending order."""
-    return sorted({source for op in model.ops[lowest:] for source in op.inputs if source <= lowest})
+    read = {source for op in model.ops[lowest:] for source in op.inputs if source <= lowest}
+    return sorted(source for source in read if not source or model.ops[source - 1].kind != "constant")
 
 
 def merge(model: QuantModel, layer: AdapterLayer) -> QuantModel:

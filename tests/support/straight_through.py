@@ -10,10 +10,21 @@ import copy
 
 import numpy as np
 from numpy.typing import NDArray
-from reference import Trace, forward_sample, image, inner, sliced, taps, weight_matrix, windows
+from reference import (
+    Trace,
+    forward_sample,
+    gathered,
+    image,
+    inner,
+    repeated,
+    sliced,
+    taps,
+    weight_matrix,
+    windows,
+)
 
 from edgelora.formats.ela import Adapter
-from edgelora.formats.network import Op, QuantModel
+from edgelora.formats.network import PAIR_KINDS, Op, QuantModel
 
 Floats = NDArray[np.float64]
 
@@ -80,9 +91,10 @@ class FloatModel:
             return np.take_along_axis(windows(model, op, x, 0), first, axis=1)[:, 0]
         if op.kind == "mean":
             return source.sum(axis=0, keepdims=True) * _factor(op)
-        if op.kind == "add":
-            factor = _factor(op)
-            return (x * factor[0] + other * factor[1]) * 2**20 * factor[2]
+        if op.kind in PAIR_KINDS:
+            return self._pair(op, x, repeated(model, op, other))
+        if op.kind == "constant":
+            return op.values.astype(np.float64).reshape(-1, op.values.shape[2])
         if op.kind == "lookup":  # its table is too coarse to differentiate
             return x * (op.slope[whole + 128] * 2.0 ** float(op.shift[0]))
         if op.kind == "softmax":
@@ -90,8 +102,21 @@ class FloatModel:
             return 256 * real / real.sum(axis=1, keepdims=True)
         return self._moved(op, x, other)
 
+    def _pair(self, op: Op, a: Floats, b: Floats) -> Floats:
+        """Two inputs, element by element."""
+        model = self.model
+        now, then = self.trace.y[op.input], repeated(model, op, self.trace.y[op.input2])
+        if op.kind in ("minimum", "maximum"):  # of the one that is taken now
+            return np.where(now <= then if op.kind == "minimum" else now >= then, a, b)
+        factor = _factor(op)
+        if op.kind == "add":
+            return (a * factor[0] + b * factor[1]) * 2**20 * factor[2]
+        zero = model.tensors[op.input].zero_point
+        product = (a - zero) * (b - model.tensors[op.input2].zero_point) * factor[-1]
+        return product if op.kind == "multiply" else np.where(now < zero, product, (a - zero) * factor[0])
+
     def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
-        """What only moves values: concatenate, slice, history, pad, reshape."""
+        """What only moves values: concatenate, slice, history, pad, reshape, gather."""
         if op.kind == "reshape":
             return x.reshape(-1, self.model.tensors[op.output].shape[2])
         if op.kind == "concatenate":
@@ -99,6 +124,8 @@ class FloatModel:
             moved = np.concatenate(pair, axis=op.axis - 1)
         elif op.kind == "slice":
             moved = np.take(image(self.model, op.input, x), sliced(self.model, op), axis=op.axis - 1)
+        elif op.kind == "gather":
+            moved = gathered(self.model, op, image(self.model, op.input, x))
         elif op.kind == "history":  # what it holds of frames before is constant
             moved = np.zeros(self.model.tensors[op.output].shape)
             moved.reshape(-1)[-x.size :] = x.reshape(-1)

@@ -43,7 +43,8 @@ def seeds(rng: Rng) -> list[Callable[[], bytes]]:
     def graph() -> bytes:
         return write_tflite(random_model(int(rng.integers(1 << 20)), oracle=True, loss=LOSSES[rng.integers(3)]))
 
-    return [graph, graph, graph, one_dimensional, rows, tables, parts, shapes, ends, flattened]
+    makers = [one_dimensional, rows, tables, parts, shapes, ends, flattened, pairs, steps, moves]
+    return [graph, graph, graph, *makers]
 
 
 def one_dimensional() -> bytes:
@@ -94,6 +95,49 @@ def parts() -> bytes:
     sketch._operator(BUILTIN.SPLIT_V, [halves[0], sizes, axis], ones, schema.SplitVOptionsT(numSplits=2))
     sketch.last = ones[1]
     sketch.add(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=-1), (1, 4, 2, 4), halves[1], ones[0])
+    return sketch.file()
+
+
+def pairs() -> bytes:
+    """Two inputs: constants of any shape, one number, a tensor that is repeated."""
+    sketch = Sketch(1, 4, 5, 3)
+    data = sketch.rng.integers(-128, 128, 3).astype(np.int8)
+    sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4, 5, 3), sketch.tensor((3,), data=data), grid=(0.1, -7))
+    sketch.add(BUILTIN.SUB, schema.SubOptionsT(fusedActivationFunction=1), (1, 4, 5, 3), sketch.first, grid=(0.12, -60))
+    sketch.add(BUILTIN.PRELU, None, (1, 4, 5, 3), sketch.tensor((1, 1, 3), (0.01, 4), data=data), grid=(0.06, 9))
+    whole = sketch.last
+    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=True), (1, 1, 1, 3), sketch.ints(1, 2), grid=(0.06, 9))
+    sketch.add(BUILTIN.MAXIMUM, schema.MaximumMinimumOptionsT(), (1, 4, 5, 3), whole, grid=(0.06, 9))
+    limit = sketch.tensor((), (0.06, 9), data=np.array(40, np.int8))
+    sketch.add(BUILTIN.MINIMUM, schema.MaximumMinimumOptionsT(), (1, 4, 5, 3), limit, grid=(0.06, 9))
+    return sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 5, 3), limit, grid=(0.08, -20)).file()
+
+
+def steps() -> bytes:
+    """UNPACK, something for each part, PACK."""
+    sketch = Sketch(1, 3, 4)
+    three = [sketch.tensor((1, 4)) for _ in range(3)]
+    sketch._operator(BUILTIN.UNPACK, [sketch.last], three, schema.UnpackOptionsT(num=3, axis=1))
+    sketch.last = three[1]
+    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4), three[2])
+    packed = sketch.tensor((1, 3, 4))
+    sketch._operator(
+        BUILTIN.PACK, [three[0], sketch.last, three[1]], [packed], schema.PackOptionsT(valuesCount=3, axis=1)
+    )
+    sketch.last = packed
+    return sketch.file()
+
+
+def moves() -> bytes:
+    sketch = Sketch(1, 3, 4, 2)
+    sketch.add(BUILTIN.TRANSPOSE, None, (1, 4, 2, 3), sketch.ints(0, 2, 3, 1))
+    options = schema.ResizeNearestNeighborOptionsT(alignCorners=True)
+    sketch.add(BUILTIN.RESIZE_NEAREST_NEIGHBOR, options, (1, 7, 4, 3), sketch.ints(7, 4))
+    target = sketch.tensor((1, 14, 8, 2), (0.04, -10))
+    inputs = [sketch.ints(1, 14, 8, 2), sketch.weights(2, 3, 2, 3), sketch.last, sketch.bias(2)]
+    options = schema.TransposeConvOptionsT(padding=schema.Padding.SAME, strideH=2, strideW=2)
+    sketch._operator(BUILTIN.TRANSPOSE_CONV, inputs, [target], options)
+    sketch.last = target
     return sketch.file()
 
 

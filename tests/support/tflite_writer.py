@@ -5,15 +5,17 @@ A file holds scales, not multipliers; TFLite Micro derives the multipliers from 
 
 from __future__ import annotations
 
+import dataclasses
+
 import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
-from random_models import same_padding
+from random_models import NEAREST, nearest, same_padding
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from edgelora.formats.fixed_point import LOOKUPS, lookup_table
-from edgelora.formats.network import Op, QuantModel, Tensor
+from edgelora.formats.network import Op, QuantModel, Tensor, gather_axes
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 
@@ -27,6 +29,10 @@ _CODES = {
     "max_pool": schema.BuiltinOperator.MAX_POOL_2D,
     "mean": schema.BuiltinOperator.MEAN,
     "add": schema.BuiltinOperator.ADD,
+    "multiply": schema.BuiltinOperator.MUL,
+    "minimum": schema.BuiltinOperator.MINIMUM,
+    "maximum": schema.BuiltinOperator.MAXIMUM,
+    "prelu": schema.BuiltinOperator.PRELU,
     "concatenate": schema.BuiltinOperator.CONCATENATION,
     "pad": schema.BuiltinOperator.PAD,
     "softmax": schema.BuiltinOperator.SOFTMAX,
@@ -84,6 +90,19 @@ class _Writer:
         if op.kind == "dense":
             self._dense(model, op, tensors, fused)
             return
+        if op.kind == "constant":
+            self.tensors[tensors[op.output]].buffer = len(self.buffers)
+            self.buffers.append(_buffer(op.values.tobytes()))
+            return
+        if op.kind == "pad" and op.stride != (1, 1):
+            return  # its reader is a TRANSPOSE_CONV
+        maker = model.ops[op.input - 1] if op.input else op
+        if op.kind == "conv" and maker.kind == "pad" and maker.stride != (1, 1):
+            self._transposed(model, op, maker, tensors, fused)
+            return
+        if op.kind == "gather":
+            self._gather(model, op, inputs[0], outputs[0])
+            return
         if op.kind == "mean":
             inputs.append(self._ints([1, 2]))
             options = schema.ReducerOptionsT(keepDims=True)
@@ -105,8 +124,17 @@ class _Writer:
             if op.kind == "depthwise":
                 options.depthMultiplier = target.shape[2] // source.shape[2]
             inputs += self._weights(source, op)
-        elif op.kind == "add":
-            options = schema.AddOptionsT(fusedActivationFunction=fused)
+        elif op.kind == "add" and (op.multiplier < 0).any():
+            inputs = inputs[::-1] if op.multiplier[0] < 0 else inputs
+            self._operator(BUILTIN.SUB, inputs, outputs, schema.SubOptionsT(fusedActivationFunction=fused))
+            return
+        elif op.kind in ("add", "multiply"):
+            made = schema.AddOptionsT if op.kind == "add" else schema.MulOptionsT
+            options = made(fusedActivationFunction=fused)
+        elif op.kind in ("minimum", "maximum"):
+            options = schema.MaximumMinimumOptionsT()
+        elif op.kind == "prelu":
+            options = None
         elif op.kind == "concatenate":
             options = schema.ConcatenationOptionsT(axis=op.axis)
         elif op.kind == "pad":
@@ -130,6 +158,39 @@ class _Writer:
         else:
             options = schema.SoftmaxOptionsT(beta=1.0)
         self._operator(_CODES[op.kind], inputs, outputs, options)
+
+    def _transposed(self, model: QuantModel, op: Op, pad: Op, tensors: list[int], fused: int) -> None:
+        """TRANSPOSE_CONV, for a pad with strides and the convolution behind it."""
+        source, target = model.tensors[pad.input], model.tensors[op.output]
+        before = [op.kernel[i] - 1 - op.padding[i] for i in range(2)]
+        same = [same_padding(target.shape[i], op.kernel[i], pad.stride[i], 1) for i in range(2)]
+        is_same = same == [(source.shape[i], before[i]) for i in range(2)]
+        turned = dataclasses.replace(op, weights=op.weights[:, ::-1, ::-1].copy())
+        options = schema.TransposeConvOptionsT(
+            padding=schema.Padding.SAME if is_same else schema.Padding.VALID,
+            strideH=pad.stride[0],
+            strideW=pad.stride[1],
+            fusedActivationFunction=fused,
+        )
+        weights, bias = self._weights(source, turned)
+        inputs = [self._ints([1, *target.shape]), weights, tensors[pad.input], bias]
+        self._operator(BUILTIN.TRANSPOSE_CONV, inputs, [tensors[op.output]], options)
+
+    def _gather(self, model: QuantModel, op: Op, source: int, target: int) -> None:
+        """TRANSPOSE, or RESIZE_NEAREST_NEIGHBOR, whichever it is."""
+        shape, wanted = model.tensors[op.input].shape, model.tensors[op.output].shape
+        if op.positions is None:
+            order = [gather_axes(op).index(axis) + 1 for axis in range(3)]
+            inputs = [source, self._ints([0, *order])]
+            self._operator(BUILTIN.TRANSPOSE, inputs, [target], schema.TransposeOptionsT())
+            return
+        for align, half in NEAREST:
+            if np.array_equal(op.positions, nearest(shape, wanted, align, half)):
+                options = schema.ResizeNearestNeighborOptionsT(alignCorners=align, halfPixelCenters=half)
+                inputs = [source, self._ints(list(wanted[:2]))]
+                self._operator(BUILTIN.RESIZE_NEAREST_NEIGHBOR, inputs, [target], options)
+                return
+        raise ValueError(f"no resizing takes positions {op.positions}")
 
     def _dense(self, model: QuantModel, op: Op, tensors: list[int], fused: int) -> None:
         """A fully connected layer between two reshapes, as its input and output have two axes."""

@@ -41,6 +41,7 @@ from .limits import (
     MAX_PATCH,
     MAX_POOL,
     MAX_POSITIONS,
+    MAX_REPEATED,
     MAX_SOFTMAX,
     MAX_TARGETS,
     MAX_WEIGHT_ROWS,
@@ -50,6 +51,7 @@ from .network import (
     KINDS,
     LOSSES,
     MASK_KINDS,
+    PAIR_KINDS,
     POOL_KINDS,
     SAME_GRID_KINDS,
     TWO_INPUT_KINDS,
@@ -57,6 +59,7 @@ from .network import (
     Op,
     QuantModel,
     Tensor,
+    gather_axes,
     layer_size,
 )
 
@@ -65,6 +68,7 @@ _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {1 << 30} is possible"
 _CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
+_OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions")
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
 _MASK_LOW, _MASK_HIGH = 1, 2
 WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding, which kernels may read
@@ -83,10 +87,14 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
         body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
     ops_at = len(body)
     body += bytes(_OP.size * len(model.ops))
+    weights_at: dict[bytes, int] = {}  # those that several ops have, as steps of a recurrence, are there once
     for index, op in enumerate(model.ops):
-        offsets = [_append(body, array) for array in _stored_arrays(model, op)]
+        weights, *others = _stored_arrays(model, op)
+        offsets = [weights_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
+        if weights and op.weights is not None:
+            weights_at[weights] = offsets[0]
         flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
-        kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.kernel
+        kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.axes if op.kind == "gather" else op.kernel
         padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding
         record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
         shifts = (op.t_shift, op.branch_shift)
@@ -164,6 +172,9 @@ class _Slot:
     optional: bool = False
 
 
+_MULTIPLIERS = {"mean": 1, "multiply": 1, "prelu": 2, "add": 3}  # of kinds without weights
+
+
 def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
     """What the four offsets of an op record are for."""
     op = model.ops[index]
@@ -172,10 +183,8 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         kernel = op.kernel[0] * op.kernel[1]
         shape = (*op.kernel, outputs) if op.kind == "depthwise" else (outputs, *op.kernel, patch // kernel)
         return [_Slot("weights", "<i1", shape, "<u1"), _Slot("bias", "<i4", (outputs,), "<i4"), *_pair(outputs)]
-    if op.kind == "mean":
-        return [None, None, *_pair(1)]
-    if op.kind == "add":
-        return [None, None, *_pair(3)]
+    if op.kind in _MULTIPLIERS:
+        return [None, None, *_pair(_MULTIPLIERS[op.kind])]
     if op.kind == "lookup":
         tables = [_Slot(attribute, "<i1", (256,), "<i1") for attribute in ("table", "slope")]
         return [*tables, None, _Slot("shift", "<i1", (1,), "<i1")]
@@ -184,6 +193,15 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
     if op.kind == "history":
         older = model.tensors[op.output].size - model.tensors[op.input].size
         return [_Slot("initial", "<i1", (older,), "<i1", optional=True), None, None, None]
+    if op.kind == "constant":
+        return [_Slot("values", "<i1", model.tensors[op.output].shape, "<i1"), None, None, None]
+    if op.kind == "gather":
+        return [
+            _Slot("positions", "<u2", (sum(model.tensors[op.output].shape),), "<u2", optional=True),
+            None,
+            None,
+            None,
+        ]
     return [None] * 4
 
 
@@ -193,10 +211,13 @@ def _pair(count: int) -> tuple[_Slot, _Slot]:
 
 def _stored_arrays(model: QuantModel, op: Op) -> list[bytes | None]:
     """The op's arrays in the order and form of the file."""
-    return [
-        None if slot is None or slot.optional and op.initial is None else _padded(_stored(model, op, slot), slot.stored)
-        for slot in _slots(model, op.output - 1)
-    ]
+
+    def stored(slot: _Slot | None) -> bytes | None:
+        if slot is None or slot.optional and getattr(op, slot.attribute) is None:
+            return None
+        return _padded(_stored(model, op, slot), slot.stored)
+
+    return [stored(slot) for slot in _slots(model, op.output - 1)]
 
 
 def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray[Any]:
@@ -240,12 +261,12 @@ def _op_from_record(record: tuple[Any, ...], where: str) -> Op:
     require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
     require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
     name = KINDS[kind - 1]
-    axis, part = name in AXIS_KINDS, name == "slice"
+    axis, part, gather = name in AXIS_KINDS, name == "slice", name == "gather"
     return Op(
         name,
         source,
         target,
-        (1, kw) if axis else (kh, kw),
+        (1, kw) if axis else (1, 1) if gather else (kh, kw),
         (sh, sw),
         (dh, dw),
         (0, 0) if part else (top, left),
@@ -258,6 +279,7 @@ def _op_from_record(record: tuple[Any, ...], where: str) -> Op:
         input2=source2,
         axis=kh if axis else 3,
         start=top + 256 * left if part else 0,
+        axes=(kh, kw) if gather else (1, 2),
     )
 
 
@@ -305,12 +327,14 @@ def _check_graph(model: QuantModel, name: str) -> None:
         require(op.kind in _CODES, f"{where}: kind must be one of {', '.join(_CODES)}")
         require(op.output == index + 1, f"{where} writes tensor {op.output}, must write {index + 1}")
         reads = " and ".join(map(str, op.inputs))
+        require(bool(op.inputs) or op.input == 0, f"{where}: input is {op.input}, this kind has none")
         require(
             all(0 <= source <= index for source in op.inputs),
             f"{where} reads tensor {reads}, only 0 to {index} are there by then: reorder the ops",
         )
         require(op.kind in TWO_INPUT_KINDS or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
         unread -= set(op.inputs)
+    require(model.ops[-1].kind != "constant", f"{name}: the output is a constant: it must be computed")
     require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: take it out")
 
 
@@ -346,7 +370,7 @@ _USED_FIELDS = {
     "depthwise": ("kernel", "stride", "dilation", "padding"),
     "average_pool": ("kernel", "stride", "padding"),
     "max_pool": ("kernel", "stride", "padding"),
-    "pad": ("padding",),
+    "pad": ("stride", "padding"),
 }
 
 
@@ -404,8 +428,19 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
     if op.kind == "depthwise":
         fits = target[2] % source[2] == 0
         require(fits, f"{where}: {source[2]} channels in, {target[2]} out, must be a multiple")
-    elif op.kind == "add":
-        require(source == other == target, f"{where}: {source} and {other} in, {target} out, must be equal")
+    elif op.kind in PAIR_KINDS:
+        require(source == target, f"{where}: {source} in, {target} out, must be equal")
+        fits = all(side in (1, whole) for side, whole in zip(other, target, strict=True))
+        require(fits, f"{where}: {other} is no second input for {target}: its sides must be equal or 1")
+        times = math.prod(target) // math.prod(other)
+        require(times <= MAX_REPEATED, f"{where}: its second input is repeated {times} times, at most {MAX_REPEATED}")
+        known = op.kind != "prelu" or op.input2 > 0 and model.ops[op.input2 - 1].kind == "constant"
+        require(known, f"{where}: its slopes, input2, must be a constant's")
+    elif op.kind == "gather":
+        require(
+            len({*op.axes}) == 2 and all(1 <= axis <= 3 for axis in op.axes),
+            f"{where}: axes {op.axes}, must be two of 1 (height), 2 (width), 3 (channels)",
+        )
     elif op.kind == "slice":
         whole = tuple(source[i] if i == op.axis - 1 else target[i] for i in range(3))
         fits = source == whole and 0 <= op.start <= source[op.axis - 1] - target[op.axis - 1]
@@ -417,7 +452,7 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
         same = all(source[i] == other[i] for i in range(3) if i != op.axis - 1)
         require(fits and same, f"{where}: {source} and {other} do not join to {target} along axis {op.axis}")
     elif op.kind == "pad":
-        fits = all(target[i] >= source[i] + op.padding[i] for i in range(2))
+        fits = all(target[i] > op.padding[i] + (source[i] - 1) * op.stride[i] for i in range(2))
         require(fits, f"{where}: {shapes}: the output is smaller than input and padding {op.padding}")
     elif op.kind == "reshape":
         require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have as many elements")
@@ -453,7 +488,7 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
                 continue
             text = f"{name}: {slot.attribute} of op {index} ({op.kind})"
             check_array(getattr(op, slot.attribute), np.dtype(slot.dtype), slot.shape, text)
-        for attribute in {*_ARRAYS, "table", "slope", "exponentials", "initial"} - {slot.attribute for slot in slots}:
+        for attribute in {*_ARRAYS, *_OTHER_ARRAYS} - {slot.attribute for slot in slots}:
             missing = getattr(op, attribute) is None
             require(missing, f"{name}: {attribute} of op {index} ({op.kind}): this kind has none")
         if op.weights is not None:
@@ -461,15 +496,32 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
             worst = int(np.abs(folded_bias(model, op)).max())
             require(worst <= MAX_BIAS, f"{name}: op {index} {_BIAS_LIMIT.format(worst)}")
         if op.multiplier is not None:
-            require(op.multiplier.min() >= 0, f"{name}: op {index} has a negative multiplier {op.multiplier.min()}")
+            least = int((op.multiplier[2:] if op.kind == "add" else op.multiplier).min())
+            require(least >= 0, f"{name}: op {index} has a negative multiplier {least}")
+            require(
+                op.multiplier.min() > -(2**31), f"{name}: op {index} has a multiplier of -2^31, which has no positive"
+            )
         if op.shift is not None:
             _check_op_shifts(op, where)
         if op.slope is not None:
             require(op.slope.min() >= -127, f"{where}: has a slope of -128, the least is -127")
+        if op.kind == "gather":
+            _check_positions(model, op, where)
         if op.exponentials is not None:
             top = 2**31 - 1
             whole = op.exponentials[0] == top and op.exponentials.min() >= 0
             require(whole, f"{where}: exponentials must be at least 0, the first {top}")
+
+
+def _check_positions(model: QuantModel, op: Op, where: str) -> None:
+    """Whether a gather's positions are its input's."""
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    counts = tuple(target[axis] for axis in gather_axes(op))
+    if op.positions is None:
+        require(source == counts, f"{where}: {source} in, {target} out need positions")
+        return
+    for size, part in zip(source, np.split(op.positions, np.cumsum(counts)[:-1]), strict=True):
+        require(int(part.max()) < size, f"{where}: takes position {part.max()} of {size}")
 
 
 def _check_op_shifts(op: Op, where: str) -> None:

@@ -72,6 +72,12 @@ def add_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
     return [quantize_multiplier(real) for real in (scales[0] / twice, scales[1] / twice, output)]
 
 
+def take_off(op: Op, place: int) -> None:
+    """Makes an add take one of its inputs off."""
+    assert op.multiplier is not None
+    op.multiplier[place] *= -1
+
+
 def set_multipliers(op: Op, pairs: list[tuple[int, int]]) -> None:
     """Stores (multiplier, shift) pairs in an op."""
     op.multiplier = np.array([multiplier for multiplier, _ in pairs], np.int32)
@@ -92,6 +98,12 @@ def derive(model: QuantModel, op: Op, function: str = "requantize") -> None:
         set_multipliers(op, [fold_count(*quantize_multiplier(scale_in / scale_out), count)])
     elif op.kind == "add":
         set_multipliers(op, add_multipliers(source, model.tensors[op.input2], target))
+    elif op.kind == "multiply":
+        other = _float32(model.tensors[op.input2].scale)
+        set_multipliers(op, [quantize_multiplier(scale_in * other / scale_out)])
+    elif op.kind == "prelu":
+        other = _float32(model.tensors[op.input2].scale)
+        set_multipliers(op, [quantize_multiplier(real / scale_out) for real in (scale_in, scale_in * other)])
     elif op.kind == "lookup":
         op.table = lookup_table(function, source, target)
         op.slope, op.shift = lookup_slope(function, source, target)
@@ -127,6 +139,40 @@ def bounded_bias(model: QuantModel, op: Op, folded: Ints, most: int) -> Ints:
         if (y == y[0]).all():
             bounded[channel] = bound
     return bounded
+
+
+def pair_outputs(op: Op, grids: tuple[Tensor, Tensor, Tensor], a: Ints, b: Ints) -> Ints:
+    """What an op of two inputs makes of their int8 values; grids: of the inputs and the output."""
+    if op.kind in ("minimum", "maximum"):
+        return np.minimum(a, b) if op.kind == "minimum" else np.maximum(a, b)
+    assert op.multiplier is not None and op.shift is not None
+    pairs = [(int(m), int(s)) for m, s in zip(op.multiplier, op.shift, strict=True)]
+    a, b = a - grids[0].zero_point, b - grids[1].zero_point
+    if op.kind == "add":
+        parts = [x << ADD_LEFT_SHIFT for x in (a, b)]
+        terms = [np.sign(m) * multiply(x, abs(m), s) for x, (m, s) in zip(parts, pairs, strict=False)]
+        y = multiply(terms[0] + terms[1], *pairs[2])
+    else:
+        y = multiply(a * b, *pairs[-1])
+        y = np.where(a < 0, y, multiply(a, *pairs[0])) if op.kind == "prelu" else y
+    return np.clip(y + grids[2].zero_point, op.act_min, op.act_max)
+
+
+def set_pair_table(op: Op, pair: Op, grids: tuple[Tensor, Tensor, Tensor], value: int) -> None:
+    """Makes a lookup what `pair`, an op of two inputs, is where the second one is always `value`."""
+    x, real, other = np.arange(-128, 128), _real_inputs(grids[0]), grids[1].scale * (value - grids[1].zero_point)
+    table = pair_outputs(pair, grids, x, np.full(256, value)).astype(np.int8)
+    slope: NDArray[Any] = np.ones(256)
+    if pair.kind == "add" and pair.multiplier is not None:
+        slope = slope * np.sign(pair.multiplier[0])
+    elif pair.kind == "multiply":
+        slope = slope * other
+    elif pair.kind == "prelu":
+        slope = np.where(real >= 0, 1.0, other)
+    elif pair.kind in ("minimum", "maximum"):
+        slope = (x <= value if pair.kind == "minimum" else x >= value).astype(np.float64)
+    slope = np.where((table > pair.act_min) & (table < pair.act_max), slope, 0.0)
+    set_table(op, table, slope * (grids[0].scale / grids[2].scale))
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

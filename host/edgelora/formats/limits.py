@@ -13,6 +13,7 @@ MAX_CLASSES = 256
 MAX_LOGIT_SCALE = 128.0  # the loss of section 4 stays within 32 bits
 MAX_TARGETS = {"binary_cross_entropy": 256, "mean_squared_error": 65536}  # elements of the loss tensor
 MAX_POOL = 512  # elements of a window: so does the gradient of section 5
+MAX_REPEATED = 65535  # times that an element of a second input is: so many products an error sums
 MAX_SOFTMAX = 1024  # channels
 MAX_RANK = 32
 MAX_FACTOR = 65536  # elements of one adapter matrix

@@ -38,12 +38,19 @@ KINDS = (
     "softmax",
     "history",
     "slice",
+    "constant",
+    "multiply",
+    "minimum",
+    "maximum",
+    "prelu",
+    "gather",
 )
 MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
 POOL_KINDS = ("average_pool", "max_pool")
 WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # look at the input through kernel, stride and padding
-TWO_INPUT_KINDS = ("add", "concatenate")
+PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu")  # element by element; the second input may be repeated
+TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate")
 AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
 SAME_GRID_KINDS = (
     *POOL_KINDS,
@@ -51,8 +58,11 @@ SAME_GRID_KINDS = (
     "pad",
     "reshape",
     "history",
+    "minimum",
+    "maximum",
+    "gather",
 )  # inputs and output share scale and zero point
-MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add")  # can have a fused activation
+MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 
@@ -87,10 +97,13 @@ class Op:
 
     weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input; depthwise:
     [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
-    ([1] for mean; [3] for add: of the two inputs and the output). A lookup has int8 [256] `table` and `slope`, with
+    ([1] for mean and multiply; [3] for add: of the two inputs, negative where one is taken off, and the output; [2] for
+    prelu: from 0 on and below). A lookup has int8 [256] `table` and `slope`, with
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
-    scale_in / scale_out. `edgelora.tflite_math` derives all of them. A history may have int8 `initial`, what it holds
+    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, what it holds
     before the first frame, as many values as its output has more than its input; None: the zero point.
+    A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along its input's height,
+    width and channels, which one each output is; None: all, in order.
     """
 
     kind: str
@@ -111,13 +124,16 @@ class Op:
     weight_scale: NDArray[np.float64] | None = None  # [out], kept for float references; not stored in .elm
     t_shift: int = 0  # adapter: t = (A x) / 2**t_shift, chosen by calibration
     branch_shift: int = 0  # adapter: the branch joins the accumulator times 2**branch_shift
-    input2: int = 0  # add, concatenate: the second input
+    input2: int = 0  # of two-input kinds: the second input
     axis: int = 3  # concatenate, slice: 1 height, 2 width, 3 channels
     start: int = 0  # slice: its first position along the axis
+    axes: tuple[int, int] = (1, 2)  # gather: which axes of its output the input's height and width become
     table: NDArray[np.int8] | None = None
     slope: NDArray[np.int8] | None = None
     exponentials: NDArray[np.int32] | None = None
     initial: NDArray[np.int8] | None = None
+    values: NDArray[np.int8] | None = None
+    positions: NDArray[np.uint16] | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -127,7 +143,15 @@ class Op:
     @property
     def inputs(self) -> tuple[int, ...]:
         """The tensors it reads."""
+        if self.kind == "constant":
+            return ()
         return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
+
+
+def gather_axes(op: Op) -> tuple[int, int, int]:
+    """Which axes, from 0, of a gather's output its input's height, width and channels become."""
+    height, width = (axis - 1 for axis in op.axes)
+    return height, width, 3 - height - width
 
 
 @dataclass

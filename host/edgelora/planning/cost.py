@@ -19,7 +19,10 @@ from ..errors import InputError
 from . import terms
 from .terms import Layer, Step
 
-READS_INPUT, READS_OUTPUT = ("max_pool", "lookup"), ("softmax",)  # in the backward pass
+# in the backward pass: what the error of an input takes
+READS_INPUT = ("max_pool", "lookup", "minimum", "maximum", "prelu")
+READS_OTHER = ("multiply", "minimum", "maximum", "prelu")
+READS_OUTPUT = ("softmax",)
 LASTING = ("history",)  # outputs that can't be computed again
 Terms = tuple[tuple[str, float], ...]
 
@@ -136,11 +139,16 @@ def _steps(network: _Network, needs: list[bool], trains_a: list[bool], recompute
         wanted = [tensor for tensor in network.inputs[i] if needs[i] and tensor and needs[tensor - 1]]
         joined = sum(network.sizes[t] for k, t in enumerate(wanted) if t in arrived or t in wanted[:k])
         arrived.update(wanted)
-        if trains_a[i] and needs[i] or wanted and network.layers[i].kind in READS_INPUT:
-            read.add(network.inputs[i][0])
-        if wanted and network.layers[i].kind in READS_OUTPUT:
+        inputs, kind = network.inputs[i], network.layers[i].kind
+        if trains_a[i] and needs[i]:
+            read.add(inputs[0])
+        if kind in READS_INPUT:
+            read.update(wanted)
+        if kind in READS_OTHER:
+            read.update(other for one, other in zip(inputs, reversed(inputs), strict=True) if one in wanted)
+        if wanted and kind in READS_OUTPUT:
             read.add(i + 1)
-        again = bool(recompute[i]) and i + 1 in read and network.layers[i].kind not in LASTING
+        again = bool(recompute[i]) and i + 1 in read and kind not in LASTING
         if again:
             read.update(network.inputs[i])
         steps.append(Step(trains_a[i], len(wanted), joined, again))

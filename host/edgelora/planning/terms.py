@@ -272,8 +272,12 @@ def _other_forward(g: Layer) -> Terms:
     elif g.kind == "softmax":
         yield "softmax", g.positions
         yield "softmax.value", elements
-    else:  # add, lookup
-        yield g.kind, elements
+    elif g.kind == "gather":
+        yield from _copies(1, elements, 1)
+    elif g.kind == "lookup":
+        yield "lookup", elements
+    elif g.kind != "constant":  # of two inputs: at most what an add takes
+        yield "add", elements
 
 
 def _copies(rows: int, count: int, pitch: int) -> Terms:
@@ -308,7 +312,7 @@ def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
         yield from _b_gradient(layer, rank, fast)
     if not step.trains_a and not step.wanted:
         return
-    if layer.kind in WEIGHT_KINDS or layer.kind == "mean":
+    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply"):
         yield "back.requantize_channel", layer.outputs
         yield "back.requantize", layer.elements
     if rank:
@@ -496,8 +500,11 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
     elif g.kind == "softmax":
         yield "softmax_back", g.positions
         yield "softmax_back.value", elements
-    else:  # add, lookup
-        yield f"{g.kind}_back", elements * wanted
+    elif g.kind == "gather":
+        yield "fill", prod(g.source)
+        yield from _copies(1, elements, 1)
+    else:  # lookup, or of two inputs
+        yield "lookup_back" if g.kind == "lookup" else "add_back", elements * wanted
 
 
 # ---- the rest of a step ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import floatnet
-from ..formats import Op, QuantModel
+from ..formats import PAIR_KINDS, Op, QuantModel, gather_axes
 
 # ---- simulation and calibration --------------------------------------------------------------------------------------
 
@@ -26,7 +26,7 @@ def _grids(model: QuantModel, x: floatnet.Array) -> list[floatnet.Array]:
     """The same on the int8 grids, in float64."""
     grids: list[floatnet.Array] = [model.input.quantize(x).astype(np.float64)]
     for op in model.ops:
-        grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs)))
+        grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs or (0,))))
     return grids
 
 
@@ -35,6 +35,12 @@ def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Ar
     source, target = model.tensors[op.input], model.tensors[op.output]
     if op.kind == "lookup" and op.table is not None:
         return op.table[q.astype(np.int64) + 128].astype(np.float64)
+    if op.kind == "constant" and op.values is not None:
+        return op.values.astype(np.float64)[None]
+    if op.kind == "gather":
+        return _gathered(model, op, q)
+    if other is not None and op.kind in ("minimum", "maximum"):
+        return np.minimum(q, other) if op.kind == "minimum" else np.maximum(q, other)
     if op.kind == "reshape":
         return q.reshape(len(q), *target.shape)
     if op.kind == "concatenate" and other is not None:
@@ -43,13 +49,32 @@ def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Ar
         return np.take(q, np.arange(op.start, op.start + target.shape[op.axis - 1]), axis=op.axis)
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: floatnet.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
-    elif op.kind in ("add", "softmax"):
-        reals = (source.dequantize(q), None if other is None else model.tensors[op.input2].dequantize(other))
-        total = floatnet.layer_forward(float_layer(model, op), *reals) / target.scale
+    elif other is not None and op.kind in PAIR_KINDS:
+        total = _pair(op, source.dequantize(q), model.tensors[op.input2].dequantize(other)) / target.scale
+    elif op.kind == "softmax":
+        total = floatnet.layer_forward(float_layer(model, op), source.dequantize(q)) / target.scale
     else:
         centred = q - source.zero_point
         total = floatnet.layer_forward(float_layer(model, op), centred) * (source.scale / target.scale)
     return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
+
+
+def _pair(op: Op, a: floatnet.Array, b: floatnet.Array) -> floatnet.Array:
+    """Two real inputs, element by element."""
+    if op.kind == "multiply":
+        return a * b
+    if op.kind == "prelu":
+        return np.where(a >= 0, a, a * b)
+    assert op.multiplier is not None
+    return a * np.sign(op.multiplier[0]) + b * np.sign(op.multiplier[1])
+
+
+def _gathered(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
+    axes, target = gather_axes(op), model.tensors[op.output].shape
+    if op.positions is not None:
+        parts = np.split(op.positions, np.cumsum([target[axis] for axis in axes])[:-1])
+        q = q[:, parts[0]][:, :, parts[1]][:, :, :, parts[2]]
+    return np.transpose(q, (0, *(axes.index(axis) + 1 for axis in range(3))))
 
 
 def accumulators(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:

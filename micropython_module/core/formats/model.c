@@ -53,6 +53,13 @@ static bool requantization_ok(
         in_s8(file, op->shift, count, -31, max_shift);
 }
 
+// Those of an add's inputs are negative where they are taken off.
+static bool add_ok(const file_t *file, const edgelora_op_t *op) {
+    return in_s32(file, op->multiplier, 3, -INT32_MAX, INT32_MAX) &&
+        ((const int32_t *)(const void *)(file->at + op->multiplier))[2] >= 0 &&
+        in_s8(file, op->shift, 3, -31, 0);
+}
+
 // Kernels read the last row of weights in pairs of words: a word more than there is may be read,
 // and is not used.
 enum { WEIGHTS_SLACK = 4 };
@@ -110,6 +117,49 @@ static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
     return a->height == b->height && a->width == b->width && a->channels == b->channels;
 }
 
+// Ops that go element by element: the first input has the output's shape, the second one's sides
+// are its or 1. At most 65535 products are added for an error.
+static bool pair_ok(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
+    const edgelora_tensor_t *out) {
+    uint32_t parts = (uint32_t)b->height * b->width * b->channels;
+    return same_shape(a, out) && (b->height == out->height || b->height == 1) &&
+        (b->width == out->width || b->width == 1) &&
+        (b->channels == out->channels || b->channels == 1) &&
+        (uint32_t)out->height * out->width * out->channels / parts <= 65535;
+}
+
+static bool same_grid(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
+    const edgelora_tensor_t *out) {
+    return a->zero_point == out->zero_point && b->zero_point == out->zero_point;
+}
+
+// Each axis of the input becomes one of the output's, of which a table says what is where; without
+// one they are alike.
+static bool gather_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    const uint32_t from[3] = {in->height, in->width, in->channels},
+                   to[3] = {out->height, out->width, out->channels};
+    const uint16_t *positions = (const uint16_t *)(const void *)(file->at + op->weights);
+    if (op->kernel_h == op->kernel_w || in->zero_point != out->zero_point ||
+        (op->weights &&
+            !array_in_file(
+                file->size, op->weights, to[0] + to[1] + to[2], sizeof(*positions)))) {
+        return false;
+    }
+    for (uint32_t i = 0; i < 3; ++i) {
+        uint32_t count = to[gather_axis(op, i)];
+        if (!op->weights && count != from[i]) {
+            return false;
+        }
+        for (uint32_t k = 0; k < count && op->weights; ++k) {
+            if (*positions++ >= from[i]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static bool concatenate_ok(const edgelora_op_t *op, const edgelora_tensor_t *a,
     const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
@@ -142,8 +192,8 @@ static bool history_ok(const file_t *file, const edgelora_op_t *op, const edgelo
 static bool pad_ok(
     const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     return in->channels == out->channels && in->zero_point == out->zero_point &&
-        (uint32_t)op->pad_top + in->height <= out->height &&
-        (uint32_t)op->pad_left + in->width <= out->width;
+        op->pad_top + (in->height - 1u) * op->stride_h < out->height &&
+        op->pad_left + (in->width - 1u) * op->stride_w < out->width;
 }
 
 // With the largest exponential at least 1/2 a position's outputs add up to about 256, whatever the
@@ -159,18 +209,21 @@ static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelo
 // whole range.
 static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
     bool window = has & EDGELORA_HAS_WINDOW, range = has & EDGELORA_HAS_RANGE;
-    bool unit = op->stride_h == 1 && op->stride_w == 1 && op->dilation_h == 1 &&
-        op->dilation_w == 1 && op->kernel_w == 1 &&
-        (op->kernel_h == 1 || ((has & EDGELORA_HAS_AXIS) && op->kernel_h <= 3)) &&
-        ((!op->pad_top && !op->pad_left) || op->kind == EDGELORA_PAD || op->kind == EDGELORA_SLICE);
+    bool pad = op->kind == EDGELORA_PAD, gather = op->kind == EDGELORA_GATHER;
+    bool unit = ((op->stride_h == 1 && op->stride_w == 1) || pad) && op->dilation_h == 1 &&
+        op->dilation_w == 1 && (op->kernel_w == 1 || (gather && op->kernel_w <= 3)) &&
+        (op->kernel_h == 1 || ((gather || (has & EDGELORA_HAS_AXIS)) && op->kernel_h <= 3)) &&
+        ((!op->pad_top && !op->pad_left) || pad || op->kind == EDGELORA_SLICE);
     return (window || unit) &&
         (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) && op->flags <= 3 &&
         ((has & EDGELORA_TWO_INPUTS) || !op->input2) &&
+        (!(has & EDGELORA_NO_INPUT) || !op->input) &&
         ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
 }
 
-static edgelora_status_t op_check(
-    const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *tensors) {
+static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, uint32_t i,
+    const edgelora_tensor_t *tensors) {
+    const edgelora_op_t *op = &ops[i];
     uint32_t has = edgelora_traits(op->kind);
     if (!has) {
         return EDGELORA_ERR_UNSUPPORTED;
@@ -200,7 +253,25 @@ static edgelora_status_t op_check(
             ok = depthwise_ok(file, op, in, out);
             break;
         case EDGELORA_ADD:
-            ok = same_shape(in, out) && same_shape(in2, out) && requantization_ok(file, op, 3, 0);
+            ok = pair_ok(in, in2, out) && add_ok(file, op);
+            break;
+        case EDGELORA_MULTIPLY:
+            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 1, 30);
+            break;
+        case EDGELORA_MINIMUM:
+        case EDGELORA_MAXIMUM:
+            ok = pair_ok(in, in2, out) && same_grid(in, in2, out);
+            break;
+        case EDGELORA_PRELU: // slopes are in the file: they get no error
+            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 2, 30) && op->input2 &&
+                ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
+            break;
+        case EDGELORA_CONSTANT:
+            ok = array_in_file(file->size, op->weights,
+                (uint32_t)out->height * out->width * out->channels, 1);
+            break;
+        case EDGELORA_GATHER:
+            ok = gather_ok(file, op, in, out);
             break;
         case EDGELORA_CONCATENATE:
             ok = concatenate_ok(op, in, in2, out);
@@ -230,7 +301,7 @@ static edgelora_status_t op_check(
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
-// Tensors come before their readers, and all but the last have one.
+// Tensors come before their readers, and all but the last have one; that is computed.
 static bool graph_ok(const edgelora_model_t *m, const edgelora_op_t *ops) {
     for (uint32_t i = 0; i < m->op_count; ++i) {
         if (ops[i].input > i || ops[i].input2 > i || ops[i].output != i + 1) {
@@ -244,7 +315,7 @@ static bool graph_ok(const edgelora_model_t *m, const edgelora_op_t *ops) {
             return false;
         }
     }
-    return true;
+    return ops[m->op_count - 1].kind != EDGELORA_CONSTANT;
 }
 
 static edgelora_status_t loss_check(const edgelora_model_t *m) {
@@ -288,7 +359,7 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
     }
     file_t file = {model, size};
     for (uint32_t i = 0; i < m->op_count; ++i) {
-        status = op_check(&file, &ops[i], tensors);
+        status = op_check(&file, ops, i, tensors);
         if (status != EDGELORA_OK) {
             return status;
         }

@@ -90,7 +90,16 @@ EDGELORA_HOT void edgelora_op_forward(
             }
             break;
         case EDGELORA_ADD:
-            edgelora_add_forward_s8(g, x, x2, y);
+        case EDGELORA_MULTIPLY:
+        case EDGELORA_MINIMUM:
+        case EDGELORA_MAXIMUM:
+        case EDGELORA_PRELU:
+            edgelora_pair_forward_s8(g, x, x2, y);
+            break;
+        case EDGELORA_GATHER:
+            edgelora_gather_forward_s8(g, x, y);
+            break;
+        case EDGELORA_CONSTANT: // is in the file
             break;
         case EDGELORA_CONCATENATE:
             edgelora_concatenate_forward_s8(g, x, x2, y);
@@ -193,7 +202,13 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
         case EDGELORA_MAX_POOL:
             return edgelora_pool_backward_s8(g, error, dx);
         case EDGELORA_ADD:
-            return edgelora_add_backward_s8(g, error, k, dx);
+        case EDGELORA_MULTIPLY:
+        case EDGELORA_MINIMUM:
+        case EDGELORA_MAXIMUM:
+        case EDGELORA_PRELU:
+            return edgelora_pair_backward_s8(g, error, k, dx);
+        case EDGELORA_GATHER:
+            return edgelora_gather_backward_s8(g, error, dx);
         case EDGELORA_CONCATENATE:
             edgelora_concatenate_backward_s8(g, error->e, k, dx);
             return error->exponent;

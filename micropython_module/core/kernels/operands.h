@@ -30,7 +30,7 @@ typedef struct {
     int32_t exponent;
     const int8_t *t_error; // s8 [positions, rank]
     int32_t t_exponent;    // (SPEC.md: u)
-    const int8_t *x, *y; // input and output, where traits say that they are read
+    const int8_t *x, *x2, *y; // inputs and output, where traits say that they are read
     void *scratch;       // as in a forward pass
     bool packed;         // the same, backward
     const struct edgelora_wide *wide;

@@ -98,9 +98,10 @@ static void output_span(plan_t *p, uint32_t i) {
             death = j;
         }
     }
-    bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS);
+    bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS),
+         in_file = op_has(model_op(p->model, i), EDGELORA_NO_INPUT);
     p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(
-        tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
+        in_file ? 0 : tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
 // What the backward pass of op i reads; then, as all its readers are above it, whether its own
@@ -110,8 +111,14 @@ static void backward_reads(plan_t *p, uint32_t i) {
     uint32_t step = 2 * p->n - i;
     if (p->needs[i]) {
         bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
-        if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && wanted(p, g.op->input))) {
-            read_back(p, g.op->input, step);
+        for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
+            uint32_t same = k ? g.op->input2 : g.op->input, other = k ? g.op->input : g.op->input2;
+            if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && wanted(p, same))) {
+                read_back(p, same, step);
+            }
+            if ((g.traits & EDGELORA_READS_OTHER) && wanted(p, same)) {
+                read_back(p, other, step);
+            }
         }
         if ((g.traits & EDGELORA_READS_OUTPUT) && wanted(p, g.op->input)) {
             read_back(p, i + 1, step);

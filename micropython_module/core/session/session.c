@@ -22,8 +22,17 @@ typedef enum {
     RECOMPUTING,     // the training adapter, for the backward pass
 } purpose_t;
 
+// Where a tensor lies that an op has in the file; NULL: in the arena.
+static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
+    const edgelora_op_t *op = tensor ? model_op(session_model(s), tensor - 1) : 0;
+    return op && op->kind == EDGELORA_CONSTANT ? model_at(session_model(s), op->weights) : 0;
+}
+
 // Is this tensor one that the ops below the lowest adapter hand to those above?
 static bool is_feature(const edgelora_session_t *s, uint32_t tensor) {
+    if (constant_at(s, tensor)) {
+        return false;
+    }
     for (uint32_t i = s->lowest; tensor <= s->lowest && i < s->op_count; ++i) {
         if (op_reads(model_op(session_model(s), i), tensor)) {
             return true;
@@ -51,6 +60,10 @@ static uint32_t output_at(const edgelora_layer_t *l, purpose_t purpose) {
 // The values of a tensor; RECOMPUTING: in the backward pass.
 static const int8_t *tensor_at(
     edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
+    const int8_t *constant = constant_at(s, tensor);
+    if (constant) {
+        return constant;
+    }
     if (source->features && tensor <= s->lowest) {
         return source->features + feature_offset(s, tensor);
     }
@@ -317,7 +330,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     if (!trains_a && !error_wanted(s, g.op->input) && !(two && error_wanted(s, g.op->input2))) {
         return 0;
     }
-    if ((g.traits & EDGELORA_HAS_WEIGHTS) || g.op->kind == EDGELORA_MEAN) {
+    if (g.traits & EDGELORA_SCALES) {
         error.exponent =
             edgelora_op_requantize_backward(&g, e, error.exponent, s->plain, error.wide);
     }
@@ -326,8 +339,9 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         error.t_exponent = edgelora_op_branch_backward(&g, &branch, &error, work);
         work += align4(g.positions * branch.rank);
     }
-    if (trains_a || (g.traits & EDGELORA_READS_INPUT)) {
+    if (trains_a || (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER))) {
         error.x = tensor_at(s, source, g.op->input, RECOMPUTING);
+        error.x2 = two ? tensor_at(s, source, g.op->input2, RECOMPUTING) : 0;
     }
     if (g.traits & EDGELORA_READS_OUTPUT) {
         error.y = tensor_at(s, source, i + 1, RECOMPUTING);

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ... import formats, quantization, twin
 from ...errors import InputError
 from ...formats import QuantModel, op_macs
+from .builder import Shape
 from .file import read_graph
 from .flatbuffer import TfliteError
-from .graph import Importer, Shape
+from .graph import Importer
 
 CALIBRATION_INPUTS = 64
 NOISE_FRAMES = 8  # of a sample of noise, where the network has history

@@ -70,6 +70,7 @@ class Code(IntEnum):
     PADV2 = 60
     SLICE = 65
     TRANSPOSE_CONV = 67
+    TILE = 69
     EXPAND_DIMS = 70
     SUM = 74
     RSQRT = 76
@@ -77,10 +78,12 @@ class Code(IntEnum):
     REDUCE_PROD = 81
     REDUCE_MAX = 82
     PACK = 83
+    UNPACK = 88
     RESIZE_NEAREST_NEIGHBOR = 97
     LEAKY_RELU = 98
     SQUARED_DIFFERENCE = 99
     MIRROR_PAD = 100
+    ABS = 101
     SPLIT_V = 102
     ELU = 111
     QUANTIZE = 114

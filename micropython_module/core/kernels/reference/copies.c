@@ -1,4 +1,4 @@
-// Ops that copy: concatenate, slice, history, pad, reshape. SPDX-License-Identifier: MIT
+// Ops that copy: concatenate, slice, history, pad, reshape, gather. SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
@@ -101,21 +101,107 @@ void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
     }
 }
 
+// Where the pieces of a pad's input lie in its output: whole rows or, with strides, positions.
+typedef struct {
+    uint32_t first, row, piece, count, size; // offsets of the first, from row to row, piece to piece
+} pieces_t;
+
+static pieces_t padded(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    bool apart = op->stride_w > 1;
+    uint32_t row = (uint32_t)g->out_w * g->out_c;
+    return (pieces_t){op->pad_top * row + (uint32_t)op->pad_left * g->out_c, op->stride_h * row,
+        (uint32_t)op->stride_w * g->out_c, apart ? g->in_w : 1u,
+        apart ? g->in_c : (uint32_t)g->in_w * g->in_c};
+}
+
 void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    uint32_t row = (uint32_t)g->in_w * g->in_c;
+    pieces_t p = padded(g);
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = g->zp_out;
     }
-    y += ((uint32_t)g->op->pad_top * g->out_w + g->op->pad_left) * g->out_c;
-    for (uint32_t iy = 0; iy < g->in_h; ++iy, x += row, y += (uint32_t)g->out_w * g->out_c) {
-        edgelora_copy_s8(y, x, row);
+    y += p.first;
+    for (uint32_t iy = 0; iy < g->in_h; ++iy, y += p.row) {
+        for (uint32_t i = 0; i < p.count; ++i, x += p.size) {
+            edgelora_copy_s8(y + i * p.piece, x, p.size);
+        }
     }
 }
 
 void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
-    uint32_t row = (uint32_t)g->in_w * g->in_c;
-    e += ((uint32_t)g->op->pad_top * g->out_w + g->op->pad_left) * g->out_c;
-    for (uint32_t iy = 0; iy < g->in_h; ++iy, dx += row, e += (uint32_t)g->out_w * g->out_c) {
-        edgelora_copy_s8(dx, e, row);
+    pieces_t p = padded(g);
+    e += p.first;
+    for (uint32_t iy = 0; iy < g->in_h; ++iy, e += p.row) {
+        for (uint32_t i = 0; i < p.count; ++i, dx += p.size) {
+            edgelora_copy_s8(dx, e + i * p.piece, p.size);
+        }
     }
+}
+
+// An axis of a gather's input: the outputs along the axis that it becomes, how far they lie apart,
+// and which of its positions each is; NULL: they are all, in order.
+typedef struct {
+    const uint16_t *from;
+    uint32_t count, step;
+} gathered_t;
+
+static void gathered(const edgelora_shape_t *g, gathered_t *axes) {
+    uint32_t sizes[3] = {g->out_h, g->out_w, g->out_c},
+             steps[3] = {(uint32_t)g->out_w * g->out_c, g->out_c, 1};
+    const uint16_t *from = g->gathered;
+    for (uint32_t i = 0; i < 3; ++i) {
+        uint32_t to = gather_axis(g->op, i);
+        axes[i] = (gathered_t){from, sizes[to], steps[to]};
+        from = from ? from + sizes[to] : 0;
+    }
+}
+
+static uint32_t gathered_from(const gathered_t *axis, uint32_t i) {
+    return axis->from ? axis->from[i] : i;
+}
+
+void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+    gathered_t axes[3];
+    gathered(g, axes);
+    for (uint32_t i = 0; i < axes[0].count; ++i) {
+        for (uint32_t j = 0; j < axes[1].count; ++j) {
+            const int8_t *in = x +
+                (gathered_from(&axes[0], i) * g->in_w + gathered_from(&axes[1], j)) * g->in_c;
+            int8_t *out = y + i * axes[0].step + j * axes[1].step;
+            for (uint32_t k = 0; k < axes[2].count; ++k, out += axes[2].step) {
+                *out = in[gathered_from(&axes[2], k)];
+            }
+        }
+    }
+}
+
+// Adds the errors of what was read at position (iy, ix). row: s32 [in_c]
+static void gathered_sums(const gathered_t *axes, const int8_t *e,
+    uint32_t iy, uint32_t ix, int32_t *row) {
+    for (uint32_t i = 0; i < axes[0].count; ++i) {
+        for (uint32_t j = 0; j < axes[1].count && gathered_from(&axes[0], i) == iy; ++j) {
+            const int8_t *in = e + i * axes[0].step + j * axes[1].step;
+            for (uint32_t k = 0; k < axes[2].count && gathered_from(&axes[1], j) == ix; ++k) {
+                row[gathered_from(&axes[2], k)] += in[k * axes[2].step];
+            }
+        }
+    }
+}
+
+int32_t edgelora_gather_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    gathered_t axes[3];
+    gathered(g, axes);
+    edgelora_block_t block = {dx, 0, 0};
+    int32_t *row = error->scratch;
+    for (uint32_t iy = 0; iy < g->in_h; ++iy) {
+        for (uint32_t ix = 0; ix < g->in_w; ++ix) {
+            for (uint32_t c = 0; c < g->in_c; ++c) {
+                row[c] = 0; // |row| <= 127 * 2^20
+            }
+            gathered_sums(axes, error->e, iy, ix, row);
+            edgelora_block_append(&block, row, g->in_c);
+        }
+    }
+    return error->exponent + block.shift;
 }

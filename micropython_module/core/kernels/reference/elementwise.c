@@ -1,34 +1,165 @@
-// Ops that go element by element: add, lookup. SPDX-License-Identifier: MIT
+// Ops that go element by element: those of two inputs, lookup. SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
-// a, b: q - zp, in [-255, 255]; 20 bits of fraction keep the sum below 2^30
-void edgelora_add_forward_s8(
-    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+// A row of a sum. a, b: q - zp, in [-255, 255]; 20 bits of fraction keep the sum below 2^30
+static void add_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
+    uint32_t n, int8_t *y) {
     const int32_t *multiplier = g->multiplier;
     const int8_t *shift = g->shift;
-    for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
-        int32_t a = (x[i] - g->zp_in) * (1 << 20), b = (x2[i] - g->zp_in2) * (1 << 20);
-        int32_t sum = requantize(a, multiplier[0], shift[0]) +
-            requantize(b, multiplier[1], shift[1]);
+    for (uint32_t i = 0; i < n; ++i, x2 += step) {
+        int32_t a = (x[i] - g->zp_in) * (1 << 20), b = (*x2 - g->zp_in2) * (1 << 20);
+        int32_t sum = requantize_signed(a, multiplier[0], shift[0]) +
+            requantize_signed(b, multiplier[1], shift[1]);
         int32_t v = requantize(sum, multiplier[2], shift[2]) + g->zp_out;
         y[i] = (int8_t)clamp_s32(v, g->op->act_min, g->op->act_max);
     }
 }
 
-// e times the factor from input k to the output: Q15 of both multipliers' product
-int32_t edgelora_add_backward_s8(
-    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_PIECE];
+// A row of any other kind.
+static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
+    uint32_t n, int8_t *y) {
+    for (uint32_t i = 0; i < n; ++i, x2 += step) {
+        int32_t a = x[i] - g->zp_in, product = a * (*x2 - g->zp_in2); // |product| <= 255^2
+        switch (g->op->kind) {
+            case EDGELORA_MULTIPLY:
+                y[i] = requantize_output(g, product, 0);
+                break;
+            case EDGELORA_PRELU:
+                y[i] = requantize_output(g, a < 0 ? product : a, a < 0);
+                break;
+            case EDGELORA_MINIMUM:
+                y[i] = x[i] < *x2 ? x[i] : *x2;
+                break;
+            default: // maximum
+                y[i] = x[i] > *x2 ? x[i] : *x2;
+        }
+    }
+}
+
+// Do the inputs have one shape? Else the second is repeated along the axes in which it has one.
+static bool is_flat(const edgelora_shape_t *g) {
+    return g->in2_h == g->out_h && g->in2_w == g->out_w && g->in2_c == g->out_c;
+}
+
+// The element of the second input that output element (y, x, c) is made of.
+static uint32_t partner(const edgelora_shape_t *g, uint32_t y, uint32_t x, uint32_t c) {
+    return ((g->in2_h == 1 ? 0 : y) * g->in2_w + (g->in2_w == 1 ? 0 : x)) * g->in2_c +
+        (g->in2_c == 1 ? 0 : c);
+}
+
+void edgelora_pair_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+    bool flat = is_flat(g);
+    uint32_t n = flat ? g->positions * g->out_c : g->out_c, step = g->in2_c > 1 || flat;
+    for (uint32_t i = 0; i < g->positions * g->out_c; i += n, x += n, y += n) {
+        const int8_t *b = x2 + (flat ? 0 : partner(g, i / n / g->out_w, i / n % g->out_w, 0));
+        if (g->op->kind == EDGELORA_ADD) {
+            add_row(g, x, b, step, n, y);
+        } else {
+            pair_row(g, x, b, step, n, y);
+        }
+    }
+}
+
+// e times the factor from input k of an add to its output: Q15 of both multipliers' product. dx may
+// be e.
+static int32_t add_backward(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t count, uint32_t k, int8_t *dx) {
+    int32_t high = (int32_t)abs_u32(g->multiplier[k]) >> 16,
+            m = (high * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_PIECE];
+    m = g->multiplier[k] < 0 ? -m : m;
     edgelora_block_t block = {dx, 0, 0};
-    for (uint32_t count = g->positions * g->out_c; block.count < count;) {
+    while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {
-            v[i] = error->e[block.count + i] * m;
+            v[i] = e[block.count + i] * m;
         }
         edgelora_block_append(&block, v, n);
     }
-    return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + block.shift;
+    return block.shift - 15 + 20 + g->shift[k] + g->shift[2];
+}
+
+// The exponent of a PReLU's slopes: that of the larger one, for factors below 2^15.
+static int32_t prelu_top(const edgelora_shape_t *g) {
+    return g->shift[0] > g->shift[1] + 8 ? g->shift[0] : g->shift[1] + 8;
+}
+
+// What output element i hands to input k; j: the second input's element.
+static int32_t share(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, uint32_t i, uint32_t j) {
+    int32_t e = error->e[i], top;
+    if (g->op->kind == EDGELORA_ADD) { // which is multiplied behind
+        return e;
+    }
+    const int8_t *a = error->x + i, *b = error->x2 + j; // only what traits say is read
+    switch (g->op->kind) {
+        case EDGELORA_MULTIPLY:
+            return e * (k ? *a - g->zp_in : *b - g->zp_in2);
+        case EDGELORA_MINIMUM:
+            return (*a <= *b) == !k ? e : 0;
+        case EDGELORA_MAXIMUM:
+            return (*a >= *b) == !k ? e : 0;
+        case EDGELORA_PRELU:
+            top = prelu_top(g);
+            return e *
+                (*a >= g->zp_in ? trunc_shift(g->multiplier[0] >> 16, top - g->shift[0])
+                                : trunc_shift((g->multiplier[1] >> 16) * (*b - g->zp_in2),
+                                      top - g->shift[1]));
+        default:
+            return 0;
+    }
+}
+
+// Along one axis: the outputs [from, to) that element i of an input of this size is part of.
+static void span_of(uint32_t i, uint32_t size, uint32_t outputs, uint32_t *from, uint32_t *to) {
+    *from = size == outputs ? i : 0;
+    *to = size == outputs ? i + 1 : outputs;
+}
+
+// dx: of each element of input k the sum over all outputs that it is part of; returns the shift.
+static int32_t shares(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    uint32_t height = k ? g->in2_h : g->in_h, width = k ? g->in2_w : g->in_w,
+             channels = k ? g->in2_c : g->in_c, n = 0, y0, y1, x0, x1, c0, c1;
+    int32_t v[EDGELORA_PIECE];
+    edgelora_block_t block = {dx, 0, 0};
+    for (uint32_t i = 0; i < height * width * channels; ++i) {
+        span_of(i / channels / width, height, g->out_h, &y0, &y1);
+        span_of(i / channels % width, width, g->out_w, &x0, &x1);
+        span_of(i % channels, channels, g->out_c, &c0, &c1);
+        v[n] = 0; // |v| <= 127 * 255 * 65535, or less than 2^27
+        for (uint32_t y = y0; y < y1; ++y) {
+            for (uint32_t x = x0; x < x1; ++x) {
+                for (uint32_t c = c0; c < c1; ++c) {
+                    uint32_t at = (y * g->out_w + x) * g->out_c + c;
+                    v[n] += share(g, error, k, at, partner(g, y, x, c));
+                }
+            }
+        }
+        if (++n == EDGELORA_PIECE) {
+            edgelora_block_append(&block, v, n);
+            n = 0;
+        }
+    }
+    edgelora_block_append(&block, v, n);
+    return block.shift;
+}
+
+int32_t edgelora_pair_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    uint32_t count = g->positions * g->out_c,
+             mine = k ? (uint32_t)g->in2_h * g->in2_w * g->in2_c : count;
+    int32_t exponent = error->exponent;
+    if (g->op->kind != EDGELORA_ADD) {
+        exponent += shares(g, error, k, dx);
+        return g->op->kind == EDGELORA_PRELU ? exponent + prelu_top(g) - 15 : exponent;
+    }
+    if (mine == count) {
+        return exponent + add_backward(g, error->e, count, k, dx);
+    }
+    exponent += shares(g, error, k, dx);
+    return exponent + add_backward(g, dx, mine, k, dx);
 }
 
 void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {

@@ -4,7 +4,9 @@
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
     uint32_t patch = g->op->kind == EDGELORA_CONV ? g->inputs : 0;
-    bool sums = backward && (g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW));
+    bool sums = backward &&
+        ((g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW)) ||
+            g->op->kind == EDGELORA_GATHER);
     uint32_t row = sums ? 4u * g->in_c * (rank ? 2 : 1) : 0;
     return patch > row ? patch : row;
 }

@@ -49,10 +49,10 @@ EDGELORA_HOT void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8
 EDGELORA_HOT int32_t edgelora_pool_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
-// Element by element.
-EDGELORA_HOT void edgelora_add_forward_s8(
+// Element by element. pair: add, multiply, minimum, maximum, prelu.
+EDGELORA_HOT void edgelora_pair_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
-EDGELORA_HOT int32_t edgelora_add_backward_s8(
+EDGELORA_HOT int32_t edgelora_pair_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
 EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 EDGELORA_HOT int32_t edgelora_lookup_backward_s8(
@@ -73,6 +73,10 @@ EDGELORA_HOT void edgelora_slice_backward_s8(
     const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+EDGELORA_HOT void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+// A sum where several outputs are of one element; returns its exponent.
+EDGELORA_HOT int32_t edgelora_gather_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 // y: what the frame before left there; x joins it behind, and as much of the oldest leaves.
 EDGELORA_HOT void edgelora_history_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);

@@ -1,0 +1,56 @@
+"""Operators that compute with shapes, which are known: they leave constants, and no op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .builder import Builder, Handler
+from .file import Code, Type
+
+
+def fold_shape(at: Builder) -> None:
+    if at.operator.number(0, "b") != Type.INT32:
+        raise at.refusal("its options ask for another type than int32")
+    fold(at, np.array(at.tensor(0).shape, np.int64))
+
+
+def fold(at: Builder, values: NDArray[Any]) -> None:
+    """The operator's output is a constant."""
+    if at.target.type != Type.INT32:
+        raise at.refusal(f"'{at.target.name}' is {at.target.type_name}, must be int32")
+    at.want_shape(values.shape)
+    at.constants[at.operator.outputs[0]] = values
+
+
+def fold_slice(at: Builder) -> None:
+    """STRIDED_SLICE of a shape: one element, or some."""
+    values, (begin, end, step) = at.constant(0), (at.constant(i).reshape(-1) for i in (1, 2, 3))
+    number = at.operator.number
+    begins, ends, shrinks = (number(field, "i") & 1 for field in (0, 1, 4))
+    if values.ndim != 1 or not len(begin) == len(end) == len(step) == 1 or step[0] == 0:
+        raise at.refusal("only shapes can be sliced, along their one axis")
+    if number(2, "i") or number(3, "i"):
+        raise at.refusal("slices with an ellipsis or a new axis aren't possible")
+    part = values[slice(None if begins else int(begin[0]), None if ends else int(end[0]), int(step[0]))]
+    if shrinks:
+        index = int(begin[0])
+        if not -len(values) <= index < len(values):
+            raise at.refusal(f"element {index} of {len(values)}: the file is damaged")
+        part = values[index]
+    fold(at, np.asarray(part))
+
+
+def fold_pack(at: Builder) -> None:
+    parts = [at.constant(place).reshape(-1) for place in range(len(at.operator.inputs))]
+    count, axis = at.operator.number(0, "i"), at.operator.number(1, "i")
+    if not 1 <= len(parts) <= 8 or count != len(parts) or axis or any(len(part) != 1 for part in parts):
+        raise at.refusal("only single numbers of shapes can be packed")
+    fold(at, np.concatenate(parts))
+
+
+HANDLERS = {
+    Code.SHAPE: Handler(fold_shape, 1, 1, options=True),
+}

@@ -1,0 +1,244 @@
+"""Operators that move values or name their axes anew: reshapes, paddings, joins, parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import formats
+from ...formats import Op
+from . import constants, parts, recurrent
+from .builder import CONVERT, Builder, Handler, grid_of, spatial
+from .file import Code, Type
+
+
+def reshape(at: Builder) -> None:
+    if len(at.operator.inputs) > 1:
+        wanted = at.constant(1).reshape(-1).tolist()
+        known = math.prod(side for side in wanted if side != -1)
+        rest = at.target.size // known if known > 0 else 0
+        if wanted.count(-1) > 1 or tuple(rest if side == -1 else side for side in wanted) != at.target.shape:
+            raise at.refusal(f"reshapes to {wanted[:6]}, its output is {list(at.target.shape)}")
+    at.alias()
+
+
+def squeeze(at: Builder) -> None:
+    """Axes of one element go."""
+    if [n for n in at.tensor(0).shape if n > 1] != [n for n in at.target.shape if n > 1]:
+        raise at.refusal(f"makes {list(at.target.shape)} of {list(at.tensor(0).shape)}: the file is damaged")
+    at.alias()
+
+
+def expand_dims(at: Builder) -> None:
+    """An axis of one element comes."""
+    shape, given = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
+    single = at.tensor(1).shape in ((), (1,))
+    axis = given[0] + (len(shape) + 1) * (given[0] < 0) if single else -1
+    if not 0 <= axis <= len(shape):
+        raise at.refusal(f"axis {given[:6]} for {list(shape)}: the file is damaged")
+    at.want_shape((*shape[:axis], 1, *shape[axis:]))
+    at.alias()
+
+
+def transpose(at: Builder) -> None:
+    """Where only axes of one element change places nothing moves."""
+    order, shape = at.constant(1).tolist(), at.tensor(0).shape
+    if at.constant(1).ndim != 1 or sorted(order) != list(range(len(shape))):
+        raise at.refusal(f"permutation {order[:6]} of {len(shape)} axes: the file is damaged")
+    at.want_shape(tuple(shape[axis] for axis in order))
+    moved = [axis for axis in order if shape[axis] > 1]
+    if moved == sorted(moved):
+        return at.alias()
+    turned = [0, 1, 2, 3][: 4 - len(shape)] + [axis + 4 - len(shape) for axis in order]
+    if len(shape) > 4 or turned[0] != 0:
+        raise at.refusal(f"moves elements, axes {order} of {list(shape)}: only height, width and channels can be moved")
+    source = at.spatial_source()
+    at.same_grid(source)
+    op = Op("gather", source, 0, axes=(turned.index(1), turned.index(2)))
+    at.emit(op, spatial(at.target.shape))
+
+
+def resize_nearest(at: Builder) -> None:
+    """Each output position is the nearest of the input, as TFLite's kernel finds it in float32."""
+    shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
+    align, half = (bool(at.operator.number(field, "b")) for field in (0, 1))
+    if at.tensor(1).shape != (2,) or not all(1 <= side <= formats.MAX_POSITIONS for side in wanted) or align and half:
+        raise at.refusal(f"resizes to {wanted[:4]}, aligned corners {align}, half pixel centers {half}")
+    at.want_shape((1, *wanted, shape[2]))
+    source = at.spatial_source()
+    at.same_grid(source)
+    axes = [_nearest(size, side, align, half) for size, side in zip(shape, wanted, strict=False)]
+    positions = np.concatenate([*axes, np.arange(shape[2])]).astype(np.uint16)
+    at.emit(Op("gather", source, 0, positions=positions), (wanted[0], wanted[1], shape[2]))
+
+
+def _nearest(size: int, wanted: int, align: bool, half: bool) -> NDArray[np.int64]:
+    """Which position of `size` is the nearest to each of the wanted ones."""
+    whole, parts_of_it = (size - 1, wanted - 1) if align and wanted > 1 else (size, wanted)
+    scale = np.float32(whole) / np.float32(parts_of_it)
+    place = (np.arange(wanted, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
+    found = np.floor(place + np.float32(0.5)) if align else np.floor(place)
+    return np.asarray(np.clip(found, 0, size - 1), np.int64)
+
+
+def pad(at: Builder) -> None:
+    source, shape = at.source(), at.tensor(0).shape
+    at.same_grid(source)
+    sides = at.constant(1)
+    if sides.shape != (len(shape), 2) or (sides < 0).any() or (sides > 255).any():
+        raise at.refusal(f"paddings must be {len(shape)} pairs of 0 to 255")
+    if at.operator.code == Code.PADV2 and at.tensor(2).values().reshape(-1).tolist() != [grid_of(at.target)[1]]:
+        raise at.refusal("pads with another value than zero, which isn't possible")
+    at.want_shape(tuple(n + int(before + after) for n, (before, after) in zip(shape, sides, strict=True)))
+    if not sides.any():
+        return at.alias()
+    if sides[0].any() or sides[-1].any():
+        raise at.refusal("pads batch or channels; only height and width can be")
+    (top, bottom), (left, right) = [(0, 0)] * (4 - len(shape)) + sides[1:-1].tolist()
+    source = at.spatial_source()
+    height, width, channels = at.shape_of(source)
+    op = Op("pad", source, 0, padding=(top, left))
+    at.emit(op, (height + top + bottom, width + left + right, channels))
+
+
+def _want_joined(at: Builder) -> None:
+    """Refuses a CONCATENATION of shapes that don't give its output's."""
+    shapes = [at.tensor(place).shape for place in range(len(at.operator.inputs))]
+    rank, given = len(at.target.shape), at.operator.number(0, "i")
+    axis = given + rank * (given < 0)
+    if not 0 <= axis < rank or any(len(shape) != rank for shape in shapes):
+        raise at.refusal(f"axis {given} of {rank}: inputs and output must have as many axes, it one of them")
+    others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+    if len(others) > 1:
+        raise at.refusal(f"{list(map(list, shapes[:4]))} can't be joined along axis {given}")
+    at.want_shape((*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]))
+
+
+def concatenate(at: Builder) -> None:
+    """Joins of two, one behind the other."""
+    _want_joined(at)
+    if at.operator.index in at.rings:
+        return recurrent.history(at)
+    places = range(len(at.operator.inputs))
+    if at.operator.number(1, "b"):
+        raise at.refusal("a fused activation isn't possible here: put it into the layers before")
+    given, rank = at.operator.number(0, "i"), len(at.target.shape)
+    axis = given + rank * (given < 0) + 4 - rank
+    if not max(1, 5 - rank) <= axis <= 3:
+        raise at.refusal(f"axis {given} of {rank}: only those behind the batch can be joined")
+    for place in places:
+        at.same_grid(at.source(place))
+    if len(places) == 1:
+        return at.alias()
+    joined = at.spatial_source()
+    for place in places[1:]:
+        other = at.spatial_source(place)
+        one, two = at.shape_of(joined), at.shape_of(other)
+        height, width, channels = (n + two[i] if i == axis - 1 else n for i, n in enumerate(one))
+        shape = (height, width, channels)
+        op = Op("concatenate", joined, 0, input2=other, axis=axis)
+        if place < places[-1]:
+            grid = at.model.tensors[joined]
+            joined = at.append(op, shape, grid.scale, grid.zero_point)
+        else:
+            at.emit(op, shape)
+
+
+def slice_(at: Builder) -> None:
+    if at.operator.index in at.inner:
+        return
+    if at.operator.inputs[:1] and at.operator.inputs[0] in at.constants:
+        return constants.fold_slice(at)
+    emit_part(at, parts.sliced(at.operator, at.tensor(0).shape, at.integers), 0, 0)
+
+
+def split(at: Builder) -> None:
+    place, count = int(at.operator.code == Code.SPLIT), len(at.operator.outputs)
+    found = parts.split(at.operator, at.tensor(place).shape, at.integers, count)
+    for output, part in enumerate(found):
+        if at.operator.outputs[output] in at.read:
+            emit_part(at, part, place, output)
+
+
+def emit_part(at: Builder, part: parts.Part, place: int, output: int) -> None:
+    """Appends the slices that leave this part of the operator's input."""
+    target, index = at.graph.tensors[at.operator.outputs[output]], at.spatial_source(place)
+    at.check_int8(target)
+    tensor = at.model.tensors[index]
+    if (tensor.scale, tensor.zero_point) != grid_of(target):
+        raise at.refusal("input and output must have the same scale and zero point; " + CONVERT)
+    at.want_shape(part.told_shape, output)
+    if 0 in part.cut:
+        raise at.refusal("takes a part of the batch")
+    for axis in part.cut:
+        where, (start, stop) = axis + 4 - len(part.of), part.bounds[axis]
+        height, width, channels = (stop - start if i == where - 1 else n for i, n in enumerate(at.shape_of(index)))
+        op = Op("slice", index, 0, axis=where, start=start)
+        index = at.append(op, (height, width, channels), tensor.scale, tensor.zero_point)
+    at.found[at.operator.outputs[output]] = index
+
+
+def pack(at: Builder) -> None:
+    """Joins inputs of one shape along an axis that they don't have yet; or so numbers of a shape."""
+    places, number = range(len(at.operator.inputs)), at.operator.number
+    if at.tensor(0).type != Type.INT8:
+        return constants.fold_pack(at)
+    shape, count, given = at.tensor(0).shape, number(0, "i"), number(1, "i")
+    axis = given + (len(shape) + 1) * (given < 0)
+    if count != len(places) or not 0 <= axis <= len(shape) or any(at.tensor(i).shape != shape for i in places):
+        raise at.refusal(f"packs {len(places)} inputs, told are {count}, along axis {given}: the file is damaged")
+    at.check_int8(at.target)
+    at.want_shape((*shape[:axis], count, *shape[axis:]))
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis:])
+    for place in places:
+        at.same_grid(at.source(place))
+    if count == 1:
+        return at.alias()
+    joined = at.reshaped(at.source(), (outer, 1, inner))
+    for place in places[1:]:
+        other = at.reshaped(at.source(place), (outer, 1, inner))
+        grid = at.model.tensors[joined]
+        op = Op("concatenate", joined, 0, input2=other, axis=2)
+        joined = at.append(op, (outer, place + 1, inner), grid.scale, grid.zero_point)
+    at.found[at.operator.outputs[0]] = joined
+
+
+def unpack(at: Builder) -> None:
+    """Parts along an axis, which they don't have any more."""
+    shape, number = at.tensor(0).shape, at.operator.number
+    given, count = number(1, "i"), len(at.operator.outputs)
+    axis = given + len(shape) * (given < 0)
+    if not 0 <= axis < len(shape) or count != shape[axis] or number(0, "i") != count:
+        raise at.refusal(f"unpacks axis {given} of {list(shape)} into {count}: the file is damaged")
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    index = at.reshaped(at.source(), (outer, count, inner))
+    tensor = at.model.tensors[index]
+    for place, output in enumerate(at.operator.outputs):
+        target = at.graph.tensors[output]
+        at.check_int8(target)
+        at.want_shape((*shape[:axis], *shape[axis + 1 :]), place)
+        if (tensor.scale, tensor.zero_point) != grid_of(target):
+            raise at.refusal("input and output must have the same scale and zero point; " + CONVERT)
+        if output in at.read:
+            op = Op("slice", index, 0, axis=2, start=place)
+            at.found[output] = at.append(op, (outer, 1, inner), tensor.scale, tensor.zero_point)
+
+
+HANDLERS = {
+    Code.RESHAPE: Handler(reshape, 1, 2),
+    Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),
+    Code.EXPAND_DIMS: Handler(expand_dims, 2, 2),
+    Code.TRANSPOSE: Handler(transpose, 2, 2),
+    Code.RESIZE_NEAREST_NEIGHBOR: Handler(resize_nearest, 2, 2, options=True),
+    Code.PAD: Handler(pad, 2, 2),
+    Code.PADV2: Handler(pad, 3, 3),
+    Code.CONCATENATION: Handler(concatenate, 1, None, options=True),
+    Code.STRIDED_SLICE: Handler(slice_, 4, 4, options=True),
+    Code.SLICE: Handler(slice_, 3, 3),
+    Code.PACK: Handler(pack, 1, None, options=True),
+    Code.UNPACK: Handler(unpack, 1, 1, outputs=None, options=True),
+    Code.SPLIT: Handler(split, 2, 2, outputs=None, options=True),
+    Code.SPLIT_V: Handler(split, 3, 3, outputs=None, options=True),
+}

@@ -1,0 +1,16 @@
+"""The operators that can be imported: their handlers, by family."""
+
+from __future__ import annotations
+
+from . import constants, elementwise, ends, layers, moves, recurrent
+from .builder import Handler
+from .file import Code
+
+HANDLERS: dict[Code, Handler] = {
+    **layers.HANDLERS,
+    **elementwise.HANDLERS,
+    **moves.HANDLERS,
+    **ends.HANDLERS,
+    **recurrent.HANDLERS,
+    **constants.HANDLERS,
+}
