@@ -1,0 +1,143 @@
+"""An adapter folded into the `.tflite` file that its base was imported from.
+
+Weights of the layers with an adapter are changed where they lie, as are biases and scales where a merging has chosen
+others; every other byte of the file stays. An imported op's arrays are views of the file, which tells where that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import formats, quantization
+from ...formats import Op, QuantModel
+from ...quantization import Merging
+from .convert import calibrate, inputs_for_calibration, set_loss
+from .file import FileTensor, read_graph
+from .flatbuffer import TfliteError
+from .graph import Importer
+
+REMEDY = "merge into the .elm instead, from which a new file is written"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A `.tflite` file and what was imported from it: the base, its `.elm` bytes, and which operator made each op."""
+
+    name: str
+    data: bytes
+    model: QuantModel
+    elm: bytes
+    importer: Importer
+
+    def tensor(self, index: int, place: int) -> FileTensor | None:
+        """An input of the operator that became op `index`; 1 its weights, 2 its bias."""
+        inputs = self.importer.makers[index].inputs
+        return self.importer.graph.tensors[inputs[place]] if len(inputs) > place and inputs[place] >= 0 else None
+
+    def has_free_scales(self, index: int) -> bool:
+        """Whether op `index` has a bias, and scales for each channel, that can be chosen anew."""
+        weights, bias = self.tensor(index, 1), self.tensor(index, 2)
+        op = self.model.ops[index]
+        by_channel = weights is not None and op.weights is not None and len(weights.scale) == len(op.weights)
+        return by_channel and bias is not None and len(bias.scale) in (0, len(bias.zero_point))
+
+
+def find_source(
+    data: bytes, base_id: bytes, name: str, elm: bytes | None = None, x: NDArray[Any] | None = None
+) -> Source:
+    """The base that an adapter of base `base_id` was made for, as imported from a `.tflite` file.
+
+    elm: what was made from the file; without, it is imported as it is by default, its adapters calibrated on noise or
+    else on inputs x. TfliteError if none of these is that base.
+    """
+    importer = Importer(read_graph(data))
+    try:
+        model = importer.run()
+        told = None if elm is None else formats.unpack_model(elm)
+        if told is not None:
+            set_loss(model, told.labels, told.loss, importer.ends_logistic)
+        else:
+            set_loss(model, (), None, importer.ends_logistic)
+    except TfliteError as error:
+        raise TfliteError(f"{name}: {error}") from error
+    found = b""
+    for made in _calibrated(model, told, x):
+        packed = formats.pack_model(made)
+        found = formats.base_id(packed)
+        if found == base_id:
+            return Source(name, data, made, packed, importer)
+    if elm is None:
+        remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
+    elif formats.base_id(elm) == base_id:
+        remedy = "the .elm that is given was made from another .tflite file: give that one"
+    else:
+        remedy = f"the .elm that is given is base {formats.base_id(elm).hex()}: give the one that the adapter is for"
+    raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found.hex()}: {remedy}")
+
+
+def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Any:
+    """The imported model with the adapter shifts that it may have got."""
+    if told is not None:
+        pairs = zip(model.ops, told.ops, strict=False)
+        ops = [replace(op, t_shift=its.t_shift, branch_shift=its.branch_shift) for op, its in pairs if op.is_matrix]
+        mine = iter(ops)
+        yield replace(model, ops=[next(mine) if op.is_matrix else op for op in model.ops])
+        return
+    for inputs in (None, x) if x is not None else (None,):
+        calibrate(model, inputs_for_calibration(model, inputs))
+        yield model
+
+
+def merge_tflite(source: Source, ela: bytes, x: NDArray[np.int8], refit: bool = False) -> tuple[bytes, Merging]:
+    """The file with the adapter in it, and what that cost; see `quantization.merge`.
+
+    TfliteError where the file has one constant for several layers, of which only some change.
+    """
+    free = [i for i in range(len(source.model.ops)) if source.has_free_scales(i)] if refit else None
+    merging = quantization.merge(source.elm, source.model, ela, x, free)
+    data = bytearray(source.data)
+    for row in merging.layers:
+        _patch(source, data, row.op, merging.model.ops[row.op])
+    _check(source, bytes(data), merging.model)
+    return bytes(data), merging
+
+
+def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
+    before, weights, bias = source.model.ops[index], source.tensor(index, 1), source.tensor(index, 2)
+    assert before.weights is not None and op.weights is not None and op.bias is not None and weights is not None
+    _write(source.data, data, before.weights, op.weights)
+    if bias is not None and bias.data is not None:
+        _write(source.data, data, bias.values().reshape(-1), op.bias)
+    if op.weight_scale is not None and len(weights.scale) == len(op.weights):
+        _write(source.data, data, weights.scale, op.weight_scale)
+        changed = weights.scale.astype(np.float64) != op.weight_scale
+        if bias is not None and len(bias.scale) == len(op.weights) and changed.any():
+            scale = np.float32(source.model.tensors[op.input].scale) * op.weight_scale.astype(np.float32)
+            _write(source.data, data, bias.scale, np.where(changed, scale, bias.scale))
+
+
+def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any]) -> None:
+    """Puts values where `view`, a view of `file`, lies, into the copy `data`."""
+    start = int(np.frombuffer(file, np.uint8).__array_interface__["data"][0])
+    at = int(view.__array_interface__["data"][0]) - start
+    assert 0 <= at < len(file), "not a view of the file"
+    np.ndarray(view.shape, view.dtype, data, at, view.strides)[...] = values.astype(view.dtype)
+
+
+def _check(source: Source, data: bytes, wanted: QuantModel) -> None:
+    """Refuses a file that is not what it should be: a constant that several layers share can't change for one."""
+    importer = Importer(read_graph(data))
+    model = importer.run()
+    for index, (op, its) in enumerate(zip(model.ops, wanted.ops, strict=True)):
+        for what in ("weights", "bias", "multiplier", "shift", "initial"):
+            mine, other = getattr(op, what), getattr(its, what)
+            if mine is not None and not np.array_equal(mine, other):
+                name = source.importer.makers[index].outputs[0]
+                raise TfliteError(
+                    f"{source.name}: {what} of op {index} (tensor '{source.importer.graph.tensors[name].name}') are a "
+                    f"constant of the file that another layer shares: {REMEDY}"
+                )

@@ -1,0 +1,228 @@
+"""Adapters made part of a network's weights for good.
+
+`merged` is what boards do (SPEC.md, section 3), by the core itself. `refitted` is what a host has time for: it chooses
+scales, roundings and biases anew, so that the INT8 network comes nearer to the base with the adapter in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats, twin
+from ..formats import Adapter, AdapterLayer, Op, QuantModel
+from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_scales
+
+DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
+MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded by itself
+MAX_BIAS = 1 << 30  # of an accumulator, zero point folded in or not
+
+
+@dataclass(frozen=True)
+class MergedLayer:
+    """One layer. Errors are those of what the branch adds to the accumulators, relative, root of squares, on samples.
+
+    clamped: weights that int8 has no room for; board_error: as boards merge; error: as it is in the result; rescaled:
+    channels with another scale.
+    """
+
+    op: int
+    rank: int
+    clamped: int
+    board_error: float
+    error: float
+    rescaled: int = 0
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Outputs of a merged network beside those of the base with the adapter in use, for some samples.
+
+    steps: the largest difference, in int8 steps; mean: of its size; same: share of samples of the same class.
+    """
+
+    samples: int
+    steps: int
+    mean: float
+    same: float
+
+
+@dataclass(frozen=True)
+class Merging:
+    """A network with an adapter in its weights, and what that cost."""
+
+    model: QuantModel
+    layers: list[MergedLayer]
+    distance: Distance
+
+
+def merge(
+    elm: bytes, model: QuantModel, ela: bytes, x: NDArray[np.int8], refit: Collection[int] | None = None
+) -> Merging:
+    """The base `model`, whose file is `elm`, with the adapter `ela` in its weights.
+
+    x: samples [N, frames, height, width, channels]. refit: None: as boards merge; else scales, roundings and biases are
+    chosen on x, biases and scales only of these ops. Raises FormatError for an adapter of another base.
+    """
+    adapter = formats.unpack_adapter(ela, model, formats.base_id(elm))
+    session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", frames=x.shape[1])
+    session.use(ela)
+    seen = _Seen(session, model, x)
+    ops, layers = list(model.ops), []
+    for layer in adapter.layers:
+        plain = _merged_op(session, model, layer)
+        op, row = _judged(model, layer, plain, seen.patches(layer.op), refit)
+        ops[layer.op] = op
+        layers.append(row)
+    result = replace(model, ops=ops)
+    return Merging(result, layers, _distance(seen, result))
+
+
+class _Seen:
+    """What the base with the adapter in use makes of samples: all tensors of the last frame of each."""
+
+    def __init__(self, session: twin.Session, model: QuantModel, x: NDArray[np.int8]) -> None:
+        self.x, self._model = x, model
+        self._runs = [session.sample_activations(sample, model) for sample in x]
+        self.outputs = np.stack([run[-1].reshape(-1) for run in self._runs]).astype(np.int64)
+        self.classes = session.predict(x)
+
+    def patches(self, index: int) -> Matrix:
+        """What op `index` multiplies its weights with, [patches, K]; of fewer samples where that would be too much."""
+        op, (_, patch) = self._model.ops[index], formats.layer_size(self._model, index)
+        work = self._model.tensors[op.output].positions * patch
+        few = self._runs[:: -(-len(self._runs) * work // CALIBRATION_ELEMENTS)]
+        return op_patches(self._model, op, np.stack([run[op.input] for run in few]))
+
+
+def _distance(seen: _Seen, model: QuantModel) -> Distance:
+    frames = seen.x.shape[1]
+    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", frames=frames)
+    classes, outputs = [], []
+    for sample in seen.x:
+        classes.append(session.infer_sample(np.ascontiguousarray(sample)))
+        outputs.append(session.logits.astype(np.int64))
+    apart = np.abs(np.stack(outputs) - seen.outputs)
+    same = float(np.mean(np.array(classes) == seen.classes))
+    return Distance(len(seen.x), int(apart.max()), round(float(apart.mean()), 4), round(same, 4))
+
+
+def _merged_op(session: twin.Session, model: QuantModel, layer: AdapterLayer) -> Op:
+    """The op as the core merges it."""
+    op = model.ops[layer.op]
+    assert op.weights is not None
+    raw = session.merge(layer.op)
+    outputs = len(op.weights)
+    weights = (np.frombuffer(raw, np.uint8, op.weights.size).astype(np.int16) - 128).astype(np.int8)
+    folded = np.frombuffer(raw, "<i4", outputs, len(raw) - 4 * outputs).astype(np.int64)
+    return with_folded(model, replace(op, weights=weights.reshape(op.weights.shape)), folded)
+
+
+def with_folded(model: QuantModel, op: Op, folded: NDArray[np.int64]) -> Op:
+    """The op with biases that have the zero point folded in, within what files hold if no output can tell."""
+    share = formats.folded_bias(model, replace(op, bias=np.zeros(len(folded), np.int64)))
+    bounded = formats.bounded_bias(model, op, folded, formats.MAX_BIAS)
+    return replace(op, bias=(bounded - share).astype(np.int32))
+
+
+# ---- by samples ------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix, refit: Collection[int] | None
+) -> tuple[Op, MergedLayer]:
+    op = model.ops[layer.op]
+    assert op.weights is not None and plain.weights is not None
+    before = op.weights.reshape(len(op.weights), -1).astype(np.float64)
+    change = layer.b.astype(np.float64) @ layer.a.astype(np.float64) * 2.0 ** (layer.branch_shift - layer.t_shift)
+    wanted = before + change
+    whole = float(np.linalg.norm(patches @ change.T))
+
+    def error(weights: Matrix, bias: Matrix | float = 0.0) -> float:
+        """Relative, of accumulators in the base's steps."""
+        apart = float(np.linalg.norm(patches @ (weights - wanted).T + bias))
+        return apart / whole if whole else 0.0
+
+    clamped = int((np.abs(wanted) >= 127.5).sum())
+    board_error = error(plain.weights.reshape(before.shape).astype(np.float64))
+    row = MergedLayer(layer.op, layer.rank, clamped, board_error, board_error)
+    if refit is None:
+        return plain, row
+    fit = _Fit(model, op, wanted, patches, layer.op in refit)
+    found = error(fit.weights * fit.ratio[:, None], fit.bias * fit.ratio - (0 if op.bias is None else op.bias))
+    if found >= board_error:
+        return plain, row
+    return fit.op(), replace(row, error=found, rescaled=int((fit.ratio != 1).sum()))
+
+
+class _Fit:
+    """Integers for real weights [O, K] in steps of the base's, nearest in what they compute on patches [P, K].
+
+    ratio [O]: of the new step of a channel's weights to the old one; weights [O, K] and bias [O] are in the new one.
+    """
+
+    def __init__(self, model: QuantModel, op: Op, wanted: Matrix, patches: Matrix, free: bool) -> None:
+        self._model, self._op = model, op
+        assert op.bias is not None
+        self._scale = weight_scales(model, op).astype(np.float32).astype(np.float64)
+        if op.weight_scale is not None:
+            self._scale = op.weight_scale.astype(np.float64)
+        ratios = [np.ones(len(wanted))]
+        if free:
+            ratios.append(self._fitting(wanted))
+        power = patches.T @ patches / len(patches)
+        tries = [_rounded(wanted / ratio[:, None], power) for ratio in ratios]
+        errors = [_power(q * ratio[:, None] - wanted, power) for q, ratio in zip(tries, ratios, strict=True)]
+        best = np.argmin(errors, axis=0)
+        rows = np.arange(len(wanted))
+        self.ratio, self.weights = np.stack(ratios)[best, rows], np.stack(tries)[best, rows]
+        left = (wanted - self.weights * self.ratio[:, None]) @ patches.mean(axis=0)
+        self.bias = np.rint((op.bias + (left if free else 0.0)) / self.ratio) if free else op.bias.astype(np.float64)
+
+    def _fitting(self, wanted: Matrix) -> Matrix:
+        """The ratio with which a channel's largest weight is 127, as scales of float32 can have it."""
+        peak = np.abs(wanted).max(axis=1)
+        known = (peak > 0) & (self._scale > 0)
+        scale = (self._scale * np.where(known, peak, 127.0) / 127.0).astype(np.float32).astype(np.float64)
+        return np.divide(scale, self._scale, where=known, out=np.ones(len(peak)))
+
+    def op(self) -> Op:
+        """The op with these weights, scales and biases, and the multipliers that follow."""
+        op = self._op
+        assert op.weights is not None and op.multiplier is not None and op.shift is not None
+        weights = self.weights.astype(np.int8).reshape(op.weights.shape)
+        scale = self._scale * self.ratio
+        fresh = replace(op, weights=weights, weight_scale=scale, multiplier=op.multiplier.copy(), shift=op.shift.copy())
+        formats.derive(self._model, fresh)
+        same = self.ratio == 1
+        assert fresh.multiplier is not None and fresh.shift is not None
+        fresh.multiplier[same], fresh.shift[same] = op.multiplier[same], op.shift[same]
+        bias = np.clip(self.bias, -MAX_BIAS, MAX_BIAS).astype(np.int64)
+        fresh.bias = bias.astype(np.int32)
+        return with_folded(self._model, fresh, formats.folded_bias(self._model, fresh))
+
+
+def _power(rows: Matrix, power: Matrix) -> NDArray[Any]:
+    """The mean square of what each row [O, K] makes of inputs whose products have the means `power` [K, K]."""
+    return np.einsum("ok,ok->o", rows @ power, rows)
+
+
+def _rounded(real: Matrix, power: Matrix) -> Matrix:
+    """int8 values for rows [O, K], one input after the other: what rounding one leaves, those behind it make up for.
+
+    power [K, K]: means of the products of inputs. (The least-squares rounding of Optimal Brain Quantization.)
+    """
+    if len(power) > MOST_COMPENSATED:
+        return np.clip(np.rint(real), -127, 127)
+    damped = power + np.eye(len(power)) * max(DAMPING * float(np.trace(power)) / len(power), 1e-9)
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    rest, rounded = real.copy(), np.empty_like(real)
+    for i in range(len(power)):
+        rounded[:, i] = np.clip(np.rint(rest[:, i]), -127, 127)
+        left = (rest[:, i] - rounded[:, i]) / upper[i, i]
+        rest[:, i + 1 :] -= left[:, None] * upper[i, i + 1 :]
+    return rounded
