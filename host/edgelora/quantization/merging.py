@@ -6,7 +6,7 @@ scales, roundings and biases anew, so that the INT8 network comes nearer to the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,14 @@ from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_scales
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
 MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded by itself
 MAX_BIAS = 1 << 30  # of an accumulator, zero point folded in or not
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What can be chosen anew in an op: its bias, and a scale for each channel, or else one for all."""
+
+    bias: bool = True
+    by_channel: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,12 @@ class Merging:
 
 
 def merge(
-    elm: bytes, model: QuantModel, ela: bytes, x: NDArray[np.int8], refit: Collection[int] | None = None
+    elm: bytes, model: QuantModel, ela: bytes, x: NDArray[np.int8], refit: Mapping[int, Freedom] | None = None
 ) -> Merging:
     """The base `model`, whose file is `elm`, with the adapter `ela` in its weights.
 
     x: samples [N, frames, height, width, channels]. refit: None: as boards merge; else scales, roundings and biases are
-    chosen on x, biases and scales only of these ops. Raises FormatError for an adapter of another base.
+    chosen on x, with the freedom that each op is given. Raises FormatError for an adapter of another base.
     """
     adapter = formats.unpack_adapter(ela, model, formats.base_id(elm))
     session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", frames=x.shape[1])
@@ -75,7 +83,8 @@ def merge(
     ops, layers = list(model.ops), []
     for layer in adapter.layers:
         plain = _merged_op(session, model, layer)
-        op, row = _judged(model, layer, plain, seen.patches(layer.op), refit)
+        freedom = None if refit is None else refit[layer.op]
+        op, row = _judged(model, layer, plain, seen.patches(layer.op), freedom)
         ops[layer.op] = op
         layers.append(row)
     result = replace(model, ops=ops)
@@ -133,7 +142,7 @@ def with_folded(model: QuantModel, op: Op, folded: NDArray[np.int64]) -> Op:
 
 
 def _judged(
-    model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix, refit: Collection[int] | None
+    model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix, freedom: Freedom | None
 ) -> tuple[Op, MergedLayer]:
     op = model.ops[layer.op]
     assert op.weights is not None and plain.weights is not None
@@ -150,10 +159,10 @@ def _judged(
     clamped = int((np.abs(wanted) >= 127.5).sum())
     board_error = error(plain.weights.reshape(before.shape).astype(np.float64))
     row = MergedLayer(layer.op, layer.rank, clamped, board_error, board_error)
-    if refit is None:
+    if freedom is None:
         return plain, row
-    fit = _Fit(model, op, wanted, patches, layer.op in refit)
-    found = error(fit.weights * fit.ratio[:, None], fit.bias * fit.ratio - (0 if op.bias is None else op.bias))
+    fit = _Fit(model, op, wanted, patches, freedom)
+    found = error(fit.weights * fit.ratio[:, None], fit.bias * fit.ratio - fit.bias_before)
     if found >= board_error:
         return plain, row
     return fit.op(), replace(row, error=found, rescaled=int((fit.ratio != 1).sum()))
@@ -165,27 +174,29 @@ class _Fit:
     ratio [O]: of the new step of a channel's weights to the old one; weights [O, K] and bias [O] are in the new one.
     """
 
-    def __init__(self, model: QuantModel, op: Op, wanted: Matrix, patches: Matrix, free: bool) -> None:
+    def __init__(self, model: QuantModel, op: Op, wanted: Matrix, patches: Matrix, freedom: Freedom) -> None:
         self._model, self._op = model, op
         assert op.bias is not None
-        self._scale = weight_scales(model, op).astype(np.float32).astype(np.float64)
-        if op.weight_scale is not None:
-            self._scale = op.weight_scale.astype(np.float64)
-        ratios = [np.ones(len(wanted))]
-        if free:
-            ratios.append(self._fitting(wanted))
+        self.bias_before = op.bias.astype(np.float64)
+        known = op.weight_scale is not None
+        self._scale = np.asarray(op.weight_scale if known else weight_scales(model, op), np.float32).astype(np.float64)
         power = patches.T @ patches / len(patches)
+        ratios = [np.ones(len(wanted))]
+        if freedom.bias or not op.bias.any():
+            ratios.append(self._fitting(wanted, freedom.by_channel))
         tries = [_rounded(wanted / ratio[:, None], power) for ratio in ratios]
-        errors = [_power(q * ratio[:, None] - wanted, power) for q, ratio in zip(tries, ratios, strict=True)]
-        best = np.argmin(errors, axis=0)
+        errors = np.stack([_power(q * ratio[:, None] - wanted, power) for q, ratio in zip(tries, ratios, strict=True)])
+        errors = errors if freedom.by_channel else errors.sum(axis=1, keepdims=True)
+        best = np.broadcast_to(np.argmin(errors, axis=0), len(wanted))
         rows = np.arange(len(wanted))
         self.ratio, self.weights = np.stack(ratios)[best, rows], np.stack(tries)[best, rows]
         left = (wanted - self.weights * self.ratio[:, None]) @ patches.mean(axis=0)
-        self.bias = np.rint((op.bias + (left if free else 0.0)) / self.ratio) if free else op.bias.astype(np.float64)
+        self.bias = np.rint((self.bias_before + (left if freedom.bias else 0.0)) / self.ratio)
 
-    def _fitting(self, wanted: Matrix) -> Matrix:
-        """The ratio with which a channel's largest weight is 127, as scales of float32 can have it."""
+    def _fitting(self, wanted: Matrix, by_channel: bool) -> Matrix:
+        """The ratio with which the largest weight, of a channel or of all, is 127, as scales of float32 can have it."""
         peak = np.abs(wanted).max(axis=1)
+        peak = peak if by_channel else np.full(len(peak), peak.max())
         known = (peak > 0) & (self._scale > 0)
         scale = (self._scale * np.where(known, peak, 127.0) / 127.0).astype(np.float32).astype(np.float64)
         return np.divide(scale, self._scale, where=known, out=np.ones(len(peak)))

@@ -3,5 +3,19 @@
 from .convert import calibrate, import_tflite, inputs_for_calibration, layer_rows, set_loss
 from .file import read_graph
 from .graph import Importer
+from .merge import Source, find_source, merge_tflite
+from .write import write_tflite
 
-__all__ = ["Importer", "calibrate", "import_tflite", "inputs_for_calibration", "layer_rows", "read_graph", "set_loss"]
+__all__ = [
+    "Importer",
+    "Source",
+    "calibrate",
+    "find_source",
+    "import_tflite",
+    "inputs_for_calibration",
+    "layer_rows",
+    "merge_tflite",
+    "read_graph",
+    "set_loss",
+    "write_tflite",
+]

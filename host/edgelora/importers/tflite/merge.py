@@ -6,7 +6,8 @@ others; every other byte of the file stays. An imported op's arrays are views of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ... import formats, quantization
 from ...formats import Op, QuantModel
-from ...quantization import Merging
+from ...quantization import Freedom, Merging
 from .convert import calibrate, inputs_for_calibration, set_loss
 from .file import FileTensor, read_graph
 from .flatbuffer import TfliteError
@@ -38,12 +39,11 @@ class Source:
         inputs = self.importer.makers[index].inputs
         return self.importer.graph.tensors[inputs[place]] if len(inputs) > place and inputs[place] >= 0 else None
 
-    def has_free_scales(self, index: int) -> bool:
-        """Whether op `index` has a bias, and scales for each channel, that can be chosen anew."""
-        weights, bias = self.tensor(index, 1), self.tensor(index, 2)
-        op = self.model.ops[index]
-        by_channel = weights is not None and op.weights is not None and len(weights.scale) == len(op.weights)
-        return by_channel and bias is not None and len(bias.scale) in (0, len(bias.zero_point))
+    def freedom(self, index: int) -> Freedom:
+        """What the file has room to choose anew for op `index`."""
+        weights, op = self.tensor(index, 1), self.model.ops[index]
+        assert weights is not None and op.weights is not None
+        return Freedom(self.tensor(index, 2) is not None, len(weights.scale) == len(op.weights))
 
 
 def find_source(
@@ -79,13 +79,13 @@ def find_source(
     raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found.hex()}: {remedy}")
 
 
-def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Any:
+def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
     """The imported model with the adapter shifts that it may have got."""
     if told is not None:
-        pairs = zip(model.ops, told.ops, strict=False)
-        ops = [replace(op, t_shift=its.t_shift, branch_shift=its.branch_shift) for op, its in pairs if op.is_matrix]
-        mine = iter(ops)
-        yield replace(model, ops=[next(mine) if op.is_matrix else op for op in model.ops])
+        same = [op.kind for op in model.ops] == [op.kind for op in told.ops]
+        for op, its in zip(model.ops, told.ops, strict=True) if same else ():
+            op.t_shift, op.branch_shift = its.t_shift, its.branch_shift
+        yield model
         return
     for inputs in (None, x) if x is not None else (None,):
         calibrate(model, inputs_for_calibration(model, inputs))
@@ -97,8 +97,8 @@ def merge_tflite(source: Source, ela: bytes, x: NDArray[np.int8], refit: bool = 
 
     TfliteError where the file has one constant for several layers, of which only some change.
     """
-    free = [i for i in range(len(source.model.ops)) if source.has_free_scales(i)] if refit else None
-    merging = quantization.merge(source.elm, source.model, ela, x, free)
+    able = (i for i, op in enumerate(source.model.ops) if op.is_matrix)
+    merging = quantization.merge(source.elm, source.model, ela, x, {i: source.freedom(i) for i in able} if refit else None)
     data = bytearray(source.data)
     for row in merging.layers:
         _patch(source, data, row.op, merging.model.ops[row.op])
@@ -112,12 +112,13 @@ def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
     _write(source.data, data, before.weights, op.weights)
     if bias is not None and bias.data is not None:
         _write(source.data, data, bias.values().reshape(-1), op.bias)
-    if op.weight_scale is not None and len(weights.scale) == len(op.weights):
-        _write(source.data, data, weights.scale, op.weight_scale)
-        changed = weights.scale.astype(np.float64) != op.weight_scale
-        if bias is not None and len(bias.scale) == len(op.weights) and changed.any():
-            scale = np.float32(source.model.tensors[op.input].scale) * op.weight_scale.astype(np.float32)
-            _write(source.data, data, bias.scale, np.where(changed, scale, bias.scale))
+    assert op.weight_scale is not None
+    scale = op.weight_scale[: len(weights.scale)].astype(np.float32)
+    changed = weights.scale != scale
+    _write(source.data, data, weights.scale, scale)
+    if bias is not None and len(bias.scale) == len(scale):
+        product = np.float32(source.model.tensors[op.input].scale) * scale
+        _write(source.data, data, bias.scale, np.where(changed, product, bias.scale))
 
 
 def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any]) -> None:
