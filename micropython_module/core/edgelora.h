@@ -318,10 +318,12 @@ typedef struct {
 
 // Adds adapters of this session's model up, each times its weight, as one adapter file without
 // training state, in a buffer at a multiple of 4 that none of them lies in; what the session has is
-// left alone. Where all have one A, B's add up; else ranks do. Returns the file's size (out NULL:
-// the size alone) or a status < 0. Looks at the files as `edgelora_use` does.
+// left alone. Where all have one A, B's add up; else ranks do. fine: B is as fine as int8 holds,
+// for inference; else its steps are those of the finest adapter, as training moves by steps.
+// Returns the file's size (out NULL: the size alone) or a status < 0. Looks at the files as
+// `edgelora_use` does.
 int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint32_t count,
-    void *out, uint32_t room);
+    bool fine, void *out, uint32_t room);
 
 // One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is
 // learned; what histories hold of the others is taken as given, and the stream that

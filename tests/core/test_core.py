@@ -266,7 +266,7 @@ def test_merging_equals_reference(first: int) -> None:
 
 
 def random_parts(rng: np.random.Generator, model: QuantModel) -> list[Adapter]:
-    """Adapters of one model: of one or several seeds, trained A's that are equal or not, with the base's shifts or not."""
+    """Adapters of one model: of one seed or several, trained A's that are equal or not, the base's shifts or others."""
     count, mode = int(rng.integers(1, 5)), int(rng.integers(0, 4))
     ranks = {index: int(rng.integers(1, 5)) for index in random_ranks(rng, model)}
     first = random_adapter(rng, model, mode == 2, ranks=ranks)
@@ -301,13 +301,14 @@ def test_sums_of_adapters_equal_reference(first: int) -> None:
         weights = [int(rng.choice([4096, rng.integers(-32767, 32768), rng.integers(0, 4097)])) for _ in parts]
         session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
         files = [formats.pack_adapter(part) for part in parts]
-        wanted = reference.blend(model, parts, weights)
+        fine = bool(rng.integers(0, 2))
+        wanted = reference.blend(model, parts, weights, fine)
         found["none" if wanted is None else "stored" if wanted.a_stored else "seed"] += 1
         if wanted is None:
             with pytest.raises(twin.TwinError, match="can't be added up"):
-                session.blend(files, weights)
+                session.blend(files, weights, fine)
             continue
-        assert session.blend(files, weights) == formats.pack_adapter(wanted), f"seed {seed}"
+        assert session.blend(files, weights, fine) == formats.pack_adapter(wanted), f"seed {seed}"
     assert min(found.values()) > 0, found
 
 
@@ -326,8 +327,8 @@ def test_sums_that_are_exact() -> None:
             layer.b //= 2 if seed % 2 else 4
         files = [formats.pack_adapter(part) for part in (one, other)]
         one.trainable_a = False
-        assert session.blend(files[:1], [4096]) == formats.pack_adapter(one)
-        both = formats.unpack_adapter(session.blend(files, [4096, 4096]), model)
+        assert session.blend(files[:1], [4096], False) == formats.pack_adapter(one)
+        both = formats.unpack_adapter(session.blend(files, [4096, 4096], False), model)
         assert both.a_stored == bool(seed % 2)
         for layer, a, b in zip(both.layers, one.layers, other.layers, strict=True):
             assert layer.branch_shift == a.branch_shift == b.branch_shift

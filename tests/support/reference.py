@@ -744,15 +744,17 @@ def merge(model: QuantModel, layer: AdapterLayer) -> QuantModel:
 # --- Sums of adapters (section 3) ---
 
 
-def blend(model: QuantModel, adapters: list[Adapter], weights: list[int]) -> Adapter | None:
+def blend(model: QuantModel, adapters: list[Adapter], weights: list[int], fine: bool = True) -> Adapter | None:
     """The sum of adapters, each times its weight in 1/4096; None where there is none."""
     stored = any(adapter.a_stored or adapter.seed != adapters[0].seed for adapter in adapters)
     layers = []
     for index in sorted({layer.op for adapter in adapters for layer in adapter.layers}):
-        parts = [(a, layer, w) for a, w in zip(adapters, weights, strict=True) for layer in a.layers if layer.op == index]
+        parts = [
+            (a, layer, w) for a, w in zip(adapters, weights, strict=True) for layer in a.layers if layer.op == index
+        ]
         groups = same_as(parts)
         stored |= len(groups) > 1
-        layer = blended_layer(index, groups)
+        layer = blended_layer(index, groups, fine)
         if layer is None or not fits(model, layer):
             return None
         layers.append(layer)
@@ -777,7 +779,7 @@ def same_as(parts: list[Part]) -> list[list[Part]]:
     return groups
 
 
-def blended_layer(index: int, groups: list[list[Part]]) -> AdapterLayer | None:
+def blended_layer(index: int, groups: list[list[Part]], fine: bool) -> AdapterLayer | None:
     t_shift = max(layer.t_shift for group in groups for _, layer, _ in group)
     rows, columns = [], []
     for group in groups:
@@ -789,7 +791,7 @@ def blended_layer(index: int, groups: list[list[Part]]) -> AdapterLayer | None:
     top = max(exponents)
     sums = [sum(round_shift(v, min(top - x, 31)) for v, x in column) for column in columns]
     b = np.concatenate(sums, axis=1)
-    shift = max(min(min(exponents), 8), top - 12)
+    shift = max(-15 if fine else min(*exponents, 8), top - 12)
     while shift <= 8 and round_shift(np.abs(b), 12 + shift - top).max() > 127:
         shift += 1
     if shift > 8:

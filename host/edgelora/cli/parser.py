@@ -7,14 +7,14 @@ import inspect
 from typing import Any
 
 from .. import __version__
-from . import boards, completion, learning, measuring, models, runs, store, updating
+from . import boards, completion, learning, measuring, merging, models, runs, store, updating
 from .command_line import Parser
 from .common import Command
 from .exit_codes import MEANINGS
 
 GROUPS = (
     ("base network", ("pretrain", "quantize", "import", "plan")),
-    ("adapters", ("personalize", "train-adapter", "eval", "import-adapter", "export-adapter")),
+    ("adapters", ("personalize", "train-adapter", "eval", "import-adapter", "export-adapter", "blend", "merge")),
     ("runs", ("watch", "report", "compare")),
     ("boards", ("devices", "doctor", "boards", "sim", "build", "flash", "install", "reset")),
     ("files on a board", ("ls", "push", "pull", "rm")),
@@ -52,6 +52,7 @@ def make_parser() -> Parser:
     models.add_commands(add)
     boards.add_commands(add)
     learning.add_commands(add, commands)
+    merging.add_commands(add)
     runs.add_commands(add)
     store.add_commands(add, commands)
     updating.add_commands(add)

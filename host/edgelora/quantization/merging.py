@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import formats, twin
-from ..formats import Adapter, AdapterLayer, Op, QuantModel
+from ..formats import AdapterLayer, Op, QuantModel
 from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_scales
 
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
@@ -50,13 +50,14 @@ class MergedLayer:
 class Distance:
     """Outputs of a merged network beside those of the base with the adapter in use, for some samples.
 
-    steps: the largest difference, in int8 steps; mean: of its size; same: share of samples of the same class.
+    steps: the largest difference, in int8 steps; mean: of its size; same: share of samples of the same class, or None
+    where outputs are no classes.
     """
 
     samples: int
     steps: int
     mean: float
-    same: float
+    same: float | None
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def _distance(seen: _Seen, model: QuantModel) -> Distance:
         classes.append(session.infer_sample(np.ascontiguousarray(sample)))
         outputs.append(session.logits.astype(np.int64))
     apart = np.abs(np.stack(outputs) - seen.outputs)
-    same = float(np.mean(np.array(classes) == seen.classes))
-    return Distance(len(seen.x), int(apart.max()), round(float(apart.mean()), 4), round(same, 4))
+    same = None if model.loss == "mean_squared_error" else round(float(np.mean(np.array(classes) == seen.classes)), 4)
+    return Distance(len(seen.x), int(apart.max()), round(float(apart.mean()), 4), same)
 
 
 def _merged_op(session: twin.Session, model: QuantModel, layer: AdapterLayer) -> Op:
@@ -219,7 +220,8 @@ class _Fit:
 
 def _power(rows: Matrix, power: Matrix) -> NDArray[Any]:
     """The mean square of what each row [O, K] makes of inputs whose products have the means `power` [K, K]."""
-    return np.einsum("ok,ok->o", rows @ power, rows)
+    found: NDArray[Any] = np.einsum("ok,ok->o", rows @ power, rows)
+    return found
 
 
 def _rounded(real: Matrix, power: Matrix) -> Matrix:

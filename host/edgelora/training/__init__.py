@@ -11,6 +11,7 @@ from .base import (
     pretrained_har,
     pretrained_kws,
 )
+from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .loop import confusion, train
@@ -26,6 +27,8 @@ from .twin_learner import TwinLearner, most_summed, train_twin
 __all__ = [
     "ADAPTER_PATH",
     "Base",
+    "Blend",
+    "BlendedLayer",
     "BoardLearner",
     "BoardRun",
     "CACHES",
@@ -56,6 +59,7 @@ __all__ = [
     "adapter_ranks",
     "again_macs",
     "as_board",
+    "blend",
     "choose_recompute",
     "confusion",
     "float_baseline",

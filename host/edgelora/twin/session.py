@@ -208,13 +208,16 @@ class Session:
         check(self._lib.edgelora_adapter_check(self._arena, buffer, C.c_uint32(len(adapter))))
         return buffer
 
-    def blend(self, adapters: Sequence[bytes], weights: Sequence[int]) -> bytes:
-        """The sum of `.ela` files, each times its weight in 1/4096, as `.ela` bytes; what is in use stays."""
+    def blend(self, adapters: Sequence[bytes], weights: Sequence[int], fine: bool = True) -> bytes:
+        """The sum of `.ela` files, each times its weight in 1/4096, as `.ela` bytes; what is in use stays.
+
+        fine: B as fine as int8 holds it, else in the steps of the finest of them.
+        """
         buffers = [self._checked(adapter) for adapter in adapters]
         parts = (_Part * len(buffers))()
         for part, buffer, adapter, weight in zip(parts, buffers, adapters, weights, strict=True):
             part.adapter, part.size, part.weight = C.addressof(buffer), len(adapter), weight
-        call = (self._arena, parts, C.c_uint32(len(parts)))
+        call = (self._arena, parts, C.c_uint32(len(parts)), C.c_bool(fine))
         size = check(self._lib.edgelora_blend(*call, None, C.c_uint32(0)))
         out = (C.c_uint64 * (size // 8 + 1))()
         check(self._lib.edgelora_blend(*call, out, C.c_uint32(size)))

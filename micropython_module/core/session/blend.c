@@ -192,10 +192,10 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
     return sum;
 }
 
-// Writes B and returns its branch_shift, the finest that has room and is not finer than all of
-// those that it is made from; above 8: there is none.
-static int32_t sum_b(const walk_t *w, const sum_t *m, int8_t *b) {
-    int32_t top = -128, low = 127, peak = 0;
+// Writes B and returns its branch_shift, the finest that has room, and unless `fine` is not finer
+// than all of those that it is made from; above 8: there is none.
+static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
+    int32_t top = -128, low = fine ? -15 : 8, peak = 0;
     for (uint32_t k = 0; k < w->count; ++k) {
         if (m->of[k].layer) {
             top = m->of[k].exponent > top ? m->of[k].exponent : top;
@@ -206,7 +206,6 @@ static int32_t sum_b(const walk_t *w, const sum_t *m, int8_t *b) {
         int32_t v = (int32_t)abs_u32(element(w, m, i / m->rank, i % m->rank, top));
         peak = v > peak ? v : peak;
     }
-    low = low > 8 ? 8 : low;
     low = low < top - 12 ? top - 12 : low; // of what is finer, elements have nothing
     while (low <= 8 && round_shift(peak, 12 + low - top) > 127) {
         ++low;
@@ -225,7 +224,7 @@ static uint8_t *pad4(uint8_t *at, uint32_t size) {
     return at;
 }
 
-static int32_t blend(walk_t *w, void *out, uint32_t room) {
+static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
     for (uint32_t k = 0; k < w->count && k < EDGELORA_MAX_PARTS; ++k) {
         uint32_t end;
         edgelora_status_t status = edgelora_adapter_fits(
@@ -271,7 +270,7 @@ static int32_t blend(walk_t *w, void *out, uint32_t room) {
         if (extent.stored) {
             at = pad4(at + m.rank * m.inputs, m.rank * m.inputs);
         }
-        int32_t branch_shift = sum_b(w, &m, (int8_t *)at);
+        int32_t branch_shift = sum_b(w, &m, fine, (int8_t *)at);
         if (branch_shift > 8) {
             return EDGELORA_ERR_BLEND;
         }
@@ -284,7 +283,7 @@ static int32_t blend(walk_t *w, void *out, uint32_t room) {
 }
 
 int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint32_t count,
-    void *out, uint32_t room) {
+    bool fine, void *out, uint32_t room) {
     walk_t w = {.session = s, .parts = parts, .count = count};
-    return edgelora_enter(s) ? edgelora_leave(s, blend(&w, out, room)) : EDGELORA_ERR_BUSY;
+    return edgelora_enter(s) ? edgelora_leave(s, blend(&w, fine, out, room)) : EDGELORA_ERR_BUSY;
 }

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import formats, quantization
+from ...errors import InputError
 from ...formats import Op, QuantModel
 from ...quantization import Freedom, Merging
 from .convert import calibrate, inputs_for_calibration, set_loss
 from .file import FileTensor, read_graph
 from .flatbuffer import TfliteError
 from .graph import Importer
+from .write import write_tflite
 
 REMEDY = "merge into the .elm instead, from which a new file is written"
 
@@ -92,18 +94,49 @@ def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | No
         yield model
 
 
-def merge_tflite(source: Source, ela: bytes, x: NDArray[np.int8], refit: bool = False) -> tuple[bytes, Merging]:
-    """The file with the adapter in it, and what that cost; see `quantization.merge`.
+@dataclass(frozen=True)
+class Merged:
+    """A network with an adapter in its weights. patched: the `.tflite` that the base came from, with these weights."""
+
+    merging: Merging
+    patched: bytes | None = None
+
+    def file(self, name: str) -> bytes:
+        """The file of this name: `.tflite` or `.elm`. Raises InputError for other names and what a file can't say."""
+        if check_suffix(name) == ".elm":
+            return formats.pack_model(self.merging.model, name)
+        return write_tflite(self.merging.model) if self.patched is None else self.patched
+
+
+def check_suffix(name: str) -> str:
+    """Which kind of file a merged network of this name is."""
+    for suffix in (".tflite", ".elm"):
+        if name.endswith(suffix):
+            return suffix
+    raise InputError(f"{name}: a merged network is a .tflite or a .elm: give a name that ends so")
+
+
+def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
+    """The file with the adapter in it, measured, and with `refit` chosen, on inputs x (None: noise).
 
     TfliteError where the file has one constant for several layers, of which only some change.
     """
     able = (i for i, op in enumerate(source.model.ops) if op.is_matrix)
-    merging = quantization.merge(source.elm, source.model, ela, x, {i: source.freedom(i) for i in able} if refit else None)
+    freedom = {i: source.freedom(i) for i in able} if refit else None
+    inputs = inputs_for_calibration(source.model, x)
+    merging = quantization.merge(source.elm, source.model, ela, inputs, freedom)
     data = bytearray(source.data)
     for row in merging.layers:
         _patch(source, data, row.op, merging.model.ops[row.op])
     _check(source, bytes(data), merging.model)
-    return bytes(data), merging
+    return Merged(merging, bytes(data))
+
+
+def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
+    """A base that is no `.tflite`, or whose `.tflite` is not at hand, with the adapter in its weights."""
+    model = formats.unpack_model(elm)
+    freedom = {i: Freedom() for i, op in enumerate(model.ops) if op.is_matrix} if refit else None
+    return Merged(quantization.merge(elm, model, ela, inputs_for_calibration(model, x), freedom))
 
 
 def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:

@@ -265,9 +265,7 @@ class _Writer:
 
     def _reshaped(self, source: int, target: int, shape: tuple[int, ...]) -> int:
         wanted = np.array((1, *shape), "<i4")
-        return self._operator(
-            Code.RESHAPE, [source, self._constant(wanted, Type.INT32)], target, {0: wanted}
-        )
+        return self._operator(Code.RESHAPE, [source, self._constant(wanted, Type.INT32)], target, {0: wanted})
 
     def _slice(self, op: Op) -> None:
         shape = (1, *self._model.tensors[op.output].shape)
@@ -281,7 +279,7 @@ class _Writer:
 
     def _lookup(self, op: Op) -> None:
         for code, options, table in self._tables(op):
-            if np.array_equal(table, op.table):
+            if table is not None and op.table is not None and np.array_equal(table, op.table):
                 self._operator(code, [op.input], op.output, options)
                 return
         raise InputError("its table is that of no operator of TensorFlow Lite")
@@ -290,7 +288,7 @@ class _Writer:
         """Operators of one value on the op's grids, and their tables."""
         source, target = self._model.tensors[op.input], self._model.tensors[op.output]
         grid = (target.scale, target.zero_point)
-        named = {"requantize": (Code.QUANTIZE, {}), "relu": (Code.RELU, None)}
+        named: dict[str, tuple[Code, Fields | None]] = {"requantize": (Code.QUANTIZE, {}), "relu": (Code.RELU, None)}
         named |= {"logistic": (Code.LOGISTIC, None)} if grid == formats.LOGISTIC_GRID else {}
         named |= {"tanh": (Code.TANH, None)} if grid == formats.TANH_GRID else {}
         trial = replace(op)
