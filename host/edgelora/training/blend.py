@@ -39,7 +39,7 @@ class Blend:
 def blend(base: Base, adapters: Sequence[bytes], weights: Sequence[float] | None = None, fine: bool = True) -> Blend:
     """The sum of `.ela` files for this base, each times its weight; without weights, their mean.
 
-    fine: B as fine as int8 holds it, for inference; else in the steps of the finest adapter, as training moves by steps.
+    fine: B as fine as int8 holds it, for inference; else in the steps of the finest adapter, which training moves by.
 
     Raises InputError for weights, and TwinError for adapters, that can't be added up.
     """
