@@ -6,6 +6,7 @@ others; every other byte of the file stays. An imported op's arrays are views of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,29 +57,27 @@ def find_source(
     elm: what was made from the file; without, it is imported as it is by default, its adapters calibrated on noise or
     else on inputs x. TfliteError if none of these is that base.
     """
-    importer = Importer(read_graph(data))
     try:
+        importer = Importer(read_graph(data))
         model = importer.run()
-        told = None if elm is None else formats.unpack_model(elm)
-        if told is not None:
-            set_loss(model, told.labels, told.loss, importer.ends_logistic)
-        else:
-            set_loss(model, (), None, importer.ends_logistic)
     except TfliteError as error:
         raise TfliteError(f"{name}: {error}") from error
-    found = b""
-    for made in _calibrated(model, told, x):
-        packed = formats.pack_model(made)
-        found = formats.base_id(packed)
-        if found == base_id:
-            return Source(name, data, made, packed, importer)
+    told = None if elm is None else formats.unpack_model(elm)
+    found = "another network"
+    with contextlib.suppress(TfliteError, formats.FormatError):  # labels or a loss that are not for this network
+        set_loss(model, told.labels if told else (), told.loss if told else None, importer.ends_logistic)
+        for made in _calibrated(model, told, x):
+            packed = formats.pack_model(made)
+            found = formats.base_id(packed).hex()
+            if found == base_id.hex():
+                return Source(name, data, made, packed, importer)
     if elm is None:
         remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
     elif formats.base_id(elm) == base_id:
         remedy = "the .elm that is given was made from another .tflite file: give that one"
     else:
         remedy = f"the .elm that is given is base {formats.base_id(elm).hex()}: give the one that the adapter is for"
-    raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found.hex()}: {remedy}")
+    raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
 
 
 def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:

@@ -7,6 +7,7 @@ channel there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -168,9 +169,10 @@ class _Writer:
         """SAME or VALID, and what has to be padded before: pairs for height and width."""
         source, target = self._model.tensors[op.input].shape, self._model.tensors[op.output].shape
         for code, name in ((VALID, "valid"), (SAME, "same")):
-            at = floatnet.geometry(floatnet.Layer("conv", op.kernel, op.stride, op.dilation, name), source)
-            if (at.output, (at.pad_h[0], at.pad_w[0])) == (target[:2], op.padding):
-                return code, ()
+            with contextlib.suppress(ValueError):  # of a kernel that is larger than the input
+                at = floatnet.geometry(floatnet.Layer("conv", op.kernel, op.stride, op.dilation, name), source)
+                if (at.output, (at.pad_h[0], at.pad_w[0])) == (target[:2], op.padding):
+                    return code, ()
         sides = []
         for axis in range(2):
             reach = (target[axis] - 1) * op.stride[axis] + (op.kernel[axis] - 1) * op.dilation[axis] + 1
