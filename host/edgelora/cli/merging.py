@@ -12,9 +12,9 @@ from ..errors import InputError
 from ..formats import write_atomic
 from ..importers import tflite
 from ..streams import note, say
-from ..training import load_adapter, load_base
+from ..training import is_named, load_adapter, load_base
 from . import console
-from .common import Add
+from .common import Add, data_part
 from .console import emit
 
 LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed out
@@ -40,7 +40,9 @@ def add_commands(add: Add) -> None:
         "-o", "--output", type=Path, default=Path("merged.tflite"), help="the network, .tflite or .elm (%(default)s)"
     )
     p.add_argument("--elm", type=Path, help="what was imported from the .tflite, if with --labels, --loss or --data")
-    p.add_argument("--data", type=Path, help="a .npz with inputs x, to measure on and for --refit (noise)")
+    p.add_argument(
+        "--data", help="inputs to measure on, and for --refit: a .npz with x, real or int8, or data by name (noise)"
+    )
     p.add_argument(
         "--refit",
         action="store_true",
@@ -85,7 +87,7 @@ def cmd_merge(args: argparse.Namespace) -> None:
     The .tflite that comes out runs wherever the base's does. It computes what a board computes that has merged the
     adapter, byte for byte in TensorFlow Lite Micro; with --refit something nearer to the adapter in use.
     """
-    x = datasets.load_inputs(args.data) if args.data else None
+    x = _inputs(args)
     tflite.check_suffix(args.output.name)
     ela = args.adapter.read_bytes()
     adapter = formats.unpack_adapter(ela, name=args.adapter.name)
@@ -119,6 +121,14 @@ def cmd_merge(args: argparse.Namespace) -> None:
     say(f"beside the adapter in use, on {on}: outputs up to {far.steps} steps apart, {far.mean:.2f} on average{same}")
     if not args.refit and any(row.error > LARGE_ERROR for row in merging.layers):
         note("int8 weights lose a part of the adapter: --refit, with --data like what it will see, loses less")
+
+
+def _inputs(args: argparse.Namespace) -> Any:
+    if args.data is None:
+        return None
+    if is_named(args.data):
+        return data_part(args, args.data, "train").x
+    return datasets.load_inputs(args.data)
 
 
 def _result(args: argparse.Namespace, content: bytes, merging: Any) -> dict[str, Any]:

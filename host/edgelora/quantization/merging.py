@@ -19,6 +19,7 @@ from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_scales
 
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
 MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded by itself
+APART = 8  # samples from which on those that choose are others than those that measure
 MAX_BIAS = 1 << 30  # of an accumulator, zero point folded in or not
 
 
@@ -74,18 +75,24 @@ def merge(
 ) -> Merging:
     """The base `model`, whose file is `elm`, with the adapter `ela` in its weights.
 
-    x: samples [N, frames, height, width, channels]. refit: None: as boards merge; else scales, roundings and biases are
-    chosen on x, with the freedom that each op is given. Raises FormatError for an adapter of another base.
+    x: samples [N, frames, height, width, channels]; every other one is measured on. refit: None: as boards merge; else
+    scales, roundings and biases are chosen on the rest, with the freedom that each op is given. Raises FormatError for
+    an adapter of another base.
     """
     adapter = formats.unpack_adapter(ela, model, formats.base_id(elm))
     session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", frames=x.shape[1])
     session.use(ela)
-    seen = _Seen(session, model, x)
+    few = len(x) < APART
+    seen, chosen = _Seen(session, model, x if few else x[1::2]), _Seen(session, model, x if few else x[::2])
     ops, layers = list(model.ops), []
     for layer in adapter.layers:
         plain = _merged_op(session, model, layer)
         freedom = None if refit is None else refit[layer.op]
-        op, row = _judged(model, layer, plain, seen.patches(layer.op), freedom)
+        patches = seen.patches(layer.op)
+        op, row = _judged(model, layer, plain, patches)
+        if freedom is not None:
+            fit = _Fit(model, model.ops[layer.op], _wanted(model, layer), chosen.patches(layer.op), freedom)
+            op, row = _nearer(row, op, fit, patches, layer)
         ops[layer.op] = op
         layers.append(row)
     result = replace(model, ops=ops)
@@ -142,31 +149,40 @@ def with_folded(model: QuantModel, op: Op, folded: NDArray[np.int64]) -> Op:
 # ---- by samples ------------------------------------------------------------------------------------------------------
 
 
-def _judged(
-    model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix, freedom: Freedom | None
-) -> tuple[Op, MergedLayer]:
+def _change(layer: AdapterLayer) -> Matrix:
+    """What the adapter adds to weights [O, K], in their steps."""
+    product: Matrix = layer.b.astype(np.float64) @ layer.a.astype(np.float64)
+    return product * 2.0 ** (layer.branch_shift - layer.t_shift)
+
+
+def _wanted(model: QuantModel, layer: AdapterLayer) -> Matrix:
+    """The weights that the adapter makes, unrounded."""
     op = model.ops[layer.op]
-    assert op.weights is not None and plain.weights is not None
-    before = op.weights.reshape(len(op.weights), -1).astype(np.float64)
-    change = layer.b.astype(np.float64) @ layer.a.astype(np.float64) * 2.0 ** (layer.branch_shift - layer.t_shift)
-    wanted = before + change
-    whole = float(np.linalg.norm(patches @ change.T))
+    assert op.weights is not None
+    return op.weights.reshape(len(op.weights), -1) + _change(layer)
 
-    def error(weights: Matrix, bias: Matrix | float = 0.0) -> float:
-        """Relative, of accumulators in the base's steps."""
-        apart = float(np.linalg.norm(patches @ (weights - wanted).T + bias))
-        return apart / whole if whole else 0.0
 
-    clamped = int((np.abs(wanted) >= 127.5).sum())
-    board_error = error(plain.weights.reshape(before.shape).astype(np.float64))
-    row = MergedLayer(layer.op, layer.rank, clamped, board_error, board_error)
-    if freedom is None:
+def _error(apart: Matrix, layer: AdapterLayer, patches: Matrix) -> float:
+    """The size of accumulators' differences [patches, O] relative to what the branch adds to them."""
+    whole = float(np.linalg.norm(patches @ _change(layer).T))
+    return round(float(np.linalg.norm(apart)) / whole, 6) if whole else 0.0
+
+
+def _judged(model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix) -> tuple[Op, MergedLayer]:
+    """The op as boards merge it, and what that loses."""
+    assert plain.weights is not None
+    wanted = _wanted(model, layer)
+    apart = patches @ (plain.weights.reshape(wanted.shape) - wanted).T
+    error = _error(apart, layer, patches)
+    return plain, MergedLayer(layer.op, layer.rank, int((np.abs(wanted) >= 127.5).sum()), error, error)
+
+
+def _nearer(row: MergedLayer, plain: Op, fit: _Fit, patches: Matrix, layer: AdapterLayer) -> tuple[Op, MergedLayer]:
+    """The fit, if it loses less than what boards do."""
+    error = _error(fit.apart(patches), layer, patches)
+    if error >= row.error:
         return plain, row
-    fit = _Fit(model, op, wanted, patches, freedom)
-    found = error(fit.weights * fit.ratio[:, None], fit.bias * fit.ratio - fit.bias_before)
-    if found >= board_error:
-        return plain, row
-    return fit.op(), replace(row, error=found, rescaled=int((fit.ratio != 1).sum()))
+    return fit.op(), replace(row, error=error, rescaled=int((fit.ratio != 1).sum()))
 
 
 class _Fit:
@@ -176,9 +192,9 @@ class _Fit:
     """
 
     def __init__(self, model: QuantModel, op: Op, wanted: Matrix, patches: Matrix, freedom: Freedom) -> None:
-        self._model, self._op = model, op
+        self._model, self._op, self._wanted = model, op, wanted
         assert op.bias is not None
-        self.bias_before = op.bias.astype(np.float64)
+        before = op.bias.astype(np.float64)
         known = op.weight_scale is not None
         self._scale = np.asarray(op.weight_scale if known else weight_scales(model, op), np.float32).astype(np.float64)
         power = patches.T @ patches / len(patches)
@@ -192,7 +208,8 @@ class _Fit:
         rows = np.arange(len(wanted))
         self.ratio, self.weights = np.stack(ratios)[best, rows], np.stack(tries)[best, rows]
         left = (wanted - self.weights * self.ratio[:, None]) @ patches.mean(axis=0)
-        self.bias = np.rint((self.bias_before + (left if freedom.bias else 0.0)) / self.ratio)
+        self.bias = np.rint((before + (left if freedom.bias else 0.0)) / self.ratio)
+        self._moved = self.bias * self.ratio - before
 
     def _fitting(self, wanted: Matrix, by_channel: bool) -> Matrix:
         """The ratio with which the largest weight, of a channel or of all, is 127, as scales of float32 can have it."""
@@ -201,6 +218,11 @@ class _Fit:
         known = (peak > 0) & (self._scale > 0)
         scale = (self._scale * np.where(known, peak, 127.0) / 127.0).astype(np.float32).astype(np.float64)
         return np.divide(scale, self._scale, where=known, out=np.ones(len(peak)))
+
+    def apart(self, patches: Matrix) -> Matrix:
+        """Accumulators [patches, O] less those of the real weights, in the base's steps."""
+        found: Matrix = patches @ (self.weights * self.ratio[:, None] - self._wanted).T + self._moved
+        return found
 
     def op(self) -> Op:
         """The op with these weights, scales and biases, and the multipliers that follow."""

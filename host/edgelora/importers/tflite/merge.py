@@ -24,6 +24,7 @@ from .flatbuffer import TfliteError
 from .graph import Importer
 from .write import write_tflite
 
+INPUTS = 256  # that a merging looks at
 REMEDY = "merge into the .elm instead, from which a new file is written"
 
 
@@ -122,7 +123,7 @@ def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refi
     """
     able = (i for i, op in enumerate(source.model.ops) if op.is_matrix)
     freedom = {i: source.freedom(i) for i in able} if refit else None
-    inputs = inputs_for_calibration(source.model, x)
+    inputs = inputs_for_calibration(source.model, x, INPUTS)
     merging = quantization.merge(source.elm, source.model, ela, inputs, freedom)
     data = bytearray(source.data)
     for row in merging.layers:
@@ -135,7 +136,7 @@ def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool
     """A base that is no `.tflite`, or whose `.tflite` is not at hand, with the adapter in its weights."""
     model = formats.unpack_model(elm)
     freedom = {i: Freedom() for i, op in enumerate(model.ops) if op.is_matrix} if refit else None
-    return Merged(quantization.merge(elm, model, ela, inputs_for_calibration(model, x), freedom))
+    return Merged(quantization.merge(elm, model, ela, inputs_for_calibration(model, x, INPUTS), freedom))
 
 
 def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
