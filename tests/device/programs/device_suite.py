@@ -205,6 +205,7 @@ def check_misuse(name, model, checked, x, logits):
         "reset": model.reset,
         "save": model.save,
         "merge": lambda: model.merge(merged),
+        "blend": lambda: model.blend([checked], [1]),
     }
     merged = next(i for i, rank in enumerate(model.ranks) if rank)
     for what in sorted(calls):
