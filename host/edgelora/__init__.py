@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import Board as Board
+    from .api import blend as blend
     from .api import evaluate as evaluate
     from .api import load as load
+    from .api import merge as merge
     from .api import personalize as personalize
     from .api import plan as plan
     from .api import pretrain as pretrain
@@ -26,10 +28,12 @@ __all__ = [
     "EdgeloraError",
     "Recipe",
     "__version__",
+    "blend",
     "evaluate",
     "from_keras",
     "from_torch",
     "load",
+    "merge",
     "personalize",
     "plan",
     "pretrain",

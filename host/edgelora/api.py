@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from . import boards, datasets, floatnet, formats, planning, quantization, sim, 
 from .datasets import Dataset, Parts
 from .floatnet import FloatNet
 from .formats import Adapter
+from .importers import tflite
 from .link import Link
 from .planning import Plan
 from .progress import Progress, untold
-from .quantization import Quantized
+from .quantization import Distance, MergedLayer, Quantized
 from .report import Report, make_report, render_html, write_report
 from .training import Base, BoardLearner, Recipe
 
@@ -200,6 +202,70 @@ def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board
     return training.accuracy(learner.predict(tested.x), tested)
 
 
+def blend(
+    base: Network,
+    adapters: Sequence[Adapter | str | Path],
+    weights: Sequence[float] | None = None,
+    *,
+    to_train: bool = False,
+) -> Adapter:
+    """The sum of adapters of one base, each times its weight; without weights, their mean.
+
+    Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. to_train: B keeps the steps that
+    training moves by; else it is as fine as int8 holds.
+    """
+    base = _base(base)
+    files = [_ela(base, adapter) for adapter in adapters]
+    return _adapter(training.blend(base, files, weights, not to_train).ela, base)
+
+
+@dataclass(frozen=True, repr=False)
+class MergedNetwork:
+    """A network with an adapter in its weights. layers: what each has lost; distance: from the adapter in use."""
+
+    _merged: tflite.Merged
+
+    @property
+    def layers(self) -> list[MergedLayer]:
+        return self._merged.merging.layers
+
+    @property
+    def distance(self) -> Distance:
+        return self._merged.merging.distance
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as a .tflite or a .elm file, whole or not at all."""
+        formats.write_atomic(Path(path), self._merged.file(Path(path).name))
+
+    def __repr__(self) -> str:
+        far = self.distance
+        return f"<MergedNetwork, outputs up to {far.steps} steps from the adapter's, {far.mean:.2f} on average>"
+
+
+def merge(
+    base: Network,
+    adapter: Adapter | str | Path,
+    *,
+    elm: Network | None = None,
+    x: ArrayLike | None = None,
+    refit: bool = False,
+) -> MergedNetwork:
+    """Folds an adapter into the INT8 network, as boards do; the result runs wherever TensorFlow Lite does.
+
+    base: a .elm, or the .tflite that it was imported from; elm: then what was imported, if with labels, a loss or
+    calibration inputs. x: inputs [N, ...], real or int8, to measure on (noise). refit: scales, roundings and biases are
+    chosen on x, nearer to the adapter in use.
+    """
+    inputs = None if x is None else np.asarray(x)
+    if isinstance(base, str | Path) and Path(base).suffix == ".tflite":
+        ela = _bytes(adapter)
+        of, name = formats.unpack_adapter(ela).base_id, Path(base).name
+        source = tflite.find_source(Path(base).read_bytes(), of, name, None if elm is None else _base(elm).elm, inputs)
+        return MergedNetwork(tflite.merge_tflite(source, ela, inputs, refit))
+    network = _base(base)
+    return MergedNetwork(tflite.merge_elm(network.elm, _ela(network, adapter), inputs, refit))
+
+
 # ---- what is given ---------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +284,17 @@ def _base(given: Network) -> Base:
 
 def _adapter(ela: bytes, base: Base) -> Adapter:
     return formats.unpack_adapter(ela, base.model, formats.base_id(base.elm))
+
+
+def _bytes(given: Adapter | str | Path) -> bytes:
+    return formats.pack_adapter(given) if isinstance(given, Adapter) else Path(given).read_bytes()
+
+
+def _ela(base: Base, given: Adapter | str | Path) -> bytes:
+    """The bytes of an adapter, which must be for this base."""
+    ela = _bytes(given)
+    _adapter(ela, base)
+    return ela
 
 
 def _samples(given: Data, part: str) -> Dataset:

@@ -302,6 +302,26 @@ static mp_obj_t core_merge(mp_obj_t arena, mp_obj_t op_in, mp_obj_t out) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_merge_obj, core_merge);
 
+// core_blend(arena, out or None, fine, adapter, weight, adapter, weight, ...) -> bytes of their sum; weights in 1/4096
+static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    edgelora_part_t parts[EDGELORA_MAX_PARTS];
+    size_t count = (n_args - 3) / 2;
+    for (size_t i = 0; i < count; ++i) {
+        mp_buffer_info_t info = buffer(args[3 + 2 * i], MP_BUFFER_READ);
+        mp_int_t weight = mp_obj_get_int_truncated(args[4 + 2 * i]);
+        check(weight >= -32768 && weight <= 32768 ? EDGELORA_OK : EDGELORA_ERR_BLEND);
+        parts[i] = (edgelora_part_t){info.buf, info.len, (int32_t)weight};
+    }
+    mp_buffer_info_t out = {.buf = NULL};
+    if (args[1] != mp_const_none) {
+        out = buffer(args[1], MP_BUFFER_WRITE);
+        check(out.len ? EDGELORA_OK : EDGELORA_ERR_SIZE); // no bytes may be NULL, which asks for the size
+    }
+    return result(edgelora_blend(s, parts, count, mp_obj_is_true(args[2]), out.buf, out.len));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_blend_obj, 3, 3 + 2 * EDGELORA_MAX_PARTS, core_blend);
+
 // core_flush(arena, learning_rate)
 static mp_obj_t core_flush(mp_obj_t arena, mp_obj_t rate) {
     check(edgelora_flush(session(arena), learning_rate(rate)));
@@ -378,6 +398,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
     X(MP_QSTR_core_evaluate, core_evaluate_obj) \
     X(MP_QSTR_core_merge_size, core_merge_size_obj) \
     X(MP_QSTR_core_merge, core_merge_obj) \
+    X(MP_QSTR_core_blend, core_blend_obj) \
     X(MP_QSTR_core_flush, core_flush_obj) \
     X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
     X(MP_QSTR_core_save, core_save_obj) \

@@ -16,6 +16,7 @@
 #define EDGELORA_ADAPTER_FORMAT 1
 #define EDGELORA_MAX_OPS 127 // the steps of a training pass, 0 to 2 * ops, are bytes
 #define EDGELORA_MAX_RANK 32
+#define EDGELORA_MAX_PARTS 8 // adapters that edgelora_blend adds up at once
 #define EDGELORA_MAX_CLASSES 256
 
 // Every status: name, value, what went wrong and the remedy.
@@ -41,7 +42,8 @@
     X(ERR_SEED, -18, "adapter's frozen A has another seed than the one in training: use it in a session of its own") \
     X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there") \
     X(ERR_BUSY, -20, "session is in another call, on another core, thread or interrupt: wait for it, or open a session for each") \
-    X(ERR_TYPE, -21, "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a memoryview of one")
+    X(ERR_TYPE, -21, "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a memoryview of one") \
+    X(ERR_BLEND, -22, "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, with smaller weights")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -313,6 +315,22 @@ edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint
 // `edgelora_use`, `begin` or `load`.
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op);
 edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer);
+
+// An adapter of a sum. weight: Q12, -32767 to 32767.
+typedef struct {
+    const void *adapter;
+    uint32_t size;
+    int32_t weight;
+} edgelora_part_t;
+
+// Adds adapters of this session's model up, each times its weight, as one adapter file without
+// training state, in a buffer at a multiple of 4 that none of them lies in; what the session has is
+// left alone. Where all have one A, B's add up; else ranks do. fine: B is as fine as int8 holds,
+// for inference; else its steps are those of the finest adapter, as training moves by steps.
+// Returns the file's size (out NULL: the size alone) or a status < 0. Looks at the files as
+// `edgelora_use` does.
+int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint32_t count,
+    bool fine, void *out, uint32_t room);
 
 // One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is
 // learned; what histories hold of the others is taken as given, and the stream that

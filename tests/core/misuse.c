@@ -62,9 +62,12 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     const void *model = s->model.p;
     uint32_t room = edgelora_adapter_size(s, false), op = s->lowest;
     int8_t *x = sample_of(model, 1), *features = calloc(edgelora_feature_size(s), 1);
+    edgelora_part_t part = {.size = room, .weight = 4096};
     void *file = malloc(room), *merged = malloc(edgelora_merge_size(s, op)), *before = malloc(arena_size);
     int32_t loss;
+    part.adapter = file;
     CHECK(edgelora_save(s, false, file, room) == (int32_t)room);
+    CHECK(edgelora_blend(s, &part, 1, true, 0, 0) == (int32_t)room);
     s->busy = 1;
     memcpy(before, s, arena_size);
     int32_t found[] = {
@@ -72,7 +75,7 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
         edgelora_reset(s), edgelora_forward_range(s, x, 0, 1), edgelora_backward_range(s, x, 0, 1), edgelora_use(s, 0, 0),
         edgelora_use(s, file, room), edgelora_begin(s, 1), edgelora_load(s, file, room), edgelora_merge(s, op, merged),
         edgelora_train(s, x, 0, 0, 1, &loss), edgelora_train_features(s, features, 0, 0, 1, &loss), edgelora_flush(s, 1),
-        edgelora_save(s, false, file, room),
+        edgelora_save(s, false, file, room), edgelora_blend(s, &part, 1, true, before, arena_size),
     };
     for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
         CHECK(found[i] == EDGELORA_ERR_BUSY);
@@ -83,6 +86,9 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     CHECK(edgelora_train(s, x, 9999, 0, 1, &loss) == EDGELORA_ERR_LABEL);
     CHECK(edgelora_load(s, x, 0) < 0 && edgelora_use(s, file, room - 4) < 0 && edgelora_merge(s, 9999, merged) < 0);
     CHECK(edgelora_save(s, false, file, 0) == EDGELORA_ERR_SIZE && !s->busy);
+    CHECK(edgelora_blend(s, &part, 0, true, 0, 0) == EDGELORA_ERR_BLEND && !s->busy);
+    CHECK(edgelora_blend(s, &part, 1, true, before, room - 1) == EDGELORA_ERR_SIZE && !s->busy);
+    CHECK(edgelora_blend(s, &part, 1, true, (char *)before + 1, room) == EDGELORA_ERR_ALIGN && !s->busy);
     CHECK(edgelora_infer(s, x) >= 0);
     free(x), free(features), free(file), free(merged), free(before);
 }

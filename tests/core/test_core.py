@@ -24,6 +24,7 @@ from random_models import (
 )
 
 from edgelora import formats, twin
+from edgelora.formats.ela import Adapter
 from edgelora.formats.fixed_point import LOGISTIC_GRID, derive
 from edgelora.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 
@@ -259,6 +260,96 @@ def test_merging_equals_reference(first: int) -> None:
                 session.infer(x)
                 expected = reference.forward(model, x, adapter, held)
                 assert session.logits.tolist() == expected.logits.tolist(), f"seed {seed}"
+
+
+# ---- sums of adapters ----
+
+
+def random_parts(rng: np.random.Generator, model: QuantModel) -> list[Adapter]:
+    """Adapters of one model: of one seed or several, trained A's that are equal or not, the base's shifts or others."""
+    count, mode = int(rng.integers(1, 5)), int(rng.integers(0, 4))
+    ranks = {index: int(rng.integers(1, 5)) for index in random_ranks(rng, model)}
+    first = random_adapter(rng, model, mode == 2, ranks=ranks)
+    parts = [first]
+    for _ in range(count - 1):
+        other = random_adapter(rng, model, mode in (2, 3), ranks=None if rng.random() < 0.4 else ranks)
+        if mode < 2 and rng.random() < 0.8:
+            other.seed = first.seed
+            for layer in other.layers:
+                layer.a = formats.seeded_a(first.seed, layer.op, layer.rank, model.ops[layer.op])
+        elif mode == 2:
+            for layer, its in zip(other.layers, first.layers, strict=False):
+                if layer.op == its.op and layer.rank == its.rank and rng.random() < 0.5:
+                    layer.a = its.a.copy()
+        parts.append(other)
+    for part in parts:
+        for layer in part.layers:
+            if rng.random() < 0.2:
+                layer.t_shift, layer.branch_shift = int(rng.integers(0, 25)), int(rng.integers(-15, 9))
+            if part.a_stored and rng.random() < 0.2:  # room to scale up
+                layer.a = (layer.a >> int(rng.integers(0, 8))).astype(np.int8)
+    return parts
+
+
+@pytest.mark.parametrize("first", range(0, 300, 100))
+def test_sums_of_adapters_equal_reference(first: int) -> None:
+    found = {"seed": 0, "stored": 0, "none": 0}
+    for seed in range(first, first + 100):
+        rng = np.random.default_rng(seed)
+        model = random_model(4000 + seed, edges=False)
+        parts = random_parts(rng, model)
+        weights = [int(rng.choice([4096, rng.integers(-32767, 32768), rng.integers(0, 4097)])) for _ in parts]
+        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        files = [formats.pack_adapter(part) for part in parts]
+        fine = bool(rng.integers(0, 2))
+        wanted = reference.blend(model, parts, weights, fine)
+        found["none" if wanted is None else "stored" if wanted.a_stored else "seed"] += 1
+        if wanted is None:
+            with pytest.raises(twin.TwinError, match="can't be added up"):
+                session.blend(files, weights, fine)
+            continue
+        assert session.blend(files, weights, fine) == formats.pack_adapter(wanted), f"seed {seed}"
+    assert min(found.values()) > 0, found
+
+
+def test_sums_that_are_exact() -> None:
+    """A single adapter is itself, and two of one seed, or with room for both ranks, add up to their branches' sum."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        model = random_model(4000 + seed, kinds=("conv", "conv", "dense"), edges=False)
+        one, other = (random_adapter(rng, model, trainable_a=bool(seed % 2), ranks={0: 2, 1: 3}) for _ in range(2))
+        session = twin.Session(formats.pack_model(model), bytes([2, 3, 0]), "infer")
+        if not seed % 2:
+            other.seed = one.seed
+            for layer, its in zip(other.layers, one.layers, strict=True):
+                layer.a = its.a
+        for layer in (*one.layers, *other.layers):
+            layer.b //= 2 if seed % 2 else 4
+        files = [formats.pack_adapter(part) for part in (one, other)]
+        one.trainable_a = False
+        assert session.blend(files[:1], [4096], False) == formats.pack_adapter(one)
+        both = formats.unpack_adapter(session.blend(files, [4096, 4096], False), model)
+        assert both.a_stored == bool(seed % 2)
+        for layer, a, b in zip(both.layers, one.layers, other.layers, strict=True):
+            assert layer.branch_shift == a.branch_shift == b.branch_shift
+            mine = layer.b.astype(int) @ layer.a.astype(int)
+            assert np.array_equal(mine, a.b.astype(int) @ a.a.astype(int) + b.b.astype(int) @ b.a.astype(int))
+        session.use(session.blend(files, [4096, 4096]))
+
+
+def test_sums_that_are_refused() -> None:
+    model = random_model(1, kinds=("conv", "dense"), edges=False)
+    data, rng = formats.pack_model(model), np.random.default_rng(0)
+    one = formats.pack_adapter(random_adapter(rng, model, ranks={0: 2, 1: 2}))
+    session = twin.Session(data, bytes([2, 2]), "infer")
+    for files, weights in (([], []), ([one] * 9, [1] * 9), ([one], [32768]), ([one], [-32768])):
+        with pytest.raises(twin.TwinError) as error:
+            session.blend(files, weights)
+        assert error.value.status == twin.statuses()["ERR_BLEND"]
+    wide = [formats.pack_adapter(random_adapter(rng, model, ranks={0: 17, 1: 2})) for _ in range(2)]
+    with pytest.raises(twin.TwinError, match="can't be added up"):
+        session.blend(wide, [4096, 4096])
+    assert len(session.blend([one] * 8, [4096, -4096] * 4)) == len(one)
 
 
 STREAMS = ("conv", "history", "depthwise", "conv", "history", "conv", "history", "dense")

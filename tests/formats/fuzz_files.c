@@ -47,6 +47,29 @@ static int64_t work(const void *model) {
     return macs;
 }
 
+// A sum of a file that may be an adapter, of itself and of one of another seed: it lies inside, and whatever is made of an
+// adapter is one.
+static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
+    uint8_t *other = malloc(size);
+    memcpy(other, adapter, size);
+    if (size > 24) {
+        other[24] ^= 1;
+    }
+    edgelora_part_t parts[] = {{adapter, size, 4096}, {adapter, size, -1234}, {other, size, 32767}};
+    for (uint32_t count = 1; count <= 3; ++count) {
+        int32_t room = edgelora_blend(s, parts, count, true, 0, 0);
+        for (int fine = 0; room > 0 && fine < 2; ++fine) {
+            void *out = malloc((size_t)room);
+            int32_t made = edgelora_blend(s, parts, count, fine, out, (uint32_t)room);
+            if (made > 0 && accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK) {
+                abort();
+            }
+            free(out);
+        }
+    }
+    free(other);
+}
+
 // Everything a session can do, on a checked model and, if there is one, a file that may be an adapter.
 static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode, uint8_t rank) {
     const edgelora_model_t *m = model;
@@ -84,6 +107,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         if (edgelora_use(s, adapter, adapter_size) == EDGELORA_OK) {
             edgelora_infer(s, x);
         }
+        blend(s, adapter, adapter_size, accepted);
     } else {
         edgelora_begin(s, 3);
     }

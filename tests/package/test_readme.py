@@ -83,7 +83,7 @@ def test_readme(after_demo: Path) -> None:
     assert last.startswith("1 b'"), "it tells the two levels apart"
 
 
-@pytest.mark.parametrize("name", ["getting-started", "streaming", "budget", "peft", "store", "updates"])
+@pytest.mark.parametrize("name", ["getting-started", "streaming", "budget", "peft", "merge", "store", "updates"])
 def test_guide(after_demo: Path, name: str) -> None:
     page = f"docs/guides/{name}.md"
     script = "".join(blocks(page, "sh", "tested"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from random_models import random_input, random_model, random_ranks, random_sample, random_target
+from random_models import random_adapter, random_input, random_model, random_ranks, random_sample, random_target
 
 from edgelora import formats, twin
 
@@ -67,6 +67,13 @@ def make_case(case: Case) -> dict:
     every = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
     settings = (case.mode, case.micro_batch, case.momentum)
     layout = twin.layout(data, every, *settings, plain=case.plain, frames=frames)
+    parts = [trained, *(random_adapter(rng, model, ranks=ranks) for _ in range(2))]
+    parts[1].seed = trained.seed
+    for layer in parts[1].layers:
+        layer.a = formats.seeded_a(trained.seed, layer.op, layer.rank, model.ops[layer.op])
+    weights = [2867, -4096, 1229]
+    fine, steps = (reference.blend(model, parts, weights, fine) for fine in (True, False))
+    assert fine is not None and steps is not None
     return {
         "name": case.name,
         "elm": data.hex(),
@@ -84,6 +91,10 @@ def make_case(case: Case) -> dict:
         "base": [[hexed(x), hexed(reference.forward_sample(model, x).logits)] for x in inputs],
         "adapted": [[hexed(x), hexed(reference.forward_sample(model, x, trained).logits)] for x in inputs],
         "adapter": formats.pack_adapter(trained).hex(),
+        "parts": [formats.pack_adapter(part).hex() for part in parts],
+        "weights": weights,
+        "sums": [formats.pack_adapter(part).hex() for part in (fine, steps)],
+        "summed": [[hexed(x), hexed(reference.forward_sample(model, x, fine).logits)] for x in inputs],
         "state": formats.pack_adapter(trainer.export()).hex(),
     }
 

@@ -624,6 +624,8 @@ def update(
         n = state.momentum[taken].astype(np.int64)
         step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
         state.momentum[taken] = step
+    if k == 16:  # a B leans toward 0
+        step = step + round_shift(state.master[taken].astype(np.int64), 4)
     delta = int32(step * learning_rate + (draws[: len(step)] >> (32 - k))) >> k
     state.master[taken] = np.clip(state.master[taken] - delta, -32512, 32512)
     return len(step)
@@ -798,3 +800,67 @@ def merge(model: QuantModel, layer: AdapterLayer) -> QuantModel:
     change = (product + 2 ** (n - 1)) >> n if n > 0 else product << -n
     op.weights = np.clip(weight_matrix(op) + change, -127, 127).astype(np.int8).reshape(op.weights.shape)
     return merged
+
+
+# --- Sums of adapters (section 3) ---
+
+
+def blend(model: QuantModel, adapters: list[Adapter], weights: list[int], fine: bool = True) -> Adapter | None:
+    """The sum of adapters, each times its weight in 1/4096; None where there is none."""
+    stored = any(adapter.a_stored or adapter.seed != adapters[0].seed for adapter in adapters)
+    layers = []
+    for index in sorted({layer.op for adapter in adapters for layer in adapter.layers}):
+        parts = [
+            (a, layer, w) for a, w in zip(adapters, weights, strict=True) for layer in a.layers if layer.op == index
+        ]
+        groups = same_as(parts)
+        stored |= len(groups) > 1
+        layer = blended_layer(index, groups, fine)
+        if layer is None or not fits(model, layer):
+            return None
+        layers.append(layer)
+    return Adapter(adapters[0].base_id, adapters[0].seed, layers, a_stored=bool(stored))
+
+
+Part = tuple[Adapter, AdapterLayer, int]  # a layer, of which adapter, and its weight
+
+
+def same_as(parts: list[Part]) -> list[list[Part]]:
+    """Those with one A each, in the order of the first."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        for group in groups:
+            (one, its, _), (other, mine, _) = group[0], part
+            same = its.a.shape == mine.a.shape and its.t_shift == mine.t_shift and one.a_stored == other.a_stored
+            if same and (np.array_equal(its.a, mine.a) if one.a_stored else one.seed == other.seed):
+                group.append(part)
+                break
+        else:
+            groups.append([part])
+    return groups
+
+
+def blended_layer(index: int, groups: list[list[Part]], fine: bool) -> AdapterLayer | None:
+    t_shift = max(layer.t_shift for group in groups for _, layer, _ in group)
+    rows, columns = [], []
+    for group in groups:
+        a, coarser = group[0][1].a.astype(np.int64), t_shift - group[0][1].t_shift
+        n = max(n for n in range(coarser + 1) if n == 0 or np.abs(a).max() * 2**n <= 127)
+        rows.append(a * 2**n)
+        columns.append([(layer.b.astype(np.int64) * w, layer.branch_shift + coarser - n) for _, layer, w in group])
+    exponents = [x for column in columns for _, x in column]
+    top = max(exponents)
+    sums = [sum(round_shift(v, min(top - x, 31)) for v, x in column) for column in columns]
+    b = np.concatenate(sums, axis=1)
+    shift = max(-15 if fine else min(*exponents, 8), top - 12)
+    while shift <= 8 and round_shift(np.abs(b), 12 + shift - top).max() > 127:
+        shift += 1
+    if shift > 8:
+        return None
+    b = round_shift(b, 12 + shift - top)
+    return AdapterLayer(index, np.concatenate(rows).astype(np.int8), b.astype(np.int8), t_shift, shift)
+
+
+def fits(model: QuantModel, layer: AdapterLayer) -> bool:
+    rank, positions = len(layer.a), model.tensors[model.ops[layer.op].output].positions
+    return rank <= 32 and max(layer.a.size, layer.b.size) <= 65536 and rank * positions <= 2**20

@@ -25,6 +25,8 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "eval": Entry("learning", "Measures accuracy on a board or on the host twin"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),
         "export-adapter": Entry("learning", "Makes an adapter (.ela) into a PEFT checkpoint"),
+        "blend": Entry("merging", "Adds adapters up, each times a weight"),
+        "merge": Entry("merging", "Folds an adapter into the INT8 network"),
     },
     "runs": {
         "watch": Entry("runs", "Shows the updates of a run while it goes on"),

@@ -13,13 +13,18 @@ from .adapter_fit import (
     weight_scales,
 )
 from .calibrate import set_adapter_shifts
+from .merging import Distance, Freedom, MergedLayer, Merging, merge
 from .quantize import CALIBRATION_LIMIT, Quantized, quantize
 from .report import QuantReport, compare, report
 
 __all__ = [
     "AdapterFit",
     "CALIBRATION_LIMIT",
+    "Distance",
+    "Freedom",
     "Matrix",
+    "MergedLayer",
+    "Merging",
     "QuantReport",
     "Quantized",
     "UNIT_A",
@@ -27,6 +32,7 @@ __all__ = [
     "fit_adapter",
     "fit_layer",
     "fitting_t_shift",
+    "merge",
     "op_inputs",
     "op_patches",
     "quantize",

@@ -5,12 +5,14 @@ from .base import (
     WorkflowError,
     accuracy,
     adapter_ranks,
+    is_named,
     load_adapter,
     load_base,
     load_part,
     pretrained_har,
     pretrained_kws,
 )
+from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .loop import confusion, train
@@ -26,6 +28,8 @@ from .twin_learner import TwinLearner, most_summed, train_twin
 __all__ = [
     "ADAPTER_PATH",
     "Base",
+    "Blend",
+    "BlendedLayer",
     "BoardLearner",
     "BoardRun",
     "CACHES",
@@ -56,9 +60,11 @@ __all__ = [
     "adapter_ranks",
     "again_macs",
     "as_board",
+    "blend",
     "choose_recompute",
     "confusion",
     "float_baseline",
+    "is_named",
     "load_adapter",
     "load_base",
     "load_part",

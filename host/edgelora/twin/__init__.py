@@ -2,7 +2,7 @@
 
 from .layout import HISTORY, LASTING, Layout, Region, layout
 from .library import MODES, TwinError, check_model, library, order, statuses, verify
-from .session import Scratch, Session
+from .session import WEIGHT_ONE, Scratch, Session
 
 __all__ = [
     "HISTORY",
@@ -13,6 +13,7 @@ __all__ = [
     "Scratch",
     "Session",
     "TwinError",
+    "WEIGHT_ONE",
     "check_model",
     "layout",
     "library",

@@ -53,6 +53,10 @@ class _Config(C.Structure):
     ]
 
 
+class _Part(C.Structure):
+    _fields_ = [("adapter", C.c_void_p), ("size", C.c_uint32), ("weight", C.c_int32)]
+
+
 class _Twin(C.Structure):
     """What the library says of itself, see `host/native/twin.c`."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes as C
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..formats import QuantModel
 from .layout import layout
-from .library import SHAPE_BYTES, _aligned, _config, check, check_model, library, statuses
+from .library import SHAPE_BYTES, _aligned, _config, _Part, check, check_model, library, statuses
+
+WEIGHT_ONE = 4096  # a weight of 1 in a sum of adapters
 
 
 class Scratch:
@@ -207,6 +210,21 @@ class Session:
         buffer = _aligned(adapter)
         check(self._lib.edgelora_adapter_check(self._arena, buffer, C.c_uint32(len(adapter))))
         return buffer
+
+    def blend(self, adapters: Sequence[bytes], weights: Sequence[int], fine: bool = True) -> bytes:
+        """The sum of `.ela` files, each times its weight in 1/4096, as `.ela` bytes; what is in use stays.
+
+        fine: B as fine as int8 holds it, else in the steps of the finest of them.
+        """
+        buffers = [self._checked(adapter) for adapter in adapters]
+        parts = (_Part * len(buffers))()
+        for part, buffer, adapter, weight in zip(parts, buffers, adapters, weights, strict=True):
+            part.adapter, part.size, part.weight = C.addressof(buffer), len(adapter), weight
+        call = (self._arena, parts, C.c_uint32(len(parts)), C.c_bool(fine))
+        size = check(self._lib.edgelora_blend(*call, None, C.c_uint32(0)))
+        out = (C.c_uint64 * (size // 8 + 1))()
+        check(self._lib.edgelora_blend(*call, out, C.c_uint32(size)))
+        return bytes(out)[:size]
 
     def load(self, adapter: bytes) -> None:
         check(self._lib.edgelora_load(self._arena, _aligned(adapter), C.c_uint32(len(adapter))))

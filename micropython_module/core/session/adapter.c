@@ -42,26 +42,6 @@ static void use_own(edgelora_session_t *s) {
     }
 }
 
-// Walks the arrays of a checked adapter.
-typedef struct {
-    const edgelora_adapter_t *header;
-    const edgelora_adapter_layer_t *layer, *end;
-    const uint8_t *weights;
-} adapter_reader_t;
-
-static adapter_reader_t adapter_reader(const void *adapter) {
-    const edgelora_adapter_t *h = adapter;
-    const edgelora_adapter_layer_t *layers = adapter_layers(h);
-    return (adapter_reader_t){
-        h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
-}
-
-static const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
-    const int8_t *p = (const int8_t *)r->weights;
-    r->weights += align4(count);
-    return p;
-}
-
 // Do the adapter's layers and ranks equal the session's?
 static bool same_ranks(edgelora_session_t *s, const void *adapter) {
     adapter_reader_t r = adapter_reader(adapter);

@@ -401,9 +401,10 @@ edgelora_status_t edgelora_backward_range(
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
     edgelora_step_t step_a = {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
-                        s->momentum},
+                        s->momentum, false},
                     step_b = step_a;
     step_b.shift = 16;
+    step_b.leans = true;
     for (uint32_t i = s->lowest; i < s->op_count; ++i) {
         const edgelora_layer_t *l = &session_layers(s)[i];
         if (layer_rank(s, l)) {

@@ -57,6 +57,26 @@ static inline void *layer_buffer(edgelora_session_t *s, const edgelora_layer_t *
     return l->at[which] ? arena_at(s, l->at[which]) : 0;
 }
 
+// Walks the arrays of a checked adapter: those of a layer are read before the next one's.
+typedef struct {
+    const edgelora_adapter_t *header;
+    const edgelora_adapter_layer_t *layer, *end;
+    const uint8_t *weights;
+} adapter_reader_t;
+
+static inline adapter_reader_t adapter_reader(const void *adapter) {
+    const edgelora_adapter_t *h = adapter;
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    return (adapter_reader_t){
+        h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
+}
+
+static inline const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
+    const int8_t *p = (const int8_t *)r->weights;
+    r->weights += align4(count);
+    return p;
+}
+
 static const edgelora_branch_t no_branch;
 
 // What an op runs with in inference: nothing but its weights (rank 0), a branch of the adapter in

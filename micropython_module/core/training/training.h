@@ -28,7 +28,9 @@ typedef struct {
     uint16_t threshold;
     uint8_t shift; // of the learning rate: 16 for B, 15 for A
     uint8_t momentum;
+    bool leans; // B, whose 0 is the base
 } edgelora_step_t;
+enum { EDGELORA_LEAN = 4 };
 void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step);
 
 // Offsets of a matrix's training state in the arena.

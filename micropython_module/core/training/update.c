@@ -90,6 +90,13 @@ EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, in
     }
 }
 
+// u leans toward a master of 0, the base: without a gradient, B fades. Then |u| < 2^15.
+EDGELORA_KERNEL static void lean(int32_t *u, const int16_t *master, uint32_t count) {
+    for (const int32_t *end = u + count; u != end; ++u, ++master) {
+        *u += round_shift(*master, EDGELORA_LEAN);
+    }
+}
+
 // The masters go against u. z: number of the first draw in its stream
 EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t *u, uint32_t count,
     uint32_t z, const edgelora_step_t *step) {
@@ -97,7 +104,7 @@ EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t 
     const mix_t constants = mix_constants();
     for (const int32_t *end = u + count; u != end; ++u, z += EDGELORA_GOLDEN) {
         int32_t draw = (int32_t)(mix_with(z, constants) >> (32 - shift));
-        int32_t delta = (*u * rate + draw) >> shift; // |u * rate| <= 2^30
+        int32_t delta = (*u * rate + draw) >> shift; // |u * rate| < 2^31
         int32_t v = limited(*master - delta, 32512);
         *master++ = (int16_t)v;
         *weight++ = (int8_t)((v + 128) >> 8);
@@ -147,6 +154,9 @@ EDGELORA_HOT void edgelora_matrix_update(
         }
         if (n && step->momentum) {
             smooth(u, momentum + i, n, step->momentum);
+        }
+        if (n && step->leans) {
+            lean(u, master + i, n);
         }
         if (n) {
             move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);

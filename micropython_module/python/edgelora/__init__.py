@@ -202,6 +202,17 @@ class Model:
             raise
         return buffer
 
+    def blend(self, adapters, weights, fine=True, buffer=None):
+        if not 0 < len(adapters) == len(weights) <= 8:
+            raise ValueError("blend takes 1 to 8 adapters and as many weights")
+        parts = []
+        for i in range(len(adapters)):
+            parts += adapters[i].buffer, round(4096 * weights[i])
+        size = core_blend(self.arena, None, fine, *parts)
+        buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
+        core_blend(self.arena, buffer, fine, *parts)
+        return Adapter(buffer)
+
     def _set_used(self, adapter):
         self.used = adapter
         self.merged.clear()

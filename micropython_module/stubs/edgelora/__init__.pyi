@@ -1,6 +1,6 @@
 """EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers."""
 
-from typing import IO, Dict, List, Optional, Tuple, Union
+from typing import IO, Dict, List, Optional, Sequence, Tuple, Union
 
 _Buffer = Union[bytes, bytearray, memoryview]
 
@@ -142,4 +142,17 @@ class Model:
 
         The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`; training goes
         on beside it. Uint8 weights, offset by 128, then the int32 bias.
+        """
+    def blend(
+        self,
+        adapters: Sequence[Adapter],
+        weights: Sequence[float],
+        fine: bool = True,
+        buffer: Union[bytearray, memoryview, None] = None,
+    ) -> Adapter:
+        """The sum of up to 8 adapters, each times its weight (-8 to 8, in steps of 1/4096), ready for `use`.
+
+        Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. It is made in `buffer`, which
+        must be none of theirs, or in a new one. fine: B as fine as int8 holds; False keeps the steps that training
+        moves by, for `load`.
         """

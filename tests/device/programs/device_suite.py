@@ -85,9 +85,31 @@ def check_training(case):
     micropython.heap_unlock()
     locked_infer(model, unhex(case["adapted"][0][0]))
     report(name + " swapped in", bytes(model.output) == unhex(case["adapted"][0][1]))
+    check_sums(name, model, case)
+    model.use(checked)
     check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
     check_misuse(name, model, checked, unhex(case["adapted"][0][0]), unhex(case["adapted"][0][1]))
     strangers[:] = [edgelora.Adapter(model.save())]
+
+
+def check_sums(name, model, case):
+    """Adapters added up, in a buffer of its own and in one that is given."""
+    parts, weights = [model.adapter(unhex(part)) for part in case["parts"]], [w / 4096 for w in case["weights"]]
+    for fine, right in ((True, unhex(case["sums"][0])), (False, unhex(case["sums"][1]))):
+        report(name + " sum", bytes(model.blend(parts, weights, fine).buffer) == right)
+    given = bytearray(len(unhex(case["sums"][0])) + 4)
+    total = model.blend(parts, weights, True, given)
+    report(name + " sum in a buffer", bytes(given[:-4]) == unhex(case["sums"][0]))
+    model.use(total)
+    for x, logits in case["summed"]:
+        locked_infer(model, unhex(x))
+        report(name + " summed logits", bytes(model.output) == unhex(logits))
+    report(name + " too few weights", refused(lambda: model.blend(parts, weights[1:]), "as many"))
+    report(name + " too many", refused(lambda: model.blend(parts * 3, weights * 3), "1 to 8"))
+    report(name + " too large a weight", refused(lambda: model.blend(parts, [1, 1 << 28, 1]), "added up"))
+    report(name + " too small a buffer", refused(lambda: model.blend(parts, weights, True, given[:-8]), "size"))
+    for other in strangers:
+        report(name + " stranger's sum", refused(lambda other=other: model.blend([other], [1]), "another base"))
 
 
 def check_stream(name, model, case):
@@ -183,6 +205,7 @@ def check_misuse(name, model, checked, x, logits):
         "reset": model.reset,
         "save": model.save,
         "merge": lambda: model.merge(merged),
+        "blend": lambda: model.blend([checked], [1]),
     }
     merged = next(i for i, rank in enumerate(model.ranks) if rank)
     for what in sorted(calls):

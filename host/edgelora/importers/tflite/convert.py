@@ -73,21 +73,24 @@ def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
-def inputs_for_calibration(model: QuantModel, x: NDArray[Any] | None) -> NDArray[np.int8]:
+def inputs_for_calibration(
+    model: QuantModel, x: NDArray[Any] | None, most: int = CALIBRATION_INPUTS
+) -> NDArray[np.int8]:
     """Samples [N, frames, height, width, channels] on the int8 grid from x, real or int8 [N, ...]; None: noise.
 
-    There is one frame but in networks with history. Raises ValueError for inputs that are none of this network's.
+    They are at most so many, evenly spaced. There is one frame but in networks with history. Raises ValueError for
+    inputs that are none of this network's.
     """
     if x is None:
         rng, frames = np.random.default_rng(0), NOISE_FRAMES if model.has_history else 1
-        shape = (CALIBRATION_INPUTS // frames, frames, *model.input.shape)
+        shape = (most // frames, frames, *model.input.shape)
         return rng.integers(-128, 128, shape).astype(np.int8)
     frames, rest = divmod(math.prod(x.shape[1:]), model.input.size)
     if x.ndim < 2 or not len(x) or rest or frames < 1 or frames > 1 and not model.has_history:
         raise InputError(f"calibration inputs x are {x.shape}; the network takes [samples, {model.input.shape}]")
     if x.dtype != np.int8 and not (np.issubdtype(x.dtype, np.floating) and np.isfinite(x).all()):
         raise InputError(f"calibration inputs x are {x.dtype}; they must be int8, or finite real numbers")
-    x = x.reshape(-1, frames, *model.input.shape)[:: -(-len(x) // CALIBRATION_INPUTS)]
+    x = x.reshape(-1, frames, *model.input.shape)[:: -(-len(x) // most)]
     return x if x.dtype == np.int8 else model.input.quantize(x)
 
 

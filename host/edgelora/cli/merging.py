@@ -1,0 +1,143 @@
+"""Commands that make one of several: adapters added up, an adapter in a network's weights."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import datasets, formats, training
+from ..errors import InputError
+from ..formats import write_atomic
+from ..importers import tflite
+from ..streams import note, say
+from ..training import is_named, load_adapter, load_base
+from . import console
+from .common import Add, data_part
+from .console import emit
+
+LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed out
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("blend", cmd_blend)
+    p.add_argument("model", type=Path, help="the .elm that they are for")
+    p.add_argument("adapters", type=Path, nargs="+", help="2 to 8 .ela files")
+    p.add_argument("--weights", type=weights, help="a number for each, as in 0.7,0.3 (equal shares of 1)")
+    p.add_argument(
+        "--to-train",
+        action="store_true",
+        help="keep the steps that training moves B by; without, B is as fine as int8 holds it, which training on would "
+        "hardly move",
+    )
+    p.add_argument("-o", "--output", type=Path, default=Path("blend.ela"), help="the adapter (%(default)s)")
+    p.set_defaults(stopped="stopped; no adapter was written")
+    p = add("merge", cmd_merge)
+    p.add_argument("base", type=Path, help="the .tflite that the base was imported from, or the .elm")
+    p.add_argument("adapter", type=Path, help="a .ela file")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("merged.tflite"), help="the network, .tflite or .elm (%(default)s)"
+    )
+    p.add_argument("--elm", type=Path, help="what was imported from the .tflite, if with --labels, --loss or --data")
+    p.add_argument(
+        "--data", help="inputs to measure on, and for --refit: a .npz with x, real or int8, or data by name (noise)"
+    )
+    p.add_argument(
+        "--refit",
+        action="store_true",
+        help="choose scales, roundings and biases anew: nearer to the adapter in use than what boards merge",
+    )
+    p.set_defaults(stopped="stopped; no network was written")
+
+
+def weights(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r}: give numbers with commas between them, as in 0.7,0.3"
+        ) from None
+
+
+def cmd_blend(args: argparse.Namespace) -> None:
+    """Adds adapters up, each times a weight.
+
+    Where their A's are the same (those of one seed are, if frozen), the B's are added, and the rank stays. Elsewhere
+    their ranks are put beside each other: 4 and 4 make 8, and 32 is the most. Boards do the same: Model.blend.
+    """
+    base = load_base(args.model)
+    files = [load_adapter(path, base) for path in args.adapters]
+    result = training.blend(base, files, args.weights, not args.to_train)
+    write_atomic(args.output, result.ela)
+    if args.json:
+        told = {"output": str(args.output), "bytes": len(result.ela), "base_id": base.base_id}
+        return emit(told | {"a_stored": result.a_stored, "layers": [asdict(row) for row in result.layers]})
+    console.table(
+        ("op", "rank", "made by", "rounding"),
+        [(row.op, row.rank, "adding B" if row.adds else "joining ranks", f"{row.error:.2%}") for row in result.layers],
+    )
+    say(f"\n{args.output}: {len(result.ela)} bytes")
+
+
+def cmd_merge(args: argparse.Namespace) -> None:
+    """Folds an adapter into the INT8 network.
+
+    The .tflite that comes out runs wherever the base's does. It computes what a board computes that has merged the
+    adapter, byte for byte in TensorFlow Lite Micro; with --refit something nearer to the adapter in use.
+    """
+    x = _inputs(args)
+    tflite.check_suffix(args.output.name)
+    ela = args.adapter.read_bytes()
+    adapter = formats.unpack_adapter(ela, name=args.adapter.name)
+    with console.step("merge", args.json):
+        if args.base.suffix == ".elm":
+            if args.elm:
+                raise InputError("--elm is for a .tflite: leave it out, or give the .tflite first")
+            base = load_base(args.base)
+            merged = tflite.merge_elm(base.elm, load_adapter(args.adapter, base), x, args.refit)
+        else:
+            elm = load_base(args.elm).elm if args.elm else None
+            data = args.base.read_bytes()
+            source = tflite.find_source(data, adapter.base_id, args.base.name, elm, x)
+            merged = tflite.merge_tflite(source, ela, x, args.refit)
+        content = merged.file(args.output.name)
+    write_atomic(args.output, content)
+    merging = merged.merging
+    if args.json:
+        return emit(_result(args, content, merging) | {"inputs": 0 if x is None else len(x)})
+    console.table(
+        ("op", "rank", "clamped", "lost as boards merge", "lost here", "new scales"),
+        [
+            (row.op, row.rank, row.clamped, f"{row.board_error:.2%}", f"{row.error:.2%}", row.rescaled)
+            for row in merging.layers
+        ],
+    )
+    far = merging.distance
+    same = "" if far.same is None else f", the same class for {far.same:.1%}"
+    on = f"{far.samples} samples of {args.data}" if args.data else f"{far.samples} samples of noise"
+    say(f"\n{args.output}: {len(content)} bytes")
+    say(f"beside the adapter in use, on {on}: outputs up to {far.steps} steps apart, {far.mean:.2f} on average{same}")
+    if not args.refit and any(row.error > LARGE_ERROR for row in merging.layers):
+        note("int8 weights lose a part of the adapter: --refit, with --data like what it will see, loses less")
+
+
+def _inputs(args: argparse.Namespace) -> Any:
+    if args.data is None:
+        return None
+    if is_named(args.data):
+        return data_part(args, args.data, "train").x
+    return datasets.load_inputs(args.data)
+
+
+def _result(args: argparse.Namespace, content: bytes, merging: Any) -> dict[str, Any]:
+    elm = formats.pack_model(merging.model)
+    return {
+        "output": str(args.output),
+        "bytes": len(content),
+        "base_id": formats.base_id(elm).hex(),
+        "refit": args.refit,
+        "distance": asdict(merging.distance),
+        "layers": [asdict(row) for row in merging.layers],
+    }

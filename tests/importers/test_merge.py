@@ -1,0 +1,348 @@
+"""`edgelora merge`: TensorFlow Lite Micro computes from the file what a board does that has merged the adapter."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+from fresh import fresh_seeds
+from numpy.typing import NDArray
+from random_models import random_adapter, random_input, random_model
+
+from edgelora import formats, twin
+from edgelora.errors import InputError
+from edgelora.formats.ela import Adapter
+from edgelora.formats.network import LOSSES, QuantModel
+from edgelora.importers import tflite
+from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.quantization import Merging
+from edgelora.resources import ROOT
+
+pytest.importorskip("tflite_micro")
+from tflite_micro.python.tflite_micro import runtime
+from tflite_writer import BUILTIN, Sketch, conv_options, schema, write_tflite
+from wake_words import LAST_CONVOLUTION, ending_at, micro_outputs, sound, wake_word
+
+KERAS = ROOT / ".build" / "keras-models"
+MATRICES = ("conv", "conv", "depthwise", "conv", "mean", "dense")
+
+
+def imported(file: bytes) -> tuple[QuantModel, bytes]:
+    model = tflite.import_tflite(file)
+    tflite.calibrate(model, tflite.inputs_for_calibration(model, None))
+    return model, formats.pack_model(model)
+
+
+def merged_by_the_board(elm: bytes, adapter: Adapter, ela: bytes) -> twin.Session:
+    """A session that has every layer of the adapter merged."""
+    model = formats.unpack_model(elm)
+    session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer")
+    session.use(ela)
+    for layer in adapter.layers:
+        session.merge(layer.op)
+    session.reset()
+    return session
+
+
+class Micro:
+    """A file in TensorFlow Lite Micro; inputs and outputs as int8, whatever type its ends have."""
+
+    def __init__(self, file: bytes, model: QuantModel) -> None:
+        self._model, self._runs = model, runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
+        self._source, self._target = self._runs.get_input_details(0), self._runs.get_output_details(0)
+
+    def __call__(self, x: NDArray[np.int8]) -> list[int]:
+        tensor, dtype = self._model.input, self._source["dtype"]
+        if dtype == np.float32:
+            x = (x.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+        elif dtype == np.uint8:
+            x = (x.astype(np.int16) + 128).astype(np.uint8)
+        self._runs.set_input(x.reshape(self._source["shape"]), 0)
+        self._runs.invoke()
+        y = self._runs.get_output(0).reshape(-1)
+        if self._target["dtype"] == np.float32:
+            return np.rint(y / self._model.output.scale + self._model.output.zero_point).astype(int).tolist()
+        return (y.astype(int) - 128 * (y.dtype == np.uint8)).tolist()
+
+
+def check_merged(file: bytes, seed: int, trainable_a: bool) -> None:
+    """Merges a random adapter into a file: it computes what the board does, and only constants of it are changed."""
+    model, elm = imported(file)
+    adapter = random_adapter(np.random.default_rng(seed), model, trainable_a)
+    ela = formats.pack_adapter(adapter)
+    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    merged = tflite.merge_tflite(source, ela)
+    out = merged.file("mine.tflite")
+    changed = np.flatnonzero(np.frombuffer(out, np.uint8) != np.frombuffer(file, np.uint8))
+    weights = sum(model.ops[layer.op].weights.size + 4 * len(layer.b) for layer in adapter.layers)
+    assert len(out) == len(file) and len(changed) <= weights
+    board, micro = merged_by_the_board(elm, adapter, ela), Micro(out, model)
+    own = twin.Session(merged.file("mine.elm"), bytes(len(model.ops)), "infer")
+    rng = np.random.default_rng(seed)
+    for x in (random_input(rng, model) for _ in range(5)):
+        board.infer(x)
+        own.infer(x)
+        expected = board.logits.tolist()
+        assert (own.logits.tolist(), micro(x)) == (expected, expected), f"seed {seed}"
+
+
+def able(model: QuantModel) -> bool:
+    return any(op.is_matrix for op in model.ops)
+
+
+def test_random_files_equal_the_board() -> None:
+    done = 0
+    for seed in (*range(40), *fresh_seeds(10)):
+        original = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
+        if able(original):
+            check_merged(write_tflite(original), seed, trainable_a=bool(seed % 2))
+            done += 1
+    assert done >= 40
+
+
+def test_keras_files_equal_the_board() -> None:
+    files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
+    assert len(files) >= 99, "make keras-models"
+    for seed, path in enumerate(files):
+        check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
+
+
+def test_streaming_files_equal_the_board() -> None:
+    file, frames = ending_at(wake_word("alexa"), LAST_CONVOLUTION), sound(60)
+    model, elm = imported(file)
+    adapter = random_adapter(np.random.default_rng(0), model)
+    ela = formats.pack_adapter(adapter)
+    out = tflite.merge_tflite(tflite.find_source(file, formats.base_id(elm), "alexa"), ela).file("mine.tflite")
+    board = merged_by_the_board(elm, adapter, ela)
+    expected = []
+    for frame in frames:
+        board.infer(frame.reshape(model.input.shape))
+        expected.append(board.logits.tolist())
+    assert micro_outputs(out, frames) == expected != micro_outputs(file, frames)
+
+
+# ---- scales, roundings and biases chosen anew ------------------------------------------------------------------------
+
+
+def learned(seed: int, model: QuantModel) -> Adapter:
+    """An adapter whose branches are about as large as those that boards learn, some weights beyond int8's room."""
+    rng = np.random.default_rng(seed)
+    adapter = random_adapter(rng, model)
+    for layer in adapter.layers:
+        layer.b = np.rint(rng.normal(0, 6, layer.b.shape)).clip(-127, 127).astype(np.int8)
+    return adapter
+
+
+def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[twin.Session, twin.Session]:
+    count = len(merging.model.ops)
+    used = twin.Session(elm, adapter.ranks(count), "infer")
+    used.use(formats.pack_adapter(adapter))
+    return used, twin.Session(formats.pack_model(merging.model), bytes(count), "infer")
+
+
+def test_refitted_files_are_their_own_and_nearer() -> None:
+    """TensorFlow Lite Micro equals the twin, and on inputs that chose nothing outputs are nearer to the adapter's."""
+    apart: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(30):
+        original = random_model(seed, oracle=True, kinds=MATRICES)
+        file = write_tflite(original)
+        model, elm = imported(file)
+        adapter = learned(seed, model)
+        source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+        for refit in (False, True):
+            merged = tflite.merge_tflite(source, formats.pack_adapter(adapter), refit=refit)
+            merging, out = merged.merging, merged.file("mine.tflite")
+            assert len(out) == len(file) and all(row.error <= row.board_error for row in merging.layers)
+            used, own = real_sessions(elm, adapter, merging)
+            micro, rng = Micro(out, model), np.random.default_rng(1000 + seed)
+            for x in (random_input(rng, model) for _ in range(10)):
+                used.infer(x)
+                own.infer(x)
+                assert micro(x) == own.logits.tolist(), f"seed {seed}"
+                apart[refit].append(float(np.abs(used.logits.astype(int) - own.logits).mean()))
+    assert np.mean(apart[True]) < 0.4 * np.mean(apart[False]), {key: np.mean(value) for key, value in apart.items()}
+
+
+def test_one_scale_stays_one() -> None:
+    """A layer with one scale for all channels keeps to one, which grows for the weights that int8 has no room for."""
+    file = Sketch(1, 12).dense(12, 5).file()
+    model, elm = imported(file)
+    adapter = random_adapter(np.random.default_rng(0), model, ranks={0: 3})
+    adapter.layers[0].b = np.full((5, 3), 127, np.int8)
+    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    merged = tflite.merge_tflite(source, formats.pack_adapter(adapter), refit=True)
+    [row] = merged.merging.layers
+    assert row.clamped > 0 and row.rescaled == 5 and row.error < 0.2 * row.board_error
+    scale = tflite.import_tflite(merged.file("mine.tflite")).ops[0].weight_scale
+    assert len(set(scale)) == 1 and scale[0] > model.ops[0].weight_scale[0]
+    assert tflite.merge_tflite(source, formats.pack_adapter(adapter)).merging.layers[0].rescaled == 0
+
+
+# ---- bases that come from no file ------------------------------------------------------------------------------------
+
+
+def test_elm_files_are_written_as_tflite() -> None:
+    """All but streams, whose .tflite is at hand; multipliers are turned back into scales to the bit."""
+    done = 0
+    for seed in (*range(60), *fresh_seeds(10)):
+        original = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
+        if original.has_history or not able(original):
+            continue
+        elm = formats.pack_model(original)
+        adapter = random_adapter(np.random.default_rng(seed), original)
+        ela = formats.pack_adapter(adapter)
+        for refit in (False, True):
+            merged = tflite.merge_elm(elm, ela, refit=refit)
+            micro, rng = Micro(merged.file("mine.tflite"), original), np.random.default_rng(seed)
+            own = twin.Session(merged.file("mine.elm"), bytes(len(original.ops)), "infer")
+            for x in (random_input(rng, original) for _ in range(4)):
+                own.infer(x)
+                assert micro(x) == own.logits.tolist(), f"seed {seed}"
+        done += 1
+    assert done >= 30
+
+
+def test_padding_of_pytorch_is_written_as_an_operator() -> None:
+    model = random_model(3, "medium", ("conv", "depthwise", "mean", "dense"), oracle=True)
+    conv, depthwise = model.ops[:2]
+    for op, padding in ((conv, (1, 2)), (depthwise, (2, 0))):
+        source, target = model.tensors[op.input], model.tensors[op.output]
+        op.kernel, op.stride, op.dilation, op.padding = (2, 3), (2, 1), (1, 1), padding
+        shape = [(source.shape[i] + 2 * padding[i] - op.kernel[i]) // op.stride[i] + 1 for i in range(2)]
+        model.tensors[op.output] = formats.Tensor((*shape, target.shape[2]), target.scale, target.zero_point)
+        rng = np.random.default_rng(0)
+        size = (len(op.bias), *op.kernel, source.shape[2]) if op.kind == "conv" else (*op.kernel, len(op.bias))
+        op.weights = rng.integers(-127, 128, size).astype(np.int8)
+    formats.derive(model, model.ops[2])
+    elm = formats.pack_model(model)
+    written = tflite.write_tflite(formats.unpack_model(elm))
+    names = [operator.name for operator in tflite.read_graph(written).operators]
+    assert names[:4] == ["PAD", "CONV_2D", "PAD", "DEPTHWISE_CONV_2D"]
+    micro, session = Micro(written, model), twin.Session(elm, bytes(len(model.ops)), "infer")
+    for x in (random_input(np.random.default_rng(seed), model) for seed in range(10)):
+        session.infer(x)
+        assert micro(x) == session.logits.tolist()
+
+
+def test_what_no_file_can_say_is_refused() -> None:
+    model = random_model(1, kinds=("conv", "conv", "dense"), oracle=True)
+
+    def refused(message: str, **changes: object) -> None:
+        other = copy.deepcopy(model)
+        for name, value in changes.items():
+            setattr(other.ops[0], name, value)
+        with pytest.raises(InputError, match=message):
+            tflite.write_tflite(other)
+
+    refused(
+        r"op 0 \(conv\) can't be written as .tflite: channel 0 has multiplier", multiplier=model.ops[0].multiplier + 1
+    )
+    refused("is that of no activation", act_min=-77)
+    table = np.arange(256).astype(np.int8)
+    lookup = copy.deepcopy(random_model(2, kinds=("conv", "lookup", "dense"), oracle=True))
+    at = next(op for op in lookup.ops if op.kind == "lookup")
+    at.table = table
+    with pytest.raises(InputError, match="table is that of no operator"):
+        tflite.write_tflite(lookup)
+    stream = random_model(3, kinds=("conv", "history", "dense"), oracle=True)
+    with pytest.raises(InputError, match="networks that remember frames come from a .tflite"):
+        tflite.write_tflite(stream)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def shared(same_use: bool) -> bytes:
+    """Two 1x1 convolutions with one constant for their weights."""
+    sketch = Sketch(1, 4, 4, 6)
+    weights = sketch.weights(6, 1, 1, 6)
+    for _ in range(2):
+        sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 6), weights, sketch.bias(6))
+    if same_use:
+        sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=False), (1, 6), sketch.ints(1, 2))
+    return sketch.file()
+
+
+def test_a_shared_constant_is_refused_unless_all_want_the_same(tmp_path: Path) -> None:
+    file = shared(True)
+    model, elm = imported(file)
+    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    one = random_adapter(np.random.default_rng(0), model, trainable_a=True, ranks={0: 2})
+    with pytest.raises(
+        TfliteError, match=r"base.tflite: weights of op . \(tensor 't.'\) .*merge into the .elm instead"
+    ):
+        tflite.merge_tflite(source, formats.pack_adapter(one))
+    both = copy.deepcopy(one)
+    both.layers.append(copy.deepcopy(one.layers[0]))
+    both.layers[1].op = 1
+    both.layers[0].t_shift = both.layers[1].t_shift
+    out = tflite.merge_tflite(source, formats.pack_adapter(both)).file("mine.tflite")
+    assert np.array_equal(tflite.import_tflite(out).ops[0].weights, tflite.import_tflite(out).ops[1].weights)
+    written = tflite.merge_elm(elm, formats.pack_adapter(one)).file("mine.tflite")
+    assert not np.array_equal(
+        tflite.import_tflite(written).ops[0].weights, tflite.import_tflite(written).ops[1].weights
+    )
+
+
+def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
+    """As imported by default, or as the .elm says; else the error says which of them is wrong."""
+    file, other = (write_tflite(random_model(seed, oracle=True, kinds=("conv", "conv", "dense"))) for seed in (1, 2))
+    for name, content in (("base", file), ("other", other)):
+        (tmp_path / f"{name}.tflite").write_bytes(content)
+        edgelora("import", tmp_path / f"{name}.tflite", "-o", tmp_path / f"{name}.elm")
+    model = formats.unpack_model((tmp_path / "base.elm").read_bytes())
+    x = np.random.default_rng(0).normal(size=(9, *model.input.shape)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    labels = ",".join(f"name{i}" for i in range(model.output.size))
+    told = ("--labels", labels, "--data", tmp_path / "x.npz")
+    edgelora("import", tmp_path / "base.tflite", *told, "-o", tmp_path / "told.elm")
+    edgelora("import", tmp_path / "base.tflite", *told[2:], "-o", tmp_path / "calibrated.elm")
+    for base in ("base", "told", "calibrated"):
+        of = formats.unpack_model((tmp_path / f"{base}.elm").read_bytes())
+        (tmp_path / f"{base}.ela").write_bytes(formats.pack_adapter(learned(0, of)))
+    command = ("merge", tmp_path / "base.tflite", tmp_path / "told.ela", "-o", tmp_path / "mine.tflite")
+    assert "give --elm, the .elm that was imported" in edgelora(*command, code=1)
+    assert "is base" in edgelora(*command, "--elm", tmp_path / "base.elm", code=1)
+    wrong = ("merge", tmp_path / "other.tflite", tmp_path / "told.ela", "-o", tmp_path / "mine.tflite")
+    assert "from another .tflite file" in edgelora(*wrong, "--elm", tmp_path / "told.elm", code=1)
+    assert not (tmp_path / "mine.tflite").exists()
+    first = result(*command, "--elm", tmp_path / "told.elm")
+    assert first["layers"] and first["inputs"] == 0 and not first["refit"]
+    given = ("merge", tmp_path / "base.tflite", tmp_path / "calibrated.ela", "-o", tmp_path / "mine.tflite")
+    assert "give --elm" in edgelora(*given, code=1)
+    assert result(*given, *told[2:])["inputs"] == 9
+    text = edgelora("merge", tmp_path / "base.elm", tmp_path / "base.ela", "-o", tmp_path / "mine.elm", "--refit")
+    assert "beside the adapter in use, on 128 samples of noise" in text
+    assert "give a name that ends so" in edgelora(*command[:4], tmp_path / "mine.bin", code=1)
+    assert "--elm is for a .tflite" in edgelora(
+        "merge", tmp_path / "base.elm", tmp_path / "base.ela", "--elm", tmp_path / "base.elm", code=1
+    )
+
+
+# ---- an NPU's compiler -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [3, 5, 8])
+def test_vela_compiles_merged_files(seed: int, tmp_path: Path) -> None:
+    """A patched file and a written one: every operator of weights runs on the NPU."""
+    model = random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True)
+    file = write_tflite(model)
+    model, elm = imported(file)
+    ela = formats.pack_adapter(learned(seed, model))
+    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    (tmp_path / "patched.tflite").write_bytes(tflite.merge_tflite(source, ela, refit=True).file("mine.tflite"))
+    (tmp_path / "written.tflite").write_bytes(tflite.merge_elm(elm, ela).file("mine.tflite"))
+    for name in ("patched", "written"):
+        command = [Path(sys.executable).parent / "vela", f"{name}.tflite", "--output-dir", name]
+        options = ["--accelerator-config", "ethos-u55-128", "--verbose-operators"]
+        done = subprocess.run(
+            [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        assert (tmp_path / name / f"{name}_vela.tflite").stat().st_size > 0
+        assert "CPU operators = 0 (0.0%)" in done.stdout, done.stdout[-2000:]
