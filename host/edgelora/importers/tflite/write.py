@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ... import floatnet, formats
 from ...errors import InputError
 from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
-from .flatbuffer_writer import Fields, Scalar, build
+from .builder import ACTIVATIONS
 from .file import Code, Type
-from .graph import ACTIVATIONS
+from .flatbuffer_writer import Fields, Scalar, build
 
 VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own register; 1 otherwise
     Code.ADD: 2,
