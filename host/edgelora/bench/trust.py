@@ -41,8 +41,8 @@ RECIPES = {"har": Recipe(), "kws": Recipe(rank=4, placement="pointwise")}
 class TrustRow:
     """Mean test accuracies, shares of 1, of a case's runs; stderr: of `active` minus `base`.
 
-    trained: of the adapter that a run leaves; active: of what is in use after it; float: float LoRA of the same mode and
-    samples, at the best of several lengths, None if it was left out.
+    trained: of the adapter that a run leaves; active: of what is in use after it; float: float LoRA of the same mode
+    and samples, at the best of several lengths, None if it was left out.
     """
 
     case: str

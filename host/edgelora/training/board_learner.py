@@ -84,6 +84,9 @@ class BoardLearner:
     def kept(self) -> bytes:
         return self.link.get(ADAPTER_PATH)
 
+    def go_on(self) -> None:
+        self.link.load(ADAPTER_PATH)
+
     def use(self, adapter: bytes | None) -> None:
         if adapter is None:
             return self.link.use(None)

@@ -3,6 +3,8 @@
     training samples --+-- learn -------> an adapter after each epoch --+
                        |                                                v
                        +-- held out ----> judged on the board, beside what was in use before
+                                                 |
+                              better: both parts are learned, from there on, for a few short steps
 
 The last one in `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
 that was right most often, then the one with the least loss, is kept. It is in use afterwards only if it is better than
@@ -11,7 +13,7 @@ what was in use before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from .recipe import CAUTION, Recipe
 from .samples import Samples
 
 LEAST_JUDGED = 6  # samples held out, of two classes or more: fewer judge nothing
+FINISHING_EPOCHS = 3
 PATIENCE = 0.34  # share of the epochs that may pass without a better adapter
 
 
@@ -91,6 +94,11 @@ class Guard:
         """Whether it is time to stop."""
         return len(self.by_epoch) - 1 - self.best > max(2, round(PATIENCE * self.epochs))
 
+    def finishing(self) -> Guard:
+        """For the end of a run, which learns from the samples held out too: what is worse on them is not kept."""
+        best = self.by_epoch[self.best]
+        return Guard(self.held, FINISHING_EPOCHS, best, [best])
+
     @property
     def verdict(self) -> Verdict:
         best = self.by_epoch[self.best] if self.by_epoch else self.before
@@ -99,11 +107,21 @@ class Guard:
 
 @dataclass(frozen=True)
 class Course:
-    """What a run learns from, what judges it (None: nothing can) and its recipe, fitted to the samples."""
+    """What a run learns from, what judges it (None: nothing can) and its recipe, fitted to the samples.
+
+    everything: both parts, in their order.
+    """
 
     samples: Samples
     held: Samples | None
+    everything: Samples
     recipe: Recipe
+
+    @property
+    def finishing(self) -> Recipe:
+        """Of a run's end."""
+        rate = max(1, self.recipe.learning_rate // 2)
+        return replace(self.recipe, epochs=FINISHING_EPOCHS, given_rate=rate)
 
     def guard(self, learner: Judge) -> Guard | None:
         """For a learner that infers with what was in use before."""
@@ -118,7 +136,7 @@ class Course:
     def said(self) -> str:
         """In a sentence, what was held out, or why nothing was."""
         if self.held:
-            return f"{len(self.held)} of the samples were held out from training: they chose the epoch, and judged it"
+            return f"{len(self.held)} of the samples were held out from training: they judged it, and were learned last"
         if _is_one_sided(self.samples):
             return "the samples are of one class: what the adapter did to the others can't be judged"
         return f"{len(self.samples)} samples are too few to hold some out: steps were {CAUTION} times shorter instead"
@@ -129,9 +147,9 @@ def prepared(samples: Samples, recipe: Recipe) -> Course:
     held = held_out(samples.y)
     classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
     if held.sum() < LEAST_JUDGED or not classes:
-        return Course(samples, None, recipe.fitted(len(samples), cautious=True))
+        return Course(samples, None, samples, recipe.fitted(len(samples), cautious=True))
     learned = samples.part(~held)
-    return Course(learned, samples.part(held), recipe.fitted(len(learned)))
+    return Course(learned, samples.part(held), samples, recipe.fitted(len(learned)))
 
 
 def _is_one_sided(samples: Samples) -> bool:

@@ -6,14 +6,14 @@ learns only sees int8 windows, labels and integer rates."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress, untold
-from .guard import Guard, Judged, Verdict
+from .guard import Course, Guard, Judged, Verdict
 from .recipe import Recipe
 from .samples import Samples, schedule
 
@@ -48,6 +48,9 @@ class Learner(Protocol):
         ...
 
     def kept(self) -> bytes: ...
+    def go_on(self) -> None:
+        """What was kept is the training adapter again, with a fresh training state."""
+        ...
 
 
 @dataclass
@@ -113,6 +116,24 @@ def train(
         learner.keep()
     epoch_losses = [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
     return Run(learner.kept(), learner.save(True), losses, epoch_losses)
+
+
+def guarded(
+    learner: Learner,
+    course: Course,
+    guard: Guard | None,
+    progress: Progress = untold,
+    checkpoint: Callable[[], None] | None = None,
+    done: int = 0,
+    stop: int | None = None,
+) -> Run:
+    """`train` by a course and, where it helped, a few epochs over all samples at its end. The state is that before."""
+    run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
+    if stop is None and guard and guard.verdict is Verdict.BETTER:
+        learner.go_on()
+        train(learner, course.everything, course.finishing, progress, guard=guard.finishing())
+        run = replace(run, adapter=learner.kept())
+    return run
 
 
 def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:

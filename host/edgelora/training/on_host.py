@@ -20,7 +20,7 @@ from ..progress import Progress, untold
 from ..workers import in_parallel
 from .base import Base, WorkflowError, accuracy
 from .guard import prepared
-from .loop import Run, train
+from .loop import Run, guarded
 from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
@@ -55,7 +55,7 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), course.recipe, samples.frames)
     guard = course.guard(learner)
     learner.begin(recipe.seed)
-    run = train(learner, course.samples, course.recipe, progress, guard=guard)
+    run = guarded(learner, course, guard, progress)
     return replace(run, verdict=course.verdict(guard), said=course.said)
 
 

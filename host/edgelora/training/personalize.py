@@ -16,11 +16,11 @@ from ..progress import Progress, untold
 from .base import Base, WorkflowError, accuracy, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .guard import Course, Guard, Verdict, prepared
-from .loop import Run, train
+from .loop import Run, guarded
 from .on_board import NAME, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
-from .twin_learner import TwinLearner, train_twin
+from .twin_learner import TwinLearner, guard_twin
 
 
 def load_parts(spec: str, test: str | None) -> datasets.Parts:
@@ -149,7 +149,7 @@ def _train_from_host(
     if not done:
         learner.begin(recipe.seed)
     recording = _recording(metrics, learner, samples, recipe, watts, progress)
-    return train(learner, samples, recipe, recording, lambda: _checkpoint(learner.link), done, guard=guard)
+    return guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done)
 
 
 def _recording(
@@ -164,6 +164,8 @@ def _recording(
     updates = schedule(len(samples), recipe)
 
     def record(done: int, total: int, what: str) -> None:
+        if total != len(updates):  # the run's end, which has no number
+            return progress(done, total, f"all samples: {what}")
         batch = updates[done - 1]
         us = learner.last_us
         joules = None if watts is None else us * 1e-6 * watts
@@ -187,12 +189,12 @@ def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
     The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart. What it
     judged goes into the guard.
     """
-    link, base, recipe, samples = learner.link, learner.base, course.recipe, course.samples
+    link, base = learner.link, learner.base
     if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:
         return 0
     checkpoint = link.get(STATE_PATH)
     done = formats.unpack_adapter(checkpoint, name=STATE_PATH).updates
-    again = train_twin(base.elm, recipe.ranks(base.model), samples, recipe, done, guard=guard)
+    again = guard_twin(base.elm, course, guard, done)
     if again.state != checkpoint:
         raise WorkflowError(
             "the board's checkpoint is of another run (base, samples or settings): repeat these, "
@@ -230,7 +232,7 @@ def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
     guard = None
     if run.guard and not recipe.on_board:
         guard = course.guard(TwinLearner(base.elm, ranks, recipe, test.frames))
-    twin_run = train_twin(base.elm, ranks, course.samples, recipe, on_epoch=judge, guard=guard)
+    twin_run = guard_twin(base.elm, course, guard, on_epoch=judge)
     return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, accuracies)
 
 

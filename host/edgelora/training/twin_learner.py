@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from .. import formats, twin
 from ..formats import QuantModel
-from .guard import Guard, Judged
-from .loop import Run, train
+from .guard import Course, Guard, Judged
+from .loop import Run, guarded, train
 from .recipe import LIMITS, Recipe
 from .samples import Samples
 
@@ -48,6 +48,9 @@ class TwinLearner:
 
     def kept(self) -> bytes:
         return self._kept
+
+    def go_on(self) -> None:
+        self.load(self._kept)
 
     def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> list[int]:
         """Of samples with the adapter in use, as `train` has them, without learning."""
@@ -103,7 +106,6 @@ def train_twin(
     recipe: Recipe,
     stop: int | None = None,
     on_epoch: Callable[[bytes], None] | None = None,
-    guard: Guard | None = None,
 ) -> Run:
     """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached.
 
@@ -113,4 +115,19 @@ def train_twin(
     learner = TwinLearner(model, ranks, recipe, samples.frames)
     learner.begin(recipe.seed)
     checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
-    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop, guard=guard)
+    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop)
+
+
+def guard_twin(
+    model: bytes,
+    course: Course,
+    guard: Guard | None,
+    stop: int | None = None,
+    on_epoch: Callable[[bytes], None] | None = None,
+) -> Run:
+    """The same by a course, whose guard it takes along."""
+    course = replace(course, recipe=replace(course.recipe, cache="none"))
+    learner = TwinLearner(model, course.recipe.ranks(formats.unpack_model(model)), course.recipe, course.samples.frames)
+    learner.begin(course.recipe.seed)
+    checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
+    return guarded(learner, course, guard, checkpoint=checkpoint, stop=stop)
