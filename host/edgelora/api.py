@@ -32,7 +32,7 @@ from .planning import Plan
 from .progress import Progress, untold
 from .quantization import Distance, MergedLayer, Quantized
 from .report import Report, make_report, render_html, write_report
-from .training import Base, BoardLearner, Recipe
+from .training import Base, BoardLearner, Recipe, Remarks
 
 Data = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
 """Samples: by name (`har:3`, `kws:VOICE`), a .npz file, or x, float [N, height, width, channels], and classes y [N]."""
@@ -130,6 +130,7 @@ class Personalized:
     after: float
     tested_on: str
     losses: list[float]  # nats, one an update
+    remarks: Remarks  # what to know of samples and outputs before these figures are trusted
     report: Report | None = None
 
     @property
@@ -171,17 +172,20 @@ def personalize(
     test: samples to test on; without, some of a file's or of given ones, which are then not trained on.
     """
     base, parts = _base(base), _parts(data, test)
+    _of_classes(base)
     samples, tested = base.samples(parts.train), base.samples(parts.test)
     if board is None:
         trained = training.train_adapter(base, samples, tested, recipe, progress=progress)
         before, after = (training.accuracy(predicted, tested) for predicted in (trained.before, trained.after))
-        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses)
+        told = training.remarks(base, trained.run.adapter, tested, samples)
+        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses, told)
     run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
     before, after = (training.accuracy(predicted, tested) for predicted in (run.before, run.after))
     again = training.repeat_on_twin(base, tested, run)
-    told = (_name(data), again, parts.tested_on)
-    report = make_report(base, tested, run, board.link.hello(), None, *told)
-    return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, report)
+    named = (_name(data), again, parts.tested_on)
+    report = make_report(base, tested, run, board.link.hello(), None, *named)
+    told = training.remarks(base, run.run.adapter, tested, samples)
+    return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, told, report)
 
 
 def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board: Board | None = None) -> float:
@@ -190,6 +194,7 @@ def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board
     Data by name means its test part; of a file, all samples count.
     """
     base = _base(base)
+    _of_classes(base)
     tested = base.samples(_samples(data, "test"))
     ela = formats.pack_adapter(adapter) if adapter else None
     ranks = training.adapter_ranks(base, ela)
@@ -280,6 +285,13 @@ def _base(given: Network) -> Base:
     if isinstance(given, Quantized):
         return Base("base.elm", given.elm, given.model)
     return given if isinstance(given, Base) else load(given)
+
+
+def _of_classes(base: Base) -> None:
+    if base.model.learns_values:
+        raise training.WorkflowError(
+            f"{base.name} learns values, not classes: use `edgelora train-adapter` and `edgelora eval`"
+        )
 
 
 def _adapter(ela: bytes, base: Base) -> Adapter:

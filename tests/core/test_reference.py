@@ -21,6 +21,7 @@ from reference import (
     mix,
     requantize,
     round_shift,
+    step_in_nats,
     trunc_shift,
 )
 from straight_through import FloatModel
@@ -103,7 +104,7 @@ def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, in
     """G as a real number: with its exponent and the constant factors that section 5 leaves out."""
     op, layer = model.ops[index], next(layer for layer in adapter.layers if layer.op == index)
     gradient = integer[index, which]
-    unit = 1.0 if model.loss == "mean_squared_error" else float(np.float32(model.loss_tensor.scale))
+    unit = 1.0 if model.loss == "mean_squared_error" else step_in_nats(model)
     real = gradient.value * 2.0**gradient.exponent * unit
     if which == "a":
         return real * 2.0 ** (layer.branch_shift - layer.t_shift)
@@ -188,7 +189,7 @@ def test_loss_is_cross_entropy() -> None:
         logits = rng.integers(-128, 128, model.output.shape[2])
         label = int(rng.integers(len(logits)))
         value, e, x = loss(model, logits, label)
-        real = float(np.float32(model.loss_tensor.scale)) * logits
+        real = step_in_nats(model) * logits
         p = np.exp(real - real.max()) / np.exp(real - real.max()).sum()
         assert value / 4096 == pytest.approx(-np.log(p[label]), abs=0.01)
         expected = p - (np.arange(len(p)) == label)

@@ -148,6 +148,32 @@ def test_damage_is_named() -> None:
 OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_the_loss_of_a_narrow_grid_spans_16_nats(loss: str) -> None:
+    """Whatever less the tensor's own scale says; a file with that one is refused. A wider grid counts as it is."""
+    for nats, counted in ((1.6, 16), (15.9, 16), (16.1, 16.1), (60, 60)):
+        model = _one_layer(loss, nats / 255)
+        data = pack_model(model)
+        (logit_scale,) = struct.unpack_from("<I", data, 44)
+        assert logit_scale == pytest.approx(65536 * counted / 255, abs=0.51)
+        first, *_ = struct.unpack_from("<8H", data, 48)
+        assert first == pytest.approx(65536 * np.exp(-counted / 255), abs=0.51)
+        assert pack_model(unpack_model(data)) == data
+        own = bytearray(data)
+        struct.pack_into("<I", own, 44, round(65536 * nats / 255))
+        if nats < 16:
+            with pytest.raises(FormatError, match="logit_scale or E"):
+                unpack_model(_sealed(own))
+    values = struct.unpack_from("<I", pack_model(_one_layer("mean_squared_error", 1.6 / 255)), 44)
+    assert values == (round(65536 * 1.6 / 255),)
+
+
+def _one_layer(loss: str, scale: float) -> QuantModel:
+    ints = {"bias": np.zeros(2, np.int32), "multiplier": np.full(2, 1 << 30, np.int32), "shift": np.zeros(2, np.int8)}
+    dense = Op("dense", 0, 1, weights=np.ones((2, 1, 1, 3), np.int8), **ints)
+    return QuantModel([Tensor((1, 3, 1), 0.1, 0), Tensor((1, 1, 2), scale, 0)], [dense], [], loss)
+
+
 @pytest.mark.parametrize(
     ("layout", "at", "value", "words"),
     [

@@ -299,9 +299,15 @@ def window_counts(window: NDArray[np.intp], positions: int) -> Ints:
 # --- 4. Loss ---
 
 
-def softmax_constants(model: QuantModel) -> tuple[int, list[int]]:
-    """logit_scale and E of the loss tensor's scale, which is stored as float32."""
+def step_in_nats(model: QuantModel) -> float:
+    """What a step of the loss tensor counts for: its scale, stored as float32, but a grid spans 16 nats or more."""
     s = float(np.float32(model.loss_tensor.scale))
+    return s if model.loss == "mean_squared_error" else max(s, 16 / 255)
+
+
+def softmax_constants(model: QuantModel) -> tuple[int, list[int]]:
+    """logit_scale and E."""
+    s = step_in_nats(model)
     exponentials = [math.floor(2**16 * math.exp(-s * 2**j) + 0.5) for j in range(8)]
     return math.floor(2**16 * s + 0.5), [min(65535, value) for value in exponentials]
 

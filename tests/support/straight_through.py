@@ -18,6 +18,7 @@ from reference import (
     inner,
     repeated,
     sliced,
+    step_in_nats,
     taps,
     weight_matrix,
     windows,
@@ -46,7 +47,7 @@ class FloatModel:
         tensor = self.model.loss_tensor
         if self.model.loss == "mean_squared_error":
             return float(np.square(y - self.target).sum()) / 2
-        logits = float(np.float32(tensor.scale)) * (y - tensor.zero_point)
+        logits = step_in_nats(self.model) * (y - tensor.zero_point)
         if self.model.loss == "binary_cross_entropy":
             return float((np.logaddexp(0, logits) - logits * self.target).sum())
         return float(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[self.target])

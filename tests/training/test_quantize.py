@@ -16,7 +16,7 @@ from edgelora.formats.elm import pack_model, unpack_model
 from edgelora.formats.fixed_point import quantize_multiplier
 from edgelora.formats.network import KINDS
 from edgelora.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
-from edgelora.quantization.quantize import activation_tensor, quantize
+from edgelora.quantization.quantize import HEAD_ROOM, activation_tensor, quantize
 from edgelora.quantization.report import report
 from edgelora.quantization.simulate import accumulators, simulate, simulate_op
 
@@ -282,3 +282,23 @@ def test_shifts_are_clamped_when_nothing_moves(trained):
 def test_bad_calibration_inputs_are_refused(trained, x, message):
     with pytest.raises(ValueError, match=message):
         quantize(trained[0], x)
+
+
+@pytest.mark.parametrize(("ending", "roomy"), [([], 5), ([floatnet_layers.dense(64)], None)])
+def test_logits_have_room(ending: list, roomy: int | None) -> None:
+    """The layer that makes them has twice its range, the others theirs; what an autoencoder makes are no logits."""
+    x, _ = problem(3)
+    net = floatnet_layers.build((1, 32, 2), [*LAYERS, *ending], 0)
+    tight, model = (quantize(net, x, (100.0,), head_room) for head_room in (1.0, HEAD_ROOM))
+    assert HEAD_ROOM == 2
+    for index, (mine, narrow) in enumerate(zip(model.tensors, tight.tensors, strict=True)):
+        room = HEAD_ROOM if index == roomy else 1.0
+        assert mine.scale == pytest.approx(room * narrow.scale, rel=1e-5), index
+    if roomy:
+        spans = [int(np.ptp(twin_logits(one, x).astype(int))) for one in (tight, model)]
+        assert spans[0] > 230 > 135 > spans[1]
+
+
+def twin_logits(model: formats.QuantModel, x: np.ndarray) -> np.ndarray:
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer")
+    return np.array([(session.infer(row), session.logits)[1] for row in model.input.quantize(x)])

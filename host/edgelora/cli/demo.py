@@ -75,7 +75,7 @@ def demo_har(
     report = make_report(base, test, run, hello, baseline, f"person {subject}", again, TESTED_ON)
     report.board = board
     if profile.is_virtual:
-        report.notes = [TIMES[profile.port]]
+        report.notes[0] = TIMES[profile.port]
     return report, write_report(report, output)
 
 

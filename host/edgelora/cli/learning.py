@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import datasets, floatnet, formats, streams, training, twin
 from ..boards import load_board
 from ..errors import InputError
@@ -19,15 +17,22 @@ from ..streams import say
 from ..training import (
     LIMITS,
     BoardLearner,
+    Measure,
     Pace,
     Recipe,
+    Remarks,
     Suspended,
     Trainer,
+    WorkflowError,
     adapter_ranks,
+    answers,
+    errors,
     float_baseline,
     load_adapter,
     load_base,
+    measured,
     personalize_board,
+    remarks,
     repeat_on_twin,
 )
 from . import console
@@ -181,6 +186,11 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     metrics.jsonl while it goes on (edgelora watch), and can go on after it was cut off (--resume).
     """
     base = load_base(args.model)
+    if base.model.learns_values:
+        raise WorkflowError(
+            f"{base.name} learns values, not classes, and this command's report is of classes: use train-adapter, to "
+            "the same bytes, then push the adapter"
+        )
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
@@ -207,7 +217,8 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     baseline = None
     if args.net:
         with console.step("float LoRA, for comparison", args.json):
-            baseline = float_baseline(floatnet.load_net(args.net), parts.train, parts.test, run.course)
+            own, others = base.numbered(parts.train), base.numbered(parts.test)
+            baseline = float_baseline(floatnet.load_net(args.net), own, others, run.course)
     with console.step("the same on the host twin", args.json):
         again = repeat_on_twin(base, test, run)
     report = make_report(base, test, run, hello, baseline, args.data, again, parts.tested_on)
@@ -216,7 +227,10 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
 
 
 def cmd_eval(args: argparse.Namespace) -> None:
-    """Measures accuracy on a board or on the host twin."""
+    """Measures accuracy on a board or on the host twin.
+
+    Of a network that learns values, such as an autoencoder, it is the mean squared error, in squared units of the data.
+    """
     base = load_base(args.model)
     parts = data_parts(args, None) if args.held_out else None
     test = base.samples(parts.test if parts else data_part(args, args.data, "test"))
@@ -228,22 +242,26 @@ def cmd_eval(args: argparse.Namespace) -> None:
         with console.step("eval", args.json):
             session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
             session.use(adapter)
-            predicted = session.predict(test.x)
+            found = measured(base, answers(base, session, test), test)
     else:
         with connect(args) as link, console.progress("eval", args.json) as progress:
             board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
             board.use(adapter)
-            predicted = board.predict(test.x)
-    accuracy = float(np.mean(predicted == test.y))
+            if base.model.learns_values:
+                found = measured(base, errors(base, board.outputs(test.x), test), test)
+            else:
+                found = measured(base, board.predict(test.x), test)
     where = "host twin" if args.twin else "board"
+    told = remarks(base, adapter, test)
     result = {
-        "accuracy": round(accuracy, 4),
+        found.name: _rounded(found),
         "samples": len(test),
         "tested_on": tested_on,
         "where": where,
         "adapter": str(args.adapter) if adapter else None,
-    }
-    show(args, result, f"accuracy {accuracy:.4f} on {len(test)} windows ({where}), {tested_on}")
+    } | asdict(told)
+    _tell(args, told)
+    show(args, result, f"{found.name} {found} on {len(test)} windows ({where}), {tested_on}")
 
 
 def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
@@ -265,14 +283,16 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     with console.progress("train-adapter", args.json) as progress:
         result = train_adapter(base, samples, test, recipe, args.tries, progress, trainer)
     content = result.run.state if args.save_state else result.run.adapter
+    remarked = remarks(base, result.run.adapter, test, samples)
+    _tell(args, remarked)
     write_atomic(args.output, content)
-    before, after = (float(np.mean(predicted == test.y)) for predicted in (result.before, result.after))
+    before, after = (measured(base, answered, test) for answered in (result.before, result.after))
     summary = {
         "output": str(args.output),
         "bytes": len(content),
         "base_id": base.base_id,
-        "accuracy_before": round(before, 4),
-        "accuracy_after": round(after, 4),
+        f"{before.name}_before": _rounded(before),
+        f"{after.name}_after": _rounded(after),
         "samples": len(samples),
         "test_samples": len(test),
         "tested_on": parts.tested_on,
@@ -283,15 +303,24 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
         "tries": [asdict(one) for one in result.tries],
         "losses": result.run.losses,
         "epoch_losses": result.run.epoch_losses,
-    }
+    } | asdict(remarked)
     note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
-    text = f"accuracy {before:.4f} -> {after:.4f} on {len(test)} windows"
+    text = f"{before.name} {before} -> {after} on {len(test)} windows"
     told = f"{args.output}: {len(content)} bytes, {text}{note_of_tries}\ntested on {parts.tested_on}"
     if result.run.verdict:
         told += f"\n{result.run.verdict}: {result.run.said}"
     show(args, summary, told)
     worse = result.run.verdict in (training.Verdict.NOT_BETTER, training.Verdict.UNTOLD)
     return ExitCode.NOT_ACTIVATED if worse else ExitCode.OK
+
+
+def _rounded(found: Measure) -> float:
+    return round(found.value, 4) if found.name == "accuracy" else found.value
+
+
+def _tell(args: argparse.Namespace, told: Remarks) -> None:
+    for line in told.notes:
+        streams.note(f"note: {line}", args.json)
 
 
 def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tuple[Recipe, Trainer]:

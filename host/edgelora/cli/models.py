@@ -97,6 +97,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
         elm = formats.pack_model(model, args.output.name)
         quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
+    _note_narrow(model)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
     show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
 
@@ -120,6 +121,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             elm = formats.pack_model(model, args.output.name)
             twin.check_model(elm)
     write_atomic(args.output, elm)
+    _note_narrow(model)
     layers = tflite.layer_rows(model)
     result = {
         "output": str(args.output),
@@ -145,6 +147,11 @@ def cmd_import(args: argparse.Namespace) -> None:
     say(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
     if quality:
         say(quality)
+
+
+def _note_narrow(model: QuantModel) -> None:
+    if narrow := quantization.narrow_logits(model):
+        note(f"note: {narrow}")
 
 
 def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> Any:

@@ -141,5 +141,7 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCo
         say(f"energy of an update by clock: {', '.join(rows)}")
     if report.checkpoint_bytes is not None:
         say(f"checkpoint: {report.checkpoint_bytes} bytes")
+    for line in report.notes[1:]:
+        say(f"note: {line}")
     say(f"report: {path}")
     return code

@@ -50,6 +50,30 @@ class Dataset:
         return len(self.labels) or int(self.y.max()) + 1
 
 
+def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
+    """`data` with its classes numbered as `names` has them, which are a network's; `whose` is what it is called.
+
+    Without names on either side, or with one that stands twice in `names`, numbers count as they are. InputError for
+    samples of a class whose name is none of these.
+    """
+    if not data.labels or len(set(names)) < max(len(names), 1):
+        return data
+    unknown = [data.labels[label] for label in np.unique(data.y) if data.labels[label] not in names]
+    if unknown:
+        raise InputError(
+            f"{whose} has no class {_some(unknown)}; its classes are {_some(names)}",
+            remedy="name the data's labels as the network does, leave these samples out, or write the data without "
+            "labels, for numbers to count",
+        )
+    number = {name: i for i, name in enumerate(names)}
+    numbers = np.array([number.get(name, 0) for name in data.labels], np.int64)  # 0: a class without samples
+    return Dataset(data.x, numbers[data.y], list(names))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:12])) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
 def channels_last(x: NDArray[Any]) -> NDArray[Any]:
     """Samples as this project has them, [N, height, width, channels], from PyTorch's [N, C, H, W], [N, C, W] or [N, C].
 
@@ -76,7 +100,9 @@ class Parts:
 
 
 def parts(train: Dataset, test: Dataset, tested_on: str) -> Parts:
-    """These samples, with a word about those that are in both parts."""
+    """These samples, with a word about those that are in both parts; test's classes are numbered as train's."""
+    if train.labels and set(test.labels) <= set(train.labels):
+        test = by_name(test, train.labels, tested_on)
     trained = {row.tobytes() for row in train.x}
     seen = sum(row.tobytes() in trained for row in test.x)
     if seen == len(test):

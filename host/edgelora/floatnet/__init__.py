@@ -20,6 +20,7 @@ from .layers import (
     mean,
     output_shape,
     predict,
+    shapes,
     sources,
 )
 from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
@@ -60,6 +61,7 @@ __all__ = [
     "mean",
     "minibatches",
     "output_shape",
+    "shapes",
     "predict",
     "pretrain",
     "save_net",

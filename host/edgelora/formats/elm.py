@@ -102,7 +102,7 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     labels = "\n".join(model.labels).encode()
     labels_at = len(body)
     body += labels
-    logit_scale, exponentials = softmax_constants(model.loss_tensor.scale)
+    logit_scale, exponentials = softmax_constants(model.loss_scale)
     tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
     envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
     loss = LOSSES.index(model.loss)
@@ -140,8 +140,8 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     _check_values(model, range(len(model.ops)), name)
     reader.check_gaps()
     require(
-        (header[12], header[13:21]) == softmax_constants(model.loss_tensor.scale),
-        f"{name}: logit_scale or E is not that of the scale {model.loss_tensor.scale:g}: make the file again",
+        (header[12], header[13:21]) == softmax_constants(model.loss_scale),
+        f"{name}: logit_scale or E is not that of the scale {model.loss_scale:g}: make the file again",
     )
     return model
 
@@ -152,10 +152,9 @@ def base_id(data: bytes | bytearray) -> bytes:
 
 
 def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
-    """logit_scale and E[0..7] of SPEC.md section 4, for a loss tensor's scale as stored (rounded to float32)."""
-    s = float(np.float32(scale))
-    exponentials = tuple(min(65535, math.floor(65536 * math.exp(-s * 2**j) + 0.5)) for j in range(8))
-    return math.floor(65536 * s + 0.5), exponentials
+    """logit_scale and E[0..7] of SPEC.md section 4, for a model's `loss_scale`."""
+    exponentials = tuple(min(65535, math.floor(65536 * math.exp(-scale * 2**j) + 0.5)) for j in range(8))
+    return math.floor(65536 * scale + 0.5), exponentials
 
 
 @dataclass(frozen=True)

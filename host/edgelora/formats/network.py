@@ -63,6 +63,7 @@ SAME_GRID_KINDS = (
     "gather",
 )  # inputs and output share scale and zero point
 MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
+LEAST_NATS = 16  # that the grid of a loss tensor spans, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 
@@ -82,10 +83,22 @@ class Tensor:
     def positions(self) -> int:
         return self.shape[0] * self.shape[1]
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """The least and the largest real value that it can hold."""
+        return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
+
     def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
         """Rounds real values (any shape) to this tensor's int8 grid, saturating."""
-        q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
-        return np.clip(q, -128, 127).astype(np.int8)
+        return np.clip(self._steps(real), -128, 127).astype(np.int8)
+
+    def clipped(self, real: NDArray[np.floating]) -> float:
+        """The share of real values that `quantize` cuts off, as they are beyond the grid."""
+        q = self._steps(real)
+        return float(np.mean((q < -128) | (q > 127)))
+
+    def _steps(self, real: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
 
     def dequantize(self, q: NDArray[Any]) -> NDArray[np.float64]:
         return self.scale * (q - float(self.zero_point))
@@ -186,6 +199,12 @@ class QuantModel:
         return self.tensors[self.loss_index]
 
     @property
+    def loss_scale(self) -> float:
+        """Nats that a step of the loss tensor counts for (SPEC.md, section 4): its scale, or more on a narrow grid."""
+        scale = float(np.float32(self.loss_tensor.scale))
+        return scale if self.loss == "mean_squared_error" else max(scale, LEAST_NATS / 255)
+
+    @property
     def training_ops(self) -> int:
         """How many ops, from the first, training runs."""
         return len(self.ops) - (self.loss_index != self.ops[-1].output)
@@ -194,6 +213,11 @@ class QuantModel:
     def has_history(self) -> bool:
         """Whether an inference depends on those before it: inputs are the frames of a stream."""
         return any(op.kind == "history" for op in self.ops)
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether targets are values on the output's grid, as an autoencoder's input is, and no classes."""
+        return self.loss == "mean_squared_error"
 
     @property
     def classes(self) -> int:

@@ -62,7 +62,8 @@ def from_torch(
     x = np.asarray(given, np.float32)
     net, ends_logistic = float_net(module, x)
     own = datasets.channels_last(x)
-    model = quantization.quantize(net, own)
+    values = loss == "mean_squared_error"
+    model = quantization.quantize(net, own, head_room=1.0 if values else quantization.HEAD_ROOM)
     tflite.set_loss(model, labels, loss, ends_logistic)
     elm = formats.pack_model(model, "as .elm")
     twin.check_model(elm)

@@ -14,14 +14,15 @@ from .adapter_fit import (
 )
 from .calibrate import set_adapter_shifts
 from .merging import Distance, Freedom, MergedLayer, Merging, merge
-from .quantize import CALIBRATION_LIMIT, Quantized, quantize
-from .report import QuantReport, compare, report
+from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize
+from .report import QuantReport, compare, narrow_logits, report
 
 __all__ = [
     "AdapterFit",
     "CALIBRATION_LIMIT",
     "Distance",
     "Freedom",
+    "HEAD_ROOM",
     "Matrix",
     "MergedLayer",
     "Merging",
@@ -33,6 +34,7 @@ __all__ = [
     "fit_layer",
     "fitting_t_shift",
     "merge",
+    "narrow_logits",
     "op_inputs",
     "op_patches",
     "quantize",

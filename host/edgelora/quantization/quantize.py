@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import floatnet
 from ..errors import InputError
 from ..formats import (
+    MATRIX_KINDS,
     SAME_GRID_KINDS,
     SOFTMAX_GRID,
     WINDOW_KINDS,
@@ -35,6 +36,7 @@ from .calibrate import PERCENTILES, calibrate_adapters
 from .report import QuantReport, _sqnr_db
 from .simulate import simulate
 
+HEAD_ROOM = 2.0  # of logits' range, beyond which training would make them grow
 CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
 
 
@@ -68,15 +70,21 @@ def activation_tensor(shape: floatnet.Shape, low: float, high: float) -> Tensor:
     return Tensor(shape, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
 
-def quantize(net: floatnet.FloatNet, x: floatnet.Array, percentiles: Sequence[float] = PERCENTILES) -> QuantModel:
+def quantize(
+    net: floatnet.FloatNet,
+    x: floatnet.Array,
+    percentiles: Sequence[float] = PERCENTILES,
+    head_room: float = HEAD_ROOM,
+) -> QuantModel:
     """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
 
     Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
-    network's. Raises ValueError for inputs that are empty, of the wrong shape or not finite.
+    network's. Logits get `head_room` times the range that they have, as training makes them larger; 1: none, for values
+    that are targets. Raises ValueError for inputs that are empty, of the wrong shape or not finite.
     """
     x = _calibration_inputs(net, x)
     activations = floatnet.forward(net, x)
-    models = [_quantized(net, activations, percentile) for percentile in percentiles]
+    models = [_quantized(net, activations, percentile, head_room) for percentile in percentiles]
     logits = activations[-1].reshape(len(x), -1)
     model = max(models, key=lambda candidate: _sqnr_db(logits, simulate(candidate, x)[-1].reshape(len(x), -1)))
     calibrate_adapters(model, x)
@@ -91,8 +99,11 @@ def _calibration_inputs(net: floatnet.FloatNet, x: floatnet.Array) -> floatnet.A
     return x[:: -(-len(x) // CALIBRATION_LIMIT)]
 
 
-def _quantized(net: floatnet.FloatNet, activations: list[floatnet.Array], percentile: float) -> QuantModel:
+def _quantized(
+    net: floatnet.FloatNet, activations: list[floatnet.Array], percentile: float, head_room: float
+) -> QuantModel:
     model = QuantModel([activation_tensor(net.input_shape, *_range(activations[0], percentile))], [], list(net.labels))
+    logits = _logits(net)
     for i, layer in enumerate(net.layers):
         sources = floatnet.sources(net, i)
         source = model.tensors[sources[0]]
@@ -102,7 +113,9 @@ def _quantized(net: floatnet.FloatNet, activations: list[floatnet.Array], percen
         elif layer.kind == "softmax":
             model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
         else:
-            model.tensors.append(activation_tensor(shape, *_range(activations[i + 1], percentile)))
+            low, high = _range(activations[i + 1], percentile)
+            room = head_room if i == logits else 1.0
+            model.tensors.append(activation_tensor(shape, room * low, room * high))
         op = _op(layer, sources, i + 1, source, model.tensors[-1])
         model.ops.append(op)
         if layer.function is not None:
@@ -110,6 +123,17 @@ def _quantized(net: floatnet.FloatNet, activations: list[floatnet.Array], percen
         else:
             derive(model, op)
     return model
+
+
+def _logits(net: floatnet.FloatNet) -> int | None:
+    """The layer that makes what the loss looks at, if an adapter can change that; None for an autoencoder's."""
+    shapes = floatnet.shapes(net)
+    if math.prod(shapes[-1]) == math.prod(shapes[0]):
+        return None
+    last = len(net.layers) - 1
+    while last > 0 and net.layers[last].kind in ("softmax", "lookup", "reshape"):
+        last = floatnet.sources(net, last)[0] - 1
+    return last if net.layers[last].kind in MATRIX_KINDS else None
 
 
 def _range(values: floatnet.Array, percentile: float) -> tuple[float, float]:

@@ -114,6 +114,18 @@ def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
     return (flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5)).astype(np.int64)
 
 
+def narrow_logits(model: QuantModel) -> str:
+    """What to know of a network whose logits' grid spans few nats; nothing of others."""
+    tensor = model.loss_tensor
+    if model.loss_scale <= float(np.float32(tensor.scale)):
+        return ""
+    return (
+        f"the logits' grid spans {255 * tensor.scale:.2g} nats, on which no probability can be close to 1: the loss "
+        f"counts {255 * model.loss_scale:.0f} for it, in nats of its own; calibrate the network on samples that it is "
+        "sure of, or train it longer, for a wider one"
+    )
+
+
 def _sqnr_db(signal: NDArray[Any], noisy: NDArray[Any]) -> float:
     return _ratio_db(float(np.sum(np.square(signal))), float(np.sum(np.square(signal - noisy))))
 

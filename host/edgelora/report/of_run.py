@@ -21,6 +21,7 @@ from ..training import (
     accuracy,
     confusion,
     recomputed,
+    remarks,
     schedule,
 )
 from .record import LayerRow, Report
@@ -52,6 +53,8 @@ def make_report(
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
     if run.clock_hz:
         notes.append(f"Training ran at {run.clock_hz / 1e6:g} MHz.")
+    remarked = remarks(base, run.run.adapter, test, samples)
+    notes += [f"{line[0].upper()}{line[1:]}." for line in remarked.notes]
     return Report(
         title=f"Personalizing {base.name} to {subject}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -113,6 +116,8 @@ def make_report(
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",
         epoch_accuracies=again.epoch_accuracies,
+        clipped=remarked.clipped,
+        saturated=remarked.saturated,
     )
 
 

@@ -126,6 +126,8 @@ class Report:
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
     base_path: str = ""  # on the board, of the base,
     adapter_path: str = ""  # and of what it learned
+    clipped: Share | None = None  # of the training samples' values, beyond the base's input range
+    saturated: Share | None = None  # of the test samples, with an output at an end of its grid
     store_name: str = ""  # in the board's store, of what a board learned by itself
 
     @property

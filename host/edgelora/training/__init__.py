@@ -16,12 +16,14 @@ from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .loop import confusion, train
+from .measure import Measure, answers, errors, measured
 from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
 from .qat import KEPT, RECIPE, train_qat
 from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe, placed
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
+from .remarks import Remarks, remarks
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
 
@@ -44,10 +46,12 @@ __all__ = [
     "MODES",
     "MOMENTA",
     "PLACEMENTS",
+    "Measure",
     "NAME",
     "Pace",
     "RECIPE",
     "Recipe",
+    "Remarks",
     "Samples",
     "Suspended",
     "Trainer",
@@ -59,22 +63,26 @@ __all__ = [
     "activation",
     "adapter_ranks",
     "again_macs",
+    "answers",
     "as_board",
     "blend",
     "choose_recompute",
     "confusion",
+    "errors",
     "float_baseline",
     "is_named",
     "load_adapter",
     "load_base",
     "load_part",
     "load_parts",
+    "measured",
     "most_summed",
     "personalize_board",
     "placed",
     "pretrained_har",
     "pretrained_kws",
     "recomputed",
+    "remarks",
     "repeat_on_twin",
     "schedule",
     "smallest_arena",

@@ -14,7 +14,7 @@ from .. import datasets, floatnet, formats, resources, twin
 from ..errors import EdgeloraError
 from ..formats import QuantModel
 from ..progress import Progress, untold
-from .samples import Samples
+from .samples import Clipping, Samples
 
 CACHE = resources.cache("bases")
 
@@ -44,19 +44,48 @@ class Base:
         """Where a board may have it: in ROMFS, or in its filesystem."""
         return f"/rom/{self.name}", f"/{self.name}"
 
+    def numbered(self, part: datasets.Dataset) -> datasets.Dataset:
+        """The same data with this network's own numbers for classes that it names."""
+        named = len(self.model.labels) == self.model.classes and not self.model.learns_values
+        names = self.model.labels if named else []
+        return datasets.by_name(part, names, self.name)
+
     def samples(self, part: datasets.Dataset) -> Samples:
-        """Windows quantized to this network's input; ValueError when they do not fit it."""
+        """Windows quantized to this network's input, classes by name where both have names (`datasets.by_name`).
+
+        The target of a network that learns values is its own input, the last frame of a window. ValueError when they
+        do not fit it.
+        """
+        part = self.numbered(part)
+        targets: NDArray[Any] = part.y
         try:
             frames = self.model.frames(part.x.shape[1:])
-            targets = self.model.targets(part.y)
+            if not self.model.learns_values:
+                targets = self.model.targets(part.y)
         except ValueError as error:
             raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+        if self.model.learns_values:
+            return self._reconstructed(part, frames)
         if part.y.max() >= self.model.classes:
             raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.classes} classes")
+        clipping = Clipping.of(self.model.input, part.x)
+        return Samples(self._inputs(part, frames), part.y, None if targets is part.y else targets, clipping)
+
+    def _inputs(self, part: datasets.Dataset, frames: int) -> NDArray[np.int8]:
         x = self.model.input.quantize(part.x)
-        if self.model.has_history:
-            x = x.reshape(-1, frames, *self.model.input.shape)
-        return Samples(x, part.y, None if targets is part.y else targets)
+        return x.reshape(-1, frames, *self.model.input.shape) if self.model.has_history else x
+
+    def _reconstructed(self, part: datasets.Dataset, frames: int) -> Samples:
+        """Windows whose last frame is the target, on the output's grid."""
+        size, output = self.model.input.size, self.model.output
+        if output.size != size:
+            raise WorkflowError(
+                f"{self.name} learns values and has {output.size} outputs for {size} inputs: only a network that is to "
+                "give back its input has its target in the data; train others with `edgelora.twin.Session`"
+            )
+        wanted = part.x.reshape(len(part), frames, size)[:, -1]
+        clipping, beyond = Clipping.of(self.model.input, part.x), Clipping.of(output, wanted)
+        return Samples(self._inputs(part, frames), part.y, output.quantize(wanted), clipping, beyond)
 
 
 def load_base(path: Path) -> Base:

@@ -101,6 +101,12 @@ class BoardLearner:
         self.infer_us = reply.elapsed_us / len(x)
         return reply.predictions.astype(np.int64)
 
+    def outputs(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        """All outputs of each sample, [N, output_size]."""
+        rows = self.link.eval(x, logits=True, progress=self.progress).logits
+        assert rows is not None
+        return rows
+
 
 def base_path(link: Link, base: Base) -> str | None:
     """Where the board has the base; None if it doesn't."""

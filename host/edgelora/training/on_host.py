@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import formats
@@ -18,9 +18,10 @@ from ..datasets import HELD_OUT, held_out
 from ..errors import InputError
 from ..progress import Progress, untold
 from ..workers import in_parallel
-from .base import Base, WorkflowError, accuracy
+from .base import Base, WorkflowError
 from .guard import prepared
 from .loop import Run, guarded
+from .measure import answers, measured
 from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
@@ -31,21 +32,27 @@ Trainer = Callable[[bytes, Samples, Recipe, Progress], Run]  # of a `.elm`; modu
 
 @dataclass(frozen=True)
 class Try:
-    """Settings tried, and the accuracy (share of 1) on samples that they weren't trained on."""
+    """Settings tried, and the accuracy (share of 1) or the error on samples that they weren't trained on."""
 
     seed: int
     learning_rate: int
-    validation_accuracy: float
+    validation_accuracy: float | None
+    validation_error: float | None = None
+
+    @property
+    def merit(self) -> float:
+        """The larger the better."""
+        return self.validation_accuracy if self.validation_accuracy is not None else -(self.validation_error or 0.0)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run on the host, with its recipe. before, after: classes predicted for the test samples."""
+    """A run on the host, with its recipe. before, after: `answers` for the test samples."""
 
     recipe: Recipe
     run: Run
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    before: NDArray[Any]
+    after: NDArray[Any]
     tries: list[Try]
 
 
@@ -75,12 +82,12 @@ def train_adapter(
     if tries > 1:
         recipes = variants(recipe, tries, RATE_FACTORS if trainer is as_board else (1.0,))
         tried = _try_all(base, samples, recipes, trainer, progress)
-        recipe = recipes[max(range(tries), key=lambda i: tried[i].validation_accuracy)]
+        recipe = recipes[max(range(tries), key=lambda i: tried[i].merit)]
     learner = _learner(base, recipe, samples)
-    before = learner.predict(test.x)
+    before = answers(base, learner.session, test)
     run = trainer(base.elm, samples, recipe, progress)
     learner.use(run.adapter)
-    return Trained(recipe, run, before, learner.predict(test.x), tried)
+    return Trained(recipe, run, before, answers(base, learner.session, test), tried)
 
 
 def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
@@ -117,7 +124,7 @@ def _try_all(
     tried: list[Try] = []
     for one in in_parallel(_try, [(base, kept, held, recipe, trainer) for recipe in recipes]):
         tried.append(one)
-        what = f"rate {one.learning_rate} seed {one.seed}: {one.validation_accuracy:.3f}"
+        what = f"rate {one.learning_rate} seed {one.seed}: {abs(one.merit):.3g}"
         progress(len(tried), len(recipes), what)
     return tried
 
@@ -125,7 +132,9 @@ def _try_all(
 def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trainer) -> Try:
     learner = _learner(base, recipe, kept)
     learner.use(trainer(base.elm, kept, recipe, untold).adapter)
-    return Try(recipe.seed, recipe.learning_rate, accuracy(learner.predict(held.x), held))
+    found = measured(base, answers(base, learner.session, held), held)
+    by_name = {f"validation_{found.name}": round(found.value, 4) if found.name == "accuracy" else found.value}
+    return Try(recipe.seed, recipe.learning_rate, **{"validation_accuracy": None, **by_name})
 
 
 def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:

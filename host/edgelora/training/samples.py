@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import twin
+from ..formats import Tensor
 from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What a grid makes of real values from `low` to `high`: the share of them that is beyond it, and cut off."""
+
+    share: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(tensor: Tensor, real: NDArray[np.floating]) -> Clipping:
+        return Clipping(tensor.clipped(real), float(np.min(real)), float(np.max(real)))
 
 
 @dataclass(frozen=True)
 class Samples:
     """Quantized windows of one person: x int8 [N, height, width, channels], y [N].
 
-    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself.
+    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself. clipping: of the
+    real values that x was quantized from; target_clipping: of those that targets were.
     """
 
     x: NDArray[np.int8]
     y: NDArray[np.int64]
     given_targets: NDArray[np.int8] | None = None
+    clipping: Clipping | None = None
+    target_clipping: Clipping | None = None
 
     @property
     def targets(self) -> NDArray[Any]:
@@ -35,7 +52,7 @@ class Samples:
     def part(self, chosen: NDArray[np.bool_]) -> Samples:
         """Some of them."""
         given = None if self.given_targets is None else self.given_targets[chosen]
-        return Samples(self.x[chosen], self.y[chosen], given)
+        return replace(self, x=self.x[chosen], y=self.y[chosen], given_targets=given)
 
     def __len__(self) -> int:
         return len(self.y)

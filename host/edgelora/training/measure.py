@@ -1,0 +1,50 @@
+"""How right a network is: by accuracy where it tells classes, by its error where it learns values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import twin
+from .base import Base
+from .samples import Samples
+
+
+@dataclass(frozen=True)
+class Measure:
+    """accuracy: the share of samples, of 1, that are told right; error: the mean squared one, in squared real units."""
+
+    name: str
+    value: float
+
+    @property
+    def merit(self) -> float:
+        """The larger the better."""
+        return self.value if self.name == "accuracy" else -self.value
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f}" if self.name == "accuracy" else f"{self.value:.4g}"
+
+
+def answers(base: Base, session: twin.Session, samples: Samples) -> NDArray[Any]:
+    """What the session says of each sample: its class or, of a network that learns values, its squared error."""
+    if not base.model.learns_values:
+        return session.predict(samples.x)
+    return errors(base, np.array([(session.infer_sample(x), session.logits)[1] for x in samples.x]), samples)
+
+
+def errors(base: Base, outputs: NDArray[np.int8], samples: Samples) -> NDArray[np.float64]:
+    """Of each sample, from outputs int8 [N, size]: the mean squared distance from its target, in squared real units."""
+    apart = outputs.astype(np.float64) - samples.targets.reshape(len(samples), -1)
+    squared: NDArray[np.float64] = np.square(apart * base.model.output.scale).mean(axis=1)
+    return squared
+
+
+def measured(base: Base, answered: NDArray[Any], samples: Samples) -> Measure:
+    """What `answers` come to."""
+    if base.model.learns_values:
+        return Measure("error", float(np.mean(answered)))
+    return Measure("accuracy", float(np.mean(answered == samples.y)))

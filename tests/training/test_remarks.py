@@ -1,0 +1,132 @@
+"""Classes by name, inputs and outputs beyond their grids, and samples that say little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgelora import formats, quantization, training, twin
+from edgelora.datasets import Dataset, by_name, parts
+from edgelora.errors import InputError
+from edgelora.floatnet import layers
+from edgelora.training import Base, Recipe, remarks, train_adapter
+
+NAMES = ["still", "walk", "run"]
+
+
+def steps(count: int, seed: int, labels: list[str] = NAMES) -> Dataset:
+    """Noisy steps of which the class is the place."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(count) % 3)
+    x = rng.normal(0, 0.1, (count, 1, 12, 2))
+    for i, label in enumerate(y):
+        x[i, 0, 4 * label : 4 * label + 4] += 1
+    return Dataset(x.astype(np.float32), y, labels)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(3)], 7)
+    model = quantization.quantize(net, steps(64, 1).x)
+    model.labels = list(NAMES)
+    elm = formats.pack_model(model)
+    return Base("toy.elm", elm, formats.unpack_model(elm))
+
+
+def test_permuted_names_are_the_same_classes(base: Base) -> None:
+    """Samples with names in another order train the same adapter."""
+    own = steps(24, 2)
+    order = ["run", "still", "walk"]
+    other = Dataset(own.x, np.array([order.index(NAMES[label]) for label in own.y]), order)
+    assert not np.array_equal(other.y, own.y)
+    first, second = base.samples(own), base.samples(other)
+    assert np.array_equal(first.y, second.y)
+    test, recipe = base.samples(steps(30, 3)), Recipe(rank=2, epochs=1)
+    assert train_adapter(base, first, test, recipe).run == train_adapter(base, second, test, recipe).run
+
+
+def test_unknown_names_are_refused_with_what_to_do(base: Base) -> None:
+    strange = steps(24, 2, ["still", "walk", "swim"])
+    with pytest.raises(InputError, match="toy.elm has no class 'swim'; its classes are 'still', 'walk', 'run': name"):
+        base.samples(strange)
+    unused = Dataset(strange.x[strange.y < 2], strange.y[strange.y < 2], strange.labels)
+    assert np.array_equal(base.samples(unused).y, unused.y)  # no sample is of it
+
+
+def test_without_names_numbers_count(base: Base) -> None:
+    own = steps(24, 2, [])
+    assert np.array_equal(base.samples(own).y, own.y)
+    named = steps(24, 2, ["a", "b", "c"])
+    for names in ([], ["a"], ["a", "a", "b"]):  # none, one for three outputs, one twice
+        model = replace(base.model, labels=names)
+        assert np.array_equal(Base("nameless.elm", base.elm, model).samples(named).y, named.y)
+    with pytest.raises(training.WorkflowError, match="labels go up to 5"):
+        base.samples(Dataset(own.x, own.y + 3))
+
+
+def test_test_samples_are_numbered_as_those_trained() -> None:
+    """Also for a base without names: both files have some."""
+    train, test = steps(12, 2), steps(9, 3, ["run", "walk", "still"])
+    matched = parts(train, test, "others").test
+    assert [matched.labels[label] for label in matched.y] == [test.labels[label] for label in test.y]
+    assert matched.labels == train.labels
+    more = steps(9, 3, ["run", "walk", "swim"])
+    assert parts(train, more, "others").test is more  # left for the base to judge
+    assert by_name(test, [], "nobody") is test
+
+
+def test_clipped_inputs_are_counted(base: Base) -> None:
+    """Units off by 9.81 are told with that remedy; a range too narrow with another; below 1 % nothing is."""
+    own, test = steps(60, 2), base.samples(steps(60, 3))
+    low, high = base.model.input.span
+    for factor in (1.0, 9.80665, 100.0):
+        part = Dataset(own.x * np.float32(factor), own.y, NAMES)
+        q = np.floor(part.x.astype(np.float64) / base.model.input.scale + 0.5) + base.model.input.zero_point
+        told = remarks(base, None, test, base.samples(part))
+        assert told.clipped == round(float(np.mean((q < -128) | (q > 127))), 4)
+        said = [note for note in told.notes if "are clipped" in note]
+        assert bool(said) == (told.clipped >= 0.01) == (factor > 1)
+        assert all(f"range {low:.4g} to {high:.4g}" in note and "edgelora quantize" in note for note in said)
+        assert ["m/s2" in note for note in said] == ([factor < 100] if said else [])
+    assert [note for note in remarks(base, None, base.samples(part)).notes if "test samples' values" in note]
+
+
+def test_values_at_the_ends_are_not_beyond_them(base: Base) -> None:
+    tensor = base.model.input
+    low, high = tensor.span
+    assert list(tensor.quantize(np.array([low, high]))) == [-128, 127]
+    assert tensor.clipped(np.array([low, high])) == 0
+    assert tensor.clipped(np.array([low - tensor.scale, low, high, high + tensor.scale])) == 0.5
+
+
+def test_saturated_outputs_are_counted(base: Base) -> None:
+    """The share that the adapter's own answers have, sample by sample."""
+    samples, test = base.samples(steps(60, 2)), base.samples(steps(40, 3))
+    assert remarks(base, None, test).saturated == saturated_by_hand(base, None, test)
+    far = Recipe(rank=8, epochs=40, given_rate=60000)
+    adapter = train_adapter(base, samples, test, far).run.adapter
+    told = remarks(base, adapter, test, samples)
+    assert told.saturated == saturated_by_hand(base, adapter, test) > 0.1
+    assert any("at an end of its int8 grid" in note for note in told.notes)
+
+
+def saturated_by_hand(base: Base, adapter: bytes | None, test: training.Samples) -> float:
+    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+    session.use(adapter)
+    count = 0
+    for x in test.x:
+        session.infer_sample(x)
+        count += {-128, 127} & set(session.logits.tolist()) != set()
+    return round(count / len(test), 4)
+
+
+def test_samples_that_say_little(base: Base) -> None:
+    own, test = steps(30, 2), base.samples(steps(30, 3))
+    assert remarks(base, None, test, base.samples(own)).notes == []
+    walks = Dataset(own.x[own.y == 1], own.y[own.y == 1], NAMES)
+    (note,) = remarks(base, None, test, base.samples(walks)).notes
+    assert note.startswith("all 10 training samples are of one class, walk")
+    few = base.samples(steps(19, 3))
+    assert [note[:15] for note in remarks(base, None, few, base.samples(own)).notes] == ["19 test samples"]
