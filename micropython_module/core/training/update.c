@@ -41,7 +41,7 @@ static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) 
 }
 
 // The OR of all magnitudes.
-EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t count) {
+EDGELORA_KERNEL static uint32_t gradient_bits(const int32_t *v, uint32_t count) {
     uint32_t bits = 0;
 #pragma GCC unroll 4
     for (const int32_t *end = v + count; v != end; ++v) {
@@ -50,7 +50,7 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t count)
     return bits;
 }
 
-EDGELORA_KERNEL static uint32_t magnitude_sum(const int32_t *v, uint32_t count, int32_t h) {
+EDGELORA_KERNEL static uint32_t gradient_sum(const int32_t *v, uint32_t count, int32_t h) {
     uint32_t sum = 0; // < 2^15 * 2^16
 #pragma GCC unroll 4
     for (const int32_t *end = v + count; v != end; ++v) {
@@ -65,7 +65,8 @@ static inline int32_t limited(int32_t v, int32_t limit) {
     return inside ? v : v < 0 ? -limit : limit;
 }
 
-// The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for one.
+// The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for
+// one.
 
 // The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal:
 // (2^15, 2^16]
@@ -128,14 +129,14 @@ EDGELORA_HOT void edgelora_matrix_update(
         return;
     }
     m->is_set = false; // from here on the gradient is room for u
-    uint32_t bits = magnitude_bits(gradient, m->count);
+    uint32_t bits = gradient_bits(gradient, m->count);
     if (!bits) {
         return;
     }
     int32_t h = bit_length(bits) - 15;
     h = h < 0 ? 0 : h;
     int32_t exponent = m->exponent + h;
-    uint32_t sum = magnitude_sum(gradient, m->count, h);
+    uint32_t sum = gradient_sum(gradient, m->count, h);
     scale_follow(m, (sum + m->count - 1) / m->count, exponent);
 
     normalize(gradient, m->count, h, (int32_t)(0x80000000u / m->scale),

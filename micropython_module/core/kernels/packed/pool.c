@@ -26,7 +26,7 @@ uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g) {
 typedef struct {
     const int8_t *x; // its first element
     uint32_t rows, columns;
-} window_t;
+} pool_window_t;
 
 typedef struct {
     uint32_t from, count;
@@ -39,12 +39,12 @@ static inline range_t range_at(
     return (range_t){from, (end < size ? end : size) - from};
 }
 
-static inline window_t window_at(
+static inline pool_window_t pool_window(
     const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at) {
     const edgelora_op_t *op = g->op;
     range_t y = range_at(at->y, op->stride_h, op->pad_top, g->kernel_h, g->in_h),
             z = range_at(at->x, op->stride_w, op->pad_left, g->kernel_w, g->in_w);
-    return (window_t){x + (y.from * g->in_w + z.from) * g->in_c, y.count, z.count};
+    return (pool_window_t){x + (y.from * g->in_w + z.from) * g->in_c, y.count, z.count};
 }
 
 // A block of positions, whose bytes are added up for each channel: onto `start` or, if `add`, onto
@@ -63,8 +63,8 @@ static inline int32_t block_start(const block_t *b, const int32_t *sum) {
 }
 
 // Four channels at a time, x and steps 4-aligned. A word of bytes adds its evens to two sums in one
-// word, and its three upper bytes to another: there the third, which the evens tell, is taken out at
-// the end.
+// word, and its three upper bytes to another: there the third is taken out at the end, as the evens
+// tell it.
 EDGELORA_KERNEL static void add_words(const block_t *b, int32_t *sums) {
     const uint32_t step = b->step, size = b->columns * step, gap = b->row_step - size;
     const int32_t offset = 128 * (int32_t)(b->rows * b->columns);
@@ -104,7 +104,7 @@ EDGELORA_KERNEL static void add_bytes(const block_t *b, int32_t *sums) {
 
 // sums: s32 [in_c] of x - zero_point over the window, in blocks.
 EDGELORA_HOT static void window_sums(
-    const edgelora_shape_t *g, const window_t *w, int32_t zero_point, int32_t *sums) {
+    const edgelora_shape_t *g, const pool_window_t *w, int32_t zero_point, int32_t *sums) {
     uint32_t columns = w->columns, rows = w->rows, step = g->in_c;
     if (columns == g->in_w) { // one row
         columns *= rows;
@@ -169,7 +169,7 @@ EDGELORA_KERNEL static void largest_of_four(int8_t *y, const int8_t *a, const in
 
 // Offsets of a window's elements from the first one, up to whole calls; returns how many there are.
 EDGELORA_HOT static uint32_t window_offsets(
-    const edgelora_shape_t *g, const window_t *w, uint32_t *offsets) {
+    const edgelora_shape_t *g, const pool_window_t *w, uint32_t *offsets) {
     uint32_t n = 0;
     for (uint32_t row = 0; row < w->rows; ++row) {
         for (uint32_t column = 0; column < w->columns; ++column) {
@@ -189,7 +189,7 @@ EDGELORA_HOT static void max_forward(
     uint32_t rows = 0, columns = 0, n = 0; // of the offsets
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions; ++p, y += channels) {
-        window_t w = window_at(g, x, &at);
+        pool_window_t w = pool_window(g, x, &at);
         if (w.rows != rows || w.columns != columns) {
             n = window_offsets(g, &w, offsets);
             rows = w.rows;
@@ -216,7 +216,7 @@ EDGELORA_HOT void edgelora_pool_forward_packed_s8(
     bool mean = g->op->kind == EDGELORA_MEAN;
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions; ++p, y += g->out_c) {
-        window_t w = window_at(g, x, &at);
+        pool_window_t w = pool_window(g, x, &at);
         window_sums(g, &w, mean ? g->zp_in : 0, scratch);
         if (mean) {
             mean_outputs(g, scratch, y);
@@ -243,7 +243,7 @@ EDGELORA_KERNEL static void copy_words(int8_t *to, const int8_t *from, uint32_t 
 }
 
 // The output positions along an axis whose windows hold input position i.
-static inline range_t windows_over(
+static inline range_t windows_along(
     uint32_t i, uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t outputs) {
     uint32_t at = i + pad, from = at < kernel ? 0 : (at - kernel) / stride + 1,
              to = at_most(at / stride + 1, outputs);
@@ -263,7 +263,7 @@ EDGELORA_KERNEL static void average_row(const edgelora_shape_t *g, const edgelor
     for (uint32_t oy = wy.from; oy < wy.from + wy.count; ++oy) {
         for (uint32_t ox = wx.from; ox < wx.from + wx.count; ++ox) {
             edgelora_cursor_t at = {oy, ox, g->out_w};
-            window_t w = window_at(g, 0, &at);
+            pool_window_t w = pool_window(g, 0, &at);
             int32_t count = (int32_t)(w.rows * w.columns),
                     reciprocal = (32768 + count / 2) / count;
             const int8_t *e = error->e + (oy * g->out_w + ox) * g->out_c;
@@ -282,7 +282,7 @@ EDGELORA_HOT static int32_t average_backward(
     edgelora_block_t block = {dx, 0, 0};
     range_t above = {0, 0}, before = {0, 0};
     for (uint32_t iy = 0; iy < g->in_h; ++iy) {
-        range_t wy = windows_over(iy, op->stride_h, op->pad_top, g->kernel_h, g->out_h);
+        range_t wy = windows_along(iy, op->stride_h, op->pad_top, g->kernel_h, g->out_h);
         int8_t *row = dx + block.count;
         if (iy && is_same(wy, above)) {
             copy_words(row, row - row_size, row_size);
@@ -291,7 +291,7 @@ EDGELORA_HOT static int32_t average_backward(
         }
         above = wy;
         for (uint32_t ix = 0; ix < g->in_w; ++ix) {
-            range_t wx = windows_over(ix, op->stride_w, op->pad_left, g->kernel_w, g->out_w);
+            range_t wx = windows_along(ix, op->stride_w, op->pad_left, g->kernel_w, g->out_w);
             if (ix && is_same(wx, before)) {
                 copy_words(dx + block.count, dx + block.count - channels, channels);
                 block.count += channels;

@@ -50,7 +50,7 @@ EDGELORA_HOT void edgelora_requantize_outputs_s8(
 }
 
 // A value's multiplier, Q15 relative to 2^top.
-static inline int32_t relative_multiplier(const edgelora_shape_t *g, uint32_t k, int32_t top) {
+static inline int32_t shared_multiplier(const edgelora_shape_t *g, uint32_t k, int32_t top) {
     return g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
 }
 
@@ -102,24 +102,24 @@ EDGELORA_HOT static int32_t product_bits(
     uint32_t channels = g->out_c, end = g->positions * channels, four = 0, likely = 0, all = 0;
     if (g->positions == 1) {
         for (uint32_t c = 0; c < channels; ++c) {
-            all |= abs_u32(e[c] * relative_multiplier(g, c < multipliers ? c : 0, top));
+            all |= abs_u32(e[c] * shared_multiplier(g, c < multipliers ? c : 0, top));
         }
         return bit_length(all);
     }
     int32_t largest = 0;
     for (uint32_t c = 0; c < channels; ++c) {
-        int32_t bound = product_bound(g, e, c, relative_multiplier(g, c, top), &four);
+        int32_t bound = product_bound(g, e, c, shared_multiplier(g, c, top), &four);
         if (bound > largest) {
             largest = bound;
             likely = c;
         }
     }
     int32_t bits = bit_length((uint32_t)largest), least = bits ? 1 << (bits - 1) : INT32_MAX;
-    if (column_reaches(e + likely, channels, end, relative_multiplier(g, likely, top), least)) {
+    if (column_reaches(e + likely, channels, end, shared_multiplier(g, likely, top), least)) {
         return bits;
     }
     for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = relative_multiplier(g, c, top);
+        int32_t m = shared_multiplier(g, c, top);
         if (product_bound(g, e, c, m, &four) >= least &&
             column_reaches(e + c, channels, end, m, least)) {
             return bits;
@@ -149,7 +149,7 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     n = n < 0 ? 0 : n;
     int32_t mask = shift_mask(n);
     for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = relative_multiplier(g, c < multipliers ? c : 0, top);
+        int32_t m = shared_multiplier(g, c < multipliers ? c : 0, top);
         if (g->positions == 1) {
             e[c] = (int8_t)trunc_mask(e[c] * m, n, mask);
         } else {
