@@ -98,6 +98,11 @@ static inline uint32_t slice_start(const edgelora_op_t *op) {
     return op->pad_top + 256u * op->pad_left;
 }
 
+// Do both inputs have one shape? Else the second is repeated along the axes in which it has one.
+static inline bool is_flat(const edgelora_shape_t *g) {
+    return g->in2_h == g->out_h && g->in2_w == g->out_w && g->in2_c == g->out_c;
+}
+
 // Which axis of a gather's output an axis of its input becomes: 0 height, 1 width, 2 channels.
 static inline uint32_t gather_axis(const edgelora_op_t *op, uint32_t axis) {
     uint32_t height = op->kernel_h - 1u, width = op->kernel_w - 1u;

@@ -18,6 +18,11 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
     return packed > reference ? packed : reference;
 }
 
+// An add of two tensors of one shape, neither taken off.
+static bool is_plain_sum(const edgelora_shape_t *g) {
+    return is_flat(g) && g->multiplier[0] >= 0 && g->multiplier[1] >= 0;
+}
+
 static bool wide_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     const edgelora_wide_t *wide = pass->wide;
@@ -33,8 +38,11 @@ static bool wide_forward(
             wide->pool_forward(g, pass->x, pass->y);
             return true;
         case EDGELORA_ADD:
-            wide->add_forward(g, pass->x, pass->x2, pass->y);
-            return true;
+            if (is_plain_sum(g)) {
+                wide->add_forward(g, pass->x, pass->x2, pass->y);
+                return true;
+            }
+            return false;
         default:
             return false;
     }
@@ -50,8 +58,11 @@ static bool wide_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
         case EDGELORA_DEPTHWISE:
             return wide->depthwise_backward(g, error, dx, exponent);
         case EDGELORA_ADD:
-            *exponent = wide->add_backward(g, error, k, dx);
-            return true;
+            if (is_plain_sum(g)) {
+                *exponent = wide->add_backward(g, error, k, dx);
+                return true;
+            }
+            return false;
         default:
             return false;
     }

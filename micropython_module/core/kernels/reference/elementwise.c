@@ -37,11 +37,6 @@ static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x
     }
 }
 
-// Do the inputs have one shape? Else the second is repeated along the axes in which it has one.
-static bool is_flat(const edgelora_shape_t *g) {
-    return g->in2_h == g->out_h && g->in2_w == g->out_w && g->in2_c == g->out_c;
-}
-
 // The element of the second input that output element (y, x, c) is made of.
 static uint32_t partner(const edgelora_shape_t *g, uint32_t y, uint32_t x, uint32_t c) {
     return ((g->in2_h == 1 ? 0 : y) * g->in2_w + (g->in2_w == 1 ? 0 : x)) * g->in2_c +
