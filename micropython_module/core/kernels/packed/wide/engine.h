@@ -183,10 +183,10 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
         for (; r + ROWS <= x->n; r += ROWS) {
             products(acc, from, panel, &part, r, ROWS);
         }
-        for (; r + 2 <= x->n; r += 2) {
-            products(acc, from, panel, &part, r, 2);
+        for (; r + 4 <= x->n; r += 4) {
+            products(acc, from, panel, &part, r, 4);
         }
-        if (r < x->n) {
+        for (; r < x->n; ++r) {
             products(acc, from, panel, &part, r, 1);
         }
         first += count;
@@ -981,8 +981,12 @@ static bool depthwise_backward(
 
 // Element by element, and pools
 
-static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift) {
+// requantize; small: |v| < 2^30 and shift <= 0
+static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift, bool small) {
     lanes_t m = lanes_of(multiplier);
+    if (small) {
+        return lanes_requantize(v, m, lanes_of(shift), lanes_of((int32_t)((1u << -shift) >> 1)));
+    }
     return shift > 0 ? lanes_high_mul(lanes_shift_left(v, shift), m)
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
@@ -992,6 +996,7 @@ static void add_forward(
     const int32_t *m = g->multiplier;
     const int8_t *shift = g->shift;
     uint32_t count = g->positions * g->out_c;
+    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0; // then sums are below 2^29
     lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
             low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
     int8_t rest[3][WIDTH] = {{0}};
@@ -1006,9 +1011,9 @@ static void add_forward(
         }
         lanes_t a = lanes_shift_left(lanes_sub(lanes_of_s8(p), zero), 20),
                 b = lanes_shift_left(lanes_sub(lanes_of_s8(q), zero2), 20);
-        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0]),
-                                     lanes_scaled(b, m[1], shift[1])),
-            m[2], shift[2]);
+        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0], small),
+                                     lanes_scaled(b, m[1], shift[1], small)),
+            m[2], shift[2], small);
         v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
         lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
         if (n < WIDTH) {

@@ -32,7 +32,7 @@ static inline __m512i add_dot4_of(__m512i sum, __m512i weights, const int8_t *fo
 #define EDGELORA_TABLE edgelora_vnni
 
 #define UNITS_ARE_BYTES 1
-enum { WIDTH = 16, LANES = 16, ROWS = 8, ZERO_WEIGHT = 128 };
+enum { WIDTH = 16, LANES = 16, ROWS = 12, ZERO_WEIGHT = 128 };
 #define FLIP_OFFSET 0u
 #define FLIP_SIGNED 0x80808080u
 
@@ -189,7 +189,7 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     const unit_t *x[ROWS];
     __m512i sum[ROWS];
     acc += first * LANES;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
         x[r] = in->units + in->at[first + (uint32_t)r];
         sum[r] = start
@@ -199,13 +199,13 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
         for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
             __m512i w = _mm512_loadu_si512(panel);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; ++r) {
                 sum[r] = add_dot4_of(sum[r], w, x[r] + i);
             }
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
         lanes_store(acc + r * LANES, sum[r]);
     }
