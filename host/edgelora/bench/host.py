@@ -21,7 +21,7 @@ from .tflite_file import image_network, keyword_network
 NETWORKS = {"keyword DS-CNN": keyword_network, "image ResNet": image_network}
 LITERT, PLAIN = "LiteRT XNNPACK", "plain kernels"
 RANK = 4
-ROUND = 0.01  # seconds of each in a round
+ROUND = 0.002  # seconds of each in a round: shorter than a turn that another process would take
 
 Run = Callable[[], object]
 

@@ -107,7 +107,7 @@ def add_commands(add: Add, commands: Any) -> None:
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
     p = add("host", cmd_bench_host, benches)
-    p.add_argument("--rounds", type=whole(1, 10_000), default=30, help="of which the best counts (%(default)s)")
+    p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")

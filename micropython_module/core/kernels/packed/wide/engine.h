@@ -26,7 +26,7 @@ enum {
 
 // Scratch of a matrix product.
 typedef struct {
-    int8_t rows[BLOCK_BYTES];
+    int8_t rows[BLOCK_BYTES + 16]; // gather writes behind a row's end
     int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
     unit_t units[UNITS_ARE_BYTES ? 1 : BLOCK_BYTES],
         t_units[UNITS_ARE_BYTES ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
@@ -163,7 +163,7 @@ static void panel_of_columns(
 }
 
 // acc [n, LANES] = start + products of rows with a panel, whose values are those of the runs one
-// after the other.
+// after the other. s: NULL, the panel holds all of them already.
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
     uint32_t lanes, const rows_t *x) {
     uint32_t all = x->runs * x->groups;
@@ -176,15 +176,17 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
             part.groups = lesser(all - first, CHUNK);
         }
         uint32_t count = part.runs * part.groups, r = 0;
-        (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
+        if (s) {
+            (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
+        }
         const int32_t *from = first ? 0 : start;
         for (; r + ROWS <= x->n; r += ROWS) {
             products(acc, from, panel, &part, r, ROWS);
         }
-        for (; r + 2 <= x->n; r += 2) {
-            products(acc, from, panel, &part, r, 2);
+        for (; r + 4 <= x->n; r += 4) {
+            products(acc, from, panel, &part, r, 4);
         }
-        if (r < x->n) {
+        for (; r < x->n; ++r) {
             products(acc, from, panel, &part, r, 1);
         }
         first += count;
@@ -210,6 +212,8 @@ static void gather(
         return;
     }
     int32_t dilation = op->dilation_w, kernel_w = g->kernel_w, in_w = g->in_w;
+    uint32_t run = (uint32_t)kernel_w * channels;
+    const int8_t *end = x + (uint32_t)g->in_h * g->in_w * channels;
     uint32_t oy = p / g->out_w, ox = p % g->out_w;
     for (; n; --n, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
         int32_t y0 = (int32_t)(oy * op->stride_h) - op->pad_top,
@@ -220,8 +224,12 @@ static void gather(
             if (iy < 0 || iy >= g->in_h) {
                 rows = fill_run(rows, g->kernel_w * channels, g->zp_in);
             } else if (dilation == 1 && x0 >= 0 && x0 + kernel_w <= in_w) {
-                copy_run(rows, in, g->kernel_w * channels);
-                rows += g->kernel_w * channels;
+                if (run < 16 && end - in >= 16) { // more than asked for: what follows goes over it
+                    __builtin_memcpy(rows, in, 16);
+                } else {
+                    copy_run(rows, in, run);
+                }
+                rows += run;
             } else {
                 for (int32_t ix = x0; ix < x0 + kernel_w * dilation; ix += dilation) {
                     if (ix >= 0 && ix < in_w) {
@@ -402,7 +410,8 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                 .step = g->inputs,
                 .count = g->inputs,
                 .flip = FLIP_OFFSET};
-            panel_products(w.acc, w.panel, bias, &weights, lanes, &rows);
+            bool is_packed = p && !rank && g->out_c <= LANES && groups <= CHUNK;
+            panel_products(w.acc, w.panel, bias, is_packed ? 0 : &weights, lanes, &rows);
             if (rank) {
                 source_t b = {
                     .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
@@ -972,8 +981,12 @@ static bool depthwise_backward(
 
 // Element by element, and pools
 
-static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift) {
+// requantize; small: |v| < 2^30 and shift <= 0
+static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift, bool small) {
     lanes_t m = lanes_of(multiplier);
+    if (small) {
+        return lanes_requantize(v, m, lanes_of(shift), lanes_of((int32_t)((1u << -shift) >> 1)));
+    }
     return shift > 0 ? lanes_high_mul(lanes_shift_left(v, shift), m)
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
@@ -983,6 +996,7 @@ static void add_forward(
     const int32_t *m = g->multiplier;
     const int8_t *shift = g->shift;
     uint32_t count = g->positions * g->out_c;
+    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0; // then sums are below 2^29
     lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
             low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
     int8_t rest[3][WIDTH] = {{0}};
@@ -997,9 +1011,9 @@ static void add_forward(
         }
         lanes_t a = lanes_shift_left(lanes_sub(lanes_of_s8(p), zero), 20),
                 b = lanes_shift_left(lanes_sub(lanes_of_s8(q), zero2), 20);
-        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0]),
-                                     lanes_scaled(b, m[1], shift[1])),
-            m[2], shift[2]);
+        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0], small),
+                                     lanes_scaled(b, m[1], shift[1], small)),
+            m[2], shift[2], small);
         v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
         lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
         if (n < WIDTH) {

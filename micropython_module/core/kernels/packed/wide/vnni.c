@@ -32,7 +32,7 @@ static inline __m512i add_dot4_of(__m512i sum, __m512i weights, const int8_t *fo
 #define EDGELORA_TABLE edgelora_vnni
 
 #define UNITS_ARE_BYTES 1
-enum { WIDTH = 16, LANES = 16, ROWS = 8, ZERO_WEIGHT = 128 };
+enum { WIDTH = 16, LANES = 16, ROWS = 12, ZERO_WEIGHT = 128 };
 #define FLIP_OFFSET 0u
 #define FLIP_SIGNED 0x80808080u
 
@@ -149,23 +149,37 @@ static inline void group_from_columns(
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(c, d));
 }
 
-// As weights have 128 too much.
-static inline void rows_offset(int32_t *offset, const rows_t *rows) {
+static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // in four parts
     const __m512i all = _mm512_set1_epi8(-128); // 128 each
     uint32_t run = 4 * rows->groups, rest = run & 63;
     __mmask64 last = ((__mmask64)1 << rest) - 1;
-    for (uint32_t r = 0; r < rows->n; ++r) {
-        __m512i sum = _mm512_setzero_si512();
-        const int8_t *x = rows->units + rows->at[r];
-        for (uint32_t runs = rows->runs; runs; --runs, x += rows->pitch) {
-            for (uint32_t i = 0; i + 64 <= run; i += 64) {
-                sum = add_dot4(sum, all, _mm512_loadu_si512(x + i));
-            }
-            if (rest) {
-                sum = add_dot4(sum, all, _mm512_maskz_loadu_epi8(last, x + (run - rest)));
-            }
+    __m512i sum = _mm512_setzero_si512();
+    const int8_t *x = rows->units + rows->at[r];
+    for (uint32_t runs = rows->runs; runs; --runs, x += rows->pitch) {
+        for (uint32_t i = 0; i + 64 <= run; i += 64) {
+            sum = add_dot4(sum, all, _mm512_loadu_si512(x + i));
         }
-        offset[r] = _mm512_reduce_add_epi32(sum);
+        if (rest) {
+            sum = add_dot4(sum, all, _mm512_maskz_loadu_epi8(last, x + (run - rest)));
+        }
+    }
+    __m256i half = _mm256_add_epi32(
+        _mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+// As weights have 128 too much.
+static inline void rows_offset(int32_t *offset, const rows_t *rows) {
+    uint32_t r = 0;
+    for (; r + 4 <= rows->n; r += 4) {
+        __m128i a = _mm_hadd_epi32(row_offset(rows, r), row_offset(rows, r + 1)),
+                b = _mm_hadd_epi32(row_offset(rows, r + 2), row_offset(rows, r + 3));
+        _mm_storeu_si128((__m128i *)(void *)(offset + r), _mm_hadd_epi32(a, b));
+    }
+    for (; r < rows->n; ++r) {
+        __m128i a = row_offset(rows, r);
+        a = _mm_hadd_epi32(a, a);
+        offset[r] = _mm_cvtsi128_si32(_mm_hadd_epi32(a, a));
     }
 }
 
@@ -175,7 +189,7 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     const unit_t *x[ROWS];
     __m512i sum[ROWS];
     acc += first * LANES;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
         x[r] = in->units + in->at[first + (uint32_t)r];
         sum[r] = start
@@ -185,13 +199,13 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
         for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
             __m512i w = _mm512_loadu_si512(panel);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; ++r) {
                 sum[r] = add_dot4_of(sum[r], w, x[r] + i);
             }
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
         lanes_store(acc + r * LANES, sum[r]);
     }
