@@ -92,8 +92,8 @@ static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
 
 // The same with a factor of any sign, that of -multiplier taken off.
 static inline int32_t requantize_signed(int32_t acc, int32_t multiplier, int shift) {
-    return multiplier < 0 ? -requantize(acc, -multiplier, shift)
-                          : requantize(acc, multiplier, shift);
+    int32_t v = requantize(acc, (int32_t)abs_u32(multiplier), shift);
+    return multiplier < 0 ? -v : v;
 }
 
 // The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens of

@@ -19,20 +19,18 @@ static void add_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2
 // A row of any other kind.
 static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
     uint32_t n, int8_t *y) {
+    bool slopes = g->op->kind == EDGELORA_PRELU;
     for (uint32_t i = 0; i < n; ++i, x2 += step) {
         int32_t a = x[i] - g->zp_in, product = a * (*x2 - g->zp_in2); // |product| <= 255^2
         switch (g->op->kind) {
-            case EDGELORA_MULTIPLY:
-                y[i] = requantize_output(g, product, 0);
-                break;
-            case EDGELORA_PRELU:
-                y[i] = requantize_output(g, a < 0 ? product : a, a < 0);
-                break;
             case EDGELORA_MINIMUM:
                 y[i] = x[i] < *x2 ? x[i] : *x2;
                 break;
-            default: // maximum
+            case EDGELORA_MAXIMUM:
                 y[i] = x[i] > *x2 ? x[i] : *x2;
+                break;
+            default: // multiply, prelu
+                y[i] = requantize_output(g, slopes && a >= 0 ? a : product, slopes && a < 0);
         }
     }
 }
