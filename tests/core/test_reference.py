@@ -85,13 +85,17 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
     """Gradients of the same few samples by the reference and by finite differences."""
     integer: Gradients = {}
     exact = {(layer.op, which): np.zeros(getattr(layer, which).shape) for layer in adapter.layers for which in "ab"}
-    for _ in range(SAMPLES):
+    taken = 0
+    for _ in range(5 * SAMPLES):
         x = rng.integers(-128, 128, (random_frames(rng, model), *model.input.shape)).astype(np.int8)
         target = random_target(rng, model)
         trace = forward_sample(model, x, adapter)
         _, e, exponent = loss(model, trace.y[model.loss_index].reshape(-1), target)
         if np.abs(e).max() * 2.0**exponent < 0.02:
             continue  # next to the resolution of the loss
+        if taken == SAMPLES or FloatModel(model, adapter, x, target).is_stuck.any():
+            continue  # what is left of an error that was cut off cancels out, down to that resolution
+        taken += 1
         for key, product in backward(model, adapter, trace, e, exponent).items():
             integer[key] = accumulate(integer.get(key), product)
         smooth = FloatModel(model, adapter, x, target)

@@ -52,6 +52,18 @@ class FloatModel:
             return float((np.logaddexp(0, logits) - logits * self.target).sum())
         return float(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[self.target])
 
+    @property
+    def is_stuck(self) -> NDArray[np.bool_]:
+        """Logits at an end of their grid that the loss would have beyond it: the integers let them be."""
+        q = self.trace.y[self.model.loss_index].reshape(-1)
+        if self.model.loss == "mean_squared_error":
+            return np.zeros(len(q), bool)
+        if self.model.loss == "binary_cross_entropy":
+            wanted = np.asarray(self.target).reshape(-1) == 1
+        else:
+            wanted = np.arange(len(q)) == self.target
+        return (q == 127) & wanted | (q == -128) & ~wanted
+
     def gradient(self, key: tuple[int, str]) -> Floats:
         """Central differences of one matrix."""
         matrix = getattr(self.layers[key[0]], key[1]).astype(np.float64)

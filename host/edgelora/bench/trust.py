@@ -33,6 +33,7 @@ EPOCHS = {"epochs_60": 60, "epochs_200": 200, "epochs_200_noise_20": 200}
 SAME_SAMPLES = {"epochs_60": "good", "epochs_200": "good", "narrow_logits": "good"}  # of cases: float LoRA's are those
 FLOAT_EPOCHS = {"two_classes_35": (6, 24, 60), "three_per_class": (6, 24, 60)}  # lengths of float LoRA, others: these
 FLOAT_EPOCHS_USUAL = (6, 18)
+Share = float  # of 1; a field of the table has that name
 NARROW = 1.6  # between the lowest and the highest logit
 RECIPES = {"har": Recipe(), "kws": Recipe(rank=4, placement="pointwise")}
 
@@ -49,11 +50,11 @@ class TrustRow:
     data: str
     mode: str
     runs: int
-    base: float
-    trained: float
-    active: float
-    float: float | None
-    stderr: float
+    base: Share
+    trained: Share
+    active: Share
+    float: Share | None
+    stderr: Share
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class _Job:
 class _Outcome:
     case: str
     mode: str
-    base: float
-    trained: float
-    active: float
-    float: float | None
+    base: Share
+    trained: Share
+    active: Share
+    float: Share | None
 
 
 def bench_trust(
