@@ -147,7 +147,7 @@ def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samp
                 matrix[place] = middle + side * move
                 changes[place] += side * loss()
             matrix[place] = middle
-        expected = gradient * 2 * move * base.model.output.scale
+        expected = gradient * 2 * move * base.model.loss_scale
         assert np.corrcoef(expected.ravel(), changes.ravel())[0, 1] > 0.95
         assert 0.85 < (expected * changes).sum() / (expected * expected).sum() < 1.15
 
