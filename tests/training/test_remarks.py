@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgelora import formats, quantization, training, twin
+from edgelora import cli, formats, quantization, training, twin
 from edgelora.datasets import Dataset, by_name, parts
+from edgelora.datasets.dataset import save_dataset
 from edgelora.errors import InputError
 from edgelora.floatnet import layers
 from edgelora.training import Base, Recipe, remarks, train_adapter
@@ -28,8 +31,12 @@ def steps(count: int, seed: int, labels: list[str] = NAMES) -> Dataset:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
+    return made()
+
+
+def made(head_room: float = quantization.HEAD_ROOM) -> Base:
     net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(3)], 7)
-    model = quantization.quantize(net, steps(64, 1).x)
+    model = quantization.quantize(net, steps(64, 1).x, head_room=head_room)
     model.labels = list(NAMES)
     elm = formats.pack_model(model)
     return Base("toy.elm", elm, formats.unpack_model(elm))
@@ -102,13 +109,15 @@ def test_values_at_the_ends_are_not_beyond_them(base: Base) -> None:
 
 
 def test_saturated_outputs_are_counted(base: Base) -> None:
-    """The share that the adapter's own answers have, sample by sample."""
-    samples, test = base.samples(steps(60, 2)), base.samples(steps(40, 3))
-    assert remarks(base, None, test).saturated == saturated_by_hand(base, None, test)
-    far = Recipe(rank=8, epochs=40, given_rate=60000)
-    adapter = train_adapter(base, samples, test, far).run.adapter
-    told = remarks(base, adapter, test, samples)
-    assert told.saturated == saturated_by_hand(base, adapter, test) > 0.1
+    """The share that the adapter's own answers have, sample by sample; logits without room are told."""
+    samples, data = base.samples(steps(60, 2)), steps(40, 3)
+    adapter = train_adapter(base, samples, base.samples(data), Recipe(rank=4, epochs=2)).run.adapter
+    for ela in (None, adapter):
+        told = remarks(base, ela, base.samples(data))
+        assert told.saturated == saturated_by_hand(base, ela, base.samples(data)) < 0.1 and not told.notes
+    tight = made(head_room=0.5)
+    told = remarks(tight, None, tight.samples(data))
+    assert told.saturated == saturated_by_hand(tight, None, tight.samples(data)) > 0.1
     assert any("at an end of its int8 grid" in note for note in told.notes)
 
 
@@ -130,3 +139,28 @@ def test_samples_that_say_little(base: Base) -> None:
     assert note.startswith("all 10 training samples are of one class, walk")
     few = base.samples(steps(19, 3))
     assert [note[:15] for note in remarks(base, None, few, base.samples(own)).notes] == ["19 test samples"]
+
+
+def test_commands_tell(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both in text and in JSON, of what trains and of what tests; other names are refused."""
+    (tmp_path / "toy.elm").write_bytes(base.elm)
+    own, test = steps(40, 2), steps(12, 3)
+    save_dataset(Dataset(own.x * np.float32(9.8), own.y, NAMES), tmp_path / "train.npz")
+    save_dataset(test, tmp_path / "test.npz")
+    save_dataset(steps(12, 3, ["a", "b", "c"]), tmp_path / "other.npz")
+    elm, few = tmp_path / "toy.elm", "12 test samples judge little"
+    commands = {
+        "m/s2": ("train-adapter", elm, "--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"),
+        few: ("eval", elm, "--data", tmp_path / "test.npz", "--twin"),
+    }
+    for said, command in commands.items():
+        rest = ("--epochs", 1, "-o", tmp_path / "a.ela") if command[0] == "train-adapter" else ()
+        cli.main([str(arg) for arg in (*command, *rest)])
+        assert said in capsys.readouterr().err
+        cli.main([str(arg) for arg in (*command, *rest, "--json")])
+        printed = capsys.readouterr()
+        told = json.loads(printed.out)
+        assert said in " ".join(told["notes"]) and few in " ".join(told["notes"]) and not printed.err
+        assert (told["clipped"] > 0.01) == (command[0] == "train-adapter") and told["saturated"] < 0.1
+    assert cli.main(["eval", str(elm), "--data", str(tmp_path / "other.npz"), "--twin"]) == 1
+    assert "has no class 'a', 'b', 'c'" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def saturated(base: Base, adapter: bytes | None, test: Samples) -> float:
     model = base.model
     if model.learns_values:
         return 0.0
-    floor = -128 + model.ops[model.loss_index - 1].mask_low  # where an activation function ends is no end of the grid
+    floor = -127 - model.ops[model.loss_index - 1].mask_low  # where an activation function ends is no end of the grid
     session = twin.Session(base.elm, adapter_ranks(base, adapter), "infer", 1, frames=test.frames)
     session.use(adapter)
     count = 0
