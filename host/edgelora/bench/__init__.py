@@ -10,8 +10,10 @@ from .model import bench_model
 from .qat import bench_qat
 from .ranks import bench_ranks
 from .swap import COUNTS, bench_swap
+from .trust import CASES, bench_trust
 
 __all__ = [
+    "CASES",
     "COUNTS",
     "TASKS",
     "bench_energy",
@@ -23,6 +25,7 @@ __all__ = [
     "bench_qat",
     "bench_ranks",
     "bench_swap",
+    "bench_trust",
     "calibrate",
     "check_all",
     "keyword_elm",

@@ -18,7 +18,20 @@ from ..link import Link
 from ..planning import load_plan
 from ..streams import confirmed, say
 from ..text import printable
-from ..training import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Base, Recipe, load_part, load_parts
+from ..training import (
+    CACHES,
+    LEARNING_RATES,
+    LEAST_EPOCHS,
+    LEAST_UPDATES,
+    LIMITS,
+    MODES,
+    MOMENTA,
+    PLACEMENTS,
+    Base,
+    Recipe,
+    load_part,
+    load_parts,
+)
 from . import console
 from .command_line import Parser
 from .console import emit
@@ -186,7 +199,10 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         help=f"int8 steps / 8192 for an average gradient, falling to 0; {span['learning_rate']} "
         f"({_by_mode(LEARNING_RATES)})",
     )
-    group.add_argument("--epochs", type=int, help=f"times through the samples, {span['epochs']} ({default.epochs})")
+    fitted = f"{LEAST_EPOCHS}, or as many as make {LEAST_UPDATES} updates"
+    group.add_argument(
+        "--epochs", type=int, help=f"times through the samples, {span['epochs']}; 0: {fitted} ({default.epochs})"
+    )
     group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
 
 

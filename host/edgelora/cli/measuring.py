@@ -30,6 +30,12 @@ BENCH = "Measurements: of kernels and networks on boards, of learning on this co
 def add_commands(add: Add, commands: Any) -> None:
     bench = commands.add_parser("bench", help="Measures kernels, networks, learning", description=BENCH)
     benches = bench.add_commands()
+    p = add("trust", cmd_bench_trust, benches)
+    p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
+    p.add_argument("--cases", nargs="+", metavar="CASE", help="some of the cases (all)")
+    p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
+    p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
     p = add("learning", cmd_bench_learning, benches)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
@@ -140,6 +146,38 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
         [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
     )
     say("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+
+
+def cmd_bench_trust(args: argparse.Namespace) -> None:
+    """What personalization does where a user goes wrong, or has little.
+
+    Long runs, wrong labels, three samples of a class, one class alone, a base with narrow logits: by the host twin, on
+    people and voices that the base doesn't know. `active` is what would be in use afterwards.
+    """
+    from ..bench import CASES, bench_trust
+
+    data = [args.task] if args.task else ["har", "kws"]
+    with console.progress("trust", quiet=False) as progress:
+        result = bench_trust(
+            data, args.cases or CASES, args.subjects, range(args.seeds), not args.no_float, progress=progress
+        )
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("case", "data", "mode", "runs", "base", "trained", "active", "float", "active - base"),
+        [
+            (
+                row.case,
+                row.data,
+                row.mode,
+                row.runs,
+                *(f"{value:.3f}" for value in (row.base, row.trained, row.active)),
+                "" if row.float is None else f"{row.float:.3f}",
+                f"{100 * (row.active - row.base):+.1f} ± {100 * row.stderr:.1f}",
+            )
+            for row in result.rows
+        ],
+    )
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:

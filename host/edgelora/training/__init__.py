@@ -21,7 +21,18 @@ from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
 from .qat import KEPT, RECIPE, train_qat
-from .recipe import CACHES, LEARNING_RATES, LIMITS, MODES, MOMENTA, PLACEMENTS, Recipe, placed
+from .recipe import (
+    CACHES,
+    LEARNING_RATES,
+    LEAST_EPOCHS,
+    LEAST_UPDATES,
+    LIMITS,
+    MODES,
+    MOMENTA,
+    PLACEMENTS,
+    Recipe,
+    placed,
+)
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
 from .remarks import Remarks, remarks
 from .samples import Samples, schedule
@@ -42,6 +53,8 @@ __all__ = [
     "prepared",
     "KEPT",
     "LEARNING_RATES",
+    "LEAST_EPOCHS",
+    "LEAST_UPDATES",
     "LIMITS",
     "MODES",
     "MOMENTA",
