@@ -1,5 +1,6 @@
 """Samples held out of training: they choose the epoch, end the run, and say whether the adapter is used."""
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,14 @@ import pytest
 from edgelora import formats, sim, twin
 from edgelora.link import Link
 from edgelora.report import Metrics
+from edgelora.resources import ROOT
 from edgelora.training import (
     ADAPTER_PATH,
+    LEARNING_RATES,
+    LEAST_EPOCHS,
+    LEAST_UPDATES,
+    MODES,
+    MOMENTA,
     Base,
     Guard,
     Judged,
@@ -36,6 +43,20 @@ def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
     y = np.arange(80) % 4
     x = np.clip(kinds[y] + rng.integers(-30, 31, (80, *base.model.input.shape)), -128, 127).astype(np.int8)
     return base, Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
+
+
+def test_a_boards_defaults_are_the_commands() -> None:
+    found: dict[str, object] = {}
+    for name in ("__init__", "training"):
+        tree = ast.parse((ROOT / f"micropython_module/python/edgelora/{name}.py").read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[node.targets[0].id] = node.value
+    value = {name: ast.literal_eval(found[name]) for name in ("MOMENTA", "LEARNING_RATES")}
+    assert value["MOMENTA"] == (0, *(MOMENTA[mode] for mode in MODES))
+    assert value["LEARNING_RATES"] == (0, *(LEARNING_RATES[mode] for mode in MODES))
+    assert ast.literal_eval(found["LEAST_UPDATES"]) == LEAST_UPDATES
+    assert ast.literal_eval(found["LEAST_EPOCHS"]) == LEAST_EPOCHS
 
 
 def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:

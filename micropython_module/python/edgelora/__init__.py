@@ -12,6 +12,8 @@ except ImportError:
 __version__ = "0.1.0"
 
 MODES = ("infer", "frozen_a", "trainable_a")
+MOMENTA = (0, 3, 1)  # by mode, unless given,
+LEARNING_RATES = (0, 6000, 10000)  # and what goes with them
 
 
 def read(source):
@@ -70,10 +72,10 @@ class Model:
     def __init__(
         self,
         model,
-        ranks=4,
+        ranks=8,
         mode="frozen_a",
         micro_batch=8,
-        momentum=0,
+        momentum=None,
         recompute=None,
         threshold=0,
         plain=False,
@@ -83,6 +85,9 @@ class Model:
         self.buffer = read(model)
         if mode not in MODES:
             raise ValueError("mode must be infer, frozen_a or trainable_a")
+        if momentum is None:
+            momentum = MOMENTA[MODES.index(mode)]
+        self.learning_rate = LEARNING_RATES[MODES.index(mode)]
         ops, self.input_size, self.output_size, self.target_size, labels, labels_size = core_model_check(self.buffer)
         self.base_id = bytes(self.buffer[16:24])
         self.labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []

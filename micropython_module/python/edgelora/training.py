@@ -1,7 +1,7 @@
 # EdgeLoRA: training on the board by itself, asleep most of the time (SPEC.md, section 13). SPDX-License-Identifier: MIT
 #
 #     samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
-#     run = Run(model, samples, Store("/adapters"), "me", epochs=6, seed=1, learning_rate=6000)
+#     run = Run(model, samples, Store("/adapters"), "me")
 #     scheduler = Scheduler(run, clock_hz=48_000_000, sleep_ms=100, budget_ms=60_000)
 #     for state in scheduler:                  # a window of a minute, one step at a time; or: await scheduler.run()
 #         poll_the_buttons()
@@ -30,6 +30,8 @@ _CHECKPOINT_SIZE = 140
 _CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", 1, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
 _LONGEST_NAME = 20  # with its ending a name of the store
+LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
+LEAST_EPOCHS = 6  # and so many times at least through the samples
 
 
 class _Slices:
@@ -163,6 +165,7 @@ class Run:
     a run that goes on knows its samples again. store: where the adapter `name` is put at the end and, while the run
     goes on, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: what has
     `memory()` as machine.RTC has on an ESP32 (found by itself): the checkpoint is then there too, after every step.
+    epochs, learning_rate 0: what suits the number of samples, and the mode.
 
     ValueError if a run of this name was begun with another base, other settings or samples. notice: "" or what was
     lost and that it begins anew. watch: called with the run after every sample, if it is set.
@@ -170,16 +173,17 @@ class Run:
 
     checkpoint_size = _CHECKPOINT_SIZE
 
-    def __init__(self, model, samples, store, name, epochs, seed, learning_rate, commit_every=32, rtc=None):
+    def __init__(self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None):
         if not 1 <= len(name.encode()) <= _LONGEST_NAME:
             raise ValueError("%r is no name for a run: give 1 to %d bytes" % (name, _LONGEST_NAME))
-        if not 1 <= learning_rate <= 65535 or not 1 <= epochs <= 65535 or commit_every < 1:
-            raise ValueError("learning_rate and epochs must be 1 to 65535, commit_every at least 1")
+        learning_rate = learning_rate or model.learning_rate
+        if not 1 <= learning_rate <= 65535 or not 0 <= epochs <= 65535 or commit_every < 1:
+            raise ValueError("learning_rate and epochs must be 1 to 65535, or 0, commit_every at least 1")
         for what in ("base_id", "sample_size", "target_size"):
             if getattr(samples, what, None) not in (None, getattr(model, what)):
                 raise ValueError("the samples are for another base, or of another size (%s): make them again" % what)
         self.model, self.samples, self.store, self.name = model, samples, store, name
-        self.epochs, self.seed, self.learning_rate = epochs, seed, learning_rate
+        self.seed, self.learning_rate = seed, learning_rate
         self.commit_every, self.notice, self.done, self.watch = commit_every, "", False, None
         self.loss = self.sequence = self.resumes = self.busy_us = self.energy_uj = 0
         self.step_us = self.commit_us = 0  # of the last step without its commit, of the last commit
@@ -191,6 +195,8 @@ class Run:
         self.count = found.identity[2] if found else samples.count  # those appended since wait for the next run
         if self.count < 1 or self.count > samples.count:
             raise ValueError("%s needs %d samples or more, there are %d" % (name, max(1, self.count), samples.count))
+        epochs = epochs or max(LEAST_EPOCHS, -(-LEAST_UPDATES * model.micro_batch // self.count))
+        self.epochs = epochs
         self.steps = epochs * self.count
         self.updates_in_all = -(-self.steps // model.micro_batch)
         crc = samples.crc(self.count) if hasattr(samples, "crc") else 0

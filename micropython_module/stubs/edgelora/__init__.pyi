@@ -10,6 +10,8 @@ _Buffer = Union[bytes, bytearray, memoryview]
 
 __version__: str
 MODES: Tuple[str, ...]
+MOMENTA: Tuple[int, ...]  # by mode: what a model has unless it is given
+LEARNING_RATES: Tuple[int, ...]  # by mode
 
 def read(source: Union[str, _Buffer]) -> memoryview:
     """The bytes of a file or a buffer; of a file in ROMFS they are used in place, else read into memory."""
@@ -59,6 +61,7 @@ class Model:
     arena: bytearray
     ranks: bytes
     mode: str
+    learning_rate: int  # to begin with: the mode's usual one
     micro_batch: int
     settings: bytes  # what decides how it learns: mode, micro-batch, momentum, threshold, frames, ranks
     input_size: int
@@ -73,10 +76,10 @@ class Model:
     def __init__(
         self,
         model: Union[str, _Buffer],
-        ranks: Union[int, _Buffer] = 4,
+        ranks: Union[int, _Buffer] = 8,
         mode: str = "frozen_a",
         micro_batch: int = 8,
-        momentum: int = 0,
+        momentum: Optional[int] = None,
         recompute: Union[_Buffer, None] = None,
         threshold: int = 0,
         plain: bool = False,

@@ -91,9 +91,9 @@ class Run:
         samples: _Samples,
         store: Store,
         name: str,
-        epochs: int,
-        seed: int,
-        learning_rate: int,
+        epochs: int = 0,
+        seed: int = 0,
+        learning_rate: int = 0,
         commit_every: int = 32,
         rtc: Any = None,
     ) -> None: ...
