@@ -43,6 +43,8 @@ def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Ar
         return np.minimum(q, other) if op.kind == "minimum" else np.maximum(q, other)
     if op.kind == "reshape":
         return q.reshape(len(q), *target.shape)
+    if op.kind == "pad":
+        return _padded(model, op, q)
     if op.kind == "concatenate" and other is not None:
         return np.concatenate([q, other], axis=op.axis)
     if op.kind == "slice":
@@ -75,6 +77,18 @@ def _gathered(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
         parts = np.split(op.positions, np.cumsum([target[axis] for axis in axes])[:-1])
         q = q[:, parts[0]][:, :, parts[1]][:, :, :, parts[2]]
     return np.transpose(q, (0, *(axes.index(axis) + 1 for axis in range(3))))
+
+
+def _padded(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
+    """Zeros around the input's positions and, with strides, between them."""
+    target = model.tensors[op.output]
+    rows, columns = (
+        slice(before, before + step * n, step)
+        for before, step, n in zip(op.padding, op.stride, q.shape[1:], strict=False)
+    )
+    padded = np.full((len(q), *target.shape), float(target.zero_point))
+    padded[:, rows, columns] = q
+    return padded
 
 
 def accumulators(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
