@@ -19,7 +19,7 @@ import edgelora
 from edgelora import cli, formats, quantization, twin
 from edgelora.datasets import dataset
 from edgelora.floatnet import layers as floatnet_layers
-from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.formats.network import LOSSES, PAIR_KINDS, Op, QuantModel, Tensor
 from edgelora.importers.tflite import convert
 from edgelora.importers.tflite.convert import import_tflite
 from edgelora.importers.tflite.file import Code, read_graph
@@ -67,14 +67,20 @@ def check_same(file: bytes, seed: int = 0, count: int = 6) -> QuantModel:
 
 
 def kinds_that_count(model: QuantModel) -> list[str]:
-    """Those of ops, but for reshapes and slices that take all."""
+    """Those of ops that do something; with one number an op of two inputs is a lookup."""
     tensors = model.tensors
-    all_of_it = {i for i, op in enumerate(model.ops) if tensors[op.input].shape == tensors[op.output].shape}
+    numbers = {op.output for op in model.ops if op.kind == "constant" and tensors[op.output].size == 1}
     return [
-        op.kind
-        for i, op in enumerate(model.ops)
-        if op.kind != "reshape" and not (op.kind == "slice" and i in all_of_it)
+        "lookup" if op.kind in PAIR_KINDS and op.input2 in numbers else op.kind
+        for op in model.ops
+        if op.output not in numbers and not _copies(model, op)
     ]
+
+
+def _copies(model: QuantModel, op: Op) -> bool:
+    """Whether an op is a reshape, a slice that takes all, or a gather that leaves all where it is."""
+    whole = op.kind == "slice" and model.tensors[op.input].shape == model.tensors[op.output].shape
+    return op.kind == "reshape" or whole or op.kind == "gather" and op.positions is None and op.axes == (1, 2)
 
 
 @pytest.mark.parametrize("first", range(0, 300, 50))
