@@ -29,7 +29,7 @@ def main(base: str, names: list[str]) -> None:
         cuts = [(round(start * len(r)), round(end * len(r))) for r in recordings]
         parts = [windows(r[a:b]) for r, (a, b) in zip(recordings, cuts, strict=True)]
         y = np.repeat(np.arange(len(names)), [len(part) for part in parts])
-        np.savez(path, x=np.concatenate(parts), y=y, labels=names)
+        np.savez(path, x=np.concatenate(parts), y=y)  # by number: the base's own names are others
         print(f"{path}: {len(y)} windows")
     tensor = unpack_model(Path(base).read_bytes()).input
     scale = {"scale": float(tensor.scale), "zero_point": int(tensor.zero_point)}

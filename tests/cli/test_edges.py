@@ -67,7 +67,7 @@ def test_a_file_never_takes_a_closed_streams_place(tmp_path: Path) -> None:
     assert keys.load_key(tmp_path / "key.pem")
 
 
-@pytest.mark.parametrize("moment", ["numpy", "edgelora.cli.learning"])
+@pytest.mark.parametrize("moment", ["numpy", "edgelora.cli.boards"])
 def test_ctrl_c_during_imports(moment: str, tmp_path: Path) -> None:
     """As if the signal came while a module is being imported."""
     (tmp_path / "strike.py").write_text(

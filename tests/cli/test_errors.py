@@ -43,7 +43,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("plan har.elm --data train.npz --rank 4", ["--rank", "--data"]),
         (
             "plan har.elm --data train.npz --test test.npz --ram 4K --method gradient --json",
-            ["no adapter fits 4096 bytes", "--ram 59"],
+            ["no adapter fits 4096 bytes", "--ram 6"],
         ),
         ("plan har.elm --rank 0", ["rank 0", "give one from 1 to 32"]),
         ("plan har.elm --rank 33", ["rank 33", "give one from 1 to 32"]),
@@ -64,7 +64,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "personalize har.elm --data train.npz --test test.npz --port /dev/nonexistent -o run",
             ["cannot open /dev/nonexistent"],
         ),
-        ("personalize har.elm --data train.npz --epochs 0 -o run", ["epochs 0"]),
+        ("personalize har.elm --data train.npz --epochs 10001 -o run", ["epochs 10001", "0 to 10000"]),
         ("personalize har.elm --data train.npz --clock 48 -o run", ["--clock", "--on-board"]),
         ("personalize har.elm --data train.npz --on-board --budget-ms 0 -o run", ["budget-ms 0: give 1 or more"]),
         ("personalize har.elm --data train.npz --learning-rate 70000 -o run", ["learning rate 70000", "1 to 65535"]),

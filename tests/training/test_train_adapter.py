@@ -21,11 +21,12 @@ from edgelora.floatnet.lora import ALPHA
 from edgelora.quantization import adapter_fit
 from edgelora.training import qat
 from edgelora.training.base import Base, WorkflowError, adapter_ranks
+from edgelora.training.guard import Verdict, prepared
 from edgelora.training.on_host import split, train_adapter, variants
 from edgelora.training.qat import train_qat
 from edgelora.training.recipe import Recipe
 from edgelora.training.samples import Samples
-from edgelora.training.twin_learner import TwinLearner, train_twin
+from edgelora.training.twin_learner import TwinLearner, guard_twin
 
 CLASSES = 3
 
@@ -63,9 +64,14 @@ def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: S
     """The adapter is that of the board's own training; what is said about it is what an `.ela` of it answers."""
     recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, given_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
-    board = train_twin(base.elm, recipe.ranks(base.model), samples, recipe)
-    assert (trained.run.adapter, trained.run.state) == (board.adapter, board.state)
-    assert (trained.recipe, trained.tries, len(trained.run.losses)) == (recipe, [], 40)
+    course = prepared(samples, recipe)
+    guard = course.guard(TwinLearner(base.elm, recipe.ranks(base.model), recipe))
+    board = guard_twin(base.elm, course, guard)
+    assert (trained.run.adapter, trained.run.losses) == (board.adapter, board.losses)
+    assert (trained.recipe, trained.tries, trained.run.verdict) == (recipe, [], Verdict.BETTER)
+    state, adapter = (formats.unpack_adapter(one, base.model) for one in (trained.run.state, board.adapter))
+    assert state.has_state
+    assert all(np.array_equal(a.b, b.b) for a, b in zip(state.layers, adapter.layers, strict=True))
     for plain in (True, False):
         session = twin.Session(base.elm, adapter_ranks(base, trained.run.adapter), "infer", 1, plain=plain)
         assert np.array_equal(session.predict(test_part.x), trained.before)
@@ -171,7 +177,7 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     settings = ["--rank", "2", "--epochs", "2", "--tries", "2", "-o", str(ela), "--json"]
     assert cli.main(["train-adapter", model, *parts, *settings]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 10, 2)
+    assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 8, 2)
     assert cli.main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
     assert cli.main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0

@@ -149,7 +149,7 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_trust(args: argparse.Namespace) -> None:
-    """What personalization does where a user goes wrong, or has little.
+    """What personalization does where a user goes wrong.
 
     Long runs, wrong labels, three samples of a class, one class alone, a base with narrow logits: by the host twin, on
     people and voices that the base doesn't know. `active` is what would be in use afterwards.

@@ -39,6 +39,7 @@ def make_report(
 ) -> Report:
     """Everything a run measured, in one report."""
     samples, recipe = run.course.samples, run.course.recipe
+    epochs = len(run.guard.by_epoch) if run.guard and not recipe.on_board else recipe.epochs
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     profile = _profile(hello)
@@ -88,8 +89,8 @@ def make_report(
         samples=len(samples),
         test_samples=len(test),
         tested_on=tested_on,
-        epochs=recipe.epochs,
-        steps=len(schedule(len(samples), recipe)),
+        epochs=epochs,
+        steps=sum(batch.epoch < epochs for batch in schedule(len(samples), recipe)),
         rank=max(recipe.ranks(base.model)),
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,

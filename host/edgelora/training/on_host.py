@@ -63,7 +63,8 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     guard = course.guard(learner)
     learner.begin(recipe.seed)
     run = guarded(learner, course, guard, progress)
-    return replace(run, verdict=course.verdict(guard), said=course.said)
+    learner.go_on()
+    return replace(run, state=learner.save(True), verdict=course.verdict(guard), said=course.said)
 
 
 def train_adapter(

@@ -41,7 +41,7 @@ FORMS: dict[int, str] = {  # what a file with such activations is
 Shape = tuple[int, int, int]
 
 
-class OperatorError(TfliteError):
+class _OperatorError(TfliteError):
     """One that names its operator already."""
 
 
@@ -77,11 +77,11 @@ class Builder:
         self.inner: set[int] = set()  # operators that only serve a ring buffer
         self.read: set[int] = set()  # tensors that are needed
 
-    def refusal(self, why: str) -> OperatorError:
+    def refusal(self, why: str) -> _OperatorError:
         """An error that names the operator at hand and its output."""
         op = self.operator
         name = next((self.graph.tensors[i].name for i in (*op.outputs, *op.inputs) if i >= 0), "")
-        return OperatorError(f"operator {op.index} {op.name} (tensor '{name}'): {why}")
+        return _OperatorError(f"operator {op.index} {op.name} (tensor '{name}'): {why}")
 
     # ---- tensors ----
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ... import formats
 from ...formats import QuantModel
 from . import state
-from .builder import CONVERT, Builder, OperatorError, grid_of, spatial
+from .builder import CONVERT, Builder, _OperatorError, grid_of, spatial
 from .file import Code, Operator, Type
 from .flatbuffer import TfliteError
 from .operators import HANDLERS
@@ -57,7 +57,7 @@ class Importer(Builder):
             self.operator = operator
             try:
                 HANDLERS[Code(operator.code)].run(self)
-            except OperatorError:
+            except _OperatorError:
                 raise
             except ValueError as error:  # of the file or of the arithmetic: scales that TFLite itself refuses
                 raise self.refusal(str(error)) from error
