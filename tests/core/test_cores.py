@@ -71,6 +71,8 @@ FIXED = {
         "conv", (12, 12, 20), (12, 12, 8), (3, 3), padding=(1, 1), rank=8, trainable_a=True
     ),
     "dense in tiles": DrawnOp("dense", (1, 1, 200), (1, 1, 70), rank=8, trainable_a=True),
+    "one multiplier for many positions": DrawnOp("multiply", (2, 1, 4), (2, 1, 4), source2=(2, 1, 4), known=True),
+    "one multiplier for words": DrawnOp("multiply", (6, 5, 8), (6, 5, 8), source2=(6, 5, 8)),
     "dense of odd rows": DrawnOp("dense", (1, 1, 63), (1, 1, 21), rank=3, trainable_a=True),
 }
 

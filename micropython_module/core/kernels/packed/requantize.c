@@ -87,8 +87,7 @@ EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint
 // What the product of a column's largest magnitude and m is at most, and more than half of: m times
 // the OR of its magnitudes. four: those of a group of columns, found with the first of them.
 EDGELORA_HOT static int32_t product_bound(
-    const edgelora_shape_t *g, const int8_t *e, uint32_t c, int32_t m, uint32_t *four) {
-    uint32_t channels = g->out_c, end = g->positions * channels;
+    const int8_t *e, uint32_t channels, uint32_t end, uint32_t c, int32_t m, uint32_t *four) {
     if (channels & 3) {
         return (int32_t)column_bits(e + c, channels, end) * m;
     }
@@ -96,19 +95,21 @@ EDGELORA_HOT static int32_t product_bound(
     return (int32_t)(*four & 255) * m;
 }
 
-// The bits of the largest |e * m|: as many as its bound has, or one less.
+// The bits of the largest |e * m|: as many as its bound has, or one less. channels: that have a
+// multiplier each.
 EDGELORA_HOT static int32_t product_bits(
-    const edgelora_shape_t *g, const int8_t *e, uint32_t multipliers, int32_t top) {
-    uint32_t channels = g->out_c, end = g->positions * channels, four = 0, likely = 0, all = 0;
-    if (g->positions == 1) {
+    const edgelora_shape_t *g, const int8_t *e, uint32_t channels, uint32_t end, int32_t top) {
+    uint32_t four = 0, likely = 0, all = 0;
+    if (end == channels) {
         for (uint32_t c = 0; c < channels; ++c) {
-            all |= abs_u32(e[c] * shared_multiplier(g, c < multipliers ? c : 0, top));
+            all |= abs_u32(e[c] * shared_multiplier(g, c, top));
         }
         return bit_length(all);
     }
     int32_t largest = 0;
     for (uint32_t c = 0; c < channels; ++c) {
-        int32_t bound = product_bound(g, e, c, shared_multiplier(g, c, top), &four);
+        int32_t m = shared_multiplier(g, c, top);
+        int32_t bound = product_bound(e, channels, end, c, m, &four);
         if (bound > largest) {
             largest = bound;
             likely = c;
@@ -120,7 +121,7 @@ EDGELORA_HOT static int32_t product_bits(
     }
     for (uint32_t c = 0; c < channels; ++c) {
         int32_t m = shared_multiplier(g, c, top);
-        if (product_bound(g, e, c, m, &four) >= least &&
+        if (product_bound(e, channels, end, c, m, &four) >= least &&
             column_reaches(e + c, channels, end, m, least)) {
             return bits;
         }
@@ -139,18 +140,19 @@ EDGELORA_KERNEL static void scale_column(
 
 EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
-    uint32_t channels = g->out_c, end = g->positions * channels,
-             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
+    // what has one multiplier is one column
+    uint32_t channels = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1,
+             end = g->positions * g->out_c;
     int32_t top = -128;
-    for (uint32_t k = 0; k < multipliers; ++k) {
-        top = g->shift[k] > top ? g->shift[k] : top;
+    for (uint32_t c = 0; c < channels; ++c) {
+        top = g->shift[c] > top ? g->shift[c] : top;
     }
-    int32_t n = product_bits(g, e, multipliers, top) - 7;
+    int32_t n = product_bits(g, e, channels, end, top) - 7;
     n = n < 0 ? 0 : n;
     int32_t mask = shift_mask(n);
     for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = shared_multiplier(g, c < multipliers ? c : 0, top);
-        if (g->positions == 1) {
+        int32_t m = shared_multiplier(g, c, top);
+        if (end == channels) {
             e[c] = (int8_t)trunc_mask(e[c] * m, n, mask);
         } else {
             scale_column(e + c, channels, end, m, n);
