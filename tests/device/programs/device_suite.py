@@ -94,7 +94,11 @@ def check_training(case):
 
 def check_sums(name, model, case):
     """Adapters added up, in a buffer of its own and in one that is given."""
-    parts, weights = [model.adapter(unhex(part)) for part in case["parts"]], [w / 4096 for w in case["weights"]]
+    parts = [model.adapter(unhex(part)) for part in case["parts"]]
+    try:
+        weights = [w / 4096 for w in case["weights"]]
+    except TypeError:  # a MicroPython without real numbers
+        return
     for fine, right in ((True, unhex(case["sums"][0])), (False, unhex(case["sums"][1]))):
         report(name + " sum", bytes(model.blend(parts, weights, fine).buffer) == right)
     given = bytearray(len(unhex(case["sums"][0])) + 4)
@@ -106,7 +110,7 @@ def check_sums(name, model, case):
         report(name + " summed logits", bytes(model.output) == unhex(logits))
     report(name + " too few weights", refused(lambda: model.blend(parts, weights[1:]), "as many"))
     report(name + " too many", refused(lambda: model.blend(parts * 3, weights * 3), "1 to 8"))
-    report(name + " too large a weight", refused(lambda: model.blend(parts, [1, 1 << 28, 1]), "added up"))
+    report(name + " too large a weight", refused(lambda: model.blend(parts, [1 << 28] * len(parts)), "added up"))
     report(name + " too small a buffer", refused(lambda: model.blend(parts, weights, True, given[:-8]), "size"))
     for other in strangers:
         report(name + " stranger's sum", refused(lambda other=other: model.blend([other], [1]), "another base"))
