@@ -107,15 +107,16 @@ def test_weight_gradients_are_those_of_the_float_network():
     elm, samples = formats.pack_model(model), Samples(model.input.quantize(x), y)
     found = planning.weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
     activations = floatnet_layers.forward(net, x)
+    wide = np.float32(max(1, 16 / 255 / model.output.scale))  # a loss counts a grid of logits as 16 nats or more
     full = floatnet_layers.backward(
-        net, activations, train.softmax_cross_entropy(activations[-1].reshape(300, -1), y)[1]
+        net, activations, train.softmax_cross_entropy(wide * activations[-1].reshape(300, -1), y)[1]
     )
     factors = []
     for op, gradient in found.items():
         scale = model.ops[op].weight_scale
         exact = full[op][0].reshape(gradient.shape) * scale[:, None]
         factors.append(float(np.sum(exact * gradient) / np.sum(gradient**2)))
-        assert np.corrcoef(exact.ravel(), gradient.ravel())[0, 1] > 0.97
+        assert np.corrcoef(exact.ravel(), gradient.ravel())[0, 1] > 0.99
     assert max(factors) < 1.3 * min(factors)
 
 
