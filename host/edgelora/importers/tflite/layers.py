@@ -168,7 +168,7 @@ def transposed(at: Builder) -> None:
         op = Op("pad", source, 0, stride=stride)
         source = at.append(op, (rows, columns, inputs), tensor.scale, tensor.zero_point)
     before = (kernel[0] - 1 - planned.pad_h[0], kernel[1] - 1 - planned.pad_w[0])
-    op = Op("conv", source, 0, kernel=kernel, padding=before, weights=weights[:, ::-1, ::-1].copy(), bias=bias)
+    op = Op("conv", source, 0, kernel=kernel, padding=before, weights=weights[:, ::-1, ::-1], bias=bias)
     op.weight_scale = scale
     at.emit(op, (height, width, outputs), number(3, "b"))
 

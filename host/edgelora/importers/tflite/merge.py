@@ -19,7 +19,7 @@ from ...errors import InputError
 from ...formats import Op, QuantModel
 from ...quantization import Freedom, Merging
 from .convert import calibrate, inputs_for_calibration, set_loss
-from .file import FileTensor, read_graph
+from .file import Code, FileTensor, read_graph
 from .flatbuffer import TfliteError
 from .graph import Importer
 from .write import write_tflite
@@ -38,16 +38,22 @@ class Source:
     elm: bytes
     importer: Importer
 
-    def tensor(self, index: int, place: int) -> FileTensor | None:
-        """An input of the operator that became op `index`; 1 its weights, 2 its bias."""
-        inputs = self.importer.makers[index].inputs
-        return self.importer.graph.tensors[inputs[place]] if len(inputs) > place and inputs[place] >= 0 else None
+    def weights(self, index: int) -> FileTensor:
+        """Those of the operator that became op `index`."""
+        return self.importer.graph.tensors[self.importer.makers[index].inputs[1]]
+
+    def bias(self, index: int) -> FileTensor | None:
+        """That of the operator that became op `index`, if it has one."""
+        maker = self.importer.makers[index]
+        place = 3 if maker.code == Code.TRANSPOSE_CONV else 2
+        found = maker.inputs[place] if len(maker.inputs) > place else -1
+        return self.importer.graph.tensors[found] if found >= 0 else None
 
     def freedom(self, index: int) -> Freedom:
         """What the file has room to choose anew for op `index`."""
-        weights, op = self.tensor(index, 1), self.model.ops[index]
-        assert weights is not None and op.weights is not None
-        return Freedom(self.tensor(index, 2) is not None, len(weights.scale) == len(op.weights))
+        op = self.model.ops[index]
+        assert op.weights is not None
+        return Freedom(self.bias(index) is not None, len(self.weights(index).scale) == len(op.weights))
 
 
 def find_source(
@@ -140,8 +146,8 @@ def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool
 
 
 def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
-    before, weights, bias = source.model.ops[index], source.tensor(index, 1), source.tensor(index, 2)
-    assert before.weights is not None and op.weights is not None and op.bias is not None and weights is not None
+    before, weights, bias = source.model.ops[index], source.weights(index), source.bias(index)
+    assert before.weights is not None and op.weights is not None and op.bias is not None
     _write(source.data, data, before.weights, op.weights)
     if bias is not None and bias.data is not None:
         _write(source.data, data, bias.values().reshape(-1), op.bias)
