@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ... import formats
 from ...formats import Op
 from . import constants, parts, recurrent
-from .builder import CONVERT, Builder, Handler, grid_of, spatial
+from .builder import CONVERT, Builder, Handler, Shape, grid_of, spatial
 from .file import Code, Type
 
 
@@ -69,9 +69,14 @@ def resize_nearest(at: Builder) -> None:
     at.want_shape((1, *wanted, shape[2]))
     source = at.spatial_source()
     at.same_grid(source)
-    axes = [_nearest(size, side, align, half) for size, side in zip(shape, wanted, strict=False)]
-    positions = np.concatenate([*axes, np.arange(shape[2])]).astype(np.uint16)
+    positions = nearest_positions(shape, (*wanted, shape[2]), align, half)
     at.emit(Op("gather", source, 0, positions=positions), (wanted[0], wanted[1], shape[2]))
+
+
+def nearest_positions(shape: Shape, wanted: Shape, align: bool, half: bool) -> NDArray[np.uint16]:
+    """Those of a gather that resizes height and width."""
+    axes = [_nearest(size, side, align, half) for size, side in zip(shape[:2], wanted, strict=False)]
+    return np.concatenate([*axes, np.arange(shape[2])]).astype(np.uint16)
 
 
 def _nearest(size: int, wanted: int, align: bool, half: bool) -> NDArray[np.int64]:

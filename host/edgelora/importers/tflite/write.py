@@ -21,6 +21,7 @@ from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
 from .builder import ACTIVATIONS
 from .file import Code, Type
 from .flatbuffer_writer import Fields, Scalar, build
+from .moves import nearest_positions
 
 VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own register; 1 otherwise
     Code.ADD: 2,
@@ -31,14 +32,21 @@ VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own reg
     Code.LEAKY_RELU: 2,
     Code.LOGISTIC: 2,
     Code.MAX_POOL_2D: 2,
+    Code.MAXIMUM: 2,
     Code.MEAN: 2,
+    Code.MINIMUM: 2,
+    Code.MUL: 2,
     Code.PAD: 2,
     Code.QUANTIZE: 2,
     Code.RELU: 2,
     Code.RELU6: 2,
+    Code.RESIZE_NEAREST_NEIGHBOR: 3,
     Code.SOFTMAX: 2,
     Code.STRIDED_SLICE: 2,
+    Code.SUB: 2,
     Code.TANH: 2,
+    Code.TRANSPOSE: 2,
+    Code.TRANSPOSE_CONV: 3,
 }
 OPTIONS = {  # of which kind an operator's options are
     Code.CONV_2D: 1,
@@ -49,9 +57,16 @@ OPTIONS = {  # of which kind an operator's options are
     Code.CONCATENATION: 10,
     Code.ADD: 11,
     Code.RESHAPE: 17,
+    Code.MUL: 21,
     Code.PAD: 22,
+    Code.TRANSPOSE: 26,
     Code.MEAN: 27,
+    Code.SUB: 28,
     Code.STRIDED_SLICE: 32,
+    Code.MINIMUM: 39,
+    Code.MAXIMUM: 39,
+    Code.TRANSPOSE_CONV: 49,
+    Code.RESIZE_NEAREST_NEIGHBOR: 74,
     Code.LEAKY_RELU: 75,
     Code.QUANTIZE: 89,
     Code.HARD_SWISH: 91,
@@ -116,7 +131,7 @@ class _Writer:
     def _activation(self, tensor: Tensor) -> int:
         return self._tensor((1, *tensor.shape), Type.INT8, [tensor.scale], [tensor.zero_point])
 
-    def _constant(self, values: NDArray[Any], kind: Type) -> int:
+    def _known(self, values: NDArray[Any], kind: Type) -> int:
         return self._tensor(values.shape, kind, [], [], values)
 
     def _tensor(
@@ -193,7 +208,7 @@ class _Writer:
 
     def _pad_operator(self, source: int, target: int, sides: tuple[tuple[int, int], ...]) -> int:
         pairs = np.array([(0, 0), *sides, (0, 0)], "<i4")
-        return self._operator(Code.PAD, [source, self._constant(pairs, Type.INT32)], target, {})
+        return self._operator(Code.PAD, [source, self._known(pairs, Type.INT32)], target, {})
 
     def _weights(self, op: Op, shape: tuple[int, ...], axis: int) -> list[int]:
         assert op.weights is not None and op.bias is not None
@@ -208,11 +223,39 @@ class _Writer:
 
     def _conv(self, op: Op) -> None:
         assert op.weights is not None
+        maker = self._model.ops[op.input - 1] if op.input else op
+        if maker.kind == "pad" and maker.stride != (1, 1):
+            self._transposed_conv(op, maker)
+            return
         padding, sides = self._window(op)
         inputs = [self._padded(op, sides), *self._weights(op, op.weights.shape, 0)]
         options = {0: Scalar("b", padding), **self._strides(op), 3: self._fused(op)}
         options |= {4: Scalar("i", op.dilation[1]), 5: Scalar("i", op.dilation[0])}
         self._operator(Code.CONV_2D, inputs, op.output, options)
+
+    def _transposed_conv(self, op: Op, pad: Op) -> None:
+        """A convolution of an input with zeros between its positions."""
+        assert op.weights is not None
+        target = self._model.tensors[op.output].shape
+        weights, bias = self._weights(replace(op, weights=op.weights[:, ::-1, ::-1]), op.weights.shape, 0)
+        inputs = [self._known(np.array((1, *target), "<i4"), Type.INT32), weights, pad.input, bias]
+        options = {
+            0: Scalar("b", self._transposed_padding(op, pad)),
+            1: Scalar("i", pad.stride[1]),
+            2: Scalar("i", pad.stride[0]),
+        }
+        self._operator(Code.TRANSPOSE_CONV, inputs, op.output, options | {3: self._fused(op)})
+
+    def _transposed_padding(self, op: Op, pad: Op) -> int:
+        """SAME or VALID, of a convolution behind zeros between positions."""
+        source, target = (self._model.tensors[i].shape for i in (pad.input, op.output))
+        for code, name in ((SAME, "same"), (VALID, "valid")):
+            with contextlib.suppress(ValueError):  # of a kernel that is larger than the output
+                at = floatnet.geometry(floatnet.Layer("conv", op.kernel, pad.stride, (1, 1), name), target)
+                before = (op.kernel[0] - 1 - at.pad_h[0], op.kernel[1] - 1 - at.pad_w[0])
+                if (at.output, before, op.stride, op.dilation) == (source[:2], op.padding, (1, 1), (1, 1)):
+                    return code
+        raise InputError("behind zeros between positions its windows are those of no TRANSPOSE_CONV")
 
     def _depthwise(self, op: Op) -> None:
         assert op.weights is not None
@@ -246,34 +289,81 @@ class _Writer:
     _max_pool = _average_pool = _pool
 
     def _mean(self, op: Op) -> None:
-        axes = self._constant(np.array([1, 2], "<i4"), Type.INT32)
+        axes = self._known(np.array([1, 2], "<i4"), Type.INT32)
         self._operator(Code.MEAN, [op.input, axes], op.output, {0: Scalar("B", 1)})
         if (op.act_min, op.act_max) != (-128, 127):
             raise InputError("a mean with an activation is no operator")
 
+    def _constant(self, op: Op) -> None:
+        assert op.values is not None
+        self._tensors[op.output] = {**self._tensors[op.output], 2: Scalar("I", len(self._buffers))}
+        self._buffers.append({0: np.frombuffer(op.values.tobytes(), np.uint8)})
+
     def _add(self, op: Op) -> None:
-        self._operator(Code.ADD, [op.input, op.input2], op.output, {0: self._fused(op)})
+        off = _taken_off(op)
+        inputs = [op.input, op.input2] if off != [0] else [op.input2, op.input]
+        if len(off) > 1:
+            raise InputError("it takes both inputs off")
+        self._operator(Code.SUB if off else Code.ADD, inputs, op.output, {0: self._fused(op)})
+
+    def _multiply(self, op: Op) -> None:
+        self._operator(Code.MUL, [op.input, op.input2], op.output, {0: self._fused(op)})
+
+    def _minimum(self, op: Op) -> None:
+        self._operator(Code.MINIMUM, [op.input, op.input2], op.output, {})
+
+    def _maximum(self, op: Op) -> None:
+        self._operator(Code.MAXIMUM, [op.input, op.input2], op.output, {})
+
+    def _prelu(self, op: Op) -> None:
+        self._operator(Code.PRELU, [op.input, op.input2], op.output)
+
+    def _gather(self, op: Op) -> None:
+        if op.positions is None:
+            order = [formats.gather_axes(op).index(axis) + 1 for axis in range(3)]
+            inputs = [op.input, self._known(np.array([0, *order], "<i4"), Type.INT32)]
+            self._operator(Code.TRANSPOSE, inputs, op.output, {})
+            return
+        source, target = (self._model.tensors[i].shape for i in (op.input, op.output))
+        for align, half in ((False, False), (False, True), (True, False)):
+            if op.axes == (1, 2) and np.array_equal(op.positions, nearest_positions(source, target, align, half)):
+                inputs = [op.input, self._known(np.array(target[:2], "<i4"), Type.INT32)]
+                options = {0: Scalar("B", align), 1: Scalar("B", half)}
+                self._operator(Code.RESIZE_NEAREST_NEIGHBOR, inputs, op.output, options)
+                return
+        raise InputError("it takes positions that no resizing takes")
 
     def _concatenate(self, op: Op) -> None:
         self._operator(Code.CONCATENATION, [op.input, op.input2], op.output, {0: Scalar("i", op.axis)})
 
     def _pad(self, op: Op) -> None:
+        if op.stride != (1, 1):
+            self._check_transposed(op)
+            return  # its reader says it
         source, target = self._model.tensors[op.input].shape, self._model.tensors[op.output].shape
         (top, left), rest = op.padding, [target[axis] - source[axis] - op.padding[axis] for axis in range(2)]
         self._pad_operator(op.input, op.output, ((top, rest[0]), (left, rest[1])))
+
+    def _check_transposed(self, op: Op) -> None:
+        shape = self._model.tensors[op.input].shape
+        sides = tuple((shape[i] - 1) * op.stride[i] + 1 for i in (0, 1))
+        fits = (sides, op.padding) == (self._model.tensors[op.output].shape[:2], (0, 0))
+        kinds = {reader.kind for reader in self._model.ops if op.output in reader.inputs}
+        if kinds != {"conv"} or not fits:
+            raise InputError("zeros between positions are part of a TRANSPOSE_CONV only, behind which a conv is")
 
     def _reshape(self, op: Op) -> None:
         self._reshaped(op.input, op.output, self._model.tensors[op.output].shape)
 
     def _reshaped(self, source: int, target: int, shape: tuple[int, ...]) -> int:
         wanted = np.array((1, *shape), "<i4")
-        return self._operator(Code.RESHAPE, [source, self._constant(wanted, Type.INT32)], target, {0: wanted})
+        return self._operator(Code.RESHAPE, [source, self._known(wanted, Type.INT32)], target, {0: wanted})
 
     def _slice(self, op: Op) -> None:
         shape = (1, *self._model.tensors[op.output].shape)
         begin = np.array([op.start if axis == op.axis else 0 for axis in range(4)], "<i4")
         bounds = [begin, begin + np.array(shape, "<i4"), np.ones(4, "<i4")]
-        inputs = [op.input, *(self._constant(values.astype("<i4"), Type.INT32) for values in bounds)]
+        inputs = [op.input, *(self._known(values.astype("<i4"), Type.INT32) for values in bounds)]
         self._operator(Code.STRIDED_SLICE, inputs, op.output, {})
 
     def _softmax(self, op: Op) -> None:
@@ -307,12 +397,19 @@ class _Writer:
         yield Code.HARD_SWISH, {}, trial.table
 
 
+def _taken_off(op: Op) -> list[int]:
+    """Which inputs an op takes off."""
+    return [] if op.kind != "add" or op.multiplier is None else np.flatnonzero(op.multiplier[:2] < 0).tolist()
+
+
 def _check_derived(model: QuantModel, op: Op) -> None:
     """Refuses an op whose multipliers or tables are not those that its tensors' scales give."""
     if op.kind in WEIGHT_KINDS or op.kind == "lookup":
         return
     again = replace(op)
     formats.derive(model, again)
+    for place in _taken_off(op):
+        formats.take_off(again, place)
     for name in ("multiplier", "shift", "exponentials"):
         mine, its = getattr(op, name), getattr(again, name)
         if mine is not None and not np.array_equal(mine, its):
