@@ -110,7 +110,7 @@ def test_medium_models_come_back_as_they_were() -> None:
 
 def test_keras_models() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
-    assert len(files) >= 99, "make keras-models"
+    assert len(files) == 126, "make keras-models"
     for path in files:
         _check_ends(path, 100)
 

@@ -107,9 +107,16 @@ def test_random_files_equal_the_board() -> None:
 
 def test_keras_files_equal_the_board() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
-    assert len(files) >= 99, "make keras-models"
+    assert len(files) == 126, "make keras-models"
+    refused = []
     for seed, path in enumerate(files):
-        check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
+        try:
+            check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
+        except TfliteError as error:
+            assert "a constant of the file that another layer shares" in str(error)
+            refused.append(path.name)
+    assert len(refused) == 8  # adapters of an unrolled layer's steps differ, its weights are in the file once
+    assert all(name.startswith("recurrent_net-") for name in refused)
 
 
 def test_streaming_files_equal_the_board() -> None:
