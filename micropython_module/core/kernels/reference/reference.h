@@ -45,21 +45,21 @@ void edgelora_mask_backward_s8(int8_t *e, uint32_t count, const uint8_t *mask);
 int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
 
 // Average and max pool, and mean.
-EDGELORA_HOT void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT int32_t edgelora_pool_backward_s8(
+void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+int32_t edgelora_pool_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // Element by element. pair: add, multiply, minimum, maximum, prelu.
-EDGELORA_HOT void edgelora_pair_forward_s8(
+void edgelora_pair_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
-EDGELORA_HOT int32_t edgelora_pair_backward_s8(
+int32_t edgelora_pair_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
 EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 EDGELORA_HOT int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
-EDGELORA_HOT void edgelora_softmax_forward_s8(
+void edgelora_softmax_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT int32_t edgelora_softmax_backward_s8(
+int32_t edgelora_softmax_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // Copies. Backward: e's exponent stays.
@@ -73,9 +73,9 @@ EDGELORA_HOT void edgelora_slice_backward_s8(
     const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
-EDGELORA_HOT void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 // A sum where several outputs are of one element; returns its exponent.
-EDGELORA_HOT int32_t edgelora_gather_backward_s8(
+int32_t edgelora_gather_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 // y: what the frame before left there; x joins it behind, and as much of the oldest leaves.
 EDGELORA_HOT void edgelora_history_forward_s8(
