@@ -59,13 +59,16 @@ CHAINS = {
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # else cross_entropy
 SAMPLES = 4
+STEPS = 1600  # of learning: from a dozen nats down
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_gradients_equal_finite_differences(chain: str) -> None:
     """Direction and size; truncation shrinks gradients a little at each layer, more where large terms cancel."""
     cosines, sizes = [], []
-    for seed in range(9):
+    for seed in range(12):
+        if seed >= 9 and len(sizes) >= 12:
+            break
         model = random_model(seed, "small", CHAINS[chain], edges=False, loss=LOSS.get(chain, "cross_entropy"))
         rng = np.random.default_rng(seed)
         adapter = random_adapter(rng, model, trainable_a=True)
@@ -98,6 +101,8 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
             continue  # next to the resolution of the loss
         if taken == SAMPLES or FloatModel(model, adapter, x, target).is_stuck.any():
             continue  # what is left of an error that was cut off cancels out, down to that resolution
+        if any(y.size > 1 and (y == y[0, 0]).all() for op, y in zip(model.ops, trace.y[1:], strict=True) if op.inputs):
+            continue  # so do those of many elements that are all one value
         products, is_coarse = _products(model, adapter, trace, e, exponent)
         if is_coarse:
             continue  # so does what a mask leaves of one
@@ -148,9 +153,9 @@ def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> Non
     trainer = Trainer(model, adapter, micro_batch=4)
     before = _accuracy(model, trainer.export(), patterns)
     losses = []
-    for step in range(600):
+    for step in range(STEPS):
         label = int(rng.integers(4))
-        falling = 16000 * (600 - step) // 600
+        falling = 16000 * (STEPS - step) // STEPS
         losses.append(trainer.train(_noisy(rng, patterns[label]), label, falling))
     assert before < 0.6
     assert _accuracy(model, trainer.export(), patterns) > 0.9
