@@ -204,7 +204,7 @@ def test_guide_asleep(folder: Path) -> None:
     [code] = blocks("docs/guides/asleep.md", "python", "tested: asleep")
     (folder / "store").unlink(missing_ok=True)
     code = code.replace("/rom/har.elm", "base.elm").replace("/samples.eld", "samples.eld").replace("100,", "1,")
-    for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 99", "done")):
+    for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 999", "done")):
         setup = f"levels = {level}\ndef read_volts():\n return levels.pop(0)\ndef feed_the_watchdog():\n pass\n"
         done = subprocess.run(
             [sim.UNIX_BINARY, "-c", f"{setup}{code}\nprint(state, run.updates, run.resumes)"],
@@ -214,7 +214,7 @@ def test_guide_asleep(folder: Path) -> None:
             timeout=60,
             check=False,
         )
-        assert done.stdout == f"{state} {2 if state != 'done' else 15} {int(state == 'done')}\n", done
+        assert done.stdout == f"{state} {2 if state != 'done' else 600} {int(state == 'done')}\n", done
 
 
 def link_to(board: virtual_boards.SimHandle) -> Link:
