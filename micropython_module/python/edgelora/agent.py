@@ -48,6 +48,7 @@ _POSITIONS = 32  # of 3s in a frame, taken at a time
 _CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
 _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
+_ROOMY = 100000  # bytes of free heap, from which on frames are of two blocks
 _ALIVE_MS = 1000  # between signs of life while a request is being carried out
 _MOST_WORDS = 1000  # characters of an error message
 _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
@@ -256,6 +257,16 @@ def _identity():
         return ""
 
 
+def _largest():
+    # About the largest piece of the heap that is free.
+    size = gc.mem_free()
+    while size > 4096:
+        try:
+            return bytearray(size)
+        except MemoryError:
+            size -= size // 8
+
+
 class _Agent:
     """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
 
@@ -342,12 +353,19 @@ class _Agent:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
             gc.collect()
             try:
+                hold = _largest()  # what the import leaves goes elsewhere: a model finds this in one piece
+                from edgelora._work import Work
+            except MemoryError:
+                hold = None
+                gc.collect()
                 from edgelora._work import Work
             except ImportError:
                 raise ValueError(
                     "this board's EdgeLoRA is older than the host tools: install or flash it anew"
                 ) from None
             self._work = Work(self)
+            hold = None
+            gc.collect()
         return self._work.handlers
 
     def _put(self, text):
@@ -578,11 +596,14 @@ def _describe(error, path):
 _agent = None
 
 
-def run(idle_ms=20000, max_payload=2 * _BLOCK + 64):
+def run(idle_ms=20000, max_payload=None):
     """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it."""
     global _agent
     if _agent is None:
         gc.collect()
+        if max_payload is None:  # models need the room more where there is little
+            gc.collect()
+            max_payload = (2 if gc.mem_free() >= _ROOMY else 1) * _BLOCK + 64
         _agent = _Agent(max_payload)
     micropython.kbd_intr(-1)
     try:

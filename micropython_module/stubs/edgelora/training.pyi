@@ -19,6 +19,9 @@ class _Samples(Protocol):
     count: int
     def read(self, i: int, buffer: bytearray) -> Union[int, memoryview]: ...
 
+LEAST_UPDATES: int  # of a run that chooses its own number of epochs,
+LEAST_EPOCHS: int  # and of these
+
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host.
 
