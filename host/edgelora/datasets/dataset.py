@@ -53,10 +53,10 @@ class Dataset:
 def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
     """`data` with its classes numbered as `names` has them, which are a network's; `whose` is what it is called.
 
-    Without names on either side, or with one that stands twice in `names`, numbers count as they are. InputError for
+    Without names on either side, with mere numbers for `names` or one that stands twice there, numbers count as they are. InputError for
     samples of a class whose name is none of these.
     """
-    if not data.labels or len(set(names)) < max(len(names), 1):
+    if not data.labels or len(set(names)) < max(len(names), 1) or list(names) == [str(i) for i in range(len(names))]:
         return data
     unknown = [data.labels[label] for label in np.unique(data.y) if data.labels[label] not in names]
     if unknown:

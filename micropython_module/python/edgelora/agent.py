@@ -353,10 +353,10 @@ class _Agent:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
             gc.collect()
             try:
-                hold = _largest()  # what the import leaves goes elsewhere: a model finds this in one piece
+                self._hold = _largest()  # what the import leaves goes elsewhere: a model finds this in one piece
                 from edgelora._work import Work
             except MemoryError:
-                hold = None
+                self._hold = None
                 gc.collect()
                 from edgelora._work import Work
             except ImportError:
@@ -364,7 +364,7 @@ class _Agent:
                     "this board's EdgeLoRA is older than the host tools: install or flash it anew"
                 ) from None
             self._work = Work(self)
-            hold = None
+            self._hold = None
             gc.collect()
         return self._work.handlers
 
