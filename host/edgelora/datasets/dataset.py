@@ -53,8 +53,8 @@ class Dataset:
 def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
     """`data` with its classes numbered as `names` has them, which are a network's; `whose` is what it is called.
 
-    Without names on either side, with mere numbers for `names` or one that stands twice there, numbers count as they are. InputError for
-    samples of a class whose name is none of these.
+    Without names on either side, with mere numbers for `names` or one that stands twice there, numbers count as they
+    are. InputError for samples of a class whose name is none of these.
     """
     if not data.labels or len(set(names)) < max(len(names), 1) or list(names) == [str(i) for i in range(len(names))]:
         return data
