@@ -32,9 +32,9 @@ void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edge
     int32_t *gradient, int32_t shift);
 
 // Depthwise: output channel o reads input channel o / (out_c / in_c).
-EDGELORA_HOT void edgelora_depthwise_forward_s8(
+void edgelora_depthwise_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT int32_t edgelora_depthwise_backward_s8(
+int32_t edgelora_depthwise_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // Masks: bit i = low < y[i] < high.
@@ -55,7 +55,7 @@ void edgelora_pair_forward_s8(
 int32_t edgelora_pair_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
 EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT int32_t edgelora_lookup_backward_s8(
+int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 void edgelora_softmax_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);
@@ -64,15 +64,15 @@ int32_t edgelora_softmax_backward_s8(
 
 // Copies. Backward: e's exponent stays.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);
-EDGELORA_HOT void edgelora_concatenate_forward_s8(
+void edgelora_concatenate_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
-EDGELORA_HOT void edgelora_concatenate_backward_s8(
+void edgelora_concatenate_backward_s8(
     const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx);
-EDGELORA_HOT void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT void edgelora_slice_backward_s8(
+void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_slice_backward_s8(
     const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
-EDGELORA_HOT void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 // A sum where several outputs are of one element; returns its exponent.
 int32_t edgelora_gather_backward_s8(
