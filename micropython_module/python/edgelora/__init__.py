@@ -211,6 +211,8 @@ class Model:
         if not 0 < len(adapters) == len(weights) <= 8:
             raise ValueError("blend takes 1 to 8 adapters and as many weights")
         parts = []
+        if min(weights) < -8 or max(weights) > 8:
+            raise ValueError("adapters can't be added up: give weights from -8 to 8")
         for i in range(len(adapters)):
             parts += adapters[i].buffer, round(4096 * weights[i])
         size = core_blend(self.arena, None, fine, *parts)
