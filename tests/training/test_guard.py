@@ -140,5 +140,8 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
             again = repeat_on_twin(base, test, run)
             assert again.identical
+            if not on_board:  # its end was cut off: resumed, the run repeats that, and is the same
+                once_more = personalize_board(link, base, samples, test, recipe, metrics, resume=True)
+                assert once_more.run.adapter == run.run.adapter and once_more.verdict is Verdict.BETTER
     finally:
         board.kill()

@@ -83,6 +83,23 @@ def train(
     `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may end
     the run before its time; without one the last is kept.
     """
+    losses, epoch_losses = _learn(learner, samples, recipe, progress, checkpoint, done, stop, guard)
+    if guard is None:
+        learner.keep()
+    return Run(learner.kept(), learner.save(True), losses, epoch_losses)
+
+
+def _learn(
+    learner: Learner,
+    samples: Samples,
+    recipe: Recipe,
+    progress: Progress,
+    checkpoint: Callable[[], None] | None,
+    done: int,
+    stop: int | None,
+    guard: Guard | None,
+) -> tuple[list[float], list[float]]:
+    """The updates of `train`: their losses, and those of epochs."""
     recipe = recipe.fitted(len(samples))
     updates = schedule(len(samples), recipe)
     if guard and guard.enough:
@@ -112,10 +129,7 @@ def train(
             checkpoint()
         if guard and guard.enough:
             break
-    if guard is None:
-        learner.keep()
-    epoch_losses = [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
-    return Run(learner.kept(), learner.save(True), losses, epoch_losses)
+    return losses, [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
 
 
 def guarded(
@@ -126,12 +140,16 @@ def guarded(
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
+    finishing: Progress = untold,
 ) -> Run:
-    """`train` by a course and, where it helped, a few epochs over all samples at its end. The state is that before."""
+    """`train` by a course and, where it helped, a few epochs over all samples at its end, told to `finishing`.
+
+    The state is that before, on a board too: a run that is cut off in its end repeats that end.
+    """
     run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
     if stop is None and guard and guard.verdict is Verdict.BETTER:
         learner.go_on()
-        train(learner, course.everything, course.finishing, progress, guard=guard.finishing())
+        _learn(learner, course.everything, course.finishing, finishing, None, 0, None, guard.finishing())
         run = replace(run, adapter=learner.kept())
     return run
 

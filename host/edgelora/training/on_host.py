@@ -62,7 +62,7 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), course.recipe, samples.frames)
     guard = course.guard(learner)
     learner.begin(recipe.seed)
-    run = guarded(learner, course, guard, progress)
+    run = guarded(learner, course, guard, progress, finishing=progress)
     learner.go_on()
     return replace(run, state=learner.save(True), verdict=course.verdict(guard), said=course.said)
 

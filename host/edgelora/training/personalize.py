@@ -149,7 +149,11 @@ def _train_from_host(
     if not done:
         learner.begin(recipe.seed)
     recording = _recording(metrics, learner, samples, recipe, watts, progress)
-    return guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done)
+
+    def finishing(done: int, total: int, what: str) -> None:
+        progress(done, total, f"all samples: {what}")
+
+    return guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done, finishing=finishing)
 
 
 def _recording(
@@ -164,8 +168,6 @@ def _recording(
     updates = schedule(len(samples), recipe)
 
     def record(done: int, total: int, what: str) -> None:
-        if total != len(updates):  # the run's end, which has no number
-            return progress(done, total, f"all samples: {what}")
         batch = updates[done - 1]
         us = learner.last_us
         joules = None if watts is None else us * 1e-6 * watts
