@@ -310,7 +310,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     if result.run.verdict:
         told += f"\n{result.run.verdict}: {result.run.said}"
     show(args, summary, told)
-    worse = result.run.verdict in (training.Verdict.NOT_BETTER, training.Verdict.UNTOLD)
+    worse = result.run.verdict not in (None, training.Verdict.BETTER, training.Verdict.CAUTIOUS)
     return ExitCode.NOT_ACTIVATED if worse else ExitCode.OK
 
 

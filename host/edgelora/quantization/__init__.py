@@ -10,6 +10,7 @@ from .adapter_fit import (
     op_inputs,
     op_patches,
     round_b,
+    weight_change,
     weight_scales,
 )
 from .calibrate import set_adapter_shifts
@@ -41,5 +42,6 @@ __all__ = [
     "report",
     "round_b",
     "set_adapter_shifts",
+    "weight_change",
     "weight_scales",
 ]

@@ -59,10 +59,10 @@ def weight_scales(model: QuantModel, op: Op) -> Matrix:
 
 def real_change(model: QuantModel, layer: AdapterLayer) -> Matrix:
     """What an integer adapter adds to the real weights of its layer, [O, K]."""
-    return weight_scales(model, model.ops[layer.op])[:, None] * _change(layer)
+    return weight_scales(model, model.ops[layer.op])[:, None] * weight_change(layer)
 
 
-def _change(layer: AdapterLayer) -> Matrix:
+def weight_change(layer: AdapterLayer) -> Matrix:
     """The same in steps of the INT8 weights."""
     product = layer.b.astype(np.float64) @ layer.a.astype(np.float64)
     return product * 2.0 ** (layer.branch_shift - layer.t_shift)
@@ -119,7 +119,7 @@ def fit_layer(
 
 
 def _judged(layer: AdapterLayer, factors: str, target: Matrix, branch: _Branch | None) -> tuple[AdapterLayer, LayerFit]:
-    error = _relative(_change(layer) - target, target)
+    error = _relative(weight_change(layer) - target, target)
     fit = LayerFit(layer.op, "", layer.rank, layer.t_shift, layer.branch_shift, factors, error)
     if branch is None:
         return layer, fit

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import formats, twin
 from ..formats import AdapterLayer, Op, QuantModel
-from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_scales
+from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_change, weight_scales
 
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
 MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded by itself
@@ -149,22 +149,16 @@ def with_folded(model: QuantModel, op: Op, folded: NDArray[np.int64]) -> Op:
 # ---- by samples ------------------------------------------------------------------------------------------------------
 
 
-def _change(layer: AdapterLayer) -> Matrix:
-    """What the adapter adds to weights [O, K], in their steps."""
-    product: Matrix = layer.b.astype(np.float64) @ layer.a.astype(np.float64)
-    return product * 2.0 ** (layer.branch_shift - layer.t_shift)
-
-
 def _wanted(model: QuantModel, layer: AdapterLayer) -> Matrix:
     """The weights that the adapter makes, unrounded."""
     op = model.ops[layer.op]
     assert op.weights is not None
-    return op.weights.reshape(len(op.weights), -1) + _change(layer)
+    return op.weights.reshape(len(op.weights), -1) + weight_change(layer)
 
 
 def _error(apart: Matrix, layer: AdapterLayer, patches: Matrix) -> float:
     """The size of accumulators' differences [patches, O] relative to what the branch adds to them."""
-    whole = float(np.linalg.norm(patches @ _change(layer).T))
+    whole = float(np.linalg.norm(patches @ weight_change(layer).T))
     return round(float(np.linalg.norm(apart)) / whole, 6) if whole else 0.0
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import formats, twin
 from ..errors import InputError
-from ..formats import AdapterLayer
+from ..quantization import weight_change
 from .base import Base
 
 MOST_WEIGHT = 32767 / twin.WEIGHT_ONE
@@ -60,15 +59,9 @@ def blend(base: Base, adapters: Sequence[bytes], weights: Sequence[float] | None
         mine = [
             (one, step) for part, step in zip(parts, steps, strict=True) for one in part.layers if one.op == layer.op
         ]
-        wanted = sum((_change(one) * (step / twin.WEIGHT_ONE) for one, step in mine), np.zeros(1))
+        wanted = sum((weight_change(one) * (step / twin.WEIGHT_ONE) for one, step in mine), np.zeros(1))
         whole = float(np.linalg.norm(wanted))
-        error = float(np.linalg.norm(_change(layer) - wanted)) / whole if whole else 0.0
+        error = float(np.linalg.norm(weight_change(layer) - wanted)) / whole if whole else 0.0
         adds = all(one.rank == layer.rank for one, _ in mine)
         layers.append(BlendedLayer(layer.op, layer.rank, adds, error))
     return Blend(ela, result.a_stored, layers)
-
-
-def _change(layer: AdapterLayer) -> NDArray[np.float64]:
-    """What the layer adds to its op's weights [O, K], in their steps."""
-    product: NDArray[np.float64] = layer.b.astype(np.float64) @ layer.a.astype(np.float64)
-    return product * 2.0 ** (layer.branch_shift - layer.t_shift)

@@ -136,7 +136,7 @@ class Course:
     def said(self) -> str:
         """In a sentence, what was held out, or why nothing was."""
         if self.held:
-            return f"{len(self.held)} of the samples were held out from training: they judged it, and were learned last"
+            return f"{len(self.held)} of the samples were held out from training, and judged it before any were learned"
         if _is_one_sided(self.samples):
             return "the samples are of one class: what the adapter did to the others can't be judged"
         return f"{len(self.samples)} samples are too few to hold some out: steps were {CAUTION} times shorter instead"

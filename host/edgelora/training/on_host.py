@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..progress import Progress, untold
 from ..workers import in_parallel
 from .base import Base, WorkflowError
-from .guard import prepared
+from .guard import Verdict, prepared
 from .loop import Run, guarded
 from .measure import answers, measured
 from .recipe import LIMITS, Recipe
@@ -88,7 +88,10 @@ def train_adapter(
     before = answers(base, learner.session, test)
     run = trainer(base.elm, samples, recipe, progress)
     learner.use(run.adapter)
-    return Trained(recipe, run, before, answers(base, learner.session, test), tried)
+    after = answers(base, learner.session, test)
+    if run.verdict and measured(base, after, test).merit < measured(base, before, test).merit:
+        run = replace(run, verdict=Verdict.WORSE)
+    return Trained(recipe, run, before, after, tried)
 
 
 def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
