@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from processes import edgelora, read_report, result
 
+from edgelora.report.page import energy
+
 
 def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     state, run = tmp_path / "board", tmp_path / "run"
@@ -23,7 +25,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert report["arena_bytes"] <= 16384
     page = (run / "report.html").read_text()
     assert [row["clock_mhz"] for row in report["energy"]] == [48, 96, 125, 133]
-    assert all(f"{1000 * row['update_joules']:.1f} mJ" in page for row in report["energy"])
+    assert all(energy(1e6 * row["update_joules"]) in page for row in report["energy"])
     assert "133 MHz, cheapest" in page
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--placement", "last_block", "--cache", "flash")
     assert read_report(run)["host_twin_identical"] is True
@@ -78,7 +80,7 @@ def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
     few = ["--data", spoken / "few.npz", "--test", spoken / "one.npz", "--epochs", 1, "--micro-batch", 2]
     settings = [*few, "--rank", 4, "--placement", "pointwise", "--port", board["port"], "-o", tmp_path / "run"]
     for mode, ram, bound in (("frozen_a", [], 48), ("trainable_a", ["--ram", "80K"], 80)):
-        edgelora("personalize", elm, *settings, "--mode", mode, *ram)
+        edgelora("personalize", elm, *settings, "--mode", mode, *ram, "--force")  # noise may make it worse
         report = read_report(tmp_path / "run")
         assert report["host_twin_identical"] is True
         assert "RP2040" in report["board"]

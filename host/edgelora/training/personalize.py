@@ -105,13 +105,16 @@ def personalize_board(
         guard.epoch_ended(learner)
     after = learner.predict(test.x)
     infer_us = learner.infer_us
+    progress(0, 2, "measured: time of a swap")
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
     swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
     if recipe.cache == "flash" and learner.trained:
         link.remove(CACHE_PATH)
     energy = []
+    progress(1, 2, "measured: time at every clock")
     if step_us is not None and profile:
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
+    progress(2, 2, "measured")
     verdict = course.verdict(guard)
     if np.sum(after == test.y) < np.sum(before == test.y):
         verdict = Verdict.WORSE

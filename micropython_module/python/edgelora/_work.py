@@ -491,6 +491,7 @@ class Work:
     # --- updates
 
     def _update_open(self, size):
+        gc.collect()  # what is made now goes into the lowest gaps, not amid the room for the base at the end
         from edgelora.update import Updater, trusted
 
         self._update = Updater(self._opened_store(), *trusted())

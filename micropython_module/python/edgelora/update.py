@@ -221,6 +221,8 @@ class Updater:
             model.adapter(data)
         except ValueError as error:
             raise UpdateError("the adapter does not fit: %s" % error) from None
+        except MemoryError:
+            raise UpdateError("no memory to check the adapter beside what runs: reset the board, then update") from None
         if not data[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks)):
             raise UpdateError("the adapter does not fit: its A comes from a seed, and its ranks are not the model's")
 
