@@ -88,7 +88,7 @@ test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
 test: all cores $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
-	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile $(COVERAGE) # BLAS threads of two workers wait for each other
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
 lint: $(STAMPS)/venv

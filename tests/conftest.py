@@ -35,6 +35,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{name}, the same on every core: {count}")
 
 
+# Files that take longest, which begin first: none is left to one worker when the others have ended.
+LONGEST = (
+    "cli/test_pico_end_to_end.py",
+    "device/test_device.py",
+    "package/test_readme.py",
+    "device/test_store.py",
+    "boards/test_install.py",
+    "updates/test_update.py",
+    "cli/test_cli.py",
+    "link/test_link.py",
+    "formats/test_damage.py",
+    "cli/test_interrupted.py",
+    "device/test_training.py",
+    "planning/test_cost.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps virtual boards of tests apart from the user's."""

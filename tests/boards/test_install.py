@@ -152,17 +152,3 @@ def test_formats_and_packages(tmp_path: Path) -> None:
         boards.check_format(on(4, 7, 0), files[MODULE])
     with pytest.raises(boards.InstallError, match="no whole package"):
         boards.read_package(tmp_path)
-
-
-def test_flashing_stock_firmware_installs_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = program(load_board("virtual-pico-stock"))
-    pico = sim.start("virtual-pico-stock", None, tmp_path / "board", bootloader=True, die_with_parent=True)
-    try:
-        capsys.readouterr()
-        assert cli.main(["flash", str(image), "--port", pico.port, "--json"]) == 0
-        installed = json.loads(capsys.readouterr().out)["installed"]
-        assert [(file["path"], file["copied"]) for file in installed["files"]] == [
-            (path, True) for path in (MODULE, *PURE)
-        ]
-    finally:
-        pico.kill()

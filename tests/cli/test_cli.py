@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh import FULL
 from processes import edgelora, metric_lines, read_report, result
 
 from edgelora import formats, quantization, twin, virtual_boards
@@ -271,6 +272,7 @@ def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: P
         assert result(*evaluate, *place)["accuracy"] == expected
 
 
+@pytest.mark.skipif(not FULL, reason="installation and personalization there are tested apart")
 def test_demo_on_stock_firmware(tmp_path: Path) -> None:
     report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 2, "-o", tmp_path)
     assert report["host_twin_identical"] is True

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from processes import edgelora, read_report, result
 
+from edgelora import sim
+from edgelora.boards.build import program
+from edgelora.boards.profiles import load_board
 from edgelora.report.page import energy
 
 
@@ -51,9 +54,8 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
 def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     """A Pico with MicroPython's own image: EdgeLoRA comes as files, the base is read from the filesystem into RAM."""
     state, run = tmp_path / "board", tmp_path / "run"
-    board = result("sim", "virtual-pico-stock", "--state", state)
-    port = ["--port", board["port"]]
-    installed = result("install", *port)
+    port = ["--port", sim.start("virtual-pico-stock", None, state, bootloader=True).port]
+    installed = result("flash", program(load_board("virtual-pico-stock")), *port)["installed"]
     assert installed["arch"] == "armv6m" and len(installed["files"]) > 5
     assert all(file["copied"] for file in installed["files"])
     assert not any(file["copied"] for file in result("install", *port)["files"])
@@ -69,7 +71,7 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     released = ("--name", "wake", "--target", "band", "--key", key, "-o", tmp_path / "site")
     edgelora("release", run / "adapter.ela", *released)
     assert result("update", tmp_path / "site" / "wake.elu", *port)["installed"] == ["wake", 1]
-    assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": [board["port"]]}
+    assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": port[1:]}
 
 
 def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:

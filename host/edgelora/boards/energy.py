@@ -21,7 +21,7 @@ class EnergyRow:
     infer_joules: float
 
 
-STEPS = 2  # measured at each clock, the shorter counts: a micro-batch's last has the update in it
+STEPS = 2  # of training at each clock, the shorter counts: a micro-batch's last has the update in it
 
 
 def energy_by_clock(
@@ -35,12 +35,12 @@ def energy_by_clock(
     if not profile.clocks_mhz or profile.power is None:
         return []
     at_run = link.bench_train(STEPS, clock_hz=clock_hz).min_us
-    usual = link.bench_infer(STEPS).min_us
+    usual = link.bench_infer(1).min_us
     rows = []
     for mhz in profile.clocks_mhz:
         hz = mhz * 1_000_000
         step = step_us * link.bench_train(STEPS, clock_hz=hz).min_us / at_run
-        infer = infer_us * link.bench_infer(STEPS, clock_hz=hz).min_us / usual
+        infer = infer_us * link.bench_infer(1, clock_hz=hz).min_us / usual
         watts = profile.power.watts(hz)
         if watts is not None:
             joules = (micro_batch * step * 1e-6 * watts, infer * 1e-6 * watts)

@@ -2,6 +2,7 @@
 # The C functions are named core_*: in firmware they come from the built-in module, in the native
 # module they are already among this module's globals.
 
+import gc
 import os
 
 try:
@@ -82,6 +83,7 @@ class Model:
         frames=1,
     ):
         self.mode = mode
+        gc.collect()  # base and arena, the largest pieces, go into the lowest gaps: what is free stays in one piece
         self.buffer = read(model)
         if mode not in MODES:
             raise ValueError("mode must be infer, frozen_a or trainable_a")

@@ -115,16 +115,19 @@ class Work:
             raise ValueError("no model is open: open one first")
         return self.model
 
+    def _close_model(self):
+        self._drop_cache()
+        self.model = self._scheduler = self._window = self._store = None
+        self.trained = 0
+        gc.collect()
+
     def _model(self, size):
         request = self._agent.json(size)
         path = request.pop("path")
         for name in ("ranks", "recompute"):
             if isinstance(request.get(name), list):
                 request[name] = bytes(request[name])
-        self._drop_cache()
-        self.model = self._scheduler = self._window = self._store = None
-        self.trained = 0
-        gc.collect()
+        self._close_model()
         self.model = model = edgelora.Model(path, **request)
         gc.collect()
         return {
@@ -491,7 +494,7 @@ class Work:
     # --- updates
 
     def _update_open(self, size):
-        gc.collect()  # what is made now goes into the lowest gaps, not amid the room for the base at the end
+        self._close_model()  # the check of what comes opens its base
         from edgelora.update import Updater, trusted
 
         self._update = Updater(self._opened_store(), *trusted())

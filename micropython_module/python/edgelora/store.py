@@ -9,6 +9,8 @@ What is committed stays: data goes to new places, then one new index, which coun
 at any moment the store opens as it was before or after the change under way, and `notices` tells of a lost change.
 """
 
+import gc
+
 import edgelora
 from edgelora import _index
 from edgelora._index import ARMED, NO_SPACE, PINNED, TRIAL, Entry, StoreError, checked
@@ -24,6 +26,7 @@ class Store:
         self._limit = adapters
         self.place = place if isinstance(place, str) else "a partition of its own"
         self._flash = _flash(place)
+        gc.collect()  # as Model does
         room = min(_index.room(adapters, self._flash.blocks), self._flash.index_limit)
         self._index = bytearray(room // _index.PAGE * _index.PAGE)
         self._model = None
@@ -143,6 +146,7 @@ class Store:
         """Binds the store to an edgelora.Model, whose adapters `use` switches. The cache is empty then."""
         self._model = model
         if self._cache is None:
+            gc.collect()
             self._cache = bytearray(self._cache_size)
         model.store = self  # keeps the cache
         self._empty([], 0)
