@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
+from fresh import FULL
 
 from edgelora import formats, sim, text, virtual_boards
 from edgelora.bench.swap import MODEL, WIDTHS, layers_and_adapters
@@ -346,7 +347,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
     }
     (tmp_path / "steps.json").write_text(json.dumps(told))
     check_cuts(run_device(f"import flash_replay; flash_replay.main({str(tmp_path)!r})"), 200)
-    boot_some(pico, first, every=40)
+    boot_some(pico, first, every=40 if FULL else 110)
 
 
 def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
