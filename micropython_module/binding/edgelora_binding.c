@@ -375,6 +375,13 @@ static mp_obj_t core_order(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
 
+// core_draw(seed, stream, n, count) -> number below count: number n of that stream, scaled down
+static mp_obj_t core_draw(size_t n_args, const mp_obj_t *args) {
+    mp_int_t k = in_range(args[1], 1 << 24), count = in_range(args[3], 0x3FFFFFFF);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_draw((uint32_t)mp_obj_get_int_truncated(args[0]), (uint32_t)k, (uint32_t)mp_obj_get_int_truncated(args[2]), (uint32_t)count));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
+
 // Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_core_model_check, core_model_check_obj) \
@@ -405,7 +412,8 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
     X(MP_QSTR_core_counts, core_counts_obj) \
     X(MP_QSTR_core_crc32, core_crc32_obj) \
     X(MP_QSTR_core_verify, core_verify_obj) \
-    X(MP_QSTR_core_order, core_order_obj)
+    X(MP_QSTR_core_order, core_order_obj) \
+    X(MP_QSTR_core_draw, core_draw_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 

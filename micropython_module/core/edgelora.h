@@ -253,6 +253,9 @@ uint32_t edgelora_crc32(uint32_t crc, const void *data, uint32_t size);
 // permutation: place < count.
 uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place);
 
+// A number below `count`, as likely as any other: number n of stream k of a seed, scaled down.
+uint32_t edgelora_draw(uint32_t seed, uint32_t k, uint32_t n, uint32_t count);
+
 // Checks a whole model file: after OK every offset and value in it can be relied on.
 edgelora_status_t edgelora_model_check(const void *model, uint32_t size);
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +17,22 @@ import pytest
 import reference
 from documents import blocks
 
-from edgelora import formats, quantization, sim, twin, virtual_boards
+from edgelora import datasets, formats, quantization, sim, twin, virtual_boards
 from edgelora.boards import build
 from edgelora.cli import main
 from edgelora.datasets import har as datasets_har
 from edgelora.formats.eld import pack_samples
 from edgelora.link.client import Link
 from edgelora.training import base as training_base
+from edgelora.training.guard import Course
 from edgelora.training.on_board import NAME, SAMPLES_PATH
 from edgelora.training.recipe import MODES, Recipe
 from edgelora.training.samples import Samples
-from edgelora.training.twin_learner import train_twin
+from edgelora.training.twin_learner import TwinLearner, guard_twin, train_twin
 
 DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
+HELD = 7  # samples that judge
 SETTINGS = {"epochs": 2, "seed": 7, "given_rate": 6000, "rank": 4, "on_board": True}
 
 
@@ -65,30 +68,59 @@ def told(output: str, what: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def har() -> tuple[bytes, Samples]:
-    """The wearable network of person 3, and 20 of their windows."""
+def person() -> tuple[bytes, Samples]:
+    """The wearable network of person 3, and their windows."""
     people = datasets_har.load_har(3)
     model = quantization.quantize(training_base.pretrained_har(3, 0), people.pretrain.x[:200])
     model.labels = people.labels
-    chosen = slice(0, None, len(people.train.x) // (STEPS // 2))
-    x, y = (array[chosen][: STEPS // 2] for array in (people.train.x, people.train.y))
-    return formats.pack_model(model), Samples(model.input.quantize(x), y)
+    return formats.pack_model(model), Samples(model.input.quantize(people.train.x), people.train.y)
 
 
-def fill(folder: Path, elm: bytes, samples: Samples) -> Path:
+def every(samples: Samples, count: int, start: int = 0) -> Samples:
+    """So many of them, over all of their length."""
+    chosen = np.zeros(len(samples), bool)
+    chosen[start :: (len(samples) - start) // count] = True
+    return samples.part(chosen & (np.cumsum(chosen) <= count))
+
+
+@pytest.fixture(scope="module")
+def har(person: tuple[bytes, Samples]) -> tuple[bytes, Samples]:
+    """Their network, and 20 of their windows."""
+    return person[0], every(person[1], STEPS // 2)
+
+
+@pytest.fixture(scope="module")
+def held(person: tuple[bytes, Samples]) -> Samples:
+    """Windows that judge."""
+    return every(person[1], HELD, 4)
+
+
+def fill(folder: Path, elm: bytes, samples: Samples, held: Samples | None = None) -> Path:
     (folder / "base.elm").write_bytes(elm)
-    (folder / "samples.eld").write_bytes(packed(samples, formats.base_id(elm)))
+    for name, part in (("samples", samples), ("held", held)):
+        if part:
+            (folder / f"{name}.eld").write_bytes(packed(part, formats.base_id(elm)))
     return folder
 
 
 @pytest.fixture(scope="module")
-def folder(har: tuple[bytes, Samples], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("training"), *har)
+def folder(har: tuple[bytes, Samples], held: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("training"), *har, held)
 
 
 def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, bytes]:
     run = train_twin(elm, recipe.ranks(formats.unpack_model(elm)), samples, recipe)
     return run.adapter, run.state
+
+
+def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
+    """What the twin keeps of a run that held samples judge, its state at the end, and its guard."""
+    course = Course(samples, held, samples, recipe)
+    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+    learner.use(previous)
+    guard = course.guard(learner)
+    run = guard_twin(elm, course, guard)
+    return run.adapter, run.state, guard
 
 
 def order_of(seed: int, epoch: int, count: int, place: int) -> int:
@@ -126,16 +158,21 @@ def test_the_order_shuffles() -> None:
         assert abs(chi_squared - cells) < 5 * (2 * cells) ** 0.5
 
 
+@pytest.mark.parametrize("judged", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_after_each_step(mode: str, har: tuple[bytes, Samples], folder: Path) -> None:
+def test_killed_after_each_step(
+    mode: str, judged: bool, har: tuple[bytes, Samples], held: Samples, folder: Path
+) -> None:
     """With the checkpoint in flash, and in memory that survives besides (trainable A)."""
     rtc = mode == "trainable_a"
-    adapter, state = by_the_twin(*har, Recipe(mode=mode, **SETTINGS))
-    for steps in range(STEPS):
+    recipe = Recipe(mode=mode, **SETTINGS)
+    adapter, state = guarded(*har, held, recipe)[:2] if judged else by_the_twin(*har, recipe)
+    by = "'held.eld'" if judged else None
+    for steps in range(STEPS + 3 * HELD if judged else STEPS):
         for name in ("store", "rtc"):
             (folder / name).unlink(missing_ok=True)
-        killed(f"training_runs.wait_to_be_killed({mode!r}, {steps}, {rtc})", folder)
-        output = device(f"training_runs.finish({mode!r}, {rtc})", folder)
+        killed(f"training_runs.wait_to_be_killed({mode!r}, {steps}, {rtc}, held={by})", folder)
+        output = device(f"training_runs.finish({mode!r}, {rtc}, held={by})", folder)
         assert told(output, "ADAPTER") == adapter.hex(), f"killed after {steps} steps"
         assert told(output, "STATE") == state.hex() and told(output, "ENTRIES") == "['me']"
     print(f"checkpoint: {told(output, 'CHECKPOINT')} bytes")
@@ -158,15 +195,60 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
     assert int(told(output, "CHECKPOINT")) <= 1024
 
 
-@pytest.mark.parametrize("rtc", [False, True])
-def test_power_cut_at_every_flash_operation(rtc: bool, folder: Path) -> None:
-    made, failures = map(int, told(device(f"training_runs.cuts('frozen_a', {rtc})", folder), "CUTS").split())
-    assert failures == 0 and made > 80
+@pytest.mark.parametrize(
+    ("rtc", "by", "rate", "better"),
+    [
+        (False, None, 6000, None),
+        (True, None, 6000, None),
+        (False, "held.eld", 6000, True),
+        (True, "held.eld", 1, False),
+    ],
+)
+def test_power_cut_at_every_flash_operation(
+    rtc: bool, by: str | None, rate: int, better: bool | None, folder: Path
+) -> None:
+    """A run that is judged and better becomes what was in use; one that is not leaves it, and its best beside it."""
+    output = device(f"training_runs.cuts('frozen_a', {rtc}, {by!r}, {rate})", folder)
+    made, failures = map(int, told(output, "CUTS").split())
+    assert failures == 0 and made > 80 and told(output, "BETTER") == str(better), output
+
+
+def test_judged_as_by_the_twin(har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
+    """Early ends, micro-batches across epochs and longer than one, nothing better: best, verdict and adapter."""
+    ends = json.loads(told(device("training_runs.judged()", folder), "JUDGED"))
+    found = set()
+    for mode, epochs, rate, batch, before, best, best_epoch, judged, better, adapter in ends:
+        settings = SETTINGS | {"mode": mode, "epochs": epochs, "given_rate": rate, "micro_batch": batch}
+        kept, _, guard = guarded(*har, held, Recipe(**settings))
+        outcome = guard.outcome
+        assert before == [outcome.before.right, -outcome.before.minus_loss]
+        assert best == [outcome.kept.right, -outcome.kept.minus_loss]
+        assert (best_epoch, judged - 1, adapter) == (outcome.best, outcome.epochs, kept.hex())
+        assert better == (guard.verdict == "better")
+        found.add((better, outcome.epochs < epochs))
+    assert len(ends) == 8 and {better for better, _ in found} == {early for _, early in found} == {False, True}
+
+
+def test_samples_are_split_as_by_the_host(person: tuple[bytes, Samples], tmp_path: Path) -> None:
+    elm, samples = person
+    many = every(samples, 70)
+    fill(tmp_path, elm, samples)
+    (tmp_path / "many.eld").write_bytes(packed(many, formats.base_id(elm)))
+    output = device("training_runs.splitting()", tmp_path)
+    parts = re.findall(r"^PART (\[.*\]) (\d+)$", output, re.MULTILINE)
+    held = datasets.held_out(many.y)
+    for chosen, (read, crc) in zip((~held, held), parts, strict=True):
+        part = many.part(chosen)
+        first = part.x.reshape(len(part), -1)[:, 0].view(np.uint8)
+        assert read == str(list(zip(part.y.tolist(), first.tolist(), strict=True)))
+        records = b"".join(bytes([label]) + x.tobytes() for x, label in zip(part.x, part.y, strict=True))
+        assert int(crc) == zlib.crc32(records)
+    assert output.endswith("OK\n")
 
 
 def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path) -> None:
     elm, samples = har
-    fill(tmp_path, elm, samples)
+    fill(tmp_path, elm, samples, every(samples, 6))
     base_id = formats.base_id(elm)
     others = Samples(samples.x[::-1].copy(), samples.y)
     more = Samples(np.concatenate([samples.x, samples.x]), np.concatenate([samples.y, samples.y]))

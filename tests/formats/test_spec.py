@@ -78,7 +78,7 @@ def test_worked_frame() -> None:
         ("Layer record", 12),
         ("## 14. Update", 256),
         ("### Sample file", 32),
-        ("### Checkpoint", 140),
+        ("### Checkpoint", 180),
     ],
 )
 def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:

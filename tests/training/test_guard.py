@@ -136,7 +136,7 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             assert run.verdict is Verdict.BETTER and run.activated
             assert link.get(ADAPTER_PATH) == run.run.adapter
             reply = link.judge(run.course.held.x, run.course.held.y)
-            now, best = Judged.of(run.course.held, reply.predictions, reply.losses), run.guard.by_epoch[run.guard.best]
+            now, best = Judged.of(run.course.held, reply.predictions, reply.losses), run.outcome.kept
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
             again = repeat_on_twin(base, test, run)
             assert again.identical

@@ -354,8 +354,8 @@ class Link(Channel):
     def run_start(self, path: str, name: str, **settings: Any) -> RunReply:
         """Prepares a run over the samples of a file on the board, whose adapter becomes `name` in the board's store.
 
-        settings: epochs, seed, learning_rate, commit_every; resume; clock_hz, sleep_ms, budget_ms, budget_mj, power_mw,
-        sleep_mw as for the device's Scheduler.
+        settings: epochs, seed, learning_rate, commit_every; held, the path of samples that judge, or None; resume;
+        clock_hz, sleep_ms, budget_ms, budget_mj, power_mw, sleep_mw as for the device's Scheduler.
         """
         return RunReply(**self._control(Op.RUN_START, path=path, name=name, **settings))
 

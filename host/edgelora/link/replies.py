@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -122,7 +123,9 @@ class RunReply:
 
     state: "training", "paused" (its budget is used up), "low battery" or "done"; samples, updates: learned; pending:
     samples since the last update; busy_us, energy_uj: of the whole run, over all resumes; checkpoint: bytes of it;
-    crc: of the adapter that is in the store at the end; notice: what was lost, if something was.
+    crc: of the adapter that the run left in the store at the end; notice: what was lost, if something was. Where
+    samples were held out: better (at the end), judged (one judgement of what was in use before, then one an epoch),
+    best_epoch (from 0), before and best (how many are named right, the sum of losses in 1/4096 nat).
     """
 
     state: str
@@ -136,6 +139,11 @@ class RunReply:
     energy_uj: int
     checkpoint: int
     crc: int | None
+    better: bool | None = None
+    judged: int = 0
+    best_epoch: int = 0
+    before: Sequence[int] = (0, 0)
+    best: Sequence[int] = (0, 0)
     resumed: bool = False
     notice: str = ""
 

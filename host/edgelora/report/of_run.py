@@ -39,7 +39,7 @@ def make_report(
 ) -> Report:
     """Everything a run measured, in one report."""
     samples, recipe = run.course.samples, run.course.recipe
-    epochs = len(run.guard.by_epoch) if run.guard and not recipe.on_board else recipe.epochs
+    epochs = run.outcome.epochs if run.outcome else recipe.epochs
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     profile = _profile(hello)
@@ -112,7 +112,7 @@ def make_report(
         activated=run.activated,
         judged=run.verdict,
         held_out=len(run.course.held) if run.course.held else 0,
-        best_epoch=run.guard.best + 1 if run.guard and not recipe.on_board else None,
+        best_epoch=run.outcome.best + 1 if run.outcome else None,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",

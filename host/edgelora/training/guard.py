@@ -5,6 +5,7 @@
                        +-- held out ----> judged on the board, beside what was in use before
                                                  |
                               better: both parts are learned, from there on, for a few short steps
+                                      (by a board that the host drives)
 
 The last one in `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
 that was right most often, then the one with the least loss, is kept. It is in use afterwards only if it is better than
@@ -26,7 +27,8 @@ from .samples import Samples
 
 LEAST_JUDGED = 6  # samples held out, of two classes or more: fewer judge nothing
 FINISHING_EPOCHS = 3
-PATIENCE = 0.34  # share of the epochs that may pass without a better adapter
+PATIENCE = 34  # percent of the epochs that may pass without a better adapter,
+LEAST_PATIENCE = 2  # and how many may in any case
 
 
 class Verdict(StrEnum):
@@ -71,6 +73,20 @@ class Judge(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a guard found: how many epochs were judged, which was best (from 0); how that and what was before did."""
+
+    epochs: int
+    best: int
+    before: Judged
+    kept: Judged
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.BETTER if self.kept > self.before else Verdict.NOT_BETTER
+
+
 @dataclass
 class Guard:
     """Watches a run. before: of what was in use before; by_epoch: of each epoch; best: the kept one's number."""
@@ -92,7 +108,7 @@ class Guard:
     @property
     def enough(self) -> bool:
         """Whether it is time to stop."""
-        return len(self.by_epoch) - 1 - self.best > max(2, round(PATIENCE * self.epochs))
+        return len(self.by_epoch) - 1 - self.best > max(LEAST_PATIENCE, (PATIENCE * self.epochs + 50) // 100)
 
     def finishing(self) -> Guard:
         """For the end of a run, which learns from the samples held out too: what is worse on them is not kept."""
@@ -101,8 +117,12 @@ class Guard:
 
     @property
     def verdict(self) -> Verdict:
-        best = self.by_epoch[self.best] if self.by_epoch else self.before
-        return Verdict.BETTER if best > self.before else Verdict.NOT_BETTER
+        return self.outcome.verdict
+
+    @property
+    def outcome(self) -> Outcome:
+        kept = self.by_epoch[self.best] if self.by_epoch else self.before
+        return Outcome(len(self.by_epoch), self.best, self.before, kept)
 
 
 @dataclass(frozen=True)
@@ -127,7 +147,7 @@ class Course:
         """For a learner that infers with what was in use before."""
         return Guard(self.held, self.recipe.epochs, learner.judge(self.held)) if self.held else None
 
-    def verdict(self, guard: Guard | None) -> Verdict:
+    def verdict(self, guard: Guard | Outcome | None) -> Verdict:
         if guard:
             return guard.verdict
         return Verdict.UNTOLD if _is_one_sided(self.samples) else Verdict.CAUTIOUS

@@ -144,10 +144,12 @@ def guarded(
 ) -> Run:
     """`train` by a course and, where it helped, a few epochs over all samples at its end, told to `finishing`.
 
+    A board that trains by itself goes without that end.
     The state is that before, on a board too: a run that is cut off in its end repeats that end.
     """
     run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
-    if stop is None and guard and guard.verdict is Verdict.BETTER:
+    finishes = stop is None and not course.recipe.on_board
+    if finishes and guard and guard.verdict is Verdict.BETTER:
         learner.go_on()
         _learn(learner, course.everything, course.finishing, finishing, None, 0, None, guard.finishing())
         run = replace(run, adapter=learner.kept())

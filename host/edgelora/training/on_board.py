@@ -23,7 +23,9 @@ from .recipe import Recipe, UpdateLog
 from .samples import Samples, schedule
 
 SAMPLES_PATH = "/samples.eld"
-NAME = "personal"  # of the run, and in the end of the adapter in the board's store
+HELD_PATH = "/held.eld"  # samples that judge
+NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
+KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
 GO_MS = 200  # of the board's time for each request: how long Ctrl-C may take
 
 
@@ -81,6 +83,7 @@ def train_on_board(
     link: Link,
     base_id: bytes,
     samples: Samples,
+    held: Samples | None,
     recipe: Recipe,
     pace: Pace,
     profile: BoardProfile | None,
@@ -91,13 +94,16 @@ def train_on_board(
 ) -> BoardTraining:
     """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end.
 
-    note: takes what the board remarks, such as a checkpoint that a power cut spoiled.
+    held: samples by which the board keeps the best adapter; None: it keeps the last. note: takes what the board
+    remarks, such as a checkpoint that a power cut spoiled.
     """
     if pace.clock_hz and profile and profile.clock_hz is None:
         raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
-    content = pack_samples(samples.x, samples.y, samples.given_targets, base_id)
-    if not link.holds(SAMPLES_PATH, content):
-        link.put(SAMPLES_PATH, content)
+    for path, part in ((SAMPLES_PATH, samples), (HELD_PATH, held)):
+        if part is not None:
+            content = pack_samples(part.x, part.y, part.given_targets, base_id)
+            if not link.holds(path, content):
+                link.put(path, content)
     watts = profile.watts(pace.clock_hz) if profile else None
     if pace.budget_mj is not None and watts is None:
         raise InputError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
@@ -108,6 +114,7 @@ def train_on_board(
         seed=recipe.seed,
         learning_rate=recipe.learning_rate,
         commit_every=pace.commit_every,
+        held=HELD_PATH if held else None,
         resume=resume,
         clock_hz=pace.clock_hz,
         sleep_ms=pace.sleep_ms,

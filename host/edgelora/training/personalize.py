@@ -15,9 +15,9 @@ from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError, accuracy, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
-from .guard import Course, Guard, Verdict, prepared
+from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
 from .loop import Run, guarded
-from .on_board import NAME, Pace, train_on_board
+from .on_board import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, guard_twin
@@ -39,11 +39,11 @@ class BoardRun:
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
     a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
     run that the board did by itself. activated: the board infers with the adapter since; it does not unless that is
-    better than the base.
+    better than the base. previous: what the board's store had under the run's name, which such a run is judged against.
     """
 
     course: Course
-    guard: Guard | None
+    outcome: Outcome | None
     verdict: Verdict
     run: Run
     before: NDArray[np.int64]
@@ -58,6 +58,7 @@ class BoardRun:
     base_path: str  # on the board
     clock_hz: int | None = None  # of training, if not the board's usual one
     end: RunReply | None = None
+    previous: bytes | None = None
 
 
 def personalize_board(
@@ -76,33 +77,32 @@ def personalize_board(
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
     Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
-    infers with it afterwards. pace: how the board trains by itself, for recipes that say so; else the host hands it
-    every sample, and only the last adapter is judged. force: it infers with the adapter whatever the verdict.
+    infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
+    hands it every sample. force: it infers with the adapter whatever the verdict.
     """
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
     before = learner.predict(test.x)
-    guard = course.guard(learner)
     profile = _profile(link.hello())
-    end = None
+    end = previous = None
     if recipe.on_board:
         pace = pace or Pace()
-        identity = formats.base_id(base.elm)
-        trained = train_on_board(link, identity, samples, recipe, pace, profile, metrics, progress, resume, note)
-        run = Run(learner.save(False), learner.save(True), trained.losses, trained.epoch_losses)
+        previous = _stored(link, base)
+        told = (recipe, pace, profile, metrics, progress, resume, note)
+        trained = train_on_board(link, formats.base_id(base.elm), samples, course.held, *told)
+        run = Run(_left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
+        outcome = _outcome(trained) if course.held else None
         step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
-        if end.crc != zlib.crc32(run.adapter):
-            raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
     else:
+        guard = course.guard(learner)
         watts = profile.watts() if profile else None
         run = _train_from_host(learner, course, guard, metrics, watts, progress, resume)
         step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+        outcome = guard.outcome if guard else None
         clock_hz = None
     link.use(ADAPTER_PATH)
-    if guard and recipe.on_board:
-        guard.epoch_ended(learner)
     after = learner.predict(test.x)
     infer_us = learner.infer_us
     progress(0, 2, "measured: time of a swap")
@@ -115,22 +115,51 @@ def personalize_board(
     if step_us is not None and profile:
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
     progress(2, 2, "measured")
-    verdict = course.verdict(guard)
+    verdict = course.verdict(outcome)
     if np.sum(after == test.y) < np.sum(before == test.y):
         verdict = Verdict.WORSE
     activated = force or verdict in (Verdict.BETTER, Verdict.CAUTIOUS)
+    if end:
+        _settle_store(link, end, run.adapter, previous, activated)
     if not activated:
-        _return_to_base(link, recipe.on_board)
+        link.use(None)
     times = (step_us, infer_us, swap_us, swap_flash_us, energy)
     path = base_path(link, base) or base.paths[1]
-    return BoardRun(course, guard, verdict, run, before, after, learner.info, *times, activated, path, clock_hz, end)
+    what = (course, outcome, verdict, run, before, after, learner.info, *times, activated, path, clock_hz)
+    return BoardRun(*what, end, previous)
 
 
-def _return_to_base(link: Link, stored: bool) -> None:
-    """The board infers with its base. stored: what the run left in the store is not active there, either."""
-    if stored and link.store_list().active == NAME:
-        link.store_activate(None)
-    link.use(None)
+def _stored(link: Link, base: Base) -> bytes | None:
+    """What the board's store has under the name of its own runs, if it is for this base."""
+    fits = any(entry.name == NAME and entry.base_id == base.base_id for entry in link.store_list().adapters)
+    return link.store_get(NAME) if fits else None
+
+
+def _left_in_store(link: Link, end: RunReply) -> bytes:
+    """The adapter that a run by the board itself has kept; it is at ADAPTER_PATH then, too."""
+    adapter = link.store_get(KEPT_NAME if end.better is False else NAME)
+    if end.crc != zlib.crc32(adapter):
+        raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
+    link.put(ADAPTER_PATH, adapter)
+    return adapter
+
+
+def _outcome(trained: BoardTraining) -> Outcome:
+    end = trained.end
+    before, kept = (Judged(right, -loss) for right, loss in (end.before, end.best))
+    return Outcome(end.judged - 1, end.best_epoch, before, kept)
+
+
+def _settle_store(link: Link, end: RunReply, adapter: bytes, previous: bytes | None, activated: bool) -> None:
+    """The run's name in the store is the adapter's, if that is activated, else that of what was there before."""
+    if activated and end.better is False:
+        link.store_put(NAME, adapter)
+        link.store_remove(KEPT_NAME)
+    elif not activated and end.better is not False:
+        if previous:
+            link.store_put(NAME, previous)
+        elif link.store_list().active == NAME:
+            link.store_activate(None)
 
 
 def _profile(hello: Hello) -> BoardProfile | None:
@@ -235,8 +264,10 @@ def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
         accuracies.append(accuracy(session.predict(test.x), test))
 
     guard = None
-    if run.guard and not recipe.on_board:
-        guard = course.guard(TwinLearner(base.elm, ranks, recipe, test.frames))
+    if run.outcome:
+        learner = TwinLearner(base.elm, ranks, recipe, test.frames)
+        learner.use(run.previous)
+        guard = course.guard(learner)
     twin_run = guard_twin(base.elm, course, guard, on_epoch=judge)
     return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, accuracies)
 

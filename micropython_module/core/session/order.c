@@ -1,9 +1,17 @@
-// The order in which a board takes its samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
+// The order in which a board takes its samples, and other draws (SPEC.md, sections 7 and 13). SPDX-License-Identifier: MIT
 
 #include "edgelora.h"
 #include "fixed.h"
 
 enum { ROUNDS = 24, FIRST_STREAM = 1 << 16 };
+
+// The number is multiplied by halves of 16 bits, as M0+ has no long multiply.
+uint32_t edgelora_draw(uint32_t seed, uint32_t k, uint32_t n, uint32_t count) {
+    uint32_t v = mix(stream(seed, k) + n * EDGELORA_GOLDEN), low = v & 0xFFFF, high = v >> 16;
+    uint32_t c0 = count & 0xFFFF, c1 = count >> 16;
+    uint32_t m1 = high * c0 + (low * c0 >> 16), m2 = low * c1 + (m1 & 0xFFFF);
+    return high * c1 + (m1 >> 16) + (m2 >> 16);
+}
 
 // Each round pairs all numbers, x with k - x, and exchanges those pairs for which a random bit says
 // so: any count will do, and every place takes the same time.

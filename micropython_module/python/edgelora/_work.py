@@ -305,7 +305,9 @@ class Work:
             training.discard(store, name)
         resumed = training.unfinished(store, name)
         settings = [request[key] for key in ("epochs", "seed", "learning_rate", "commit_every")]
-        run = training.Run(model, training.SampleFile(request["path"]), store, name, *settings)
+        held = request.get("held")
+        held = held and training.SampleFile(held)
+        run = training.Run(model, training.SampleFile(request["path"]), store, name, *settings, held=held)
         milliwatts = request.get("power_mw")
         self._scheduler = training.Scheduler(
             run,
@@ -355,7 +357,12 @@ class Work:
             "busy_us": run.busy_us,
             "energy_uj": run.energy_uj,
             "checkpoint": run.checkpoint_size,
-            "crc": run.store.find(run.name).crc if run.done else None,
+            "better": run.better,
+            "judged": run.judged,
+            "best_epoch": run.best_epoch,
+            "before": run.before,
+            "best": run.best,
+            "crc": run.store.find(run.name + (".new" if run.better is False else "")).crc if run.done else None,
         }
 
     def _flush(self, size):

@@ -121,16 +121,36 @@ class Store:
             self._cached[new] = self._cached.pop(old)
             self._cached[new].name = new
 
-    def remove(self, name):
-        """Removes an adapter, an update of it on trial included. The one in use stays in RAM until the next `use`."""
-        entries = self._entries
-        doomed = [e for e in entries if e.name == name and e.size]
-        if not doomed:
-            self._entry(name)
-        for entry in doomed:
-            entries = self._without(entry, entries)
-        self._save(entries, None if self.active == name else self.active)
+    def remove(self, *names):
+        """Removes adapters in one change, updates of them on trial included. The one in use stays in RAM until the next
+        `use`."""
+        for name in names:
+            if not any(e.name == name and e.size for e in self._entries):
+                self._entry(name)
+        self._drop(names, self._entries, self.active)
+
+    def replace(self, name, source, *removed):
+        """The data of the entry `source` becomes that of `name`, and `removed` go, in one change.
+
+        Its version is the last one's + 1. The name stays active if it or `source` was.
+        """
+        new, old = self._entry(source), self._by_name.get(checked(name))
+        self._not_on_trial(name, source)
+        last = self.floor(name)
+        floor, flags = (old.floor, old.flags) if old else (last, 0)
+        entries = [e for e in self._entries if e is not new and e.name != name]
+        entries.append(new.changed(name=name, version=last + 1, floor=floor, flags=flags))
         self._forget(name)
+        self._forget(source)
+        self._drop(removed, entries, name if self.active == source else self.active)
+
+    def _drop(self, names, entries, active):
+        # Saves `entries` without those of these names, but with their floors.
+        for entry in [e for e in entries if e.name in names and e.size]:
+            entries = self._without(entry, entries)
+        self._save(entries, None if active in names else active)
+        for name in names:
+            self._forget(name)
         self._flash.sweep(self._used())
 
     def pin(self, name, on=True):

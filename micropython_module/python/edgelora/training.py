@@ -1,18 +1,20 @@
 # EdgeLoRA: training on the board by itself, asleep most of the time (SPEC.md, section 13). SPDX-License-Identifier: MIT
 #
 #     samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
-#     run = Run(model, samples, Store("/adapters"), "me")
+#     learned, held = split(samples)           # the last quarter of each class judges
+#     run = Run(model, learned, Store("/adapters"), "me", held=held)
 #     scheduler = Scheduler(run, clock_hz=48_000_000, sleep_ms=100, budget_ms=60_000)
 #     for state in scheduler:                  # a window of a minute, one step at a time; or: await scheduler.run()
 #         poll_the_buttons()
 #     scheduler.suspend()                      # whatever comes now, deep sleep or no power: nothing is learned twice
 #
-# After a reset the same lines go on where it stopped; at the end the store has the adapter "me". `unfinished` tells
-# whether there is something to go on with.
+# After a reset the same lines go on where it stopped; at the end the store has the adapter "me", unless what it had
+# before is as good. `unfinished` tells whether there is something to go on with.
 
 import hashlib
 import struct
 import time
+from array import array
 
 try:
     import machine
@@ -25,13 +27,16 @@ _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
 _WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
 
-_CHECKPOINT = "<4sHH8s8sIIIIIIIIHH4I4IIQQ24s"
-_CHECKPOINT_SIZE = 140
-_CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", 1, _CHECKPOINT_SIZE)
+_CHECKPOINT = "<4sHH8s8sIIIIIIIIHH4I4IIQQIIIIQQII24s"
+_CHECKPOINT_SIZE = 180
+_VERSION = 2
+_CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", _VERSION, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
 _LONGEST_NAME = 20  # with its ending a name of the store
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
 LEAST_EPOCHS = 6  # and so many times at least through the samples
+HELD_OUT = 4  # one sample in so many of each class judges what the others taught,
+LEAST_JUDGED = 6  # if these are so many at least, of two classes or more
 
 
 class _Slices:
@@ -114,15 +119,100 @@ class SampleFile:
         self._file.close()
 
 
+class Part:
+    """Some of the samples of another source, by number."""
+
+    def __init__(self, samples, numbers):
+        self._samples, self._numbers = samples, numbers
+        self.count = len(numbers)
+        self.base_id = getattr(samples, "base_id", None)
+        self.sample_size, self.target_size = samples.sample_size, samples.target_size
+
+    def read(self, i, buffer):
+        return self._samples.read(self._numbers[i], buffer)
+
+    def crc(self, count):
+        crc, buffer, label = 0, bytearray(self.sample_size), bytearray(1)
+        for i in range(count):
+            answer = self.read(i, buffer)
+            if not self.target_size:
+                label[0] = answer
+                answer = label
+            crc = core_crc32(buffer, core_crc32(answer, crc))
+        return crc
+
+
+def split(samples, count=0):
+    """(learned, held): two parts of samples, or of the first `count`. Held is the last one in `HELD_OUT` of each class.
+
+    samples: a source that has `sample_size` and `target_size` too. Without labels all are of one class. (all, None)
+    where fewer than LEAST_JUDGED could be held, or labels of one class: these judge nothing.
+    """
+    count = count or samples.count
+    labels, left = bytearray(count), {}
+    buffer = bytearray(samples.sample_size)
+    for i in range(count):
+        if not samples.target_size:
+            labels[i] = samples.read(i, buffer)
+        left[labels[i]] = left.get(labels[i], 0) + 1
+    for label in left:
+        left[label] //= HELD_OUT
+    learned, held, classes = array("I"), array("I"), set()
+    for i in range(count - 1, -1, -1):
+        label = labels[i]
+        if left[label]:
+            left[label] -= 1
+            held.append(i)
+            classes.add(label)
+        else:
+            learned.append(i)
+    if len(held) < LEAST_JUDGED or len(classes) < 2 and not samples.target_size:
+        return Part(samples, array("I", range(count))), None
+    return Part(samples, array("I", reversed(learned))), Part(samples, array("I", reversed(held)))
+
+
+class Judge:
+    """Judges what infers by samples held out, one at each `step`: how many it names right (of labels), then the sum of
+    losses.
+
+    right, loss: of the judgement under way, of `at` samples so far.
+    """
+
+    def __init__(self, model, held, count=0):
+        self._model, self._held = model, held
+        self.count = count or held.count
+        self._buffer, self._loss = bytearray(model.sample_size), bytearray(4)
+        self.restart()
+
+    def restart(self):
+        self.at = self.right = self.loss = 0
+
+    def step(self):
+        """Judges by another sample. Whether it was the last one."""
+        label = self._held.read(self.at, self._buffer)
+        named, loss = self._model.evaluate(self._buffer, label, self._loss), self._loss
+        if not self._model.target_size and named == label:
+            self.right += 1
+        self.loss += loss[0] | loss[1] << 8 | loss[2] << 16 | loss[3] << 24
+        self.at += 1
+        return self.at == self.count
+
+
+def better(right, loss, than_right, than_loss):
+    """Whether one judgement is better than another."""
+    return right > than_right or right == than_right and loss < than_loss
+
+
 class _Checkpoint:
     # What is read back of one: see Run._keep.
     def __init__(self, data):
         fields = struct.unpack(_CHECKPOINT, data)
-        self.identity = fields[3:7]
+        self.identity = fields[3:7] + fields[26:28]
         self.sequence = fields[7]
-        self.name = fields[26][: fields[14]]
+        self.name = fields[34][: fields[14]]
         self.generations = fields[19:23], fields[15:19]  # the one that was being committed, the one before
         self.resumes, self.busy_us, self.energy_uj = fields[23:26]
+        self.judged = fields[28:34]
 
     @classmethod
     def of(cls, data, name):
@@ -143,19 +233,53 @@ def _rtc_memory(rtc):
     return None
 
 
+def stored(store, name, model):
+    """The bytes of an adapter in the store, if it is there and for this model's base; else None."""
+    entry = store.find(name)
+    return store.read(name) if entry and entry.base_id == model.base_id else None
+
+
 def unfinished(store, name):
     """Whether a run of this name has begun and is not through: make it again, and it goes on."""
     return store.find(name + ".chk") is not None
 
 
+def begun(store, name, rtc=None):
+    """How many samples, learned and held, an unfinished run of this name has; 0 if it begins.
+
+    `split` asks for it, where samples were added since.
+    """
+    found = _found(store, name, _rtc_memory(rtc))[0]
+    return found.identity[2] + found.identity[4] if found else 0
+
+
 def discard(store, name, rtc=None):
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
-    rtc = _rtc_memory(rtc)
+    _forget(name, _rtc_memory(rtc))
+    left = _left(store, name)
+    if left and store.find(name + ".new"):
+        left.append(name + ".new")
+    if left:
+        store.remove(*left)
+
+
+def _forget(name, rtc):
     if rtc and _Checkpoint.of(rtc.memory(), name):
         rtc.memory(b"")
-    for ending in (".chk", ".run"):
-        if store.find(name + ending):
-            store.remove(name + ending)
+
+
+def _left(store, name):
+    # What an unfinished run has in the store.
+    return [name + ending for ending in (".chk", ".run") if store.find(name + ending)]
+
+
+def _found(store, name, rtc):
+    # The newest whole checkpoint of this run's name or None, and whether one is damaged.
+    kept = store.read(name + ".chk") if unfinished(store, name) else b""
+    found = [_Checkpoint.of(kept, name), _Checkpoint.of(rtc.memory(), name) if rtc else None]
+    damaged = bool(kept) and not found[0]
+    found = [one for one in found if one]
+    return max(found, key=lambda one: one.sequence) if found else None, damaged
 
 
 class Run:
@@ -165,43 +289,57 @@ class Run:
     a run that goes on knows its samples again. store: where the adapter `name` is put at the end and, while the run
     goes on, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: what has
     `memory()` as machine.RTC has on an ESP32 (found by itself): the checkpoint is then there too, after every step.
-    epochs, learning_rate 0: what suits the number of samples, and the mode.
+    epochs, learning_rate 0: what suits the number of samples, and the mode. held: samples like the others that judge
+    (`split`): what was in use before, which is the adapter `name` of the store or the bare base, then every epoch. The
+    best is `name.new` in the store. At the end it becomes `name` if it is better than what was before (`better`), else
+    it stays where it is. Without them, what was learned last becomes `name`.
 
     ValueError if a run of this name was begun with another base, other settings or samples. notice: "" or what was
-    lost and that it begins anew. watch: called with the run after every sample, if it is set.
+    lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.
     """
 
     checkpoint_size = _CHECKPOINT_SIZE
 
-    def __init__(self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None):
+    def __init__(
+        self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None, held=None
+    ):
         if not 1 <= len(name.encode()) <= _LONGEST_NAME:
             raise ValueError("%r is no name for a run: give 1 to %d bytes" % (name, _LONGEST_NAME))
         learning_rate = learning_rate or model.learning_rate
         if not 1 <= learning_rate <= 65535 or not 0 <= epochs <= 65535 or commit_every < 1:
             raise ValueError("learning_rate and epochs must be 1 to 65535, or 0, commit_every at least 1")
         for what in ("base_id", "sample_size", "target_size"):
-            if getattr(samples, what, None) not in (None, getattr(model, what)):
-                raise ValueError("the samples are for another base, or of another size (%s): make them again" % what)
+            for source in (samples, held):
+                if getattr(source, what, None) not in (None, getattr(model, what)):
+                    text = "the samples are for another base, or of another size (%s): make them again"
+                    raise ValueError(text % what)
         self.model, self.samples, self.store, self.name = model, samples, store, name
         self.seed, self.learning_rate = seed, learning_rate
         self.commit_every, self.notice, self.done, self.watch = commit_every, "", False, None
+        self.better = None
         self.loss = self.sequence = self.resumes = self.busy_us = self.energy_uj = 0
         self.step_us = self.commit_us = 0  # of the last step without its commit, of the last commit
         self._rtc = _rtc_memory(rtc)
         self._buffer = bytearray(model.sample_size)
         self._packed = bytearray(_CHECKPOINT_SIZE)
         self._generations = _NONE, _NONE
-        found = self._find()
-        self.count = found.identity[2] if found else samples.count  # those appended since wait for the next run
-        if self.count < 1 or self.count > samples.count:
-            raise ValueError("%s needs %d samples or more, there are %d" % (name, max(1, self.count), samples.count))
+        found, damaged = _found(store, name, self._rtc)
+        if damaged:
+            self.notice = "the checkpoint of %s is damaged, or of another version: the run begins anew" % name
+        # those appended since wait for the next run
+        self.count, crc = _counted(samples, found.identity[2] if found else 0, name)
+        judges, held_crc = _counted(held, found.identity[4] if found else 0, name) if held else (0, 0)
+        self._judge = Judge(model, held, judges) if held else None
+        self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
+        self.before = self.best = 0, 0  # (right, sum of losses)
+        self._judged_kept = 0  # judgements that flash knows of
         epochs = epochs or max(LEAST_EPOCHS, -(-LEAST_UPDATES * model.micro_batch // self.count))
         self.epochs = epochs
         self.steps = epochs * self.count
         self.updates_in_all = -(-self.steps // model.micro_batch)
-        crc = samples.crc(self.count) if hasattr(samples, "crc") else 0
         settings = model.settings + struct.pack("<IIH", epochs, seed, learning_rate)
-        self._identity = bytes(model.base_id), hashlib.sha256(settings).digest()[:8], self.count, crc
+        settings = hashlib.sha256(settings).digest()[:8]
+        self._identity = bytes(model.base_id), settings, self.count, crc, judges, held_crc
         resumed = found is not None and self._resume(found)
         if not resumed:
             model.begin(seed)
@@ -209,20 +347,25 @@ class Run:
         self._synchronize()
         self._keep(flash=not resumed)
 
-    # --- going on
+    def _use_before(self):
+        # What was in use before infers, to be judged.
+        before = stored(self.store, self.name, self.model)
+        try:
+            if before:
+                self.model.load(before)
+            else:
+                self.model.use(None)
+        except ValueError as error:
+            raise ValueError(
+                "%s in the store can't be judged (%s): remove it, or give the run another name" % (self.name, error)
+            )
 
-    def _find(self):
-        # The newest whole checkpoint of this run's name.
-        kept = self.store.read(self.name + ".chk") if unfinished(self.store, self.name) else b""
-        found = [_Checkpoint.of(kept, self.name), _Checkpoint.of(self._rtc.memory(), self.name) if self._rtc else None]
-        if kept and not found[0]:
-            self.notice = "the checkpoint of %s is damaged: the run begins anew" % self.name
-        found = [one for one in found if one]
-        return max(found, key=lambda one: one.sequence) if found else None
+    # --- going on
 
     def _resume(self, found):
         # Loads the committed generation; False if there is none to go on from.
-        for what, was, this in zip(("base", "settings", "samples", "samples"), found.identity, self._identity):
+        whats = ("base", "settings", "samples", "samples", "held samples", "held samples")
+        for what, was, this in zip(whats, found.identity, self._identity):
             if was != this:
                 raise ValueError(
                     "%s is unfinished with other %s: go on with those, or discard(store, %r) first"
@@ -231,75 +374,144 @@ class Run:
         self.sequence, self.resumes = found.sequence, found.resumes + 1
         self.busy_us, self.energy_uj = found.busy_us, found.energy_uj
         entry = self.store.find(self.name + ".run")
-        for generation in found.generations:
+        kept = found.judged[4] < 2 or self.store.find(self.name + ".new")
+        for generation in found.generations if kept else ():
             if generation == _NONE:  # nothing was committed yet: what follows from the seed is all there was
                 self.model.begin(self.seed)
-                return True
-            if entry and (entry.version, entry.crc) == generation[:2]:
+            elif entry and (entry.version, entry.crc) == generation[:2]:
                 self.model.load(self.store.read(self.name + ".run"))
                 self._generations = generation, generation
-                return True
+            else:
+                continue
+            right, best_right, loss, best_loss, self.judged, self.best_epoch = found.judged
+            self.before, self.best = (right, loss), (best_right, best_loss)
+            self._judged_kept = self.judged
+            return True
         self.notice = "the training state of %s is gone: the run begins anew" % self.name
         return False
 
     def _synchronize(self):
         # Where the run is, by the model: it learned a sample or it didn't, whatever was interrupted.
-        self.updates, self.position, self.pending = self.model.counts()
+        self.updates = self.position = self.pending = 0
+        if self._judge:
+            self._judge.restart()
+        if self._judge and not self.judged:
+            self._use_before()
+        else:
+            self.updates, self.position, self.pending = self.model.counts()
+        self._updated()
+
+    def _updated(self):
+        # What follows from the number of updates: the next one's rate, and whether judging is due.
+        batch = self.model.micro_batch
+        passed = self.updates if batch > self.count else min(self.epochs, self.updates * batch // self.count)
+        self._passed = passed  # epochs after each of which another one began, or the run ended
         self.rate = self._rate()
 
     def _rate(self):
         return max(1, self.learning_rate * (self.updates_in_all - self.updates) // self.updates_in_all)
 
+    @property
+    def judging(self):
+        """Whether the next step judges."""
+        return self._judge is not None and self.judged <= self._passed
+
+    @property
+    def rest(self):
+        """Steps until it may suspend without repeating any: the last of them may write to flash."""
+        return self._judge.count - self._judge.at if self.judging else self.model.micro_batch - self.pending
+
+    @property
+    def between(self):
+        """Whether neither a micro-batch nor a judgement is under way."""
+        return not self.pending and not (self._judge and self._judge.at)
+
+    @property
+    def _over(self):
+        # Nothing is left to learn: all is learned, or nothing better is to be expected.
+        if self.position == self.steps:
+            return True
+        return self.judged - 2 - self.best_epoch > max(2, (34 * self.epochs + 50) // 100)
+
     # --- learning
 
     def step(self):
-        """Learns one sample, with the update if it fills the micro-batch, and the commit if that is due.
+        """Learns one sample, with the update if it fills the micro-batch, and a commit if one is due. Or judges by one.
 
-        Returns its loss as Model.train does. Nothing is allocated but by a commit (with learning_rate * updates below
-        2^30). Whatever ends it early, Ctrl-C or a full store: call it again.
+        Returns the loss of the sample learned last as Model.train does. Nothing is allocated but by a commit and at the
+        end of a judgement (with learning_rate * updates and sums of losses below 2^30). Whatever ends it early, Ctrl-C
+        or a full store: call it again.
         """
         if self.done:
             return 0
         try:
             start = time.ticks_us()
-            if self.position < self.steps:
-                at = core_order(self.seed, self.position // self.count, self.count, self.position % self.count)
-                label = self.samples.read(at, self._buffer)
-                self.loss = self.model.train(self._buffer, label, self.rate)
-                self.position += 1
-                self.pending += 1
-            if self.pending == self.model.micro_batch or self.position == self.steps:
-                self.model.flush(self.rate)
-                self.pending = 0
-                self.updates = -(-self.position // self.model.micro_batch)
-                self.rate = self._rate()
+            judging = self.judging
+            if judging:
+                self._judge_sample()
+            elif not self._over or self.pending:
+                self._learn_sample()
             self.step_us = time.ticks_diff(time.ticks_us(), start)
             self.busy_us += self.step_us
-            if self.watch:
+            if self.watch and not judging:
                 self.watch(self)
-            if self.position == self.steps:
+            if self.judging:
+                pass
+            elif self._over and not self.pending:
                 self._finish()
             elif not self.pending and self.updates - self._generations[0][2] >= self.commit_every:
                 self.commit()
-            elif self._rtc:
+            if self._rtc and not self.done:
                 self._keep(flash=False)
         except BaseException:
             self._synchronize()
             raise
         return self.loss
 
+    def _learn_sample(self):
+        if self.position < self.steps:
+            at = core_order(self.seed, self.position // self.count, self.count, self.position % self.count)
+            label = self.samples.read(at, self._buffer)
+            self.loss = self.model.train(self._buffer, label, self.rate)
+            self.position += 1
+            self.pending += 1
+        if self.pending == self.model.micro_batch or self.position == self.steps:
+            self.model.flush(self.rate)
+            self.pending = 0
+            self.updates = -(-self.position // self.model.micro_batch)
+            self._updated()
+
+    def _judge_sample(self):
+        judge = self._judge
+        if not judge.step():
+            return
+        if not self.judged:
+            self.before = judge.right, judge.loss
+            self.model.begin(self.seed)
+        elif self.judged == 1 or better(judge.right, judge.loss, *self.best):
+            self.store.put(self.name + ".new", self.model.save())
+            self.best, self.best_epoch = (judge.right, judge.loss), self.judged - 1
+        self.judged += 1
+        judge.restart()
+
     def suspend(self):
-        """Finishes the micro-batch under way and commits: going on from here, nothing is learned twice."""
-        while self.pending:
+        """Finishes the micro-batch or judgement under way and commits: going on from here, nothing is done twice."""
+        while not self.between:
             self.step()
-        if not self.done and self.updates != self._generations[0][2]:
+        if self.done:
+            return
+        if self.updates != self._generations[0][2]:
             self.commit()
+        elif self.judged != self._judged_kept:
+            self._keep(flash=True)
 
     def commit(self):
-        """Puts the training state into the store. Only between two updates.
+        """Puts the training state into the store, if there was an update. Only between two.
 
         The checkpoint goes first and names both this generation and the one before: a cut in between costs neither.
         """
+        if not self.updates:
+            return self._keep(flash=True)  # what there is follows from the seed
         start = time.ticks_us()
         core_save(self.model.arena, True, self._state)
         entry = self.store.find(self.name + ".run")
@@ -313,24 +525,43 @@ class Run:
         self.busy_us += self.commit_us
 
     def _finish(self):
-        self.store.put(self.name, self.model.save())
+        store, name = self.store, self.name
+        if self._judge:
+            self.better = better(*self.best, *self.before)
+        else:
+            store.put(name, self.model.save())
+        _forget(name, self._rtc)
+        if self.better:
+            store.replace(name, name + ".new", *_left(store, name))
+        else:
+            store.remove(*_left(store, name))
         self.done = True
-        discard(self.store, self.name, self._rtc)
 
     def _keep(self, flash):
         self.sequence += 1
         packed, name = self._packed, self.name.encode()
         place = self.position // self.count, self.position % self.count
+        identity = self._identity
         struct.pack_into(
-            _CHECKPOINT, packed, 0, b"ELC1", 1, _CHECKPOINT_SIZE, *self._identity, self.sequence, self.seed, *place,
-            self.position, self.updates, self.pending, len(name), *self._generations[1], *self._generations[0],
-            self.resumes, self.busy_us, self.energy_uj, name,
+            _CHECKPOINT, packed, 0, b"ELC1", _VERSION, _CHECKPOINT_SIZE, *identity[:4], self.sequence, self.seed,
+            *place, self.position, self.updates, self.pending, len(name), *self._generations[1], *self._generations[0],
+            self.resumes, self.busy_us, self.energy_uj, *identity[4:], self.before[0], self.best[0], self.before[1],
+            self.best[1], self.judged, self.best_epoch, name,
         )  # fmt: skip
         struct.pack_into("<I", packed, _CHECKPOINT_SIZE - 4, core_crc32(memoryview(packed)[:-4], 0))
         if self._rtc:
             self._rtc.memory(packed)
         if flash:
             self.store.put(self.name + ".chk", packed)
+            self._judged_kept = self.judged
+
+
+def _counted(samples, count, name):
+    # How many samples a run has, of those there are: the number that it began with, or all. And their CRC, if told.
+    wanted = count or samples.count
+    if wanted < 1 or wanted > samples.count:
+        raise ValueError("%s needs %d samples or more, there are %d" % (name, max(1, wanted), samples.count))
+    return wanted, samples.crc(wanted) if hasattr(samples, "crc") else 0
 
 
 TRAINING, PAUSED, LOW_BATTERY, DONE = "training", "paused", "low battery", "done"
@@ -388,20 +619,20 @@ class Scheduler:
         import asyncio
 
         for _ in self._window(False):
-            sleep_ms = self.sleep_ms if self.state == TRAINING and not self.training.pending else 0
+            sleep_ms = self.sleep_ms if self.state == TRAINING and self.training.between else 0
             await asyncio.sleep_ms(sleep_ms)
             self._account(1000 * sleep_ms, self.sleep_mw)
         return self.state
 
     def suspend(self):
-        """Finishes the micro-batch under way and commits: nothing is learned twice after deep sleep or a power cut."""
+        """Finishes the micro-batch or judgement under way and commits: nothing is done twice after sleep or a cut."""
         self._call(lambda: self._timed(self.training.suspend))
 
     def _window(self, sleeps):
         self._spent_us = self._spent_uj = 0
         while True:
             # asleep between two micro-batches: before one, unless it is the window's first step
-            sleep_ms = self.sleep_ms if sleeps and self._spent_us and not self.training.pending else 0
+            sleep_ms = self.sleep_ms if sleeps and self._spent_us and self.training.between else 0
             self.state = self._next(1000 * sleep_ms)
             if self.state == TRAINING:
                 self._call(lambda sleep_ms=sleep_ms: self._sleep_and_step(sleep_ms))
@@ -415,14 +646,14 @@ class Scheduler:
         run = self.training
         if run.done:
             return DONE
-        if not run.pending and self.battery and self.battery() < self.battery_floor:
+        if run.between and self.battery and self.battery() < self.battery_floor:
             self.suspend()
             return LOW_BATTERY
-        rest = run.model.micro_batch - run.pending
+        rest = run.rest
         step_us = self._worst_us if rest == 1 else self._usual_us
         batch_us = (rest - 1) * self._usual_us + self._worst_us
-        if not run.pending and self._fits(0, 0, sleep_us, batch_us):
-            step_us = batch_us  # a window that has room for whole micro-batches ends between two
+        if run.between and self._fits(0, 0, sleep_us, batch_us):
+            step_us = batch_us  # a window that has room for whole micro-batches or judgements ends between two
         if self._fits(self._spent_us, self._spent_uj, sleep_us, step_us):
             return TRAINING
         if not self._spent_us:

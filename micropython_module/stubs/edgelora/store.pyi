@@ -78,8 +78,14 @@ class Store:
         """The updates on trial are good: they replace what they update. Returns their names."""
     def rename(self, old: str, new: str) -> None:
         """Gives an adapter another name; one that is active stays so."""
-    def remove(self, name: str) -> None:
-        """Removes an adapter, an update of it on trial included. The one in use stays in RAM until the next `use`."""
+    def remove(self, *names: str) -> None:
+        """Removes adapters in one change, updates of them on trial included. The one in use stays in RAM until the next
+        `use`."""
+    def replace(self, name: str, source: str, *removed: str) -> None:
+        """The data of the entry `source` becomes that of `name`, and `removed` go, in one change.
+
+        Its version is the last one's + 1. The name stays active if it or `source` was.
+        """
     def pin(self, name: str, on: bool = True) -> None:
         """A pinned adapter stays in RAM once it is there."""
     def open(self, model: Model) -> None:

@@ -1,6 +1,6 @@
 """Training on the board by itself, asleep most of the time, through resets and power cuts."""
 
-from typing import Any, Callable, Iterator, Optional, Protocol, Union
+from typing import Any, Callable, Iterator, Optional, Protocol, Sequence, Union
 
 from edgelora import Model
 from edgelora.store import Store
@@ -21,6 +21,8 @@ class _Samples(Protocol):
 
 LEAST_UPDATES: int  # of a run that chooses its own number of epochs,
 LEAST_EPOCHS: int  # and of these
+HELD_OUT: int  # one sample in so many of each class judges what the others taught,
+LEAST_JUDGED: int  # if these are so many at least
 
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host.
@@ -46,8 +48,55 @@ class SampleFile:
         """CRC-32 of the first `count` samples and their labels."""
     def close(self) -> None: ...
 
+class Part:
+    """Some of the samples of another source, by number: a source itself. samples: as for `split`."""
+
+    count: int
+    base_id: Optional[bytes]
+    sample_size: int
+    target_size: int
+    def __init__(self, samples: Any, numbers: Sequence[int]) -> None: ...
+    def read(self, i: int, buffer: bytearray) -> Union[int, memoryview]: ...
+    def crc(self, count: int) -> int: ...
+
+def split(samples: Any, count: int = 0) -> tuple[_Samples, Optional[_Samples]]:
+    """(learned, held): two parts of samples, or of their first `count`, for `Run`.
+
+    Held is the last one in `HELD_OUT` of each class, or of all where samples have targets. (all, None) where fewer than
+    `LEAST_JUDGED` could be held, or labels of one class. samples: a `SampleFile`, or what has `sample_size` and
+    `target_size` as well.
+    """
+
+class Judge:
+    """Judges what infers by samples held out, one at each `step`: how many it names right (of labels), then the sum of
+    losses, 1/4096 nat.
+
+    right, loss: of the judgement under way, of `at` samples so far, of `count`.
+    """
+
+    count: int
+    at: int
+    right: int
+    loss: int
+    def __init__(self, model: Model, held: _Samples, count: int = 0) -> None: ...
+    def restart(self) -> None: ...
+    def step(self) -> bool:
+        """Judges by another sample. Whether it was the last one. Allocates nothing with sums below 2^30."""
+
+def better(right: int, loss: int, than_right: int, than_loss: int) -> bool:
+    """Whether one judgement is better than another."""
+
+def stored(store: Store, name: str, model: Model) -> Optional[bytearray]:
+    """The bytes of an adapter in the store, if it is there and for this model's base."""
+
 def unfinished(store: Store, name: str) -> bool:
     """Whether a run of this name has begun and is not through: make it again, and it goes on."""
+
+def begun(store: Store, name: str, rtc: Any = None) -> int:
+    """How many samples, learned and held, an unfinished run of this name has; 0 if it begins.
+
+    `split` asks for it, where samples were added since.
+    """
 
 def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
@@ -59,7 +108,13 @@ class Run:
     goes on, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: what has
     `memory()` as machine.RTC has on an ESP32 (found by itself): the checkpoint is then there too, after every step.
 
-    ValueError if a run of this name was begun with another base, other settings or samples.
+    held: samples like the others that judge (`split`): what was in use before, which is the adapter `name` of the store
+    or the bare base, then every epoch. The best is `name.new` in the store. At the end it becomes `name` if it is
+    better than what was before, else both stay. A third of the epochs without a better one ends the run. Without them,
+    what was learned last becomes `name`. The model infers with what it learned last: `use` what the store has.
+
+    ValueError if a run of this name was begun with another base, other settings or samples, or if what the store has
+    can't be judged.
     """
 
     checkpoint_size: int
@@ -73,7 +128,12 @@ class Run:
     commit_every: int
     notice: str  # "", or what was lost and that the run begins anew
     done: bool
-    watch: Optional[Callable[[Run], Any]]  # called after every sample, if it is set
+    better: Optional[bool]  # at the end of a run that is judged: than what was in use before
+    judged: int  # judgements so far: one of what was in use before, then one an epoch
+    before: tuple[int, int]  # of what was in use before: samples named right, sum of losses
+    best: tuple[int, int]  # of the best epoch
+    best_epoch: int  # from 0
+    watch: Optional[Callable[[Run], Any]]  # called after every sample that it learns, if it is set
     loss: int  # of the last sample, as Model.train returns it
     count: int  # samples of an epoch
     steps: int  # in all: epochs * count
@@ -99,16 +159,28 @@ class Run:
         learning_rate: int = 0,
         commit_every: int = 32,
         rtc: Any = None,
+        held: Optional[_Samples] = None,
     ) -> None: ...
+    @property
+    def judging(self) -> bool:
+        """Whether the next step judges."""
+    @property
+    def rest(self) -> int:
+        """Steps until it may suspend without repeating any: the last of them may write to flash."""
+    @property
+    def between(self) -> bool:
+        """Whether neither a micro-batch nor a judgement is under way."""
     def step(self) -> int:
-        """Learns one sample, with the update if it fills the micro-batch, and the commit if that is due.
+        """Learns one sample, with the update if it fills the micro-batch, and the commit if that is due. Or judges by
+        one.
 
-        Returns its loss. Nothing is allocated but by a commit. Whatever ends it early: call it again.
+        Returns the loss of the sample learned last. Nothing is allocated but by a commit and at the end of a judgement.
+        Whatever ends it early: call it again.
         """
     def suspend(self) -> None:
-        """Finishes the micro-batch under way and commits: going on from here, nothing is learned twice."""
+        """Finishes the micro-batch or judgement under way and commits: going on from here, nothing is done twice."""
     def commit(self) -> None:
-        """Puts the training state into the store. Only between two updates."""
+        """Puts the training state into the store, if there was an update. Only between two."""
 
 class Scheduler:
     """Drives a run in windows of time and energy.
@@ -149,4 +221,4 @@ class Scheduler:
     async def run(self) -> str:
         """A window as a task: sleep is left to asyncio."""
     def suspend(self) -> None:
-        """Finishes the micro-batch under way and commits: nothing is learned twice after deep sleep or without power."""
+        """Finishes the micro-batch or judgement under way and commits: nothing is done twice after sleep or a cut."""

@@ -143,6 +143,10 @@ def life(puts):
     yield install("a", 8, b), {"a": (7, a), "c": (9, a)}, "c"
     yield lambda s: s.start(), {"a": (8, b), "c": (9, a)}, "c"
     yield lambda s: s.start(), {"a": (7, a), "c": (9, a)}, "c"  # not confirmed: it falls back
+    yield put("d", 3, b), {"a": (7, a), "c": (9, a), "d": (3, b)}, "c"
+    yield put("e", 10, b), {"a": (7, a), "c": (9, a), "d": (3, b), "e": (10, b)}, "c"
+    yield lambda s: s.replace("c", "e", "d"), {"a": (7, a), "c": (10, b)}, "c"
+    yield put("c", 9, a), {"a": (7, a), "c": (9, a)}, "c"
     yield lambda s: s.activate(None), {"a": (7, a), "c": (9, a)}, None
     for version in range(10, 10 + puts):  # with 20 the index goes all round its ring
         yield put("c", version, a), {"a": (7, a), "c": (version, a)}, None

@@ -1,4 +1,4 @@
-"""Runs that are interrupted and go on, and their scheduler, on MicroPython. Here are base.elm and samples.eld."""
+"""Runs that are interrupted and go on, and their scheduler, on MicroPython. Here are base.elm and what ends in .eld."""
 
 import binascii
 import sys
@@ -38,27 +38,33 @@ class Rtc:
                 file.write(self.kept)
 
 
-def make(mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld"):
-    model = edgelora.Model("base.elm", ranks=ranks, mode=mode, momentum=MOMENTA[mode])
+def make(mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld", held=None, batch=8):
+    model = edgelora.Model("base.elm", ranks=ranks, mode=mode, momentum=MOMENTA[mode], micro_batch=batch)
     store = Store(place, cache=0, adapters=8)
-    return training.Run(model, training.SampleFile(samples), store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc)
+    samples, held = training.SampleFile(samples), held and training.SampleFile(held)
+    return training.Run(model, samples, store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc, held)
+
+
+def kept(run):
+    """What the run has left in the store."""
+    return run.store.read(NAME + (".new" if run.better is False else ""))
 
 
 def flash():
     return edgelora_flash.FileFlash("store", edgelora_flash.STORE_BLOCKS)
 
 
-def wait_to_be_killed(mode, steps, rtc, ranks=4):
-    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks)
+def wait_to_be_killed(mode, steps, rtc, ranks=4, held=None):
+    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks, held=held)
     for _ in range(steps):
         run.step()
     print("STEPS", run.position)
     sys.stdin.read()
 
 
-def finish(mode, rtc, ranks=4):
+def finish(mode, rtc, ranks=4, held=None):
     """Goes on to the end. Prints the adapter, and what is left in the store."""
-    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks)
+    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks, held=held)
     assert not run.notice, run.notice
     while not run.done:
         run.step()
@@ -66,35 +72,92 @@ def finish(mode, rtc, ranks=4):
     print("CHECKPOINT", run.checkpoint_size)
     print("ENTRIES", [entry.name for entry in run.store.list()])
     print("STATE", binascii.hexlify(run.model.save(state=True)).decode())
-    print("ADAPTER", binascii.hexlify(run.store.read(NAME)).decode())
+    print("ADAPTER", binascii.hexlify(kept(run)).decode())
 
 
-def cuts(mode, with_rtc):
-    """A power cut at every flash operation of a run, before, within and after it. Prints `CUTS <cuts> <failures>`."""
+def judged():
+    """Runs that held samples judge: their end for each setting, as JSON, and again if every judgement is suspended."""
+    import json
+
+    told = []
+    for mode, epochs, rate, batch in (
+        ("frozen_a", 9, 60000, 8), ("trainable_a", 4, 10000, 8), ("frozen_a", 5, 1, 32), ("frozen_a", 9, 6000, 5)
+    ):  # fmt: skip
+        for suspends in (False, True):
+            memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+            settings = {"epochs": epochs, "rate": rate, "held": "held.eld", "batch": batch}
+            run = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), **settings)
+            micropython.heap_lock()
+            for _ in range(run._judge.count - 1):
+                run.step()
+            micropython.heap_unlock()
+            wakes = 0
+            while not run.done:
+                run.step()
+                if suspends and run._judge.at == 1:
+                    run.suspend()
+                    assert run.between
+                    if not run.done:  # what is suspended goes on behind this judgement
+                        judged, updates = run.judged, run.updates
+                        run = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), **settings)
+                        assert (run.judged, run.updates, run._judge.at) == (judged, updates, 0)
+                        wakes += 1
+            ends = [run.before, run.best, run.best_epoch, run.judged, run.better]
+            ends.append(binascii.hexlify(kept(run)).decode())
+            assert (run.store.find(NAME) is None) == (run.better is False) and wakes >= suspends
+            told.append([mode, epochs, rate, batch] + ends)
+    print("JUDGED", json.dumps(told))
+
+
+def blank(previous):
+    """Flash with an empty store, or with what was in use before."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    if previous:
+        Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8).put(NAME, previous)
+    return memory
+
+
+def cuts(mode, with_rtc, held=None, rate=RATE):
+    """A power cut at every flash operation of a run, before, within and after it. Prints `CUTS <cuts> <failures>`.
+
+    held: judged by these, and by an adapter with another A that is in use before. rate: of the run.
+    """
     made = failures = cut = 0
-    wanted = None
+    wanted = previous = None
+    if held:
+        model = edgelora.Model("base.elm", ranks=4, mode=mode, momentum=MOMENTA[mode])
+        model.begin(SEED + 1)
+        previous = model.save()
     while True:
         for how in (0, 1, 2):
-            memory, rtc = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), Rtc() if with_rtc else None
+            memory, rtc = blank(previous), Rtc() if with_rtc else None
             try:
-                run = make(mode, store_cuts.Flash(memory, cut if wanted else store_cuts.NEVER, how), rtc)
+                flash = store_cuts.Flash(memory, cut if wanted else store_cuts.NEVER, how)
+                run = make(mode, flash, rtc, held=held, rate=rate)
                 while not run.done:
                     run.step()
                 if wanted:
+                    print("BETTER", run.better)
                     print("CUTS", made, failures)
                     return
             except store_cuts.PowerCut:
                 made += 1
-                again = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), rtc)
-                while not again.done:
-                    again.step()
-                run = again
-            adapter = bytes(run.store.read(NAME))
-            wanted = wanted or adapter
-            if adapter != wanted or [entry.name for entry in run.store.list()] != [NAME]:
+                store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8)
+                if wanted and contents(store) != wanted:  # else the cut was behind its end
+                    again = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), rtc, held=held, rate=rate)
+                    while not again.done:
+                        again.step()
+                    run = again
+            found = contents(Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8))
+            wanted = wanted or found
+            if found != wanted:
                 failures += 1
-                print("FAIL", cut, how, run.notice)
+                print("FAIL", cut, how, run.notice, list(found))
         cut += 1
+
+
+def contents(store):
+    return {entry.name: bytes(store.read(entry.name)) for entry in store.list()}
 
 
 def refused(text, *args, **settings):
@@ -121,6 +184,8 @@ def mix_ups():
     refused("other samples", "frozen_a", place, rtc, samples="others.eld")
     refused("samples or more", "frozen_a", place, rtc, samples="few.eld")
     refused("another base", "frozen_a", place, rtc, samples="foreign.eld")
+    refused("another base", "frozen_a", place, rtc, held="foreign.eld")
+    refused("other held samples", "frozen_a", place, rtc, held="held.eld")
     assert entries == [(entry.name, entry.version) for entry in run.store.list()]
     assert make("frozen_a", place, rtc, samples="more.eld").count == run.count  # recorded since: for the next run
     foreign = Rtc()
@@ -142,6 +207,40 @@ def mix_ups():
     training.discard(again.store, NAME)
     assert not again.store.list()
     assert make("frozen_a", place, epochs=3).position == 0
+
+    # what is in use but can't be judged is not replaced; a judged run whose best is lost begins anew
+    place = store_cuts.Flash(blank(None), store_cuts.NEVER)
+    model = edgelora.Model("base.elm", ranks=2)
+    model.begin(1)
+    Store(place, cache=0, adapters=8).put(NAME, model.save())
+    refused("can't be judged", "frozen_a", place, held="held.eld")
+    place = store_cuts.Flash(blank(None), store_cuts.NEVER)
+    run = make("frozen_a", place, held="held.eld")
+    while run.judged < 2:
+        run.step()
+    run.suspend()
+    assert make("frozen_a", place, held="held.eld").judged == 2
+    run = make("frozen_a", place, held="held.eld")
+    run.store.remove(NAME + ".new")
+    again = make("frozen_a", place, held="held.eld")
+    assert (again.judged, again.updates) == (0, 0) and "gone" in again.notice
+    training.discard(again.store, NAME)
+    assert not again.store.list()
+    print("OK")
+
+
+def splitting():
+    """Views of a file: who judges, what they read, and how many an unfinished run has."""
+    model = edgelora.Model("base.elm")
+    file = training.SampleFile("many.eld")
+    learned, held = training.split(file)
+    buffer = bytearray(model.sample_size)
+    for part in (learned, held):
+        print("PART", [(part.read(i, buffer), buffer[0]) for i in range(part.count)], part.crc(part.count))
+    assert training.split(file, 23)[1] is None and training.split(file, 23)[0].count == 23
+    store = Store(store_cuts.Flash(blank(None), store_cuts.NEVER), cache=0)
+    training.Run(model, learned, store, NAME, held=held)
+    assert training.begun(store, NAME) == file.count and training.begun(store, "other") == 0
     print("OK")
 
 
