@@ -11,8 +11,8 @@ from ..errors import InputError
 from ..formats import MATRIX_KINDS, QuantModel
 
 MODES = ("frozen_a", "trainable_a")  # of training: only B, or A too
-LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 10000}
-MOMENTA = {"frozen_a": 3, "trainable_a": 1}
+LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 7000}
+MOMENTA = {"frozen_a": 2, "trainable_a": 2}
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,

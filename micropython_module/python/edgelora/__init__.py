@@ -13,8 +13,8 @@ except ImportError:
 __version__ = "0.1.0"
 
 MODES = ("infer", "frozen_a", "trainable_a")
-MOMENTA = (0, 3, 1)  # by mode, unless given,
-LEARNING_RATES = (0, 6000, 10000)  # and what goes with them
+MOMENTA = (0, 2, 2)  # by mode, unless given,
+LEARNING_RATES = (0, 6000, 7000)  # and what goes with them
 
 
 def read(source):
