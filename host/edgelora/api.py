@@ -65,6 +65,7 @@ def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
     part = _samples(data, "pretrain")
     model = quantization.quantize(net, part.x)
     model.labels = model.labels or part.labels
+    model.signal = part.signal
     return Quantized(model, formats.pack_model(model), quantization.report(net, model, part.x, part.y))
 
 

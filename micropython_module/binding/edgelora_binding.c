@@ -185,6 +185,50 @@ static mp_obj_t core_infer_features(mp_obj_t arena, mp_obj_t f) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_features_obj, core_infer_features);
 
+// The values of a buffer of 16-bit integers, 'h' or 'H', and how many there are.
+static void *words(mp_obj_t obj, int flags, int typecode, uint32_t *count) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(obj, &info, flags);
+    check(info.typecode == typecode ? EDGELORA_OK : EDGELORA_ERR_COUNTS);
+    *count = info.len / 2;
+    return info.buf;
+}
+
+// core_quantize(arena, counts, out) -> how many of them were clipped
+static mp_obj_t core_quantize(mp_obj_t arena, mp_obj_t counts_in, mp_obj_t out) {
+    edgelora_session_t *s = session(arena);
+    uint32_t count;
+    const int16_t *counts = words(counts_in, MP_BUFFER_READ, 'h', &count);
+    return result(edgelora_quantize(s->model.p, counts, count, sized(out, count, MP_BUFFER_WRITE)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_quantize_obj, core_quantize);
+
+// core_probabilities(arena, out): of the last inference, 1/32768
+static mp_obj_t core_probabilities(mp_obj_t arena, mp_obj_t out) {
+    edgelora_session_t *s = session(arena);
+    uint32_t count;
+    uint16_t *p = words(out, MP_BUFFER_WRITE, 'H', &count);
+    check(count == edgelora_output_size(s->model.p) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    check(edgelora_probabilities(s, p));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_probabilities_obj, core_probabilities);
+
+// core_take(to, at, from, begin, step, count, width): copies every step-th element of `width` bytes; in one buffer, to its front
+static mp_obj_t core_take(size_t n_args, const mp_obj_t *args) {
+    mp_buffer_info_t to, from;
+    mp_get_buffer_raise(args[0], &to, MP_BUFFER_WRITE);
+    mp_get_buffer_raise(args[2], &from, MP_BUFFER_READ);
+    uint32_t width = (uint32_t)in_range(args[6], 2), step = (uint32_t)in_range(args[4], 255);
+    check(width && step ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    uint32_t room = to.len / width, there = from.len / width, at = (uint32_t)in_range(args[1], room),
+             begin = (uint32_t)in_range(args[3], there), count = (uint32_t)in_range(args[5], room - at);
+    check(!count || (begin < there && count - 1 <= (there - 1 - begin) / step) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    edgelora_take((uint8_t *)to.buf + at * width, (const uint8_t *)from.buf + begin * width, step, count, width);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_take_obj, 7, 7, core_take);
+
 // core_output(arena) -> offset of the logits in the arena
 static mp_obj_t core_output(mp_obj_t arena) {
     edgelora_session_t *s = session(arena);
@@ -396,6 +440,9 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_core_features, core_features_obj) \
     X(MP_QSTR_core_infer_features, core_infer_features_obj) \
     X(MP_QSTR_core_output, core_output_obj) \
+    X(MP_QSTR_core_quantize, core_quantize_obj) \
+    X(MP_QSTR_core_probabilities, core_probabilities_obj) \
+    X(MP_QSTR_core_take, core_take_obj) \
     X(MP_QSTR_core_adapter_check, core_adapter_check_obj) \
     X(MP_QSTR_core_use, core_use_obj) \
     X(MP_QSTR_core_begin, core_begin_obj) \

@@ -43,7 +43,10 @@
     X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there") \
     X(ERR_BUSY, -20, "session is in another call, on another core, thread or interrupt: wait for it, or open a session for each") \
     X(ERR_TYPE, -21, "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a memoryview of one") \
-    X(ERR_BLEND, -22, "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, with smaller weights")
+    X(ERR_BLEND, -22, "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, with smaller weights") \
+    X(ERR_SIGNAL, -23, "model says nothing of its signal: make it from data that does, or quantize inputs by its scale") \
+    X(ERR_OUTPUTS, -24, "model's outputs are values, no probabilities: take them as they are") \
+    X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -87,6 +90,7 @@ typedef enum {
 } edgelora_mode_t;
 
 enum { EDGELORA_MASK_LOW = 1, EDGELORA_MASK_HIGH = 2 };
+enum { EDGELORA_FRONT_NONE = 0, EDGELORA_FRONT_AUDIO = 1, EDGELORA_FRONT_SPECTRAL = 2 };
 enum { EDGELORA_A_STORED = 1, EDGELORA_STATE = 2, EDGELORA_A_TRAINABLE = 4 };
 
 // The records of `.elm` and `.ela` as they lie in the file (SPEC.md, sections 8 and 9).
@@ -98,7 +102,8 @@ typedef struct {
     uint16_t tensor_count, op_count;
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
-    uint8_t loss, unused[3];
+    uint8_t loss, unused;
+    uint16_t signal; // offset of the signal record in words of 4 bytes, 0 = none
 } edgelora_model_t;
 
 typedef struct {
@@ -117,6 +122,23 @@ typedef struct {
     uint16_t input2; // of kinds with two inputs
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
 } edgelora_op_t;
+
+// What an input is made of; edgelora_normal_t [values] follow, and the units' text.
+typedef struct {
+    uint8_t version, front;
+    uint16_t channels;    // values of a sample
+    uint32_t rate;        // 1/1000 Hz
+    uint32_t window, hop; // samples
+    uint16_t values, units_size;
+} edgelora_signal_t;
+
+// A count becomes an int8 of the input: clamp((count * multiplier + offset) >> shift).
+typedef struct {
+    uint32_t scale, mean, std; // f32 bits, for the host
+    int32_t offset;
+    int16_t multiplier;
+    uint8_t shift, unused;
+} edgelora_normal_t;
 
 typedef struct {
     uint8_t magic[4];
@@ -265,6 +287,18 @@ uint32_t edgelora_input_size(const void *model);
 uint32_t edgelora_output_size(const void *model);
 uint32_t edgelora_target_size(const void *model);
 
+// The signal record of a checked model, or NULL if it has none.
+const edgelora_signal_t *edgelora_signal(const void *model);
+
+// Samples as a sensor counts them, s16 [count], made into the input's int8 values by the model's
+// signal record; with a front end these are its outputs. Whole samples: count is a multiple of the
+// record's values. Returns how many were beyond the grid, or a status < 0.
+int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t count, int8_t *out);
+
+// Copies `count` elements of `width` bytes, every step-th of those at `from`. The two may overlap
+// if `to` is not behind `from`.
+void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width);
+
 // Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes,
 // or a status < 0. The model must have passed edgelora_model_check.
 int32_t edgelora_arena_size(
@@ -288,6 +322,10 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s);
 // The same of a sample, s8 [frames, input], which is a stream of its own: the last frame's.
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
+
+// Probabilities of the last inference's outputs, u16 [output], Q15: of classes or, with binary
+// cross-entropy, of each yes. As the loss counts them, or as a last softmax or logistic says.
+edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p);
 
 // Ops [from, to) of an inference, after those before them: to measure one at a time.
 edgelora_status_t edgelora_forward_range(

@@ -74,6 +74,8 @@ def test_worked_frame() -> None:
         ("## 8. Model", 68),
         ("Tensor record", 12),
         ("Op record", 36),
+        ("### Signal", 20),
+        ("| offset | type | field of a normalization", 20),
         ("## 9. Adapter", 48),
         ("Layer record", 12),
         ("## 14. Update", 256),

@@ -83,7 +83,9 @@ def test_readme(after_demo: Path) -> None:
     assert last.startswith("1 b'"), "it tells the two levels apart"
 
 
-@pytest.mark.parametrize("name", ["getting-started", "streaming", "budget", "peft", "merge", "store", "updates"])
+@pytest.mark.parametrize(
+    "name", ["getting-started", "streaming", "budget", "peft", "merge", "store", "updates", "from-sensor-to-decision"]
+)
 def test_guide(after_demo: Path, name: str) -> None:
     page = f"docs/guides/{name}.md"
     script = "".join(blocks(page, "sh", "tested"))
@@ -95,6 +97,10 @@ def test_guide(after_demo: Path, name: str) -> None:
     printed = run(script, after_demo)
     if name == "store":
         assert printed.splitlines()[-1] == "run []"
+    if name == "from-sensor-to-decision":
+        told = re.findall(r"^ +\d+\.00 s  ", printed, re.MULTILINE)
+        assert len(told) == 2 * 29, "both the board and the twin decided about each window"
+        assert "29 windows, 0 values clipped, 0 lost" in printed
 
 
 def test_python(tmp_path: Path) -> None:
@@ -187,6 +193,48 @@ def test_first_gesture(after_demo: Path) -> None:
     code = code.replace("/rom/har.elm", "out/har/har.elm").replace("/adapter.ela", "gestures.ela")
     (folder / "recognize.py").write_text(code)
     assert watch(1, 200, "recognize.py").split() == ["wave"] * 5
+
+
+# An MPU-6050 whose FIFO has five samples whenever it is asked.
+FIFO = """
+import sys
+
+class machine:
+    def Pin(number):
+        return number
+
+    class I2C:
+        def __init__(self, *args, **options):
+            self.looks = 0
+        def writeto_mem(self, address, register, data):
+            pass
+        def readfrom_mem_into(self, address, register, buffer):
+            for i in range(len(buffer)):
+                buffer[i] = 0x10 if i % 12 in (0, 9) else 0
+            if register == 0x75:
+                buffer[0] = 0x68
+            elif register == 0x3A:
+                buffer[0] = 0
+            elif register == 0x72:
+                self.looks += 1
+                if self.looks > 100:
+                    sys.exit()
+                buffer[0], buffer[1] = 0, 60
+
+sys.modules["machine"] = machine
+exec(open("sensor_loop.py").read())
+"""
+
+
+def test_a_sensor_and_a_pipeline(after_demo: Path) -> None:
+    """The guide's program with a made-up sensor: ten seconds of samples are nine windows."""
+    [code] = blocks("docs/guides/from-sensor-to-decision.md", "python", "tested: sensor")
+    (after_demo / "sensor_loop.py").write_text(code.replace("/rom/har.elm", "out/har/har.elm"))
+    (after_demo / "fifo.py").write_text(FIFO)
+    command = [sim.UNIX_BINARY, "fifo.py"]
+    done = subprocess.run(command, cwd=after_demo, capture_output=True, text=True, timeout=120, check=False)
+    names = done.stdout.split()
+    assert len(names) == 9 and names[:2] == ["None", "None"] and len(set(names[2:])) == 1, done.stderr
 
 
 # ---- all blocks and lines

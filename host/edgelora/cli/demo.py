@@ -83,6 +83,7 @@ def make_base(net: floatnet.FloatNet, har: datasets.HarData, path: Path) -> Base
     """Quantizes a float base and writes its `.elm`."""
     model = quantization.quantize(net, har.pretrain.x)
     model.labels = har.labels
+    model.signal = har.pretrain.signal
     elm = formats.pack_model(model, path.name)
     write_atomic(path, elm)
     return Base(path.name, elm, model)

@@ -258,9 +258,12 @@ def cmd_eval(args: argparse.Namespace) -> None:
         "samples": len(test),
         "tested_on": tested_on,
         "where": where,
+        "signal": asdict(base.model.signal) if base.model.signal else None,
         "adapter": str(args.adapter) if adapter else None,
     } | asdict(told)
     _tell(args, told)
+    if base.model.signal:
+        streams.note(f"signal: {base.model.signal}", args.json)
     show(args, result, f"{found.name} {found} on {len(test)} windows ({where}), {tested_on}")
 
 

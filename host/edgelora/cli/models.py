@@ -94,12 +94,15 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     with console.step("quantize", args.json):
         model = quantization.quantize(net, part.x)
         model.labels = model.labels or part.labels
+        model.signal = part.signal
         elm = formats.pack_model(model, args.output.name)
         quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
     _note_narrow(model)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
-    show(args, result, f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}")
+    result["signal"] = asdict(model.signal) if model.signal else None
+    told = f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}"
+    show(args, result, told + (f"\nsignal: {model.signal}" if model.signal else ""))
 
 
 def cmd_import(args: argparse.Namespace) -> None:
@@ -110,14 +113,19 @@ def cmd_import(args: argparse.Namespace) -> None:
     """
     quality = None
     x = datasets.load_inputs(args.data) if args.data else None
+    signal = datasets.load_signal(args.data) if args.data else None
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x)
+        if signal:
+            model.signal = signal
+            elm = formats.pack_model(model, args.output.name)
     else:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
             note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
+            model.signal = signal
             elm = formats.pack_model(model, args.output.name)
             twin.check_model(elm)
     write_atomic(args.output, elm)
@@ -132,6 +140,7 @@ def cmd_import(args: argparse.Namespace) -> None:
         "loss": model.loss,
         "labels": model.labels,
         "input": asdict(model.input),
+        "signal": asdict(signal) if signal else None,
         "calibration_inputs": 0 if x is None else len(x),
         "layers": [asdict(row) for row in layers],
     } | ({"quality": asdict(quality)} if quality else {})
@@ -259,6 +268,8 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
         f"\nmodel {console.size(result.model_bytes)}, adapter file {console.size(result.adapter_bytes)}, "
         f"{base:,} MACs an inference, {extra / base:.1%} more with the adapter"
     )
+    if result.signal:
+        say(f"signal: {result.signal}")
     say(
         f"arena {result.arena_bytes} bytes to train ({result.mode}, micro-batch {result.micro_batch}), "
         f"{result.infer_arena_bytes} to infer; the limit is {console.size(result.ram_bytes)} ({result.board})"

@@ -10,11 +10,13 @@ from .dataset import (
     load_classes,
     load_dataset,
     load_inputs,
+    load_signal,
     parts,
     split,
 )
 from .har import HAR_SUBJECTS, HarData, load_har
 from .keywords import PRETRAINING, VOICES, load_kws, part_key, spoken
+from .recordings import Recording, load_recording
 
 __all__ = [
     "Dataset",
@@ -23,6 +25,7 @@ __all__ = [
     "HarData",
     "PRETRAINING",
     "Parts",
+    "Recording",
     "VOICES",
     "by_name",
     "channels_last",
@@ -32,6 +35,8 @@ __all__ = [
     "load_har",
     "load_inputs",
     "load_kws",
+    "load_recording",
+    "load_signal",
     "part_key",
     "parts",
     "split",

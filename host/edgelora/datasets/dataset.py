@@ -7,6 +7,7 @@ six-axis wrist sensor at 50 Hz.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import MAX_CLASSES, read_npz, write_npz
+from ..formats import MAX_CLASSES, FormatError, Signal, read_npz, write_npz
 
 HELD_OUT = 4  # one sample in so many of each class tests what the others trained
 LEAST_TESTED = 4  # samples
@@ -25,11 +26,15 @@ SPLIT_SEED = 0
 
 @dataclass
 class Dataset:
-    """Samples x, float32 [N, height, width, channels], and their labels y, int64 [N], which index `labels`."""
+    """Samples x, float32 [N, height, width, channels], and their labels y, int64 [N], which index `labels`.
+
+    signal: what the samples are made of, if that is known; a base that is quantized on them gets it.
+    """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     labels: list[str] = field(default_factory=list)
+    signal: Signal | None = None
 
     @staticmethod
     def of(x: NDArray[Any], y: NDArray[Any], labels: Sequence[str] = (), name: str = "data") -> Dataset:
@@ -67,7 +72,7 @@ def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
         )
     number = {name: i for i, name in enumerate(names)}
     numbers = np.array([number.get(name, 0) for name in data.labels], np.int64)  # 0: a class without samples
-    return Dataset(data.x, numbers[data.y], list(names))
+    return Dataset(data.x, numbers[data.y], list(names), data.signal)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -129,7 +134,7 @@ def split(whole: Dataset, name: str) -> Parts:
     if rare:
         names = ", ".join(whole.labels[label] if whole.labels else str(label) for label in rare[:4])
         tested_on += f", none of {names}{', ...' if len(rare) > 4 else ''}, of which there are fewer than {HELD_OUT}"
-    kept, tested = (Dataset(whole.x[mask], whole.y[mask], whole.labels) for mask in (~held, held))
+    kept, tested = (Dataset(whole.x[mask], whole.y[mask], whole.labels, whole.signal) for mask in (~held, held))
     return parts(kept, tested, tested_on)
 
 
@@ -152,12 +157,17 @@ def held_out(y: NDArray[np.integer], seed: int | None = None) -> NDArray[np.bool
 
 
 def save_dataset(data: Dataset, path: str | Path) -> None:
-    """Writes `data` as an `.npz` file of the arrays x, y and labels."""
-    write_npz(path, {"x": data.x, "y": data.y, "labels": np.array(data.labels, np.str_)})
+    """Writes `data` as an `.npz` file of the arrays x, y, labels and, if it is known, signal."""
+    arrays: dict[str, NDArray[Any]] = {"x": data.x, "y": data.y, "labels": np.array(data.labels, np.str_)}
+    if data.signal:
+        arrays["signal"] = np.array(json.dumps(data.signal.as_json()))
+    write_npz(path, arrays)
 
 
 def load_dataset(path: str | Path) -> Dataset:
     """Reads an `.npz` file with x, float [N, height, width, channels], y, int [N], and optionally the names `labels`.
+
+    It may also say, as `signal`, what samples are made of: the text of a JSON object (`Signal.of_json`).
 
     Raises ValueError, naming the file and the remedy, for missing arrays, wrong shapes or types, values that are not
     finite and labels out of range. Nothing in the file is unpickled.
@@ -166,12 +176,28 @@ def load_dataset(path: str | Path) -> Dataset:
     names = arrays.get("labels", np.array([], np.str_))
     if problem := _problem_of_names(names):
         raise InputError(f"{path}: {problem}")
-    return Dataset.of(arrays["x"], arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
+    data = Dataset.of(arrays["x"], arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
+    data.signal = _signal(arrays, path)
+    return data
 
 
 def load_inputs(path: str | Path) -> NDArray[Any]:
     """The array x of an `.npz` file alone, of whatever shape and type. ValueError if there is none."""
     return _load_arrays(path, ("x",))["x"]
+
+
+def load_signal(path: str | Path) -> Signal | None:
+    """What the samples of an `.npz` file are made of, if it says so."""
+    return _signal(_load_arrays(path, ("x",)), path)
+
+
+def _signal(arrays: dict[str, NDArray[Any]], path: str | Path) -> Signal | None:
+    if "signal" not in arrays:
+        return None
+    try:
+        return Signal.of_json(json.loads(str(arrays["signal"])))
+    except (json.JSONDecodeError, FormatError) as error:
+        raise InputError(f"{path}: signal is not the text of a JSON object that says it: {error}") from error
 
 
 def load_classes(path: str | Path) -> NDArray[np.int64] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, MissingPackage
+from ..formats import Normal, Signal
 from .dataset import Dataset
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
@@ -19,6 +21,16 @@ HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
 HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
+# As an MPU-6050 counts with ranges of 8 g and 2000 degrees a second.
+HAR_SCALES = (1 / 4096, math.radians(1 / 16.4))
+HAR_SIGNAL = Signal(
+    HAR_RATE,
+    6,
+    HAR_WINDOW,
+    HAR_HOP,
+    tuple(Normal(HAR_SCALES[axis // 3], 0, float(HAR_UNITS[axis])) for axis in range(6)),
+    units="g, then rad/s",
+)
 
 
 @dataclass
@@ -95,4 +107,4 @@ def _windowed(recordings: list[_Recording], start: float, end: float, hop: int, 
         windows = [part[i : i + HAR_WINDOW] for i in range(0, len(part) - HAR_WINDOW + 1, hop)]
         x += windows
         y += [recording.label] * len(windows)
-    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels, HAR_SIGNAL)

@@ -64,6 +64,7 @@ from .network import (
     layer_size,
 )
 from .npz import NpzError, read_npz, write_npz
+from .signal import FRONTS, Normal, Signal
 
 __all__ = [
     "Adapter",
@@ -71,6 +72,7 @@ __all__ = [
     "BRANCH_SHIFTS",
     "Bundle",
     "BundleError",
+    "FRONTS",
     "FormatError",
     "HEADER_SIZE",
     "LOGISTIC_GRID",
@@ -88,6 +90,7 @@ __all__ = [
     "MAX_SUMMED",
     "MAX_THRESHOLD",
     "MAX_UPDATE",
+    "Normal",
     "NpzError",
     "Op",
     "PAIR_KINDS",
@@ -96,6 +99,7 @@ __all__ = [
     "SAME_GRID_KINDS",
     "SECRET",
     "SOFTMAX_GRID",
+    "Signal",
     "TANH_GRID",
     "TARGET_SIZE",
     "TWO_INPUT_KINDS",

@@ -62,8 +62,9 @@ from .network import (
     gather_axes,
     layer_size,
 )
+from .signal import check_signal, pack_signal, read_signal
 
-_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H B 3s")
+_MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H 2B H")
 _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {1 << 30} is possible"
@@ -99,6 +100,9 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
         record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
         shifts = (op.t_shift, op.branch_shift)
         _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
+    signal_at = 0
+    if model.signal:
+        signal_at = _append(body, pack_signal(model.signal, model.input, name))
     labels = "\n".join(model.labels).encode()
     labels_at = len(body)
     body += labels
@@ -106,7 +110,7 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
     envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
     loss = LOSSES.index(model.loss)
-    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, loss, bytes(3))
+    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, loss, 0, signal_at // 4)
     body[ID_AT:ID_FROM] = base_id(body)
     return seal(body)
 
@@ -115,9 +119,9 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
     check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
     header = _MODEL_HEADER.unpack_from(data)
-    loss, reserved = header[-2:]
+    loss, reserved, signal_at = header[-3:]
     require(loss < len(LOSSES), f"{name}: loss {loss} is unknown: a newer host made the file")
-    require(not any(reserved), f"{name}: bytes 65 to 67 are not 0: make the file again")
+    require_zero(reserved, name, "byte 65")
     stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
     require(
         stored_id == base_id(data),
@@ -135,6 +139,8 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     labels = reader.text(labels_at, labels_size, _MODEL_HEADER.size)
     model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss])
     _check_structure(model, name)
+    if signal_at:
+        model.signal = read_signal(reader, 4 * signal_at, _MODEL_HEADER.size, model.input)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
         _read_arrays(reader, model, index, op, record[-4:])
     _check_values(model, range(len(model.ops)), name)
@@ -317,6 +323,8 @@ def _check_structure(model: QuantModel, name: str) -> None:
         _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
     _check_loss(model, name)
     require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
+    if model.signal:
+        check_signal(model.signal, model.input, name)
 
 
 def _check_graph(model: QuantModel, name: str) -> None:

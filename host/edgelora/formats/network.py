@@ -6,12 +6,15 @@ Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quant
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .signal import Signal
 
 
 def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
@@ -175,6 +178,7 @@ class QuantModel:
     ops: list[Op]
     labels: list[str] = field(default_factory=list)
     loss: str = "cross_entropy"
+    signal: Signal | None = None  # what inputs are made of, if that is known
 
     def __repr__(self) -> str:
         return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"

@@ -3,19 +3,21 @@
 from .client import Link
 from .protocol import FrameReader, Op, Status, encode
 from .raw_repl import RawRepl
-from .replies import DeviceError, Hello, LinkError, ModelInfo, RunReply, StoreState, TrainReply
+from .replies import Decision, DeviceError, Hello, LinkError, ListenReply, ModelInfo, RunReply, StoreState, TrainReply
 from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
 
 __all__ = [
     "BRIDGES",
     "Clock",
     "Deadline",
+    "Decision",
     "DeviceError",
     "FrameReader",
     "Hello",
     "LineLost",
     "Link",
     "LinkError",
+    "ListenReply",
     "ModelInfo",
     "Op",
     "RawRepl",

@@ -28,6 +28,7 @@ from .replies import (
     FileStat,
     JudgeReply,
     LinkError,
+    ListenReply,
     ModelInfo,
     RunReply,
     Space,
@@ -143,6 +144,7 @@ class Link(Channel):
         )
         info = ModelInfo(**answer)
         self._sample_size, self._output_size = info.sample_size, info.output_size
+        self._listening = 0
         return info
 
     def begin(self, seed: int = 0) -> None:
@@ -253,6 +255,27 @@ class Link(Channel):
             losses.append(np.frombuffer(answer[4 + len(part) :], "<i4"))
             progress(start + len(part), len(samples), "samples held out")
         return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
+
+    def listen(self, vote: tuple[int, int] = (1, 1)) -> int:
+        """Has the board look at samples as its model's signal says, with a vote of k among n windows.
+
+        Returns how many samples `hear` sends at once.
+        """
+        self._listening = int(self._control(Op.LISTEN_OPEN, vote=list(vote))["chunk"])
+        return self._listening
+
+    def hear(self, counts: np.ndarray, lock_heap: bool = True) -> Iterator[ListenReply]:
+        """Sends samples, int16 [n, channels], that follow the ones before; yields what the board says to each part.
+
+        lock_heap: the board proves that it allocates nothing.
+        """
+        if not self._listening:
+            raise LinkError("nothing listens on the board; call listen first")
+        counts = np.ascontiguousarray(counts, "<i2")
+        for start in range(0, len(counts), self._listening):
+            part = counts[start : start + self._listening].tobytes()
+            answer = self._request(Op.LISTEN_DATA, struct.pack("<B3x", int(lock_heap)) + part)
+            yield ListenReply.of(answer, self._output_size)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:

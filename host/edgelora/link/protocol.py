@@ -41,6 +41,8 @@ class Op(IntEnum):
     CACHE_PUT = 0x2A
     TRAIN_CACHED = 0x2B
     JUDGE = 0x2C
+    LISTEN_OPEN = 0x2D
+    LISTEN_DATA = 0x2E
     STORE = 0x30
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35

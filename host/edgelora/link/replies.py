@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -11,6 +12,9 @@ import numpy as np
 from ..errors import EdgeloraError
 from ..text import printable
 from .protocol import LINK_VERSION
+
+_DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, 0; outputs follow
+_NONE = 65535  # no class, no probability
 
 
 class LinkError(EdgeloraError, RuntimeError):
@@ -164,6 +168,42 @@ class JudgeReply:
     predictions: np.ndarray
     losses: np.ndarray
     elapsed_us: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a board says of a window of samples. end: samples up to the window's end, from the first that was sent.
+
+    seen: its class; label: that of the vote, None for none yet; probability: of `seen`, None where outputs are values;
+    outputs: int8 [outputs].
+    """
+
+    end: int
+    seen: int
+    label: int | None
+    probability: float | None
+    outputs: np.ndarray
+
+
+@dataclass(frozen=True)
+class ListenReply:
+    """decisions, in order; elapsed_us: on the board's clock; clipped: values beyond the grid since the start."""
+
+    decisions: list[Decision]
+    elapsed_us: int
+    clipped: int
+
+    @staticmethod
+    def of(payload: bytes, outputs: int) -> ListenReply:
+        """What an answer to LISTEN_DATA says, of a model with so many outputs."""
+        elapsed_us, clipped = struct.unpack_from("<II", payload)
+        decisions = []
+        for at in range(8, len(payload), _DECISION.size + outputs):
+            end, seen, label, chance, _ = _DECISION.unpack_from(payload, at)
+            row = np.frombuffer(payload, np.int8, outputs, at + _DECISION.size)
+            probability = None if chance == _NONE else chance / 32768
+            decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row))
+        return ListenReply(decisions, elapsed_us, clipped)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from .. import formats, twin
 from ..boards import BoardProfile
-from ..formats import QuantModel, adapter_macs, op_macs
+from ..formats import QuantModel, Signal, adapter_macs, op_macs
 from ..text import notebook_table
 from ..training import Recipe, activation, again_macs, choose_recompute
 from .cost import predict
@@ -60,6 +60,7 @@ class Plan:
     infer_us: float | None = None
     step_us: float | None = None
     update_joules: float | None = None
+    signal: Signal | None = None  # what inputs are made of
 
     @property
     def fits(self) -> bool:
@@ -149,4 +150,5 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         infer_us=cost.infer_us if cost else None,
         step_us=cost.step_us if cost else None,
         update_joules=cost.update_joules if cost else None,
+        signal=model.signal,
     )

@@ -15,6 +15,7 @@ from .base import (
 from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
+from .listening import Vote, listen_on_board, listen_on_twin, signal_of
 from .loop import confusion, train
 from .measure import Measure, answers, errors, measured
 from .on_board import NAME, Pace, Suspended
@@ -70,6 +71,7 @@ __all__ = [
     "Trainer",
     "TwinLearner",
     "TwinRun",
+    "Vote",
     "WorkflowError",
     "_profile",
     "accuracy",
@@ -84,6 +86,8 @@ __all__ = [
     "errors",
     "float_baseline",
     "is_named",
+    "listen_on_board",
+    "listen_on_twin",
     "load_adapter",
     "load_base",
     "load_part",
@@ -98,6 +102,7 @@ __all__ = [
     "remarks",
     "repeat_on_twin",
     "schedule",
+    "signal_of",
     "smallest_arena",
     "split",
     "train",

@@ -96,6 +96,24 @@ class Session:
         address = self._lib.edgelora_output(self._arena)
         return np.frombuffer(C.string_at(address, self.output_size), np.int8)
 
+    def quantize(self, counts: NDArray[np.int16]) -> tuple[NDArray[np.int8], int]:
+        """A sensor's counts, int16 [...], as the input's int8 values by the model's signal, and how many were clipped.
+
+        With a front end counts are its outputs. TwinError for a model without signal.
+        """
+        if counts.dtype != np.int16:
+            check(statuses()["ERR_COUNTS"])
+        counts = np.ascontiguousarray(counts)
+        out = np.zeros(counts.shape, np.int8)
+        addresses = C.c_void_p(counts.ctypes.data), C.c_uint32(counts.size), C.c_void_p(out.ctypes.data)
+        return out, check(self._lib.edgelora_quantize(self._model, *addresses))
+
+    def probabilities(self) -> NDArray[np.uint16]:
+        """Probabilities of the last inference's outputs, in 1/32768 [output_size]."""
+        out = np.zeros(self.output_size, np.uint16)
+        check(self._lib.edgelora_probabilities(self._arena, C.c_void_p(out.ctypes.data)))
+        return out
+
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
         """Classes [N] of N samples, int8 [N, ...]."""
         return np.array([self.infer_sample(np.ascontiguousarray(row)) for row in x], np.int64)

@@ -26,5 +26,7 @@ edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
 // by them lies outside. weights_end: offset behind A and B of all layers.
 edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end);
+// The signal record of a model file whose tensors have passed, if it has one.
+edgelora_status_t edgelora_signal_check(const void *model, uint32_t size);
 
 #endif

@@ -364,7 +364,8 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
             return status;
         }
     }
-    return loss_check(m);
+    status = edgelora_signal_check(model, size);
+    return status == EDGELORA_OK ? loss_check(m) : status;
 }
 
 uint32_t edgelora_input_size(const void *model) {

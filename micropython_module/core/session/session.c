@@ -493,6 +493,27 @@ edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *f
         s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
 }
 
+edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
+    const edgelora_model_t *model = session_model(s);
+    const edgelora_tensor_t *t = model_tensor(model, s->op_count);
+    uint32_t n = edgelora_output_size(model);
+    bool logits = trained_ops(model) == s->op_count; // else the last op makes probabilities of them
+    if (model->loss == EDGELORA_MEAN_SQUARED_ERROR || (!logits && t->zero_point != -128)) {
+        return EDGELORA_ERR_OUTPUTS;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    const int8_t *q = edgelora_output(s);
+    if (logits) {
+        edgelora_logits_probable(model, q, n, t->zero_point, p);
+    }
+    for (uint32_t i = 0; i < n && !logits; ++i) { // q + 128 is Q8
+        p[i] = (uint16_t)((q[i] + 128) << 7);
+    }
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
 int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, int32_t *loss) {
     if (s->mode == EDGELORA_INFER) {

@@ -42,33 +42,63 @@ static inline int32_t within_grid(int32_t error, int8_t q) {
     return (q == 127 && error < 0) || (q == -128 && error > 0) ? 0 : error;
 }
 
-static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
-    uint32_t label, int32_t *row, edgelora_block_t *e) {
+static int32_t largest_logit(const int8_t *q, uint32_t n) {
     int32_t top = -128;
     for (uint32_t i = 0; i < n; ++i) {
         top = q[i] > top ? q[i] : top;
     }
-    uint32_t sum = 0; // <= 256 * 2^16
+    return top;
+}
+
+// Q15, of a weight, Q16, in their sum, which is at most 256 * 2^16
+static uint32_t probability(uint32_t w, uint32_t sum) {
+    return ((w << 15) + sum / 2) / sum;
+}
+
+static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
+    uint32_t label, int32_t *row, edgelora_block_t *e) {
+    int32_t top = largest_logit(q, n);
+    uint32_t sum = 0;
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t w = exp_q16(model, (uint32_t)(top - q[i]));
         row[i] = (int32_t)w;
         sum += w;
     }
     for (uint32_t i = 0; i < n; ++i) {
-        uint32_t p = (((uint32_t)row[i] << 15) + sum / 2) / sum;
+        uint32_t p = probability((uint32_t)row[i], sum);
         row[i] = within_grid((int32_t)p - (i == label ? 32768 : 0), q[i]);
     }
     edgelora_block_append(e, row, n);
     return nats(model, (uint32_t)(top - q[label]), sum);
 }
 
+// The sigmoid of a logit d with w = 2^16 + exp(-|d|): Q15
+static int32_t sigmoid(int32_t d, uint32_t w) {
+    int32_t positive = (int32_t)(0x80000000u / w); // [2^14, 2^15]
+    return d >= 0 ? positive : 32768 - positive;
+}
+
 // A logit q - zp against target g in {0, 1}: its loss; p: Q15, sigmoid minus g
 static int32_t binary_cross_entropy(
     const edgelora_model_t *model, int32_t d, int32_t g, int32_t *p) {
     uint32_t v = abs_u32(d), w = (1u << 16) + exp_q16(model, v);
-    int32_t positive = (int32_t)(0x80000000u / w); // [2^14, 2^15]
-    *p = (d >= 0 ? positive : 32768 - positive) - 32768 * g;
+    *p = sigmoid(d, w) - 32768 * g;
     return nats(model, (d > 0) != (g == 1) ? v : 0, w);
+}
+
+void edgelora_logits_probable(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p) {
+    bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;
+    int32_t top = largest_logit(q, n);
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < n && !binary; ++i) {
+        sum += exp_q16(model, (uint32_t)(top - q[i]));
+    }
+    for (uint32_t i = 0; i < n; ++i) {
+        int32_t d = q[i] - zp;
+        p[i] = (uint16_t)(binary ? (uint32_t)sigmoid(d, (1u << 16) + exp_q16(model, abs_u32(d)))
+                                 : probability(exp_q16(model, (uint32_t)(top - q[i])), sum));
+    }
 }
 
 int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,

@@ -18,6 +18,10 @@ typedef struct {
 int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
     int32_t *row, int8_t *e, int32_t *exponent);
 
+// Probabilities of logits q, s8 [n] with zero point zp, as the loss of the model counts them: Q15.
+void edgelora_logits_probable(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p);
+
 // Makes room for a product of this exponent; returns the shift that brings the product to the
 // gradient's.
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);

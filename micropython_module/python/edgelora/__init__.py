@@ -4,6 +4,8 @@
 
 import gc
 import os
+import struct
+from array import array
 
 try:
     from _edgelora import *
@@ -48,6 +50,20 @@ def write(path, data):
 
 def hex_id(data):
     return "".join("%02x" % b for b in data)
+
+
+class Signal:
+    """What a base's input is made of (SPEC.md, section 8), of the record at an offset of its file."""
+
+    def __init__(self, file, at):
+        _, front, self.channels, self.rate, self.window, self.hop, self.values, size = struct.unpack_from(
+            "<2BHI2I2H", file, at
+        )
+        self.rate /= 1000
+        self.front = ("none", "audio", "spectral")[front]
+        each = [struct.unpack_from("<3f", file, at + 20 + 20 * i) for i in range(self.values)]
+        self.scales, self.means, self.stds = [[one[i] for one in each] for i in range(3)]
+        self.units = str(file[at + 20 + 20 * self.values :][:size], "utf-8")
 
 
 class Adapter:
@@ -110,6 +126,12 @@ class Model:
         self.feature_size = core_feature_size(self.arena)
         self.used = self._wanted = None  # keep the buffers that the core has, or is about to have
         self.merged = {}
+        self._probabilities = None
+
+    @property
+    def signal(self):
+        at = 4 * int.from_bytes(self.buffer[66:68], "little")
+        return Signal(self.buffer, at) if at else None
 
     def _everywhere(self, rank, ops):
         # kinds 1 and 2 are dense and conv: the ops that can carry an adapter
@@ -118,6 +140,31 @@ class Model:
 
     def infer(self, x):
         return core_infer(self.arena, x)
+
+    def quantize(self, values, out):
+        size = len(values)
+        if size != len(out):
+            raise ValueError("%d values do not fit an input of %d" % (size, len(out)))
+        tensor = int.from_bytes(self.buffer[28:32], "little")
+        zero_point = (self.buffer[tensor + 6] ^ 128) - 128
+        scale = struct.unpack_from("<f", self.buffer, tensor + 8)[0]
+        clipped = 0
+        for i in range(size):
+            q = int((values[i] / scale + 0.5) // 1) + zero_point
+            if not -128 <= q <= 127:
+                q = -128 if q < 0 else 127
+                clipped += 1
+            out[i] = q & 255
+        return clipped
+
+    def quantize_counts(self, counts, out):
+        return core_quantize(self.arena, counts, out)
+
+    def probabilities(self):
+        if self._probabilities is None:
+            self._probabilities = array("H", bytes(2 * self.output_size))
+        core_probabilities(self.arena, self._probabilities)
+        return self._probabilities
 
     def reset(self):
         core_reset(self.arena)
@@ -153,6 +200,15 @@ class Model:
 
     def evaluate(self, x, label, loss):
         return core_evaluate(self.arena, x, label, loss)
+
+    def evaluate_all(self, samples, labels):
+        right = total = count = 0
+        loss = bytearray(4)
+        for x in samples:
+            right += self.evaluate(x, labels[count], loss) == labels[count]
+            total += int.from_bytes(loss, "little")
+            count += 1
+        return right, total // max(count, 1)
 
     def flush(self, learning_rate):
         core_flush(self.arena, learning_rate)

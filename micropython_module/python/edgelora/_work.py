@@ -11,6 +11,8 @@ import micropython
 import edgelora
 
 _LOCK_HEAP, _LOGITS = 1, 2
+_DECISION = 12  # bytes, without outputs
+_NONE = 65535  # in them: no class, no probability
 _MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
 
 
@@ -71,6 +73,7 @@ class Work:
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
+        self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
         self.handlers = {
             0x20: self._model,
@@ -86,6 +89,8 @@ class Work:
             0x2A: self._cache_put,
             0x2B: self._train_cached,
             0x2C: self._judge,
+            0x2D: self._listen_open,
+            0x2E: self._listen_data,
             0x30: self._in_store,
             0x34: self._update_open,
             0x35: self._update_data,
@@ -117,7 +122,7 @@ class Work:
 
     def _close_model(self):
         self._drop_cache()
-        self.model = self._scheduler = self._window = self._store = None
+        self.model = self._scheduler = self._window = self._store = self._pipeline = None
         self.trained = 0
         gc.collect()
 
@@ -288,6 +293,77 @@ class Work:
                 micropython.heap_unlock()
         struct.pack_into("<I", out, 0, elapsed)
         return 4 + 5 * count
+
+    # --- samples as a sensor counts them
+
+    def _listen_open(self, size):
+        from edgelora.pipeline import Pipeline
+        from edgelora.sources import Host
+
+        request = self._agent.json(size)
+        model = self._opened()
+        self._pipeline = None
+        gc.collect()
+        signal = model.signal
+        if signal is None:
+            raise ValueError("the base says nothing of its signal: make it from data that does")
+        # As many samples at once as fit a request, and whose decisions fit an answer.
+        payload = self.line.max_payload
+        decisions = (payload - 8) // (_DECISION + model.output_size)
+        chunk = min((payload - 4) // (2 * signal.channels), (decisions - 1) * signal.hop)
+        if chunk < 1:
+            raise ValueError("a sample, or what it leads to, does not fit a request")
+        vote = request.get("vote")
+        source = Host(signal.rate, signal.channels, chunk)
+        self._pipeline = Pipeline(model, source, vote=vote and tuple(vote), chunk=chunk)
+        self._certain = None
+        try:
+            self._certain = model.probabilities()
+        except ValueError:
+            pass  # its outputs are values
+        gc.collect()
+        return {"chunk": chunk}
+
+    def _listen_data(self, size):
+        pipeline, line = self._pipeline, self.line
+        if not pipeline:
+            raise ValueError("nothing listens: open that first")
+        self._agent.check_least(size, 4)
+        channels, width = pipeline.source.channels, pipeline.model.output_size
+        data, out = line.body[4:size], line.payload
+        if len(data) % (2 * channels) or pipeline.source.put(data) != len(data) // (2 * channels):
+            raise ValueError(f"{len(data)} bytes are no whole samples of {channels} channels, or too many")
+        at, elapsed = 8, 0
+        gc.collect()
+        if line.body[0] & _LOCK_HEAP:
+            micropython.heap_lock()
+        try:
+            while True:
+                start = time.ticks_us()
+                new = pipeline.step()
+                elapsed += time.ticks_diff(time.ticks_us(), start)
+                if new:
+                    self._tell(out, at)
+                    at += _DECISION + width
+                    line.alive()
+                elif not pipeline.pending:
+                    break
+        finally:
+            if line.body[0] & _LOCK_HEAP:
+                micropython.heap_unlock()
+        struct.pack_into("<II", out, 0, elapsed, pipeline.clipped)
+        return at
+
+    def _tell(self, out, at):
+        # Puts a decision into the answer.
+        pipeline = self._pipeline
+        model, seen, label = pipeline.model, pipeline.seen, pipeline.label
+        chance = _NONE
+        if self._certain is not None:
+            p = model.probabilities()
+            chance = p[seen] if len(p) > 1 else p[0] if seen else 32768 - p[0]
+        struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, 0)
+        edgelora.core_take(out, at + _DECISION, model.output, 0, 1, model.output_size, 1)
 
     # --- the board by itself
 

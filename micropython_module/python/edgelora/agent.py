@@ -60,9 +60,9 @@ _WORK = 0x20  # ops from here on are in _work
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
 # What fields of a request are, where they are not null; and the elements of lists.
-_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode"), list: ("paths", "names", "ops")}
+_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode"), list: ("paths", "names", "ops", "vote")}
 _FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
-_ELEMENTS = {"paths": str, "names": str, "ops": int}
+_ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int}
 
 
 class _Damaged(Exception):

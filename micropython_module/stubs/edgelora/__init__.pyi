@@ -1,6 +1,6 @@
 """EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers."""
 
-from typing import IO, Dict, List, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 _Buffer = Union[bytes, bytearray, memoryview]
 
@@ -21,6 +21,22 @@ def write(path: str, data: _Buffer) -> None:
 
 def hex_id(data: _Buffer) -> str:
     """Bytes in hexadecimal, as ids are shown everywhere."""
+
+class Signal:
+    """What a base's input is made of: the signal record of its file. `Model.signal` is it."""
+
+    rate: float  # samples a second
+    channels: int  # values of a sample
+    window: int  # samples of an input
+    hop: int  # samples from an input to the next
+    front: str  # the front end: "none", "audio" or "spectral"
+    values: int  # how many of each of these there are: channels or, with a front end, its outputs, or 1 for all
+    scales: List[float]  # units a count
+    means: List[float]  # the network takes (units - mean) / std
+    stds: List[float]
+    units: str  # what the units are, for people
+
+    def __init__(self, file: _Buffer, at: int) -> None: ...
 
 class Adapter:
     """A verified `.ela` in memory, ready for `Model.use`; `Model.adapter` makes it."""
@@ -85,6 +101,26 @@ class Model:
         plain: bool = False,
         frames: int = 1,
     ) -> None: ...
+    @property
+    def signal(self) -> Optional[Signal]:
+        """What inputs are made of, if the base says so."""
+    def quantize(self, values: Sequence[float], out: Union[bytearray, memoryview]) -> int:
+        """Real values, in the units that the network was trained in, as an int8 input [input_size].
+
+        values: any sequence of numbers. It saturates, and returns how many values were cut off.
+        """
+    def quantize_counts(self, counts: Any, out: Union[bytearray, memoryview]) -> int:
+        """A sensor's counts, int16 in whole samples, as int8 values, by the base's signal and in integers alone.
+
+        counts: array('h') or a memoryview of one; with a front end, its outputs. It saturates, and returns how many
+        values were cut off.
+        """
+    def probabilities(self) -> Any:
+        """Of the last `infer`, of each output, in 1/32768: array('H'), the same one every time.
+
+        Softmax of logits or, with binary cross-entropy, their sigmoids: `dict(zip(model.labels,
+        model.probabilities()))`. Takes memory the first time only.
+        """
     def infer(self, x: _Buffer) -> int:
         """int8 input [input_size] -> index of the largest output; `output` holds all of them.
 
@@ -125,6 +161,8 @@ class Model:
         It is with what infers: the adapter in training or, after `use`, that one. loss: 4 bytes that take it, an
         int32, lowest byte first.
         """
+    def evaluate_all(self, samples: Sequence[_Buffer], labels: Sequence[Any]) -> Tuple[int, int]:
+        """`evaluate` of each: (how many have their label as class, the mean loss)."""
     def flush(self, learning_rate: int) -> None:
         """Updates with the samples pending, if there are any."""
     def counts(self) -> Tuple[int, int, int]:

@@ -1,0 +1,106 @@
+"""The command that has a board look at a recording."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..datasets import load_recording
+from ..formats import QuantModel
+from ..link import Decision
+from ..streams import note, say
+from ..training import Vote, listen_on_board, listen_on_twin, load_adapter, load_base, signal_of
+from .common import Add, add_port, connect
+from .console import emit
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("listen", cmd_listen)
+    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument("--source", type=Path, required=True, help="a .wav of 16 bits, or a .csv with a sample a line")
+    p.add_argument("--units", action="store_true", help="the .csv has values in the base's units, not counts")
+    p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
+    p.add_argument(
+        "--vote",
+        type=vote,
+        default=Vote(),
+        metavar="K/N",
+        help="decide on what K of the last N windows say (each by itself)",
+    )
+    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    add_port(p)
+
+
+def vote(text: str) -> Vote:
+    """K of N windows."""
+    least, slash, windows = text.partition("/")
+    if not (slash and least.isdigit() and windows.isdigit() and 1 <= int(least) <= int(windows) <= 255):
+        raise argparse.ArgumentTypeError(f"{text!r}: give K/N, for example 3/5, with N up to 255")
+    return Vote(int(least), int(windows))
+
+
+def cmd_listen(args: argparse.Namespace) -> None:
+    """Streams a recording to a board, and prints what it says.
+
+    The board gets samples as a sensor counts them. It cuts them into windows, normalizes and infers, as the base's
+    signal says; each line is the time in the recording and what was decided.
+    """
+    base = load_base(args.model)
+    signal = signal_of(base)
+    recording = load_recording(args.source, signal, args.units)
+    adapter = load_adapter(args.adapter, base) if args.adapter else None
+    note(f"signal: {signal}", args.json)
+    decisions: list[Decision] = []
+    clipped = elapsed = 0
+    with ExitStack() as stack:
+        if args.twin:
+            replies = listen_on_twin(base, adapter, recording.counts, args.vote)
+        else:
+            replies = listen_on_board(stack.enter_context(connect(args)), base, adapter, recording.counts, args.vote)
+        for reply in replies:
+            clipped, elapsed = reply.clipped, elapsed + reply.elapsed_us
+            decisions += reply.decisions
+            if not args.json:
+                for decision in reply.decisions:
+                    say(_line(decision, base.model, signal.rate))
+    where = "host twin" if args.twin else "board"
+    if args.json:
+        return emit(
+            {
+                "decisions": [_as_json(decision, base.model, signal.rate) for decision in decisions],
+                "samples": len(recording.counts),
+                "rate": signal.rate,
+                "clipped": clipped,
+                "elapsed_us": elapsed,
+                "where": where,
+                "adapter": str(args.adapter) if args.adapter else None,
+            }
+        )
+    took = f", {elapsed / 1000 / len(decisions):.1f} ms each" if elapsed and decisions else ""
+    say(f"{len(decisions)} decisions{took} of {len(recording.counts)} samples ({where}); {clipped} values clipped")
+
+
+def _name(model: QuantModel, label: int | None) -> str | None:
+    if label is None:
+        return None
+    return model.labels[label] if label < len(model.labels) else str(label)
+
+
+def _line(decision: Decision, model: QuantModel, rate: float) -> str:
+    chance = "" if decision.probability is None else f"  {decision.probability:.2f}"
+    seen = "" if decision.label == decision.seen else f"  (window: {_name(model, decision.seen)})"
+    return f"{decision.end / rate:9.2f} s  {_name(model, decision.label) or '-'}{chance}{seen}"
+
+
+def _as_json(decision: Decision, model: QuantModel, rate: float) -> dict[str, Any]:
+    return {
+        "end": decision.end,
+        "seconds": round(decision.end / rate, 6),
+        "class": decision.label,
+        "name": _name(model, decision.label),
+        "seen": decision.seen,
+        "probability": decision.probability,
+        "outputs": decision.outputs.tolist(),
+    }

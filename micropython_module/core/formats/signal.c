@@ -1,0 +1,91 @@
+// What a network's input is made of: samples, their normalization (SPEC.md, section 8).
+// SPDX-License-Identifier: MIT
+
+#include "formats/formats.h"
+
+enum { SIGNAL_VERSION = 1, MAX_CHANNELS = 256, MAX_WINDOW = 1 << 20, MAX_HOP = 1 << 24 };
+
+static uint32_t signal_offset(const edgelora_model_t *m) {
+    return 4u * m->signal;
+}
+
+const edgelora_signal_t *edgelora_signal(const void *model) {
+    const edgelora_model_t *m = model;
+    return m->signal ? model_at(model, signal_offset(m)) : 0;
+}
+
+static const edgelora_normal_t *normals(const edgelora_signal_t *signal) {
+    const void *behind = signal + 1;
+    return behind;
+}
+
+// |count * multiplier + offset| < 2^31 for every int16 count.
+static bool normal_ok(const edgelora_normal_t *n) {
+    return n->multiplier >= -32767 && n->offset >= -(1 << 30) && n->offset <= 1 << 30 &&
+        n->shift <= 30 && !n->unused;
+}
+
+// Without a front end samples are the input; with one, its outputs are.
+static bool values_ok(const edgelora_signal_t *signal, uint32_t input) {
+    if (signal->front == EDGELORA_FRONT_NONE) {
+        return signal->window * signal->channels == input && signal->values == signal->channels;
+    }
+    return signal->values && input % signal->values == 0;
+}
+
+edgelora_status_t edgelora_signal_check(const void *model, uint32_t size) {
+    const edgelora_model_t *m = model;
+    uint32_t at = signal_offset(m);
+    if (!at) {
+        return EDGELORA_OK;
+    }
+    if (at < sizeof(*m) || at > size || size - at < sizeof(edgelora_signal_t)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    const edgelora_signal_t *signal = model_at(model, at);
+    if (signal->version != SIGNAL_VERSION || signal->front > EDGELORA_FRONT_SPECTRAL) {
+        return EDGELORA_ERR_UNSUPPORTED;
+    }
+    uint32_t behind = signal->values * (uint32_t)sizeof(edgelora_normal_t) + signal->units_size;
+    if (!signal->channels || signal->channels > MAX_CHANNELS || !signal->rate ||
+        signal->rate > INT32_MAX || !signal->window ||
+        signal->window > MAX_WINDOW / signal->channels || !signal->hop || signal->hop > MAX_HOP ||
+        behind > size - at - sizeof(*signal) || !values_ok(signal, tensor_size(model, 0))) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    for (uint32_t i = 0; i < signal->values; ++i) {
+        if (!normal_ok(&normals(signal)[i])) {
+            return EDGELORA_ERR_FORMAT;
+        }
+    }
+    return EDGELORA_OK;
+}
+
+int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t count, int8_t *out) {
+    const edgelora_signal_t *signal = edgelora_signal(model);
+    if (!signal) {
+        return EDGELORA_ERR_SIGNAL;
+    }
+    if (count % signal->values) {
+        return EDGELORA_ERR_SIZE;
+    }
+    int32_t clipped = 0;
+    for (uint32_t i = 0; i < count; i += signal->values) {
+        const edgelora_normal_t *n = normals(signal);
+        for (uint32_t end = i + signal->values, k = i; k < end; ++k, ++n) {
+            int32_t q = (counts[k] * n->multiplier + n->offset) >> n->shift;
+            int32_t within = clamp_s32(q, -128, 127);
+            clipped += q != within;
+            out[k] = (int8_t)within;
+        }
+    }
+    return clipped;
+}
+
+void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width) {
+    for (uint32_t i = 0; i < count; ++i, from += (step - 1) * width) {
+        for (uint32_t k = 0; k < width; ++k) {
+            *to++ = *from++;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+# From a sensor to a decision: source -> window -> front end -> int8 input -> inference or learning.
+# SPDX-License-Identifier: MIT
+# All memory is taken when a pipeline is made; `step` takes none from the heap.
+
+import gc
+from array import array
+
+from edgelora import core_take
+
+_CHUNK = 128  # samples that a step reads at most, unless given
+_NEAR = 0.05  # how far a source's rate and scales may be from the base's
+_IDLE_MS = 5  # between looks at a source that has nothing
+
+
+def _far(a, b):
+    return abs(a - b) > _NEAR * abs(b)
+
+
+class Pipeline:
+    """Decisions about what a source brings, as the base's signal says."""
+
+    def __init__(self, model, source, front=None, vote=None, chunk=None):
+        signal = model.signal
+        if signal is None:
+            raise ValueError("this base says nothing of its signal: make it from data that does")
+        channels = signal.channels
+        if source.channels != channels:
+            raise ValueError("the source has %d channels, the base takes %d" % (source.channels, channels))
+        if _far(source.rate, signal.rate):
+            raise ValueError("the source has %s samples a second, the base takes %s" % (source.rate, signal.rate))
+        if front is None and signal.front != "none":
+            raise ValueError("this base takes a front end: give one of edgelora.frontend, " + signal.front)
+        if front is None and source.scales:
+            for mine, wanted in zip(source.scales, signal.scales):
+                if _far(mine, wanted):
+                    raise ValueError(
+                        "the source's counts are of %s, the base's of %s: make the source with scales=signal.scales"
+                        % (mine, wanted)
+                    )
+        gc.collect()
+        self.model, self.source, self.front, self.signal = model, source, front, signal
+        self.label = None  # what the vote says: a class, or None for none yet
+        self.seen = None  # what the last window alone says
+        self.teach = None  # a label or target: steps learn it instead of inferring,
+        self.loss = None  # and this was the last loss
+        self.windows = self.clipped = self.end = self.samples = 0
+        self.x = bytearray(model.input_size)
+        self._channels = channels
+        self._need, self._hop, self._rows, self._every = signal.window, signal.hop, 1, 1
+        if front:
+            self._cut(model, front, signal)
+        self._window = array("h", bytes(2 * self._need * channels))
+        self._view = memoryview(self._window)
+        chunk = chunk or min(_CHUNK, self._need)
+        self._chunk = array("h", bytes(2 * chunk * channels))
+        self._inbox = memoryview(self._chunk)
+        self._least, votes = vote or (1, 1)
+        if not 0 < self._least <= votes <= 255:
+            raise ValueError("vote (k, n): k of the last n windows, from 1 to 255")
+        self._votes = bytearray(votes)
+        self.reset()
+
+    def _cut(self, model, front, signal):
+        # Rows of outputs, the newest last, are the input.
+        size = front.size
+        self._need, self._hop = front.window, front.hop
+        self._rows = model.input_size // size
+        self._every = signal.hop // front.hop
+        covered = getattr(front, "span", front.window) + (self._rows - 1) * front.hop
+        if model.input_size % size or signal.values not in (1, size):
+            raise ValueError("the front end has %d outputs, which do not make up the base's input" % size)
+        if covered != signal.window or signal.hop % front.hop:
+            raise ValueError(
+                "the front end covers %d samples with a hop of %d, the base takes %d, %d"
+                % (covered, front.hop, signal.window, signal.hop)
+            )
+        self._out = array("h", bytes(2 * size))
+        self._row = bytearray(size)
+
+    def reset(self):
+        """What comes next is another stream: windows, votes and what the model remembers begin anew."""
+        self._have = self._skip = self._left = self._at = self._turn = 0
+        self._missing = self._rows  # outputs of the front end until the next decision
+        self.label = self.seen = None
+        self.model.reset()
+        if self.front:
+            self.front.reset()
+
+    @property
+    def ended(self):
+        return not self._left and self.source.ended
+
+    @property
+    def pending(self):
+        return self._left > 0
+
+    @property
+    def overruns(self):
+        return self.source.overruns
+
+    @property
+    def name(self):
+        label = self.label
+        if label is None:
+            return None
+        labels = self.model.labels
+        return labels[label] if label < len(labels) else str(label)
+
+    def probabilities(self):
+        return self.model.probabilities()
+
+    def step(self):
+        """Takes what the source has, a chunk at most, up to the window's end, and looks at it if it is whole."""
+        if not self._left:
+            self._left = self.source.read_into(self._inbox)
+            self._at = 0
+        if self._skip:
+            count = min(self._skip, self._left)
+            self._skip -= count
+        else:
+            count = min(self._need - self._have, self._left)
+            channels = self._channels
+            core_take(self._window, self._have * channels, self._chunk, self._at * channels, 1, count * channels, 2)
+            self._have += count
+        self._at += count
+        self._left -= count
+        self.samples += count
+        if self._have < self._need:
+            return False
+        whole = self._made()
+        keep = max(self._need - self._hop, 0)
+        if keep:
+            core_take(self._window, 0, self._window, self._hop * channels, 1, keep * channels, 2)
+        self._have = keep
+        self._skip = self._hop - self._need + keep
+        if whole:
+            self._decide()
+        return whole
+
+    def _made(self):
+        # Makes the input of a whole window; True if it is one to look at.
+        model = self.model
+        if not self.front:
+            self.clipped += model.quantize_counts(self._window, self.x)
+            return True
+        size, row = len(self._row), self._row
+        if self.front.step(self._view, self._out) == 0:
+            return False  # it has nothing yet
+        self.clipped += model.quantize_counts(self._out, row)
+        keep = len(self.x) - size
+        if keep:
+            core_take(self.x, 0, self.x, size, 1, keep, 1)
+        core_take(self.x, keep, row, 0, 1, size, 1)
+        self._missing -= 1
+        if self._missing:
+            return False
+        self._missing = self._every
+        return True
+
+    def _decide(self):
+        self.end = self.samples
+        self.windows += 1
+        if self.teach is not None:
+            self.loss = self.model.train(self.x, self.teach, self.model.learning_rate)
+            return
+        seen = self.model.infer(self.x)
+        votes = self._votes
+        votes[self._turn % len(votes)] = seen
+        self._turn += 1
+        self.seen = seen
+        self.label = self._voted(min(self._turn, len(votes)))
+
+    def _voted(self, had):
+        # The class of at least `_least` of these windows; of several the one that was seen last.
+        votes = self._votes
+        for i in range(had):
+            label = votes[(self._turn - 1 - i) % len(votes)]
+            count = 0
+            for k in range(had):
+                count += votes[k] == label
+            if count >= self._least:
+                return label
+        return None
+
+    async def decision(self):
+        """Itself, when the next decision is there; None when the source has ended."""
+        import asyncio
+
+        while not self.step():
+            if self.ended:
+                return None
+            await asyncio.sleep_ms(0 if self._left else _IDLE_MS)
+        return self
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if await self.decision() is None:
+            raise StopAsyncIteration
+        return self

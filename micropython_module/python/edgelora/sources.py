@@ -1,0 +1,362 @@
+# Where samples come from. SPDX-License-Identifier: MIT
+# A source has `rate` (samples a second), `channels` (values of a sample), `scales` (units a count of each channel, or
+# None), `overruns` (samples lost, or a guess), `ended`, and `read_into(buffer)`: it puts whole samples that are there
+# into an int16 buffer, waits for none, takes nothing from the heap (a .csv does), and returns how many.
+
+import struct
+import time
+from array import array
+
+from edgelora import core_take
+
+_RADIANS = 0.017453292519943295  # a degree
+_MILLI_G = 0.001
+_UNIT = 4096  # of gains
+
+
+class Source:
+    def __init__(self, rate, channels, scales=None):
+        self.rate = rate
+        self.channels = channels
+        self.scales = scales
+        self.overruns = 0
+        self.ended = False
+
+
+class _Ring(Source):
+    # Samples that wait. Whoever puts them there moves `_in`, who reads `_out`: an interrupt may come anywhere.
+
+    def __init__(self, rate, channels, scales, room):
+        super().__init__(rate, channels, scales)
+        self._ring = array("h", bytes(2 * room * channels))
+        self._room = room
+        self._in = self._out = 0  # samples, modulo twice the room
+
+    def _count(self):
+        return (self._in - self._out) % (2 * self._room)
+
+    def read_into(self, buffer):
+        channels, room = self.channels, self._room
+        wanted = len(buffer) // channels
+        done = 0
+        while done < wanted:
+            first = self._out % room
+            part = min(wanted - done, self._count(), room - first)
+            if not part:
+                break
+            core_take(buffer, done * channels, self._ring, first * channels, 1, part * channels, 2)
+            self._out = (self._out + part) % (2 * room)
+            done += part
+        return done
+
+
+class Host(_Ring):
+    """Samples that somebody hands over, such as the link's end on the board."""
+
+    def __init__(self, rate, channels, room=256, scales=None):
+        super().__init__(rate, channels, scales, room)
+
+    def put(self, data):
+        """Samples, int16 with the low byte first, in any buffer of bytes; returns how many there was room for."""
+        channels, room = self.channels, self._room
+        whole = len(data) // (2 * channels)
+        done = 0
+        while done < whole:
+            last = self._in % room
+            part = min(whole - done, room - self._count(), room - last)
+            if not part:
+                self.overruns += whole - done
+                break
+            core_take(self._ring, last * channels, data, done * channels, 1, part * channels, 2)
+            self._in = (self._in + part) % (2 * room)
+            done += part
+        return done
+
+
+class ADC(_Ring):
+    """Analog pins, sampled by a timer: 12 or 16 bits around the middle of the range."""
+
+    def __init__(self, pins, rate, room=256, timer=-1, scales=None):
+        import machine
+
+        super().__init__(rate, len(pins), scales, room)
+        self._adcs = [machine.ADC(pin) for pin in pins]
+        self._timer = machine.Timer(timer)
+        self._timer.init(freq=rate, mode=machine.Timer.PERIODIC, callback=self._take)
+
+    def _take(self, timer):
+        if self._count() == self._room:
+            self.overruns += 1
+            return
+        at = self._in % self._room * self.channels
+        for adc in self._adcs:
+            self._ring[at] = adc.read_u16() - 32768
+            at += 1
+        self._in = (self._in + 1) % (2 * self._room)
+
+    def close(self):
+        self._timer.deinit()
+
+
+class _Motion(Source):
+    # A sensor of motion on I2C that keeps samples in a FIFO by its own clock: acceleration, g, then rotation, rad/s.
+
+    def __init__(self, i2c, address, rate, own, scales, little, order, batch):
+        if scales is None:
+            scales = own
+        super().__init__(rate, 6, scales)
+        self._i2c, self._address = i2c, address
+        self._gains = [round(_UNIT * mine / wanted) for mine, wanted in zip(own, scales)]
+        if max(self._gains) > 8 * _UNIT or min(self._gains) < 1:
+            raise ValueError("counts differ too much in size from what is wanted: choose another range of the sensor")
+        self._low, self._high = (0, 1) if little else (1, 0)
+        self._order = order  # where each value lies among those of a sample in the FIFO
+        self._one = bytearray(1)
+        self._two = bytearray(2)
+        self._bytes = bytearray(12 * batch)
+        view = memoryview(self._bytes)
+        self._parts = [view[: 12 * count] for count in range(batch + 1)]
+
+    def _set(self, register, value):
+        self._one[0] = value
+        self._i2c.writeto_mem(self._address, register, self._one)
+
+    def _get(self, register):
+        self._i2c.readfrom_mem_into(self._address, register, self._one)
+        return self._one[0]
+
+    def _is(self, register, known, name):
+        found = self._get(register)
+        if found not in known:
+            raise OSError("at address 0x%x is no %s: it says 0x%x" % (self._address, name, found))
+
+    def read_into(self, buffer):
+        wanted = len(buffer) // 6
+        done = 0
+        there = self._waiting()
+        while done < wanted and there:
+            count = min(wanted - done, there, len(self._parts) - 1)
+            self._i2c.readfrom_mem_into(self._address, self._fifo, self._parts[count])
+            self._decode(buffer, 6 * done, count)
+            done += count
+            there -= count
+        return done
+
+    def _decode(self, buffer, at, count):
+        data, low, high = self._bytes, self._low, self._high
+        for start in range(0, 12 * count, 12):
+            for i in range(6):
+                k = start + 2 * self._order[i]
+                value = data[k + low] | data[k + high] << 8
+                value = (((value ^ 32768) - 32768) * self._gains[i] + _UNIT // 2) // _UNIT
+                buffer[at] = -32768 if value < -32768 else 32767 if value > 32767 else value
+                at += 1
+
+
+class MPU6050(_Motion):
+    """InvenSense's MPU-6050 and what has its registers."""
+
+    _fifo = 0x74
+
+    def __init__(self, i2c, rate=50, g=8, dps=2000, scales=None, address=0x68, batch=8):
+        divider = round(1000 / rate) - 1
+        if not 0 <= divider <= 255 or g not in (2, 4, 8, 16) or dps not in (250, 500, 1000, 2000):
+            raise ValueError("rate 4 to 1000, g 2, 4, 8, 16, dps 250, 500, 1000, 2000")
+        rotation = _RADIANS / {250: 131, 500: 65.5, 1000: 32.8, 2000: 16.4}[dps]
+        own = [g / 32768] * 3 + [rotation] * 3
+        super().__init__(i2c, address, 1000 / (divider + 1), own, scales, False, b"\x00\x01\x02\x03\x04\x05", batch)
+        self._is(0x75, (0x68, 0x70), "MPU-6050")
+        self._set(0x6B, 0x80)  # reset
+        time.sleep_ms(100)
+        self._set(0x6B, 0x01)  # awake, by the gyroscope's clock
+        self._set(0x1A, 1 if rate > 200 else 3 if rate > 80 else 4)  # low pass: 184, 44 or 21 Hz; then 1 kHz is divided
+        self._set(0x19, divider)
+        self._set(0x1B, (250, 500, 1000, 2000).index(dps) << 3)
+        self._set(0x1C, (2, 4, 8, 16).index(g) << 3)
+        self._set(0x23, 0x78)  # into the FIFO: rotation and acceleration, which lie there in the registers' order
+        self._restart()
+
+    def _restart(self):
+        self._set(0x6A, 0x04)
+        self._set(0x6A, 0x40)
+
+    def _waiting(self):
+        if self._get(0x3A) & 0x10:  # it overflowed, and begins within a sample now
+            self.overruns += 1024 // 12
+            self._restart()
+            return 0
+        self._i2c.readfrom_mem_into(self._address, 0x72, self._two)
+        return (self._two[0] << 8 | self._two[1]) // 12
+
+
+class LSM6DS3(_Motion):
+    """ST's LSM6DS3, LSM6DS3TR-C, LSM6DSL and LSM6DSM."""
+
+    _fifo = 0x3E
+
+    def __init__(self, i2c, rate=52, g=8, dps=2000, scales=None, address=0x6A, batch=8):
+        rates = (13, 26, 52, 104, 208, 416, 833)
+        if rate not in rates or g not in (2, 4, 8, 16) or dps not in (250, 500, 1000, 2000):
+            raise ValueError("rate 13, 26, 52, 104, 208, 416, 833, g 2, 4, 8, 16, dps 250, 500, 1000, 2000")
+        own = [_MILLI_G * 0.061 * g / 2] * 3 + [_RADIANS * 0.00875 * dps / 250] * 3
+        # The FIFO has rotation first.
+        super().__init__(i2c, address, rate, own, scales, True, b"\x03\x04\x05\x00\x01\x02", batch)
+        self._is(0x0F, (0x69, 0x6A), "LSM6DS3")
+        self._set(0x12, 0x01)  # reset
+        time.sleep_ms(10)
+        self._set(0x12, 0x44)  # values change only whole; addresses go on by themselves
+        code = rates.index(rate) + 1 << 4
+        self._set(0x08, 0x09)  # both into the FIFO, each sample
+        self._mode = code >> 1
+        self._restart()
+        self._set(0x10, code | {2: 0, 16: 4, 4: 8, 8: 12}[g])
+        self._set(0x11, code | (250, 500, 1000, 2000).index(dps) << 2)
+
+    def _restart(self):
+        self._set(0x0A, self._mode)  # empties it
+        self._set(0x0A, self._mode | 6)  # continuous
+
+    def _waiting(self):
+        self._i2c.readfrom_mem_into(self._address, 0x3A, self._two)
+        if self._two[1] & 0x40:  # overrun: it begins within a sample now
+            self.overruns += 4096 // 6
+            self._restart()
+            return 0
+        return ((self._two[1] & 0x0F) << 8 | self._two[0]) // 6  # of words
+
+
+class I2S(Source):
+    """A microphone on I2S, such as an INMP441: the upper 16 bits of its words."""
+
+    def __init__(self, sck, ws, sd, rate=16000, bits=32, id=0, samples=256, ibuf=8192, scales=None):
+        import machine
+
+        super().__init__(rate, 1, scales)
+        if bits not in (16, 32):
+            raise ValueError("bits 16 or 32")
+        self._words = bits // 16  # int16 of a sample
+        self._filling, self._full = bytearray(samples * bits // 8), bytearray(samples * bits // 8)
+        self._samples = self._at = samples
+        self._ready = False
+        pins = {name: machine.Pin(pin) for name, pin in (("sck", sck), ("ws", ws), ("sd", sd))}
+        self._i2s = machine.I2S(
+            id, mode=machine.I2S.RX, bits=bits, format=machine.I2S.MONO, rate=rate, ibuf=ibuf, **pins
+        )
+        self._due = time.ticks_us()
+        self._waited = True
+        self._block_us = samples * 1000000 // rate
+        self._slack_us = ibuf * 8 // bits * 1000000 // rate
+        self._i2s.irq(self._filled)
+        self._i2s.readinto(self._filling)
+
+    def _filled(self, i2s):
+        self._ready = True
+
+    def read_into(self, buffer):
+        wanted = len(buffer)
+        done = 0
+        while done < wanted:
+            if self._at == self._samples:
+                if not self._ready:
+                    self._waited = True
+                    break
+                self._next()
+            part = min(wanted - done, self._samples - self._at)
+            words = self._words
+            core_take(buffer, done, self._full, self._at * words + words - 1, words, part, 2)
+            self._at += part
+            done += part
+        return done
+
+    def _next(self):
+        # The block that was filled is read; the other one is filled meanwhile.
+        self._ready = False
+        self._full, self._filling = self._filling, self._full
+        self._at = 0
+        self._i2s.readinto(self._filling)
+        now = time.ticks_us()
+        late = 0 if self._waited else time.ticks_diff(now, self._due)
+        if late > self._slack_us:  # the driver's own buffer was full meanwhile
+            self.overruns += (late - self._slack_us) // 1000 * self.rate // 1000
+        if self._waited or late > self._slack_us:
+            self._due = now
+        self._waited = False
+        self._due = time.ticks_add(self._due, self._block_us)
+
+    def close(self):
+        self._i2s.deinit()
+
+
+class Recording(Source):
+    """A file: .wav (16 bits), .csv (a sample a line) or anything else for bare int16, with the low byte first.
+
+    rate, channels: needed where the file doesn't say. scales: units a count; a .csv then holds units.
+    """
+
+    def __init__(self, path, rate=None, channels=None, scales=None):
+        self._file = open(path, "rb")
+        self._left = None  # bytes of samples, None: up to the file's end
+        self._text = path.endswith(".csv")
+        if path.endswith(".wav"):
+            rate, channels = self._wav(path)
+        elif self._text:
+            channels = len(self._file.readline().split(b","))
+            self._file.seek(0)
+        if not rate or not channels:
+            raise ValueError(path + ": say its rate and channels")
+        super().__init__(rate, channels, scales)
+
+    def _wav(self, path):
+        head = self._file.read(12)
+        found = None
+        if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            while True:
+                head = self._file.read(8)
+                if len(head) < 8:
+                    break
+                size = struct.unpack("<I", head[4:])[0]
+                if head[:4] == b"fmt ":
+                    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", self._file.read(size)[:16])
+                    found = (rate, channels) if bits == 16 and kind in (1, 0xFFFE) else None
+                elif head[:4] == b"data" and found:
+                    self._left = size
+                    return found
+                else:
+                    self._file.seek(size + size % 2, 1)
+        raise ValueError(path + ": no .wav of 16 bits PCM")
+
+    def read_into(self, buffer):
+        if self._text:
+            return self._lines(buffer)
+        count = self._file.readinto(buffer) or 0
+        if count < 2 * len(buffer):
+            self.ended = True
+        if self._left is not None:
+            count = min(count, self._left)  # what follows are no samples
+            self._left -= count
+            self.ended |= not self._left
+        return count // (2 * self.channels)
+
+    def _lines(self, buffer):
+        channels = self.channels
+        done = 0
+        while done < len(buffer) // channels:
+            line = self._file.readline()
+            if not line:
+                self.ended = True
+                break
+            if not line.strip():
+                continue
+            fields = line.split(b",")
+            if len(fields) != channels:
+                raise ValueError("a line has %d values, the first has %d" % (len(fields), channels))
+            for i in range(channels):
+                value = float(fields[i])
+                if self.scales:
+                    value /= self.scales[i]
+                buffer[done * channels + i] = min(max(int((value + 0.5) // 1), -32768), 32767)
+            done += 1
+        return done
+
+    def close(self):
+        self._file.close()

@@ -1,0 +1,235 @@
+"""Signals: what files say of a sensor's samples, and the integers that make int8 inputs of them."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_models import random_model
+
+from edgelora import datasets, formats, twin
+from edgelora.datasets.dataset import save_dataset
+from edgelora.errors import InputError
+from edgelora.formats import FormatError, Normal, QuantModel, Signal, Tensor, pack_model, unpack_model
+from edgelora.formats.envelope import ID_FROM
+
+
+def sensing(seed: int = 2, **changes: object) -> QuantModel:
+    """A network whose input is windows of a sensor with a channel that is upside down."""
+    model = random_model(seed, "medium", ("conv", "dense"), edges=False)
+    channels = model.input.shape[2]
+    normals = tuple(Normal(0.002 * (i + 1) * (-1) ** i, 0.1 * i, 1 + i) for i in range(channels))
+    signal = Signal(52.083, channels, model.input.size // channels, 25, normals, units="g, then °/s")
+    model.signal = replace(signal, **changes)
+    return model
+
+
+def test_files_keep_it() -> None:
+    model = sensing()
+    data = pack_model(model)
+    read = unpack_model(data)
+    assert read.signal == model.signal and pack_model(read) == data
+    assert read.signal is not None and read.signal.units == "g, then °/s" and read.signal.rate == 52.083
+    twin.check_model(data)
+    plain = pack_model(replace(model, signal=None))
+    assert plain[66:68] == b"\0\0" and formats.base_id(plain) != formats.base_id(data)
+    assert unpack_model(plain).signal is None
+
+
+def reference(counts: np.ndarray, normal: Normal, tensor: Tensor) -> tuple[np.ndarray, float]:
+    """int8 of counts by the real formula of SPEC.md, and how far from a rounding's edge the nearest count is."""
+    real = (counts.astype(np.longdouble) * normal.scale - normal.mean) / normal.std
+    steps = real / np.longdouble(np.float32(tensor.scale)) + tensor.zero_point + 0.5
+    return np.clip(np.floor(steps), -128, 127).astype(np.int8), steps
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_integers_do_what_the_formula_says(seed: int) -> None:
+    """Every int16 count: equal but within 1/100 of a step of a rounding's edge, where it may be the next."""
+    rng = np.random.default_rng(seed)
+    model = sensing()
+    channels = model.input.shape[2]
+    normals = []
+    for _ in range(channels):
+        step = model.input.scale * float(np.exp(rng.uniform(-3, 1)))  # units a step of the input
+        std = float(np.exp(rng.uniform(-3, 3)))
+        normals.append(
+            Normal(std * step * 10 ** rng.uniform(-3, 1) * rng.choice((-1, 1)), std * step * rng.normal(0, 50), std)
+        )
+    model.signal = replace(model.signal, normals=tuple(normals))
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    counts = np.repeat(np.arange(-32768, 32768, dtype=np.int16)[:, None], channels, 1)
+    out, clipped = session.quantize(counts)
+    beyond = 0
+    for channel, normal in enumerate(normals):
+        right, steps = reference(counts[:, channel], normal, model.input)
+        edge = np.abs(steps - np.round(steps))
+        differs = out[:, channel] != right
+        near = np.abs(steps) * 2.0**-14 + 0.002  # a multiplier has 15 bits
+        assert (edge[differs] < near[differs]).all()
+        assert (np.abs(out[:, channel].astype(int) - right)[differs] <= 1).all() and differs.mean() < 0.02
+        multiplier, offset, shift = normal.fixed(model.input)
+        exact = (np.arange(-32768, 32768) * multiplier + offset) >> shift
+        assert (np.abs(np.arange(-32768, 32768) * multiplier + offset) < 2**31).all()
+        assert (out[:, channel] == np.clip(exact, -128, 127)).all()
+        beyond += int(((exact < -128) | (exact > 127)).sum())
+    assert clipped == beyond
+
+
+def test_what_is_no_whole_sample_or_has_no_signal() -> None:
+    model = sensing()
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(twin.TwinError, match="wrong size"):
+        session.quantize(np.zeros(model.signal.channels + 1, np.int16))
+    with pytest.raises(twin.TwinError, match="int16"):
+        session.quantize(np.zeros(model.signal.channels, np.int32))
+    plain = twin.Session(pack_model(replace(model, signal=None)), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(twin.TwinError, match="says nothing of its signal"):
+        plain.quantize(np.zeros(3, np.int16))
+
+
+def test_counts_come_back() -> None:
+    """A sensor's counts for an input of the network make that input."""
+    model = sensing()
+    rng = np.random.default_rng(1)
+    channels = model.signal.channels
+    x = rng.integers(-128, 128, (model.input.size // channels, channels)).astype(np.int8)
+    fine = replace(model.signal, normals=tuple(Normal(model.input.scale / 20, 0.1, 1) for _ in range(channels)))
+    model.signal = fine
+    counts = fine.counts(model.input.dequantize(x))
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    out, clipped = session.quantize(counts)
+    assert (out == x).all() and clipped == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": 3}, "samples of .* are not the .* values of the input"),
+        ({"normals": (Normal(1),)}, "1 normalizations for"),
+        ({"front": "wavelets"}, "front end 'wavelets'"),
+        ({"front": "audio", "normals": (Normal(1),) * 11}, "must divide"),
+        ({"rate": 0}, "0 Hz"),
+        ({"rate": 3e6}, "Hz, 0.001 to"),
+        ({"hop": 0}, "hop of 0"),
+        ({"channels": 257}, "257 channels"),
+        ({"units": "x" * 65536}, "units of 65536 bytes"),
+    ],
+)
+def test_broken_signals_are_not_written(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        pack_model(sensing(**changes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((0.0,), "scale that is not 0"), ((1, 0, 0), "std above 0"), ((float("nan"),), "float32"), ((1e39,), "float32")],
+)
+def test_normalizations_are_numbers(arguments: tuple[float, ...], words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        Normal(*arguments)
+
+
+def test_a_normalization_has_to_fit_the_integers() -> None:
+    tensor = Tensor((1, 1, 1), 1.0, 0)
+    assert Normal(32767).fixed(tensor) == (32767, 1, 0)  # half a step is rounded up
+    for wrong in (Normal(32768), Normal(1, 2.0**31), Normal(1, 0, 1e-30)):
+        with pytest.raises(FormatError, match="a count is"):
+            wrong.fixed(tensor)
+    assert Normal(1e-30).fixed(tensor) == (0, 1 << 29, 30)
+
+
+def _sealed(data: bytearray) -> bytes:
+    data[16:24] = formats.base_id(data)
+    struct.pack_into("<I", data, 12, zlib.crc32(memoryview(data)[16:]))
+    assert ID_FROM == 24
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("layout", "at", "value", "words"),
+    [
+        ("<B", 0, 2, "signal's version is 2"),
+        ("<B", 1, 3, "front end 3 is unknown"),
+        ("<H", 2, 0, "0 channels"),
+        ("<I", 4, 0, "0 Hz"),
+        ("<I", 8, 1 << 31, "windows of"),
+        ("<H", 16, 60000, "normalizations ends"),
+        ("<H", 18, 60000, "units ends"),
+        ("<f", 20, float("inf"), "normalization by"),
+        ("<f", 20, 1.0, "not that of its scale"),
+        ("<i", 32, 1 << 30, "not that of its scale"),
+        ("<i", 32, (1 << 30) + 1, "out of range"),
+        ("<h", 36, -32768, "out of range"),
+        ("<B", 38, 31, "out of range"),
+        ("<B", 39, 1, "last byte"),
+    ],
+)
+def test_damaged_records_are_told(layout: str, at: int, value: float, words: str) -> None:
+    data = bytearray(pack_model(sensing()))
+    struct.pack_into(layout, data, 4 * struct.unpack_from("<H", data, 66)[0] + at, value)
+    with pytest.raises(FormatError, match=words):
+        unpack_model(_sealed(data))
+
+
+# ---- data
+
+
+def test_data_says_what_it_is_made_of(tmp_path: Path) -> None:
+    har = datasets.load_har(3)
+    signal = har.train.signal
+    assert signal is not None and signal.window * signal.channels == har.train.x[0].size
+    assert signal.counts(har.train.x).max() < 32767, "a sensor with these ranges saw all of it"
+    few = datasets.Dataset(har.train.x[:4], har.train.y[:4], har.train.labels, signal)
+    save_dataset(few, tmp_path / "few.npz")
+    assert datasets.load_dataset(tmp_path / "few.npz").signal == signal == datasets.load_signal(tmp_path / "few.npz")
+    np.savez(tmp_path / "plain.npz", x=few.x, y=few.y)
+    assert datasets.load_dataset(tmp_path / "plain.npz").signal is None
+    for text in ("{", "[1]", json.dumps({"rate": 5}), json.dumps(signal.as_json() | {"normals": [{"scale": 0}]})):
+        np.savez(tmp_path / "bad.npz", x=few.x, y=few.y, signal=text)
+        with pytest.raises(InputError, match="bad.npz: signal is not the text"):
+            datasets.load_dataset(tmp_path / "bad.npz")
+
+
+# ---- probabilities
+
+
+def _weight(table: tuple[int, ...], d: int) -> int:
+    w = 1 << 16
+    for j in range(8):
+        w = (w * table[j] + 2**15) >> 16 if d >> j & 1 else w
+    return w
+
+
+def test_probabilities_are_those_of_the_loss() -> None:
+    """Of logits, by SPEC.md's words; of a last softmax or logistic, its output; of values there are none."""
+    for seed, loss, kinds in ((2, "cross_entropy", ("conv", "dense")), (3, "binary_cross_entropy", ("dense", "dense"))):
+        model = random_model(seed, "medium", kinds, edges=False, loss=loss)
+        data = pack_model(model)
+        session = twin.Session(data, bytes(len(model.ops)), "infer", 1)
+        session.infer(np.random.default_rng(seed).integers(-128, 128, model.input.size).astype(np.int8))
+        q = session.logits.astype(int)
+        weight = partial(_weight, struct.unpack_from("<8H", data, 48))
+        if loss == "cross_entropy":
+            w = [weight(int(q.max() - v)) for v in q]
+            right = [(v * 2**15 + sum(w) // 2) // sum(w) for v in w]
+            assert abs(sum(right) - 32768) <= len(right)
+        else:
+            d = [int(v) - model.output.zero_point for v in q]
+            v = [2**31 // (2**16 + weight(abs(n))) for n in d]
+            right = [p if n >= 0 else 2**15 - p for n, p in zip(d, v, strict=True)]
+        assert session.probabilities().tolist() == right
+    model = random_model(4, "medium", ("dense", "softmax"), edges=False)
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    session.infer(np.zeros(model.input.size, np.int8))
+    assert session.probabilities().tolist() == ((session.logits.astype(int) + 128) << 7).tolist()
+    model = random_model(5, "medium", ("conv", "autoencoder"), edges=False, loss="mean_squared_error")
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(twin.TwinError, match="no probabilities"):
+        session.probabilities()

@@ -1,0 +1,187 @@
+"""`edgelora listen`: a recording goes to a board, which cuts, normalizes and infers; the twin says the same."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+from random_models import random_adapter, random_model, random_ranks
+
+from edgelora import formats, sim
+from edgelora.formats import Normal, QuantModel, Signal
+from edgelora.link.client import Link
+from edgelora.link.replies import DeviceError, LinkError
+from edgelora.resources import ROOT
+from edgelora.training import load_base
+
+PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
+
+
+def sensing(hop: int, loss: str = "cross_entropy", seed: int = 3, rate: float = 50) -> QuantModel:
+    """A small network, on windows of three axes."""
+    model = random_model(seed, "medium", ("conv", "dense"), edges=False, loss=loss)
+    channels = model.input.shape[2]
+    normals = tuple(Normal(model.input.scale * (0.02 + 0.01 * i), 0.5, 1 + i) for i in range(channels))
+    model.signal = Signal(rate, channels, model.input.size // channels, hop, normals, units="g")
+    return model
+
+
+def drawn(channels: int, samples: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 900, (samples, channels)).cumsum(0) % 12000 - 6000).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bases, an adapter of the first, recordings."""
+    folder = tmp_path_factory.mktemp("listen")
+    model = sensing(4)
+    data = formats.pack_model(model)
+    (folder / "base.elm").write_bytes(data)
+    rng = np.random.default_rng(4)
+    adapter = random_adapter(rng, model, ranks=random_ranks(rng, model))
+    adapter.base_id = formats.base_id(data)
+    (folder / "me.ela").write_bytes(formats.pack_adapter(adapter))
+    np.savetxt(folder / "mine.csv", drawn(3, 2600), "%d", ",")
+    yes_or_no = sensing(9, "binary_cross_entropy", 8)
+    (folder / "binary.elm").write_bytes(formats.pack_model(yes_or_no))
+    np.savetxt(folder / "binary.csv", drawn(yes_or_no.signal.channels, 400), "%d", ",")
+    sound = sensing(30, seed=14, rate=8000)
+    (folder / "sound.elm").write_bytes(formats.pack_model(sound))
+    with wave.open(str(folder / "sound.wav"), "wb") as file:
+        file.setnchannels(sound.signal.channels)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(drawn(sound.signal.channels, 4000).astype("<i2").tobytes())
+    (folder / "silent.elm").write_bytes(formats.pack_model(replace(model, signal=None)))
+    return folder
+
+
+def both(port: str, *command: object) -> dict[str, Any]:
+    """What the board says, after it was compared with the twin's: decisions with all their bytes."""
+    board, twin = result("listen", *command, "--port", port), result("listen", *command, "--twin")
+    for key in ("decisions", "samples", "clipped", "rate", "adapter"):
+        assert board[key] == twin[key], key
+    assert (board["where"], twin["where"]) == ("board", "host twin")
+    return board
+
+
+def every_case(port: str, folder: Path) -> None:
+    base, mine = folder / "base.elm", folder / "mine.csv"
+    bare = both(port, base, "--source", mine)
+    signal = load_base(base).model.signal
+    assert len(bare["decisions"]) == (2600 - signal.window) // 4 + 1 and bare["clipped"] > 0
+    last = bare["decisions"][-1]
+    assert last["seconds"] == last["end"] / 50 and 0 < last["probability"] <= 1
+    assert len({tuple(decision["outputs"]) for decision in bare["decisions"]}) > 50, "windows differ"
+    mine_own = both(port, base, "--source", mine, "--adapter", folder / "me.ela", "--vote", "3/5")
+    assert [d["outputs"] for d in mine_own["decisions"]] != [d["outputs"] for d in bare["decisions"]]
+    assert mine_own["decisions"][0]["class"] is None
+    assert both(port, folder / "binary.elm", "--source", folder / "binary.csv")["decisions"]
+    assert both(port, folder / "sound.elm", "--source", folder / "sound.wav")["decisions"]
+
+
+def test_on_unix(unix: str, folder: Path) -> None:
+    every_case(unix, folder)
+    said = edgelora("listen", folder / "base.elm", "--source", folder / "mine.csv", "--port", unix, "--vote", "2/2")
+    *lines, summary = said.splitlines()
+    decisions = result("listen", folder / "base.elm", "--source", folder / "mine.csv", "--twin", "--vote", "2/2")
+    assert len(lines) == len(decisions["decisions"]) and f"{len(lines)} decisions" in summary
+    assert lines[0].split()[:3] == [f"{decisions['decisions'][0]['seconds']:.2f}", "s", "-"]
+
+
+def test_values_in_units(folder: Path, tmp_path: Path) -> None:
+    """They become the counts that a sensor would have."""
+    signal = load_base(folder / "base.elm").model.signal
+    counts = drawn(3, 300)
+    np.savetxt(tmp_path / "units.csv", counts * np.array(signal.scales), "%.9g", ",")
+    np.savetxt(tmp_path / "counts.csv", counts, "%d", ",")
+    told = [
+        result("listen", folder / "base.elm", "--source", tmp_path / name, "--twin", *more)["decisions"]
+        for name, more in (("units.csv", ["--units"]), ("counts.csv", []))
+    ]
+    assert told[0] == told[1] and told[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("silent.elm", "--source", "mine.csv"), "says nothing of its signal"),
+        (("base.elm", "--source", "two.csv"), "has 2 channels, the base takes 3"),
+        (("base.elm", "--source", "sound.wav"), "channels, the base takes 3"),
+        (("base.elm", "--source", "floats.csv"), "say --units if they are in g"),
+        (("base.elm", "--source", "empty.csv"), "has no samples"),
+        (("base.elm", "--source", "words.csv"), "give numbers with commas"),
+        (("base.elm", "--source", "far.csv"), "no counts of 16 bits"),
+        (("base.elm", "--source", "short.wav"), "no .wav that can be read"),
+        (("sound.elm", "--source", "slow.wav"), "has 4000 samples a second, the base takes 8000"),
+        (("sound.elm", "--source", "bytes.wav"), "samples of 8 bits"),
+    ],
+)
+def test_recordings_that_are_refused(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    for name, text in (
+        ("floats.csv", "1.5,2,3\n"),
+        ("empty.csv", ""),
+        ("two.csv", "1,2\n"),
+        ("words.csv", "x,y,z\n"),
+        ("far.csv", "1,2,40000\n"),
+        ("short.wav", "RIFF"),
+    ):
+        (folder / name).write_text(text)
+    for name, width, rate in (("slow.wav", 2, 4000), ("bytes.wav", 1, 8000)):
+        with wave.open(str(folder / name), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(width)
+            file.setframerate(rate)
+            file.writeframes(bytes(100))
+    base, flag, source = arguments
+    assert words in edgelora("listen", folder / base, flag, folder / source, "--twin", code=1)
+
+
+def test_requests_out_of_turn(unix: str, folder: Path) -> None:
+    base = load_base(folder / "base.elm")
+    with Link.connect(unix) as link:
+        link.put("/base.elm", base.elm)
+        link.open_model("/base.elm", 0, "infer")
+        with pytest.raises(LinkError, match="call listen first"):
+            next(link.hear(np.zeros((1, 3), np.int16)))
+        link._listening = 1
+        with pytest.raises(DeviceError, match="nothing listens"):
+            next(link.hear(np.zeros((1, 3), np.int16)))
+        with pytest.raises(DeviceError, match="k of the last n"):
+            link.listen((3, 2))
+        most = link.listen()
+        link._listening = most + 1
+        with pytest.raises(DeviceError, match="no whole samples of 3 channels, or too many"):
+            next(link.hear(np.zeros((most + 1, 3), np.int16)))
+        with pytest.raises(DeviceError, match="no whole samples of 3 channels"):
+            next(link.hear(np.zeros((1, 2), np.int16)))
+        link.open_model("/base.elm", 0, "infer")
+        with pytest.raises(LinkError, match="call listen first"):
+            next(link.hear(np.zeros((1, 3), np.int16)))
+
+
+@pytest.fixture(scope="module")
+def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Desktop MicroPython as a board: its port."""
+    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    yield board.port
+    board.stop()
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A virtual Pico: its port."""
+    board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+    yield board.port
+    board.kill()
+
+
+def test_on_the_emulated_pico(pico: str, folder: Path) -> None:
+    every_case(pico, folder)
