@@ -66,6 +66,8 @@ def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
     few = prepared(samples.part(np.arange(48) < 12), RECIPE)
     assert few.held is None and few.verdict(None) is Verdict.CAUTIOUS
     assert few.recipe.learning_rate == RECIPE.learning_rate // 2 and "too few" in few.said
+    lopsided = prepared(replace(samples, y=(np.arange(48) > 0).astype(samples.y.dtype)), RECIPE)
+    assert lopsided.held is None and "nearly all of one class" in lopsided.said
     one = prepared(samples.part(samples.y == 1), RECIPE)
     assert one.held is None and one.verdict(None) is Verdict.UNTOLD and "one class" in one.said
     assert prepared(samples, replace(RECIPE, epochs=2)).recipe.epochs == 2

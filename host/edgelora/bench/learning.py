@@ -83,7 +83,7 @@ TASKS = {
         5,
         lambda subject: datasets.load_har(int(subject)),
         lambda subject, seed: pretrained_har(int(subject), seed),
-        Recipe(epochs=6),
+        Recipe(epochs=18),
         LEARNING_RATES,
         MOMENTA,
         {"frozen_a": floatnet.RATE_FROZEN_A, "trainable_a": floatnet.RATE_TRAINED_A},

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import held_out
+from ..datasets import HELD_OUT, held_out
 from .recipe import CAUTION, Recipe
 from .samples import Samples
 
@@ -159,7 +159,11 @@ class Course:
             return f"{len(self.held)} of the samples were held out from training, and judged it before any were learned"
         if _is_one_sided(self.samples):
             return "the samples are of one class: what the adapter did to the others can't be judged"
-        return f"{len(self.samples)} samples are too few to hold some out: steps were {CAUTION} times shorter instead"
+        steps = f"steps were {CAUTION} times shorter instead"
+        if self.samples.given_targets is None and len(self.samples) >= HELD_OUT * LEAST_JUDGED:
+            few = f"the samples are nearly all of one class, and a class needs {HELD_OUT} to hold one out"
+            return f"{few}: {steps}. Record more of the others"
+        return f"{len(self.samples)} samples are too few to hold some out: {steps}"
 
 
 def prepared(samples: Samples, recipe: Recipe) -> Course:

@@ -13,7 +13,7 @@ import edgelora.training as training
 from edgelora.store import Store
 
 EPOCHS, SEED, RATE, COMMIT_EVERY = 2, 7, 6000, 2
-MOMENTA = {"frozen_a": 3, "trainable_a": 1}
+MOMENTA = {"frozen_a": 2, "trainable_a": 2}
 NAME = "me"
 
 
