@@ -81,6 +81,7 @@ def test_worked_frame() -> None:
         ("## 14. Update", 256),
         ("### Sample file", 32),
         ("### Checkpoint", 180),
+        ("### Reservoir", 32),
     ],
 )
 def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:

@@ -13,6 +13,7 @@ from .ela import (
 )
 from .eld import pack_samples
 from .elm import base_id, check_op, folded_bias, pack_model, unpack_model
+from .elr import pack_reservoir
 from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
 from .envelope import FormatError
 from .files import SECRET, read_bounded, write_atomic, write_new
@@ -126,6 +127,7 @@ __all__ = [
     "pack",
     "pack_adapter",
     "pack_model",
+    "pack_reservoir",
     "pack_samples",
     "public_bytes",
     "quantize_multiplier",

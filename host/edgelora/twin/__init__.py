@@ -1,7 +1,7 @@
 """The device's core on this computer."""
 
 from .layout import HISTORY, LASTING, Layout, Region, layout
-from .library import MODES, TwinError, check_model, library, order, statuses, verify
+from .library import MODES, TwinError, check_model, draw, library, order, statuses, verify
 from .session import WEIGHT_ONE, Scratch, Session
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "TwinError",
     "WEIGHT_ONE",
     "check_model",
+    "draw",
     "layout",
     "library",
     "order",

@@ -1,0 +1,174 @@
+# EdgeLoRA: a bounded, class-balanced memory of samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
+#
+#     reservoir = Reservoir.create("/samples.elr", model, 100)  # once; Reservoir("/samples.elr") from then on
+#     reservoir.add(window, label)                              # for years: it stays as large as it is
+#     learned, held = reservoir.parts()                         # for training.Run
+#
+# Class-balancing reservoir sampling: A. Chrysakis, M.-F. Moens, "Online continual learning from imbalanced data", 2020.
+
+import struct
+from array import array
+
+from edgelora import core_crc32, core_draw
+from edgelora.training import LEAST_JUDGED, Part
+
+_HEAD = "<4sHH8sIHHI"
+_HEAD_SIZE = 32
+_WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
+_STREAM = 131072  # of draws
+_EMPTY = -1
+_HELD = 4  # one slot in so many holds a sample that judges
+
+
+class Reservoir:
+    """Samples in a file of a fixed number of slots. A source for `training.Run` itself, and so are its `parts`.
+
+    A power cut costs at most the sample that was being written, and the one that was in its slot. count: slots that are
+    full; seen: how many samples of each class have come. On littlefs a change copies the file from there to its end:
+    half of it for a sample that gets a slot, the last block for one that is only counted.
+    """
+
+    target_size = 0
+
+    def __init__(self, path):
+        self.path = path
+        self._file = open(path, "r+b")
+        head = self._file.read(_HEAD_SIZE)
+        if len(head) < _HEAD_SIZE or head[:4] != b"ELR1" or core_crc32(head, 0) != _WHOLE:
+            raise ValueError("%s is no reservoir, or damaged: create it again" % path)
+        _, version, size, self.base_id, *sizes = struct.unpack(_HEAD, head[:-4])
+        self.sample_size, self.slots, self.classes, self.seed = sizes
+        if (version, size) != (1, _HEAD_SIZE):
+            raise ValueError("%s has format version %d, known is 1: update the board's software" % (path, version))
+        self._record = bytearray(1 + self.sample_size + 4)
+        view = memoryview(self._record)
+        self._sample, self._both = view[1:-4], view[:-4]
+        self._labels = array("h", [self._record[0] if self._load(slot) else _EMPTY for slot in range(self.slots)])
+        self._counts = bytearray(4 * self.classes + 8)
+        self.seen, self._sequence = [0] * self.classes, 0
+        for copy in (0, 1):
+            self._file.seek(self._counts_at(copy))
+            if self._file.readinto(self._counts) == len(self._counts) and core_crc32(self._counts, 0) == _WHOLE:
+                fields = struct.unpack("<%dI" % (self.classes + 2), self._counts)
+                if fields[0] >= self._sequence:
+                    self._sequence, self.seen = fields[0], list(fields[1:-1])
+        self._find()
+
+    @classmethod
+    def create(cls, path, model, slots, seed=0):
+        """An empty one for samples of this model, which learns classes; it takes all of its room at once."""
+        if model.target_size:
+            raise ValueError("a reservoir is for models that learn classes: keep samples with targets in a SampleFile")
+        if not 1 <= slots <= 32767:
+            raise ValueError("%d slots: give 1 to 32767" % slots)
+        head = bytearray(_HEAD_SIZE)
+        sizes = (model.sample_size, slots, model.output_size)
+        struct.pack_into(_HEAD, head, 0, b"ELR1", 1, _HEAD_SIZE, model.base_id, *sizes, seed)
+        struct.pack_into("<I", head, _HEAD_SIZE - 4, core_crc32(memoryview(head)[:-4], 0))
+        with open(path, "wb") as file:
+            file.write(head)
+            blank = b"\xff" * (model.sample_size + 5)
+            for _ in range(slots):
+                file.write(blank)
+            file.write(b"\xff" * (2 * (4 * model.output_size + 8)))
+        return cls(path)
+
+    def _at(self, slot):
+        return _HEAD_SIZE + slot * len(self._record)
+
+    def _counts_at(self, copy):
+        return self._at(self.slots) + copy * len(self._counts)
+
+    def _load(self, slot):
+        self._file.seek(self._at(slot))
+        return self._file.readinto(self._record) == len(self._record) and core_crc32(self._record, 0) == _WHOLE
+
+    def _find(self):
+        # Which slots are full.
+        self._full = array("H", [slot for slot in range(self.slots) if self._labels[slot] != _EMPTY])
+        self.count = len(self._full)
+
+    # --- reading
+
+    def read(self, i, buffer):
+        """Copies the i-th full slot's sample, int8 [sample_size], into the buffer; its label."""
+        if not 0 <= i < self.count or not self._load(self._full[i]):
+            raise ValueError("sample %d of %s can't be read: it is damaged, or there are fewer" % (i, self.path))
+        buffer[:] = self._sample
+        return self._record[0]
+
+    def crc(self, count):
+        """CRC-32 of the first `count` samples and their labels."""
+        return Part(self, range(count)).crc(count)
+
+    def parts(self):
+        """(learned, held): sources of the samples that teach, and of those that judge; None if these are too few to:
+        less than training.LEAST_JUDGED, or of one class. They are good until the next `add`."""
+        first = self.slots - self.slots // _HELD
+        learned = [i for i in range(self.count) if self._full[i] < first]
+        held = range(len(learned), self.count)
+        classes = {self._labels[self._full[i]] for i in held}
+        few = len(held) < LEAST_JUDGED or len(classes) < 2
+        return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
+
+    # --- adding
+
+    def judges(self, label):
+        """Whether the next sample of this class will be one that judges: two in eight, neighbours, are."""
+        return self.slots >= _HELD and self.seen[label] % 8 >= 6
+
+    def add(self, sample, label):
+        """Takes a sample, int8 [sample_size], in, if its class is to have more, or by chance another one's place.
+
+        The slot that it got, or None. Written to flash before it returns.
+        """
+        if len(sample) != self.sample_size:
+            raise ValueError("a sample of %d values, the reservoir's have %d" % (len(sample), self.sample_size))
+        if not 0 <= label < self.classes:
+            raise ValueError("class %d: the model has %d" % (label, self.classes))
+        slot = self._choose(label)
+        if slot is not None:
+            self._record[0] = label
+            self._sample[:] = bytes(sample)
+            struct.pack_into("<I", self._record, len(self._record) - 4, core_crc32(self._both, 0))
+            self._labels[slot] = _EMPTY  # until it is written
+            self._file.seek(self._at(slot))
+            self._file.write(self._record)
+            self._file.flush()
+            self._labels[slot] = label
+            self._find()
+        self.seen[label] += 1
+        self._sequence += 1
+        struct.pack_into("<%dI" % (1 + self.classes), self._counts, 0, self._sequence, *self.seen)
+        size = len(self._counts) - 4
+        struct.pack_into("<I", self._counts, size, core_crc32(memoryview(self._counts)[:size], 0))
+        self._file.seek(self._counts_at(self._sequence & 1))
+        self._file.write(self._counts)
+        self._file.flush()
+        return slot
+
+    def _choose(self, label):
+        first, end, came = 0, self.slots - self.slots // _HELD, self.seen[label]
+        held = 2 * (came // 8) + max(0, came % 8 - 6) if self.slots >= _HELD else 0
+        came -= held
+        if self.judges(label):
+            first, end, came = end, self.slots, held
+        kept = {}
+        for slot in range(first, end):
+            has = self._labels[slot]
+            if has == _EMPTY:
+                return slot
+            kept[has] = kept.get(has, 0) + 1
+        most, mine, turn = max(kept.values()), kept.get(label, 0), 2 * sum(self.seen)
+        own = mine > 0 and (mine == most or came > mine)  # it is, or was, among the largest classes: it grows no more
+        if own and core_draw(self.seed, _STREAM, turn, came + 1) >= mine:
+            return None
+        victims = [
+            slot
+            for slot in range(first, end)
+            if (self._labels[slot] == label if own else kept[self._labels[slot]] == most)
+        ]
+        return victims[core_draw(self.seed, _STREAM, turn + 1, len(victims))]
+
+    def close(self):
+        self._file.close()

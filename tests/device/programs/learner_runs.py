@@ -1,0 +1,126 @@
+"""The reservoir and the learner, on MicroPython. Here are base.elm and stream.eld, what comes in turn."""
+
+import binascii
+import json
+
+import store_cuts
+
+import edgelora
+from edgelora.learner import Learner
+from edgelora.reservoir import Reservoir
+from edgelora.store import Store
+from edgelora.training import SampleFile
+
+SLOTS, SEED, EVERY = 40, 5, 4
+NAME = "me"
+
+
+def contents(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def stream():
+    file = SampleFile("stream.eld")
+    buffer = bytearray(file.sample_size)
+    for i in range(file.count):
+        yield i, file.read(i, buffer), buffer
+
+
+def fill(path, slots):
+    """The slots that samples get, opened anew half way."""
+    reservoir = Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), slots, SEED)
+    got = []
+    for i, label, sample in stream():
+        if i == 50:
+            reservoir.close()
+            reservoir = Reservoir(path)
+        got.append(reservoir.add(sample, label))
+    learned, held = reservoir.parts()
+    told = [got, reservoir.seen, learned.count, held.count if held else 0, reservoir.crc(reservoir.count)]
+    print("FILLED", json.dumps(told))
+
+
+def torn():
+    """Every sample's writing cut at many bytes: it has no slot then or it has, and is counted or not; others stay."""
+    path, cuts = "torn.elr", 0
+    reservoir = Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), 12, SEED)
+    for _, label, sample in stream():
+        before, labels, seen = contents(path), list(reservoir._labels), list(reservoir.seen)
+        slot = reservoir.add(sample, label)
+        after, spans = contents(path), [(reservoir._counts_at(reservoir._sequence & 1), len(reservoir._counts))]
+        if slot is not None:
+            spans.insert(0, (reservoir._at(slot), len(reservoir._record)))
+        data = before
+        for at, size in spans:
+            for written in range(0, size + 1, 67 if size > 100 else 9):
+                with open("cut.elr", "wb") as file:
+                    file.write(data[:at] + after[at : at + written] + data[at + written :])
+                found = Reservoir("cut.elr")
+                assert found.seen in (seen, reservoir.seen) and (found.seen == seen or at == spans[-1][0])
+                for i in range(12):
+                    allowed = {labels[i]} if i != slot else {labels[i], -1, label}
+                    assert found._labels[i] in allowed, (i, slot, written)
+                found.add(sample, label)
+                found.close()
+                cuts += 1
+            data = data[:at] + after[at : at + size] + data[at + size :]
+        assert data == after
+    print("TORN", cuts)
+
+
+def learn(mode, momentum, epochs):
+    """A life: samples as they come, a reset, a consolidation with a reset in it, and more samples."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    path, told = "life.elr", []
+    Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
+
+    def born():
+        model = edgelora.Model("base.elm", ranks=4, mode=mode, momentum=momentum)
+        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
+        store.open(model)
+        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
+
+    def tell():
+        in_use = learner.in_use and binascii.hexlify(learner.in_use).decode()
+        assert learner.store.active == (in_use and NAME)
+        assert learner.in_use is None or learner.in_use == learner.store.read(NAME)
+        told.append(
+            [in_use, binascii.hexlify(learner.model.save()).decode(), learner.reservoir.crc(learner.reservoir.count)]
+        )
+
+    learner = born()
+    try:
+        next(learner.consolidate())
+        raise AssertionError("nothing judges yet")
+    except ValueError:
+        pass
+    for i, label, sample in stream():
+        if i == 60:
+            learner = born()  # what was not in use is gone
+        if i == 80:
+            tell()
+            for run in learner.consolidate(epochs):
+                if run.judged == 2:
+                    break
+            run.suspend()
+            learner = born()
+            try:
+                learner.learn(sample, label)
+                raise AssertionError("a consolidation is under way")
+            except ValueError:
+                pass
+            for run in learner.consolidate(epochs):
+                assert run.resumes == 1
+            told.append(run.better)
+            tell()
+        learner.learn(sample, label)
+        if i % 16 == 0:
+            told.append([learner.model.infer(sample), learner.updates])
+    tell()
+    for run in learner.consolidate(epochs):
+        if run.judged == 2:
+            break
+    learner.discard()
+    assert [entry.name for entry in learner.store.list()] == ([NAME] if learner.in_use else [])
+    print("LIFE", json.dumps(told))

@@ -1,0 +1,144 @@
+"""The reservoir and learning for years: a board does what its twin does, and no cut costs more than a sample."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documents import blocks
+from test_training import device, every, packed, told
+
+from edgelora import formats, quantization, twin
+from edgelora.datasets import har as datasets_har
+from edgelora.training import Recipe, Verdict, pretrained_har
+from edgelora.training.lifelong import Lifelong
+from edgelora.training.reservoir import EMPTY, Reservoir
+from edgelora.training.samples import Samples
+
+SLOTS, SEED, EVERY = 40, 5, 4  # as the program has them
+MIX = 0x9E3779B9
+
+
+@pytest.fixture(scope="module")
+def life() -> tuple[bytes, Samples]:
+    """The wearable network of person 3, and 110 of their windows, class after class."""
+    people = datasets_har.load_har(3)
+    model = quantization.quantize(pretrained_har(3, 0), people.pretrain.x[:200])
+    model.labels = people.labels
+    return formats.pack_model(model), every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
+
+
+@pytest.fixture(scope="module")
+def folder(life: tuple[bytes, Samples], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("learner")
+    (place / "base.elm").write_bytes(life[0])
+    (place / "stream.eld").write_bytes(packed(life[1], formats.base_id(life[0])))
+    return place
+
+
+def run(code: str, folder: Path) -> str:
+    return device(f"import learner_runs; learner_runs.{code}", folder)
+
+
+def test_draws_are_those_that_spec_says() -> None:
+    """And as likely as each other: within 5 standard deviations."""
+    import reference
+
+    for seed, stream, n, count in ((0, 0, 0, 1), (7, 131072, 3, 10), (2**32 - 1, 131073, 2**32 - 1, 2**30 - 1)):
+        mix = lambda z: int(reference.mix(np.array(z % 2**32, np.uint64)))  # noqa: E731
+        number = mix(mix(seed + stream * MIX) + n * MIX)
+        assert twin.draw(seed, stream, n, count) == number * count >> 32
+    counts = np.bincount([twin.draw(3, 131072, n, 12) for n in range(24000)], minlength=12)
+    assert abs(((counts - 2000) ** 2 / 2000).sum() - 11) < 5 * 22**0.5
+
+
+@pytest.mark.parametrize("slots", [1, 3, 12, 40, 200])
+def test_reservoir_is_its_twin(slots: int, life: tuple[bytes, Samples], folder: Path) -> None:
+    elm, samples = life
+    twin_of = Reservoir(samples.x.shape[1:], slots, formats.unpack_model(elm).classes, SEED)
+    got = [twin_of.add(x, int(y)) for x, y in zip(samples.x, samples.y, strict=True)]
+    output = run(f"fill('r.elr', {slots})", folder)
+    board = json.loads(told(output, "FILLED"))
+    learned, held = twin_of.parts()
+    full = twin_of.labels != EMPTY
+    records = [bytes([y]) + x.tobytes() for x, y in zip(twin_of.x[full], twin_of.labels[full], strict=True)]
+    expected = [got, twin_of.seen.tolist(), len(learned), len(held or []), zlib.crc32(b"".join(records))]
+    assert board == expected
+    size = 4 * len(twin_of.seen) + 8
+    other = 1 - len(samples) % 2  # the copy of counts before the last
+    file, whole = bytearray((folder / "r.elr").read_bytes()), twin_of.pack(formats.base_id(elm))
+    at = len(file) - 2 * size + other * size
+    file[at : at + size] = b"\xff" * size
+    assert file == whole
+
+
+def test_reservoir_is_balanced() -> None:
+    """Of classes that come 800, 80 and 8 times all have as much as there is, and every sample is as likely to stay."""
+    counts, stays, runs = (800, 80, 8), np.zeros(888), 60
+    for seed in range(runs):
+        reservoir = Reservoir((2,), 80, 3, seed)
+        order = np.random.default_rng(seed).permutation(np.repeat(range(3), counts))
+        numbers = {label: iter(range(sum(counts[:label]), sum(counts[: label + 1]))) for label in range(3)}
+        for label in order:
+            number = next(numbers[label])
+            reservoir.add(np.array([number % 100, number // 100], np.int8), int(label))
+        learned, held = reservoir.parts()
+        assert held and np.bincount(learned.y).tolist() == [27, 27, 6] and np.bincount(held.y).tolist() == [9, 9, 2]
+        for part in (learned, held):
+            stays[part.x[:, 0] + 100 * part.x[:, 1].astype(int)] += 1
+    early, late = stays[:400].mean(), stays[400:800].mean()
+    assert abs(early - late) < 0.2 * early, (early, late)
+
+
+def test_reservoir_survives_cuts(folder: Path) -> None:
+    assert int(told(run("torn()", folder), "TORN")) > 1000
+
+
+def test_guide_years(life: tuple[bytes, Samples], folder: Path, tmp_path: Path) -> None:
+    """The guide's lines: a life, in which it is idle once."""
+    [code] = blocks("docs/guides/years.md", "python", "tested: years")
+    code = code.replace("/rom/har.elm", "base.elm").replace("/samples.elr", "samples.elr")
+    for name in ("base.elm", "stream.eld"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    setup = (
+        "from edgelora.training import SampleFile\nfile, steps = SampleFile('stream.eld'), []\n"
+        "buffer = bytearray(file.sample_size)\ndef next_window():\n for turn in range(file.count):\n"
+        "  yield buffer, file.read(turn * 7 % file.count, buffer)\n"
+        "def idle():\n return sum(learner.reservoir.seen) == 90\ndef feed_the_watchdog():\n steps.append(0)\n"
+    )
+    output = device(f"exec({setup + code + 'print(len(steps) > 1600, learner.in_use is not None)'!r})", tmp_path)
+    assert str(np.bincount(life[1].y).tolist()) in output and output.endswith("True True\n")
+
+
+@pytest.mark.parametrize(("mode", "momentum"), [("frozen_a", 3), ("trainable_a", 1)])
+def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Samples], folder: Path) -> None:
+    elm, samples = life
+    recipe = Recipe(rank=4, mode=mode, given_momentum=momentum, seed=SEED, epochs=6)
+    classes = formats.unpack_model(elm).classes
+    learner = Lifelong(elm, recipe, Reservoir(samples.x.shape[1:], SLOTS, classes, SEED), EVERY)
+    wanted: list[object] = []
+
+    def tell() -> None:
+        reservoir = learner.reservoir
+        full = reservoir.labels != EMPTY
+        records = [bytes([y]) + x.tobytes() for x, y in zip(reservoir.x[full], reservoir.labels[full], strict=True)]
+        in_use = learner.in_use and learner.in_use.hex()
+        wanted.append([in_use, learner.learned.hex(), zlib.crc32(b"".join(records))])
+
+    for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
+        if i == 60:
+            learner.restart()
+        if i == 80:
+            tell()
+            wanted.append(learner.consolidate().verdict is Verdict.BETTER)
+            tell()
+        learner.learn(x, int(y))
+        if i % 16 == 0:
+            wanted.append([int(learner.predict(x[None])[0]), learner.updates])
+    tell()
+    found = json.loads(told(run(f"learn({mode!r}, {momentum}, 6)", folder), "LIFE"))
+    assert found == wanted
+    assert wanted[-1][0], "something was better than the base"
