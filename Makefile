@@ -1,5 +1,6 @@
 # What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (all that is drawn, coverage), `make lint`,
-# `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock).
+# `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
+# `make tables` (constants of the front ends).
 # Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
@@ -43,7 +44,7 @@ COMPILER_x64 := packages-base
 COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
 DEVICE_PYTHON := $(wildcard $(MODULE)/python/edgelora/*.py)
-PURE_MODULES := $(patsubst $(MODULE)/python/%.py,$(BUILD)/natmod/%.mpy,$(filter-out %/__init__.py,$(DEVICE_PYTHON)))
+PURE_MODULES := $(patsubst $(MODULE)/python/%.py,$(BUILD)/natmod/%.mpy,$(filter-out %/__init__.py %/frontend.py,$(DEVICE_PYTHON)))
 
 CORE := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.c"))
 CORE_HEADERS := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.h"))
@@ -53,7 +54,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint docs ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
@@ -98,6 +99,10 @@ lint: $(STAMPS)/venv
 
 docs: $(STAMPS)/docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
+tables:
+	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
+	@mv $(BUILD)/tables.c $(MODULE)/core/signal/tables.c
 
 ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py
@@ -221,17 +226,23 @@ $(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h
 	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=$* BOARD_DIR=$(CURDIR)/boards/$*
 	@touch $@
 
-$(BUILD)/natmod/xtensawin/edgelora.mpy: $(wildcard tools/xtensawin*)
-$(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
+# Two native modules: the core, and the front ends.
+$(BUILD)/natmod/xtensawin/edgelora.mpy $(BUILD)/natmod/xtensawin/frontend/frontend.mpy: $(wildcard tools/xtensawin*)
+$(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy $(BUILD)/natmod/$(arch)/frontend/frontend.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
+NATMOD = $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/__init__.py $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
-	@$(STEP) "natmod $*" $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
+	@$(STEP) "natmod $*" $(NATMOD)
+	@touch $@
+
+$(BUILD)/natmod/%/frontend/frontend.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/frontend.py $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
+	@$(STEP) "natmod $* frontend" $(NATMOD) MOD=frontend
 	@touch $@
 
 $(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cross
 	@mkdir -p $(@D)
 	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $*.py -o $@ $<
 
-$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(PURE_MODULES) tools/natmods.py
+$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(BUILD)/natmod/%/frontend/frontend.mpy $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
 
 # One wheel for all versions of Python, and its sources with the native modules.

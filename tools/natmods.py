@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build" / "natmod"
 DIST = ROOT / "dist"
 PYTHON = ROOT / "micropython_module" / "python"
+# Where a native module is on a board, and where the build leaves it, in its architecture's folder.
+NATIVE = {"edgelora/__init__.mpy": "edgelora.mpy", "edgelora/frontend.mpy": "frontend/frontend.mpy"}
 VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # what a .mpy's scope flags tell
 
 
@@ -25,7 +27,9 @@ def package(arch: str) -> None:
     """One folder a release serves. package.json is written last: where it is, the rest is complete."""
     folder = DIST / arch
     shutil.rmtree(folder, ignore_errors=True)
-    files = {"edgelora/__init__.mpy": BUILD / arch / "edgelora.mpy"} | {name: BUILD / name for name in pure_modules()}
+    files = {name: BUILD / arch / path for name, path in NATIVE.items()} | {
+        name: BUILD / name for name in pure_modules()
+    }
     for name, file in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
@@ -35,8 +39,14 @@ def package(arch: str) -> None:
 
 def pure_modules() -> list[str]:
     """The package's modules of Python alone, by their path in it; they are the same for each architecture."""
-    sources = sorted((PYTHON / "edgelora").glob("*.py"))
-    return [f"edgelora/{path.stem}.mpy" for path in sources if path.stem != "__init__"]
+    names = sorted(f"edgelora/{path.stem}.mpy" for path in (PYTHON / "edgelora").glob("*.py"))
+    return [name for name in names if name not in NATIVE]
+
+
+def linked(arch: str, name: str) -> Path:
+    """A native module of a package, as it is before Python is merged in."""
+    path = BUILD / arch / NATIVE[name]
+    return path.parent / "build" / f"{path.stem}.native.mpy"
 
 
 def sizes(native: bytes) -> tuple[int, int, int]:
@@ -65,13 +75,13 @@ def sizes(native: bytes) -> tuple[int, int, int]:
 
 
 def table() -> str:
-    """A line for each packaged architecture, and one for each module of Python beside it."""
-    lines = [f"{'native module':14} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
+    """A line for each native module of each packaged architecture, and one for each module of Python beside it."""
+    lines = [f"{'native module':24} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
     for folder in sorted(path.parent for path in DIST.glob("*/package.json")):
-        text, rodata, bss = sizes((BUILD / folder.name / "build" / "edgelora.native.mpy").read_bytes())
-        lines.append(
-            f"{folder.name:14} {text:7} {rodata:7} {bss:5} {(folder / 'edgelora/__init__.mpy').stat().st_size:7}"
-        )
+        for name in NATIVE:
+            text, rodata, bss = sizes(linked(folder.name, name).read_bytes())
+            shown = folder.name if "__init__" in name else f"{folder.name} {Path(name).stem}"
+            lines.append(f"{shown:24} {text:7} {rodata:7} {bss:5} {(folder / name).stat().st_size:7}")
     lines += [f"{name:36} {(BUILD / name).stat().st_size:7}" for name in pure_modules()]
     return "\n".join(lines)
 

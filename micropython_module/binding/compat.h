@@ -10,6 +10,18 @@
 #define edgelora_raise(text) mp_raise_ValueError(text)
 #define edgelora_free(p, size) m_free(p)
 
+// An ESP32's code is in memory that reads whole words only. Constants are elsewhere, unless they were
+// linked in among the code: then no text can be read, and a name is all that the exception can say.
+#ifdef __XTENSA__
+#define EDGELORA_CHECK_CONSTANTS(text, name) \
+    if ((uintptr_t)(text) - (uintptr_t)mpy_init + (1u << 17) < 1u << 18) { \
+        const mp_obj_type_t *import_error = MP_OBJ_TO_PTR(mp_load_global(MP_QSTR_ImportError)); \
+        mp_raise_type_arg(import_error, MP_OBJ_NEW_QSTR(name)); \
+    }
+#else
+#define EDGELORA_CHECK_CONSTANTS(text, name)
+#endif
+
 #else
 
 #include "py/binary.h"

@@ -466,14 +466,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
-#ifdef __XTENSA__
-    // An ESP32's code is in memory that reads whole words only. Constants are elsewhere, unless they were linked in among the code:
-    // then no text can be read, and a name is all that the exception can say.
-    if ((uintptr_t)edgelora_status_text(EDGELORA_OK) - (uintptr_t)mpy_init + (1u << 17) < 1u << 18) {
-        const mp_obj_type_t *import_error = MP_OBJ_TO_PTR(mp_load_global(MP_QSTR_ImportError));
-        mp_raise_type_arg(import_error, MP_OBJ_NEW_QSTR(MP_QSTR_constants_in_instruction_memory));
-    }
-#endif
+    EDGELORA_CHECK_CONSTANTS(edgelora_status_text(EDGELORA_OK), MP_QSTR_constants_in_instruction_memory)
 #define EDGELORA_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
     EDGELORA_FUNCTIONS(EDGELORA_STORE)
     MP_DYNRUNTIME_INIT_EXIT

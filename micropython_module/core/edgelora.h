@@ -19,6 +19,12 @@
 #define EDGELORA_MAX_PARTS 8 // adapters that edgelora_blend adds up at once
 #define EDGELORA_MAX_CLASSES 256
 
+// The texts of front ends, which a native module of their own has without the others.
+#define EDGELORA_TEXT_FRONTEND \
+    "not a front end that was begun, or one that can't be: channels are 1 to 16 and the channel one of them, frames a multiple of 8 up to 256, the scale a positive number"
+#define EDGELORA_TEXT_SAMPLES \
+    "front ends take int16 samples, array('h') or bytes at an even address, as many as window says, and size outputs: array('h'), or bytes if the values are int8"
+
 // Every status: name, value, what went wrong and the remedy.
 #define EDGELORA_STATUS_LIST(X) \
     X(OK, 0, "ok") \
@@ -46,7 +52,9 @@
     X(ERR_BLEND, -22, "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, with smaller weights") \
     X(ERR_SIGNAL, -23, "model says nothing of its signal: make it from data that does, or quantize inputs by its scale") \
     X(ERR_OUTPUTS, -24, "model's outputs are values, no probabilities: take them as they are") \
-    X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')")
+    X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')") \
+    X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
+    X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES)
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,

@@ -10,6 +10,11 @@
 #define EDGELORA_HOT
 #endif
 
+// Code that a native module has compiled for speed, too, and that stays in flash elsewhere.
+#ifndef EDGELORA_WARM
+#define EDGELORA_WARM
+#endif
+
 // For inner loops: inlined into a large function they would lose their registers.
 #define EDGELORA_KERNEL EDGELORA_HOT __attribute__((noinline))
 

@@ -25,12 +25,13 @@ def test_packages_are_complete_and_without_variables() -> None:
         assert package["version"] == __version__
         files = {target: (natmods.DIST / arch / url).read_bytes() for target, url in package["urls"]}
         assert {name: (data[0], data[1], data[2] >> 2) for name, data in files.items()} == {
-            "edgelora/__init__.mpy": (ord("M"), 6, number),
+            **{name: (ord("M"), 6, number) for name in natmods.NATIVE},
             **{name: (ord("M"), 6, 0) for name in natmods.pure_modules()},
         }
-        linked = (natmods.BUILD / arch / "build" / "edgelora.native.mpy").read_bytes()
-        text, rodata, bss = natmods.sizes(linked)
-        assert bss == 0 and 20_000 < text + rodata < len(linked)
+        for name, least in (("edgelora/__init__.mpy", 20_000), ("edgelora/frontend.mpy", 5_000)):
+            linked = natmods.linked(arch, name).read_bytes()
+            text, rodata, bss = natmods.sizes(linked)
+            assert bss == 0 and least < text + rodata < len(linked)
 
 
 def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:

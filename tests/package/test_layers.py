@@ -18,6 +18,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("resources", "workers", "progress", "virtual_boards"),
     ("formats",),
     ("twin",),
+    ("signal",),
     ("datasets",),
     ("floatnet",),
     ("quantization",),

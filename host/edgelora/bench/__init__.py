@@ -2,6 +2,7 @@
 
 from .cost import calibrate, check_all
 from .energy import bench_energy
+from .frontend import bench_frontend
 from .host import bench_host
 from .kernels import bench_kernels
 from .learning import TASKS, bench_learning, keyword_elm
@@ -17,6 +18,7 @@ __all__ = [
     "COUNTS",
     "TASKS",
     "bench_energy",
+    "bench_frontend",
     "bench_host",
     "bench_kernels",
     "bench_learning",

@@ -20,7 +20,7 @@ from ..link import Link
 from ..streams import say
 from ..training import LIMITS, MODES, PLACEMENTS, Recipe, load_base
 from . import console
-from .common import Add, add_board, add_port, add_recipe, connect, port_of, recipe_of, show, whole
+from .common import Add, add_board, add_port, add_recipe, port_of, recipe_of, show, whole
 from .console import emit
 from .demo import start_board
 
@@ -83,6 +83,7 @@ def add_commands(add: Add, commands: Any) -> None:
     add_port(p)
     for name, command in (
         ("kernels", cmd_bench_kernels),
+        ("frontend", cmd_bench_frontend),
         ("cost", cmd_bench_cost),
         ("energy", cmd_bench_energy),
         ("model", cmd_bench_model),
@@ -280,6 +281,32 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
     )
 
 
+def cmd_bench_frontend(args: argparse.Namespace) -> None:
+    """Cycles of the front ends of sound and vibration."""
+    from ..bench import bench_frontend
+
+    clock_mhz = _clock_mhz(args.board)
+    with _bench_port(args) as port, console.progress("front ends", args.json) as progress:
+        times = bench_frontend(port, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "front_ends": [asdict(t) for t in times]})
+    console.table(
+        ("front end", "signal", "cycles a step", "longest", "time", "state", "equal to the twin"),
+        [
+            (
+                t.front_end,
+                t.signal,
+                t.cycles,
+                t.most,
+                f"{t.step_ms:.2f} ms",
+                f"{t.state_bytes} bytes",
+                "yes" if t.equal else "no",
+            )
+            for t in times
+        ],
+    )
+
+
 def cmd_bench_energy(args: argparse.Namespace) -> None:
     """Energy of updates and inferences, clock by clock."""
     from ..bench import bench_energy
@@ -400,20 +427,32 @@ def _clock_mhz(board: str) -> float:
 @contextlib.contextmanager
 def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
     """A link to the board that is there, or to a virtual one started for the purpose."""
-    if args.port or not load_board(args.board).is_virtual:
-        with connect(args) as link:
+    with _bench_port(args) as port:
+        if not args.port and load_board(args.board).is_virtual:
+            with Link.connect(port) as link:
+                yield link
+            return
+        with console.step(f"connect to {port}", args.json):
+            link = Link.connect(port)
+        with link:
             board, chip = link.hello().board, load_board(args.board).chip
             if chip not in board:
                 raise InputError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
             yield link
+
+
+@contextlib.contextmanager
+def _bench_port(args: argparse.Namespace) -> Iterator[str]:
+    """The port of the board that is there, or of a virtual one started for the purpose."""
+    if args.port or not load_board(args.board).is_virtual:
+        yield port_of(args)
         return
     with tempfile.TemporaryDirectory() as state:
         image = Path(state) / "bench.uf2"
         firmware = build_firmware(args.board, {}, image, lambda line: streams.note(line, args.json))
         handle = start_board(args.board, firmware, Path(state) / "board", args.json)
         try:
-            with Link.connect(handle.port) as link:
-                yield link
+            yield handle.port
         finally:
             handle.stop()
 

@@ -1,0 +1,111 @@
+"""Front ends on boards against the twin's, to the bit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fresh
+import numpy as np
+import pytest
+import random_models
+from numpy.typing import NDArray
+
+from edgelora import boards, formats, sim
+from edgelora.bench import bench_frontend
+from edgelora.boards import build
+from edgelora.link import Link
+from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
+
+PROGRAM = Path(__file__).parent / "programs" / "frontends.py"
+CHECKS = 17  # of what a program could do wrong
+MOST_CYCLES = {"Audio": 116_000, "Spectral": 280_000}  # of a step, on the emulated Pico
+
+
+def sound(seed: int) -> NDArray[np.int16]:
+    rng = np.random.default_rng(seed)
+    levels = np.repeat(2.0 ** rng.integers(0, 17, 64), 512)
+    return np.clip(rng.normal(size=len(levels)) * levels, -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frontends")
+    shutil.copy(PROGRAM, folder)
+    sound(fresh.SEED).astype("<i2").tofile(folder / "samples.raw")
+    model = random_models.random_model(fresh.SEED, "medium", ("dense", "dense"), edges=False)
+    (folder / "base.elm").write_bytes(formats.pack_model(model))
+    return folder
+
+
+def expected(folder: Path, model: bool) -> dict[str, list[str]]:
+    samples = np.fromfile(folder / "samples.raw", np.int16)
+    grid = formats.unpack_model((folder / "base.elm").read_bytes()).input
+    fronts = {
+        "audio": AudioFrontEnd(),
+        "firmware": AudioFrontEnd("firmware"),
+        "spectral": SpectralFrontEnd(),
+        "channel": SpectralFrontEnd(2, 1, 16),
+    }
+    if model:
+        fronts |= {"model": AudioFrontEnd(grid), "shaken": SpectralFrontEnd(to=grid)}
+    return {name: [row.tobytes().hex() for row in front.feed(samples)] for name, front in fronts.items()}
+
+
+def check(output: str, folder: Path, model: bool = True) -> None:
+    failures = [line for line in output.splitlines() if line.startswith("FAIL")]
+    assert output.rstrip().endswith("END") and not failures, output[-2000:]
+    assert output.count("PASS") == CHECKS
+    for name, rows in expected(folder, model).items():
+        found = re.findall(rf"^{name} ([0-9a-f]+)\s*$", output, re.MULTILINE)
+        assert found == rows and rows, name
+
+
+def run(micropython: Path, code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [micropython, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_unix_firmware(folder: Path) -> None:
+    check(run(sim.UNIX_BINARY, "import frontends; frontends.main('base.elm')", folder), folder)
+
+
+def test_x64_native_modules(folder: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(build.DIST / 'x64')!r}); import frontends; frontends.main('base.elm')"
+    check(run(Path(sys.executable).parent / "micropython", code, folder), folder)
+
+
+@pytest.mark.parametrize("name", ["virtual-pico", "virtual-pico-stock"])
+def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
+    """In firmware and, installed on stock firmware, as native modules: the same features, in bounded time."""
+    handle = sim.start(name, build.build_firmware(name, {}, tmp_path / "image"), tmp_path, die_with_parent=True)
+    try:
+        if name.endswith("stock"):
+            boards.install(handle.port)
+        with Link.connect(handle.port) as link:
+            for path in (PROGRAM, folder / "samples.raw"):
+                link.put(f"/{path.name}", path.read_bytes())
+        command = [
+            sys.executable,
+            "-m",
+            "mpremote",
+            "connect",
+            handle.port,
+            "exec",
+            "import frontends; frontends.main()",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        check(done.stdout + done.stderr, folder, model=False)
+        times = bench_frontend(handle.port, 125)
+    finally:
+        handle.stop()
+    assert [(t.front_end, t.signal) for t in times if t.equal] == [
+        (front, signal) for front in MOST_CYCLES for signal in ("noise", "silence")
+    ]
+    for time in times:
+        assert time.most < MOST_CYCLES[time.front_end], time
