@@ -186,7 +186,9 @@ def test_one_channel_of_several() -> None:
     samples = rng.integers(-5000, 5000, (512 * 16, 3)).astype(np.int16)
     for channel in range(3):
         alone = SpectralFrontEnd().feed(np.ascontiguousarray(samples[:, channel]))
-        assert np.array_equal(SpectralFrontEnd(3, channel).feed(samples), alone)
+        front = SpectralFrontEnd(3, channel)
+        assert np.array_equal(front.feed(samples), alone)
+        assert (front.window, front.channels, front.stride) == (512, 3, 4096)
 
 
 def test_a_fault_is_heard() -> None:

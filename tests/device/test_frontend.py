@@ -14,8 +14,9 @@ import pytest
 import random_models
 from numpy.typing import NDArray
 
-from edgelora import boards, formats, sim
+from edgelora import boards, formats, sim, twin
 from edgelora.bench import bench_frontend
+from edgelora.bench.swap import layers_and_adapters
 from edgelora.boards import build
 from edgelora.link import Link
 from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
@@ -78,6 +79,31 @@ def test_unix_firmware(folder: Path) -> None:
 def test_x64_native_modules(folder: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(build.DIST / 'x64')!r}); import frontends; frontends.main('base.elm')"
     check(run(Path(sys.executable).parent / "micropython", code, folder), folder)
+
+
+@pytest.mark.parametrize("kind", ["audio", "spectral"])
+def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
+    """A pipeline with a front end, byte for byte what the twin makes of the same recording."""
+    front = AudioFrontEnd() if kind == "audio" else SpectralFrontEnd(2, 1)
+    rows, every = (7, 3) if kind == "audio" else (2, 1)
+    elm, _ = layers_and_adapters((rows * front.size, 5), 0)
+    model = formats.unpack_model(elm)
+    normals = (formats.Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
+    window = front.span + (rows - 1) * front.stride
+    model.signal = formats.Signal(16000, front.channels, window, every * front.stride, normals, kind)
+    (folder / f"{kind}.elm").write_bytes(formats.pack_model(model))
+    told = run(sim.UNIX_BINARY, f"import frontends; frontends.pipeline('{kind}.elm')", folder)
+    found = front.feed(np.fromfile(folder / "samples.raw", np.int16))
+    session = twin.Session(formats.pack_model(model), bytes(1), "infer", 1)
+    expected, clipped, done = [], 0, 0
+    for last in range(rows, len(found) + 1, every):
+        clipped += session.quantize(found[done:last])[1]
+        done = last
+        x, _ = session.quantize(found[last - rows : last])
+        seen = session.infer(x.reshape(-1))
+        end = front.span + (last - 1) * front.stride
+        expected.append(f"{end} {seen} {clipped} {session.logits.tobytes().hex()}")
+    assert told.splitlines() == expected and len(expected) > 2
 
 
 @pytest.mark.parametrize("name", ["virtual-pico", "virtual-pico-stock"])

@@ -65,14 +65,15 @@ class Pipeline:
         size = front.size
         self._need, self._hop = front.window, front.hop
         self._rows = model.input_size // size
-        self._every = signal.hop // front.hop
-        covered = getattr(front, "span", front.window) + (self._rows - 1) * front.hop
+        stride = getattr(front, "stride", front.hop)  # from an output to the next
+        self._every = signal.hop // stride
+        covered = getattr(front, "span", front.window) + (self._rows - 1) * stride
         if model.input_size % size or signal.values not in (1, size):
             raise ValueError("the front end has %d outputs, which do not make up the base's input" % size)
-        if covered != signal.window or signal.hop % front.hop:
+        if covered != signal.window or signal.hop % stride:
             raise ValueError(
                 "the front end covers %d samples with a hop of %d, the base takes %d, %d"
-                % (covered, front.hop, signal.window, signal.hop)
+                % (covered, stride, signal.window, signal.hop)
             )
         self._out = array("h", bytes(2 * size))
         self._row = bytearray(size)

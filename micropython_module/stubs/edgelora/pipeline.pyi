@@ -16,7 +16,11 @@ class _Source(Protocol):
         """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
 
 class _Front(Protocol):
-    """What makes rows of int16 values of samples, such as those of `edgelora.frontend`."""
+    """What makes rows of int16 values of samples, such as those of `edgelora.frontend`.
+
+    It may have a `span`, the samples that an output is of, where that is not `window`, and a `stride`, from one output
+    to the next, where that is not `hop`.
+    """
 
     window: int  # samples a step takes
     hop: int  # samples from a step to the next

@@ -24,6 +24,27 @@ def features(name, front, path, channels=1):
                 print(name, binascii.hexlify(bytes(out)).decode())
 
 
+def pipeline(path):
+    """Prints what a base with a front end decides about samples.raw, from the recording to the logits."""
+    from edgelora import Model
+    from edgelora.pipeline import Pipeline
+    from edgelora.sources import Recording
+
+    model = Model(path, 0, "infer", 1)
+    signal = model.signal
+    front = Audio() if signal.front == "audio" else Spectral(signal.channels, 1)
+    source = Recording("samples.raw", signal.rate, signal.channels)
+    taken = Pipeline(model, source, front)
+    while not taken.ended:
+        micropython.heap_lock()
+        try:
+            whole = taken.step()
+        finally:
+            micropython.heap_unlock()
+        if whole:
+            print(taken.end, taken.seen, taken.clipped, binascii.hexlify(model.output).decode())
+
+
 def refused(name, call, expected):
     try:
         call()
