@@ -7,6 +7,7 @@ from edgelora import formats, twin
 from edgelora.bench.kernels import SHAPES
 from edgelora.bench.model import random_adapter
 from edgelora.bench.networks import Shape, network
+from edgelora.bench.years import bench_years
 from edgelora.training.recipe import Recipe
 
 EDGES = (
@@ -70,3 +71,9 @@ def test_noise_makes_an_adapter_that_matters(keyword_elm):
     session.load(random_adapter(keyword_elm, ranks, np.random.default_rng(3)))
     session.infer(x)
     assert session.logits.tolist() != base
+
+
+def test_years_remember_what_naive_learning_forgets():
+    rows = bench_years(Recipe(rank=4), ["3"], range(1), [40], workers=1).rows
+    found = {(row.method, row.slots): row.accuracy for row in rows}
+    assert found["naive", 0] < found["base", 0] < found["consolidated", 40] and len(rows) == 6

@@ -12,6 +12,7 @@ from .qat import bench_qat
 from .ranks import bench_ranks
 from .swap import COUNTS, bench_swap
 from .trust import CASES, bench_trust
+from .years import bench_years
 
 __all__ = [
     "CASES",
@@ -28,6 +29,7 @@ __all__ = [
     "bench_ranks",
     "bench_swap",
     "bench_trust",
+    "bench_years",
     "calibrate",
     "check_all",
     "keyword_elm",

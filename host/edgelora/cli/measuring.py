@@ -36,6 +36,11 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
+    p = add("years", cmd_bench_years, benches)
+    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
+    p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
+    add_recipe(p)
     p = add("learning", cmd_bench_learning, benches)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
@@ -178,6 +183,23 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
             )
             for row in result.rows
         ],
+    )
+
+
+def cmd_bench_years(args: argparse.Namespace) -> None:
+    """Classes that come one after the other, with and without a memory.
+
+    A person's windows come once, class by class, and are learned as a board's `Learner` does, by the host twin.
+    """
+    from ..bench.years import SLOTS, bench_years
+
+    with console.progress("years", quiet=False) as progress:
+        result = bench_years(recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress)
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("method", "slots", "runs", "accuracy"),
+        [(row.method, row.slots or "", row.runs, f"{row.accuracy:.3f} ± {row.stderr:.3f}") for row in result.rows],
     )
 
 

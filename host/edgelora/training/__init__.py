@@ -15,6 +15,7 @@ from .base import (
 from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
+from .lifelong import Lifelong
 from .listening import Vote, listen_on_board, listen_on_twin, signal_of
 from .loop import confusion, train
 from .measure import Measure, answers, errors, measured
@@ -36,6 +37,7 @@ from .recipe import (
 )
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
 from .remarks import Remarks, remarks
+from .reservoir import Reservoir
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
 
@@ -57,6 +59,7 @@ __all__ = [
     "LEAST_EPOCHS",
     "LEAST_UPDATES",
     "LIMITS",
+    "Lifelong",
     "MODES",
     "MOMENTA",
     "PLACEMENTS",
@@ -66,6 +69,7 @@ __all__ = [
     "RECIPE",
     "Recipe",
     "Remarks",
+    "Reservoir",
     "Samples",
     "Suspended",
     "Trainer",
