@@ -160,6 +160,11 @@ EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t 
 EDGELORA_HOT void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
     planes_t l = planes_layout(g);
+#ifdef EDGELORA_DSP
+    if (edgelora_depthwise_strips_s8(g, x, y, scratch, l.size)) {
+        return;
+    }
+#endif
     uint32_t *plane = scratch;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)scratch + l.acc);
     edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);

@@ -76,6 +76,7 @@ uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint3
 typedef struct {
     bool in_22_bits; // all accumulators
     bool b_joins;    // B t goes along with the rows of weights
+    bool at_once;    // sums become outputs at once
     struct {
         uint16_t from, groups; // of inputs that a row of A looks at: at least one
     } part[EDGELORA_MAX_RANK];
@@ -168,6 +169,9 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     requantize.count = count;
     requantize.in_22_bits = common->in_22_bits;
     uint32_t most = whole ? l->rows : at_most(l->rows, aligned_rows(l->groups));
+    if (common->at_once) {
+        most = whole ? g->out_c : aligned_rows(l->groups);
+    }
     for (uint32_t o = 0; o < g->out_c; o += row.rows) {
         row.rows = at_most(g->out_c - o, most);
         uint32_t done = rank ? o % l->b_rows : 0, left = rank ? l->b_rows - done : row.rows;
@@ -201,9 +205,19 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
             edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows);
             row.weights = words;
         }
+#ifdef EDGELORA_DSP
+        if (common->at_once && row.rows > 1) {
+            row.rows &= ~1u;
+            edgelora_tile_outputs_s8(g, o, row.rows, row.weights, x, count, y);
+            continue;
+        }
+#endif
         edgelora_tile_product_chunks_s8(&row, l->groups, l->stride);
         requantize.rows = row.rows;
         edgelora_requantize_outputs_s8(g, o, &requantize, y);
+    }
+    if (common->at_once) {
+        clamp_outputs(y, count * g->out_c, g->op->act_min, g->op->act_max);
     }
 }
 
@@ -253,6 +267,10 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.in_22_bits = edgelora_fits_22_bits(g, branch);
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
+    common.at_once = false;
+#ifdef EDGELORA_DSP
+    common.at_once = !branch->rank && edgelora_gives_tile_outputs(g);
+#endif
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions;) {

@@ -46,6 +46,30 @@ static inline uint32_t odds(uint32_t bytes) {
     return odds;
 }
 
+// E and O of inputs, s8: crossed.
+static inline uint32_t crossed_evens(uint32_t bytes) {
+    uint32_t evens;
+    __asm("sxtb16 %0, %1, ror #16" : "=r"(evens) : "r"(bytes));
+    return evens;
+}
+
+static inline uint32_t crossed_odds(uint32_t bytes) {
+    uint32_t odds;
+    __asm("sxtb16 %0, %1, ror #24" : "=r"(odds) : "r"(bytes));
+    return odds;
+}
+
+// Bytes 1 and 3 of s8
+static inline uint32_t signed_odds(uint32_t bytes) {
+    uint32_t odds;
+    __asm("sxtb16 %0, %1, ror #8" : "=r"(odds) : "r"(bytes));
+    return odds;
+}
+
+static inline int8_t saturate_s8(int32_t v) {
+    return (int8_t)__ssat(v, 8);
+}
+
 // c + rounding_high_mul(a, b), |a| < 2^30
 static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
     int32_t sum;
@@ -72,6 +96,20 @@ static inline uint32_t evens(uint32_t bytes) {
 
 static inline uint32_t odds(uint32_t bytes) {
     return evens(bytes >> 8);
+}
+
+static inline uint32_t crossed_evens(uint32_t bytes) {
+    bytes ^= 0x80808080u;
+    return evens(bytes << 16 | bytes >> 16);
+}
+
+static inline uint32_t crossed_odds(uint32_t bytes) {
+    bytes ^= 0x80808080u;
+    return odds(bytes << 16 | bytes >> 16);
+}
+
+static inline int8_t saturate_s8(int32_t v) {
+    return (int8_t)clamp_s32(v, -128, 127);
 }
 
 static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {

@@ -120,6 +120,23 @@ bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
 // |acc| < EDGELORA_22_BITS for all outputs. branch: NULL = none.
 bool edgelora_fits_22_bits(const edgelora_shape_t *g, const edgelora_branch_t *branch);
 
+// Outputs of any range within int8's: within an op's.
+static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {
+    for (int8_t *end = y + count; (min > -128 || max < 127) && y != end; ++y) {
+        *y = (int8_t)clamp_s32(*y, min, max);
+    }
+}
+
+// dsp/tile_outputs.c: outputs [o, o + rows) of a tile's positions, within int8's range. rows: an
+// even number; weights: rows of whole groups, EDGELORA_OFFSET, one behind the other.
+bool edgelora_gives_tile_outputs(const edgelora_shape_t *g);
+void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t rows,
+    const void *weights, const uint32_t *x, uint32_t count, int8_t *y);
+
+// dsp/depthwise.c: the whole op, in so many bytes of scratch; false: it is not for this one.
+bool edgelora_depthwise_strips_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch, uint32_t room);
+
 // position.c: the outputs of one position.
 
 // in: its s8 [K]; x: room for their pairs.

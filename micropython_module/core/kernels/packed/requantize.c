@@ -15,12 +15,17 @@ EDGELORA_HOT bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limi
 
 EDGELORA_HOT bool edgelora_fits_22_bits(
     const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+#ifdef EDGELORA_M0PLUS
     // of an output
     uint32_t inputs = g->is_matrix ? g->inputs : (uint32_t)g->kernel_h * g->kernel_w;
     uint32_t sum = inputs * MAX_PRODUCT, branch_sum = branch ? 127 * 127 * branch->rank : 0;
     uint32_t scaled = branch_sum ? (uint32_t)round_shift((int32_t)branch_sum, -branch->branch_shift)
                                  : 0;
     return edgelora_biases_within(g, (int32_t)(EDGELORA_22_BITS - 1 - sum - scaled));
+#else // others have no use for it
+    (void)g, (void)branch;
+    return false;
+#endif
 }
 
 EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(

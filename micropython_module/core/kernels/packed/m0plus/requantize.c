@@ -1,4 +1,5 @@
-// From accumulators to outputs: 34 cycles each, 25 if all are below 22 bits.
+// From accumulators to outputs: 34 cycles each, 25 if all are below 22 bits. Of a ReLU, whose least
+// output is the zero point: 22 then, and 11 for what is not above 0.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
@@ -10,6 +11,7 @@ typedef struct {
     uint32_t multiplier, shift, y, rows; // rows: left
     uint32_t count, zero_point, in_22_bits;
     uint32_t padding; // bytes of acc behind a row
+    uint32_t min;
 } output_frame_t;
 #define OUTPUT_MULTIPLIER 0
 #define OUTPUT_SHIFT 4
@@ -19,7 +21,8 @@ typedef struct {
 #define OUTPUT_ZERO_POINT 20
 #define OUTPUT_IN_22_BITS 24
 #define OUTPUT_PADDING 28
-#define OUTPUT_FRAME 32
+#define OUTPUT_MIN 32
+#define OUTPUT_FRAME 36
 ASSERT_OFFSET(output_frame_t, multiplier, OUTPUT_MULTIPLIER)
 ASSERT_OFFSET(output_frame_t, shift, OUTPUT_SHIFT)
 ASSERT_OFFSET(output_frame_t, y, OUTPUT_Y)
@@ -28,6 +31,7 @@ ASSERT_OFFSET(output_frame_t, count, OUTPUT_COUNT)
 ASSERT_OFFSET(output_frame_t, zero_point, OUTPUT_ZERO_POINT)
 ASSERT_OFFSET(output_frame_t, in_22_bits, OUTPUT_IN_22_BITS)
 ASSERT_OFFSET(output_frame_t, padding, OUTPUT_PADDING)
+ASSERT_OFFSET(output_frame_t, min, OUTPUT_MIN)
 ASSERT_SIZE(output_frame_t, OUTPUT_FRAME)
 
 // As `ldmia` takes them.
@@ -95,6 +99,37 @@ ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
     in ":\n" \
     "strb r1, [r7]\n" \
     "add r7, r12\n"
+// The same of a ReLU: a sum that is not above 0 becomes the zero point at once, others need no sign.
+// Both roundings are one addition, r11: floors of floors are floors; r6: n + 10. Sums are below 2^32.
+#define POSITIVE_OUTPUT(k) \
+    "ldmia r0!, {r1}\n" \
+    "cmp r1, #0\n" \
+    "ble 7" k "f\n" \
+    "mov r2, r8\n" \
+    "muls r2, r1\n" \
+    "asrs r2, r2, #11\n" \
+    "mov r3, r9\n" \
+    "muls r3, r1\n" \
+    "adds r2, r2, r3\n" \
+    "asrs r2, r2, #10\n" \
+    "muls r1, r5\n" \
+    "adds r1, r1, r2\n" \
+    "add r1, r11\n" \
+    "lsrs r1, r6\n" \
+    "adds r1, r1, r4\n" \
+    "cmp r1, r10\n" \
+    "bgt 8" k "f\n" \
+    "9" k ":\n" \
+    "strb r1, [r7]\n" \
+    "add r7, r12\n"
+#define NOT_POSITIVE(k, next) \
+    "8" k ":\n" \
+    "mov r1, r10\n" \
+    "b 9" k "b\n" \
+    "7" k ":\n" \
+    "strb r4, [r7]\n" \
+    "add r7, r12\n" \
+    "b " next "b\n"
 #define TOO_HIGH(over, back) \
     over ":\n" \
     "mov r1, r10\n" \
@@ -119,6 +154,7 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "ldmia r0!, {r3, r4, r5, r6}\n" // zero point, min, max, in_22_bits
         "str r3, " SLOT(OUTPUT_ZERO_POINT) "\n"
         "str r6, " SLOT(OUTPUT_IN_22_BITS) "\n"
+        "str r4, " SLOT(OUTPUT_MIN) "\n"
         "mov r11, r4\n"
         "mov r10, r5\n"
         "movs r0, r1\n"
@@ -172,10 +208,13 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "lsls r6, r6, #11\n"
         "lsrs r6, r6, #22\n"
         "mov r9, r6\n"
-        "movs r6, r3\n"
         "rsbs r2, r2, #0\n"     // the first time around -count % 4 of 4 are left out
         "lsls r2, r2, #30\n"
         "lsrs r2, r2, #30\n"
+        "ldr r1, " SLOT(OUTPUT_MIN) "\n"
+        "cmp r4, r1\n"
+        "beq 5f\n"
+        "movs r6, r3\n"
         "movs r1, #44\n"
         "muls r2, r1\n"
         "adr r1, 1f\n"
@@ -188,7 +227,34 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "cmp r0, lr\n"
         "bne 1b\n"
         "b 4b\n"
-        TOO_HIGH("30", "31") TOO_HIGH("40", "41") TOO_HIGH("50", "51") TOO_HIGH("60", "61"));
+        TOO_HIGH("30", "31") TOO_HIGH("40", "41") TOO_HIGH("50", "51") TOO_HIGH("60", "61")
+        "5:\n"
+        "movs r1, #1\n"         // r11: 2^9 and, unless n is 0, 2^(n + 9)
+        "lsls r1, r1, #9\n"
+        "cmp r3, #0\n"
+        "beq 1f\n"
+        "movs r6, r1\n"
+        "lsls r6, r3\n"
+        "adds r1, r1, r6\n"
+        "1:\n"
+        "mov r11, r1\n"
+        "movs r6, r3\n"
+        "adds r6, #10\n"
+        "movs r1, #38\n"
+        "muls r2, r1\n"
+        "adr r1, 1f\n"
+        "adds r1, r1, r2\n"
+        "adds r1, #1\n"
+        "bx r1\n"
+        ".balign 4\n"
+        "1:\n" POSITIVE_OUTPUT("1") "62:\n" POSITIVE_OUTPUT("2") "63:\n" POSITIVE_OUTPUT("3")
+        "64:\n" POSITIVE_OUTPUT("4")
+        "65:\n"
+        "cmp r0, lr\n"
+        "bne 1b\n"
+        "b 4b\n"
+        NOT_POSITIVE("1", "62") NOT_POSITIVE("2", "63") NOT_POSITIVE("3", "64")
+        NOT_POSITIVE("4", "65"));
 }
 
 #endif

@@ -7,9 +7,9 @@
 EDGELORA_KERNEL static void pack(
     uint32_t *e, const int8_t *x, uint32_t groups, uint32_t o, uint32_t step) {
     for (; groups; --groups, x += 4, e += step) {
-        uint32_t four = word_at(x) ^ 0x80808080u, turned = four << 16 | four >> 16;
-        e[0] = evens(turned);
-        e[o] = odds(turned);
+        uint32_t four = word_at(x);
+        e[0] = crossed_evens(four);
+        e[o] = crossed_odds(four);
     }
 }
 

@@ -2,7 +2,7 @@
 
 #include "kernels/packed/portable/portable.h"
 
-#ifndef EDGELORA_M0PLUS
+#if !defined(EDGELORA_M0PLUS) && !defined(EDGELORA_DSP)
 
 EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
     uint32_t groups = 2 * r->pairs;

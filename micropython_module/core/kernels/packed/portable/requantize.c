@@ -4,14 +4,37 @@
 
 #ifndef EDGELORA_M0PLUS
 
+// One row whose range is all of int8, n in 1..21. start: half of 2^n and the zero point times 2^n,
+// which can be added before the shift.
+EDGELORA_KERNEL static void whole_range_row(int8_t *y, uint32_t step, const int32_t *acc,
+    uint32_t count, int32_t multiplier, int32_t n, int32_t start) {
+#define WHOLE_RANGE(k) saturate_s8(add_high_mul(start + (acc[k] >> 31), acc[k], multiplier) >> n)
+    for (; count >= 4; count -= 4, acc += 4, y += 4 * step) {
+        y[0] = WHOLE_RANGE(0);
+        y[step] = WHOLE_RANGE(1);
+        y[2 * step] = WHOLE_RANGE(2);
+        y[3 * step] = WHOLE_RANGE(3);
+    }
+    for (; count; --count, ++acc, y += step) {
+        *y = WHOLE_RANGE(0);
+    }
+#undef WHOLE_RANGE
+}
+
 EDGELORA_HOT void edgelora_requantize_rows_s8(const edgelora_requantize_t *q) {
     const int32_t *acc = q->acc, zero_point = q->zero_point, min = q->min, max = q->max;
-    const uint32_t step = q->step;
-    for (uint32_t r = 0; r < q->rows; ++r, acc += -q->count & 3) {
+    const uint32_t step = q->step, count = q->count;
+    const uint32_t whole = min == -128 && max == 127;
+    for (uint32_t r = 0; r < q->rows; ++r, acc += (count + 3) & ~3u) {
         const int32_t multiplier = q->multiplier[r], shift = q->shift[r], half = half_of(shift);
         int8_t *y = q->y + r;
-        for (const int32_t *end = acc + q->count; acc != end; y += step) {
-            *y = output(*acc++, multiplier, shift, half, zero_point, min, max);
+        if (whole && shift < 0 && shift >= -21) {
+            int32_t start = half + zero_point * (1 << -shift);
+            whole_range_row(y, step, acc, count, multiplier, -shift, start);
+            continue;
+        }
+        for (uint32_t k = 0; k < count; ++k, y += step) {
+            *y = output(acc[k], multiplier, shift, half, zero_point, min, max);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 #include "kernels/packed/portable/portable.h"
 
-#ifndef EDGELORA_M0PLUS
+#if !defined(EDGELORA_M0PLUS) && !defined(EDGELORA_DSP)
 
 // A row's E and O, `rows` words from one to the next.
 static inline void unpack_row(

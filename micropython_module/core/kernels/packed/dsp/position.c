@@ -1,0 +1,142 @@
+// The outputs of one position, two rows at a time: 19 instructions for 16 products, 10 an output.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/packed/dsp/dsp.h"
+#include "kernels/packed/parts.h"
+
+#ifdef EDGELORA_DSP
+
+// As the assembly's frame has it.
+typedef struct {
+    const uint32_t *x;
+    uint32_t first;              // what the first turn of 4 pairs leaves out: bytes of code
+    uint32_t step;               // bytes from the end of a row to the one after the next
+    const uint32_t *end;         // of x
+    const uint8_t *row, *next;   // of weights
+    const int32_t *bias, *multiplier;
+    const int8_t *shift;
+    int8_t *y, *y_end;
+    int32_t zero_point;
+} two_outputs_t;
+#define TWO_X 0
+#define TWO_FIRST 4
+#define TWO_STEP 8
+#define TWO_END 12
+#define TWO_ROW 16
+#define TWO_BIAS 24
+#define TWO_SHIFT 32
+#define TWO_Y 36
+#define TWO_Y_END 40
+#define TWO_ZERO_POINT 44
+#define TWO_FRAME 48
+#define PAIR_CODE 76 // bytes of code of a pair of groups
+ASSERT_OFFSET(two_outputs_t, first, TWO_FIRST)
+ASSERT_OFFSET(two_outputs_t, end, TWO_END)
+ASSERT_OFFSET(two_outputs_t, row, TWO_ROW)
+ASSERT_OFFSET(two_outputs_t, step, TWO_STEP)
+ASSERT_OFFSET(two_outputs_t, bias, TWO_BIAS)
+ASSERT_OFFSET(two_outputs_t, shift, TWO_SHIFT)
+ASSERT_OFFSET(two_outputs_t, y, TWO_Y)
+ASSERT_OFFSET(two_outputs_t, y_end, TWO_Y_END)
+ASSERT_OFFSET(two_outputs_t, zero_point, TWO_ZERO_POINT)
+
+// Two groups of a row: 9 instructions for 8 products
+#define TWO_GROUPS(w, sum) \
+    "ldrd r10, r11, [" w "], #8\n" \
+    "uxtab16 r12, lr, r10\n" \
+    "uxtab16 r10, lr, r10, ror #8\n" DOT2("r12", "r6", sum) DOT2("r10", "r7", sum) \
+    "uxtab16 r12, lr, r11\n" \
+    "uxtab16 r11, lr, r11, ror #8\n" DOT2("r12", "r8", sum) DOT2("r11", "r9", sum)
+
+// The sum times the multiplier, both rounded away from 0: a negative value less 1 first, whose
+// carry gives it back where the shift is 0.
+#define ROUND(sum, multiplier, shift) \
+    "rsbs " shift ", " shift ", #0\n" \
+    "lsl " sum ", " sum ", #1\n" \
+    "smmulr " sum ", " sum ", " multiplier "\n" \
+    "adds " sum ", " sum ", " sum ", asr #31\n" \
+    "asrs " sum ", " sum ", " shift "\n" \
+    "adc " sum ", " sum ", r12\n" \
+    "ssat " sum ", #8, " sum "\n"
+
+// Pairs of rows up to y_end. r0: x, r1, r2: weights, r3: end of x, r4, r5: sums, r6-r9: x of two
+// groups, r10-r12: weights, lr: what makes bytes signed.
+NAKED static void two_outputs(const two_outputs_t *o) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #" STRING(TWO_FRAME) "\n"
+        "ldmia r0, {r0-r11}\n"
+        "stmia sp, {r0-r11}\n"
+        "adr r12, 2f\n"
+        "add r1, r1, r12\n"
+        "orr r1, r1, #1\n"
+        "str r1, " SLOT(TWO_FIRST) "\n"
+        "mov lr, #0xFF80FF80\n"
+        "ldrd r1, r2, " SLOT(TWO_ROW) "\n"
+        "b 1f\n"
+        ".balign 4\n"
+        "2:\n"
+        ".rept 4\n"
+        "ldmia.w r0!, {r6-r9}\n" TWO_GROUPS("r1", "r4") TWO_GROUPS("r2", "r5")
+        ".endr\n"
+        "cmp r0, r3\n"
+        "bne 2b\n"
+        "ldrd r8, r9, " SLOT(TWO_BIAS + 4) "\n" // multiplier, shift
+        "ldrd r6, r7, [r8], #8\n"
+        "ldrsb r10, [r9], #1\n"
+        "ldrsb r11, [r9], #1\n"
+        "strd r8, r9, " SLOT(TWO_BIAS + 4) "\n"
+        "ldr r12, " SLOT(TWO_ZERO_POINT) "\n" ROUND("r4", "r6", "r10") ROUND("r5", "r7", "r11")
+        "ldrd r0, r6, " SLOT(TWO_Y) "\n"
+        "strb r4, [r0], #1\n"
+        "strb r5, [r0], #1\n"
+        "str r0, " SLOT(TWO_Y) "\n"
+        "cmp r0, r6\n"
+        "beq 3f\n"
+        "ldr r4, " SLOT(TWO_STEP) "\n"
+        "add r1, r1, r4\n"
+        "add r2, r2, r4\n"
+        "1:\n"
+        "ldr r6, " SLOT(TWO_BIAS) "\n"
+        "ldrd r4, r5, [r6], #8\n"
+        "str r6, " SLOT(TWO_BIAS) "\n"
+        "ldr r0, [sp]\n"
+        "ldr pc, " SLOT(TWO_FIRST) "\n"
+        "3:\n"
+        "add sp, #" STRING(TWO_FRAME) "\n" RESTORE);
+}
+
+static void one_output(const edgelora_position_t *r, uint32_t i) {
+    const uint8_t *w = r->weights + i * r->step;
+    int32_t sum = r->bias[i];
+    for (const uint32_t *x = r->x, *end = x + 4 * r->pairs; x != end; x += 2, w += 4) {
+        uint32_t four = word_at(w);
+        sum = dot2(odds(four), x[1], dot2(evens(four), x[0], sum));
+    }
+    r->y[i] = output(
+        sum, r->multiplier[i], r->shift[i], half_of(r->shift[i]), r->zero_point, -128, 127);
+}
+
+EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
+    uint32_t even = r->rows & ~1u;
+    if (even) {
+        two_outputs(&(two_outputs_t){.x = r->x,
+            .first = PAIR_CODE * (-r->pairs & 3),
+            .step = 2 * r->step - 8 * r->pairs,
+            .end = r->x + 4 * r->pairs,
+            .row = r->weights,
+            .next = r->weights + r->step,
+            .bias = r->bias,
+            .multiplier = r->multiplier,
+            .shift = r->shift,
+            .y = r->y,
+            .y_end = r->y + even,
+            .zero_point = r->zero_point});
+    }
+    if (even != r->rows) {
+        one_output(r, even);
+    }
+    clamp_outputs(r->y, r->rows, r->min, r->max);
+}
+
+#endif
