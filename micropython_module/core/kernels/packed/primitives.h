@@ -1,6 +1,6 @@
 // The contract of the packed engine: int8 products, two at a time. SPDX-License-Identifier: MIT
 //
-// portable/ keeps it in C, m0plus/ in assembly; their results are equal bit for bit.
+// portable/ keeps it in C, dsp/ and m0plus/ in assembly; their results are equal bit for bit.
 //
 //   group   4 values of a row, v0 v1 v2 v3; a row is padded with 0 to whole groups
 //   pair    two values in one word. Weights and inputs are crossed: dot2 of two pairs is the sum of
@@ -156,6 +156,28 @@ typedef struct {
     edgelora_plane_t *plane;
 } edgelora_strip_t;
 
+// Rows of a strip's plane for stride 2, of pairs that don't overlap: word i holds x[2 * i] in its upper
+// half and x[2 * i + 1] in its lower one. Rows are EDGELORA_STRIP_PITCH words.
+typedef struct {
+    uint32_t *plane;
+    const int8_t *x;
+    uint32_t step, row; // of x, from an element, a row to the next
+    uint32_t n;         // words of a row, 1..9
+    uint32_t rows;      // >= 1
+} edgelora_pairs_t;
+
+// Up to EDGELORA_STRIP columns of one channel through a 3x3 kernel with stride 2 along a row.
+typedef struct {
+    const uint32_t *x;   // where the first output's kernel starts: a plane of edgelora_pairs_t
+    uint32_t out_w;      // 1..EDGELORA_STRIP
+    int32_t *acc;        // s32 [rows, out_w], and
+    uint32_t gap;        // bytes from the end of a row to the next one
+    uint32_t rows;       // >= 1
+    uint32_t x_step;     // bytes from an output row's input to the next one's
+    int32_t bias;
+    uint32_t w[6];       // as edgelora_taps_t has them
+} edgelora_strip_2_t;
+
 // Two rows of weights and the values that they are multiplied with, [-127, 127].
 typedef struct {
     const void *first, *second; // 4-aligned
@@ -193,6 +215,9 @@ void edgelora_branch_up_s8(const edgelora_branch_up_t *up);
 void edgelora_plane_s8(const edgelora_plane_t *plane);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
 void edgelora_strip_s8(const edgelora_strip_t *strip);
+// On the M0+ alone; others have edgelora_plane_s8 and edgelora_taps_s8 for it.
+void edgelora_pairs_s8(const edgelora_pairs_t *pairs);
+void edgelora_strip_2_s8(const edgelora_strip_2_t *strip);
 
 // acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes.
 void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_pair_t *pairs,

@@ -1,0 +1,217 @@
+// A 3x3 kernel with stride 2 over a strip of columns, whose pairs don't overlap: 68 cycles for two
+// outputs, 8.5 for a pair. SPDX-License-Identifier: MIT
+
+#include "kernels/packed/m0plus/m0plus.h"
+
+#ifdef EDGELORA_M0PLUS
+
+#define PAIRS_PLANE 0
+#define PAIRS_X 4
+#define PAIRS_STEP 8
+#define PAIRS_ROW 12
+#define PAIRS_N 16
+#define PAIRS_ROWS 20
+ASSERT_OFFSET(edgelora_pairs_t, plane, PAIRS_PLANE)
+ASSERT_OFFSET(edgelora_pairs_t, x, PAIRS_X)
+ASSERT_OFFSET(edgelora_pairs_t, step, PAIRS_STEP)
+ASSERT_OFFSET(edgelora_pairs_t, row, PAIRS_ROW)
+ASSERT_OFFSET(edgelora_pairs_t, n, PAIRS_N)
+ASSERT_OFFSET(edgelora_pairs_t, rows, PAIRS_ROWS)
+
+#define STRIP_PITCH 40 // bytes
+ASSERT(strip_pitch_as_in_c, STRIP_PITCH == 4 * EDGELORA_STRIP_PITCH)
+
+// to = a pair of neighbours
+#define PAIR(to, temp) \
+    "ldrsb " to ", [r1, r5]\n" \
+    "ldrsb " temp ", [r1, r2]\n" \
+    "add r1, r8\n" \
+    "lsls " to ", " to ", #16\n" \
+    "adds " to ", " to ", " temp "\n"
+
+// r0: plane, r1: x, r2: step, r5: 0, r8: 2 * step, r9, r10: from the end of a row of x, of the plane,
+// to the next one, r11: code of a row's twos of pairs, r12: of a row, lr: end of x.
+NAKED void edgelora_pairs_s8(const edgelora_pairs_t *pairs) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "ldr r1, " FIELD(r0, PAIRS_X) "\n"
+        "ldr r2, " FIELD(r0, PAIRS_STEP) "\n"
+        "lsls r3, r2, #1\n"
+        "mov r8, r3\n"
+        "ldr r4, " FIELD(r0, PAIRS_N) "\n"
+        "ldr r5, " FIELD(r0, PAIRS_ROW) "\n"
+        "ldr r6, " FIELD(r0, PAIRS_ROWS) "\n"
+        "muls r6, r5\n"
+        "adds r6, r6, r1\n"
+        "mov lr, r6\n"
+        "muls r3, r4\n"
+        "subs r5, r5, r3\n"
+        "mov r9, r5\n"
+        "movs r5, #" STRING(STRIP_PITCH) "\n"
+        "lsls r6, r4, #2\n"
+        "subs r5, r5, r6\n"
+        "mov r10, r5\n"
+        "ldr r0, " FIELD(r0, PAIRS_PLANE) "\n"
+        "lsrs r3, r4, #1\n"
+        "movs r5, #4\n"         // twos of 4 to leave out
+        "subs r5, r5, r3\n"
+        "movs r6, #22\n"        // bytes of code each
+        "muls r5, r6\n"
+        "adr r6, 3f\n"
+        "adds r5, r5, r6\n"
+        "adds r5, #1\n"
+        "mov r11, r5\n"
+        "mov r12, r5\n"
+        "lsls r4, r4, #31\n"
+        "beq 1f\n"
+        "adr r6, 2f\n"
+        "adds r6, #1\n"
+        "mov r12, r6\n"
+        "1:\n"
+        "movs r5, #0\n"
+        "bx r12\n"
+        ".balign 4\n"
+        "2:\n"                  // an odd one
+        PAIR("r3", "r4")
+        "stmia r0!, {r3}\n"
+        "bx r11\n"
+        ".balign 4\n"
+        "3:\n"
+        ".rept 4\n" PAIR("r3", "r4") PAIR("r4", "r6")
+        "stmia r0!, {r3, r4}\n"
+        ".endr\n"
+        "add r1, r9\n"
+        "add r0, r10\n"
+        "cmp r1, lr\n"
+        "beq 4f\n"
+        "bx r12\n"
+        "4:\n" RESTORE);
+}
+
+// The frame.
+typedef struct {
+    uint32_t pairs, rest; // code of a row's pairs of outputs, of what follows them
+    uint32_t gap, x_step;
+    uint32_t acc_end;
+} strip_2_frame_t;
+#define STRIP_PAIRS 0
+#define STRIP_REST 4
+#define STRIP_GAP 8
+#define STRIP_X_STEP 12
+#define STRIP_ACC_END 16
+#define STRIP_FRAME 20
+ASSERT_OFFSET(strip_2_frame_t, pairs, STRIP_PAIRS)
+ASSERT_OFFSET(strip_2_frame_t, rest, STRIP_REST)
+ASSERT_OFFSET(strip_2_frame_t, gap, STRIP_GAP)
+ASSERT_OFFSET(strip_2_frame_t, x_step, STRIP_X_STEP)
+ASSERT_OFFSET(strip_2_frame_t, acc_end, STRIP_ACC_END)
+ASSERT_SIZE(strip_2_frame_t, STRIP_FRAME)
+
+#define STRIP_ARG_X 0
+#define STRIP_ARG_OUT_W 4
+#define STRIP_ARG_ACC 8
+#define STRIP_ARG_GAP 12
+#define STRIP_ARG_ROWS 16
+#define STRIP_ARG_X_STEP 20
+#define STRIP_ARG_BIAS 24
+#define STRIP_ARG_W 28
+ASSERT_OFFSET(edgelora_strip_2_t, x, STRIP_ARG_X)
+ASSERT_OFFSET(edgelora_strip_2_t, out_w, STRIP_ARG_OUT_W)
+ASSERT_OFFSET(edgelora_strip_2_t, acc, STRIP_ARG_ACC)
+ASSERT_OFFSET(edgelora_strip_2_t, gap, STRIP_ARG_GAP)
+ASSERT_OFFSET(edgelora_strip_2_t, rows, STRIP_ARG_ROWS)
+ASSERT_OFFSET(edgelora_strip_2_t, x_step, STRIP_ARG_X_STEP)
+ASSERT_OFFSET(edgelora_strip_2_t, bias, STRIP_ARG_BIAS)
+ASSERT_OFFSET(edgelora_strip_2_t, w, STRIP_ARG_W)
+
+// Kernel row `row` with the outputs r6 and r7 of columns 2 * \k and 2 * \k + 1: 21 cycles
+#define ROW(row, w, w2) \
+    "ldr r3, [r0, #" STRING(STRIP_PITCH) " * " row " + 8 * \\k]\n" \
+    "ldr r4, [r0, #" STRING(STRIP_PITCH) " * " row " + 8 * \\k + 4]\n" \
+    "mov r5, " w "\n" DOT2("r3", "r5", "r6") \
+    "movs r3, r4\n" DOT2("r3", "r5", "r7") \
+    "mov r5, " w2 "\n" DOT2("r4", "r5", "r6") \
+    "ldr r4, [r0, #" STRING(STRIP_PITCH) " * " row " + 8 * \\k + 8]\n" DOT2("r4", "r5", "r7")
+
+// The output r6 of the column behind them
+#define SINGLE(row, w, w2) \
+    "ldr r3, [r0, #" STRING(STRIP_PITCH) " * " row " + 32]\n" \
+    "mov r5, " w "\n" DOT2("r3", "r5", "r6") \
+    "ldr r3, [r0, #" STRING(STRIP_PITCH) " * " row " + 36]\n" \
+    "mov r5, " w2 "\n" DOT2("r3", "r5", "r6")
+
+// r0: x, so that a row's pairs end before column 8; r1: acc, r2: bias; r8-r12, lr: weights.
+NAKED void edgelora_strip_2_s8(const edgelora_strip_2_t *strip) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "sub sp, #" STRING(STRIP_FRAME) "\n"
+        "ldmia r0!, {r1-r7}\n"  // x, out_w, acc, gap, rows, x_step, bias
+        "str r4, " SLOT(STRIP_GAP) "\n"
+        "str r6, " SLOT(STRIP_X_STEP) "\n"
+        "lsls r6, r2, #2\n"
+        "adds r4, r4, r6\n"     // bytes of a row of acc
+        "muls r5, r4\n"
+        "adds r5, r5, r3\n"
+        "str r5, " SLOT(STRIP_ACC_END) "\n"
+        "lsrs r4, r2, #1\n"
+        "movs r5, #4\n"         // pairs of 4 to leave out
+        "subs r5, r5, r4\n"
+        "lsls r6, r5, #3\n"
+        "subs r1, r1, r6\n"
+        "movs r6, #114\n"       // bytes of code each
+        "muls r5, r6\n"
+        "adr r6, 2f\n"
+        "adds r5, r5, r6\n"
+        "adds r5, #1\n"
+        "str r5, " SLOT(STRIP_PAIRS) "\n"
+        "adr r6, 4f\n"
+        "lsls r2, r2, #31\n"
+        "beq 1f\n"
+        "adr r6, 3f\n"
+        "1:\n"
+        "adds r6, #1\n"
+        "str r6, " SLOT(STRIP_REST) "\n"
+        "mov r12, r1\n"         // x
+        "movs r1, r3\n"
+        "movs r2, r7\n"
+        "ldmia r0!, {r3-r6}\n"
+        "mov r8, r3\n"
+        "mov r9, r4\n"
+        "mov r10, r5\n"
+        "mov r11, r6\n"
+        "ldmia r0!, {r3, r4}\n"
+        "mov r0, r12\n"
+        "mov r12, r3\n"
+        "mov lr, r4\n"
+        "ldr r3, " SLOT(STRIP_PAIRS) "\n"
+        "bx r3\n"
+        ".balign 4\n"
+        "3:\n"
+        "movs r6, r2\n"
+        SINGLE("0", "r8", "r9") SINGLE("1", "r10", "r11") SINGLE("2", "r12", "lr")
+        "stmia r1!, {r6}\n"
+        ".balign 4\n"
+        "4:\n"                  // the next row
+        "ldr r3, " SLOT(STRIP_GAP) "\n"
+        "adds r1, r1, r3\n"
+        "ldr r3, " SLOT(STRIP_X_STEP) "\n"
+        "adds r0, r0, r3\n"
+        "ldr r3, " SLOT(STRIP_ACC_END) "\n"
+        "cmp r1, r3\n"
+        "beq 1f\n"
+        "ldr r3, " SLOT(STRIP_PAIRS) "\n"
+        "bx r3\n"
+        "1:\n"
+        "add sp, #" STRING(STRIP_FRAME) "\n" RESTORE
+        ".balign 4\n"
+        "2:\n"
+        ".irp k, 0,1,2,3\n"
+        "movs r6, r2\n"
+        "movs r7, r2\n" ROW("0", "r8", "r9") ROW("1", "r10", "r11") ROW("2", "r12", "lr")
+        "stmia r1!, {r6, r7}\n"
+        ".endr\n"
+        "ldr r3, " SLOT(STRIP_REST) "\n"
+        "bx r3\n");
+}
+
+#endif
