@@ -70,6 +70,19 @@ void *memcpy(void *dest, const void *src, size_t n) {
     return dest;
 }
 
+void *memmove(void *dest, const void *src, size_t n) {
+    const uint8_t *from = src;
+    uint8_t *to = dest;
+    if (to <= from) {
+        return memcpy(dest, src, n);
+    }
+    while (n--) {
+        __asm volatile("");
+        to[n] = from[n];
+    }
+    return dest;
+}
+
 void *memset(void *dest, int value, size_t n) {
     for (uint8_t *to = dest; n; --n) {
         __asm volatile("");

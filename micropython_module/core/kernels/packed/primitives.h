@@ -156,8 +156,8 @@ typedef struct {
     edgelora_plane_t *plane;
 } edgelora_strip_t;
 
-// Rows of a strip's plane for stride 2, of pairs that don't overlap: word i holds x[2 * i] in its upper
-// half and x[2 * i + 1] in its lower one. Rows are EDGELORA_STRIP_PITCH words.
+// Rows of a strip's plane for stride 2, of pairs that don't overlap: word i holds x[2 * i] in its
+// upper half and x[2 * i + 1] in its lower one. Rows are EDGELORA_STRIP_PITCH words.
 typedef struct {
     uint32_t *plane;
     const int8_t *x;

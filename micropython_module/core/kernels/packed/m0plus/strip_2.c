@@ -29,8 +29,8 @@ ASSERT(strip_pitch_as_in_c, STRIP_PITCH == 4 * EDGELORA_STRIP_PITCH)
     "lsls " to ", " to ", #16\n" \
     "adds " to ", " to ", " temp "\n"
 
-// r0: plane, r1: x, r2: step, r5: 0, r8: 2 * step, r9, r10: from the end of a row of x, of the plane,
-// to the next one, r11: code of a row's twos of pairs, r12: of a row, lr: end of x.
+// r0: plane, r1: x, r2: step, r5: 0, r8: 2 * step, r9, r10: from the end of a row of x, of the
+// plane, to the next one, r11: code of a row's twos of pairs, r12: of a row, lr: end of x.
 NAKED void edgelora_pairs_s8(const edgelora_pairs_t *pairs) {
     __asm volatile(
         ".syntax unified\n" SAVE
