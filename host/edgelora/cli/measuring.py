@@ -187,7 +187,7 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_years(args: argparse.Namespace) -> None:
-    """Classes that come one after the other, with and without a memory.
+    """Classes that come one after another, with and without memory.
 
     A person's windows come once, class by class, and are learned as a board's `Learner` does, by the host twin.
     """
