@@ -291,7 +291,8 @@ def _base(given: Network) -> Base:
 def _of_classes(base: Base) -> None:
     if base.model.learns_values:
         raise training.WorkflowError(
-            f"{base.name} learns values, not classes: use `edgelora train-adapter` and `edgelora eval`"
+            f"{base.name} learns values, not classes: use the commands `edgelora personalize`, "
+            "`edgelora train-adapter` and `edgelora eval`"
         )
 
 

@@ -19,7 +19,7 @@ from edgelora import boards, cli
 from edgelora.cli import console, index, settings
 from edgelora.cli.command_line import Parser
 from edgelora.cli.parser import GROUPS, make_parser
-from edgelora.report import End, Metrics, Report, ReportError, Update, follow, wilson, write_report
+from edgelora.report import Change, End, Metrics, Report, ReportError, Update, follow, wilson, write_report
 from edgelora.resources import ROOT
 
 HOSTILE = "a\x1b[2J<script>alert(1)</script>\u202e"
@@ -339,6 +339,14 @@ def test_compare(tmp_path: Path) -> None:
     assert [run["adapted_interval"] is None for run in told["runs"]] == [False, True, False]
     low, high = told["runs"][0]["adapted_interval"]
     assert (round(low, 4), round(high, 4)) == (0.7112, 0.8666)
+    errors = {"base_accuracy": None, "adapted_accuracy": None, "base_error": 0.5, "adapted_error": 0.25}
+    values = of(0, **errors, error_change=Change(-0.3, -0.2))
+    write_report(values, tmp_path / "values")
+    row = edgelora("compare", tmp_path / "one", tmp_path / "values", "-o", page).splitlines()
+    assert all(cell in row[2] for cell in (" 0.5 ", " 0.25 ", "\u22120.3 to \u22120.2", "better"))
+    assert "Some runs have accuracies, others errors" in row[3]
+    html = page.read_text()
+    assert "The highest accuracy" in html and "The lowest mean squared error" in html and html.count("<circle") == 4
     (tmp_path / "two" / "report.json").write_text('{"board": 1}')
     assert "report.json" in edgelora("compare", *runs, code=1)
     assert "is not there: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)

@@ -27,7 +27,7 @@ from edgelora.planning.plan import layer_plans, plan
 from edgelora.planning.sensitivity import Sensitivity
 from edgelora.report.metrics import Metrics, read_metrics
 from edgelora.report.plan_page import write_plan_report
-from edgelora.report.record import LayerRow, Report, ReportError, read_report
+from edgelora.report.record import Change, LayerRow, Report, ReportError, read_report
 from edgelora.report.sections import device_code, render_html, write_report
 from edgelora.training.recipe import Recipe
 
@@ -107,6 +107,15 @@ def example(**changes: object) -> Report:
     return dataclasses.replace(report, **changes)
 
 
+def of_values(**changes: object) -> Report:
+    """The run of a network that learns values: errors, and nothing of classes."""
+    none = dict.fromkeys(("float_lora_accuracy", "float_base_accuracy", "gained", "lost"))
+    empty = {name: [] for name in ("labels", "confusion_base", "confusion_adapted", "epoch_accuracies")}
+    report = example(base_accuracy=None, adapted_accuracy=None, float_lora_losses=[], **none, **empty)
+    errors = {"base_error": 0.04, "adapted_error": 0.0251, "error_change": Change(-0.021, -0.0089)}
+    return dataclasses.replace(report, **errors | {"epoch_errors": [0.033, 0.028, 0.0251]} | changes)
+
+
 def _confusion(rng: np.random.Generator, right: float) -> list[list[int]]:
     shares = np.full((6, 6), (1 - right) / 5) * rng.random((6, 6)) * 2
     np.fill_diagonal(shares, right)
@@ -149,7 +158,7 @@ def bare() -> Report:
 # --- The page ---
 
 
-@pytest.mark.parametrize("report", [example(), bare()], ids=["full", "bare"])
+@pytest.mark.parametrize("report", [example(), bare(), of_values()], ids=["full", "bare", "values"])
 def test_page_is_one_accessible_file(report: Report) -> None:
     html = render_html(report)
     page = Page(html)
@@ -209,6 +218,49 @@ def test_page_tells_a_worse_run() -> None:
         assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
         assert ("went back to it" in page.text) is not activated
     assert "95% interval 64.6 to 75.9%" in page.text
+
+
+def test_page_of_values_tells_errors() -> None:
+    """By the interval of the change: better, worse, or neither; nothing of classes."""
+    for change, activated, after, said in (
+        (Change(-0.021, -0.0089), True, 0.0251, "Better"),
+        (Change(-0.021, 0.0003), True, 0.03, "No measurable difference"),
+        (None, False, 0.0401, "No measurable difference: not activated"),
+        (Change(0.001, 0.02), False, 0.05, "Worse: not activated"),
+    ):
+        page = Page(render_html(of_values(error_change=change, activated=activated, adapted_error=after)))
+        badges = [attributes["class"] for attributes in page.named("p") if "badge" in (attributes.get("class") or "")]
+        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better' else ''}"
+        assert said in page.text and f"it had a mean squared error of {after:.4g}" in page.text
+    text = Page(render_html(of_values())).text
+    assert "changed by \u22120.021 to \u22120.0089 (95% interval" in text and "37.2% less." in text
+    assert "Mean squared error on held-out samples, from 0.04 to 0.0251" in text and "epoch 2: 0.028" in text
+    assert "print(list(model.output))" in text and "squared units" in text
+    assert not re.search("accuracy|confusion|class|nats", text, re.IGNORECASE)
+    assert repr(of_values()) == "<Report Smartwatch gestures of person 6: error 0.04 -> 0.0251, better>"
+    assert "error after0.0251" in Page(of_values()._repr_html_()).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base_accuracy": 0.5}, "either base_accuracy"),
+        ({"base_accuracy": 0.5, "adapted_accuracy": 0.5}, "either base_accuracy"),
+        ({"base_error": None}, "either base_accuracy"),
+        ({"base_error": None, "adapted_error": None}, "either base_accuracy"),
+        ({"base_error": -1.0}, "base_error: -1.0 is not within"),
+        ({"error_change": {"low": 2, "high": 1}}, "its low end is above the high one"),
+        ({"error_change": {"low": 2}}, "high missing"),
+        ({"epoch_errors": ["0.1"]}, r"epoch_errors\[0\]"),
+        ({"gained": 3}, "gained: a run with errors has no such figures"),
+        ({"confusion_base": [[1]]}, "confusion_base: a run with errors has no such figures"),
+        ({"epoch_accuracies": [0.5]}, "epoch_accuracies: a run with errors has no such figures"),
+    ],
+)
+def test_records_of_values_are_whole(changes: dict[str, object], said: str) -> None:
+    assert Report.from_json(of_values().to_json()) == of_values()
+    with pytest.raises(ReportError, match=said):
+        Report.from_json(json.dumps(json.loads(of_values().to_json()) | changes))
 
 
 def test_notebooks_show_a_small_table() -> None:
@@ -377,11 +429,15 @@ def check_record(data: Any) -> bool:
     return True
 
 
-def test_any_value_anywhere_is_refused_or_shown_as_text() -> None:
+@pytest.mark.parametrize("run", [example(), of_values()], ids=["classes", "values"])
+def test_any_value_anywhere_is_refused_or_shown_as_text(run: Report) -> None:
     """Every field, every kind of oddity: seed, rank and epochs as well as texts."""
-    data = json.loads(example(losses=[0.5] * 3, epoch_losses=[0.5] * 2, float_lora_losses=[0.4]).to_json())
+    data = json.loads(run.to_json()) | {"losses": [0.5] * 3, "epoch_losses": [0.5] * 2, "float_lora_losses": [0.4]}
     data["memory"], data["layers"], data["energy"] = data["memory"][:2], data["layers"][:2], data["energy"][:2]
-    data["confusion_base"] = data["confusion_adapted"] = [[3, 1], [0, 4]]
+    if run.confusion_base:
+        data["confusion_base"] = data["confusion_adapted"] = [[3, 1], [0, 4]]
+    else:
+        data["float_lora_losses"] = []
     tried = [check_record(changed(data, path, value)) for path in places(data) for value in ODD]
     assert len(tried) > 2000 and 0.1 < sum(tried) / len(tried) < 0.9
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edgelora.report.statistics import sign_test, verdict, wilson
+from edgelora.report.statistics import Interval, difference_verdict, mean_interval, sign_test, verdict, wilson
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,20 @@ from edgelora.report.statistics import sign_test, verdict, wilson
 def test_wilson(right: int, count: int, low: float, high: float) -> None:
     """The last is Newcombe's example of 1998, method 3."""
     assert wilson(right / count, count) == pytest.approx((low, high), abs=6e-5)
+
+
+@pytest.mark.parametrize(("count", "t"), [(6, 2.5706), (11, 2.2281), (31, 2.0423), (121, 1.9799)])
+def test_mean_interval(count: int, t: float) -> None:
+    """Against tables of Student's t, of values whose mean is 3 and whose sum of squares is known."""
+    values = [3 + (-1) ** i for i in range(count // 2 * 2)] + [3] * (count % 2)
+    spread = t * math.sqrt(count // 2 * 2 / (count - 1) / count)
+    assert mean_interval(values) == pytest.approx((3 - spread, 3 + spread), rel=1e-4)
+    assert mean_interval(values[:5]) is None
+
+
+def test_verdicts_of_errors() -> None:
+    gaps = (Interval(-2, -1), Interval(1, 2), Interval(-1, 1), Interval(-1, 0), None)
+    assert [difference_verdict(gap) for gap in gaps] == ["better", "worse", *["no measurable difference"] * 3]
 
 
 def test_an_interval_needs_samples() -> None:

@@ -61,8 +61,8 @@ def test_a_worse_adapter_is_not_activated(
     finally:
         board.kill()
     assert report.verdict == "worse" and report.gained == 0 and report.activated is False
-    assert again.identical and again.epoch_accuracies == report.epoch_accuracies
-    assert len(again.epoch_accuracies) == 3 and again.epoch_accuracies[-1] == report.adapted_accuracy
+    assert again.identical and [found.rounded for found in again.epochs] == report.epoch_accuracies
+    assert len(again.epochs) == 3 and again.epochs[-1].rounded == report.adapted_accuracy
     page = write_report(report, tmp_path / "run")
     assert "Worse: not activated" in page.read_text()
     print_report(argparse.Namespace(json=False), report, page)

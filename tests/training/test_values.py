@@ -8,44 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from autoencoders import autoencoder, real_error, rows
 
-from edgelora import api, cli, formats, quantization, training, twin
-from edgelora.datasets import Dataset, dataset
-from edgelora.floatnet import layers
+from edgelora import api, cli, training
+from edgelora.datasets import dataset
 from edgelora.training import Base, Recipe, measured, remarks, train_adapter
-
-SHAPE = (1, 4, 3)
-
-
-def rows(count: int, seed: int, gain: float = 1.0) -> Dataset:
-    """Inputs of two degrees of freedom."""
-    rng = np.random.default_rng(seed)
-    mix = np.random.default_rng(0).normal(size=(2, 12))
-    x = gain * np.tanh(rng.normal(size=(count, 2)) @ mix).reshape(count, *SHAPE)
-    return Dataset(x.astype(np.float32), np.zeros(count, np.int64))
 
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    """A network of 12 inputs and as many outputs, which has learned nothing."""
-    net = layers.build(SHAPE, [layers.dense(8, "relu"), layers.dense(12)], 3)
-    model = quantization.quantize(net, rows(64, 1).x)
-    model.loss = "mean_squared_error"
-    elm = formats.pack_model(model)
-    return Base("auto.elm", elm, formats.unpack_model(elm))
-
-
-def real_error(base: Base, adapter: bytes | None, data: Dataset) -> float:
-    """Of the data as they are, on the grid of outputs."""
-    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
-    session.use(adapter)
-    output = base.model.output
-    squares = []
-    for x in data.x:
-        session.infer(base.model.input.quantize(x))
-        wanted = output.dequantize(output.quantize(x.reshape(-1)))
-        squares.append(np.mean((output.dequantize(session.logits) - wanted) ** 2))
-    return float(np.mean(squares))
+    return autoencoder()
 
 
 @pytest.mark.parametrize("tries", [1, 2])
@@ -88,7 +60,7 @@ def test_only_networks_that_give_back_their_input(base: Base) -> None:
 
 
 def test_commands(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """train-adapter, eval and plan; personalize says what does it."""
+    """train-adapter, eval and plan."""
     (tmp_path / "auto.elm").write_bytes(base.elm)
     dataset.save_dataset(rows(60, 2), tmp_path / "train.npz")
     dataset.save_dataset(rows(40, 3), tmp_path / "test.npz")
@@ -109,4 +81,3 @@ def test_commands(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(*judge)[0].startswith(f"error {found['error']:.4g} on 40 windows")
     planned = json.loads(run("plan", elm, "--data", tmp_path / "train.npz", "--adapter", "1K", "--json")[0])
     assert planned["choice"]["chosen"]["adapter_bytes"] <= 1024
-    assert "use train-adapter" in run("personalize", elm, *data, "-o", tmp_path / "run", code=1)[1]

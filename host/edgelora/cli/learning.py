@@ -17,7 +17,6 @@ from ..streams import say
 from ..training import (
     LIMITS,
     BoardLearner,
-    Measure,
     Pace,
     Recipe,
     Remarks,
@@ -26,7 +25,6 @@ from ..training import (
     WorkflowError,
     adapter_ranks,
     answers,
-    errors,
     float_baseline,
     load_adapter,
     load_base,
@@ -182,15 +180,13 @@ def _pace(args: argparse.Namespace) -> Pace:
 def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     """Trains an adapter on a board, and writes a report.
 
-    The report compares the network before and after on samples that it was not trained on. The run is in
+    The report compares the network before and after on samples that it was not trained on, by accuracy or, of a network
+    that learns values, such as an autoencoder, by the mean squared error. The run is in
     metrics.jsonl while it goes on (edgelora watch), and can go on after it was cut off (--resume).
     """
     base = load_base(args.model)
-    if base.model.learns_values:
-        raise WorkflowError(
-            f"{base.name} learns values, not classes, and this command's report is of classes: use train-adapter, to "
-            "the same bytes, then push the adapter"
-        )
+    if args.net and base.model.learns_values:
+        raise WorkflowError(f"{base.name} learns values, and float LoRA here learns classes: leave --net out")
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
@@ -247,14 +243,11 @@ def cmd_eval(args: argparse.Namespace) -> None:
         with connect(args) as link, console.progress("eval", args.json) as progress:
             board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
             board.use(adapter)
-            if base.model.learns_values:
-                found = measured(base, errors(base, board.outputs(test.x), test), test)
-            else:
-                found = measured(base, board.predict(test.x), test)
+            found = measured(base, board.answers(test), test)
     where = "host twin" if args.twin else "board"
     told = remarks(base, adapter, test)
     result = {
-        found.name: _rounded(found),
+        found.name: found.rounded,
         "samples": len(test),
         "tested_on": tested_on,
         "where": where,
@@ -294,8 +287,8 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
         "output": str(args.output),
         "bytes": len(content),
         "base_id": base.base_id,
-        f"{before.name}_before": _rounded(before),
-        f"{after.name}_after": _rounded(after),
+        f"{before.name}_before": before.rounded,
+        f"{after.name}_after": after.rounded,
         "samples": len(samples),
         "test_samples": len(test),
         "tested_on": parts.tested_on,
@@ -315,10 +308,6 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     show(args, summary, told)
     worse = result.run.verdict not in (None, training.Verdict.BETTER, training.Verdict.CAUTIOUS)
     return ExitCode.NOT_ACTIVATED if worse else ExitCode.OK
-
-
-def _rounded(found: Measure) -> float:
-    return round(found.value, 4) if found.name == "accuracy" else found.value
 
 
 def _tell(args: argparse.Namespace, told: Remarks) -> None:

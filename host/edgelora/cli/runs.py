@@ -18,7 +18,6 @@ from ..report import (
     differences,
     follow,
     read_report,
-    wilson,
     write_comparison,
     write_report,
 )
@@ -82,7 +81,8 @@ def cmd_report(args: argparse.Namespace) -> None:
 def cmd_compare(args: argparse.Namespace) -> None:
     """Compares the reports of runs, in a table and on a page.
 
-    Accuracies come with their 95% confidence intervals (Wilson's), which say what test sets of that size can tell.
+    Accuracies come with their 95% confidence intervals (Wilson's), which say what test sets of that size can tell;
+    errors of networks that learn values with the interval of their change, sample by sample.
     """
     runs = [(str(path), read_report(path / "report.json" if path.is_dir() else path)) for path in args.runs]
     write_comparison(args.output, runs)
@@ -91,8 +91,8 @@ def cmd_compare(args: argparse.Namespace) -> None:
             {"run": name}
             | asdict(report)
             | {
-                "base_interval": wilson(report.base_accuracy, report.test_samples),
-                "adapted_interval": wilson(report.adapted_accuracy, report.test_samples),
+                "base_interval": report.measure.interval(report.measure.before),
+                "adapted_interval": report.measure.interval(report.measure.after),
             }
             for name, report in runs
         ]
@@ -114,7 +114,7 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCo
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
     verdict = f": {report.verdict}" if report.verdict else ""
-    say(f"accuracy {report.base_accuracy:.1%} -> {report.adapted_accuracy:.1%}{verdict}{baseline}")
+    say(f"{report.told}{verdict}{baseline}")
     if report.activated is False:
         say(
             f"not activated ({report.judged}): the board infers with its base; the adapter is saved (--force activates)"

@@ -3,7 +3,18 @@
 from .client import Link
 from .protocol import FrameReader, Op, Status, encode
 from .raw_repl import RawRepl
-from .replies import Decision, DeviceError, Hello, LinkError, ListenReply, ModelInfo, RunReply, StoreState, TrainReply
+from .replies import (
+    Decision,
+    DeviceError,
+    EvalReply,
+    Hello,
+    LinkError,
+    ListenReply,
+    ModelInfo,
+    RunReply,
+    StoreState,
+    TrainReply,
+)
 from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
 
 __all__ = [
@@ -12,6 +23,7 @@ __all__ = [
     "Deadline",
     "Decision",
     "DeviceError",
+    "EvalReply",
     "FrameReader",
     "Hello",
     "LineLost",

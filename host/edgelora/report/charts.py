@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from ..twin import HISTORY, Region
 from . import page
+from .measures import Accuracy, Error
 from .record import Report
-from .statistics import wilson
 
 # --- Loss curve ---
 
@@ -22,8 +22,8 @@ _MOST_POINTS = 1500
 
 
 def loss_section(report: Report) -> Markup:
-    """The loss curve, and beside it the accuracy on samples that were held out."""
-    charts = [chart for chart in (_loss_figure(report), _accuracy_figure(report)) if chart]
+    """The loss curve, and beside it how right it was on samples that were held out."""
+    charts = [chart for chart in (_loss_figure(report), _measure_figure(report.measure)) if chart]
     return page.section("Learning", page.part("group", "side", charts)) if charts else Markup()
 
 
@@ -36,14 +36,23 @@ def _loss_figure(report: Report) -> Markup:
         ("float", report.float_lora_losses, "mean of an epoch, float LoRA"),
     ]
     legend = [(page.key(f"loss-{kind}"), meaning) for kind, losses, meaning in lines if losses]
-    caption = "Softmax cross-entropy in nats; updates number the micro-batches."
+    loss = "Softmax cross-entropy in nats" if _in_nats(report) else "Squared error, in squared units of the data"
+    caption = f"{loss}; updates number the micro-batches."
     label = "Training loss over updates"
     epochs = _finite([*enumerate(report.epoch_losses, 1)])
     if len(epochs) > 1:
         (first, start), (last, end) = epochs[0], epochs[-1]
-        label = f"Training loss, from {start:.3f} in epoch {first} to {end:.3f} in epoch {last}"
+        label = f"Training loss, from {_loss(report, start)} in epoch {first} to {_loss(report, end)} in epoch {last}"
         caption = f"{label}. {caption}"
     return page.figure(_loss_chart(report, label), label, caption, legend)
+
+
+def _in_nats(report: Report) -> bool:
+    return isinstance(report.measure, Accuracy)
+
+
+def _loss(report: Report, loss: float) -> str:
+    return f"{loss:.3f}" if _in_nats(report) else f"{loss:.3g}"
 
 
 def _loss_chart(report: Report, label: str) -> Markup:
@@ -65,12 +74,13 @@ def _loss_chart(report: Report, label: str) -> Markup:
     parts = [page.line(left, y(tick), width - right, y(tick), "grid" if tick else "axis") for tick in ticks]
     parts += [page.text(left - 8, y(tick) + 4, f"{tick:g}", "tick", "end") for tick in ticks]
     upright = f"translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)"
-    parts.append(page.element("text", "loss (nats)", transform=upright, text_anchor="middle", class_="axis-name"))
+    unit = "nats" if _in_nats(report) else "squared units"
+    parts.append(page.element("text", f"loss ({unit})", transform=upright, text_anchor="middle", class_="axis-name"))
     parts += _update_axis(steps, report.epochs, x)
     for points, kind in ((updates, "update"), (floats, "float"), (epochs, "epoch")):
         parts.append(page.path([(x(step), y(loss)) for step, loss in points], f"loss-{kind}"))
         if kind != "update" and len(points) <= 60:
-            parts += [page.dot(x(step), y(loss), kind, f"{loss:.3f} nats") for step, loss in points]
+            parts += [page.dot(x(step), y(loss), kind, f"{_loss(report, loss)} {unit}") for step, loss in points]
     return page.svg(width, height, label, parts)
 
 
@@ -87,52 +97,52 @@ def _update_axis(steps: int, epochs: int, x: Callable[[float], float]) -> list[M
     return parts + [page.line(at, top, at, height - bottom, "epoch-border") for at in borders]
 
 
-# --- Accuracy by epoch ---
+# --- Accuracy or error by epoch ---
 
 
-def _accuracy_figure(report: Report) -> Markup:
-    if not report.epoch_accuracies:
+def _measure_figure(measure: Accuracy | Error) -> Markup:
+    if not measure.epochs:
         return Markup()
-    last = report.epoch_accuracies[-1]
-    label = f"Accuracy on held-out samples, from {page.percent(report.base_accuracy)} to {page.percent(last)}"
+    last = measure.epochs[-1]
+    label = f"{measure.title} on held-out samples, from {measure.shown(measure.before)} to {measure.shown(last)}"
     caption = (
         f"{label}. Epoch 0 is the base. Measured on the host twin, with the adapter as each epoch left it. No "
         "epoch was chosen by it."
     )
     legend = [(page.key("loss-epoch"), "after an epoch, on the host twin")]
-    within = wilson(last, report.test_samples)
-    if within:
+    if measure.interval(last):
         legend.append((page.key("interval"), "95% interval"))
-    return page.figure(_accuracy_chart(report, label), label, caption, legend)
+    return page.figure(_measure_chart(measure, label), label, caption, legend)
 
 
-def _accuracy_chart(report: Report, label: str) -> Markup:
+def _measure_chart(measure: Accuracy | Error, label: str) -> Markup:
     width, height, left, right, top, bottom = _LOSS
-    shares = [report.base_accuracy, *report.epoch_accuracies]
-    intervals = [wilson(share, report.test_samples) or (share, share) for share in shares]
-    floor = min(0.9, math.floor(min(low for low, _ in intervals) * 5) / 5)
-    epochs = len(shares) - 1
+    values = [measure.before, *measure.epochs]
+    intervals = [measure.interval(value) for value in values]
+    levels = measure.levels([*values, *(within.low for within in intervals if within)])
+    floor, ceiling = levels[0], levels[-1]
+    epochs = len(values) - 1
 
     def x(epoch: float) -> float:
         return left + 8 + (width - left - right - 16) * epoch / epochs
 
-    def y(share: float) -> float:
-        return height - bottom - (height - top - bottom) * (share - floor) / (1 - floor)
+    def y(value: float) -> float:
+        return height - bottom - (height - top - bottom) * (value - floor) / (ceiling - floor)
 
-    levels = [floor + (1 - floor) * i / 4 for i in range(5)]
     parts = [
         page.line(left, y(level), width - right, y(level), "grid" if level > floor else "axis") for level in levels
     ]
-    parts += [page.text(left - 8, y(level) + 4, f"{100 * level:g}%", "tick", "end") for level in levels]
+    parts += [page.text(left - 8, y(level) + 4, measure.tick(level), "tick", "end") for level in levels]
     every = math.ceil(epochs / 10)
     parts += [page.text(x(epoch), height - bottom + 18, str(epoch), "tick") for epoch in range(0, epochs + 1, every)]
     parts.append(page.text((left + width - right) / 2, height - 6, "epoch", "axis-name"))
-    if epochs <= 60 and report.test_samples:
-        parts += [page.line(x(i), y(low), x(i), y(high), "interval") for i, (low, high) in enumerate(intervals)]
-    parts.append(page.path([(x(i), y(share)) for i, share in _thinned([*enumerate(shares)])], "loss-epoch"))
     if epochs <= 60:
-        tips = [f"epoch {i}: {page.percent(share)}" for i, share in enumerate(shares)]
-        parts += [page.dot(x(i), y(share), "epoch", tips[i]) for i, share in enumerate(shares)]
+        spans = [(x(i), within) for i, within in enumerate(intervals) if within]
+        parts += [page.line(at, y(within.low), at, y(within.high), "interval") for at, within in spans]
+    parts.append(page.path([(x(i), y(value)) for i, value in _thinned([*enumerate(values)])], "loss-epoch"))
+    if epochs <= 60:
+        tips = [f"epoch {i}: {measure.shown(value)}" for i, value in enumerate(values)]
+        parts += [page.dot(x(i), y(value), "epoch", tips[i]) for i, value in enumerate(values)]
     return page.svg(width, height, label, parts)
 
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: a table, and a page with a chart of their accuracies."""
+"""Several runs beside each other: a table, and a page with a chart of their accuracies or errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from markupsafe import Markup
 from ..formats import write_atomic
 from . import page
 from .record import Report
-from .statistics import wilson
 
 Runs = Sequence[tuple[str, Report]]  # what a run is called, and its record
 HEAD = (
@@ -38,7 +37,7 @@ def comparison(runs: Runs) -> tuple[tuple[str, ...], list[list[str]]]:
 
 
 def _row(name: str, report: Report) -> list[str]:
-    within = wilson(report.adapted_accuracy, report.test_samples)
+    measure = report.measure
     twin = {True: "identical", False: "DIFFERS", None: "–"}[report.host_twin_identical]
     return [
         name,
@@ -47,9 +46,9 @@ def _row(name: str, report: Report) -> list[str]:
         str(report.rank),
         f"{report.samples:,}",
         str(report.epochs),
-        page.percent(report.base_accuracy),
-        page.percent(report.adapted_accuracy),
-        "–" if within is None else f"{page.percent(within[0])} to {page.percent(within[1])}",
+        measure.shown(measure.before),
+        measure.shown(measure.after),
+        measure.spread,
         report.verdict or "–",
         page.time(report.infer_us),
         page.time(report.train_step_us),
@@ -67,8 +66,18 @@ def differences(runs: Runs) -> list[str]:
         ("test samples", {(report.test_samples, report.tested_on, report.subject) for _, report in runs}),
     ):
         if len(values) > 1:
-            said.append(f"These runs have {len(values)} different {what}: accuracies are not of the same task.")
+            said.append(f"These runs have {len(values)} different {what}: figures are not of the same task.")
+    if len(_by_measure(runs)) > 1:
+        said.append("Some runs have accuracies, others errors, with 95% intervals of their changes.")
     return said
+
+
+def _by_measure(runs: Runs) -> list[list[tuple[str, Report]]]:
+    """Runs with accuracies, and runs with errors."""
+    kinds: dict[str, list[tuple[str, Report]]] = {}
+    for run in runs:
+        kinds.setdefault(run[1].measure.name, []).append(run)
+    return list(kinds.values())
 
 
 # --- The page ---
@@ -81,10 +90,11 @@ def render_comparison(runs: Runs) -> str:
     """The text of the page."""
     title = f"{page.count(len(runs), 'run')} compared"
     head, rows = comparison(runs)
+    kinds = _by_measure(runs)
     notes = [*differences(runs), "Step: training, one sample. 1 KB is 1024 bytes."]
     sections = [
-        page.part("headline", "comparison", title, [], [], [], [_best(runs)]),
-        page.section("Accuracy", _accuracy_figure(runs)),
+        page.part("headline", "comparison", title, [], [], [], [_best(alike) for alike in kinds]),
+        *(page.section(alike[0][1].measure.title, _measure_figure(alike)) for alike in kinds),
         page.section("Runs", page.table(head, rows, "What they were, took and gave")),
         page.section("Notes", page.part("notes", notes)),
     ]
@@ -98,38 +108,38 @@ def write_comparison(path: Path, runs: Runs) -> None:
 
 
 def _best(runs: Runs) -> str:
-    name, report = max(runs, key=lambda run: run[1].adapted_accuracy)
-    return f"The highest accuracy after personalization is that of {name}: {page.percent(report.adapted_accuracy)}."
+    name, report = max(runs, key=lambda run: run[1].measure.merit)
+    measure = report.measure
+    told = f"The {measure.best} {measure.title.lower()} after personalization is that of {name}"
+    return f"{told}: {measure.shown(measure.after)}."
 
 
-def _accuracy_figure(runs: Runs) -> Markup:
-    label = "Accuracy of each run, before and after personalization"
+def _measure_figure(runs: Runs) -> Markup:
+    measure = runs[0][1].measure
+    label = f"{measure.title} of each run, before and after personalization"
     legend = [(page.key("loss-update"), "before"), (page.key("loss-epoch"), "after")]
-    caption = f"{label}, with 95% confidence intervals (Wilson's), as far as the number of test samples is known."
-    return page.figure(_accuracy_chart(runs, label), label, caption, legend)
+    return page.figure(_measure_chart(runs, label), label, f"{label}, {measure.caption}.", legend)
 
 
-def _accuracy_chart(runs: Runs, label: str) -> Markup:
+def _measure_chart(runs: Runs, label: str) -> Markup:
     height = _TOP + _ROW * len(runs) + _BOTTOM
+    measures = [report.measure for _, report in runs]
+    levels = measures[0].levels([value for one in measures for value in (one.before, one.after)], from_zero=True)
 
-    def x(share: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * share
+    def x(value: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * value / levels[-1]
 
     parts = []
-    for percent in range(0, 101, 20):
-        at = x(percent / 100)
+    for level in levels:
+        at = x(level)
         parts.append(page.line(at, _TOP, at, height - _BOTTOM, "grid"))
-        parts.append(page.text(at, height - _BOTTOM + 18, f"{percent}%", "tick"))
-    for i, (name, report) in enumerate(runs):
+        parts.append(page.text(at, height - _BOTTOM + 18, measures[0].tick(level), "tick"))
+    for i, ((name, _), measure) in enumerate(zip(runs, measures, strict=True)):
         y = _TOP + _ROW * (i + 0.65)
         shown = name if len(name) <= 48 else f"…{name[-47:]}"
         parts.append(page.text(_LEFT, y - 18, shown, "axis-name", "start"))
-        for share, kind, at in (
-            (report.base_accuracy, "update", y - 7),
-            (report.adapted_accuracy, "epoch", y + 7),
-        ):
-            within = wilson(share, report.test_samples)
-            low, high = within or (share, share)
+        for value, kind, at in ((measure.before, "update", y - 7), (measure.after, "epoch", y + 7)):
+            low, high = measure.interval(value) or (value, value)
             parts.append(page.path([(x(low), at), (x(high), at)], f"loss-{kind}"))
-            parts.append(page.dot(x(share), at, kind, f"{name}: {page.percent(share)}"))
+            parts.append(page.dot(x(value), at, kind, f"{name}: {measure.shown(value)}"))
     return page.svg(_WIDTH, height, label, parts)

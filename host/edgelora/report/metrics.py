@@ -19,7 +19,10 @@ MAX_LINE = 1 << 16  # bytes of a line that is followed
 
 @dataclass(frozen=True)
 class Update:
-    """One update: its number and epoch, mean loss in nats, samples in it, the board's microseconds and joules."""
+    """One update: its number and epoch, mean loss, samples in it, the board's microseconds and joules.
+
+    The loss is in nats or, of a network that learns values, in 256 squared int8 steps of its output.
+    """
 
     step: Count
     epoch: Count
@@ -71,7 +74,7 @@ class Metrics:
         us: float | None,
         joules: float | None = None,
     ) -> None:
-        """One update: its number and epoch, mean loss in nats, samples in it, the board's microseconds and joules."""
+        """One update: its number and epoch, mean loss, samples in it, the board's microseconds and joules."""
         values = {"loss": loss, "learning_rate": learning_rate, "samples": samples, "us": us, "joules": joules}
         self.write("update", step=step, epoch=epoch, **values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,15 @@ from ..training import (
     Samples,
     TwinRun,
     _profile,
-    accuracy,
     confusion,
+    loss_unit,
+    measured,
     recomputed,
     remarks,
     schedule,
 )
-from .record import LayerRow, Report
+from .record import Change, LayerRow, Report
+from .statistics import mean_interval
 
 
 def make_report(
@@ -46,8 +49,7 @@ def make_report(
     cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
     power = profile and profile.power
     slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
-    classes = base.model.classes
-    right_before, right_after = run.before == test.y, run.after == test.y
+    unit = loss_unit(base)
     said = run.course.said
     notes = ["Times are the board's own clock.", f"{said[0].upper()}{said[1:]}."]
     if test.frames > 1:
@@ -64,8 +66,6 @@ def make_report(
         subject=subject,
         seed=recipe.seed,
         labels=base.model.labels,
-        base_accuracy=accuracy(run.before, test),
-        adapted_accuracy=accuracy(run.after, test),
         float_base_accuracy=baseline.base_accuracy if baseline else None,
         float_lora_accuracy=baseline.accuracy if baseline else None,
         float_lora_losses=baseline.losses if baseline else [],
@@ -96,10 +96,8 @@ def make_report(
         micro_batch=recipe.micro_batch,
         momentum=recipe.momentum,
         learning_rate=recipe.learning_rate,
-        losses=run.run.losses,
-        epoch_losses=run.run.epoch_losses,
-        confusion_base=confusion(run.before, test.y, classes),
-        confusion_adapted=confusion(run.after, test.y, classes),
+        losses=[loss * unit for loss in run.run.losses],
+        epoch_losses=[loss * unit for loss in run.run.epoch_losses],
         layers=[
             LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
             for p in layer_plans(base.model, recipe)
@@ -107,8 +105,6 @@ def make_report(
         memory=list(layout.regions),
         memory_steps=layout.steps,
         notes=notes,
-        gained=int(np.sum(~right_before & right_after)),
-        lost=int(np.sum(right_before & ~right_after)),
         activated=run.activated,
         judged=run.verdict,
         held_out=len(run.course.held) if run.course.held else 0,
@@ -116,10 +112,36 @@ def make_report(
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",
-        epoch_accuracies=again.epoch_accuracies,
         clipped=remarked.clipped,
         saturated=remarked.saturated,
+        **_measures(base, test, run, again),
     )
+
+
+def _measures(base: Base, test: Samples, run: BoardRun, again: TwinRun) -> dict[str, Any]:
+    """The report's fields that say how right the network is: those of classes, or those of values."""
+    before, after = (measured(base, answered, test).rounded for answered in (run.before, run.after))
+    epochs = [found.rounded for found in again.epochs]
+    if base.model.learns_values:
+        gap = mean_interval((run.after - run.before).tolist())
+        return {
+            "base_accuracy": None,
+            "adapted_accuracy": None,
+            "base_error": before,
+            "adapted_error": after,
+            "error_change": gap and Change(*gap),
+            "epoch_errors": epochs,
+        }
+    right_before, right_after = run.before == test.y, run.after == test.y
+    return {
+        "base_accuracy": before,
+        "adapted_accuracy": after,
+        "epoch_accuracies": epochs,
+        "confusion_base": confusion(run.before, test.y, base.model.classes),
+        "confusion_adapted": confusion(run.after, test.y, base.model.classes),
+        "gained": int(np.sum(~right_before & right_after)),
+        "lost": int(np.sum(right_before & ~right_after)),
+    }
 
 
 def _update_joules(step_us: float | None, recipe: Recipe, watts: float | None) -> float | None:

@@ -16,7 +16,8 @@ from ..errors import EdgeloraError, FileError
 from ..formats import read_bounded
 from ..text import notebook_table, plain, printable
 from ..twin import Region
-from .statistics import verdict, wilson
+from .measures import Accuracy, Error
+from .statistics import Interval
 
 _Record = TypeVar("_Record")
 MAX_BYTES = 64 << 20  # of a report.json
@@ -59,19 +60,30 @@ class LayerRow:
 
 
 @dataclass
+class Change:
+    """The 95% confidence interval of error after minus error before, of the same samples: below 0 is better."""
+
+    low: float
+    high: float
+
+
+@dataclass
 class Report:
-    """One personalization run. Accuracies are shares of 1; None stands for what was not measured.
+    """One personalization run; None stands for what was not measured.
+
+    It has either accuracies, shares of 1, or errors of a network that learns values: mean squared, in squared units of
+    the data. `measure` is the one it has.
 
     infer_us, train_step_us and swap_us are microseconds on the board: one inference, one training sample with its
     share of the update, a swap to an adapter in RAM; swap_flash_us a swap to one read from flash. learning_rate is
     that of the first update, in int8 steps / 8192; momentum a shift, 0 = none; rank the highest of any layer.
-    losses are nats, one an update, the last ones if the run was resumed; epoch_losses and float_lora_losses one an
-    epoch. Confusion matrices are counts, `[true][predicted]`.
+    losses are nats, or squared units of the data, one an update, the last ones if the run was resumed; epoch_losses and
+    float_lora_losses one an epoch. Confusion matrices are counts, `[true][predicted]`.
     """
 
     board: str
-    base_accuracy: Share
-    adapted_accuracy: Share
+    base_accuracy: Share | None
+    adapted_accuracy: Share | None
     float_lora_accuracy: Share | None
     host_twin_identical: bool | None
     arena_bytes: Count
@@ -124,6 +136,10 @@ class Report:
     held_out: Count = 0  # samples that were not learned from, but judged
     best_epoch: Count | None = None  # counted from 1: whose adapter this is
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
+    base_error: Amount | None = None
+    adapted_error: Amount | None = None
+    error_change: Change | None = None  # None: too few test samples
+    epoch_errors: list[Amount] = field(default_factory=list)  # as epoch_accuracies
     base_path: str = ""  # on the board, of the base,
     adapter_path: str = ""  # and of what it learned
     clipped: Share | None = None  # of the training samples' values, beyond the base's input range
@@ -131,19 +147,39 @@ class Report:
     store_name: str = ""  # in the board's store, of what a board learned by itself
 
     @property
+    def measure(self) -> Accuracy | Error:
+        """How right the network was. ReportError if the record has both kinds of figures, or none."""
+        accuracies, errors = (self.base_accuracy, self.adapted_accuracy), (self.base_error, self.adapted_error)
+        if self.base_accuracy is not None and self.adapted_accuracy is not None and errors == (None, None):
+            counts = (self.test_samples, self.gained, self.lost)
+            return Accuracy(self.base_accuracy, self.adapted_accuracy, self.epoch_accuracies, *counts)
+        if self.base_error is not None and self.adapted_error is not None and accuracies == (None, None):
+            change = self.error_change
+            gap = Interval(change.low, change.high) if change else None
+            return Error(self.base_error, self.adapted_error, self.epoch_errors, gap)
+        raise ReportError("either base_accuracy and adapted_accuracy or base_error and adapted_error have to be there")
+
+    @property
     def verdict(self) -> str | None:
         """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
-        return None if self.gained is None or self.lost is None else verdict(self.gained, self.lost)
+        return self.measure.verdict
 
     def __repr__(self) -> str:
         said = f", {self.verdict}" if self.verdict else ""
-        return f"<Report {self.title}: accuracy {self.base_accuracy:.1%} -> {self.adapted_accuracy:.1%}{said}>"
+        return f"<Report {self.title}: {self.told}{said}>"
+
+    @property
+    def told(self) -> str:
+        """Before and after, in short."""
+        measure = self.measure
+        return f"{measure.name} {measure.shown(measure.before)} -> {measure.shown(measure.after)}"
 
     def _repr_html_(self) -> str:
+        measure = self.measure
         rows = [
             ("board", self.board),
-            ("accuracy before", _with_interval(self.base_accuracy, self.test_samples)),
-            ("accuracy after", _with_interval(self.adapted_accuracy, self.test_samples)),
+            (f"{measure.name} before", _with_interval(measure, measure.before)),
+            (f"{measure.name} after", _with_interval(measure, measure.after)),
             ("change", self.verdict or ""),
             ("adapter", "" if self.activated is None else "activated" if self.activated else "not activated"),
             ("bytes of arena, adapter", f"{self.arena_bytes:,}, {self.adapter_bytes:,}"),
@@ -166,6 +202,14 @@ class Report:
             counts = getattr(report, name)
             if any(len(row) != len(counts) for row in counts):
                 raise ReportError(f"{where}, {name}: its {len(counts)} rows must have as many numbers each")
+        try:
+            measure = report.measure
+        except ReportError as error:
+            raise ReportError(f"{where}: {error}") from None
+        if isinstance(measure, Error) and (odd := _of_classes(report)):
+            raise ReportError(f"{where}, {odd}: a run with errors has no such figures")
+        if report.error_change and report.error_change.low > report.error_change.high:
+            raise ReportError(f"{where}, error_change: its low end is above the high one")
         return report
 
 
@@ -176,9 +220,26 @@ def read_report(path: Path) -> Report:
     return Report.from_json(read_bounded(path, MAX_BYTES), str(path))
 
 
-def _with_interval(accuracy: float, samples: int) -> str:
-    within = wilson(accuracy, samples)
-    return f"{accuracy:.1%}" + (f" (95% interval {within[0]:.1%} to {within[1]:.1%})" if within else "")
+_OF_CLASSES = (
+    "float_base_accuracy",
+    "float_lora_accuracy",
+    "float_lora_losses",
+    "confusion_base",
+    "confusion_adapted",
+    "gained",
+    "lost",
+    "epoch_accuracies",
+)
+
+
+def _of_classes(report: Report) -> str:
+    """A figure that only runs with accuracies have, if this one has any."""
+    return next((name for name in _OF_CLASSES if getattr(report, name) not in (None, [])), "")
+
+
+def _with_interval(measure: Accuracy | Error, value: float) -> str:
+    within, shown = measure.interval(value), measure.shown
+    return shown(value) + (f" (95% interval {shown(within.low)} to {shown(within.high)})" if within else "")
 
 
 # --- The typed reader ---

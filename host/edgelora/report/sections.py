@@ -12,15 +12,16 @@ from ..formats import write_atomic
 from . import page
 from .charts import loss_section, memory_section
 from .record import Report
-from .statistics import sign_test, wilson
 
 # --- Headline ---
 
 
 def _headline(report: Report) -> Markup:
+    measure = report.measure
+    unit = "" if measure.name == "accuracy" else ", mean squared error"
     numbers = [
-        ("before", "INT8 base network", page.percent(report.base_accuracy)),
-        ("after", "personalized on the board", page.percent(report.adapted_accuracy)),
+        ("before", f"INT8 base network{unit}", measure.shown(measure.before)),
+        ("after", f"personalized on the board{unit}", measure.shown(measure.after)),
     ]
     if report.float_lora_accuracy is not None:
         numbers.append(("float", "float LoRA, for comparison", page.percent(report.float_lora_accuracy)))
@@ -38,16 +39,7 @@ def _verdict_badge(report: Report) -> tuple[str, str, str] | None:
         said.append("not activated")
     if not said:
         return None
-    return kind, ": ".join(said), " ".join([*_test_said(report), *_activation_said(report)])
-
-
-def _test_said(report: Report) -> list[str]:
-    if report.gained is None or report.lost is None:
-        return []
-    p = sign_test(report.gained, report.lost)
-    shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-    changes = f"{page.count(report.gained, 'test sample')} became right and {report.lost:,} wrong"
-    return [f"{changes} ({shown}, exact sign test)."]
+    return kind, ": ".join(said), " ".join(part for part in (report.measure.why, *_activation_said(report)) if part)
 
 
 def _activation_said(report: Report) -> list[str]:
@@ -67,13 +59,13 @@ def _twin_badge(identical: bool | None) -> tuple[str, str, str]:
 
 
 def _summary(report: Report) -> list[str]:
+    measure = report.measure
     parts = [
-        f"The base network scored {page.percent(report.base_accuracy)}{_right(report, report.base_accuracy)}.",
+        f"The base network {measure.scored(measure.before)}.",
         f"After {page.count(report.epochs, 'epoch')} over {page.count(report.samples, 'training sample')} on "
-        f"{report.board} it scored {page.percent(report.adapted_accuracy)}{_right(report, report.adapted_accuracy)}: "
-        f"{_difference(report)}.",
+        f"{report.board} it {measure.scored(measure.after)}: {measure.change}.",
     ]
-    if report.float_lora_accuracy is not None:
+    if report.float_lora_accuracy is not None and report.adapted_accuracy is not None:
         gap = 100 * (report.adapted_accuracy - report.float_lora_accuracy)
         place = "the same as" if abs(gap) < 0.05 else f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}"
         parts.append(f"That is {place} LoRA in floating point.")
@@ -84,25 +76,6 @@ def _summary(report: Report) -> list[str]:
         cost += f" and {page.time(report.train_step_us)} a sample"
     parts.append(f"{cost}; what was learned is an adapter of {page.size(report.adapter_bytes)}.")
     return parts
-
-
-def _right(report: Report, accuracy: float) -> str:
-    """How many test samples that is, and what it says about others: the 95% interval."""
-    within = wilson(accuracy, report.test_samples)
-    if within is None:
-        return ""
-    right = f"{round(accuracy * report.test_samples):,} of {page.count(report.test_samples, 'test sample')} right"
-    return f" ({right}; 95% interval {100 * within[0]:.1f} to {page.percent(within[1])})"
-
-
-def _difference(report: Report) -> str:
-    points = 100 * (report.adapted_accuracy - report.base_accuracy)
-    if abs(points) < 0.05:
-        return "no change"
-    if points < 0:
-        return f"{-points:.1f} points worse"
-    fewer = 100 * (1 - (1 - report.adapted_accuracy) / (1 - report.base_accuracy))
-    return f"{points:.1f} points better, {fewer:.0f}% fewer errors"
 
 
 # --- Confusion matrices ---
@@ -174,6 +147,9 @@ def device_code(report: Report) -> str:
     rows = sorted(report.layers, key=lambda row: row.op)
     alike = all(row.rank == report.rank for row in rows if row.weights)
     ranks = str(report.rank) if alike else f"bytes({[row.rank for row in rows]})"
+    told = ["seen = model.infer(window)", "print(model.labels[seen] if model.labels else seen)"]
+    if report.measure.name == "error":
+        told = ["model.infer(window)", "print(list(model.output))  # int8, on the output's grid"]
     return "\n".join(
         (
             "import edgelora",
@@ -181,8 +157,7 @@ def device_code(report: Report) -> str:
             f'model = edgelora.Model({json.dumps(report.base_path)}, ranks={ranks}, mode="infer")',
             f"model.use(model.adapter({json.dumps(report.adapter_path)}))",
             "window = bytearray(model.input_size)  # int8, quantized as the base's input is",
-            "seen = model.infer(window)",
-            "print(model.labels[seen] if model.labels else seen)",
+            *told,
         )
     )
 

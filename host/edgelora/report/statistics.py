@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 Z = 1.959963984540054  # a normal variable's 97.5% quantile: intervals of 95%
 SIGNIFICANT = 0.05  # the largest p-value that is called a difference
+LEAST_MEANS = 6  # samples: the mean of fewer says nothing of others
+NO_DIFFERENCE = "no measurable difference"
 
 
-def wilson(share: float, count: int) -> tuple[float, float] | None:
+class Interval(NamedTuple):
+    """Both ends."""
+
+    low: float
+    high: float
+
+
+def wilson(share: float, count: int) -> Interval | None:
     """Wilson's 95% confidence interval of a share of `count` test samples; None where nobody knows how many."""
     if not count:
         return None
     middle = share + Z * Z / (2 * count)
     spread = Z * ((share * (1 - share) + Z * Z / (4 * count)) / count) ** 0.5
     whole = 1 + Z * Z / count
-    return max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole)
+    return Interval(max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole))
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Student's 95% confidence interval of the mean of what `values` are drawn from; None of fewer than LEAST_MEANS."""
+    count = len(values)
+    if count < LEAST_MEANS:
+        return None
+    mean = math.fsum(values) / count
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    spread = _student(count - 1) * math.sqrt(variance / count)
+    return Interval(mean - spread, mean + spread)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5% quantile of Student's t, by its expansion (Abramowitz and Stegun, 26.7.5); within 0.02% from 5 on."""
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+        (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
+    )
+    return Z + math.fsum(term / float(freedom) ** power for power, term in enumerate(terms, 1))
 
 
 def sign_test(gained: int, lost: int) -> float:
@@ -34,5 +67,12 @@ def sign_test(gained: int, lost: int) -> float:
 def verdict(gained: int, lost: int) -> str:
     """The change in words: "better", "worse" or "no measurable difference"."""
     if sign_test(gained, lost) > SIGNIFICANT:
-        return "no measurable difference"
+        return NO_DIFFERENCE
     return "better" if gained > lost else "worse"
+
+
+def difference_verdict(gap: Interval | None) -> str:
+    """The same of errors, from the interval of the difference, after minus before; None: nobody could tell."""
+    if gap is None or gap.low <= 0 <= gap.high:
+        return NO_DIFFERENCE
+    return "better" if gap.high < 0 else "worse"

@@ -18,7 +18,7 @@ from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import Vote, listen_on_board, listen_on_twin, signal_of
 from .loop import confusion, train
-from .measure import Measure, answers, errors, measured
+from .measure import Measure, answers, errors, loss_unit, measured
 from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
@@ -96,6 +96,7 @@ __all__ = [
     "load_base",
     "load_part",
     "load_parts",
+    "loss_unit",
     "measured",
     "most_summed",
     "personalize_board",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..link import Link, ModelInfo, TrainReply
+from ..link import EvalReply, Link, ModelInfo, TrainReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError
 from .guard import Judged
+from .measure import errors
 from .recipe import Recipe
 from .recompute import choose_recompute
 from .samples import Samples
@@ -97,15 +98,24 @@ class BoardLearner:
             self.link.remove(TRIAL_PATH)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        reply = self.link.eval(x, lock_heap=True, progress=self.progress)
-        self.infer_us = reply.elapsed_us / len(x)
-        return reply.predictions.astype(np.int64)
+        return self._eval(x).predictions.astype(np.int64)
 
     def outputs(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         """All outputs of each sample, [N, output_size]."""
-        rows = self.link.eval(x, logits=True, progress=self.progress).logits
+        rows = self._eval(x, logits=True).logits
         assert rows is not None
         return rows
+
+    def answers(self, samples: Samples) -> NDArray[Any]:
+        """What the board says of each sample, as `measure.answers` has it of the twin."""
+        if self.base.model.learns_values:
+            return errors(self.base, self.outputs(samples.x), samples)
+        return self.predict(samples.x)
+
+    def _eval(self, x: NDArray[np.int8], logits: bool = False) -> EvalReply:
+        reply = self.link.eval(x, logits, lock_heap=True, progress=self.progress)
+        self.infer_us = reply.elapsed_us / len(x)
+        return reply
 
 
 def base_path(link: Link, base: Base) -> str | None:

@@ -34,7 +34,7 @@ LEAST_PATIENCE = 2  # and how many may in any case
 class Verdict(StrEnum):
     """What the samples held out say of an adapter. CAUTIOUS: they were too few to say anything, and it was trained with
     so short steps that it stays near the base; UNTOLD: they had one class alone, and it may have forgotten the others;
-    WORSE: whatever they say, it names fewer of the test samples right.
+    WORSE: whatever they say, it names fewer of the test samples right or, of values, has a larger error on them.
     """
 
     BETTER = "better"

@@ -25,6 +25,11 @@ class Measure:
         """The larger the better."""
         return self.value if self.name == "accuracy" else -self.value
 
+    @property
+    def rounded(self) -> float:
+        """As it is told: an accuracy to four places, an error as it is."""
+        return round(self.value, 4) if self.name == "accuracy" else self.value
+
     def __str__(self) -> str:
         return f"{self.value:.4f}" if self.name == "accuracy" else f"{self.value:.4g}"
 
@@ -48,3 +53,11 @@ def measured(base: Base, answered: NDArray[Any], samples: Samples) -> Measure:
     if base.model.learns_values:
         return Measure("error", float(np.mean(answered)))
     return Measure("accuracy", float(np.mean(answered == samples.y)))
+
+
+def loss_unit(base: Base) -> float:
+    """What a loss is multiplied by for its unit: 1 for nats, of values for squared real units.
+
+    Losses are divided by 4096 everywhere; those of values are in 1/16 squared int8 step of the output (SPEC.md, 4).
+    """
+    return 256 * base.model.output.scale**2 if base.model.learns_values else 1.0

@@ -137,7 +137,7 @@ def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trai
     learner = _learner(base, recipe, kept)
     learner.use(trainer(base.elm, kept, recipe, untold).adapter)
     found = measured(base, answers(base, learner.session, held), held)
-    by_name = {f"validation_{found.name}": round(found.value, 4) if found.name == "accuracy" else found.value}
+    by_name = {f"validation_{found.name}": found.rounded}
     return Try(recipe.seed, recipe.learning_rate, **{"validation_accuracy": None, **by_name})
 
 

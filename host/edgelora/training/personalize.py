@@ -5,18 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, twin
 from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
-from .base import Base, WorkflowError, accuracy, is_named, load_part
+from .base import Base, WorkflowError, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
 from .loop import Run, guarded
+from .measure import Measure, answers, measured
 from .on_board import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
@@ -34,7 +35,7 @@ def load_parts(spec: str, test: str | None) -> datasets.Parts:
 
 @dataclass(frozen=True)
 class BoardRun:
-    """A personalization on a board: the run, accuracy before and after (shares of 1), and its costs.
+    """A personalization on a board: the run, what the test samples got before and after (`answers`), and its costs.
 
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
     a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
@@ -46,8 +47,8 @@ class BoardRun:
     outcome: Outcome | None
     verdict: Verdict
     run: Run
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    before: NDArray[Any]
+    after: NDArray[Any]
     info: ModelInfo
     train_step_us: float | None
     infer_us: float
@@ -84,7 +85,7 @@ def personalize_board(
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
-    before = learner.predict(test.x)
+    before = learner.answers(test)
     profile = _profile(link.hello())
     end = previous = None
     if recipe.on_board:
@@ -103,7 +104,7 @@ def personalize_board(
         outcome = guard.outcome if guard else None
         clock_hz = None
     link.use(ADAPTER_PATH)
-    after = learner.predict(test.x)
+    after = learner.answers(test)
     infer_us = learner.infer_us
     progress(0, 2, "measured: time of a swap")
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
@@ -116,7 +117,7 @@ def personalize_board(
         energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
     progress(2, 2, "measured")
     verdict = course.verdict(outcome)
-    if np.sum(after == test.y) < np.sum(before == test.y):
+    if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
     activated = force or verdict in (Verdict.BETTER, Verdict.CAUTIOUS)
     if end:
@@ -244,12 +245,12 @@ def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
 class TwinRun:
     """The same run on the host twin: has it the board's adapter and training state, byte for byte?
 
-    epoch_accuracies: on the test samples after each epoch, shares of 1. Twin and board being the same, they are the
-    board's, which had no time to measure them.
+    epochs: how right it is on the test samples after each epoch. Twin and board being the same, it is what the board
+    was, which had no time to measure it.
     """
 
     identical: bool
-    epoch_accuracies: list[float]
+    epochs: list[Measure]
 
 
 def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
@@ -257,11 +258,11 @@ def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
     course = run.course
     recipe, ranks = course.recipe, course.recipe.ranks(base.model)
     session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
-    accuracies: list[float] = []
+    epochs: list[Measure] = []
 
     def judge(adapter: bytes) -> None:
         session.use(adapter)
-        accuracies.append(accuracy(session.predict(test.x), test))
+        epochs.append(measured(base, answers(base, session, test), test))
 
     guard = None
     if run.outcome:
@@ -269,7 +270,7 @@ def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
         learner.use(run.previous)
         guard = course.guard(learner)
     twin_run = guard_twin(base.elm, course, guard, on_epoch=judge)
-    return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, accuracies)
+    return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, epochs)
 
 
 def float_baseline(

@@ -1,0 +1,42 @@
+"""A small network that learns values, its inputs, and its error as anybody would compute it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgelora import formats, quantization, training, twin
+from edgelora.datasets import Dataset
+from edgelora.floatnet import layers
+from edgelora.training import Base
+
+SHAPE = (1, 4, 3)
+
+
+def rows(count: int, seed: int, gain: float = 1.0, kind: int = 0) -> Dataset:
+    """Inputs of two degrees of freedom, which each kind mixes in its own way."""
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(kind).normal(size=(2, 12))
+    x = gain * np.tanh(rng.normal(size=(count, 2)) @ mix).reshape(count, *SHAPE)
+    return Dataset(x.astype(np.float32), np.zeros(count, np.int64))
+
+
+def autoencoder() -> Base:
+    """A network of 12 inputs and as many outputs, which has learned nothing."""
+    net = layers.build(SHAPE, [layers.dense(8, "relu"), layers.dense(12)], 3)
+    model = quantization.quantize(net, rows(64, 1).x)
+    model.loss = "mean_squared_error"
+    elm = formats.pack_model(model)
+    return Base("auto.elm", elm, formats.unpack_model(elm))
+
+
+def real_error(base: Base, adapter: bytes | None, data: Dataset) -> float:
+    """Of the data as they are, on the grid of outputs."""
+    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+    session.use(adapter)
+    output = base.model.output
+    squares = []
+    for x in data.x:
+        session.infer(base.model.input.quantize(x))
+        wanted = output.dequantize(output.quantize(x.reshape(-1)))
+        squares.append(np.mean((output.dequantize(session.logits) - wanted) ** 2))
+    return float(np.mean(squares))
