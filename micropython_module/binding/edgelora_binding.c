@@ -214,7 +214,7 @@ static mp_obj_t core_probabilities(mp_obj_t arena, mp_obj_t out) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_probabilities_obj, core_probabilities);
 
-// core_take(to, at, from, begin, step, count, width): copies every step-th element of `width` bytes; in one buffer, to its front
+// core_take(to, at, from, begin, step, count, width): copies every step-th element of `width` bytes
 static mp_obj_t core_take(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t to, from;
     mp_get_buffer_raise(args[0], &to, MP_BUFFER_WRITE);

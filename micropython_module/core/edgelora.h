@@ -303,8 +303,8 @@ const edgelora_signal_t *edgelora_signal(const void *model);
 // record's values. Returns how many were beyond the grid, or a status < 0.
 int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t count, int8_t *out);
 
-// Copies `count` elements of `width` bytes, every step-th of those at `from`. The two may overlap
-// if `to` is not behind `from`.
+// Copies `count` elements of `width` bytes, every step-th of those at `from`; where step is 1 the two
+// may overlap.
 void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width);
 
 // Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes,

@@ -234,7 +234,7 @@ WORDS = {
     "scales": "make the source with scales=signal.scales",
     "vote": "k of the last n windows",
     "front": "the front end",
-    "needs": "give one of edgelora.frontend",
+    "needs": "the front end has 40 outputs",
 }
 
 

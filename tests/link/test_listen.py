@@ -14,10 +14,12 @@ from commands import edgelora, result
 from random_models import random_adapter, random_model, random_ranks
 
 from edgelora import formats, sim
+from edgelora.bench.swap import layers_and_adapters
 from edgelora.formats import Normal, QuantModel, Signal
 from edgelora.link.client import Link
 from edgelora.link.replies import DeviceError, LinkError
 from edgelora.resources import ROOT
+from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
 from edgelora.training import load_base
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
@@ -59,8 +61,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(drawn(sound.signal.channels, 4000).astype("<i2").tobytes())
+    hear(folder, "audio", AudioFrontEnd(), 7, 3)
+    hear(folder, "spectral", SpectralFrontEnd(2), 2, 1)
     (folder / "silent.elm").write_bytes(formats.pack_model(replace(model, signal=None)))
     return folder
+
+
+def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows: int, every: int) -> None:
+    """A base with this front end, rows of whose features are its input, and a recording for it."""
+    elm, _ = layers_and_adapters((rows * front.size, 5), 0)
+    model = formats.unpack_model(elm)
+    normals = (Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
+    window = front.span + (rows - 1) * front.stride
+    model.signal = Signal(16000, front.channels, window, every * front.stride, normals, kind)
+    (folder / f"{kind}.elm").write_bytes(formats.pack_model(model))
+    sound = np.random.default_rng(5).normal(0, 3000, (window + 5 * every * front.stride, front.channels))
+    sound *= 1 + np.sin(np.arange(len(sound)) / 900)[:, None]
+    with wave.open(str(folder / f"{kind}.wav"), "wb") as file:
+        file.setnchannels(front.channels)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(np.clip(sound, -32768, 32767).astype("<i2").tobytes())
 
 
 def both(port: str, *command: object) -> dict[str, Any]:
@@ -85,6 +106,9 @@ def every_case(port: str, folder: Path) -> None:
     assert mine_own["decisions"][0]["class"] is None
     assert both(port, folder / "binary.elm", "--source", folder / "binary.csv")["decisions"]
     assert both(port, folder / "sound.elm", "--source", folder / "sound.wav")["decisions"]
+    for kind in ("audio", "spectral"):
+        heard = both(port, folder / f"{kind}.elm", "--source", folder / f"{kind}.wav")["decisions"]
+        assert len(heard) == 6 and len({tuple(decision["outputs"]) for decision in heard}) > 3
 
 
 def test_on_unix(unix: str, folder: Path) -> None:

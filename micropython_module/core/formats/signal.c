@@ -83,6 +83,10 @@ int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t cou
 }
 
 void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width) {
+    if (step == 1) {
+        __builtin_memmove(to, from, count * width);
+        return;
+    }
     for (uint32_t i = 0; i < count; ++i, from += (step - 1) * width) {
         for (uint32_t k = 0; k < width; ++k) {
             *to++ = *from++;

@@ -16,6 +16,18 @@ def _far(a, b):
     return abs(a - b) > _NEAR * abs(b)
 
 
+def _front_of(model, signal):
+    # The front end that a base names, with outputs of 16 bits: the base's normalizations are for these.
+    try:
+        from edgelora.frontend import Audio, Spectral
+    except ImportError:
+        raise ValueError("this base takes a front end, and this board has no edgelora.frontend: give one")
+    if signal.front == "audio":
+        return Audio()
+    rows = max(model.input_size // Spectral.size, 1)
+    return Spectral(signal.channels, 0, signal.window // (Spectral.window * rows))
+
+
 class Pipeline:
     """Decisions about what a source brings, as the base's signal says."""
 
@@ -29,7 +41,7 @@ class Pipeline:
         if _far(source.rate, signal.rate):
             raise ValueError("the source has %s samples a second, the base takes %s" % (source.rate, signal.rate))
         if front is None and signal.front != "none":
-            raise ValueError("this base takes a front end: give one of edgelora.frontend, " + signal.front)
+            front = _front_of(model, signal)
         if front is None and source.scales:
             for mine, wanted in zip(source.scales, signal.scales):
                 if _far(mine, wanted):
@@ -75,8 +87,9 @@ class Pipeline:
                 "the front end covers %d samples with a hop of %d, the base takes %d, %d"
                 % (covered, stride, signal.window, signal.hop)
             )
-        self._out = array("h", bytes(2 * size))
         self._row = bytearray(size)
+        ready = getattr(front, "typecode", "h") == "b"  # its outputs are int8 of the input already
+        self._out = self._row if ready else array("h", bytes(2 * size))
 
     def reset(self):
         """What comes next is another stream: windows, votes and what the model remembers begin anew."""
@@ -147,7 +160,8 @@ class Pipeline:
         size, row = len(self._row), self._row
         if self.front.step(self._view, self._out) == 0:
             return False  # it has nothing yet
-        self.clipped += model.quantize_counts(self._out, row)
+        if self._out is not row:
+            self.clipped += model.quantize_counts(self._out, row)
         keep = len(self.x) - size
         if keep:
             core_take(self.x, 0, self.x, size, 1, keep, 1)

@@ -16,9 +16,10 @@ class _Source(Protocol):
         """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
 
 class _Front(Protocol):
-    """What makes rows of int16 values of samples, such as those of `edgelora.frontend`.
+    """What makes rows of values of samples, such as those of `edgelora.frontend`.
 
-    It may have a `span`, the samples that an output is of, where that is not `window`, and a `stride`, from one output
+    Rows are int16, which the base's normalizations make int8, or, where `typecode` says "b", int8 of the input. A front
+    end may have a `span`, the samples that an output is of, where that is not `window`, and a `stride`, from one output
     to the next, where that is not `hop`.
     """
 
@@ -26,15 +27,15 @@ class _Front(Protocol):
     hop: int  # samples from a step to the next
     size: int  # values it gives
     def step(self, samples: Any, out: Any) -> Any:
-        """Samples in, values out, both int16; False or 0 says that there are none yet."""
+        """Samples in, int16, a row out; False or 0 says that there is none yet."""
     def reset(self) -> None: ...
 
 class Pipeline:
     """Decisions about what a source brings, as the base's signal says. ValueError where the two don't fit.
 
-    All memory is taken here: `step` works under `micropython.heap_lock()`. front: the base's front end, if it takes
-    one. vote: (k, n), a class is decided on when k of the last n windows say it; of several the one said last. chunk:
-    samples read at once at most.
+    All memory is taken here: `step` works under `micropython.heap_lock()`. front: in place of the one that the base
+    names, which is that of `edgelora.frontend` (vibration: of channel 0). vote: (k, n), a class is decided on when k of
+    the last n windows say it; of several the one said last. chunk: samples read at once at most.
 
         for a loop:        if pipeline.step(): print(pipeline.name)
         under asyncio:     async for now in pipeline: print(now.name)
