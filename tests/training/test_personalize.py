@@ -37,7 +37,8 @@ def test_a_worse_adapter_is_not_activated(
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             if on_board:  # an earlier run's adapter is in use, and would be after a reset
-                assert personalize_board(link, base, samples, samples, recipe, metrics).activated
+                earlier = personalize_board(link, base, samples, samples, replace(recipe, seed=1), metrics)
+                assert earlier.activated
                 assert link.store_activate(NAME).active == NAME
             run = personalize_board(link, base, samples, test, recipe, metrics)
             assert (run.after == test.y).mean() < (run.before == test.y).mean() == 1 and not run.activated
@@ -45,7 +46,8 @@ def test_a_worse_adapter_is_not_activated(
             assert link.get("/adapter.ela") == run.run.adapter, "what was learned is kept"
             if on_board:
                 state = link.store_list()
-                assert state.active is None and [entry.name for entry in state.adapters] == [NAME]
+                assert state.active == NAME and [entry.name for entry in state.adapters] == [NAME]
+                assert link.store_get(NAME) == earlier.run.adapter != run.run.adapter, "it is in the store again"
             hello = link.hello()
         again = repeat_on_twin(base, test, run)
         report = make_report(base, test, run, hello, None, "noise", again, "noise")
