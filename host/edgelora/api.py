@@ -122,6 +122,7 @@ class Board:
 class Personalized:
     """What a personalization left. before, after: accuracy on the test samples, shares of 1; ela: the `.ela` file.
 
+    Of a network that learns values they are mean squared errors, and losses, too, are in squared units of the data.
     report: of a board's run, with its times; a notebook shows the page.
     """
 
@@ -150,7 +151,10 @@ class Personalized:
 
     def __repr__(self) -> str:
         where = self.report.board if self.report else "this computer"
-        return f"<Personalized on {where}: accuracy {self.before:.1%} -> {self.after:.1%}, {len(self.ela)} bytes>"
+        told = f"accuracy {self.before:.1%} -> {self.after:.1%}"
+        if self.base.model.learns_values:
+            told = f"error {self.before:.4g} -> {self.after:.4g}"
+        return f"<Personalized on {where}: {told}, {len(self.ela)} bytes>"
 
     def _repr_html_(self) -> str:
         if self.report is None:
@@ -173,39 +177,40 @@ def personalize(
     test: samples to test on; without, some of a file's or of given ones, which are then not trained on.
     """
     base, parts = _base(base), _parts(data, test)
-    _of_classes(base)
     samples, tested = base.samples(parts.train), base.samples(parts.test)
     if board is None:
         trained = training.train_adapter(base, samples, tested, recipe, progress=progress)
-        before, after = (training.accuracy(predicted, tested) for predicted in (trained.before, trained.after))
+        before, after = (training.measured(base, each, tested).rounded for each in (trained.before, trained.after))
         told = training.remarks(base, trained.run.adapter, tested, samples)
-        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, trained.run.losses, told)
+        losses = _losses(base, trained.run.losses)
+        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, losses, told)
     run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
-    before, after = (training.accuracy(predicted, tested) for predicted in (run.before, run.after))
+    before, after = (training.measured(base, each, tested).rounded for each in (run.before, run.after))
     again = training.repeat_on_twin(base, tested, run)
     named = (_name(data), again, parts.tested_on)
     report = make_report(base, tested, run, board.link.hello(), None, *named)
     told = training.remarks(base, run.run.adapter, tested, samples)
-    return Personalized(base, run.run.adapter, before, after, parts.tested_on, run.run.losses, told, report)
+    losses = _losses(base, run.run.losses)
+    return Personalized(base, run.run.adapter, before, after, parts.tested_on, losses, told, report)
 
 
 def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board: Board | None = None) -> float:
     """Accuracy, a share of 1, of a base or of an adapter for it: on the board, or on this computer to the same bytes.
 
+    Of a network that learns values it is the mean squared error, in squared units of the data.
     Data by name means its test part; of a file, all samples count.
     """
     base = _base(base)
-    _of_classes(base)
     tested = base.samples(_samples(data, "test"))
     ela = formats.pack_adapter(adapter) if adapter else None
     ranks = training.adapter_ranks(base, ela)
     if board is None:
         session = twin.Session(base.elm, ranks, "infer", 1, frames=tested.frames)
         session.use(ela)
-        return training.accuracy(session.predict(tested.x), tested)
+        return training.measured(base, training.answers(base, session, tested), tested).rounded
     learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=tested.frames)
     learner.use(ela)
-    return training.accuracy(learner.predict(tested.x), tested)
+    return training.measured(base, learner.answers(tested), tested).rounded
 
 
 def blend(
@@ -288,12 +293,9 @@ def _base(given: Network) -> Base:
     return given if isinstance(given, Base) else load(given)
 
 
-def _of_classes(base: Base) -> None:
-    if base.model.learns_values:
-        raise training.WorkflowError(
-            f"{base.name} learns values, not classes: use the commands `edgelora personalize`, "
-            "`edgelora train-adapter` and `edgelora eval`"
-        )
+def _losses(base: Base, losses: list[float]) -> list[float]:
+    unit = training.loss_unit(base)
+    return [loss * unit for loss in losses]
 
 
 def _adapter(ela: bytes, base: Base) -> Adapter:
