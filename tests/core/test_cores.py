@@ -54,6 +54,10 @@ FIXED = {
     "dense, rows of A in parts": DrawnOp("dense", (1, 1, 1100), (1, 1, 9), alone=True, rank=8, trainable_a=True),
     "dense, words of B": DrawnOp("dense", (1, 1, 30), (1, 1, 50), alone=True, rank=4),
     "conv, windows as they lie": DrawnOp("conv", (1, 40, 6), (1, 20, 16), (1, 5), (1, 2), padding=(0, 1), rank=3),
+    "conv, windows and what lies before them": DrawnOp(
+        "conv", (3, 40, 6), (3, 20, 13), (1, 5), (1, 2), padding=(0, 1), tflite=True
+    ),
+    "conv, an odd number of outputs": DrawnOp("conv", (5, 3, 12), (5, 3, 7), tflite=True),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
     # backward: a convolution of stride 1 for each phase of the strides, tiles of the gradients, pairs of rows
     "phases of stride 2": DrawnOp(

@@ -46,8 +46,7 @@ EDGELORA_KERNEL static void gather(
         }
         to = fill_s8(to, right, edge);
     }
-    to = fill_s8(to, below, edge);
-    fill_s8(to, -g->inputs & 3, 0);
+    fill_s8(to, below, edge);
 }
 
 EDGELORA_HOT void edgelora_gather_s8(
@@ -57,6 +56,7 @@ EDGELORA_HOT void edgelora_gather_s8(
     axis_t wx = axis_window(
         at->x, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
     gather(g, x, &wy, &wx, patch);
+    fill_s8(patch + g->inputs, -g->inputs & 3, 0);
 }
 
 EDGELORA_HOT static uint32_t *fill_quad(uint32_t *quad, uint32_t groups, int32_t v) {
@@ -77,8 +77,8 @@ EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_
 
 // The values of a window of one row that lies inside the input, from a word on, or NULL: where they
 // are, or in patch. x: 4-aligned; behind the window there is a word more.
-static inline const int8_t *words_of_row(
-    const edgelora_shape_t *g, const int8_t *x, uint32_t oy, uint32_t ox, int8_t *patch) {
+static inline const int8_t *words_of_row(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
+    uint32_t ox, int8_t *patch, uint32_t lead) {
     const edgelora_op_t *op = g->op;
     int32_t iy = (int32_t)(oy * op->stride_h) - op->pad_top,
             ix = (int32_t)(ox * op->stride_w) - op->pad_left;
@@ -89,16 +89,24 @@ static inline const int8_t *words_of_row(
     if ((start & ~3u) + g->inputs + 7 > (uint32_t)g->in_h * g->in_w * g->in_c) {
         return 0;
     }
-    if (!(start & 3)) {
-        return x + start;
+    if ((start & 3) == lead) {
+        return x + start - lead;
     }
     edgelora_align_rows_u8(
-        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1);
+        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1, lead);
     return patch;
 }
 
+uint32_t edgelora_window_lead(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    uint32_t lead = -(uint32_t)op->pad_left * g->in_c & 3;
+    bool alike = g->kernel_h == 1 && op->dilation_w == 1 && (op->stride_w * g->in_c & 3) == 0 &&
+        (g->in_h == 1 || (g->in_w * g->in_c & 3) == 0);
+    return alike && (lead + g->inputs + 3) / 4 == (g->inputs + 3) / 4 ? lead : 0;
+}
+
 EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
-    uint32_t ox, int8_t *patch, uint32_t *quad) {
+    uint32_t ox, int8_t *patch, uint32_t *quad, uint32_t lead) {
     const edgelora_op_t *op = g->op;
     uint32_t groups = (g->inputs + 3) / 4, taps = g->in_c / 4;
     bool aligned = (g->in_c & 3) == 0 && is_aligned(x);
@@ -110,7 +118,7 @@ EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t
         }
     }
     bool row = g->kernel_h == 1 && op->dilation_w == 1 && is_aligned(x);
-    const int8_t *words = row ? words_of_row(g, x, oy, ox, patch) : 0;
+    const int8_t *words = row ? words_of_row(g, x, oy, ox, patch, lead) : 0;
     if (words) {
         edgelora_pack_quad_s8(quad, words, groups);
         return;
@@ -118,7 +126,7 @@ EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t
     axis_t wy = axis_window(oy, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
     axis_t wx = axis_window(ox, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w, g->in_w);
     if (!aligned) {
-        gather(g, x, &wy, &wx, patch);
+        gather(g, x, &wy, &wx, patch + lead);
         edgelora_pack_quad_s8(quad, patch, groups);
         return;
     }
@@ -140,9 +148,26 @@ EDGELORA_HOT static void gather_position(const edgelora_shape_t *g, const int8_t
 }
 
 EDGELORA_HOT void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x,
-    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
+    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride,
+    uint32_t lead) {
+    const edgelora_op_t *op = g->op;
+    const uint32_t inputs = g->inputs, groups = (inputs + 3) / 4, step = op->stride_w * g->in_c,
+                   row = (uint32_t)g->in_w * g->in_c, pad = op->pad_left * g->in_c,
+                   size = g->in_h * row;
+    // windows that lie inside a row of the input, as words
+    const bool alike = lead && !op->pad_top && op->stride_h == 1;
     for (uint32_t k = 0; k < count; ++k) {
-        gather_position(g, x, at->y, at->x, patch, quads + (k >> 2) * (stride / 4) + (k & 3));
+        uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
+        uint32_t start = at->x * step - pad, end = start + inputs;
+        if (alike && start < end && end <= row) {
+            start += at->y * row - lead;
+            if (start + 4 * groups <= size) {
+                edgelora_pack_quad_s8(quad, x + start, groups);
+                cursor_next(at);
+                continue;
+            }
+        }
+        gather_position(g, x, at->y, at->x, patch, quad, lead);
         cursor_next(at);
     }
 }

@@ -77,6 +77,7 @@ typedef struct {
     bool in_22_bits; // all accumulators
     bool b_joins;    // B t goes along with the rows of weights
     bool at_once;    // sums become outputs at once
+    uint32_t lead;   // zeros before rows of weights that are not whole groups
     struct {
         uint16_t from, groups; // of inputs that a row of A looks at: at least one
     } part[EDGELORA_MAX_RANK];
@@ -202,7 +203,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         }
         row.weights = g->weights + o * g->inputs;
         if (!whole) {
-            edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows);
+            edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows, common->lead);
             row.weights = words;
         }
 #ifdef EDGELORA_DSP
@@ -271,6 +272,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
 #ifdef EDGELORA_DSP
     common.at_once = !branch->rank && edgelora_gives_tile_outputs(g);
 #endif
+    common.lead = !branch->rank && (g->inputs & 3) && is_aligned(x) ? edgelora_window_lead(g) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions;) {
@@ -278,7 +280,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
         if (in_place) {
             edgelora_pack_quads_s8(quads, l.stride, x + p * g->in_c, count, l.groups);
         } else {
-            edgelora_gather_tile_s8(g, x, &at, count, patch, quads, l.stride);
+            edgelora_gather_tile_s8(g, x, &at, count, patch, quads, l.stride, common.lead);
         }
         if (branch->rank) {
             tile_down(g, branch, &l, &common, s, count, t);

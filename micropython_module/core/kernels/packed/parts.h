@@ -68,10 +68,15 @@ static inline void cursor_next(edgelora_cursor_t *at) {
 // The K inputs of one output position, and zeros up to a whole group.
 void edgelora_gather_s8(
     const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; up to a whole
-// group they are of any value. patch: s8 [groups, 4] of scratch.
+// How many values the word holds before a window of one row begins, if all windows begin alike and
+// need no more groups with them: then inputs can be packed as they lie, for weights behind as many
+// zeros.
+uint32_t edgelora_window_lead(const edgelora_shape_t *g);
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; the `lead` before
+// them, and those up to a whole group, are of any value. patch: s8 [groups, 4] of scratch; lead: 0,
+// or that of the windows, if x is 4-aligned.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
-    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
+    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride, uint32_t lead);
 // Along one axis: the input positions first, first + stride, ... that the same elements of the
 // kernel read, `tap` and, `tap_step` apart, those behind it. Among themselves they are a
 // convolution of stride 1: element m reads position n for output start + n - m * back, if there is
@@ -96,9 +101,10 @@ uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, 
 void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
 // Rows of `count` bytes in offset binary, one behind the other, as words: each from a word on, and
-// zeros up to a whole group. It reads the words that hold some of them, and at most one more.
+// zeros up to a whole group, behind `lead` zeros, 0..3. It reads the words that hold some of them,
+// and at most one more.
 void edgelora_align_rows_u8(
-    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows);
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows, uint32_t lead);
 // E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
 // one before, elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,

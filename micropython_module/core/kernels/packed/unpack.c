@@ -18,12 +18,15 @@ EDGELORA_KERNEL void edgelora_unpack_s8(
 }
 
 EDGELORA_KERNEL void edgelora_align_rows_u8(
-    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows) {
-    const uint32_t rest = 8 * (-count & 3), groups = (count + 3) / 4;
+    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows, uint32_t lead) {
+    const uint32_t rest = 8 * (-(lead + count) & 3), groups = (lead + count + 3) / 4,
+                   zeros = ~(0xFFFFFFFFu << 8 * lead);
     for (; rows; --rows, from += count) {
-        const uint32_t right = 8 * ((uintptr_t)from & 3), left = 32 - right;
-        const uint32_t *in = (const uint32_t *)(const void *)(from - right / 8);
-        uint32_t *end = words + groups, word = *in++;
+        const uint32_t right = 8 * (((uintptr_t)from - lead) & 3), left = 32 - right;
+        // the word of the first zero, or the next one, if it holds nothing of the row
+        bool before = ((uintptr_t)from & 3) < lead;
+        const uint32_t *in = (const uint32_t *)(const void *)(from - ((uintptr_t)from & 3));
+        uint32_t *start = words, *end = words + groups, word = before ? 0 : *in++;
         if (right) {
             while (words != end) {
                 uint32_t next = *in++;
@@ -36,6 +39,7 @@ EDGELORA_KERNEL void edgelora_align_rows_u8(
             }
         }
         end[-1] = (end[-1] << rest >> rest) | (0x80808080u & ~(0xFFFFFFFFu >> rest));
+        *start = (*start & ~zeros) | (0x80808080u & zeros);
     }
 }
 
