@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from commands import edgelora, result
 from random_models import random_adapter, random_model, random_ranks
 
-from edgelora import formats, sim
+from edgelora import formats, sim, twin
 from edgelora.bench.swap import layers_and_adapters
 from edgelora.formats import Normal, QuantModel, Signal
 from edgelora.link.client import Link
@@ -50,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapter = random_adapter(rng, model, ranks=random_ranks(rng, model))
     adapter.base_id = formats.base_id(data)
     (folder / "me.ela").write_bytes(formats.pack_adapter(adapter))
-    np.savetxt(folder / "mine.csv", drawn(3, 2600), "%d", ",")
+    np.savetxt(folder / "mine.csv", drawn(3, 1000), "%d", ",")
     yes_or_no = sensing(9, "binary_cross_entropy", 8)
     (folder / "binary.elm").write_bytes(formats.pack_model(yes_or_no))
     np.savetxt(folder / "binary.csv", drawn(yes_or_no.signal.channels, 400), "%d", ",")
@@ -97,7 +98,7 @@ def every_case(port: str, folder: Path) -> None:
     base, mine = folder / "base.elm", folder / "mine.csv"
     bare = both(port, base, "--source", mine)
     signal = load_base(base).model.signal
-    assert len(bare["decisions"]) == (2600 - signal.window) // 4 + 1 and bare["clipped"] > 0
+    assert len(bare["decisions"]) == (1000 - signal.window) // 4 + 1 and bare["clipped"] > 0
     last = bare["decisions"][-1]
     assert last["seconds"] == last["end"] / 50 and 0 < last["probability"] <= 1
     assert len({tuple(decision["outputs"]) for decision in bare["decisions"]}) > 50, "windows differ"
@@ -118,6 +119,38 @@ def test_on_unix(unix: str, folder: Path) -> None:
     decisions = result("listen", folder / "base.elm", "--source", folder / "mine.csv", "--twin", "--vote", "2/2")
     assert len(lines) == len(decisions["decisions"]) and f"{len(lines)} decisions" in summary
     assert lines[0].split()[:3] == [f"{decisions['decisions'][0]['seconds']:.2f}", "s", "-"]
+
+
+def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
+    """A `.tflite` that listens: its data says so, and its normalization is that of deployed firmware, to the bit."""
+    pytest.importorskip("tflite_micro")
+    from wake_words import wake_word
+
+    (tmp_path / "alexa.tflite").write_bytes(wake_word("alexa"))
+    scale = 0.10196078568696976  # of the network's input
+    signal = Signal(16000, 1, 800, 480, (Normal(scale * 256 / 666),), "audio", "of (256 v + 333) / 666")
+    x = np.zeros((4, 1, 3, 40), np.float32)
+    np.savez(tmp_path / "data.npz", x=x, signal=json.dumps(signal.as_json()))
+    elm = tmp_path / "alexa.elm"
+    imported = result("import", tmp_path / "alexa.tflite", "--data", tmp_path / "data.npz", "-o", elm)
+    assert imported["signal"]["front"] == "audio" and load_base(elm).model.signal == signal
+    sound = np.random.default_rng(1).normal(0, 1, 48000) * 4000 * np.abs(np.sin(np.arange(48000) / 3000))
+    sound = sound.astype(np.int16)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(sound.astype("<i2").tobytes())
+    heard = both(unix, elm, "--source", tmp_path / "sound.wav")["decisions"]
+    rows = AudioFrontEnd("firmware").feed(sound)
+    session = twin.Session(elm.read_bytes(), bytes(len(load_base(elm).model.ops)), "infer", 1)
+    frames = [rows[at : at + 3] for at in range(0, len(rows) - 2, 3)]
+    wanted = []
+    for frame in frames:
+        session.infer(np.ascontiguousarray(frame).reshape(-1))
+        wanted.append(session.logits.tolist())
+    assert [decision["outputs"] for decision in heard] == wanted and len(wanted) > 90
+    assert len({tuple(row) for row in wanted}) > 1
 
 
 def test_values_in_units(folder: Path, tmp_path: Path) -> None:
