@@ -134,4 +134,5 @@ def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
         (front, signal) for front in MOST_CYCLES for signal in ("noise", "silence")
     ]
     for time in times:
-        assert time.most < MOST_CYCLES[time.front_end], time
+        slower = 1.1 if name.endswith("stock") else 1  # compiled for size, mostly
+        assert time.most < slower * MOST_CYCLES[time.front_end], time

@@ -113,7 +113,7 @@ EDGELORA_WARM __attribute__((noinline)) static uint32_t root_bits(uint32_t word,
 }
 
 // The root of v < 2^48, to the nearest; of 32 bits at most 65535.
-static uint32_t rounded_root(uint64_t v) {
+static inline uint32_t rounded_root(uint64_t v) {
     uint32_t high = (uint32_t)(v >> 32), low = (uint32_t)v, rest = 0;
     uint32_t first = high ? high : low, most = high ? UINT32_MAX : 0xFFFF;
     int pairs = (bit_length(first) + 1) / 2;
@@ -130,7 +130,7 @@ static inline uint32_t scaled(uint32_t a, uint32_t b, int bits) {
 }
 
 // Takes off the channel's noise, which follows the signal, and returns what is left of it.
-static uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t smoothing) {
+static inline uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t smoothing) {
     uint32_t fine = signal << NOISE_BITS, rest = (1 << SMOOTH_BITS) - smoothing, last = *noise;
     // (fine * smoothing + last * rest) / 2^14: the upper halves' products are whole multiples of 2^16
     uint32_t high = (fine >> 16) * smoothing + (last >> 16) * rest;
@@ -143,7 +143,7 @@ static uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t smoothi
 }
 
 // PCAN's gain at a noise: a parabola for each bit length.
-static uint32_t gain_at(uint32_t noise) {
+static inline uint32_t gain_at(uint32_t noise) {
     if (noise <= 2) {
         return (uint32_t)edgelora_audio_gains[noise];
     }
@@ -155,7 +155,7 @@ static uint32_t gain_at(uint32_t noise) {
 }
 
 // Automatic gain, and a square below a ratio of 2 to 1 that the line above goes on from.
-static uint32_t compressed(uint32_t signal, uint32_t noise) {
+static inline uint32_t compressed(uint32_t signal, uint32_t noise) {
     uint32_t ratio = scaled(signal, gain_at(noise), SNR_SHIFT);
     if (ratio < 2u << SNR_BITS) {
         return ratio * ratio >> (2 + 2 * SNR_BITS - OUTPUT_BITS);
@@ -164,7 +164,7 @@ static uint32_t compressed(uint32_t signal, uint32_t noise) {
 }
 
 // 64 ln(8 v), 0 for 0; at most 1420
-static uint32_t logarithm(uint32_t v) {
+static inline uint32_t logarithm(uint32_t v) {
     v <<= LOG_SHIFT;
     if (v <= 1) {
         return 0;
@@ -174,7 +174,7 @@ static uint32_t logarithm(uint32_t v) {
     return ((natural << 6) + (1u << 15)) >> 16;
 }
 
-static void features(edgelora_audio_t *audio, int shift, void *out) {
+EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out) {
     const word_t *energies = audio->words + FIRST_BIN;
     const uint16_t *weights = edgelora_audio_weights;
     uint64_t falling = 0; // what the flank before left for this channel

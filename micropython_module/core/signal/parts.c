@@ -10,7 +10,7 @@ enum {
     LARGEST_SHIFT = 15, // a value of 15 bits stays within 30
 };
 
-uint32_t edgelora_log2(uint32_t x) {
+EDGELORA_WARM uint32_t edgelora_log2(uint32_t x) {
     int whole = bit_length(x) - 1;
     uint32_t rest = x - (1u << whole); // of x / 2^whole, Q16
     rest = whole < LOG_BITS ? rest << (LOG_BITS - whole) : rest >> (whole - LOG_BITS);
