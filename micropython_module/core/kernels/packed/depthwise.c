@@ -236,7 +236,9 @@ EDGELORA_HOT static void pairs_forward(const edgelora_shape_t *g, const planes_t
             strip.acc = acc + at;
             strip.gap = 4 * (g->out_w - s.width);
             for (uint32_t k = o, end = o + requantize->rows; k < end; ++k, strip.acc += padded) {
-                if (k % each == 0 || k == o) { // channels of one input share a plane
+                if (each == 1) { // no division, which is slow
+                    fill_pairs(g, &s, x + k, in_rows);
+                } else if (k % each == 0 || k == o) { // channels of one input share a plane
                     fill_pairs(g, &s, x + k / each, in_rows);
                 }
                 tap_words(strip.w, g->weights + k, g->out_c);
@@ -270,8 +272,10 @@ EDGELORA_HOT void edgelora_depthwise_forward_packed_s8(
     requantize.in_22_bits = edgelora_fits_22_bits(g, 0);
     for (uint32_t oy = 0; oy < g->out_h; oy += l.rows) {
         uint32_t rows = at_most(g->out_h - oy, l.rows);
-        for (uint32_t i = 0; i < l.acc / 4; ++i) {
-            plane[i] = pair((uint32_t)g->zp_in, (uint32_t)g->zp_in);
+        const uint32_t edge = pair((uint32_t)g->zp_in, (uint32_t)g->zp_in);
+#pragma GCC unroll 8
+        for (uint32_t *word = plane, *last = plane + l.acc / 4; word != last; ++word) {
+            *word = edge;
         }
         reach_t reach = rows_reached(g, oy, rows);
         requantize.count = rows * g->out_w;

@@ -18,6 +18,9 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
 
+// plane.c
+void edgelora_plane_rows(const edgelora_plane_t *plane);
+
 #define NAKED EDGELORA_KERNEL __attribute__((naked))
 
 // Offsets as assembly has them, of a frame's slots and of structs in C: a file asserts that they

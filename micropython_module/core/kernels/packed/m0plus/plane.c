@@ -30,8 +30,14 @@ ASSERT_OFFSET(edgelora_plane_t, edge, PLANE_EDGE)
 // edge, r11: rows. Of short rows: r12 is the code of a row's pairs, lr of a row, r8 2 * step, r11
 // what r8 is, the slot what r4 is.
 NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
+    __asm volatile(".syntax unified\n" SAVE "bl edgelora_plane_rows\n" RESTORE);
+}
+
+// The same for assembly, which has saved what it needs: all registers are lost.
+NAKED void edgelora_plane_rows(const edgelora_plane_t *plane) {
     __asm volatile(
-        ".syntax unified\n" SAVE
+        ".syntax unified\n"
+        "push {lr}\n"
         "ldr r1, " FIELD(r0, PLANE_X) "\n"
         "ldr r2, " FIELD(r0, PLANE_STEP) "\n"   // step
         "ldr r3, " FIELD(r0, PLANE_N) "\n"   // n
@@ -97,7 +103,8 @@ NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
         "mov r6, r11\n"
         "subs r6, #1\n"
         "mov r11, r6\n"
-        "bne 7b\n" RESTORE
+        "bne 7b\n"
+        "pop {pc}\n"
         "10:\n"
         "sub sp, #" STRING(PLANE_FRAME) "\n"
         "lsls r4, r2, #1\n"
@@ -173,7 +180,8 @@ NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
         "ldr r6, " SLOT(PLANE_X_END) "\n"
         "cmp r1, r6\n"
         "bne 7b\n"
-        "add sp, #" STRING(PLANE_FRAME) "\n" RESTORE);
+        "add sp, #" STRING(PLANE_FRAME) "\n"
+        "pop {pc}\n");
 }
 
 #endif
