@@ -12,9 +12,10 @@ from .qat import bench_qat
 from .ranks import bench_ranks
 from .swap import COUNTS, bench_swap
 from .trust import CASES, bench_trust
-from .years import bench_years
+from .years import SLOTS, bench_years
 
 __all__ = [
+    "SLOTS",
     "CASES",
     "COUNTS",
     "TASKS",

@@ -191,7 +191,7 @@ def cmd_bench_years(args: argparse.Namespace) -> None:
 
     A person's windows come once, class by class, and are learned as a board's `Learner` does, by the host twin.
     """
-    from ..bench.years import SLOTS, bench_years
+    from ..bench import SLOTS, bench_years
 
     with console.progress("years", quiet=False) as progress:
         result = bench_years(recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress)
