@@ -5,7 +5,6 @@
 #include "signal/parts.h"
 #include "signal/tables.h"
 
-#include <string.h>
 
 enum {
     AUDIO_MAGIC = 0x31415545, // "EUA1"
@@ -44,7 +43,7 @@ edgelora_audio_t *edgelora_audio(void *state, uint32_t size) {
 
 void edgelora_audio_reset(edgelora_audio_t *audio) {
     audio->steps = 0;
-    memset(audio->noise, 0, sizeof audio->noise);
+    __builtin_memset(audio->noise, 0, sizeof audio->noise);
 }
 
 uint32_t edgelora_audio_state_size(void) {
@@ -196,13 +195,13 @@ EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out
 
 int32_t edgelora_audio_step(edgelora_audio_t *audio, const int16_t *samples, void *out) {
     int16_t *window = audio->samples;
-    memcpy(window + audio->steps * EDGELORA_AUDIO_STEP, samples, EDGELORA_AUDIO_STEP * sizeof *samples);
+    __builtin_memcpy(window + audio->steps * EDGELORA_AUDIO_STEP, samples, EDGELORA_AUDIO_STEP * sizeof *samples);
     if (audio->steps < STEPS - 1) {
         ++audio->steps;
         return 0;
     }
     int shift = apply_window(window, audio->words);
-    memmove(window, window + EDGELORA_AUDIO_STEP, (EDGELORA_AUDIO_SPAN - EDGELORA_AUDIO_STEP) * sizeof *window);
+    __builtin_memmove(window, window + EDGELORA_AUDIO_STEP, (EDGELORA_AUDIO_SPAN - EDGELORA_AUDIO_STEP) * sizeof *window);
     edgelora_fft_energies(audio->words, shift, FIRST_BIN);
     features(audio, shift, out);
     return 1;

@@ -5,7 +5,6 @@
 #include "signal/parts.h"
 #include "signal/tables.h"
 
-#include <string.h>
 
 enum {
     SPECTRAL_MAGIC = 0x31535545, // "EUS1"
@@ -61,8 +60,8 @@ static void begin_window(edgelora_spectral_t *s) {
     s->peak = 0;
     s->squares = s->fourths = 0;
     s->fourths_shift = FULL_SHIFT;
-    memset(s->bands, 0, sizeof s->bands);
-    memset(s->envelope, 0, sizeof s->envelope);
+    __builtin_memset(s->bands, 0, sizeof s->bands);
+    __builtin_memset(s->envelope, 0, sizeof s->envelope);
 }
 
 void edgelora_spectral_reset(edgelora_spectral_t *s) {
