@@ -330,7 +330,7 @@ def timed(hz):
 
 times = [timed(hz) for hz in (48_000_000, 133_000_000, 125_000_000)]
 print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times[2]))
-model = edgelora.Model("/base.elm", ranks=4, momentum=3)
+model = edgelora.Model("/base.elm", ranks=4)
 samples = training.SampleFile("/samples.eld")
 samples.count = 16
 run = training.Run(model, samples, Store("/test", cache=0), "me", 3, 7, 6000)
