@@ -1,10 +1,11 @@
 // The sound front end: what TFLite Micro's "micro frontend" computes as wake words use it, to the
 // bit. SPDX-License-Identifier: MIT
 
+#include <stddef.h>
+
 #include "fixed.h"
 #include "signal/parts.h"
 #include "signal/tables.h"
-
 
 enum {
     AUDIO_MAGIC = 0x31415545, // "EUA1"

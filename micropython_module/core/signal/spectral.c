@@ -1,10 +1,11 @@
 // The vibration front end: bands of the spectrum and of the envelope's, and statistics of the
 // values. SPDX-License-Identifier: MIT
 
+#include <stddef.h>
+
 #include "fixed.h"
 #include "signal/parts.h"
 #include "signal/tables.h"
-
 
 enum {
     SPECTRAL_MAGIC = 0x31535545, // "EUS1"
