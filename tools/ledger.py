@@ -203,8 +203,8 @@ def _frame(code: str) -> int:
 
 
 def kernel_sources() -> list[Path]:
-    """The files whose functions have a line."""
-    return sorted(path for folder in KERNELS for path in (MODULE / folder).rglob("*.c"))
+    """The files whose functions have a line: those of which something is left on the Cortex-M0+."""
+    return sorted(path for folder in KERNELS for path in (MODULE / folder).rglob("*.c") if path.parent.name != "dsp")
 
 
 def _compile(sources: Path, flags: Sequence[str], place: Path) -> None:
