@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import natmods  # noqa: E402
 
 MODULE = "/lib/edgelora/__init__.mpy"
+NATIVE = [f"/lib/{name}" for name in natmods.NATIVE]  # the module first
 PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # Python alone
 
 
@@ -61,21 +62,21 @@ def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
     assert run(board, "exec", "import edgelora; print(edgelora.__file__)").strip() == MODULE
     with Link.connect(board.port) as link:
         assert link.hello().edgelora
-        for path in (MODULE, *PURE):
+        for path in (*NATIVE, *PURE):
             link.remove(path)
 
 
 def test_installs_repairs_and_leaves_alone(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
     first = install_by_command(board, capsys)
     assert first["arch"] == "rv32imc" and first["free_heap"] > 0
-    assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, True) for path in (MODULE, *PURE)]
+    assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, True) for path in (*NATIVE, *PURE)]
     assert not any(file["copied"] for file in install_by_command(board, capsys)["files"])
     with Link.connect(board.port) as link:
         damaged = bytearray(link.get(MODULE))
         damaged[20000] ^= 1
         link.put(MODULE, bytes(damaged))
     again = install_by_command(board, capsys)
-    assert [file["copied"] for file in again["files"]] == [True, *[False for _ in PURE]]
+    assert [file["copied"] for file in again["files"]] == [True, *[False for _ in (*NATIVE[1:], *PURE)]]
     assert again["edgelora"] == first["edgelora"]
 
 
@@ -108,7 +109,7 @@ def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boar
     with pytest.raises(boards.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
         boards.install(board.port, DIST)
     with Link.connect(board.port) as link:
-        assert {f"/lib/edgelora/{entry.name}" for entry in link.list("/lib/edgelora")} == set(PURE)
+        assert {f"/lib/edgelora/{entry.name}" for entry in link.list("/lib/edgelora")} == {*NATIVE[1:], *PURE}
         link.remove("/big")
     assert boards.install(board.port, DIST).files[0].copied
 

@@ -150,7 +150,7 @@ class Model:
         scale = struct.unpack_from("<f", self.buffer, tensor + 8)[0]
         clipped = 0
         for i in range(size):
-            q = int((values[i] / scale + 0.5) // 1) + zero_point
+            q = int((2 * values[i] / scale + 1) // 2) + zero_point  # no decimals: some firmware has none
             if not -128 <= q <= 127:
                 q = -128 if q < 0 else 127
                 clipped += 1

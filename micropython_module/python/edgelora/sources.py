@@ -354,7 +354,7 @@ class Recording(Source):
                 value = float(fields[i])
                 if self.scales:
                     value /= self.scales[i]
-                buffer[done * channels + i] = min(max(int((value + 0.5) // 1), -32768), 32767)
+                buffer[done * channels + i] = min(max(int((2 * value + 1) // 2), -32768), 32767)
             done += 1
         return done
 
