@@ -23,7 +23,7 @@ PICO = load_board("virtual-pico")
 HELD_OUT = held_out()
 
 
-@pytest.fixture  # a board for each: what one leaves in the heap may be in the way of the next arena
+@pytest.fixture(scope="module")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
     folder: Path = tmp_path_factory.mktemp("pico")
     firmware = build_firmware("virtual-pico", {}, folder / "firmware.uf2")

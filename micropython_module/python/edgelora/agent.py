@@ -57,6 +57,7 @@ _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
 _HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
 _WORK = 0x20  # ops from here on are in _work
+_LARGE = (0x20, 0x34)  # open a model, now or at the end of an update
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
 # What fields of a request are, where they are not null; and the elements of lists.
@@ -325,6 +326,8 @@ class _Agent:
                 line.signal(sequence, _NAK)
             elif sequence == self.sequence % 127 + 1:
                 self.sequence = sequence
+                if op in _LARGE:
+                    gc.collect()  # calls and what they hold go into the lowest gaps, not amid the room they are to make
                 self._answer(sequence, op, size)
             else:
                 line.signal(sequence, _NO_SESSION)

@@ -14,6 +14,7 @@ before anything is written; its payload goes to a file, from which an interrupte
 that is whole and fits the model reaches the store. An OSError is the line's: try again later. An UpdateError is final.
 """
 
+import gc
 import hashlib
 import os
 import struct
@@ -217,7 +218,11 @@ class Updater:
                 op, rank = struct.unpack_from("<HH", data, at)
                 ranks[op] = rank
         try:
-            model = self.model or _open_base(self._head.base_id, ranks)
+            try:
+                model = self.model or _open_base(self._head.base_id, ranks)
+            except MemoryError:  # what the first try left behind is free now, and the heap less in pieces
+                gc.collect()
+                model = _open_base(self._head.base_id, ranks)
             model.adapter(data)
         except ValueError as error:
             raise UpdateError("the adapter does not fit: %s" % error) from None
