@@ -14,7 +14,7 @@ import pytest
 from commands import edgelora, result
 from random_models import random_adapter, random_model, random_ranks
 
-from edgelora import formats, sim, twin
+from edgelora import cli, formats, sim, twin
 from edgelora.bench.swap import layers_and_adapters
 from edgelora.formats import Normal, QuantModel, Signal
 from edgelora.link.client import Link
@@ -164,6 +164,16 @@ def test_values_in_units(folder: Path, tmp_path: Path) -> None:
         for name, more in (("units.csv", ["--units"]), ("counts.csv", []))
     ]
     assert told[0] == told[1] and told[0]
+
+
+def test_a_recording_that_is_too_short_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = load_base(folder / "base.elm").model.signal.window
+    np.savetxt(tmp_path / "few.csv", drawn(3, window - 1), "%d", ",")
+    assert cli.main(["listen", str(folder / "base.elm"), "--source", str(tmp_path / "few.csv"), "--twin"]) == 0
+    told = capsys.readouterr()
+    assert "0 decisions" in told.out and "give a longer recording" in told.err
 
 
 @pytest.mark.parametrize(
