@@ -42,7 +42,7 @@ def coloured_noise(rng: np.random.Generator) -> Wave:
     spectrum = rng.normal(size=(2, len(frequency))) * frequency ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum[0] + 1j * spectrum[1], RATE)
     noise *= 1 + rng.uniform(0, 0.9) * np.sin(2 * np.pi * (np.arange(RATE) / RATE * rng.uniform(0.5, 4) + rng.random()))
-    return noise / np.sqrt(np.mean(noise**2))
+    return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
 # ---- speech ----------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def features(clip: Wave) -> NDArray[np.float64]:
     frames = np.lib.stride_tricks.sliding_window_view(clip, FRAME)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(FRAME + 1)[:-1], FFT)) ** 2 / FRAME
     cepstrum = np.log(power @ MEL_FILTERS.T + POWER_FLOOR) @ COSINES.T
-    return np.round(np.clip((cepstrum - CENTRE) / SPREAD, -LIMIT, LIMIT) * 1024) / 1024
+    return np.asarray(np.round(np.clip((cepstrum - CENTRE) / SPREAD, -LIMIT, LIMIT) * 1024) / 1024)
 
 
 def _mel_filters() -> NDArray[np.float64]:
@@ -113,7 +113,7 @@ def _mel_filters() -> NDArray[np.float64]:
     frequency = np.fft.rfftfreq(FFT, 1 / RATE)
     rising = (frequency - corner[:-2]) / (corner[1:-1] - corner[:-2])
     falling = (corner[2:] - frequency) / (corner[2:] - corner[1:-1])
-    return np.maximum(0, np.minimum(rising, falling))
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)))
 
 
 def _cosines() -> NDArray[np.float64]:

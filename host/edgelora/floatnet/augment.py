@@ -56,7 +56,7 @@ def augment_speech(x: layers.Array, rng: np.random.Generator, speaking: Speaking
     n, time, coefficients, _ = x.shape
     frame = np.arange(time)
     shift = rng.integers(-speaking.shift, speaking.shift + 1, (n, 1))
-    moved = x[np.arange(n)[:, None], (frame - shift) % time]
+    moved: layers.Array = x[np.arange(n)[:, None], (frame - shift) % time]
     moved += same.normal(rng, (n, 1, coefficients, 1), speaking.response)
     moved += same.normal(rng, moved.shape, speaking.noise)
     start, length = rng.integers(0, time, (n, 1)), rng.integers(0, speaking.gap + 1, (n, 1))
@@ -88,7 +88,7 @@ def _stretched(x: layers.Array, tempo: layers.Array) -> layers.Array:
     before = np.minimum(at.astype(int), time - 2)
     part = (at - before)[:, :, None].astype(x.dtype)
     rows = np.arange(len(x))[:, None]
-    return x[rows, before] * (1 - part) + x[rows, before + 1] * part
+    return np.asarray(x[rows, before] * (1 - part) + x[rows, before + 1] * part)
 
 
 def _rotations(angles: layers.Array, axes: layers.Array) -> layers.Array:
@@ -100,4 +100,4 @@ def _rotations(angles: layers.Array, axes: layers.Array) -> layers.Array:
     cross = np.array([[o, -z, y], [z, o, -x], [-y, x, o]]).transpose(2, 0, 1)
     along = np.array([[x * x, x * y, x * z], [x * y, y * y, y * z], [x * z, y * z, z * z]]).transpose(2, 0, 1)
     t = (angles / 2)[:, None, None]
-    return ((1 - t * t) * unit + 2 * t * t * along + 2 * t * cross) / (1 + t * t)
+    return np.asarray(((1 - t * t) * unit + 2 * t * t * along + 2 * t * cross) / (1 + t * t))

@@ -279,15 +279,15 @@ def layer_forward(layer: Layer, x: Array, other: Array | None = None) -> Array:
 
 
 def _mean(layer: Layer, x: Array) -> Array:
-    return x.mean(axis=(1, 2), keepdims=True)
+    return np.asarray(x.mean(axis=(1, 2), keepdims=True))
 
 
 def _average_pool(layer: Layer, x: Array) -> Array:
-    return _patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x)
+    return np.asarray(_patches(layer, x).sum(axis=(3, 4)) / _pool_counts(layer, x))
 
 
 def _max_pool(layer: Layer, x: Array) -> Array:
-    return _patches(layer, x, -np.inf).max(axis=(3, 4))
+    return np.asarray(_patches(layer, x, -np.inf).max(axis=(3, 4)))
 
 
 def _pad(layer: Layer, x: Array) -> Array:
@@ -302,7 +302,7 @@ def _lookup(layer: Layer, x: Array) -> Array:
 
 def _softmax(layer: Layer, x: Array) -> Array:
     e = same.exp(x - x.max(axis=3, keepdims=True))
-    return e / e.sum(axis=3, keepdims=True)
+    return np.asarray(e / e.sum(axis=3, keepdims=True))
 
 
 _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights or activation
@@ -442,4 +442,4 @@ def _stepped(start: int, count: int, step: int) -> slice:
 
 def _pool_counts(layer: Layer, x: Array) -> Array:
     """How many real (not padded) inputs each pooled position averages, [1, H', W', 1]."""
-    return _patches(layer, np.ones((1, *x.shape[1:3], 1), x.dtype)).sum(axis=(3, 4))
+    return np.asarray(_patches(layer, np.ones((1, *x.shape[1:3], 1), x.dtype)).sum(axis=(3, 4)))

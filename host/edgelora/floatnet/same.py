@@ -70,4 +70,5 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0)
     words, low = rng.integers(0, 1 << 64, shape, np.uint64), np.uint64(0xFFFF)
     total = (words & low) + (words >> np.uint64(16) & low) + (words >> np.uint64(32) & low) + (words >> np.uint64(48))
     centred = 2 * total.astype(np.int32) - 4 * 0xFFFF
-    return centred.astype(np.float32) * np.float32(scale * math.sqrt(3 / 4) / 0x10000)
+    drawn: NDArray[np.float32] = centred.astype(np.float32) * np.float32(scale * math.sqrt(3 / 4) / 0x10000)
+    return drawn

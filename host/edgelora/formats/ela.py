@@ -212,7 +212,8 @@ def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.in
 def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
     """The row by the least power of two that makes it int8, towards 0."""
     shift = max(0, int(np.abs(row).max()).bit_length() - 7)
-    return (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
+    scaled: NDArray[np.int8] = (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
+    return scaled
 
 
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:

@@ -241,7 +241,8 @@ def folded_bias(model: QuantModel, op: Op) -> NDArray[np.int64]:
 def _zero_point_share(model: QuantModel, op: Op) -> NDArray[np.int64]:
     assert op.weights is not None
     taps = (0, 1) if op.kind == "depthwise" else (1, 2, 3)
-    return model.tensors[op.input].zero_point * op.weights.sum(axis=taps, dtype=np.int64)
+    sums: NDArray[np.int64] = op.weights.sum(axis=taps, dtype=np.int64)
+    return model.tensors[op.input].zero_point * sums
 
 
 def _append(body: bytearray, array: bytes | None) -> int:

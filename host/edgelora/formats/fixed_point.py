@@ -319,7 +319,7 @@ def _sigmoid_table(
 
 def _radius(integer_bits: int, left_shift: int) -> int:
     """The largest input whose scaled value fits (TFLite's CalculateInputRadius)."""
-    return math.floor((2**integer_bits - 1) * 2 ** (31 - integer_bits) / 2**left_shift)
+    return math.floor(math.ldexp((1 << integer_bits) - 1, 31 - integer_bits - left_shift))
 
 
 # ---- gemmlowp's fixed point ------------------------------------------------------------------------------------------

@@ -291,7 +291,7 @@ class _Converter:
 
         def function(x: floatnet.Array) -> floatnet.Array:
             with torch.no_grad():
-                return module(torch.tensor(x, dtype=torch.float32)).numpy().astype(x.dtype)
+                return np.asarray(module(torch.tensor(x, dtype=torch.float32)).numpy(), x.dtype)
 
         value = self._emit(call, floatnet.Layer("lookup", function=function))
         if isinstance(module, tnn.Sigmoid):
@@ -468,7 +468,7 @@ def _pair(value: int | tuple[int, ...], fill: int, axes: int = 2) -> tuple[int, 
 
 
 def _array(parameter: Any) -> NDArray[np.float32]:
-    return parameter.detach().numpy().copy()
+    return np.array(parameter.detach().numpy())
 
 
 def _bias(module: Any, outputs: int) -> NDArray[np.float32]:

@@ -152,7 +152,8 @@ def _factorings(a: Matrix, b: Matrix, rank: int) -> Iterator[tuple[str, Matrix]]
 
 def _full_rows(rows: Matrix, peak: int) -> NDArray[np.int8]:
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    return np.rint(rows * np.divide(peak, largest, where=largest > 0, out=np.zeros_like(largest))).astype(np.int8)
+    scale = np.divide(peak, largest, where=largest > 0, out=np.zeros_like(largest))
+    return np.asarray(np.rint(rows * scale), np.int8)
 
 
 def _with_b(index: int, a: NDArray[np.int8], target: Matrix, t_shift: int) -> AdapterLayer:

@@ -110,8 +110,8 @@ def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
     """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
     flat = outputs.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
-        return flat.argmax(axis=1)
-    return (flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5)).astype(np.int64)
+        return np.asarray(flat.argmax(axis=1))
+    return np.asarray(flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5), np.int64)
 
 
 def narrow_logits(model: QuantModel) -> str:

@@ -58,7 +58,7 @@ def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Ar
     else:
         centred = q - source.zero_point
         total = floatnet.layer_forward(float_layer(model, op), centred) * (source.scale / target.scale)
-    return np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max)
+    return np.asarray(np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max))
 
 
 def _pair(op: Op, a: floatnet.Array, b: floatnet.Array) -> floatnet.Array:
@@ -68,7 +68,7 @@ def _pair(op: Op, a: floatnet.Array, b: floatnet.Array) -> floatnet.Array:
     if op.kind == "prelu":
         return np.where(a >= 0, a, a * b)
     assert op.multiplier is not None
-    return a * np.sign(op.multiplier[0]) + b * np.sign(op.multiplier[1])
+    return np.asarray(a * np.sign(op.multiplier[0]) + b * np.sign(op.multiplier[1]))
 
 
 def _gathered(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
