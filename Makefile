@@ -146,7 +146,7 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 
 $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
-	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,dev]'
+	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,dev]'
 	@touch $@
 
 $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
@@ -157,7 +157,7 @@ $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
 $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
 	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
-	    -e '.[demo,dev,keras,litert,torch]'
+	    -e '.[demo,cbor,dev,keras,litert,torch]'
 	@touch $@
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks

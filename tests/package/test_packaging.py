@@ -34,6 +34,8 @@ EXTRAS = {
     "host/edgelora/importers/torch.py": "torch",
     "host/edgelora/sim/clock.py": "sim",
     "host/edgelora/sim/pico.py": "sim",
+    "host/edgelora/sim/world.py": "sim",
+    "host/edgelora/datasets/acquisition.py": "cbor",
 }  # modules that may need more than the package itself does
 DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
 STUBBED = sorted(path.stem for path in (resources.stubs() / "edgelora").glob("*.pyi"))

@@ -49,6 +49,19 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--list", action="store_true", help="those that run, of all folders")
     p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")
     p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
+    p.add_argument(
+        "--i2c",
+        metavar="CHIP=FILE",
+        help="mpu6050=FILE: the sensor on the Pico's I2C measures this recording over and over (6 channels, g and "
+        "rad/s: .csv, .npz, .json, .cbor), also while the board runs",
+    )
+    p.add_argument(
+        "--press",
+        action="append",
+        default=[],
+        metavar="PIN[@S,...]",
+        help="press the button between a Pico's pin and ground: now, or at these seconds of the board's clock",
+    )
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
     p.add_argument(
@@ -114,9 +127,10 @@ def cmd_build(args: argparse.Namespace) -> None:
 def cmd_sim(args: argparse.Namespace) -> None:
     """Starts, stops or lists virtual boards.
 
-    A virtual board runs on until it is stopped, and keeps its flash in its folder.
+    A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion
+    and buttons: these options reach one that runs already, too.
     """
-    from ..sim import start
+    from ..sim import set_world, start
 
     if args.list:
         return _list_running(args)
@@ -135,11 +149,27 @@ def cmd_sim(args: argparse.Namespace) -> None:
             board.stop()
         return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
     profile, firmware = load_board(args.board), args.firmware
+    if args.i2c or args.press:
+        if not (profile.is_virtual and profile.port == "rp2"):
+            raise InputError(f"{args.board} has no sensor and no buttons: give virtual-pico or virtual-pico-stock")
+        set_world(state, *_around(args))
+        if there := next((b for b in running() if b.state_dir == str(state.resolve())), None):
+            return show(args, asdict(there), f"{args.board} on {there.port}: told")
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
         firmware = program(profile, lambda line: note(line, args.json))
     with console.step(f"start {args.board}", args.json):
         handle = start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
+
+
+def _around(args: argparse.Namespace) -> tuple[Path | None, list[tuple[int, float]]]:
+    """What --i2c has the sensor play, and the presses of --press."""
+    from ..sim import parse_press
+
+    chip, _, file = (args.i2c or "").partition("=")
+    if args.i2c and not (chip == "mpu6050" and file):
+        raise InputError(f"--i2c {args.i2c}: give mpu6050=FILE")
+    return Path(file) if file else None, [press for text in args.press for press in parse_press(text)]
 
 
 def _list_running(args: argparse.Namespace) -> None:

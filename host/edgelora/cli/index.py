@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "train-adapter": Entry("learning", "Trains an adapter on this computer"),
         "eval": Entry("learning", "Measures accuracy on a board or on the host twin"),
         "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
+        "convert": Entry("recording", "Makes recordings into other files, or into samples"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),
         "export-adapter": Entry("learning", "Makes an adapter (.ela) into a PEFT checkpoint"),
         "blend": Entry("merging", "Adds adapters up, each times a weight"),

@@ -19,7 +19,12 @@ from .console import emit
 def add_commands(add: Add, commands: Any) -> None:
     p = add("listen", cmd_listen)
     p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
-    p.add_argument("--source", type=Path, required=True, help="a .wav of 16 bits, or a .csv with a sample a line")
+    p.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        help="a .wav of 16 bits, a .csv with a sample a line, a .npz, or Edge Impulse's .json, .cbor",
+    )
     p.add_argument("--units", action="store_true", help="the .csv has values in the base's units, not counts")
     p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
     p.add_argument(

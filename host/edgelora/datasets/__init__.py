@@ -1,5 +1,6 @@
 """Labelled data by name."""
 
+from .capture import Capture
 from .dataset import (
     HELD_OUT,
     Dataset,
@@ -12,13 +13,25 @@ from .dataset import (
     load_inputs,
     load_signal,
     parts,
+    save_dataset,
     split,
 )
 from .har import HAR_SUBJECTS, HarData, load_har
 from .keywords import PRETRAINING, VOICES, load_kws, part_key, spoken
-from .recordings import Recording, load_recording
+from .recordings import (
+    SIGNED,
+    Recording,
+    converted,
+    inputs_of,
+    load_capture,
+    load_recording,
+    save_capture,
+    windows_of,
+    with_rate,
+)
 
 __all__ = [
+    "Capture",
     "Dataset",
     "HAR_SUBJECTS",
     "HELD_OUT",
@@ -26,10 +39,14 @@ __all__ = [
     "PRETRAINING",
     "Parts",
     "Recording",
+    "SIGNED",
     "VOICES",
     "by_name",
     "channels_last",
+    "converted",
     "held_out",
+    "inputs_of",
+    "load_capture",
     "load_classes",
     "load_dataset",
     "load_har",
@@ -39,6 +56,10 @@ __all__ = [
     "load_signal",
     "part_key",
     "parts",
+    "save_capture",
+    "save_dataset",
     "split",
     "spoken",
+    "windows_of",
+    "with_rate",
 ]

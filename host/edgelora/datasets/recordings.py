@@ -1,74 +1,158 @@
-"""A sensor's samples in files: .wav and .csv."""
+"""A sensor's samples in files, by the endings of their names, and what a base's signal makes of them."""
 
 from __future__ import annotations
 
-import wave
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import Signal
+from ..formats import Signal, write_atomic
+from .acquisition import load_acquisition, packed_acquisition
+from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
+from .dataset import Dataset
 
 NEAR = 0.05  # how far a recording's rate may be from a signal's, as on boards
+MAX_BYTES = 1 << 28  # of a file
+PLAIN = {".csv": (load_csv, save_csv), ".wav": (load_wav, save_wav), ".npz": (load_npz, save_npz)}
+SIGNED = (".json", ".cbor")  # kinds that have room for a signature
+SAME = {  # units, and what they are in others
+    "m/s2": ("g", 1 / 9.80665),
+    "m/s^2": ("g", 1 / 9.80665),
+    "mg": ("g", 0.001),
+    "g": ("m/s2", 9.80665),
+    "dps": ("rad/s", math.pi / 180),
+    "deg/s": ("rad/s", math.pi / 180),
+    "rad/s": ("deg/s", 180 / math.pi),
+}
+
+
+def load_capture(path: Path, key: str | None = None) -> Capture:
+    """Reads a file by the ending of its name.
+
+    key: what Edge Impulse's files are signed with; a wrong signature is an InputError then. Without a key it is not
+    checked, as `signature` of the capture says. Raises InputError for files that can't be used.
+    """
+    kind = _kind(path, key)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{path}: has {size} bytes, {MAX_BYTES} are possible: cut it into parts")
+    return load_acquisition(path, path.read_bytes(), key) if kind in SIGNED else PLAIN[kind][0](path)
+
+
+def save_capture(capture: Capture, path: Path, key: str | None = None) -> None:
+    """Writes a file by the ending of its name; key: signs it. InputError for what its kind can't hold."""
+    kind = _kind(path, key)
+    if kind in SIGNED:
+        write_atomic(path, packed_acquisition(path, capture, key))
+    else:
+        PLAIN[kind][1](path, capture)
+
+
+def with_rate(capture: Capture, rate: float) -> Capture:
+    """The same with a rate, in Hz, that its file doesn't say."""
+    if not 0.001 <= rate <= 1e7:
+        raise InputError(f"a rate of {rate:g}: give samples a second, 0.001 to 10000000")
+    return replace(capture, rate=rate)
+
+
+def _kind(path: Path, key: str | None) -> str:
+    kind = path.suffix.lower()
+    if kind not in PLAIN and kind not in SIGNED:
+        raise InputError(
+            f"{path}: {kind or 'no ending'} is no kind of recording", remedy=f"give {', '.join((*PLAIN, *SIGNED))}"
+        )
+    if key is not None and kind not in SIGNED:
+        raise InputError(f"{path}: a {kind} has no signature", remedy="leave the key out, or take a .json or .cbor")
+    return kind
+
+
+# ---- for a base ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples as a sensor counts them, int16 [n, channels]; rate: of a .wav, in Hz."""
+    """Samples as a sensor counts them, int16 [n, channels]; rate: in Hz, if the file says it."""
 
     counts: NDArray[np.int16]
     rate: float | None = None
+    signature: str = field(default="", compare=False)
 
 
-def load_recording(path: Path, signal: Signal, units: bool = False) -> Recording:
-    """Reads a .wav of 16 bits, or a .csv with a sample a line, that fits a signal.
+def load_recording(path: Path, signal: Signal, units: bool = False, key: str | None = None) -> Recording:
+    """Reads samples that fit a signal.
 
-    units: the .csv has values in the signal's units instead of counts. Raises InputError for files that can't be used.
+    units: a .csv without a head has values in the signal's units instead of counts. key: see `load_capture`. Raises
+    InputError for files that can't be used.
     """
-    recording = _load_wav(path) if path.suffix.lower() == ".wav" else _load_csv(path, signal, units)
-    channels = recording.counts.shape[1]
+    capture = load_capture(path, key)
+    channels = capture.values.shape[1]
     if channels != signal.channels:
         raise InputError(f"{path}: has {channels} channels, the base takes {signal.channels}")
-    if recording.rate and abs(recording.rate - signal.rate) > NEAR * signal.rate:
+    if capture.rate and abs(capture.rate - signal.rate) > NEAR * signal.rate:
         raise InputError(
-            f"{path}: has {recording.rate:g} samples a second, the base takes {signal.rate:g}", remedy="resample it"
+            f"{path}: has {capture.rate:g} samples a second, the base takes {signal.rate:g}", remedy="resample it"
         )
-    return recording
+    return Recording(_counts(path, capture, signal, units), capture.rate, capture.signature)
 
 
-def _load_wav(path: Path) -> Recording:
-    try:
-        with wave.open(str(path), "rb") as file:
-            if file.getsampwidth() != 2:
-                raise InputError(f"{path}: has samples of {8 * file.getsampwidth()} bits", remedy="make it 16 bits")
-            raw = file.readframes(file.getnframes())
-            return Recording(np.frombuffer(raw, "<i2").reshape(-1, file.getnchannels()), file.getframerate())
-    except (wave.Error, EOFError) as error:
-        raise InputError(f"{path}: is no .wav that can be read ({error}): give one of 16 bits PCM") from error
-
-
-def _load_csv(path: Path, signal: Signal, units: bool) -> Recording:
-    lines = path.read_bytes().splitlines()
-    if not any(line.strip() for line in lines):
-        raise InputError(f"{path}: has no samples")
-    try:
-        values = np.loadtxt(lines, np.float64, delimiter=",", ndmin=2)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}: give numbers with commas between them, a sample a line") from error
-    if values.shape[1] != signal.channels:
-        raise InputError(f"{path}: has {values.shape[1]} channels, the base takes {signal.channels}")
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: has values that are not finite")
-    if units:
+def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArray[np.int16]:
+    values = capture.values
+    if (units or capture.units) and not capture.counts:
         if len(signal.normals) != signal.channels:
             raise InputError(f"{path}: this base says nothing of its samples' units", remedy="give counts")
-        return Recording(signal.counts_of_units(values))
+        return signal.counts_of_units(converted(path, capture, re.split(r"[,;\s]+", signal.units)))
     if (values != np.round(values)).any() or values.min() < -32768 or values.max() > 32767:
         raise InputError(
             f"{path}: has values that are no counts of 16 bits",
             remedy=f"say --units if they are in {signal.units or 'units'}",
         )
-    return Recording(values.astype(np.int16))
+    return values.astype(np.int16)
+
+
+def converted(path: Path, capture: Capture, wanted: Sequence[str]) -> NDArray[np.float64]:
+    """A capture's values [n, channels], each channel in one of these units.
+
+    InputError for a unit that none of them is known to be; a file that says no units has them.
+    """
+    factors = []
+    for i, unit in enumerate(capture.units):
+        name = capture.names[i] if capture.names else str(i)
+        other, factor = SAME.get(unit, ("", 1.0))
+        if unit in wanted:
+            factor = 1.0
+        elif other not in wanted:
+            raise InputError(f"{path}: channel {name} is in {unit!r}, and not in {' or '.join(wanted)}: convert it")
+        factors.append(factor)
+    values: NDArray[np.float64] = capture.values * np.array(factors or 1.0)
+    return values
+
+
+def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop: int | None = None) -> Dataset:
+    """Labelled recordings as windows of real inputs, for a signal without a front end; classes in order of names.
+
+    hop: samples from a window to the next (the signal's). InputError for recordings that are all too short.
+    """
+    if signal.front != "none":
+        raise InputError(f"windows of a signal with the front end {signal.front!r} are no samples: take `listen`")
+    labels = sorted({label for label, _ in recordings})
+    x, y = [], []
+    for label, recording in recordings:
+        real = inputs_of(recording.counts, signal)
+        starts = range(0, len(real) - signal.window + 1, hop or signal.hop)
+        x += [real[start : start + signal.window] for start in starts]
+        y += [labels.index(label)] * len(starts)
+    if not x:
+        raise InputError(f"no recording is as long as a window, {signal.window} samples: give longer ones")
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels, signal)
+
+
+def inputs_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.float32]:
+    """A sensor's counts [..., channels] as the real inputs of a network without a front end."""
+    scale, mean, std = (np.array([getattr(n, name) for n in signal.normals]) for name in ("scale", "mean", "std"))
+    real: NDArray[np.float32] = ((counts * scale - mean) / std).astype(np.float32)
+    return real

@@ -1,5 +1,6 @@
 """Virtual boards."""
 
 from .start import UNIX_BINARY, start
+from .world import parse_press, set_world
 
-__all__ = ["UNIX_BINARY", "start"]
+__all__ = ["UNIX_BINARY", "parse_press", "set_world", "start"]

@@ -118,6 +118,7 @@ class Pico:
         from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
         from .clock import SystemClock
+        from .world import World
 
         assert profile.flash is not None and profile.uf2_board_id is not None
         self.mcu = build_rp2040("pico")
@@ -139,6 +140,7 @@ class Pico:
         self._slice_alarm = self.mcu.clock.create_alarm(self._end_slice)
         self._persist_flash_commands()
         self._connect_usb(USBCDC(self.mcu.usb_ctrl))
+        self.world = World(self.mcu, lambda: self.time.nanos / 1e9, state_dir)
 
     # Flash
 
@@ -286,6 +288,7 @@ class Pico:
             then = clock.nanos
             if self.in_boot_loader:
                 self._run_boot_loader()
+            self.world.look()
             self.simulator.stopped = False
             self._slice_alarm.schedule(IDLE_SLICE_NS if core.waiting else BUSY_SLICE_NS)
             self._execute(self.simulator, 1)

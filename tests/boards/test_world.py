@@ -1,0 +1,121 @@
+"""A sensor of motion and buttons around the emulated Pico, seen by the board's own drivers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora, execute, result
+
+from edgelora import sim
+from edgelora.resources import ROOT
+from edgelora.sim.world import Mpu6050, load_motion
+
+PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
+LOOK = """
+import machine, time
+from array import array
+from edgelora.sources import MPU6050
+sensor = MPU6050(machine.I2C(0, sda=machine.Pin(4), scl=machine.Pin(5), freq=400_000), 100, g=4, dps=1000)
+button = machine.Pin(15, machine.Pin.IN, machine.Pin.PULL_UP)
+buffer, rows, pressed = array("h", bytes(12 * 32)), [], []
+start = time.ticks_ms()
+while len(rows) < 60:
+    count = sensor.read_into(buffer)
+    rows += [list(buffer[6 * i : 6 * i + 6]) for i in range(count)]
+    if button.value() == 0:
+        pressed.append(time.ticks_diff(time.ticks_ms(), start))
+    time.sleep_ms(5)
+print([rows, sensor.overruns, pressed])
+"""
+
+
+def motion(samples: int) -> np.ndarray:
+    """g and rad/s, each row another one."""
+    n = np.arange(samples)
+    return np.column_stack([n / 100, -n / 200, np.ones(samples), n / 20, np.zeros(samples), -n / 10])
+
+
+def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
+    """Every sample of 0.6 s in order, in the range that the program chose; the button is pressed when it was to be."""
+    rows = motion(200)
+    np.savetxt(tmp_path / "motion.csv", rows, "%.9g", ",")
+    state = tmp_path / "board"
+    told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "15@0.15,0.4")
+    board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
+    assert result("sim", "virtual-pico", "--state", state, *told) == board, "it runs on"
+    seen, overruns, pressed = json.loads(execute(board["port"], LOOK))
+    edgelora("sim", "virtual-pico", "--stop", "--state", state)
+    scale = np.array([8192] * 3 + [np.degrees(32.8)] * 3)
+    first = round(seen[0][0] / 8192 * 100)
+    wanted = np.rint(rows[(first + np.arange(len(seen)) // 2) % 200] * scale)  # the recording has half the rate
+    shifted = np.rint(rows[(first + (1 + np.arange(len(seen))) // 2) % 200] * scale)
+    assert overruns == 0 and min(np.abs(np.array(seen) - w).max() for w in (wanted, shifted)) <= 1
+    assert len(pressed) > 10 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.5
+    assert json.loads((state / "world.json").read_text())["presses"] == []
+
+
+def drive(chip: Mpu6050, register: int, *values: int) -> None:
+    chip.begin(writing=True)
+    for value in (register, *values):
+        chip.write(value)
+
+
+def fetch(chip: Mpu6050, register: int, count: int) -> bytes:
+    drive(chip, register)
+    chip.begin(writing=False)
+    return bytes(chip.read() for _ in range(count))
+
+
+def test_a_fifo_that_nobody_empties() -> None:
+    now = [0.0]
+    chip = Mpu6050(lambda: now[0])
+    assert fetch(chip, chip.WHO, 1) == b"\x68" and fetch(chip, chip.VALUES, 14) == bytes(14), "asleep"
+    for register, value in ((chip.POWER, 1), (chip.CONFIG, 4), (chip.DIVIDER, 19), (chip.FIFO_EN, 0x78)):
+        drive(chip, register, value)
+    assert fetch(chip, chip.VALUES, 14) == bytes(4) + (16384).to_bytes(2, "big") + bytes(8), "1 g upwards"
+    drive(chip, chip.USER, 0x44)
+    chip.play(motion(100), 50)
+    now[0] = 1.0
+    assert fetch(chip, chip.COUNT, 2) == (50 * 12).to_bytes(2, "big") and fetch(chip, chip.STATUS, 1) == b"\0"
+    assert len(fetch(chip, chip.FIFO, 600)) == 600 and fetch(chip, chip.COUNT, 2) == b"\0\0"
+    now[0] = 1000.0
+    assert fetch(chip, chip.STATUS, 1) == b"\x10" and fetch(chip, chip.COUNT, 2) == (1024).to_bytes(2, "big")
+    assert fetch(chip, chip.STATUS, 1) == b"\0", "told once"
+    drive(chip, chip.USER, 0x44)
+    assert fetch(chip, chip.COUNT, 2) == b"\0\0" and fetch(chip, chip.FIFO, 1) == b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("virtual-pico", "--i2c", "bmi270=x.csv"), "give mpu6050=FILE"),
+        (("virtual-pico", "--press", "40"), "pins are 0 to 29"),
+        (("virtual-pico", "--press", "3@soon"), "no press"),
+        (("unix", "--press", "3"), "no sensor and no buttons"),
+        (("virtual-pico", "--i2c", "mpu6050=two.csv"), "plays 6 channels"),
+    ],
+)
+def test_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two.csv").write_text("1,2\n3,4\n")
+    assert words in edgelora("sim", *arguments, "--state", "s", code=1)
+    assert not Path("s").exists()
+
+
+def test_a_recording_in_other_units(tmp_path: Path) -> None:
+    head = {"protected": {"ver": "v1", "alg": "none"}, "signature": "0" * 64}
+    sensors = [{"name": f"a{i}", "units": "m/s2"} for i in range(3)] + [
+        {"name": f"g{i}", "units": "dps"} for i in "xyz"
+    ]
+    payload = {"device_type": "x", "interval_ms": 10, "sensors": sensors, "values": [[9.80665, 0, 0, 180, 0, 0]] * 3}
+    (tmp_path / "m.json").write_text(json.dumps(head | {"payload": payload}))
+    values, rate = load_motion(tmp_path / "m.json")
+    assert rate == 100 and np.allclose(values, [1, 0, 0, np.pi, 0, 0])
+    sim.set_world(tmp_path, tmp_path / "m.json", [(3, 1.0)])
+    sim.set_world(tmp_path, None, [])
+    assert json.loads((tmp_path / "world.json").read_text())["motion"][0] == str(tmp_path / "m.json")

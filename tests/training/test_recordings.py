@@ -1,0 +1,194 @@
+"""Recordings in files: every kind becomes every other; what is hostile, damaged or signed by others is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import numpy as np
+import pytest
+from commands import edgelora, result
+
+from edgelora import datasets, formats
+from edgelora.bench.swap import layers_and_adapters
+from edgelora.datasets import Capture
+from edgelora.errors import InputError
+from edgelora.formats import Normal, Signal
+
+KEY = "fed53116f20684c067774ebf9e7bcbdc"
+ALL = (".csv", ".npz", ".json", ".cbor")
+
+
+def capture(counts: bool = False) -> Capture:
+    rng = np.random.default_rng(1)
+    values = np.round(rng.normal(0, 2, (50, 3)), 4)
+    if counts:
+        return Capture(rng.integers(-32768, 32768, (50, 2)).astype(float), 8000, counts=True)
+    return Capture(values, 62.5, ("accX", "accY", "accZ"), ("m/s2",) * 3)
+
+
+@pytest.mark.parametrize("first", ALL)
+@pytest.mark.parametrize("second", ALL)
+def test_kinds_become_one_another(tmp_path: Path, first: str, second: str) -> None:
+    a, b = tmp_path / f"a{first}", tmp_path / f"b{second}"
+    datasets.save_capture(capture(), a)
+    edgelora("convert", a, "-o", b)
+    back = datasets.load_capture(b)
+    assert np.allclose(back.values, capture().values, rtol=0, atol=1e-9) and back.names == capture().names
+    assert back.rate == pytest.approx(62.5)
+    if ".csv" not in (first, second):
+        assert back.units == capture().units
+
+
+def test_sound(tmp_path: Path) -> None:
+    for kind in (".wav", ".json", ".cbor", ".npz"):
+        datasets.save_capture(capture(counts=True), tmp_path / f"a{kind}")
+        edgelora("convert", tmp_path / f"a{kind}", "-o", tmp_path / "b.wav")
+        back = datasets.load_capture(tmp_path / "b.wav")
+        assert back.counts and back.rate == 8000 and (back.values == capture(counts=True).values).all()
+    (tmp_path / "c.wav").write_bytes((tmp_path / "b.wav").read_bytes()[:-3])
+    assert len(datasets.load_capture(tmp_path / "c.wav").values) == 49, "what is left of a file that was cut off"
+
+
+@pytest.mark.parametrize("kind", [".json", ".cbor"])
+def test_signatures(tmp_path: Path, kind: str) -> None:
+    path, key = tmp_path / f"a{kind}", ("--hmac-key", KEY)
+    datasets.save_capture(capture(), tmp_path / "plain.csv")
+    edgelora("convert", tmp_path / "plain.csv", "-o", path, *key)
+    assert result("convert", path, "-o", tmp_path / "b.csv", *key)["signature"] == "signed, and the signature is right"
+    assert "not checked" in edgelora("convert", path, "-o", tmp_path / "b.csv")
+    assert "not that of this file" in edgelora("convert", path, "-o", tmp_path / "c.csv", "--hmac-key", "x", code=1)
+    changed = path.read_bytes().replace(b"EdgeLoRA", b"EdgeL0RA")
+    path.write_bytes(changed)
+    assert "not that of this file" in edgelora("convert", path, "-o", tmp_path / "c.csv", *key, code=1)
+    edgelora("convert", tmp_path / "plain.csv", "-o", path)
+    assert "is not signed" in edgelora("convert", path, "-o", tmp_path / "c.csv", *key, code=1)
+    assert not (tmp_path / "c.csv").exists()
+
+
+def told(**changes: Any) -> dict[str, Any]:
+    """An acquisition, with some of it changed; None leaves a field out."""
+    payload = {"device_type": "x", "interval_ms": 10, "sensors": [{"name": "a", "units": "g"}] * 2}
+    payload |= {"values": [[1.0, 2], [3, 4]]} | changes.pop("payload", {})
+    whole = {"protected": {"ver": "v1", "alg": "none"}, "signature": "0" * 64, "payload": payload} | changes
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+HOSTILE = [
+    (told(signature=None), "has no protected, signature, payload"),
+    (told(protected={"ver": "v2", "alg": "none"}), "its version is 'v2'"),
+    (told(protected={"ver": "v1", "alg": "RS256"}), "signed by 'RS256'"),
+    ([], "has no protected"),
+    (told(payload={"values": [[1.0, 2], [3]]}), "different lengths"),
+    (told(payload={"values": [[1.0, float("nan")]]}), "not finite"),
+    (told(payload={"values": [[1.0, 1e400]]}), "not finite"),
+    (told(payload={"values": [[1.0, 10**40]]}), "finite numbers"),
+    (told(payload={"values": [["x", "y"]]}), "finite numbers"),
+    (told(payload={"values": [[[1], [2]]]}), "finite numbers"),
+    (told(payload={"values": [[True, None]]}), "finite numbers"),
+    (told(payload={"values": []}), "has no samples"),
+    (told(payload={"values": ["Ref-BINARY-i16 (100 bytes)"]}), "export it as .csv or .wav"),
+    (told(payload={"values": {"a": 1}}), "export it as .csv or .wav"),
+    (told(payload={"values": [[1] * 3]}), "2 sensors, 3 values"),
+    (told(payload={"sensors": []}), "names no sensors"),
+    (told(payload={"sensors": [1, 2]}), "names no sensors"),
+    (told(payload={"interval_ms": 0}), "interval_ms of 0"),
+    (told(payload={"interval_ms": "10"}), "give milliseconds"),
+    (told(payload={"interval_ms": 10**400}), "interval_ms"),
+]
+
+
+@pytest.mark.parametrize(("what", "words"), HOSTILE, ids=lambda value: value if isinstance(value, str) else "")
+def test_hostile_acquisitions(tmp_path: Path, what: Any, words: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(what))
+    (tmp_path / "a.cbor").write_bytes(cbor2.dumps(what))
+    for name in ("a.json", "a.cbor"):
+        assert words in edgelora("convert", tmp_path / name, "-o", tmp_path / "b.csv", code=1), name
+    assert not (tmp_path / "b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # a list of 2^64 - 1
+        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes of 2^63 - 1
+        b"\x81" * 100_000,  # lists in lists
+        b"\xd8\x1c\x81\xd8\x1d\x00",  # a list that holds itself
+        b"\xc0\x63abc",  # no date
+        b"\xa1\x80\x01",  # a list for a key
+        b"[" * 100_000,
+    ],
+)
+def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
+    for kind in (".json", ".cbor"):
+        (tmp_path / f"a{kind}").write_bytes(data)
+        with pytest.raises(InputError, match="can't be read|has no protected") as error:
+            datasets.load_capture(tmp_path / f"a{kind}")
+        assert error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "x,y\n", "has no samples"),
+        ("a.csv", "1,2\n3\n", "give numbers with commas"),
+        ("a.csv", "x,y\n1,2,3\n", "its head names 2"),
+        ("a.csv", "timestamp,x\n2,1\n2,1\n", "does not grow"),
+        ("a.csv", "1,inf\n", "not finite"),
+        ("a.txt", "1,2\n", "is no kind of recording"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert words in edgelora("convert", tmp_path / name, "-o", tmp_path / "b.npz", code=1)
+
+
+def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.recordings, "MAX_BYTES", 3)
+    (tmp_path / "a.csv").write_text("1,2\n")
+    assert "cut it into parts" in edgelora("convert", tmp_path / "a.csv", "-o", tmp_path / "b.npz", code=1)
+
+
+# ---- samples for a base
+
+
+SIGNAL = Signal(50, 3, 10, 5, tuple(Normal(0.001, 0.1 * i, 1 + i) for i in range(3)), units="g")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A network on windows of 10 samples of three axes."""
+    elm, _ = layers_and_adapters((30, 5), 0)
+    model = formats.unpack_model(elm)
+    model.signal = SIGNAL
+    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    return tmp_path / "base.elm"
+
+
+def test_windows_to_train_on(tmp_path: Path, base: Path) -> None:
+    """Each kind of file by its own units; classes by the files' names."""
+    rows = np.round(np.random.default_rng(2).normal(0, 1, (40, 3)), 3)
+    acceleration = Capture(rows * 9.80665, 50, ("x", "y", "z"), ("m/s2",) * 3)
+    datasets.save_capture(acceleration, tmp_path / "wave.1.json")
+    datasets.save_capture(Capture(rows[:23] * 1000), tmp_path / "rest.first.csv")
+    datasets.save_capture(Capture(rows[:5] * 1000), tmp_path / "rest.short.csv")
+    files = [tmp_path / name for name in ("wave.1.json", "rest.first.csv", "rest.short.csv")]
+    out = tmp_path / "samples.npz"
+    made = result("convert", *files, "--base", base, "-o", out)
+    assert made["windows"] == {"rest": 3, "wave": 7} and made["signatures"] == {str(files[0]): "not signed"}
+    data = datasets.load_dataset(out)
+    assert data.signal == SIGNAL and data.labels == ["rest", "wave"] and data.y.tolist() == [1] * 7 + [0] * 3
+    wanted = (rows[5:15] - [0, 0.1, 0.2]) / [1, 2, 3]
+    assert np.allclose(data.x[1, 0], wanted, atol=1e-6) and np.allclose(data.x[8], data.x[1], atol=1e-6)
+    assert result("convert", *files, "--base", base, "--hop", 1, "-o", out)["windows"] == {"rest": 14, "wave": 31}
+    short = edgelora("convert", files[2], "--base", base, "-o", tmp_path / "none.npz", code=1)
+    assert "give longer ones" in short and not (tmp_path / "none.npz").exists()
+
+
+def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
+    datasets.save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
+    said = edgelora("convert", tmp_path / "a.json", "--base", base, "-o", tmp_path / "b.npz", code=1)
+    assert "channel x is in 'dps', and not in g: convert it" in said
