@@ -366,6 +366,39 @@ static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_blend_obj, 3, 3 + 2 * EDGELORA_MAX_PARTS, core_blend);
 
+// core_record(adapter, kind) -> (offset, size) of that record's body in a checked adapter, or None
+static mp_obj_t core_record(mp_obj_t adapter, mp_obj_t kind) {
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    const edgelora_record_t *r = edgelora_record(info.buf, (edgelora_record_kind_t)in_range(kind, 255));
+    if (!r) {
+        return mp_const_none;
+    }
+    mp_obj_t items[2] = {MP_OBJ_NEW_SMALL_INT((const uint8_t *)(r + 1) - (const uint8_t *)info.buf), MP_OBJ_NEW_SMALL_INT(r->size)};
+    return mp_obj_new_tuple(2, items);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_record_obj, core_record);
+
+// Bytes, or nothing for None; no bytes may be NULL, which would be nothing as well
+static mp_buffer_info_t buffer_or_none(mp_obj_t obj, int flags, edgelora_status_t empty) {
+    mp_buffer_info_t info = {.buf = NULL, .len = 0};
+    if (obj != mp_const_none) {
+        info = buffer(obj, flags);
+        check(info.len ? EDGELORA_OK : empty);
+    }
+    return info;
+}
+
+// core_with_record(arena, adapter or None, kind, body or None, out or None) -> bytes of the adapter with it
+static mp_obj_t core_with_record(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    mp_buffer_info_t adapter = buffer_or_none(args[1], MP_BUFFER_READ, EDGELORA_ERR_TRUNCATED);
+    mp_buffer_info_t body = buffer_or_none(args[3], MP_BUFFER_READ, EDGELORA_ERR_RECORD);
+    mp_buffer_info_t out = buffer_or_none(args[4], MP_BUFFER_WRITE, EDGELORA_ERR_SIZE);
+    edgelora_record_kind_t kind = (edgelora_record_kind_t)in_range(args[2], 255);
+    return result(edgelora_with_record(s, adapter.buf, adapter.len, kind, body.buf, body.len, out.buf, out.len));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_with_record_obj, 5, 5, core_with_record);
+
 // core_flush(arena, learning_rate)
 static mp_obj_t core_flush(mp_obj_t arena, mp_obj_t rate) {
     check(edgelora_flush(session(arena), learning_rate(rate)));
@@ -453,6 +486,8 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_core_merge_size, core_merge_size_obj) \
     X(MP_QSTR_core_merge, core_merge_obj) \
     X(MP_QSTR_core_blend, core_blend_obj) \
+    X(MP_QSTR_core_record, core_record_obj) \
+    X(MP_QSTR_core_with_record, core_with_record_obj) \
     X(MP_QSTR_core_flush, core_flush_obj) \
     X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
     X(MP_QSTR_core_save, core_save_obj) \

@@ -14,6 +14,7 @@
 #define EDGELORA_VERSION "0.1.0"
 #define EDGELORA_MODEL_FORMAT 2
 #define EDGELORA_ADAPTER_FORMAT 1
+#define EDGELORA_RECORD_VERSION 1 // of each kind
 #define EDGELORA_MAX_OPS 127 // the steps of a training pass, 0 to 2 * ops, are bytes
 #define EDGELORA_MAX_RANK 32
 #define EDGELORA_MAX_PARTS 8 // adapters that edgelora_blend adds up at once
@@ -54,7 +55,8 @@
     X(ERR_OUTPUTS, -24, "model's outputs are values, no probabilities: take them as they are") \
     X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')") \
     X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
-    X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES)
+    X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES) \
+    X(ERR_RECORD, -28, "adapter has a record that this firmware does not know, or of a version that it does not know: update the firmware, or make the adapter without it")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -99,7 +101,19 @@ typedef enum {
 
 enum { EDGELORA_MASK_LOW = 1, EDGELORA_MASK_HIGH = 2 };
 enum { EDGELORA_FRONT_NONE = 0, EDGELORA_FRONT_AUDIO = 1, EDGELORA_FRONT_SPECTRAL = 2 };
-enum { EDGELORA_A_STORED = 1, EDGELORA_STATE = 2, EDGELORA_A_TRAINABLE = 4 };
+enum {
+    EDGELORA_A_STORED = 1,
+    EDGELORA_STATE = 2,
+    EDGELORA_A_TRAINABLE = 4,
+    EDGELORA_RECORDS = 8,
+};
+
+// What records an adapter may have beside its layers, each once, in this order.
+typedef enum {
+    EDGELORA_RECORD_CLASSES = 1, // classes that the base does not have
+    EDGELORA_RECORD_MONITOR = 2, // what is usual for one machine
+    EDGELORA_RECORD_KINDS,       // those above are below this
+} edgelora_record_kind_t;
 
 // The records of `.elm` and `.ela` as they lie in the file (SPEC.md, sections 8 and 9).
 typedef struct {
@@ -165,6 +179,12 @@ typedef struct {
     int8_t t_shift, branch_shift;
     uint16_t unused;
 } edgelora_adapter_layer_t;
+
+// The head of a record behind an adapter's layers; its body follows, padded with 0 to 4 bytes.
+typedef struct {
+    uint16_t kind, version;
+    uint32_t size; // of the body
+} edgelora_record_t;
 
 // What a session is laid out for. ranks: one byte for each op, 0 = no adapter.
 typedef struct {
@@ -272,6 +292,7 @@ typedef struct {
     uint8_t a_is_seeded : 1; // its A is that of `seed`
     uint16_t busy;   // not 0 while a call is under way
     uint16_t frames; // of config
+    edgelora_ref_t loaded; // the .ela whose records go with the training adapter, or NULL
 } edgelora_session_t;
 
 const char *edgelora_status_text(edgelora_status_t status);
@@ -355,7 +376,8 @@ edgelora_status_t edgelora_adapter_check(
 edgelora_status_t edgelora_use(edgelora_session_t *s, const void *adapter, uint32_t size);
 
 // Training: a fresh adapter, or one to go on from, which is checked as by `edgelora_adapter_check`
-// and copied.
+// and copied. Its records are not copied, but saved again from where they are: a file that has some
+// must stay. One without layers is a fresh adapter of its seed, with its records.
 edgelora_status_t edgelora_begin(edgelora_session_t *s, uint32_t seed);
 edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size);
 
@@ -404,6 +426,16 @@ edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *f
 // session that can train. Label and target are as `edgelora_train` takes them. The output is gone.
 int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, int32_t *loss);
+
+// The record of a kind in an adapter that has been checked, or NULL.
+const edgelora_record_t *edgelora_record(const void *adapter, edgelora_record_kind_t kind);
+
+// An adapter file as it is, but for its record of this kind: body, u8 [body_size], takes its place;
+// NULL: it is left out. adapter NULL: the bare base. Into a buffer at a multiple of 4 that is none of
+// these. Returns the file's size (out NULL: the size alone), 0 where nothing is left but the bare
+// base, or a status < 0. The adapter is looked at as by `edgelora_use`.
+int32_t edgelora_with_record(edgelora_session_t *s, const void *adapter, uint32_t size,
+    edgelora_record_kind_t kind, const void *body, uint32_t body_size, void *out, uint32_t room);
 
 // The training adapter as a .ela file. Sizes in bytes; `edgelora_save` returns the size or a status
 // < 0.

@@ -76,6 +76,7 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
         edgelora_use(s, file, room), edgelora_begin(s, 1), edgelora_load(s, file, room), edgelora_merge(s, op, merged),
         edgelora_train(s, x, 0, 0, 1, &loss), edgelora_train_features(s, features, 0, 0, 1, &loss), edgelora_flush(s, 1),
         edgelora_save(s, false, file, room), edgelora_blend(s, &part, 1, true, before, arena_size),
+        edgelora_with_record(s, file, room, EDGELORA_RECORD_MONITOR, x, 1, before, arena_size),
     };
     for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
         CHECK(found[i] == EDGELORA_ERR_BUSY);

@@ -70,6 +70,24 @@ static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, boo
     free(other);
 }
 
+// With a record put in, replaced or left out, an adapter that is accepted is one again.
+static void change_records(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
+    static const uint8_t body[5] = {1, 2, 3, 4, 5};
+    for (uint32_t k = 0; k < 2 * EDGELORA_RECORD_KINDS; ++k) {
+        edgelora_record_kind_t kind = (edgelora_record_kind_t)(k / 2);
+        const void *given = k & 1 ? body : 0;
+        int32_t room = edgelora_with_record(s, adapter, size, kind, given, sizeof(body), 0, 0);
+        if (room > 0) {
+            void *out = malloc((size_t)room);
+            int32_t made = edgelora_with_record(s, adapter, size, kind, given, sizeof(body), out, (uint32_t)room);
+            if (made != room || (accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK)) {
+                abort();
+            }
+            free(out);
+        }
+    }
+}
+
 // Everything a session can do, on a checked model and, if there is one, a file that may be an adapter.
 static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode, uint8_t rank) {
     const edgelora_model_t *m = model;
@@ -108,6 +126,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
             edgelora_infer(s, x);
         }
         blend(s, adapter, adapter_size, accepted);
+        change_records(s, adapter, adapter_size, accepted);
     } else {
         edgelora_begin(s, 3);
     }

@@ -13,7 +13,7 @@ from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
 from edgelora import twin
-from edgelora.formats.ela import Adapter, pack_adapter, unpack_adapter
+from edgelora.formats.ela import CLASSES, MONITOR, Adapter, pack_adapter, unpack_adapter
 from edgelora.formats.elm import base_id, pack_model, unpack_model
 from edgelora.formats.envelope import FormatError
 from edgelora.formats.files import write_atomic
@@ -466,6 +466,77 @@ def test_adapter_layout() -> None:
     assert data[ADAPTER_HEADER + LAYER :] == body
 
 
+RECORDS = {CLASSES: b"wave", MONITOR: b"usual"}
+
+
+@pytest.mark.parametrize(("state", "trainable_a"), [(False, False), (True, False), (True, True)])
+def test_records_lie_behind_layers_and_state(state: bool, trainable_a: bool) -> None:
+    """The core puts them in, takes them out as the host does; `load` keeps them, sums have none."""
+    model, adapter = _adapter(state, trainable_a, 0)
+    plain = pack_adapter(adapter)
+    both = pack_adapter(dataclasses.replace(adapter, records=RECORDS))
+    tail = b"".join(
+        struct.pack("<HHI", kind, 1, len(body)) + body + bytes(-len(body) % 4) for kind, body in RECORDS.items()
+    )
+    assert (len(both), both[len(plain) :], both[28]) == (len(plain) + len(tail), tail, plain[28] | 8)
+    assert unpack_adapter(both, model).records == RECORDS
+    mode = "trainable_a" if trainable_a else "frozen_a"
+    session = twin.Session(pack_model(model), adapter.ranks(len(model.ops)), mode, threshold=adapter.threshold)
+    second = session.with_record(plain, MONITOR, RECORDS[MONITOR])
+    assert session.with_record(second, CLASSES, RECORDS[CLASSES]) == both
+    assert session.with_record(session.with_record(both, CLASSES, None), MONITOR, None) == plain
+    assert session.with_record(both, CLASSES, b"waves") == session.with_record(second, CLASSES, b"waves")
+    session.load(both)
+    saved = session.save(state)
+    assert unpack_adapter(saved).records == RECORDS and (saved == both or not state)
+    assert not unpack_adapter(session.blend([both], [4096])).records
+    session.begin(3)
+    assert not unpack_adapter(session.save()).records
+
+
+def test_records_alone_are_an_adapter_of_the_bare_base() -> None:
+    model, _ = _adapter()
+    elm, x = pack_model(model), random_input(np.random.default_rng(3), model)
+    session = twin.Session(elm, bytes([4, 0, 4, 0, 4]), "frozen_a")
+    base, output = session.infer(x), session.logits
+    alone = session.with_record(None, CLASSES, RECORDS[CLASSES])
+    assert alone == pack_adapter(Adapter(base_id(elm), 0, records={CLASSES: RECORDS[CLASSES]}))
+    assert unpack_adapter(alone, model).layers == [] and session.with_record(alone, CLASSES, None) == b""
+    session.use(alone)
+    assert (session.infer(x), session.logits.tolist()) == (base, output.tolist())
+    session.load(alone)
+    session.train(x, 0, 60000)
+    trained = unpack_adapter(session.save(), model)
+    assert (trained.records, len(trained.layers), trained.samples) == ({CLASSES: RECORDS[CLASSES]}, 3, 1)
+    with pytest.raises(twin.TwinError, match="added up"):
+        session.blend([alone], [4096])
+
+
+@pytest.mark.parametrize(
+    ("layout", "at", "value", "words"),
+    [
+        ("<H", 0, 3, "kind 3"),
+        ("<H", 2, 2, "version 2"),
+        ("<H", 0, 0, "kind 0|ascending"),
+        ("<H", 16, 1, "ascending"),
+        ("<I", 4, 1 << 20, "ends at"),
+        ("<I", 4, 0xFFFFFFFD, "ends at"),
+        ("<I", 20, 9, "ends at"),
+        ("<B", 29, 1, "padding"),
+    ],
+)
+def test_broken_rules_of_records_are_told(layout: str, at: int, value: int, words: str) -> None:
+    model, adapter = _adapter()
+    data = bytearray(pack_adapter(dataclasses.replace(adapter, records={1: b"12345678", 2: b"12345"})))
+    struct.pack_into(layout, data, len(pack_adapter(adapter)) + at, value)
+    broken = _sealed(data, model=False)
+    with pytest.raises(FormatError, match=words):
+        unpack_adapter(broken, model)
+    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer")
+    with pytest.raises(twin.TwinError, match="does not know|inconsistent"):
+        session.use(broken)
+
+
 def test_an_adapter_of_another_base_is_refused() -> None:
     _, adapter = _adapter()
     other = _model(5)
@@ -495,11 +566,11 @@ def test_an_adapter_with_any_bit_flipped_or_cut_is_refused() -> None:
         ("<4s", 0, b"ELM1", "not an adapter"),
         ("<H", 4, 0, "version is 0"),
         ("<H", 6, 64, "header size is 64"),
-        ("<H", 28, 8, "unknown bits"),
+        ("<H", 28, 16, "unknown bits"),
         ("<H", 28, 6, "not stored"),
         ("<H", 28, 5, "left over"),
         ("<H", 30, 60000, "layer table ends"),
-        ("<H", 30, 0, "left over"),
+        ("<H", 30, 0, "no layers"),
         ("<H", 40, 16, "momentum shift 16"),
         ("<H", 42, 16385, "threshold 16385"),
         ("<H", ADAPTER_HEADER, 63, "ascending|ops"),
@@ -531,6 +602,7 @@ def test_broken_rules_of_an_adapter_are_told(layout: str, at: int, value: object
         (lambda adapter: setattr(adapter, "a_stored", False), "not stored"),
         (lambda adapter: adapter.layers.reverse(), "ascending"),
         (lambda adapter: adapter.layers.clear(), "no layers"),
+        (lambda adapter: adapter.records.update({3: b"?"}), "kind 3"),
         (lambda adapter: setattr(adapter.layers[0], "b_state", None), "state of B is missing"),
         (lambda adapter: setattr(adapter.layers[0], "a_state", None), "state of A is missing"),
         (lambda adapter: setattr(adapter.layers[0].b_state, "momentum", None), "momentum is missing"),

@@ -1,6 +1,8 @@
 """Files as bytes: networks, models, adapters, samples, bundles."""
 
 from .ela import (
+    CLASSES,
+    MONITOR,
     Adapter,
     AdapterLayer,
     TensorState,
@@ -72,6 +74,7 @@ __all__ = [
     "AdapterLayer",
     "BRANCH_SHIFTS",
     "Bundle",
+    "CLASSES",
     "BundleError",
     "FRONTS",
     "FormatError",
@@ -91,6 +94,7 @@ __all__ = [
     "MAX_SUMMED",
     "MAX_THRESHOLD",
     "MAX_UPDATE",
+    "MONITOR",
     "Normal",
     "NpzError",
     "Op",

@@ -32,7 +32,10 @@ from .network import MATRIX_KINDS, Op, QuantModel, layer_size
 _ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
 _LAYER = struct.Struct("<4H bb H")  # op, rank, O, K, t_shift, branch_shift, 0
 _STATE = struct.Struct("<Hh")  # vm, vx
-_A_STORED, _STATE_FOLLOWS, _A_TRAINABLE = 1, 2, 4
+_RECORD = struct.Struct("<2HI")  # kind, version, size of the body
+_A_STORED, _STATE_FOLLOWS, _A_TRAINABLE, _RECORDS_FOLLOW = 1, 2, 4, 8
+CLASSES, MONITOR = 1, 2  # kinds of records
+RECORD_VERSION = 1  # of each kind
 
 
 @dataclass
@@ -68,7 +71,10 @@ class AdapterLayer:
 
 @dataclass
 class Adapter:
-    """Everything an `.ela` file holds. An `a` that is not stored in the file must be the seed's."""
+    """Everything an `.ela` file holds. An `a` that is not stored in the file must be the seed's.
+
+    records: what it has beside layers, a body by kind (CLASSES, MONITOR). With some it may have no layers.
+    """
 
     base_id: bytes
     seed: int
@@ -80,6 +86,7 @@ class Adapter:
     momentum: int = 0
     samples: int = 0
     threshold: int = 0  # Q11: steps below it are left out of updates
+    records: dict[int, bytes] = field(default_factory=dict)
 
     def ranks(self, ops: int) -> bytes:
         """The rank of every op of a model of so many, 0 where there is no adapter."""
@@ -104,6 +111,7 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
     """The `.ela` file of an adapter. Raises FormatError where it breaks a limit of SPEC.md section 9."""
     _check_adapter(adapter, name)
     flags = _A_STORED * adapter.a_stored | _STATE_FOLLOWS * adapter.has_state | _A_TRAINABLE * adapter.trainable_a
+    flags |= _RECORDS_FOLLOW * bool(adapter.records)
     envelope = (ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER.size, 0, 0, adapter.base_id, adapter.seed)
     counts = (flags, len(adapter.layers), adapter.updates, adapter.draws)
     rest = (adapter.momentum, adapter.threshold, adapter.samples)
@@ -117,6 +125,8 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
         for state in filter(None, (layer.a_state, layer.b_state)):
             body += _STATE.pack(state.vm, state.vx) + _padded(state.master, "<i2")
             body += _padded(state.momentum, "<i2") if state.momentum is not None else b""
+    for kind, record in sorted(adapter.records.items()):
+        body += _RECORD.pack(kind, RECORD_VERSION, len(record)) + record + bytes(-len(record) % 4)
     struct.pack_into("<I", body, 8, len(body))
     return seal(body)
 
@@ -142,7 +152,7 @@ def unpack_adapter(
     """
     check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
     of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
-    require(flags <= 7, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
+    require(flags <= 15, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
     require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, at most {MAX_MOMENTUM} is possible")
     if base is None and model is not None:
         base = base_id(pack_model(model))
@@ -152,6 +162,7 @@ def unpack_adapter(
     )
     stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
     require(stored or not trainable, f"{name}: A is trainable but not stored: make the file again")
+    require(count or flags == _RECORDS_FOLLOW, f"{name}: has no layers, so flags must be 8, not {flags}: make it again")
     adapter = Adapter(of_base, seed, [], trainable, stored, updates, draws, momentum, samples, threshold)
     reader = Reader(data, name)
     records = reader.records(_LAYER, _ADAPTER_HEADER.size, count, "layer table")
@@ -170,6 +181,8 @@ def unpack_adapter(
             if trainable:
                 layer.a_state, at = _read_state(reader, layer.a.shape, at, momentum, f"A of op {layer.op}")
             layer.b_state, at = _read_state(reader, layer.b.shape, at, momentum, f"B of op {layer.op}")
+    if flags & _RECORDS_FOLLOW:
+        adapter.records, at = _read_records(reader, at)
     require(at == len(data), f"{name}: {len(data) - at} bytes are left over at the end: it is damaged, fetch it again")
     _check_adapter(adapter, name)
     if model is not None:
@@ -248,6 +261,27 @@ def _read_state(reader: Reader, shape: tuple[int, ...], at: int, momentum: int, 
     return TensorState(vm, vx, master, velocity), at
 
 
+def _read_records(reader: Reader, at: int) -> tuple[dict[int, bytes], int]:
+    """The bodies of the records from `at` to the file's end, by kind, and where that is."""
+    found: dict[int, bytes] = {}
+    while not found or at < len(reader.data):
+        [(kind, version, size)] = reader.records(_RECORD, at, 1, "a record behind its layers")
+        _check_kind(kind, version, reader.name)
+        require(kind > max(found, default=0), f"{reader.name}: records are not in ascending order: make it again")
+        body, at = reader.next_array("<u1", (size,), at + _RECORD.size, f"record {kind}")
+        found[kind] = body.tobytes()
+    return found, at
+
+
+def _check_kind(kind: int, version: int, name: str) -> None:
+    known = kind in (CLASSES, MONITOR) and version == RECORD_VERSION
+    require(
+        known,
+        f"{name}: has a record of kind {kind}, version {version}, known are kinds {CLASSES} and {MONITOR}, version "
+        f"{RECORD_VERSION}: update edgelora",
+    )
+
+
 def _check_adapter(adapter: Adapter, name: str) -> None:
     require(len(adapter.base_id) == 8, f"{name}: base id has {len(adapter.base_id)} bytes, must have 8")
     for what in ("seed", "updates", "draws", "samples"):
@@ -259,11 +293,14 @@ def _check_adapter(adapter: Adapter, name: str) -> None:
     threshold = adapter.threshold
     require(0 <= threshold <= MAX_THRESHOLD, f"{name}: threshold {threshold}, must be 0..{MAX_THRESHOLD}")
     require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
+    for kind in adapter.records:
+        _check_kind(kind, RECORD_VERSION, name)
     order = [layer.op for layer in adapter.layers]
-    require(len(order) >= 1, f"{name}: has no layers, must have one at least")
+    alone = bool(adapter.records) and not adapter.a_stored
+    require(len(order) >= 1 or alone, f"{name}: has no layers, must have one at least, or records alone")
     require(order == sorted(set(order)), f"{name}: layers are for ops {order}, must be ascending, each op once")
     require(
-        0 <= order[0] <= order[-1] < MAX_OPS,
+        all(0 <= op < MAX_OPS for op in order),
         f"{name}: layers are for ops {order}, must be 0..{MAX_OPS - 1}",
     )
     for layer in adapter.layers:

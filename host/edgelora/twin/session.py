@@ -64,6 +64,7 @@ class Session:
         self.target_size = self._lib.edgelora_target_size(self._model)
         self.feature_size = self._lib.edgelora_feature_size(self._arena)
         self._used: C.Array[C.c_uint64] | None = None
+        self._loaded: C.Array[C.c_uint64] | None = None  # whose records are saved again
         self._merged: dict[int, C.Array[C.c_uint64]] = {}
 
     def _buffer(self, x: NDArray[np.int8], size: int) -> C.c_void_p:
@@ -244,8 +245,23 @@ class Session:
         check(self._lib.edgelora_blend(*call, out, C.c_uint32(size)))
         return bytes(out)[:size]
 
+    def with_record(self, adapter: bytes | None, kind: int, body: bytes | None) -> bytes:
+        """These `.ela` bytes, None: the bare base, with this body as their record of a kind; None: without it.
+
+        No bytes where nothing is left but the bare base.
+        """
+        buffer = None if adapter is None else self._checked(adapter)
+        size, record = C.c_uint32(len(adapter or b"")), None if body is None else (body, len(body))
+        call = (self._arena, buffer, size, kind, *(record or (None, 0)))
+        room = check(self._lib.edgelora_with_record(*call, None, C.c_uint32(0)))
+        out = _aligned(bytes(room))
+        check(self._lib.edgelora_with_record(*call, out, C.c_uint32(room)))
+        return bytes(out)[:room]
+
     def load(self, adapter: bytes) -> None:
-        check(self._lib.edgelora_load(self._arena, _aligned(adapter), C.c_uint32(len(adapter))))
+        buffer = _aligned(adapter)
+        check(self._lib.edgelora_load(self._arena, buffer, C.c_uint32(len(adapter))))
+        self._loaded = buffer
 
     def use(self, adapter: bytes | None) -> None:
         """Infers with these `.ela` bytes from now on; None: the bare base."""

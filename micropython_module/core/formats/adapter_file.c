@@ -35,8 +35,50 @@ static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_la
         rank * l->outputs <= 65536 && rank * out->height * out->width <= 1u << 20;
 }
 
+EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE;
+    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state = 0,
+             copies = h->momentum ? 2 : 1;
+    for (uint32_t i = 0; i < h->layer_count; ++i) {
+        const edgelora_adapter_layer_t *l = &layers[i];
+        uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
+        // < 2^25 for EDGELORA_MAX_OPS layers, and the state < 2^27: no overflow
+        end += (stored ? align4(count_a) : 0) + align4(count_b);
+        state += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 +
+            copies * align4(2 * count_b);
+    }
+    return (edgelora_ends_t){end, end + (h->flags & EDGELORA_STATE ? state : 0)};
+}
+
+// The records from `at` to the file's end: whole, known, ascending, padded with 0.
+static edgelora_status_t records_fit(const uint8_t *file, uint32_t at, uint32_t size) {
+    uint32_t last = 0;
+    do {
+        if (size - at < sizeof(edgelora_record_t)) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        const edgelora_record_t *r = (const edgelora_record_t *)(const void *)(file + at);
+        if (r->kind >= EDGELORA_RECORD_KINDS || r->version != EDGELORA_RECORD_VERSION) {
+            return EDGELORA_ERR_RECORD;
+        }
+        uint32_t left = size - at - (uint32_t)sizeof(*r); // a multiple of 4, as all before it is
+        if (r->kind <= last || r->size > left || align4(r->size) > left) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        at += (uint32_t)sizeof(*r) + r->size;
+        for (; at & 3; ++at) {
+            if (file[at]) {
+                return EDGELORA_ERR_FORMAT;
+            }
+        }
+        last = r->kind;
+    } while (at < size);
+    return EDGELORA_OK;
+}
+
 EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
-    const edgelora_session_t *s, const void *adapter, uint32_t size, uint32_t *weights_end) {
+    const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends) {
     edgelora_status_t status = edgelora_header_check(
         adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
     if (status != EDGELORA_OK) {
@@ -49,29 +91,40 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     if (base[0] != wanted[0] || base[1] != wanted[1]) {
         return EDGELORA_ERR_BASE;
     }
-    bool stored = h->flags & EDGELORA_A_STORED, state = h->flags & EDGELORA_STATE,
-         trainable = h->flags & EDGELORA_A_TRAINABLE;
-    if (h->flags > 7 || (trainable && !stored) || h->momentum > 8 || h->threshold > 16384 ||
-        h->layer_count > m->op_count || !h->layer_count ||
+    bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE,
+         records = h->flags & EDGELORA_RECORDS;
+    if (h->flags > 15 || (trainable && !stored) || h->momentum > 8 || h->threshold > 16384 ||
+        h->layer_count > m->op_count || (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
         (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_adapter_layer_t *layers = adapter_layers(h);
-    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers),
-             state_size = 0, copies = h->momentum ? 2 : 1;
     for (uint32_t i = 0; i < h->layer_count; ++i) {
         const edgelora_adapter_layer_t *l = &layers[i];
         if ((i && l->op <= l[-1].op) || !layer_ok(m, l)) {
             return EDGELORA_ERR_FORMAT;
         }
-        uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
-        // < 2^25 for EDGELORA_MAX_OPS layers, and the state < 2^27: no overflow
-        end += (stored ? align4(count_a) : 0) + align4(count_b);
-        state_size += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 +
-            copies * align4(2 * count_b);
     }
-    *weights_end = end;
-    return end + (state ? state_size : 0) == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+    *ends = edgelora_adapter_ends(h);
+    if (records && ends->layers < size) {
+        return records_fit(adapter, ends->layers, size);
+    }
+    return !records && ends->layers == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+const edgelora_record_t *edgelora_record(const void *adapter, edgelora_record_kind_t kind) {
+    const edgelora_adapter_t *h = adapter;
+    if (h->flags & EDGELORA_RECORDS) {
+        for (uint32_t at = edgelora_adapter_ends(h).layers; at < h->file_size;) {
+            const void *here = (const uint8_t *)adapter + at;
+            const edgelora_record_t *r = here;
+            if (r->kind == kind) {
+                return r;
+            }
+            at += record_span(r->size);
+        }
+    }
+    return 0;
 }
 
 edgelora_status_t edgelora_adapter_check(
@@ -80,8 +133,8 @@ edgelora_status_t edgelora_adapter_check(
         adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
     // first: a damaged file is not called one of another base
     status = status == EDGELORA_OK ? edgelora_crc_check(adapter, size) : status;
-    uint32_t end = 0;
-    status = status == EDGELORA_OK ? edgelora_adapter_fits(s, adapter, size, &end) : status;
+    edgelora_ends_t ends = {0};
+    status = status == EDGELORA_OK ? edgelora_adapter_fits(s, adapter, size, &ends) : status;
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -89,7 +142,7 @@ edgelora_status_t edgelora_adapter_check(
     const edgelora_adapter_layer_t *layers = adapter_layers(h);
     // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
     for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count);
-         word < (const uint32_t *)adapter + end / 4; ++word) {
+         word < (const uint32_t *)adapter + ends.weights / 4; ++word) {
         // of each byte its top bit: one of the others is set
         uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
         if (*word & ~low_bits & 0x80808080u) {
@@ -98,7 +151,7 @@ edgelora_status_t edgelora_adapter_check(
     }
     if (h->flags & EDGELORA_STATE) {
         bool trainable = h->flags & EDGELORA_A_TRAINABLE;
-        const uint8_t *at = (const uint8_t *)adapter + end;
+        const uint8_t *at = (const uint8_t *)adapter + ends.weights;
         for (uint32_t i = 0; i < h->layer_count; ++i) {
             uint32_t counts[2] = {trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0,
                 (uint32_t)layers[i].rank * layers[i].outputs};

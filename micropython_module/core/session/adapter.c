@@ -58,7 +58,7 @@ static bool same_ranks(edgelora_session_t *s, const void *adapter) {
 EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *adapter) {
     const edgelora_adapter_t *h = adapter;
     bool stored = h && (h->flags & EDGELORA_A_STORED);
-    if (h && !stored) {
+    if (h && !stored && h->layer_count) {
         if (!same_ranks(s, adapter)) {
             return EDGELORA_ERR_RANKS;
         }
@@ -91,8 +91,8 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    uint32_t end;
-    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &end)
+    edgelora_ends_t ends;
+    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &ends)
                                        : EDGELORA_OK;
     return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter) : status);
 }
@@ -121,6 +121,7 @@ static void training_start(edgelora_session_t *s) {
         }
     }
     s->draws = s->steps = s->samples = s->pending = 0;
+    s->loaded.p = 0;
     s->begun = true;
     use_own(s);
 }
@@ -163,14 +164,10 @@ static void read_state(edgelora_session_t *s, adapter_reader_t *r, edgelora_matr
     }
 }
 
-static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
+static edgelora_status_t load_layers(edgelora_session_t *s, const void *adapter) {
     const edgelora_adapter_t *h = adapter;
-    if (s->mode == EDGELORA_INFER) {
-        return EDGELORA_ERR_MODE;
-    }
-    edgelora_status_t status = edgelora_adapter_check(s, adapter, size);
-    if (status != EDGELORA_OK) {
-        return status;
+    if (!h->layer_count) {
+        return begin(s, h->seed);
     }
     if (!same_ranks(s, adapter)) {
         return EDGELORA_ERR_RANKS;
@@ -214,6 +211,16 @@ static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32
     return EDGELORA_OK;
 }
 
+static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
+    edgelora_status_t status =
+        s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : edgelora_adapter_check(s, adapter, size);
+    status = status == EDGELORA_OK ? load_layers(s, adapter) : status;
+    if (status == EDGELORA_OK) {
+        s->loaded.p = ((const edgelora_adapter_t *)adapter)->flags & EDGELORA_RECORDS ? adapter : 0;
+    }
+    return status;
+}
+
 edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint32_t size) {
     return edgelora_enter(s) ? edgelora_leave(s, load(s, adapter, size)) : EDGELORA_ERR_BUSY;
 }
@@ -235,8 +242,14 @@ static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
     return size;
 }
 
+// Bytes of the records that go with the training adapter.
+static uint32_t records_size(const edgelora_session_t *s) {
+    const edgelora_adapter_t *h = s->loaded.p;
+    return h ? h->file_size - edgelora_adapter_ends(h).layers : 0;
+}
+
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state) {
-    return adapter_size(s, !s->a_is_seeded, state);
+    return adapter_size(s, !s->a_is_seeded, state) + records_size(s);
 }
 
 static uint8_t *put(uint8_t *out, const void *from, uint32_t size) {
@@ -279,7 +292,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
         .file_size = size,
         .seed = s->seed,
         .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
-            (trainable ? EDGELORA_A_TRAINABLE : 0)),
+            (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->loaded.p ? EDGELORA_RECORDS : 0)),
         .steps = s->steps,
         .draws = s->draws,
         .momentum = s->momentum,
@@ -311,6 +324,11 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
             out = put_state(s, out, &l->matrix_a);
             out = put_state(s, out, &l->matrix_b);
         }
+    }
+    if (s->loaded.p) {
+        uint32_t records = records_size(s);
+        copy_bytes(out, (const uint8_t *)s->loaded.p +
+            ((const edgelora_adapter_t *)s->loaded.p)->file_size - records, records);
     }
     copy_bytes(buffer, &h, sizeof(h));
     ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);

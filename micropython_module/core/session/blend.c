@@ -126,7 +126,7 @@ static bool measure(walk_t *w, extent_t *e) {
         e->size += (uint32_t)sizeof(edgelora_adapter_layer_t) + align4(m.rank * m.outputs);
     }
     e->size += e->stored ? e->a_size : 0;
-    return true;
+    return e->layers; // adapters of records alone have no sum
 }
 
 // Multiplies an A by the largest power of two, up to 2^most, that int8 has room for. Returns the
@@ -226,9 +226,9 @@ static uint8_t *pad4(uint8_t *at, uint32_t size) {
 
 static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
     for (uint32_t k = 0; k < w->count && k < EDGELORA_MAX_PARTS; ++k) {
-        uint32_t end;
+        edgelora_ends_t ends;
         edgelora_status_t status = edgelora_adapter_fits(
-            w->session, w->parts[k].adapter, w->parts[k].size, &end);
+            w->session, w->parts[k].adapter, w->parts[k].size, &ends);
         if (status != EDGELORA_OK) {
             return status;
         }

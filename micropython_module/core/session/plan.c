@@ -6,7 +6,7 @@
 #include "session/session.h"
 
 // Arenas are alike on all machines.
-typedef char sizes_are_right[sizeof(edgelora_session_t) == 64 && sizeof(edgelora_layer_t) == 32 &&
+typedef char sizes_are_right[sizeof(edgelora_session_t) == 72 && sizeof(edgelora_layer_t) == 32 &&
             sizeof(edgelora_lora_t) == 56 && sizeof(edgelora_span_t) == 12
         ? 1
         : -1];

@@ -72,6 +72,10 @@ class Adapter:
     def __init__(self, buffer):
         self.buffer = buffer
 
+    def record(self, kind):
+        found = core_record(self.buffer, kind)
+        return found and memoryview(self.buffer)[found[0] : found[0] + found[1]]
+
 
 class AdapterFile:
     """An .ela file kept open for Model.use_file; files that are never used at once may share a buffer."""
@@ -124,7 +128,7 @@ class Model:
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
-        self.used = self._wanted = None  # keep the buffers that the core has, or is about to have
+        self.used = self._wanted = self._loaded = None  # keep the buffers that the core has, or is about to have
         self.merged = {}
         self._probabilities = None
 
@@ -189,7 +193,9 @@ class Model:
         self._set_used(None)
 
     def load(self, adapter):
-        core_load(self.arena, self.adapter(adapter).buffer)
+        buffer = self.adapter(adapter).buffer
+        core_load(self.arena, buffer)
+        self._loaded = buffer if buffer[28] & 8 else None  # its records are saved again
         self._set_used(None)
 
     def train(self, x, label, learning_rate):
@@ -276,6 +282,15 @@ class Model:
         size = core_blend(self.arena, None, fine, *parts)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
         core_blend(self.arena, buffer, fine, *parts)
+        return Adapter(buffer)
+
+    def with_record(self, adapter, kind, body, buffer=None):
+        adapter = adapter and adapter.buffer
+        size = core_with_record(self.arena, adapter, kind, body, None)
+        if not size:
+            return None
+        buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
+        core_with_record(self.arena, adapter, kind, body, buffer)
         return Adapter(buffer)
 
     def _set_used(self, adapter):

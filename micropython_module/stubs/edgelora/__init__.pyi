@@ -43,6 +43,8 @@ class Adapter:
 
     buffer: _Buffer
     def __init__(self, buffer: _Buffer) -> None: ...
+    def record(self, kind: int) -> Optional[memoryview]:
+        """The body of its record of a kind (SPEC.md, section 9), in place; None: it has none."""
 
 class AdapterFile:
     """An `.ela` file kept open for `Model.use_file`. `buffer`: memory to read it into, else it gets its own.
@@ -195,5 +197,17 @@ class Model:
 
         Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. It is made in `buffer`, which
         must be none of theirs, or in a new one. fine: B as fine as int8 holds; False keeps the steps that training
-        moves by, for `load`.
+        moves by, for `load`. Records are not theirs to share: a sum has none.
+        """
+    def with_record(
+        self,
+        adapter: Optional[Adapter],
+        kind: int,
+        body: Optional[_Buffer],
+        buffer: Union[bytearray, memoryview, None] = None,
+    ) -> Optional[Adapter]:
+        """An adapter (None: the bare base) with this body as its record of a kind; body None: without that record.
+
+        It is made in `buffer`, which must not be the adapter's, or in a new one. None where nothing is left but the
+        bare base. `load` and `save` keep records, and what `load` was given with it.
         """

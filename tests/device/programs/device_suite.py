@@ -89,6 +89,7 @@ def check_training(case):
     model.use(checked)
     check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
     check_misuse(name, model, checked, unhex(case["adapted"][0][0]), unhex(case["adapted"][0][1]))
+    check_records(name, model, checked)
     strangers[:] = [edgelora.Adapter(model.save())]
 
 
@@ -114,6 +115,17 @@ def check_sums(name, model, case):
     report(name + " too small a buffer", refused(lambda: model.blend(parts, weights, True, given[:-8]), "size"))
     for other in strangers:
         report(name + " stranger's sum", refused(lambda other=other: model.blend([other], [1]), "another base"))
+
+
+def check_records(name, model, adapter):
+    """A record put into an adapter, kept by training, taken out again."""
+    record = model.with_record(adapter, 2, b"usual")
+    report(name + " record", bytes(record.record(2)) == b"usual" and record.record(1) is None)
+    report(name + " record taken out", bytes(model.with_record(record, 2, None).buffer) == bytes(adapter.buffer))
+    report(name + " record alone", model.with_record(model.with_record(None, 1, b"x"), 1, None) is None)
+    report(name + " unknown record", refused(lambda: model.with_record(adapter, 3, b"x"), "does not know"))
+    model.load(record.buffer)
+    report(name + " record saved", bytes(edgelora.Adapter(model.save()).record(2)) == b"usual")
 
 
 def check_stream(name, model, case):
