@@ -25,7 +25,7 @@ PORT_rpi_pico2 := rp2
 PORT_unix := unix
 PORT := $(PORT_$(BOARD))
 
-PACKAGES_BASE := gcc libc6-dev make cmake python3-venv xz-utils bzip2 ca-certificates
+PACKAGES_BASE := gcc libc6-dev make cmake python3-venv python3-dev xz-utils bzip2 ca-certificates
 PACKAGES_RP2 := gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib g++ \
     pico-sdk-source tinyusb-source picotool
 PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-user
@@ -57,7 +57,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 .PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
-setup: $(STAMPS)/venv $(STAMPS)/packages-speech twin
+setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
@@ -147,6 +147,10 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
 	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,dev]'
+	@touch $@
+
+$(STAMPS)/emulator: tools/emulator.sh $(STAMPS)/venv
+	@$(STEP) "emulator" tools/emulator.sh $(VENV)/bin/python $(BUILD)/emulator
 	@touch $@
 
 $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
