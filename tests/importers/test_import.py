@@ -625,7 +625,6 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        ("SVDF", "networks with state are possible where a variable must be a ring buffer"),
         ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state.*recurrent layers with unroll=True"),
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fresh import fresh_seeds
 from reference import forward_sample
 
 from edgelora import formats, twin
@@ -56,6 +57,93 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
     ).items():
         read = model.ops[index].input
         assert [x.reshape(-1).tolist() for x in found] == [t.y[read].reshape(-1).tolist() for t in expected]
+
+
+# ---- SVDF ------------------------------------------------------------------------------------------------------------
+
+
+class SvdfSketch(Sketch):
+    """A chain of SVDF layers with int8 state."""
+
+    def svdf(self, units: int, memory: int, rank: int = 1, fused: int = 0, zero_point: int = 3) -> SvdfSketch:
+        """Another one, on grids that its values fill; `state` is the number of its state."""
+        source, filters, rng = self.tensors[self.last], units * rank, self.rng
+        inputs, scale = source.shape[1], source.quantization.scale[0]
+        features = self.weights(filters, inputs, scale=0.013)
+        times = self.weights(filters, memory, scale=0.017)
+        held = float(np.float32(scale * 0.013 * 60 * inputs**0.5))
+        values = rng.integers(-5000, 5000, units).astype(np.int32)
+        bias = self.tensor((units,), (held * 0.017, 0), TYPE.INT32, values)
+        self.state = self.tensor((1, memory * filters), (held, 0))
+        self.tensors[self.state].isVariable = True
+        options = schema.SVDFOptionsT(rank=rank, fusedActivationFunction=fused)
+        grid = (held * 0.017 * 60 * (memory * rank) ** 0.5, zero_point)
+        return self.add(BUILTIN.SVDF, options, (1, units), features, times, bias, self.state, grid=grid)
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(6))
+def test_svdf_is_that_of_tflite_micro(seed: int) -> None:
+    """Every byte, over frames that carry state on: ranks, memories of one, activations, layers one behind the other."""
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.integers(1, 30))
+    sketch = SvdfSketch(1, inputs, grid=(0.04, int(rng.integers(-128, 128))))
+    for _ in range(2):
+        units, memory, rank, fused = rng.integers((1, 1, 1, 0), (9, 12, 4, 2)).tolist()
+        sketch.svdf(units, memory, rank, fused, -128 if fused else int(rng.integers(-40, 40)))
+    file = sketch.file()
+    frames = rng.integers(-128, 128, (40, 1, inputs)).astype(np.int8)
+    model, expected = import_tflite(file), micro_outputs(file, frames)
+    assert len({tuple(y) for y in expected}) > 20
+    for plain in (False, True):
+        mine = session(model, plain=plain)
+        for turn, (frame, wanted) in enumerate(zip(frames, expected, strict=True)):
+            mine.infer(frame)
+            assert mine.logits.tolist() == wanted, f"frame {turn}"
+
+
+def svdf_with(change: Callable[[SvdfSketch], None], **options) -> bytes:
+    sketch = SvdfSketch(1, 5).svdf(4, 3, **options)
+    change(sketch)
+    return sketch.file()
+
+
+def sixteen_bits(sketch: SvdfSketch) -> None:
+    sketch.tensors[sketch.state].type = TYPE.INT16
+
+
+def scales_by_unit(sketch: SvdfSketch) -> None:
+    sketch.tensors[sketch.state - 2].quantization = schema.QuantizationParametersT([], [], [0.01] * 4, [0] * 4)
+
+
+def state_of_two(sketch: SvdfSketch) -> None:
+    first = sketch.state
+    sketch.svdf(4, 3).operators[-1].inputs[4] = first
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            lambda: svdf_with(sixteen_bits),
+            "operator 0 SVDF .*is int16: only int8 state is possible.*Build the layer of",
+        ),
+        (lambda: svdf_with(scales_by_unit), "must have one scale each"),
+        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "isVariable", False)), "must be an int8 variable"),
+        (
+            lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "shape", [1, 11])),
+            r"is \[1, 11\], must be \[1, 12\]",
+        ),
+        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state].quantization, "zeroPoint", [1])), "zero point 1"),
+        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state - 1].quantization, "scale", [0.5])), "has scale 0.5"),
+        (lambda: svdf_with(lambda s: s.operators[0].inputs.__setitem__(3, -1)), "told as left out"),
+        (lambda: svdf_with(lambda s: None, fused=1), "leaves its activation RELU out"),
+        (lambda: svdf_with(lambda s: setattr(s.operators[0].builtinOptions, "rank", 3)), r"\[4, 3\] of rank 3"),
+        (lambda: svdf_with(state_of_two), "used nowhere else"),
+    ],
+)
+def test_other_svdf_is_refused(file: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(file())
 
 
 # ---- state that isn't a ring buffer ----------------------------------------------------------------------------------

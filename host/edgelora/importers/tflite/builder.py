@@ -172,13 +172,16 @@ class Builder:
         return op.output
 
     def emit(self, op: Op, shape: Shape, fused: int = 0) -> Op:
-        """Appends the op that writes the operator's output; shape: in the model. Derives multipliers and tables."""
+        """Appends the op that writes the operator's output; shape: in the model.
+
+        Derives multipliers, unless the op has them, and tables.
+        """
         target = self.target
         self.check_int8(target)
         if math.prod(shape) != target.size:
             raise self.refusal(f"its output has shape {list(target.shape)}, computed is {list(shape)}")
         self.found[self.operator.outputs[0]] = self.append(op, shape, *grid_of(target))
-        if op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
+        if op.multiplier is None and op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
             formats.derive(self.model, op)
         if fused:
             self.fuse(op, self.model.tensors[op.output], fused)

@@ -15,7 +15,6 @@ STATELESS = (
     f"convert other ones without state, to see a whole window at once, recurrent layers with unroll=True; and {CONVERT}"
 )
 _STATEFUL = {
-    Code.SVDF,
     Code.LSTM,
     Code.RNN,
     Code.UNIDIRECTIONAL_SEQUENCE_RNN,
@@ -91,7 +90,8 @@ class Importer(Builder):
 
     def _check_known(self) -> None:
         code = self.operator.code
-        if code in _STATEFUL or any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0):
+        variable = any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0)
+        if code in _STATEFUL or variable and code != Code.SVDF:
             raise self.refusal(f"not supported; {STATELESS}")
         if code not in HANDLERS:
             names = ", ".join(known.name for known in HANDLERS)

@@ -37,7 +37,7 @@ class Window:
         return Window(*(pair[::-1] for pair in dataclasses.astuple(self)))
 
 
-def _weights(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+def weights_of(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Weights as the file has them and their scale for each of the channels, which lie along `axis`."""
     tensor = at.tensor(place)
     if tensor.type != Type.INT8 or tensor.data is None or tensor.is_sparse:
@@ -58,7 +58,7 @@ def _weights(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArray
     return weights, np.broadcast_to(scale, channels)
 
 
-def _bias(at: Builder, channels: int, type_field: int | None = None, place: int = 2) -> NDArray[np.int32]:
+def bias_of(at: Builder, channels: int, type_field: int | None = None, place: int = 2) -> NDArray[np.int32]:
     """The bias of so many channels, 0 without; type_field: of the options, if they tell its type."""
     if type_field is not None and at.operator.number(type_field, "b") not in (Type.FLOAT32, Type.INT32):
         raise at.refusal(f"its options tell a bias of {type_name(at.operator.number(type_field, 'b'))}")
@@ -127,8 +127,8 @@ def conv(at: Builder) -> None:
             f"weights {list(shape)} for {inputs} channels in, {outputs} out: grouped convolutions aren't possible"
         )
     at.source()
-    weights, scale = _weights(at, 1, outputs, 0)
-    op = Op("conv", 0, 0, weights=weights, bias=_bias(at, outputs, 6), weight_scale=scale)
+    weights, scale = weights_of(at, 1, outputs, 0)
+    op = Op("conv", 0, 0, weights=weights, bias=bias_of(at, outputs, 6), weight_scale=scale)
     emit_window(at, op, _window(at, shape[1:3], 1, 4), at.operator.number(3, "b"))
 
 
@@ -138,8 +138,8 @@ def depthwise(at: Builder) -> None:
     if len(shape) != 4 or shape[0] != 1 or shape[3] != outputs or outputs != inputs * multiplier:
         raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out, {multiplier} for each")
     at.source()
-    weights, scale = _weights(at, 1, outputs, 3)
-    op = Op("depthwise", 0, 0, weights=weights[0], bias=_bias(at, outputs), weight_scale=scale)
+    weights, scale = weights_of(at, 1, outputs, 3)
+    op = Op("depthwise", 0, 0, weights=weights[0], bias=bias_of(at, outputs), weight_scale=scale)
     emit_window(at, op, _window(at, shape[1:3], 1, 5), at.operator.number(4, "b"))
 
 
@@ -161,8 +161,8 @@ def transposed(at: Builder) -> None:
     planned = floatnet.geometry(layer, (height, width, outputs))
     if planned.output != tensor.shape[:2]:
         raise at.refusal(f"its output is {height}x{width}, of an input of {tensor.shape[0]}x{tensor.shape[1]}")
-    weights, scale = _weights(at, 1, outputs, 0)
-    bias = _bias(at, outputs, 4, 3)
+    weights, scale = weights_of(at, 1, outputs, 0)
+    bias = bias_of(at, outputs, 4, 3)
     if stride != (1, 1):
         rows, columns = ((tensor.shape[i] - 1) * stride[i] + 1 for i in (0, 1))
         op = Op("pad", source, 0, stride=stride)
@@ -183,14 +183,14 @@ def fully_connected(at: Builder) -> None:
     outputs, inputs = shape
     if at.target.shape[-1:] != (outputs,):
         raise at.refusal(f"its output has shape {list(at.target.shape)}, for {outputs} outputs")
-    weights, scale = _weights(at, 1, outputs, 0)
+    weights, scale = weights_of(at, 1, outputs, 0)
     weights = weights.reshape(outputs, 1, 1, inputs)
     rows = size // inputs
     if rows > 1 and at.tensor(0).shape[-1:] != (inputs,):
         raise at.refusal(f"an input of shape {list(at.tensor(0).shape)} for weights of {inputs} inputs")
     if rows > 1 and at.shape_of(source)[2] != inputs:
         source = at.reshaped(source, (1, rows, inputs))
-    op = Op("dense" if rows == 1 else "conv", source, 0, weights=weights, bias=_bias(at, outputs, 4))
+    op = Op("dense" if rows == 1 else "conv", source, 0, weights=weights, bias=bias_of(at, outputs, 4))
     op.weight_scale = scale
     positions = at.shape_of(source)[:2] if rows > 1 else (1, 1)
     at.emit(op, (*positions, outputs), at.operator.number(0, "b"))
