@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import core_adapter_size, core_crc32, core_order, core_save
+from edgelora import core_adapter_size, core_crc32, core_order, core_save, core_take
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -50,7 +50,7 @@ _ALL = _Slices()[:]  # made once: [:] in the code would make a new one at each s
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host. Labels, or int8 targets for losses of such.
 
-    Appending touches only the file's end; what a cut leaves half-written is no sample.
+    Appending and taking back touch only the file's end; what a cut leaves half-written is no sample.
     """
 
     def __init__(self, path, append=False):
@@ -67,8 +67,8 @@ class SampleFile:
         view = memoryview(self._record)
         self._target, self._sample, self._both = view[:target], view[target:-4], view[:-4]
         self.count = (self._file.seek(0, 2) - _SAMPLES_SIZE) // len(self._record)
-        if self.count and not self._load(self.count - 1):
-            self.count -= 1  # the power went while it was written
+        while self.count and not self._load(self.count - 1):
+            self.count -= 1  # the power went while it was written, or it was taken back
 
     @classmethod
     def create(cls, path, model):
@@ -96,9 +96,9 @@ class SampleFile:
         """Writes a sample behind the others, to the flash before it returns."""
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the file's have %d" % (len(sample), self.sample_size))
-        self._sample[:] = bytes(sample)
+        core_take(self._record, len(self._target), sample, 0, 1, len(sample), 1)
         if self.target_size:
-            self._target[:] = bytes(label)
+            self._target[_ALL] = bytes(label)
         else:
             self._record[0] = label
         struct.pack_into("<I", self._record, len(self._record) - 4, core_crc32(self._both, 0))
@@ -106,6 +106,18 @@ class SampleFile:
         self._file.write(self._record)
         self._file.flush()
         self.count += 1
+
+    def undo(self):
+        """Takes the last sample back, in flash before it returns; its label, or its target until the next read."""
+        if not self.count or not self._load(self.count - 1):
+            raise ValueError("%s has no sample that could be taken back" % self.path)
+        for i in range(4):
+            self._record[len(self._record) - 4 + i] ^= 255
+        self._file.seek(_SAMPLES_SIZE + (self.count - 1) * len(self._record))
+        self._file.write(self._record)
+        self._file.flush()
+        self.count -= 1
+        return self._target if self.target_size else self._record[0]
 
     def crc(self, count):
         """CRC-32 of the first `count` samples and their labels (with the records' CRCs it would be one constant)."""

@@ -27,8 +27,8 @@ LEAST_JUDGED: int  # if these are so many at least
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host.
 
-    They have labels, or int8 targets for losses that take them. Appending touches only the file's end; what a cut
-    leaves half-written is no sample. ValueError for a file that is none, or is damaged.
+    They have labels, or int8 targets for losses that take them. Appending and taking back touch only the file's end;
+    what a cut leaves half-written is no sample. ValueError for a file that is none, or is damaged.
     """
 
     path: str
@@ -44,6 +44,8 @@ class SampleFile:
         """Copies sample i, int8 [sample_size], into the buffer; its label, or its target until the next read."""
     def append(self, sample: _Buffer, label: Union[int, _Buffer]) -> None:
         """Writes a sample behind the others, to the flash before it returns."""
+    def undo(self) -> Union[int, memoryview]:
+        """Takes the last sample back, in flash before it returns; its label, or its target until the next read."""
     def crc(self, count: int) -> int:
         """CRC-32 of the first `count` samples and their labels."""
     def close(self) -> None: ...

@@ -1,0 +1,117 @@
+# EdgeLoRA: samples of one's own, from a sensor and a button or two. SPDX-License-Identifier: MIT
+#
+#     samples = SampleFile.create("/mine.eld", model)          # SampleFile("/mine.eld", append=True) from then on
+#     recorder = Recorder(model, source, samples, [(Pin(15, Pin.IN, Pin.PULL_UP), 0)])
+#     while True:
+#         if recorder.step():                                  # a sample was taken, or taken back
+#             print(recorder.counts)
+
+import time
+from array import array
+
+from edgelora import core_take
+from edgelora.pipeline import Pipeline
+
+_FINE = 16  # windows begin so many times within one
+_BOUNCE_MS = 30  # a press that is shorter is a contact that bounces
+_LONG_MS = 1000  # a press that takes the last sample back
+
+
+class Recorder(Pipeline):
+    """The newest window of a source, put into a store of samples when a button, or a call, says what it was."""
+
+    def __init__(self, model, source, samples, buttons=(), front=None, chunk=None):
+        if (samples.base_id, samples.sample_size) != (model.base_id, model.sample_size):
+            raise ValueError("the samples are another base's, or have another size: create another file for them")
+        if model.sample_size != model.input_size or model.target_size:
+            raise ValueError("a recorder takes whole windows, for a model that learns classes")
+        super().__init__(model, source, front, None, chunk)
+        if self.front:
+            self._every = 1
+        else:
+            self._hop = max(1, self._need // _FINE)
+        self.store = samples
+        self.taken = None  # the class of what was taken last, None after it was taken back
+        self.ready = False  # whether a whole window has come
+        self._put = getattr(samples, "append", None) or samples.add
+        self._held = bytearray(model.input_size)  # the window as it was when a button went down
+        self._pins = [pin for pin, _ in buttons]
+        self.labels = array("H", [label for _, label in buttons])
+        self._down = bytearray(len(self._pins))
+        self._was_ready = False
+        now = time.ticks_ms()
+        self._moved = [now for _ in self._pins]  # when each button's level changed
+        seen = getattr(samples, "seen", None)  # a reservoir counts what comes
+        self.counts = [0] * model.output_size if seen is None else seen
+        if seen is None:
+            for i in range(samples.count):
+                self.counts[samples.read(i, self._held)] += 1
+
+    def reset(self):
+        """What comes next is another stream: it takes a whole window of it until there is a sample."""
+        super().reset()
+        self.ready = False
+
+    def _decide(self):
+        self.end = self.samples
+        self.windows += 1
+        self.ready = True
+
+    def step(self):
+        """Takes what the source has, and looks at the buttons; whether a sample was taken, or taken back."""
+        super().step()
+        told = False
+        now = time.ticks_ms()
+        for i in range(len(self._pins)):
+            down = self._pins[i].value() == 0
+            if down == self._down[i]:
+                continue
+            self._down[i] = down
+            since = time.ticks_diff(now, self._moved[i])
+            self._moved[i] = now
+            if down:
+                self._hold()
+            elif since >= _LONG_MS:
+                told |= self.undo()
+            elif since >= _BOUNCE_MS:
+                told |= self._keep(self.labels[i])
+        return told
+
+    def _hold(self):
+        core_take(self._held, 0, self.x, 0, 1, len(self.x), 1)
+        self._was_ready = self.ready
+
+    def _keep(self, label):
+        if not self._was_ready:
+            return False
+        if not 0 <= label < len(self.counts):
+            raise ValueError("class %d: the model has %d" % (label, len(self.counts)))
+        self._put(self._held, label)
+        if self.counts is not getattr(self.store, "seen", None):
+            self.counts[label] += 1
+        self.taken = label
+        return True
+
+    def take(self, label):
+        """Puts the window that ends now into the store, as this class. False if no whole window has come yet."""
+        self._hold()
+        return self._keep(label)
+
+    def undo(self):
+        """Takes the newest sample back, one that was there before too. False if there is none."""
+        if not hasattr(self.store, "undo"):
+            raise ValueError("nothing is taken back from a reservoir: record into a SampleFile")
+        if not self.store.count:
+            return False
+        label = self.store.undo()
+        self.counts[label] -= 1
+        self.taken = None
+        return True
+
+    async def run(self):
+        """Steps for as long as the source brings samples, and leaves time to others."""
+        import asyncio
+
+        while not self.ended:
+            self.step()
+            await asyncio.sleep_ms(0 if self.pending else 5)

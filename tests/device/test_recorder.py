@@ -1,0 +1,86 @@
+"""Samples of one's own on desktop MicroPython: windows by a button, taken back, power cuts at every flash operation."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora import formats, sim, twin
+from edgelora.bench.swap import layers_and_adapters
+from edgelora.formats import Normal, Signal
+
+PROGRAM = Path(__file__).parent / "programs" / "recorder_runs.py"
+WINDOW, CHANNELS, SAMPLES = 32, 3, 1000
+FINE = WINDOW // 16  # samples to which a window is the button's
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A base on windows of three axes, and 20 seconds of them."""
+    elm, _ = layers_and_adapters((WINDOW * CHANNELS, 5), 0)
+    model = formats.unpack_model(elm)
+    normals = tuple(Normal(0.001, 0.1 * i, 1 + i) for i in range(CHANNELS))
+    model.signal = Signal(50, CHANNELS, WINDOW, 16, normals, units="g")
+    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    rng = np.random.default_rng(1)
+    counts = (rng.normal(0, 400, (SAMPLES, CHANNELS)).cumsum(0) % 8000 - 4000).astype("<i2")
+    (tmp_path / "mine.s16").write_bytes(counts.tobytes())
+    shutil.copy(PROGRAM, tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, what: str, case: object = None) -> str:
+    (folder / "case.json").write_text(json.dumps(case))
+    code = f"import recorder_runs; recorder_runs.main({what!r})"
+    done = subprocess.run([sim.UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_buttons_take_and_take_back(folder: Path) -> None:
+    """A press takes the window before it as its button's class, a long one takes the last back, a bounce is none.
+
+    The window is, to the byte, what the twin makes of the counts; the heap is locked.
+    """
+    presses = [[100, 110], [200, 240], [300, 301], [400, 460], [500, 507]]
+    buttons = [[presses, 2], [[[5, 9], [600, 610], [700, 710]], 4]]
+    told, kept, steps = json.loads(run(folder, "run", {"buttons": buttons}))
+    assert [(taken, counts) for _, taken, counts in told] == [
+        (2, [0, 0, 1, 0, 0]),
+        (2, [0, 0, 2, 0, 0]),
+        (None, [0, 0, 1, 0, 0]),  # the press of 60 samples
+        (2, [0, 0, 2, 0, 0]),
+        (4, [0, 0, 2, 0, 1]),
+        (4, [0, 0, 2, 0, 2]),
+    ]
+    assert [abs(at - end) <= 2 for (at, *_), end in zip(told, (110, 240, 460, 507, 610, 710), strict=True)] == [
+        True
+    ] * 6
+    assert steps >= SAMPLES
+    counts = np.fromfile(folder / "mine.s16", "<i2").reshape(-1, CHANNELS)
+    session = twin.Session((folder / "base.elm").read_bytes(), b"\0", "infer", 1)
+    for (label, window), (start, wanted) in zip(kept, ((100, 2), (500, 2), (600, 4), (700, 4)), strict=True):
+        ends = range(start - FINE, start + 2)
+        near = [session.quantize(counts[end - WINDOW : end])[0].tobytes().hex() for end in ends]
+        assert label == wanted and window in near
+    again = json.loads(run(folder, "run", {"buttons": [[[[100, 110]], 0]]}))
+    assert again[0][0][2] == [1, 0, 2, 0, 2] and again[1][:4] == kept, "what was there counts"
+
+
+def test_calls_under_asyncio_into_a_reservoir(folder: Path) -> None:
+    early, taken, counts, held, refused = json.loads(run(folder, "calls"))
+    assert not early and taken == [True] * 5 and counts == [3, 2, 0, 0, 0] and held == 5
+    assert "nothing is taken back" in refused[0] and "class 99: the model has 5" in refused[1]
+
+
+def test_power_cuts_on_littlefs(folder: Path) -> None:
+    """What is found is what was there before or after; the next sample is written behind it."""
+    output = run(folder, "cuts")
+    assert "FAIL" not in output, output[:1000]
+    assert int(re.search(r"^CUTS (\d+) 0$", output, re.MULTILINE)[1]) > 60
