@@ -43,9 +43,10 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     rows = motion(200)
     np.savetxt(tmp_path / "motion.csv", rows, "%.9g", ",")
     state = tmp_path / "board"
-    told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "15@0.15,0.4")
+    told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "3@0.01")
     board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
     assert result("sim", "virtual-pico", "--state", state, *told) == board, "it runs on"
+    sim.set_world(state, None, [(15, 0.15), (15, 0.4)])
     seen, overruns, pressed = json.loads(execute(board["port"], LOOK))
     edgelora("sim", "virtual-pico", "--stop", "--state", state)
     scale = np.array([8192] * 3 + [np.degrees(32.8)] * 3)

@@ -60,7 +60,8 @@ def add_commands(add: Add, commands: Any) -> None:
         action="append",
         default=[],
         metavar="PIN[@S,...]",
-        help="press the button between a Pico's pin and ground: now, or at these seconds of the board's clock",
+        help="press the button between a Pico's pin and ground: now, or at these seconds of the board's clock; "
+        "returns when it was done, if the board runs",
     )
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
@@ -130,7 +131,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
     A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion
     and buttons: these options reach one that runs already, too.
     """
-    from ..sim import set_world, start
+    from ..sim import set_world, start, wait_pressed
 
     if args.list:
         return _list_running(args)
@@ -152,8 +153,12 @@ def cmd_sim(args: argparse.Namespace) -> None:
     if args.i2c or args.press:
         if not (profile.is_virtual and profile.port == "rp2"):
             raise InputError(f"{args.board} has no sensor and no buttons: give virtual-pico or virtual-pico-stock")
-        set_world(state, *_around(args))
+        motion, presses = _around(args)
+        set_world(state, motion, presses)
         if there := next((b for b in running() if b.state_dir == str(state.resolve())), None):
+            if presses:
+                with console.step("press", args.json):
+                    wait_pressed(state, presses)
             return show(args, asdict(there), f"{args.board} on {there.port}: told")
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
         firmware = program(profile, lambda line: note(line, args.json))

@@ -1,6 +1,6 @@
 """Virtual boards."""
 
 from .start import UNIX_BINARY, start
-from .world import parse_press, set_world
+from .world import parse_press, set_world, wait_pressed
 
-__all__ = ["UNIX_BINARY", "parse_press", "set_world", "start"]
+__all__ = ["UNIX_BINARY", "parse_press", "set_world", "start", "wait_pressed"]

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..datasets import converted, load_capture
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
-from .session import log
+from ..virtual_boards import BoardClock, SimError
+from .session import POLL_SECONDS, log
 
 if TYPE_CHECKING:
     from rp2040py.peripherals.i2c import RPI2C
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 WORLD = "world.json"
 LOOK_SECONDS = 0.01
 PRESS_SECONDS = 0.1
+STANDS_SECONDS = 120.0  # of real time without any on the board
 USUAL_RATE = 50.0  # of recordings that say none, in Hz
 UNITS = ("g", "rad/s")
 PER_DEGREE = (131.0, 65.5, 32.8, 16.4)  # counts for a degree a second, by the range
@@ -70,6 +72,18 @@ def set_world(state_dir: Path, motion: Path | None, presses: list[tuple[int, flo
         playing = [str(motion.resolve()), time.time_ns()]
     state_dir.mkdir(parents=True, exist_ok=True)
     _write(path, playing, presses)
+
+
+def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
+    """Returns when a board that runs in this folder has had all these presses; SimError if it stands still."""
+    clock, path = BoardClock(state_dir), state_dir / WORLD
+    told: float | None = None
+    while told is None or clock() < told:
+        if told is None and not _read(path).get("presses"):
+            told = clock() + max(at for _, at in presses) + 2 * PRESS_SECONDS
+        if clock.stood > STANDS_SECONDS:
+            raise SimError(f"the board in {state_dir} stands still: start it again")
+        time.sleep(POLL_SECONDS)
 
 
 def _write(path: Path, playing: Any, presses: list[tuple[int, float]]) -> None:

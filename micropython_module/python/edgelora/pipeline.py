@@ -148,6 +148,8 @@ class Pipeline:
         self._have = keep
         self._skip = self._hop - self._need + keep
         if whole:
+            self.end = self.samples
+            self.windows += 1
             self._decide()
         return whole
 
@@ -173,8 +175,6 @@ class Pipeline:
         return True
 
     def _decide(self):
-        self.end = self.samples
-        self.windows += 1
         if self.teach is not None:
             self.loss = self.model.train(self.x, self.teach, self.model.learning_rate)
             return
