@@ -1,5 +1,6 @@
 """Benchmarks: a module for each `edgelora bench`."""
 
+from .anomaly import METHODS, bench_anomaly, scores_by_method
 from .cost import calibrate, check_all
 from .energy import bench_energy
 from .frontend import bench_frontend
@@ -18,7 +19,9 @@ __all__ = [
     "SLOTS",
     "CASES",
     "COUNTS",
+    "METHODS",
     "TASKS",
+    "bench_anomaly",
     "bench_energy",
     "bench_frontend",
     "bench_host",
@@ -34,4 +37,5 @@ __all__ = [
     "calibrate",
     "check_all",
     "keyword_elm",
+    "scores_by_method",
 ]

@@ -18,6 +18,7 @@ from ..training import (
     LIMITS,
     BoardLearner,
     Pace,
+    Phases,
     Recipe,
     Remarks,
     Suspended,
@@ -63,6 +64,13 @@ BOARDS_OWN = {  # settings that --qat has no use for
     "ram": "--ram",
 }
 DEMOS = "Whole demonstrations, in which every step is what its own command does."
+PHASES = {  # of `Phases`, in windows of 4.9 s
+    "scale": "windows for the spread of each value",
+    "learn": "windows for the adapter, of which the last quarter judges it",
+    "residuals": "windows for the spread of what the network gets wrong",
+    "threshold": "windows for the threshold",
+}
+ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
 
 
@@ -149,6 +157,18 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     add_recipe(p, DEMO_RECIPE)
     add_port(p)
+    p = add("machine", cmd_demo_machine, demos)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument("--machine", type=whole(0, 10**6), default=200, help="the simulated machine's number (%(default)s)")
+    for name, what in PHASES.items():
+        default = getattr(Phases, name)
+        flag = f"--{name}-windows"
+        p.add_argument(flag, type=whole(2, 16383), default=default, metavar="N", help=f"{what} (%(default)s)")
+    p.add_argument("--one-in", type=whole(2, 16384), default=Phases.one_in, metavar="N", help=ONE_IN)
+    p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="folder of it all (%(default)s)")
+    add_recipe(p, training.MACHINE_RECIPE)
+    add_port(p)
+    p.epilog = "The vibration is simulated: what it shows is how a board learns, not what a machine does."
 
 
 def _add_on_board(parser: argparse.ArgumentParser) -> None:
@@ -385,3 +405,28 @@ def cmd_demo(args: argparse.Namespace) -> ExitCode:
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
     report, path = demo_har(args.board, args.subject, recipe, args.output, port, quiet=args.json)
     return print_report(args, report, path)
+
+
+def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
+    """Learns one machine from its vibration, and watches it.
+
+    A base that knows 40 other machines goes onto the board. Raw counts of an accelerometer are streamed there: the
+    board makes features of them, trains an adapter, sets its own threshold, and says how unusual each window is.
+    """
+    from .demo_machine import demo_machine
+
+    phases = Phases(**{name: getattr(args, f"{name}_windows") for name in PHASES}, one_in=args.one_in)
+    recipe = recipe_of(args, training.MACHINE_RECIPE)
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_machine(args.board, args.machine, recipe, phases, args.output, port, quiet=args.json)
+    code = ExitCode.OK if report.activated else ExitCode.NOT_ACTIVATED
+    if args.json:
+        emit(report.as_json() | {"report": str(path)})
+        return code
+    own, base = report.methods["lora_residual"], report.methods["base_residual"]
+    say(f"AUC {base.auc:.3f} -> {own.auc:.3f}: {report.verdict}  (Mahalanobis {report.methods['mahalanobis'].auc:.3f})")
+    say(f"normal windows above the threshold: {report.false_alarms:.1%}, aimed at {1 / report.one_in:.1%}")
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'no'}")
+    say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
+    say(f"report: {path}")
+    return code

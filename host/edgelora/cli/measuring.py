@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import streams
-from ..bench import COUNTS, bench_swap
+from ..bench import COUNTS, METHODS, bench_swap
 from ..boards import build_firmware, cycles_path, load_board
 from ..errors import InputError
 from ..formats import write_atomic
@@ -36,6 +36,13 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
+    p = add("anomaly", cmd_bench_anomaly, benches)
+    p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
+    p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
+    p.add_argument(
+        "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
+    )
+    p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
     p = add("years", cmd_bench_years, benches)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
@@ -184,6 +191,26 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
             for row in result.rows
         ],
     )
+
+
+def cmd_bench_anomaly(args: argparse.Namespace) -> None:
+    """Faults told from normal operation, by a base and by an adapter of one's own.
+
+    Each machine, or person, learns what is usual from its own normal windows, by the host twin. Figures are areas
+    under the ROC curve: mean and spread over machines. Two baselines know the same windows and no network.
+    """
+    from ..bench import bench_anomaly
+
+    with console.progress("anomaly", quiet=False) as progress:
+        result = bench_anomaly(args.data or ("simulated", "seglearn"), args.choosing, args.machines, progress)
+    if args.json:
+        return emit(result.as_json())
+    console.table(("data", "runs", *METHODS, "gain of the adapter"), result.rows())
+    if result.simulated:
+        said = result.false_alarms()
+        shares = f"target {said['target']:.1%}, mean {said['mean']:.1%}, worst {said['worst']:.1%}"
+        say(f"\nnormal windows above the threshold, {said['runs']} machines: {shares}")
+        say(f"normal windows in an alarm: {said['in_alarm']:.2%}")
 
 
 def cmd_bench_years(args: argparse.Namespace) -> None:

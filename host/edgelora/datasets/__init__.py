@@ -16,8 +16,10 @@ from .dataset import (
     save_dataset,
     split,
 )
+from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
 from .har import HAR_SUBJECTS, HarData, load_har
 from .keywords import PRETRAINING, VOICES, load_kws, part_key, spoken
+from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
 from .recordings import (
     SIGNED,
     Recording,
@@ -33,13 +35,19 @@ from .recordings import (
 __all__ = [
     "Capture",
     "Dataset",
+    "EXERCISE_PEOPLE",
+    "Exercises",
+    "FAULTS",
     "HAR_SUBJECTS",
     "HELD_OUT",
     "HarData",
+    "MACHINE_RATE",
+    "MACHINE_WINDOW",
     "PRETRAINING",
     "Parts",
     "Recording",
     "SIGNED",
+    "SEVERITIES",
     "VOICES",
     "by_name",
     "channels_last",
@@ -50,10 +58,14 @@ __all__ = [
     "load_classes",
     "load_dataset",
     "load_har",
+    "load_exercises",
     "load_inputs",
     "load_kws",
+    "load_normal_exercises",
     "load_recording",
     "load_signal",
+    "machine",
+    "machine_signal",
     "part_key",
     "parts",
     "save_capture",
@@ -62,4 +74,5 @@ __all__ = [
     "spoken",
     "windows_of",
     "with_rate",
+    "vibration",
 ]

@@ -1,6 +1,7 @@
 """Float networks: layers, training, augmentation, float LoRA."""
 
 from .augment import AUGMENTATIONS, augmentation
+from .autoencoder import pretrain_autoencoder
 from .balance import balanced
 from .files import load_net, save_net
 from .layers import (
@@ -64,6 +65,7 @@ __all__ = [
     "shapes",
     "predict",
     "pretrain",
+    "pretrain_autoencoder",
     "save_net",
     "scheduled",
     "sources",

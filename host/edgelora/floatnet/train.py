@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from . import same
 from .layers import Array, FloatNet, backward, forward, parameters
 
 Augment = Callable[[Array, np.random.Generator], Array]
+Loss = Callable[[Array, NDArray[Any]], tuple[float, Array]]  # of outputs and y; its gradient at the outputs
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
@@ -29,6 +31,12 @@ def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float,
     gradient = exponentials / total
     gradient[rows, y] -= 1
     return float(losses.mean()), gradient / len(y)
+
+
+def mean_squared_error(outputs: Array, y: Array) -> tuple[float, Array]:
+    """Mean squared distance of outputs [N, D] from y [N, D], and its gradient at the outputs."""
+    apart = outputs - y
+    return float(np.mean(np.square(apart))), 2 * apart / apart.dtype.type(apart.size)
 
 
 class Adam:
@@ -99,7 +107,7 @@ def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDA
 def fit(
     net: FloatNet,
     x: Array,
-    y: NDArray[np.integer],
+    y: NDArray[Any],
     epochs: int,
     seed: int,
     rate: float = 3e-3,
@@ -108,8 +116,9 @@ def fit(
     schedule: str = "cosine",
     augment: Augment | None = None,
     progress: Progress = untold,
+    loss: Loss = softmax_cross_entropy,
 ) -> list[float]:
-    """Trains `net` in place on x [N, H, W, C], labels y [N] by Adam; returns each epoch's mean loss in nats."""
+    """Trains `net` in place on x [N, H, W, C], y [N, ...] as `loss` has it, by Adam; returns each epoch's mean loss."""
     rng = np.random.default_rng(seed)
     optimizer = Adam(parameters(net), weight_decay)
     losses = []
@@ -118,10 +127,10 @@ def fit(
         for i, chosen in enumerate(minibatches(len(x), batch, rng)):
             inputs = augment(x[chosen], rng) if augment else x[chosen]
             activations = forward(net, inputs)
-            loss, d_logits = softmax_cross_entropy(activations[-1].reshape(len(chosen), -1), y[chosen])
+            found, d_logits = loss(activations[-1].reshape(len(chosen), -1), y[chosen])
             gradients = [g for pair in backward(net, activations, d_logits) if pair for g in pair]
             optimizer.step(gradients, scheduled(schedule, rate, (epoch + i * batch / len(x)) / epochs))
-            total += loss * len(chosen)
+            total += found * len(chosen)
         losses.append(total / len(x))
         progress(epoch + 1, epochs, f"loss {losses[-1]:.3f}")
     return losses

@@ -30,6 +30,7 @@ from .replies import (
     LinkError,
     ListenReply,
     ModelInfo,
+    MonitorReply,
     RunReply,
     Space,
     StoredAdapter,
@@ -256,13 +257,33 @@ class Link(Channel):
             progress(start + len(part), len(samples), "samples held out")
         return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
 
-    def listen(self, vote: tuple[int, int] = (1, 1)) -> int:
+    def listen(self, vote: tuple[int, int] = (1, 1), monitor: dict[str, int] | None = None) -> int:
         """Has the board look at samples as its model's signal says, with a vote of k among n windows.
 
-        Returns how many samples `hear` sends at once.
+        monitor: least, votes and one_in of a `Monitor` that looks at them in the model's place, and is to be calibrated
+        or to `watch` a machine. Returns how many samples `hear` sends at once.
         """
-        self._listening = int(self._control(Op.LISTEN_OPEN, vote=list(vote))["chunk"])
+        self._listening = int(self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor)["chunk"])
         return self._listening
+
+    def monitor_calibrate(self, stage: str, windows: int = 0, path: str | None = None) -> MonitorReply:
+        """Begins a stage of the monitor's calibration. path: of the sample file that `learn` writes."""
+        return self._monitor("calibrate", stage=stage, windows=windows, path=path)
+
+    def monitor_state(self) -> MonitorReply:
+        return self._monitor("state")
+
+    def monitor_save(self, path: str) -> MonitorReply:
+        """Writes what the monitor infers with, and what it knows of its machine, to a file on the board."""
+        return self._monitor("save", path=path)
+
+    def monitor_use(self, path: str) -> MonitorReply:
+        """The monitor watches the machine whose adapter this file on the board is."""
+        return self._monitor("use", path=path)
+
+    def _monitor(self, do: str, **fields: Any) -> MonitorReply:
+        answer = self._control(Op.MONITOR, do=do, **fields)
+        return MonitorReply(str(answer["stage"]), int(answer["left"]), int(answer["threshold"]))
 
     def hear(self, counts: np.ndarray, lock_heap: bool = True) -> Iterator[ListenReply]:
         """Sends samples, int16 [n, channels], that follow the ones before; yields what the board says to each part.

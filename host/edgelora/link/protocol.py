@@ -43,6 +43,7 @@ class Op(IntEnum):
     JUDGE = 0x2C
     LISTEN_OPEN = 0x2D
     LISTEN_DATA = 0x2E
+    MONITOR = 0x2F
     STORE = 0x30
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35

@@ -13,7 +13,7 @@ from ..errors import EdgeloraError
 from ..text import printable
 from .protocol import LINK_VERSION
 
-_DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, 0; outputs follow
+_DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
 _NONE = 65535  # no class, no probability
 
 
@@ -175,7 +175,7 @@ class Decision:
     """What a board says of a window of samples. end: samples up to the window's end, from the first that was sent.
 
     seen: its class; label: that of the vote, None for none yet; probability: of `seen`, None where outputs are values;
-    outputs: int8 [outputs].
+    outputs: int8 [outputs]. score: a monitor's, 1/1024; its classes are 0 and, in an alarm, 1.
     """
 
     end: int
@@ -183,6 +183,16 @@ class Decision:
     label: int | None
     probability: float | None
     outputs: np.ndarray
+    score: int = 0
+
+
+@dataclass(frozen=True)
+class MonitorReply:
+    """Of a board's monitor: its stage, the windows that this still takes, and its threshold, 1/1024."""
+
+    stage: str
+    left: int
+    threshold: int
 
 
 @dataclass(frozen=True)
@@ -199,10 +209,10 @@ class ListenReply:
         elapsed_us, clipped = struct.unpack_from("<II", payload)
         decisions = []
         for at in range(8, len(payload), _DECISION.size + outputs):
-            end, seen, label, chance, _ = _DECISION.unpack_from(payload, at)
+            end, seen, label, chance, score = _DECISION.unpack_from(payload, at)
             row = np.frombuffer(payload, np.int8, outputs, at + _DECISION.size)
             probability = None if chance == _NONE else chance / 32768
-            decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row))
+            decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row, score))
         return ListenReply(decisions, elapsed_us, clipped)
 
 

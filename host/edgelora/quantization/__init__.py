@@ -13,6 +13,7 @@ from .adapter_fit import (
     weight_change,
     weight_scales,
 )
+from .autoencoder import quantize_autoencoder
 from .calibrate import set_adapter_shifts
 from .merging import Distance, Freedom, MergedLayer, Merging, merge
 from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize
@@ -39,6 +40,7 @@ __all__ = [
     "op_inputs",
     "op_patches",
     "quantize",
+    "quantize_autoencoder",
     "report",
     "round_b",
     "set_adapter_shifts",

@@ -75,16 +75,18 @@ def quantize(
     x: floatnet.Array,
     percentiles: Sequence[float] = PERCENTILES,
     head_room: float = HEAD_ROOM,
+    ends: tuple[float, int] | None = None,
 ) -> QuantModel:
     """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
 
     Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
     network's. Logits get `head_room` times the range that they have, as training makes them larger; 1: none, for values
-    that are targets. Raises ValueError for inputs that are empty, of the wrong shape or not finite.
+    that are targets. ends: scale and zero point of input and output, whatever their ranges. Raises ValueError for
+    inputs that are empty, of the wrong shape or not finite.
     """
     x = _calibration_inputs(net, x)
     activations = floatnet.forward(net, x)
-    models = [_quantized(net, activations, percentile, head_room) for percentile in percentiles]
+    models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
     logits = activations[-1].reshape(len(x), -1)
     model = max(models, key=lambda candidate: _sqnr_db(logits, simulate(candidate, x)[-1].reshape(len(x), -1)))
     calibrate_adapters(model, x)
@@ -100,9 +102,14 @@ def _calibration_inputs(net: floatnet.FloatNet, x: floatnet.Array) -> floatnet.A
 
 
 def _quantized(
-    net: floatnet.FloatNet, activations: list[floatnet.Array], percentile: float, head_room: float
+    net: floatnet.FloatNet,
+    activations: list[floatnet.Array],
+    percentile: float,
+    head_room: float,
+    ends: tuple[float, int] | None,
 ) -> QuantModel:
-    model = QuantModel([activation_tensor(net.input_shape, *_range(activations[0], percentile))], [], list(net.labels))
+    first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
+    model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
     logits = _logits(net)
     for i, layer in enumerate(net.layers):
         sources = floatnet.sources(net, i)
@@ -112,6 +119,8 @@ def _quantized(
             model.tensors.append(replace(source, shape=shape))
         elif layer.kind == "softmax":
             model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
+        elif ends and i + 1 == len(net.layers):
+            model.tensors.append(Tensor(shape, *ends))
         else:
             low, high = _range(activations[i + 1], percentile)
             room = head_room if i == logits else 1.0

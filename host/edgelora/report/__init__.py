@@ -1,10 +1,12 @@
 """What is left of a run: records, figures, pages."""
 
 from .compare import comparison, differences, write_comparison
+from .machine_page import NAMES, MachineReport, Method, write_machine_page
 from .metrics import End, Metrics, Update, follow, read_metrics
 from .of_run import make_report
 from .plan_page import write_plan_report
 from .record import Change, LayerRow, Report, ReportError, read_report
+from .roc import PARTIAL, auc, partial_auc, roc
 from .sections import render_html, write_report
 from .statistics import mean_interval, sign_test, verdict, wilson
 
@@ -12,22 +14,30 @@ __all__ = [
     "Change",
     "End",
     "LayerRow",
+    "PARTIAL",
+    "MachineReport",
+    "Method",
     "Metrics",
+    "NAMES",
     "Report",
     "ReportError",
     "Update",
+    "auc",
     "comparison",
     "differences",
     "follow",
     "make_report",
     "mean_interval",
+    "partial_auc",
     "read_metrics",
     "read_report",
     "render_html",
+    "roc",
     "sign_test",
     "verdict",
     "wilson",
     "write_comparison",
+    "write_machine_page",
     "write_plan_report",
     "write_report",
 ]

@@ -18,7 +18,40 @@ from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import Vote, listen_on_board, listen_on_twin, signal_of
 from .loop import confusion, train
+from .machine_board import BoardMachine, learn_on_board
+from .machines import (
+    CHOOSING_MACHINES,
+    MACHINE_RECIPE,
+    NORMAL_SEED,
+    REPORTED_MACHINES,
+    TEST_SEED,
+    fault_windows,
+    features_of,
+    machine_base,
+    normal_windows,
+    pretrained_autoencoder,
+    scaled_inputs,
+)
 from .measure import Measure, answers, errors, loss_unit, measured
+from .monitor import (
+    SCORE_ONE,
+    Machine,
+    Normal,
+    Phases,
+    Watch,
+    alarms_of,
+    calibrated,
+    inputs_of,
+    learn_machine,
+    samples_of,
+    scaled,
+    scores_of,
+    threshold_of,
+    usual,
+    usual_residuals,
+    watch_of,
+    with_monitor,
+)
 from .on_board import NAME, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
@@ -42,6 +75,36 @@ from .samples import Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
+    "CHOOSING_MACHINES",
+    "MACHINE_RECIPE",
+    "Machine",
+    "NORMAL_SEED",
+    "Normal",
+    "Phases",
+    "REPORTED_MACHINES",
+    "SCORE_ONE",
+    "TEST_SEED",
+    "Watch",
+    "alarms_of",
+    "calibrated",
+    "fault_windows",
+    "features_of",
+    "inputs_of",
+    "learn_machine",
+    "machine_base",
+    "normal_windows",
+    "pretrained_autoencoder",
+    "samples_of",
+    "scaled",
+    "scaled_inputs",
+    "scores_of",
+    "threshold_of",
+    "usual",
+    "usual_residuals",
+    "watch_of",
+    "with_monitor",
+    "BoardMachine",
+    "learn_on_board",
     "ADAPTER_PATH",
     "Base",
     "Blend",

@@ -74,6 +74,7 @@ class Work:
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
+        self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
         self.handlers = {
             0x20: self._model,
@@ -91,6 +92,7 @@ class Work:
             0x2C: self._judge,
             0x2D: self._listen_open,
             0x2E: self._listen_data,
+            0x2F: self._monitored,
             0x30: self._in_store,
             0x34: self._update_open,
             0x35: self._update_data,
@@ -122,7 +124,7 @@ class Work:
 
     def _close_model(self):
         self._drop_cache()
-        self.model = self._scheduler = self._window = self._store = self._pipeline = None
+        self.model = self._scheduler = self._window = self._store = self._pipeline = self._monitor = None
         self.trained = 0
         gc.collect()
 
@@ -302,7 +304,7 @@ class Work:
 
         request = self._agent.json(size)
         model = self._opened()
-        self._pipeline = None
+        self._pipeline = self._monitor = None
         gc.collect()
         signal = model.signal
         if signal is None:
@@ -314,6 +316,10 @@ class Work:
         if chunk < 1:
             raise ValueError("a sample, or what it leads to, does not fit a request")
         vote = request.get("vote")
+        if request.get("monitor"):
+            from edgelora.monitor import Monitor
+
+            model = self._monitor = Monitor(model, **request["monitor"])
         source = Host(signal.rate, signal.channels, chunk)
         self._pipeline = Pipeline(model, source, vote=vote and tuple(vote), chunk=chunk)
         self._certain = None
@@ -362,8 +368,28 @@ class Work:
         if self._certain is not None:
             p = model.probabilities()
             chance = p[seen] if len(p) > 1 else p[0] if seen else 32768 - p[0]
-        struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, 0)
+        score = self._monitor.score if self._monitor else 0
+        struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, score)
         edgelora.core_take(out, at + _DECISION, model.output, 0, 1, model.output_size, 1)
+
+    def _monitored(self, size):
+        from edgelora.training import SampleFile
+
+        request, monitor = self._agent.json(size), self._monitor
+        if not monitor:
+            raise ValueError("no monitor listens: open that first")
+        do, path = request["do"], request.get("path")
+        gc.collect()
+        if do == "calibrate":
+            samples = SampleFile.create(path, self.model) if path else None
+            monitor.calibrate(request["stage"], request.get("windows", 0), samples)
+        elif do == "save":
+            edgelora.write(path, monitor.adapter().buffer)
+        elif do == "use":
+            monitor.use(self.model.adapter(path))
+        elif do != "state":
+            raise ValueError(f"nothing named {do} to do with a monitor")
+        return {"stage": monitor.stage, "left": monitor.left, "threshold": monitor.threshold}
 
     # --- the board by itself
 

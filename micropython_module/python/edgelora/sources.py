@@ -73,6 +73,30 @@ class Host(_Ring):
         return done
 
 
+class Channel(Source):
+    """One channel of another source, such as an axis of a sensor of motion. batch: samples read at once at most."""
+
+    def __init__(self, source, channel, batch=64):
+        if not 0 <= channel < source.channels:
+            raise ValueError("channel %d of %d" % (channel, source.channels))
+        super().__init__(source.rate, 1, source.scales and [source.scales[channel]])
+        self._source, self._channel = source, channel
+        whole = memoryview(array("h", bytes(2 * batch * source.channels)))
+        self._parts = [whole[: count * source.channels] for count in range(batch + 1)]
+
+    def read_into(self, buffer):
+        source, wanted, done = self._source, len(buffer), 0
+        while done < wanted:
+            part = self._parts[min(wanted - done, len(self._parts) - 1)]
+            count = source.read_into(part)
+            if not count:
+                break
+            core_take(buffer, done, part, self._channel, source.channels, count, 2)
+            done += count
+        self.overruns, self.ended = source.overruns, source.ended
+        return done
+
+
 class ADC(_Ring):
     """Analog pins, sampled by a timer: 12 or 16 bits around the middle of the range."""
 

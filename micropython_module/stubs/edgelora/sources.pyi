@@ -31,6 +31,13 @@ class Host(_Ring):
     def put(self, data: Any) -> int:
         """Samples, int16 with the low byte first, in a buffer of any kind; returns how many there was room for."""
 
+class Channel(Source):
+    """One channel of another source, such as an axis of a sensor of motion. batch: samples read at once at most."""
+
+    def __init__(self, source: Source, channel: int, batch: int = 64) -> None: ...
+    def read_into(self, buffer: Any) -> int:
+        """Puts samples that are there into an int16 buffer, waits for none; returns how many."""
+
 class ADC(_Ring):
     """Analog pins, sampled by a timer of the chip (-1: a virtual one, where the port has those).
 

@@ -96,7 +96,7 @@ class machine:
 
 sys.modules["machine"] = machine
 
-from edgelora.sources import ADC, I2S, LSM6DS3, MPU6050, Host, Recording  # noqa: E402
+from edgelora.sources import ADC, I2S, LSM6DS3, MPU6050, Channel, Host, Recording  # noqa: E402
 
 
 class Chip:
@@ -232,6 +232,17 @@ def check_host():
     report("host in order", list(buffer)[:6] == [4, 5, 0, 1, 2, 3] and locked(source, buffer) == 0, buffer)
 
 
+def check_channel():
+    host = Host(50, 3, scales=(1, 2, 3))
+    source = Channel(host, 1, batch=2)
+    host.put(struct.pack("<15h", *range(15)))
+    buffer = array("h", bytes(2 * 4))
+    report("a channel", (source.rate, source.channels, source.scales) == (50, 1, [2]))
+    report("its samples", locked(source, buffer) == 4 and list(buffer) == [1, 4, 7, 10], buffer)
+    report("its last", locked(source, buffer) == 1 and buffer[0] == 13 and locked(source, buffer) == 0)
+    report("no such channel", refused(lambda: Channel(host, 3), ValueError, "channel 3 of 3"))
+
+
 def check_recordings():
     sound = struct.pack("<6h", 1, -1, 300, -300, 32767, -32768)
     chunks = b"LIST" + struct.pack("<I", 3) + b"odd\x00"
@@ -272,5 +283,6 @@ def main():
     check_adc()
     check_i2s()
     check_host()
+    check_channel()
     check_recordings()
     print("SUITE", passed, failed)

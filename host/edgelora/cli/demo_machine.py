@@ -1,0 +1,151 @@
+"""`edgelora demo machine`: a board learns one machine from raw vibration, and watches it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import datasets, streams
+from ..bench import scores_by_method
+from ..boards import install, load_board, pick_port
+from ..boards.flash import flash
+from ..datasets import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
+from ..formats import MONITOR, unpack_adapter, write_atomic
+from ..link import Link
+from ..report import NAMES, MachineReport, Method, Metrics, auc, partial_auc, roc, write_machine_page
+from ..training import (
+    NORMAL_SEED,
+    SCORE_ONE,
+    TEST_SEED,
+    BoardMachine,
+    Normal,
+    Phases,
+    Recipe,
+    alarms_of,
+    fault_windows,
+    features_of,
+    learn_on_board,
+    machine_base,
+    normal_windows,
+)
+from . import console
+from .demo import make_firmware, start_board
+
+WATCHED = 40  # normal windows that the board watches, before one of each fault and severity
+WATCHED_SEED = 2  # of streams
+TESTED, TESTED_FAULTY = 400, 12  # windows that the twin scores; the latter of each fault and severity
+
+
+def demo_machine(
+    board: str, number: int, recipe: Recipe, phases: Phases, output: Path, port: str | None = None, quiet: bool = False
+) -> tuple[MachineReport, Path]:
+    """Learns a simulated machine, which the base doesn't know, on a board. Returns the report and its page.
+
+    A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
+    `port`. Everything is left in `output`.
+    """
+    profile = load_board(board)
+    output.mkdir(parents=True, exist_ok=True)
+    with console.progress("pretrain on 40 other machines", quiet) as progress:
+        base = machine_base(progress=progress)
+    write_atomic(output / base.name, base.elm)
+    streams.note(f"base: {len(base.elm)} bytes, {base.base_id}", quiet)
+    with console.step(f"simulate machine {number}", quiet):
+        normal, watched = _vibration(number, phases)
+    handle = None
+    try:
+        if profile.is_virtual and port is None:
+            firmware = make_firmware(profile, base, output, quiet)
+            handle = start_board(board, firmware, output / f"{board}.board", quiet)
+            port = handle.port
+        else:
+            port = pick_port(port)
+            if not profile.stock:
+                image = make_firmware(profile, base, output, quiet)
+                with console.progress("flash", quiet) as progress:
+                    flash(port, image, progress)
+        if profile.stock:
+            with console.progress("install", quiet) as progress:
+                install(port, progress=progress)
+        with (
+            Link.connect(port) as link,
+            console.progress("learn the machine on the board", quiet) as progress,
+            Metrics(output / "metrics.jsonl", fresh=True) as metrics,
+        ):
+            learned = learn_on_board(link, base, normal, watched, recipe, phases, metrics, progress)
+    finally:
+        if handle:
+            handle.stop()
+    write_atomic(output / "machine.ela", learned.adapter)
+    with console.step("score more windows on the host twin", quiet):
+        parts = phases.cut(features_of(normal))
+        report = _report(board, number, base.base_id, learned, parts, phases)
+    write_atomic(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
+    return report, write_machine_page(report, output / "report.html")
+
+
+def _vibration(number: int, phases: Phases) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Counts to learn from, and to watch: normal ones, then a window of each fault and severity."""
+    of = datasets.machine(number)
+    faults = [datasets.vibration(of, 1, WATCHED_SEED, fault, severity) for fault in FAULTS for severity in SEVERITIES]
+    watched = [datasets.vibration(of, WATCHED, WATCHED_SEED), *faults]
+    return datasets.vibration(of, phases.total, NORMAL_SEED), np.concatenate(watched)
+
+
+def _report(
+    board: str, number: int, base_id: str, learned: BoardMachine, normal: Normal, phases: Phases
+) -> MachineReport:
+    faults = fault_windows(number, TESTED_FAULTY)
+    tested = normal_windows(number, TESTED, TEST_SEED)
+    found = scores_by_method(learned.twin, normal, tested, np.concatenate(list(faults.values())))
+    levels = np.repeat([severity for _, severity in faults], TESTED_FAULTY)
+    own, faulty = found["lora_residual"]
+    monitor = learned.twin.watch.monitor
+    alarms = alarms_of(monitor, own)
+    by_fault = (faulty > monitor.threshold).reshape(len(FAULTS), len(SEVERITIES), -1).mean(2)
+    record = unpack_adapter(learned.adapter).records[MONITOR]
+    seconds = MACHINE_WINDOW / MACHINE_RATE
+    return MachineReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=board,
+        machine=number,
+        elm="machine.elm",
+        base_id=base_id,
+        verdict=learned.verdict.value,
+        activated=learned.activated,
+        host_twin_identical=learned.identical,
+        watched=len(learned.scores),
+        watched_above=int(np.sum(learned.scores > learned.threshold)),
+        threshold=learned.threshold / SCORE_ONE,
+        one_in=phases.one_in,
+        least=phases.least,
+        votes=phases.votes,
+        window_seconds=seconds,
+        false_alarms=float(np.mean(own > monitor.threshold)),
+        in_alarm=float(np.mean(alarms)),
+        alarms_a_day=float(np.sum(alarms[1:] & ~alarms[:-1]) + alarms[0]) * 86400 / (TESTED * seconds),
+        tested=(len(own), len(faulty)),
+        methods={name: _method(*found[name], levels) for name in NAMES},
+        found={
+            fault: {str(severity): float(share) for severity, share in zip(SEVERITIES, shares, strict=True)}
+            for fault, shares in zip(FAULTS, by_fault, strict=True)
+        },
+        stages={name: getattr(phases, name) for name in ("scale", "learn", "residuals", "threshold")},
+        adapter_bytes=len(learned.adapter),
+        record_bytes=len(record) + 8,
+        arena_bytes=learned.arena,
+        heap_free=learned.free,
+        train_step_us=learned.step_us,
+        window_us=learned.window_us,
+    )
+
+
+def _method(normal: NDArray[np.number], faulty: NDArray[np.number], levels: NDArray[np.int64]) -> Method:
+    false, right = roc(normal, faulty)
+    curve = [(round(float(x), 4), round(float(y), 4)) for x, y in zip(false, right, strict=True)]
+    by_severity = {str(level): auc(normal, faulty[levels == level]) for level in SEVERITIES}
+    return Method(auc(normal, faulty), partial_auc(normal, faulty), curve, by_severity)

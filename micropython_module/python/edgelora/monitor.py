@@ -1,0 +1,281 @@
+# EdgeLoRA: one machine, and what is usual for it (SPEC.md, section 16). SPDX-License-Identifier: MIT
+#
+#     monitor = Monitor(model)                    # model: a base that gives back its input
+#     pipeline = Pipeline(monitor, source)        # which takes the monitor for its model
+#     monitor.calibrate("scale", 48)              # stage by stage, each with windows of its own:
+#     while monitor.left: pipeline.step()         # "scale", "learn", "residuals", "threshold"
+#     ...
+#     monitor.calibrate("watch")
+#     if pipeline.step() and monitor.alarm: ...   # monitor.score says how unusual the last window was
+#
+# `monitor.adapter()` is the adapter with all of that in it: `monitor.use` of another one is another machine.
+
+import struct
+from array import array
+
+_RECORD = 2  # kind
+_HEAD = "<3H2B2I"
+_HEAD_SIZE = struct.calcsize(_HEAD)
+_GRID = 0x3D000000  # the bits of 1/32
+_STAGES = ("scale", "learn", "residuals", "threshold", "watch")
+_SCALE, _LEARN, _RESIDUALS, _THRESHOLD, _WATCH = range(5)
+_MOST_WINDOWS = 16383
+_MOST_GAIN, _MOST_RESIDUAL_GAIN = 32767, 16384
+_MOST_RESIDUAL = 16 * 255
+
+
+def _root(n):
+    # floor of the square root
+    x = 1
+    while x * x <= n:
+        x <<= 1
+    while True:
+        y = (x + n // x) // 2
+        if y >= x:
+            return x
+        x = y
+
+
+def _check(model):
+    data = model.buffer
+    tensors, at = int.from_bytes(data[28:32], "little"), int.from_bytes(data[24:26], "little") - 1
+    for start in (tensors, tensors + 12 * at):  # the output is the last op's, which makes the last tensor
+        if data[start + 6] or int.from_bytes(data[start + 8 : start + 12], "little") != _GRID:
+            raise ValueError("a monitor takes a base with 32 steps for 1.0 and zero point 0 on both ends")
+    if not model.target_size or not model.input_size == model.output_size <= 256:
+        raise ValueError("a monitor takes a base that gives back its input, of at most 256 values")
+
+
+class Monitor:
+    def __init__(self, model, least=3, votes=5, one_in=50, values=0):
+        _check(model)
+        values = values or model.input_size
+        if model.input_size % values:
+            raise ValueError("%d values do not make up an input of %d" % (values, model.input_size))
+        if not 1 <= least <= votes <= 16 or one_in < 2:
+            raise ValueError("least of votes windows: 1 to 16; one_in: 2 or more")
+        self.model, self.signal = model, model.signal
+        self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
+        self.labels = ["normal", "alarm"]
+        self.least, self.votes, self.one_in = least, votes, one_in
+        self.threshold, self.windows = 65535, 0  # what it is, and of how many windows
+        self.means, self.gains = array("h", bytes(2 * values)), array("H", bytes(2 * values))
+        outputs = model.output_size
+        self.residual_means, self.residual_gains = array("h", bytes(2 * outputs)), array("H", bytes(2 * outputs))
+        size = max(values, outputs)
+        self._first, self._sums = array("h", bytes(2 * values)), array("i", bytes(4 * size))
+        self._low, self._high = array("i", bytes(4 * size)), array("i", bytes(4 * size))
+        self._largest = array("H", bytes(2))  # scores, the highest first
+        self._samples = None
+        self._x = bytearray(model.input_size)
+        self._stage, self._done = _WATCH, -1  # the stages that have been
+        self.left = self._taken = 0  # windows until this stage has enough; rows summed up
+        self.reset()
+
+    @property
+    def stage(self):
+        return _STAGES[self._stage]
+
+    def reset(self):
+        """What comes next is another stream."""
+        self.model.reset()
+        self._above = 0  # a bit for each of the last windows
+        self.score, self.alarm = 0, False
+
+    def probabilities(self):
+        return self.model.probabilities()
+
+    # --- calibration
+
+    def calibrate(self, stage, windows=0, samples=None):
+        if stage not in _STAGES:
+            raise ValueError("stages are scale, learn, residuals, threshold, watch")
+        if self.left:
+            raise ValueError("stage %s still needs %d windows" % (self.stage, self.left))
+        self._end()
+        at = _STAGES.index(stage)
+        if self._done < at - 1 and at != _RESIDUALS or at == _RESIDUALS and self._done < _SCALE:
+            raise ValueError("stage %s comes after the ones before it: begin with scale" % stage)
+        if at != _WATCH and not 2 <= windows <= _MOST_WINDOWS:
+            raise ValueError("%d windows: 2 to %d" % (windows, _MOST_WINDOWS))
+        if at == _THRESHOLD and windows + 1 < self.one_in:
+            raise ValueError("a threshold for one window in %d takes %d at least" % (self.one_in, self.one_in - 1))
+        if at == _LEARN and samples is None:
+            raise ValueError("stage learn takes a SampleFile that windows are appended to")
+        if at == _THRESHOLD:
+            self._largest = array("H", bytes(2 * ((windows + 1) // self.one_in)))
+            self.windows = windows
+        self._samples = samples if at == _LEARN else None
+        for sums in (self._sums, self._low, self._high):
+            for i in range(len(sums)):
+                sums[i] = 0
+        self._taken, self._stage = 0, at
+        self.left = 0 if at == _WATCH else windows
+        if at != _WATCH:
+            self._done = min(self._done, at - 1)
+        self.reset()
+
+    def _add(self, i, value):
+        # Takes a whole number below 2^15 in: sums stay below 2^30, as heaps of small boards have no more without room.
+        self._sums[i] += value
+        square = value * value
+        self._low[i] += square & 65535
+        self._high[i] += square >> 16
+
+    def _statistics(self, means, gains, unit, bits, most):
+        count = self._taken
+        for i in range(len(means)):
+            total = self._sums[i]
+            apart = count * ((self._high[i] << 16) + self._low[i]) - total * total
+            means[i] += (2 * unit * total + count) // (2 * count)
+            gains[i] = min(max(_root((count * count << bits) // max(apart, 1)), 1), most)
+
+    def _end(self):
+        # A stage has its windows: what it is for is made of them. This takes from the heap, windows don't.
+        if self._stage == _WATCH:
+            return
+        if self._stage == _SCALE:
+            self.means[:] = self._first
+            self._statistics(self.means, self.gains, 1, 34, _MOST_GAIN)
+        elif self._stage == _RESIDUALS:
+            for i in range(self.output_size):
+                self.residual_means[i] = 0
+            self._statistics(self.residual_means, self.residual_gains, 16, 28, _MOST_RESIDUAL_GAIN)
+        elif self._stage == _THRESHOLD:
+            self.threshold = self._largest[-1]
+        self._done, self._stage = max(self._done, self._stage), _WATCH
+
+    # --- windows
+
+    def quantize_counts(self, counts, out):
+        """A row of values, int16, as int8 of the input; returns how many were clipped. To a pipeline, the model's."""
+        size = len(self.means)
+        if len(counts) != len(out) or len(counts) % size:
+            raise ValueError("%d values, a row has %d" % (len(counts), size))
+        if self._stage == _SCALE:
+            if self.left:
+                self._scale(counts, size)
+            return 0
+        means, gains, clipped = self.means, self.gains, 0
+        for i in range(len(counts)):
+            k = i % size
+            apart = counts[i] - means[k]
+            apart = -16383 if apart < -16383 else 16383 if apart > 16383 else apart
+            q = (apart * gains[k] + 2048) >> 12
+            if not -128 <= q <= 127:
+                q = -128 if q < 0 else 127
+                clipped += 1
+            out[i] = q & 255
+        return clipped
+
+    def _scale(self, counts, size):
+        first = self._first
+        if not self._taken:
+            for k in range(size):
+                first[k] = counts[k]
+        for i in range(len(counts)):
+            k = i % size
+            apart = counts[i] - first[k]
+            self._add(k, -32767 if apart < -32767 else 32767 if apart > 32767 else apart)
+        self._taken += len(counts) // size
+
+    def infer(self, x):
+        """Takes an input as the stage has it; whether there is an alarm, 0 or 1. To a pipeline, the model's class."""
+        stage = self._stage
+        if stage >= _THRESHOLD:
+            self.model.infer(x)
+            self._scored(x)
+        if not self.left:
+            return int(self.alarm)
+        if stage == _LEARN:
+            self._samples.append(x, x)
+        elif stage == _RESIDUALS:
+            self.model.infer(x)
+            for i in range(len(x)):
+                self._add(i, (self.output[i] ^ 128) - (x[i] ^ 128))
+            self._taken += 1
+        elif stage == _THRESHOLD:
+            self._keep()
+        self.left -= 1
+        return 0
+
+    def _scored(self, x):
+        means, gains, output = self.residual_means, self.residual_gains, self.output  # of four it would make a tuple
+        total = 0
+        for i in range(len(x)):
+            z = ((16 * ((output[i] ^ 128) - (x[i] ^ 128)) - means[i]) * gains[i] + 2048) >> 12
+            z = -2047 if z < -2047 else 2047 if z > 2047 else z
+            total += z * z
+        self.score = min(total // len(x) >> 2, 65535)
+        if self._stage != _WATCH:
+            return
+        self._above = (self._above << 1 | (self.score > self.threshold)) & (1 << self.votes) - 1
+        count = 0
+        for i in range(self.votes):
+            count += self._above >> i & 1
+        self.alarm = count >= self.least
+
+    def _keep(self):
+        # Puts the score among the largest.
+        largest, score = self._largest, self.score
+        for i in range(len(largest)):
+            if score > largest[i]:
+                largest[i], score = score, largest[i]
+
+    def update(self, values):
+        """A window's values, int16 [input_size]; its score. `alarm` is what it and the windows before come to."""
+        self.quantize_counts(values, self._x)
+        self.infer(self._x)
+        return self.score
+
+    # --- the record
+
+    def record(self):
+        if self._done < _THRESHOLD:
+            raise ValueError("the monitor is not calibrated: its stages end with threshold")
+        sizes = len(self.means), len(self.residual_means)
+        told = self.threshold, self.least, self.votes, self.one_in, self.windows
+        body = bytearray(_HEAD_SIZE + 4 * (sizes[0] + sizes[1]))
+        struct.pack_into(_HEAD, body, 0, *sizes, *told)
+        at = _HEAD_SIZE
+        for means, gains in ((self.means, self.gains), (self.residual_means, self.residual_gains)):
+            for i in range(len(means)):
+                struct.pack_into("<hH", body, at, means[i], gains[i])
+                at += 4
+        return body
+
+    def adapter(self):
+        """What is in use, with the record in it."""
+        return self.model.with_record(self.model.used, _RECORD, self.record())
+
+    def use(self, adapter):
+        """Watches the machine whose adapter this is. ValueError, with nothing changed, for one without a record."""
+        body = adapter.record(_RECORD)
+        if body is None:
+            raise ValueError("this adapter has no record of a machine: calibrate a monitor with it")
+        self._look(body)
+        self.model.use(adapter)
+        _, _, self.threshold, self.least, self.votes, self.one_in, self.windows = struct.unpack_from(_HEAD, body)
+        at = _HEAD_SIZE
+        for means, gains in ((self.means, self.gains), (self.residual_means, self.residual_gains)):
+            for i in range(len(means)):
+                means[i], gains[i] = struct.unpack_from("<hH", body, at)
+                at += 4
+        self._stage, self._done, self.left, self._samples = _WATCH, _WATCH, 0, None
+        self.reset()
+
+    def _look(self, body):
+        values, outputs = len(self.means), len(self.residual_means)
+        whole = len(body) == _HEAD_SIZE + 4 * (values + outputs)
+        if not whole or struct.unpack_from("<2H", body) != (values, outputs):
+            raise ValueError("the record of a machine is cut off, or for another base: calibrate again")
+        least, votes, one_in, windows = struct.unpack_from("<2B2I", body, 6)
+        ok = 1 <= least <= votes <= 16 and 2 <= one_in <= windows + 1 <= _MOST_WINDOWS + 1
+        for i in range(values + outputs):
+            mean, gain = struct.unpack_from("<hH", body, _HEAD_SIZE + 4 * i)
+            if i < values:
+                ok = ok and 1 <= gain <= _MOST_GAIN
+            else:
+                ok = ok and 1 <= gain <= _MOST_RESIDUAL_GAIN and -_MOST_RESIDUAL <= mean <= _MOST_RESIDUAL
+        if not ok:
+            raise ValueError("the record of a machine is out of range: calibrate again")

@@ -1,0 +1,164 @@
+"""One machine on desktop MicroPython: a monitor says what its twin says, to the bit, and refuses what is hostile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from autoencoders import autoencoder
+
+from edgelora import formats, sim, training, twin
+from edgelora.formats import FormatError, Monitor, pack_monitor, pack_samples, unpack_monitor
+from edgelora.training import Base, Phases, Recipe, TwinLearner, Watch
+
+PROGRAM = Path(__file__).parent / "programs" / "monitor_run.py"
+VALUES = 12
+PHASES = Phases(scale=20, learn=24, residuals=16, threshold=49, one_in=10, least=2, votes=3)
+WATCHED = 40
+
+
+def values(count: int, seed: int) -> np.ndarray:
+    """Counts [count, VALUES] of two degrees of freedom: one value is constant, one leaps from end to end."""
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(1).normal(0, 400, (2, VALUES))
+    rows = 1000 * np.arange(VALUES) - 5000 + rng.normal(size=(count, 2)) @ mix + rng.normal(0, 60, (count, VALUES))
+    rows[:, 3], rows[:, 5] = 77, rng.choice([-32768, 32767], count)
+    return np.clip(np.rint(rows), -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    rows = training.scaled_inputs(values(400, 9), 400)
+    elm = formats.pack_model(training.pretrained_autoencoder(rows, (8, 3, 8), 4))
+    return Base("base.elm", elm, formats.unpack_model(elm))
+
+
+@pytest.fixture(scope="module")
+def stream() -> np.ndarray:
+    """All stages' values, then what is watched twice: half of it is not normal."""
+    rows = values(PHASES.total + 2 * WATCHED, 4)
+    rows[PHASES.total + 20 : PHASES.total + 40, :3] += 900
+    rows[-20:, 7:] -= np.arange(0, 40000, 2000, np.int16)[:, None]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def mine(base: Base, stream: np.ndarray) -> tuple[training.Samples, bytes, Watch]:
+    """The twin's samples, an adapter of them, and what is usual with it."""
+    normal = PHASES.cut(stream)
+    monitor = training.scaled(base, normal, PHASES)
+    samples = training.samples_of(monitor, normal.learn)
+    recipe = Recipe(rank=4, epochs=8)
+    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    learner.begin(3)
+    adapter = training.train(learner, samples, recipe).adapter
+    return samples, adapter, training.calibrated(base, adapter, monitor, normal, PHASES)
+
+
+@pytest.fixture(scope="module")
+def folder(base: Base, stream: np.ndarray, mine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("monitor")
+    shutil.copy(PROGRAM, place)
+    (place / "base.elm").write_bytes(base.elm)
+    (place / "other.elm").write_bytes(autoencoder().elm)
+    (place / "mine.ela").write_bytes(mine[1])
+    (place / "machine.ela").write_bytes(training.with_monitor(base, mine[1], mine[2]))
+    stream.astype("<i2").tofile(place / "values.s16")
+    return place
+
+
+def run(call: str, folder: Path) -> Any:
+    command = [sim.UNIX_BINARY, "-c", f"import monitor_run; monitor_run.{call}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_monitor_is_its_twin(base: Base, stream: np.ndarray, mine: Any, folder: Path) -> None:
+    samples, adapter, watch = mine
+    counts = (PHASES.scale, PHASES.learn, PHASES.residuals, PHASES.threshold, WATCHED)
+    settings = (PHASES.least, PHASES.votes, PHASES.one_in)
+    (folder / "machine.ela").unlink()
+    told, again, threshold, stage = run(f"main({counts}, {', '.join(map(str, settings))})", folder)
+    learned = pack_samples(samples.x, samples.y, samples.given_targets, formats.base_id(base.elm))
+    assert (folder / "learned.eld").read_bytes() == learned
+    whole = (folder / "machine.ela").read_bytes()
+    assert whole == training.with_monitor(base, adapter, watch)
+    assert threshold == watch.monitor.threshold and stage == "watch"
+    taken = training.watch_of(base, whole)
+    for found, rows in ((told, stream[PHASES.total : -WATCHED]), (again, stream[-WATCHED:])):
+        scores = taken.scores(rows)
+        alarms = training.alarms_of(taken.monitor, scores)
+        assert found == [list(pair) for pair in zip(scores.tolist(), alarms.tolist(), strict=True)]
+        assert alarms.any() and not alarms.all()
+        assert np.median(scores[20:]) > 4 * np.median(scores[:20]) > 0
+
+
+def hostile(monitor: Monitor) -> list[bytes]:
+    """Bodies of records that break a rule each, as a file could have them."""
+    body = bytearray(pack_monitor(monitor))
+
+    def with_(form: str, at: int, value: int) -> bytes:
+        changed = bytearray(body)
+        struct.pack_into(form, changed, at, value)
+        return bytes(changed)
+
+    last = len(body) - 4
+    cases = [("<H", 0, VALUES + 1), ("<H", 2, VALUES - 1), ("<B", 6, 0), ("<B", 6, 4), ("<B", 7, 17), ("<I", 8, 1)]
+    cases += [("<I", 8, 2**32 - 1), ("<I", 12, 0), ("<I", 12, 16384), ("<H", 18, 0), ("<H", 18, 32768)]
+    cases += [("<H", last + 2, 0), ("<H", last + 2, 16385), ("<h", last, 4081), ("<h", last, -4081)]
+    return [with_(*case) for case in cases] + [bytes(body[:-1]), bytes(body) + b"\0", b"", bytes(body[:15])]
+
+
+def test_hostile_records(base: Base, mine: Any, folder: Path) -> None:
+    """The host and a board refuse the same ones; on a board what watched goes on watching."""
+    _, adapter, watch = mine
+    (folder / "machine.ela").write_bytes(training.with_monitor(base, adapter, watch))
+    bodies = hostile(watch.monitor)
+    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+    for i, body in enumerate(bodies):
+        with pytest.raises(FormatError, match="monitor"):
+            unpack_monitor(body, base.model)
+        whole = session.with_record(adapter, formats.MONITOR, body)
+        with pytest.raises(FormatError, match="mine"):
+            training.watch_of(base, whole, "mine")
+        (folder / f"hostile{i}.ela").write_bytes(whole)
+    refused = run(f"refuse({len(bodies)})", folder)
+    assert len(refused) == len(bodies) and all("calibrate again" in text for text in refused)
+
+
+def test_what_a_record_holds(base: Base, mine: Any) -> None:
+    monitor = mine[2].monitor
+    again = unpack_monitor(pack_monitor(monitor), base.model)
+    assert all(np.array_equal(getattr(again, name), getattr(monitor, name)) for name in vars(monitor))
+    for broken in ({"threshold": 65536}, {"least": 0}, {"gains": monitor.gains * 0}):
+        with pytest.raises(FormatError):
+            pack_monitor(replace(monitor, **broken))
+    with pytest.raises(FormatError, match="no record of a machine"):
+        training.watch_of(base, mine[1])
+    with pytest.raises(FormatError, match="32 steps"):
+        formats.check_monitored(autoencoder().model)
+
+
+def test_stages_have_an_order(folder: Path) -> None:
+    told = run("order()", folder)
+    words = ("begin with scale", "not calibrated", "2 to 16383", "still needs 2 windows", "no record", "32 steps")
+    assert len(told) == len(words) and all(word in text for word, text in zip(words, told, strict=True))
+
+
+def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
+    """Whatever the scores' distribution: 1 in 50, and never more on average, with ties less."""
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(400):
+        scores = np.rint(1000 * np.exp(rng.normal(size=149 + 200))).astype(np.int64)
+        shares.append(float(np.mean(scores[149:] > training.threshold_of(scores[:149], 50))))
+    assert 0.017 < np.mean(shares) < 0.023
+    assert training.threshold_of(np.array([5, 5, 5, 1]), 2) == 5
