@@ -34,6 +34,8 @@ class Host(_Ring):
 class Channel(Source):
     """One channel of another source, such as an axis of a sensor of motion. batch: samples read at once at most."""
 
+    overruns: int
+    ended: bool
     def __init__(self, source: Source, channel: int, batch: int = 64) -> None: ...
     def read_into(self, buffer: Any) -> int:
         """Puts samples that are there into an int16 buffer, waits for none; returns how many."""
