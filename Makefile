@@ -33,6 +33,7 @@ PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-syst
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_SPEECH := espeak-ng flite
+PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru)
 
 # Native modules for stock MicroPython, and the packages of their compilers.
 NATIVE_ARCHES := armv6m armv7m armv7emsp rv32imc x64 xtensawin
@@ -54,7 +55,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks keras-models demo test test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks prompts keras-models demo test test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -73,6 +74,7 @@ cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
 frameworks: $(STAMPS)/frameworks
+prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
 
 ifeq ($(PORT),)
@@ -142,6 +144,11 @@ $(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
+	@touch $@
+
+# Human voices, to hear wake words in.
+$(STAMPS)/packages-prompts: $(STAMPS)/packages-base
+	@$(STEP) "human voices" tools/apt_install.sh $(PACKAGES_PROMPTS)
 	@touch $@
 
 $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base

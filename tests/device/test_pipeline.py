@@ -71,7 +71,7 @@ class Case:
         return Base("base.elm", formats.pack_model(self.model), self.model)
 
     def expected(self) -> list[list[Any]]:
-        replies = listen_on_twin(self.base, None, self.counts, Vote(*self.vote))
+        replies = listen_on_twin(self.base, [], self.counts, Vote(*self.vote))
         return [
             [d.end, d.seen, d.label, reply.clipped, d.outputs.tolist()] for reply in replies for d in reply.decisions
         ]

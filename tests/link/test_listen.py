@@ -21,7 +21,7 @@ from edgelora.link.client import Link
 from edgelora.link.replies import DeviceError, LinkError
 from edgelora.resources import ROOT
 from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
-from edgelora.training import load_base
+from edgelora.training import Take, as_recorded, hear_on_board, load_base, record_on_board
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
@@ -88,7 +88,7 @@ def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows:
 def both(port: str, *command: object) -> dict[str, Any]:
     """What the board says, after it was compared with the twin's: decisions with all their bytes."""
     board, twin = result("listen", *command, "--port", port), result("listen", *command, "--twin")
-    for key in ("decisions", "samples", "clipped", "rate", "adapter"):
+    for key in ("decisions", "samples", "clipped", "rate", "adapters"):
         assert board[key] == twin[key], key
     assert (board["where"], twin["where"]) == ("board", "host twin")
     return board
@@ -107,9 +107,32 @@ def every_case(port: str, folder: Path) -> None:
     assert mine_own["decisions"][0]["class"] is None
     assert both(port, folder / "binary.elm", "--source", folder / "binary.csv")["decisions"]
     assert both(port, folder / "sound.elm", "--source", folder / "sound.wav")["decisions"]
+    recording(port, folder)
     for kind in ("audio", "spectral"):
         heard = both(port, folder / f"{kind}.elm", "--source", folder / f"{kind}.wav")["decisions"]
         assert len(heard) == 6 and len({tuple(decision["outputs"]) for decision in heard}) > 3
+
+
+def recording(port: str, folder: Path) -> None:
+    """A board keeps its own windows of sound, labelled: the file that the twin would have written."""
+    base = load_base(folder / "audio.elm")
+    rng = np.random.default_rng(7)
+    length = base.model.signal.window + 2 * base.model.signal.hop
+    takes = [Take(rng.normal(0, 900 * (i + 1), (length, 1)).astype(np.int16), i % 3) for i in range(4)]
+    twins = as_recorded(base, takes)
+    with Link.connect(port) as link:
+        record_on_board(link, base, "/heard.eld", takes)
+        kept = link.get("/heard.eld")
+        assert kept == formats.pack_samples(twins.x, twins.y, None, formats.base_id(base.elm))
+        assert len({row.tobytes() for row in twins.x}) == 4
+        with pytest.raises(DeviceError, match="class 9: the model has 5"):
+            next(link.hear(takes[0].counts, label=9))
+        link.listen()
+        with pytest.raises(DeviceError, match="opened with a path"):
+            next(link.hear(takes[0].counts, label=1))
+        heard = hear_on_board(link, base, None, takes)
+    session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
+    assert np.array_equal(heard, session.predict(twins.x))
 
 
 def test_on_unix(unix: str, folder: Path) -> None:
@@ -151,6 +174,47 @@ def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
         wanted.append(session.logits.tolist())
     assert [decision["outputs"] for decision in heard] == wanted and len(wanted) > 90
     assert len({tuple(row) for row in wanted}) > 1
+
+
+def switching(port: str, folder: Path) -> None:
+    """A wake word, a second one by its adapter, the bare base: while sound and the network's memory go on."""
+    pytest.importorskip("tflite_micro")
+    from wake_words import wake_word
+
+    (folder / "word.tflite").write_bytes(wake_word("okay_nabu"))
+    elm, sound = folder / "word.elm", folder / "long.wav"
+    result("import", folder / "word.tflite", "--front", "firmware", "-o", elm)
+    base = load_base(elm)
+    rng = np.random.default_rng(6)
+    ranks = {i: 4 for i, op in enumerate(base.model.ops) if op.kind in ("conv", "dense")}
+    for name in ("one.ela", "two.ela"):
+        adapter = random_adapter(rng, base.model, ranks=ranks)
+        adapter.base_id = formats.base_id(base.elm)
+        (folder / name).write_bytes(formats.pack_adapter(adapter))
+    noise = rng.normal(0, 4000, 32000) * np.abs(np.sin(np.arange(32000) / 3000))
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(noise.astype("<i2").tobytes())
+    command = (elm, "--source", sound, "--adapter", folder / "one.ela", "--adapter", folder / "two.ela")
+    heard = both(port, *command, "--switch", "0.7=2", "--switch", "1.4=0")["decisions"]
+    alone = {name: result("listen", *command, "--twin", "--switch", f"0={name}")["decisions"] for name in (0, 1, 2)}
+    outputs = {name: [row["outputs"] for row in rows] for name, rows in alone.items()}
+    assert outputs[0] != outputs[1] != outputs[2] != outputs[0]
+    number = [1 if row["end"] <= 11200 else 2 if row["end"] <= 22400 else 0 for row in heard]
+    assert {1, 2, 0} == set(number)
+    first = [row["outputs"] for row, n in zip(heard, number, strict=True) if n == 1]
+    assert first == outputs[1][: len(first)]
+    told = [row["outputs"] for row in heard]
+    assert told != outputs[1] and len({tuple(row) for row in told}) > 3
+
+
+def test_switching_on_unix(unix: str, folder: Path) -> None:
+    switching(unix, folder)
+    few = ("listen", folder / "word.elm", "--source", folder / "long.wav", "--adapter", folder / "one.ela", "--twin")
+    assert "adapters from 0, the bare base, to 1" in edgelora(*few, "--switch", "0.5=2", code=1)
+    assert "give SECONDS=N" in edgelora(*few, "--switch", "soon", code=2)
 
 
 def test_values_in_units(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 from edgelora.bench.learning import TASKS
 from edgelora.datasets import keywords, speech
 from edgelora.datasets import keywords as kws
+from edgelora.floatnet.layers import shapes
 from edgelora.floatnet.zoo import ds_cnn
+from edgelora.signal import AudioFrontEnd
 from edgelora.training.base import load_part
 from edgelora.training.recipe import Recipe, placed
 
@@ -17,30 +19,6 @@ speaks = pytest.mark.skipif(
     not (shutil.which("espeak-ng") and shutil.which("flite")), reason="espeak-ng and flite are not installed"
 )
 FEW = keywords.Recording(1, 3, 2, seed=5)
-
-
-def tone(hertz: float, amplitude: float = 0.3) -> np.ndarray:
-    return amplitude * np.sin(2 * np.pi * hertz * np.arange(speech.RATE) / speech.RATE)
-
-
-def test_features_are_cepstra_of_the_mel_bands():
-    """The first two frames against sums written out."""
-    clip = tone(440) + 0.1 * np.random.default_rng(0).normal(size=speech.RATE)
-    got = speech.features(clip)
-    assert got.shape == (49, 10)
-    mel = np.linspace(1127 * np.log(1 + 20 / 700), 1127 * np.log(1 + 4000 / 700), 42)
-    corner = 700 * (np.exp(mel / 1127) - 1)
-    for frame in (0, 1):
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(640) / 640)
-        power = np.abs(np.fft.fft(clip[frame * 320 : frame * 320 + 640] * window, 1024)) ** 2 / 640
-        bands = []
-        for low, middle, high in zip(corner, corner[1:], corner[2:], strict=False):
-            at = np.arange(513) * 16000 / 1024
-            bands.append(np.log(power[:513] @ np.interp(at, [low, middle, high], [0, 1, 0]) + speech.POWER_FLOOR))
-        for k in range(10):
-            basis = np.cos(np.pi * k * (np.arange(40) + 0.5) / 40) * np.sqrt((1 if k == 0 else 2) / 40)
-            expected = np.clip((bands @ basis - speech.CENTRE[k]) / speech.SPREAD[k], -4, 4)
-            assert got[frame, k] == pytest.approx(expected, abs=1e-3)
 
 
 def test_noise_has_unit_level():
@@ -90,11 +68,24 @@ def test_the_same_seed_gives_the_same_clips_whoever_else_speaks():
     slt, german = keywords.VOICES["slt"], keywords.VOICES["german"]
     both, alone = keywords.record([slt, german], FEW), keywords.record([german], FEW)
     count = 10 + 3 + 2
-    assert both.x.shape == (2 * count, 49, 10, 1) and both.x.dtype == np.float32 and both.labels == keywords.LABELS
+    assert both.x.shape == (2 * count, 98, 40, 1) and both.x.dtype == np.float32 and both.labels == keywords.LABELS
     assert np.array_equal(both.x[count:], alone.x) and np.array_equal(both.y[count:], alone.y)
     assert np.bincount(alone.y).tolist() == [1] * 10 + [3, 2]
     other = keywords.record([german], replace(FEW, seed=6))
     assert not any(np.array_equal(a, b) for a, b in zip(alone.x, other.x, strict=True))
+
+
+@speaks
+def test_features_are_what_a_board_makes_of_the_sound():
+    """Of a second that follows noise, without a rest; on the signal's scale, from which the counts come back."""
+    slt = keywords.VOICES["slt"]
+    data = keywords.record([slt], FEW)
+    sound = keywords.clip(slt, "yes", 0, FEW)
+    assert sound.dtype == np.int16 and len(sound) == 24000 and data.signal.window == 16000
+    rows = AudioFrontEnd().feed(sound)
+    assert len(rows) == 148 and np.array_equal(data.signal.counts(data.x[0, ..., 0, None])[..., 0], rows[50:])
+    silent = keywords.clip(slt, "", 0, FEW).astype(float)
+    assert np.abs(silent[:8000] - silent[-8000:]).max() <= 1, "the noise goes over into itself"
 
 
 @speaks
@@ -120,6 +111,7 @@ def test_the_task_has_its_own_settings_unless_given():
 
 def test_placements():
     layers = ds_cnn((49, 10, 1), 12, 0).layers
+    assert [shape[:2] for shape in shapes(ds_cnn((98, 40, 1), 12, 0))] == [(98, 40), *[(25, 5)] * 9, (1, 1), (1, 1)]
     assert placed(layers, "all") == [0, 2, 4, 6, 8, 10]
     assert placed(layers, "pointwise") == [2, 4, 6, 8, 10]
     assert placed(layers, "last") == [10]

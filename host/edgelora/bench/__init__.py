@@ -3,7 +3,7 @@
 from .anomaly import METHODS, bench_anomaly, scores_by_method
 from .cost import calibrate, check_all
 from .energy import bench_energy
-from .frontend import bench_frontend
+from .frontend import bench_frontend, bench_many_values
 from .host import bench_host
 from .kernels import bench_kernels
 from .learning import TASKS, bench_learning, keyword_elm
@@ -13,10 +13,12 @@ from .qat import bench_qat
 from .ranks import bench_ranks
 from .swap import COUNTS, bench_swap
 from .trust import CASES, bench_trust
+from .wakewords import SPOKEN, bench_wakewords
 from .years import SLOTS, bench_years
 
 __all__ = [
     "SLOTS",
+    "SPOKEN",
     "CASES",
     "COUNTS",
     "METHODS",
@@ -28,11 +30,13 @@ __all__ = [
     "bench_kernels",
     "bench_learning",
     "bench_link",
+    "bench_many_values",
     "bench_model",
     "bench_qat",
     "bench_ranks",
     "bench_swap",
     "bench_trust",
+    "bench_wakewords",
     "bench_years",
     "calibrate",
     "check_all",

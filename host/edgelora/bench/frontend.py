@@ -1,16 +1,25 @@
-"""`edgelora bench frontend`: cycles of a step of each front end on a board, and whether its features are the twin's."""
+"""`edgelora bench frontend`: cycles of a step of each front end on a board, and whether its features are the twin's.
+
+With a number of values it compares sound alone, and all three: the board, the twin and pymicro-features. The board has
+16 s of sound in its flash, and hears it again and again, each time from some samples further on, so that no
+window comes twice; of what it makes of it all, the CRC-32 comes back.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..link import RawRepl, SerialLine
+from .. import datasets
+from ..link import Link, RawRepl, SerialLine
 from ..progress import Progress, untold
-from ..signal import AudioFrontEnd, SpectralFrontEnd
+from ..signal import AUDIO_HOP, AUDIO_SIZE, AudioFrontEnd, SpectralFrontEnd
+from .oracles import micro_frontend
 
 STEPS = 24  # of each signal: three windows of the vibration front end
 SEED = 0x2545F491
@@ -111,3 +120,100 @@ def noise(count: int) -> NDArray[np.int16]:
         state ^= state << 5 & 0xFFFFFFFF
         values.append((state >> 8 & 0x7FFF) - 0x4000)
     return np.array(values, np.int16)
+
+
+# ---- many values of sound
+
+SOUND_PATH = "/bench.raw"
+PIECE = 16384  # samples of each kind of sound: 1 s
+PRIME = 7  # samples from where one pass begins to where the next does, of the 160 of a step
+MANY = """
+import binascii
+from array import array
+from edgelora.frontend import Audio
+
+front = Audio()
+samples, out = array("h", [0] * front.window), array("h", [0] * front.size)
+
+def heard(start, steps, crc):
+    with open("{path}", "rb") as file:
+        file.seek(2 * start)
+        for _ in range(steps):
+            file.readinto(samples)
+            if front.step(samples, out):
+                crc = binascii.crc32(out, crc)
+    return crc
+"""
+
+
+@dataclass(frozen=True)
+class ManyValues:
+    """values: how many were compared; board_equal: the board's are the twin's; different: of the twin's values, those
+    that are not pymicro-features'; seconds: of sound."""
+
+    values: int
+    seconds: float
+    board_equal: bool
+    different: int
+
+
+def bench_many_values(port: str, least: int, progress: Progress = untold) -> ManyValues:
+    """Compares `least` values or some more. MissingPackage without pymicro-features."""
+    sound = _kinds_of_sound()
+    starts, steps = _passes(len(sound), least)
+    with Link.connect(port) as link:
+        link.put(SOUND_PATH, sound.astype("<i2").tobytes())
+    line = SerialLine(port)
+    try:
+        repl = RawRepl(line, port)
+        repl.enter()
+        repl.run(MANY.replace("{path}", SOUND_PATH))
+        crc = 0
+        for done, start in enumerate(starts):
+            crc = int(repl.run(f"print(heard({start}, {steps}, {crc}))"))
+            progress(done + 1, len(starts), "passes")
+        repl.run(f"import os; os.remove({SOUND_PATH!r})")
+        repl.leave()
+    finally:
+        line.close()
+    stream = np.concatenate([sound[start : start + steps * AUDIO_HOP] for start in starts])
+    ours, theirs = AudioFrontEnd().feed(stream), micro_frontend(stream)
+    equal = crc == zlib.crc32(ours.astype("<i2").tobytes())
+    return ManyValues(ours.size, len(stream) / datasets.RATE, equal, int(np.sum(ours != theirs)))
+
+
+def _passes(samples: int, least: int) -> tuple[list[int], int]:
+    """Where each pass begins, and its steps: as many as give so many values."""
+    steps = samples // AUDIO_HOP - 1
+    count = -(-(least // AUDIO_SIZE + 2) // steps)
+    return [i * PRIME % AUDIO_HOP for i in range(count)], steps
+
+
+def _kinds_of_sound() -> NDArray[np.int16]:
+    """Silence, constants, -32768, full scale, a few bits, levels that jump, clipped tones and people, int16."""
+    rng, n = np.random.default_rng(SEED), np.arange(PIECE)
+    levels = np.repeat(2.0 ** rng.integers(0, 16, PIECE // AUDIO_HOP + 1), AUDIO_HOP)[:PIECE]
+    square = np.sin(2 * np.pi * 0.123 * n * (1 + n / PIECE)) < 0
+    quiet = np.zeros(PIECE, np.int16)
+    quiet[PIECE // 4 : PIECE // 2], quiet[PIECE // 2 : 3 * PIECE // 4] = 32767, -32768
+    pieces = [
+        quiet,
+        rng.integers(-32768, 32768, PIECE).astype(np.int16),
+        rng.choice(np.array([-32768, 0, 32767], np.int16), PIECE),
+        np.where(square, -32768, 32767).astype(np.int16),
+        rng.integers(-3, 4, PIECE).astype(np.int16),
+        np.clip(rng.normal(size=PIECE) * levels, -32768, 32767).astype(np.int16),
+        *_people(),
+    ]
+    return np.concatenate(pieces)
+
+
+def _people() -> Iterator[NDArray[np.int16]]:
+    """The beginning of a speaker's prompts in each language, two pieces long."""
+    for language in datasets.PROMPTS:
+        heard: list[NDArray[np.int16]] = []
+        for _, sound in datasets.load_prompts(language):
+            heard.append(sound)
+            if sum(map(len, heard)) >= 2 * PIECE:
+                break
+        yield np.concatenate(heard)[: 2 * PIECE]

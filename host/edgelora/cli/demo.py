@@ -2,24 +2,122 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from .. import datasets, floatnet, formats, quantization, sim, streams, virtual_boards
-from ..boards import SUFFIXES, BoardProfile, build_firmware, install, load_board, pick_port
+from ..boards import SUFFIXES, BoardProfile, build_firmware, install, load_board, pick_port, reset
 from ..boards.flash import flash
 from ..formats import write_atomic
-from ..link import Link
+from ..link import Hello, Link
 from ..planning import plan
+from ..progress import Progress
 from ..report import Metrics, Report, make_report, write_report
-from ..training import Base, Recipe, float_baseline, personalize_board, pretrained_har, repeat_on_twin
+from ..training import (
+    HELD_PATH,
+    SAMPLES_PATH,
+    Base,
+    BoardRun,
+    Recipe,
+    Samples,
+    Take,
+    as_recorded,
+    float_baseline,
+    hear_on_board,
+    personalize_board,
+    pretrained_har,
+    pretrained_kws,
+    record_on_board,
+    repeat_on_twin,
+)
 from . import console
 
-TESTED_ON = "windows from later in the person's recordings, none of which was trained on"
+WINDOWS = "windows from later in the person's recordings, none of which was trained on"
+WORDS = "words that the voice spoke anew, none of which was trained on"
+TESTED = 3  # of so many test clips one is heard
 TIMES = {
     "rp2": "Times are cycles of an emulated RP2040 at 125 MHz: the same on every run.",
     "qemu": "Times are QEMU's on this computer, which emulates no chip's speed.",
     "unix": "Times are this computer's.",
 }
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Where a demo runs: on a board of a profile, virtual or behind `port`, with everything left in `output`."""
+
+    profile: BoardProfile
+    output: Path
+    port: str | None
+    quiet: bool
+
+    def told(self, base: Base, recipe: Recipe) -> None:
+        streams.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", self.quiet)
+        planned = plan(base.elm, self.profile, recipe)
+        streams.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", self.quiet)
+
+    @contextlib.contextmanager
+    def board(self, base: Base) -> Iterator[str]:
+        """The port of the board with the base in it: flashed, and unplugged at the end if it is virtual."""
+        profile, output, port, quiet = self.profile, self.output, self.port, self.quiet
+        handle = None
+        try:
+            if profile.is_virtual and port is None:
+                firmware = make_firmware(profile, base, output, quiet)
+                handle = start_board(profile.name, firmware, output / f"{profile.name}.board", quiet)
+                port = handle.port
+            else:
+                port = pick_port(port)
+                if not profile.stock:
+                    image = make_firmware(profile, base, output, quiet)
+                    with console.progress("flash", quiet) as progress:
+                        flash(port, image, progress)
+            if profile.stock:
+                with console.progress("install", quiet) as progress:
+                    install(port, progress=progress)
+            yield port
+        finally:
+            if handle:
+                handle.stop()
+
+    @contextlib.contextmanager
+    def personalizing(self) -> Iterator[tuple[Metrics, Progress]]:
+        with (
+            console.progress("personalize on the board", self.quiet) as progress,
+            Metrics(self.output / "metrics.jsonl", fresh=True) as metrics,
+        ):
+            yield metrics, progress
+
+    def reported(
+        self,
+        base: Base,
+        net: floatnet.FloatNet,
+        data: datasets.HarData | datasets.KwsData,
+        test: Samples,
+        run: BoardRun,
+        hello: Hello,
+        who: str,
+        tested_on: str,
+    ) -> tuple[Report, Path]:
+        """The run again on the host, beside float LoRA, and the page."""
+        write_atomic(self.output / "adapter.ela", run.run.adapter)
+        with console.step("the same on the host twin, and float LoRA", self.quiet):
+            again = repeat_on_twin(base, test, run)
+            baseline = float_baseline(net, data.train, data.test, run.course)
+        report = make_report(base, test, run, hello, baseline, who, again, tested_on)
+        report.board = self.profile.name
+        if self.profile.is_virtual:
+            report.notes[0] = TIMES[self.profile.port]
+        return report, write_report(report, self.output)
+
+
+def _setting(board: str, output: Path, port: str | None, quiet: bool) -> _Setting:
+    output.mkdir(parents=True, exist_ok=True)
+    return _Setting(load_board(board), output, port, quiet)
 
 
 def demo_har(
@@ -31,59 +129,66 @@ def demo_har(
     `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. Everything is left in
     `output`. Returns the report and its page.
     """
-    profile = load_board(board)
-    output.mkdir(parents=True, exist_ok=True)
+    here = _setting(board, output, port, quiet)
     with console.step(f"data har:{subject}", quiet):
         har = datasets.load_har(subject)
     with console.progress("pretrain on the other five people", quiet) as progress:
         net = pretrained_har(subject, recipe.seed, progress)
     with console.step("quantize", quiet):
-        base = make_base(net, har, output / "har.elm")
-    streams.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", quiet)
-    planned = plan(base.elm, profile, recipe)
-    streams.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", quiet)
-    handle = None
-    try:
-        if profile.is_virtual and port is None:
-            firmware = make_firmware(profile, base, output, quiet)
-            handle = start_board(board, firmware, output / f"{board}.board", quiet)
-            port = handle.port
-        else:
-            port = pick_port(port)
-            if not profile.stock:
-                image = make_firmware(profile, base, output, quiet)
-                with console.progress("flash", quiet) as progress:
-                    flash(port, image, progress)
-        if profile.stock:
-            with console.progress("install", quiet) as progress:
-                install(port, progress=progress)
-        samples, test = base.samples(har.train), base.samples(har.test)
-        with (
-            Link.connect(port) as link,
-            console.progress("personalize on the board", quiet) as progress,
-            Metrics(output / "metrics.jsonl", fresh=True) as metrics,
-        ):
-            run = personalize_board(link, base, samples, test, recipe, metrics, progress)
+        base = make_base(net, har.pretrain, output / "har.elm")
+    here.told(base, recipe)
+    samples, test = base.samples(har.train), base.samples(har.test)
+    with here.board(base) as at, Link.connect(at) as link, here.personalizing() as (metrics, progress):
+        run = personalize_board(link, base, samples, test, recipe, metrics, progress)
+        hello = link.hello()
+    return here.reported(base, net, har, test, run, hello, f"person {subject}", WINDOWS)
+
+
+def demo_keywords(
+    board: str, voice: str, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
+) -> tuple[Report, Path]:
+    """Personalizes keyword spotting to a voice that the base has never heard, on a board, from sound.
+
+    The board gets sound as a microphone has it. Its front end makes the samples that it keeps and learns from, by
+    itself. After a reset it hears words that were held out. See `demo_har` for the rest.
+    """
+    here = _setting(board, output, port, quiet)
+    with console.step(f"{voice} speaks", quiet):
+        data = datasets.load_kws(voice)
+        train, test = ([Take(*take) for take in data.takes(part)] for part in ("train", "test"))
+        test = test[::TESTED]
+    with console.progress("pretrain on other voices, the first time for minutes", quiet) as progress:
+        net = pretrained_kws(recipe.seed, progress)
+    with console.step("quantize", quiet):
+        base = make_base(net, data.pretrain, output / "keywords.elm")
+    here.told(base, recipe)
+    heard, held_out = as_recorded(base, train), as_recorded(base, test)
+    held = datasets.held_out(heard.y)
+    with here.board(base) as at:
+        with Link.connect(at) as link:
+            for path, mine, what in ((SAMPLES_PATH, ~held, "hear"), (HELD_PATH, held, "hear, to judge by")):
+                with console.progress(what, quiet) as progress:
+                    record_on_board(
+                        link, base, path, [take for take, is_in in zip(train, mine, strict=True) if is_in], progress
+                    )
+            with here.personalizing() as (metrics, progress):
+                run = personalize_board(link, base, heard, held_out, recipe, metrics, progress)
             hello = link.hello()
-    finally:
-        if handle:
-            handle.stop()
-    write_atomic(output / "adapter.ela", run.run.adapter)
-    with console.step("the same on the host twin, and float LoRA", quiet):
-        again = repeat_on_twin(base, test, run)
-        baseline = float_baseline(net, har.train, har.test, run.course)
-    report = make_report(base, test, run, hello, baseline, f"person {subject}", again, TESTED_ON)
-    report.board = board
-    if profile.is_virtual:
-        report.notes[0] = TIMES[profile.port]
-    return report, write_report(report, output)
+        with console.step("reset", quiet):
+            reset(at)
+        with Link.connect(at) as link, console.progress("hear the words held out", quiet) as progress:
+            again = hear_on_board(link, base, run.run.adapter, test, progress)
+    same = int(np.sum(again == run.after))
+    streams.note(f"after a reset, from sound: {same} of {len(test)} decisions as before it", quiet)
+    report, page = here.reported(base, net, data, held_out, run, hello, f"voice {voice}", WORDS)
+    return report, page
 
 
-def make_base(net: floatnet.FloatNet, har: datasets.HarData, path: Path) -> Base:
+def make_base(net: floatnet.FloatNet, data: datasets.Dataset, path: Path) -> Base:
     """Quantizes a float base and writes its `.elm`."""
-    model = quantization.quantize(net, har.pretrain.x)
-    model.labels = har.labels
-    model.signal = har.pretrain.signal
+    model = quantization.quantize(net, data.x)
+    model.labels = data.labels
+    model.signal = data.signal
     elm = formats.pack_model(model, path.name)
     write_atomic(path, elm)
     return Base(path.name, elm, model)

@@ -52,7 +52,7 @@ from .common import (
     whole,
 )
 from .console import emit
-from .demo import demo_har
+from .demo import demo_har, demo_keywords
 from .exit_codes import ExitCode
 from .runs import print_report
 
@@ -72,6 +72,9 @@ PHASES = {  # of `Phases`, in windows of 4.9 s
 }
 ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
+KEYWORDS_RECIPE = Recipe(
+    rank=4, placement="pointwise", epochs=10, given_rate=28000, given_momentum=3, on_board=True
+)  # as `bench learning kws` has it
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -169,6 +172,14 @@ def add_commands(add: Add, commands: Any) -> None:
     add_recipe(p, training.MACHINE_RECIPE)
     add_port(p)
     p.epilog = "The vibration is simulated: what it shows is how a board learns, not what a machine does."
+    p = add("keywords", cmd_demo_keywords, demos)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument("--voice", default="slt", choices=tuple(datasets.VOICES), help="who speaks (%(default)s)")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/keywords"), help="folder for everything it makes (%(default)s)"
+    )
+    add_recipe(p, KEYWORDS_RECIPE)
+    add_port(p)
 
 
 def _add_on_board(parser: argparse.ArgumentParser) -> None:
@@ -430,3 +441,15 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
     say(f"report: {path}")
     return code
+
+
+def cmd_demo_keywords(args: argparse.Namespace) -> ExitCode:
+    """Recognizes words of a voice that it learns, from sound.
+
+    The way of `demo har`, but that the board hears: sound goes over the link as a microphone would have it, the board's
+    front end makes samples of it, and the board learns them by itself. It is reset then, and hears words held out.
+    """
+    recipe = recipe_of(args, KEYWORDS_RECIPE)
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_keywords(args.board, args.voice, recipe, args.output, port, quiet=args.json)
+    return print_report(args, report, path)

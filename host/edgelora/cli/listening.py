@@ -26,7 +26,21 @@ def add_commands(add: Add, commands: Any) -> None:
         help="a .wav of 16 bits, a .csv with a sample a line, a .npz, or Edge Impulse's .json, .cbor",
     )
     p.add_argument("--units", action="store_true", help="the .csv has values in the base's units, not counts")
-    p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
+    p.add_argument(
+        "--adapter",
+        type=Path,
+        action="append",
+        default=[],
+        help="a .ela; without: the bare base. Repeatable: --switch chooses among them, the first one begins",
+    )
+    p.add_argument(
+        "--switch",
+        type=switch,
+        action="append",
+        default=[],
+        metavar="SECONDS=N",
+        help="the N-th adapter, 0: the bare base, from there on, while the recording goes on; repeatable",
+    )
     p.add_argument(
         "--vote",
         type=vote,
@@ -46,6 +60,17 @@ def vote(text: str) -> Vote:
     return Vote(int(least), int(windows))
 
 
+def switch(text: str) -> tuple[float, int]:
+    """Seconds and the number of an adapter."""
+    seconds, equals, number = text.partition("=")
+    try:
+        if equals and number.isdigit() and 0 <= float(seconds) < 1e6:
+            return float(seconds), int(number)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: give SECONDS=N, for example 2.5=2")
+
+
 def cmd_listen(args: argparse.Namespace) -> None:
     """Streams a recording to a board, and prints what it says.
 
@@ -55,15 +80,17 @@ def cmd_listen(args: argparse.Namespace) -> None:
     base = load_base(args.model)
     signal = signal_of(base)
     recording = load_recording(args.source, signal, args.units)
-    adapter = load_adapter(args.adapter, base) if args.adapter else None
+    adapters = [load_adapter(path, base) for path in args.adapter]
+    switches = [(round(seconds * signal.rate), number) for seconds, number in args.switch]
     note(f"signal: {signal}", args.json)
     decisions: list[Decision] = []
     clipped = elapsed = 0
     with ExitStack() as stack:
         if args.twin:
-            replies = listen_on_twin(base, adapter, recording.counts, args.vote)
+            replies = listen_on_twin(base, adapters, recording.counts, args.vote, switches)
         else:
-            replies = listen_on_board(stack.enter_context(connect(args)), base, adapter, recording.counts, args.vote)
+            link = stack.enter_context(connect(args))
+            replies = listen_on_board(link, base, adapters, recording.counts, args.vote, switches)
         for reply in replies:
             clipped, elapsed = reply.clipped, elapsed + reply.elapsed_us
             decisions += reply.decisions
@@ -83,7 +110,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
                 "clipped": clipped,
                 "elapsed_us": elapsed,
                 "where": where,
-                "adapter": str(args.adapter) if args.adapter else None,
+                "adapters": list(map(str, args.adapter)),
             }
         )
     took = f", {elapsed / 1000 / len(decisions):.1f} ms each" if elapsed and decisions else ""

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import streams
+from .. import datasets, streams
 from ..bench import COUNTS, METHODS, bench_swap
 from ..boards import build_firmware, cycles_path, load_board
 from ..errors import InputError
@@ -103,6 +103,13 @@ def add_commands(add: Add, commands: Any) -> None:
         p = add(name, command, benches)
         add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
         add_port(p)
+        if name == "frontend":
+            p.add_argument(
+                "--values",
+                type=whole(1, 100_000_000),
+                metavar="N",
+                help="compare so many values of sound, the board's, the twin's and pymicro-features' (`make prompts`)",
+            )
         if name == "cost":
             p.add_argument(
                 "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
@@ -125,6 +132,11 @@ def add_commands(add: Add, commands: Any) -> None:
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
+    p = add("wakewords", cmd_bench_wakewords, benches)
+    p.add_argument("--languages", nargs="+", choices=tuple(datasets.PROMPTS), help="of the prompts (all)")
+    p.add_argument(
+        "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
+    )
     p = add("host", cmd_bench_host, benches)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
@@ -331,9 +343,21 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_frontend(args: argparse.Namespace) -> None:
-    """Cycles of the front ends of sound and vibration."""
-    from ..bench import bench_frontend
+    """Cycles of the front ends of sound and vibration.
 
+    Or, with --values, that many values of sound compared: the board's, the twin's and those of pymicro-features.
+    """
+    from ..bench import bench_frontend, bench_many_values
+
+    if args.values:
+        with _bench_port(args) as port, console.progress("sound", args.json) as progress:
+            many = bench_many_values(port, args.values, progress)
+        equal = "equal" if many.board_equal else "are NOT equal"
+        text = (
+            f"{many.values:,} values of {many.seconds:.0f} s of sound: {args.board} and the twin {equal}; "
+            f"{many.different} differ from pymicro-features"
+        )
+        return show(args, {"board": args.board} | asdict(many), text)
     clock_mhz = _clock_mhz(args.board)
     with _bench_port(args) as port, console.progress("front ends", args.json) as progress:
         times = bench_frontend(port, clock_mhz, progress)
@@ -504,6 +528,46 @@ def _bench_port(args: argparse.Namespace) -> Iterator[str]:
             yield handle.port
         finally:
             handle.stop()
+
+
+def cmd_bench_wakewords(args: argparse.Namespace) -> None:
+    """False accepts of deployed wake words, in hours of people.
+
+    The networks of pymicro-wakeword hear 131 minutes of telephone prompts in five languages (`make prompts`), and
+    themselves as synthesizers speak them: through the board's own front end, by the host twin.
+    """
+    from ..bench import SPOKEN, bench_wakewords
+
+    with console.progress("wake words", args.json) as progress:
+        result = bench_wakewords(args.languages, args.oracle, progress)
+    if args.json:
+        return emit(result.as_json())
+    spoken = {row.word: row for row in result.rows if row.language == SPOKEN}
+    console.table(
+        ("word", "false accepts", "hours", "an hour", "heard when spoken", *(ORACLES if args.oracle else ())),
+        [
+            (
+                row.word,
+                row.accepts,
+                f"{row.hours:.2f}",
+                f"{row.per_hour:.2f}",
+                f"{spoken[row.word].accepted} of {spoken[row.word].recordings}",
+                *(_against(row, spoken[row.word]) if args.oracle else ()),
+            )
+            for row in result.totals
+        ],
+    )
+
+
+ORACLES = ("outputs unlike TFLM's", "decisions unlike pymicro-wakeword's")
+
+
+def _against(*rows: Any) -> tuple[str, str]:
+    """What differs of how much, over all rows."""
+    frames, different, recordings, disagreed = (
+        sum(getattr(row, name) for row in rows) for name in ("frames", "different", "recordings", "disagreed")
+    )
+    return f"{different} of {frames}", f"{disagreed} of {recordings}"
 
 
 def cmd_bench_host(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from ..formats import LOSSES, QuantModel, write_atomic
 from ..importers import tflite
 from ..planning import METHODS, Budget, Candidate, Choice, Plan, choose, plan, save_plan
 from ..report import write_plan_report
+from ..signal import HEARD_AS, heard_as
 from ..streams import note, say
 from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base
 from . import console
@@ -45,6 +46,12 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
     p.add_argument("--labels", type=labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
     p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
+    p.add_argument(
+        "--front",
+        choices=HEARD_AS,
+        help="inputs are rows of 40 values of sound: as the network's own scale has them, or as deployed wake words' "
+        "firmware makes int8 of them",
+    )
     p.set_defaults(stopped="stopped; no model was written")
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
@@ -114,6 +121,8 @@ def cmd_import(args: argparse.Namespace) -> None:
     quality = None
     x = datasets.load_inputs(args.data) if args.data else None
     signal = datasets.load_signal(args.data) if args.data else None
+    if args.front and (signal or args.model.suffix != ".tflite"):
+        raise InputError("--front is for .tflite files whose --data says nothing of a signal: leave it out")
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x)
         if signal:
@@ -125,7 +134,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
-            model.signal = signal
+            model.signal = signal = heard_as(args.front, model.input) if args.front else signal
             elm = formats.pack_model(model, args.output.name)
             twin.check_model(elm)
     write_atomic(args.output, elm)

@@ -18,8 +18,9 @@ from .dataset import (
 )
 from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
 from .har import HAR_SUBJECTS, HarData, load_har
-from .keywords import PRETRAINING, VOICES, load_kws, part_key, spoken
+from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
 from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
+from .prompts import PROMPTS, load_prompts
 from .recordings import (
     SIGNED,
     Recording,
@@ -31,6 +32,7 @@ from .recordings import (
     windows_of,
     with_rate,
 )
+from .speech import RATE, Voice, speak
 
 __all__ = [
     "Capture",
@@ -43,12 +45,16 @@ __all__ = [
     "HarData",
     "MACHINE_RATE",
     "MACHINE_WINDOW",
+    "KwsData",
     "PRETRAINING",
+    "PROMPTS",
     "Parts",
+    "RATE",
     "Recording",
     "SIGNED",
     "SEVERITIES",
     "VOICES",
+    "Voice",
     "by_name",
     "channels_last",
     "converted",
@@ -62,6 +68,7 @@ __all__ = [
     "load_inputs",
     "load_kws",
     "load_normal_exercises",
+    "load_prompts",
     "load_recording",
     "load_signal",
     "machine",
@@ -70,6 +77,7 @@ __all__ = [
     "parts",
     "save_capture",
     "save_dataset",
+    "speak",
     "split",
     "spoken",
     "windows_of",

@@ -1,4 +1,4 @@
-"""Spoken words by this computer's synthesizers, and their spectral features."""
+"""Spoken words by this computer's synthesizers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from ..errors import EdgeloraError
 Wave = NDArray[np.float64]  # [time], full scale 1
 CACHE = resources.cache("kws")
 RATE = 16000  # samples a second; a clip is one second
-FRAME, HOP, FFT = 640, 320, 1024  # 40 ms windows every 20 ms
-FRAMES, BANDS, COEFFICIENTS = 49, 40, 10
-BAND_EDGES = (20.0, 4000.0)  # Hz, of the mel filters together
-POWER_FLOOR = 1e-5  # added to a mel band's power before the logarithm: what a quiet microphone picks up
 
 
 class SpeechError(EdgeloraError, RuntimeError):
@@ -43,9 +39,6 @@ def coloured_noise(rng: np.random.Generator) -> Wave:
     noise = np.fft.irfft(spectrum[0] + 1j * spectrum[1], RATE)
     noise *= 1 + rng.uniform(0, 0.9) * np.sin(2 * np.pi * (np.arange(RATE) / RATE * rng.uniform(0.5, 4) + rng.random()))
     return np.asarray(noise / np.sqrt(np.mean(noise**2)))
-
-
-# ---- speech ----------------------------------------------------------------------------------------------------------
 
 
 def speak(voice: Voice, word: str, speed: float, pitch: float, stretch: float = 1.0) -> Wave:
@@ -88,44 +81,3 @@ def _resampled(samples: Wave, ratio: float) -> Wave:
     count = round(len(samples) * ratio)
     spectrum = np.fft.rfft(samples)[: count // 2 + 1]
     return np.fft.irfft(spectrum, count) * count / len(samples)
-
-
-# ---- features --------------------------------------------------------------------------------------------------------
-
-
-def features(clip: Wave) -> NDArray[np.float64]:
-    """Cepstral coefficients [49, 10] of a second of sound, scaled to a mean of about 0 and a deviation of about 1.
-
-    They are clipped to `LIMIT`, which spares the int8 range, and rounded to 1/1024, so that the last bits of a
-    machine's own mathematics do not show.
-    """
-    frames = np.lib.stride_tricks.sliding_window_view(clip, FRAME)[::HOP]
-    power = np.abs(np.fft.rfft(frames * np.hanning(FRAME + 1)[:-1], FFT)) ** 2 / FRAME
-    cepstrum = np.log(power @ MEL_FILTERS.T + POWER_FLOOR) @ COSINES.T
-    return np.asarray(np.round(np.clip((cepstrum - CENTRE) / SPREAD, -LIMIT, LIMIT) * 1024) / 1024)
-
-
-def _mel_filters() -> NDArray[np.float64]:
-    """Triangles [bands, FFT // 2 + 1], evenly spaced in mel and of height 1."""
-    low, high = (1127 * np.log1p(edge / 700) for edge in BAND_EDGES)
-    mel = np.linspace(low, high, BANDS + 2)
-    corner = (700 * np.expm1(mel / 1127))[:, None]
-    frequency = np.fft.rfftfreq(FFT, 1 / RATE)
-    rising = (frequency - corner[:-2]) / (corner[1:-1] - corner[:-2])
-    falling = (corner[2:] - frequency) / (corner[2:] - corner[1:-1])
-    return np.asarray(np.maximum(0, np.minimum(rising, falling)))
-
-
-def _cosines() -> NDArray[np.float64]:
-    """The first rows [coefficients, bands] of the orthonormal cosine transform (DCT-II)."""
-    rows = np.cos(np.pi * np.arange(COEFFICIENTS)[:, None] * (np.arange(BANDS) + 0.5) / BANDS)
-    rows *= np.sqrt(2 / BANDS)
-    rows[0] /= np.sqrt(2)
-    return rows
-
-
-MEL_FILTERS, COSINES = _mel_filters(), _cosines()
-# Mean and standard deviation of each coefficient over pretraining clips.
-CENTRE = np.array([-49.5, 3.3, 1.4, -0.3, 0.0, 0.1, 0.0, 0.3, 0.1, 0.1])
-SPREAD = np.array([13.0, 3.7, 2.7, 3.2, 2.3, 2.0, 1.7, 1.4, 1.3, 1.2])
-LIMIT = 4.0

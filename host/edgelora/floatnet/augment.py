@@ -28,13 +28,15 @@ class Wearer:
 class Speaking:
     """How much augmentation varies a spectrogram: by random draws up to, or of standard deviations, of these."""
 
-    shift: int = 6  # frames, to either side
+    shift: float = 1 / 8  # of its frames, to either side
     response: float = 0.3  # added to each coefficient: a microphone's frequency response
     noise: float = 0.1  # added to every element
-    gap: int = 7  # frames that are 0 (SpecAugment: D. Park et al., 2019, arXiv:1904.08779)
+    gap: float = 1 / 7  # of its frames, which are 0 (SpecAugment: D. Park et al., 2019, arXiv:1904.08779)
 
 
-ONE_SPEAKER = Speaking(shift=3, response=0.15, noise=0.05, gap=3)  # one voice and microphone vary less than all
+ONE_SPEAKER = Speaking(
+    shift=1 / 16, response=0.15, noise=0.05, gap=1 / 16
+)  # one voice and microphone vary less than all
 
 
 def augmentation(kind: str, shape: layers.Shape) -> train.Augment:
@@ -52,14 +54,15 @@ def augmentation(kind: str, shape: layers.Shape) -> train.Augment:
 
 
 def augment_speech(x: layers.Array, rng: np.random.Generator, speaking: Speaking) -> layers.Array:
-    """Cepstra [N, time, coefficients, 1] moved in time, through other microphones, with noise and a short gap."""
+    """Spectrograms [N, time, coefficients, 1] moved in time, through other microphones, with noise and a short gap."""
     n, time, coefficients, _ = x.shape
     frame = np.arange(time)
-    shift = rng.integers(-speaking.shift, speaking.shift + 1, (n, 1))
+    most, longest = int(time * speaking.shift), int(time * speaking.gap)
+    shift = rng.integers(-most, most + 1, (n, 1))
     moved: layers.Array = x[np.arange(n)[:, None], (frame - shift) % time]
     moved += same.normal(rng, (n, 1, coefficients, 1), speaking.response)
     moved += same.normal(rng, moved.shape, speaking.noise)
-    start, length = rng.integers(0, time, (n, 1)), rng.integers(0, speaking.gap + 1, (n, 1))
+    start, length = rng.integers(0, time, (n, 1)), rng.integers(0, longest + 1, (n, 1))
     moved[(frame >= start) & (frame < start + length)] = 0
     return moved
 

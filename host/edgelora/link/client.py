@@ -257,13 +257,19 @@ class Link(Channel):
             progress(start + len(part), len(samples), "samples held out")
         return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
 
-    def listen(self, vote: tuple[int, int] = (1, 1), monitor: dict[str, int] | None = None) -> int:
+    def listen(
+        self, vote: tuple[int, int] = (1, 1), monitor: dict[str, int] | None = None, path: str | None = None
+    ) -> int:
         """Has the board look at samples as its model's signal says, with a vote of k among n windows.
 
         monitor: least, votes and one_in of a `Monitor` that looks at them in the model's place, and is to be calibrated
-        or to `watch` a machine. Returns how many samples `hear` sends at once.
+        or to `watch` a machine. path: of a sample file to make there; it infers nothing then, and keeps what `hear`
+        labels. Returns how many samples `hear` sends at once.
         """
-        self._listening = int(self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor)["chunk"])
+        answer = self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor, path=path)
+        if path and answer.get("path") != path:
+            raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew")
+        self._listening = int(answer["chunk"])
         return self._listening
 
     def monitor_calibrate(self, stage: str, windows: int = 0, path: str | None = None) -> MonitorReply:
@@ -285,17 +291,22 @@ class Link(Channel):
         answer = self._control(Op.MONITOR, do=do, **fields)
         return MonitorReply(str(answer["stage"]), int(answer["left"]), int(answer["threshold"]))
 
-    def hear(self, counts: np.ndarray, lock_heap: bool = True) -> Iterator[ListenReply]:
+    def hear(
+        self, counts: np.ndarray, lock_heap: bool = True, anew: bool = False, label: int | None = None
+    ) -> Iterator[ListenReply]:
         """Sends samples, int16 [n, channels], that follow the ones before; yields what the board says to each part.
 
-        lock_heap: the board proves that it allocates nothing.
+        lock_heap: the board proves that it allocates nothing. anew: they follow nothing. label: of the window
+        that ends with them, for the board to keep.
         """
         if not self._listening:
             raise LinkError("nothing listens on the board; call listen first")
         counts = np.ascontiguousarray(counts, "<i2")
         for start in range(0, len(counts), self._listening):
             part = counts[start : start + self._listening].tobytes()
-            answer = self._request(Op.LISTEN_DATA, struct.pack("<B3x", int(lock_heap)) + part)
+            keep = label is not None and start + self._listening >= len(counts)
+            flags = int(lock_heap) | 2 * (anew and not start) | 4 * keep
+            answer = self._request(Op.LISTEN_DATA, struct.pack("<2B2x", flags, label or 0) + part)
             yield ListenReply.of(answer, self._output_size)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:

@@ -1,5 +1,25 @@
 """Features of sound and vibration, as a board computes them: the core's own front ends, on this computer."""
 
-from .front_ends import AudioFrontEnd, SpectralFrontEnd
+from .front_ends import (
+    AUDIO_HOP,
+    AUDIO_SIZE,
+    AUDIO_SPAN,
+    AUDIO_UNIT,
+    HEARD_AS,
+    AudioFrontEnd,
+    SpectralFrontEnd,
+    audio_signal,
+    heard_as,
+)
 
-__all__ = ["AudioFrontEnd", "SpectralFrontEnd"]
+__all__ = [
+    "AUDIO_HOP",
+    "AUDIO_SIZE",
+    "AUDIO_SPAN",
+    "AUDIO_UNIT",
+    "AudioFrontEnd",
+    "HEARD_AS",
+    "SpectralFrontEnd",
+    "audio_signal",
+    "heard_as",
+]

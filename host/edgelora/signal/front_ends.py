@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import Tensor
+from ..formats import Normal, Signal, Tensor
 from ..twin import FrontEnd
 
-AUDIO_HOP, AUDIO_SPAN = 160, 480  # samples of 16 kHz: 10 ms and 30 ms
+AUDIO_RATE, AUDIO_HOP, AUDIO_SPAN, AUDIO_SIZE = 16000, 160, 480, 40  # samples: 10 ms and 30 ms; values
+AUDIO_UNIT = 5 / 128  # of a value
 FRAME, FRAMES_OF_ENVELOPE = 512, 8
 MOST_FRAMES, MOST_CHANNELS = 256, 16
 
@@ -70,8 +71,33 @@ class AudioFrontEnd(_Stream):
     def __init__(self, to: Tensor | str | None = None) -> None:
         if isinstance(to, str) and to != "firmware":
             raise InputError(f"features for {to!r}: give None, 'firmware' or a model's input tensor")
-        core = FrontEnd("audio", 40, AUDIO_HOP, to if isinstance(to, str) else _grid(to))
+        core = FrontEnd("audio", AUDIO_SIZE, AUDIO_HOP, to if isinstance(to, str) else _grid(to))
         super().__init__(core, AUDIO_SPAN, AUDIO_HOP)
+
+
+def audio_signal(rows: int, every: int, normal: Normal) -> Signal:
+    """The signal of inputs that are so many of the sound front end's rows, one input every `every` rows."""
+    window = AUDIO_SPAN + (rows - 1) * AUDIO_HOP
+    return Signal(AUDIO_RATE, 1, window, every * AUDIO_HOP, (normal,), "audio")
+
+
+HEARD_AS = ("audio", "firmware")
+
+
+def heard_as(kind: str, tensor: Tensor) -> Signal:
+    """The signal of a streaming network that hears: an input is the rows that came since the last one.
+
+    kind: "audio", values on the input's own scale; "firmware", int8 as `AudioFrontEnd("firmware")` makes them.
+    InputError for inputs that are no rows, or whose int8 begin elsewhere than that firmware's.
+    """
+    rows = tensor.size // AUDIO_SIZE
+    if not rows or tensor.size % AUDIO_SIZE:
+        raise InputError(f"an input of {tensor.size} values is no rows of {AUDIO_SIZE}: leave --front out")
+    if kind == "audio":
+        return audio_signal(rows, rows, Normal(AUDIO_UNIT))
+    if tensor.zero_point != -128:
+        raise InputError(f"silence is {tensor.zero_point} for this network, -128 for firmware: give --front audio")
+    return audio_signal(rows, rows, Normal(tensor.scale * 256 / 666))
 
 
 class SpectralFrontEnd(_Stream):

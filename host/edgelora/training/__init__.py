@@ -16,7 +16,16 @@ from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
-from .listening import Vote, listen_on_board, listen_on_twin, signal_of
+from .listening import (
+    Take,
+    Vote,
+    as_recorded,
+    hear_on_board,
+    listen_on_board,
+    listen_on_twin,
+    record_on_board,
+    signal_of,
+)
 from .loop import confusion, train
 from .machine_board import BoardMachine, learn_on_board
 from .machines import (
@@ -52,7 +61,7 @@ from .monitor import (
     watch_of,
     with_monitor,
 )
-from .on_board import NAME, Pace, Suspended
+from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
 from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
 from .qat import KEPT, RECIPE, train_qat
@@ -117,6 +126,7 @@ __all__ = [
     "Judged",
     "Verdict",
     "prepared",
+    "HELD_PATH",
     "KEPT",
     "LEARNING_RATES",
     "LEAST_EPOCHS",
@@ -133,8 +143,10 @@ __all__ = [
     "Recipe",
     "Remarks",
     "Reservoir",
+    "SAMPLES_PATH",
     "Samples",
     "Suspended",
+    "Take",
     "Trainer",
     "TwinLearner",
     "TwinRun",
@@ -147,11 +159,13 @@ __all__ = [
     "again_macs",
     "answers",
     "as_board",
+    "as_recorded",
     "blend",
     "choose_recompute",
     "confusion",
     "errors",
     "float_baseline",
+    "hear_on_board",
     "is_named",
     "listen_on_board",
     "listen_on_twin",
@@ -167,6 +181,7 @@ __all__ = [
     "pretrained_har",
     "pretrained_kws",
     "recomputed",
+    "record_on_board",
     "remarks",
     "repeat_on_twin",
     "schedule",

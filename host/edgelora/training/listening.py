@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import twin
+from ..errors import InputError
 from ..formats import Signal
-from ..link import Decision, Link, ListenReply
+from ..link import Decision, Link, LinkError, ListenReply
+from ..progress import Progress, untold
 from ..signal import AudioFrontEnd, SpectralFrontEnd
 from .base import Base, WorkflowError, adapter_ranks
-from .board_learner import BoardLearner
+from .board_learner import ADAPTER_PATH, BoardLearner
 from .recipe import Recipe
+from .samples import Samples
 
 SPECTRAL_FRAME, SPECTRAL_SIZE = 512, 68  # samples, values of a row
+SWITCHED_PATH = "/listen-{}.ela"  # on the board, of adapters that it switches among
 
 
 @dataclass(frozen=True)
@@ -42,32 +47,127 @@ def signal_of(base: Base) -> Signal:
     return base.model.signal
 
 
+Switches = Sequence[tuple[int, int]]  # (sample, number): what infers windows that end behind it; 0: the bare base
+
+
 def listen_on_board(
-    link: Link, base: Base, adapter: bytes | None, counts: NDArray[np.int16], vote: Vote = Vote()
+    link: Link,
+    base: Base,
+    adapters: Sequence[bytes],
+    counts: NDArray[np.int16],
+    vote: Vote = Vote(),
+    switches: Switches = (),
 ) -> Iterator[ListenReply]:
     """What a board says of samples, int16 [n, channels], part by part, as they are sent.
 
-    The board cuts them into windows, normalizes and infers.
+    The board cuts them into windows, normalizes and infers: with the first of the adapters, from 1, until `switches`,
+    in their order, say another. The sound goes on meanwhile, and so does what the network remembers.
     """
     signal_of(base)
-    board = BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, adapter))
-    board.use(adapter)
+    BoardLearner(link, base, Recipe(), ranks=_ranks_of_all(base, adapters))
+    paths = [None, *(SWITCHED_PATH.format(number) for number in range(1, len(adapters) + 1))]
+    for path, adapter in zip(paths[1:], adapters, strict=True):
+        link.put(str(path), adapter)
     link.listen((vote.least, vote.windows))
-    yield from link.hear(counts)
+    try:
+        for number, start, end in _stretches(len(counts), adapters, switches):
+            link.use(paths[number])
+            yield from link.hear(counts[start:end])
+    finally:
+        with contextlib.suppress(LinkError):
+            for path in paths[1:]:
+                link.remove(str(path))
 
 
 def listen_on_twin(
-    base: Base, adapter: bytes | None, counts: NDArray[np.int16], vote: Vote = Vote()
+    base: Base,
+    adapters: Sequence[bytes],
+    counts: NDArray[np.int16],
+    vote: Vote = Vote(),
+    switches: Switches = (),
 ) -> Iterator[ListenReply]:
     """The same on the host twin, a reply for each window."""
     signal_of(base)
-    session = twin.Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
-    session.use(adapter)
+    session = twin.Session(base.elm, _ranks_of_all(base, adapters), "infer", 1)
     seen: deque[int] = deque(maxlen=vote.windows)
+    stretches = _stretches(len(counts), adapters, switches)
+    number, _, until = next(stretches)
+    session.use([None, *adapters][number])
     for end, x, clipped in _inputs(base, session, counts):
+        while end > until:
+            number, _, until = next(stretches)
+            session.use([None, *adapters][number])
         seen.append(session.infer(x.reshape(-1)))
         decision = Decision(end, seen[-1], vote.of(seen), _certainty(base, session, seen[-1]), session.logits)
         yield ListenReply([decision], 0, clipped)
+
+
+def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> Iterator[tuple[int, int, int]]:
+    """(adapter's number, first sample, end) of each stretch of a recording."""
+    turns = [(0, int(bool(adapters))), *((min(at, samples), number) for at, number in switches)]
+    for i, (start, number) in enumerate(turns):
+        end = turns[i + 1][0] if i + 1 < len(turns) else samples
+        if not 0 <= number <= len(adapters) or end < start:
+            raise InputError(
+                f"switches {list(switches)}: give times that rise, adapters from 0, the bare base, to {len(adapters)}"
+            )
+        yield number, start, end
+
+
+def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
+    """The rank of every op, which these adapters have in common: sessions switch among such. InputError if not."""
+    ranks = [adapter_ranks(base, adapter) for adapter in adapters or (None,)]
+    if len(set(ranks)) > 1:
+        raise InputError(
+            f"the adapters have other ranks than one another: {'; '.join(str(list(r)) for r in ranks)}",
+            remedy="train them with the same rank and placement",
+        )
+    return ranks[0]
+
+
+@dataclass(frozen=True)
+class Take:
+    """Samples, int16 [n, channels], whose last window is one of a class."""
+
+    counts: NDArray[np.int16]
+    label: int
+
+
+def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], progress: Progress = untold) -> None:
+    """Has a board hear these, and keep what its front end makes of each take's last window, in a sample file."""
+    signal_of(base)
+    BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, None))
+    link.listen(path=path)
+    for done, take in enumerate(takes, 1):
+        deque(link.hear(take.counts, anew=True, label=take.label), 0)
+        progress(done, len(takes), "recordings")
+
+
+def hear_on_board(
+    link: Link, base: Base, adapter: bytes | None, takes: Sequence[Take], progress: Progress = untold
+) -> NDArray[np.int64]:
+    """What a board says of each take's last window [takes]. adapter: None for the bare base; one that the board has, if
+    its flash holds it at `ADAPTER_PATH`, is not sent."""
+    board = BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, adapter))
+    if adapter and link.holds(ADAPTER_PATH, adapter):
+        link.use(ADAPTER_PATH)
+    else:
+        board.use(adapter)
+    link.listen()
+    seen = []
+    for done, take in enumerate(takes, 1):
+        decisions = [decision for reply in link.hear(take.counts, anew=True) for decision in reply.decisions]
+        seen.append(decisions[-1].seen)
+        progress(done, len(takes), "recordings")
+    return np.array(seen, np.int64)
+
+
+def as_recorded(base: Base, takes: Sequence[Take]) -> Samples:
+    """The same samples by the host twin."""
+    session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
+    last = [deque(_inputs(base, session, take.counts), 1).pop()[1] for take in takes]
+    x = np.array(last).reshape(-1, *base.model.input.shape)
+    return Samples(x, np.array([take.label for take in takes], np.int64))
 
 
 def _inputs(

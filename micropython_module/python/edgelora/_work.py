@@ -11,6 +11,7 @@ import micropython
 import edgelora
 
 _LOCK_HEAP, _LOGITS = 1, 2
+_ANEW, _RECORD = 2, 4  # of samples that are listened to
 _DECISION = 12  # bytes, without outputs
 _NONE = 65535  # in them: no class, no probability
 _MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
@@ -315,20 +316,26 @@ class Work:
         chunk = min((payload - 4) // (2 * signal.channels), (decisions - 1) * signal.hop)
         if chunk < 1:
             raise ValueError("a sample, or what it leads to, does not fit a request")
-        vote = request.get("vote")
+        vote, path = request.get("vote"), request.get("path")
         if request.get("monitor"):
             from edgelora.monitor import Monitor
 
             model = self._monitor = Monitor(model, **request["monitor"])
         source = Host(signal.rate, signal.channels, chunk)
-        self._pipeline = Pipeline(model, source, vote=vote and tuple(vote), chunk=chunk)
+        if path:
+            from edgelora.recorder import Recorder
+            from edgelora.training import SampleFile
+
+            self._pipeline = Recorder(model, source, SampleFile.create(path, model), chunk=chunk)
+        else:
+            self._pipeline = Pipeline(model, source, vote=vote and tuple(vote), chunk=chunk)
         self._certain = None
         try:
             self._certain = model.probabilities()
         except ValueError:
             pass  # its outputs are values
         gc.collect()
-        return {"chunk": chunk}
+        return {"chunk": chunk, "path": path}
 
     def _listen_data(self, size):
         pipeline, line = self._pipeline, self.line
@@ -336,27 +343,37 @@ class Work:
             raise ValueError("nothing listens: open that first")
         self._agent.check_least(size, 4)
         channels, width = pipeline.source.channels, pipeline.model.output_size
+        flags, label = line.body[0], line.body[1]
         data, out = line.body[4:size], line.payload
+        recorder = pipeline if hasattr(pipeline, "take") else None
+        if flags & _RECORD and not recorder:
+            raise ValueError("samples are kept where listening was opened with a path")
+        if flags & _ANEW:
+            pipeline.reset()
         if len(data) % (2 * channels) or pipeline.source.put(data) != len(data) // (2 * channels):
             raise ValueError(f"{len(data)} bytes are no whole samples of {channels} channels, or too many")
         at, elapsed = 8, 0
         gc.collect()
-        if line.body[0] & _LOCK_HEAP:
+        if flags & _LOCK_HEAP:
             micropython.heap_lock()
         try:
             while True:
                 start = time.ticks_us()
                 new = pipeline.step()
                 elapsed += time.ticks_diff(time.ticks_us(), start)
-                if new:
+                if recorder:
+                    line.alive()
+                elif new:
                     self._tell(out, at)
                     at += _DECISION + width
                     line.alive()
-                elif not pipeline.pending:
+                if not new and not pipeline.pending:
                     break
         finally:
-            if line.body[0] & _LOCK_HEAP:
+            if flags & _LOCK_HEAP:
                 micropython.heap_unlock()
+        if flags & _RECORD and not recorder.take(label):
+            raise ValueError("no whole window has come yet that could be kept: send more samples before")
         struct.pack_into("<II", out, 0, elapsed, pipeline.clipped)
         return at
 
