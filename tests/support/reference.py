@@ -608,7 +608,7 @@ def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
     """The tensor's scale after a gradient of mean size (am, ax)."""
     if vm == 0:
         return am, ax
-    vm -= vm >> 10
+    vm -= vm >> 5
     if vm < 2**15:
         vm, vx = 2 * vm, vx - 1
     return (am, ax) if (ax, am) > (vx, vm) else (vm, vx)
@@ -631,7 +631,7 @@ def update(
         step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
         state.momentum[taken] = step
     if k == 16:  # a B leans toward 0
-        step = step + round_shift(state.master[taken].astype(np.int64), 4)
+        step = step + round_shift(state.master[taken].astype(np.int64), 6)
     delta = int32(step * learning_rate + (draws[: len(step)] >> (32 - k))) >> k
     state.master[taken] = np.clip(state.master[taken] - delta, -32512, 32512)
     return len(step)

@@ -93,6 +93,23 @@ def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
     assert told.minus_loss == -sum(learner.train(course.held.x, course.held.y, 1))
 
 
+def test_few_samples_judge_what_others_teach(task: tuple[Base, Samples, Samples]) -> None:
+    """Each is held out once; what they teach each other decides, also where the adapter knows them all by heart."""
+    base, samples, _ = task
+    few = samples.part(np.arange(48) < 12)
+    course = prepared(few, RECIPE)
+    assert [len(held) for _, held in course.folds] == [4, 4, 4]
+    assert sorted(x.tobytes() for _, held in course.folds for x in held.x) == sorted(x.tobytes() for x in few.x)
+    assert all(len(np.unique(learned.y)) == 4 for learned, _ in course.folds)
+    assert as_board(base.elm, few, RECIPE).verdict is Verdict.BETTER
+    noise = np.random.default_rng(6).integers(-128, 128, few.x.shape, np.int8)
+    own = TwinLearner(base.elm, RECIPE.ranks(base.model), RECIPE).predict(noise)
+    assert as_board(base.elm, replace(few, x=noise, y=own), RECIPE).verdict is not Verdict.BETTER  # the base is right
+    one = prepared(few.part(few.y == 1), RECIPE)
+    alone = prepared(few.part(np.arange(12) < 4), RECIPE)  # one of each class: a part would have nothing to learn
+    assert one.folds == alone.folds == prepared(few, replace(RECIPE, on_board=True)).folds == []
+
+
 class Scripted:
     """A learner whose adapter does after each epoch as is written here."""
 
@@ -108,12 +125,13 @@ class Scripted:
 
 
 def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
-    """More right is better, then less loss; an equal one is not; a run ends when a third of it brought nothing."""
+    """The epoch with the least loss is kept; more right than before is better, then less loss; an equal one is not."""
     _, samples, _ = task
     for judged, best, verdict in (
-        ([(7, -90), (9, -80), (9, -70), (8, -10)], 2, Verdict.BETTER),
-        ([(8, -100), (7, -5), (8, -101)], 0, Verdict.NOT_BETTER),
+        ([(7, -90), (9, -70), (9, -60), (10, -80)], 2, Verdict.BETTER),
+        ([(8, -100), (7, -5), (8, -101)], 1, Verdict.NOT_BETTER),
         ([(8, -99)], 0, Verdict.BETTER),
+        ([(8, -100)], 0, Verdict.NOT_BETTER),
         ([(3, -500), (4, -500)], 1, Verdict.NOT_BETTER),
     ):
         guard, learner = Guard(samples, 9, Judged(8, -100)), Scripted(*judged)

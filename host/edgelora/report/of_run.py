@@ -42,7 +42,7 @@ def make_report(
 ) -> Report:
     """Everything a run measured, in one report."""
     samples, recipe = run.course.samples, run.course.recipe
-    epochs = run.outcome.epochs if run.outcome else recipe.epochs
+    epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     profile = _profile(hello)
@@ -108,7 +108,7 @@ def make_report(
         activated=run.activated,
         judged=run.verdict,
         held_out=len(run.course.held) if run.course.held else 0,
-        best_epoch=run.outcome.best + 1 if run.outcome else None,
+        best_epoch=run.outcome.best + 1 if run.outcome and run.outcome.epochs else None,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",

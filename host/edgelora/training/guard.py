@@ -8,8 +8,9 @@
                                       (by a board that the host drives)
 
 The last one in `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
-that was right most often, then the one with the least loss, is kept. It is in use afterwards only if it is better than
-what was in use before.
+with the least loss is kept. It is in use afterwards only if it is more often right than what was in use before, or as
+often with less loss. Of few samples each third in turn is held out from a short run of its own, and what these runs
+say of it judges the adapter of all.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ from .samples import Samples
 
 LEAST_JUDGED = 6  # samples held out, of two classes or more: fewer judge nothing
 FINISHING_EPOCHS = 3
+FOLDS = 3  # parts of few samples, each held out from a run of its own
 PATIENCE = 34  # percent of the epochs that may pass without a better adapter,
 LEAST_PATIENCE = 2  # and how many may in any case
 
 
 class Verdict(StrEnum):
-    """What the samples held out say of an adapter. CAUTIOUS: they were too few to say anything, and it was trained with
-    so short steps that it stays near the base; UNTOLD: they had one class alone, and it may have forgotten the others;
-    WORSE: whatever they say, it names fewer of the test samples right or, of values, has a larger error on them.
+    """What the samples held out say of an adapter.
+
+    CAUTIOUS: a board alone had too few to say anything, so it was trained with short steps; UNTOLD: they had one class
+    alone, and it may have forgotten the others; WORSE: whatever they say, it names fewer of the test samples right or,
+    of values, has a larger error on them.
     """
 
     BETTER = "better"
@@ -48,7 +52,7 @@ class Verdict(StrEnum):
 class Judged:
     """How an adapter does on the samples held out: how many it names right, and minus the sum of losses, 1/4096 nat.
 
-    The larger the better, in this order.
+    The larger the better, in this order, beside what was in use before; among epochs the least loss counts.
     """
 
     right: int
@@ -59,6 +63,13 @@ class Judged:
         """Of classes and losses [N]. Where samples have targets, only losses count."""
         right = int(np.sum(predicted == samples.y)) if samples.given_targets is None else 0
         return cls(right, -int(np.sum(losses, dtype=np.int64)))
+
+    def __add__(self, other: Judged) -> Judged:
+        return Judged(self.right + other.right, self.minus_loss + other.minus_loss)
+
+    def milder(self, other: Judged) -> bool:
+        """Whether it comes before another of the same run: losses tell early of samples that are learned by heart."""
+        return (self.minus_loss, self.right) > (other.minus_loss, other.right)
 
 
 class Judge(Protocol):
@@ -75,7 +86,10 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a guard found: how many epochs were judged, which was best (from 0); how that and what was before did."""
+    """What a guard found: how many epochs were judged, which was best (from 0); how that and what was before did.
+
+    None of the epochs is judged where few samples were, in turn, held out from runs of their own.
+    """
 
     epochs: int
     best: int
@@ -100,7 +114,7 @@ class Guard:
     def epoch_ended(self, learner: Judge) -> None:
         """Judges, and keeps what is best."""
         now = learner.judge(self.held)
-        if not self.by_epoch or now > self.by_epoch[self.best]:
+        if not self.by_epoch or now.milder(self.by_epoch[self.best]):
             self.best = len(self.by_epoch)
             learner.keep()
         self.by_epoch.append(now)
@@ -143,6 +157,22 @@ class Course:
         rate = max(1, self.recipe.learning_rate // 2)
         return replace(self.recipe, epochs=FINISHING_EPOCHS, given_rate=rate)
 
+    @property
+    def folds(self) -> list[tuple[Samples, Samples]]:
+        """Few samples as parts to learn from and to judge by, each sample in one of the latter; none if others judge.
+
+        A class's samples go to the parts in turn. A board that trains by itself has no time for several runs.
+        """
+        if self.held or self.recipe.on_board or _is_one_sided(self.samples):
+            return []
+        turn = np.zeros(len(self.samples), np.int64)
+        for one in np.unique(self.samples.y):
+            of_it = self.samples.y == one
+            turn[of_it] = np.arange(of_it.sum()) % FOLDS
+        if not turn.any():
+            return []
+        return [(self.samples.part(turn != i), self.samples.part(turn == i)) for i in range(int(turn.max()) + 1)]
+
     def guard(self, learner: Judge) -> Guard | None:
         """For a learner that infers with what was in use before."""
         return Guard(self.held, self.recipe.epochs, learner.judge(self.held)) if self.held else None
@@ -160,6 +190,9 @@ class Course:
         if _is_one_sided(self.samples):
             return "the samples are of one class: what the adapter did to the others can't be judged"
         steps = f"steps were {CAUTION} times shorter instead"
+        if self.folds:
+            apart = "parts of them were held out from short runs of their own, in turn"
+            steps = f"{apart}, and steps were {CAUTION} times shorter"
         if self.samples.given_targets is None and len(self.samples) >= HELD_OUT * LEAST_JUDGED:
             few = f"the samples are nearly all of one class, and a class needs {HELD_OUT} to hold one out"
             return f"{few}: {steps}. Record more of the others"

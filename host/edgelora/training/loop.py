@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress, untold
-from .guard import Course, Guard, Judged, Verdict
+from .guard import Course, Guard, Judged, Outcome, Verdict
 from .recipe import Recipe
 from .samples import Samples, schedule
 
@@ -130,6 +130,22 @@ def _learn(
         if guard and guard.enough:
             break
     return losses, [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
+
+
+def cross_judged(learner: Learner, course: Course, progress: Progress = untold) -> Outcome | None:
+    """What runs on parts of few samples say of an adapter of them all, beside what infers now; None: others judge.
+
+    The learner has to begin anew afterwards.
+    """
+    folds = course.folds
+    if not folds:
+        return None
+    before, kept = learner.judge(course.samples), Judged(0, 0)
+    for learned, held in folds:
+        learner.begin(course.recipe.seed)
+        _learn(learner, learned, course.recipe, progress, None, 0, None, None)
+        kept += learner.judge(held)
+    return Outcome(0, 0, before, kept)
 
 
 def guarded(

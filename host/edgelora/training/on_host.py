@@ -20,7 +20,7 @@ from ..progress import Progress, untold
 from ..workers import in_parallel
 from .base import Base, WorkflowError
 from .guard import Verdict, prepared
-from .loop import Run, guarded
+from .loop import Run, cross_judged, guarded
 from .measure import answers, measured
 from .recipe import LIMITS, Recipe
 from .samples import Samples
@@ -60,11 +60,11 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     """A board's own training of the same samples."""
     course = prepared(samples, recipe)
     learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), course.recipe, samples.frames)
-    guard = course.guard(learner)
+    guard, across = course.guard(learner), cross_judged(learner, course, progress)
     learner.begin(recipe.seed)
     run = guarded(learner, course, guard, progress, finishing=progress)
     learner.go_on()
-    return replace(run, state=learner.save(True), verdict=course.verdict(guard), said=course.said)
+    return replace(run, state=learner.save(True), verdict=course.verdict(guard or across), said=course.said)
 
 
 def train_adapter(

@@ -16,7 +16,7 @@ from ..progress import Progress, untold
 from .base import Base, WorkflowError, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
-from .loop import Run, guarded
+from .loop import Run, cross_judged, guarded
 from .measure import Measure, answers, measured
 from .on_board import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
@@ -98,10 +98,11 @@ def personalize_board(
         step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
     else:
         guard = course.guard(learner)
+        across = cross_judged(learner, course, _parts(progress))
         watts = profile.watts() if profile else None
         run = _train_from_host(learner, course, guard, metrics, watts, progress, resume)
         step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
-        outcome = guard.outcome if guard else None
+        outcome = guard.outcome if guard else across
         clock_hz = None
     link.use(ADAPTER_PATH)
     after = learner.answers(test)
@@ -189,6 +190,10 @@ def _train_from_host(
     return guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done, finishing=finishing)
 
 
+def _parts(progress: Progress) -> Progress:
+    return lambda done, total, what: progress(done, total, f"a part: {what}")
+
+
 def _recording(
     metrics: UpdateLog,
     learner: BoardLearner,
@@ -265,7 +270,7 @@ def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
         epochs.append(measured(base, answers(base, session, test), test))
 
     guard = None
-    if run.outcome:
+    if course.held:
         learner = TwinLearner(base.elm, ranks, recipe, test.frames)
         learner.use(run.previous)
         guard = course.guard(learner)

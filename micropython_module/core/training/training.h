@@ -34,7 +34,7 @@ typedef struct {
     uint8_t momentum;
     bool leans; // B, whose 0 is the base
 } edgelora_step_t;
-enum { EDGELORA_LEAN = 4 };
+enum { EDGELORA_LEAN = 6, EDGELORA_SCALE_FALL = 5 }; // shifts: of a B toward 0, of a scale
 void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step);
 
 // Offsets of a matrix's training state in the arena.

@@ -19,13 +19,13 @@ int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t 
     return m->exponent - exponent;
 }
 
-// The tensor's scale follows the gradient's mean magnitude: up at once, down by 1/1024 an update.
+// The tensor's scale follows the gradient's mean magnitude: up at once, down by 1/32 an update.
 static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) {
     int z = 16 - bit_length(mean);
     uint32_t mantissa = mean << z;
     exponent -= z;
     if (m->scale) {
-        uint32_t v = m->scale - (m->scale >> 10u);
+        uint32_t v = m->scale - (m->scale >> EDGELORA_SCALE_FALL);
         int32_t vx = m->scale_exponent;
         if (v < 32768) {
             v *= 2;

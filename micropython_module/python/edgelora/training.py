@@ -210,8 +210,13 @@ class Judge:
         return self.at == self.count
 
 
+def milder(right, loss, than_right, than_loss):
+    """Whether one epoch's judgement comes before another's: by losses, which tell early of samples learned by heart."""
+    return loss < than_loss or loss == than_loss and right > than_right
+
+
 def better(right, loss, than_right, than_loss):
-    """Whether one judgement is better than another."""
+    """Whether one judgement is better than that of what was in use before."""
     return right > than_right or right == than_right and loss < than_loss
 
 
@@ -500,7 +505,7 @@ class Run:
         if not self.judged:
             self.before = judge.right, judge.loss
             self.model.begin(self.seed)
-        elif self.judged == 1 or better(judge.right, judge.loss, *self.best):
+        elif self.judged == 1 or milder(judge.right, judge.loss, *self.best):
             self.store.put(self.name + ".new", self.model.save())
             self.best, self.best_epoch = (judge.right, judge.loss), self.judged - 1
         self.judged += 1
