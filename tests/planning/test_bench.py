@@ -62,13 +62,14 @@ def test_kernels_run_alike_in_both_variants(shape):
         assert len(set(outputs[0])) >= 5  # neither all at the end of their range nor all alike
 
 
-def test_noise_makes_an_adapter_that_matters(keyword_elm):
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_noise_makes_an_adapter_that_matters(keyword_elm, mode):
     ranks = Recipe(rank=4, placement="pointwise").ranks(formats.unpack_model(keyword_elm))
-    session = twin.Session(keyword_elm, ranks)
+    session = twin.Session(keyword_elm, ranks, mode)
     x = np.random.default_rng(2).integers(-128, 128, 490).astype(np.int8)
     session.infer(x)
     base = session.logits.tolist()
-    session.load(random_adapter(keyword_elm, ranks, np.random.default_rng(3)))
+    session.load(random_adapter(keyword_elm, ranks, mode, np.random.default_rng(3)))
     session.infer(x)
     assert session.logits.tolist() != base
 

@@ -61,7 +61,7 @@ def _runs(file: bytes, name: str) -> list[tuple[str, Run, str | None, Run | None
     runs: list[tuple[str, Run, str | None, Run | None]] = [
         ("inference", lambda: base.infer(x), litert and LITERT, litert)
     ]
-    adapter = random_adapter(elm, ranks, rng)
+    adapter = random_adapter(elm, ranks, "frozen_a", rng)
     adapted, plain = (_used(twin.Session(elm, ranks, "infer", plain=plain), adapter) for plain in (False, True))
     runs.append((f"inference, rank {RANK}", lambda: adapted.infer(x), PLAIN, lambda: plain.infer(x)))
     for mode in ("frozen_a", "trainable_a"):

@@ -42,13 +42,15 @@ class LayerTime:
 class ModelTime:
     """Cycles of whole runs; overheads are shares of `infer`. merge_bytes: RAM for the merged weights.
 
-    train: a step with frozen A on the recipe's layers; train_cached: one from the feature cache, adapters on the last
-    block alone. merged_difference: largest difference of an output from the unmerged adapter's, in int8 steps.
+    mode: of the recipe; where A is trained, each of its rows looks at all inputs, as an imported one does. train: a
+    step on the recipe's layers; train_cached: one from the feature cache, adapters on the last block alone.
+    merged_difference: largest difference of an output from the unmerged adapter's, in int8 steps.
     """
 
     macs: int
     rank: int
     placement: str
+    mode: str
     clock_mhz: float
     infer: int
     infer_adapted: int
@@ -99,8 +101,8 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
 
     try:
         link.put(ELM, elm)
-        link.put(ADAPTER, random_adapter(elm, ranks, rng))
-        info = link.open_model(ELM, ranks, "frozen_a", recipe.micro_batch, recipe.momentum)
+        link.put(ADAPTER, random_adapter(elm, ranks, recipe.mode, rng))
+        info = link.open_model(ELM, ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
         count = len(model.ops)
         progress(0, 5, "layers of the base")
         infer, base = ops(0, count), [ops(i, i + 1) for i in range(count)]
@@ -121,8 +123,8 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
         difference = np.abs(logits() - unmerged)
         progress(4, 5, "from the feature cache")
         last_ranks = last.ranks(model)
-        cached_info = link.open_model(ELM, last_ranks, "frozen_a", recipe.micro_batch, recipe.momentum)
-        link.put(ADAPTER, random_adapter(elm, last_ranks, rng))
+        cached_info = link.open_model(ELM, last_ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+        link.put(ADAPTER, random_adapter(elm, last_ranks, recipe.mode, rng))
         link.load(ADAPTER)
         link.cache(x[:CACHED])
         cached = cycles(link.train_cached(np.arange(STEPS) % CACHED, y, 0).elapsed_us / STEPS)
@@ -140,6 +142,7 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
         macs=sum(p.macs for p in plans),
         rank=recipe.rank,
         placement=recipe.placement,
+        mode=recipe.mode,
         clock_mhz=clock_mhz,
         infer=infer,
         infer_adapted=adapted,
@@ -155,11 +158,13 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
     )
 
 
-def random_adapter(elm: bytes, ranks: bytes, rng: np.random.Generator) -> bytes:
-    """A frozen-A adapter with noise for B, as after training."""
-    session = twin.Session(elm, ranks)
+def random_adapter(elm: bytes, ranks: bytes, mode: str, rng: np.random.Generator) -> bytes:
+    """An adapter of a mode with noise for B, as after training; an A that is trained is noise, too."""
+    session = twin.Session(elm, ranks, mode)
     session.begin(1)
     adapter = formats.unpack_adapter(session.save(), formats.unpack_model(elm), formats.base_id(elm))
     for layer in adapter.layers:
         layer.b = rng.integers(-20, 21, layer.b.shape).astype(np.int8)
+        if mode == "trainable_a":
+            layer.a = rng.integers(-127, 128, layer.a.shape).astype(np.int8)
     return formats.pack_adapter(adapter)

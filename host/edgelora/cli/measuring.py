@@ -118,8 +118,8 @@ def add_commands(add: Add, commands: Any) -> None:
             p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
             p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
-        if name == "energy":
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
+        if name == "energy":
             p.add_argument(
                 "--micro-batch",
                 type=whole(*LIMITS["micro_batch"]),
@@ -429,7 +429,7 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
             for t in times.layers
         ],
     )
-    say(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, cycles:")
+    say(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, {times.mode}, cycles:")
     for what in ("infer", "infer_adapted", "infer_merged", "train", "train_cached"):
         cycles = getattr(times, what)
         say(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")

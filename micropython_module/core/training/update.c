@@ -3,6 +3,9 @@
 
 #include "training/training.h"
 
+// For loops: as constants, compilers for Cortex-M0+ make them anew for each element.
+#define IN_REGISTER(v) __asm("" : "+r"(v))
+
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
     if (!m->is_set) {
         for (uint32_t i = 0; i < m->count; ++i) {
@@ -59,26 +62,24 @@ EDGELORA_KERNEL static uint32_t gradient_sum(const int32_t *v, uint32_t count, i
     return sum;
 }
 
-// v in [-limit, limit], as it mostly is
-static inline int32_t limited(int32_t v, int32_t limit) {
-    bool inside = (uint32_t)v + (uint32_t)limit <= 2 * (uint32_t)limit;
-    return inside ? v : v < 0 ? -limit : limit;
-}
-
 // The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for
 // one.
 
-// The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal:
-// (2^15, 2^16]
+enum { MAX_U = 16384, MAX_MASTER = 32512 };
+
+// The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal: up
+// to 2^16; n: 0..31
 EDGELORA_KERNEL static void normalize(
-    int32_t *gradient, uint32_t count, int32_t h, int32_t reciprocal, int32_t s) {
-    const int32_t h_mask = shift_mask(h), n = s < 31 ? s : 31, s_mask = shift_mask(s < 0 ? 0 : n);
+    int32_t *gradient, uint32_t count, int32_t h, uint32_t reciprocal, int32_t n) {
+    uint32_t limit = MAX_U;
+    IN_REGISTER(limit);
     for (int32_t *v = gradient, *end = v + count; v != end; ++v) {
-        int32_t g = trunc_mask(*v, h, h_mask);
-        *v = s >= 0 ? limited(trunc_mask(g * reciprocal, n, s_mask), 16384)
-            : g > 0 ? 16384
-            : g < 0 ? -16384
-                    : 0;
+        uint32_t sign = (uint32_t)(*v >> 31),
+                 magnitude = ((((uint32_t)*v + sign) ^ sign) >> h) * reciprocal >> n;
+        if (magnitude > limit) {
+            magnitude = limit;
+        }
+        *v = (int32_t)((magnitude ^ sign) - sign);
     }
 }
 
@@ -91,22 +92,24 @@ EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, in
     }
 }
 
-// u leans toward a master of 0, the base: without a gradient, B fades. Then |u| < 2^15.
-EDGELORA_KERNEL static void lean(int32_t *u, const int16_t *master, uint32_t count) {
-    for (const int32_t *end = u + count; u != end; ++u, ++master) {
-        *u += round_shift(*master, EDGELORA_LEAN);
-    }
-}
-
-// The masters go against u. z: number of the first draw in its stream
+// The masters go against u, |u| <= MAX_U, which may lean toward a master of 0, the base: without a
+// gradient, B fades. z: number of the first draw in its stream; a draw's upper 16 bits are those
+// that its last product has.
 EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t *u, uint32_t count,
     uint32_t z, const edgelora_step_t *step) {
-    const int32_t rate = step->learning_rate, shift = step->shift;
-    const mix_t constants = mix_constants();
-    for (const int32_t *end = u + count; u != end; ++u, z += EDGELORA_GOLDEN) {
-        int32_t draw = (int32_t)(mix_with(z, constants) >> (32 - shift));
-        int32_t delta = (*u * rate + draw) >> shift; // |u * rate| < 2^31
-        int32_t v = limited(*master - delta, 32512);
+    const int32_t rate = step->learning_rate, shift = step->shift, leans = -(int32_t)step->leans;
+    const mix_t factors = mix_constants();
+    uint32_t golden = EDGELORA_GOLDEN, limit = MAX_MASTER;
+    IN_REGISTER(golden);
+    IN_REGISTER(limit);
+    for (const int32_t *end = u + count; u != end; z += golden) {
+        uint32_t draw = (z ^ z >> 16) * factors.first;
+        draw = (draw ^ draw >> 13) * factors.second >> (32 - shift);
+        int32_t v = *master, lean = round_shift(v, EDGELORA_LEAN) & leans; // |u + lean| < 2^15
+        v -= ((*u++ + lean) * rate + (int32_t)draw) >> shift;
+        if ((uint32_t)v + limit > 2 * limit) {
+            v = v < 0 ? -MAX_MASTER : MAX_MASTER;
+        }
         *master++ = (int16_t)v;
         *weight++ = (int8_t)((v + 128) >> 8);
     }
@@ -139,8 +142,10 @@ EDGELORA_HOT void edgelora_matrix_update(
     uint32_t sum = gradient_sum(gradient, m->count, h);
     scale_follow(m, (sum + m->count - 1) / m->count, exponent);
 
-    normalize(gradient, m->count, h, (int32_t)(0x80000000u / m->scale),
-        20 + m->scale_exponent - exponent);
+    // beyond 2^31 times its scale, what is not 0 is beyond the limit
+    int32_t n = 20 + m->scale_exponent - exponent;
+    normalize(gradient, m->count, h, n < 0 ? MAX_U : 0x80000000u / m->scale,
+        clamp_s32(n, 0, 31));
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);
@@ -155,9 +160,6 @@ EDGELORA_HOT void edgelora_matrix_update(
         }
         if (n && step->momentum) {
             smooth(u, momentum + i, n, step->momentum);
-        }
-        if (n && step->leans) {
-            lean(u, master + i, n);
         }
         if (n) {
             move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);

@@ -6,6 +6,8 @@
 
 #include "kernels/packed/parts.h"
 
+enum { OUTER_VALUES = 64 }; // of a dense layer, in EDGELORA_DENSE_BYTES
+
 typedef struct {
     // of a chunk; columns / 4 and columns of t that are multiplied together
     uint32_t groups, quads, rows;
@@ -37,27 +39,8 @@ uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t 
     return rank && g->op->kind != EDGELORA_DENSE ? b_layout(g, rank).size : 0;
 }
 
-// A group of 4 positions as quads: their columns, s8 [4 * quads] at `rows`, 4-aligned. The first of
-// a column's values is in the upper half.
-EDGELORA_KERNEL static void pack_columns(
-    uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads) {
-    for (uint32_t k = 0; k < 2; ++k, quad += 4) {
-        const uint32_t *upper = (const uint32_t *)(const void *)rows[k],
-                       *lower = (const uint32_t *)(const void *)rows[k + 2];
-        uint32_t *to = quad;
-        for (const uint32_t *end = upper + quads; upper != end; to += step) {
-            uint32_t a = *upper++ ^ 0x80808080u, b = *lower++ ^ 0x80808080u;
-            uint32_t low = a << 16 | (b & 0xFFFF), high = (a & 0xFFFF0000u) | b >> 16;
-            to[0] = evens(low);
-            to[1] = odds(low);
-            to[2] = evens(high);
-            to[3] = odds(high);
-        }
-    }
-}
-
-// The same, one value after the other, of positions that are `channels` apart; those from `count`
-// on are 0.
+// edgelora_pack_columns_s8, one value after the other, of positions that are `channels` apart;
+// those from `count` on are 0. step: words.
 EDGELORA_KERNEL static void pack_odd_columns(uint32_t *quad, uint32_t step, const int8_t *e,
     uint32_t channels, uint32_t columns, uint32_t count) {
     for (uint32_t c = 0; c < columns; ++c, ++quad) {
@@ -102,16 +85,20 @@ EDGELORA_HOT static void multiply_chunk(const gradient_t *l, const factor_t *fac
     }
 }
 
-// One position: a row of the gradient for each factor, += factor * (v - zero point).
+// One position: a row of the gradient for each factor, += factor * (v - zero point). gradient: s32
+// [rows, count]; values: room for OUTER_VALUES.
 EDGELORA_HOT static void outer_gradient(const int8_t *factor, uint32_t rows, const int8_t *v,
-    int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift) {
-    int32_t n = at_most_31(shift), mask = shift_mask(n);
-    for (; rows; --rows, gradient += count) {
-        int32_t f = *factor++;
-#pragma GCC unroll 4
-        for (uint32_t i = 0; f && i < count; ++i) {
-            gradient[i] += trunc_mask((v[i] - zero_point) * f, n, mask);
+    int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift, int32_t *values) {
+    edgelora_outer_t outer = {
+        .factor = factor, .rows = rows, .v = values, .shift = at_most_31(shift)};
+    for (uint32_t from = 0; from < count; from += outer.count) {
+        outer.count = at_most(count - from, OUTER_VALUES);
+        outer.gradient = gradient + from;
+        outer.gap = 4 * (count - outer.count);
+        for (uint32_t i = 0; i < outer.count; ++i) {
+            values[i] = *v++ - zero_point;
         }
+        edgelora_outer_s32(&outer);
     }
 }
 
@@ -119,7 +106,7 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
     static const int32_t none[EDGELORA_MAX_RANK];
     if (g->op->kind == EDGELORA_DENSE) {
-        outer_gradient(error->e, g->out_c, t, 0, rank, gradient, shift);
+        outer_gradient(error->e, g->out_c, t, 0, rank, gradient, shift, error->scratch);
         return;
     }
     uint8_t *s = error->scratch;
@@ -138,7 +125,7 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
                 if (k + 4 <= n && !(channels & 3)) {
                     const int8_t *third = e + 2 * channels,
                                  *const rows[4] = {e, e + channels, third, third + channels};
-                    pack_columns(x, step, rows, padded / 4);
+                    edgelora_pack_columns_s8(x, 4 * step, rows, padded / 4);
                 } else {
                     pack_odd_columns(x, step, e, channels, count, n - k);
                 }
@@ -155,64 +142,116 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
 }
 
 // What a kernel reads lies in runs: rows of the kernel or, if they are dilated, single elements.
+// In values: what runs and input rows have, where windows begin and how far apart.
 typedef struct {
     uint32_t count, length, quads; // of a run: values, quads
+    uint32_t columns;              // runs beside each other
+    int32_t height, width;         // of the input
+    int32_t down, right, start;    // from a window to the next one's row, column; the first column
+    int32_t run_down, run_right;
+    uint32_t out_w;
+    int8_t edge;                   // what lies beside the input
 } runs_t;
 
 static runs_t runs_of(const edgelora_shape_t *g) {
-    bool rows = g->op->dilation_w == 1;
-    uint32_t count = rows ? g->kernel_h : (uint32_t)g->kernel_h * g->kernel_w,
-             length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c;
-    return (runs_t){count, length, (length + 3) / 4};
-}
-
-// Values [c, c + count) of a run at a position: where they are if they can be read from there, else
-// in `patch`, the zero point beside the input. count: a multiple of 4 but for the last values.
-EDGELORA_HOT static const int8_t *run_at(const edgelora_shape_t *g, const int8_t *x, uint32_t run,
-    const edgelora_cursor_t *at, uint32_t c, uint32_t count, int8_t *patch) {
     const edgelora_op_t *op = g->op;
     bool rows = op->dilation_w == 1;
-    uint32_t ky = rows ? run : run / g->kernel_w, kx = rows ? 0 : run % g->kernel_w,
-             width = (uint32_t)g->in_w * g->in_c;
-    int32_t iy = (int32_t)(at->y * op->stride_h + ky * op->dilation_h) - op->pad_top,
-            ix = (int32_t)(at->x * op->stride_w + kx * op->dilation_w) - op->pad_left;
-    bool inside = iy >= 0 && iy < g->in_h;
-    int32_t from = ix * (int32_t)g->in_c + (int32_t)c, to = from + (int32_t)count;
-    const int8_t *row = inside ? x + (uint32_t)iy * width : x;
-    if (inside && from >= 0 && to <= (int32_t)width && !(count & 3) && is_aligned(row + from)) {
-        return row + from;
+    uint32_t columns = rows ? 1 : g->kernel_w,
+             length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c;
+    return (runs_t){.count = g->kernel_h * columns,
+        .length = length,
+        .quads = (length + 3) / 4,
+        .columns = columns,
+        .height = g->in_h,
+        .width = g->in_w * g->in_c,
+        .down = op->stride_h,
+        .right = op->stride_w * g->in_c,
+        .start = -op->pad_left * g->in_c,
+        .run_down = op->dilation_h,
+        .run_right = op->dilation_w * g->in_c,
+        .out_w = g->out_w,
+        .edge = g->zp_in};
+}
+
+// Where a position's window begins: row and value in it, which may be beside the input; positions
+// left in the row.
+typedef struct {
+    int32_t y, x;
+    uint32_t left;
+} corner_t;
+
+static inline void corner_next(corner_t *at, const runs_t *runs) {
+    at->x += runs->right;
+    if (!--at->left) {
+        at->left = runs->out_w;
+        at->x = runs->start;
+        at->y += runs->down;
     }
-    int32_t first = clamp_s32(from, 0, (int32_t)width), end = clamp_s32(to, 0, (int32_t)width);
-    uint32_t middle = inside && end > first ? (uint32_t)(end - first) : 0,
-             left = middle ? (uint32_t)(first - from) : 0;
-    int8_t *behind = copy_fours_s8(fill_s8(patch, left, g->zp_in), row + first, middle);
-    fill_s8(behind, count - left - middle, g->zp_in);
+}
+
+// Values [from, from + count) of an input's row, or of none (NULL), in `patch`.
+EDGELORA_KERNEL static const int8_t *edge_run(
+    const runs_t *runs, const int8_t *row, int32_t from, uint32_t count, int8_t *patch) {
+    int8_t *to = patch, *end = patch + count;
+    if (row && from < runs->width && from + (int32_t)count > 0) {
+        to = from < 0 ? fill_s8(to, (uint32_t)-from, runs->edge) : to;
+        from = from < 0 ? 0 : from;
+        to = copy_fours_s8(
+            to, row + from, at_most((uint32_t)(runs->width - from), (uint32_t)(end - to)));
+    }
+    fill_s8(to, (uint32_t)(end - to), runs->edge);
     return patch;
 }
 
 // Packs what the kernel reads at the n positions from `at` on: quads [from, from + quads).
-EDGELORA_HOT static void pack_runs(const edgelora_shape_t *g, const runs_t *runs, const int8_t *x,
-    edgelora_cursor_t *at, uint32_t n, uint32_t from, uint32_t quads, uint32_t *to, int8_t *patch) {
-    uint32_t step = EDGELORA_GROUP_WORDS * ((n + 3) / 4);
+EDGELORA_HOT static void pack_runs(const runs_t *runs, const int8_t *x, corner_t *at, uint32_t n,
+    uint32_t from, uint32_t quads, uint32_t *to, int8_t *patch) {
+    uint32_t step = 4 * EDGELORA_GROUP_WORDS * ((n + 3) / 4);
+    uint32_t first_run = from / runs->quads, first_quad = from % runs->quads;
+    const int8_t *rows[4];
     for (uint32_t k = 0; k < n; k += 4, to += EDGELORA_GROUP_WORDS) {
-        edgelora_cursor_t four[4]; // positions that there aren't meet errors of 0
+        corner_t four[4]; // positions that there aren't meet errors of 0
         for (uint32_t i = 0; i < 4; ++i) {
             four[i] = *at;
             if (k + i < n) {
-                cursor_next(at);
+                corner_next(at, runs);
             }
         }
-        uint32_t run = from / runs->quads, first = from % runs->quads, *quad = to;
-        for (uint32_t left = quads, count; left; left -= count, ++run, first = 0) {
+        uint32_t *quad = to, first = first_quad, row = first_run / runs->columns,
+                 column = first_run % runs->columns;
+        for (uint32_t left = quads, count; left; left -= count, first = 0) {
             count = at_most(left, runs->quads - first);
             uint32_t values = at_most(4 * count, runs->length - 4 * first);
-            const int8_t *rows[4];
+            int32_t y = (int32_t)row * runs->run_down,
+                    c = (int32_t)column * runs->run_right + 4 * (int32_t)first;
             for (uint32_t i = 0; i < 4; ++i) {
-                rows[i] = run_at(g, x, run, &four[i], 4 * first, values, patch + 4 * i * quads);
+                int32_t iy = four[i].y + y, ix = four[i].x + c;
+                const int8_t *from_row = iy >= 0 && iy < runs->height ? x + iy * runs->width : 0;
+                bool inside = from_row && ix >= 0 && ix + (int32_t)values <= runs->width &&
+                    !(values & 3) && is_aligned(from_row + ix);
+                rows[i] = inside ? from_row + ix
+                                 : edge_run(runs, from_row, ix, values, patch + 4 * i * quads);
             }
-            pack_columns(quad, step, rows, count);
-            quad += step * count;
+            edgelora_pack_columns_s8(quad, step, rows, count);
+            quad += step / 4 * count;
+            if (++column == runs->columns) {
+                column = 0;
+                ++row;
+            }
         }
+    }
+}
+
+// The same of a 1x1 convolution that takes its input as it is: x from the first position on.
+EDGELORA_HOT static void pack_positions(const edgelora_shape_t *g, const int8_t *x, uint32_t n,
+    uint32_t from, uint32_t quads, uint32_t *to) {
+    uint32_t step = 4 * EDGELORA_GROUP_WORDS * ((n + 3) / 4), channels = g->in_c, last = n - 1;
+    for (uint32_t k = 0; k < n; k += 4, to += EDGELORA_GROUP_WORDS) {
+        const int8_t *rows[4];
+        for (uint32_t i = 0; i < 4; ++i) {
+            rows[i] = x + at_most(k + i, last) * channels + 4 * from;
+        }
+        edgelora_pack_columns_s8(to, step, rows, quads);
     }
 }
 
@@ -230,6 +269,15 @@ EDGELORA_HOT static void add_runs(const edgelora_shape_t *g, const runs_t *runs,
     }
 }
 
+EDGELORA_KERNEL static int32_t column_sum(const int8_t *v, uint32_t step, uint32_t count) {
+    int32_t sum = 0;
+#pragma GCC unroll 4
+    for (; count; --count, v += step) {
+        sum += *v;
+    }
+    return sum;
+}
+
 // In the memory that the op's other kernels have. patch: 4 values at each of 4 positions.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
     runs_t runs = runs_of(g);
@@ -244,7 +292,8 @@ bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank) {
 EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
     if (g->op->kind == EDGELORA_DENSE) {
-        outer_gradient(error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift);
+        outer_gradient(error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift,
+            error->scratch);
         return;
     }
     uint8_t *s = error->scratch;
@@ -252,21 +301,23 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
     uint32_t all = runs.count * runs.quads;
     gradient_t l = a_layout(g, rank);
     const int32_t *acc = (const int32_t *)(const void *)s;
-    int32_t bias[EDGELORA_MAX_RANK] = {0}; // x - zp is what counts
-    for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
-        for (uint32_t i = j; i < g->positions * rank; i += rank) {
-            bias[j] += error->t_error[i];
-        }
-        bias[j] *= -g->zp_in;
+    int32_t bias[EDGELORA_MAX_RANK]; // x - zp is what counts
+    for (uint32_t j = 0; j < rank; ++j) {
+        bias[j] = -g->zp_in * column_sum(error->t_error + j, rank, g->positions);
     }
     factor_t factor = {error->t_error, rank, bias};
+    uint32_t *x = (uint32_t *)(void *)(s + l.x);
+    bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(error->x);
     for (uint32_t q = 0; q < all; q += l.quads) {
         uint32_t quads = at_most(all - q, l.quads);
-        edgelora_cursor_t at = {0, 0, g->out_w};
+        corner_t at = {-g->op->pad_top, runs.start, g->out_w};
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {
             uint32_t n = at_most(g->positions - p, 4 * EDGELORA_CHUNK);
-            pack_runs(g, &runs, error->x, &at, n, q, quads, (uint32_t *)(void *)(s + l.x),
-                (int8_t *)s + l.patch);
+            if (in_place) {
+                pack_positions(g, error->x + p * g->in_c, n, q, quads, x);
+            } else {
+                pack_runs(&runs, error->x, &at, n, q, quads, x, (int8_t *)s + l.patch);
+            }
             multiply_chunk(&l, &factor, s, 4 * quads, p, n);
         }
         add_runs(g, &runs, rank, acc, q, quads, gradient, shift);

@@ -16,22 +16,13 @@ EDGELORA_HOT void edgelora_mask_packed_s8(
     }
 }
 
-// 255 in the bytes whose bits are set, of 4.
-static inline uint32_t bytes_of_bits(uint32_t bits) {
-    uint32_t ones = bits * 0x00204081u & 0x01010101u;
-    return (ones << 8) - ones;
-}
-
 EDGELORA_HOT void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask) {
-    uint32_t *word = (uint32_t *)(void *)e; // an error buffer is 4-aligned
-    for (const uint8_t *end = mask + count / 8; mask != end; word += 2) {
-        uint32_t bits = *mask++;
-        word[0] &= bytes_of_bits(bits & 15);
-        word[1] &= bytes_of_bits(bits >> 4);
+    uint32_t whole = count >> 3;
+    if (whole) {
+        edgelora_apply_mask_s8(e, mask, whole);
     }
-    e += count & ~7u;
-    for (uint32_t i = 0; i < (count & 7); ++i) {
-        if (!(*mask >> i & 1)) {
+    for (uint32_t i = 8 * whole; i < count; ++i) {
+        if (!(mask[whole] >> (i & 7) & 1)) {
             e[i] = 0;
         }
     }

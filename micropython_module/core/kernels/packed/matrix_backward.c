@@ -5,10 +5,13 @@
 
 #include "kernels/packed/parts.h"
 
-enum { DENSE_INPUTS = 64, DENSE_BYTES = 512, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+enum { DENSE_INPUTS = 64, DENSE_BYTES = 768, ROWS_BYTES = 1024, MOST_ROWS = 4 };
+
+// A group of rows has no more than EDGELORA_GROUP_ROWS if each takes that much of its values.
+enum { LEAST_VALUE = EDGELORA_GROUP_VALUES / EDGELORA_GROUP_ROWS };
 
 // What fits behind the sums, on machines with pointers of 4 bytes and of 8.
-enum { DENSE_PAIRS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_pair_t) };
+enum { DENSE_ROWS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_t) };
 
 // Parts of the scratch memory: a position's errors are `groups`, behind `t_groups` of t's.
 typedef struct {
@@ -122,36 +125,85 @@ typedef struct {
 } weighted_rows_t;
 
 // acc: s32 [count] += columns [i, i + count) of the rows times their values. Most of these are 0
-// behind a mask. pairs: room for DENSE_PAIRS.
-EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
-    uint32_t count, int32_t *acc, edgelora_row_pair_t *pairs) {
-    uint32_t found = 0;
-    const uint8_t *row = w->rows + i, *held = 0;
-    int32_t held_value = 0;
+// behind a mask.
+EDGELORA_HOT static void add_odd_rows(
+    const weighted_rows_t *w, uint32_t inputs, uint32_t i, uint32_t count, int32_t *acc) {
+    const uint8_t *row = w->rows + i;
+    uint32_t flip = (uint32_t)w->coding & 255;
     for (uint32_t r = 0; r < w->count; ++r, row += inputs) {
         int32_t v = w->values[r];
-        if (v && (inputs & 3)) {
-            uint32_t flip = (uint32_t)w->coding & 255;
-            for (uint32_t c = 0; c < count; ++c) {
-                acc[c] += ((int32_t)(row[c] ^ flip) - 128) * v;
-            }
-        } else if (v && held) {
-            pairs[found++] = row_pair(held, held_value, row, v);
-            held = 0;
-            if (found == DENSE_PAIRS) {
-                edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
-                found = 0;
-            }
-        } else if (v) {
-            held = row;
-            held_value = v;
+        for (uint32_t c = 0; v && c < count; ++c) {
+            acc[c] += ((int32_t)(row[c] ^ flip) - 128) * v;
         }
     }
-    if (held) {
-        pairs[found++] = row_pair(held, held_value, held, 0);
+}
+
+// Rows that are left of weighted ones, from a column on, and the groups that have been listed.
+typedef struct {
+    const uint8_t *row;
+    const int8_t *values, *end;
+    uint32_t inputs;
+    int32_t groups;
+} rows_left_t;
+
+static inline void close_group(edgelora_row_t *header, const edgelora_row_t *end, int32_t sum) {
+    *header = group_header((uint32_t)(end - header) - 1, sum);
+}
+
+// As many of them as fit, if no group begins behind `last`; returns their end, where a row of 0 is
+// written. A row takes no less than what lets EDGELORA_GROUP_ROWS into a group.
+EDGELORA_KERNEL static edgelora_row_t *list_rows(
+    rows_left_t *rows, edgelora_row_t *list, const edgelora_row_t *last) {
+    const uint8_t *row = rows->row;
+    const int8_t *values = rows->values, *const end = rows->end;
+    const uint32_t inputs = rows->inputs;
+    edgelora_row_t *at = list, *header = list;
+    int32_t left = 0, sum = 0;
+    for (; values != end; ++values, row += inputs) {
+        int32_t v = *values;
+        if (!v) {
+            continue;
+        }
+        int32_t magnitude = v < 0 ? -v : v,
+                takes = magnitude < LEAST_VALUE ? LEAST_VALUE : magnitude;
+        left -= takes;
+        if (left < 0) {
+            close_group(header, at, sum); // the first time it is written over
+            if (at > last) {
+                break;
+            }
+            ++rows->groups;
+            header = at++;
+            left = EDGELORA_GROUP_VALUES - takes;
+            sum = 0;
+        }
+        at->row = (intptr_t)row;
+        at->value = v;
+        ++at;
+        sum += v;
     }
-    if (found) {
-        edgelora_add_rows_s8(acc, count, pairs, found, (uint32_t)w->coding);
+    close_group(header, at, sum);
+    at->row = 0;
+    rows->row = row;
+    rows->values = values;
+    return at;
+}
+
+// The same of whole words. list: room for DENSE_ROWS.
+EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
+    uint32_t count, int32_t *acc, edgelora_row_t *list) {
+    if (inputs & 3) {
+        add_odd_rows(w, inputs, i, count, acc);
+        return;
+    }
+    rows_left_t rows = {w->rows + i, w->values, w->values + w->count, inputs, 0};
+    while (rows.values != rows.end) {
+        edgelora_row_t *end = list_rows(&rows, list, list + DENSE_ROWS - EDGELORA_GROUP_ROWS - 2);
+        if (end != list) {
+            edgelora_add_rows_s8(
+                acc, count, list, end, rows.groups << 15, (uint32_t)w->coding);
+        }
+        rows.groups = 0;
     }
 }
 
@@ -160,7 +212,7 @@ EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uin
 EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
     int32_t *acc = error->scratch;
-    edgelora_row_pair_t *pairs = (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS);
+    edgelora_row_t *list = (edgelora_row_t *)(void *)(acc + DENSE_INPUTS);
     edgelora_columns_t block = {.q = dx, .step = 1};
     edgelora_cursor_t at = {0, 0, g->inputs};
     weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
@@ -171,11 +223,11 @@ EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
         for (uint32_t c = 0; c < count; ++c) {
             acc[c] = 0;
         }
-        add_rows(j->e_shift ? &e : &t, g->inputs, at.x, count, acc, pairs);
+        add_rows(j->e_shift ? &e : &t, g->inputs, at.x, count, acc, list);
         for (uint32_t c = 0; c < count && shift; ++c) {
             acc[c] = trunc_mask(acc[c], shift, mask);
         }
-        add_rows(j->e_shift ? &t : &e, g->inputs, at.x, count, acc, pairs);
+        add_rows(j->e_shift ? &t : &e, g->inputs, at.x, count, acc, list);
         edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
     }
     return j->exponent + block.shift;
@@ -313,7 +365,7 @@ EDGELORA_HOT static int32_t dense_branch_backward(const edgelora_shape_t *g,
     for (uint32_t j = 0; j < rank; ++j) {
         acc[j] = 0;
     }
-    add_rows(&b, rank, 0, rank, acc, (edgelora_row_pair_t *)(void *)(acc + DENSE_INPUTS));
+    add_rows(&b, rank, 0, rank, acc, (edgelora_row_t *)(void *)(acc + DENSE_INPUTS));
     edgelora_columns_put(&block, &at, 0, 1, rank, rank, acc);
     return error->exponent + block.shift;
 }

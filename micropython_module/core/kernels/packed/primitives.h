@@ -32,6 +32,9 @@ enum {
     EDGELORA_B_GROUPS = 2, // of a row of B that go along with them
     EDGELORA_ROW_GROUPS = 128, // of a row whose values' sum fits 16 bits for each half of a pair
     EDGELORA_22_BITS = (1 << 21) - (1 << 12), // accumulators below it take a shorter requantization
+    // rows that are summed in 16 bits: of a group, what their values' magnitudes sum up to, and
+    // bytes of code that a row takes (m0plus/rows.c)
+    EDGELORA_GROUP_ROWS = 8, EDGELORA_GROUP_VALUES = 255, EDGELORA_ROW_CODE = 18,
     // columns of a strip, words of a row of its plane
     EDGELORA_STRIP = 8, EDGELORA_STRIP_PITCH = 10,
 };
@@ -178,21 +181,35 @@ typedef struct {
     uint32_t w[6];       // as edgelora_taps_t has them
 } edgelora_strip_2_t;
 
-// Two rows of weights and the values that they are multiplied with, [-127, 127].
+// gradient += trunc_shift(factor * v, shift), a row for each factor.
 typedef struct {
-    const void *first, *second; // 4-aligned
-    int32_t first_value, second_value;
-    uint32_t offset; // that row_pair computes
-} edgelora_row_pair_t;
+    int32_t *gradient;    // s32 [rows, count], and
+    uint32_t gap;         // bytes from the end of a row to the next one
+    const int8_t *factor; // s8 [rows]
+    uint32_t rows;        // >= 1
+    const int32_t *v;     // s32 [count], |v| < 2^15
+    uint32_t count;       // >= 1
+    int32_t shift;        // 0..31
+} edgelora_outer_t;
 
+// Rows of bytes that are summed, each times a value, in groups: a header and its rows.
+//
+//   header | - EDGELORA_ROW_CODE * rows | what the sums start from |
+//   row    | where it is, 4-aligned     | value, [-127, 127]       |
+//
 // Bytes u0 and u2 of a word, in the halves of another one, times a value are two products in one
-// word. Those of two rows add up to sums in 16 bits; the offset takes off what the bytes' offset of
-// 128 adds and makes the lower sum, plus 2^15, positive.
-static inline edgelora_row_pair_t row_pair(
-    const void *first, int32_t first_value, const void *second, int32_t second_value) {
-    uint32_t offset = (uint32_t)(-128 * (first_value + second_value));
-    return (edgelora_row_pair_t){
-        first, second, first_value, second_value, (offset << 16) + offset + 0x8000};
+// word. Those of a group, whose values' magnitudes sum up to EDGELORA_GROUP_VALUES at most, add up
+// to sums in 16 bits. What they start from takes off what the bytes' offset of 128 adds and makes
+// the lower sum, plus 2^15, positive.
+typedef struct {
+    intptr_t row;
+    int32_t value;
+} edgelora_row_t;
+
+static inline edgelora_row_t group_header(uint32_t rows, int32_t values) {
+    uint32_t offset = (uint32_t)(-128 * values);
+    return (edgelora_row_t){
+        -(intptr_t)(EDGELORA_ROW_CODE * rows), (int32_t)((offset << 16) + offset + 0x8000)};
 }
 
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
@@ -219,9 +236,10 @@ void edgelora_strip_s8(const edgelora_strip_t *strip);
 void edgelora_pairs_s8(const edgelora_pairs_t *pairs);
 void edgelora_strip_2_s8(const edgelora_strip_2_t *strip);
 
-// acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes.
-void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_pair_t *pairs,
-    uint32_t count, uint32_t coding);
+// acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes; low: 2^15
+// for each group in [rows, end); *end: a row that is 0.
+void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_t *rows,
+    const edgelora_row_t *end, int32_t low, uint32_t coding);
 
 // One position's part of quads. x: s8 [groups, 4], 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
@@ -230,6 +248,10 @@ void edgelora_pack_quads_s8(
     uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups);
 // E and O of one position next to each other.
 void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
+// A group of 4 positions as quads, `step` bytes apart: their columns, s8 [4 * quads] at each of
+// `rows`, 4-aligned. The first of a column's values is in the upper half.
+void edgelora_pack_columns_s8(
+    uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads);
 // E and O of 4 neighbouring columns, `stride` bytes from one column's to the next's. from:
 // 4-aligned, `step` bytes a row, 4 rows a group; coding: bytes.
 void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
@@ -239,13 +261,19 @@ void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t 
 // magnitudes of all that these are the lower bits of. n: values, >= 1; |v| < 2^31.
 uint32_t edgelora_store_column_s8(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
+// e: a value every `step` bytes, becomes trunc_shift(e * m, 24). n: values, >= 1; |e * m| < 2^31, m
+// a multiple of 2^9.
+void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m);
 // v += trunc_shift(w, n), n in 0..31; |w| < 2^31
 void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);
+void edgelora_outer_s32(const edgelora_outer_t *outer);
 // t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4.
 void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift);
 // A bit for each of 8 * bytes values: 0 <= y - from < width. from: -128..128, width: 0..256.
 void edgelora_mask_bytes_s8(
     uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width);
+// e, s8 [bytes, 8], 4-aligned: 0 where the mask's bit is 0. bytes: >= 1.
+void edgelora_apply_mask_s8(int8_t *e, const uint8_t *mask, uint32_t bytes);
 
 #endif

@@ -71,97 +71,127 @@ EDGELORA_KERNEL static bool column_reaches(
     return false;
 }
 
-// The OR of the magnitudes of 4 columns, a byte each. end: rows * step.
-EDGELORA_KERNEL static uint32_t four_columns_bits(const int8_t *e, uint32_t step, uint32_t end) {
+// Of 4 columns, a byte each, the OR of v ^ 2 v: its highest bit h, but for bit 0, says that
+// 2^(h - 1) <= |v| <= 2^h for the largest v; without one v is 0 or -1. rows: >= 1.
+EDGELORA_KERNEL static uint32_t four_columns_bits(const int8_t *e, uint32_t step, uint32_t rows) {
     uint32_t bits = 0;
-    for (uint32_t i = 0; i < end; i += step) {
-        uint32_t four = *(const uint32_t *)(const void *)(e + i), negative = four >> 7 & 0x01010101;
-        bits |= (four ^ ((negative << 8) - negative)) + negative;
+#pragma GCC unroll 4
+    for (; rows; --rows, e += step) {
+        uint32_t four = *(const uint32_t *)(const void *)e;
+        bits |= four ^ four << 1;
     }
     return bits;
 }
 
-EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t end) {
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < end; i += step) {
-        bits |= abs_u32(e[i]);
+EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t rows) {
+    int32_t bits = 0;
+    for (; rows; --rows, e += step) {
+        bits |= *e ^ 2 * *e;
     }
-    return bits;
+    return (uint32_t)bits;
 }
 
-// What the product of a column's largest magnitude and m is at most, and more than half of: m times
-// the OR of its magnitudes. four: those of a group of columns, found with the first of them.
-EDGELORA_HOT static int32_t product_bound(
-    const int8_t *e, uint32_t channels, uint32_t end, uint32_t c, int32_t m, uint32_t *four) {
-    if (channels & 3) {
-        return (int32_t)column_bits(e + c, channels, end) * m;
+// What a tensor of errors is, column by column: a column has one multiplier.
+typedef struct {
+    const edgelora_shape_t *g;
+    int8_t *e;
+    uint32_t channels, rows;
+    int32_t top;   // of the multipliers' shifts
+    uint32_t four; // bits of the group that column c is of, c and those behind it
+} scaled_t;
+
+// 2^h of column c, 1 if there is no h; columns are asked for in their order.
+EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
+    if (s->channels & 3) {
+        s->four = column_bits(s->e + c, s->channels, s->rows);
+    } else {
+        s->four = c & 3 ? s->four >> 8 : four_columns_bits(s->e + c, s->channels, s->rows);
     }
-    *four = c & 3 ? *four >> 8 : four_columns_bits(e + c, channels, end);
-    return (int32_t)(*four & 255) * m;
+    uint32_t bits = s->four & 0xFE;
+    bits |= bits >> 1;
+    bits |= bits >> 2;
+    bits |= bits >> 4;
+    return (bits + 1) >> 1 | !bits;
 }
 
-// The bits of the largest |e * m|: as many as its bound has, or one less. channels: that have a
-// multiplier each.
-EDGELORA_HOT static int32_t product_bits(
-    const edgelora_shape_t *g, const int8_t *e, uint32_t channels, uint32_t end, int32_t top) {
-    uint32_t four = 0, likely = 0, all = 0;
-    if (end == channels) {
-        for (uint32_t c = 0; c < channels; ++c) {
-            all |= abs_u32(e[c] * shared_multiplier(g, c, top));
+// The bits of the largest |e * m|: as many as its bound has, or one less.
+EDGELORA_KERNEL static int32_t product_bits(scaled_t *s) {
+    uint32_t likely = 0, end = s->rows * s->channels, most = 1, all = 0;
+    int32_t largest = 0;
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        uint32_t bound = column_bound(s, c);
+        int32_t product = shared_multiplier(s->g, c, s->top) * (int32_t)bound;
+        if (product > largest) {
+            largest = product;
+            likely = c;
+            most = bound;
+        }
+    }
+    if (most == 1) { // the likeliest column may be 0
+        for (uint32_t c = 0; c < s->channels; ++c) {
+            int32_t m = shared_multiplier(s->g, c, s->top);
+            for (uint32_t i = c; i < end; i += s->channels) {
+                all |= abs_u32(s->e[i] * m);
+            }
         }
         return bit_length(all);
     }
-    int32_t largest = 0;
-    for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = shared_multiplier(g, c, top);
-        int32_t bound = product_bound(e, channels, end, c, m, &four);
-        if (bound > largest) {
-            largest = bound;
-            likely = c;
-        }
-    }
-    int32_t bits = bit_length((uint32_t)largest), least = bits ? 1 << (bits - 1) : INT32_MAX;
-    if (column_reaches(e + likely, channels, end, shared_multiplier(g, likely, top), least)) {
+    int32_t bits = bit_length((uint32_t)largest), least = 1 << (bits - 1),
+            m = shared_multiplier(s->g, likely, s->top);
+    if (column_reaches(s->e + likely, s->channels, end, m, least)) {
         return bits;
     }
-    for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = shared_multiplier(g, c, top);
-        if (product_bound(e, channels, end, c, m, &four) >= least &&
-            column_reaches(e + c, channels, end, m, least)) {
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        m = shared_multiplier(s->g, c, s->top);
+        if ((int32_t)column_bound(s, c) * m >= least &&
+            column_reaches(s->e + c, s->channels, end, m, least)) {
             return bits;
         }
     }
     return bits - 1;
 }
 
-EDGELORA_KERNEL static void scale_column(
-    int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t shift) {
-    int32_t mask = shift_mask(shift);
-#pragma GCC unroll 4
-    for (uint32_t i = 0; i < end; i += step) {
-        e[i] = (int8_t)trunc_mask(e[i] * m, shift, mask);
+// What the products' bits are cut by, for a single row, which is then scaled.
+EDGELORA_KERNEL static int32_t scale_row(const scaled_t *s) {
+    const int32_t *multiplier = s->g->multiplier;
+    const int8_t *shift = s->g->shift;
+    int32_t top = s->top + 16, n = 0;
+    uint32_t all = 0;
+    for (int8_t *e = s->e, *end = e + s->channels; e != end; ++e) {
+        int32_t m = *multiplier++ >> at_most_31(top - *shift++);
+        all |= abs_u32(*e * m);
     }
+    n = bit_length(all) - 7;
+    n = n < 0 ? 0 : n;
+    int32_t mask = shift_mask(n);
+    multiplier = s->g->multiplier;
+    shift = s->g->shift;
+    for (int8_t *e = s->e, *end = e + s->channels; e != end; ++e) {
+        int32_t m = *multiplier++ >> at_most_31(top - *shift++);
+        *e = (int8_t)trunc_mask(*e * m, n, mask);
+    }
+    return n;
+}
+
+// The same for columns of several rows.
+EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
+    int32_t n = product_bits(s) - 7;
+    n = n < 0 ? 0 : n; // at most 15
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        edgelora_scale_column_s8(
+            s->e + c, s->channels, s->rows, shared_multiplier(s->g, c, s->top) << (24 - n));
+    }
+    return n;
 }
 
 EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     // what has one multiplier is one column
-    uint32_t channels = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1,
-             end = g->positions * g->out_c;
-    int32_t top = -128;
-    for (uint32_t c = 0; c < channels; ++c) {
-        top = g->shift[c] > top ? g->shift[c] : top;
+    bool each = g->traits & EDGELORA_HAS_WEIGHTS;
+    scaled_t s = {
+        g, e, each ? g->out_c : 1, each ? g->positions : g->positions * g->out_c, -128, 0};
+    for (uint32_t c = 0; c < s.channels; ++c) {
+        s.top = g->shift[c] > s.top ? g->shift[c] : s.top;
     }
-    int32_t n = product_bits(g, e, channels, end, top) - 7;
-    n = n < 0 ? 0 : n;
-    int32_t mask = shift_mask(n);
-    for (uint32_t c = 0; c < channels; ++c) {
-        int32_t m = shared_multiplier(g, c, top);
-        if (end == channels) {
-            e[c] = (int8_t)trunc_mask(e[c] * m, n, mask);
-        } else {
-            scale_column(e + c, channels, end, m, n);
-        }
-    }
-    return exponent + top - 15 + n;
+    return exponent + s.top - 15 + (s.rows == 1 ? scale_row(&s) : scale_columns(&s));
 }

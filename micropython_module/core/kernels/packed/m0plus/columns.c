@@ -1,4 +1,5 @@
-// Sums that become a block's values: 11 cycles each to store them, 11.5 to add two of them.
+// Sums that become a block's values: 11 cycles each to store them, 11.5 to add two of them, 11.75
+// to add a product.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
@@ -59,6 +60,62 @@ NAKED uint32_t edgelora_store_column_s8(
         "pop {r4-r7, pc}\n");
 }
 
+// e * (m + 1) >> 24 is trunc_shift(e * m, 24), or one below it where that is negative: the e that
+// is added is less than a product's lowest bit. The zeros, of which a mask leaves many, stay.
+// r0: e, r5: m + 1
+#define SCALE(offset) \
+    "ldrsb r6, [r0, " offset "]\n" \
+    "muls r6, r5\n" \
+    "beq 9f\n" \
+    "lsrs r7, r6, #31\n" \
+    "asrs r6, r6, #24\n" \
+    "adds r6, r6, r7\n" \
+    "strb r6, [r0, " offset "]\n" \
+    "9:\n"
+
+// 10 cycles a value, 6 for a 0. r1: 0, r2-r4: 1 to 3 steps, r8: 4 steps, r9: end of the fours,
+// r12: end.
+NAKED void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n"
+        "mov r4, r8\n"
+        "mov r5, r9\n"
+        "push {r4, r5}\n"
+        "adds r5, r3, #1\n"
+        "lsrs r6, r2, #2\n"
+        "lsls r7, r1, #2\n"
+        "mov r8, r7\n"
+        "muls r6, r7\n"
+        "adds r6, r6, r0\n"
+        "mov r9, r6\n"
+        "muls r2, r1\n"
+        "adds r2, r2, r0\n"
+        "mov r12, r2\n"
+        "movs r2, r1\n"
+        "lsls r3, r1, #1\n"
+        "adds r4, r3, r1\n"
+        "movs r1, #0\n"
+        "cmp r0, r9\n"
+        "beq 2f\n"
+        "1:\n" SCALE("r1") SCALE("r2") SCALE("r3") SCALE("r4")
+        "add r0, r8\n"
+        "cmp r0, r9\n"
+        "bne 1b\n"
+        "2:\n"
+        "cmp r0, r12\n"
+        "beq 4f\n"
+        "3:\n" SCALE("r1")
+        "adds r0, r0, r2\n"
+        "cmp r0, r12\n"
+        "bne 3b\n"
+        "4:\n"
+        "pop {r4, r5}\n"
+        "mov r8, r4\n"
+        "mov r9, r5\n"
+        "pop {r4-r7, pc}\n");
+}
+
 // `to` += trunc_shift(from, r2)
 #define ADD_SHIFTED(to, from) \
     "asrs r3, " from ", #31\n" \
@@ -92,6 +149,81 @@ NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uin
         "bne 2b\n"
         "3:\n"
         "pop {r4-r7, pc}\n");
+}
+
+// As `ldmia` takes them.
+ASSERT_OFFSET(edgelora_outer_t, gradient, 0)
+ASSERT_OFFSET(edgelora_outer_t, gap, 4)
+ASSERT_OFFSET(edgelora_outer_t, factor, 8)
+ASSERT_OFFSET(edgelora_outer_t, rows, 12)
+ASSERT_OFFSET(edgelora_outer_t, v, 16)
+ASSERT_OFFSET(edgelora_outer_t, count, 20)
+ASSERT_OFFSET(edgelora_outer_t, shift, 24)
+
+// v = trunc_shift(v * r3, r2); sign is lost
+#define PRODUCT(v, sign) \
+    "muls " v ", r3\n" \
+    "asrs " sign ", " v ", #31\n" \
+    "adds " v ", " v ", " sign "\n" \
+    "asrs " v ", r2\n" \
+    "subs " v ", " v ", " sign "\n"
+#define TWO_PRODUCTS \
+    "ldmia r1!, {r4, r5}\n" PRODUCT("r4", "r6") PRODUCT("r5", "r7") \
+    "ldr r6, [r0]\n" \
+    "ldr r7, [r0, #4]\n" \
+    "adds r6, r6, r4\n" \
+    "adds r7, r7, r5\n" \
+    "stmia r0!, {r6, r7}\n"
+
+// r0: gradient, r1: v, r8: gap, r9: factors, r10: their end, r11: v's start, r12: v's end, lr:
+// count.
+NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
+    __asm volatile(
+        ".syntax unified\n" SAVE
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6}\n"
+        "mov r8, r2\n"
+        "mov r9, r3\n"
+        "adds r3, r3, r4\n"
+        "mov r10, r3\n"
+        "mov r11, r5\n"
+        "mov lr, r6\n"
+        "lsls r6, r6, #2\n"
+        "adds r5, r5, r6\n"
+        "mov r12, r5\n"
+        "ldr r2, [r0]\n"
+        "movs r0, r1\n"
+        "1:\n"
+        "mov r1, r11\n"
+        "mov r4, r9\n"
+        "movs r3, #0\n"
+        "ldrsb r3, [r4, r3]\n"
+        "adds r4, #1\n"
+        "mov r9, r4\n"
+        "mov r4, lr\n"
+        "cmp r3, #0\n"
+        "bne 2f\n"
+        "lsls r4, r4, #2\n"
+        "adds r0, r0, r4\n"
+        "b 5f\n"
+        "2:\n"
+        "lsrs r5, r4, #1\n"
+        "bcc 3f\n"
+        "ldmia r1!, {r4}\n" PRODUCT("r4", "r6")
+        "ldr r6, [r0]\n"
+        "adds r6, r6, r4\n"
+        "stmia r0!, {r6}\n"
+        "3:\n"                  // an odd number of pairs?
+        "lsrs r5, r5, #1\n"
+        "bcs 6f\n"
+        "beq 5f\n"
+        "4:\n" TWO_PRODUCTS
+        "6:\n" TWO_PRODUCTS
+        "cmp r1, r12\n"
+        "bne 4b\n"
+        "5:\n"
+        "add r0, r8\n"
+        "cmp r9, r10\n"
+        "bne 1b\n" RESTORE);
 }
 
 #endif

@@ -144,84 +144,126 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
         "pop {r4-r7, pc}\n");
 }
 
-// Of two words of bytes r5 and r6, of which r4 leaves those of two columns: their pairs r5 and r7.
-// r4: 0x00FF00FF, r12: -0x00800080.
-#define TWO_COLUMNS \
-    "ands r5, r4\n" \
-    "ands r6, r4\n" \
-    "lsrs r7, r5, #16\n" \
-    "adds r7, r7, r6\n" \
-    "uxth r6, r6\n" \
-    "subs r7, r7, r6\n" \
-    "lsls r6, r6, #16\n" \
-    "uxth r5, r5\n" \
-    "adds r5, r5, r6\n" \
+// Bytes 0..3 of r4 above bytes 0..3 of r5, in offset binary: their pairs r3..r6. r7: 0x00FF00FF,
+// r12: -0x00800080.
+#define FOUR_PAIRS \
+    "lsls r3, r4, #16\n" \
+    "uxth r6, r5\n" \
+    "orrs r3, r6\n" \
+    "lsrs r5, r5, #16\n" \
+    "lsrs r4, r4, #16\n" \
+    "lsls r4, r4, #16\n" \
+    "orrs r5, r4\n" \
+    "lsrs r4, r3, #8\n" \
+    "lsrs r6, r5, #8\n" \
+    "ands r3, r7\n" \
+    "ands r4, r7\n" \
+    "ands r5, r7\n" \
+    "ands r6, r7\n" \
+    "add r3, r12\n" \
+    "add r4, r12\n" \
     "add r5, r12\n" \
-    "add r7, r12\n"
+    "add r6, r12\n"
+#define PAIR_CONSTANTS \
+    "movs r7, #128\n" \
+    "lsls r6, r7, #16\n" \
+    "orrs r6, r7\n" \
+    "rsbs r5, r6, #0\n" \
+    "mov r12, r5\n" \
+    "movs r7, #255\n" \
+    "lsls r5, r7, #16\n" \
+    "orrs r7, r5\n"
 
-// A word of each of 4 columns, from rows r1 and r1 + r2. r0: of the first column, r3: coding, r8:
-// stride, r9: -2 * stride.
+// A word of both rows.
+#define COLUMNS \
+    "ldmia r1!, {r4}\n" \
+    "ldmia r2!, {r5}\n" \
+    "mov r3, r10\n" \
+    "eors r4, r3\n" \
+    "eors r5, r3\n" FOUR_PAIRS \
+    "stmia r0!, {r3-r6}\n" \
+    "add r0, r8\n"
+
+// 31 cycles for 8 values. r0: quad, r1: upper row, r2: lower row, r8: from behind a quad's words to
+// the next ones, r9: end of the upper row, r10: 0x80808080, r11: halves left, lr: where the upper
+// row's address is.
+NAKED void edgelora_pack_columns_s8(
+    uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads) {
+    __asm volatile(
+        ".syntax unified\n" SAVE PAIR_CONSTANTS
+        "lsls r5, r6, #8\n"
+        "orrs r5, r6\n"
+        "mov r10, r5\n"
+        "mov lr, r2\n"
+        "subs r1, #16\n"
+        "mov r8, r1\n"
+        "lsls r3, r3, #2\n"
+        "movs r4, #2\n"
+        "1:\n"                  // rows 0 and 2, then 1 and 3
+        "mov r11, r4\n"
+        "push {r0, r3}\n"
+        "mov r4, lr\n"
+        "ldr r2, [r4, #8]\n"
+        "ldmia r4!, {r1}\n"
+        "mov lr, r4\n"
+        "mov r5, r3\n"
+        "adds r5, r5, r1\n"
+        "mov r9, r5\n"
+        "lsls r3, r3, #29\n"    // an odd number of quads?
+        "bmi 3f\n"
+        "2:\n" COLUMNS
+        "3:\n" COLUMNS
+        "cmp r1, r9\n"
+        "bne 2b\n"
+        "pop {r0, r3}\n"
+        "adds r0, #16\n"
+        "mov r4, r11\n"
+        "subs r4, #1\n"
+        "bne 1b\n" RESTORE);
+}
+
+// 74 cycles for 16 weights: rows 0 and 2 of a group, then rows 1 and 3, lr bytes apart. r0: word of
+// the first column, r1: row, r2: 2 * lr, r8: stride, r9: back from the last column to the next word
+// of the first one, r10: coding, r11: end of the first column's words.
 #define FOUR_COLUMNS \
     "ldr r5, [r1]\n" \
-    "ldr r6, [r1, r2]\n" \
-    "eors r5, r3\n" \
-    "eors r6, r3\n" \
-    "lsrs r7, r5, #8\n" \
-    "mov r10, r7\n" \
-    "lsrs r7, r6, #8\n" \
-    "mov r11, r7\n" TWO_COLUMNS \
+    "ldr r4, [r1, r2]\n" \
+    "mov r3, r10\n" \
+    "eors r4, r3\n" \
+    "eors r5, r3\n" FOUR_PAIRS \
+    "str r3, [r0]\n" \
+    "add r0, r8\n" \
+    "str r4, [r0]\n" \
+    "add r0, r8\n" \
     "str r5, [r0]\n" \
     "add r0, r8\n" \
-    "add r0, r8\n" \
-    "str r7, [r0]\n" \
-    "mov r5, r10\n" \
-    "mov r6, r11\n" TWO_COLUMNS \
-    "add r0, r8\n" \
-    "str r7, [r0]\n" \
+    "str r6, [r0]\n" \
     "add r0, r9\n" \
-    "str r5, [r0]\n" \
-    "add r0, r9\n" \
-    "add r0, r8\n" \
-    "adds r0, #4\n"
+    "add r1, lr\n"
 
-// The frame.
-#define COLUMNS_END 0 // of the first column's words
-#define COLUMNS_FRAME 4
-
-// 106 cycles for 16 weights: rows 0 and 2 of a group, then rows 1 and 3, lr bytes apart.
 NAKED void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding) {
     __asm volatile(
-        ".syntax unified\n" SAVE
-        "sub sp, #" STRING(COLUMNS_FRAME) "\n"
-        "mov r8, r1\n"
-        "lsls r4, r1, #1\n"
-        "rsbs r4, r4, #0\n"
-        "mov r9, r4\n"
-        "mov lr, r3\n"
-        "ldr r4, [sp, #" STRING(SAVED) " + " STRING(COLUMNS_FRAME) "]\n" // groups
+        ".syntax unified\n" SAVE PAIR_CONSTANTS
+        "ldr r4, [sp, #" STRING(SAVED) "]\n" // groups
         "lsls r4, r4, #3\n"
         "adds r4, r4, r0\n"
-        "str r4, " SLOT(COLUMNS_END) "\n"
+        "mov r11, r4\n"
+        "ldr r4, [sp, #" STRING(SAVED) " + 4]\n" // coding
+        "mov r10, r4\n"
+        "mov r8, r1\n"
+        "lsls r4, r1, #1\n"
+        "adds r4, r4, r1\n"
+        "movs r5, #4\n"
+        "subs r5, r5, r4\n"
+        "mov r9, r5\n"
+        "mov lr, r3\n"
         "movs r1, r2\n"
         "lsls r2, r3, #1\n"
-        "ldr r3, [sp, #" STRING(SAVED) " + " STRING(COLUMNS_FRAME) " + 4]\n" // coding
-        "movs r4, #255\n"
-        "lsls r5, r4, #16\n"
-        "orrs r4, r5\n"
-        "movs r5, #128\n"
-        "lsls r6, r5, #16\n"
-        "orrs r5, r6\n"
-        "rsbs r5, r5, #0\n"
-        "mov r12, r5\n"
-        "1:\n" FOUR_COLUMNS
-        "add r1, lr\n" FOUR_COLUMNS
-        "add r1, lr\n"
+        "1:\n" FOUR_COLUMNS FOUR_COLUMNS
         "adds r1, r1, r2\n"
-        "ldr r5, " SLOT(COLUMNS_END) "\n"
-        "cmp r0, r5\n"
-        "bne 1b\n"
-        "add sp, #" STRING(COLUMNS_FRAME) "\n" RESTORE);
+        "cmp r0, r11\n"
+        "bne 1b\n" RESTORE);
 }
 
 #endif

@@ -18,11 +18,32 @@ EDGELORA_HOT uint32_t edgelora_store_column_s8(
     return bits;
 }
 
+EDGELORA_HOT void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m) {
+    const int32_t mask = shift_mask(24);
+#pragma GCC unroll 4
+    for (; n; --n, e += step) {
+        *e = (int8_t)trunc_mask(*e * m, 24, mask);
+    }
+}
+
 EDGELORA_HOT void edgelora_add_shifted_s32(
     int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
     for (const int32_t *end = w + count; w != end; ++v) {
         int32_t sign = *w >> 31;
         *v += ((*w++ + sign) >> n) - sign;
+    }
+}
+
+EDGELORA_HOT void edgelora_outer_s32(const edgelora_outer_t *outer) {
+    const int32_t n = outer->shift, mask = shift_mask(n);
+    const int32_t *end = outer->v + outer->count;
+    int32_t *to = outer->gradient;
+    for (uint32_t r = 0; r < outer->rows; ++r, to += outer->gap / 4) {
+        const int32_t factor = outer->factor[r];
+#pragma GCC unroll 4
+        for (const int32_t *v = outer->v; v != end; ++v) {
+            *to++ += trunc_mask(*v * factor, n, mask);
+        }
     }
 }
 

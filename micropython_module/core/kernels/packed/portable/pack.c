@@ -28,6 +28,22 @@ EDGELORA_HOT void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_
     pack(pairs, x, groups, 1, 2);
 }
 
+EDGELORA_HOT void edgelora_pack_columns_s8(
+    uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads) {
+    for (uint32_t k = 0; k < 2; ++k, quad += 4) {
+        const int8_t *upper = rows[k], *lower = rows[k + 2];
+        uint32_t *to = quad;
+        for (uint32_t i = 0; i < 4 * quads; i += 4, to += step / 4) {
+            uint32_t a = word_at(upper + i) ^ 0x80808080u, b = word_at(lower + i) ^ 0x80808080u;
+            uint32_t low = a << 16 | (b & 0xFFFF), high = (a & 0xFFFF0000u) | b >> 16;
+            to[0] = evens(low);
+            to[1] = odds(low);
+            to[2] = evens(high);
+            to[3] = odds(high);
+        }
+    }
+}
+
 EDGELORA_HOT void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding) {
     uint32_t *columns[4] = {

@@ -58,4 +58,19 @@ EDGELORA_HOT void edgelora_mask_bytes_s8(
     }
 }
 
+// 255 in the bytes whose bits are set, of 4.
+static inline uint32_t bytes_of_bits(uint32_t bits) {
+    uint32_t ones = bits * 0x00204081u & 0x01010101u;
+    return (ones << 8) - ones;
+}
+
+EDGELORA_HOT void edgelora_apply_mask_s8(int8_t *e, const uint8_t *mask, uint32_t bytes) {
+    uint32_t *word = (uint32_t *)(void *)e;
+    for (const uint8_t *end = mask + bytes; mask != end; word += 2) {
+        uint32_t bits = *mask++;
+        word[0] &= bytes_of_bits(bits & 15);
+        word[1] &= bytes_of_bits(bits >> 4);
+    }
+}
+
 #endif

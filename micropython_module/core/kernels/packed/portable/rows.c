@@ -4,19 +4,19 @@
 
 #ifndef EDGELORA_M0PLUS
 
-EDGELORA_HOT void edgelora_add_rows_s8(int32_t *acc, uint32_t columns,
-    const edgelora_row_pair_t *pairs, uint32_t count, uint32_t coding) {
-    const uint32_t mask = 0x00FF00FF, low = 0x8000 * count;
-    const edgelora_row_pair_t *end = pairs + count;
+EDGELORA_HOT void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_t *rows,
+    const edgelora_row_t *end, int32_t low, uint32_t coding) {
+    const uint32_t mask = 0x00FF00FF;
     for (uint32_t i = 0; i < columns; i += 4, acc += 4) {
-        uint32_t s0 = (uint32_t)acc[0] - low, s1 = (uint32_t)acc[1] - low;
+        uint32_t s0 = (uint32_t)(acc[0] - low), s1 = (uint32_t)(acc[1] - low);
         int32_t s2 = acc[2], s3 = acc[3];
-        for (const edgelora_row_pair_t *p = pairs; p != end; ++p) {
-            uint32_t a = word_at((const uint8_t *)p->first + i) ^ coding,
-                     b = word_at((const uint8_t *)p->second + i) ^ coding,
-                     e = (uint32_t)p->first_value, f = (uint32_t)p->second_value;
-            uint32_t even = (a & mask) * e + (b & mask) * f + p->offset,
-                     odd = (a >> 8 & mask) * e + (b >> 8 & mask) * f + p->offset;
+        for (const edgelora_row_t *r = rows; r != end;) {
+            uint32_t even = (uint32_t)r->value, odd = even;
+            for (++r; r != end && r->row > 0; ++r) {
+                uint32_t four = word_at((const uint8_t *)r->row + i) ^ coding;
+                even += (four & mask) * (uint32_t)r->value;
+                odd += (four >> 8 & mask) * (uint32_t)r->value;
+            }
             s0 += even & 0xFFFF;
             s1 += odd & 0xFFFF;
             s2 += (int32_t)even >> 16;
