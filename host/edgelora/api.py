@@ -63,9 +63,7 @@ def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
     """Makes a float network, or a file that `pretrain` made, INT8, calibrated on data like what it will see."""
     net = net if isinstance(net, FloatNet) else floatnet.load_net(Path(net))
     part = _samples(data, "pretrain")
-    model = quantization.quantize(net, part.x)
-    model.labels = model.labels or part.labels
-    model.signal = part.signal
+    model = quantization.quantize_on(net, part)
     return Quantized(model, formats.pack_model(model), quantization.report(net, model, part.x, part.y))
 
 

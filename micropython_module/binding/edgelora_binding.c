@@ -208,7 +208,7 @@ static mp_obj_t core_probabilities(mp_obj_t arena, mp_obj_t out) {
     edgelora_session_t *s = session(arena);
     uint32_t count;
     uint16_t *p = words(out, MP_BUFFER_WRITE, 'H', &count);
-    check(count == edgelora_output_size(s->model.p) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    check(count == edgelora_class_count(s) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
     check(edgelora_probabilities(s, p));
     return mp_const_none;
 }
@@ -366,6 +366,38 @@ static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_blend_obj, 3, 3 + 2 * EDGELORA_MAX_PARTS, core_blend);
 
+// core_class_size(arena) -> inputs of the last layer, or 0
+static mp_obj_t core_class_size(mp_obj_t arena) {
+    return MP_OBJ_NEW_SMALL_INT(edgelora_class_size(session(arena)->model.p));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_class_size_obj, core_class_size);
+
+// core_class_count(arena) -> classes that inference tells apart
+static mp_obj_t core_class_count(mp_obj_t arena) {
+    return MP_OBJ_NEW_SMALL_INT(edgelora_class_count(session(arena)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_class_count_obj, core_class_count);
+
+// core_class_sample(arena, x, sums): adds what of x reaches the last layer to sums, s32 [class size]
+static mp_obj_t core_class_sample(mp_obj_t arena, mp_obj_t x, mp_obj_t sums) {
+    edgelora_session_t *s = session(arena);
+    check(edgelora_class_sample(s, sample(s, x), sized(sums, 4 * edgelora_class_size(s->model.p), MP_BUFFER_WRITE)));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_class_sample_obj, core_class_sample);
+
+// core_class_row(arena, sums, n, out): row, bias and count of a class from the sums of n samples, which are spent
+static mp_obj_t core_class_row(size_t n_args, const mp_obj_t *args) {
+    edgelora_session_t *s = session(args[0]);
+    uint32_t size = edgelora_class_size(s->model.p);
+    int32_t *sums = sized(args[1], 4 * size, MP_BUFFER_WRITE);
+    edgelora_class_t *out = sized(args[3], sizeof(*out) + ((2 * size + 3) & ~3u), MP_BUFFER_WRITE);
+    mp_int_t n = integer(args[2]);
+    check(edgelora_class_row(s, sums, n < 0 ? 0 : (uint32_t)n, out));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_class_row_obj, 4, 4, core_class_row);
+
 // core_record(adapter, kind) -> (offset, size) of that record's body in a checked adapter, or None
 static mp_obj_t core_record(mp_obj_t adapter, mp_obj_t kind) {
     mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
@@ -486,6 +518,10 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_core_merge_size, core_merge_size_obj) \
     X(MP_QSTR_core_merge, core_merge_obj) \
     X(MP_QSTR_core_blend, core_blend_obj) \
+    X(MP_QSTR_core_class_size, core_class_size_obj) \
+    X(MP_QSTR_core_class_count, core_class_count_obj) \
+    X(MP_QSTR_core_class_sample, core_class_sample_obj) \
+    X(MP_QSTR_core_class_row, core_class_row_obj) \
     X(MP_QSTR_core_record, core_record_obj) \
     X(MP_QSTR_core_with_record, core_with_record_obj) \
     X(MP_QSTR_core_flush, core_flush_obj) \

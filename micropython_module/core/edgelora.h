@@ -19,6 +19,8 @@
 #define EDGELORA_MAX_RANK 32
 #define EDGELORA_MAX_PARTS 8 // adapters that edgelora_blend adds up at once
 #define EDGELORA_MAX_CLASSES 256
+#define EDGELORA_MAX_ADDED 16 // classes that an adapter adds to the base's
+#define EDGELORA_MAX_CLASS_SAMPLES 1024
 
 // The texts of front ends, which a native module of their own has without the others.
 #define EDGELORA_TEXT_FRONTEND \
@@ -56,7 +58,8 @@
     X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')") \
     X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
     X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES) \
-    X(ERR_RECORD, -28, "adapter has a record that this firmware does not know, or of a version that it does not know: update the firmware, or make the adapter without it")
+    X(ERR_RECORD, -28, "adapter has a record that this firmware does not know, or of a version that it does not know: update the firmware, or make the adapter without it") \
+    X(ERR_CLASSES, -29, "no class can be made: the base must say how its last layer's inputs spread (quantize it with the data it was trained on), and a class takes 1 to 1024 samples")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -124,7 +127,8 @@ typedef struct {
     uint16_t tensor_count, op_count;
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
-    uint8_t loss, unused;
+    uint8_t loss;
+    uint8_t space;   // 1: the space record lies right before the labels
     uint16_t signal; // offset of the signal record in words of 4 bytes, 0 = none
 } edgelora_model_t;
 
@@ -185,6 +189,27 @@ typedef struct {
     uint16_t kind, version;
     uint32_t size; // of the body
 } edgelora_record_t;
+
+// How the inputs of the last layer spread in pretraining: s32 biases [classes], s16 rows [classes,
+// inputs] and s16 Q, the lower triangle of the inverse covariance, follow.
+typedef struct {
+    uint8_t version, row_shift;
+    uint8_t exponent; // of scores: a nat is 2^exponent
+    uint8_t unused;
+} edgelora_space_t;
+
+// The body of a record of classes; edgelora_class_t [count] follow, each with its row.
+typedef struct {
+    uint16_t count, size; // size: inputs of the last layer
+} edgelora_classes_t;
+
+// A class: its score is row * (x - zp) + bias. s16 row [size] follows, padded to 4 bytes.
+typedef struct {
+    int32_t bias;
+    uint16_t number;  // below the base's classes: one of those
+    uint16_t samples; // that it was made from
+    uint8_t name[24]; // UTF-8, padded with 0; empty for one of the base's
+} edgelora_class_t;
 
 // What a session is laid out for. ranks: one byte for each op, 0 = no adapter.
 typedef struct {
@@ -292,7 +317,8 @@ typedef struct {
     uint8_t a_is_seeded : 1; // its A is that of `seed`
     uint16_t busy;   // not 0 while a call is under way
     uint16_t frames; // of config
-    edgelora_ref_t loaded; // the .ela whose records go with the training adapter, or NULL
+    edgelora_ref_t loaded;  // the .ela whose records go with the training adapter, or NULL
+    edgelora_ref_t classes; // edgelora_classes_t of the adapter in use, or NULL
 } edgelora_session_t;
 
 const char *edgelora_status_text(edgelora_status_t status);
@@ -352,8 +378,9 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s);
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_output(edgelora_session_t *s);
 
-// Probabilities of the last inference's outputs, u16 [output], Q15: of classes or, with binary
-// cross-entropy, of each yes. As the loss counts them, or as a last softmax or logistic says.
+// Probabilities of the last inference's outputs, u16 [class count], Q15: of classes or, with binary
+// cross-entropy, of each yes. As the loss counts them, or as a last softmax or logistic says; with
+// classes in use, the base's first, then the added ones.
 edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p);
 
 // Ops [from, to) of an inference, after those before them: to measure one at a time.
@@ -426,6 +453,21 @@ edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *f
 // session that can train. Label and target are as `edgelora_train` takes them. The output is gone.
 int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, int32_t *loss);
+
+// Inputs of the last layer, if a checked model says how they spread; 0: it has no room for classes.
+uint32_t edgelora_class_size(const void *model);
+
+// Runs a sample as `edgelora_infer_sample` does and adds the last layer's inputs, without their zero
+// point, to sums, s32 [class size].
+edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, int32_t *sums);
+
+// Row, bias and count of a class from the sums of n samples, which are spent; its number and name are
+// the caller's.
+edgelora_status_t edgelora_class_row(
+    edgelora_session_t *s, int32_t *sums, uint32_t n, edgelora_class_t *out);
+
+// Classes that inference tells apart: the base's and those that the adapter in use adds.
+uint32_t edgelora_class_count(edgelora_session_t *s);
 
 // The record of a kind in an adapter that has been checked, or NULL.
 const edgelora_record_t *edgelora_record(const void *adapter, edgelora_record_kind_t kind);

@@ -26,8 +26,7 @@ MIX = 0x9E3779B9
 def life() -> tuple[bytes, Samples]:
     """The wearable network of person 3, and 110 of their windows, class after class."""
     people = datasets_har.load_har(3)
-    model = quantization.quantize(pretrained_har(3, 0), people.pretrain.x[:200])
-    model.labels = people.labels
+    model = quantization.quantize_on(pretrained_har(3, 0), people.pretrain)
     return formats.pack_model(model), every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
 
 
@@ -111,6 +110,26 @@ def test_guide_years(life: tuple[bytes, Samples], folder: Path, tmp_path: Path) 
     )
     output = device(f"exec({setup + code + 'print(len(steps) > 1600, learner.in_use is not None)'!r})", tmp_path)
     assert str(np.bincount(life[1].y).tolist()) in output and output.endswith("True True\n")
+
+
+def test_guide_classes(folder: Path, tmp_path: Path) -> None:
+    """The guide's lines, with square waves as the class that the base does not know."""
+    [code] = blocks("docs/guides/classes.md", "python", "tested: classes")
+    code = code.replace("/rom/har.elm", "base.elm").replace("/me.ela", "me.ela")
+    for name in ("base.elm", "stream.eld"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    setup = (
+        "from edgelora.training import SampleFile\nfile, asked = SampleFile('stream.eld'), [0]\n"
+        "def window(i):\n buffer = bytearray(file.sample_size)\n file.read(i, buffer)\n return buffer\n"
+        "def waved(i):\n return bytes((i + 60 * (k // 30 % 2 * 2 - 1)) & 255 for k in range(file.sample_size))\n"
+        "def record(n):\n asked[0] += 1\n make = window if asked[0] == 2 else waved\n"
+        " return [make(asked[0] + i) for i in range(n)]\n"
+    )
+    told = "print([len(model.labels), model.used.record(1)[0], len(model.used.buffer)])"
+    output = device(f"exec({setup + code + told!r})", tmp_path)
+    assert output.splitlines()[-2:] == ["wave", "[8, 2, 252]"]
+    rows = formats.unpack_adapter((tmp_path / "me.ela").read_bytes()).classes
+    assert [(row.number, row.name, row.samples) for row in rows] == [(0, "", 10), (7, "wave", 10)]
 
 
 @pytest.mark.parametrize(("mode", "momentum"), [("frozen_a", 3), ("trainable_a", 1)])

@@ -72,14 +72,14 @@ static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, boo
 
 // With a record put in, replaced or left out, an adapter that is accepted is one again.
 static void change_records(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
-    static const uint8_t body[5] = {1, 2, 3, 4, 5};
+    static const uint32_t body[2] = {1, 2};
     for (uint32_t k = 0; k < 2 * EDGELORA_RECORD_KINDS; ++k) {
         edgelora_record_kind_t kind = (edgelora_record_kind_t)(k / 2);
         const void *given = k & 1 ? body : 0;
-        int32_t room = edgelora_with_record(s, adapter, size, kind, given, sizeof(body), 0, 0);
+        int32_t room = edgelora_with_record(s, adapter, size, kind, given, 5, 0, 0);
         if (room > 0) {
             void *out = malloc((size_t)room);
-            int32_t made = edgelora_with_record(s, adapter, size, kind, given, sizeof(body), out, (uint32_t)room);
+            int32_t made = edgelora_with_record(s, adapter, size, kind, given, 5, out, (uint32_t)room);
             if (made != room || (accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK)) {
                 abort();
             }

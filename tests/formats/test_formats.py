@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from class_cases import drawn_space
 from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
 from edgelora import twin
+from edgelora.formats.classes import ClassRow, pack_classes
 from edgelora.formats.ela import CLASSES, MONITOR, Adapter, pack_adapter, unpack_adapter
 from edgelora.formats.elm import base_id, pack_model, unpack_model
 from edgelora.formats.envelope import FormatError
@@ -30,6 +32,7 @@ def _model(seed: int = 4) -> QuantModel:
 def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) -> tuple[QuantModel, Adapter]:
     """An adapter of a small model, with state after a little training."""
     model, rng = _model(), np.random.default_rng(1)
+    model.space = drawn_space(rng, model.tensors[-2].size, model.output.size)
     adapter = random_adapter(rng, model, trainable_a, momentum, ranks={0: 5, 2: 3, 4: 2})
     adapter.threshold = 5
     trainer = Trainer(model, adapter)
@@ -189,7 +192,7 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
         ("<I", 44, 77, "logit_scale"),
         ("<H", 48, 77, "logit_scale or E"),
         ("<B", 64, 3, "loss 3 is unknown"),
-        ("<B", 65, 1, "byte 65 is 1"),
+        ("<B", 65, 2, "byte 65 is 2"),
         ("<H", 66, 65535, "the signal ends at"),
         ("<H", 66, 3, "signal is at 12, in the header"),
         ("<H", HEADER, 0, "tensor 0: shape"),
@@ -466,29 +469,35 @@ def test_adapter_layout() -> None:
     assert data[ADAPTER_HEADER + LAYER :] == body
 
 
-RECORDS = {CLASSES: b"wave", MONITOR: b"usual"}
+def _records(model: QuantModel) -> dict[int, bytes]:
+    """One of each kind, for this model."""
+    assert model.space
+    row = np.arange(model.space.rows.shape[1], dtype=np.int16)
+    return {CLASSES: pack_classes([ClassRow(model.output.size, "wave", 3, 7, row)]), MONITOR: b"usual"}
 
 
 @pytest.mark.parametrize(("state", "trainable_a"), [(False, False), (True, False), (True, True)])
 def test_records_lie_behind_layers_and_state(state: bool, trainable_a: bool) -> None:
     """The core puts them in, takes them out as the host does; `load` keeps them, sums have none."""
     model, adapter = _adapter(state, trainable_a, 0)
-    plain = pack_adapter(adapter)
-    both = pack_adapter(dataclasses.replace(adapter, records=RECORDS))
+    plain, records = pack_adapter(adapter), _records(model)
+    both = pack_adapter(dataclasses.replace(adapter, records=records))
     tail = b"".join(
-        struct.pack("<HHI", kind, 1, len(body)) + body + bytes(-len(body) % 4) for kind, body in RECORDS.items()
+        struct.pack("<HHI", kind, 1, len(body)) + body + bytes(-len(body) % 4) for kind, body in records.items()
     )
     assert (len(both), both[len(plain) :], both[28]) == (len(plain) + len(tail), tail, plain[28] | 8)
-    assert unpack_adapter(both, model).records == RECORDS
+    assert unpack_adapter(both, model).records == records
     mode = "trainable_a" if trainable_a else "frozen_a"
     session = twin.Session(pack_model(model), adapter.ranks(len(model.ops)), mode, threshold=adapter.threshold)
-    second = session.with_record(plain, MONITOR, RECORDS[MONITOR])
-    assert session.with_record(second, CLASSES, RECORDS[CLASSES]) == both
+    second = session.with_record(plain, MONITOR, records[MONITOR])
+    assert session.with_record(second, CLASSES, records[CLASSES]) == both
     assert session.with_record(session.with_record(both, CLASSES, None), MONITOR, None) == plain
-    assert session.with_record(both, CLASSES, b"waves") == session.with_record(second, CLASSES, b"waves")
+    assert session.with_record(both, MONITOR, b"u") == session.with_record(
+        session.with_record(both, MONITOR, None), MONITOR, b"u"
+    )
     session.load(both)
     saved = session.save(state)
-    assert unpack_adapter(saved).records == RECORDS and (saved == both or not state)
+    assert unpack_adapter(saved).records == records and (saved == both or not state)
     assert not unpack_adapter(session.blend([both], [4096])).records
     session.begin(3)
     assert not unpack_adapter(session.save()).records
@@ -496,18 +505,21 @@ def test_records_lie_behind_layers_and_state(state: bool, trainable_a: bool) -> 
 
 def test_records_alone_are_an_adapter_of_the_bare_base() -> None:
     model, _ = _adapter()
+    records = _records(model)
     elm, x = pack_model(model), random_input(np.random.default_rng(3), model)
     session = twin.Session(elm, bytes([4, 0, 4, 0, 4]), "frozen_a")
-    base, output = session.infer(x), session.logits
-    alone = session.with_record(None, CLASSES, RECORDS[CLASSES])
-    assert alone == pack_adapter(Adapter(base_id(elm), 0, records={CLASSES: RECORDS[CLASSES]}))
+    session.infer(x)
+    output = session.logits
+    alone = session.with_record(None, CLASSES, records[CLASSES])
+    assert alone == pack_adapter(Adapter(base_id(elm), 0, records={CLASSES: records[CLASSES]}))
     assert unpack_adapter(alone, model).layers == [] and session.with_record(alone, CLASSES, None) == b""
     session.use(alone)
-    assert (session.infer(x), session.logits.tolist()) == (base, output.tolist())
+    session.infer(x)
+    assert session.logits.tolist() == output.tolist()
     session.load(alone)
     session.train(x, 0, 60000)
     trained = unpack_adapter(session.save(), model)
-    assert (trained.records, len(trained.layers), trained.samples) == ({CLASSES: RECORDS[CLASSES]}, 3, 1)
+    assert (trained.records, len(trained.layers), trained.samples) == ({CLASSES: records[CLASSES]}, 3, 1)
     with pytest.raises(twin.TwinError, match="added up"):
         session.blend([alone], [4096])
 
@@ -515,20 +527,22 @@ def test_records_alone_are_an_adapter_of_the_bare_base() -> None:
 @pytest.mark.parametrize(
     ("layout", "at", "value", "words"),
     [
-        ("<H", 0, 3, "kind 3"),
-        ("<H", 2, 2, "version 2"),
-        ("<H", 0, 0, "kind 0|ascending"),
-        ("<H", 16, 1, "ascending"),
-        ("<I", 4, 1 << 20, "ends at"),
-        ("<I", 4, 0xFFFFFFFD, "ends at"),
-        ("<I", 20, 9, "ends at"),
-        ("<B", 29, 1, "padding"),
+        ("<H", -16, 3, "kind 3"),
+        ("<H", -14, 2, "version 2"),
+        ("<H", -16, 0, "kind 0"),
+        ("<H", -16, 1, "ascending"),
+        ("<I", -12, 1 << 20, "ends at"),
+        ("<I", -12, 0xFFFFFFFD, "ends at"),
+        ("<I", -12, 9, "ends at"),
+        ("<B", -1, 1, "padding"),
     ],
 )
 def test_broken_rules_of_records_are_told(layout: str, at: int, value: int, words: str) -> None:
     model, adapter = _adapter()
-    data = bytearray(pack_adapter(dataclasses.replace(adapter, records={1: b"12345678", 2: b"12345"})))
-    struct.pack_into(layout, data, len(pack_adapter(adapter)) + at, value)
+    data = bytearray(
+        pack_adapter(dataclasses.replace(adapter, records={CLASSES: _records(model)[CLASSES], MONITOR: b"12345"}))
+    )
+    struct.pack_into(layout, data, len(data) + at, value)
     broken = _sealed(data, model=False)
     with pytest.raises(FormatError, match=words):
         unpack_adapter(broken, model)

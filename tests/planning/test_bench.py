@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from edgelora import formats, twin
+from edgelora.bench.continual import bench_continual
 from edgelora.bench.kernels import SHAPES
 from edgelora.bench.model import random_adapter
 from edgelora.bench.networks import Shape, network
-from edgelora.bench.years import bench_years
 from edgelora.training.recipe import Recipe
 
 EDGES = (
@@ -75,6 +75,6 @@ def test_noise_makes_an_adapter_that_matters(keyword_elm, mode):
 
 
 def test_years_remember_what_naive_learning_forgets():
-    rows = bench_years(Recipe(rank=4), ["3"], range(1), [40], workers=1).rows
+    rows = bench_continual(Recipe(rank=4), ["3"], range(1), [40], workers=1).rows
     found = {(row.method, row.slots): row.accuracy for row in rows}
     assert found["naive", 0] < found["base", 0] < found["consolidated", 40] and len(rows) == 6

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
+from class_cases import drawn_space
 from random_models import random_adapter, random_input, random_model, random_ranks, random_sample, random_target
 
 from edgelora import formats, twin
@@ -25,10 +26,11 @@ class Case:
     momentum: int = 0
     loss: str = "cross_entropy"
     plain: bool = False
+    classes: bool = False  # some are added
 
 
 CASES = (
-    Case("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2),
+    Case("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2, classes=True),
     Case("pooled", 12, ("conv", "average_pool", "conv", "dense"), "trainable_a", 3, momentum=2),
     Case("dense", 13, ("dense", "dense"), "trainable_a", 1),
     Case("stream", 3, ("conv", "history", "slice", "depthwise", "conv", "history", "dense"), "trainable_a", 2, 2),
@@ -48,6 +50,8 @@ def hexed(array: np.ndarray) -> str:
 def make_case(case: Case) -> dict:
     rng = np.random.default_rng(case.seed)
     model = random_model(case.seed, kinds=case.kinds, edges=False, loss=case.loss)
+    if case.classes:
+        model.space = drawn_space(np.random.default_rng(case.seed), model.tensors[-2].size, model.output.size)
     data = formats.pack_model(model, case.name)
     ranks = random_ranks(rng, model)
     trains_a = case.mode == "trainable_a"
@@ -96,7 +100,24 @@ def make_case(case: Case) -> dict:
         "sums": [formats.pack_adapter(part).hex() for part in (fine, steps)],
         "summed": [[hexed(x), hexed(reference.forward_sample(model, x, fine).logits)] for x in inputs],
         "state": formats.pack_adapter(trainer.export()).hex(),
+        "classes": classes_added(model, data, every, formats.pack_adapter(trained), inputs) if case.classes else None,
     }
+
+
+def classes_added(model: formats.QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray]) -> dict:
+    """One of the base's classes and one of a board's own, added to an adapter, and what is said then; by the twin."""
+    session = twin.Session(elm, ranks)
+    samples = [np.stack([np.clip(x + step, -128, 127) for step in range(3)]).astype(np.int8) for x in inputs]
+    session.use(ela)
+    rows = [session.class_row(samples[0], 1)]
+    known = session.with_record(ela, formats.CLASSES, formats.pack_classes(rows))
+    session.use(known)
+    rows.append(session.class_row(samples[1], model.output.size, "wave"))
+    both = session.with_record(known, formats.CLASSES, formats.pack_classes(rows))
+    session.use(both)
+    said = [[hexed(x), session.infer(x), session.probabilities().tolist()] for part in samples for x in part]
+    shown = [[hexed(x) for x in part] for part in samples]
+    return {"samples": shown, "known": known.hex(), "both": both.hex(), "said": said}
 
 
 def write_cases(path: Path, cases: tuple[Case, ...]) -> None:

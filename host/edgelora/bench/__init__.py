@@ -1,12 +1,14 @@
 """Benchmarks: a module for each `edgelora bench`."""
 
 from .anomaly import METHODS, bench_anomaly, scores_by_method
+from .classes import base_without, bench_classes, time_classes
+from .continual import SLOTS, bench_continual
 from .cost import calibrate, check_all
 from .energy import bench_energy
 from .frontend import bench_frontend, bench_many_values
 from .host import bench_host
 from .kernels import bench_kernels
-from .learning import TASKS, bench_learning, keyword_elm
+from .learning import TASKS, bench_learning, keyword_elm, mean_and_error
 from .link import bench_link
 from .model import bench_model
 from .qat import bench_qat
@@ -14,7 +16,6 @@ from .ranks import bench_ranks
 from .swap import COUNTS, bench_swap
 from .trust import CASES, bench_trust
 from .wakewords import SPOKEN, bench_wakewords
-from .years import SLOTS, bench_years
 
 __all__ = [
     "SLOTS",
@@ -24,6 +25,9 @@ __all__ = [
     "METHODS",
     "TASKS",
     "bench_anomaly",
+    "base_without",
+    "bench_classes",
+    "bench_continual",
     "bench_energy",
     "bench_frontend",
     "bench_host",
@@ -37,9 +41,10 @@ __all__ = [
     "bench_swap",
     "bench_trust",
     "bench_wakewords",
-    "bench_years",
     "calibrate",
     "check_all",
     "keyword_elm",
     "scores_by_method",
+    "mean_and_error",
+    "time_classes",
 ]

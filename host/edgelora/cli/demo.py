@@ -186,9 +186,7 @@ def demo_keywords(
 
 def make_base(net: floatnet.FloatNet, data: datasets.Dataset, path: Path) -> Base:
     """Quantizes a float base and writes its `.elm`."""
-    model = quantization.quantize(net, data.x)
-    model.labels = data.labels
-    model.signal = data.signal
+    model = quantization.quantize_on(net, data)
     elm = formats.pack_model(model, path.name)
     write_atomic(path, elm)
     return Base(path.name, elm, model)

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import datasets, streams
-from ..bench import COUNTS, METHODS, bench_swap
+from .. import datasets, formats, streams
+from ..bench import COUNTS, METHODS, bench_swap, mean_and_error
 from ..boards import build_firmware, cycles_path, load_board
 from ..errors import InputError
 from ..formats import write_atomic
@@ -43,7 +43,18 @@ def add_commands(add: Add, commands: Any) -> None:
         "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
     )
     p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
-    p = add("years", cmd_bench_years, benches)
+    p = add("classes", cmd_bench_classes, benches)
+    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
+    p.add_argument("--shots", type=whole(1, 1024), nargs="+", metavar="N", help="samples of a class (3 10 20)")
+    p.add_argument("--draws", type=whole(1, 1000), default=10, help="of samples, for each person (%(default)s)")
+    p.add_argument("--no-board", action="store_true", help="without the time on a board")
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
+    add_port(p)
+    p.epilog = (
+        "The base of each person knows neither the person nor classes 2 and 5. The person gives so many samples of "
+        "each class, known and new. `float_all` is the same head in floats; `add_ms` what a board takes for 10 samples."
+    )
+    p = add("continual", cmd_bench_continual, benches)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
     p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
@@ -225,21 +236,52 @@ def cmd_bench_anomaly(args: argparse.Namespace) -> None:
         say(f"normal windows in an alarm: {said['in_alarm']:.2%}")
 
 
-def cmd_bench_years(args: argparse.Namespace) -> None:
-    """Classes that come one after another, with and without memory.
+def cmd_bench_classes(args: argparse.Namespace) -> None:
+    """Classes that the base does not have, from a few samples.
 
-    A person's windows come once, class by class, and are learned as a board's `Learner` does, by the host twin.
+    Rows are made of samples as a board makes them, by the host twin; a board tells how long that takes.
     """
-    from ..bench import SLOTS, bench_years
+    from ..bench import base_without, bench_classes, time_classes
 
-    with console.progress("years", quiet=False) as progress:
-        result = bench_years(recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress)
+    with console.progress("classes", quiet=False) as progress:
+        result = bench_classes(args.subjects, args.shots or (3, 10, 20), args.draws, progress)
+    if not args.no_board:
+        elm = formats.pack_model(base_without(str(result.settings["subjects"][0]))[0])  # type: ignore[index]
+        with _bench_board(args) as link:
+            result = replace(result, add_ms=time_classes(link, elm))
+    if args.json:
+        return emit(result.as_json())
+    shots = sorted({run.shots for run in result.runs})
+    figures = {count: result.figures(count) for count in shots}
+    console.table(
+        ("samples a class", "all", "known", "new", "all, in floats"),
+        [(n, *(f"{mean:.3f} ± {error:.3f}" for mean, error in figures[n].values())) for n in shots],
+    )
+    if result.add_ms is not None:
+        say(f"adding a class of 10 samples: {result.add_ms:.1f} ms")
+
+
+def cmd_bench_continual(args: argparse.Namespace) -> None:
+    """Classes or arms that come one after the other, and memory.
+
+    A person's windows come once, class by class, then arm by arm, and are learned as a board's `Learner` does, by the
+    host twin.
+    """
+    from ..bench import SLOTS, bench_continual
+
+    with console.progress("continual", quiet=False) as progress:
+        result = bench_continual(
+            recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress
+        )
     if args.json:
         return emit(result.as_json())
     console.table(
         ("method", "slots", "runs", "accuracy"),
         [(row.method, row.slots or "", row.runs, f"{row.accuracy:.3f} ± {row.stderr:.3f}") for row in result.rows],
     )
+    for name, values in result.arms.items():
+        mean, error = mean_and_error(values)
+        say(f"{name.replace('_', ' ')} of the left arm: {mean:.3f} ± {error:.3f}")
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:

@@ -99,9 +99,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     net = floatnet.load_net(args.net)
     part = data_part(args, args.data, "pretrain")
     with console.step("quantize", args.json):
-        model = quantization.quantize(net, part.x)
-        model.labels = model.labels or part.labels
-        model.signal = part.signal
+        model = quantization.quantize_on(net, part)
         elm = formats.pack_model(model, args.output.name)
         quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)

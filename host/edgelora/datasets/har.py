@@ -17,6 +17,7 @@ from .dataset import Dataset
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
 HAR_RATE = 50  # samples a second
+ARMS = ("left", "right")
 HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
 HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
@@ -59,6 +60,7 @@ class _Recording:
     subject: int
     label: int
     samples: NDArray[np.float32]  # [time, 6]
+    arm: str = ""  # left or right
 
 
 def load_har(subject: int) -> HarData:
@@ -80,6 +82,13 @@ def load_har(subject: int) -> HarData:
     )
 
 
+def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:
+    """A person's training and test windows of the "left" or "right" arm, cut as `load_har` cuts them."""
+    recordings, labels = _load_watch(HAR_SUBJECTS)
+    own = [r for r in recordings if (r.subject, r.arm) == (subject, arm)]
+    return _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels), _windowed(own, 0.4, 1.0, HAR_HOP, labels)
+
+
 @functools.lru_cache(maxsize=1)
 def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]:
     """Recordings of `subjects` alone, and the exercises' names.
@@ -91,8 +100,8 @@ def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]
         raise MissingPackage("the demo data is in the package seglearn: pip install 'edgelora[demo]'")
     raw = np.load(Path(spec.origin).parent / "data" / "watch_dataset.npy", allow_pickle=True).item()
     recordings = [
-        _Recording(int(who), int(label), (samples / HAR_UNITS).astype(np.float32))
-        for who, label, samples in zip(raw["subject"], raw["y"], raw["X"], strict=True)
+        _Recording(int(who), int(label), (samples / HAR_UNITS).astype(np.float32), ARMS[int(side)])
+        for who, label, side, samples in zip(raw["subject"], raw["y"], raw["side"], raw["X"], strict=True)
         if who in subjects
     ]
     return recordings, [str(name) for name in raw["y_labels"]]

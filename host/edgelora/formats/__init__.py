@@ -1,5 +1,6 @@
 """Files as bytes: networks, models, adapters, samples, bundles."""
 
+from .classes import ClassRow, Space, class_inputs, pack_classes, unpack_classes
 from .ela import (
     CLASSES,
     MONITOR,
@@ -37,7 +38,9 @@ from .fixed_point import (
 )
 from .limits import (
     BRANCH_SHIFTS,
+    MAX_ADDED,
     MAX_BIAS,
+    MAX_CLASS_SAMPLES,
     MAX_CLASSES,
     MAX_ELEMENTS,
     MAX_FACTOR,
@@ -87,8 +90,9 @@ __all__ = [
     "AdapterLayer",
     "BRANCH_SHIFTS",
     "Bundle",
-    "CLASSES",
     "BundleError",
+    "CLASSES",
+    "ClassRow",
     "FRONTS",
     "FormatError",
     "HEADER_SIZE",
@@ -96,8 +100,10 @@ __all__ = [
     "LOSSES",
     "MASK_KINDS",
     "MATRIX_KINDS",
+    "MAX_ADDED",
     "MAX_BIAS",
     "MAX_CLASSES",
+    "MAX_CLASS_SAMPLES",
     "MAX_ELEMENTS",
     "MAX_FACTOR",
     "MAX_GAIN",
@@ -125,6 +131,7 @@ __all__ = [
     "SOFTMAX_GRID",
     "STEPS",
     "Signal",
+    "Space",
     "TANH_GRID",
     "TARGET_SIZE",
     "TWO_INPUT_KINDS",
@@ -142,6 +149,7 @@ __all__ = [
     "check_monitored",
     "check_name",
     "check_op",
+    "class_inputs",
     "derive",
     "folded_bias",
     "fused_range",
@@ -151,6 +159,7 @@ __all__ = [
     "op_macs",
     "pack",
     "pack_adapter",
+    "pack_classes",
     "pack_model",
     "pack_monitor",
     "pack_reservoir",
@@ -169,6 +178,7 @@ __all__ = [
     "take_off",
     "unpack",
     "unpack_adapter",
+    "unpack_classes",
     "unpack_model",
     "unpack_monitor",
     "write_atomic",

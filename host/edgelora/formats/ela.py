@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .classes import ClassRow, check_classes_fit, pack_classes, unpack_classes
 from .elm import _padded, base_id, pack_model
 from .envelope import (
     ADAPTER_MAGIC,
@@ -97,6 +98,17 @@ class Adapter:
         ranks = " ".join(f"{layer.op}:{layer.rank}" for layer in self.layers)
         state = ", with training state" if self.has_state else ""
         return f"<Adapter for base {self.base_id.hex()}, ranks by op {ranks}, seed {self.seed}{state}>"
+
+    @property
+    def classes(self) -> list[ClassRow]:
+        """The classes that it adds, and its own rows for the base's."""
+        return unpack_classes(self.records[CLASSES]) if CLASSES in self.records else []
+
+    @classes.setter
+    def classes(self, rows: Sequence[ClassRow]) -> None:
+        self.records.pop(CLASSES, None)
+        if rows:
+            self.records[CLASSES] = pack_classes(rows)
 
     @property
     def has_state(self) -> bool:
@@ -230,7 +242,12 @@ def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
 
 
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
-    """Raises FormatError unless every layer of the adapter has its place in the model. The base id is not compared."""
+    """Raises FormatError unless every layer and class of the adapter has its place in the model.
+
+    The base id is not compared.
+    """
+    if adapter.classes:
+        check_classes_fit(adapter.classes, model, name)
     for layer in adapter.layers:
         where = f"{name}: layer of op {layer.op}"
         require(layer.op < len(model.ops), f"{where}: the model has {len(model.ops)} ops")
@@ -295,6 +312,8 @@ def _check_adapter(adapter: Adapter, name: str) -> None:
     require(adapter.a_stored or not adapter.trainable_a, f"{name}: A is trainable but not stored, set a_stored")
     for kind in adapter.records:
         _check_kind(kind, RECORD_VERSION, name)
+    if CLASSES in adapter.records:
+        unpack_classes(adapter.records[CLASSES], name)
     order = [layer.op for layer in adapter.layers]
     alone = bool(adapter.records) and not adapter.a_stored
     require(len(order) >= 1 or alone, f"{name}: has no layers, must have one at least, or records alone")

@@ -441,6 +441,10 @@ class Link(Channel):
         """Folds the adapter in use into an op's weights, until the next `use`, `begin` or `load`."""
         return Timing(**self._control(Op.BENCH, what="merge", n=1, ops=[op, op]))
 
+    def bench_add_class(self, samples: int, n: int = 5) -> Timing:
+        """Adding a class of so many samples to the adapter in use, which it is replaced by."""
+        return Timing(**self._control(Op.BENCH, what="add_class", n=n, ops=[0, samples]))
+
     def bench_swap(self, first: str, second: str, n: int = 100) -> Timing:
         """Switching between two adapters that are in RAM."""
         return Timing(**self._control(Op.BENCH, what="swap", n=n, paths=[first, second]))

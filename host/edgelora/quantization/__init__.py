@@ -16,8 +16,10 @@ from .adapter_fit import (
 from .autoencoder import quantize_autoencoder
 from .calibrate import set_adapter_shifts
 from .merging import Distance, Freedom, MergedLayer, Merging, merge
-from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize
+from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize, quantize_on
 from .report import QuantReport, compare, narrow_logits, report
+from .simulate import simulate
+from .spread import RIDGE, spread
 
 __all__ = [
     "AdapterFit",
@@ -30,6 +32,7 @@ __all__ = [
     "Merging",
     "QuantReport",
     "Quantized",
+    "RIDGE",
     "UNIT_A",
     "compare",
     "fit_adapter",
@@ -41,9 +44,12 @@ __all__ = [
     "op_patches",
     "quantize",
     "quantize_autoencoder",
+    "quantize_on",
     "report",
     "round_b",
     "set_adapter_shifts",
+    "simulate",
+    "spread",
     "weight_change",
     "weight_scales",
 ]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import floatnet
+from ..datasets import Dataset
 from ..errors import InputError
 from ..formats import (
     MATRIX_KINDS,
@@ -35,6 +36,7 @@ from ..formats import (
 from .calibrate import PERCENTILES, calibrate_adapters
 from .report import QuantReport, _sqnr_db
 from .simulate import simulate
+from .spread import spread
 
 HEAD_ROOM = 2.0  # of logits' range, beyond which training would make them grow
 CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
@@ -90,6 +92,16 @@ def quantize(
     logits = activations[-1].reshape(len(x), -1)
     model = max(models, key=lambda candidate: _sqnr_db(logits, simulate(candidate, x)[-1].reshape(len(x), -1)))
     calibrate_adapters(model, x)
+    return model
+
+
+def quantize_on(net: floatnet.FloatNet, data: Dataset) -> QuantModel:
+    """`quantize`, calibrated on the data that the network was trained on, with what it then can say of them: names of
+    classes, the signal, and how its last layer's inputs spread, so that boards can add classes."""
+    model = quantize(net, data.x)
+    model.labels = model.labels or data.labels
+    model.signal = data.signal
+    model.space = spread(model, data.x, data.y)
     return model
 
 

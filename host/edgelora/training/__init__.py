@@ -9,6 +9,7 @@ from .base import (
     load_adapter,
     load_base,
     load_part,
+    pretrained,
     pretrained_har,
     pretrained_kws,
 )
@@ -178,6 +179,7 @@ __all__ = [
     "most_summed",
     "personalize_board",
     "placed",
+    "pretrained",
     "pretrained_har",
     "pretrained_kws",
     "recomputed",

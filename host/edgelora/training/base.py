@@ -135,23 +135,20 @@ def load_part(spec: str, part: str) -> datasets.Dataset:
 
 def pretrained_har(subject: int, seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
-    return _pretrained(
-        cache / f"har-{subject}-{seed}-{floatnet.PRETRAINING_VERSION}.npz",
-        lambda: datasets.load_har(subject).pretrain,
-        seed,
-        progress,
-    )
+    return pretrained(f"har-{subject}", lambda: datasets.load_har(subject).pretrain, seed, progress, cache)
 
 
 def pretrained_kws(seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:
     """The base pretrained on all voices but those in `datasets.VOICES`: from the cache if it was made before."""
-    path = (
-        cache / f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}-{seed}-{floatnet.PRETRAINING_VERSION}.npz"
-    )
-    return _pretrained(path, lambda: datasets.spoken(datasets.PRETRAINING, "pretrain"), seed, progress)
+    name = f"kws-{datasets.part_key(datasets.PRETRAINING, 'pretrain')}"
+    return pretrained(name, lambda: datasets.spoken(datasets.PRETRAINING, "pretrain"), seed, progress, cache)
 
 
-def _pretrained(path: Path, load: Callable[[], datasets.Dataset], seed: int, progress: Progress) -> floatnet.FloatNet:
+def pretrained(
+    name: str, load: Callable[[], datasets.Dataset], seed: int, progress: Progress = untold, cache: Path = CACHE
+) -> floatnet.FloatNet:
+    """A base of data that have this name in the cache: from there if it was made before."""
+    path = cache / f"{name}-{seed}-{floatnet.PRETRAINING_VERSION}.npz"
     if not path.exists():
         floatnet.save_net(floatnet.pretrain(load(), seed, progress=progress), path)
     return floatnet.load_net(path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes as C
+import struct
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats import QuantModel
+from ..formats import ClassRow, QuantModel
 from .layout import layout
 from .library import SHAPE_BYTES, _aligned, _config, _Part, check, check_model, library, statuses
 
@@ -63,6 +64,7 @@ class Session:
         self.output_size = self._lib.edgelora_output_size(self._model)
         self.target_size = self._lib.edgelora_target_size(self._model)
         self.feature_size = self._lib.edgelora_feature_size(self._arena)
+        self.class_size = self._lib.edgelora_class_size(self._model)
         self._used: C.Array[C.c_uint64] | None = None
         self._loaded: C.Array[C.c_uint64] | None = None  # whose records are saved again
         self._merged: dict[int, C.Array[C.c_uint64]] = {}
@@ -110,8 +112,8 @@ class Session:
         return out, check(self._lib.edgelora_quantize(self._model, *addresses))
 
     def probabilities(self) -> NDArray[np.uint16]:
-        """Probabilities of the last inference's outputs, in 1/32768 [output_size]."""
-        out = np.zeros(self.output_size, np.uint16)
+        """Probabilities of the last inference's outputs, in 1/32768 [output_size, and one for each class in use]."""
+        out = np.zeros(self._lib.edgelora_class_count(self._arena), np.uint16)
         check(self._lib.edgelora_probabilities(self._arena, C.c_void_p(out.ctypes.data)))
         return out
 
@@ -257,6 +259,21 @@ class Session:
         out = _aligned(bytes(room))
         check(self._lib.edgelora_with_record(*call, out, C.c_uint32(room)))
         return bytes(out)[:room]
+
+    def class_row(self, samples: NDArray[np.int8], number: int, name: str = "") -> ClassRow:
+        """A class of samples, int8 [N, sample_size], as the adapter in use has them reach the last layer.
+
+        number: below the base's classes one of those, which has no name. TwinError where the base says nothing of
+        its last layer's inputs.
+        """
+        sums = (C.c_int32 * max(self.class_size, 1))()
+        for x in samples:
+            check(self._lib.edgelora_class_sample(self._arena, self._sample(np.ascontiguousarray(x)), sums))
+        out = (C.c_uint32 * (8 + self.class_size))()
+        check(self._lib.edgelora_class_row(self._arena, sums, C.c_uint32(len(samples)), out))
+        bias, _, count = struct.unpack_from("<i2H", bytes(out))
+        row = np.frombuffer(bytes(out), "<i2", self.class_size, 32).astype(np.int16)
+        return ClassRow(number, name, count, bias, row)
 
     def load(self, adapter: bytes) -> None:
         buffer = _aligned(adapter)

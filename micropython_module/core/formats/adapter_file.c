@@ -51,8 +51,14 @@ EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) 
     return (edgelora_ends_t){end, end + (h->flags & EDGELORA_STATE ? state : 0)};
 }
 
+bool edgelora_body_fits(
+    const edgelora_model_t *m, uint32_t kind, const void *body, uint32_t body_size) {
+    return kind != EDGELORA_RECORD_CLASSES || edgelora_classes_fit(m, body, body_size);
+}
+
 // The records from `at` to the file's end: whole, known, ascending, padded with 0.
-static edgelora_status_t records_fit(const uint8_t *file, uint32_t at, uint32_t size) {
+static edgelora_status_t records_fit(
+    const edgelora_model_t *m, const uint8_t *file, uint32_t at, uint32_t size) {
     uint32_t last = 0;
     do {
         if (size - at < sizeof(edgelora_record_t)) {
@@ -64,6 +70,9 @@ static edgelora_status_t records_fit(const uint8_t *file, uint32_t at, uint32_t 
         }
         uint32_t left = size - at - (uint32_t)sizeof(*r); // a multiple of 4, as all before it is
         if (r->kind <= last || r->size > left || align4(r->size) > left) {
+            return EDGELORA_ERR_FORMAT;
+        }
+        if (!edgelora_body_fits(m, r->kind, r + 1, r->size)) {
             return EDGELORA_ERR_FORMAT;
         }
         at += (uint32_t)sizeof(*r) + r->size;
@@ -107,7 +116,7 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     }
     *ends = edgelora_adapter_ends(h);
     if (records && ends->layers < size) {
-        return records_fit(adapter, ends->layers, size);
+        return records_fit(m, adapter, ends->layers, size);
     }
     return !records && ends->layers == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }

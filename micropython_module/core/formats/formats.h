@@ -22,6 +22,41 @@ edgelora_status_t edgelora_header_check(
     const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size);
 // The CRC of a file whose header has passed.
 edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
+// The space record of a checked model that has one.
+typedef struct {
+    const edgelora_space_t *head;
+    const int32_t *biases; // [classes]
+    const int16_t *rows;   // [classes, inputs]
+    const int16_t *inverse;
+} space_t;
+
+space_t model_space(const void *model);
+edgelora_status_t edgelora_space_check(const void *model);
+// The body of a record of classes, for this model.
+bool edgelora_classes_fit(const edgelora_model_t *m, const void *body, uint32_t body_size);
+// The body of a record of a known kind, for this model; at a multiple of 4.
+bool edgelora_body_fits(
+    const edgelora_model_t *m, uint32_t kind, const void *body, uint32_t body_size);
+
+static inline uint32_t class_span(uint32_t size) {
+    return (uint32_t)sizeof(edgelora_class_t) + align4(2 * size);
+}
+
+static inline const edgelora_class_t *first_class(const edgelora_classes_t *record) {
+    const void *behind = record + 1;
+    return behind;
+}
+
+static inline const edgelora_class_t *next_class(const edgelora_class_t *c, uint32_t size) {
+    const void *behind = (const uint8_t *)c + class_span(size);
+    return behind;
+}
+
+static inline const int16_t *class_row(const edgelora_class_t *c) {
+    const void *behind = c + 1;
+    return behind;
+}
+
 // Bytes of a record in its file.
 static inline uint32_t record_span(uint32_t body_size) {
     return (uint32_t)sizeof(edgelora_record_t) + align4(body_size);

@@ -6,7 +6,7 @@
 #include "session/session.h"
 
 // Arenas are alike on all machines.
-typedef char sizes_are_right[sizeof(edgelora_session_t) == 72 && sizeof(edgelora_layer_t) == 32 &&
+typedef char sizes_are_right[sizeof(edgelora_session_t) == 80 && sizeof(edgelora_layer_t) == 32 &&
             sizeof(edgelora_lora_t) == 56 && sizeof(edgelora_span_t) == 12
         ? 1
         : -1];
@@ -256,6 +256,9 @@ static int32_t plan(plan_t *p) {
     p->scratch_size = trains && edgelora_target_size(p->model) == 0
         ? 4 * tensor_size(p->model, p->trained)
         : 0;
+    if (edgelora_class_size(p->model)) { // scores
+        p->scratch_size = 4 * (tensor_size(p->model, p->n) + EDGELORA_MAX_ADDED);
+    }
     for (uint32_t i = 0; i < p->n; ++i) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;

@@ -66,7 +66,12 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
     uint8_t *at = (uint8_t *)out + ends.layers;
     for (uint32_t k = EDGELORA_RECORD_CLASSES; k < EDGELORA_RECORD_KINDS; ++k) {
         body_t b = k == kind ? (body_t){body, body_size} : body_of(adapter, k);
+        uint8_t *begin = at;
         at = b.body ? put_record(at, k, b.body, b.size) : at;
+        begin += sizeof(edgelora_record_t);
+        if (b.body && !edgelora_body_fits(session_model(s), k, begin, b.size)) {
+            return EDGELORA_ERR_FORMAT; // none is made that would be refused
+        }
     }
     h.file_size = whole;
     copy_bytes(out, &h, sizeof(h));

@@ -147,13 +147,23 @@ static int32_t best_output(edgelora_session_t *s) {
     return (int32_t)best;
 }
 
+// What the last layer reads.
+static const int8_t *head_input(edgelora_session_t *s, const source_t *source) {
+    return tensor_at(s, source, model_op(session_model(s), s->op_count - 1u)->input, INFERENCE);
+}
+
+// The class that an inference which has run says, of those that the adapter in use adds too.
+static int32_t decide(edgelora_session_t *s, const source_t *source) {
+    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source)) : best_output(s);
+}
+
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
     source_t source = {x, 0};
     forward(s, &source, 0, s->op_count, INFERENCE);
-    return edgelora_leave(s, best_output(s));
+    return edgelora_leave(s, decide(s, &source));
 }
 
 edgelora_status_t edgelora_forward_range(
@@ -216,8 +226,8 @@ static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    forward_sample(s, sample, s->op_count, INFERENCE);
-    return edgelora_leave(s, best_output(s));
+    source_t last_frame = forward_sample(s, sample, s->op_count, INFERENCE);
+    return edgelora_leave(s, decide(s, &last_frame));
 }
 
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
@@ -505,10 +515,13 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
         return EDGELORA_ERR_BUSY;
     }
     const int8_t *q = edgelora_output(s);
-    if (logits) {
+    if (s->classes.p) {
+        edgelora_logits_probable(
+            model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
+    } else if (logits) {
         edgelora_logits_probable(model, q, n, t->zero_point, p);
     }
-    for (uint32_t i = 0; i < n && !logits; ++i) { // q + 128 is Q8
+    for (uint32_t i = 0; i < n && !logits; ++i) { // no classes then; q + 128 is Q8
         p[i] = (uint16_t)((q[i] + 128) << 7);
     }
     return edgelora_leave(s, EDGELORA_OK);
@@ -520,8 +533,10 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
         return EDGELORA_ERR_MODE;
     }
     const edgelora_model_t *model = session_model(s);
-    edgelora_status_t status =
-        target_check(model, tensor_size(model, s->trained), label, target);
+    uint32_t place = edgelora_class_place(s, label);
+    edgelora_status_t status = s->classes.p && place < UINT32_MAX
+        ? EDGELORA_OK
+        : target_check(model, tensor_size(model, s->trained), label, target);
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -529,9 +544,32 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
         return EDGELORA_ERR_BUSY;
     }
     source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
-    int32_t best = best_output(s);
-    *loss = loss_of(s, &last_frame, (answer_t){label, target}, INFERENCE);
+    int32_t best = decide(s, &last_frame);
+    *loss = s->classes.p
+        ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)
+        : loss_of(s, &last_frame, (answer_t){label, target}, INFERENCE);
     return edgelora_leave(s, best);
+}
+
+edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, int32_t *sums) {
+    const edgelora_model_t *model = session_model(s);
+    uint32_t size = edgelora_class_size(model);
+    if (!size) {
+        return EDGELORA_ERR_CLASSES;
+    }
+    if ((uintptr_t)sums & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
+    const int8_t *input = head_input(s, &last_frame);
+    int32_t zp = model_tensor(model, model_op(model, s->op_count - 1u)->input)->zero_point;
+    for (uint32_t i = 0; i < size; ++i) {
+        sums[i] += input[i] - zp;
+    }
+    return edgelora_leave(s, EDGELORA_OK);
 }
 
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {

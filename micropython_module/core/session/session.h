@@ -23,6 +23,13 @@ enum {
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 
+// The class that the last inference says where classes are in use, from the inputs x of the last op.
+// Scores are then in scratch as logits, s8 [class count].
+int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x);
+const int8_t *edgelora_class_logits(edgelora_session_t *s);
+// Where a class is among those; UINT32_MAX: it is none.
+uint32_t edgelora_class_place(edgelora_session_t *s, uint32_t label);
+
 // A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at
 // its own part of the inputs, whole groups of 4; elsewhere at all, across the rows before it.
 void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a);

@@ -86,6 +86,16 @@ static int32_t binary_cross_entropy(
     return nats(model, (d > 0) != (g == 1) ? v : 0, w);
 }
 
+int32_t edgelora_logits_loss(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label) {
+    int32_t top = largest_logit(q, n);
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        sum += exp_q16(model, (uint32_t)(top - q[i]));
+    }
+    return nats(model, (uint32_t)(top - q[label]), sum);
+}
+
 void edgelora_logits_probable(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p) {
     bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;

@@ -22,6 +22,10 @@ int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t
 void edgelora_logits_probable(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p);
 
+// The loss of logits q, s8 [n], as cross-entropy counts it: 1/4096 nat.
+int32_t edgelora_logits_loss(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label);
+
 // Makes room for a product of this exponent; returns the shift that brings the product to the
 // gradient's.
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);

@@ -77,6 +77,25 @@ class Adapter:
         return found and memoryview(self.buffer)[found[0] : found[0] + found[1]]
 
 
+def _classes(adapter):
+    # The classes of an adapter or of none: bytes each, of 32 and its row.
+    found = adapter and core_record(adapter.buffer, 1)
+    if not found:
+        return []
+    at, size = found
+    count = adapter.buffer[at] | adapter.buffer[at + 1] << 8
+    span, at = (size - 4) // count, at + 4
+    return [bytes(adapter.buffer[at + span * i : at + span * (i + 1)]) for i in range(count)]
+
+
+def _number(entry):
+    return entry[4] | entry[5] << 8
+
+
+def _name(entry):
+    return str(entry[8:32].rstrip(b"\0"), "utf-8")
+
+
 class AdapterFile:
     """An .ela file kept open for Model.use_file; files that are never used at once may share a buffer."""
 
@@ -112,7 +131,7 @@ class Model:
         self.learning_rate = LEARNING_RATES[MODES.index(mode)]
         ops, self.input_size, self.output_size, self.target_size, labels, labels_size = core_model_check(self.buffer)
         self.base_id = bytes(self.buffer[16:24])
-        self.labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []
+        self._labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []
         if isinstance(ranks, int):
             ranks = self._everywhere(ranks, ops)
         self.ranks = bytes(ranks)
@@ -128,6 +147,7 @@ class Model:
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
+        self._training = False  # whether the training adapter is the one in use
         self.used = self._wanted = self._loaded = None  # keep the buffers that the core has, or is about to have
         self.merged = {}
         self._probabilities = None
@@ -165,8 +185,9 @@ class Model:
         return core_quantize(self.arena, counts, out)
 
     def probabilities(self):
-        if self._probabilities is None:
-            self._probabilities = array("H", bytes(2 * self.output_size))
+        count = core_class_count(self.arena)
+        if self._probabilities is None or len(self._probabilities) != count:
+            self._probabilities = array("H", bytes(2 * count))
         core_probabilities(self.arena, self._probabilities)
         return self._probabilities
 
@@ -247,6 +268,7 @@ class Model:
         self._wanted = adapter
         core_use(self.arena, adapter and adapter.buffer)
         self.used = adapter
+        self._training = False
         if self.merged:
             self.merged.clear()
 
@@ -293,6 +315,59 @@ class Model:
         core_with_record(self.arena, adapter, kind, body, buffer)
         return Adapter(buffer)
 
+    @property
+    def labels(self):
+        found = self._labels
+        for entry in _classes(self.used or self._training and self._loaded and Adapter(self._loaded)):
+            number = _number(entry)
+            if number >= self.output_size:
+                found = found + [str(i) for i in range(len(found), number)]
+                found[number:] = [_name(entry)]
+        return found
+
+    def add_class(self, name, samples):
+        adapter = Adapter(self.save()) if self._training else self.used
+        entries, number = _classes(adapter), self._class_number(name)
+        if number is None:
+            taken = [_number(entry) for entry in entries]
+            number = self.output_size
+            while number in taken:
+                number += 1
+        key = b"" if number < self.output_size else name.encode()
+        if len(key) > 24 or b"\0" in key:
+            raise ValueError("%r is no name for a class: give 1 to 24 bytes" % name)
+        size, count = core_class_size(self.arena), 0
+        sums, entry = bytearray(4 * size), bytearray(32 + (2 * size + 3) // 4 * 4)
+        struct.pack_into("<2H24s", entry, 4, number, 0, key)
+        for x in samples:
+            core_class_sample(self.arena, x, sums)
+            count += 1
+        core_class_row(self.arena, sums, count, entry)
+        return self._use_classes(adapter, [e for e in entries if _number(e) != number] + [entry])
+
+    def remove_class(self, name):
+        adapter = Adapter(self.save()) if self._training else self.used
+        entries, number = _classes(adapter), self._class_number(name)
+        kept = [e for e in entries if _number(e) != number]
+        if len(kept) == len(entries):
+            raise ValueError("the adapter in use has no class %s" % name)
+        return self._use_classes(adapter, kept)
+
+    def _class_number(self, name):
+        # Of a class that the base or the adapter in use has, else None.
+        if not isinstance(name, str):
+            return name if 0 <= name < self.output_size else None
+        labels = self.labels
+        return labels.index(name) if name and name in labels else None
+
+    def _use_classes(self, adapter, entries):
+        entries.sort(key=_number)
+        body = entries and struct.pack("<2H", len(entries), core_class_size(self.arena)) + b"".join(entries)
+        adapter = self.with_record(adapter, 1, body or None)
+        self.use(adapter)
+        return adapter
+
     def _set_used(self, adapter):
         self.used = adapter
+        self._training = adapter is None
         self.merged.clear()

@@ -521,6 +521,8 @@ class Work:
             call, steps = (lambda x: model.train_features(x, label, 0)), (bytearray(model.feature_size),)
         elif what == "merge":
             call, steps = model.merge, (first,)
+        elif what == "add_class":
+            call, steps = (lambda windows: model.add_class("bench", windows)), ([window] * end,)
         elif what == "swap":
             call, steps = model.use, [model.adapter(path) for path in request["paths"]]
         elif what == "swap_file":

@@ -1,6 +1,6 @@
 """EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers."""
 
-from typing import IO, Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 _Buffer = Union[bytes, bytearray, memoryview]
 
@@ -75,7 +75,9 @@ class Model:
 
     buffer: memoryview  # the model's bytes
     base_id: bytes  # 8 bytes
-    labels: List[str]
+    @property
+    def labels(self) -> List[str]:
+        """Names by class: the base's, then those of classes that the adapter in use adds."""
     arena: bytearray
     ranks: bytes
     mode: str
@@ -198,6 +200,19 @@ class Model:
         Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. It is made in `buffer`, which
         must be none of theirs, or in a new one. fine: B as fine as int8 holds; False keeps the steps that training
         moves by, for `load`. Records are not theirs to share: a sum has none.
+        """
+    def add_class(self, name: Union[str, int], samples: Iterable[_Buffer]) -> Adapter:
+        """Adds a class, or gives the base's own class of that name (or number) a row of a person's own.
+
+        samples: up to 1024 of it, int8 [sample_size] each; some ten are enough. Returns the adapter that was in use,
+        or the bare base's, with the class; it is in use from now on: keep its `buffer` in a file or a store. What it
+        had for that class before is replaced. ValueError if the base says nothing of its last layer's inputs. The
+        adapter in training is not changed: `load` what this returns, to train on with it.
+        """
+    def remove_class(self, name: Union[str, int]) -> Optional[Adapter]:
+        """The adapter in use without what it has for a class, to the byte what it was before; in use from now on.
+
+        None: nothing is left but the bare base.
         """
     def with_record(
         self,

@@ -89,7 +89,10 @@ def check_training(case):
     model.use(checked)
     check_refusals(name, model, adapter, unhex(case["adapted"][0][0]))
     check_misuse(name, model, checked, unhex(case["adapted"][0][0]), unhex(case["adapted"][0][1]))
-    check_records(name, model, checked)
+    check_records(name, model, checked, case["classes"])
+    if case["classes"]:
+        check_classes(name, model, case["classes"], checked)
+        model.load(adapter)
     strangers[:] = [edgelora.Adapter(model.save())]
 
 
@@ -117,12 +120,40 @@ def check_sums(name, model, case):
         report(name + " stranger's sum", refused(lambda other=other: model.blend([other], [1]), "another base"))
 
 
-def check_records(name, model, adapter):
+def check_classes(name, model, case, adapter):
+    """Classes of a few samples, told apart with a locked heap; without them the adapter is what it was."""
+    own, new = [[unhex(x) for x in part] for part in case["samples"]]
+    model.use(adapter)
+    report(name + " own class", bytes(model.add_class(1, own).buffer) == unhex(case["known"]))
+    report(name + " new class", bytes(model.add_class("wave", new).buffer) == unhex(case["both"]))
+    report(name + " its name", model.labels[model.output_size] == "wave")
+    model.probabilities()
+    for x, said, p in case["said"]:
+        x = unhex(x)
+        micropython.heap_lock()
+        found, shares = model.infer(x), model.probabilities()
+        micropython.heap_unlock()
+        report(name + " class", found == said and list(shares) == p)
+    report(name + " long name", refused(lambda: model.add_class("w" * 25, new), "24 bytes"))
+    report(name + " no samples", refused(lambda: model.add_class("jump", []), "1 to 1024"))
+    report(name + " no class", refused(lambda: model.remove_class("jump"), "no class"))
+    report(name + " new class gone", bytes(model.remove_class("wave").buffer) == unhex(case["known"]))
+    report(name + " own class gone", bytes(model.remove_class(1).buffer) == bytes(adapter.buffer))
+    model.use(None)
+    model.add_class("wave", new)
+    report(name + " bare base", model.remove_class("wave") is None and len(model.labels) <= model.output_size)
+
+
+def check_records(name, model, adapter, has_room):
     """A record put into an adapter, kept by training, taken out again."""
     record = model.with_record(adapter, 2, b"usual")
     report(name + " record", bytes(record.record(2)) == b"usual" and record.record(1) is None)
     report(name + " record taken out", bytes(model.with_record(record, 2, None).buffer) == bytes(adapter.buffer))
-    report(name + " record alone", model.with_record(model.with_record(None, 1, b"x"), 1, None) is None)
+    report(name + " record alone", model.with_record(model.with_record(None, 2, b"x"), 2, None) is None)
+    report(name + " no classes", refused(lambda: model.with_record(adapter, 1, b"wave"), "inconsistent"))
+    if not has_room:
+        blank = [bytes(model.sample_size)]
+        report(name + " no room for classes", refused(lambda: model.add_class("wave", blank), "last layer"))
     report(name + " unknown record", refused(lambda: model.with_record(adapter, 3, b"x"), "does not know"))
     model.load(record.buffer)
     report(name + " record saved", bytes(edgelora.Adapter(model.save()).record(2)) == b"usual")

@@ -1,0 +1,148 @@
+"""Classes that a base does not have: what `.elm` says of its last layer's inputs, and the classes of `.ela`.
+
+SPEC.md, sections 3, 8 and 9. Boards and the twin make rows from samples; here they are only read and written.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .envelope import Reader, check_array, require, require_zero
+from .limits import MAX_ADDED, MAX_CLASS_BIAS, MAX_CLASS_INPUTS, MAX_CLASSES, MAX_NAME, MAX_ROW_SHIFT, MAX_SCORE
+from .network import QuantModel
+
+_SPACE = struct.Struct("<4B")  # version, row shift, exponent, 0
+_CLASSES = struct.Struct("<2H")  # count, inputs
+_CLASS = struct.Struct(f"<i2H{MAX_NAME}s")  # bias, number, samples, name
+SPACE_VERSION = 1
+
+
+@dataclass
+class Space:
+    """How the K inputs of the last layer spread in pretraining, in int8 steps, without their zero point.
+
+    inverse: int16 [K (K + 1) / 2], the lower triangle of the inverse covariance; rows int16 [classes, K] and biases
+    int32 [classes]: scores of the base's own classes, of which a nat is 2^exponent. row_shift: of rows to be made.
+    """
+
+    row_shift: int
+    exponent: int
+    biases: NDArray[np.int32]
+    rows: NDArray[np.int16]
+    inverse: NDArray[np.int16]
+
+
+@dataclass
+class ClassRow:
+    """A class as a record has it. number: below the base's classes one of those, which has no name here.
+
+    samples: that it was made from; bias, row int16 [K]: its score is row * (x - zp) + bias.
+    """
+
+    number: int
+    name: str
+    samples: int
+    bias: int
+    row: NDArray[np.int16] = field(repr=False)
+
+
+def class_inputs(model: QuantModel) -> int:
+    """Inputs of the last layer, if classes can be told apart by them; else 0."""
+    last = model.ops[-1]
+    size = model.tensors[last.input].size
+    return size if model.loss == "cross_entropy" and last.kind == "dense" and size <= MAX_CLASS_INPUTS else 0
+
+
+def check_space(space: Space, model: QuantModel, name: str) -> None:
+    size, classes = class_inputs(model), model.output.size
+    require(size > 0, f"{name}: only a network that ends in a dense layer and tells classes has room for more")
+    require(0 <= space.row_shift <= MAX_ROW_SHIFT, f"{name}: row shift {space.row_shift} of its space, 0 to 24")
+    require(0 <= space.exponent <= MAX_SCORE, f"{name}: exponent {space.exponent} of its space, 0 to {MAX_SCORE}")
+    check_array(space.biases, np.dtype(np.int32), (classes,), f"{name}: biases of its space")
+    check_array(space.rows, np.dtype(np.int16), (classes, size), f"{name}: rows of its space")
+    check_array(space.inverse, np.dtype(np.int16), (size * (size + 1) // 2,), f"{name}: inverse of its space")
+    worst = int(np.abs(space.biases.astype(np.int64)).max())
+    require(worst <= MAX_CLASS_BIAS, f"{name}: a bias of {worst} in its space, at most {MAX_CLASS_BIAS} is possible")
+
+
+def pack_space(space: Space) -> bytes:
+    body = _SPACE.pack(SPACE_VERSION, space.row_shift, space.exponent, 0)
+    for array, dtype in ((space.biases, "<i4"), (space.rows, "<i2"), (space.inverse, "<i2")):
+        raw = np.ascontiguousarray(array, dtype).tobytes()
+        body += raw + bytes(-len(raw) % 4)
+    return body
+
+
+def read_space(reader: Reader, labels_at: int, header: int, model: QuantModel) -> Space:
+    """The space that lies right before the labels."""
+    name, size, classes = reader.name, class_inputs(model), model.output.size
+    require(size > 0, f"{name}: has a record of classes, but its last layer can't tell any apart: make the file again")
+    rows, inverse = (classes, size), (size * (size + 1) // 2,)
+    at = labels_at - _SPACE.size - 4 * classes - 4 * (-(-classes * size // 2)) - 4 * (-(-inverse[0] // 2))
+    require(at >= header and at % 4 == 0, f"{name}: its space is at {at}, in the header: make the file again")
+    [(version, row_shift, exponent, zero)] = reader.records(_SPACE, at, 1, "its space")
+    require(version == SPACE_VERSION, f"{name}: its space has version {version}, known is 1: update edgelora")
+    require_zero(zero, name, "byte 3 of its space")
+    at += _SPACE.size
+    biases, at = reader.next_array("<i4", (classes,), at, "biases of its space")
+    found, at = reader.next_array("<i2", rows, at, "rows of its space")
+    triangle, at = reader.next_array("<i2", inverse, at, "inverse of its space")
+    space = Space(row_shift, exponent, biases, found, triangle)
+    check_space(space, model, name)
+    return space
+
+
+def pack_classes(classes: Sequence[ClassRow]) -> bytes:
+    """The body of a record of classes, in ascending order of number."""
+    size = len(classes[0].row)
+    body = _CLASSES.pack(len(classes), size)
+    for one in classes:
+        body += _CLASS.pack(one.bias, one.number, one.samples, one.name.encode()) + pack_row(one.row)
+    return body
+
+
+def pack_row(row: NDArray[np.int16]) -> bytes:
+    return row.astype("<i2").tobytes() + bytes(2 * len(row) % 4)
+
+
+def unpack_classes(body: bytes, name: str = "adapter") -> list[ClassRow]:
+    """The classes of a record. FormatError where a rule is broken that needs no model to see."""
+    require(len(body) >= _CLASSES.size, f"{name}: its record of classes is cut: make it again")
+    count, size = _CLASSES.unpack_from(body)
+    span = _CLASS.size + 2 * size + 2 * size % 4
+    require(
+        0 < count <= MAX_CLASSES and 0 < size <= MAX_CLASS_INPUTS and len(body) == _CLASSES.size + count * span,
+        f"{name}: {count} classes of {size} inputs do not fill a record of {len(body)} bytes: make it again",
+    )
+    found: list[ClassRow] = []
+    for at in range(_CLASSES.size, len(body), span):
+        bias, number, samples, raw = _CLASS.unpack_from(body, at)
+        row = np.frombuffer(body, "<i2", size, at + _CLASS.size).astype(np.int16)
+        label = raw.rstrip(b"\0").decode(errors="replace")
+        found.append(ClassRow(number, label, samples, bias, row))
+        require(samples > 0, f"{name}: class {number} was made from no samples: make it again")
+        require(abs(bias) <= MAX_CLASS_BIAS, f"{name}: class {number} has a bias of {bias}: make it again")
+        require(not any(body[at + _CLASS.size + 2 * size : at + span]), f"{name}: padding of class {number} is not 0")
+    numbers = [one.number for one in found]
+    ascending = numbers == sorted(set(numbers)) and numbers[-1] < MAX_CLASSES
+    require(ascending, f"{name}: classes are {numbers}, must ascend and be below {MAX_CLASSES}: make it again")
+    return found
+
+
+def check_classes_fit(classes: Sequence[ClassRow], model: QuantModel, name: str) -> None:
+    """Raises FormatError unless these classes can be used with the model."""
+    require(model.space is not None, f"{name}: has classes, and the model has no room for any: it was made for another")
+    size, known = class_inputs(model), model.output.size
+    added = [one for one in classes if one.number >= known]
+    require(len(added) <= MAX_ADDED, f"{name}: adds {len(added)} classes, at most {MAX_ADDED} are possible")
+    for one in classes:
+        require(len(one.row) == size, f"{name}: class {one.number} is of {len(one.row)} inputs, the model has {size}")
+        require(
+            bool(one.name) == (one.number >= known),
+            f"{name}: class {one.number} {'has a name, which only added ones have' if one.name else 'has no name'}",
+        )

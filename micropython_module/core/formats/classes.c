@@ -1,0 +1,79 @@
+// What `.elm` says of the last layer's inputs, and the classes of `.ela` (SPEC.md, sections 8 and 9).
+// SPDX-License-Identifier: MIT
+
+#include "formats/formats.h"
+
+enum { SPACE_VERSION = 1, MAX_INPUTS = 128, MAX_BIAS = 1 << 29 };
+
+// Inputs of the last op, if classes can be told apart by them; else 0.
+static uint32_t head_inputs(const edgelora_model_t *m) {
+    const edgelora_op_t *op = model_op(m, m->op_count - 1u);
+    uint32_t size = tensor_size(m, op->input);
+    bool head = m->loss == EDGELORA_CROSS_ENTROPY && op->kind == EDGELORA_DENSE;
+    return head && size <= MAX_INPUTS ? size : 0;
+}
+
+// Bytes of the record: head, biases, rows, triangle.
+static uint32_t space_size(uint32_t inputs, uint32_t classes) {
+    return (uint32_t)sizeof(edgelora_space_t) + 4 * classes + align4(2 * classes * inputs) +
+        align4(inputs * (inputs + 1));
+}
+
+uint32_t edgelora_class_size(const void *model) {
+    const edgelora_model_t *m = model;
+    return m->space ? head_inputs(m) : 0;
+}
+
+space_t model_space(const void *model) {
+    const edgelora_model_t *m = model;
+    uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
+    const edgelora_space_t *head =
+        model_at(model, m->labels - space_size(inputs, classes));
+    const void *biases = head + 1, *rows = (const int32_t *)biases + classes;
+    const void *inverse = (const uint8_t *)rows + align4(2 * classes * inputs);
+    return (space_t){head, biases, rows, inverse};
+}
+
+edgelora_status_t edgelora_space_check(const void *model) {
+    const edgelora_model_t *m = model;
+    if (!m->space) {
+        return EDGELORA_OK;
+    }
+    uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
+    if (m->space != 1 || !inputs || (m->labels & 3) ||
+        m->labels < sizeof(*m) + space_size(inputs, classes)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    space_t space = model_space(model);
+    if (space.head->version != SPACE_VERSION) {
+        return EDGELORA_ERR_UNSUPPORTED;
+    }
+    bool ok = space.head->row_shift <= 24 && space.head->exponent <= 12 && !space.head->unused;
+    for (uint32_t k = 0; k < classes; ++k) {
+        ok = ok && space.biases[k] >= -MAX_BIAS && space.biases[k] <= MAX_BIAS;
+    }
+    return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+bool edgelora_classes_fit(const edgelora_model_t *m, const void *body, uint32_t body_size) {
+    uint32_t size = edgelora_class_size(m), known = tensor_size(m, m->op_count);
+    const edgelora_classes_t *record = body;
+    if (!size || body_size < sizeof(*record) || record->size != size || !record->count ||
+        record->count > EDGELORA_MAX_CLASSES ||
+        body_size != sizeof(*record) + record->count * class_span(size)) {
+        return false;
+    }
+    const edgelora_class_t *c = first_class(record);
+    uint32_t added = 0;
+    for (uint32_t i = 0, least = 0; i < record->count; ++i, c = next_class(c, size)) {
+        bool is_added = c->number >= known;
+        added += is_added;
+        if (c->number < least || c->number >= EDGELORA_MAX_CLASSES || !c->samples ||
+            c->bias < -MAX_BIAS || c->bias > MAX_BIAS || is_added != (c->name[0] != 0) ||
+            ((size & 1) && class_row(c)[size])) {
+            return false;
+        }
+        least = c->number + 1u;
+    }
+    return added <= EDGELORA_MAX_ADDED;
+}

@@ -1,0 +1,133 @@
+"""Classes added to a base: the twin against integers of NumPy, what an adapter keeps, and that they are told apart."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from class_cases import INPUTS, KNOWN, small_base
+from numpy.typing import NDArray
+
+from edgelora import formats, quantization, twin
+from edgelora.formats import ClassRow, QuantModel, Space
+
+
+def whole_inverse(space: Space) -> NDArray[np.int64]:
+    q = np.zeros((INPUTS, INPUTS), np.int64)
+    q[np.tril_indices(INPUTS)] = space.inverse
+    return q + np.tril(q, -1).T
+
+
+def wanted_row(space: Space, x: NDArray[np.int64]) -> tuple[int, list[int]]:
+    """Bias and row of a class whose inputs of the last layer are x [N, K]."""
+    n = len(x)
+    mean = (32 * x.sum(axis=0) + n) // (2 * n)
+    sums = ((whole_inverse(space) * mean + 8) >> 4).sum(axis=1)
+    row = np.clip((sums + (1 << space.row_shift >> 1)) >> space.row_shift, -32767, 32767)
+    return -((int(((row * mean + 8) >> 4).sum()) + 1) >> 1), row.tolist()
+
+
+def last_inputs(session: twin.Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.int64]:
+    rows = [session.activations(np.ascontiguousarray(one), model)[1].ravel() for one in x]
+    return np.array(rows, np.int64) - model.tensors[1].zero_point
+
+
+def test_rows_and_decisions_are_those_of_the_specification() -> None:
+    rng = np.random.default_rng(4)
+    model = small_base(rng)
+    space, elm = model.space, formats.pack_model(model)
+    assert space and formats.pack_model(formats.unpack_model(elm)) == elm
+    session = twin.Session(elm, bytes(2), "infer")
+    x = rng.integers(-128, 128, (40, 5)).astype(np.int8)
+    inputs = last_inputs(session, model, x)
+    rows = [session.class_row(x[:9], 1), session.class_row(x[9:10], 3, "wave"), session.class_row(x[10:20], 5, "jump")]
+    for row, part in zip(rows, (inputs[:9], inputs[9:10], inputs[10:20]), strict=True):
+        assert (row.bias, row.row.tolist()) == wanted_row(space, part)
+        assert row.samples == len(part)
+    session.use(session.with_record(None, formats.CLASSES, formats.pack_classes(rows)))
+    classes, logit_scale = [0, 1, 2, 3, 5], int.from_bytes(elm[44:48], "little")
+    chosen = set()
+    for one, seen in zip(x, inputs, strict=True):
+        named, q = session.infer(one), session.logits.astype(np.int64)
+        own = {row.number: row.row.astype(np.int64) @ seen + row.bias for row in rows}
+        base = space.rows.astype(np.int64) @ seen + space.biases
+        scores = [own.get(k, base[k] if k < KNOWN else 0) for k in classes]
+        scores = [s - (int((q.max() - q[k]) * logit_scale) >> (16 - space.exponent) if k < KNOWN else 0)
+                  for k, s in zip(classes, scores, strict=True)]  # fmt: skip
+        assert named == classes[int(np.argmax(scores))]
+        p = session.probabilities()
+        assert len(p) == 5 and abs(int(p.sum()) - 32768) <= 5 and p[classes.index(named)] == p.max()
+        chosen.add(named)
+    assert chosen & {3, 5} and chosen & {0, 1, 2}
+
+
+def test_an_adapter_adds_classes_to_what_it_has() -> None:
+    """Beside layers that train on; judged by its scores; what had none is what it was."""
+    rng = np.random.default_rng(5)
+    model = small_base(rng)
+    elm = formats.pack_model(model)
+    session = twin.Session(elm, bytes([2, 2]), "frozen_a", 2)
+    x = rng.integers(-128, 128, (12, 5)).astype(np.int8)
+    session.begin(1)
+    for i, one in enumerate(x):
+        session.train(one, i % 3, 30000)
+    plain = session.save()
+    session.use(plain)
+    row = session.class_row(x[:4], 3, "wave")
+    waving = session.with_record(plain, formats.CLASSES, formats.pack_classes([row]))
+    assert formats.unpack_adapter(waving, model).classes[0].name == "wave"
+    assert session.with_record(waving, formats.CLASSES, None) == plain
+    session.use(waving)
+    named, loss = session.evaluate(x[0], 3)
+    p = session.infer(x[0]), session.probabilities()[3] / 32768
+    assert named == p[0] and loss / 4096 == pytest.approx(-np.log(max(p[1], 1e-9)), abs=0.02)
+    with pytest.raises(twin.TwinError, match="not a class"):
+        session.evaluate(x[0], 4)
+    session.load(waving)
+    session.train(x[1], 1, 30000)
+    assert formats.unpack_adapter(session.save(), model).classes[0].bias == row.bias
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.reverse(), "ascend"),
+        (lambda rows: setattr(rows[1], "name", ""), "has no name"),
+        (lambda rows: setattr(rows[0], "name", "rest"), "has a name"),
+        (lambda rows: setattr(rows[0], "bias", 1 << 30), "a bias of"),
+        (lambda rows: setattr(rows[0], "samples", 0), "no samples"),
+        (lambda rows: rows.extend(ClassRow(10 + i, "x", 1, 0, rows[0].row) for i in range(16)), "at most 16"),
+        (lambda rows: [setattr(row, "row", row.row[:-1]) for row in rows], "inputs, the model has"),
+    ],
+)
+def test_broken_classes_are_refused_by_host_and_core(change, words: str) -> None:
+    model = small_base(np.random.default_rng(6))
+    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+    row = np.ones(INPUTS, np.int16)
+    rows = [ClassRow(0, "", 1, 5, row), ClassRow(4, "wave", 1, 5, row)]
+    good = session.with_record(None, formats.CLASSES, formats.pack_classes(rows))
+    assert formats.unpack_adapter(good, model).classes[1].number == 4
+    change(rows)
+    body = formats.pack_classes(rows)
+    with pytest.raises(twin.TwinError, match="inconsistent"):
+        session.with_record(None, formats.CLASSES, body)
+    data = bytearray(good[:48] + struct.pack("<HHI", formats.CLASSES, 1, len(body)) + body)
+    struct.pack_into("<I", data, 8, len(data))
+    struct.pack_into("<I", data, 12, zlib.crc32(data[16:]))
+    broken = bytes(data)
+    with pytest.raises(formats.FormatError, match=words):
+        formats.unpack_adapter(broken, model)
+    with pytest.raises(twin.TwinError, match="inconsistent"):
+        session.use(broken)
+
+
+def test_a_base_without_room_for_classes_says_so() -> None:
+    model = small_base(np.random.default_rng(7))
+    model.space = None
+    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+    with pytest.raises(twin.TwinError, match="must say how its last layer"):
+        session.class_row(np.zeros((3, 5), np.int8), 3, "wave")
+    x, y = np.zeros((6, 1, 1, 5), np.float32), np.arange(6) % 3
+    assert quantization.spread(model, x, y[:6] // 2) is None  # nothing spreads
