@@ -55,16 +55,10 @@ def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.array(found).astype(np.int8)
 
 
-def wakeword_decisions(name: str, samples: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """pymicro-wakeword's decision at every frame of a stream."""
+def wakeword_decisions(name: str, rows: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """pymicro-wakeword's decision at every frame of a stream of `micro_frontend`'s rows."""
     pymicro = package("pymicro_wakeword")
-    features = pymicro.MicroWakeWordFeatures()
     word = pymicro.MicroWakeWord.from_builtin(pymicro.Model(name))
-    said, rows = [], 0
-    for step in _steps(samples):
-        for row in features.process_streaming(step):
-            decided = word.process_streaming(row)
-            rows += 1
-            if rows % word.stride == 0:
-                said.append(bool(decided))
-    return np.array(said)
+    values = rows * AUDIO_UNIT
+    said = [bool(word.process_streaming(row[None, None])) for row in values]
+    return np.array(said[word.stride - 1 :: word.stride])

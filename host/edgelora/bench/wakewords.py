@@ -7,6 +7,7 @@ pymicro-wakeword, whose decisions have to be.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -120,13 +121,39 @@ def bench_wakewords(
     return WakeWordsBench(rows)
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Recordings one after another, int16; and what front ends make of them, once for all words."""
+
+    sounds: Sequence[NDArray[np.int16]]
+
+    @functools.cached_property
+    def samples(self) -> NDArray[np.int16]:
+        return np.concatenate(self.sounds)
+
+    @functools.cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Of each recording, in samples."""
+        return np.cumsum([len(sound) for sound in self.sounds])
+
+    @functools.cached_property
+    def firmware(self) -> NDArray[np.int8]:
+        """Our features, int8 as deployed firmware has them."""
+        return AudioFrontEnd("firmware").feed(self.samples)
+
+    @functools.cached_property
+    def theirs(self) -> NDArray[np.int16]:
+        """Those of pymicro-features."""
+        return micro_frontend(self.samples)
+
+
 def listen(language: str, oracle: bool) -> list[Heard]:
     """Every wake word on a language's recordings, or on itself, as one stream."""
     words = [wake_word(name) for name in WAKE_WORDS]
     if language == SPOKEN:
-        return [_heard(word, language, _spoken(word), oracle) for word in words]
-    sounds = [sound for _, sound in datasets.load_prompts(language)]
-    return [_heard(word, language, sounds, oracle) for word in words]
+        return [_heard(word, language, Stream(_spoken(word)), oracle) for word in words]
+    stream = Stream([sound for _, sound in datasets.load_prompts(language)])
+    return [_heard(word, language, stream, oracle) for word in words]
 
 
 def _spoken(word: WakeWord) -> list[NDArray[np.int16]]:
@@ -139,19 +166,18 @@ def _spoken(word: WakeWord) -> list[NDArray[np.int16]]:
     return found
 
 
-def _heard(word: WakeWord, language: str, sounds: Sequence[NDArray[np.int16]], oracle: bool) -> Heard:
-    stream, ends = np.concatenate(sounds), np.cumsum([len(sound) for sound in sounds])
-    model = tflite.import_tflite(word.file)
-    outputs = run(model, frames(model, AudioFrontEnd("firmware").feed(stream)))
+def _heard(word: WakeWord, language: str, stream: Stream, oracle: bool) -> Heard:
+    model, ends = tflite.import_tflite(word.file), stream.ends
+    outputs = run(model, frames(model, stream.firmware))
     accepts = begins(decide(word, probabilities(model, outputs)))
     accepted = by_recording(model, accepts, ends)
-    hours = len(stream) / datasets.RATE / 3600
-    counts = (round(hours, 4), int(accepts.sum()), len(ends), int(accepted.sum()), len(outputs))
+    hours = round(len(stream.samples) / datasets.RATE / 3600, 4)
+    counts = (hours, int(accepts.sum()), len(ends), int(accepted.sum()), len(outputs))
     if not oracle:
         return Heard(word.name, language, *counts)
-    different = np.any(outputs != micro_outputs(word.file, frames(model, as_firmware(micro_frontend(stream)))), axis=1)
-    own = decide(word, probabilities(model, run(model, frames(model, AudioFrontEnd(model.input).feed(stream)))))
-    theirs = wakeword_decisions(word.name, stream)
+    different = np.any(outputs != micro_outputs(word.file, frames(model, as_firmware(stream.theirs))), axis=1)
+    own = decide(word, probabilities(model, run(model, frames(model, AudioFrontEnd(model.input).feed(stream.samples)))))
+    theirs = wakeword_decisions(word.name, stream.theirs)
     disagreed = by_recording(model, begins(own), ends) != by_recording(model, begins(theirs), ends)
     return Heard(word.name, language, *counts, int(different.sum()), int(disagreed.sum()))
 

@@ -38,7 +38,7 @@ from . import console
 
 WINDOWS = "windows from later in the person's recordings, none of which was trained on"
 WORDS = "words that the voice spoke anew, none of which was trained on"
-TESTED = 3  # of so many test clips one is heard
+TESTED = 5  # of so many test clips one is heard
 TIMES = {
     "rp2": "Times are cycles of an emulated RP2040 at 125 MHz: the same on every run.",
     "qemu": "Times are QEMU's on this computer, which emulates no chip's speed.",
