@@ -23,6 +23,8 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "personalize": Entry("learning", "Trains an adapter on a board, and writes a report"),
         "train-adapter": Entry("learning", "Trains an adapter on this computer"),
         "eval": Entry("learning", "Measures accuracy on a board or on the host twin"),
+        "add-class": Entry("classes", "Adds classes to a board's network, from a few samples"),
+        "remove-class": Entry("classes", "Takes a class out of a board's adapter"),
         "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
         "convert": Entry("recording", "Makes recordings into other files, or into samples"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),

@@ -357,6 +357,19 @@ class Link(Channel):
         stat = self._control(Op.STORE, do="get", name=name)
         return self._download(":" + name, stat["size"], stat["crc"])
 
+    def class_add(self, name: str, path: str) -> None:
+        """Makes a class of a sample file on the board part of the adapter in use; its labels mean nothing."""
+        self._control(Op.CLASS, **{"do": "add", "class": name, "path": path})
+
+    def class_remove(self, name: str) -> None:
+        """Takes a class out of the adapter in use."""
+        self._control(Op.CLASS, **{"do": "remove", "class": name})
+
+    def class_get(self) -> bytes:
+        """Reads the adapter that the last of these made, checked; no bytes: the bare base."""
+        stat = self._control(Op.CLASS, do="get")
+        return self._download(":class", stat["size"], stat["crc"]) if stat["size"] else b""
+
     def store_activate(self, name: str | None) -> StoreState:
         """Has the board use an adapter, also after a reset; None: the bare base."""
         return self._store("activate", name=name)

@@ -45,6 +45,7 @@ class Op(IntEnum):
     LISTEN_DATA = 0x2E
     MONITOR = 0x2F
     STORE = 0x30
+    CLASS = 0x31
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35
     UPDATE_DONE = 0x36

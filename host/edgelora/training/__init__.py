@@ -1,5 +1,6 @@
 """Training of adapters, on the host twin and on boards."""
 
+from .added import AddedClasses, add_classes, remove_class
 from .base import (
     Base,
     WorkflowError,
@@ -85,6 +86,9 @@ from .samples import Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
+    "AddedClasses",
+    "add_classes",
+    "remove_class",
     "CHOOSING_MACHINES",
     "MACHINE_RECIPE",
     "Machine",

@@ -95,6 +95,7 @@ class Work:
             0x2E: self._listen_data,
             0x2F: self._monitored,
             0x30: self._in_store,
+            0x31: self._class,
             0x34: self._update_open,
             0x35: self._update_data,
             0x36: self._update_done,
@@ -561,6 +562,37 @@ class Work:
             if usual:
                 machine.freq(usual)
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+
+    # --- classes
+
+    def _class(self, size):
+        request = self._agent.json(size)
+        do, model = request["do"], self._opened()
+        if do == "add":
+            from edgelora.training import SampleFile
+
+            samples = SampleFile(request["path"])
+            window = bytearray(model.sample_size)
+            try:
+                if (samples.base_id, samples.sample_size) != (model.base_id, model.sample_size):
+                    raise ValueError("the samples are for another base, or of another size: make them again")
+                model.add_class(request["class"], self._each(samples, window))
+            finally:
+                samples.close()
+        elif do == "remove":
+            model.remove_class(request["class"])
+        elif do != "get":
+            raise ValueError(f"a class can't {do}: add, remove or get")
+        data = model.used.buffer if model.used else b""
+        if do == "get":
+            self._agent.download(":class", data)
+        return {"size": len(data), "crc": edgelora.core_crc32(data, 0)}
+
+    def _each(self, samples, window):
+        for i in range(samples.count):
+            samples.read(i, window)
+            self.line.alive()
+            yield window
 
     # --- store
 

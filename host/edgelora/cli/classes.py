@@ -1,0 +1,106 @@
+"""Commands that add classes to a network on a board, and take them out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import formats
+from ..errors import InputError
+from ..link import Link
+from ..streams import note
+from ..text import store_name
+from ..training import Base, add_classes, load_base, remove_class
+from . import console
+from .common import DATA_HELP, Add, add_port, connect, data_part, show
+from .exit_codes import ExitCode
+
+NAME = "personal"  # of the adapter in the store
+STOPPED = "stopped; the store has the adapter that it had, or the new one: `edgelora store list`"
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("add-class", cmd_add_class, commands)
+    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument("--data", required=True, help="samples of the classes, with their names: " + DATA_HELP)
+    p.add_argument("--force", action="store_true", help="use it even if held samples are not named better")
+    p.epilog = (
+        "Every class of the data is added. Those that the base has by name get a row of this person's own, which makes "
+        "them easier to tell from the new ones: give some ten samples of each. A quarter of each class is held out and "
+        "judges, if that is 6 samples of two classes or more."
+    )
+    q = add("remove-class", cmd_remove_class, commands)
+    q.add_argument("model", type=Path, help="the .elm on this computer")
+    q.add_argument("label", metavar="CLASS", help="its name")
+    for parser in (p, q):
+        parser.add_argument("--name", default=NAME, help="of the adapter in the board's store (%(default)s)")
+        parser.set_defaults(stopped=STOPPED)
+        add_port(parser)
+
+
+def cmd_add_class(args: argparse.Namespace) -> ExitCode:
+    """Adds classes to a board's network, from a few samples.
+
+    Nothing is trained: the board makes a row of each class, which goes with its adapter. What names fewer of the held
+    samples right than before is not used.
+    """
+    base, name = load_base(args.model), store_name(args.name)
+    data = data_part(args, args.data, "train")
+    with connect(args) as link:
+        with console.progress("add classes", args.json) as progress:
+            made = add_classes(link, base, data, _stored(link, base, name), progress)
+        used = made.is_better or args.force
+        if used:
+            link.store_put(name, made.ela)
+            link.store_activate(name)
+    classes = [{"number": row.number, "name": _named(base, row), "samples": row.samples} for row in made.classes]
+    result = {
+        "name": name,
+        "bytes": len(made.ela),
+        "classes": classes,
+        "before": made.before,
+        "after": made.after,
+        "judged_by": made.judged_by,
+        "identical": made.identical,
+        "activated": used,
+    }
+    judged = "too few samples are held to judge by"
+    if made.before is not None:
+        judged = f"named right of {made.judged_by} held samples: {made.before:.1%} -> {made.after:.1%}"
+    told = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
+    show(args, result, f"{name}: {told}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
+    if not used:
+        note("not better than what was in use, which stays: give more samples, or --force")
+    return ExitCode.OK if used else ExitCode.NOT_ACTIVATED
+
+
+def cmd_remove_class(args: argparse.Namespace) -> None:
+    """Takes a class out of a board's adapter.
+
+    The rest of the adapter is, to the byte, what it was without the class.
+    """
+    base, name = load_base(args.model), store_name(args.name)
+    with connect(args) as link:
+        before = _stored(link, base, name)
+        if before is None:
+            raise InputError(f"the board's store has no adapter {name} for this base: see `edgelora store list`")
+        left = remove_class(link, base, args.label, before)
+        if left:
+            link.store_put(name, left)
+            link.store_activate(name)
+        else:
+            link.store_remove(name)
+    size = len(left or b"")
+    result = {"name": name, "bytes": size, "removed": args.label}
+    show(args, result, f"{name}: {size} bytes without {args.label}" if left else f"{name}: removed, nothing was left")
+
+
+def _stored(link: Link, base: Base, name: str) -> bytes | None:
+    """The adapter of that name in the board's store, if it is one for this base."""
+    mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
+    return link.store_get(name) if next(mine, None) else None
+
+
+def _named(base: Base, row: formats.ClassRow) -> str:
+    return row.name or base.model.labels[row.number]

@@ -1,0 +1,110 @@
+"""Classes added to a base on a board, from samples of a person: judged by held samples, repeated by the twin.
+
+samples -> board: an adapter with a row a class -> the twin: the same bytes? -> held samples: more right? -> the store
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats, twin
+from ..datasets import Dataset, held_out
+from ..errors import InputError
+from ..formats import Adapter, ClassRow, pack_samples
+from ..link import Link
+from ..progress import Progress, untold
+from .base import Base
+from .board_learner import open_base
+from .guard import LEAST_JUDGED
+from .recipe import Recipe
+
+SAMPLES_PATH = "/class.eld"
+
+
+@dataclass(frozen=True)
+class AddedClasses:
+    """An adapter with classes, as the board made it. identical: the twin made the same bytes.
+
+    before, after: share of held samples named right with what was in use and with it; None where too few judge.
+    """
+
+    ela: bytes
+    classes: list[ClassRow]
+    identical: bool
+    judged_by: int
+    before: float | None
+    after: float | None
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it may be used: nothing judges, or it names more of the held samples right."""
+        return self.before is None or self.after is None or self.after > self.before
+
+
+def add_classes(
+    link: Link, base: Base, data: Dataset, before: bytes | None, progress: Progress = untold
+) -> AddedClasses:
+    """Makes each class of the data one of the adapter `before` (None: of the bare base), on the board, in its RAM.
+
+    Classes that the base has by name get a row of their own. A quarter of each class is held out and judges.
+    """
+    if base.model.space is None:
+        missing = f"{base.name} says nothing of its last layer's inputs"
+        raise InputError(f"{missing}: quantize it again with its training data")
+    if not data.labels:
+        raise InputError("classes need names: give data with labels")
+    held = held_out(data.y)
+    x = base.model.input.quantize(data.x)
+    adapter = formats.unpack_adapter(before, base.model) if before else Adapter(formats.base_id(base.elm), 0)
+    ranks = adapter.ranks(len(base.model.ops))
+    session = twin.Session(base.elm, ranks, "infer")
+    _open(link, base, ranks, before)
+    rows = {row.number: row for row in adapter.classes}
+    wanted = [label for label in range(len(data.labels)) if (data.y[~held] == label).any()]
+    session.use(before)
+    for done, label in enumerate(wanted, 1):
+        samples, name = x[~held & (data.y == label)][: formats.MAX_CLASS_SAMPLES], data.labels[label]
+        link.put(SAMPLES_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, formats.base_id(base.elm)))
+        link.class_add(name, SAMPLES_PATH)
+        numbers = _numbers(base, list(rows.values()))
+        number = numbers.get(name, next(n for n in range(base.model.output.size, 256) if n not in numbers.values()))
+        rows[number] = session.class_row(samples, number, "" if number < base.model.output.size else name)
+        progress(done, len(wanted), name)
+    link.remove(SAMPLES_PATH)
+    made = link.class_get()
+    body = formats.pack_classes([rows[number] for number in sorted(rows)])
+    same = made == session.with_record(before, formats.CLASSES, body)
+    numbers = _numbers(base, list(rows.values()))
+    y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
+    judges = len(y) >= LEAST_JUDGED and len(np.unique(y)) > 1
+    shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
+    found = formats.unpack_adapter(made, base.model).classes
+    return AddedClasses(made, found, same, len(y) if judges else 0, *shares)
+
+
+def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:
+    """The adapter without a class, as the board makes it; None: nothing is left but the bare base."""
+    _open(link, base, formats.unpack_adapter(before, base.model).ranks(len(base.model.ops)), before)
+    link.class_remove(name)
+    return link.class_get() or None
+
+
+def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
+    open_base(link, base, Recipe(), ranks)
+    if before:
+        link.put(SAMPLES_PATH, before)
+    link.use(SAMPLES_PATH if before else None)
+
+
+def _numbers(base: Base, rows: list[ClassRow]) -> dict[str, int]:
+    """Numbers of classes by name: the base's, then added ones."""
+    names = {name: number for number, name in enumerate(base.model.labels)}
+    return names | {row.name: row.number for row in rows if row.name}
+
+
+def _right(session: twin.Session, ela: bytes | None, x: NDArray[np.int8], y: NDArray[np.int64]) -> float:
+    session.use(ela)
+    return round(session.accuracy(x, y), 4)

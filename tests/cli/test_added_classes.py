@@ -1,0 +1,57 @@
+"""Classes added to a board's network and taken out again, by the real commands over the real link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from class_cases import small_base
+from processes import edgelora, result
+
+from edgelora import formats
+from edgelora.datasets import dataset
+
+CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, -9, 9, -9), "jump": (9, 9, 9, -9, -9)}
+
+
+def windows(names: list[str], count: int, seed: int) -> dataset.Dataset:
+    """So many of each class, around its centre."""
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([rng.normal(CENTRES[name], 0.5, (count, 5)) for name in names])
+    return dataset.Dataset(x.astype(np.float32)[:, None, None], np.repeat(range(len(names)), count), names)
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[str]:
+    """Of a desktop board that has no base yet."""
+    board = result("sim", "unix", "--state", tmp_path / "board")
+    yield board["port"]
+    result("sim", "unix", "--stop", "--state", tmp_path / "board")
+
+
+def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
+    model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
+    elm.write_bytes(formats.pack_model(model))
+    known = windows(["rest", "walk", "wave"], 12, 1)
+    dataset.save_dataset(known, tmp_path / "known.npz")
+    dataset.save_dataset(windows(["jump"], 12, 2), tmp_path / "jump.npz")
+    at = ("--port", port)
+    added = result("add-class", elm, "--data", tmp_path / "known.npz", *at)
+    assert added["identical"] and added["activated"] and added["judged_by"] == 9
+    assert added["after"] == 1 > added["before"]
+    assert [(row["number"], row["name"]) for row in added["classes"]] == [(0, "rest"), (1, "walk"), (3, "wave")]
+    edgelora("store", "get", "personal", "-o", tmp_path / "first.ela", *at)
+    told = result("add-class", elm, "--data", tmp_path / "jump.npz", *at)
+    assert told["judged_by"] == 0 and told["activated"] and [row["number"] for row in told["classes"]] == [0, 1, 3, 4]
+    again = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=3)
+    assert "not better than what was in use" in again.stderr
+    result("remove-class", elm, "jump", *at)
+    edgelora("store", "get", "personal", "-o", tmp_path / "last.ela", *at)
+    assert (tmp_path / "last.ela").read_bytes() == (tmp_path / "first.ela").read_bytes()
+    assert "no class jump" in edgelora("remove-class", elm, "jump", *at, code=1).stderr
+    model.space = None
+    elm.write_bytes(formats.pack_model(model))
+    refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)
+    assert "quantize it again" in refused.stderr
