@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from autoencoders import autoencoder
+from documents import blocks
 
-from edgelora import formats, sim, training, twin
+from edgelora import datasets, formats, sim, training, twin
 from edgelora.formats import FormatError, Monitor, pack_monitor, pack_samples, unpack_monitor
 from edgelora.training import Base, Phases, Recipe, TwinLearner, Watch
 
@@ -162,3 +163,49 @@ def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
         shares.append(float(np.mean(scores[149:] > training.threshold_of(scores[:149], 50))))
     assert 0.017 < np.mean(shares) < 0.023
     assert training.threshold_of(np.array([5, 5, 5, 1]), 2) == 5
+
+
+SENSOR = """
+import sys, edgelora.sources
+
+class machine:
+    Pin = int
+    I2C = lambda *args, **options: None
+
+class LSM6DS3(edgelora.sources.Source):
+    def __init__(self, i2c, rate):
+        super().__init__(rate, 6)
+        self.file = open("axes.s16", "rb")
+
+    def read_into(self, buffer):
+        return (self.file.readinto(buffer) or 0) // 12
+
+sys.modules["machine"], edgelora.sources.LSM6DS3 = machine, LSM6DS3
+exec(open("learn.py").read())
+watched = edgelora.Model("machine.elm", ranks=16)
+again = Monitor(watched)
+again.use(watched.adapter(store.read("machine")))
+print(monitor.stage, better, again.threshold == monitor.threshold > 0, again.record() == monitor.record())
+"""
+
+
+def test_guide_machine(tmp_path: Path) -> None:
+    """The guide's lines, with fewer windows of a made-up sensor: what is stored is what watches."""
+    [code] = blocks("docs/guides/machine.md", "python", "tested: machine")
+    less = {'"scale", 48': '"scale", 8', "144": "16", '"learn", 48': '"learn", 8', ", 40, h": ", 2, h"}
+    for said, fewer in (less | {'"residuals", 64': '"residuals", 8', "149": "49"}).items():
+        assert code.count(said) == 1
+        code = code.replace(said, fewer)
+    code = code.replace("/rom/", "").replace('"/', '"')
+    (tmp_path / "learn.py").write_text(code)
+    (tmp_path / "sensor.py").write_text(SENSOR)
+    rows = training.scaled_inputs(training.normal_windows(1, 30), 30)
+    model = training.pretrained_autoencoder(rows, (8, 3, 8), 2)
+    model.signal = datasets.machine_signal(formats.Normal(1 / 256))
+    (tmp_path / "machine.elm").write_bytes(formats.pack_model(model))
+    axes = np.zeros((90 * datasets.MACHINE_WINDOW, 6), "<i2")
+    axes[:, 0] = datasets.vibration(datasets.machine(1), 90, 5)
+    axes.tofile(tmp_path / "axes.s16")
+    command = [sim.UNIX_BINARY, "sensor.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split()[-4:] in (["watch", said, "True", "True"] for said in ("True", "False")), done.stderr
