@@ -437,6 +437,7 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     own, base = report.methods["lora_residual"], report.methods["base_residual"]
     say(f"AUC {base.auc:.3f} -> {own.auc:.3f}: {report.verdict}  (Mahalanobis {report.methods['mahalanobis'].auc:.3f})")
     say(f"normal windows above the threshold: {report.false_alarms:.1%}, aimed at {1 / report.one_in:.1%}")
+    say(f"false alarms in {24 * report.days:.1f} hours: {report.alarms}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'no'}")
     say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
     say(f"report: {path}")

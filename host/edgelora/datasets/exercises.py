@@ -1,6 +1,6 @@
 """Exercises that a person does and others that they never did: seglearn's recordings, to tell the unusual by.
 
-Five of the seven exercises are what is normal, two are unseen. A window of 4 s is described by 69 values that a board
+Five of the seven exercises are what is normal, two are unseen. A window of 3 s is described by 69 values that a board
 could compute: of each axis the mean, the spread and the energy of seven bands, and how axes go together.
 """
 
@@ -18,9 +18,9 @@ from .har import _load_watch, _Recording
 
 EXERCISE_PEOPLE = tuple(range(1, 11))
 EXERCISES = 7
-WINDOW, HOP, TEST_HOP = 200, 12, 50  # samples of 50 Hz
-_BANDS = (1, 2, 3, 4, 6, 9, 13, 20)  # edges: bins of a quarter of a hertz
-_PARTS = (0.0, 0.3, 0.4, 0.6, 1.0)  # of each recording: learned, judging that, residuals, tested
+WINDOW, HOP, TEST_HOP = 150, 12, 50  # samples of 50 Hz
+_BANDS = (1, 2, 3, 4, 6, 9, 13, 20)  # edges: bins of a third of a hertz
+_PARTS = (0.0, 0.3, 0.45, 0.65, 1.0)  # of each recording: learned, judging that, residuals, tested
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ def _values(
             count = len(each.samples)
             part = each.samples[round(start * count) : round(end * count)]
             windows += [part[at : at + WINDOW] for at in range(0, len(part) - WINDOW + 1, hop)]
+    if not windows:
+        raise InputError(
+            f"recordings are shorter than a window of {WINDOW} samples from {start:.0%} to {end:.0%} of them"
+        )
     described = _described(np.array(windows, np.float64))
     return np.clip(np.rint(256 * described), -32768, 32767).astype(np.int16)
 

@@ -9,8 +9,8 @@
 
 A machine is drawn from its number: its speed, teeth, bearing, resonances, how loud each of them is, how it is mounted.
 Each stream of it wanders in load and speed by a seed of its own. The sensor is an accelerometer such as an LSM6DS3: one
-axis, 833 samples a second, +-8 g. Faults have severities 1 to 5, each twice the one before in amplitude: 1 is less than
-what the machine does anyway, 5 is plain.
+axis, 833 samples a second, +-8 g. Faults have severities 1 to 5, each twice the one before in amplitude. How plain they
+are differs: rollers are heard at once, worn teeth hardly at 3. All of it is a sketch of how such drives vibrate.
 
 Numbers are the same on every computer: phases are integers, waves and rings tables of integers, and sums exact.
 """

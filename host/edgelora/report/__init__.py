@@ -8,7 +8,7 @@ from .plan_page import write_plan_report
 from .record import Change, LayerRow, Report, ReportError, read_report
 from .roc import PARTIAL, auc, partial_auc, roc
 from .sections import render_html, write_report
-from .statistics import mean_interval, sign_test, verdict, wilson
+from .statistics import mean_interval, most_events, sign_test, verdict, wilson
 
 __all__ = [
     "Change",
@@ -28,6 +28,7 @@ __all__ = [
     "follow",
     "make_report",
     "mean_interval",
+    "most_events",
     "partial_auc",
     "read_metrics",
     "read_report",

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from ..formats import write_atomic
 from . import page
+from .statistics import most_events
 
 _CHART = (460, 320, 52, 20, 24, 44)  # width, height; margins left, right, top, bottom
 _LOOKS = {"lora_residual": "epoch", "mahalanobis": "float", "base_residual": "update", "z_score": "z"}
@@ -36,8 +37,8 @@ class Method:
 class MachineReport:
     """What is left of a machine's run. methods: by name, as `NAMES` has them. Shares are of windows, 0 to 1.
 
-    found: share of faulty windows above the threshold, by fault and severity. false_alarms: of normal windows;
-    alarms_a_day: runs of windows in alarm, of the tested time, in a day; tested: windows, normal and faulty.
+    found: share of faulty windows above the threshold, by fault and severity. false_alarms: of normal windows above it,
+    in_alarm: in an alarm; alarms: how often one began; tested: windows, normal and faulty.
     """
 
     created: str
@@ -57,7 +58,7 @@ class MachineReport:
     window_seconds: float
     false_alarms: float
     in_alarm: float
-    alarms_a_day: float
+    alarms: int
     tested: tuple[int, int]
     methods: dict[str, Method]
     found: dict[str, dict[str, float]]
@@ -68,6 +69,11 @@ class MachineReport:
     heap_free: int
     train_step_us: float | None
     window_us: float
+
+    @property
+    def days(self) -> float:
+        """Of normal operation that was tested."""
+        return self.tested[0] * self.window_seconds / 86400
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -152,24 +158,22 @@ def _methods(report: MachineReport) -> Markup:
 def _found(report: MachineReport) -> Markup:
     severities = list(next(iter(report.found.values())))
     rows = [[fault, *(page.percent(by[severity]) for severity in severities)] for fault, by in report.found.items()]
-    return page.table(["Fault", *severities], rows, "Share of windows above the threshold, by severity")
+    head = ["Fault", *(f"severity {severity}" for severity in severities)]
+    return page.table(head, rows, "Share of windows above the threshold, by severity")
 
 
 def _alarms(report: MachineReport) -> Markup:
-    day = 86400 / report.window_seconds
+    most = most_events(report.alarms) / report.days
     rows = [
         ["threshold", f"{report.threshold:.3f}"],
         ["aimed at: normal windows above it", f"1 in {report.one_in}"],
         ["measured", page.percent(report.false_alarms)],
-        ["windows in a day", f"{day:,.0f}"],
         [f"in alarm: {report.least} of {report.votes} above it", page.percent(report.in_alarm)],
-        ["false alarms in a day, of the tested time", f"{report.alarms_a_day:.1f}"],
+        [f"false alarms in {24 * report.days:.1f} hours", str(report.alarms)],
+        ["in a day", f"{report.alarms / report.days:.1f}, at most {most:.0f}"],
     ]
-    few = (
-        f"{report.tested[0]} windows are {report.tested[0] * report.window_seconds / 3600:.1f} hours: too few to tell "
-    )
-    few += "rates of less than a few alarms a day."
-    return Markup("\n").join([page.table([], rows, "Of normal operation"), page.part("note", few)])
+    table = page.table([], rows, f"Of normal operation, {86400 / report.window_seconds:,.0f} windows a day")
+    return Markup("\n").join([table, page.part("note", "At most: with 95 % confidence, if alarms come independently.")])
 
 
 def _costs(report: MachineReport) -> Markup:

@@ -76,3 +76,15 @@ def difference_verdict(gap: Interval | None) -> str:
     if gap is None or gap.low <= 0 <= gap.high:
         return NO_DIFFERENCE
     return "better" if gap.high < 0 else "worse"
+
+
+def most_events(count: int, confidence: float = 0.95) -> float:
+    """The mean number of events that a count of them leaves possible, if they come independently (Poisson's): above it
+    so few come with a chance of less than 1 - confidence. Of none it is 3.0.
+    """
+    low, high = float(count), 10.0 + 3 * count
+    for _ in range(60):
+        mean = (low + high) / 2
+        terms = [math.exp(-mean + i * math.log(mean) - math.lgamma(i + 1)) for i in range(count + 1)]
+        low, high = (mean, high) if sum(terms) > 1 - confidence else (low, mean)
+    return high
