@@ -15,7 +15,7 @@ from edgelora.training import Phases, features_of, normal_windows
 
 def test_vibration_is_the_same_everywhere() -> None:
     streams = [vibration(machine(7), 2, 3), vibration(machine(7), 2, 3, "outer race", 2)]
-    assert [zlib.crc32(counts.astype("<i2").tobytes()) for counts in streams] == [2280474471, 3160044997]
+    assert [zlib.crc32(counts.astype("<i2").tobytes()) for counts in streams] == [3849736978, 1256734049]
     assert all(counts.shape == (2 * MACHINE_WINDOW,) for counts in streams)
     assert not np.array_equal(vibration(machine(7), 2, 4), streams[0])
     assert not np.array_equal(vibration(machine(8), 2, 3), streams[0])

@@ -217,7 +217,7 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_anomaly(args: argparse.Namespace) -> None:
-    """Faults told from normal operation, by a base and by an adapter of one's own.
+    """Faults told from normal operation, with and without adapter.
 
     Each machine, or person, learns what is usual from its own normal windows, by the host twin. Figures are areas
     under the ROC curve: mean and spread over machines. Two baselines know the same windows and no network.

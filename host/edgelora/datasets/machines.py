@@ -51,7 +51,7 @@ class Resonance:
 
 @dataclass(frozen=True)
 class Machine:
-    """A drive of its own: shaft in Hz at no load, gear teeth, rollers of the bearing, levels in g.
+    """A drive of its own: shaft in Hz at no load, gear teeth, rollers of a bearing and its slip, a share, levels in g.
 
     harmonics: of the shaft, from the first; mesh: of the gear and twice its frequency; gain: of the mounting; hum: of
     the mains; floor: of the sensor's noise.
@@ -68,6 +68,7 @@ class Machine:
     gain: float
     hum: float
     floor: float
+    slip: float
 
 
 def machine(number: int) -> Machine:
@@ -98,6 +99,7 @@ def machine(number: int) -> Machine:
         between(0.6, 1.6),
         between(0.0, 0.02),
         between(0.003, 0.008),
+        between(0.004, 0.015),
     )
 
 
@@ -179,8 +181,9 @@ def _bearing(
     of: Machine, rng: np.random.Generator, turn: NDArray[np.uint32], load: NDArray[np.float64], worse: dict[str, float]
 ) -> NDArray[np.float64]:
     """Impulses at each passing roller, ringing at the upper resonances. Every bearing has a little of it."""
-    outer = _passing(of, rng, turn, 0.4, 0.02 + 0.06 * worse["outer race"], 0.0)
-    inner = _passing(of, rng, turn, 0.6, 0.01 + 0.06 * worse["inner race"], 0.9)
+    cage = 0.4 * (1 - of.slip)  # turns of it in one of the shaft: no bearing keeps the shaft's time
+    outer = _passing(of, rng, turn, cage, 0.02 + 0.06 * worse["outer race"], 0.0)
+    inner = _passing(of, rng, turn, 1 - cage, 0.01 + 0.06 * worse["inner race"], 0.9)
     total = np.zeros(len(turn))
     for each in of.resonances[1:]:
         total += np.convolve(outer + inner, _ringing(each))[: len(turn)]
@@ -190,7 +193,7 @@ def _bearing(
 def _passing(
     of: Machine, rng: np.random.Generator, turn: NDArray[np.uint32], share: float, level: float, modulated: float
 ) -> NDArray[np.float64]:
-    """Impulses of `level` g, `share` times the rollers a turn, slipping a little; modulated: by the turning shaft."""
+    """Impulses of `level` g, `share` times the rollers a turn, give or take a sample; modulated: by the shaft."""
     turns = np.cumsum(np.diff(turn, prepend=turn[0]).astype(np.int64))  # 2**32 a turn
     passed = turns // round(2.0**32 / (share * of.rollers))
     at = np.flatnonzero(np.diff(passed, prepend=passed[0]))
