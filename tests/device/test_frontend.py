@@ -15,9 +15,10 @@ import random_models
 from numpy.typing import NDArray
 
 from edgelora import boards, formats, sim, twin
-from edgelora.bench import bench_frontend
+from edgelora.bench import bench_frontend, bench_many_values
 from edgelora.bench.swap import layers_and_adapters
 from edgelora.boards import build
+from edgelora.datasets import prompts
 from edgelora.link import Link
 from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
 
@@ -128,6 +129,9 @@ def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         check(done.stdout + done.stderr, folder, model=False)
         times = bench_frontend(handle.port, 125)
+        if fresh.FULL and prompts.SOUNDS.is_dir():
+            many = bench_many_values(handle.port, 60_000)
+            assert many.board_equal and not many.different and many.values >= 60_000
     finally:
         handle.stop()
     assert [(t.front_end, t.signal) for t in times if t.equal] == [
