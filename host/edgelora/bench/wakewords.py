@@ -79,11 +79,12 @@ class WakeWordsBench:
         return [_sum(word, [r for r in self.rows if r.word == word and r.language != SPOKEN]) for word in WAKE_WORDS]
 
     def as_json(self) -> dict[str, Any]:
-        def told(rows: Sequence[Heard]) -> list[dict[str, Any]]:
-            return [asdict(row) | {"per_hour": row.per_hour} for row in rows]
-
         spoken = [row for row in self.rows if row.language == SPOKEN]
-        return {"prompts": told(self.totals), "spoken": told(spoken), "languages": told(self.rows)}
+        return {
+            "prompts": [asdict(row) | {"per_hour": row.per_hour} for row in self.totals],
+            "languages": [asdict(row) for row in self.rows if row.language != SPOKEN],
+            "spoken": list(map(asdict, spoken)),
+        }
 
 
 def _sum(word: str, rows: Sequence[Heard]) -> Heard:
