@@ -73,7 +73,7 @@ PHASES = {  # of `Phases`, in windows of 4.9 s
 ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 DEMO_RECIPE = Recipe(epochs=4)  # enough to show; an emulated board takes its time
 KEYWORDS_RECIPE = Recipe(
-    rank=4, placement="pointwise", epochs=8, given_rate=14000, given_momentum=3, on_board=True
+    rank=4, placement="pointwise", epochs=8, given_rate=14000, given_momentum=2, on_board=True
 )  # as `bench learning kws` has it
 
 
