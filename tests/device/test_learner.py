@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from documents import blocks
+from fresh import FULL
 from test_training import device, every, packed, told
 
 from edgelora import formats, quantization, twin
@@ -161,3 +162,40 @@ def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Sample
     found = json.loads(told(run(f"learn({mode!r}, {momentum}, 6)", folder), "LIFE"))
     assert found == wanted
     assert wanted[-1][0], "something was better than the base"
+
+
+def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folder: Path) -> None:
+    """Cut at changes of the store, in a judgement or in a consolidation: it goes on as the twin does from there."""
+    elm, samples = life
+    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=2)
+    classes = formats.unpack_model(elm).classes
+
+    def twin_of(cut_at: int, left: str | None) -> str | None:
+        """What is in use at the end, if the power failed at that sample and left that in use."""
+        learner = Lifelong(elm, recipe, Reservoir(samples.x.shape[1:], SLOTS, classes, SEED), EVERY)
+        for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
+            if i == 80:
+                learner.consolidate()
+            before = learner.in_use
+            learner.learn(x, int(y))
+            if i == cut_at:
+                assert left in {one and one.hex() for one in (before, learner.in_use)}
+                learner.in_use = bytes.fromhex(left) if left else None
+                learner.restart()
+        return learner.in_use and learner.in_use.hex()
+
+    def life_on_board(cut: int, how: int) -> tuple[int, list[list]]:
+        operations, told_of = json.loads(told(run(f"cut_life({cut}, {how}, 2)", folder), "CUT"))
+        return operations, told_of
+
+    changes, [[_, whole]] = life_on_board(1 << 30, 0)
+    assert changes > 20 and whole == twin_of(-1, None)
+    places = set()
+    for cut in range(changes) if FULL else np.linspace(0, changes - 1, 5).astype(int).tolist():
+        for how in (0, 1, 2) if FULL else (cut % 3,):
+            *cuts, [_, last] = life_on_board(cut, how)[1]
+            assert len(cuts) <= 1
+            at, left = cuts[0] if cuts else (-1, None)
+            places.add(at < 0)
+            assert last == twin_of(at, left), (cut, how)
+    assert places == {True, False}, "cuts in judgements and in the consolidation"

@@ -4,8 +4,9 @@
 them alone, `replay` with others from a reservoir; `in use` is what the guard lets infer after that; `consolidated` what
 is in use after one consolidation at the end. `joint` has all windows at once, as `personalize` has them.
 
-*Arms*: all of a person's windows of the left arm come, then all of the right, mixed by the seed. What is tested is the
-left arm, after the left and after the right one: *forgetting* is the difference.
+*Arms*: all of a person's windows of the left arm come, then all of the right, each in an order drawn by the seed. After
+each there is a consolidation. What is tested is the left arm, after the left and after the right one: *forgetting* is
+the difference. The naive way trains on with the right arm's alone, as many epochs as a consolidation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .. import formats
 from ..datasets import Dataset, load_har_arm
 from ..formats import QuantModel
 from ..progress import Progress, untold
-from ..training import Lifelong, Recipe, Reservoir, Samples, TwinLearner, as_board
+from ..training import Lifelong, Recipe, Reservoir, Samples, TwinLearner, as_board, train
 from ..workers import in_parallel
 from .learning import TASKS, base_of, mean_and_error
 
@@ -147,13 +148,15 @@ def _arms(person: _Person, subject: str) -> dict[str, float]:
     rng = np.random.default_rng(person.recipe.seed)
     arms = [load_har_arm(int(subject), arm) for arm in ("left", "right")]
     test = person.samples(arms[0][1])
-    naive, learner = person.born(SMALLEST, replayed=0), person.born(STORED)
+    learner, naive = person.born(STORED), TwinLearner(person.elm, person.recipe.ranks(person.model), person.recipe)
+    naive.begin(person.recipe.seed)
     after: dict[str, list[float]] = {"naive_forgetting": [], "forgetting": []}
-    for train, _ in arms:
-        samples = person.samples(train)
+    for part, _ in arms:
+        samples = person.samples(part)
         mixed = rng.permutation(len(samples))
         samples = Samples(samples.x[mixed], samples.y[mixed])
-        after["naive_forgetting"].append(person.accuracy(_lives(naive, samples).learned, test))
+        train(naive, samples, person.recipe.fitted(len(samples)))
+        after["naive_forgetting"].append(person.accuracy(naive.save(False), test))
         _lives(learner, samples).consolidate()
         after["forgetting"].append(person.accuracy(learner.in_use, test))
     return {name: first - last for name, (first, last) in after.items()}

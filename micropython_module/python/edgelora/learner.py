@@ -42,6 +42,7 @@ class Learner:
         model, self.in_use = self.model, stored(self.store, self.name, self.model)
         if self.in_use:
             model.load(self.in_use)
+            self._activate()  # where the power went before that
         else:
             model.begin(self.seed)
         self.updates = 0

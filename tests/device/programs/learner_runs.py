@@ -9,7 +9,7 @@ import edgelora
 from edgelora.learner import Learner
 from edgelora.reservoir import Reservoir
 from edgelora.store import Store
-from edgelora.training import SampleFile
+from edgelora.training import SampleFile, unfinished
 
 SLOTS, SEED, EVERY = 40, 5, 4
 NAME = "me"
@@ -67,6 +67,48 @@ def torn():
             data = data[:at] + after[at : at + size] + data[at + size :]
         assert data == after
     print("TORN", cuts)
+
+
+def cut_life(cut, how, epochs):
+    """A life whose power fails at a store's change `cut` (before, half way, after it: `how`). Prints `CUT`: the changes
+    made before the end, where it was cut (a sample's number, -1: in the consolidation) and what was in use then and at
+    the end."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    path, told = "cutlife.elr", []
+    Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
+
+    def born(flash):
+        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+        store = Store(flash, cache=4096, adapters=8)
+        store.open(model)
+        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
+
+    def in_use():
+        assert learner.store.active == (learner.in_use and NAME)
+        return learner.in_use and binascii.hexlify(learner.in_use).decode()
+
+    born(store_cuts.Flash(memory, store_cuts.NEVER))  # an empty store
+    flash = store_cuts.Flash(memory, cut, how)
+    learner = born(flash)
+    for i, label, sample in stream():
+        if i == 80:
+            ended = False
+            try:
+                for run in learner.consolidate(epochs):
+                    ended = run.done
+            except store_cuts.PowerCut:
+                learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+                if unfinished(learner.store, NAME) or not ended:
+                    for _ in learner.consolidate(epochs):
+                        pass
+                told.append([-1, in_use()])
+        try:
+            learner.learn(sample, label)
+        except store_cuts.PowerCut:
+            learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+            told.append([i, in_use()])
+    told.append([i + 1, in_use()])
+    print("CUT", json.dumps([flash.operations, told]))
 
 
 def learn(mode, momentum, epochs):
