@@ -28,7 +28,8 @@ from ..workers import in_parallel
 from .oracles import as_firmware, micro_frontend, micro_outputs, wakeword_decisions
 
 WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
-SPEAKERS = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb+m4", "en-us-nyc", "en-gb-x-rp+f2", "en-us+m7")
+# Of espeak-ng, none of them breathy: those draw anew each time.
+SPEAKERS = ("en-us", "en-gb", "en-gb-scotland", "en-us+f4", "en-gb+m4", "en-us-nyc", "en-gb-x-gbclan", "en-us+m7")
 SPOKEN = "spoken"  # in place of a language: the wake words themselves
 PAUSE = 8000  # samples after each of them
 
