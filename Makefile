@@ -90,7 +90,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
+test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 
