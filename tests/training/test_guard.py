@@ -18,6 +18,7 @@ from edgelora.training import (
     LEAST_UPDATES,
     MODES,
     MOMENTA,
+    MOST_TIMES,
     Base,
     Guard,
     Judged,
@@ -57,6 +58,7 @@ def test_a_boards_defaults_are_the_commands() -> None:
     assert value["LEARNING_RATES"] == (0, *(LEARNING_RATES[mode] for mode in MODES))
     assert ast.literal_eval(found["LEAST_UPDATES"]) == LEAST_UPDATES
     assert ast.literal_eval(found["LEAST_EPOCHS"]) == LEAST_EPOCHS
+    assert ast.literal_eval(found["MOST_TIMES"]) == MOST_TIMES
 
 
 def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:

@@ -90,7 +90,7 @@ def make_report(
         test_samples=len(test),
         tested_on=tested_on,
         epochs=epochs,
-        steps=sum(batch.epoch < epochs for batch in schedule(len(samples), recipe)),
+        steps=sum(batch.epoch < epochs for batch in schedule(samples, recipe)),
         rank=max(recipe.ranks(base.model)),
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,

@@ -82,7 +82,7 @@ from .recipe import (
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
 from .remarks import Remarks, remarks
 from .reservoir import Reservoir
-from .samples import Samples, schedule
+from .samples import MOST_TIMES, Samples, schedule
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
@@ -140,6 +140,7 @@ __all__ = [
     "Lifelong",
     "MODES",
     "MOMENTA",
+    "MOST_TIMES",
     "PLACEMENTS",
     "Measure",
     "NAME",

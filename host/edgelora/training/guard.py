@@ -204,9 +204,9 @@ def prepared(samples: Samples, recipe: Recipe) -> Course:
     held = held_out(samples.y)
     classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
     if held.sum() < LEAST_JUDGED or not classes:
-        return Course(samples, None, samples, recipe.fitted(len(samples), cautious=True))
+        return Course(samples, None, samples, recipe.fitted(len(samples.of_epoch), cautious=True))
     learned = samples.part(~held)
-    return Course(learned, samples.part(held), samples, recipe.fitted(len(learned)))
+    return Course(learned, samples.part(held), samples, recipe.fitted(len(learned.of_epoch)))
 
 
 def _is_one_sided(samples: Samples) -> bool:

@@ -107,7 +107,7 @@ class Lifelong:
         learned, held = self.reservoir.parts()
         if held is None:
             raise InputError("too few samples to judge by: consolidate when more have come, of two classes at least")
-        course = Course(learned, held, learned, self.recipe.fitted(len(learned)))
+        course = Course(learned, held, learned, self.recipe.fitted(len(learned.of_epoch)))
         self._learner.use(self.in_use)
         guard = course.guard(self._learner)
         run = guard_twin(self._elm, course, guard)

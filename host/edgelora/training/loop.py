@@ -100,8 +100,8 @@ def _learn(
     guard: Guard | None,
 ) -> tuple[list[float], list[float]]:
     """The updates of `train`: their losses, and those of epochs."""
-    recipe = recipe.fitted(len(samples))
-    updates = schedule(len(samples), recipe)
+    recipe = recipe.fitted(len(samples.of_epoch))
+    updates = schedule(samples, recipe)
     if guard and guard.enough:
         done = len(updates)
     if recipe.cache != "none" and done < len(updates):

@@ -125,7 +125,7 @@ def train_on_board(
     )
     if reply.notice and note:
         note(reply.notice)
-    record = _Record(len(samples), recipe, reply.samples, watts, metrics, progress)
+    record = _Record(samples, recipe, reply.samples, watts, metrics, progress)
     with _interrupts_noted() as interrupted:
         while reply.state != "done":
             reply = link.run_go(GO_MS)
@@ -142,15 +142,15 @@ class _Record:
 
     def __init__(
         self,
-        count: int,
+        samples: Samples,
         recipe: Recipe,
         start: int,
         watts: float | None,
         metrics: UpdateLog,
         progress: Progress,
     ) -> None:
-        self._schedule, self._epochs = schedule(count, recipe), recipe.epochs
-        self._batch, self._count = recipe.micro_batch, count
+        self._schedule, self._epochs = schedule(samples, recipe), recipe.epochs
+        self._batch, self._count = recipe.micro_batch, len(samples.of_epoch)
         self._start, self._watts = start, watts
         self._metrics, self._progress = metrics, progress
         self._nats: list[float] = []

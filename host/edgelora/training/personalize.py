@@ -203,7 +203,7 @@ def _recording(
     progress: Progress,
 ) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
-    updates = schedule(len(samples), recipe)
+    updates = schedule(samples, recipe)
 
     def record(done: int, total: int, what: str) -> None:
         batch = updates[done - 1]

@@ -84,7 +84,7 @@ class Recipe:
             raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
     def fitted(self, samples: int, cautious: bool = False) -> Recipe:
-        """The same with a number of epochs for so many samples; cautious: and smaller steps, unless rates are given."""
+        """The same with a number of epochs of so many samples; cautious: and smaller steps, unless rates are given."""
         updates = -(-LEAST_UPDATES * self.micro_batch // max(1, samples))
         rate = self.learning_rate // CAUTION if cautious and self.given_rate is None else self.given_rate
         return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), given_rate=rate)

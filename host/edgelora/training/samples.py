@@ -13,6 +13,8 @@ from .. import twin
 from ..formats import Tensor
 from .recipe import Recipe
 
+MOST_TIMES = 4  # an epoch may have a sample of a rare class so often
+
 
 @dataclass(frozen=True)
 class Clipping:
@@ -49,6 +51,19 @@ class Samples:
     def frames(self) -> int:
         return self.x.shape[1] if self.x.ndim == 5 else 1
 
+    @property
+    def of_epoch(self) -> NDArray[np.int64]:
+        """The samples of an epoch, by index, before they are put in order (SPEC.md, 13).
+
+        Each is there once; then those of rare classes again, up to `MOST_TIMES`. Samples with targets are there once.
+        """
+        everyone = np.arange(len(self))
+        if self.given_targets is not None or not len(self):
+            return everyone
+        counts = np.bincount(self.y)[self.y]
+        times = np.minimum(MOST_TIMES, (2 * counts.max() + counts) // (2 * counts))
+        return np.concatenate([everyone, *(np.flatnonzero(times > turn) for turn in range(1, MOST_TIMES))])
+
     def part(self, chosen: NDArray[np.bool_]) -> Samples:
         """Some of them."""
         given = None if self.given_targets is None else self.given_targets[chosen]
@@ -67,10 +82,12 @@ class MicroBatch:
     epoch: int
 
 
-def schedule(count: int, recipe: Recipe) -> list[MicroBatch]:
-    """The updates of a run over `count` samples: each epoch a new permutation, micro-batches across epoch borders."""
+def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
+    """The updates of a run over samples: each epoch in a new order, micro-batches across epoch borders."""
+    of_epoch = samples.of_epoch
+    count = len(of_epoch)
     recipe = recipe.fitted(count)
-    order = np.concatenate(list(_orders(count, recipe)))
+    order = of_epoch[np.concatenate(list(_orders(count, recipe)))]
     starts = range(0, len(order), recipe.micro_batch)
     return [
         MicroBatch(

@@ -36,6 +36,7 @@ _LONGEST_NAME = 20  # with its ending a name of the store
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
 LEAST_EPOCHS = 6  # and so many times at least through the samples
 HELD_OUT = 4  # one sample in so many of each class judges what the others taught,
+MOST_TIMES = 4  # an epoch may have a sample of a rare class so often
 LEAST_JUDGED = 6  # if these are so many at least, of two classes or more
 
 
@@ -350,9 +351,11 @@ class Run:
         self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
         self.before = self.best = 0, 0  # (right, sum of losses)
         self._judged_kept = 0  # judgements that flash knows of
-        epochs = epochs or max(LEAST_EPOCHS, -(-LEAST_UPDATES * model.micro_batch // self.count))
+        self._again = _again(samples, self.count, self._buffer, model.target_size)
+        self.places = self.count + len(self._again)  # of an epoch: every sample, and those of rare classes again
+        epochs = epochs or max(LEAST_EPOCHS, -(-LEAST_UPDATES * model.micro_batch // self.places))
         self.epochs = epochs
-        self.steps = epochs * self.count
+        self.steps = epochs * self.places
         self.updates_in_all = -(-self.steps // model.micro_batch)
         settings = model.settings + struct.pack("<IIH", epochs, seed, learning_rate)
         settings = hashlib.sha256(settings).digest()[:8]
@@ -421,7 +424,7 @@ class Run:
     def _updated(self):
         # What follows from the number of updates: the next one's rate, and whether judging is due.
         batch = self.model.micro_batch
-        passed = self.updates if batch > self.count else min(self.epochs, self.updates * batch // self.count)
+        passed = self.updates if batch > self.places else min(self.epochs, self.updates * batch // self.places)
         self._passed = passed  # epochs after each of which another one began, or the run ended
         self.rate = self._rate()
 
@@ -487,7 +490,10 @@ class Run:
 
     def _learn_sample(self):
         if self.position < self.steps:
-            at = core_order(self.seed, self.position // self.count, self.count, self.position % self.count)
+            places = self.places
+            at = core_order(self.seed, self.position // places, places, self.position % places)
+            if at >= self.count:
+                at = self._again[at - self.count]
             label = self.samples.read(at, self._buffer)
             self.loss = self.model.train(self._buffer, label, self.rate)
             self.position += 1
@@ -557,7 +563,7 @@ class Run:
     def _keep(self, flash):
         self.sequence += 1
         packed, name = self._packed, self.name.encode()
-        place = self.position // self.count, self.position % self.count
+        place = self.position // self.places, self.position % self.places
         identity = self._identity
         struct.pack_into(
             _CHECKPOINT, packed, 0, b"ELC1", _VERSION, _CHECKPOINT_SIZE, *identity[:4], self.sequence, self.seed,
@@ -571,6 +577,24 @@ class Run:
         if flash:
             self.store.put(self.name + ".chk", packed)
             self._judged_kept = self.judged
+
+
+def _again(samples, count, buffer, target_size):
+    # The samples, by number, that an epoch has once more, and more often: those of rare classes.
+    again = array("I")
+    if target_size:
+        return again
+    labels, counts = bytearray(count), {}
+    for i in range(count):
+        labels[i] = label = samples.read(i, buffer)
+        counts[label] = counts.get(label, 0) + 1
+    most = max(counts.values())
+    for turn in range(1, MOST_TIMES):
+        for i in range(count):
+            n = counts[labels[i]]
+            if turn < (2 * most + n) // (2 * n):
+                again.append(i)
+    return again
 
 
 def _counted(samples, count, name):

@@ -22,6 +22,7 @@ class _Samples(Protocol):
 LEAST_UPDATES: int  # of a run that chooses its own number of epochs,
 LEAST_EPOCHS: int  # and of these
 HELD_OUT: int  # one sample in so many of each class judges what the others taught,
+MOST_TIMES: int  # an epoch may have a sample of a rare class so often
 LEAST_JUDGED: int  # if these are so many at least
 
 class SampleFile:
@@ -137,8 +138,9 @@ class Run:
     best_epoch: int  # from 0
     watch: Optional[Callable[[Run], Any]]  # called after every sample that it learns, if it is set
     loss: int  # of the last sample, as Model.train returns it
-    count: int  # samples of an epoch
-    steps: int  # in all: epochs * count
+    count: int  # samples
+    places: int  # of an epoch: every sample, and those of rare classes again
+    steps: int  # in all: epochs * places
     position: int  # steps done
     pending: int  # of them, not yet in an update
     updates: int
