@@ -18,6 +18,7 @@ from edgelora.training import Run, SampleFile, begun, split, unfinished
 NAMES = ("circle", "wave", "shake", "knock")  # as many as the base has classes, at most
 PINS = (10, 11, 12, 13)  # their buttons, each between its pin and ground
 LEARN = 14
+EPOCHS = 16  # of 24 samples: some 40 updates
 FILE, ADAPTER = "/gestures.eld", "gestures"
 
 
@@ -30,7 +31,7 @@ def learn():
     learned, held = split(samples, begun(store, ADAPTER))
     if held is None:
         return print("record some more: 8 of each gesture")
-    run = Run(model, learned, store, ADAPTER, held=held)
+    run = Run(model, learned, store, ADAPTER, EPOCHS, held=held)
     while not run.done:
         run.step()
     print("learned:", run.best[0], "of", held.count, "right, before", run.before[0])
@@ -57,11 +58,12 @@ looked = 0
 print("ready")
 while True:
     if recorder.step():
-        print("recorded:", dict(zip(NAMES, recorder.counts)))  # noqa: B905
+        counted = zip(NAMES, recorder.counts)  # noqa: B905
+        print("recorded:", ", ".join(f"{name} {count}" for name, count in counted))
     if learning.value() == 0:
         learn()
         recorder.reset()
     if store.in_use and recorder.ready and recorder.windows - looked >= 8:  # each second
         looked = recorder.windows
         print(NAMES[model.infer(recorder.x)])
-    time.sleep_ms(2)
+    time.sleep_ms(20)

@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "add-class": Entry("classes", "Adds classes to a board's network, from a few samples"),
         "remove-class": Entry("classes", "Takes a class out of a board's adapter"),
         "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
+        "record": Entry("recording", "Records samples of one class from a board's sensor"),
         "convert": Entry("recording", "Makes recordings into other files, or into samples"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),
         "export-adapter": Entry("learning", "Makes an adapter (.ela) into a PEFT checkpoint"),

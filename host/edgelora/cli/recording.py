@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +16,19 @@ import numpy as np
 
 from .. import datasets
 from ..errors import InputError
-from ..training import load_base, signal_of
-from .common import Add, show
+from ..formats import Signal
+from ..link import Link
+from ..streams import note
+from ..training import Takes, load_base, signal_of
+from .common import Add, add_port, connect, show, whole
 
 KEY_VARIABLE = "EDGELORA_HMAC_KEY"
+ASK_SECONDS = 0.05  # between questions to the board
+TAKE_KEYS, UNDO_KEYS, END_KEYS = "\r\n ", "uU", "qQ\x04"
 
 
 def add_commands(add: Add, commands: Any) -> None:
+    _add_record(add)
     p = add("convert", cmd_convert)
     p.add_argument(
         "recording",
@@ -35,6 +46,117 @@ def add_commands(add: Add, commands: Any) -> None:
         help="what .json and .cbor files are signed with: checks those that are read, signs one that is written "
         f"(${KEY_VARIABLE}, which no list of processes shows)",
     )
+
+
+def _add_record(add: Add) -> None:
+    p = add("record", cmd_record)
+    p.add_argument("model", type=Path, help="the .elm whose signal says what a window is")
+    p.add_argument("--label", required=True, help="what the samples are")
+    p.add_argument("-o", "--output", type=Path, default=Path("samples.npz"), help="grows if it is there (%(default)s)")
+    p.add_argument("--source", default="mpu6050", help="mpu6050, lsm6ds3 or a module on the board with source()")
+    p.add_argument("--pins", default="4,5", metavar="SDA,SCL", help="of the sensor (%(default)s)")
+    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
+    p.add_argument("--count", type=whole(1), help="take so many by themselves, one every --every seconds")
+    p.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds of the sensor (%(default)s)")
+    p.set_defaults(stopped="stopped")
+    add_port(p)
+
+
+def cmd_record(args: argparse.Namespace) -> None:
+    """Records samples of one class from a board's sensor.
+
+    Enter or space takes the window that ends now, u takes the last one back, q or Ctrl-C ends; what was taken is kept.
+    With --count they are taken by a clock, and each is announced a second before.
+    """
+    signal = signal_of(load_base(args.model))
+    before = datasets.load_dataset(args.output) if args.output.exists() else None
+    takes = Takes(signal, before)
+    if not 0.02 <= args.every <= 3600:
+        raise InputError(f"--every {args.every:g}: give 0.02 to 3600 seconds")
+    try:
+        with connect(args) as link, contextlib.suppress(KeyboardInterrupt):
+            _open(link, args, signal)
+            _by_clock(link, takes, args) if args.count else _by_keys(link, takes, args)
+    finally:  # a board that was unplugged takes nothing along
+        if takes.taken:
+            datasets.save_dataset(takes.data, args.output)
+    told = {"output": str(args.output), "taken": takes.taken, "counts": takes.counts, "lost": takes.lost}
+    words = ", ".join(f"{name} {count}" for name, count in takes.counts.items()) or "no samples"
+    show(args, told, f"{args.output}: {words}; {takes.taken} new, {takes.lost} of the sensor's samples lost")
+
+
+def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
+    pins = args.pins.split(",")
+    if len(pins) != 2 or not all(pin.isdigit() for pin in pins):
+        raise InputError(f"--pins {args.pins}: give SDA,SCL, for example 4,5")
+    settings = {"pins": [int(pin) for pin in pins], "bus": args.bus, "rate": round(signal.rate)}
+    rate, channels = link.sense(args.source, scales=list(signal.scales), **settings)
+    if channels != signal.channels or abs(rate - signal.rate) > 0.05 * signal.rate:
+        raise InputError(
+            f"the source has {channels} channels at {rate:g} Hz, the base takes {signal.channels} at {signal.rate:g}"
+        )
+
+
+def _hear(link: Link, takes: Takes) -> None:
+    takes.hear(*link.sensed())
+    time.sleep(ASK_SECONDS)
+
+
+def _by_clock(link: Link, takes: Takes, args: argparse.Namespace) -> None:
+    """The sensor's samples are the clock: a busy computer takes the same ones."""
+    rate, due = takes.signal.rate, 0.0
+    while takes.taken < args.count:
+        _hear(link, takes)
+        if not takes.ready:
+            due = takes.heard + args.every * rate
+            continue
+        if takes.heard >= due - rate and due:
+            note(f"{args.label} {takes.taken + 1}/{args.count}: now", args.json)
+            while takes.heard < due:
+                _hear(link, takes)
+            takes.take(args.label)
+            due = takes.heard + args.every * rate
+
+
+def _by_keys(link: Link, takes: Takes, args: argparse.Namespace) -> None:
+    note("Enter or space: take; u: take the last back; q: end", args.json)
+    with _keys() as read:
+        while (key := read()) not in tuple(END_KEYS):
+            _hear(link, takes)
+            if key and key in TAKE_KEYS:
+                took = takes.take(args.label)
+                note(_counted(takes) if took else "wait: no whole window has come yet", args.json)
+            elif key and key in UNDO_KEYS:
+                note(_counted(takes) if takes.undo() else "nothing was taken here", args.json)
+
+
+def _counted(takes: Takes) -> str:
+    return ", ".join(f"{name} {count}" for name, count in takes.counts.items()) or "none left"
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[], str]]:
+    """Gives what reads a key without waiting: "" if none was pressed, Ctrl-D at the end of what a script sends."""
+    try:
+        import termios
+        import tty
+    except ImportError:
+        raise InputError("keys are read on Linux and macOS: take samples by --count here") from None
+    descriptor = sys.stdin.fileno()
+    kept = termios.tcgetattr(descriptor) if sys.stdin.isatty() else None
+
+    def read() -> str:
+        if not select.select([descriptor], [], [], 0)[0]:
+            return ""
+        return os.read(descriptor, 1).decode(errors="replace") or END_KEYS[-1]
+
+    try:
+        if kept:
+            tty.setcbreak(descriptor)
+        yield read
+    finally:
+        if kept:
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, kept)
 
 
 def cmd_convert(args: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ class Channel:
         self._sequence = 0
         self._reader = FrameReader()
         self._max_payload = FIRST_PAYLOAD
-        self._sample_size = self._output_size = self._listening = 0
+        self._sample_size = self._output_size = self._listening = self._sensed = 0
         self._line: Transport = opener()
         try:
             self._enter()

@@ -309,6 +309,23 @@ class Link(Channel):
             answer = self._request(Op.LISTEN_DATA, struct.pack("<2B2x", flags, label or 0) + part)
             yield ListenReply.of(answer, self._output_size)
 
+    def sense(self, source: str, **settings: Any) -> tuple[float, int]:
+        """Starts a source on the board: `mpu6050` or `lsm6ds3` (bus, pins, rate, scales), or a module of the board's.
+
+        Returns its samples a second and its channels.
+        """
+        made = self._control(Op.SENSE_OPEN, source=source, **settings)
+        self._sensed = int(made["channels"])
+        return float(made["rate"]), self._sensed
+
+    def sensed(self) -> tuple[np.ndarray, int]:
+        """What the source has measured since the last call, int16 [n, channels], and how many samples were lost."""
+        if not self._sensed:
+            raise LinkError("nothing is measured on the board; call sense first")
+        answer = self._request(Op.SENSE_DATA, b"")
+        values = np.frombuffer(answer, "<i2", offset=4)
+        return values.reshape(-1, self._sensed).astype(np.int16), int.from_bytes(answer[:4], "little")
+
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:
             raise LinkError("no model is open; call open_model first")

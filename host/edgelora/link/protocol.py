@@ -46,6 +46,8 @@ class Op(IntEnum):
     MONITOR = 0x2F
     STORE = 0x30
     CLASS = 0x31
+    SENSE_OPEN = 0x32
+    SENSE_DATA = 0x33
     UPDATE_OPEN = 0x34
     UPDATE_DATA = 0x35
     UPDATE_DONE = 0x36

@@ -80,6 +80,7 @@ from .recipe import (
     placed,
 )
 from .recompute import activation, again_macs, choose_recompute, smallest_arena
+from .recording import Takes
 from .remarks import Remarks, remarks
 from .reservoir import Reservoir
 from .samples import MOST_TIMES, Samples, schedule
@@ -156,6 +157,7 @@ __all__ = [
     "Trainer",
     "TwinLearner",
     "TwinRun",
+    "Takes",
     "Vote",
     "WorkflowError",
     "_profile",

@@ -61,6 +61,21 @@ class _Cache:
             self._file.close()
 
 
+def _source_of(request):
+    # A sensor of motion by its name, or what `source()` of a module on the board makes.
+    name = request["source"]
+    if name not in ("mpu6050", "lsm6ds3"):
+        return __import__(name).source()
+    from machine import I2C, Pin
+
+    from edgelora import sources
+
+    sda, scl = [Pin(pin) for pin in request["pins"]]
+    i2c = I2C(request.get("bus", 0), sda=sda, scl=scl, freq=400000)
+    kind = sources.MPU6050 if name == "mpu6050" else sources.LSM6DS3
+    return kind(i2c, request["rate"], scales=request.get("scales"))
+
+
 class Work:
     """Handlers of requests, as `agent` has them. They are given the size of what is in `line.body`."""
 
@@ -74,6 +89,7 @@ class Work:
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
+        self._source = None  # of samples that go over the link
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
         self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
@@ -96,6 +112,8 @@ class Work:
             0x2F: self._monitored,
             0x30: self._in_store,
             0x31: self._class,
+            0x32: self._sense_open,
+            0x33: self._sense_data,
             0x34: self._update_open,
             0x35: self._update_data,
             0x36: self._update_done,
@@ -408,6 +426,29 @@ class Work:
         elif do != "state":
             raise ValueError(f"nothing named {do} to do with a monitor")
         return {"stage": monitor.stage, "left": monitor.left, "threshold": monitor.threshold}
+
+    # --- samples of the board's own sensor
+
+    def _sense_open(self, size):
+        request = self._agent.json(size)
+        self._source = None
+        gc.collect()
+        self._source = source = _source_of(request)
+        room = (self.line.max_payload - 4) // (2 * source.channels)
+        if room < 1:
+            raise ValueError("a sample does not fit an answer")
+        self._sensed = array("h", bytes(2 * room * source.channels))
+        scales = source.scales
+        return {"rate": source.rate, "channels": source.channels, "scales": scales and list(scales)}
+
+    def _sense_data(self, size):
+        source = self._source
+        if not source:
+            raise ValueError("nothing is measured: open a source first")
+        values = source.read_into(self._sensed) * source.channels
+        struct.pack_into("<I", self.line.payload, 0, source.overruns)
+        self.line.payload[4 : 4 + 2 * values] = bytes(memoryview(self._sensed)[:values])
+        return 4 + 2 * values
 
     # --- the board by itself
 

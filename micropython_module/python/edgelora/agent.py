@@ -61,9 +61,10 @@ _LARGE = (0x20, 0x34)  # open a model, now or at the end of an update
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
 # What fields of a request are, where they are not null; and the elements of lists.
-_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode"), list: ("paths", "names", "ops", "vote")}
+_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source")}
+_FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales")
 _FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
-_ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int}
+_ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int}
 
 
 class _Damaged(Exception):

@@ -1,0 +1,86 @@
+"""Samples of one's own from a board's sensor: the newest window becomes a sample when somebody says what it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets import Dataset, inputs_of
+from ..errors import InputError
+from ..formats import Signal
+
+
+@dataclass
+class Takes:
+    """Labelled windows of a stream of counts, for a signal without a front end.
+
+    heard: samples so far; lost: those that the board could not keep up with. `data` has what was there before, too.
+    """
+
+    signal: Signal
+    before: Dataset | None = None
+    heard: int = 0
+    lost: int = 0
+    _window: NDArray[np.int16] = field(init=False)
+    _taken: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.signal.front != "none":
+            raise InputError(f"a signal with the front end {self.signal.front!r} is not recorded by windows")
+        if self.before and self.before.signal != self.signal:
+            raise InputError("the samples that are there are of another signal: write to another file")
+        if self.before and not self.before.labels:
+            raise InputError("the samples that are there have no names of classes: write to another file")
+        self._window = np.zeros((0, self.signal.channels), np.int16)
+
+    def hear(self, counts: NDArray[np.int16], lost: int) -> None:
+        """Samples that follow those before, int16 [n, channels], and how many were lost in all."""
+        if lost > self.lost:  # a window has no holes
+            self._window, self.lost = self._window[:0], lost
+        self._window = np.concatenate([self._window, counts])[-self.signal.window :]
+        self.heard += len(counts)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a whole window has come."""
+        return len(self._window) == self.signal.window
+
+    def take(self, label: str) -> bool:
+        """Takes the window that ends now. False if none is whole yet."""
+        if self.ready:
+            self._taken.append((label, inputs_of(self._window, self.signal)))
+        return self.ready
+
+    def undo(self) -> str | None:
+        """Takes the last sample back that was taken here: its label, None if there is none."""
+        return self._taken.pop()[0] if self._taken else None
+
+    @property
+    def taken(self) -> int:
+        """How many were taken here."""
+        return len(self._taken)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples by class, those from before among them."""
+        there = self.before
+        counts = {name: int((there.y == i).sum()) for i, name in enumerate(there.labels)} if there else {}
+        for label, _ in self._taken:
+            counts[label] = counts.get(label, 0) + 1
+        return counts
+
+    @property
+    def data(self) -> Dataset:
+        """All samples, [N, 1, window, channels]; classes in the order in which they came. InputError if there are
+        none."""
+        if not self.counts:
+            raise InputError("no samples were taken")
+        labels, there = list(self.counts), self.before
+        x = np.array([window for _, window in self._taken], np.float32)
+        x = x.reshape(-1, 1, self.signal.window, self.signal.channels)
+        y = np.array([labels.index(label) for label, _ in self._taken], np.int64)
+        if there:
+            x, y = np.concatenate([there.x, x]), np.concatenate([there.y, y])
+        return Dataset(x, y, labels, self.signal)

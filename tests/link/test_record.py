@@ -1,0 +1,116 @@
+"""`edgelora record`: a board's source comes over the link, and windows of it become labelled samples."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+
+from edgelora import datasets, formats, sim
+from edgelora.bench.swap import layers_and_adapters
+from edgelora.datasets import inputs_of
+from edgelora.formats import Normal, Signal
+from edgelora.link.client import Link
+from edgelora.link.replies import DeviceError, LinkError
+from edgelora.training import Takes
+
+SIGNAL = Signal(100, 3, 20, 10, tuple(Normal(0.01, 0.1 * i, 1 + i) for i in range(3)), units="g")
+COUNTER = """
+import time
+
+class Counter:
+    rate, channels, scales, overruns, ended = 100, 3, None, 0, False
+
+    def __init__(self):
+        self.at, self.start = 0, time.ticks_ms()
+
+    def read_into(self, buffer):
+        due = time.ticks_diff(time.ticks_ms(), self.start) // 10
+        count = min(due - self.at, len(buffer) // 3)
+        for i in range(count):
+            for axis in range(3):
+                buffer[3 * i + axis] = (self.at + i) % 1000 * (axis + 1)
+        self.at += count
+        return count
+
+def source():
+    return Counter()
+"""
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Desktop MicroPython with a source of its own: its port."""
+    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    with Link.connect(board.port) as link:
+        link.put("/counter.py", COUNTER.encode())
+    yield board.port
+    board.stop()
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    elm, _ = layers_and_adapters((60, 5), 0)
+    model = formats.unpack_model(elm)
+    model.signal = SIGNAL
+    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    return tmp_path / "base.elm"
+
+
+def heard(data: datasets.Dataset) -> np.ndarray:
+    """The number of each window's first sample; all its samples follow from it."""
+    first = np.rint(data.x[:, 0, 0, 0] / 0.01)
+    steps = (first[:, None] + np.arange(20)) % 1000
+    counts = (steps[:, :, None] * [1, 2, 3]).astype(np.int16)
+    assert np.allclose(inputs_of(counts, SIGNAL), data.x[:, 0], atol=1e-5)
+    return first
+
+
+def test_by_a_clock_then_by_keys(board: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "mine.npz"
+    settings = ("record", base, "--source", "counter", "--port", board, "-o", out)
+    told = result(*settings, "--label", "wave", "--count", 3, "--every", 0.5)
+    assert told["counts"] == {"wave": 3} and told["taken"] == 3 and told["lost"] == 0
+    steps = np.diff(heard(datasets.load_dataset(out)))
+    assert ((steps >= 50) & (steps < 150)).all(), "half a second of the sensor's, and what came with it"
+    read, write = os.pipe()
+    os.write(write, b" " + b"x" * 40 + b" \nu u\n")
+    os.close(write)
+    with open(read) as keys:
+        monkeypatch.setattr(sys, "stdin", keys)
+        said = edgelora(*settings, "--label", "rest")
+    assert "wave 3, rest 2; 2 new, 0 of the sensor's samples lost" in said
+    data = datasets.load_dataset(out)
+    assert data.labels == ["wave", "rest"] and data.y.tolist() == [0, 0, 0, 1, 1] and data.signal == SIGNAL
+    assert len(set(heard(data).tolist())) == 5
+
+
+def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
+    settings = ("record", base, "--label", "x", "-o", tmp_path / "x.npz", "--port", board)
+    assert "give SDA,SCL" in edgelora(*settings, "--pins", "4", code=1)
+    assert "no module named" in edgelora(*settings, "--source", "no_such_module", "--count", 1, code=1)
+    other = datasets.Dataset(np.zeros((2, 1, 20, 3), np.float32), np.zeros(2, np.int64), ["a"])
+    datasets.save_dataset(other, tmp_path / "x.npz")
+    assert "of another signal" in edgelora(*settings, "--count", 1, code=1)
+    with Link.connect(board) as link:
+        with pytest.raises(LinkError, match="call sense first"):
+            link.sensed()
+        link._sensed = 3
+        with pytest.raises(DeviceError, match="nothing is measured"):
+            link.sensed()
+
+
+def test_a_window_has_no_holes() -> None:
+    takes = Takes(SIGNAL)
+    takes.hear(np.ones((19, 3), np.int16), 0)
+    assert not takes.take("a")
+    takes.hear(np.ones((1, 3), np.int16), 0)
+    assert takes.take("a")
+    takes.hear(np.ones((19, 3), np.int16), 7)
+    assert not takes.take("a") and takes.lost == 7 and takes.counts == {"a": 1}
+    assert takes.undo() == "a" and takes.undo() is None and takes.counts == {}
