@@ -32,7 +32,19 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert [row["clock_mhz"] for row in report["energy"]] == [48, 96, 125, 133]
     assert all(energy(1e6 * row["update_joules"]) in page for row in report["energy"])
     assert "133 MHz, cheapest" in page
-    edgelora("personalize", made / "har.elm", *few, "--force", *port, "-o", run, "--placement", "last_block", "--cache", "flash")
+    edgelora(
+        "personalize",
+        made / "har.elm",
+        *few,
+        "--force",
+        *port,
+        "-o",
+        run,
+        "--placement",
+        "last_block",
+        "--cache",
+        "flash",
+    )
     assert read_report(run)["host_twin_identical"] is True
     factory = ("--rank", 1, "--qat", "--augment", "motion", "--epochs", 3)
     trained = result("train-adapter", made / "har.elm", *few[:4], *factory, "-o", tmp_path / "factory.ela")
