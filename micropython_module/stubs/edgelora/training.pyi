@@ -86,6 +86,9 @@ class Judge:
     def step(self) -> bool:
         """Judges by another sample. Whether it was the last one. Allocates nothing with sums below 2^30."""
 
+def milder(right: int, loss: int, than_right: int, than_loss: int) -> bool:
+    """Whether one epoch's judgement comes before another's."""
+
 def better(right: int, loss: int, than_right: int, than_loss: int) -> bool:
     """Whether one judgement is better than another."""
 
