@@ -21,8 +21,8 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     flashed = result("flash", made / "har.uf2", "--drive", board["drive"])
     assert (flashed["port"], flashed["installed"]["files"]) == (board["port"], [])  # the image has all of it
     port = ["--port", board["port"]]
-    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2]
-    edgelora("personalize", made / "har.elm", *few, "--force", *port, "-o", run)
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--force"]
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run)
     report = read_report(run)
     assert report["host_twin_identical"] is True
     assert "RP2040" in report["board"]
@@ -32,19 +32,8 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert [row["clock_mhz"] for row in report["energy"]] == [48, 96, 125, 133]
     assert all(energy(1e6 * row["update_joules"]) in page for row in report["energy"])
     assert "133 MHz, cheapest" in page
-    edgelora(
-        "personalize",
-        made / "har.elm",
-        *few,
-        "--force",
-        *port,
-        "-o",
-        run,
-        "--placement",
-        "last_block",
-        "--cache",
-        "flash",
-    )
+    cached = ("--placement", "last_block", "--cache", "flash")
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run, *cached)
     assert read_report(run)["host_twin_identical"] is True
     factory = ("--rank", 1, "--qat", "--augment", "motion", "--epochs", 3)
     trained = result("train-adapter", made / "har.elm", *few[:4], *factory, "-o", tmp_path / "factory.ela")
@@ -52,7 +41,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert there["accuracy"] == trained["accuracy_after"]
     budget = ["--board", "virtual-pico", "--ram", "10K", "--adapter", 400, "-o", tmp_path / "plan.json"]
     planned = result("plan", made / "har.elm", "--data", "har:3", *budget)
-    edgelora("personalize", made / "har.elm", *few, "--force", *port, "-o", run, "--plan", tmp_path / "plan.json")
+    edgelora("personalize", made / "har.elm", *few, *port, "-o", run, "--plan", tmp_path / "plan.json")
     report = read_report(run)
     assert report["host_twin_identical"] is True
     assert (report["arena_bytes"], report["adapter_bytes"]) == (planned["arena_bytes"], planned["adapter_bytes"])
