@@ -9,7 +9,7 @@
 #define MICROPY_PY_TIME (1)
 
 #undef MICROPY_HEAP_SIZE
-#define MICROPY_HEAP_SIZE (192 * 1024)
+#define MICROPY_HEAP_SIZE (256 * 1024)
 
 // Input is looked at now and then while a program runs, so that Ctrl-C ends it.
 extern void board_poll(void);

@@ -59,4 +59,4 @@ class FileError(EdgeloraError, OSError):
 
 
 class MissingPackage(EdgeloraError, ModuleNotFoundError):
-    """A Python package is not installed; the message says how to install it."""
+    """A package is not installed; the message says how to install it."""

@@ -26,7 +26,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     report = read_report(run)
     assert report["host_twin_identical"] is True
     assert "RP2040" in report["board"]
-    assert (report["samples"], report["test_samples"], report["steps"]) == (12, 10, 3)
+    assert (report["samples"], report["test_samples"], report["steps"]) == (12, 10, 4)
     assert report["arena_bytes"] <= 16384
     page = (run / "report.html").read_text()
     assert [row["clock_mhz"] for row in report["energy"]] == [48, 96, 125, 133]

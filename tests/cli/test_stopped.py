@@ -44,7 +44,7 @@ def test_only_commands_with_a_board_speak_of_one() -> None:
     ("command", "module", "function", "said"),
     [
         ("pretrain x.npz -o out.npz", floatnet, "pretrain", "\nstopped; no network was written\n"),
-        ("quantize net.npz --data x.npz -o out.elm", quantization, "quantize", "\nstopped; no model was written\n"),
+        ("quantize net.npz --data x.npz -o out.elm", quantization, "quantize_on", "\nstopped; no model was written\n"),
     ],
 )
 def test_interrupted(

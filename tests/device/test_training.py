@@ -339,7 +339,7 @@ times = [timed(hz) for hz in (48_000_000, 133_000_000, 125_000_000)]
 print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times[2]))
 model = edgelora.Model("/base.elm", ranks=4)
 samples = training.SampleFile("/samples.eld")
-samples.count = 16
+samples.count = 10  # an epoch has 16 of them
 run = training.Run(model, samples, Store("/test", cache=0), "me", 3, 7, 6000)
 pace = {"clock_hz": 48_000_000, "sleep_ms": 30}
 scheduler = training.Scheduler(run, **pace)
@@ -404,7 +404,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
         assert told(output, "BATTERY") == "low battery 16 2"
         assert (told(output, "TIME"), told(output, "ENERGY")) == ("paused 24", "paused 32 True")
         assert told(output, "TASK") == "done True 125000000"
-        some = Samples(samples.x[:16], samples.y[:16])
+        some = Samples(samples.x[:10], samples.y[:10])
         assert told(output, "LEARNED") == by_the_twin(elm, some, replace(recipe, epochs=3))[0].hex()
     finally:
         board.kill()

@@ -10,7 +10,7 @@ import pytest
 
 from edgelora.bench import wakewords
 from edgelora.datasets import PROMPTS, load_prompts, prompts
-from edgelora.errors import InputError
+from edgelora.errors import InputError, MissingPackage
 
 pytest.importorskip("tflite_micro")
 pytest.importorskip("pymicro_wakeword")
@@ -40,7 +40,7 @@ def test_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="choose one of en, es, fr, it, ru"):
         next(load_prompts("xx"))
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(prompts.PromptsMissing, match="libspandsp2t64 is not installed.*make prompts"):
+    with pytest.raises(MissingPackage, match="libspandsp2t64 is not installed.*make prompts"):
         next(load_prompts("en"))
 
 

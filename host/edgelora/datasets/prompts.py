@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdgeloraError, InputError
+from ..errors import InputError, MissingPackage
 
 SOUNDS = Path("/usr/share/asterisk/sounds")
 PROMPTS = {
@@ -26,10 +26,6 @@ PROMPTS = {
 BITS_A_SECOND = 64000  # 8 bits for two samples
 
 
-class PromptsMissing(EdgeloraError, OSError):
-    """Prompts, or what decodes them, are not installed."""
-
-
 def load_prompts(language: str) -> Iterator[tuple[str, NDArray[np.int16]]]:
     """Each prompt of a language in `PROMPTS`: its name and its samples, int16 [n] of 16 kHz, in order of names."""
     if language not in PROMPTS:
@@ -37,7 +33,7 @@ def load_prompts(language: str) -> Iterator[tuple[str, NDArray[np.int16]]]:
     folder, library = SOUNDS / PROMPTS[language], ctypes.util.find_library("spandsp")
     if not folder.is_dir() or library is None:
         what = "libspandsp2t64" if library is None else f"asterisk-core-sounds-{language}-g722"
-        raise PromptsMissing(
+        raise MissingPackage(
             f"the package {what} is not installed, for human voices: `make prompts`, or apt-get install"
         )
     decoder = _decoder(library)

@@ -212,6 +212,11 @@ static inline edgelora_row_t group_header(uint32_t rows, int32_t values) {
         -(intptr_t)(EDGELORA_ROW_CODE * rows), (int32_t)((offset << 16) + offset + 0x8000)};
 }
 
+// Of a header. A row's sign tells nothing: memory may be at 2^31 and above, but with an M0+.
+static inline uint32_t group_rows(const edgelora_row_t *header) {
+    return (uint32_t)-header->row / EDGELORA_ROW_CODE;
+}
+
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
 static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
     for (const uint32_t *end = words + 6; words < end; words += 2) {
@@ -262,7 +267,7 @@ void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t 
 uint32_t edgelora_store_column_s8(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
 // e: a value every `step` bytes, becomes trunc_shift(e * m, 24). n: values, >= 1; |e * m| < 2^31, m
-// a multiple of 2^9.
+// a multiple of 2^9 but where e is 0.
 void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m);
 // v += trunc_shift(w, n), n in 0..31; |w| < 2^31
 void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);

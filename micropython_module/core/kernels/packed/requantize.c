@@ -195,8 +195,9 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
     int32_t n = product_bits(s) - 7;
     n = n < 0 ? 0 : n; // at most 15
     for (uint32_t c = 0; c < s->channels; ++c) {
-        edgelora_scale_column_s8(
-            s->e + c, s->channels, s->rows, shared_multiplier(s->g, c, s->top) << (24 - n));
+        // what goes over the top are bits of the products that no product has
+        uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top) << (24 - n);
+        edgelora_scale_column_s8(s->e + c, s->channels, s->rows, (int32_t)m);
     }
     return n;
 }

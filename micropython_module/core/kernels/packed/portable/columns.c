@@ -22,7 +22,7 @@ EDGELORA_HOT void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n,
     const int32_t mask = shift_mask(24);
 #pragma GCC unroll 4
     for (; n; --n, e += step) {
-        *e = (int8_t)trunc_mask(*e * m, 24, mask);
+        *e = (int8_t)trunc_mask((int32_t)((uint32_t)*e * (uint32_t)m), 24, mask);
     }
 }
 

@@ -12,7 +12,8 @@ EDGELORA_HOT void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edg
         int32_t s2 = acc[2], s3 = acc[3];
         for (const edgelora_row_t *r = rows; r != end;) {
             uint32_t even = (uint32_t)r->value, odd = even;
-            for (++r; r != end && r->row > 0; ++r) {
+            const edgelora_row_t *next = r + 1 + group_rows(r);
+            for (++r; r != next; ++r) {
                 uint32_t four = word_at((const uint8_t *)r->row + i) ^ coding;
                 even += (four & mask) * (uint32_t)r->value;
                 odd += (four >> 8 & mask) * (uint32_t)r->value;
