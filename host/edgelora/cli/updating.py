@@ -9,14 +9,16 @@ from typing import Any
 
 from .. import formats, streams, updates
 from ..formats import read_bounded
-from ..link import DeviceError, Link
+from ..link import DeviceError, Link, soft_reset
 from ..streams import note, say
 from ..text import printable
 from ..training import WorkflowError, load_base
 from ..updates import fetch, release
 from . import console
-from .common import Add, add_port, connect, show
+from .common import Add, add_port, connect, port_of, show
 from .console import emit
+
+NO_MEMORY = "no memory to check the adapter"  # of what a board says that has to start anew
 
 TRUST_PATH = "/update.trust"  # on the board
 
@@ -171,9 +173,9 @@ def cmd_update(args: argparse.Namespace) -> None:
         if args.trust:
             keys = [key for path in args.trust for key in updates.load_public_keys(path)]
             _place_trust(link, updates.pack_trust(args.target, keys), args.force)
-        if content:
-            with console.progress("update", args.json) as progress:
-                installed = link.update(content, progress)
+    if content:
+        installed = _install(args, content)
+    with connect(args) as link:
         state = link.update_state(args.confirm)
     if args.confirm and not state.confirmed:
         raise WorkflowError(
@@ -193,6 +195,20 @@ def cmd_update(args: argparse.Namespace) -> None:
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
     )
+
+
+def _install(args: argparse.Namespace, content: bytes) -> tuple[str, int]:
+    """The adapter's name and version. A board that has no memory left to check it starts anew once."""
+    for again in (False, True):
+        try:
+            with connect(args) as link, console.progress("update", args.json) as progress:
+                return link.update(content, progress)
+        except DeviceError as error:
+            if again or NO_MEMORY not in str(error):
+                raise
+        note("the board has no memory left to check the adapter: it is restarted, and sent it again", args.json)
+        soft_reset(port_of(args))
+    raise AssertionError
 
 
 def _read_bundle(source: str) -> bytes:
