@@ -46,7 +46,7 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "3@0.01")
     board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
     assert result("sim", "virtual-pico", "--state", state, *told) == board, "it runs on"
-    sim.set_world(state, None, [(15, 0.15), (15, 0.4)])
+    sim.set_world(state, None, [(15, 0.25 * i) for i in range(1, 21)])  # whenever the program begins, it sees two
     seen, overruns, pressed = json.loads(execute(board["port"], LOOK))
     edgelora("sim", "virtual-pico", "--stop", "--state", state)
     scale = np.array([8192] * 3 + [np.degrees(32.8)] * 3)
@@ -54,7 +54,7 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     wanted = np.rint(rows[(first + np.arange(len(seen)) // 2) % 200] * scale)  # the recording has half the rate
     shifted = np.rint(rows[(first + (1 + np.arange(len(seen))) // 2) % 200] * scale)
     assert overruns == 0 and min(np.abs(np.array(seen) - w).max() for w in (wanted, shifted)) <= 1
-    assert len(pressed) > 10 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.5
+    assert 10 < len(pressed) < 90 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.7
     assert json.loads((state / "world.json").read_text())["presses"] == []
 
 

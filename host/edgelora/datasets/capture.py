@@ -45,7 +45,7 @@ def checked_values(path: Path, rows: Any) -> NDArray[np.float64]:
     except (ValueError, OverflowError):  # rows of several lengths
         raise InputError(f"{path}: its rows have different lengths", remedy=remedy) from None
     if values.size == 0:
-        raise InputError(f"{path}: has no samples")
+        raise InputError(f"{path}: has no samples: give numbers with commas, a row a sample")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "iuf" or values.shape[1] > MAX_CHANNELS:
         raise InputError(f"{path}: has values of shape {values.shape}, type {values.dtype}", remedy=remedy)
@@ -72,7 +72,7 @@ def load_wav(path: Path) -> Capture:
 def load_csv(path: Path) -> Capture:
     lines = [line for line in path.read_bytes().splitlines() if line.strip()]
     if not lines:
-        raise InputError(f"{path}: has no samples")
+        raise InputError(f"{path}: has no samples: give numbers with commas, a row a sample")
     names = _head(lines[0])
     try:
         rows: Any = np.loadtxt(lines[bool(names) :], np.float64, delimiter=",", ndmin=2) if lines[bool(names) :] else []

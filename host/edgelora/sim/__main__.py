@@ -9,9 +9,10 @@ from pathlib import Path
 from .. import boards
 from ..boards import load_board
 from ..virtual_boards import SimError
+from .console import log
 from .pico import Pico
 from .qemu import Qemu
-from .session import Ended, Session, log
+from .session import Ended, Session
 from .unix import Unix
 
 

@@ -14,7 +14,8 @@ from .. import boards
 from ..boards import BoardProfile
 from ..formats import write_atomic
 from ..virtual_boards import SimError
-from .session import POLL_SECONDS, Session, log
+from .console import POLL_SECONDS, log
+from .session import Session
 
 if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC

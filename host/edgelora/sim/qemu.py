@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .. import resources
 from ..virtual_boards import SimError
-from .session import POLL_SECONDS, SETTLE_SECONDS, Session
+from .console import POLL_SECONDS
+from .session import SETTLE_SECONDS, Session
 
 QEMU = "qemu-system-riscv32"
 QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"

@@ -8,14 +8,12 @@ import os
 import pty
 import signal
 import struct
-import sys
 import tty
 from dataclasses import asdict
 from pathlib import Path
 
 from ..virtual_boards import CLOCK, SimError, SimHandle, entry_of, open_entry
 
-POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.2  # a MicroPython that lives this long has started
 
 
@@ -92,7 +90,3 @@ class Terminal:
         tty.setraw(self._client)
         self._link.unlink(missing_ok=True)
         self._link.symlink_to(os.ttyname(self._client))
-
-
-def log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

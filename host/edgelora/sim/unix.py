@@ -11,7 +11,8 @@ from .. import resources
 from ..boards import BoardProfile, check_romfs
 from ..formats import write_atomic
 from ..virtual_boards import SimError
-from .session import POLL_SECONDS, SETTLE_SECONDS, Session
+from .console import POLL_SECONDS
+from .session import SETTLE_SECONDS, Session
 from .start import UNIX_BINARY
 
 # Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide

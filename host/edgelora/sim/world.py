@@ -21,7 +21,7 @@ from ..datasets import converted, load_capture
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..virtual_boards import BoardClock, SimError
-from .session import POLL_SECONDS, log
+from .console import POLL_SECONDS, log
 
 if TYPE_CHECKING:
     from rp2040py.peripherals.i2c import RPI2C

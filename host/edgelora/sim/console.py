@@ -1,0 +1,11 @@
+"""What a virtual board's process says, and how often it looks around."""
+
+from __future__ import annotations
+
+import sys
+
+POLL_SECONDS = 0.05
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
