@@ -85,14 +85,16 @@ class SvdfSketch(Sketch):
 def test_svdf_is_that_of_tflite_micro(seed: int) -> None:
     """Every byte, over frames that carry state on: ranks, memories of one, activations, layers one behind the other."""
     rng = np.random.default_rng(seed)
-    inputs = int(rng.integers(1, 30))
-    sketch = SvdfSketch(1, inputs, grid=(0.04, int(rng.integers(-128, 128))))
-    for _ in range(2):
-        units, memory, rank, fused = rng.integers((1, 1, 1, 0), (9, 12, 4, 2)).tolist()
-        sketch.svdf(units, memory, rank, fused, -128 if fused else int(rng.integers(-40, 40)))
-    file = sketch.file()
-    frames = rng.integers(-128, 128, (40, 1, inputs)).astype(np.int8)
-    model, expected = import_tflite(file), micro_outputs(file, frames)
+    expected: list = []
+    while len({tuple(y) for y in expected}) <= 20:  # a draw whose outputs all sit at an end of the grid tells little
+        inputs = int(rng.integers(1, 30))
+        sketch = SvdfSketch(1, inputs, grid=(0.04, int(rng.integers(-128, 128))))
+        for _ in range(2):
+            units, memory, rank, fused = rng.integers((1, 1, 1, 0), (9, 12, 4, 2)).tolist()
+            sketch.svdf(units, memory, rank, fused, -128 if fused else int(rng.integers(-40, 40)))
+        file = sketch.file()
+        frames = rng.integers(-128, 128, (40, 1, inputs)).astype(np.int8)
+        model, expected = import_tflite(file), micro_outputs(file, frames)
     for plain in (False, True):
         mine = session(model, plain=plain)
         for turn, (frame, wanted) in enumerate(zip(frames, expected, strict=True)):

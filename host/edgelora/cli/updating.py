@@ -169,9 +169,9 @@ def cmd_update(args: argparse.Namespace) -> None:
         raise WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
     content = _read_bundle(args.bundle) if args.bundle else b""
     installed = None
-    with connect(args) as link:
-        if args.trust:
-            keys = [key for path in args.trust for key in updates.load_public_keys(path)]
+    if args.trust:
+        keys = [key for path in args.trust for key in updates.load_public_keys(path)]
+        with connect(args) as link:
             _place_trust(link, updates.pack_trust(args.target, keys), args.force)
     if content:
         installed = _install(args, content)
