@@ -34,6 +34,7 @@
     ├── WorkflowError        a step can't go on
     ├── Suspended            a board's run is suspended, and can go on
     ├── ReleaseError         an update can't be released
+    ├── RosterError          a roster of a fleet can't be used or changed
     └── FetchError           an update did not arrive
 
 An exception that is neither one of these nor an OSError is a bug of EdgeLoRA itself.

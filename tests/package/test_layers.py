@@ -30,6 +30,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("planning",),
     ("updates",),
     ("report",),
+    ("fleet",),
     ("bench",),
     ("api",),
     ("cli",),

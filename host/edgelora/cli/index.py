@@ -61,6 +61,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "serve": Entry("updating", "Serves a directory of releases over HTTP"),
         "update": Entry("updating", "Updates a board over its serial port"),
     },
+    "fleets": {
+        "fleet": Entry("fleet", "Boards that learn together"),
+    },
     "more": {
         "demo": Entry("learning", "Runs a whole demonstration"),
         "bench": Entry("measuring", "Measures kernels, networks, learning"),

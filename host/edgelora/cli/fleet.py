@@ -1,0 +1,119 @@
+"""Commands of a fleet: boards that learn together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import updates
+from ..errors import InputError
+from ..fleet import Roster, RosterError, Site, parse_public
+from ..formats import read_bounded
+from ..streams import confirmed, say
+from . import console
+from .common import Add, show
+from .console import emit
+
+ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
+MAX_KEY_FILE = 1024
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    text = "Boards that learn together, and tell nobody what they have seen."
+    group = commands.add_parser("fleet", help="Boards that learn together", description=text).add_commands()
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        p = add(name, run, group)
+        p.add_argument("fleet", type=Path, help="folder of the fleet")
+        return p
+
+    p = command("enroll", cmd_enroll)
+    _add_key(p)
+    p.add_argument("--public", required=True, metavar="KEY", help="the board's public key: a file, or 64 digits of hex")
+    p.add_argument("--name", default="", help="what to call the board here: letters, digits, - _ .")
+    p.add_argument("--target", help="begins a fleet: the product that its boards are, as their update.trust says")
+    p.add_argument("--again", action="store_true", help="also a board that was revoked")
+    p.add_argument("--yes", action="store_true", help="do not ask")
+    p = command("revoke", cmd_revoke)
+    p.add_argument("board", help="its name, index or public key")
+    _add_key(p)
+    command("roster", cmd_roster)
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", type=Path, required=True, help="private key of `edgelora keygen`, which signs the roster"
+    )
+    parser.set_defaults(stopped=ROSTER_STOPPED)
+
+
+def cmd_enroll(args: argparse.Namespace) -> None:
+    """Puts a board into the signed roster.
+
+    A board's identity is a key pair that it makes itself; the secret half never leaves it. Only boards of the roster
+    take part, so that whoever adds up their updates can't invent any. The first board begins the fleet:
+
+        edgelora keygen release.pem
+        edgelora fleet enroll fleet --key release.pem --target band --public board.pub --name kitchen
+
+    The release key stays here: the folder without it may go to the computer that adds updates up.
+    """
+    key = updates.load_key(args.key)
+    public = _public_key(args.public)
+    site = Site(args.fleet)
+    if not args.yes and not args.json and sys.stdin.isatty():
+        asked = f"Enroll board {public.hex()[:16]}... {args.name}? Compare it with what the board prints. [y/N] "
+        if not confirmed(asked):
+            raise InputError("not enrolled: nothing was changed")
+    if not site.path.exists():
+        if args.target is None:
+            raise RosterError(f"{args.fleet} holds no roster", remedy="begin a fleet with --target")
+        Site.create(args.fleet, args.target, key)
+    elif args.target not in (None, site.roster().target):
+        raise RosterError(f"the fleet is of {site.roster().target}, not {args.target}", remedy="leave --target out")
+    roster, index = site.enroll(public, args.name, key, args.again)
+    result = {"index": index, "name": args.name, "public": public.hex(), **_summary(roster)}
+    show(args, result, f"board {index} {args.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
+
+
+def cmd_revoke(args: argparse.Namespace) -> None:
+    """Takes a board out of the roster, for ever.
+
+    Its index stays empty. Boards learn of it with the next roster that they get; the server at once.
+    """
+    roster, board = Site(args.fleet).revoke(args.board, updates.load_key(args.key))
+    result = {"index": board.index, "name": board.name, "public": board.key, **_summary(roster)}
+    show(args, result, f"revoked {board.index} {board.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
+
+
+def cmd_roster(args: argparse.Namespace) -> None:
+    """Lists the boards of a fleet."""
+    site = Site(args.fleet)
+    roster, boards = site.roster(), site.boards()
+    if args.json:
+        return emit(_summary(roster) | {"rows": [asdict(board) for board in boards]})
+    rows: list[tuple[object, ...]] = [(b.index, b.name or "-", b.key[:16] or "revoked") for b in boards]
+    console.table(("board", "name", "key"), rows)
+    say(f"roster {roster.number} of {roster.target}, fleet {roster.fleet.hex()}: {_count(roster)}")
+
+
+def _summary(roster: Roster) -> dict[str, Any]:
+    return {
+        "roster": roster.number,
+        "target": roster.target,
+        "fleet": roster.fleet.hex(),
+        "boards": len(roster.active),
+    }
+
+
+def _count(roster: Roster) -> str:
+    return f"{len(roster.active)} boards of {len(roster.keys)}"
+
+
+def _public_key(given: str) -> bytes:
+    path = Path(given)
+    return parse_public(read_bounded(path, MAX_KEY_FILE) if path.is_file() else given.encode())
