@@ -84,6 +84,7 @@ from .recording import Takes
 from .remarks import Remarks, remarks
 from .reservoir import Reservoir
 from .samples import MOST_TIMES, Samples, schedule
+from .starts import fleet_training, masters, recipe_of, restarted
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
@@ -172,6 +173,7 @@ __all__ = [
     "choose_recompute",
     "confusion",
     "errors",
+    "fleet_training",
     "float_baseline",
     "hear_on_board",
     "is_named",
@@ -182,6 +184,7 @@ __all__ = [
     "load_part",
     "load_parts",
     "loss_unit",
+    "masters",
     "measured",
     "most_summed",
     "personalize_board",
@@ -189,9 +192,11 @@ __all__ = [
     "pretrained",
     "pretrained_har",
     "pretrained_kws",
+    "recipe_of",
     "recomputed",
     "record_on_board",
     "remarks",
+    "restarted",
     "repeat_on_twin",
     "schedule",
     "signal_of",

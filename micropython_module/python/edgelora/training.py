@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import core_adapter_size, core_crc32, core_order, core_save, core_take
+from edgelora import core_adapter_size, core_crc32, core_order, core_save, core_take, read
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -242,6 +242,49 @@ class _Checkpoint:
                 return found
 
 
+def _states(data):
+    # (offset of its training state, its elements) of each matrix that trains in an adapter file, in the file's order.
+    flags, layers = struct.unpack_from("<HH", data, 28)
+    if not flags & 2 or flags & 8:
+        raise ValueError("an adapter to start from has its training state, and no classes or monitor: save(state=True)")
+    copies = 2 if data[40] else 1  # masters and, if there is momentum, its means
+    counts, at = [], 48 + 12 * layers
+    for record in range(48, at, 12):
+        _, rank, outputs, inputs = struct.unpack_from("<4H", data, record)
+        a, b = rank * inputs, rank * outputs
+        at += (_aligned(a) if flags & 1 else 0) + _aligned(b)
+        counts += (a, b) if flags & 4 else (b,)
+    for count in counts:
+        yield at, count
+        at += 4 + copies * _aligned(2 * count)
+
+
+def _aligned(size):
+    return (size + 3) & ~3
+
+
+def masters(data):
+    """The masters of an adapter file with training state, int16 [n] as bytes: layer by layer A's if it trains, B's."""
+    view, found = memoryview(data), bytearray()
+    for at, count in _states(data):
+        found += view[at + 4 : at + 4 + 2 * count]
+    return found
+
+
+def _restarted(data, draws):
+    # The adapter file that a run starts from: its masters; scales, momentum and counts fresh, draws from there on.
+    data = bytearray(data)
+    for at, count in _states(data):
+        size = _aligned(2 * count)
+        data[at : at + 4] = bytes(4)
+        if data[40]:
+            data[at + 4 + size : at + 4 + 2 * size] = bytes(size)
+    struct.pack_into("<II", data, 32, 0, draws)
+    struct.pack_into("<I", data, 44, 0)
+    struct.pack_into("<I", data, 12, core_crc32(memoryview(data)[16:], 0))
+    return data
+
+
 def _rtc_memory(rtc):
     # Memory that survives sleep and reset, if there is some and nobody else keeps something there.
     if rtc is None and machine and hasattr(machine, "RTC"):
@@ -310,7 +353,9 @@ class Run:
     epochs, learning_rate 0: what suits the number of samples, and the mode. held: samples like the others that judge
     (`split`): what was in use before, which is the adapter `name` of the store or the bare base, then every epoch. The
     best is `name.new` in the store. At the end it becomes `name` if it is better than what was before (`better`), else
-    it stays where it is. Without them, what was learned last becomes `name`.
+    it stays where it is. Without them, what was learned last becomes `name`. start: an adapter file with training
+    state, its bytes or a path: the run goes on from its masters, instead of a fresh adapter. keep_state: at the end
+    nothing becomes `name`; the training state stays, as `state` and in the store, until `discard`.
 
     ValueError if a run of this name was begun with another base, other settings or samples. notice: "" or what was
     lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.
@@ -319,8 +364,9 @@ class Run:
     checkpoint_size = _CHECKPOINT_SIZE
 
     def __init__(
-        self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None, held=None
-    ):
+        self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None, held=None,
+        start=None, keep_state=False,
+    ):  # fmt: skip
         if not 1 <= len(name.encode()) <= _LONGEST_NAME:
             raise ValueError("%r is no name for a run: give 1 to %d bytes" % (name, _LONGEST_NAME))
         learning_rate = learning_rate or model.learning_rate
@@ -333,6 +379,7 @@ class Run:
                     raise ValueError(text % what)
         self.model, self.samples, self.store, self.name = model, samples, store, name
         self.seed, self.learning_rate = seed, learning_rate
+        self._start, self._keeps_state = start, keep_state
         self.commit_every, self.notice, self.done, self.watch = commit_every, "", False, None
         self.better = None
         self.loss = self.sequence = self.resumes = self.busy_us = self.energy_uj = 0
@@ -358,14 +405,29 @@ class Run:
         self.steps = epochs * self.places
         self.updates_in_all = -(-self.steps // model.micro_batch)
         settings = model.settings + struct.pack("<IIH", epochs, seed, learning_rate)
+        if start is not None:
+            settings += hashlib.sha256(model.adapter(start).buffer).digest()
         settings = hashlib.sha256(settings).digest()[:8]
         self._identity = bytes(model.base_id), settings, self.count, crc, judges, held_crc
         resumed = found is not None and self._resume(found)
         if not resumed:
-            model.begin(seed)
+            self._begin()
         self._state = bytearray(core_adapter_size(model.arena, True))
         self._synchronize()
         self._keep(flash=not resumed)
+
+    def _begin(self):
+        # The training adapter is what the run starts from.
+        if self._start is None:
+            self.model.begin(self.seed)
+        else:
+            self.model.load(_restarted(read(self._start), self.seed))
+
+    @property
+    def state(self):
+        """The training adapter with its state, as a file: between two updates, good until the next commit."""
+        core_save(self.model.arena, True, self._state)
+        return self._state
 
     def _use_before(self):
         # What was in use before infers, to be judged.
@@ -396,8 +458,8 @@ class Run:
         entry = self.store.find(self.name + ".run")
         kept = found.judged[4] < 2 or self.store.find(self.name + ".new")
         for generation in found.generations if kept else ():
-            if generation == _NONE:  # nothing was committed yet: what follows from the seed is all there was
-                self.model.begin(self.seed)
+            if generation == _NONE:  # nothing was committed yet: what it started from is all there was
+                self._begin()
             elif entry and (entry.version, entry.crc) == generation[:2]:
                 self.model.load(self.store.read(self.name + ".run"))
                 self._generations = generation, generation
@@ -510,7 +572,7 @@ class Run:
             return
         if not self.judged:
             self.before = judge.right, judge.loss
-            self.model.begin(self.seed)
+            self._begin()
         elif self.judged == 1 or milder(judge.right, judge.loss, *self.best):
             self.store.put(self.name + ".new", self.model.save())
             self.best, self.best_epoch = (judge.right, judge.loss), self.judged - 1
@@ -534,7 +596,7 @@ class Run:
         The checkpoint goes first and names both this generation and the one before: a cut in between costs neither.
         """
         if not self.updates:
-            return self._keep(flash=True)  # what there is follows from the seed
+            return self._keep(flash=True)  # what there is follows from the start
         start = time.ticks_us()
         core_save(self.model.arena, True, self._state)
         entry = self.store.find(self.name + ".run")
@@ -549,6 +611,11 @@ class Run:
 
     def _finish(self):
         store, name = self.store, self.name
+        if self._keeps_state:
+            if self.updates != self._generations[0][2]:
+                self.commit()
+            self.done = True
+            return
         if self._judge:
             self.better = better(*self.best, *self.before)
         else:

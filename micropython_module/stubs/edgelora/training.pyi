@@ -107,6 +107,9 @@ def begun(store: Store, name: str, rtc: Any = None) -> int:
 def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
 
+def masters(data: _Buffer) -> bytearray:
+    """The masters of an adapter file with training state, int16 [n]: layer by layer A's if it trains, then B's."""
+
 class Run:
     """A training run over all epochs, one bounded `step` at a time, that survives sleep and reset.
 
@@ -117,7 +120,9 @@ class Run:
     held: samples like the others that judge (`split`): what was in use before, which is the adapter `name` of the store
     or the bare base, then every epoch. The best is `name.new` in the store. At the end it becomes `name` if it is
     better than what was before, else both stay. A third of the epochs without a better one ends the run. Without them,
-    what was learned last becomes `name`. The model infers with what it learned last: `use` what the store has.
+    what was learned last becomes `name`. start: an adapter file with training state, its bytes or a path, whose masters
+    the run goes on from instead of a fresh adapter. keep_state: nothing becomes `name`; the training state stays, as
+    `state` and in the store, until `discard`. The model infers with what it learned last: `use` what the store has.
 
     ValueError if a run of this name was begun with another base, other settings or samples, or if what the store has
     can't be judged.
@@ -167,7 +172,12 @@ class Run:
         commit_every: int = 32,
         rtc: Any = None,
         held: Optional[_Samples] = None,
+        start: Union[str, _Buffer, None] = None,
+        keep_state: bool = False,
     ) -> None: ...
+    @property
+    def state(self) -> bytearray:
+        """The training adapter with its state, as a file: between two updates, good until the next commit."""
     @property
     def judging(self) -> bool:
         """Whether the next step judges."""

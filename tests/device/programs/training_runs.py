@@ -38,11 +38,13 @@ class Rtc:
                 file.write(self.kept)
 
 
-def make(mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld", held=None, batch=8):
+def make(
+    mode, place, rtc=None, ranks=4, epochs=EPOCHS, rate=RATE, samples="samples.eld", held=None, batch=8, **started
+):
     model = edgelora.Model("base.elm", ranks=ranks, mode=mode, momentum=MOMENTA[mode], micro_batch=batch)
     store = Store(place, cache=0, adapters=8)
     samples, held = training.SampleFile(samples), held and training.SampleFile(held)
-    return training.Run(model, samples, store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc, held)
+    return training.Run(model, samples, store, NAME, epochs, SEED, rate, COMMIT_EVERY, rtc, held, **started)
 
 
 def kept(run):
@@ -72,6 +74,40 @@ def finish(mode, rtc, ranks=4, held=None):
     print("CHECKPOINT", run.checkpoint_size)
     print("ENTRIES", [entry.name for entry in run.store.list()])
     print("STATE", binascii.hexlify(run.model.save(state=True)).decode())
+    print("ADAPTER", binascii.hexlify(kept(run)).decode())
+
+
+def started(mode):
+    """A run from the masters of start.ela, cut off by a reset after some steps: the masters that it leaves, and then a
+    judged one from there."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    place = store_cuts.Flash(memory, store_cuts.NEVER)
+    for steps in (0, 1, 8, 15, 33, 40):
+        run = make(mode, place, start="start.ela", keep_state=True)
+        for _ in range(steps):
+            run.step()
+        if steps < 40:
+            training.discard(run.store, NAME) if steps % 3 == 0 else run.suspend()
+            run = make(mode, place, start="start.ela", keep_state=True)
+            assert run.resumes == (steps % 3 > 0)
+            while not run.done:
+                run.step()
+        assert run.done and run.store.find(NAME) is None
+        again = make(mode, place, start="start.ela", keep_state=True)  # a reset behind its end
+        assert again.position == again.steps
+        again.step()
+        assert again.done and again.state == run.state
+        print("MASTERS", binascii.hexlify(training.masters(again.state)).decode())
+        try:
+            make(mode, place, start="other.ela", keep_state=True)
+            raise AssertionError("another start goes on")
+        except ValueError as error:
+            assert "other settings" in str(error)
+        training.discard(run.store, NAME)
+        assert not run.store.list()
+    run = make(mode, place, start="start.ela", held="held.eld")
+    while not run.done:
+        run.step()
     print("ADAPTER", binascii.hexlify(kept(run)).decode())
 
 
