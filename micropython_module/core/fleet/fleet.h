@@ -1,0 +1,174 @@
+// A board in a fleet that learns together: its side of secure aggregation, and the privacy of its update.
+// SPDX-License-Identifier: MIT
+//
+// A member is in the caller's memory, at a multiple of 8 bytes; it allocates nothing. Messages, checks and arithmetic:
+// SPEC.md, section 17. The drive is the same for each message, and the member tells what comes next:
+//
+//     begin(...)
+//     for each message:
+//         receive(message)        0: taken; 1: the last one again, send the last reply again; below 0: refused, nothing changed
+//         TRAIN   after TASK      train as long as it takes, then `reply`
+//         KEYS    after COHORT    `key` for each of `neighbours`, from the roster
+//         UPDATE  after INPUT     `update` with masters before and after, in the memory of the reply
+//         WORK                    `work`: one X25519, or about as much, a call
+//         REPLY                   `reply`, kept until the next message is taken
+//         OVER                    this round is over for this board: a TASK of a later round begins the next
+//
+// The round's number goes to flash before the reply to COHORT (or to INPUT, in a round without masks) leaves the board:
+// `begin` takes it, and no TASK of that round or an earlier one is taken again. A reset before that costs nothing: begin,
+// and receive the same TASK again.
+
+#ifndef EDGELORA_FLEET_H
+#define EDGELORA_FLEET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EDGELORA_FLEET_MAX_NEIGHBOURS 32
+#define EDGELORA_FLEET_MAX_PARAMETERS 65536
+#define EDGELORA_FLEET_SERVER 0xFFFF // the server's index
+#define EDGELORA_FLEET_ENVELOPE 32   // bytes of a message around its body
+
+// Every status: name, value, what went wrong and the remedy.
+#define EDGELORA_FLEET_LIST(X) \
+    X(OK, 0, "ok") \
+    X(AGAIN, 1, "the last message once more: send the last reply again") \
+    X(ERR_MEMBER, -1, "not a member that was begun, or its memory is too small or not at a multiple of 8 bytes: ask member_size and begin") \
+    X(ERR_ORDER, -2, "not this member's turn: do what `next` says") \
+    X(ERR_MESSAGE, -3, "not a message of this fleet's server to this board, or damaged: send it again") \
+    X(ERR_ROUND, -4, "message of a round that is past, or of another one than is running: begin a round with a higher number") \
+    X(ERR_ROSTER, -5, "the round is made for another roster than this board has: send the board the newest roster") \
+    X(ERR_TASK, -6, "the task has a value out of range (SPEC.md, section 17): make it anew") \
+    X(ERR_POLICY, -7, "the task is less private than this board's own policy allows: more noise, more survivors, more neighbours, or masks") \
+    X(ERR_COHORT, -8, "the cohort is not ascending, lacks this board, or is smaller than the task's least survivors") \
+    X(ERR_REVOKED, -9, "a neighbour is revoked in this board's roster: leave it out of the cohort") \
+    X(ERR_PEER, -10, "a neighbour's part is not from it, or not one of the neighbours: leave that board out") \
+    X(ERR_FEW, -11, "fewer neighbours than the threshold, or fewer survivors than the task's least: the round can't go on") \
+    X(ERR_KEY, -12, "a key is worthless (X25519 gives zero): revoke the board that `culprit` names") \
+    X(ERR_SIZE, -13, "memory for the reply is too small, not at a multiple of 4 bytes, or masters are not as many as the task says")
+
+typedef enum {
+#define EDGELORA_FLEET_ENUM(name, value, text) EDGELORA_FLEET_##name = value,
+    EDGELORA_FLEET_LIST(EDGELORA_FLEET_ENUM)
+#undef EDGELORA_FLEET_ENUM
+} edgelora_fleet_t;
+
+const char *edgelora_fleet_text(int32_t status);
+
+// Stages of a round: even ones come from boards.
+typedef enum {
+    EDGELORA_TASK = 1,
+    EDGELORA_READY = 2,
+    EDGELORA_COHORT = 3,
+    EDGELORA_ADVERT = 4,
+    EDGELORA_PEERS = 5,
+    EDGELORA_SHARES = 6,
+    EDGELORA_INPUT = 7,
+    EDGELORA_MASKED = 8,
+    EDGELORA_UNMASK = 9,
+    EDGELORA_OPENED = 10,
+} edgelora_stage_t;
+
+// What a member waits for.
+typedef enum {
+    EDGELORA_NEXT_MESSAGE = 0,
+    EDGELORA_NEXT_WORK = 1,
+    EDGELORA_NEXT_TRAIN = 2,
+    EDGELORA_NEXT_KEYS = 3,
+    EDGELORA_NEXT_UPDATE = 4,
+    EDGELORA_NEXT_REPLY = 5,
+    EDGELORA_NEXT_OVER = 6,
+} edgelora_next_t;
+
+// What a board asks of every task, whoever sends it. All zero: nothing but what SPEC.md asks of all tasks.
+typedef struct {
+    uint16_t least_survivors;   // a task's m_min is at least this
+    uint16_t least_z;           // hundredths: sigma sqrt(m_min) / clip is at least this
+    uint16_t least_neighbours;  // a task's k is at least this
+    uint8_t threshold_percent;  // a task's t is more than this share of k; 50 in any case
+    uint8_t masks;              // 1: only tasks with masks
+} edgelora_policy_t;
+
+// What a board is. Pointers are looked at during `begin` only.
+typedef struct {
+    const uint8_t *secret;  // u8[32] X25519 secret of this board
+    const uint8_t *server;  // u8[32] the server's public key, from the roster
+    const uint8_t *fleet;   // u8[8] fleet id
+    const uint8_t *seed;    // u8[32] fresh from the board's generator, never used again
+    uint32_t round;         // the last one that this board took part in, from flash; 0: none
+    uint32_t roster;        // its number
+    uint16_t index;         // of this board in it, below 0xFFFF
+    edgelora_policy_t policy;
+} edgelora_board_t;
+
+// The body of TASK.
+typedef struct {
+    uint32_t roster;
+    uint8_t base[8];      // the model's id
+    uint8_t adapter[32];  // SHA-256 of the global adapter's file
+    uint32_t parameters;  // n, 1 to 65536
+    uint16_t epochs, learning_rate;
+    uint32_t seed;
+    uint32_t clip;        // C, 1 to 65535
+    uint16_t sigma;
+    uint16_t least;       // m_min
+    uint16_t neighbours;  // k, even, 2 to 32
+    uint16_t threshold;   // t, more than k / 2 and at most k
+    uint16_t masks;       // 1; 0 in a round without masks
+} edgelora_task_t;
+
+typedef struct edgelora_member edgelora_member_t;
+
+// Bytes of a member that takes tasks of up to k neighbours (32 at most).
+uint32_t edgelora_member_size(uint32_t neighbours);
+
+// The first work is the key that it has with the server. ERR_MEMBER: memory or index.
+edgelora_fleet_t edgelora_member_begin(void *memory, uint32_t size, const edgelora_board_t *board);
+
+// The member in memory, or NULL if there is none.
+edgelora_member_t *edgelora_member(void *memory, uint32_t size);
+
+edgelora_next_t edgelora_member_next(const edgelora_member_t *m);
+
+// Of the round that runs, 0 before the first TASK. The stage is that of the last message that was taken.
+uint32_t edgelora_member_round(const edgelora_member_t *m);
+edgelora_stage_t edgelora_member_stage(const edgelora_member_t *m);
+const edgelora_task_t *edgelora_member_task(const edgelora_member_t *m);
+
+// A whole message; its memory serves as room to work in, so a message that was taken is not the same afterwards.
+// OK, AGAIN or an error; after an error the state is what it was.
+edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message, size_t size);
+
+// Indices of the neighbours, ascending; their number. Valid from COHORT on.
+uint32_t edgelora_member_neighbours(const edgelora_member_t *m, const uint16_t **indices);
+
+// The public key of the neighbour at a place in that list, as the roster has it: in order, each once. ERR_REVOKED (it is
+// all zero) leaves the member where it was before COHORT.
+edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]);
+
+// Does one piece of work. Pieces left, 0 if none is; ERR_KEY: the round is over, `culprit` is whose key it was (0xFFFF:
+// the server's).
+int32_t edgelora_member_work(edgelora_member_t *m);
+uint16_t edgelora_member_culprit(const edgelora_member_t *m);
+
+// before, after: s16 [n], masters of the global adapter and of the trained one, in the file's order. reply: memory of the
+// reply, 32 + 4 n bytes at a multiple of 4, stays in use until `reply` has been called with it.
+edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before, const int16_t *after, uint32_t n,
+    void *reply, size_t capacity);
+
+// Bytes of the reply that comes next, 0 if none does.
+uint32_t edgelora_member_reply_size(const edgelora_member_t *m);
+
+// Writes the reply, once. Its size, or an error.
+int32_t edgelora_member_reply(edgelora_member_t *m, void *reply, size_t capacity);
+
+// ---- what an update is made of
+
+// out: s32 [n] = after - before, scaled down so that the sum of squares is at most clip^2. clip: 1 to 65535.
+void edgelora_fleet_update(const int16_t *before, const int16_t *after, uint32_t n, uint32_t clip, int32_t *out);
+
+// Adds a discrete Gaussian of standard deviation sigma (0 to 65535) to each, drawn from the key's stream.
+void edgelora_fleet_noise(const uint8_t key[32], uint32_t sigma, int32_t *values, uint32_t n);
+
+#endif
