@@ -35,6 +35,8 @@
     ├── Suspended            a board's run is suspended, and can go on
     ├── ReleaseError         an update can't be released
     ├── RosterError          a roster of a fleet can't be used or changed
+    ├── ReplyRefused         a board's reply in a round is not what it can say now
+    ├── RoundAborted         a round of a fleet has too few boards left
     └── FetchError           an update did not arrive
 
 An exception that is neither one of these nor an OSError is a bug of EdgeLoRA itself.

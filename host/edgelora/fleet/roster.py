@@ -122,17 +122,22 @@ class Roster:
         return cls(number, name, server, release, keys)
 
 
-def check_public(key: bytes) -> None:
-    """Raises RosterError unless another board can agree on a secret with the owner of this X25519 key."""
+def is_public(key: bytes) -> bool:
+    """Whether others can agree on a secret with the owner of this X25519 key, 32 bytes."""
     try:
-        if len(key) != KEY_SIZE:
-            raise ValueError
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError:
+        return False
+    return True
+
+
+def check_public(key: bytes) -> None:
+    """Raises RosterError unless these are 32 bytes that can be a board's public key."""
+    if not is_public(key):
         raise RosterError(
             f"{len(key)} bytes that are no public key of a board",
             remedy="give the 32 bytes, or 64 digits of hex, of it",
-        ) from None
+        )
 
 
 def parse_public(content: bytes) -> bytes:

@@ -1,0 +1,243 @@
+"""Messages of a round (SPEC.md, section 17): what a task asks for, envelopes, keys, and who is whose neighbour."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .roster import SERVER
+
+MAGIC = b"ELF1"
+ENVELOPE = struct.Struct("<4sBBHII")  # magic, stage, 0, index of the board, round, size of the body
+TAG_SIZE = 16
+AROUND = ENVELOPE.size + TAG_SIZE
+SEALED_SIZE = 80  # two shares of 32 bytes and a tag
+MAX_NEIGHBOURS = 32
+MAX_PARAMETERS = 65536
+MAX_MESSAGE = AROUND + max(4 * MAX_PARAMETERS, 2 + 2 * 65535)
+_TASK = struct.Struct("<I8s32sIHHIIHHHHH26x")
+_WORD = 1 << 32
+
+
+class Stage(IntEnum):
+    """Kinds of messages, in their order; even ones come from boards."""
+
+    TASK = 1
+    READY = 2
+    COHORT = 3
+    ADVERT = 4
+    PEERS = 5
+    SHARES = 6
+    INPUT = 7
+    MASKED = 8
+    UNMASK = 9
+    OPENED = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """What boards are to do in a round.
+
+    roster: its number; adapter_sha256: of the global `.ela`; parameters: masters in it; learning_rate: 0, the mode's
+    own; clip: the most that an update's L2 norm may be, in units of masters; sigma: standard deviation of a board's
+    noise; least: survivors below which nothing is revealed; neighbours: even; threshold: shares that open a secret;
+    without masks these two say nothing.
+    """
+
+    roster: int
+    base_id: bytes
+    adapter_sha256: bytes
+    parameters: int
+    epochs: int
+    learning_rate: int
+    seed: int
+    clip: int
+    sigma: int
+    least: int
+    neighbours: int
+    threshold: int
+    masks: bool = True
+
+    def __post_init__(self) -> None:
+        limits = [
+            ("roster", 1, _WORD - 1),
+            ("parameters", 1, MAX_PARAMETERS),
+            ("epochs", 1, 65535),
+            ("learning_rate", 0, 65535),
+            ("seed", 0, _WORD - 1),
+            ("clip", 1, 65535),
+            ("sigma", 0, 65535),
+            ("least", 1, 65535),
+        ]
+        if self.masks:
+            limits += [
+                ("neighbours", 2, MAX_NEIGHBOURS),
+                ("threshold", self.neighbours // 2 + 1, self.neighbours),
+            ]
+        for name, low, high in limits:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} of a round is {value}", remedy=f"give {low} to {high}")
+        if self.masks and self.neighbours % 2:
+            raise InputError(f"a board has {self.neighbours} neighbours", remedy="give an even number")
+        if (len(self.base_id), len(self.adapter_sha256)) != (8, 32):
+            raise InputError("a task names its base by 8 bytes and its adapter by 32")
+
+    def pack(self) -> bytes:
+        """The body of TASK, 96 bytes."""
+        return _TASK.pack(*astuple(self))
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Task:
+        """Raises InputError."""
+        if len(body) != _TASK.size or any(body[70:]) or struct.unpack_from("<H", body, 68)[0] > 1:
+            raise InputError(f"{len(body)} bytes that are no task of a round")
+        fields = _TASK.unpack(body)
+        return replace(cls(*fields), masks=bool(fields[-1]))
+
+
+# ---- keys
+
+
+def agree(secret: bytes, public: bytes) -> bytes:
+    """X25519, 32 bytes. Raises ValueError where nothing comes of it but zeros."""
+    return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+
+
+def public_of(secret: bytes) -> bytes:
+    """The public key of an X25519 secret, 32 bytes each."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def hmac512(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, content, "sha512")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What two members of a fleet share: the key that all pads between them come of.
+
+    prk: 64 bytes; fleet: 8 bytes; number: of the round.
+    """
+
+    prk: bytes
+    fleet: bytes
+    number: int
+
+    @classmethod
+    def between(cls, secret: bytes, public: bytes, fleet: bytes, number: int) -> Channel:
+        return cls(hmac512(b"edgelora fleet 1", agree(secret, public)), fleet, number)
+
+    def pad(self, label: bytes, sender: int, receiver: int) -> bytes:
+        """64 bytes that only these two can tell from others."""
+        where = struct.pack("<8s8sIHH", label, self.fleet, self.number, sender, receiver)
+        return hmac512(self.prk, where)
+
+    # --- messages between a board and the server
+
+    def wrap(self, stage: Stage, index: int, body: bytes) -> bytes:
+        """A message to or from board `index`."""
+        message = ENVELOPE.pack(MAGIC, stage, 0, index, self.number, len(body)) + body
+        return message + self._tag(stage, index, message)
+
+    def unwrap(self, message: bytes, stage: Stage, index: int) -> bytes | None:
+        """The body, or None unless the message is of this stage, board and round, and untouched."""
+        body = message[ENVELOPE.size : -TAG_SIZE]
+        if message[: ENVELOPE.size] != ENVELOPE.pack(MAGIC, stage, 0, index, self.number, len(body)):
+            return None
+        tag = self._tag(stage, index, message[:-TAG_SIZE])
+        return body if hmac.compare_digest(tag, message[-TAG_SIZE:]) else None
+
+    def _tag(self, stage: Stage, index: int, content: bytes) -> bytes:
+        ends = (index, SERVER) if stage % 2 == 0 else (SERVER, index)
+        return hmac512(self.pad(b"msg", *ends), content)[:TAG_SIZE]
+
+    def opened(self, index: int, body: bytes) -> bytes:
+        """The body of OPENED, sealed or unsealed."""
+        return stream(self.pad(b"open", index, SERVER)[:32], bytes(12), len(body), body)
+
+
+def stream(key: bytes, nonce: bytes, size: int, onto: bytes = b"") -> bytes:
+    """ChaCha20's stream of a key, 32 bytes, and a nonce, 12 bytes, from block 0; XOR `onto` if given."""
+    cipher = Cipher(ChaCha20(key, bytes(4) + nonce), None).encryptor()
+    return cipher.update(onto or bytes(size))
+
+
+def mask(seed: bytes, number: int, count: int) -> NDArray[np.uint32]:
+    """u32[count] of a seed, 32 bytes, in a round."""
+    return np.frombuffer(stream(seed, struct.pack("<I8x", number), 4 * count), "<u4")
+
+
+def pair_seed(secret: bytes, public: bytes) -> bytes:
+    """The seed, 32 bytes, of the mask that two neighbours share, by their mask keys of the round."""
+    return hmac512(b"edgelora mask 1", agree(secret, public))[:32]
+
+
+def index_of(message: bytes) -> int | None:
+    """The board that a message says it is to or from; nothing is checked but its form."""
+    if len(message) < AROUND or message[:4] != MAGIC or ENVELOPE.unpack_from(message)[5] != len(message) - AROUND:
+        return None
+    return int(ENVELOPE.unpack_from(message)[3])
+
+
+def round_of(message: bytes) -> tuple[int, int]:
+    """Stage and round that a message says it is of. The message has a form, see `index_of`."""
+    _, stage, _, _, number, _ = ENVELOPE.unpack_from(message)
+    return stage, number
+
+
+# ---- neighbours
+
+
+@dataclass(frozen=True)
+class Graph:
+    """neighbours: by board, ascending; threshold: shares that open a secret."""
+
+    neighbours: dict[int, list[int]]
+    threshold: int
+
+
+def cohort_body(cohort: Sequence[int]) -> bytes:
+    """The body of COHORT: indices ascending."""
+    return struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)
+
+
+def graph(task: Task, number: int, cohort: Sequence[int]) -> Graph:
+    """Who is whose neighbour: a ring drawn by what all boards of the cohort, indices ascending, know."""
+    count = len(cohort)
+    if task.neighbours >= count - 1:
+        everyone = {board: [other for other in cohort if other != board] for board in cohort}
+        return Graph(everyone, max((count - 1) // 2 + 1, min(task.threshold, count - 1)))
+    drawn = b"edgelora graph" + task.pack() + struct.pack("<I", number) + cohort_body(cohort)
+    words = _words(hashlib.sha512(drawn).digest()[:32], count)
+    ring = list(cohort)
+    for i in range(count - 1, 0, -1):
+        j = _below(words, i + 1)
+        ring[i], ring[j] = ring[j], ring[i]
+    reach = [step for step in range(-(task.neighbours // 2), task.neighbours // 2 + 1) if step]
+    return Graph(
+        {board: sorted(ring[(place + step) % count] for step in reach) for place, board in enumerate(ring)},
+        task.threshold,
+    )
+
+
+def _words(key: bytes, count: int) -> Iterator[int]:
+    """The stream's words: 16 for each of `count` draws, of which more than one is as good as never wanted."""
+    return iter(np.frombuffer(stream(key, bytes(12), 64 * count), "<u4").tolist())
+
+
+def _below(words: Iterator[int], bound: int) -> int:
+    """A number below `bound`, all equally likely."""
+    end = _WORD - _WORD % bound
+    return next(word for word in words if word < end) % bound

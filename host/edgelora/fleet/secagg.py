@@ -1,0 +1,322 @@
+"""The server's side of a round (SPEC.md, section 17): the sum of what boards have learned, and nothing of any one.
+
+    round = Round(task, number, roster, secret, invited)
+    while not round.done:
+        ...  # send round.message(board) to every board of round.waiting, give replies to round.receive
+        round.close_stage()  # the deadline: who has not answered is lost
+    round.result().vector
+
+Double masking of Bonawitz et al. (2017) on the sparse graph of Bell et al. (2020). No input, no output, no clock.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EdgeloraError, InputError
+from .messages import (
+    MAX_MESSAGE,
+    SEALED_SIZE,
+    TAG_SIZE,
+    Channel,
+    Graph,
+    Stage,
+    Task,
+    cohort_body,
+    graph,
+    mask,
+    pair_seed,
+    public_of,
+)
+from .roster import KEY_SIZE, Roster, is_public
+from .shamir import secret_of
+
+NOISE_BOUND = 16  # standard deviations, which a draw of a discrete Gaussian does not leave
+
+
+class ReplyRefused(EdgeloraError, ValueError):
+    """A reply is not what this board can say now. The round is as it was: the right one is still taken."""
+
+
+class RoundAborted(EdgeloraError, RuntimeError):
+    """Too few boards are left. No board's update can be told from those of others, and no sum was made."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """vector: int64 [n], the sum of updates with their noise; survivors: whose, ascending."""
+
+    vector: NDArray[np.int64]
+    survivors: list[int]
+
+
+@dataclass
+class _Board:
+    """What the server knows of a board in this round.
+
+    advert: its mask key and, by neighbour, a tag; sealed: by neighbour, shares for it; vector: u32[n] with masks in it;
+    shares: by neighbour, one of the neighbour's seed or, if that is lost, of its mask key.
+    """
+
+    channel: Channel
+    advert: tuple[bytes, dict[int, bytes]] | None = None
+    sealed: dict[int, bytes] | None = None
+    vector: NDArray[np.uint32] | None = None
+    shares: dict[int, bytes] = field(default_factory=dict)
+
+
+class Round:
+    """A round with the boards `invited`, by index. secret: the server's X25519 secret. Raises InputError.
+
+    stage: of the messages that boards are to have now. done: there is a result, or the round has been aborted.
+    """
+
+    def __init__(self, task: Task, number: int, roster: Roster, secret: bytes, invited: Sequence[int]) -> None:
+        asked = sorted(invited)
+        if len(set(asked)) != len(asked) or not set(asked) <= set(roster.active):
+            raise InputError("boards were invited twice, or are not in the roster", remedy="choose of its `active`")
+        if not 0 < number < 1 << 32 or task.roster != roster.number:
+            raise InputError(
+                f"round {number} by roster {task.roster}: the roster is {roster.number}, rounds rise from 1"
+            )
+        if public_of(secret) != roster.server:
+            raise InputError("this is not the secret of the server that the roster names")
+        if len(asked) * (task.clip + NOISE_BOUND * task.sigma) >= 1 << 31:
+            raise InputError(
+                f"{len(asked)} updates of norm {task.clip} with noise {task.sigma} may sum up to more than 2^31",
+                remedy="invite fewer boards, or lower clip and noise",
+            )
+        self.task, self.number, self.stage = task, number, Stage.TASK
+        self._boards = {i: _Board(Channel.between(secret, roster.keys[i], roster.fleet, number)) for i in asked}
+        self._graph = Graph({}, 0)
+        self._bodies = dict.fromkeys(asked, task.pack())
+        self._answered: set[int] = set()
+        self._why = ""
+        self._sum: Sum | None = None
+
+    # --- what boards are to have, and what they say
+
+    @property
+    def done(self) -> bool:
+        return bool(self._why) or self._sum is not None
+
+    @property
+    def waiting(self) -> list[int]:
+        """Boards that have not answered in this stage, ascending."""
+        return [] if self.done else [index for index in self._bodies if index not in self._answered]
+
+    def message(self, index: int) -> bytes | None:
+        """What a board is to have now; None where it is out of the round. The same bytes whenever it is asked for."""
+        if self.done or index not in self._bodies:
+            return None
+        return self._boards[index].channel.wrap(self.stage, index, self._bodies[index])
+
+    def receive(self, index: int, reply: bytes) -> None:
+        """Takes a board's reply to its message of this stage. Raises ReplyRefused, and then nothing has changed."""
+        if self.done or index not in self._bodies:
+            raise ReplyRefused(f"board {index} has no part in this stage of round {self.number}")
+        if index in self._answered:
+            raise ReplyRefused(f"board {index} has answered already")
+        board, stage = self._boards[index], Stage(self.stage + 1)
+        body = board.channel.unwrap(reply, stage, index) if len(reply) <= MAX_MESSAGE else None
+        if body is None:
+            raise ReplyRefused(f"not the {stage.name} of board {index} in round {self.number}, or damaged")
+        if not self._take(stage, index, board, body):
+            raise ReplyRefused(f"{stage.name} of board {index} is not of the form that it has to have")
+        self._answered.add(index)
+
+    def close_stage(self) -> None:
+        """The deadline: who has not answered is lost. Raises RoundAborted where too few are left."""
+        if self.done:
+            self.result()
+            return
+        if self.stage == Stage.TASK:
+            self._begin()
+        elif self.stage == Stage.COHORT:
+            self._show_peers()
+        elif self.stage == Stage.PEERS:
+            self._pass_shares()
+        elif self.stage == Stage.INPUT and self.task.masks:
+            self._ask_for_shares()
+        else:
+            self._finish()
+
+    def abort(self, why: str) -> NoReturn:
+        """Ends the round without a sum. Raises RoundAborted."""
+        self._why = why
+        self._boards, self._bodies = {}, {}
+        raise RoundAborted(f"round {self.number}: {why}", remedy="the next round may have more boards")
+
+    def result(self) -> Sum:
+        """Raises RoundAborted, or InputError before the round is over."""
+        if self._why:
+            raise RoundAborted(f"round {self.number}: {self._why}")
+        if self._sum is None:
+            raise InputError(f"round {self.number} is not over: it waits for replies to {self.stage.name}")
+        return self._sum
+
+    # --- replies
+
+    def _take(self, stage: Stage, index: int, board: _Board, body: bytes) -> bool:
+        """Keeps what a reply says; False, and nothing is kept, where its form is wrong."""
+        if stage == Stage.READY:
+            return not body
+        if stage == Stage.MASKED:
+            if len(body) != 4 * self.task.parameters:
+                return False
+            board.vector = np.frombuffer(body, "<u4")
+            return True
+        if stage == Stage.ADVERT:
+            parts = _parts(body[KEY_SIZE:], TAG_SIZE, self._graph.neighbours[index])
+            if parts is None or not is_public(body[:KEY_SIZE]):
+                return False
+            board.advert = body[:KEY_SIZE], parts
+            return True
+        if stage == Stage.SHARES:
+            board.sealed = _parts(body, SEALED_SIZE, self._peers(index))
+            return board.sealed is not None
+        parts = _parts(board.channel.opened(index, body), KEY_SIZE, self._sharers(index))
+        board.shares = parts or {}
+        return parts is not None
+
+    # --- stages
+
+    def _begin(self) -> None:
+        cohort = sorted(self._answered)
+        self._keep_or_abort(cohort)
+        if not self.task.masks:
+            return self._open(Stage.INPUT, dict.fromkeys(cohort, bytes(2)))
+        if len(cohort) < 2:
+            self.abort("one board alone would hide among none")
+        self._graph = graph(self.task, self.number, cohort)
+        self._open(Stage.COHORT, dict.fromkeys(cohort, cohort_body(cohort)))
+
+    def _show_peers(self) -> None:
+        bodies = {}
+        for index in sorted(self._answered):
+            peers = self._peers(index)
+            if len(peers) >= self._graph.threshold:
+                bodies[index] = b"".join(self._advert(peer, index) for peer in peers)
+        self._keep_or_abort(bodies)
+        self._open(Stage.PEERS, bodies)
+
+    def _pass_shares(self) -> None:
+        bodies = {}
+        for index in sorted(self._answered):
+            sharers = self._sharers(index)
+            if len(sharers) >= self._graph.threshold:
+                shares = b"".join(struct.pack("<H", peer) + self._sealed(peer)[index] for peer in sharers)
+                bodies[index] = struct.pack("<H", len(sharers)) + shares
+        self._keep_or_abort(bodies)
+        self._open(Stage.INPUT, bodies)
+
+    def _ask_for_shares(self) -> None:
+        """Nobody is asked for shares unless all that is needed can come: what is asked for is already revealed."""
+        survivors = sorted(self._answered)
+        self._keep_or_abort(survivors)
+        for index in self._secrets():
+            if len(self._holders(index)) < self._graph.threshold:
+                self.abort(f"too few neighbours of board {index} are left to take its mask off")
+        head = struct.pack("<H", len(survivors))
+        bodies = {i: head + bytes(peer in self._answered for peer in self._sharers(i)) for i in survivors}
+        self._open(Stage.UNMASK, bodies)
+
+    def _finish(self) -> None:
+        survivors = [index for index, board in self._boards.items() if board.vector is not None]
+        if not self.task.masks:
+            self._keep_or_abort(survivors)
+        total = np.zeros(self.task.parameters, np.uint32)
+        for index in survivors:
+            total += self._vector(index)
+        if self.task.masks:
+            total -= self._masks()
+        self._sum = Sum(total.view(np.int32).astype(np.int64), survivors)
+        self._boards, self._bodies = {}, {}
+
+    def _open(self, stage: Stage, bodies: dict[int, bytes]) -> None:
+        self.stage, self._bodies, self._answered = stage, bodies, set()
+
+    def _keep_or_abort(self, left: Sequence[int] | dict[int, bytes]) -> None:
+        if len(left) < self.task.least:
+            self.abort(f"{len(left)} boards are left after {self.stage.name}, the task asks for {self.task.least}")
+
+    # --- who is who
+
+    def _peers(self, index: int) -> list[int]:
+        """Neighbours that have shown a mask key for this round."""
+        return [peer for peer in self._graph.neighbours[index] if self._boards[peer].advert]
+
+    def _sharers(self, index: int) -> list[int]:
+        """Neighbours that have given shares."""
+        return [peer for peer in self._graph.neighbours[index] if self._boards[peer].sealed is not None]
+
+    def _holders(self, index: int) -> list[int]:
+        """Neighbours that have a share of this board's secrets, and whose input came."""
+        return [peer for peer in self._sharers(index) if self._boards[peer].vector is not None]
+
+    def _secrets(self) -> Iterator[int]:
+        """Boards of which a secret is needed: those whose masks are in the sum."""
+        for index, board in self._boards.items():
+            if board.sealed is not None and (board.vector is not None or self._holders(index)):
+                yield index
+
+    # --- masks
+
+    def _masks(self) -> NDArray[np.uint32]:
+        """u32[n]: all masks that are in the sum of the survivors' vectors. Raises RoundAborted."""
+        total = np.zeros(self.task.parameters, np.uint32)
+        for index in self._secrets():
+            secret = self._opened(index)
+            if self._boards[index].vector is not None:
+                total += mask(secret, self.number, len(total))
+                continue
+            if public_of(secret) != self._key(index):
+                self.abort(f"shares of board {index} do not give the key that it has shown")
+            for peer in self._holders(index):
+                shared = mask(pair_seed(secret, self._key(peer)), self.number, len(total))
+                total += shared if peer < index else -shared
+        return total
+
+    def _opened(self, index: int) -> bytes:
+        """A board's secret from its neighbours' shares, whose x-coordinates are their places among all neighbours."""
+        places = enumerate(self._graph.neighbours[index], 1)
+        shares = {place: share for place, peer in places if (share := self._boards[peer].shares.get(index))}
+        if len(shares) < self._graph.threshold:
+            self.abort(f"{len(shares)} shares of board {index} came, {self._graph.threshold} are needed")
+        secret = secret_of(shares, self._graph.threshold)
+        if secret is None:
+            self.abort(f"shares of board {index} contradict each other: one of its neighbours does not tell the truth")
+        return secret
+
+    # --- what is known of a board that has come this far
+
+    def _advert(self, sender: int, receiver: int) -> bytes:
+        advert = self._boards[sender].advert
+        assert advert
+        return struct.pack("<H", sender) + advert[0] + advert[1][receiver]
+
+    def _key(self, index: int) -> bytes:
+        advert = self._boards[index].advert
+        assert advert
+        return advert[0]
+
+    def _sealed(self, index: int) -> dict[int, bytes]:
+        return self._boards[index].sealed or {}
+
+    def _vector(self, index: int) -> NDArray[np.uint32]:
+        vector = self._boards[index].vector
+        assert vector is not None
+        return vector
+
+
+def _parts(body: bytes, size: int, owners: Sequence[int]) -> dict[int, bytes] | None:
+    """The body in parts of so many bytes, one for each of `owners`; None if it has another size."""
+    if len(body) != size * len(owners):
+        return None
+    return {owner: body[size * place : size * (place + 1)] for place, owner in enumerate(owners)}

@@ -1,0 +1,181 @@
+"""Secure sums: exact whoever is lost, nothing below the thresholds, and nothing taken that a board has not said."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import numpy as np
+import pytest
+from fleet_boards import Fleet
+from fresh import FULL
+
+from edgelora.errors import InputError
+from edgelora.fleet import ReplyRefused, Round, RoundAborted, Stage, Task, graph
+from edgelora.fleet.shamir import secret_of, value_at
+
+
+@pytest.mark.parametrize(("boards", "neighbours"), [(100, 24), (1000 if FULL else 150, 32)])
+def test_the_sum_is_exact_with_a_tenth_lost_before_input_and_before_unmask(boards: int, neighbours: int) -> None:
+    fleet = Fleet.drawn(boards, boards)
+    made = fleet.round(fleet.task(neighbours, neighbours // 2 + 1, boards * 3 // 4))
+    mixed = random.Random(boards)
+    lost = mixed.sample(range(boards), boards // 5)
+    fleet.run(made, {Stage.INPUT: lost[: boards // 10], Stage.UNMASK: lost[boards // 10 :]}, mixed)
+    result = made.result()
+    assert result.survivors == sorted(set(range(boards)) - set(lost[: boards // 10]))
+    assert np.array_equal(result.vector, fleet.sum(result.survivors)) and result.vector.dtype == np.int64
+
+
+@pytest.mark.parametrize("stage", [Stage.TASK, Stage.COHORT, Stage.PEERS, Stage.INPUT, Stage.UNMASK])
+def test_boards_may_be_lost_in_every_stage(stage: Stage) -> None:
+    fleet = Fleet.drawn(30, 3, parameters=20)
+    made = fleet.round(fleet.task(10, 6, 20))
+    fleet.run(made, {stage: [3, 17, 29]})
+    gone = set() if stage == Stage.UNMASK else {3, 17, 29}
+    assert made.result().survivors == sorted(set(range(30)) - gone)
+    assert np.array_equal(made.result().vector, fleet.sum(made.result().survivors))
+
+
+def test_few_boards_are_all_neighbours() -> None:
+    for boards in (2, 3, 5):
+        fleet = Fleet.drawn(boards, boards, parameters=7)
+        made = fleet.round(fleet.task(24, 13, 2))
+        fleet.run(made, {})
+        assert np.array_equal(made.result().vector, fleet.sum(range(boards)))
+    alone = Fleet.drawn(1, 1)
+    with pytest.raises(RoundAborted, match="hide among none"):
+        alone.run(alone.round(alone.task(24, 13, 1)), {})
+
+
+def test_the_order_of_replies_and_a_round_without_masks_change_nothing() -> None:
+    fleet = Fleet.drawn(12, 5, parameters=9)
+    sums = []
+    for number, (masks, seed) in enumerate([(True, 1), (True, 2), (False, 3)], 1):
+        made = fleet.round(fleet.task(8, 5, 8, masks), number)
+        fleet.run(made, {Stage.INPUT: [2, 5]}, random.Random(seed))
+        sums.append(made.result())
+    assert all(np.array_equal(one.vector, sums[0].vector) and one.survivors == sums[0].survivors for one in sums)
+
+
+@pytest.mark.parametrize("stage", [Stage.TASK, Stage.COHORT, Stage.PEERS, Stage.INPUT, Stage.UNMASK])
+def test_below_the_threshold_it_ends_cleanly(stage: Stage) -> None:
+    """The server has asked for no share then, but in the last stage, where seeds stay closed that have too few."""
+    fleet = Fleet.drawn(30, 4, parameters=20)
+    made = fleet.round(fleet.task(10, 6, 21))
+    with pytest.raises(RoundAborted, match=f"left after {stage.name}|shares of board"):
+        fleet.run(made, {stage: range(10 if stage != Stage.UNMASK else 25)})
+    assert made.done and made.waiting == [] and made.message(29) is None
+    for again in (made.result, made.close_stage):
+        with pytest.raises(RoundAborted):
+            again()
+    with pytest.raises(ReplyRefused):
+        made.receive(29, b"")
+
+
+def test_a_board_whose_neighbours_are_all_lost_ends_the_round_before_anything_is_opened() -> None:
+    fleet = Fleet.drawn(40, 6, parameters=5)
+    task = fleet.task(6, 4, 10)
+    made = fleet.round(task)
+    lost = graph(task, 1, range(40)).neighbours[11][:4]
+    with pytest.raises(RoundAborted, match="too few neighbours of board"):
+        fleet.run(made, {Stage.INPUT: lost})
+    assert made.stage == Stage.INPUT
+
+
+# ---- what is not a board's
+
+
+def test_forged_replayed_reordered_and_changed_replies_are_refused_without_harm() -> None:
+    """At every stage of a round, at every board; the right reply that comes after them is taken, the sum is exact."""
+    fleet, drawn = Fleet.drawn(14, 8, parameters=16), random.Random(8)
+    task = fleet.task(6, 4, 10)
+    made, old = fleet.round(task, 2), fleet.round(task, 1)
+    said: list[bytes] = []  # earlier in this round, and all of another
+    while not old.done:
+        for index in old.waiting:
+            said.append(fleet.members[index].answer(old.message(index) or b""))
+            old.receive(index, said[-1])
+        old.close_stage()
+    refused = 0
+    while not made.done:
+        right = {i: fleet.members[i].answer(made.message(i) or b"") for i in made.waiting if i not in (3, 9)}
+        for index, reply in right.items():
+            others = [bad for other, bad in right.items() if other != index]
+            forged = struct.pack("<4sBBHII", b"ELF1", made.stage + 1, 0, index, 2, 64) + drawn.randbytes(80)
+            cases = [*drawn.sample(said, 4), *drawn.sample(others, 3), forged, b"", made.message(index) or b""]
+            cases += [changed(reply, drawn) for _ in range(12)]
+            for bad in cases:
+                refused += 1
+                with pytest.raises(ReplyRefused):
+                    made.receive(index, bad)
+            made.receive(index, reply)
+            with pytest.raises(ReplyRefused, match="answered already"):
+                made.receive(index, reply)
+        for foreign in (-1, 14, 70000):
+            with pytest.raises(ReplyRefused, match="no part"):
+                made.receive(foreign, reply)
+        said += right.values()
+        late = 3 if made.stage == Stage.TASK else None
+        made.close_stage()
+        if late is not None:
+            with pytest.raises(ReplyRefused, match="no part"):
+                made.receive(late, reply)
+    assert refused >= 1000
+    assert np.array_equal(made.result().vector, fleet.sum([i for i in range(14) if i not in (3, 9)]))
+
+
+def changed(reply: bytes, drawn: random.Random) -> bytes:
+    kind = drawn.randrange(4)
+    if kind == 0:
+        return reply[: drawn.randrange(len(reply))]
+    if kind == 1:
+        return reply + drawn.randbytes(drawn.randrange(1, 99))
+    bad = bytearray(reply)
+    for _ in range(1 if kind == 2 else drawn.randrange(2, 9)):
+        bad[drawn.randrange(len(bad))] ^= drawn.randrange(1, 256)
+    return bytes(bad) if bad != reply else b""
+
+
+def test_a_board_that_lies_about_shares_gives_no_sum() -> None:
+    """A tag is right for what a board itself says: the sum is not made where shares contradict each other."""
+    for lost in ([], [0]):
+        fleet = Fleet.drawn(14, 9, parameters=16)
+        made = fleet.round(fleet.task(6, 4, 8))
+        liar = fleet.members[5]
+        honest = liar.opened
+        liar.opened = lambda body: bytes(b ^ 1 for b in honest(body))  # type: ignore[method-assign]  # noqa: B023
+        with pytest.raises(RoundAborted, match="contradict each other|do not give the key"):
+            fleet.run(made, {Stage.INPUT: lost})
+
+
+def test_rounds_that_can_not_be() -> None:
+    fleet = Fleet.drawn(4, 1)
+    task = fleet.task(4, 3, 2)
+    with pytest.raises(InputError, match="invited twice"):
+        Round(task, 1, fleet.roster, fleet.server, [1, 1])
+    with pytest.raises(InputError, match="not in the roster"):
+        Round(task, 1, fleet.roster, fleet.server, [4])
+    with pytest.raises(InputError, match="not the secret"):
+        Round(task, 1, fleet.roster, bytes(32), [1])
+    with pytest.raises(InputError, match="rounds rise"):
+        Round(task, 0, fleet.roster, fleet.server, [1])
+    loud = Task(7, bytes(8), bytes(32), 9, 1, 0, 0, 65535, 65535, 2, 4, 3)
+    many = Fleet.drawn(2000, 2, parameters=1)
+    with pytest.raises(InputError, match="more than 2"):
+        Round(loud, 1, many.roster, many.server, range(2000))
+    assert Task.unpack(task.pack()) == task
+    for bad in (task.pack()[:-1], task.pack()[:-1] + b"\1", task.pack()[:68] + b"\2" + task.pack()[69:]):
+        with pytest.raises(InputError):
+            Task.unpack(bad)
+    for field, value in (("neighbours", 3), ("neighbours", 34), ("threshold", 2), ("threshold", 5), ("clip", 0)):
+        with pytest.raises(InputError):
+            Task(**{**vars(task), field: value})
+
+
+def test_shares_of_the_field_of_aes() -> None:
+    """Worked by hand: p(x) = 0x53 + 0xCA x, where 0x53 times 0xCA is 1."""
+    shares = {1: bytes([0x53 ^ 0xCA]), 0x53: bytes([0x53 ^ 1])}
+    assert value_at(shares, 0) == b"\x53" and secret_of(shares, 2) == b"\x53"
+    assert secret_of(shares | {2: value_at(shares, 2)}, 2) == b"\x53"
+    assert secret_of(shares | {2: b"\0"}, 2) is None
