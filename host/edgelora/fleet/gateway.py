@@ -1,0 +1,220 @@
+"""The gateway: boards on serial lines, boards that poll over HTTP, boards of this computer; and one mailbox for all.
+
+It sees messages and can't read what is sealed in them; it holds no key. What the server's end does with it goes over
+a loopback interface, see `local`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import EdgeloraError
+from ..link import LineLost, LinkError
+from .mailbox import Letter, Mailbox
+
+LOOK_SECONDS = 0.25  # between looks whether a board has mail
+PING_SECONDS = 10.0  # between looks whether a board without mail is still there
+RETRY_SECONDS = (1.0, 30.0)  # before a line is opened again: at first, at most
+HTTP_SECONDS = 600.0  # without a poll a board is called away; it may sleep
+
+
+class Member(Protocol):
+    """A board in a round, wherever it is."""
+
+    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+        """Its reply. adapter: the global `.ela`, which comes with TASK. Raises an EdgeloraError where it refuses."""
+        ...
+
+
+class _Gone(Exception):
+    """The gateway stops, or the board's letter was replaced: nobody waits for what it does."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A board that a line led to. look: raises LineLost or LinkError if it is gone."""
+
+    index: int
+    member: Member
+    look: Callable[[], None]
+
+
+Check = Callable[[int, int, str], None]  # a Progress, whose exception stops what reports it
+Open = Callable[[str, Check], AbstractContextManager[Attached]]
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class BoardState:
+    """way: serial, http or local; state: idle, working or away; port: of a serial line."""
+
+    index: int
+    name: str
+    way: str
+    state: str
+    port: str = ""
+
+
+class Gateway:
+    """names: of boards by index. tell: gets events, from any thread, as fields with plain values."""
+
+    def __init__(self, names: Mapping[int, str], tell: Tell, workers: int = os.cpu_count() or 1) -> None:
+        self.mail = Mailbox(self._posted)
+        self._names, self._say = names, tell
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._states: dict[int, tuple[str, str, str]] = {}
+        self._polled: dict[int, float] = {}
+        self._threads: list[threading.Thread] = []
+        self._local: dict[int, tuple[Member, threading.Lock]] = {}
+        self._pool = ThreadPoolExecutor(workers, "twin")
+
+    # --- boards
+
+    def add_line(self, port: str, open_board: Open) -> None:
+        """A board on a serial line, in a thread of its own, from now until `stop`."""
+        thread = threading.Thread(target=self._line, args=(port, open_board), name=port)
+        self._threads.append(thread)
+        thread.start()
+
+    def add_local(self, index: int, member: Member) -> None:
+        """A board of this computer."""
+        self._local[index] = member, threading.Lock()
+        self._set(index, "local", "idle")
+
+    def polled(self, index: int) -> None:
+        """A board, or whoever says that it is that one, has asked for its mail."""
+        with self._lock:
+            new = index not in self._polled
+            self._polled[index] = time.monotonic()
+        if new:
+            self.tell("here", index, way="http")
+
+    def boards(self) -> list[BoardState]:
+        """All that were there at some time, by index."""
+        now = time.monotonic()
+        with self._lock:
+            seen = {i: ("http", "idle" if now - at < HTTP_SECONDS else "away", "") for i, at in self._polled.items()}
+            found = seen | self._states
+        return [BoardState(i, self._names.get(i, ""), *found[i]) for i in sorted(found)]
+
+    def stop(self) -> None:
+        """Ends what boards do, and waits until all are left at a usable REPL."""
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def tell(self, event: str, index: int | None = None, **fields: Any) -> None:
+        named = {} if index is None else {"board": index, "name": self._names.get(index, "")}
+        self._say({"event": event, **named, **fields})
+
+    def _set(self, index: int, way: str, state: str, port: str = "") -> None:
+        with self._lock:
+            self._states[index] = way, state, port
+
+    # --- lines
+
+    def _line(self, port: str, open_board: Open) -> None:
+        pause, said = RETRY_SECONDS[0], ""
+        doing: list[tuple[int, Letter]] = []  # the letter under way
+
+        def check(*_: object) -> None:
+            if self.stopping or doing and not self.mail.is_current(*doing[0]):
+                raise _Gone
+
+        while not self.stopping:
+            doing.clear()
+            try:
+                with open_board(port, check) as board:
+                    pause, said = RETRY_SECONDS[0], ""
+                    self.tell("here", board.index, way="serial", port=port)
+                    self._serve(port, board, doing)
+            except _Gone:
+                continue  # to open it anew is what makes sure that it does nothing any more
+            except (EdgeloraError, OSError) as error:
+                if str(error) != said:  # once
+                    said = str(error)
+                    self.tell("away", doing[0][0] if doing else None, port=port, why=said)
+                self._mark_away(port)
+                self._stop.wait(pause)
+                pause = min(2 * pause, RETRY_SECONDS[1])
+
+    def _mark_away(self, port: str) -> None:
+        with self._lock:
+            for index, (way, _, at) in self._states.items():
+                if at == port:
+                    self._states[index] = way, "away", at
+
+    def _serve(self, port: str, board: Attached, doing: list[tuple[int, Letter]]) -> None:
+        """Until the gateway stops. Raises what the line raises; a letter that is not answered then is tried again."""
+        done: Letter | None = None
+        pinged = time.monotonic()
+        while not self.stopping:
+            letter = self.mail.letter(board.index)
+            if letter is None or letter is done:
+                self._set(board.index, "serial", "idle", port)
+                self._stop.wait(LOOK_SECONDS)
+                if time.monotonic() - pinged > PING_SECONDS:
+                    board.look()
+                    pinged = time.monotonic()
+                continue
+            doing[:] = [(board.index, letter)]
+            self._set(board.index, "serial", "working", port)
+            self._answer(board.index, board.member, letter, port)
+            doing.clear()
+            done, pinged = letter, time.monotonic()
+
+    def _answer(self, index: int, member: Member, letter: Letter, sender: str) -> None:
+        stage = letter.message[4]
+        try:
+            reply = member.answer(letter.message, letter.adapter)
+        except (LineLost, LinkError, OSError):
+            raise
+        except EdgeloraError as error:
+            self.tell("refused", index, stage=stage, why=str(error))
+            return self.mail.fail(index, letter)
+        if self.mail.is_current(index, letter) and self.mail.reply(index, reply, sender):
+            self.tell("answered", index, stage=stage, bytes=len(reply))
+
+    # --- boards of this computer
+
+    def _posted(self, index: int) -> None:
+        if index in self._local:
+            with contextlib.suppress(RuntimeError):  # it is shut down
+                self._pool.submit(self._work, index)
+
+    def _work(self, index: int) -> None:
+        member, lock = self._local[index]
+        with lock:
+            letter = self.mail.letter(index)
+            if letter is None or letter.replies or letter.failed:
+                return
+            self._set(index, "local", "working")
+            try:
+                self._answer(index, member, letter, "local")
+            except Exception as error:  # a thread that dies says nothing
+                self.tell("refused", index, stage=letter.message[4], why=repr(error))
+                self.mail.fail(index, letter)
+            self._set(index, "local", "idle")
+
+
+@contextlib.contextmanager
+def running(gateway: Gateway) -> Iterator[Gateway]:
+    """Stops it at the end, also at Ctrl-C."""
+    try:
+        yield gateway
+    finally:
+        gateway.stop()

@@ -1,0 +1,136 @@
+"""What waits for boards and what they have answered: the gateway's middle, without lines, servers or clocks of its own.
+
+A gateway can't tell a board's reply from a forged one; the server can. So where anyone may post (HTTP), a board's
+letter keeps a reply for each sender, and those that the server did not take are not given to it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from .messages import index_of, round_of
+
+MAX_SENDERS = 8  # of replies to one letter
+MAX_TICKETS = 64
+
+
+@dataclass
+class Letter:
+    """A message for a board. replies: by sender; given: those that went to the server."""
+
+    message: bytes
+    adapter: bytes
+    replies: dict[str, bytes] = field(default_factory=dict)
+    given: set[bytes] = field(default_factory=set)
+    failed: bool = False
+
+    @property
+    def fresh(self) -> list[bytes]:
+        return [reply for reply in self.replies.values() if reply not in self.given]
+
+
+class Mailbox:
+    """Letters by board. Every method may be called from any thread. posted: is told of boards that have mail now."""
+
+    def __init__(self, posted: Callable[[int], None] = lambda index: None) -> None:
+        self._changed = threading.Condition()
+        self._letters: dict[int, Letter] = {}
+        self._adapters: dict[str, bytes] = {}
+        self._tickets: dict[int, list[int]] = {}
+        self._last = 0
+        self._posted = posted
+
+    # --- for the server
+
+    def post(self, messages: Mapping[int, bytes], adapter: bytes = b"") -> int:
+        """Puts a message before each of these boards, in place of what lay there; a ticket for `replies`.
+
+        The bytes that lie there already keep their replies. Raises InputError, and then nothing has changed.
+        """
+        for index, message in messages.items():
+            if index_of(message) != index:
+                raise InputError(f"what is to go to board {index} is no message to it")
+        with self._changed:
+            for index, message in messages.items():
+                there = self._letters.get(index)
+                if there is None or there.message != message:
+                    self._letters[index] = Letter(message, adapter)
+                else:
+                    there.failed = False
+            if adapter:
+                self._adapters = {hashlib.sha256(adapter).hexdigest(): adapter}
+            self._last += 1
+            self._tickets[self._last] = list(messages)
+            for old in list(self._tickets)[:-MAX_TICKETS]:
+                del self._tickets[old]
+            ticket = self._last
+            self._changed.notify_all()
+        for index in messages:
+            self._posted(index)
+        return ticket
+
+    def replies(self, ticket: int, seconds: float) -> tuple[dict[int, list[bytes]], list[int]]:
+        """Replies by board, and the boards that have not answered, when all have or the time has passed.
+
+        Raises InputError for a ticket that there never was, or that is too old.
+        """
+        end = time.monotonic() + seconds
+        with self._changed:
+            boards = self._tickets.get(ticket)
+            if boards is None:
+                raise InputError(f"no messages were posted under {ticket}", remedy="post them again")
+            while (left := self._left(boards)) and (rest := end - time.monotonic()) > 0:
+                self._changed.wait(rest)
+            return {index: fresh for index in boards if (fresh := self._letters[index].fresh)}, left
+
+    def _left(self, boards: list[int]) -> list[int]:
+        letters = self._letters
+        return [index for index in boards if not letters[index].fresh and not letters[index].failed]
+
+    def given(self, ticket: int) -> None:
+        """The server has the replies of this ticket; those that it does not take it will not get again."""
+        with self._changed:
+            for index in self._tickets.pop(ticket, []):
+                self._letters[index].given |= set(self._letters[index].fresh)
+
+    # --- for boards
+
+    def letter(self, index: int) -> Letter | None:
+        """What lies before a board."""
+        with self._changed:
+            return self._letters.get(index)
+
+    def adapter(self, sha256: str) -> bytes | None:
+        """The global adapter of this hash, in hex, if it is the one of now."""
+        with self._changed:
+            return self._adapters.get(sha256)
+
+    def reply(self, index: int, reply: bytes, sender: str) -> bool:
+        """Takes a reply if a letter waits for its stage and round; False otherwise."""
+        with self._changed:
+            letter = self._letters.get(index)
+            if letter is None or index_of(reply) != index:
+                return False
+            stage, number = round_of(letter.message)
+            if round_of(reply) != (stage + 1, number):
+                return False
+            if sender not in letter.replies and len(letter.replies) >= MAX_SENDERS:
+                return False
+            letter.replies[sender] = reply
+            self._changed.notify_all()
+            return True
+
+    def fail(self, index: int, letter: Letter) -> None:
+        """The board will not answer this letter: nobody needs to wait for it."""
+        with self._changed:
+            letter.failed = True
+            self._changed.notify_all()
+
+    def is_current(self, index: int, letter: Letter) -> bool:
+        with self._changed:
+            return self._letters.get(index) is letter

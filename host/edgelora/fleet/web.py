@@ -1,0 +1,285 @@
+"""The gateway's two servers: one that WiFi boards poll, and one on loopback for the server's end. Clients are hostile.
+
+Boards (SPEC.md, section 17)         the server's end, with a token
+GET  /fleet/INDEX                    GET    /boards
+POST /fleet/INDEX                    POST   /messages
+GET  /fleet/roster                   GET    /replies/TICKET?seconds=S
+GET  /fleet/adapter/SHA256           DELETE /replies/TICKET
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hmac
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from ..errors import EdgeloraError, FileError, InputError
+from ..formats import SECRET, read_bounded, write_atomic
+from .gateway import BoardState, Gateway
+from .messages import MAX_MESSAGE
+
+CLIENTS = 64  # at a time
+SILENCE = 10.0  # seconds without a byte
+SECONDS = 30.0  # for a request and its answer, of boards
+MAX_POSTED = 256 << 20  # bytes that the server's end may post
+POLL_SECONDS = 20.0  # that it may wait for replies in one request
+STATE_FILE = "gateway.json"
+BOARD = re.compile(r"/fleet/(\d{1,5})")
+ADAPTER = re.compile(r"/fleet/adapter/([0-9a-f]{64})")
+REPLIES = re.compile(r"/replies/(\d{1,18})(?:\?seconds=(\d{1,3}(?:\.\d{1,6})?))?")
+
+
+class GatewayError(EdgeloraError, OSError):
+    """The gateway can't be reached, or does not take what it was given."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves at most `CLIENTS` connections at a time, each for `seconds` at most. port 0: any that is free."""
+
+    daemon_threads = True
+    request_queue_size = CLIENTS
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], seconds: float) -> None:
+        self._free, self._seconds = threading.BoundedSemaphore(CLIENTS), seconds
+        try:
+            super().__init__((host, port), handler)
+        except (OSError, OverflowError) as error:
+            raise FileError(f"can't listen on {host}:{port} ({error}): choose another port or address") from None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            return self.shutdown_request(request)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        over = threading.Timer(self._seconds, _hang_up, [request])
+        over.daemon = True
+        over.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            over.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As a rule, it has hung up."""
+
+    def start(self) -> None:
+        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """What both have in common: one request a connection, bodies of a told size."""
+
+    gateway: Gateway
+    server_version = "edgelora"
+    sys_version = ""
+    timeout = SILENCE
+
+    def body(self, limit: int) -> bytes | None:
+        """What was posted, or None, and the client has been told why."""
+        told = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"\d{1,12}", told) or self.headers.get("Transfer-Encoding"):
+            self.answer(HTTPStatus.LENGTH_REQUIRED)
+        elif int(told) > limit:
+            self.answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        elif len(data := self.rfile.read(int(told))) == int(told):
+            return data
+        return None
+
+    def answer(self, status: HTTPStatus, content: bytes = b"", kind: str = "application/octet-stream") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        if content:
+            self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Events of boards are told where they happen."""
+
+
+def board_server(gateway: Gateway, roster: Callable[[], bytes], boards: int, host: str, port: int) -> Server:
+    """What WiFi boards poll. roster: the signed file of now; boards: indices are below."""
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            if named := BOARD.fullmatch(self.path):
+                return self._letter(int(named[1]))
+            content = None
+            if self.path == "/fleet/roster":
+                try:
+                    content = roster()
+                except (EdgeloraError, OSError) as error:
+                    gateway.tell("roster", why=str(error))
+            elif wanted := ADAPTER.fullmatch(self.path):
+                content = gateway.mail.adapter(wanted[1])
+            if content is None:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            self.answer(HTTPStatus.OK, content)
+
+        def _letter(self, index: int) -> None:
+            if index >= boards:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            gateway.polled(index)
+            letter = gateway.mail.letter(index)
+            if letter is None:
+                return self.answer(HTTPStatus.NO_CONTENT)
+            self.answer(HTTPStatus.OK, letter.message)
+
+        def do_POST(self) -> None:
+            named = BOARD.fullmatch(self.path)
+            if not named or int(named[1]) >= boards:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            reply = self.body(MAX_MESSAGE)
+            if reply is None:
+                return
+            index = int(named[1])
+            if not gateway.mail.reply(index, reply, f"http {self.client_address[0]}"):
+                return self.answer(HTTPStatus.CONFLICT)
+            gateway.tell("answered", index, stage=reply[4] - 1, bytes=len(reply), address=self.client_address[0])
+            self.answer(HTTPStatus.NO_CONTENT)
+
+    return Server(host, port, Handler, SECONDS)
+
+
+# ---- the server's end
+
+
+def local_server(gateway: Gateway, state: Path) -> Server:
+    """The loopback interface; its address and token are in `state`/gateway.json, for the owner's eyes alone."""
+    token = secrets.token_hex(32)
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            if not self._may():
+                return
+            if self.path == "/boards":
+                return self._json({"boards": [asdict(board) for board in gateway.boards()]})
+            named = REPLIES.fullmatch(self.path)
+            if not named:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            seconds = min(float(named[2] or 0), POLL_SECONDS)
+            try:
+                replies, left = gateway.mail.replies(int(named[1]), seconds)
+            except InputError:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            packed = {str(i): [base64.b64encode(reply).decode() for reply in found] for i, found in replies.items()}
+            self._json({"replies": packed, "left": left})
+
+        def do_POST(self) -> None:
+            if not self._may():
+                return
+            if self.path != "/messages":
+                return self.answer(HTTPStatus.NOT_FOUND)
+            content = self.body(MAX_POSTED)
+            if content is None:
+                return
+            try:
+                asked = json.loads(content)
+                messages = {int(i): base64.b64decode(text, validate=True) for i, text in asked["messages"].items()}
+                adapter = base64.b64decode(asked["adapter"], validate=True)
+                ticket = gateway.mail.post(messages, adapter)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return self.answer(HTTPStatus.BAD_REQUEST)
+            self._json({"ticket": ticket})
+
+        def do_DELETE(self) -> None:
+            if self._may():
+                named = REPLIES.fullmatch(self.path)
+                if named:
+                    gateway.mail.given(int(named[1]))
+                self.answer(HTTPStatus.NO_CONTENT if named else HTTPStatus.NOT_FOUND)
+
+        def _may(self) -> bool:
+            given = self.headers.get("Authorization", "").encode(errors="replace")
+            if hmac.compare_digest(given, b"Bearer " + token.encode()):
+                return True
+            self.answer(HTTPStatus.UNAUTHORIZED)
+            return False
+
+        def _json(self, value: Any) -> None:
+            self.answer(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
+
+    server = Server("127.0.0.1", 0, Handler, SECONDS + POLL_SECONDS)
+    path = state / STATE_FILE
+    path.unlink(missing_ok=True)
+    write_atomic(path, b"")
+    path.chmod(SECRET)
+    url = f"http://127.0.0.1:{server.server_port}"
+    write_atomic(path, json.dumps({"url": url, "token": token}).encode())
+    return server
+
+
+class GatewayClient:
+    """What the server's end does with a gateway of this computer. path: its gateway.json, or the folder of it."""
+
+    def __init__(self, path: Path) -> None:
+        file = path / STATE_FILE if path.is_dir() else path
+        try:
+            found = json.loads(read_bounded(file, 4096))
+            self._port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d{1,5})", found["url"])[1])  # type: ignore[index]
+            self._token = str(found["token"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise GatewayError(
+                f"{file} tells of no gateway ({error})", remedy="start `edgelora fleet gateway`"
+            ) from None
+
+    def boards(self) -> list[BoardState]:
+        """Boards that are or were there."""
+        return [BoardState(**row) for row in self._ask("GET", "/boards")["boards"]]
+
+    def exchange(self, messages: dict[int, bytes], adapter: bytes = b"", seconds: float = 60) -> dict[int, list[bytes]]:
+        """Posts a message for each of these boards; their replies when all are there, or after so many seconds.
+
+        adapter: the global `.ela`, with TASK. Over HTTP anyone may post what looks like a reply, so there may be more
+        than one: the round takes the right one. Where it takes none, call again: others are given then.
+        """
+        packed = {str(index): base64.b64encode(message).decode() for index, message in messages.items()}
+        posted = {"adapter": base64.b64encode(adapter).decode(), "messages": packed}
+        end = time.monotonic() + seconds
+        ticket = self._ask("POST", "/messages", posted)["ticket"]
+        while True:
+            rest = max(0.0, end - time.monotonic())
+            answer = self._ask("GET", f"/replies/{ticket}?seconds={min(rest, POLL_SECONDS):.3f}")
+            if not answer["left"] or not rest:
+                break
+        self._ask("DELETE", f"/replies/{ticket}")
+        return {int(i): [base64.b64decode(text) for text in found] for i, found in answer["replies"].items()}
+
+    def _ask(self, method: str, path: str, value: Any = None) -> Any:
+        line = HTTPConnection("127.0.0.1", self._port, timeout=SECONDS + POLL_SECONDS)
+        try:
+            content = None if value is None else json.dumps(value).encode()
+            line.request(method, path, content, {"Authorization": f"Bearer {self._token}"})
+            reply = line.getresponse()
+            said = reply.read()
+        except (OSError, HTTPException) as error:
+            raise GatewayError(f"the gateway does not answer ({error})", remedy="is it still running?") from None
+        finally:
+            line.close()
+        if reply.status >= 300:
+            raise GatewayError(f"the gateway answers {method} {path.partition('?')[0]} with {reply.status}")
+        return json.loads(said) if said else None
