@@ -1,4 +1,4 @@
-"""The core on every processor that can be emulated here, and on this machine.
+"""The core and the cryptography on every processor that can be emulated here, and on this machine.
 
 Calls are collected, carried out together by a runner (tools/runner) and answered in their order; names and arguments
 are those of `twin.Session`. Runners are Linux programs under qemu's user mode, which start once and then answer calls
@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from edgelora.resources import ROOT
 from edgelora.twin.library import MODES
 
-CORE = ROOT / "micropython_module" / "core"
+CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 RUNNER = Path(__file__).with_name("runner")
 PROGRAMS = ROOT / ".build" / "cores"
 XTENSA = ROOT / "firmware" / "xtensa"
-CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count")
+CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count", "crypto")
+CRYPTO_CALLS = ("x25519", "public", "xor", "add", "subtract", "hmac", "random", "verify", "field")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 TIMEOUT = 120.0  # seconds
 
@@ -97,8 +98,12 @@ class Calls:
         """Instructions of ops [start, end) of an inference; -1 where they can't be counted."""
         self._call("count", x, 0, start, end)
 
+    def crypto(self, what: str, data: bytes, shift: int = 0) -> None:
+        """A function of the cryptography; tools/runner/secrets.c says what it takes. shift: as for `infer`."""
+        self._call("crypto", CRYPTO_CALLS.index(what), data, shift)
+
     def answers(self, data: bytes) -> Answers:
-        """What each call answered: bytes of `infer` (all outputs) and `save`, else a number (a status, a loss)."""
+        """What each call answered: bytes of `infer` (all outputs), `save`, `crypto`, else a number (status, loss)."""
         return list(self._answers(data))
 
     def _answers(self, data: bytes) -> Iterator[bytes | int]:
@@ -107,7 +112,7 @@ class Calls:
             size = int.from_bytes(data[at : at + 4], "little")
             answer = data[at + 4 : at + 4 + size]
             at += 4 + size
-            yield answer if name in ("infer", "save") else int.from_bytes(answer, "little", signed=True)
+            yield answer if name in ("infer", "save", "crypto") else int.from_bytes(answer, "little", signed=True)
 
 
 @dataclass(frozen=True)
@@ -151,13 +156,15 @@ CORES = (
 )
 
 
-SOURCES = (RUNNER / "calls.c", RUNNER / "linux.c", *sorted(CORE.rglob("*.c")))
+SHARED = (RUNNER / "calls.c", RUNNER / "secrets.c", *sorted(CORE.rglob("*.c")), *sorted(CRYPTO.rglob("*.c")))
+SOURCES = (RUNNER / "linux.c", *SHARED)
+INCLUDE = tuple(f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER))
 
 
 def built(core: Core) -> Path:
     """The program of a core. Raises `RuntimeError` unless `build` has made it of the sources as they are."""
     out = PROGRAMS / core.name
-    read = [*SOURCES, *CORE.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
+    read = [*SOURCES, *CORE.rglob("*.h"), *CRYPTO.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
     if not out.exists() or out.stat().st_mtime <= max(file.stat().st_mtime for file in read):
         raise RuntimeError(f"{out} is not up to date: `make cores` first")
     return out
@@ -169,7 +176,7 @@ def build(core: Core) -> Path:
         return built(core)
     out = PROGRAMS / core.name
     PROGRAMS.mkdir(parents=True, exist_ok=True)
-    compiler = (*core.compiler, *WARNINGS, f"-I{CORE}", f"-I{RUNNER}")
+    compiler = (*core.compiler, *WARNINGS, *INCLUDE)
     if core is not XTENSAWIN:
         _run(*compiler, *SOURCES, "-o", out, *(["-lgcc"] * bool(core.emulator)))
         return out
@@ -244,9 +251,9 @@ class Machine:
             *(f"-Wl,-Ttext={self.code + 0x1000:#x}", f"-Wl,-Tdata={self.ram:#x}"),
             f"-Wl,--defsym=stack_end={self.ram + self.ram_bytes:#x}",
         ]
-        flags = ["-std=gnu99", "-O3", *WARNINGS, f"-mcpu={self.core}", "-mthumb", f"-I{CORE}", f"-I{RUNNER}"]
+        flags = ["-std=gnu99", "-O3", *WARNINGS, f"-mcpu={self.core}", "-mthumb", *INCLUDE]
         flags += [f"-D{name}={size}" for name, size in rooms.items()]
-        sources = [RUNNER / "calls.c", RUNNER / "cortex_m.c", *sorted(CORE.rglob("*.c"))]
+        sources = [RUNNER / "cortex_m.c", *SHARED]
         _run("arm-none-eabi-gcc", *flags, *link, *sources, "-o", out)
         return out
 

@@ -1,6 +1,7 @@
-// Ed25519 signatures (RFC 8032), verification only. SPDX-License-Identifier: MIT
+// Signatures, shared secrets, streams, authentication, random numbers. SPDX-License-Identifier: MIT
 //
-// All that is read is public, so time and memory access depend on the data. No heap, no globals, no recursion.
+// No heap, no globals, no recursion. All but the verification of signatures, which reads what is public, takes secrets: there no
+// branch and no address depends on them. (Cores whose multiplication takes longer for larger numbers, as the Cortex-M3, still tell.)
 
 #ifndef EDGELORA_CRYPTO_H
 #define EDGELORA_CRYPTO_H
@@ -27,5 +28,51 @@ typedef struct {
 void edgelora_sha512_begin(edgelora_sha512_t *s);
 void edgelora_sha512_add(edgelora_sha512_t *s, const uint8_t *data, size_t size);
 void edgelora_sha512_end(edgelora_sha512_t *s, uint8_t digest[64]);
+
+// HMAC-SHA-512 (RFC 2104, RFC 4231) of bytes as they come, with a key of any size.
+typedef struct {
+    edgelora_sha512_t inner;
+    uint64_t outer[8];  // state behind the outer hash's first block
+} edgelora_hmac_t;
+
+void edgelora_hmac_begin(edgelora_hmac_t *h, const uint8_t *key, size_t size);
+void edgelora_hmac_add(edgelora_hmac_t *h, const uint8_t *data, size_t size);
+void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]);  // leaves nothing of the key in h
+
+// X25519 (RFC 7748): out = the u-coordinate of scalar times the point at u. All that the RFC takes is taken: any 32 bytes as scalar,
+// u of any size with its top bit left out. False if out is all zero, as for points of small order: no secret is shared then.
+// out may be scalar or u. Stack: about 700 bytes.
+bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]);
+void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]);  // of the base point, u = 9
+
+// ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the counter begins again.
+typedef struct {
+    uint32_t state[16];  // constants, key[8], counter, nonce[3]
+} edgelora_chacha20_t;
+
+void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter);
+void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]);  // the next block
+// The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in the core's own byte order.
+void edgelora_chacha20_xor(edgelora_chacha20_t *c, uint8_t *data, size_t size);
+void edgelora_chacha20_add(edgelora_chacha20_t *c, uint32_t *words, size_t count);
+void edgelora_chacha20_subtract(edgelora_chacha20_t *c, uint32_t *words, size_t count);
+
+// Random numbers by fast key erasure: a request's bytes are those of ChaCha20 (nonce 0, from block 0) behind the first 32, which
+// become the next key. So what was given out can't be found again from what is kept.
+typedef struct {
+    uint8_t key[32];
+    uint64_t pool[4];  // of a request of 32 bytes
+    uint32_t left;  // of pool, from its end; the others are 0
+} edgelora_random_t;
+
+void edgelora_random_seed(edgelora_random_t *r, const uint8_t seed[32]);
+void edgelora_random_bytes(edgelora_random_t *r, uint8_t *out, size_t size);  // one request, up to 2^38 bytes
+uint64_t edgelora_random_u64(edgelora_random_t *r);  // little-endian, four of a request of 32 bytes
+
+// True if two secrets are equal, in a time of `size` alone.
+bool edgelora_equal(const void *a, const void *b, size_t size);
+
+// Overwrites a secret; no compiler leaves it out.
+void edgelora_wipe(void *secret, size_t size);
 
 #endif

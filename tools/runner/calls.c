@@ -14,7 +14,7 @@
 #endif
 
 // In the order of cores.py
-enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT };
+enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT, CRYPTO };
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5, WROTE_BEHIND_ARENA = -1000, NO_ROOM = -1001 };
 
@@ -51,13 +51,16 @@ static void answer(const void *data, uint32_t size) {
     to += 4 + size;
 }
 
-// An input, `shift` bytes behind a multiple of 4.
-static const int8_t *input(void) {
+// An input, `shift` bytes behind a multiple of 4; its size if that is wanted.
+static const int8_t *input(uint32_t *size) {
     static uint32_t room[(1 << 20) / 4 + 1];
     blob_t x = blob();
     uint8_t *to = (uint8_t *)room + word(), *behind = to + x.size;
     ASAN_UNPOISON_MEMORY_REGION(room, sizeof(room));
     __builtin_memcpy(to, x.data, x.size);
+    if (size) {
+        *size = x.size;
+    }
     ASAN_POISON_MEMORY_REGION(behind, (uint32_t)((uint8_t *)room + sizeof(room) - behind));
     return (const int8_t *)to;
 }
@@ -140,7 +143,7 @@ uint32_t carry_out(const void *calls, void *answers) {
                 status = merge(s, word());
                 break;
             case TRAIN: {
-                const int8_t *x = input();
+                const int8_t *x = input(0);
                 blob_t target = blob();
                 uint32_t label = word();
                 status = edgelora_train(s, x, label, target.data, (uint16_t)word(), &loss);
@@ -157,20 +160,27 @@ uint32_t carry_out(const void *calls, void *answers) {
                 break;
             }
             case INFER:
-                status = edgelora_infer(s, input());
+                status = edgelora_infer(s, input(0));
                 data = edgelora_output(s);
                 size = edgelora_output_size(model);
                 break;
             case COUNT: {
-                const int8_t *x = input();
+                const int8_t *x = input(0);
                 uint32_t from = word(), stop = word();
                 start_counting();
                 edgelora_forward_range(s, x, from, stop);
                 status = counted();
                 break;
             }
+            case CRYPTO: {
+                uint32_t what = word();
+                const int8_t *x = input(&size);
+                size = crypto_call(what, (const uint8_t *)x, size, (uint8_t *)saved);
+                data = saved;
+                break;
+            }
         }
-        if (!guard_is_whole()) {
+        if (arena_size && !guard_is_whole()) {
             status = WROTE_BEHIND_ARENA;
             data = &status;
             size = 4;

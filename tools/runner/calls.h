@@ -16,6 +16,9 @@
 // 0 if they need more than ANSWERS_ROOM.
 uint32_t carry_out(const void *calls, void *answers);
 
+// A function of the cryptography: writes its answer, whose size it returns. data: of 64 KB at most, not aligned.
+uint32_t crypto_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out);
+
 // Of the runner: instructions since the last start, -1 if it can't tell.
 void start_counting(void);
 int32_t counted(void);

@@ -1,0 +1,28 @@
+// The field of integers modulo p = 2^255 - 19, for Curve25519 and edwards25519. SPDX-License-Identifier: MIT
+//
+// Constant time. Results may be operands. An element is any integer below 2^256, so two stand for most values; only encoding picks
+// the one below p.
+
+#ifndef EDGELORA_CRYPTO_FIELD_H
+#define EDGELORA_CRYPTO_FIELD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { EDGELORA_FE_WORDS = 8 };
+typedef uint32_t edgelora_fe_t[EDGELORA_FE_WORDS];  // little-endian
+
+void edgelora_fe_copy(edgelora_fe_t r, const edgelora_fe_t a);
+void edgelora_fe_small(edgelora_fe_t r, uint32_t value);
+void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b);
+void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b);
+void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b);
+void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a);
+void edgelora_fe_multiply_small(edgelora_fe_t r, const edgelora_fe_t a, uint32_t b);  // b < 2^17
+void edgelora_fe_power(edgelora_fe_t r, const edgelora_fe_t a);  // r = a^(2^252 - 3), which is a^((p - 5) / 8)
+void edgelora_fe_invert(edgelora_fe_t r, const edgelora_fe_t a);  // 0 of 0
+void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap);  // if swap is 1; it may be 0
+void edgelora_fe_decode(edgelora_fe_t r, const uint8_t bytes[32]);  // their low 255 bits
+void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a);
+
+#endif
