@@ -1,68 +1,68 @@
 // The field modulo p = 2^255 - 19: portable. SPDX-License-Identifier: MIT
 //
-// As 2^256 = 2 p + 38, what is carried out of the eighth word comes back as 38 of the first.
+// As 2^256 = 2 p + 38, what is fe_carried out of the eighth word comes back as 38 of the first.
 
 #include "field.h"
 
-enum { WORDS = EDGELORA_FE_WORDS, FOLD = 38 };
+enum { FE_WORDS = EDGELORA_FE_WORDS, FE_FOLD = 38 };
 
 void edgelora_fe_copy(edgelora_fe_t r, const edgelora_fe_t a) {
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         r[i] = a[i];
     }
 }
 
 void edgelora_fe_small(edgelora_fe_t r, uint32_t value) {
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         r[i] = i ? 0 : value;
     }
 }
 
 // r += value; returns the carry.
-static uint32_t carried(uint32_t *r, uint32_t value) {
-    for (uint32_t i = 0; i < WORDS; i++) {
+static uint32_t fe_carried(uint32_t *r, uint32_t value) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         r[i] += value;
         value = r[i] < value;
     }
     return value;
 }
 
-// r += carry 2^256 for carry <= 2^16. If that has a carry again, r < FOLD << 16 is left, and takes it without another.
-static void fold(uint32_t *r, uint32_t carry) {
-    r[0] += FOLD * carried(r, FOLD * carry);
+// r += carry 2^256 for carry <= 2^16. If that has a carry again, r < FE_FOLD << 16 is left, and takes it without another.
+static void fe_fold(uint32_t *r, uint32_t carry) {
+    r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
 }
 
 void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint64_t v = 0;
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         v += (uint64_t)a[i] + b[i];
         r[i] = (uint32_t)v;
         v >>= 32;
     }
-    fold(r, (uint32_t)v);
+    fe_fold(r, (uint32_t)v);
 }
 
 // a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38 are taken away again, twice at most.
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t borrow = 0;
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = (uint64_t)a[i] - b[i] - borrow;
         r[i] = (uint32_t)v;
         borrow = (uint32_t)(v >> 32) & 1;
     }
-    borrow *= FOLD;
-    for (uint32_t i = 0; i < WORDS; i++) {
+    borrow *= FE_FOLD;
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = (uint64_t)r[i] - borrow;
         r[i] = (uint32_t)v;
         borrow = (uint32_t)(v >> 32) & 1;
     }
-    r[0] -= FOLD * borrow;
+    r[0] -= FE_FOLD * borrow;
 }
 
 // r = a b of a 17-bit b, in products of 16 bits: cores without a long multiplication take it, too.
 void edgelora_fe_multiply_small(edgelora_fe_t r, const edgelora_fe_t a, uint32_t b) {
     uint32_t carry = 0, low = b & 0xffff, high = -(b >> 16);
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint32_t word = a[i];
         uint64_t v = (uint64_t)((word >> 16) * low) << 16;
         v += (word & 0xffff) * low;
@@ -71,12 +71,12 @@ void edgelora_fe_multiply_small(edgelora_fe_t r, const edgelora_fe_t a, uint32_t
         r[i] = (uint32_t)v;
         carry = (uint32_t)(v >> 32);
     }
-    r[0] += FOLD * carried(r, FOLD * carry);
+    r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
 }
 
 #ifndef EDGELORA_FIELD_M0PLUS
 
-static inline uint64_t product_of(uint32_t a, uint32_t b) {
+static inline uint64_t word_product(uint32_t a, uint32_t b) {
 #ifdef __XTENSA__  // has no long multiplication on all cores, nor a library that makes it
     uint32_t low = (a & 0xffff) * (b & 0xffff);
     uint32_t middle = (a >> 16) * (b & 0xffff) + (low >> 16);
@@ -88,28 +88,28 @@ static inline uint64_t product_of(uint32_t a, uint32_t b) {
 }
 
 // r = the lower half + 38 times the upper one of 16 words.
-static void reduce(uint32_t *r, const uint32_t *product) {
+static void fe_reduce(uint32_t *r, const uint32_t *product) {
     uint64_t v = 0;
-    for (uint32_t i = 0; i < WORDS; i++) {
-        v += product[i] + product_of(product[WORDS + i], FOLD);
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
+        v += product[i] + word_product(product[FE_WORDS + i], FE_FOLD);
         r[i] = (uint32_t)v;
         v >>= 32;
     }
-    fold(r, (uint32_t)v);
+    fe_fold(r, (uint32_t)v);
 }
 
 void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
-    uint32_t product[2 * WORDS] = {0};
-    for (uint32_t i = 0; i < WORDS; i++) {
+    uint32_t product[2 * FE_WORDS] = {0};
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = 0;
-        for (uint32_t j = 0; j < WORDS; j++) {
-            v += product_of(a[i], b[j]) + product[i + j];
+        for (uint32_t j = 0; j < FE_WORDS; j++) {
+            v += word_product(a[i], b[j]) + product[i + j];
             product[i + j] = (uint32_t)v;
             v >>= 32;
         }
-        product[i + WORDS] = (uint32_t)v;
+        product[i + FE_WORDS] = (uint32_t)v;
     }
-    reduce(r, product);
+    fe_reduce(r, product);
 }
 
 void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
@@ -155,7 +155,7 @@ void edgelora_fe_invert(edgelora_fe_t r, const edgelora_fe_t a) {
 }
 
 void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap) {
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint32_t differ = (a[i] ^ b[i]) & -swap;
         a[i] ^= differ;
         b[i] ^= differ;
@@ -163,30 +163,30 @@ void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap) {
 }
 
 void edgelora_fe_decode(edgelora_fe_t r, const uint8_t bytes[32]) {
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         r[i] = bytes[4 * i] | (uint32_t)bytes[4 * i + 1] << 8 | (uint32_t)bytes[4 * i + 2] << 16 | (uint32_t)bytes[4 * i + 3] << 24;
     }
-    r[WORDS - 1] &= 0x7fffffff;
+    r[FE_WORDS - 1] &= 0x7fffffff;
 }
 
 // r = r mod 2^255 + add + 19 for the bit at 2^255
-static void fold_top(uint32_t *r, uint32_t add) {
-    add += 19 * (r[WORDS - 1] >> 31);
-    r[WORDS - 1] &= 0x7fffffff;
-    carried(r, add);
+static void fe_fold_top(uint32_t *r, uint32_t add) {
+    add += 19 * (r[FE_WORDS - 1] >> 31);
+    r[FE_WORDS - 1] &= 0x7fffffff;
+    fe_carried(r, add);
 }
 
 void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a) {
     edgelora_fe_t v;
     edgelora_fe_copy(v, a);
-    fold_top(v, 0);  // v <= 2^255 + 18
-    fold_top(v, 0);  // v < 2^255
-    fold_top(v, 19);  // v has its top bit if it was >= p, and is then v - p + 2^255; if it was not, 19 are taken away again
-    uint32_t borrow = 19 & ((v[WORDS - 1] >> 31) - 1);
-    for (uint32_t i = 0; i < WORDS; i++) {
+    fe_fold_top(v, 0);  // v <= 2^255 + 18
+    fe_fold_top(v, 0);  // v < 2^255
+    fe_fold_top(v, 19);  // v has its top bit if it was >= p, and is then v - p + 2^255; if it was not, 19 are taken away again
+    uint32_t borrow = 19 & ((v[FE_WORDS - 1] >> 31) - 1);
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint32_t word = v[i] - borrow;
         borrow = v[i] < borrow;
-        word &= i < WORDS - 1 ? 0xffffffff : 0x7fffffff;
+        word &= i < FE_WORDS - 1 ? 0xffffffff : 0x7fffffff;
         for (uint32_t byte = 0; byte < 4; byte++) {
             bytes[4 * i + byte] = (uint8_t)(word >> 8 * byte);
         }

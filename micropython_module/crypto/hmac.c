@@ -2,31 +2,31 @@
 
 #include "crypto.h"
 
-enum { BLOCK = 128, DIGEST = 64, INNER = 0x36, OUTER = 0x5c };
+enum { HMAC_BLOCK = 128, HMAC_DIGEST = 64, HMAC_INNER = 0x36, HMAC_OUTER = 0x5c };
 
 // Begins a hash with the block of a key, each byte of it XOR pad.
 static void add_key(edgelora_sha512_t *s, const uint8_t *key, size_t size, uint8_t pad) {
     edgelora_sha512_begin(s);
-    for (size_t i = 0; i < BLOCK; i++) {
+    for (size_t i = 0; i < HMAC_BLOCK; i++) {
         uint8_t byte = (i < size ? key[i] : 0) ^ pad;
         edgelora_sha512_add(s, &byte, 1);
     }
 }
 
 void edgelora_hmac_begin(edgelora_hmac_t *h, const uint8_t *key, size_t size) {
-    uint8_t digest[DIGEST];
-    if (size > BLOCK) {
+    uint8_t digest[HMAC_DIGEST];
+    if (size > HMAC_BLOCK) {
         edgelora_sha512_begin(&h->inner);
         edgelora_sha512_add(&h->inner, key, size);
         edgelora_sha512_end(&h->inner, digest);
         key = digest;
-        size = DIGEST;
+        size = HMAC_DIGEST;
     }
-    add_key(&h->inner, key, size, OUTER);
+    add_key(&h->inner, key, size, HMAC_OUTER);
     for (uint32_t i = 0; i < 8; i++) {
         h->outer[i] = h->inner.state[i];
     }
-    add_key(&h->inner, key, size, INNER);
+    add_key(&h->inner, key, size, HMAC_INNER);
     edgelora_wipe(digest, sizeof(digest));
 }
 
@@ -39,8 +39,8 @@ void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]) {
     for (uint32_t i = 0; i < 8; i++) {
         h->inner.state[i] = h->outer[i];
     }
-    h->inner.count = BLOCK;
-    edgelora_sha512_add(&h->inner, tag, DIGEST);
+    h->inner.count = HMAC_BLOCK;
+    edgelora_sha512_add(&h->inner, tag, HMAC_DIGEST);
     edgelora_sha512_end(&h->inner, tag);
     edgelora_wipe(h, sizeof(*h));
 }

@@ -6,7 +6,7 @@
 enum { SMALL_MULTIPLIER = 121665 };  // (486662 - 2) / 4
 
 // The ladder: (x2 : z2) and (x3 : z3) = (x2 : z2) + the point at x1, become (2 (x2 : z2)) and their sum.
-static void step(
+static void ladder_step(
     const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t z2, edgelora_fe_t x3, edgelora_fe_t z3, edgelora_fe_t a, edgelora_fe_t b) {
     edgelora_fe_add(a, x2, z2);
     edgelora_fe_subtract(z2, x2, z2);
@@ -46,7 +46,7 @@ bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[
         uint32_t swap = scalar_bit(scalar, i) ^ scalar_bit(scalar, i + 1);
         edgelora_fe_swap(f.x2, f.x3, swap);
         edgelora_fe_swap(f.z2, f.z3, swap);
-        step(f.x1, f.x2, f.z2, f.x3, f.z3, f.a, f.b);
+        ladder_step(f.x1, f.x2, f.z2, f.x3, f.z3, f.a, f.b);
     }  // the last bit is 0: nothing is left to swap
     edgelora_fe_invert(f.z2, f.z2);
     edgelora_fe_multiply(f.x2, f.x2, f.z2);
