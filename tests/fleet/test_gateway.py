@@ -118,7 +118,7 @@ def test_a_round_over_lines_that_break_and_boards_that_poll(quick: None, tmp_pat
         for member in fleet.members[6:]:
             local = Line(member)
             made.add_local(member.index, local)
-        server, inner = board_server(made, lambda: b"roster", 12, "127.0.0.1", 0), local_server(made, tmp_path)
+        server, inner = board_server(made, fleet.site(tmp_path / "fleet"), "127.0.0.1", 0), local_server(made, tmp_path)
         with server, inner:
             server.start(), inner.start()
             url = f"http://127.0.0.1:{server.server_port}"
@@ -226,8 +226,9 @@ def test_the_mailbox_takes_what_it_waits_for() -> None:
 @pytest.fixture
 def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gateway, int, int, str]]:
     monkeypatch.setattr(web, "SECONDS", 1.5)
+    site = Fleet.drawn(3, 1).site(tmp_path / "fleet")
     with running(Gateway({}, lambda event: None)) as made:
-        outer, inner = board_server(made, lambda: b"R" * 192, 3, "127.0.0.1", 0), local_server(made, tmp_path)
+        outer, inner = board_server(made, site, "127.0.0.1", 0), local_server(made, tmp_path)
         with outer, inner:
             outer.start(), inner.start()
             found = json.loads((tmp_path / "gateway.json").read_text())
@@ -249,6 +250,9 @@ def test_hostile_clients(servers: tuple[Gateway, int, int, str]) -> None:
     for request, status in (
         (b"GET /fleet/roster HTTP/1.0\r\n\r\n", b"200"),
         (b"GET /fleet/2 HTTP/1.0\r\n\r\n", b"204"),
+        (b"GET /fleet/2/wake.elu HTTP/1.0\r\n\r\n", b"404"),
+        (b"HEAD /fleet/3/wake.elu HTTP/1.0\r\n\r\n", b"404"),
+        (b"GET /fleet/2/../all/wake.elu HTTP/1.0\r\n\r\n", b"404"),
         (b"GET /fleet/3 HTTP/1.0\r\n\r\n", b"404"),
         (b"GET /fleet/-1 HTTP/1.0\r\n\r\n", b"404"),
         (b"GET /fleet/99999999 HTTP/1.0\r\n\r\n", b"404"),

@@ -7,11 +7,12 @@ import random
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora.fleet import Roster, Round, Stage, Task
+from edgelora.fleet import Roster, Round, Site, Stage, Task
 from edgelora.fleet.messages import Channel, Graph, graph, hmac512, mask, pair_seed, public_of
 from edgelora.formats import public_bytes
 
@@ -141,6 +142,7 @@ class Fleet:
     roster: Roster
     server: bytes
     members: list[PythonMember]
+    key: Ed25519PrivateKey
 
     @classmethod
     def drawn(cls, count: int, seed: int, parameters: int = PARAMETERS) -> Fleet:
@@ -151,7 +153,14 @@ class Fleet:
         roster = Roster(7, "band", public_of(server), public_bytes(key), keys)
         vectors = numbers.integers(-2000, 2001, (count, parameters), dtype=np.int32)
         members = [PythonMember(i, secret, roster, vectors[i]) for i, secret in enumerate(secrets)]
-        return cls(roster, server, members)
+        return cls(roster, server, members, key)
+
+    def site(self, folder: Path) -> Site:
+        """The fleet's folder."""
+        site = Site.create(folder, "band", self.key)
+        site.path.write_bytes(self.roster.pack(self.key))
+        (folder / "server.key").write_bytes(self.server)
+        return site
 
     def task(self, neighbours: int, threshold: int, least: int, masks: bool = True) -> Task:
         count = len(self.members[0].vector)

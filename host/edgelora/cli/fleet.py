@@ -11,15 +11,17 @@ from typing import Any
 
 from .. import updates
 from ..errors import InputError
-from ..fleet import Roster, RosterError, Site, parse_public
+from ..fleet import Roster, RosterError, Site, parse_public, publish
 from ..formats import read_bounded
 from ..streams import confirmed, say
+from ..training import load_base
 from . import console
-from .common import Add, show
+from .common import Add, show, whole
 from .console import emit
 
 ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
 MAX_KEY_FILE = 1024
+MAX_ADAPTER = 16 << 20  # bytes of a file, with training state
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -42,6 +44,15 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("board", help="its name, index or public key")
     _add_key(p)
     command("roster", cmd_roster)
+    p = command("publish", cmd_publish)
+    p.add_argument("adapter", nargs="?", type=Path, help="the global adapter, a .ela file")
+    p.add_argument("--name", required=True, help="of the adapter in boards' stores")
+    p.add_argument("--key", type=Path, help="private key of `edgelora keygen`")
+    p.add_argument("--share", type=whole(1, 100), default=10, help="percent of boards that get it first (%(default)s)")
+    p.add_argument("--all", action="store_true", help="let all boards have what the first have")
+    p.add_argument("--back", action="store_true", help="give all boards what they had before, under a new number")
+    p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
+    p.set_defaults(stopped="stopped; each file is whole: publish again")
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +110,40 @@ def cmd_roster(args: argparse.Namespace) -> None:
     rows: list[tuple[object, ...]] = [(b.index, b.name or "-", b.key[:16] or "revoked") for b in boards]
     console.table(("board", "name", "key"), rows)
     say(f"roster {roster.number} of {roster.target}, fleet {roster.fleet.hex()}: {_count(roster)}")
+
+
+def cmd_publish(args: argparse.Namespace) -> None:
+    """Releases the global adapter to a few boards, then to all.
+
+    It becomes a signed update as `edgelora release` makes them, which boards fetch from the gateway at
+    /fleet/INDEX/NAME.elu. Which boards are the few, a hash says, anew for each version:
+
+        edgelora fleet publish fleet global.ela --name wake --key release.pem --share 10
+        edgelora fleet publish fleet --name wake --all
+
+    A board whose application does not confirm it falls back by itself. --back gives all boards, under a new number,
+    what they had before. With none of these it tells how far the newest has come.
+    """
+    if bool(args.adapter) + args.all + args.back > 1:
+        raise InputError("give an adapter, --all or --back: one at a time")
+    if (args.adapter or args.back) and not args.key:
+        raise InputError("a release is signed", remedy="give --key")
+    site = Site(args.fleet)
+    if args.adapter:
+        base = load_base(args.model) if args.model else None
+        adapter = read_bounded(args.adapter, MAX_ADAPTER)
+        rollout = publish.to_few(site, adapter, args.name, updates.load_key(args.key), args.share, base)[0]
+    elif args.all:
+        rollout = publish.to_all(site, args.name)
+    elif args.back:
+        rollout = publish.back(site, args.name, updates.load_key(args.key))
+    elif (found := publish.state(site, args.name)) is None:
+        raise InputError(f"{args.name} was not published", remedy="give the adapter")
+    else:
+        rollout = found
+    first = rollout.first(site.roster())
+    where = "all boards" if rollout.everyone else f"{len(first)} boards: {', '.join(map(str, first))}"
+    show(args, asdict(rollout) | {"first": first}, f"{rollout.name} {rollout.version} is out to {where}")
 
 
 def _summary(roster: Roster) -> dict[str, Any]:

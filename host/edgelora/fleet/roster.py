@@ -237,27 +237,37 @@ class Site:
 
         again: also a key that was revoked once.
         """
-        check_public(public)
-        if name and (not BOARD_NAME.fullmatch(name) or name.isdecimal()):
-            raise RosterError(f"name {name!r}: give 1 to 32 letters, digits, - _ . and not digits alone")
-        notes = self._notes()
-        roster = self.roster()
-        known = roster.index_of(public)
-        if known is not None:
-            raise RosterError(
-                f"this board is enrolled already, as {known} {notes.names.get(public.hex(), '')}".rstrip()
-            )
-        if name and name in {row.name for row in self.boards()}:
-            raise RosterError(f"another board is called {name}", remedy="take another --name")
-        if public.hex() in notes.revoked and not again:
-            raise RosterError(
-                "this board's key was revoked", remedy="have the board make a new key, or say --again if you mean it"
-            )
-        made = replace(roster, number=roster.number + 1, keys=(*roster.keys, public))
-        names = notes.names | ({public.hex(): name} if name else {})
-        revoked = [other for other in notes.revoked if other != public.hex()]
-        self._write(_Notes(names, revoked), made, key)
+        made = self.enroll_all([(public, name)], key, again)
         return made, len(made.keys) - 1
+
+    def enroll_all(self, boards: Sequence[tuple[bytes, str]], key: Ed25519PrivateKey, again: bool = False) -> Roster:
+        """Adds boards, by public key and name ("": none), in one new roster: all or none. See `enroll`."""
+        notes, roster = self._notes(), self.roster()
+        keys, names, revoked = dict.fromkeys(roster.keys), dict(notes.names), set(notes.revoked)
+        called = {names[known.hex()] for known in keys if known.hex() in names}
+        for public, name in boards:
+            check_public(public)
+            if name and (not BOARD_NAME.fullmatch(name) or name.isdecimal()):
+                raise RosterError(f"name {name!r}: give 1 to 32 letters, digits, - _ . and not digits alone")
+            if public in keys:
+                known = names.get(public.hex(), "")
+                raise RosterError(f"this board is enrolled already, as {roster.index_of(public)} {known}".rstrip())
+            if name and name in called:
+                raise RosterError(f"another board is called {name}", remedy="take another --name")
+            if public.hex() in revoked and not again:
+                raise RosterError(
+                    "this board's key was revoked",
+                    remedy="have the board make a new key, or say --again if you mean it",
+                )
+            keys[public] = None
+            if name:
+                names[public.hex()] = name
+                called.add(name)
+            revoked.discard(public.hex())
+        added = tuple(public for public, _ in boards)
+        made = replace(roster, number=roster.number + 1, keys=roster.keys + added)
+        self._write(_Notes(names, sorted(revoked)), made, key)
+        return made
 
     def revoke(self, board: str, key: Ed25519PrivateKey) -> tuple[Roster, Board]:
         """Takes a board out, by name, index or key; its index stays empty. Raises RosterError or an OSError."""

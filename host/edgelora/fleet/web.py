@@ -5,6 +5,7 @@ GET  /fleet/INDEX                    GET    /boards
 POST /fleet/INDEX                    POST   /messages
 GET  /fleet/roster                   GET    /replies/TICKET?seconds=S
 GET  /fleet/adapter/SHA256           DELETE /replies/TICKET
+GET  /fleet/INDEX/NAME.elu
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -28,8 +28,11 @@ from typing import Any
 
 from ..errors import EdgeloraError, FileError, InputError
 from ..formats import SECRET, read_bounded, write_atomic
+from ..updates import is_bundle, send_bundle
 from .gateway import BoardState, Gateway
 from .messages import MAX_MESSAGE
+from .publish import folder_of
+from .roster import Site
 
 CLIENTS = 64  # at a time
 SILENCE = 10.0  # seconds without a byte
@@ -37,6 +40,7 @@ SECONDS = 30.0  # for a request and its answer, of boards
 MAX_POSTED = 256 << 20  # bytes that the server's end may post
 POLL_SECONDS = 20.0  # that it may wait for replies in one request
 STATE_FILE = "gateway.json"
+BUNDLE = re.compile(r"/fleet/(\d{1,5})(/.{1,80})")
 BOARD = re.compile(r"/fleet/(\d{1,5})")
 ADAPTER = re.compile(r"/fleet/adapter/([0-9a-f]{64})")
 REPLIES = re.compile(r"/replies/(\d{1,18})(?:\?seconds=(\d{1,3}(?:\.\d{1,6})?))?")
@@ -121,17 +125,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Events of boards are told where they happen."""
 
 
-def board_server(gateway: Gateway, roster: Callable[[], bytes], boards: int, host: str, port: int) -> Server:
-    """What WiFi boards poll. roster: the signed file of now; boards: indices are below."""
+def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
+    """What WiFi boards poll, and fetch updates from."""
+    boards = len(site.roster().keys)
 
     class Handler(_Handler):
         def do_GET(self) -> None:
             if named := BOARD.fullmatch(self.path):
                 return self._letter(int(named[1]))
+            if BUNDLE.fullmatch(self.path):
+                return self._bundle(True)
             content = None
             if self.path == "/fleet/roster":
                 try:
-                    content = roster()
+                    content = site.data()
                 except (EdgeloraError, OSError) as error:
                     gateway.tell("roster", why=str(error))
             elif wanted := ADAPTER.fullmatch(self.path):
@@ -139,6 +146,22 @@ def board_server(gateway: Gateway, roster: Callable[[], bytes], boards: int, hos
             if content is None:
                 return self.answer(HTTPStatus.NOT_FOUND)
             self.answer(HTTPStatus.OK, content)
+
+        def do_HEAD(self) -> None:
+            self._bundle(False)
+
+        def _bundle(self, with_body: bool) -> None:
+            """A release, from the folder that this board has its releases from."""
+            asked = BUNDLE.fullmatch(self.path)
+            name = is_bundle(asked[2]) if asked else None
+            if not asked or not name or int(asked[1]) >= boards:
+                return self.answer(HTTPStatus.NOT_FOUND)
+            try:
+                folder = folder_of(site, name, int(asked[1]))
+            except (EdgeloraError, OSError) as error:
+                gateway.tell("update", int(asked[1]), why=str(error))
+                return self.answer(HTTPStatus.NOT_FOUND)
+            send_bundle(self, folder, asked[2], with_body)
 
         def _letter(self, index: int) -> None:
             if index >= boards:

@@ -107,6 +107,17 @@ def release(
     return Release(name, version, target, made.base_id.hex(), signer, len(adapter), tuple(listed))
 
 
+def releases(site: Path, name: str, trusted: Sequence[bytes]) -> dict[int, formats.Bundle]:
+    """All releases of a name in the directory, whole, by version. ReleaseError unless a trusted key signed each."""
+    found: dict[int, formats.Bundle] = {}
+    for path in sorted(site.glob(f"{name}.v*.elu")):
+        earlier = _released(path, name, trusted)
+        if path.name != f"{name}.v{earlier.version}.elu":
+            raise ReleaseError(f"{path} holds version {earlier.version}: remove it, it was copied or renamed")
+        found[earlier.version] = earlier
+    return found
+
+
 def _check_follows(last: formats.Bundle, version: int, target: str, base_id: bytes, signer: bytes, force: bool) -> None:
     if version <= last.version:
         raise ReleaseError(
@@ -149,13 +160,11 @@ def _origins(
     site: Path, name: str, version: int, base_id: bytes, trusted: Sequence[bytes], given: Mapping[int, bytes]
 ) -> dict[int, bytes]:
     """Earlier adapters of this base, by version."""
-    found: dict[int, bytes] = {}
-    for path in sorted(site.glob(f"{name}.v*.elu")):
-        earlier = _released(path, name, trusted)
-        if path.name != f"{name}.v{earlier.version}.elu":
-            raise ReleaseError(f"{path} holds version {earlier.version}: remove it, it was copied or renamed")
-        if earlier.base_id == base_id and earlier.version < version:
-            found[earlier.version] = earlier.adapter()
+    found = {
+        number: earlier.adapter()
+        for number, earlier in releases(site, name, trusted).items()
+        if earlier.base_id == base_id and number < version
+    }
     found = {number: found[number] for number in sorted(found, reverse=True)[:ORIGINS]}
     for older, origin in given.items():
         formats.unpack_adapter(origin, name=f"{name} {older}")

@@ -51,6 +51,41 @@ def address(server: ThreadingHTTPServer) -> str:
     return f"http://{host}:{port}/"
 
 
+def is_bundle(path: str) -> str | None:
+    """The adapter's name in the address of a bundle, /NAME.elu and the like; None for any other address."""
+    named = FILE.fullmatch(path)
+    return named[1].partition(".")[0] if named else None
+
+
+def send_bundle(handler: BaseHTTPRequestHandler, folder: Path, path: str, with_body: bool) -> None:
+    """Answers a request for a bundle of a folder, or for a part of one; 404 for anything else."""
+    named = FILE.fullmatch(path)
+    try:
+        content = read_bounded(folder / named[1], formats.MAX_UPDATE + formats.HEADER_SIZE, False) if named else None
+    except OSError:
+        content = None
+    if content is None:
+        return handler.send_error(HTTPStatus.NOT_FOUND)
+    size, start, end = len(content), 0, len(content)
+    asked = RANGE.fullmatch(handler.headers.get("Range", ""))
+    if asked:
+        start, end = int(asked[1]), min(size, int(asked[2] or size) + 1)
+        if start >= end:
+            handler.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            handler.send_header("Content-Range", f"bytes */{size}")
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+    handler.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
+    if asked:
+        handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+    handler.send_header("Content-Type", "application/octet-stream")
+    handler.send_header("Content-Length", str(end - start))
+    handler.send_header("Accept-Ranges", "bytes")
+    handler.end_headers()
+    if with_body:
+        handler.wfile.write(content[start:end])
+
+
 class _Handler(BaseHTTPRequestHandler):
     folder: Path
     tell: Log
@@ -64,39 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(False)
 
     def _answer(self, with_body: bool) -> None:
-        named = FILE.fullmatch(self.path)
-        try:
-            content = (
-                read_bounded(self.folder / named[1], formats.MAX_UPDATE + formats.HEADER_SIZE, False) if named else None
-            )
-        except OSError:
-            content = None
-        if content is None:
-            return self.send_error(HTTPStatus.NOT_FOUND)
-        size, start, end = len(content), 0, len(content)
-        asked = RANGE.fullmatch(self.headers.get("Range", ""))
-        if asked:
-            start, end = int(asked[1]), min(size, int(asked[2] or size) + 1)
-            if start >= end:
-                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-                self.send_header("Content-Range", f"bytes */{size}")
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(end - start))
-        self.send_header("Accept-Ranges", "bytes")
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content[start:end])
-
-    def _asked_for(self) -> bytes | None:
-        if named := FILE.fullmatch(self.path):
-            with contextlib.suppress(OSError):
-                return read_bounded(self.folder / named[1], formats.MAX_UPDATE + formats.HEADER_SIZE, follow=False)
-        return None
+        send_bundle(self, self.folder, self.path, with_body)
 
     def log_message(self, format: str, *args: Any) -> None:
         asked = self.headers.get("Range", "") if hasattr(self, "headers") else ""

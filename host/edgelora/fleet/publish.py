@@ -1,0 +1,143 @@
+"""The finished global adapter, out to boards by their existing updates: to a few first, then to all, or back.
+
+site/updates/canary/    releases as the few get them
+site/updates/all/       releases as all others do
+site/updates/NAME.json  how far the newest has come
+
+Which boards are the few, a hash says, anew for each version. A board that fetches a release tries it from its next
+start on and falls back by itself if its application does not confirm it (SPEC.md, section 14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from .. import formats
+from ..errors import EdgeloraError
+from ..formats import public_bytes, read_bounded, write_atomic
+from ..training import Base
+from ..updates import Release, release, releases
+from .roster import Roster, Site
+
+MAX_STATE = 4096
+
+
+class PublishError(EdgeloraError, RuntimeError):
+    """An adapter can't be published, or not taken back; the message says why. Boards get what they got before."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How far a release has come. share: percent of boards that get it first; everyone: it is out to all."""
+
+    name: str
+    version: int
+    share: int
+    everyone: bool
+
+    def takes(self, fleet: bytes, index: int) -> bool:
+        """Whether a board is among the first. fleet: its id, 8 bytes."""
+        place = struct.pack("<II", self.version, index)
+        drawn = hashlib.sha512(b"edgelora canary" + fleet + self.name.encode() + place).digest()
+        return int.from_bytes(drawn[:4], "little") * 100 < self.share << 32
+
+    def first(self, roster: Roster) -> list[int]:
+        """The boards that get it first."""
+        return [index for index in roster.active if self.takes(roster.fleet, index)]
+
+
+def to_few(
+    site: Site, adapter: bytes, name: str, key: Ed25519PrivateKey, share: int, base: Base | None = None
+) -> tuple[Rollout, Release]:
+    """Signs an `.ela` and lets `share` percent of boards have it. base: checks it against that.
+
+    Training state stays out of it. Raises PublishError, ReleaseError, BundleError or FormatError.
+    """
+    if not 1 <= share <= 100:
+        raise PublishError(f"a share of {share} %: give 1 to 100")
+    made = formats.unpack_adapter(adapter, name=name)
+    for layer in made.layers:
+        layer.a_state = layer.b_state = None
+    roster, few = site.roster(), folder(site, False)
+    version = max(releases(few, name, [public_bytes(key)]), default=0) + 1
+    rollout = Rollout(name, version, share, False)
+    if not rollout.first(roster):
+        raise PublishError(
+            f"{share} % of {len(roster.active)} boards is none of them", remedy="give a larger share, or publish again"
+        )
+    done = release(few, formats.pack_adapter(made), name, key, version=version, target=roster.target, base=base)
+    _write(site, rollout)
+    return rollout, done
+
+
+def to_all(site: Site, name: str) -> Rollout:
+    """Lets all boards have what the first have. Raises PublishError."""
+    rollout = state(site, name)
+    if rollout is None:
+        raise PublishError(f"{name} was not published", remedy="publish it to a share of boards first")
+    source, target = folder(site, False), folder(site, True)
+    files = {
+        path.name: read_bounded(path, formats.MAX_UPDATE + formats.HEADER_SIZE, False) for path in _files(source, name)
+    }
+    for file in sorted(files, key=f"{name}.elu".__eq__):  # the newest last: what it starts from is there by then
+        write_atomic(target / file, files[file])
+    for stale in _files(target, name):
+        if stale.name not in files:
+            stale.unlink()
+    rollout = Rollout(name, rollout.version, rollout.share, True)
+    _write(site, rollout)
+    return rollout
+
+
+def back(site: Site, name: str, key: Ed25519PrivateKey) -> Rollout:
+    """Gives all boards, under a new number, what they had before the newest release. Raises PublishError."""
+    rollout = state(site, name)
+    earlier = releases(folder(site, True), name, [public_bytes(key)])
+    if rollout is not None and rollout.everyone:
+        earlier.pop(rollout.version, None)
+    if rollout is None or not earlier:
+        raise PublishError(
+            f"nothing of {name} was out to all boards before",
+            remedy="boards go back by themselves if it isn't confirmed",
+        )
+    adapter = earlier[max(earlier)].adapter()
+    made = release(folder(site, False), adapter, name, key, target=site.roster().target, force=True)
+    _write(site, Rollout(name, made.version, rollout.share, False))
+    return to_all(site, name)
+
+
+def state(site: Site, name: str) -> Rollout | None:
+    """How far the newest release of a name has come, None if there is none. Raises PublishError."""
+    formats.check_name(name)
+    path = site.folder / "updates" / f"{name}.json"
+    try:
+        return Rollout(**json.loads(read_bounded(path, MAX_STATE)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise PublishError(f"{path} is damaged", remedy="publish again") from None
+
+
+def folder(site: Site, everyone: bool) -> Path:
+    """Where releases lie that all boards get, or the first."""
+    return site.folder / "updates" / ("all" if everyone else "canary")
+
+
+def folder_of(site: Site, name: str, index: int) -> Path:
+    """Where a board finds its releases."""
+    rollout = state(site, name)
+    return folder(site, not (rollout and not rollout.everyone and rollout.takes(site.roster().fleet, index)))
+
+
+def _files(place: Path, name: str) -> list[Path]:
+    return [*place.glob(f"{name}.elu"), *place.glob(f"{name}.v*.elu"), *place.glob(f"{name}.from-*.elu")]
+
+
+def _write(site: Site, rollout: Rollout) -> None:
+    write_atomic(site.folder / "updates" / f"{rollout.name}.json", json.dumps(asdict(rollout)).encode())

@@ -1,0 +1,162 @@
+"""The global adapter on its way to boards: to a few first, to all, and back; boards that do not confirm fall back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import edgelora, result
+from fleet_boards import Fleet
+
+from edgelora import formats, quantization, sim, updates
+from edgelora.errors import EdgeloraError
+from edgelora.fleet import Gateway, PublishError, Site, board_server, publish, running
+from edgelora.resources import ROOT
+from edgelora.training import Base, TwinLearner, load_part
+from edgelora.training.base import pretrained_har
+from edgelora.training.recipe import Recipe
+
+APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
+
+
+def adapters_of(base: Base, count: int) -> list[bytes]:
+    """Adapters with training state, as a federation leaves them, each of another seed."""
+    recipe = Recipe(mode="trainable_a", rank=8)
+    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    made = []
+    for seed in range(count):
+        learner.begin(seed)
+        made.append(learner.save(True))
+    return made
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    model = quantization.quantize(pretrained_har(3, 0), load_part("har:3", "train").x)
+    return Base("har.elm", formats.pack_model(model), model)
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet.drawn(20, 2)
+
+
+class Board:
+    """A desktop MicroPython in a folder that is its flash; each `run` is a start of its application."""
+
+    def __init__(self, site: Site, base: Base, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "har.elm").write_bytes(base.elm)
+        trust = updates.pack_trust("band", [site.roster().release])
+        (folder / "update.trust").write_bytes(trust)
+
+    def run(self, *steps: object) -> dict[str, Any]:
+        command = [sim.UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
+        ran = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return json.loads(ran.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def served(site: Site) -> Iterator[str]:
+    with running(Gateway({}, lambda event: None)) as gateway, board_server(gateway, site, "127.0.0.1", 0) as server:
+        server.start()
+        yield f"http://127.0.0.1:{server.server_port}/fleet"
+
+
+def bare(adapter: bytes) -> bytes:
+    made = formats.unpack_adapter(adapter)
+    for layer in made.layers:
+        layer.a_state = layer.b_state = None
+    return formats.pack_adapter(made)
+
+
+def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+    site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
+    (tmp_path / "release.pem").write_bytes(_pem(fleet))
+    for number, adapter in enumerate(adapters):
+        (tmp_path / f"{number}.ela").write_bytes(adapter)
+    (tmp_path / "har.elm").write_bytes(base.elm)
+    key = ("--name", "wake", "--key", tmp_path / "release.pem")
+    edgelora("fleet", "publish", site.folder, tmp_path / "0.ela", *key, "--share", 100, "--model", tmp_path / "har.elm")
+    assert result("fleet", "publish", site.folder, "--name", "wake", "--all")["everyone"]
+
+    told = result("fleet", "publish", site.folder, tmp_path / "1.ela", *key, "--share", 25)
+    few = told["first"]
+    assert (told["version"], told["everyone"]) == (2, False) and 0 < len(few) < 20
+    first, other = few[0], next(index for index in range(20) if index not in few)
+    boards = {index: Board(site, base, tmp_path / f"board{index}") for index in (first, other)}
+    with served(site) as url:
+
+        def fetch(index: int) -> list[Any]:
+            return boards[index].run(f"fetch={url}/{index}/wake.elu")["fetched"][0]
+
+        assert fetch(first) == ["installed", 2] and fetch(other) == ["installed", 1]
+        for index, number in ((first, 1), (other, 0)):
+            begun = boards[index].run("start", "confirm")
+            assert begun["sha256"] == hashlib.sha256(bare(adapters[number])).hexdigest()  # without training state
+            assert begun["confirmed"] == ["wake"]
+        assert fetch(other)[0] == "NotNewer"
+
+        assert result("fleet", "publish", site.folder, "--name", "wake", "--all")["version"] == 2
+        assert fetch(other) == ["installed", 2]
+        assert boards[other].run("start")["version"] == 2  # its application does not confirm
+        back = boards[other].run("start")
+        assert back["version"] == 1 and "was not confirmed: version 1 is back" in back["notices"][0]
+
+        gone = result("fleet", "publish", site.folder, *key, "--back")
+        assert (gone["version"], gone["everyone"]) == (3, True)
+        assert fetch(first) == ["installed", 3]
+        assert boards[first].run("start")["sha256"] == hashlib.sha256(bare(adapters[0])).hexdigest()
+
+
+def test_the_few_are_a_share_and_others_each_time(fleet: Fleet) -> None:
+    everyone, seen = range(20_000), []
+    for version in (1, 2):
+        rollout = publish.Rollout("wake", version, 10, False)
+        takes = {index for index in everyone if rollout.takes(fleet.roster.fleet, index)}
+        assert 1800 < len(takes) < 2200
+        seen.append(takes)
+    assert len(seen[0] & seen[1]) < 300
+    assert len(publish.Rollout("wake", 1, 100, False).first(fleet.roster)) == 20
+
+
+def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+    site, (adapter,) = fleet.site(tmp_path / "fleet"), adapters_of(base, 1)
+    with pytest.raises(PublishError, match="was not published"):
+        publish.to_all(site, "wake")
+    with pytest.raises(PublishError, match="nothing of wake"):
+        publish.back(site, "wake", fleet.key)
+    with pytest.raises(PublishError, match="give 1 to 100"):
+        publish.to_few(site, adapter, "wake", fleet.key, 0)
+    with pytest.raises(EdgeloraError, match="name"):
+        publish.to_few(site, adapter, "../wake", fleet.key, 10)
+    with pytest.raises(EdgeloraError):
+        publish.to_few(site, adapter[:-1], "wake", fleet.key, 10)
+    stranger = Fleet.drawn(1, 9)
+    alone = stranger.site(tmp_path / "alone")
+    fleet_id = alone.roster().fleet
+    name = next(name for name in "abc" if not publish.Rollout(name, 1, 1, False).takes(fleet_id, 0))
+    with pytest.raises(PublishError, match="is none of them"):
+        publish.to_few(alone, adapter, name, stranger.key, 1)
+    publish.to_few(site, adapter, "wake", fleet.key, 100)
+    with pytest.raises(EdgeloraError, match="signed by key"):
+        publish.to_few(site, adapter, "wake", stranger.key, 100)
+    (site.folder / "updates" / "wake.json").write_text("{")
+    with pytest.raises(PublishError, match="damaged"):
+        publish.folder_of(site, "wake", 0)
+
+
+def _pem(fleet: Fleet) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return fleet.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
