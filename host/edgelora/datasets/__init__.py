@@ -17,7 +17,7 @@ from .dataset import (
     split,
 )
 from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
-from .har import HAR_SUBJECTS, HarData, load_har, load_har_arm
+from .har import ARMS, HAR_SUBJECTS, HarData, load_har, load_har_arm, load_har_people
 from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
 from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
 from .prompts import PROMPTS, load_prompts
@@ -35,6 +35,7 @@ from .recordings import (
 from .speech import RATE, Voice, speak
 
 __all__ = [
+    "ARMS",
     "Capture",
     "Dataset",
     "EXERCISE_PEOPLE",
@@ -66,6 +67,7 @@ __all__ = [
     "load_har",
     "load_exercises",
     "load_har_arm",
+    "load_har_people",
     "load_inputs",
     "load_kws",
     "load_normal_exercises",

@@ -89,6 +89,12 @@ def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:
     return _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels), _windowed(own, 0.4, 1.0, HAR_HOP, labels)
 
 
+def load_har_people(subjects: tuple[int, ...]) -> Dataset:
+    """All windows of these people, to pretrain on."""
+    recordings, labels = _load_watch(HAR_SUBJECTS)
+    return _windowed([r for r in recordings if r.subject in subjects], 0.0, 1.0, HAR_HOP, labels)
+
+
 @functools.lru_cache(maxsize=1)
 def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]:
     """Recordings of `subjects` alone, and the exercises' names.

@@ -1,0 +1,92 @@
+"""The average of a fleet, in exact integers: the same bytes whatever the order, the engine or the number of gateways.
+
+What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights: a vector of them is
+those of an adapter file in its order, for each layer A's, if it trains, then B's. All boards of a fleet begin a round
+with the same adapter, so their masters lie on one grid, and a sum of differences says all there is to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats
+from ..errors import InputError
+from ..formats import Adapter, TensorState
+
+MOST = 32512  # of a master's size (SPEC.md, 6)
+STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
+UNITS = 256  # of a server's rate and momentum
+
+
+def masters(adapter: Adapter) -> NDArray[np.int16]:
+    """All masters [n] of an adapter with training state."""
+    parts = [state.master.reshape(-1) for state in _states(adapter)]
+    if not parts:
+        raise InputError("this adapter has no training state, and so no masters: save it with its state")
+    return np.concatenate(parts)
+
+
+def with_masters(adapter: Adapter, vector: NDArray[np.int16], draws: int = 0) -> Adapter:
+    """The same adapter with these masters [n] and everything else of training fresh: scales, momentum, counts."""
+    at = 0
+
+    def placed(state: TensorState | None) -> tuple[TensorState | None, NDArray[np.int8] | None]:
+        nonlocal at
+        if state is None:
+            return None, None
+        mine = vector[at : at + state.master.size].reshape(state.master.shape)
+        at += state.master.size
+        still = None if state.momentum is None else np.zeros_like(state.momentum)
+        weights = ((mine.astype(np.int32) + 128) >> 8).astype(np.int8)
+        return TensorState(0, 0, mine.astype(np.int16), still), weights
+
+    layers = []
+    for layer in adapter.layers:
+        a_state, a = placed(layer.a_state)
+        b_state, b = placed(layer.b_state)
+        a, b = layer.a if a is None else a, layer.b if b is None else b
+        layers.append(replace(layer, a=a, b=b, a_state=a_state, b_state=b_state))
+    if at != len(vector):
+        raise InputError(f"{len(vector)} masters given for an adapter of {at}")
+    return replace(adapter, layers=layers, updates=0, draws=draws, samples=0)
+
+
+def started(adapter: bytes, seed: int) -> bytes:
+    """The global adapter's file as a board loads it: fresh state, and roundings that are the board's own."""
+    whole = formats.unpack_adapter(adapter)
+    return formats.pack_adapter(with_masters(whole, masters(whole), seed))
+
+
+def board_seed(seed: int, index: int) -> int:
+    """The seed of a board's run in a round, of the round's seed and the board's place in the roster."""
+    return (seed + STRIDE * index) % 2**32
+
+
+def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:
+    """The sum of survivors' updates [n] divided by their number, to the nearest integer, halves up."""
+    return np.floor_divide(2 * total + survivors, 2 * survivors)
+
+
+def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Masters [n] after the server's step [n]."""
+    return np.clip(vector.astype(np.int64) + step, -MOST, MOST).astype(np.int16)
+
+
+def server_step(
+    velocity: NDArray[np.int64], average: NDArray[np.int64], rate: int, momentum: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The server's velocity and its step [n] of a round's average; rate and momentum in 1/256, toward minus infinity.
+
+    With rate 256 and momentum 0 the step is the average: federated averaging as it was published.
+    """
+    velocity = ((momentum * velocity) >> 8) + average
+    return velocity, (rate * velocity + UNITS // 2) >> 8
+
+
+def _states(adapter: Adapter) -> Iterator[TensorState]:
+    for layer in adapter.layers:
+        yield from filter(None, (layer.a_state, layer.b_state))

@@ -1,0 +1,119 @@
+"""What a federation is to do: the settings of all its rounds, a JSON file beside its state."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..formats import write_atomic
+
+MOST_CLIP = MOST_SIGMA = 65535
+LIMITS: dict[str, tuple[float, float]] = {
+    "boards": (1, 65535),
+    "rounds": (1, 100_000),
+    "epochs": (1, 1000),
+    "rate": (0, 65535),
+    "rank": (1, 16),
+    "server_rate": (1, 4096),
+    "server_momentum": (0, 255),
+    "share": (1e-4, 1.0),
+    "clip": (1, MOST_CLIP),
+    "noise": (0.0, 100.0),
+    "least": (1, 65535),
+    "neighbours": (2, 32),
+    "threshold": (2, 32),
+    "delta": (1e-12, 0.1),
+    "budget": (0.0, 1e6),
+    "deadline": (1.0, 7 * 86400.0),
+    "seed": (0, 2**32 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A federation's settings. InputError outside `LIMITS`.
+
+    share: the chance of a board to be asked in a round; noise: z, the noise of a sum in clips; least: the fewest boards
+    whose sum is opened; rate, of the first round, 0: the mode's own; it falls to 0 over rounds, as it does in a run.
+    server_rate, server_momentum: in 1/256 (`averaging.server_step`). budget: the most epsilon, 0: none; deadline:
+    seconds that boards have to train. seed 0: the sampling's seed is drawn, else a run can be repeated.
+    """
+
+    boards: int = 8
+    rounds: int = 40
+    epochs: int = 1
+    rate: int = 6000
+    rank: int = 8
+    mode: str = "frozen_a"
+    server_rate: int = 256
+    server_momentum: int = 0
+    share: float = 1.0
+    clip: int = MOST_CLIP
+    noise: float = 0.0
+    least: int = 1
+    neighbours: int = 24
+    threshold: int = 13
+    masks: bool = True
+    delta: float = 1e-5
+    budget: float = 0.0
+    deadline: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+                raise InputError(f"{name.replace('_', ' ')} {value!r}: give one from {low:g} to {high:g}")
+        if self.mode not in ("frozen_a", "trainable_a"):
+            raise InputError(f"mode {self.mode!r}: give frozen_a or trainable_a")
+        if self.least > self.boards:
+            raise InputError(f"least {self.least} of {self.boards} boards: no round could end; give {self.boards} or less")
+        if self.neighbours % 2 or not self.neighbours // 2 < self.threshold <= self.neighbours:
+            raise InputError(
+                f"{self.neighbours} neighbours, threshold {self.threshold}: give an even number of neighbours, and a "
+                "threshold above half of it and not above it"
+            )
+        if self.noise and self.sigma > MOST_SIGMA:
+            raise InputError(f"noise of {self.sigma} a board: at most {MOST_SIGMA}; clip lower, or ask for less noise")
+
+    @property
+    def sigma(self) -> int:
+        """Standard deviation of a board's own noise, in masters: its share where the fewest boards are left."""
+        return math.ceil(self.noise * self.clip / math.sqrt(self.least))
+
+    @property
+    def multiplier(self) -> float:
+        """The noise of a sum in clips, at least: z as the integers have it."""
+        return self.sigma * math.sqrt(self.least) / self.clip
+
+    def rate_of(self, step: int, rate: int) -> int:
+        """The learning rate of round `step`, from 0, where the first has `rate`."""
+        return max(1, rate * (self.rounds - step) // self.rounds)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, raw: Any, name: str = "plan") -> Plan:
+        known = {field.name for field in fields(cls)}
+        if not isinstance(raw, dict) or set(raw) - known:
+            odd = ", ".join(sorted(set(raw) - known)) if isinstance(raw, dict) else type(raw).__name__
+            raise InputError(f"{name}: unknown {odd}; a plan has {', '.join(sorted(known))}")
+        try:
+            return cls(**raw)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        try:
+            return cls.of_json(json.loads(path.read_text()), str(path))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: is no JSON ({error}): make it again with edgelora fleet init") from error
+
+    def write(self, path: Path) -> None:
+        write_atomic(path, (json.dumps(self.as_json(), indent=2) + "\n").encode())
