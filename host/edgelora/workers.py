@@ -20,7 +20,7 @@ def in_parallel(
 
     An exception of a job, or Ctrl-C, drops the jobs that have not begun, and is raised as soon as it happens.
     """
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin) as pool:
         futures = [pool.submit(function, *job) for job in jobs]
         try:
             place = {future: number for number, future in enumerate(futures)}
@@ -36,7 +36,7 @@ def in_parallel(
             raise
 
 
-def _begin() -> None:
+def begin() -> None:
     """Ctrl-C ends a worker without a word: the main process has it too and speaks. Other cores are other workers'."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threadpool_limits(1)

@@ -1,0 +1,119 @@
+"""Boards of a fleet on this computer: their samples by name, and what each makes of a round.
+
+`har`: the eight of the figures: left and right arm of people 3 to 6, and a base that was pretrained on 1 and 2.
+`har-choosing`: people 7 to 10 and the same base, on which settings were chosen. With more boards than these, board i
+is the arm i modulo 8, with `FEW` of its training windows drawn for itself. A folder: a board for each of its `.npz`
+files, in their names' order.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import datasets, formats, quantization
+from ..datasets import Dataset
+from ..errors import InputError
+from ..progress import Progress, untold
+from ..training import Base, Samples, TwinLearner, pretrained
+from .averaging import board_seed, masters
+from .local import fleet_recipe, trained
+from .plan import Plan
+
+BASE_PEOPLE = (1, 2)
+PEOPLE = {"har": (3, 4, 5, 6), "har-choosing": (7, 8, 9, 10)}
+FEW = 40  # training windows of a board, where there are more boards than recordings
+
+
+def fleet_base(seed: int = 0, progress: Progress = untold) -> Base:
+    """The base of the fleets by name, from the cache if it was made before."""
+    people = datasets.load_har_people(BASE_PEOPLE)
+    net = pretrained("har-fleet", lambda: people, seed, progress)
+    model = quantization.quantize(net, people.x)
+    model.labels = people.labels
+    return Base("har.elm", formats.pack_model(model), model)
+
+
+@dataclass(frozen=True)
+class BoardData:
+    """What one board has seen, and what tests it."""
+
+    train: Samples
+    test: Samples
+
+
+class Boards:
+    """Boards with their data, made when they are asked for. spec: a fleet by name, or a folder."""
+
+    def __init__(self, spec: str, base: Base, count: int) -> None:
+        self.spec, self.base, self.count = spec, base, count
+        self._parts: list[tuple[Dataset, Dataset]] = []
+        if spec in PEOPLE:
+            arms = [(person, arm) for person in PEOPLE[spec] for arm in datasets.ARMS]
+            self._parts = [datasets.load_har_arm(person, arm) for person, arm in arms]
+        elif Path(spec).is_dir() and (files := sorted(Path(spec).glob("*.npz"))):
+            for path in files[:count]:
+                whole = datasets.split(datasets.load_dataset(path), path.name)
+                self._parts.append((whole.train, whole.test))
+            if len(files) < count:
+                raise InputError(f"{spec}: {len(files)} .npz files for {count} boards: give a file for each")
+        else:
+            raise InputError(
+                f"data of boards {spec!r}: give one of {', '.join(PEOPLE)}, or a folder of .npz files, one a board"
+            )
+        self._samples = [BoardData(base.samples(train), base.samples(test)) for train, test in self._parts]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def of(self, index: int) -> BoardData:
+        """The data of a board, the same each time."""
+        one = self._samples[index % len(self._samples)]
+        if self.count <= len(self._samples):
+            return one
+        chosen = np.zeros(len(one.train), bool)
+        rng = np.random.default_rng((index, 1))
+        chosen[rng.choice(len(chosen), min(FEW, len(chosen)), replace=False)] = True
+        return BoardData(one.train.part(chosen), one.test)
+
+
+@functools.lru_cache(maxsize=2)
+def boards_of(spec: str, elm: bytes, name: str, count: int) -> Boards:
+    """`Boards`, once for each process."""
+    return Boards(spec, Base(name, elm, formats.unpack_model(elm, name)), count)
+
+
+@functools.lru_cache(maxsize=2)
+def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
+    recipe = fleet_recipe(rank, mode)
+    return TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+
+
+def update_of(plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples) -> NDArray[np.int32]:
+    """A board's update [n]: what its run moved its masters by, clipped to the plan's norm, with its share of noise."""
+    recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
+    before = masters(formats.unpack_adapter(adapter))
+    after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
+    return private_update(after, before, plan, board_seed(seed, index))
+
+
+def private_update(after: NDArray[np.int16], before: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:
+    d = after.astype(np.int64) - before
+    norm = float(np.sqrt((d * d).sum()))
+    if norm > plan.clip:
+        d = np.trunc(d * int(65536 * plan.clip / np.ceil(norm)) / 65536).astype(np.int64)
+    if plan.sigma:
+        d = d + np.rint(np.random.default_rng(seed).normal(0, plan.sigma, len(d))).astype(np.int64)
+    return d.astype(np.int32)
+
+
+def accuracies(plan: Plan, elm: bytes, adapter: bytes | None, boards: Boards, indices: list[int]) -> list[float]:
+    """Share of each board's test samples that an adapter names right; None: the bare base."""
+    learner = learner_of(elm, plan.rank, plan.mode)
+    learner.use(adapter)
+    tests = [boards.of(index).test for index in indices]
+    return [float(np.mean(learner.predict(test.x) == test.y)) for test in tests]

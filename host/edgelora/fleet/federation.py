@@ -1,0 +1,237 @@
+"""A federation on disk: its plan, where it stands, what it told of its boards; and the rounds that any engine carries.
+
+    folder/plan.json    the settings                     read once, when it begins
+           base.elm     the network that all boards have
+           state.json   the checkpoint: rewritten whole after every round, and before one is asked for
+           global.ela   the adapter of the last round, with its masters
+
+Whoever was stopped in a round repeats it: the same boards are asked, and train from the same adapter with the same
+seed. So a federation that was killed and resumed ends with the bytes of one that was not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats
+from ..errors import InputError
+from ..formats import Adapter, write_atomic
+from ..progress import Progress, untold
+from ..training import Base, load_base
+from .averaging import masters, mean, moved, server_step, with_masters
+from .local import fleet_recipe, fresh_adapter
+from .plan import MOST_CLIP, Plan
+from .privacy import Epsilons, check_budget, epsilons, sampled
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a round asks of boards. step: rounds before it; number: attempts so far, above every one before."""
+
+    step: int
+    number: int
+    boards: list[int]
+    adapter: bytes
+    rate: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """What came back: the sum of the survivors' updates int64 [n]; bytes to and from boards, if they were counted."""
+
+    vector: NDArray[np.int64]
+    survivors: int
+    down: int = 0
+    up: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is left of a round. accuracies: of boards by index, where this computer has their data."""
+
+    step: int
+    asked: int
+    survivors: int
+    seconds: float
+    down: int
+    up: int
+    norm: float  # of the average, in masters
+    sha256: str  # of the global adapter after it
+    outsider: float
+    server: float
+    accuracies: dict[str, float] = field(default_factory=dict)
+
+
+Exchange = Callable[[Call], Total]  # one engine: plain loop, pool, Flower
+Judge = Callable[[bytes], dict[str, float]]  # accuracies by board of a global adapter
+
+
+class Federation:
+    """Where a federation stands. Every change is on the disk before anyone hears of it."""
+
+    def __init__(self, folder: Path, plan: Plan, base: Base, state: dict[str, Any]) -> None:
+        self.folder, self.plan, self.base, self._state = folder, plan, base, state
+
+    # ---- files ----
+
+    @classmethod
+    def create(cls, folder: Path, plan: Plan, base: Base) -> Federation:
+        """Begins one. InputError if the folder already has one."""
+        if (folder / "state.json").exists():
+            raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
+        recipe = fleet_recipe(plan.rank, plan.mode)
+        adapter = with_masters(fresh := formats.unpack_adapter(fresh_adapter(base.elm, recipe, plan.seed)), masters(fresh))
+        secret = hashlib.sha512(b"edgelora federation" + plan.seed.to_bytes(4, "little")).digest()[:32]
+        state: dict[str, Any] = {
+            "version": VERSION,
+            "secret": (secret if plan.seed else secrets.token_bytes(32)).hex(),
+            "attempts": [],
+            "rounds": [],
+            "velocity": _packed(np.zeros(len(masters(adapter)), np.int64)),
+            "adapter": base64.b64encode(formats.pack_adapter(adapter)).decode(),
+        }
+        one = cls(folder, plan, base, state)
+        plan.write(folder / "plan.json")
+        write_atomic(folder / "base.elm", base.elm)
+        one._save()
+        return one
+
+    @classmethod
+    def open(cls, folder: Path) -> Federation:
+        """One that was begun before. InputError if its files can't be used."""
+        path = folder / "state.json"
+        if not path.exists():
+            raise InputError(f"{folder} has no federation", remedy="begin one with edgelora fleet init")
+        try:
+            state = json.loads(path.read_text())
+            if state["version"] != VERSION:
+                raise InputError(f"{path}: version {state['version']}, this edgelora knows {VERSION}: update it")
+            base = load_base(folder / "base.elm")
+            formats.unpack_adapter(base64.b64decode(state["adapter"]), base.model)
+            one = cls(folder, Plan.read(folder / "plan.json"), base, state)
+            if len(one._velocity) != len(masters(one._adapter)):
+                raise ValueError("velocity and adapter differ in length")
+            bytes.fromhex(state["secret"]), one.rounds, one._asked
+            return one
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error!r}): take its folder from a backup") from error
+
+    def _save(self) -> None:
+        path = self.folder / "state.json"
+        new = not path.exists()
+        write_atomic(path, json.dumps(self._state, allow_nan=True).encode())
+        if new:
+            os.chmod(path, formats.SECRET)  # who knows the secret knows who was asked
+        write_atomic(self.folder / "global.ela", self.adapter)
+
+    # ---- what it is ----
+
+    @property
+    def adapter(self) -> bytes:
+        """The global adapter's file, with masters and otherwise fresh state."""
+        return base64.b64decode(self._state["adapter"])
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.adapter).hexdigest()
+
+    @property
+    def rounds(self) -> list[Round]:
+        return [Round(**one) for one in self._state["rounds"]]
+
+    @property
+    def done(self) -> int:
+        return len(self._state["rounds"])
+
+    @property
+    def epsilons(self) -> Epsilons:
+        return epsilons(self.plan, self.done, self._asked)
+
+    @property
+    def _asked(self) -> list[list[int]]:
+        return [list(map(int, boards)) for boards in self._state["attempts"]]
+
+    @property
+    def _adapter(self) -> Adapter:
+        return formats.unpack_adapter(self.adapter)
+
+    @property
+    def _velocity(self) -> NDArray[np.int64]:
+        return np.frombuffer(base64.b64decode(self._state["velocity"]), "<i8").astype(np.int64)
+
+    # ---- rounds ----
+
+    def call(self, boards: Sequence[int], rate: int) -> Call:
+        """The next round's, of these boards of the roster; it counts from now on. BudgetSpent above the budget."""
+        step = self.done
+        asked = sampled(bytes.fromhex(self._state["secret"]), step, boards, self.plan.share)
+        check_budget(self.plan, step, [*self._asked, asked])
+        self._state["attempts"].append(asked)
+        self._save()
+        seed = int.from_bytes(hashlib.sha512(b"edgelora round" + step.to_bytes(4, "little")
+            + self.plan.seed.to_bytes(4, "little")).digest()[:4], "little")
+        return Call(step, len(self._state["attempts"]), asked, self.adapter, self.plan.rate_of(step, rate), seed)
+
+    def finish(self, call: Call, total: Total, seconds: float, judge: Judge | None = None) -> Round:
+        """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same."""
+        adapter, velocity = self._adapter, self._velocity
+        average = np.zeros(len(velocity), np.int64)
+        if total.survivors >= max(1, self.plan.least):
+            average = mean(total.vector, total.survivors)
+            velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
+            adapter = with_masters(adapter, moved(masters(adapter), step))
+        packed = formats.pack_adapter(adapter)
+        told = epsilons(self.plan, self.done + 1, self._asked)
+        one = Round(
+            call.step, len(call.boards), total.survivors, round(seconds, 3), total.down, total.up,
+            round(float(np.sqrt((average.astype(float) ** 2).sum())), 1), hashlib.sha256(packed).hexdigest(),
+            told.outsider, told.server, judge(packed) if judge else {},
+        )
+        self._state |= {
+            "rounds": [*self._state["rounds"], asdict(one)],
+            "velocity": _packed(velocity),
+            "adapter": base64.b64encode(packed).decode(),
+        }
+        self._save()
+        return one
+
+
+def federate(
+    federation: Federation,
+    exchange: Exchange,
+    boards: Sequence[int] | None = None,
+    progress: Progress = untold,
+    judge: Judge | None = None,
+    stop: int | None = None,
+) -> None:
+    """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end."""
+    plan = federation.plan
+    everyone = list(range(plan.boards)) if boards is None else list(boards)
+    recipe = fleet_recipe(plan.rank, plan.mode)
+    while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
+        call = federation.call(everyone, plan.rate or recipe.learning_rate)
+        started = time.monotonic()
+        total = exchange(call) if call.boards else Total(np.zeros(len(masters(formats.unpack_adapter(call.adapter))), np.int64), 0)
+        one = federation.finish(call, total, time.monotonic() - started, judge)
+        progress(federation.done, plan.rounds, f"round {one.step + 1}: {one.survivors} of {one.asked} boards")
+
+
+def _packed(vector: NDArray[np.int64]) -> str:
+    return base64.b64encode(vector.astype("<i8").tobytes()).decode()

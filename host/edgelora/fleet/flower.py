@@ -1,0 +1,152 @@
+"""Flower's side of a federation: what a message to a node holds, our Strategy, and what a node answers.
+
+    ServerApp (server_app.py)  --Strategy-->  SuperLink / Ray / PoolGrid  -->  ClientApp (client_app.py)
+
+A node, one SuperNode a gateway, is told in each round which boards it speaks for. Boards that live on a node as twins
+are trained there, and their sum goes back; boards behind a gateway have messages of their own (`secagg`), which nodes
+carry and can't read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from .. import formats
+from ..progress import Progress, untold
+from .averaging import masters
+from .boards import boards_of, update_of
+from .federation import Call, Federation, Judge, Total, federate
+from .plan import Plan
+
+ASKED, ANSWERED = "edgelora.call", "edgelora.total"  # records of a message and of its reply
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Boards that nodes have as twins. data: as `boards.Boards` has it."""
+
+    data: str
+    plan: Plan
+    elm: bytes
+    name: str
+
+    def message(self, call: Call, boards: Sequence[int]) -> RecordDict:
+        return RecordDict(
+            {
+                ASKED: ConfigRecord(
+                    {
+                        "plan": json.dumps(self.plan.as_json()),
+                        "data": self.data,
+                        "name": self.name,
+                        "base": self.elm,
+                        "adapter": call.adapter,
+                        "step": call.step,
+                        "rate": call.rate,
+                        "seed": call.seed,
+                        "boards": list(boards),
+                    }
+                )
+            }
+        )
+
+
+def train(message: Message, context: Context) -> Message:
+    """A node's answer: the sum of its twins' updates, int64 little-endian, and of how many. Neither losses nor counts
+    of samples leave it."""
+    asked: Any = message.content.config_records[ASKED]
+    plan = Plan.of_json(json.loads(asked["plan"]), "the server's plan")
+    boards = boards_of(asked["data"], asked["base"], asked["name"], plan.boards)
+    total: Any = 0
+    for index in asked["boards"]:
+        samples = boards.of(index).train
+        update = update_of(plan, asked["base"], asked["adapter"], asked["rate"], asked["seed"], index, samples)
+        total = total + update.astype(np.int64)
+    answer = ConfigRecord({"sum": total.astype("<i8").tobytes(), "survivors": len(asked["boards"])})
+    return Message(RecordDict({ANSWERED: answer}), reply_to=message)
+
+
+class FleetStrategy(Strategy):  # type: ignore[misc]
+    """Federated averaging in exact integers, over nodes of any number, with a checkpoint after each round.
+
+    Flower's own loop begins at round 1 and forgets; `start` goes on where the federation stands.
+    """
+
+    def __init__(self, federation: Federation, twins: Twins, progress: Progress = untold, judge: Judge | None = None) -> None:
+        self.federation, self.twins, self.progress, self.judge = federation, twins, progress, judge
+        self._call: Call | None = None
+        self._sent: dict[int, list[int]] = {}
+        self._down = 0
+
+    def summary(self) -> None:
+        """Flower asks for a line about its settings."""
+
+    def start(self, grid: Grid, stop: int | None = None) -> None:  # other arguments than Flower's, which has no resume
+        """All rounds that are left."""
+        federate(self.federation, lambda call: self._exchange(call, grid), None, self.progress, self.judge, stop)
+
+    def _exchange(self, call: Call, grid: Grid) -> Total:
+        self._call = call
+        messages = list(self.configure_train(call.number, ArrayRecord(), ConfigRecord(), grid))
+        replies = list(grid.send_and_receive(messages, timeout=self.federation.plan.deadline))
+        return self._total(call, replies)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """A message for each node that has boards in this round: they are dealt out in turn."""
+        call = self._call
+        nodes = sorted(grid.get_node_ids())
+        if call is None or not nodes:
+            return
+        self._sent, self._down = {}, 0
+        for place, node in enumerate(nodes[: len(call.boards)]):
+            mine = call.boards[place :: len(nodes)]
+            self._sent[node] = mine
+            self._down += len(call.adapter) * len(mine)
+            yield Message(self.twins.message(call, mine), dst_node_id=node, message_type="train", group_id=str(server_round))
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """For a caller that has a loop of its own: what they add up to."""
+        if self._call is None:
+            return None, None
+        total = self._total(self._call, replies)
+        return ArrayRecord([total.vector]), MetricRecord({"survivors": total.survivors})
+
+    def _total(self, call: Call, replies: Iterable[Message]) -> Total:
+        """The sum of what nodes answered: in any order, each once, none but those that were asked."""
+        size = len(masters(formats.unpack_adapter(call.adapter)))
+        vector, survivors, up, left = np.zeros(size, np.int64), 0, 0, dict(self._sent)
+        for reply in replies:
+            mine = left.pop(reply.metadata.src_node_id, None)
+            if mine is None or reply.has_error():
+                continue
+            answer: Any = reply.content.config_records.get(ANSWERED, {})
+            raw, count = answer.get("sum", b""), answer.get("survivors", -1)
+            if not isinstance(raw, bytes) or len(raw) != 8 * size or not isinstance(count, int) or count != len(mine):
+                continue
+            vector += np.frombuffer(raw, "<i8")
+            survivors += count
+            up += 4 * size * count
+        return Total(vector, survivors, self._down, up)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Nothing: how well a board does is the board's own to know."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        return None
+
+
+Answer = Callable[[Message, Context], Message]
