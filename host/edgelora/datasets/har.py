@@ -16,6 +16,7 @@ from ..formats import Normal, Signal
 from .dataset import Dataset
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
+HAR_PEOPLE = tuple(range(1, 11))  # with those that settings were chosen on
 HAR_RATE = 50  # samples a second
 ARMS = ("left", "right")
 HAR_WINDOW = 100  # samples: 2 s
@@ -83,8 +84,8 @@ def load_har(subject: int) -> HarData:
 
 
 def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:
-    """A person's training and test windows of the "left" or "right" arm, cut as `load_har` cuts them."""
-    recordings, labels = _load_watch(HAR_SUBJECTS)
+    """Training and test windows of a person, 1 to 10, and the "left" or "right" arm, cut as `load_har` cuts them."""
+    recordings, labels = _load_watch(HAR_PEOPLE)
     own = [r for r in recordings if (r.subject, r.arm) == (subject, arm)]
     return _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels), _windowed(own, 0.4, 1.0, HAR_HOP, labels)
 
@@ -95,7 +96,7 @@ def load_har_people(subjects: tuple[int, ...]) -> Dataset:
     return _windowed([r for r in recordings if r.subject in subjects], 0.0, 1.0, HAR_HOP, labels)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]:
     """Recordings of `subjects` alone, and the exercises' names.
 

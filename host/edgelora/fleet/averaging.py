@@ -7,13 +7,11 @@ with the same adapter, so their masters lie on one grid, and a sum of difference
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats
 from ..errors import InputError
 from ..formats import Adapter, TensorState
 
@@ -22,15 +20,7 @@ STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
 UNITS = 256  # of a server's rate and momentum
 
 
-def masters(adapter: Adapter) -> NDArray[np.int16]:
-    """All masters [n] of an adapter with training state."""
-    parts = [state.master.reshape(-1) for state in _states(adapter)]
-    if not parts:
-        raise InputError("this adapter has no training state, and so no masters: save it with its state")
-    return np.concatenate(parts)
-
-
-def with_masters(adapter: Adapter, vector: NDArray[np.int16], draws: int = 0) -> Adapter:
+def with_masters(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
     """The same adapter with these masters [n] and everything else of training fresh: scales, momentum, counts."""
     at = 0
 
@@ -52,13 +42,7 @@ def with_masters(adapter: Adapter, vector: NDArray[np.int16], draws: int = 0) ->
         layers.append(replace(layer, a=a, b=b, a_state=a_state, b_state=b_state))
     if at != len(vector):
         raise InputError(f"{len(vector)} masters given for an adapter of {at}")
-    return replace(adapter, layers=layers, updates=0, draws=draws, samples=0)
-
-
-def started(adapter: bytes, seed: int) -> bytes:
-    """The global adapter's file as a board loads it: fresh state, and roundings that are the board's own."""
-    whole = formats.unpack_adapter(adapter)
-    return formats.pack_adapter(with_masters(whole, masters(whole), seed))
+    return replace(adapter, layers=layers, updates=0, draws=0, samples=0)
 
 
 def board_seed(seed: int, index: int) -> int:
@@ -85,8 +69,3 @@ def server_step(
     """
     velocity = ((momentum * velocity) >> 8) + average
     return velocity, (rate * velocity + UNITS // 2) >> 8
-
-
-def _states(adapter: Adapter) -> Iterator[TensorState]:
-    for layer in adapter.layers:
-        yield from filter(None, (layer.a_state, layer.b_state))

@@ -19,9 +19,9 @@ from .. import datasets, formats, quantization
 from ..datasets import Dataset
 from ..errors import InputError
 from ..progress import Progress, untold
-from ..training import Base, Samples, TwinLearner, pretrained
-from .averaging import board_seed, masters
-from .local import fleet_recipe, trained
+from ..training import Base, Samples, masters, pretrained
+from .averaging import board_seed
+from .local import fleet_recipe, learner_of, trained
 from .plan import Plan
 
 BASE_PEOPLE = (1, 2)
@@ -87,16 +87,12 @@ def boards_of(spec: str, elm: bytes, name: str, count: int) -> Boards:
     return Boards(spec, Base(name, elm, formats.unpack_model(elm, name)), count)
 
 
-@functools.lru_cache(maxsize=2)
-def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
-    recipe = fleet_recipe(rank, mode)
-    return TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
-
-
-def update_of(plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples) -> NDArray[np.int32]:
+def update_of(
+    plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
+) -> NDArray[np.int32]:
     """A board's update [n]: what its run moved its masters by, clipped to the plan's norm, with its share of noise."""
     recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
-    before = masters(formats.unpack_adapter(adapter))
+    before = masters(adapter)
     after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
     return private_update(after, before, plan, board_seed(seed, index))
 

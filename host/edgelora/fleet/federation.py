@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from .. import formats
 from ..errors import InputError
-from ..formats import Adapter, write_atomic
+from ..formats import write_atomic
 from ..progress import Progress, untold
-from ..training import Base, load_base
-from .averaging import masters, mean, moved, server_step, with_masters
+from ..training import Base, load_base, masters
+from .averaging import mean, moved, server_step, with_masters
 from .local import fleet_recipe, fresh_adapter
-from .plan import MOST_CLIP, Plan
+from .plan import Plan
 from .privacy import Epsilons, check_budget, epsilons, sampled
 
 VERSION = 1
@@ -94,15 +94,16 @@ class Federation:
         """Begins one. InputError if the folder already has one."""
         if (folder / "state.json").exists():
             raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
-        recipe = fleet_recipe(plan.rank, plan.mode)
-        adapter = with_masters(fresh := formats.unpack_adapter(fresh_adapter(base.elm, recipe, plan.seed)), masters(fresh))
+        fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
+        vector = masters(fresh)
+        adapter = with_masters(formats.unpack_adapter(fresh), vector)
         secret = hashlib.sha512(b"edgelora federation" + plan.seed.to_bytes(4, "little")).digest()[:32]
         state: dict[str, Any] = {
             "version": VERSION,
             "secret": (secret if plan.seed else secrets.token_bytes(32)).hex(),
             "attempts": [],
             "rounds": [],
-            "velocity": _packed(np.zeros(len(masters(adapter)), np.int64)),
+            "velocity": _packed(np.zeros(len(vector), np.int64)),
             "adapter": base64.b64encode(formats.pack_adapter(adapter)).decode(),
         }
         one = cls(folder, plan, base, state)
@@ -124,7 +125,7 @@ class Federation:
             base = load_base(folder / "base.elm")
             formats.unpack_adapter(base64.b64decode(state["adapter"]), base.model)
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
-            if len(one._velocity) != len(masters(one._adapter)):
+            if len(one._velocity) != len(masters(one.adapter)):
                 raise ValueError("velocity and adapter differ in length")
             bytes.fromhex(state["secret"]), one.rounds, one._asked
             return one
@@ -169,10 +170,6 @@ class Federation:
         return [list(map(int, boards)) for boards in self._state["attempts"]]
 
     @property
-    def _adapter(self) -> Adapter:
-        return formats.unpack_adapter(self.adapter)
-
-    @property
     def _velocity(self) -> NDArray[np.int64]:
         return np.frombuffer(base64.b64decode(self._state["velocity"]), "<i8").astype(np.int64)
 
@@ -185,24 +182,32 @@ class Federation:
         check_budget(self.plan, step, [*self._asked, asked])
         self._state["attempts"].append(asked)
         self._save()
-        seed = int.from_bytes(hashlib.sha512(b"edgelora round" + step.to_bytes(4, "little")
-            + self.plan.seed.to_bytes(4, "little")).digest()[:4], "little")
+        named = b"edgelora round" + step.to_bytes(4, "little") + self.plan.seed.to_bytes(4, "little")
+        seed = int.from_bytes(hashlib.sha512(named).digest()[:4], "little")
         return Call(step, len(self._state["attempts"]), asked, self.adapter, self.plan.rate_of(step, rate), seed)
 
     def finish(self, call: Call, total: Total, seconds: float, judge: Judge | None = None) -> Round:
         """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same."""
-        adapter, velocity = self._adapter, self._velocity
+        adapter, velocity = formats.unpack_adapter(self.adapter), self._velocity
         average = np.zeros(len(velocity), np.int64)
         if total.survivors >= max(1, self.plan.least):
             average = mean(total.vector, total.survivors)
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
-            adapter = with_masters(adapter, moved(masters(adapter), step))
+            adapter = with_masters(adapter, moved(masters(self.adapter), step))
         packed = formats.pack_adapter(adapter)
         told = epsilons(self.plan, self.done + 1, self._asked)
         one = Round(
-            call.step, len(call.boards), total.survivors, round(seconds, 3), total.down, total.up,
-            round(float(np.sqrt((average.astype(float) ** 2).sum())), 1), hashlib.sha256(packed).hexdigest(),
-            told.outsider, told.server, judge(packed) if judge else {},
+            call.step,
+            len(call.boards),
+            total.survivors,
+            round(seconds, 3),
+            total.down,
+            total.up,
+            round(float(np.sqrt((average.astype(float) ** 2).sum())), 1),
+            hashlib.sha256(packed).hexdigest(),
+            told.outsider,
+            told.server,
+            judge(packed) if judge else {},
         )
         self._state |= {
             "rounds": [*self._state["rounds"], asdict(one)],
@@ -228,7 +233,8 @@ def federate(
     while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
         call = federation.call(everyone, plan.rate or recipe.learning_rate)
         started = time.monotonic()
-        total = exchange(call) if call.boards else Total(np.zeros(len(masters(formats.unpack_adapter(call.adapter))), np.int64), 0)
+        nobody = Total(np.zeros(len(masters(call.adapter)), np.int64), 0)
+        total = exchange(call) if call.boards else nobody
         one = federation.finish(call, total, time.monotonic() - started, judge)
         progress(federation.done, plan.rounds, f"round {one.step + 1}: {one.survivors} of {one.asked} boards")
 

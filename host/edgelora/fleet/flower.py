@@ -10,7 +10,7 @@ carry and can't read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from .. import formats
 from ..progress import Progress, untold
-from .averaging import masters
+from ..training import masters
 from .boards import boards_of, update_of
 from .federation import Call, Federation, Judge, Total, federate
 from .plan import Plan
@@ -79,7 +78,9 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     Flower's own loop begins at round 1 and forgets; `start` goes on where the federation stands.
     """
 
-    def __init__(self, federation: Federation, twins: Twins, progress: Progress = untold, judge: Judge | None = None) -> None:
+    def __init__(
+        self, federation: Federation, twins: Twins, progress: Progress = untold, judge: Judge | None = None
+    ) -> None:
         self.federation, self.twins, self.progress, self.judge = federation, twins, progress, judge
         self._call: Call | None = None
         self._sent: dict[int, list[int]] = {}
@@ -111,7 +112,9 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
             mine = call.boards[place :: len(nodes)]
             self._sent[node] = mine
             self._down += len(call.adapter) * len(mine)
-            yield Message(self.twins.message(call, mine), dst_node_id=node, message_type="train", group_id=str(server_round))
+            yield Message(
+                self.twins.message(call, mine), dst_node_id=node, message_type="train", group_id=str(server_round)
+            )
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -124,7 +127,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def _total(self, call: Call, replies: Iterable[Message]) -> Total:
         """The sum of what nodes answered: in any order, each once, none but those that were asked."""
-        size = len(masters(formats.unpack_adapter(call.adapter)))
+        size = len(masters(call.adapter))
         vector, survivors, up, left = np.zeros(size, np.int64), 0, 0, dict(self._sent)
         for reply in replies:
             mine = left.pop(reply.metadata.src_node_id, None)
@@ -147,6 +150,3 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         return None
-
-
-Answer = Callable[[Message, Context], Message]

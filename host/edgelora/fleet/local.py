@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import formats
-from ..training import Recipe, Samples, TwinLearner, train
-from .averaging import masters, started
+from ..training import Recipe, Samples, TwinLearner, masters, restarted, train
 
 
-def fleet_recipe(rank: int = 8, mode: str = "frozen_a") -> Recipe:
+def fleet_recipe(rank: int, mode: str) -> Recipe:
     """How all boards of a fleet train; epochs, rate and seed are a round's."""
     return Recipe(rank=rank, mode=mode, on_board=True, epochs=1)
 
 
-def fresh_adapter(elm: bytes, recipe: Recipe, seed: int) -> bytes:
+@functools.lru_cache(maxsize=2)
+def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
+    """A session for the boards of a fleet, one after the other."""
+    recipe = fleet_recipe(rank, mode)
+    return TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+
+
+def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int) -> bytes:
     """The adapter that a fleet begins with, with training state: B is 0, A is the seed's."""
-    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+    learner = learner_of(elm, rank, mode)
     learner.begin(seed)
     return learner.save(True)
 
@@ -27,8 +34,6 @@ def fresh_adapter(elm: bytes, recipe: Recipe, seed: int) -> bytes:
 def trained(
     learner: TwinLearner, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
 ) -> NDArray[np.int16]:
-    """Masters [n] after a board's run from the global adapter. rate 0: the mode's own."""
-    learner.load(started(adapter, seed))
-    run = replace(recipe, epochs=epochs, given_rate=rate or None, seed=seed)
-    train(learner, samples, run)
-    return masters(formats.unpack_adapter(learner.save(True)))
+    """Masters [n] after a board's run from the global adapter: `fleet_training`, with a session that lasts."""
+    learner.load(restarted(adapter, seed))
+    return masters(train(learner, samples, replace(recipe, epochs=epochs, given_rate=rate, seed=seed)).state)

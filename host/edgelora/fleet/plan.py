@@ -71,7 +71,9 @@ class Plan:
         if self.mode not in ("frozen_a", "trainable_a"):
             raise InputError(f"mode {self.mode!r}: give frozen_a or trainable_a")
         if self.least > self.boards:
-            raise InputError(f"least {self.least} of {self.boards} boards: no round could end; give {self.boards} or less")
+            raise InputError(
+                f"least {self.least} of {self.boards} boards: no round could end; give {self.boards} or less"
+            )
         if self.neighbours % 2 or not self.neighbours // 2 < self.threshold <= self.neighbours:
             raise InputError(
                 f"{self.neighbours} neighbours, threshold {self.threshold}: give an even number of neighbours, and a "

@@ -15,6 +15,7 @@ from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
 
 from ..workers import begin
 
@@ -27,6 +28,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
 
     def __init__(self, nodes: int, workers: int | None = None, client_app: str = CLIENT_APP) -> None:
         self._nodes, self._app = nodes, client_app
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 0, nodes, 0  # who writes messages here
         self._pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin)
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Future[Message]] = {}
@@ -56,7 +58,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
         names = []
         for message in messages:
             name = str(next(self._numbers))
-            message.metadata.message_id = name
+            vars(message.metadata)["_message_id"] = name  # as Flower's own grids do
             self._waiting[name] = self._pool.submit(answer, self._app, message)
             names.append(name)
         return names
