@@ -11,6 +11,7 @@ BUILD := $(CURDIR)/.build
 STAMPS := $(BUILD)/stamps
 VENV := $(CURDIR)/.venv
 FRAMEWORKS := $(BUILD)/frameworks
+FLEET := $(BUILD)/fleet
 KERAS_MODELS := $(BUILD)/keras-models
 MICROPYTHON := $(BUILD)/src/micropython
 STEP := tools/step.sh
@@ -55,7 +56,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks prompts keras-models demo test test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks fleet prompts keras-models demo test test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -74,6 +75,7 @@ cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
 frameworks: $(STAMPS)/frameworks
+fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
 
@@ -90,9 +92,10 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models wheel-env
+test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models fleet wheel-env
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
+	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
 
 lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .
@@ -112,6 +115,8 @@ ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/ed
 lock:
 	@tools/lock.sh $(VENV) $(FRAMEWORKS) > $(BUILD)/requirements.lock
 	@mv $(BUILD)/requirements.lock requirements.lock
+	@tools/lock.sh $(FLEET) > $(BUILD)/requirements.lock
+	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
 	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
@@ -169,6 +174,13 @@ $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
 	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
 	    -e '.[demo,cbor,dev,keras,litert,torch]'
+	@touch $@
+
+# Flower and the privacy accountant: its pins are its own, as it holds other packages back.
+$(STAMPS)/fleet: pyproject.toml requirements-fleet.lock | $(STAMPS)/packages-base
+	@$(STEP) "fleet" $(PYTHON) -m venv $(FLEET)
+	@$(STEP) "flower" $(FLEET)/bin/pip install --disable-pip-version-check -c requirements-fleet.lock -e '.[demo,fleet]' \
+	    pytest pytest-timeout
 	@touch $@
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks

@@ -18,6 +18,7 @@ from ..training import load_base
 from . import console
 from .common import Add, show, whole
 from .console import emit
+from .federating import add_federating
 
 ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
 MAX_KEY_FILE = 1024
@@ -53,6 +54,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--back", action="store_true", help="give all boards what they had before, under a new number")
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.set_defaults(stopped="stopped; each file is whole: publish again")
+    add_federating(add, group)
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:

@@ -1,15 +1,47 @@
-"""Boards that learn together: roster, secure aggregation, members, gateway."""
+"""Boards that learn together: averaging, privacy, roster, secure sums, members, gateway."""
 
+from ..report import mean_of
 from . import publish
+from .averaging import board_seed, mean, moved, server_step, with_masters
+from .boards import Boards, accuracies, boards_of, fleet_base, update_of
+from .federation import Call, Federation, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .messages import Graph, Stage, Task, graph
+from .plan import Plan
+from .privacy import BudgetSpent, Epsilons, epsilons, sampled
 from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
 from .secagg import ReplyRefused, Round, RoundAborted, Sum
+from .simulate import ENGINES, judge_of, plain_loop, simulate, write_page
 from .web import GatewayClient, GatewayError, board_server, local_server
 
 __all__ = [
     "Attached",
+    "Boards",
+    "BudgetSpent",
+    "Call",
+    "ENGINES",
+    "Epsilons",
+    "Federation",
+    "Plan",
+    "Total",
+    "accuracies",
+    "board_seed",
+    "boards_of",
+    "epsilons",
+    "federate",
+    "fleet_base",
+    "judge_of",
+    "mean",
+    "mean_of",
+    "moved",
+    "plain_loop",
+    "sampled",
+    "server_step",
+    "simulate",
+    "update_of",
+    "with_masters",
+    "write_page",
     "Board",
     "BoardState",
     "Check",

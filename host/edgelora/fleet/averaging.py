@@ -57,7 +57,8 @@ def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:
 
 def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int16]:
     """Masters [n] after the server's step [n]."""
-    return np.clip(vector.astype(np.int64) + step, -MOST, MOST).astype(np.int16)
+    after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -MOST, MOST).astype(np.int16)
+    return after
 
 
 def server_step(

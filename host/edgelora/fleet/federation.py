@@ -78,7 +78,7 @@ class Round:
 
 
 Exchange = Callable[[Call], Total]  # one engine: plain loop, pool, Flower
-Judge = Callable[[bytes], dict[str, float]]  # accuracies by board of a global adapter
+Judge = Callable[[bytes | None], dict[str, float]]  # accuracies by board of a global adapter, None: of the base
 
 
 class Federation:

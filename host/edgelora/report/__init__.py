@@ -1,6 +1,7 @@
 """What is left of a run: records, figures, pages."""
 
 from .compare import comparison, differences, write_comparison
+from .fleet_page import FleetReport, FleetRound, mean_of, worst_tenth, write_fleet_page
 from .machine_page import NAMES, MachineReport, Method, write_machine_page
 from .metrics import End, Metrics, Update, follow, read_metrics
 from .of_run import make_report
@@ -13,6 +14,8 @@ from .statistics import mean_interval, most_events, sign_test, verdict, wilson
 __all__ = [
     "Change",
     "End",
+    "FleetReport",
+    "FleetRound",
     "LayerRow",
     "PARTIAL",
     "MachineReport",
@@ -28,6 +31,7 @@ __all__ = [
     "follow",
     "make_report",
     "mean_interval",
+    "mean_of",
     "most_events",
     "partial_auc",
     "read_metrics",
@@ -37,7 +41,9 @@ __all__ = [
     "sign_test",
     "verdict",
     "wilson",
+    "worst_tenth",
     "write_comparison",
+    "write_fleet_page",
     "write_machine_page",
     "write_plan_report",
     "write_report",

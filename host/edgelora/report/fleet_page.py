@@ -190,7 +190,13 @@ def _costs(report: FleetReport) -> Markup:
     ]
     shown = list(enumerate(rounds, 1))[-20:]
     by_round = [
-        [str(i), f"{one.survivors} of {one.asked}", page.size(one.down), page.size(one.up), page.time(1e6 * one.seconds)]
+        [
+            str(i),
+            f"{one.survivors} of {one.asked}",
+            page.size(one.down),
+            page.size(one.up),
+            page.time(1e6 * one.seconds),
+        ]
         + [_epsilon(one.outsider), _epsilon(one.server)]
         for i, one in shown
     ]

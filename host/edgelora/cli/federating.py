@@ -1,0 +1,134 @@
+"""Commands of a federation: begin it, simulate it, tell of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from .. import fleet
+from ..errors import InputError
+from ..streams import say
+from ..training import load_base
+from . import console
+from .common import Add, show, whole
+
+STOPPED = "stopped; the rounds that were done are saved: the same command goes on"
+PLAN = {
+    "rounds": "of the federation",
+    "epochs": "that a board trains in a round",
+    "rate": "learning rate of the first round; it falls to 0 over rounds (0: the mode's own)",
+    "rank": "of the adapters",
+    "server_rate": "of the average that the global adapter moves by, in 1/256",
+    "server_momentum": "of the server's steps, in 1/256",
+    "share": "chance of a board to be asked in a round",
+    "clip": "the most that an update's norm may be, in masters",
+    "noise": "of a sum, in clips: z of differential privacy",
+    "least": "fewest boards whose sum is opened",
+    "delta": "of epsilon",
+    "budget": "the most epsilon; 0: no limit",
+    "deadline": "seconds that boards have in a round",
+    "seed": "of all that is drawn; 0: drawn anew",
+}
+
+
+def add_federating(add: Add, group: Any) -> None:
+    """`simulate` and `report` of `edgelora fleet`."""
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        p = add(name, run, group)
+        p.add_argument("federation", type=Path, help="folder of the federation")
+        p.set_defaults(stopped=STOPPED)
+        return p
+
+    p = command("simulate", cmd_simulate)
+    p.add_argument(
+        "--data", default="har", help="har, har-choosing, or a folder of .npz files, one a board (%(default)s)"
+    )
+    p.add_argument("--base", type=Path, help="the .elm that all boards have (that of the fleets by name)")
+    p.add_argument("--boards", type=whole(1, 65535), help="how many (8)")
+    p.add_argument("--engine", choices=fleet.ENGINES, default="pool", help="what carries the rounds (%(default)s)")
+    p.add_argument("--no-accuracy", action="store_true", help="do not measure boards after each round")
+    add_plan_settings(p)
+    p.epilog = "A folder that has a federation goes on with it, by its own settings."
+    command("report", cmd_report)
+
+
+def add_plan_settings(parser: argparse.ArgumentParser) -> None:
+    defaults = fleet.Plan()
+    for name, text in PLAN.items():
+        default = getattr(defaults, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), metavar="N", help=f"{text} ({default:g})"
+        )
+
+
+def plan_of(args: argparse.Namespace) -> fleet.Plan:
+    given = {f.name: v for f in fields(fleet.Plan) if (v := getattr(args, f.name, None)) is not None}
+    return replace(fleet.Plan(), **given)
+
+
+def cmd_simulate(args: argparse.Namespace) -> None:
+    """Federates twin boards on this computer, and writes the page.
+
+    Each board trains from the global adapter on its own samples, clips what it learned and adds its noise; the server
+    averages, in exact integers. Masks cancel to the last bit and are left out. With more boards than recordings each
+    has some windows of one.
+
+        edgelora fleet simulate out/fleet
+        edgelora fleet simulate out/private --boards 1000 --share 0.1 --clip 2000 --noise 2 --least 50
+    """
+    if (args.federation / "state.json").exists():
+        federation = fleet.Federation.open(args.federation)
+    else:
+        base = load_base(args.base) if args.base else fleet.fleet_base()
+        federation = fleet.Federation.create(args.federation, replace(plan_of(args), masks=False), base)
+    ended = ""
+    try:
+        with console.progress("rounds", args.json) as progress:
+            fleet.simulate(federation, args.data, args.engine, progress, not args.no_accuracy)
+    except fleet.BudgetSpent as error:
+        ended = str(error)
+    base = federation.base
+    boards = fleet.boards_of(args.data, base.elm, base.name, federation.plan.boards)
+    before = {} if args.no_accuracy else fleet.judge_of(federation, boards)(None)
+    path = fleet.write_page(federation, args.federation / "report.html", before, ended)
+    _tell(args, federation, before, path, ended)
+
+
+def cmd_report(args: argparse.Namespace) -> None:
+    """Writes the page of a federation as it stands.
+
+    Accuracies are on it where a simulation measured them: what real boards know of themselves stays theirs.
+    """
+    federation = fleet.Federation.open(args.federation)
+    path = fleet.write_page(federation, args.federation / "report.html", {})
+    _tell(args, federation, {}, path, "")
+
+
+def _tell(
+    args: argparse.Namespace, federation: fleet.Federation, before: dict[str, float], path: Path, ended: str
+) -> None:
+    rounds, told = federation.rounds, federation.epsilons
+    if not rounds and not ended:
+        raise InputError(f"{args.federation} has no round yet", remedy="carry some, then ask again")
+    after = rounds[-1].accuracies if rounds else {}
+    result = {
+        "rounds": len(rounds),
+        "base": fleet.mean_of(before),
+        "fedavg": fleet.mean_of(after),
+        "worst": min(after.values(), default=None),
+        "outsider": told.outsider,
+        "server": told.server,
+        "sha256": federation.sha256,
+        "report": str(path),
+        "ended": ended,
+    }
+    if before and after and not args.json:
+        worst = min(after.values())
+        say(f"accuracy {result['base']:.1%} -> {result['fedavg']:.1%}, worst board {worst:.1%}")
+    if ended and not args.json:
+        say(ended)
+    show(args, result, f"epsilon: {told}\nadapter {federation.sha256[:16]}\nreport: {path}")

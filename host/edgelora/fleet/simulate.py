@@ -1,0 +1,99 @@
+"""Federations of twins on this computer: by a plain loop, or by Flower's apps over a pool of processes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MissingPackage
+from ..progress import Progress, untold
+from ..report import FleetReport, FleetRound, write_fleet_page
+from .boards import Boards, accuracies, boards_of, update_of
+from .federation import Call, Exchange, Federation, Judge, Total, federate
+
+ENGINES = ("pool", "loop")
+MOST_JUDGED = 64  # boards whose accuracy is measured after a round
+
+
+def plain_loop(federation: Federation, boards: Boards) -> Exchange:
+    """The reference: one board after the other, in this process, without any engine."""
+    plan, elm = federation.plan, federation.base.elm
+
+    def exchange(call: Call) -> Total:
+        updates = (
+            update_of(plan, elm, call.adapter, call.rate, call.seed, index, boards.of(index).train)
+            for index in call.boards
+        )
+        vector = sum((update.astype(np.int64) for update in updates), np.int64(0))
+        size = len(call.boards)
+        return Total(np.asarray(vector), size, size * len(call.adapter), size * 4 * np.size(vector))
+
+    return exchange
+
+
+def judge_of(federation: Federation, boards: Boards) -> Judge:
+    """Accuracies of boards, of at most `MOST_JUDGED` of them, evenly chosen."""
+    count = min(MOST_JUDGED, federation.plan.boards)
+    chosen = [place * federation.plan.boards // count for place in range(count)]
+
+    def judge(adapter: bytes | None) -> dict[str, float]:
+        found = accuracies(federation.plan, federation.base.elm, adapter, boards, chosen)
+        return {str(index): round(value, 4) for index, value in zip(chosen, found, strict=True)}
+
+    return judge
+
+
+def simulate(
+    federation: Federation,
+    data: str,
+    engine: str = "pool",
+    progress: Progress = untold,
+    judged: bool = True,
+    nodes: int | None = None,
+    workers: int | None = None,
+) -> None:
+    """Carries the rounds that are left. BudgetSpent at the budget's end. nodes: of the pool, if not one a board."""
+    base = federation.base
+    boards = boards_of(data, base.elm, base.name, federation.plan.boards)
+    judge = judge_of(federation, boards) if judged else None
+    if engine == "loop":
+        federate(federation, plain_loop(federation, boards), None, progress, judge)
+        return
+    try:
+        from .flower import FleetStrategy, Twins
+        from .sim_grid import PoolGrid
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            "the pool runs Flower's apps: pip install 'edgelora[fleet]'", remedy="or take --engine loop"
+        ) from error
+    twins = Twins(data, federation.plan, base.elm, base.name)
+    with PoolGrid(nodes or federation.plan.boards, workers) as grid:
+        FleetStrategy(federation, twins, progress, judge).start(grid)
+
+
+def write_page(federation: Federation, path: Path, before: dict[str, float], ended: str = "") -> Path:
+    """The page of a federation as it stands. before: accuracies with the bare base, by board, if anyone knows them."""
+    plan = federation.plan
+    rounds = [
+        FleetRound(r.asked, r.survivors, r.seconds, r.down, r.up, r.outsider, r.server, r.accuracies)
+        for r in federation.rounds
+    ]
+    settings = [(name.replace("_", " "), str(value)) for name, value in plan.as_json().items()]
+    report = FleetReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        title=f"A fleet of {plan.boards} boards",
+        boards=plan.boards,
+        planned=plan.rounds,
+        delta=plan.delta,
+        noise=plan.multiplier,
+        masks=plan.masks,
+        sha256=federation.sha256,
+        adapter_bytes=len(federation.adapter),
+        settings=settings,
+        before=before,
+        rounds=rounds,
+        ended=ended,
+    )
+    return write_fleet_page(report, path)

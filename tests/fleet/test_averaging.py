@@ -1,0 +1,114 @@
+"""Averages and checkpoints: exact integers, the same bytes in whatever order, stopped or not."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import result
+from fresh import fresh_seeds
+
+from edgelora import fleet, formats
+from edgelora.errors import InputError
+from edgelora.fleet import Federation, Plan, Total
+from edgelora.training import fleet_training, masters
+
+PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(3))
+def test_the_mean_is_the_nearest_integer(seed: int) -> None:
+    drawn = random.Random(seed)
+    for _ in range(100):
+        count, sums = drawn.randrange(1, 1000), [drawn.randrange(-(2**31), 2**31) for _ in range(20)]
+        wanted = [floor(Fraction(total, count) + Fraction(1, 2)) for total in sums]
+        assert fleet.mean(np.array(sums), count).tolist() == wanted
+
+
+def test_masters_end_within_their_bounds() -> None:
+    at = np.array([32500, -32500, 3], np.int16)
+    assert fleet.moved(at, np.array([100, -100, -5])).tolist() == [32512, -32512, -2]
+
+
+def test_the_order_of_boards_changes_nothing_and_a_killed_round_is_repeated(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    whole = Federation.create(tmp_path / "whole", PLAN, base)
+    exchange = fleet.plain_loop(whole, boards)
+    fleet.federate(whole, exchange)
+
+    def shuffled(call: fleet.Call) -> Total:
+        mixed = random.sample(call.boards, len(call.boards))
+        return exchange(replace(call, boards=mixed))
+
+    broken = Federation.create(tmp_path / "broken", PLAN, base)
+    fleet.federate(broken, shuffled, stop=1)
+
+    def killed(call: fleet.Call) -> Total:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fleet.federate(broken, killed)
+    resumed = Federation.open(tmp_path / "broken")
+    assert resumed.done == 1
+    fleet.federate(resumed, shuffled)
+    assert resumed.sha256 == whole.sha256 != Federation.create(tmp_path / "new", PLAN, base).sha256
+    assert masters((tmp_path / "broken" / "global.ela").read_bytes()).any()
+
+
+def test_a_twin_trains_as_a_board_does() -> None:
+    base = fleet.fleet_base()
+    samples = fleet.boards_of("har", base.elm, base.name, 8).of(3).train
+    plan = Plan(masks=False)
+    start = fleet_start(base, plan)
+    seed = fleet.board_seed(5, 3)
+    after = fleet_training(base.elm, start, samples, seed, 1, 5000)
+    update = fleet.update_of(plan, base.elm, start, 5000, 5, 3, samples)
+    assert np.array_equal(update, after.astype(np.int32) - masters(start))
+
+
+def fleet_start(base, plan: Plan) -> bytes:
+    from edgelora.fleet.local import fresh_adapter
+
+    fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
+    return formats.pack_adapter(fleet.with_masters(formats.unpack_adapter(fresh), masters(fresh)))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"rounds": 0}, {"least": 9}, {"neighbours": 5}, {"threshold": 12}, {"clip": 70000}, {"mode": "x"}]
+)
+def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="give|least"):
+        Plan.of_json(PLAN.as_json() | changed)
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    Federation.create(tmp_path, PLAN, base)
+    path = tmp_path / "state.json"
+    good = json.loads(path.read_text())
+    for change in (
+        {"adapter": "AAAA"},
+        {"velocity": "AAAA"},
+        {"attempts": [["x"]]},
+        {"secret": "zz"},
+        {"rounds": [{}]},
+    ):
+        path.write_text(json.dumps(good | change))
+        with pytest.raises((InputError, formats.FormatError)):
+            Federation.open(tmp_path)
+
+
+def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
+    given = ("--engine", "loop", "--rounds", 2, "--seed", 3)
+    first = result("fleet", "simulate", tmp_path / "f", *given)
+    again = result("fleet", "simulate", tmp_path / "f", "--engine", "loop")
+    assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
+    page = (tmp_path / "f" / "report.html").read_text()
+    assert "worst tenth" in page and first["sha256"] in page

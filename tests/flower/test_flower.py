@@ -1,0 +1,113 @@
+"""Flower's engines and dp-accounting: one hash whatever carries the rounds, epsilons to three digits."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import dp_accounting
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from edgelora import fleet
+from edgelora.errors import InputError
+from edgelora.fleet import BudgetSpent, Federation, Plan, privacy
+from edgelora.fleet.flower import FleetStrategy, Twins
+from edgelora.fleet.sim_grid import PoolGrid
+
+PLAN = Plan(boards=12, rounds=2, share=0.6, noise=1.0, clip=2000, least=3, masks=False, seed=11)
+
+
+class Shuffled(PoolGrid):
+    """Replies in any order, one of them twice, and one of somebody who was not asked."""
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        replies = list(super().send_and_receive(messages, timeout=timeout))
+        return random.sample([*replies, replies[0]], len(replies) + 1)
+
+
+def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
+    base = fleet.fleet_base()
+    one = Federation.create(folder, plan, base)
+    FleetStrategy(one, Twins("har", plan, base.elm, base.name)).start(grid)
+    return one.sha256
+
+
+def test_one_hash_from_a_loop_and_pools_of_any_number_of_nodes(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    plain = Federation.create(tmp_path / "plain", PLAN, base)
+    fleet.simulate(plain, "har", "loop", judged=False)
+    with PoolGrid(12) as each, Shuffled(5) as few:
+        assert carried(tmp_path / "each", each) == carried(tmp_path / "few", few) == plain.sha256
+
+
+def test_a_node_that_fails_costs_the_round_its_own_boards(tmp_path: Path) -> None:
+    class Failing(PoolGrid):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            sent = list(messages)
+            sent[0].content.config_records["edgelora.call"]["data"] = "nowhere"
+            return super().send_and_receive(sent, timeout=timeout)
+
+    plan = Plan(rounds=1, masks=False, seed=3)
+    with Failing(4) as grid:
+        carried(tmp_path, grid, plan)
+    [one] = Federation.open(tmp_path).rounds
+    assert (one.asked, one.survivors) == (8, 6)
+
+
+@pytest.mark.parametrize(("z", "share", "rounds"), [(1.0, 0.1, 20), (2.0, 0.1, 20), (4.0, 0.1, 10), (2.0, 0.3, 7)])
+def test_epsilons_are_those_of_dp_accounting(z: float, share: float, rounds: int) -> None:
+    plan = Plan(boards=1000, share=share, noise=z, clip=60000, least=50)
+    assert plan.multiplier == pytest.approx(z, rel=1e-4)
+    told = privacy.epsilons(plan, rounds, [[1, 2]] * 4)
+    assert f"{told.outsider:.3g}" == f"{of_dp_accounting(z, share, rounds, plan.delta):.3g}"
+    assert f"{told.server:.3g}" == f"{of_dp_accounting(z, 1.0, 4, plan.delta):.3g}"
+
+
+def of_dp_accounting(z: float, share: float, rounds: int, delta: float) -> float:
+    event = dp_accounting.PoissonSampledDpEvent(share, dp_accounting.GaussianDpEvent(z))
+    accountant = dp_accounting.rdp.RdpAccountant()
+    accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
+    return float(accountant.get_epsilon(delta))
+
+
+def test_epsilon_survives_a_restart_and_the_budget_is_a_hard_stop(tmp_path: Path) -> None:
+    plan = Plan(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, masks=False, seed=11, budget=4.0)
+    one = Federation.create(tmp_path, plan, fleet.fleet_base())
+    nothing = fleet.Total(np.zeros(632, np.int64), 6)
+    with pytest.raises(BudgetSpent, match="the budget is 4"):
+        fleet.federate(one, lambda call: nothing)
+    again = Federation.open(tmp_path)
+    assert again.done == one.done > 0 and again.epsilons == one.epsilons
+    assert max(again.epsilons.outsider, again.epsilons.server) <= 4.0
+    with pytest.raises(BudgetSpent):
+        again.call(range(12), 6000)
+    assert Federation.open(tmp_path).done == one.done
+
+
+def test_a_killed_round_counts_for_the_server_which_may_have_seen_it(tmp_path: Path) -> None:
+    plan = Plan(rounds=5, noise=2.0, least=3, clip=2000, masks=False, seed=2)
+    one = Federation.create(tmp_path, plan, fleet.fleet_base())
+    one.call(range(8), 6000)
+    told = Federation.open(tmp_path).epsilons
+    assert told.outsider == 0 and told.server > 1
+
+
+def test_without_noise_epsilon_is_infinite() -> None:
+    assert math.isinf(privacy.epsilons(Plan(), 1, [[0]]).outsider)
+
+
+def test_boards_are_sampled_each_by_its_own_throw() -> None:
+    counts = [len(privacy.sampled(b"s" * 32, step, range(1000), 0.1)) for step in range(200)]
+    assert abs(np.mean(counts) - 100) < 3 and 60 < np.var(counts) < 130
+    assert privacy.sampled(b"s" * 32, 1, range(100), 1.0) == list(range(100))
+
+
+def test_a_folder_without_boards_is_told() -> None:
+    base = fleet.fleet_base()
+    with pytest.raises(InputError, match="har-choosing"):
+        fleet.Boards("nowhere", base, 4)
