@@ -46,11 +46,11 @@ class Plan:
     boards: int = 8
     rounds: int = 40
     epochs: int = 1
-    rate: int = 6000
+    rate: int = 3000
     rank: int = 8
     mode: str = "frozen_a"
-    server_rate: int = 256
-    server_momentum: int = 0
+    server_rate: int = 768
+    server_momentum: int = 192
     share: float = 1.0
     clip: int = MOST_CLIP
     noise: float = 0.0
