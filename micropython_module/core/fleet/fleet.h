@@ -120,7 +120,7 @@ typedef struct {
 
 typedef struct edgelora_member edgelora_member_t;
 
-// Bytes of a member that takes tasks of up to k neighbours (32 at most).
+// Bytes of a member that takes tasks of up to so many neighbours, 32 at most.
 uint32_t edgelora_member_size(uint32_t neighbours);
 
 // The first work is the key that it has with the server. ERR_MEMBER: memory or index.
@@ -136,12 +136,12 @@ uint32_t edgelora_member_round(const edgelora_member_t *m);
 edgelora_stage_t edgelora_member_stage(const edgelora_member_t *m);
 const edgelora_task_t *edgelora_member_task(const edgelora_member_t *m);
 
-// A whole message; its memory serves as room to work in, so a message that was taken is not the same afterwards.
-// OK, AGAIN or an error; after an error the state is what it was.
+// A whole message; its memory serves as room to work in: what was taken is not the same afterwards. OK, AGAIN or an
+// error, after which the state is what it was.
 edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message, size_t size);
 
-// Indices of the neighbours, ascending; their number. Valid from COHORT on.
-uint32_t edgelora_member_neighbours(const edgelora_member_t *m, const uint16_t **indices);
+// Writes the indices of the neighbours, u16[32] at most, ascending. Their number, 0 before COHORT.
+uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices);
 
 // The public key of the neighbour at a place in that list, as the roster has it: in order, each once. ERR_REVOKED (it is
 // all zero) leaves the member where it was before COHORT.
@@ -157,7 +157,7 @@ uint16_t edgelora_member_culprit(const edgelora_member_t *m);
 edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before, const int16_t *after, uint32_t n,
     void *reply, size_t capacity);
 
-// Bytes of the reply that comes next, 0 if none does.
+// Bytes of the reply to the message that was taken last; 0 before the first and once it was written.
 uint32_t edgelora_member_reply_size(const edgelora_member_t *m);
 
 // Writes the reply, once. Its size, or an error.

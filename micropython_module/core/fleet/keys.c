@@ -1,0 +1,53 @@
+// Keys, pads and tags of a pair. SPDX-License-Identifier: MIT
+
+#include <string.h>
+
+#include "fleet/parts.h"
+
+static const char PAIR[] = "edgelora fleet 1";
+
+bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t key[32]) {
+    uint8_t shared[KEY_BYTES];
+    bool worth = edgelora_x25519(shared, secret, key);
+    edgelora_hmac_t h;
+    edgelora_hmac_begin(&h, (const uint8_t *)PAIR, sizeof PAIR - 1);
+    edgelora_hmac_add(&h, shared, sizeof shared);
+    edgelora_hmac_end(&h, prk);
+    edgelora_wipe(shared, sizeof shared);
+    return worth;
+}
+
+void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, uint8_t pad[64]) {
+    uint8_t about[24] = {0};  // label[8], fleet[8], u32 round, u16 from, u16 to
+    memcpy(about, label, strlen(label));
+    memcpy(about + 8, way.fleet, 8);
+    put_u32(about + 16, way.round);
+    put_u16(about + 20, way.from);
+    put_u16(about + 22, way.to);
+    edgelora_hmac_t h;
+    edgelora_hmac_begin(&h, prk, 64);
+    edgelora_hmac_add(&h, about, sizeof about);
+    edgelora_hmac_end(&h, pad);
+}
+
+void edgelora_tag(
+    const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data, size_t size, uint8_t tag[16]) {
+    uint8_t pad[64];
+    edgelora_hmac_t h;
+    edgelora_pad(prk, label, way, pad);
+    edgelora_hmac_begin(&h, pad, sizeof pad);
+    edgelora_hmac_add(&h, data, size);
+    edgelora_hmac_end(&h, pad);
+    memcpy(tag, pad, TAG_BYTES);
+    edgelora_wipe(pad, sizeof pad);
+}
+
+void edgelora_derive(const char *key, const uint8_t secret[32], uint8_t out[32]) {
+    uint8_t digest[64];
+    edgelora_hmac_t h;
+    edgelora_hmac_begin(&h, (const uint8_t *)key, strlen(key));
+    edgelora_hmac_add(&h, secret, KEY_BYTES);
+    edgelora_hmac_end(&h, digest);
+    memcpy(out, digest, KEY_BYTES);
+    edgelora_wipe(digest, sizeof digest);
+}

@@ -1,0 +1,38 @@
+// Shamir's shares over GF(256), without tables. SPDX-License-Identifier: MIT
+
+#include <string.h>
+
+#include "fleet/parts.h"
+
+enum { WORDS = SHARE_BYTES / 4 };
+
+// Four elements of GF(256) (0x11B) times x. x is public.
+static uint32_t times(uint32_t four, uint32_t x) {
+    uint32_t product = 0;
+    for (uint32_t bit = 0x80; bit; bit >>= 1) {
+        product = ((product & 0x7F7F7F7F) << 1) ^ (product >> 7 & 0x01010101) * 0x1B;
+        product ^= x & bit ? four : 0;
+    }
+    return product;
+}
+
+void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64], uint8_t out[64]) {
+    const uint8_t nonce[12] = {0};
+    edgelora_chacha20_t stream;
+    uint32_t value[WORDS] = {0}, block[WORDS];
+    for (uint32_t n = threshold; n-- > 0;) {  // Horner's rule: coefficient n is block n of the stream, coefficient 0 the secret
+        if (n) {
+            edgelora_chacha20_begin(&stream, key, nonce, n);
+            edgelora_chacha20_block(&stream, block);
+        } else {
+            memcpy(block, secret, sizeof block);
+        }
+        for (uint32_t i = 0; i < WORDS; ++i) {
+            value[i] = times(value[i], x) ^ block[i];
+        }
+    }
+    memcpy(out, value, sizeof value);
+    edgelora_wipe(value, sizeof value);
+    edgelora_wipe(block, sizeof block);
+    edgelora_wipe(&stream, sizeof stream);
+}

@@ -1,0 +1,13 @@
+// Texts of a fleet's statuses. SPDX-License-Identifier: MIT
+
+#include "fleet/fleet.h"
+
+const char *edgelora_fleet_text(int32_t status) {
+    switch (status) {
+#define FLEET_CASE(name, value, text) \
+    case EDGELORA_FLEET_##name: \
+        return text;
+        EDGELORA_FLEET_LIST(FLEET_CASE)
+    }
+    return "unknown status";
+}
