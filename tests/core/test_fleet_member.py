@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, replace
 
 import fleet_reference as ref
 import fresh
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from edgelora import twin
@@ -45,7 +47,8 @@ class Fleet:
         return Board(twin.Member(*same, roster=self.task.roster), ref.Member(*same), before, after)
 
     def key(self, index: int) -> bytes:
-        return self.server.keys[index]
+        key: bytes = self.server.keys[index]
+        return key
 
     def answer(self, index: int, message: bytes) -> bytes:
         board = self.boards[index]
@@ -108,3 +111,304 @@ def test_without_masks() -> None:
         fleet.stage(stage, [0, 1, 2])
     assert np.array_equal(fleet.server.total(), fleet.expected())
     assert fleet.boards[0].member.next is twin.Next.OVER
+
+
+# ---- what is refused
+
+
+NAMES = ("MEMBER", "ORDER", "MESSAGE", "ROUND", "ROSTER", "TASK", "POLICY", "COHORT", "REVOKED", "PEER", "FEW", "KEY")
+STATUS = {name: -value for value, name in enumerate(NAMES, 1)}
+
+
+class Suspect:
+    """One board of a fleet, to which a bad message goes at every stage before the right one."""
+
+    def __init__(self, fleet: Fleet, index: int) -> None:
+        self.fleet, self.index, self.member = fleet, index, fleet.boards[index].member
+        self.refused = 0
+
+    def refuses(self, message: bytes, status: str = "") -> None:
+        """With that status, or any; nothing has changed afterwards."""
+        state = self.member.state
+        with pytest.raises(twin.FleetError) as caught:
+            self.member.receive(message)
+        assert not status or caught.value.status == STATUS[status], (status, str(caught.value))
+        assert self.member.state == state
+        self.refused += 1
+
+    def sealed(self, stage: int, body: bytes, number: int | None = None) -> bytes:
+        """What the server itself may say, right or wrong."""
+        server = self.fleet.server
+        number = server.number if number is None else number
+        pair = ref.Pair(server.secret, server.keys[self.index], FLEET, number)
+        message: bytes = ref.seal(pair, stage, self.index, number, body)
+        return message
+
+
+def mutants(rng: random.Random, message: bytes, count: int) -> list[bytes]:
+    """Bits flipped, bytes put in, cut off, parts exchanged."""
+    out = []
+    for n in range(count):
+        data = bytearray(message)
+        at = n % len(data) if n < len(data) else rng.randrange(len(data))
+        kind = n % 5
+        if kind < 2:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            del data[at:]
+        elif kind == 3:
+            data[at:at] = rng.randbytes(rng.randint(1, 20))
+        else:
+            data[at : at + 16] = rng.randbytes(len(data[at : at + 16]))
+        if data != message:
+            out.append(bytes(data))
+    return out
+
+
+def wrong_tasks(task: ref.Task) -> list[tuple[bytes, str]]:
+    values = {
+        "parameters": (0, 65537), "epochs": (0,), "clip": (0, 65536), "least": (0,), "neighbours": (0, 1, 5, 34),
+        "threshold": (task.neighbours // 2, task.neighbours + 1), "masks": (2, 256),
+    }  # fmt: skip
+    wrong = [(replace(task, **{name: value}).pack(), "TASK") for name, many in values.items() for value in many]
+    body = task.pack()
+    return [
+        *wrong,
+        (body[:-1], "TASK"),
+        (body + b"\0", "TASK"),
+        (body[:-1] + b"\1", "TASK"),
+        (replace(task, roster=9).pack(), "ROSTER"),
+    ]
+
+
+def wrong_cohorts(right: bytes, index: int, least: int) -> list[tuple[bytes, str]]:
+    cohort = list(struct.unpack(f"<{len(right) // 2}H", right))[1:]
+    others = [i for i in cohort if i != index]
+    lists = [
+        others,
+        cohort[::-1],
+        [*cohort, cohort[-1]],
+        [*cohort, ref.SERVER],
+        [index],
+        sorted([index, *others[: least - 2]]),
+    ]
+    bodies = [struct.pack(f"<{len(c) + 1}H", len(c), *c) for c in lists]
+    return [(body, "COHORT") for body in [*bodies, right[:-2], right + b"\0\0", right[:1], b""]]
+
+
+def wrong_entries(rng: random.Random, right: bytes, size: int, threshold: int, alien: bytes) -> list[tuple[bytes, str]]:
+    """Of PEERS or INPUT (without its count). alien: an entry of a board that is none of those asked for."""
+    entries = [right[i : i + size] for i in range(0, len(right), size)]
+    a, b, *rest = entries
+    crossed = [a[:2] + b[2:], b[:2] + a[2:], *rest]
+    wrong = [
+        [b, a, *rest],
+        [a, *entries],
+        crossed,
+        [alien, *entries],
+        sorted([alien, *entries], key=lambda e: e[:2][::-1]),
+    ]
+    for _ in range(20):
+        bad = bytearray(a)
+        bad[rng.randrange(2, size)] ^= 1 << rng.randrange(8)
+        wrong.append([bytes(bad), b, *rest])
+    few = [(b"".join(entries[: threshold - 1]), "FEW")]
+    return [*((b"".join(parts), "PEER") for parts in wrong), *few]
+
+
+def authentic_lies(rng: random.Random, suspect: Suspect, stage: int) -> list[tuple[bytes, str]]:
+    """Bodies that the server seals rightly and that break a rule, with what the board says to them."""
+    fleet, index = suspect.fleet, suspect.index
+    right = fleet.server.body(stage, index)
+    if stage == ref.TASK:
+        return wrong_tasks(fleet.task)
+    if stage == ref.COHORT:
+        return wrong_cohorts(right, index, fleet.task.least)
+    near = fleet.server.near[index]
+    if stage == ref.PEERS:
+        other = next(i for i in fleet.server.replies[ref.ADVERT] if i != index and i not in near)
+        alien = struct.pack("<H", other) + fleet.server.replies[ref.ADVERT][other][:48]
+        mirror = struct.pack("<H", index) + fleet.server.replies[ref.ADVERT][index][:48]
+        return [
+            *wrong_entries(rng, right, 50, fleet.server.threshold, alien),
+            (mirror + right, "PEER"), (right[:-1], "PEER"), (right + bytes(50), "PEER"), (b"", "FEW"),
+        ]  # fmt: skip
+    if stage == ref.INPUT:
+        other = next(i for i in fleet.server.replies[ref.SHARES] if i != index and i not in near)
+        alien = struct.pack("<H", other) + fleet.server.replies[ref.SHARES][other][:80]
+        wrong = wrong_entries(rng, right[2:], 82, fleet.server.threshold, alien)
+        own = fleet.server.replies[ref.SHARES][index][:80]  # what this board sealed for the other way
+        wrong.append((right[2:4] + own + right[84:], "PEER"))
+        counted = [(struct.pack("<H", len(body) // 82) + body, status) for body, status in wrong]
+        return [*counted, (right[:2], "MESSAGE"), (right[:-1], "MESSAGE"), (b"", "MESSAGE")]
+    asked, least = len(right) - 2, fleet.task.least
+    few = bytes(n < fleet.server.threshold - 1 for n in range(asked))
+    survivors = [(struct.pack("<H", n) + right[2:], "FEW") for n in (0, least - 1, 25, 0xFFFF)]
+    return [*survivors, (right[:2] + few, "FEW"), (right[:2] + bytes(asked), "FEW"), (right[:-1], "MESSAGE"),
+            (right + b"\1", "MESSAGE"), (right[:-1] + b"\2", "MESSAGE"), (right[:1], "MESSAGE")]  # fmt: skip
+
+
+def attacked_round(seed: int) -> int:
+    """A whole round of 24 boards, one under attack at every stage. What it refused."""
+    rng = random.Random(seed)
+    task = ref.Task(parameters=20, sigma=10, least=8, neighbours=8, threshold=5)
+    fleet = Fleet(rng, 24, task)
+    suspect = Suspect(fleet, rng.randrange(24))
+    sent: dict[int, bytes] = {}
+    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+        everybody = list(fleet.boards)
+        if stage == ref.TASK:
+            suspect.member.finish()
+        lies = authentic_lies(rng, suspect, stage)
+        right = fleet.server.message(stage, suspect.index)
+        if stage > ref.TASK:  # replayed, of another stage, or of another round
+            last = sent[stage - 2]
+            assert not suspect.member.receive(last)
+            for before in list(sent.values())[:-1]:
+                suspect.refuses(before)
+            for wrong in set(range(1, 12)) - {stage, 1}:
+                suspect.refuses(suspect.sealed(wrong, right[16:-16]), "ORDER" if wrong % 2 else "MESSAGE")
+            suspect.refuses(suspect.sealed(stage, right[16:-16], fleet.number + 1), "ROUND")
+            suspect.refuses(suspect.sealed(ref.TASK, replace(task, seed=1).pack()), "ROUND")
+        for i in set(everybody) - {suspect.index}:  # another board's
+            suspect.refuses(fleet.server.message(stage, i), "MESSAGE")
+        for body, status in lies:
+            suspect.refuses(suspect.sealed(stage, body), status)
+        for bad in mutants(rng, right, 400 if stage < ref.INPUT else 150):
+            suspect.refuses(bad, "MESSAGE")
+        sent[stage] = right
+        fleet.stage(stage, everybody)
+        if stage < ref.UNMASK:  # its own answer sent back
+            own = fleet.server.replies[stage + 1][suspect.index]
+            suspect.refuses(ref.seal(fleet.server.pairs[suspect.index], stage + 1, suspect.index, fleet.number, own))
+    assert np.array_equal(fleet.server.total(), fleet.expected())
+    assert not suspect.member.receive(sent[ref.UNMASK])
+    turned = bytes(1 - bit for bit in sent[ref.UNMASK][18:-16])
+    suspect.refuses(suspect.sealed(ref.UNMASK, sent[ref.UNMASK][16:18] + turned), "ORDER")
+    return suspect.refused
+
+
+def test_refuses_what_is_not_right() -> None:
+    """At least 1,000 forged, replayed, reordered, cut, mutated messages: none is taken, the right one after them is."""
+    for seed in fresh.fresh_seeds(1):
+        assert attacked_round(seed) >= 1000
+
+
+@pytest.mark.parametrize(
+    ("policy", "task"),
+    [
+        (twin.Policy(least_survivors=9), ref.Task(least=8)),
+        (twin.Policy(least_z=100), ref.Task(sigma=333, least=9, clip=1000)),  # sigma sqrt(m) = 999
+        (twin.Policy(least_z=65535), ref.Task(sigma=65535, least=65535, clip=65535)),
+        (twin.Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # nobody hides a single board's noise
+        (twin.Policy(least_neighbours=6), ref.Task(neighbours=4)),
+        (twin.Policy(threshold_percent=75), ref.Task(neighbours=4, threshold=3)),
+        (twin.Policy(masks=True), ref.Task(masks=0)),
+    ],
+)
+def test_policy(policy: twin.Policy, task: ref.Task) -> None:
+    """What is a little less private than the board allows is refused; what just is not, taken."""
+    fleet = Fleet(random.Random(fresh.SEED), 2, task)
+    same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0
+    member = twin.Member(*same, roster=task.roster, policy=policy)
+    member.finish()
+    with pytest.raises(twin.FleetError, match="policy"):
+        member.receive(fleet.server.message(ref.TASK, 0))
+    enough = replace(
+        policy, least_survivors=min(policy.least_survivors, task.least), least_z=min(policy.least_z, 99),
+        least_neighbours=min(policy.least_neighbours, task.neighbours),
+        threshold_percent=min(policy.threshold_percent, 74), masks=False,
+    )  # fmt: skip
+    member = twin.Member(*same, roster=task.roster, policy=enough)
+    member.finish()
+    assert member.receive(fleet.server.message(ref.TASK, 0))
+
+
+def test_revoked_neighbour() -> None:
+    """The cohort is as if it had not come; one without that board is taken."""
+    task = ref.Task(least=2)
+    fleet = Fleet(random.Random(fresh.SEED), 4, task)
+    fleet.stage(ref.TASK, [0, 1, 2, 3])
+    member = fleet.boards[0].member
+    assert member.receive(fleet.server.message(ref.COHORT, 0))
+    member.key(0, fleet.key(1))
+    with pytest.raises(twin.FleetError, match="revoked"):
+        member.key(1, bytes(32))
+    assert (member.stage, member.next, member.neighbours()) == (ref.TASK, twin.Next.MESSAGE, [])
+    assert not member.receive(fleet.server.message(ref.TASK, 0))
+    del fleet.server.replies[ref.READY][2]
+    for stage in (ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+        fleet.stage(stage, [0, 1, 3])
+    assert np.array_equal(fleet.server.total(), fleet.expected())
+
+
+LOW_ORDER = (1).to_bytes(32, "little")
+
+
+def test_worthless_keys() -> None:
+    """Of the server, of a neighbour, of its mask key: the board leaves the round, and says whose it was."""
+    rng = random.Random(fresh.SEED)
+    member = twin.Member(rng.randbytes(32), LOW_ORDER, FLEET, rng.randbytes(32), 0)
+    with pytest.raises(twin.FleetError, match="worthless"):
+        member.work()
+    assert (member.culprit, member.next) == (0xFFFF, twin.Next.OVER)
+
+    fleet = Fleet(rng, 5, ref.Task(roster=3))
+    fleet.stage(ref.TASK, [0, 1, 2, 3, 4])
+    message = fleet.server.message(ref.COHORT, 0)
+    member = fleet.boards[0].member
+    with pytest.raises(twin.FleetError, match="worthless"):
+        member.answer(message, lambda index: LOW_ORDER if index == 2 else fleet.key(index))
+    assert (member.culprit, member.next) == (2, twin.Next.OVER)
+    with pytest.raises(twin.FleetError, match="turn"):
+        member.reply()
+
+    fleet.stage(ref.COHORT, [1, 2, 3, 4])
+    pair = ref.Pair(fleet.secrets[2], fleet.key(1), FLEET, fleet.number)  # board 2 is dishonest
+    tags = b"".join(bytes(16) if i != 1 else pair.tag("advert", 2, 1, LOW_ORDER) for i in fleet.server.near[2])
+    fleet.server.replies[ref.ADVERT][2] = LOW_ORDER + tags
+    member = fleet.boards[1].member
+    with pytest.raises(twin.FleetError, match="worthless"):
+        member.answer(fleet.server.message(ref.PEERS, 1), fleet.key)
+    assert (member.culprit, member.next) == (2, twin.Next.OVER)
+    later = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, fleet.number + 1, fleet.task)
+    assert member.answer(later.message(ref.TASK, 1), fleet.key)  # the next round
+
+
+def test_rounds_follow_each_other() -> None:
+    """A later round's task is taken at any stage, with masks of its own; a past one never, after a reset neither."""
+    rng = random.Random(fresh.SEED)
+    fleet = Fleet(rng, 4, ref.Task())
+    adverts = []
+    for stop in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+        for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+            if stage <= stop:
+                fleet.stage(stage, [0, 1, 2, 3])
+        adverts += [fleet.server.replies.get(ref.ADVERT, {}).get(0, b"")[:32]]
+        past = fleet.server.message(ref.TASK, 0)
+        fleet.number += rng.randint(1, 9)
+        fleet.server = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, fleet.number, fleet.task)
+        board = fleet.boards[0].member
+        last = board.round
+        if stop == ref.TASK:
+            assert not board.receive(past)
+        else:
+            Suspect(fleet, 0).refuses(past, "ROUND")
+    assert len(set(adverts)) == 5
+    again = twin.Member(fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0, round=last, roster=1)
+    again.finish()
+    with pytest.raises(twin.FleetError, match="past"):
+        again.receive(past)
+    assert again.receive(fleet.server.message(ref.TASK, 0))
+
+
+def test_memory_of_fewer_neighbours() -> None:
+    """A member with room for four takes no task of six; indices and seeds are checked."""
+    fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(neighbours=6, threshold=4))
+    same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32)
+    small = twin.Member(*same, 0, roster=1, neighbours=4)
+    small.finish()
+    with pytest.raises(twin.FleetError, match="out of range"):
+        small.receive(fleet.server.message(ref.TASK, 0))
+    with pytest.raises(twin.FleetError, match="begin"):
+        twin.Member(*same, 0xFFFF)

@@ -154,7 +154,7 @@ class Member:
         return indices[: self._call("neighbours", indices)]
 
     def key(self, place: int, key: bytes) -> None:
-        """The public key (32 bytes) of the neighbour at a place of `neighbours`, in order; zeros (revoked): FleetError."""
+        """The public key (32 bytes) of the neighbour at a place of `neighbours`, in order. FleetError: revoked."""
         if len(key) != 32:
             raise InputError(f"a public key has 32 bytes, not {len(key)}")
         _check(self._call("key", C.c_uint32(place), key))
