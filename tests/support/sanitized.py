@@ -7,14 +7,15 @@ from pathlib import Path
 
 from edgelora.resources import ROOT
 
-CORE = ROOT / "micropython_module" / "core"
+CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build(source: Path, folder: Path) -> Path:
-    """Compiles a C file with the core; returns the program."""
+def build(source: Path, folder: Path, of: tuple[Path, ...] = (CORE, CRYPTO)) -> Path:
+    """Compiles a C file with the core, or with some folders of it; returns the program."""
     program = folder / source.stem
-    sources = [source, *sorted(CORE.rglob("*.c"))]
-    subprocess.run(["cc", *FLAGS, *SANITIZERS, f"-I{CORE}", *map(str, sources), "-o", str(program)], check=True)
+    sources = [source, *(file for part in of for file in sorted(part.rglob("*.c")))]
+    flags = [*FLAGS, *SANITIZERS, f"-I{CORE}", f"-I{CRYPTO}"]
+    subprocess.run(["cc", *flags, *map(str, sources), "-o", str(program)], check=True)
     return program
