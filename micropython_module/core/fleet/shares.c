@@ -4,7 +4,7 @@
 
 #include "fleet/parts.h"
 
-enum { WORDS = SHARE_BYTES / 4 };
+enum { SHARE_WORDS = SHARE_BYTES / 4 };
 
 // Four elements of GF(256) (0x11B) times x. x is public.
 static uint32_t times(uint32_t four, uint32_t x) {
@@ -19,7 +19,7 @@ static uint32_t times(uint32_t four, uint32_t x) {
 void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64], uint8_t out[64]) {
     const uint8_t nonce[12] = {0};
     edgelora_chacha20_t stream;
-    uint32_t value[WORDS] = {0}, block[WORDS];
+    uint32_t value[SHARE_WORDS] = {0}, block[SHARE_WORDS];
     for (uint32_t n = threshold; n-- > 0;) {  // Horner's rule: coefficient n is block n of the stream, coefficient 0 the secret
         if (n) {
             edgelora_chacha20_begin(&stream, key, nonce, n);
@@ -27,7 +27,7 @@ void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const
         } else {
             memcpy(block, secret, sizeof block);
         }
-        for (uint32_t i = 0; i < WORDS; ++i) {
+        for (uint32_t i = 0; i < SHARE_WORDS; ++i) {
             value[i] = times(value[i], x) ^ block[i];
         }
     }
