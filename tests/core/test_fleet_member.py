@@ -82,14 +82,14 @@ class Fleet:
 def drawn_round(seed: int) -> None:
     """Boards are lost before every stage; those that are left answer as the reference, and the sum is exact."""
     rng = random.Random(seed)
-    k = 2 * rng.randint(4, 8)  # three may be lost
+    k = 2 * rng.randint(4, 8)
     task = ref.Task(
         roster=rng.randint(0, 2**32 - 1), base=rng.randbytes(8), adapter=rng.randbytes(32),
         parameters=rng.randint(1, 300), epochs=rng.randint(1, 9),
         seed=rng.randint(0, 2**32 - 1), clip=rng.choice((1, 2000, 65535)),
         sigma=rng.choice((0, 1, 37, 400, 65535)), least=2, neighbours=k, threshold=k // 2 + 1,
     )  # fmt: skip
-    count = rng.choice((2, 5, rng.randint(10, 24)))
+    count = rng.choice((2, 5, rng.randint(10, 24)))  # of more than nine, three may be lost
     fleet = Fleet(rng, count, task, number=rng.randint(1, 2**32 - 1))
     left = list(range(count))
     for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):

@@ -108,7 +108,7 @@ def neighbours_of(task: bytes, number: int, cohort: list[int]) -> tuple[dict[int
     """Index -> its neighbours, ascending; the threshold t'."""
     k, t = struct.unpack_from("<HH", task, 64)
     near = min(k, len(cohort) - 1)
-    threshold = max(near // 2 + 1, min(t, near))
+    threshold = max(near // 2 + 1, math.ceil(t * near / k))
     if near == len(cohort) - 1:
         return {i: [j for j in cohort if j != i] for i in cohort}, threshold
     body = struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)

@@ -218,7 +218,7 @@ def graph(task: Task, number: int, cohort: Sequence[int]) -> Graph:
     count = len(cohort)
     if task.neighbours >= count - 1:
         everyone = {board: [other for other in cohort if other != board] for board in cohort}
-        return Graph(everyone, max((count - 1) // 2 + 1, min(task.threshold, count - 1)))
+        return Graph(everyone, max((count - 1) // 2 + 1, -(-task.threshold * (count - 1) // task.neighbours)))
     drawn = b"edgelora graph" + task.pack() + struct.pack("<I", number) + cohort_body(cohort)
     words = _words(hashlib.sha512(drawn).digest()[:32], count)
     ring = list(cohort)

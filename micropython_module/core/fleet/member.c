@@ -254,7 +254,7 @@ static edgelora_fleet_t take_cohort(edgelora_member_t *m, uint8_t *body, size_t 
     m->count = (uint16_t)u16_at(body);
     m->neighbours = (uint16_t)edgelora_ring(key, body + 2, m->count, m->index, m->task.neighbours, found);
     uint32_t majority = m->neighbours / 2u + 1;
-    uint32_t asked = m->task.threshold < m->neighbours ? m->task.threshold : m->neighbours;
+    uint32_t asked = (m->task.threshold * (uint32_t)m->neighbours + m->task.neighbours - 1) / m->task.neighbours;
     m->threshold = (uint16_t)(asked > majority ? asked : majority);
     for (uint32_t i = 0; i < m->neighbours; ++i) {  // sorted by insertion
         uint32_t place = i;
