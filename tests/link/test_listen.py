@@ -21,7 +21,7 @@ from edgelora.link.client import Link
 from edgelora.link.replies import DeviceError, LinkError
 from edgelora.resources import ROOT
 from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
-from edgelora.training import Take, as_recorded, hear_on_board, load_base, record_on_board
+from edgelora.training import Take, as_heard, as_recorded, hear_all, hear_on_board, load_base, record_on_board
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
@@ -130,9 +130,12 @@ def recording(port: str, folder: Path) -> None:
         link.listen()
         with pytest.raises(DeviceError, match="opened with a path"):
             next(link.hear(takes[0].counts, label=1))
-        heard = hear_on_board(link, base, None, takes)
+        heard, every_window = hear_on_board(link, base, None, takes), hear_all(link, takes)
     session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
     assert np.array_equal(heard, session.predict(twins.x))
+    every_twin = as_heard(base, takes)
+    assert np.bincount(every_twin.y).tolist() == [6, 3, 3]
+    assert np.array_equal(every_window, session.predict(every_twin.x))
 
 
 def test_on_unix(unix: str, folder: Path) -> None:

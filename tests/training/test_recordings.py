@@ -192,3 +192,20 @@ def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
     datasets.save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "--base", base, "-o", tmp_path / "b.npz", code=1)
     assert "channel x is in 'dps', and not in g: convert it" in said
+
+
+def test_counts_of_a_watch_are_its_windows() -> None:
+    """What `demo har` sends to a board, cut as the base's signal says, is the data that it is tested and trained on."""
+    data = datasets.load_har(3)
+    signal = data.test.signal
+    assert signal
+    later = datasets.har_takes(3, "test")
+    windows = [
+        (counts[at : at + signal.window], label)
+        for counts, label in later
+        for at in range(0, len(counts) - signal.window + 1, signal.hop)
+    ]
+    assert len(later) == 14 and [label for _, label in windows] == data.test.y.tolist()
+    for takes, part in ((windows, data.test), (datasets.har_takes(3, "train"), data.train)):
+        assert [label for _, label in takes] == part.y.tolist()
+        assert np.array_equal([counts for counts, _ in takes], signal.counts(part.x[:, 0]))

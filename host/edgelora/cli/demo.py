@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +27,11 @@ from ..training import (
     Recipe,
     Samples,
     Take,
+    WorkflowError,
+    as_heard,
     as_recorded,
     float_baseline,
+    hear_all,
     hear_on_board,
     personalize_board,
     pretrained_har,
@@ -37,6 +42,7 @@ from ..training import (
 from . import console
 
 WINDOWS = "windows from later in the person's recordings, none of which was trained on"
+COUNTS = "The board got a sensor's counts, int16. It cut them into windows and made these int8 itself."
 WORDS = "words that the voice spoke anew, none of which was trained on"
 TESTED = 5  # of so many test clips one is heard
 TIMES = {
@@ -84,6 +90,16 @@ class _Setting:
             if handle:
                 handle.stop()
 
+    def recorded(self, link: Link, base: Base, takes: Sequence[Take], twins: Samples) -> None:
+        """Has the board make its samples of these takes: what it learns, and what judges. They are the twin's."""
+        held = datasets.held_out(twins.y)
+        for path, mine, what in ((SAMPLES_PATH, ~held, "record"), (HELD_PATH, held, "record, to judge by")):
+            with console.progress(what, self.quiet) as progress:
+                record_on_board(link, base, path, list(itertools.compress(takes, mine)), progress)
+            part = twins.part(mine)
+            if not link.holds(path, formats.pack_samples(part.x, part.y, None, formats.base_id(base.elm))):
+                raise WorkflowError("the board makes other samples of these counts than the host twin: flash it anew")
+
     @contextlib.contextmanager
     def personalizing(self) -> Iterator[tuple[Metrics, Progress]]:
         with (
@@ -102,6 +118,7 @@ class _Setting:
         hello: Hello,
         who: str,
         tested_on: str,
+        note: str = "",
     ) -> tuple[Report, Path]:
         """The run again on the host, beside float LoRA, and the page."""
         write_atomic(self.output / "adapter.ela", run.run.adapter)
@@ -112,6 +129,8 @@ class _Setting:
         report.board = self.profile.name
         if self.profile.is_virtual:
             report.notes[0] = TIMES[self.profile.port]
+        if note:
+            report.notes.insert(1, note)
         return report, write_report(report, self.output)
 
 
@@ -125,6 +144,8 @@ def demo_har(
 ) -> tuple[Report, Path]:
     """Personalizes activity recognition to `subject`, whom the base has never seen, on a board.
 
+    The board gets what a sensor of motion counts. Its pipeline makes the samples that it keeps and learns from, by
+    itself, and the windows that it is tested with.
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
     `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. Everything is left in
     `output`. Returns the report and its page.
@@ -137,11 +158,15 @@ def demo_har(
     with console.step("quantize", quiet):
         base = make_base(net, har.pretrain, output / "har.elm")
     here.told(base, recipe)
-    samples, test = base.samples(har.train), base.samples(har.test)
-    with here.board(base) as at, Link.connect(at) as link, here.personalizing() as (metrics, progress):
-        run = personalize_board(link, base, samples, test, recipe, metrics, progress)
+    train, later = ([Take(*take) for take in datasets.har_takes(subject, part)] for part in ("train", "test"))
+    samples, test = as_recorded(base, train), as_heard(base, later)
+    with here.board(base) as at, Link.connect(at) as link:
+        here.recorded(link, base, train, samples)
+        with here.personalizing() as (metrics, progress):
+            ask = functools.partial(hear_all, link, later)
+            run = personalize_board(link, base, samples, test, recipe, metrics, progress, ask=ask)
         hello = link.hello()
-    return here.reported(base, net, har, test, run, hello, f"person {subject}", WINDOWS)
+    return here.reported(base, net, har, test, run, hello, f"person {subject}", WINDOWS, COUNTS)
 
 
 def demo_keywords(
@@ -163,14 +188,9 @@ def demo_keywords(
         base = make_base(net, data.pretrain, output / "keywords.elm")
     here.told(base, recipe)
     heard, held_out = as_recorded(base, train), as_recorded(base, test)
-    held = datasets.held_out(heard.y)
     with here.board(base) as at:
         with Link.connect(at) as link:
-            for path, mine, what in ((SAMPLES_PATH, ~held, "hear"), (HELD_PATH, held, "hear, to judge by")):
-                with console.progress(what, quiet) as progress:
-                    record_on_board(
-                        link, base, path, [take for take, is_in in zip(train, mine, strict=True) if is_in], progress
-                    )
+            here.recorded(link, base, train, heard)
             with here.personalizing() as (metrics, progress):
                 run = personalize_board(link, base, heard, held_out, recipe, metrics, progress)
             hello = link.hello()

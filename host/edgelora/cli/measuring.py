@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import datasets, formats, streams
 from ..bench import COUNTS, METHODS, bench_swap, mean_and_error
-from ..boards import build_firmware, cycles_path, load_board
+from ..boards import build_firmware, cycles_path, install, load_board
 from ..errors import InputError
 from ..formats import write_atomic
 from ..link import Link
@@ -392,7 +392,7 @@ def cmd_bench_frontend(args: argparse.Namespace) -> None:
     from ..bench import bench_frontend, bench_many_values
 
     if args.values:
-        with _bench_port(args) as port, console.progress("sound", args.json) as progress:
+        with _front_end_port(args) as port, console.progress("sound", args.json) as progress:
             many = bench_many_values(port, args.values, progress)
         equal = "equal" if many.board_equal else "are NOT equal"
         text = (
@@ -401,7 +401,7 @@ def cmd_bench_frontend(args: argparse.Namespace) -> None:
         )
         return show(args, {"board": args.board} | asdict(many), text)
     clock_mhz = _clock_mhz(args.board)
-    with _bench_port(args) as port, console.progress("front ends", args.json) as progress:
+    with _front_end_port(args) as port, console.progress("front ends", args.json) as progress:
         times = bench_frontend(port, clock_mhz, progress)
     if args.json:
         return emit({"board": args.board, "front_ends": [asdict(t) for t in times]})
@@ -570,6 +570,17 @@ def _bench_port(args: argparse.Namespace) -> Iterator[str]:
             yield handle.port
         finally:
             handle.stop()
+
+
+@contextlib.contextmanager
+def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
+    """The same; a virtual board with stock firmware gets the front ends' module."""
+    with _bench_port(args) as port:
+        profile = load_board(args.board)
+        if not args.port and profile.is_virtual and profile.stock:
+            with console.progress("install", args.json) as progress:
+                install(port, progress=progress)
+        yield port
 
 
 def cmd_bench_wakewords(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from .dataset import (
     split,
 )
 from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
-from .har import ARMS, HAR_SUBJECTS, HarData, load_har, load_har_arm, load_har_people
+from .har import ARMS, HAR_SUBJECTS, HarData, har_takes, load_har, load_har_arm, load_har_people
 from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
 from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
 from .prompts import PROMPTS, load_prompts
@@ -64,6 +64,7 @@ __all__ = [
     "load_capture",
     "load_classes",
     "load_dataset",
+    "har_takes",
     "load_har",
     "load_exercises",
     "load_har_arm",

@@ -22,6 +22,7 @@ ARMS = ("left", "right")
 HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
 HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
+TRAIN, TEST = (0.0, 0.3), (0.4, 1.0)  # shares of a recording's time that the held-out person trains and tests with
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
 # As an MPU-6050 counts with ranges of 8 g and 2000 degrees a second.
 HAR_SCALES = (1 / 4096, math.radians(1 / 16.4))
@@ -78,16 +79,28 @@ def load_har(subject: int) -> HarData:
     return HarData(
         subject,
         _windowed(others, 0.0, 1.0, HAR_HOP, labels),
-        _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels),
-        _windowed(own, 0.4, 1.0, HAR_HOP, labels),
+        _windowed(own, *TRAIN, HAR_TRAIN_HOP, labels),
+        _windowed(own, *TEST, HAR_HOP, labels),
     )
+
+
+def har_takes(subject: int, part: str) -> list[tuple[NDArray[np.int16], int]]:
+    """What a person's watch counts, int16 [n, 6], and its label: of `train` a window each, of `test` whole recordings.
+
+    They are those of `load_har`; the windows of a `test` recording are one after the other, HAR_HOP apart.
+    """
+    if part == "train":
+        train = load_har(subject).train
+        return [(HAR_SIGNAL.counts(x[0]), int(y)) for x, y in zip(train.x, train.y, strict=True)]
+    own = [recording for recording in _load_watch(HAR_SUBJECTS)[0] if recording.subject == subject]
+    return [(HAR_SIGNAL.counts(_part(recording, *TEST)), recording.label) for recording in own]
 
 
 def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:
     """Training and test windows of a person, 1 to 10, and the "left" or "right" arm, cut as `load_har` cuts them."""
     recordings, labels = _load_watch(HAR_PEOPLE)
     own = [r for r in recordings if (r.subject, r.arm) == (subject, arm)]
-    return _windowed(own, 0.0, 0.3, HAR_TRAIN_HOP, labels), _windowed(own, 0.4, 1.0, HAR_HOP, labels)
+    return _windowed(own, *TRAIN, HAR_TRAIN_HOP, labels), _windowed(own, *TEST, HAR_HOP, labels)
 
 
 def load_har_people(subjects: tuple[int, ...]) -> Dataset:
@@ -114,12 +127,17 @@ def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]
     return recordings, [str(name) for name in raw["y_labels"]]
 
 
+def _part(recording: _Recording, start: float, end: float) -> NDArray[np.float32]:
+    """Samples between the shares `start` and `end` of a recording's time."""
+    count = len(recording.samples)
+    return recording.samples[round(start * count) : round(end * count)]
+
+
 def _windowed(recordings: list[_Recording], start: float, end: float, hop: int, labels: list[str]) -> Dataset:
     """Windows of each recording's part between the shares `start` and `end` of its time."""
     x, y = [], []
     for recording in recordings:
-        count = len(recording.samples)
-        part = recording.samples[round(start * count) : round(end * count)]
+        part = _part(recording, start, end)
         windows = [part[i : i + HAR_WINDOW] for i in range(0, len(part) - HAR_WINDOW + 1, hop)]
         x += windows
         y += [recording.label] * len(windows)

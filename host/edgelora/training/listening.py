@@ -127,7 +127,7 @@ def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Take:
-    """Samples, int16 [n, channels], whose last window is one of a class."""
+    """Samples, int16 [n, channels], of a class: their last window, or where all are asked for each of them."""
 
     counts: NDArray[np.int16]
     label: int
@@ -153,21 +153,41 @@ def hear_on_board(
         link.use(ADAPTER_PATH)
     else:
         board.use(adapter)
+    return np.array([decisions[-1].seen for decisions in _decisions(link, takes, progress)], np.int64)
+
+
+def hear_all(link: Link, takes: Sequence[Take], progress: Progress = untold) -> NDArray[np.int64]:
+    """What a board says of every window of these takes, with what it has open and in use [windows]."""
+    told = _decisions(link, takes, progress)
+    return np.array([decision.seen for decisions in told for decision in decisions], np.int64)
+
+
+def _decisions(link: Link, takes: Sequence[Take], progress: Progress) -> Iterator[list[Decision]]:
     link.listen()
-    seen = []
     for done, take in enumerate(takes, 1):
-        decisions = [decision for reply in link.hear(take.counts, anew=True) for decision in reply.decisions]
-        seen.append(decisions[-1].seen)
+        yield [decision for reply in link.hear(take.counts, anew=True) for decision in reply.decisions]
         progress(done, len(takes), "recordings")
-    return np.array(seen, np.int64)
 
 
 def as_recorded(base: Base, takes: Sequence[Take]) -> Samples:
-    """The same samples by the host twin."""
+    """What a board that records keeps of these takes, by the host twin: the last window of each."""
+    return _heard(base, takes, last=True)
+
+
+def as_heard(base: Base, takes: Sequence[Take]) -> Samples:
+    """Every window of these takes as a board makes it of their counts, by the host twin."""
+    return _heard(base, takes, last=False)
+
+
+def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
     session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
-    last = [deque(_inputs(base, session, take.counts), 1).pop()[1] for take in takes]
-    x = np.array(last).reshape(-1, *base.model.input.shape)
-    return Samples(x, np.array([take.label for take in takes], np.int64))
+    x: list[NDArray[np.int8]] = []
+    y: list[int] = []
+    for take in takes:
+        windows = deque((window for _, window, _ in _inputs(base, session, take.counts)), 1 if last else None)
+        x += windows
+        y += [take.label] * len(windows)
+    return Samples(np.array(x).reshape(-1, *base.model.input.shape), np.array(y, np.int64))
 
 
 def _inputs(

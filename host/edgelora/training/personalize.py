@@ -74,18 +74,20 @@ def personalize_board(
     pace: Pace | None = None,
     note: Callable[[str], None] | None = None,
     force: bool = False,
+    ask: Callable[[], NDArray[Any]] | None = None,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
     Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
     infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
-    hands it every sample. force: it infers with the adapter whatever the verdict.
+    hands it every sample. force: it infers with the adapter whatever the verdict. ask: has the board, with what is in
+    use, say what the test samples are; without, it gets these as they are.
     """
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
     learner.use(None)
-    before = learner.answers(test)
+    before = ask() if ask else learner.answers(test)
     profile = _profile(link.hello())
     end = previous = None
     if recipe.on_board:
@@ -105,8 +107,8 @@ def personalize_board(
         outcome = guard.outcome if guard else across
         clock_hz = None
     link.use(ADAPTER_PATH)
-    after = learner.answers(test)
-    infer_us = learner.infer_us
+    after = ask() if ask else learner.answers(test)
+    infer_us = learner.infer_us or link.bench_infer().mean_us
     progress(0, 2, "measured: time of a swap")
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
     swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
