@@ -6,14 +6,14 @@ import hashlib
 import random
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.fleet import Roster, Round, Site, Stage, Task
-from edgelora.fleet.messages import Channel, Graph, graph, hmac512, mask, pair_seed, public_of
+from edgelora.fleet.messages import Channel, Graph, agree, graph, hmac512, mask, pair_seed, public_of
 from edgelora.formats import public_bytes
 
 PARAMETERS = 632
@@ -101,6 +101,8 @@ class PythonMember:
         for peer, key, tag in struct.iter_unpack("<H32s16s", body):
             assert hmac512(self.pad(b"advert", peer, True), key)[:16] == tag
             self.keys[peer] = key
+            bound = hmac512(self.channels[peer].prk, agree(self.mask_secret, key))
+            self.channels[peer] = replace(self.channels[peer], prk=bound)
         count, threshold = len(self.neighbours), self.graph.threshold
         seeds = shared(self.seed, threshold, count, self.drawn)
         keys = shared(self.mask_secret, threshold, count, self.drawn)

@@ -46,6 +46,9 @@ class Pair:
         self.prk = mac(b"edgelora fleet 1", x25519(secret, public))
         self.fleet, self.number = fleet, number
 
+    def bind(self, shared: bytes) -> None:
+        self.prk = mac(self.prk, shared)
+
     def pad(self, label: str, source: int, target: int) -> bytes:
         about = label.encode().ljust(8, b"\0") + self.fleet + struct.pack("<IHH", self.number, source, target)
         return mac(self.prk, about)
@@ -288,7 +291,9 @@ class Member:
         self.seeds, out = {}, b""
         for entry in entries:
             j = struct.unpack_from("<H", entry)[0]
-            self.seeds[j] = mac(b"edgelora mask 1", x25519(self.e, entry[2:34]))[:32]
+            common = x25519(self.e, entry[2:34])
+            self.seeds[j] = mac(b"edgelora mask 1", common)[:32]
+            self.pairs[j].bind(common)
             part = share(self.c, self.threshold, self.near.index(j) + 1, self.b + self.e)
             sealed = xor(part, self.pairs[j].pad("share", self.index, j))
             out += sealed + self.pairs[j].tag("sharetag", self.index, j, sealed)

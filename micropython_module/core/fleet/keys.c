@@ -4,15 +4,19 @@
 
 #include "fleet/parts.h"
 
-static const char PAIR[] = "edgelora fleet 1";
+static const char PAIR[] = "edgelora fleet 1", PAIR_MASK[] = "edgelora mask 1";
+
+static void authenticate(const uint8_t *key, size_t size, const uint8_t shared[32], uint8_t out[64]) {
+    edgelora_hmac_t h;
+    edgelora_hmac_begin(&h, key, size);
+    edgelora_hmac_add(&h, shared, KEY_BYTES);
+    edgelora_hmac_end(&h, out);
+}
 
 bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t key[32]) {
     uint8_t shared[KEY_BYTES];
     bool worth = edgelora_x25519(shared, secret, key);
-    edgelora_hmac_t h;
-    edgelora_hmac_begin(&h, (const uint8_t *)PAIR, sizeof PAIR - 1);
-    edgelora_hmac_add(&h, shared, sizeof shared);
-    edgelora_hmac_end(&h, prk);
+    authenticate((const uint8_t *)PAIR, sizeof PAIR - 1, shared, prk);
     edgelora_wipe(shared, sizeof shared);
     return worth;
 }
@@ -42,12 +46,13 @@ void edgelora_tag(
     edgelora_wipe(pad, sizeof pad);
 }
 
-void edgelora_derive(const char *key, const uint8_t secret[32], uint8_t out[32]) {
+void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]) {
     uint8_t digest[64];
-    edgelora_hmac_t h;
-    edgelora_hmac_begin(&h, (const uint8_t *)key, strlen(key));
-    edgelora_hmac_add(&h, secret, KEY_BYTES);
-    edgelora_hmac_end(&h, digest);
-    memcpy(out, digest, KEY_BYTES);
+    authenticate((const uint8_t *)PAIR_MASK, sizeof PAIR_MASK - 1, shared, digest);
+    memcpy(seed, digest, KEY_BYTES);
     edgelora_wipe(digest, sizeof digest);
+}
+
+void edgelora_bind(uint8_t prk[64], const uint8_t shared[32]) {
+    authenticate(prk, 64, shared, prk);
 }

@@ -14,7 +14,6 @@ enum {
 };
 
 static const uint8_t MAGIC[4] = {'E', 'L', 'F', '1'};
-static const char MASK[] = "edgelora mask 1";
 
 // What is known of a neighbour.
 enum { ADVERTISED = 1, SHARED = 2, ALIVE = 4 };
@@ -490,13 +489,14 @@ static int32_t work_cohort(edgelora_member_t *m) {
     return m->neighbours + 1 - ++m->place;
 }
 
-// The seed of the mask in common with each neighbour that advertised.
+// What the mask key has in common with that of each neighbour that advertised.
 static int32_t work_peers(edgelora_member_t *m) {
     uint32_t place = next_of(m, m->place, ADVERTISED);
     peer_t *peer = &m->peers[place];
     uint8_t shared[KEY_BYTES];
     bool worth = edgelora_x25519(shared, m->keys.e, peer->key);
-    edgelora_derive(MASK, shared, peer->key);
+    edgelora_bind(peer->pair, shared);
+    edgelora_mask_seed(shared, peer->key);
     edgelora_wipe(shared, sizeof shared);
     if (!worth) {
         return leave(m, peer->index);

@@ -43,8 +43,10 @@ void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, 
 void edgelora_tag(
     const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data, size_t size, uint8_t tag[16]);
 
-// HMAC-SHA-512 in one go, first 32 bytes.
-void edgelora_derive(const char *key, const uint8_t secret[32], uint8_t out[32]);
+// Of what two mask keys have in common: the seed of a mask (out may be shared); and prk becomes that of pads which need both
+// a pair's lasting secrets and the round's.
+void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]);
+void edgelora_bind(uint8_t prk[64], const uint8_t shared[32]);
 
 // ---- ring.c: who is whose neighbour
 
