@@ -1,0 +1,143 @@
+"""A board of this computer in a round: the boards' own C, and the boards' training, by the host twin."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats
+from ..errors import EdgeloraError
+from ..formats import SECRET, read_bounded, write_atomic, write_new
+from ..training import Samples, fleet_training, masters
+from ..twin import FleetError, Policy
+from ..twin import Member as Twin
+from .messages import Stage, Task, index_of, public_of, round_of
+from .roster import KEY_SIZE, Roster
+
+Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, the global `.ela`, the board's index: masters after it
+
+
+class MemberError(EdgeloraError, ValueError):
+    """A board of this computer can't do what a message asks for; the message says why."""
+
+
+class Identity:
+    """A board's secret in a file, for the owner's eyes alone, and beside it the last round that it took part in."""
+
+    def __init__(self, path: Path) -> None:
+        self.secret = read_bounded(path, KEY_SIZE)
+        if len(self.secret) != KEY_SIZE:
+            raise MemberError(f"{path} is no secret of a board", remedy="give a folder that `fleet enroll` has made")
+        self.public = public_of(self.secret)
+        self._path = path.with_suffix(".round")
+
+    @classmethod
+    def create(cls, path: Path) -> Identity:
+        """Makes a secret; a file that is there is never overwritten."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_new(path, os.urandom(KEY_SIZE), SECRET)
+        return cls(path)
+
+    @property
+    def last(self) -> int:
+        """0: it took part in none."""
+        try:
+            return int(read_bounded(self._path, 16))
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            raise MemberError(f"{self._path} is damaged", remedy="revoke this board, and enroll another") from None
+
+    def keep(self, number: int) -> None:
+        write_atomic(self._path, str(number).encode())
+
+
+class TwinMember:
+    """Takes part in rounds as a board does. roster: that of now, signed and checked. Raises MemberError.
+
+    seed: gives 32 bytes, fresh whenever it is called; what comes of them hides the update.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        roster: Callable[[], Roster],
+        train: Train,
+        policy: Policy | None = None,
+        seed: Callable[[], bytes] = lambda: os.urandom(32),
+    ) -> None:
+        self._identity, self._roster_of, self._train = identity, roster, train
+        self._policy, self._seed = policy, seed
+        self._begin()
+
+    def _begin(self) -> None:
+        roster = self._roster = self._roster_of()
+        index = roster.index_of(self._identity.public)
+        if index is None:
+            raise MemberError("this board is not in the roster, or was revoked", remedy="enroll it")
+        self.index = index
+        self._reply = b""
+        self._masters: tuple[NDArray[np.int16], NDArray[np.int16]] | None = None
+        self._twin = Twin(
+            self._identity.secret,
+            roster.server,
+            roster.fleet,
+            self._seed(),
+            index,
+            round=self._identity.last,
+            roster=roster.number,
+            policy=self._policy,
+        )
+
+    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+        """Its reply. adapter: the global `.ela`, with TASK. FleetError: it refuses, and waits for the right message."""
+        stage = round_of(message)[0] if index_of(message) is not None else 0
+        if stage == Stage.TASK and self._roster_of().number != self._roster.number:
+            self._begin()
+        try:
+            reply = self._twin.answer(
+                message,
+                self._roster.keys.__getitem__,
+                lambda: self._learn(Task.unpack(message[16:-16]), adapter),
+                self._both,
+            )
+        except FleetError:
+            raise
+        except BaseException:  # it has taken the message, and can't answer it
+            self._begin()
+            raise
+        if reply is None:
+            return self._reply
+        if stage == Stage.COHORT or stage == Stage.INPUT and self._identity.last < self._twin.round:
+            self._identity.keep(self._twin.round)  # before the reply leaves
+        self._reply = reply
+        return reply
+
+    def _learn(self, task: Task, adapter: bytes) -> None:
+        if hashlib.sha256(adapter).digest() != task.adapter_sha256 or adapter[16:24] != task.base_id:
+            raise MemberError("the adapter that came with the task is another one than it names")
+        before = masters(adapter)
+        if len(before) != task.parameters:
+            raise MemberError(f"the task is of {task.parameters} parameters, the adapter has {len(before)}")
+        self._masters = before, self._train(task, adapter, self.index)
+
+    def _both(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        assert self._masters is not None
+        return self._masters
+
+
+def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:
+    """A board's own run on its samples, by index. elm: the base. Raises MemberError."""
+    base = formats.base_id(elm)
+
+    def train(task: Task, adapter: bytes, index: int) -> NDArray[np.int16]:
+        if task.base_id != base:
+            raise MemberError(f"the task is for base {task.base_id.hex()}, this board has {base.hex()}")
+        return fleet_training(elm, adapter, samples(index), task.seed_of(index), task.epochs, task.learning_rate)
+
+    return train
