@@ -37,6 +37,7 @@
     ├── ReleaseError         an update can't be released
     ├── RosterError          a roster of a fleet can't be used or changed
     ├── GatewayError         a fleet's gateway can't be reached
+    ├── MemberError          a board of this computer can't take part in a round
     ├── PublishError         a fleet's adapter can't be published or taken back
     ├── ReplyRefused         a board's reply in a round is not what it can say now
     ├── RoundAborted         a round of a fleet has too few boards left

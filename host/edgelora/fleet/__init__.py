@@ -6,6 +6,7 @@ from .averaging import board_seed, mean, moved, server_step, with_masters
 from .boards import Boards, accuracies, boards_of, fleet_base, update_of
 from .federation import Call, Federation, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
+from .member import Identity, MemberError, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph
 from .plan import Plan
 from .privacy import BudgetSpent, Epsilons, epsilons, sampled
@@ -49,13 +50,15 @@ __all__ = [
     "GatewayClient",
     "GatewayError",
     "Graph",
+    "Identity",
     "Member",
+    "MemberError",
     "PublishError",
     "REVOKED",
     "ReplyRefused",
+    "Rollout",
     "Roster",
     "RosterError",
-    "Rollout",
     "Round",
     "RoundAborted",
     "SERVER",
@@ -63,10 +66,12 @@ __all__ = [
     "Stage",
     "Sum",
     "Task",
+    "TwinMember",
     "board_server",
     "graph",
     "local_server",
     "parse_public",
     "publish",
     "running",
+    "training_of",
 ]

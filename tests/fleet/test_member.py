@@ -1,0 +1,178 @@
+"""Boards of this computer in rounds: the boards' C against the boards in Python, training included."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fleet_boards import Fleet
+
+from edgelora import formats, quantization
+from edgelora.fleet import Identity, MemberError, Roster, Round, Stage, Task, TwinMember, training_of
+from edgelora.fleet.messages import public_of
+from edgelora.training import Base, Samples, TwinLearner, load_part, masters
+from edgelora.training.base import pretrained_har
+from edgelora.training.recipe import Recipe
+from edgelora.twin import FleetError, Policy, clip_update, gaussian_noise
+
+
+@pytest.fixture(scope="module")
+def start() -> tuple[Base, bytes, Samples]:
+    """A base, a global adapter and samples."""
+    train = load_part("har:3", "train")
+    model = quantization.quantize(pretrained_har(3, 0), train.x)
+    base = Base("har.elm", formats.pack_model(model), model)
+    recipe = Recipe(rank=8)
+    learner = TwinLearner(base.elm, recipe.ranks(model), recipe)
+    learner.begin(5)
+    return base, learner.save(True), base.samples(train)
+
+
+def twins(fleet: Fleet, folder: Path, indices: range, train, policy: Policy | None = None) -> dict[int, TwinMember]:
+    folder.mkdir(exist_ok=True)
+    made = {}
+    for index in indices:
+        path = folder / f"twin-{index}.key"
+        path.write_bytes(fleet.members[index].secret)
+        seed = hashlib.sha256(f"seed {index}".encode()).digest()
+        made[index] = TwinMember(Identity(path), lambda: fleet.roster, train, policy, lambda seed=seed: seed)
+    return made
+
+
+def run(made: Round, members: dict[int, TwinMember], fleet: Fleet, adapter: bytes, lost: dict[Stage, set[int]]) -> None:
+    """Even ones may be boards in Python."""
+    gone: set[int] = set()
+    while not made.done:
+        gone |= lost.get(made.stage, set())
+        for index in made.waiting:
+            message = made.message(index) or b""
+            if index in gone:
+                continue
+            if index in members:
+                made.receive(index, members[index].answer(message, adapter if made.stage == Stage.TASK else b""))
+            else:
+                made.receive(index, fleet.members[index].answer(message))
+        made.close_stage()
+
+
+def task_for(adapter: bytes, **changes: object) -> Task:
+    digest = hashlib.sha256(adapter).digest()
+    task = Task(7, adapter[16:24], digest, len(masters(adapter)), 1, 0, 9, 2000, 0, 6, 10, 6)
+    return replace(task, **changes)  # type: ignore[arg-type]
+
+
+def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    """Half the boards are the boards' C; each trains as a board does, and loses what the clip takes."""
+    base, adapter, samples = start
+    few = {i: samples.part(np.arange(len(samples)) % 12 == i) for i in range(12)}
+    fleet = Fleet.drawn(12, 4, parameters=len(masters(adapter)))
+    members = twins(fleet, tmp_path / "twins", range(0, 12, 2), training_of(base.elm, few.__getitem__))
+    task = task_for(adapter, clip=900)
+    before = masters(adapter)
+    wanted = {i: clip_update(before, members[i]._train(task, adapter, i), task.clip) for i in members}
+    assert all(
+        np.abs(update).sum() > 100 and (update.astype(np.int64) ** 2).sum() <= 900**2 for update in wanted.values()
+    )
+    for number, lost in enumerate(({}, {Stage.INPUT: {4, 5}, Stage.UNMASK: {2, 3}}), 1):
+        made = Round(task, number, fleet.roster, fleet.server, range(12))
+        run(made, members, fleet, adapter, lost)
+        alive = made.result().survivors
+        vectors = [wanted[i].astype(np.int64) if i in wanted else fleet.members[i].vector for i in alive]
+        assert alive == sorted(set(range(12)) - lost.get(Stage.INPUT, set()))
+        assert np.array_equal(made.result().vector, np.sum(vectors, axis=0))
+        assert Identity(tmp_path / "twins" / "twin-0.key").last == number
+
+
+def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    """With the seeds that the boards drew from, the sum is that of updates and noise to the last bit."""
+    _, adapter, _ = start
+    fleet = Fleet.drawn(8, 6, parameters=len(masters(adapter)))
+    moved = masters(adapter) + np.int16(3)
+    members = twins(fleet, tmp_path / "twins", range(8), lambda *_: moved)
+    sums = []
+    for sigma in (0, 400):
+        members = twins(fleet, tmp_path / f"t{sigma}", range(8), lambda *_: moved)
+        made = Round(task_for(adapter, sigma=sigma), 1, fleet.roster, fleet.server, range(8))
+        run(made, members, fleet, adapter, {})
+        sums.append(made.result().vector)
+    noise = sums[1] - sums[0]
+    assert 400 * 8**0.5 * 0.85 < noise.std() < 400 * 8**0.5 * 1.15 and abs(noise.mean()) < 200
+    assert len(gaussian_noise(bytes(32), 400, 9)) == 9
+
+
+def test_a_round_is_answered_once_in_a_board_s_life(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    _, adapter, _ = start
+    fleet = Fleet.drawn(8, 7, parameters=len(masters(adapter)))
+    calm = lambda *_: masters(adapter)  # noqa: E731
+    members = twins(fleet, tmp_path / "twins", range(8), calm)
+    made = Round(task_for(adapter), 5, fleet.roster, fleet.server, range(8))
+    first = made.message(0) or b""
+    ready = members[0].answer(first, adapter)
+    assert members[0].answer(first, adapter) == ready  # a line was lost
+    run(made, members, fleet, adapter, {})
+    again = twins(fleet, tmp_path / "twins", range(1), calm)[0]  # it starts anew
+    for number in (1, 4, 5):
+        old = Round(task_for(adapter), number, fleet.roster, fleet.server, range(8)).message(0) or b""
+        with pytest.raises(FleetError):
+            again.answer(old, adapter)
+    newer = Round(task_for(adapter), 6, fleet.roster, fleet.server, range(8)).message(0) or b""
+    assert again.answer(newer, adapter)
+
+
+def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    base, adapter, samples = start
+    fleet = Fleet.drawn(8, 8, parameters=len(masters(adapter)))
+    train = training_of(base.elm, lambda index: samples.part(np.arange(len(samples)) < 9))
+    [member] = twins(fleet, tmp_path / "twins", range(1), train).values()
+
+    def message(number: int, **changes: object) -> bytes:
+        return Round(task_for(adapter, **changes), number, fleet.roster, fleet.server, range(8)).message(0) or b""
+
+    right = message(9)
+    drawn = random.Random(3)
+    for _ in range(200):
+        bad = bytearray(right)
+        bad[drawn.randrange(len(bad))] ^= 1 << drawn.randrange(8)
+        with pytest.raises(FleetError):
+            member.answer(bytes(bad), adapter)
+    with pytest.raises(MemberError, match="another one than it names"):
+        member.answer(message(1), adapter[:-1] + b"x")
+    with pytest.raises(MemberError, match="another one"):
+        member.answer(message(2, base_id=bytes(8)), adapter)
+    with pytest.raises(MemberError, match="parameters"):
+        member.answer(message(3, parameters=5), adapter)
+    assert member.answer(right, adapter)  # after all that
+    [careful] = twins(fleet, tmp_path / "twins", range(1), train, Policy(least_z=100)).values()
+    with pytest.raises(FleetError, match="less private"):
+        careful.answer(message(10, sigma=10), adapter)
+    stranger = Identity.create(tmp_path / "x" / "twin-0.key")
+    assert stat.S_IMODE((tmp_path / "x" / "twin-0.key").stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        Identity.create(tmp_path / "x" / "twin-0.key")
+    with pytest.raises(MemberError, match="not in the roster"):
+        TwinMember(stranger, lambda: fleet.roster, train)
+    assert public_of(stranger.secret) == stranger.public
+    stranger.keep(7)
+    (tmp_path / "x" / "twin-0.round").write_text("many")
+    with pytest.raises(MemberError, match="damaged"):
+        assert stranger.last
+
+
+def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    _, adapter, _ = start
+    fleet = Fleet.drawn(8, 9, parameters=len(masters(adapter)))
+    rosters = [fleet.roster]
+    path = tmp_path / "twin-0.key"
+    path.write_bytes(fleet.members[0].secret)
+    member = TwinMember(Identity(path), lambda: rosters[-1], lambda *_: masters(adapter))
+    newer: Roster = replace(fleet.roster, number=8)
+    task = Round(task_for(adapter, roster=8), 1, newer, fleet.server, range(8)).message(0) or b""
+    with pytest.raises(FleetError, match="roster"):
+        member.answer(task, adapter)
+    rosters.append(newer)
+    assert member.answer(task, adapter)
