@@ -16,6 +16,7 @@ from ..formats import SECRET, read_bounded, write_atomic, write_new
 from ..training import Samples, fleet_training, masters
 from ..twin import FleetError, Policy
 from ..twin import Member as Twin
+from .averaging import board_seed
 from .messages import Stage, Task, index_of, public_of, round_of
 from .roster import KEY_SIZE, Roster
 
@@ -138,6 +139,8 @@ def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:
     def train(task: Task, adapter: bytes, index: int) -> NDArray[np.int16]:
         if task.base_id != base:
             raise MemberError(f"the task is for base {task.base_id.hex()}, this board has {base.hex()}")
-        return fleet_training(elm, adapter, samples(index), task.seed_of(index), task.epochs, task.learning_rate)
+        return fleet_training(
+            elm, adapter, samples(index), board_seed(task.seed, index), task.epochs, task.learning_rate
+        )
 
     return train

@@ -98,10 +98,6 @@ class Task:
         """The body of TASK, 96 bytes."""
         return _TASK.pack(*astuple(self))
 
-    def seed_of(self, index: int) -> int:
-        """The seed of a board's order and rounding: boards that rounded alike would err alike."""
-        return (self.seed + 0x9E3779B1 * index) % _WORD
-
     @classmethod
     def unpack(cls, body: bytes) -> Task:
         """Raises InputError."""
