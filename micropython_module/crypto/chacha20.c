@@ -22,6 +22,8 @@ void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], cons
     }
 }
 
+#ifndef EDGELORA_CHACHA20_M0PLUS
+
 static uint32_t rotated32(uint32_t x, uint32_t n) {
     return x << n | x >> (32 - n);
 }
@@ -37,9 +39,9 @@ static void quarter_round(uint32_t *x, uint32_t a, uint32_t b, uint32_t c, uint3
     x[b] = rotated32(x[b] ^ x[c], 7);
 }
 
-void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]) {
+void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]) {
     for (uint32_t i = 0; i < BLOCK_WORDS; i++) {
-        block[i] = c->state[i];
+        block[i] = state[i];
     }
     for (uint32_t n = 0; n < BLOCK_DOUBLE_ROUNDS; n++) {
         for (uint32_t i = 0; i < 4; i++) {
@@ -50,8 +52,14 @@ void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]) {
         }
     }
     for (uint32_t i = 0; i < BLOCK_WORDS; i++) {
-        block[i] += c->state[i];
+        block[i] += state[i];
     }
+}
+
+#endif
+
+void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]) {
+    edgelora_chacha20_rounds(c->state, block);
     c->state[BLOCK_COUNTER]++;
 }
 
@@ -69,11 +77,13 @@ void edgelora_chacha20_xor(edgelora_chacha20_t *c, uint8_t *data, size_t size) {
 // words += sign * stream; sign is 1 or -1
 static void add_stream(edgelora_chacha20_t *c, uint32_t *words, size_t count, uint32_t sign) {
     uint32_t block[BLOCK_WORDS];
-    for (size_t i = 0; i < count; i++) {
-        if (i % BLOCK_WORDS == 0) {
-            edgelora_chacha20_block(c, block);
+    while (count) {
+        size_t some = count < BLOCK_WORDS ? count : BLOCK_WORDS;
+        edgelora_chacha20_block(c, block);
+        for (size_t i = 0; i < some; i++) {
+            *words++ += sign * block[i];
         }
-        words[i] += sign * block[i % BLOCK_WORDS];
+        count -= some;
     }
     edgelora_wipe(block, sizeof(block));
 }

@@ -45,6 +45,10 @@ void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]);  // leaves nothing 
 bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]);
 void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]);  // of the base point, u = 9
 
+#ifdef __ARM_ARCH_6M__
+#define EDGELORA_CHACHA20_M0PLUS  // rounds of chacha20_m0plus.c
+#endif
+
 // ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the counter begins again.
 typedef struct {
     uint32_t state[16];  // constants, key[8], counter, nonce[3]
@@ -52,6 +56,7 @@ typedef struct {
 
 void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter);
 void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]);  // the next block
+void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]);  // the block of a state
 // The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in the core's own byte order.
 void edgelora_chacha20_xor(edgelora_chacha20_t *c, uint8_t *data, size_t size);
 void edgelora_chacha20_add(edgelora_chacha20_t *c, uint32_t *words, size_t count);

@@ -1,10 +1,10 @@
 // The field modulo p = 2^255 - 19: portable. SPDX-License-Identifier: MIT
 //
-// As 2^256 = 2 p + 38, what is fe_carried out of the eighth word comes back as 38 of the first.
+// As 2^256 = 2 p + 38, what is carried out of the eighth word comes back as 38 of the first.
 
 #include "field.h"
 
-enum { FE_WORDS = EDGELORA_FE_WORDS, FE_FOLD = 38 };
+enum { FE_WORDS = EDGELORA_FE_WORDS, FE_FOLD = 38, A24 = 121665 };
 
 void edgelora_fe_copy(edgelora_fe_t r, const edgelora_fe_t a) {
     for (uint32_t i = 0; i < FE_WORDS; i++) {
@@ -27,7 +27,9 @@ static uint32_t fe_carried(uint32_t *r, uint32_t value) {
     return value;
 }
 
-// r += carry 2^256 for carry <= 2^16. If that has a carry again, r < FE_FOLD << 16 is left, and takes it without another.
+#ifndef EDGELORA_FIELD_M0PLUS
+
+// r += carry 2^256 for carry < 2^18. If that has a carry again, r < 38 2^18 is left, and takes it without another.
 static void fe_fold(uint32_t *r, uint32_t carry) {
     r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
 }
@@ -58,23 +60,6 @@ void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
     }
     r[0] -= FE_FOLD * borrow;
 }
-
-// r = a b of a 17-bit b, in products of 16 bits: cores without a long multiplication take it, too.
-void edgelora_fe_multiply_small(edgelora_fe_t r, const edgelora_fe_t a, uint32_t b) {
-    uint32_t carry = 0, low = b & 0xffff, high = -(b >> 16);
-    for (uint32_t i = 0; i < FE_WORDS; i++) {
-        uint32_t word = a[i];
-        uint64_t v = (uint64_t)((word >> 16) * low) << 16;
-        v += (word & 0xffff) * low;
-        v += (uint64_t)(word & high) << 16;
-        v += carry;
-        r[i] = (uint32_t)v;
-        carry = (uint32_t)(v >> 32);
-    }
-    r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
-}
-
-#ifndef EDGELORA_FIELD_M0PLUS
 
 static inline uint64_t word_product(uint32_t a, uint32_t b) {
 #ifdef __XTENSA__  // has no long multiplication on all cores, nor a library that makes it
@@ -114,6 +99,16 @@ void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
 
 void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
     edgelora_fe_multiply(r, a, a);
+}
+
+void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {
+    uint64_t v = 0;
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
+        v += word_product(a[i], A24);
+        r[i] = (uint32_t)v;
+        v >>= 32;
+    }
+    fe_fold(r, (uint32_t)v);
 }
 
 #endif

@@ -9,6 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __ARM_ARCH_6M__
+#define EDGELORA_FIELD_M0PLUS  // products and sums of field_m0plus.c
+#endif
+
 enum { EDGELORA_FE_WORDS = 8 };
 typedef uint32_t edgelora_fe_t[EDGELORA_FE_WORDS];  // little-endian
 
@@ -18,7 +22,7 @@ void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b);
 void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b);
 void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a);
-void edgelora_fe_multiply_small(edgelora_fe_t r, const edgelora_fe_t a, uint32_t b);  // b < 2^17
+void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a);  // by 121665 = (486662 - 2) / 4, of Curve25519
 void edgelora_fe_power(edgelora_fe_t r, const edgelora_fe_t a);  // r = a^(2^252 - 3), which is a^((p - 5) / 8)
 void edgelora_fe_invert(edgelora_fe_t r, const edgelora_fe_t a);  // 0 of 0
 void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap);  // if swap is 1; it may be 0

@@ -3,8 +3,6 @@
 #include "crypto.h"
 #include "field.h"
 
-enum { SMALL_MULTIPLIER = 121665 };  // (486662 - 2) / 4
-
 // The ladder: (x2 : z2) and (x3 : z3) = (x2 : z2) + the point at x1, become (2 (x2 : z2)) and their sum.
 static void ladder_step(
     const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t z2, edgelora_fe_t x3, edgelora_fe_t z3, edgelora_fe_t a, edgelora_fe_t b) {
@@ -23,7 +21,7 @@ static void ladder_step(
     edgelora_fe_square(z2, z2);
     edgelora_fe_multiply(x2, a, z2);
     edgelora_fe_subtract(z2, a, z2);
-    edgelora_fe_multiply_small(b, z2, SMALL_MULTIPLIER);
+    edgelora_fe_multiply_a24(b, z2);
     edgelora_fe_add(b, b, a);
     edgelora_fe_multiply(z2, z2, b);
 }

@@ -24,7 +24,7 @@ static void field(uint8_t *out, const uint8_t *data, uint32_t size) {
         case 1: edgelora_fe_subtract(r, a, b); break;
         case 2: edgelora_fe_multiply(r, a, b); break;
         case 3: edgelora_fe_square(r, a); break;
-        case 4: edgelora_fe_multiply_small(r, a, 121665); break;
+        case 4: edgelora_fe_multiply_a24(r, a); break;
         case 5: edgelora_fe_invert(r, a); break;
         case 6: edgelora_fe_multiply(a, a, b); edgelora_fe_copy(r, a); break;
         case 7: edgelora_fe_multiply(b, a, b); edgelora_fe_copy(r, b); break;
