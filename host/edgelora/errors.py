@@ -30,6 +30,7 @@
     ├── DeviceError          a board refused a request
     │                        --- work
     ├── TwinError            the core on this computer refused a call
+    ├── FleetError           a member of a fleet, in the core on this computer, refuses a message
     ├── SpeechError          the program that speaks keywords failed
     ├── WorkflowError        a step can't go on
     ├── Suspended            a board's run is suspended, and can go on

@@ -9,13 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from .. import updates
 from ..errors import InputError
-from ..fleet import Roster, RosterError, Site, parse_public, publish
+from ..fleet import Identity, Roster, RosterError, Site, parse_public, publish
 from ..formats import read_bounded
 from ..streams import confirmed, say
 from ..training import load_base
-from . import console
+from . import console, gateway
 from .common import Add, show, whole
 from .console import emit
 from .federating import add_federating
@@ -36,7 +38,9 @@ def add_commands(add: Add, commands: Any) -> None:
 
     p = command("enroll", cmd_enroll)
     _add_key(p)
-    p.add_argument("--public", required=True, metavar="KEY", help="the board's public key: a file, or 64 digits of hex")
+    p.add_argument("--public", metavar="KEY", help="the board's public key: a file, or 64 digits of hex")
+    p.add_argument("--twins", type=whole(1, 10_000), metavar="N", help="so many new boards of this computer")
+    p.add_argument("--identities", type=Path, metavar="DIR", help="where the secrets of --twins go")
     p.add_argument("--name", default="", help="what to call the board here: letters, digits, - _ .")
     p.add_argument("--target", help="begins a fleet: the product that its boards are, as their update.trust says")
     p.add_argument("--again", action="store_true", help="also a board that was revoked")
@@ -45,6 +49,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("board", help="its name, index or public key")
     _add_key(p)
     command("roster", cmd_roster)
+    gateway.add_arguments(command("gateway", gateway.run))
     p = command("publish", cmd_publish)
     p.add_argument("adapter", nargs="?", type=Path, help="the global adapter, a .ela file")
     p.add_argument("--name", required=True, help="of the adapter in boards' stores")
@@ -76,21 +81,40 @@ def cmd_enroll(args: argparse.Namespace) -> None:
     The release key stays here: the folder without it may go to the computer that adds updates up.
     """
     key = updates.load_key(args.key)
-    public = _public_key(args.public)
+    if (args.public is None) == (args.twins is None) or (args.twins is None) != (args.identities is None):
+        raise InputError("whom to enroll?", remedy="give --public, or --twins and --identities")
     site = Site(args.fleet)
+    if args.twins:
+        _begin(site, args.target, key)
+        return _enroll_twins(args, site, key)
+    public = _public_key(args.public)
     if not args.yes and not args.json and sys.stdin.isatty():
         asked = f"Enroll board {public.hex()[:16]}... {args.name}? Compare it with what the board prints. [y/N] "
         if not confirmed(asked):
             raise InputError("not enrolled: nothing was changed")
-    if not site.path.exists():
-        if args.target is None:
-            raise RosterError(f"{args.fleet} holds no roster", remedy="begin a fleet with --target")
-        Site.create(args.fleet, args.target, key)
-    elif args.target not in (None, site.roster().target):
-        raise RosterError(f"the fleet is of {site.roster().target}, not {args.target}", remedy="leave --target out")
+    _begin(site, args.target, key)
     roster, index = site.enroll(public, args.name, key, args.again)
     result = {"index": index, "name": args.name, "public": public.hex(), **_summary(roster)}
     show(args, result, f"board {index} {args.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
+
+
+def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:
+    """Makes the folder if this is the first board."""
+    if not site.path.exists():
+        if target is None:
+            raise RosterError(f"{site.folder} holds no roster", remedy="begin a fleet with --target")
+        Site.create(site.folder, target, key)
+    elif target not in (None, site.roster().target):
+        raise RosterError(f"the fleet is of {site.roster().target}, not {target}", remedy="leave --target out")
+
+
+def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) -> None:
+    begun = sum(1 for _ in args.identities.glob("twin-*.key"))
+    made = [Identity.create(args.identities / f"twin-{begun + number}.key") for number in range(args.twins)]
+    roster = site.enroll_all([(identity.public, "") for identity in made], key)
+    first = len(roster.keys) - len(made)
+    result = {"first": first, "twins": len(made), **_summary(roster)}
+    show(args, result, f"boards {first} to {len(roster.keys) - 1}: roster {roster.number}, {_count(roster)}")
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:

@@ -1,0 +1,128 @@
+"""The command that keeps a fleet's gateway running."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..fleet import Gateway, Identity, Site, Stage, TwinMember, board_server, local_server, running, training_of
+from ..fleet.boards import Boards
+from ..streams import flush, note, say
+from ..text import plain, printable
+from ..training import load_base
+from ..updates import address
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--http", type=int, metavar="PORT", help="let boards on WiFi poll here; 0: any that is free")
+    p.add_argument("--host", default="0.0.0.0", help="address for them: of one network, or all (%(default)s)")
+    p.add_argument("--state", type=Path, help="folder for gateway.json, which the server's end reads (FLEET/gateway)")
+    p.add_argument("--log", type=Path, help="file to add events to, as JSON lines")
+    group = p.add_argument_group("boards of this computer")
+    group.add_argument("--twins", type=Path, metavar="DIR", help="their secrets, as `fleet enroll --twins` makes them")
+    group.add_argument("--model", type=Path, help="their base, a .elm")
+    group.add_argument("--data", help="what they have seen: har, or a folder of .npz files, one a board of the roster")
+    p.set_defaults(stopped="stopped; boards are usable")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Passes messages between the server and boards.
+
+    Until Ctrl-C. Boards on WiFi poll it over HTTP; boards of this computer take part by the boards' own code. It sees
+    messages, but has no key to read or make any. The server's end on this computer finds it by FLEET/gateway.
+
+        edgelora fleet gateway fleet --http 8080
+    """
+    if any((args.twins, args.model, args.data)) and not all((args.twins, args.model, args.data)):
+        raise InputError(
+            "boards of this computer have secrets, a base and data", remedy="give --twins, --model, --data"
+        )
+    site = Site(args.fleet)
+    names = {board.index: board.name for board in site.boards() if board.name}
+    state = args.state or args.fleet / "gateway"
+    with contextlib.ExitStack() as stack:
+        tell = stack.enter_context(_teller(args.json, args.log))
+        stack.callback(tell, {"event": "stopped"})
+        gateway = stack.enter_context(running(Gateway(names, tell)))
+        if args.twins:
+            _add_twins(gateway, site, args.twins, args.model, args.data)
+        inner = stack.enter_context(local_server(gateway, state))
+        inner.start()
+        opened = {"state": str(state), "roster": site.roster().number, "boards": len(site.roster().active)}
+        if args.http is not None:
+            outer = stack.enter_context(board_server(gateway, site, args.host, args.http))
+            outer.start()
+            opened["url"] = f"{address(outer)}fleet/"
+        gateway.tell("open", None, **opened)
+        with contextlib.suppress(KeyboardInterrupt), _terminated():
+            threading.Event().wait()
+        note("stopping: boards finish their step", args.json)
+
+
+def _add_twins(gateway: Gateway, site: Site, secrets: Path, model: Path, data: str) -> None:
+    base = load_base(model)
+    boards = Boards(data, base, len(site.roster().keys))
+    train = training_of(base.elm, lambda index: boards.of(index).train)
+    paths = sorted(secrets.glob("*.key"))
+    if not paths:
+        raise InputError(f"{secrets} has no secrets of boards", remedy="`edgelora fleet enroll --twins` makes them")
+    for path in paths:
+        member = TwinMember(Identity(path), site.roster, train)
+        gateway.add_local(member.index, member)
+
+
+@contextlib.contextmanager
+def _teller(as_json: bool, log: Path | None) -> Iterator[Tell]:
+    """Prints events, a line each, from any thread."""
+    lock = threading.Lock()
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(log, "a", encoding="utf-8")) if log else None
+
+        def tell(event: Mapping[str, Any]) -> None:
+            line = json.dumps(plain({"time": round(time.time(), 3), **event}))
+            with lock:
+                say(line if as_json else _line(event))
+                flush()
+                if file and not file.closed:
+                    file.write(line + "\n")
+                    file.flush()
+
+        yield tell
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    """An event for people."""
+    fields = dict(event)
+    what, index, name = fields.pop("event"), fields.pop("board", None), fields.pop("name", "")
+    if "stage" in fields:
+        fields["stage"] = Stage(fields["stage"]).name
+    who = "" if index is None else f"board {index} {name}".rstrip() + ": "
+    rest = ", ".join(f"{key} {value}" for key, value in fields.items() if value != "")
+    return printable(f"{time.strftime('%H:%M:%S')} {who}{what}{' ' if rest else ''}{rest}")
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """A request to terminate counts as Ctrl-C: boards are left usable at it, too."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
