@@ -29,7 +29,8 @@ PLAN = {
     "least": "fewest boards whose sum is opened",
     "delta": "of epsilon",
     "budget": "the most epsilon; 0: no limit",
-    "deadline": "seconds that boards have in a round",
+    "deadline": "seconds that boards have to train in a round",
+    "patience": "seconds that they have for each message after that",
     "seed": "of all that is drawn; 0: drawn anew",
 }
 

@@ -14,3 +14,15 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """One round of the boards of this node."""
     return flower.train(message, context)
+
+
+@app.train("stage")  # type: ignore[untyped-decorator]
+def stage(message: Message, context: Context) -> Message:
+    """One stage of a round of the boards behind this node's gateway."""
+    return flower.pass_on(message, context)
+
+
+@app.query("boards")  # type: ignore[untyped-decorator]
+def boards(message: Message, context: Context) -> Message:
+    """Which boards these are."""
+    return flower.query_boards(message, context)

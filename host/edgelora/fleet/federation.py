@@ -52,12 +52,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Total:
-    """What came back: the sum of the survivors' updates int64 [n]; bytes to and from boards, if they were counted."""
+    """What came back: the sum of the survivors' updates int64 [n]; bytes to and from boards, if they were counted.
+
+    why: a round came to nothing.
+    """
 
     vector: NDArray[np.int64]
     survivors: int
     down: int = 0
     up: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,9 @@ def federate(
         nobody = Total(np.zeros(len(masters(call.adapter)), np.int64), 0)
         total = exchange(call) if call.boards else nobody
         one = federation.finish(call, total, time.monotonic() - started, judge)
-        progress(federation.done, plan.rounds, f"round {one.step + 1}: {one.survivors} of {one.asked} boards")
+        progress(
+            federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards"
+        )
 
 
 def _packed(vector: NDArray[np.int64]) -> str:

@@ -10,8 +10,9 @@ carry and can't read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from ..errors import InputError
 from ..progress import Progress, untold
 from ..training import masters
 from .boards import boards_of, update_of
 from .federation import Call, Federation, Judge, Total, federate
 from .plan import Plan
+from .roster import Site
+from .stages import in_stages
+from .web import GatewayClient
 
+STARTING = 30.0  # seconds that a node may take beside what its boards have: every message starts a process
 ASKED, ANSWERED = "edgelora.call", "edgelora.total"  # records of a message and of its reply
 
 
@@ -75,13 +81,14 @@ def train(message: Message, context: Context) -> Message:
 class FleetStrategy(Strategy):  # type: ignore[misc]
     """Federated averaging in exact integers, over nodes of any number, with a checkpoint after each round.
 
-    Flower's own loop begins at round 1 and forgets; `start` goes on where the federation stands.
+    work: boards that nodes have as twins, or the site whose boards are behind gateways. Flower's own loop begins at
+    round 1 and forgets; `start` goes on where the federation stands.
     """
 
     def __init__(
-        self, federation: Federation, twins: Twins, progress: Progress = untold, judge: Judge | None = None
+        self, federation: Federation, work: Twins | Site, progress: Progress = untold, judge: Judge | None = None
     ) -> None:
-        self.federation, self.twins, self.progress, self.judge = federation, twins, progress, judge
+        self.federation, self.work, self.progress, self.judge = federation, work, progress, judge
         self._call: Call | None = None
         self._sent: dict[int, list[int]] = {}
         self._down = 0
@@ -91,7 +98,12 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def start(self, grid: Grid, stop: int | None = None) -> None:  # other arguments than Flower's, which has no resume
         """All rounds that are left."""
-        federate(self.federation, lambda call: self._exchange(call, grid), None, self.progress, self.judge, stop)
+        boards, exchange = None, lambda call: self._exchange(call, grid)
+        if isinstance(self.work, Site):
+            roster = self.work.roster()
+            boards = roster.active
+            exchange = in_stages(self.federation, roster, self.work.secret(), Gateways(grid).deliver)
+        federate(self.federation, exchange, boards, self.progress, self.judge, stop)
 
     def _exchange(self, call: Call, grid: Grid) -> Total:
         self._call = call
@@ -105,7 +117,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
         """A message for each node that has boards in this round: they are dealt out in turn."""
         call = self._call
         nodes = sorted(grid.get_node_ids())
-        if call is None or not nodes:
+        if call is None or not nodes or isinstance(self.work, Site):
             return
         self._sent, self._down = {}, 0
         for place, node in enumerate(nodes[: len(call.boards)]):
@@ -113,7 +125,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
             self._sent[node] = mine
             self._down += len(call.adapter) * len(mine)
             yield Message(
-                self.twins.message(call, mine), dst_node_id=node, message_type="train", group_id=str(server_round)
+                self.work.message(call, mine), dst_node_id=node, message_type="train", group_id=str(server_round)
             )
 
     def aggregate_train(
@@ -150,3 +162,87 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         return None
+
+
+class Gateways:
+    """Boards behind gateways, one a node: what `stages` hands over goes to the gateway that has the board."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid, self._node_of = grid, dict[int, int]()
+
+    def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        if adapter:
+            self._look(seconds)
+        asked: dict[int, list[int]] = {}
+        for index in messages:
+            if index in self._node_of:
+                asked.setdefault(self._node_of[index], []).append(index)
+        replies = self._grid.send_and_receive(
+            [
+                Message(letters(messages, mine, adapter, seconds), dst_node_id=node, message_type="train.stage")
+                for node, mine in asked.items()
+            ],
+            timeout=seconds + STARTING,
+        )
+        found: dict[int, list[bytes]] = {}
+        for reply in replies:
+            mine = asked.get(reply.metadata.src_node_id, [])
+            for index, content in opened(reply):
+                if index in mine:
+                    found.setdefault(index, []).append(content)
+        return found
+
+    def _look(self, seconds: float) -> None:
+        """Who is where: a board that is at two gateways is asked at the first."""
+        nodes = sorted(self._grid.get_node_ids())
+        ask = [Message(RecordDict(), dst_node_id=node, message_type="query.boards") for node in nodes]
+        self._node_of.clear()
+        replies = list(self._grid.send_and_receive(ask, timeout=min(seconds, STARTING)))
+        for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+            if not reply.has_error() and ANSWERED in reply.content.config_records:
+                for index in reply.content.config_records[ANSWERED].get("boards", []):
+                    self._node_of.setdefault(int(index), reply.metadata.src_node_id)
+
+
+def letters(messages: dict[int, bytes], mine: list[int], adapter: bytes, seconds: float) -> RecordDict:
+    """A stage's messages to the boards of one gateway."""
+    contents = [messages[index] for index in mine]
+    record = ConfigRecord({"boards": mine, "messages": contents, "adapter": adapter, "seconds": seconds})
+    return RecordDict({ASKED: record})
+
+
+def opened(reply: Message) -> Iterator[tuple[int, bytes]]:
+    """A gateway's replies by board; nothing where it failed or sent what is none."""
+    if reply.has_error() or ANSWERED not in reply.content.config_records:
+        return
+    answer: Any = reply.content.config_records[ANSWERED]
+    boards, replies = answer.get("boards", []), answer.get("replies", [])
+    if isinstance(boards, list) and isinstance(replies, list) and len(boards) == len(replies):
+        yield from (
+            (index, content) for index, content in zip(boards, replies, strict=True) if isinstance(content, bytes)
+        )
+
+
+def query_boards(message: Message, context: Context) -> Message:
+    """Which boards the gateway of this node has."""
+    boards = [board.index for board in _gateway(context).boards() if board.state != "away"]
+    return Message(RecordDict({ANSWERED: ConfigRecord({"boards": boards})}), reply_to=message)
+
+
+def pass_on(message: Message, context: Context) -> Message:
+    """One stage: messages to boards through the gateway, and what they said."""
+    asked: Any = message.content.config_records[ASKED]
+    messages = dict(zip(asked["boards"], asked["messages"], strict=True))
+    found = _gateway(context).exchange(messages, asked["adapter"], asked["seconds"])
+    pairs = [(index, reply) for index, replies in found.items() for reply in replies]
+    answer = ConfigRecord({"boards": [index for index, _ in pairs], "replies": [reply for _, reply in pairs]})
+    return Message(RecordDict({ANSWERED: answer}), reply_to=message)
+
+
+def _gateway(context: Context) -> GatewayClient:
+    path = context.node_config.get("gateway")
+    if path is None:
+        raise InputError(
+            "this node has no gateway", remedy="start it with --node-config 'gateway=\"DIR/gateway.json\"'"
+        )
+    return GatewayClient(Path(str(path)))

@@ -29,6 +29,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "delta": (1e-12, 0.1),
     "budget": (0.0, 1e6),
     "deadline": (1.0, 7 * 86400.0),
+    "patience": (1.0, 86400.0),
     "seed": (0, 2**32 - 1),
 }
 
@@ -40,7 +41,8 @@ class Plan:
     share: the chance of a board to be asked in a round; noise: z, the noise of a sum in clips; least: the fewest boards
     whose sum is opened; rate, of the first round, 0: the mode's own; it falls to 0 over rounds, as it does in a run.
     server_rate, server_momentum: in 1/256 (`averaging.server_step`). budget: the most epsilon, 0: none; deadline:
-    seconds that boards have to train. seed 0: the sampling's seed is drawn, else a run can be repeated.
+    seconds that boards have to train; patience: those that they have for a message after that. seed 0: the sampling's
+    seed is drawn, else a run can be repeated.
     """
 
     boards: int = 8
@@ -61,6 +63,7 @@ class Plan:
     delta: float = 1e-5
     budget: float = 0.0
     deadline: float = 600.0
+    patience: float = 60.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from ..streams import note
 from .federation import Federation
 from .flower import FleetStrategy, Twins
+from .roster import Site
 
 app = ServerApp()
 
@@ -18,6 +19,6 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Carries the federation's rounds that are left; killed, it goes on with the next run."""
     federation = Federation.open(Path(str(context.run_config["state"])))
-    base = federation.base
-    twins = Twins(str(context.run_config["data"]), federation.plan, base.elm, base.name)
-    FleetStrategy(federation, twins, lambda done, total, what: note(f"{done}/{total} {what}")).start(grid)
+    base, data, site = federation.base, context.run_config.get("data"), context.run_config.get("site")
+    work = Twins(str(data), federation.plan, base.elm, base.name) if data else Site(Path(str(site)))
+    FleetStrategy(federation, work, lambda done, total, what: note(f"{done}/{total} {what}")).start(grid)

@@ -1,0 +1,297 @@
+"""A deployment of Flower on disk and as processes: a project, certificates, keys of nodes; SuperLink, SuperNodes, runs.
+
+    folder/plan.json ...   the federation (`federation`)
+           app/            a Flower project: the names of our apps, and where the federation is
+           tls/            a certificate authority of our own, and the SuperLink's certificate
+           nodes/          a key pair for each SuperNode
+           flower/         Flower's home: its configuration, the SuperLink's database, logs
+
+Everything stays on this computer's loopback unless another host is given. Flower is told to phone nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ..errors import EdgeloraError, InputError, MissingPackage
+from ..formats import SECRET, write_atomic
+from .federation import Federation
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GRPC_VERBOSITY": "ERROR",
+}
+DAYS = 3650  # of certificates
+READY_SECONDS, STOP_SECONDS = 90.0, 10.0
+NETWORK = "fleet"  # what Flower's configuration calls the SuperLink
+_PROJECT = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "edgelora-fleet"
+version = "1.0.0"
+description = "A federation of EdgeLoRA's boards"
+license = "MIT"
+dependencies = []
+
+[tool.hatch.build.targets.wheel]
+packages = ["fleet_app"]
+
+[tool.flwr.app]
+publisher = "edgelora"
+
+[tool.flwr.app.components]
+serverapp = "fleet_app.server:app"
+clientapp = "fleet_app.client:app"
+
+[tool.flwr.app.config]
+state = {state}
+data = {data}
+site = {site}
+"""
+_APP = '"""The {0} of a fleet: `edgelora.fleet.{0}_app` has it."""\n\nfrom edgelora.fleet.{0}_app import app\n\n__all__ = ["app"]\n'
+
+
+class DeploymentError(EdgeloraError, RuntimeError):
+    """A process of Flower did not do what it was started for; the message says where its log is."""
+
+
+# ---- files
+
+
+def write_project(folder: Path, data: str = "", site: Path | None = None, address: str = "127.0.0.1:9092") -> Path:
+    """A Flower project for the federation in `folder`: its boards are twins with `data`, or those of a site."""
+    if bool(data) == bool(site):
+        raise InputError("a federation has twins with data, or boards of a fleet's folder: give one of these")
+    app, quoted = folder / "app", json.dumps
+    text = _PROJECT.format(
+        state=quoted(str(folder.resolve())), data=quoted(data), site=quoted(str(site.resolve()) if site else "")
+    )
+    write_atomic(app / "pyproject.toml", text.encode())
+    write_atomic(app / "fleet_app" / "__init__.py", b'"""A federation of boards."""\n')
+    for side in ("server", "client"):
+        write_atomic(app / "fleet_app" / f"{side}.py", _APP.format(side).encode())
+    if not (folder / "tls" / "ca.crt").exists():
+        write_certificates(folder / "tls", address.rpartition(":")[0])
+    config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
+    config += f"root-certificates = {quoted(str((folder / 'tls' / 'ca.crt').resolve()))}\n"
+    write_atomic(folder / "flower" / "config.toml", config.encode())
+    return app
+
+
+def write_certificates(folder: Path, host: str) -> None:
+    """ca.crt, server.crt and server.key (P-256) for a SuperLink on this host."""
+    now = datetime.datetime.now(datetime.UTC)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EdgeLoRA fleet")])
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    with contextlib.suppress(ValueError):
+        names.append(x509.IPAddress(ipaddress.ip_address(host)))
+    if not any(getattr(name, "value", None) == ipaddress.ip_address("127.0.0.1") for name in names[2:]) and len(names) < 3:
+        names.append(x509.DNSName(host))
+
+    def certificate(
+        subject: x509.Name, public: ec.EllipticCurvePublicKey, authority: bool, extra: x509.ExtensionType
+    ) -> bytes:
+        made = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public)
+        made = made.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+        made = made.not_valid_after(now + datetime.timedelta(days=DAYS)).add_extension(extra, critical=False)
+        made = made.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        return made.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    server = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    write_atomic(folder / "ca.crt", certificate(ca_name, ca_key.public_key(), True, identifier))
+    alternative = x509.SubjectAlternativeName(names)
+    write_atomic(folder / "server.crt", certificate(server, key.public_key(), False, alternative))
+    _write_secret(folder / "server.key", _private(key, serialization.PrivateFormat.PKCS8))
+
+
+def write_node_key(folder: Path, name: str) -> Path:
+    """A SuperNode's key pair, `name` and `name.pub` (P-384, OpenSSH's format); the path of the private one."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    _write_secret(folder / name, _private(key, serialization.PrivateFormat.OpenSSH))
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    write_atomic(folder / f"{name}.pub", public + b"\n")
+    return folder / name
+
+
+def _private(key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    write_atomic(path, b"")
+    path.chmod(SECRET)
+    write_atomic(path, content)
+
+
+# ---- processes
+
+
+class Deployment:
+    """Flower's processes for the federation in a folder; `with` ends those that it started."""
+
+    def __init__(self, folder: Path, port: int = 9092, host: str = "127.0.0.1") -> None:
+        self.folder, self.port, self.host = folder, port, host
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(list(self.processes)):
+            self.stop(name)
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def start_superlink(self, wait: bool = True) -> None:
+        """With TLS, authentication of nodes, and a database that survives it."""
+        tls = self.folder / "tls"
+        certificates = [f"--ssl-{name}={tls / file}" for name, file in _TLS.items()]
+        options = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
+        database = f"--database={(self.folder / 'flower' / 'state.db').resolve()}"
+        where = [f"--host={self.host}", f"--port={self.port}"]
+        self._start("superlink", [_program("flower-superlink"), *certificates, *options, database, *where])
+        if wait:
+            self.wait(lambda: self._control("supernode", "list") is not None, "superlink")
+
+    def start_node(self, name: str, runtime_port: int, gateway: Path | None = None, register: bool = True) -> None:
+        """A SuperNode: with a key of its own, which is registered; gateway: the folder that its gateway writes."""
+        key = self.folder / "nodes" / name
+        if not key.exists():
+            write_node_key(key.parent, name)
+        if register:
+            self.register(name)
+        options = ["--root-certificates", self.folder / "tls" / "ca.crt", "--superlink", self.address]
+        options += ["--auth-supernode-private-key", key, "--host", "127.0.0.1", "--port", str(runtime_port)]
+        if gateway:
+            options += ["--node-config", f'gateway="{gateway.resolve()}"']
+        self._start(name, [_program("flower-supernode"), *map(str, options), *_runtime(self.folder)])
+
+    def register(self, name: str) -> None:
+        """Makes a node's key known to the SuperLink; one that is known stays so."""
+        public = str((self.folder / "nodes" / f"{name}.pub").resolve())
+        self._control("supernode", "register", public)
+
+    def run(self) -> int:
+        """Submits a run of the app; its number. DeploymentError if it is refused."""
+        said = self._control("run", str((self.folder / "app").resolve()), NETWORK)
+        if not said or not said.get("success"):
+            raise DeploymentError(f"the SuperLink did not take the run: {said}; see {self.log('superlink')}")
+        return int(said["run-id"])
+
+    def status(self, run: int) -> str:
+        """Of a run, in Flower's words."""
+        said = self._control("ls", NETWORK, "--run-id", str(run)) or {}
+        return str((said.get("runs") or [{}])[0].get("status", ""))
+
+    def stop_run(self, run: int) -> None:
+        self._control("stop", str(run), NETWORK)
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Ends a process that this started, and its children."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
+        self.signal(process, number)
+        self.signal(process, signal.SIGCONT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        self.signal(process, signal.SIGKILL)
+        process.wait()
+
+    @staticmethod
+    def signal(process: subprocess.Popen[bytes], number: int) -> None:
+        """To a process and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+    def log(self, name: str) -> Path:
+        return self.folder / "flower" / f"{name}.log"
+
+    def wait(self, done: Callable[[], bool], name: str, seconds: float = READY_SECONDS) -> None:
+        """DeploymentError if the process ends, or nothing comes of it in time."""
+        end = time.monotonic() + seconds
+        while not done():
+            ended = self.processes[name].poll() is not None
+            if ended or time.monotonic() > end:
+                what = "ended" if ended else f"did not get ready in {seconds:.0f} s"
+                raise DeploymentError(f"{name} {what}: see {self.log(name)}")
+            time.sleep(0.5)
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
+            )
+
+    def _control(self, *words: str) -> dict[str, object] | None:
+        """What a command of `flwr` says as JSON; None where it fails."""
+        command = [_program("flwr"), *words, "--format", "json"]
+        if words[0] == "supernode":
+            command[len(words) + 1 : len(words) + 1] = [NETWORK]
+        done = subprocess.run(command, env=self._environment, capture_output=True, stdin=subprocess.DEVNULL)
+        with self.log("flwr").open("ab") as log:
+            log.write(f"{' '.join(words)}: {done.returncode}\n".encode() + done.stdout + done.stderr)
+        try:
+            found = json.loads(done.stdout)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) and done.returncode == 0 else None
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return os.environ | QUIET | {"FLWR_HOME": str((self.folder / "flower").resolve())}
+
+
+_TLS = {"ca-certfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key"}
+
+
+def _runtime(folder: Path) -> list[str]:
+    """The node's own interface for the processes that it starts, with the same certificates."""
+    return [f"--ssl-{name}={folder / 'tls' / file}" for name, file in _TLS.items()]
+
+
+def _program(name: str) -> str:
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        raise MissingPackage(f"{name} is not installed beside {sys.executable}: pip install 'edgelora[fleet]'")
+    return str(path)
+
+
+def federated(deployment: Deployment, federation: Callable[[], Federation], run: int) -> Iterator[Federation]:
+    """The federation as it stands, whenever a round was added, until its run has ended."""
+    done = -1
+    while True:
+        ended = deployment.status(run).startswith("finished")
+        now = federation()
+        if now.done != done:
+            done = now.done
+            yield now
+        if ended:
+            return
+        time.sleep(1.0)

@@ -1,0 +1,98 @@
+"""A federation's rounds by secure sums: each board has messages of its own, which somebody carries (`secagg.Round`)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import formats
+from ..training import masters
+from .federation import Call, Exchange, Federation, Total
+from .messages import Stage, Task
+from .roster import Roster
+from .secagg import ReplyRefused, Round, RoundAborted
+
+# Messages by board, the global adapter (with TASK alone) and the seconds that boards have: their replies.
+Deliver = Callable[[dict[int, bytes], bytes, float], dict[int, list[bytes]]]
+LEAST_REST = 1.0  # seconds of a stage that are worth another try
+
+
+def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
+    """What boards are told of a round."""
+    plan = federation.plan
+    return Task(
+        roster=roster.number,
+        base_id=formats.base_id(federation.base.elm),
+        adapter_sha256=hashlib.sha256(call.adapter).digest(),
+        parameters=len(masters(call.adapter)),
+        epochs=plan.epochs,
+        learning_rate=call.rate,
+        seed=call.seed,
+        clip=plan.clip,
+        sigma=plan.sigma,
+        least=plan.least,
+        neighbours=plan.neighbours if plan.masks else 0,
+        threshold=plan.threshold if plan.masks else 0,
+        masks=plan.masks,
+    )
+
+
+def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
+    """An engine of messages for each board. secret: the server's, as the roster names it.
+
+    Boards answer a round's number once and only if it is above all before, also of other federations of the fleet: it
+    is the time of day in seconds.
+    """
+
+    def exchange(call: Call) -> Total:
+        number = max(int(time.time()), call.number)
+        made = Round(task_of(federation, roster, call), number, roster, secret, call.boards)
+        sent = _Sent(deliver)
+        try:
+            while not made.done:
+                first = made.stage == Stage.TASK
+                seconds = federation.plan.deadline if first else federation.plan.patience
+                sent.stage(made, call.adapter if first else b"", seconds)
+                made.close_stage()
+            total = made.result()
+        except RoundAborted as error:
+            return Total(np.zeros(len(masters(call.adapter)), np.int64), 0, sent.down, sent.up, str(error))
+        return Total(total.vector, len(total.survivors), sent.down, sent.up)
+
+    return exchange
+
+
+class _Sent:
+    """Carries a round's stages, and counts bytes."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver, self.down, self.up = deliver, 0, 0
+
+    def stage(self, made: Round, adapter: bytes, seconds: float) -> None:
+        """Until every board has answered or the time is over. What is refused may be a forgery: the board's own may
+        still come, so its message is sent again."""
+        end = time.monotonic() + seconds
+        rest = seconds
+        while made.waiting and rest > 0:
+            messages = {i: message for i in made.waiting if (message := made.message(i))}
+            self.down += sum(len(message) + len(adapter) for message in messages.values())
+            refused = False
+            for index, replies in self._deliver(messages, adapter, rest).items():
+                refused |= index in messages and not self._take(made, index, replies)
+            rest = end - time.monotonic()
+            if not refused or rest < LEAST_REST:
+                return
+
+    def _take(self, made: Round, index: int, replies: list[bytes]) -> bool:
+        """Whether one of these was the board's."""
+        for reply in replies:
+            self.up += len(reply)
+            try:
+                made.receive(index, reply)
+                return True
+            except ReplyRefused:
+                continue
+        return not replies
