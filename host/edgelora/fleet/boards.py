@@ -9,13 +9,14 @@ files, in their names' order.
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import datasets, formats, quantization
+from .. import datasets, formats, quantization, twin
 from ..datasets import Dataset
 from ..errors import InputError
 from ..progress import Progress, untold
@@ -94,17 +95,17 @@ def update_of(
     recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
     before = masters(adapter)
     after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
-    return private_update(after, before, plan, board_seed(seed, index))
+    return private_update(before, after, plan, board_seed(seed, index))
 
 
-def private_update(after: NDArray[np.int16], before: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:
-    d = after.astype(np.int64) - before
-    norm = float(np.sqrt((d * d).sum()))
-    if norm > plan.clip:
-        d = np.trunc(d * int(65536 * plan.clip / np.ceil(norm)) / 65536).astype(np.int64)
-    if plan.sigma:
-        d = d + np.rint(np.random.default_rng(seed).normal(0, plan.sigma, len(d))).astype(np.int64)
-    return d.astype(np.int32)
+def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:
+    """The boards' own C: exact clip, then discrete noise. A simulation's noise comes of the round's seed, so that it
+    can be repeated; a board's own comes of its generator."""
+    update = twin.clip_update(before, after, plan.clip)
+    if not plan.sigma:
+        return update
+    key = hashlib.sha256(b"edgelora simulated noise" + seed.to_bytes(4, "little")).digest()
+    return update + twin.gaussian_noise(key, plan.sigma, len(update))
 
 
 def accuracies(plan: Plan, elm: bytes, adapter: bytes | None, boards: Boards, indices: list[int]) -> list[float]:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -68,7 +69,12 @@ state = {state}
 data = {data}
 site = {site}
 """
-_APP = '"""The {0} of a fleet: `edgelora.fleet.{0}_app` has it."""\n\nfrom edgelora.fleet.{0}_app import app\n\n__all__ = ["app"]\n'
+_APP = '''"""The {0} of a fleet."""
+
+from edgelora.fleet.{0}_app import app
+
+__all__ = ["app"]
+'''
 
 
 class DeploymentError(EdgeloraError, RuntimeError):
@@ -104,10 +110,11 @@ def write_certificates(folder: Path, host: str) -> None:
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EdgeLoRA fleet")])
     names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    with contextlib.suppress(ValueError):
-        names.append(x509.IPAddress(ipaddress.ip_address(host)))
-    if not any(getattr(name, "value", None) == ipaddress.ip_address("127.0.0.1") for name in names[2:]) and len(names) < 3:
-        names.append(x509.DNSName(host))
+    if host not in ("localhost", "127.0.0.1"):
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
 
     def certificate(
         subject: x509.Name, public: ec.EllipticCurvePublicKey, authority: bool, extra: x509.ExtensionType
@@ -198,8 +205,8 @@ class Deployment:
     def run(self) -> int:
         """Submits a run of the app; its number. DeploymentError if it is refused."""
         said = self._control("run", str((self.folder / "app").resolve()), NETWORK)
-        if not said or not said.get("success"):
-            raise DeploymentError(f"the SuperLink did not take the run: {said}; see {self.log('superlink')}")
+        if said is None:
+            raise DeploymentError(f"the SuperLink did not take the run: see {self.log('flwr')}")
         return int(said["run-id"])
 
     def status(self, run: int) -> str:
@@ -217,10 +224,8 @@ class Deployment:
             return
         self.signal(process, number)
         self.signal(process, signal.SIGCONT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         self.signal(process, signal.SIGKILL)
         process.wait()
 
@@ -249,7 +254,7 @@ class Deployment:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
 
-    def _control(self, *words: str) -> dict[str, object] | None:
+    def _control(self, *words: str) -> dict[str, Any] | None:
         """What a command of `flwr` says as JSON; None where it fails."""
         command = [_program("flwr"), *words, "--format", "json"]
         if words[0] == "supernode":
@@ -261,11 +266,12 @@ class Deployment:
             found = json.loads(done.stdout)
         except ValueError:
             return None
-        return found if isinstance(found, dict) and done.returncode == 0 else None
+        return found if isinstance(found, dict) and done.returncode == 0 and found.get("success") else None
 
     @property
     def _environment(self) -> dict[str, str]:
-        return os.environ | QUIET | {"FLWR_HOME": str((self.folder / "flower").resolve())}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of what they start themselves
+        return os.environ | QUIET | {"PATH": path, "FLWR_HOME": str((self.folder / "flower").resolve())}
 
 
 _TLS = {"ca-certfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key"}

@@ -47,8 +47,11 @@ def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: De
     is the time of day in seconds.
     """
 
+    last = 0
+
     def exchange(call: Call) -> Total:
-        number = max(int(time.time()), call.number)
+        nonlocal last
+        number = last = max(int(time.time()), call.number, last + 1)
         made = Round(task_of(federation, roster, call), number, roster, secret, call.boards)
         sent = _Sent(deliver)
         try:

@@ -1,0 +1,71 @@
+"""Rounds with masks, by the boards' own C: the bytes of a plain loop, and whoever is lost costs only itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgelora import fleet
+from edgelora.fleet import Federation, Identity, Plan, Site, TwinMember, training_of
+from edgelora.fleet.stages import Deliver, in_stages
+
+PLAN = Plan(boards=8, rounds=2, least=5, neighbours=6, threshold=4, seed=9)
+
+
+def site_of(folder: Path, count: int) -> tuple[Site, list[Identity]]:
+    key = Ed25519PrivateKey.generate()
+    site = Site.create(folder / "site", "watch", key)
+    identities = [Identity.create(folder / f"twin-{i}.key") for i in range(count)]
+    site.enroll_all([(one.public, f"twin-{i}") for i, one in enumerate(identities)], key)
+    return site, identities
+
+
+def members_of(site: Site, identities: list[Identity], elm: bytes, boards: fleet.Boards) -> list[TwinMember]:
+    train = training_of(elm, lambda index: boards.of(index).train)
+    return [TwinMember(one, site.roster, train) for one in identities]
+
+
+def by_hand(members: list[TwinMember], lost: dict[int, set[int]] | None = None) -> Deliver:
+    """Each board answers at once, but for those that are lost from a stage on."""
+
+    def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        replies = {}
+        for index, message in messages.items():
+            if index not in (lost or {}).get(message[4], set()):
+                replies[index] = [b"forged", members[index].answer(message, adapter)]
+        return replies
+
+    return deliver
+
+
+def test_masks_cancel_to_the_last_bit(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    site, identities = site_of(tmp_path, 8)
+    members = members_of(site, identities, base.elm, boards)
+    plain = Federation.create(tmp_path / "plain", PLAN, base)
+    fleet.federate(plain, fleet.plain_loop(plain, boards))
+    masked = Federation.create(tmp_path / "masked", PLAN, base)
+    fleet.federate(masked, in_stages(masked, site.roster(), site.secret(), by_hand(members)), site.roster().active)
+    assert masked.sha256 == plain.sha256
+    assert all(one.up > 8 * 4 * 632 and one.down > 0 for one in masked.rounds)
+
+
+def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    site, identities = site_of(tmp_path, 8)
+    for lost, survivors in (({1: {0}, 7: {0, 5}}, 6), ({1: {0, 1, 2, 3}}, 0)):
+        members = members_of(site, identities, base.elm, boards)
+        plan = Plan(boards=8, rounds=1, least=5, neighbours=6, threshold=4, patience=1.0, deadline=1.0, seed=9)
+        one = Federation.create(tmp_path / str(survivors), plan, base)
+        before = one.sha256
+        told: list[str] = []
+        exchange = in_stages(one, site.roster(), site.secret(), by_hand(members, lost))
+        fleet.federate(one, exchange, site.roster().active, lambda *what, told=told: told.append(what[2]))
+        assert one.rounds[0].survivors == survivors
+        assert (one.sha256 == before) == (survivors == 0)
+        assert ("boards are left" in told[0]) == (survivors == 0)
+        for identity in identities:
+            identity.keep(0)  # the next round is of the same second
