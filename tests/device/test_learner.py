@@ -199,3 +199,61 @@ def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folde
             places.add(at < 0)
             assert last == twin_of(at, left), (cut, how)
     assert places == {True, False}, "cuts in judgements and in the consolidation"
+
+
+def waved(i: int, shape: tuple[int, ...]) -> np.ndarray:
+    """As the program has it."""
+    size = int(np.prod(shape))
+    values = [(i % 40 + 60 * (k // 30 % 2 * 2 - 1)) & 255 for k in range(size)]
+    return np.array(values, np.uint8).view(np.int8).reshape(shape)
+
+
+def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], folder: Path) -> None:
+    """A class of one's own is learned, judged and consolidated over as the twin does, wherever the power is cut; its
+    removal leaves, to the byte, the layers that there were."""
+    elm, samples = life
+    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=3)
+    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
+    wanted: list[object] = []
+
+    def tell() -> None:
+        reservoir = learner.reservoir
+        full = reservoir.labels != EMPTY
+        records = [bytes([y]) + x.tobytes() for x, y in zip(reservoir.x[full], reservoir.labels[full], strict=True)]
+        wanted.append([learner.in_use and learner.in_use.hex(), zlib.crc32(b"".join(records))])
+
+    for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
+        if i == 40:
+            assert learner.add_class("wave", np.array([waved(k, shape) for k in range(10)])) == known
+            tell()
+        if i == 80:
+            tell()
+            learner.restart()
+            before, outcome = learner.in_use, learner.consolidate()
+            assert outcome.verdict is Verdict.BETTER and learner.in_use != before
+            tell()
+        learner.learn(x, int(y))
+        if i % 4 == 0 and i >= 40:
+            learner.learn(waved(i, shape), known)
+            wanted.append([int(learner.predict(waved(i + 1, shape)[None])[0]), learner.updates])
+    tell()
+    assert learner.in_use
+    last = formats.unpack_adapter(learner.in_use)
+    [row] = last.classes
+    assert (row.number, row.name) == (known, "wave") and row.samples != 10, "made of the reservoir's samples"
+    assert [said for said, _ in wanted if isinstance(said, int)][-5:] == [known] * 5
+    learner.remove_class("wave")
+    tell()
+    last.records.clear()
+    assert learner.in_use == formats.pack_adapter(last)
+
+    def board(*cut: int) -> tuple[int, list[object]]:
+        operations, found = json.loads(told(run(f"add({', '.join(map(str, (3, *cut)))})", folder), "ADDED"))
+        return operations, found
+
+    changes, found = board()
+    assert found == wanted and changes >= 10
+    for cut in range(changes) if FULL else (changes // 2, changes - 2):
+        for how in (0, 1, 2) if FULL else (cut % 3,):
+            assert board(cut, how)[1] == wanted, (cut, how)

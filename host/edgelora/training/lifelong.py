@@ -5,6 +5,8 @@ a sample -- learn --> one update, with REPLAYED of the reservoir -- judged --> i
     +---------------> reservoir: learned ones, and held ones ---------+
                          |
                          +-- consolidate --> an adapter anew, judged ----> in use, if it is better
+
+Whatever is judged has the rows of classes that were added made anew of the reservoir's samples.
 """
 
 from __future__ import annotations
@@ -16,15 +18,56 @@ from numpy.typing import NDArray
 
 from .. import formats, twin
 from ..errors import InputError
+from ..formats import ClassRow
 from .guard import Course, Judged, Outcome, Verdict
+from .loop import guarded
 from .recipe import Recipe
 from .reservoir import Reservoir
 from .samples import Samples
-from .twin_learner import TwinLearner, guard_twin
+from .twin_learner import TwinLearner
 
 STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
+
+
+def _classes(adapter: bytes | None) -> list[ClassRow]:
+    return formats.unpack_adapter(adapter).classes if adapter else []
+
+
+def _with_classes(session: twin.Session, adapter: bytes | None, rows: list[ClassRow]) -> bytes | None:
+    """The adapter with these classes and no others; None: nothing is left but the bare base."""
+    if not rows and not _classes(adapter):
+        return adapter
+    body = formats.pack_classes(sorted(rows, key=lambda row: row.number)) if rows else None
+    return session.with_record(adapter, formats.CLASSES, body) or None
+
+
+class _Consolidating(TwinLearner):
+    """Learns with classes whose rows are made anew, of samples, before anything is judged."""
+
+    def __init__(self, elm: bytes, recipe: Recipe, rows: list[ClassRow], samples: Samples) -> None:
+        super().__init__(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+        self._rows, self._samples = rows, samples
+
+    def with_rows(self, adapter: bytes) -> bytes:
+        """The adapter with these classes, whose rows are of the samples as it has them."""
+        self.use(adapter)
+        made = []
+        for row in self._rows:
+            of_class = self._samples.x[self._samples.y == row.number][: formats.MAX_CLASS_SAMPLES]
+            made.append(self.session.class_row(of_class, row.number, row.name) if len(of_class) else row)
+        found = _with_classes(self.session, adapter, made)
+        assert found
+        return found
+
+    def judge(self, samples: Samples) -> Judged:
+        self._judged = self.with_rows(self.save(False))
+        self.use(self._judged)
+        return super().judge(samples)
+
+    def keep(self) -> None:
+        self._kept = self._judged
 
 
 class Lifelong:
@@ -41,6 +84,7 @@ class Lifelong:
             raise InputError(f"micro-batch {recipe.micro_batch}: a learner takes {replayed + 1} or more")
         self._replayed = replayed
         self._elm, self.recipe = elm, replace(recipe, on_board=True)
+        self._known = formats.unpack_model(elm).classes
         self.reservoir, self.judge_every = reservoir, judge_every
         self._learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
         self.in_use: bytes | None = None
@@ -66,18 +110,24 @@ class Lifelong:
         return self._learner.save(False)
 
     def learn(self, sample: NDArray[np.int8], label: int) -> int | None:
-        """The sample's loss before it is learned, 1/4096 nat; None if it is one that judges."""
+        """The sample's loss before it is learned, 1/4096 nat; None if it judges, or is of a class that was added."""
         loss = None
-        if not self.reservoir.judges(label):
+        if label < self._known and not self.reservoir.judges(label):
             loss = self._update(sample, label)
         self.reservoir.add(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
             self.judge()
         return loss
 
+    def _parts(self) -> tuple[Samples, Samples, Samples | None]:
+        """Samples that are learned, those that rows are made of, and those that judge, if enough do."""
+        known, added = set(range(self._known)), {row.number for row in _classes(self.in_use)}
+        parts = self.reservoir.parts
+        return parts(known)[0], parts(added)[0], parts(known | added)[1]
+
     def _update(self, sample: NDArray[np.int8], label: int) -> int:
         reservoir, rate = self.reservoir, self.rate
-        old, first = reservoir.parts()[0], self._replayed * int(reservoir.seen.sum())
+        old, first = self._parts()[0], self._replayed * int(reservoir.seen.sum())
         turns = range(first, first + self._replayed if len(old) else first)
         picked = np.array([twin.draw(reservoir.seed, STREAM, turn, len(old)) for turn in turns], np.int64)
         loss = self._learner.train(sample[None], np.array([label]), rate)[0]
@@ -88,10 +138,12 @@ class Lifelong:
 
     def judge(self) -> bool | None:
         """Whether what was learned is better than what is in use, and takes its place. None: too few samples judge."""
-        held = self.reservoir.parts()[1]
+        _, rows, held = self._parts()
         if held is None:
             return None
         learned = self.learned
+        if classes := _classes(self.in_use):
+            learned = _Consolidating(self._elm, self.recipe, classes, rows).with_rows(learned)
         better = self._judged(learned, held) > self._judged(self.in_use, held)
         if better:
             self.in_use = learned
@@ -104,18 +156,43 @@ class Lifelong:
 
     def consolidate(self) -> Outcome:
         """Trains an adapter anew from the reservoir, and uses it if it is better. InputError if too few judge."""
-        learned, held = self.reservoir.parts()
+        learned, rows, held = self._parts()
         if held is None:
             raise InputError("too few samples to judge by: consolidate when more have come, of two classes at least")
         course = Course(learned, held, learned, self.recipe.fitted(len(learned.of_epoch)))
         self._learner.use(self.in_use)
         guard = course.guard(self._learner)
-        run = guard_twin(self._elm, course, guard)
+        learner = _Consolidating(self._elm, course.recipe, _classes(self.in_use), rows)
+        learner.begin(course.recipe.seed)
+        run = guarded(learner, course, guard)
         assert guard
         if guard.verdict is Verdict.BETTER:
             self.in_use = run.adapter
         self.restart()
         return guard.outcome
+
+    def add_class(self, name: str, samples: NDArray[np.int8]) -> int:
+        """A class that the base does not have, int8 [n, ...], which go into the reservoir, too. Its number."""
+        rows = _classes(self.in_use)
+        number = next(n for n in range(self._known, 256) if n not in {row.number for row in rows})
+        if number >= len(self.reservoir.seen):
+            raise InputError(f"the reservoir has room for {len(self.reservoir.seen)} classes: make one with more")
+        row = self._learner.session.class_row(samples, number, name)
+        self.reservoir.forget(number)
+        for sample in samples:
+            self.reservoir.add(sample, number)
+        self.in_use = _with_classes(self._learner.session, self.in_use, [*rows, row])
+        self.restart()
+        return number
+
+    def remove_class(self, name: str) -> None:
+        """The adapter without it, to the byte what it was; its samples go."""
+        rows = _classes(self.in_use)
+        [number] = [row.number for row in rows if row.name == name]
+        kept = [row for row in rows if row.number != number]
+        self.in_use = _with_classes(self._learner.session, self.in_use, kept)
+        self.reservoir.forget(number)
+        self.restart()
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
         """Classes [N], by what is in use."""

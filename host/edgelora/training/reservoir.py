@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +19,10 @@ EMPTY = -1
 
 
 class Reservoir:
-    """Samples of a shape, int8, of `classes` classes, in a fixed number of slots; the same as a board's, draw by draw.
+    """Samples of a shape, int8, of `classes` classes, added ones among them, in a fixed number of slots.
 
-    x: int8 [slots, *shape]; labels: [slots], EMPTY where there is none; seen: [classes], how many have come.
+    The same as a board's, draw by draw. x: int8 [slots, *shape]; labels: [slots], EMPTY where there is none; seen:
+    [classes], how many have come.
     """
 
     def __init__(self, shape: tuple[int, ...], slots: int, classes: int, seed: int = 0) -> None:
@@ -62,9 +65,16 @@ class Reservoir:
             victims = here[kept[self.labels[here]] == most]
         return int(victims[twin.draw(self.seed, STREAM, turn + 1, len(victims))])
 
-    def parts(self) -> tuple[Samples, Samples | None]:
-        """What is learned, and what judges: None if that is too little, or of one class."""
+    def forget(self, label: int) -> None:
+        """As if none of this class had come."""
+        self.labels[self.labels == label] = EMPTY
+        self.seen[label] = 0
+
+    def parts(self, classes: Collection[int] | None = None) -> tuple[Samples, Samples | None]:
+        """What is learned, and what judges: None if that is too little, or of one class. classes: of these alone."""
         full = self.labels != EMPTY
+        if classes is not None:
+            full &= np.isin(self.labels, list(classes))
         held = full & (np.arange(self.slots) >= self._first_held)
         few = held.sum() < LEAST_JUDGED or len(np.unique(self.labels[held])) < 2
         return self._samples(full & ~held), None if few else self._samples(held)

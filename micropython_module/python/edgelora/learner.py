@@ -4,15 +4,111 @@
 #     learner.learn(window, label)       # one update: of this sample and of three that came before
 #     for run in learner.consolidate():  # when idle: the adapter anew, one bounded step at a time
 #         feed_the_watchdog()
+#     learner.add_class("wave", windows) # one that the base does not have
 #
 # What infers is what did best on the samples that judge. Nothing worse ever takes its place.
 
-from edgelora import core_draw
+import struct
+
+from edgelora import core_class_row, core_class_sample, core_class_size, core_crc32, core_draw, core_record
 from edgelora.training import Judge, Run, better, discard, stored, unfinished
 
+_CLASSES = 1  # kind of a record
+_MOST = 1024  # samples that a row is made of
 _STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
+
+
+class _Rows:
+    # The rows of an adapter's classes, made anew in its buffer of a class's samples, with what infers; one sample a
+    # step. A class without samples keeps its row.
+
+    def __init__(self, model, adapter, samples):
+        self._model, self._samples = model, samples
+        self._buffer, self._x = memoryview(adapter), bytearray(model.sample_size)
+        self._size = core_class_size(model.arena)
+        self._span = 32 + (2 * self._size + 3) // 4 * 4
+        self._sums = {}
+        self.left = samples.count
+
+    def step(self):
+        x, arena = self._x, self._model.arena
+        label = self._samples.read(self._samples.count - self.left, x)
+        of_class = self._sums.setdefault(label, [bytearray(4 * self._size), 0])
+        if of_class[1] < _MOST:
+            core_class_sample(arena, x, of_class[0])
+            of_class[1] += 1
+        self.left -= 1
+        if not self.left:
+            self._write()
+
+    def _write(self):
+        for at, number in _places(self._buffer, self._span):
+            if number in self._sums:
+                sums, count = self._sums[number]
+                core_class_row(self._model.arena, sums, count, self._buffer[at : at + self._span])
+        struct.pack_into("<I", self._buffer, 12, core_crc32(self._buffer[16:], 0))
+
+
+def _places(adapter, span=0):
+    # (offset, number) of each class in an adapter's bytes, or in none.
+    found = core_record(adapter, _CLASSES) if adapter else None
+    if not found:
+        return []
+    at, count = found[0] + 4, adapter[found[0]] | adapter[found[0] + 1] << 8
+    span = span or (found[1] - 4) // count
+    return [(at + i * span, adapter[at + i * span + 4] | adapter[at + i * span + 5] << 8) for i in range(count)]
+
+
+def _numbers(adapter):
+    # Of the classes in an adapter's bytes, or in none.
+    return {number for _, number in _places(adapter)}
+
+
+class _RowJudge(Judge):
+    # Judges epochs with rows that it has made anew of the samples that teach; what was in use before as it is.
+
+    def __init__(self, run, held, count):
+        self._run, self._rows = run, None
+        super().__init__(run.model, held, count)
+
+    def restart(self):
+        super().restart()
+        run, self._rows = self._run, None
+        if run.judged and run.rows.count:
+            self._rows = _Rows(run.model, run.model._loaded, run.rows)
+
+    @property
+    def left(self):
+        return self.count - self.at + (self._rows.left if self._rows else 0)
+
+    def step(self):
+        if self._rows and self._rows.left:
+            self._rows.step()
+            return False
+        return super().step()
+
+
+class _Consolidation(Run):
+    # Its adapter has the classes of the one in use before. rows: samples of which their rows are made.
+
+    def __init__(self, model, learned, rows, *settings, held):
+        self.judged, self.rows = 0, rows
+        super().__init__(model, learned, *settings, held=held)
+
+    def _judge_by(self, held, count):
+        return _RowJudge(self, held, count)
+
+    def _begin(self):
+        model, before = self.model, stored(self.store, self.name, self.model)
+        found = core_record(before, _CLASSES) if before else None
+        if not found:
+            return model.begin(self.seed)
+        fresh = model.with_record(None, _CLASSES, memoryview(before)[found[0] : found[0] + found[1]]).buffer
+        struct.pack_into("<I", fresh, 24, self.seed)
+        struct.pack_into("<I", fresh, 12, core_crc32(memoryview(fresh)[16:], 0))
+        model.load(fresh)
 
 
 class Learner:
@@ -24,6 +120,9 @@ class Learner:
 
     in_use: the bytes of the adapter, or None; judged: (right, sum of losses) of it, and of what was learned, when they
     were last compared.
+
+    Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
+    are in the reservoir, and whatever is judged has their rows made anew of these.
     """
 
     def __init__(self, model, reservoir, store, name, seed=0, learning_rate=0, judge_every=16):
@@ -57,25 +156,38 @@ class Learner:
         return max(1, self.learning_rate * HORIZON // (HORIZON + self.updates))
 
     def learn(self, sample, label):
-        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
+        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge,
+        or is of a class that was added.
 
-        Every `judge_every` updates it takes the time to infer all held samples twice. ValueError while a consolidation
-        is unfinished.
+        Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
+        ValueError while a consolidation is unfinished.
         """
-        if unfinished(self.store, self.name):
-            raise ValueError("a consolidation is unfinished: go on with consolidate(), or give it up with discard()")
+        self._at_rest()
+        known = label < self.model.output_size
+        if not known and label not in _numbers(self.in_use):
+            raise ValueError("class %d is none of the base's, nor was it added: add_class() does that" % label)
         loss = None
-        if not self.reservoir.judges(label):
+        if known and not self.reservoir.judges(label):
             loss = self._update(sample, label)
         self.reservoir.add(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
             self.judge()
         return loss
 
+    def _at_rest(self):
+        if unfinished(self.store, self.name):
+            raise ValueError("a consolidation is unfinished: go on with consolidate(), or give it up with discard()")
+
+    def _parts(self):
+        # Samples that are learned, those that rows are made of, and those that judge or None.
+        reservoir, known, numbers = self.reservoir, range(self.model.output_size), _numbers(self.in_use)
+        held = reservoir.parts(numbers | set(known))[1]
+        return reservoir.parts(known)[0], reservoir.parts(numbers)[0], held
+
     def _update(self, sample, label):
         model, reservoir, rate = self.model, self.reservoir, self.rate
         loss = model.train(sample, label, rate)
-        learned = reservoir.parts()[0]
+        learned = self._parts()[0]
         for turn in range(REPLAYED if learned.count else 0):
             at = core_draw(reservoir.seed, _STREAM, REPLAYED * sum(reservoir.seen) + turn, learned.count)
             old = learned.read(at, self._buffer)
@@ -87,10 +199,14 @@ class Learner:
     def judge(self):
         """Whether what was learned is better than what is in use, which it then takes the place of. None: too few
         samples judge."""
-        held = self.reservoir.parts()[1]
+        _, rows, held = self._parts()
         if not held:
             return None
         learned = self.model.save()
+        self._use(learned)
+        made = _Rows(self.model, learned, rows)
+        while made.left:
+            made.step()
         self.judged = self._judged(self.in_use, held), self._judged(learned, held)
         is_better = better(*self.judged[1], *self.judged[0])
         if is_better:
@@ -117,11 +233,11 @@ class Learner:
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
         is called with the same epochs again. ValueError if too few samples judge.
         """
-        learned, held = self.reservoir.parts()
+        learned, rows, held = self._parts()
         if not held:
             raise ValueError("too few samples to judge by: consolidate when more have come, of two classes at least")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
-        run = Run(self.model, learned, self.store, self.name, *settings, held=held)
+        run = _Consolidation(self.model, learned, rows, self.store, self.name, *settings, held=held)
         while not run.done:
             run.step()
             yield run
@@ -132,6 +248,42 @@ class Learner:
             self._activate()
         elif self.store.find(self.name + ".new"):
             self.store.remove(self.name + ".new")
+        self._go_on()
+
+    def add_class(self, name, samples):
+        """A class that the base does not have, or the person's own picture of one that it has, from a list of samples.
+
+        They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
+        is in use then. What was learned and not yet found better is lost, as by a reset. Returns its number.
+        """
+        self._at_rest()
+        model, reservoir, before = self.model, self.reservoir, _numbers(self.in_use)
+        adapter = model.add_class(name, samples).buffer
+        number = model._class_number(name)
+        if number >= reservoir.classes:
+            self._use(self.in_use)
+            raise ValueError("the reservoir has room for %d classes: create one with more" % reservoir.classes)
+        if number >= model.output_size and number not in before:
+            reservoir.forget(number)  # a cut may have left some
+        for sample in samples:
+            reservoir.add(sample, number)
+        self._keep(adapter)
+        return number
+
+    def remove_class(self, name):
+        """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""
+        self._at_rest()
+        number = self.model._class_number(name)
+        adapter = self.model.remove_class(name)
+        self._keep(adapter and adapter.buffer)
+        if number >= self.model.output_size:
+            self.reservoir.forget(number)
+
+    def _keep(self, adapter):
+        if adapter:
+            self.store.put(self.name, adapter)
+        else:
+            self.store.remove(self.name)
         self._go_on()
 
     def discard(self):

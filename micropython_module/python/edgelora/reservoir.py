@@ -55,14 +55,20 @@ class Reservoir:
         self._find()
 
     @classmethod
-    def create(cls, path, model, slots, seed=0):
-        """An empty one for samples of this model, which learns classes; it takes all of its room at once."""
+    def create(cls, path, model, slots, seed=0, classes=0):
+        """An empty one for samples of this model, which learns classes; it takes all of its room at once.
+
+        classes: the base's and those that may be added to it, up to 255; 0: the base's alone.
+        """
+        classes = classes or model.output_size
+        if not model.output_size <= classes <= 255:
+            raise ValueError("%d classes: give %d, the base's, to 255" % (classes, model.output_size))
         if model.target_size:
             raise ValueError("a reservoir is for models that learn classes: keep samples with targets in a SampleFile")
         if not 1 <= slots <= 32767:
             raise ValueError("%d slots: give 1 to 32767" % slots)
         head = bytearray(_HEAD_SIZE)
-        sizes = (model.sample_size, slots, model.output_size)
+        sizes = (model.sample_size, slots, classes)
         struct.pack_into(_HEAD, head, 0, b"ELR1", 1, _HEAD_SIZE, model.base_id, *sizes, seed)
         struct.pack_into("<I", head, _HEAD_SIZE - 4, core_crc32(memoryview(head)[:-4], 0))
         with open(path, "wb") as file:
@@ -70,7 +76,7 @@ class Reservoir:
             blank = b"\xff" * (model.sample_size + 5)
             for _ in range(slots):
                 file.write(blank)
-            file.write(b"\xff" * (2 * (4 * model.output_size + 8)))
+            file.write(b"\xff" * (2 * (4 * classes + 8)))
         return cls(path)
 
     def _at(self, slot):
@@ -101,12 +107,15 @@ class Reservoir:
         """CRC-32 of the first `count` samples and their labels."""
         return Part(self, range(count)).crc(count)
 
-    def parts(self):
+    def parts(self, classes=None):
         """(learned, held): sources of the samples that teach, and of those that judge; None if these are too few to:
-        less than training.LEAST_JUDGED, or of one class. They are good until the next `add`."""
-        first = self.slots - self.slots // _HELD
-        learned = [i for i in range(self.count) if self._full[i] < first]
-        held = range(len(learned), self.count)
+        less than training.LEAST_JUDGED, or of one class. They are good until the next `add`. classes: of these alone.
+        """
+        first, learned, held = self.slots - self.slots // _HELD, [], []
+        for i in range(self.count):
+            slot = self._full[i]
+            if classes is None or self._labels[slot] in classes:
+                (learned if slot < first else held).append(i)
         classes = {self._labels[self._full[i]] for i in held}
         few = len(held) < LEAST_JUDGED or len(classes) < 2
         return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
@@ -125,7 +134,7 @@ class Reservoir:
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the reservoir's have %d" % (len(sample), self.sample_size))
         if not 0 <= label < self.classes:
-            raise ValueError("class %d: the model has %d" % (label, self.classes))
+            raise ValueError("class %d: the reservoir has %d" % (label, self.classes))
         slot = self._choose(label)
         if slot is not None:
             self._record[0] = label
@@ -138,6 +147,22 @@ class Reservoir:
             self._labels[slot] = label
             self._find()
         self.seen[label] += 1
+        self._count()
+        return slot
+
+    def forget(self, label):
+        """Empties the slots that a class has. It is as if none of it had come."""
+        self._record[:] = b"\xff" * len(self._record)
+        for slot in range(self.slots):
+            if self._labels[slot] == label:
+                self._file.seek(self._at(slot))
+                self._file.write(self._record)
+                self._labels[slot] = _EMPTY
+        self._find()
+        self.seen[label] = 0
+        self._count()
+
+    def _count(self):
         self._sequence += 1
         struct.pack_into("<%dI" % (1 + self.classes), self._counts, 0, self._sequence, *self.seen)
         size = len(self._counts) - 4
@@ -145,7 +170,6 @@ class Reservoir:
         self._file.seek(self._counts_at(self._sequence & 1))
         self._file.write(self._counts)
         self._file.flush()
-        return slot
 
     def _choose(self, label):
         first, end, came = 0, self.slots - self.slots // _HELD, self.seen[label]

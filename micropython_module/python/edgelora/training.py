@@ -200,6 +200,11 @@ class Judge:
     def restart(self):
         self.at = self.right = self.loss = 0
 
+    @property
+    def left(self):
+        """Steps until it ends."""
+        return self.count - self.at
+
     def step(self):
         """Judges by another sample. Whether it was the last one."""
         label = self._held.read(self.at, self._buffer)
@@ -394,7 +399,7 @@ class Run:
         # those appended since wait for the next run
         self.count, crc = _counted(samples, found.identity[2] if found else 0, name)
         judges, held_crc = _counted(held, found.identity[4] if found else 0, name) if held else (0, 0)
-        self._judge = Judge(model, held, judges) if held else None
+        self._judge = self._judge_by(held, judges) if held else None
         self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
         self.before = self.best = 0, 0  # (right, sum of losses)
         self._judged_kept = 0  # judgements that flash knows of
@@ -415,6 +420,9 @@ class Run:
         self._state = bytearray(core_adapter_size(model.arena, True))
         self._synchronize()
         self._keep(flash=not resumed)
+
+    def _judge_by(self, held, count):
+        return Judge(self.model, held, count)
 
     def _begin(self):
         # The training adapter is what the run starts from.
@@ -501,7 +509,7 @@ class Run:
     @property
     def rest(self):
         """Steps until it may suspend without repeating any: the last of them may write to flash."""
-        return self._judge.count - self._judge.at if self.judging else self.model.micro_batch - self.pending
+        return self._judge.left if self.judging else self.model.micro_batch - self.pending
 
     @property
     def between(self):

@@ -1,6 +1,6 @@
 """Learning for years, from samples as they come; nothing worse takes the place of what is in use."""
 
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Sequence, Union
 
 from edgelora import Model
 from edgelora.reservoir import Reservoir
@@ -18,6 +18,9 @@ class Learner:
     model: in a mode that trains, with micro-batches of more than `REPLAYED`. It infers with what is in use: the store's
     adapter `name`, or the bare base. judge_every: updates after which what was learned is judged against that, by the
     reservoir's held samples; until there are enough of them, nothing takes its place. learning_rate 0: the mode's.
+
+    Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
+    are in the reservoir, and whatever is judged has their rows made anew of these.
     """
 
     model: Model
@@ -44,10 +47,11 @@ class Learner:
     def rate(self) -> int:
         """Of the next update."""
     def learn(self, sample: _Buffer, label: int) -> Optional[int]:
-        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
+        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge,
+        or is of a class that was added.
 
-        Every `judge_every` updates it takes the time to infer all held samples twice. ValueError while a consolidation
-        is unfinished.
+        Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
+        ValueError while a consolidation is unfinished.
         """
     def judge(self) -> Optional[bool]:
         """Whether what was learned is better than what is in use, which it then takes the place of.
@@ -60,5 +64,13 @@ class Learner:
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
         is called with the same epochs again. ValueError if too few samples judge.
         """
+    def add_class(self, name: Union[str, int], samples: Sequence[_Buffer]) -> int:
+        """A class that the base does not have, or the person's own picture of one that it has. Returns its number.
+
+        They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
+        is in use then. What was learned and not yet found better is lost, as by a reset.
+        """
+    def remove_class(self, name: Union[str, int]) -> None:
+        """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""
     def discard(self) -> None:
         """Gives an unfinished consolidation up."""

@@ -83,6 +83,9 @@ class Judge:
     loss: int
     def __init__(self, model: Model, held: _Samples, count: int = 0) -> None: ...
     def restart(self) -> None: ...
+    @property
+    def left(self) -> int:
+        """Steps until it ends."""
     def step(self) -> bool:
         """Judges by another sample. Whether it was the last one. Allocates nothing with sums below 2^30."""
 

@@ -166,3 +166,65 @@ def learn(mode, momentum, epochs):
     learner.discard()
     assert [entry.name for entry in learner.store.list()] == ([NAME] if learner.in_use else [])
     print("LIFE", json.dumps(told))
+
+
+def waved(i, size):
+    """A sample of a class that the base does not know: a square wave."""
+    return bytes((i % 40 + 60 * (k // 30 % 2 * 2 - 1)) & 255 for k in range(size))
+
+
+def add(epochs, cut=store_cuts.NEVER, how=0):
+    """A life with a class of one's own: added, learned, consolidated over, removed.
+
+    The power fails at the store's change `cut` of the consolidation, if there are so many."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    path, told = "classlife.elr", []
+    first = edgelora.Model("base.elm", mode="infer")
+    Reservoir.create(path, first, SLOTS, SEED, first.output_size + 1)
+
+    def born(flash):
+        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+        store = Store(flash, cache=4096, adapters=8)
+        store.open(model)
+        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
+
+    def tell():
+        in_use = learner.in_use and binascii.hexlify(learner.in_use).decode()
+        assert learner.store.active == (in_use and NAME)
+        told.append([in_use, learner.reservoir.crc(learner.reservoir.count)])
+
+    learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+    for i, label, sample in stream():
+        if i == 40:
+            number = learner.add_class("wave", [waved(k, len(sample)) for k in range(10)])
+            assert number == first.output_size and learner.model.labels[number] == "wave"
+            tell()
+        if i == 80:
+            tell()
+            flash = store_cuts.Flash(memory, cut, how)
+            learner = born(flash)
+            try:
+                for _ in learner.consolidate(epochs):
+                    pass
+                operations = flash.operations
+            except store_cuts.PowerCut:
+                operations = cut
+                learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+                if unfinished(learner.store, NAME):
+                    for _ in learner.consolidate(epochs):
+                        pass
+            learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+            tell()
+        learner.learn(sample, label)
+        if i % 4 == 0 and i >= 40:
+            learner.learn(waved(i, len(sample)), number)
+            told.append([learner.model.infer(waved(i + 1, len(sample))), learner.updates])
+    tell()
+    learner.remove_class("wave")
+    tell()
+    try:
+        learner.learn(waved(0, len(sample)), number)
+        raise AssertionError("it was removed")
+    except ValueError:
+        pass
+    print("ADDED", json.dumps([operations, told]))
