@@ -188,7 +188,7 @@ class Noise:
     def _of(key: bytes) -> Iterator[int]:
         block = 0
         while True:
-            yield from struct.unpack("<512H", stream(key, 1024, block=block))
+            yield from stream(key, 1024, block=block)
             block += 16
 
     def digit(self) -> int:
@@ -200,7 +200,7 @@ class Noise:
             return a == d
         while True:
             w = self.digit()
-            a *= 65536
+            a *= 256
             if (w + 1) * d <= a:
                 return True
             if w * d > a:
@@ -213,13 +213,16 @@ class Noise:
             n += 1
         return n % 2 == 1
 
+    def low(self, t: int) -> int:
+        return (self.digit() + (256 * self.digit() if t > 256 else 0)) % t
+
     def draw(self, sigma: int) -> int:
         t = next(1 << b for b in range(32) if 2 << 2 * b >= sigma * sigma)
         scale = sigma * t
         while True:
-            u = self.digit() % t
+            u = self.low(t)
             while not self.decay(u, t):
-                u = self.digit() % t
+                u = self.low(t)
             v = 0
             while self.decay(1, 1):
                 v += 1

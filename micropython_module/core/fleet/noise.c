@@ -4,7 +4,7 @@
 
 #include "fleet/parts.h"
 
-enum { DIGIT_BITS = 16, DIGITS = 32 };  // of a block
+enum { DIGIT_BITS = 8, DIGITS = 64 };  // of a block
 
 void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]) {
     const uint8_t nonce[12] = {0};
@@ -17,14 +17,31 @@ static uint32_t next_digit(edgelora_digits_t *d) {
         edgelora_chacha20_block(&d->stream, d->block);
         d->at = 0;
     }
-    uint32_t at = d->at++;
-    return d->block[at / 2] >> DIGIT_BITS * (at % 2) & 0xFFFF;
+    return ((const uint8_t *)d->block)[d->at++];  // all boards are little-endian
 }
 
-// True with probability a / d; a <= d < 2^46. A uniform number is compared with it digit by digit, until one differs.
+// True with probability a / d; 0 < a < d < 2^24.
+static bool short_chance(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
+    for (;;) {
+        uint32_t below = next_digit(digits) * d;
+        a <<= DIGIT_BITS;
+        if (below + d <= a) {
+            return true;
+        }
+        if (below > a) {
+            return false;
+        }
+        a -= below;
+    }
+}
+
+// True with probability a / d; a <= d < 2^55. A uniform number is compared with it digit by digit, until one differs.
 static bool chance(edgelora_digits_t *digits, uint64_t a, uint64_t d) {
     if (a == 0 || a == d) {
         return a != 0;
+    }
+    if (d >> 24 == 0) {
+        return short_chance(digits, (uint32_t)a, (uint32_t)d);
     }
     for (;;) {
         uint64_t below = next_digit(digits) * d;
@@ -82,7 +99,9 @@ static int32_t draw(edgelora_digits_t *digits, uint32_t sigma, uint32_t scale) {
     for (;;) {
         uint32_t low, high = 0;
         do {
-            low = next_digit(digits) & (scale - 1);
+            low = next_digit(digits);
+            low |= scale > 1 << DIGIT_BITS ? next_digit(digits) << DIGIT_BITS : 0;
+            low &= scale - 1;
         } while (!decay(digits, low, scale));
         while (decay(digits, 1, 1)) {
             ++high;

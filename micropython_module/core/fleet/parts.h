@@ -65,7 +65,7 @@ void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const
 typedef struct {
     edgelora_chacha20_t stream;
     uint32_t block[16];
-    uint32_t at;  // digits taken of block, 32: all
+    uint32_t at;  // digits taken of block, 64: all
 } edgelora_digits_t;
 
 void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]);
