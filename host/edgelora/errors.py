@@ -34,6 +34,7 @@
     ├── SpeechError          the program that speaks keywords failed
     ├── WorkflowError        a step can't go on
     ├── Suspended            a board's run is suspended, and can go on
+    ├── DeploymentError      a process of Flower did not do what it was started for
     ├── BudgetSpent          a federation would tell more of a board than it may
     ├── ReleaseError         an update can't be released
     ├── RosterError          a roster of a fleet can't be used or changed

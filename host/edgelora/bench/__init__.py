@@ -5,6 +5,8 @@ from .classes import base_without, bench_classes, time_classes
 from .continual import SLOTS, bench_continual
 from .cost import calibrate, check_all
 from .energy import bench_energy
+from .fleet import ENGINES as FLEET_ENGINES
+from .fleet import PARTS, bench_fleet
 from .frontend import bench_frontend, bench_many_values
 from .host import bench_host
 from .kernels import bench_kernels
@@ -18,6 +20,8 @@ from .trust import CASES, bench_trust
 from .wakewords import SPOKEN, bench_wakewords
 
 __all__ = [
+    "FLEET_ENGINES",
+    "PARTS",
     "SLOTS",
     "SPOKEN",
     "CASES",
@@ -29,6 +33,7 @@ __all__ = [
     "bench_classes",
     "bench_continual",
     "bench_energy",
+    "bench_fleet",
     "bench_frontend",
     "bench_host",
     "bench_kernels",

@@ -55,6 +55,21 @@ def add_federating(add: Add, group: Any) -> None:
     add_plan_settings(p)
     p.epilog = "A folder that has a federation goes on with it, by its own settings."
     command("report", cmd_report)
+    p = command("init", cmd_init)
+    p.add_argument("--site", type=Path, help="folder of the fleet whose boards take part")
+    p.add_argument("--data", default="", help="or twins: har, har-choosing, a folder of .npz files")
+    p.add_argument("--base", type=Path, help="the .elm that all boards have (that of the fleets by name)")
+    p.add_argument("--boards", type=whole(1, 65535), help="how many (those of the roster, or 8)")
+    p.add_argument("--no-masks", action="store_true", help="boards' updates in clear, for a laboratory of one's own")
+    p.add_argument("--address", default="127.0.0.1:9092", metavar="HOST:PORT", help="of the SuperLink (%(default)s)")
+    add_plan_settings(p)
+    p = command("run", cmd_run)
+    p.add_argument("--start", action="store_true", help="start the SuperLink and SuperNodes here, for this run")
+    p.add_argument(
+        "--gateway", type=Path, action="append", default=[], help="folder of a gateway here; a node for each"
+    )
+    p.add_argument("--nodes", type=whole(1, 64), default=2, help="SuperNodes, where boards are twins (%(default)s)")
+    p.add_argument("--stop", type=int, metavar="RUN", help="end a run that goes on elsewhere")
 
 
 def add_plan_settings(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +120,59 @@ def cmd_report(args: argparse.Namespace) -> None:
     Accuracies are on it where a simulation measured them: what real boards know of themselves stays theirs.
     """
     federation = fleet.Federation.open(args.federation)
+    path = fleet.write_page(federation, args.federation / "report.html", {})
+    _tell(args, federation, {}, path, "")
+
+
+def cmd_init(args: argparse.Namespace) -> None:
+    """Makes a folder ready for a federation: plan, checkpoint, Flower project, certificates.
+
+    The project is an ordinary one of Flower's: `flwr run FOLDER/app` runs it, too. Its apps are ours.
+
+        edgelora fleet init out/federation --site fleet --base har.elm --noise 1 --clip 2000 --least 6
+        edgelora fleet run out/federation --start --gateway gateway
+    """
+    if bool(args.data) == bool(args.site):
+        raise InputError("whose boards take part is not told", remedy="give --site FLEET, or --data for twins")
+    plan = plan_of(args)
+    if args.site:
+        active = fleet.Site(args.site).roster().active
+        plan = replace(plan, boards=args.boards or max(1, len(active)), masks=not args.no_masks)
+    else:
+        plan = replace(plan, masks=False)
+    base = load_base(args.base) if args.base else fleet.fleet_base()
+    federation = fleet.Federation.create(args.federation, plan, base)
+    app = fleet.write_project(args.federation, args.data, args.site, args.address)
+    result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **plan.as_json()}
+    show(args, result, f"{app}: {plan.boards} boards, {plan.rounds} rounds\nnext: edgelora fleet run {args.federation}")
+
+
+def cmd_run(args: argparse.Namespace) -> None:
+    """Runs a federation on Flower, and tells of each round.
+
+    With --start a SuperLink and a SuperNode for each gateway run here until it is over; else they run elsewhere, as
+    FOLDER/flower/config.toml says. Ctrl-C ends the run; the same command goes on where it was.
+    """
+    federation = fleet.Federation.open(args.federation)
+    address = fleet.address_of(args.federation)
+    with fleet.Deployment(args.federation, int(address.rpartition(":")[2]), address.rpartition(":")[0]) as deployment:
+        if args.stop is not None:
+            deployment.stop_run(args.stop)
+            return show(args, {"stopped": args.stop}, f"run {args.stop} was told to stop")
+        if args.start:
+            with console.step("starting Flower", args.json):
+                deployment.start(args.gateway, 0 if args.gateway else args.nodes)
+        run = deployment.run()
+        try:
+            with console.progress("rounds", args.json) as progress:
+                for now in fleet.federated(deployment, lambda: fleet.Federation.open(args.federation), run):
+                    federation = now
+                    last = now.rounds[-1] if now.rounds else None
+                    what = f"{last.survivors} of {last.asked} boards" if last else "begins"
+                    progress(now.done, now.plan.rounds, what)
+        except KeyboardInterrupt:
+            deployment.stop_run(run)
+            raise
     path = fleet.write_page(federation, args.federation / "report.html", {})
     _tell(args, federation, {}, path, "")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import datasets, formats, streams
-from ..bench import COUNTS, METHODS, bench_swap, mean_and_error
+from ..bench import COUNTS, FLEET_ENGINES, METHODS, PARTS, bench_fleet, bench_swap, mean_and_error
 from ..boards import build_firmware, cycles_path, install, load_board
 from ..errors import InputError
 from ..formats import write_atomic
@@ -148,6 +148,12 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
+    p = add("fleet", cmd_bench_fleet, benches)
+    p.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=3, help="federations of each kind (%(default)s)")
+    p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
+    p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
+    p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host, benches)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
@@ -621,6 +627,25 @@ def _against(*rows: Any) -> tuple[str, str]:
         sum(getattr(row, name) for row in rows) for name in ("frames", "different", "recordings", "disagreed")
     )
     return f"{different} of {frames}", f"{disagreed} of {recordings}"
+
+
+def cmd_bench_fleet(args: argparse.Namespace) -> None:
+    """Measures fleets: one hash from every engine, what boards learn together, the price of noise, scale.
+
+    Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
+    (board), personalized_global and personalized_base, z0 and z2 (1,000 boards without noise and with z = 2).
+    """
+    with console.progress("fleet", args.json) as progress:
+        found = bench_fleet(
+            args.parts or PARTS, args.seeds, args.engines or FLEET_ENGINES, args.sizes or (100, 1000, 10_000), progress
+        )
+    if args.json:
+        return emit(found)
+    rows: list[tuple[object, ...]] = []
+    for name, value in found.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)] if not isinstance(value, list) else []
+        rows += [(name, key, shown[:16] if isinstance(shown, str) else shown) for key, shown in inner]
+    console.table(("figure", "of", "value"), rows)
 
 
 def cmd_bench_host(args: argparse.Namespace) -> None:

@@ -2,10 +2,13 @@
 
 from ..report import mean_of
 from . import publish
+from .afterwards import bare_start, personalized
 from .averaging import board_seed, mean, moved, server_step, with_masters
 from .boards import Boards, accuracies, boards_of, fleet_base, update_of
-from .federation import Call, Federation, Total, federate
+from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
+from .federation import Call, Exchange, Federation, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
+from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph
 from .plan import Plan
@@ -14,9 +17,22 @@ from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
 from .secagg import ReplyRefused, Round, RoundAborted, Sum
 from .simulate import ENGINES, judge_of, plain_loop, simulate, write_page
+from .stages import in_stages
 from .web import GatewayClient, GatewayError, board_server, local_server
 
 __all__ = [
+    "Deployment",
+    "DeploymentError",
+    "Exchange",
+    "address_of",
+    "bare_start",
+    "free_port",
+    "federated",
+    "fleet_recipe",
+    "in_stages",
+    "learner_of",
+    "personalized",
+    "write_project",
     "Attached",
     "Boards",
     "BudgetSpent",

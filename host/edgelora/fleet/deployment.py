@@ -17,10 +17,12 @@ import ipaddress
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +100,14 @@ def write_project(folder: Path, data: str = "", site: Path | None = None, addres
         write_atomic(app / "fleet_app" / f"{side}.py", _APP.format(side).encode())
     if not (folder / "tls" / "ca.crt").exists():
         write_certificates(folder / "tls", address.rpartition(":")[0])
-    config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
-    config += f"root-certificates = {quoted(str((folder / 'tls' / 'ca.crt').resolve()))}\n"
-    write_atomic(folder / "flower" / "config.toml", config.encode())
+    write_config(folder, address, f"root-certificates = {quoted(str((folder / 'tls' / 'ca.crt').resolve()))}\n")
     return app
+
+
+def write_config(folder: Path, address: str, trust: str) -> None:
+    """Flower's own: where the SuperLink is."""
+    config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
+    write_atomic(folder / "flower" / "config.toml", (config + trust).encode())
 
 
 def write_certificates(folder: Path, host: str) -> None:
@@ -182,7 +188,22 @@ class Deployment:
         where = [f"--host={self.host}", f"--port={self.port}"]
         self._start("superlink", [_program("flower-superlink"), *certificates, *options, database, *where])
         if wait:
-            self.wait(lambda: self._control("supernode", "list") is not None, "superlink")
+            self.wait(self._listens, "superlink")
+
+    def start_simulator(self) -> None:
+        """A SuperLink without nodes, whose runs simulate them with Ray: for this computer alone, without TLS."""
+        write_config(self.folder, self.address, "insecure = true\n")
+        options = ["--insecure", "--simulation", "--disable-runtime-dependency-installation"]
+        where = ["--host=127.0.0.1", f"--port={self.port}"]
+        self._start("superlink", [_program("flower-superlink"), *options, *where])
+        self.wait(self._listens, "superlink")
+
+    def start(self, gateways: Sequence[Path] = (), nodes: int = 0) -> None:
+        """A SuperLink, and a SuperNode for each gateway's folder, or so many without; when they are all there."""
+        self.start_superlink()
+        for place, gateway in enumerate([*gateways, *[None] * nodes]):
+            self.start_node(f"node{place}", free_port(), gateway)
+        self.wait_nodes(len(gateways) + nodes)
 
     def start_node(self, name: str, runtime_port: int, gateway: Path | None = None, register: bool = True) -> None:
         """A SuperNode: with a key of its own, which is registered; gateway: the folder that its gateway writes."""
@@ -202,9 +223,10 @@ class Deployment:
         public = str((self.folder / "nodes" / f"{name}.pub").resolve())
         self._control("supernode", "register", public)
 
-    def run(self) -> int:
-        """Submits a run of the app; its number. DeploymentError if it is refused."""
-        said = self._control("run", str((self.folder / "app").resolve()), NETWORK)
+    def run(self, nodes: int = 0) -> int:
+        """Submits a run of the app; its number. nodes: to simulate. DeploymentError if it is refused."""
+        simulated = ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"] if nodes else []
+        said = self._control("run", str((self.folder / "app").resolve()), NETWORK, *simulated)
         if said is None:
             raise DeploymentError(f"the SuperLink did not take the run: see {self.log('flwr')}")
         return int(said["run-id"])
@@ -213,6 +235,26 @@ class Deployment:
         """Of a run, in Flower's words."""
         said = self._control("ls", NETWORK, "--run-id", str(run)) or {}
         return str((said.get("runs") or [{}])[0].get("status", ""))
+
+    def wait_run(self, run: int, seconds: float = 600.0) -> None:
+        """Until it has ended. DeploymentError if it failed, or goes on for longer."""
+        end = time.monotonic() + seconds
+        while not (status := self.status(run)).startswith("finished"):
+            if time.monotonic() > end:
+                raise DeploymentError(
+                    f"run {run} is {status or 'unknown'} after {seconds:.0f} s: see {self.folder}/flower"
+                )
+            time.sleep(1.0)
+        if not status.endswith("completed"):
+            raise DeploymentError(f"run {run} ended as {status}: see {self.log('superlink')}")
+
+    def nodes_online(self) -> int:
+        """SuperNodes that the SuperLink hears of."""
+        nodes = (self._control("supernode", "list") or {}).get("nodes", [])
+        return sum(str(node.get("status", "")).startswith("online") for node in nodes)
+
+    def wait_nodes(self, count: int) -> None:
+        self.wait(lambda: self.nodes_online() >= count, "superlink")
 
     def stop_run(self, run: int) -> None:
         self._control("stop", str(run), NETWORK)
@@ -248,6 +290,11 @@ class Deployment:
                 raise DeploymentError(f"{name} {what}: see {self.log(name)}")
             time.sleep(0.5)
 
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
+            return True
+        return False
+
     def _start(self, name: str, command: list[str]) -> None:
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -272,6 +319,22 @@ class Deployment:
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of what they start themselves
         return os.environ | QUIET | {"PATH": path, "FLWR_HOME": str((self.folder / "flower").resolve())}
+
+
+def free_port() -> int:
+    """One of this computer that nobody listens on now."""
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        return int(line.getsockname()[1])
+
+
+def address_of(folder: Path) -> str:
+    """Of the SuperLink, as Flower's configuration in a federation's folder has it."""
+    path = folder / "flower" / "config.toml"
+    try:
+        return str(tomllib.loads(path.read_text())["superlink"][NETWORK]["address"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} names no SuperLink ({error!r})", remedy="make it with edgelora fleet init") from None
 
 
 _TLS = {"ca-certfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key"}

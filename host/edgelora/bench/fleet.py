@@ -1,0 +1,271 @@
+"""`edgelora bench fleet`: one hash from every engine, what a fleet learns, what noise costs, and how it scales.
+
+Settings were chosen on people 7 to 10 (`har-choosing`); figures are of 3 to 6 (`har`). Both have a base of 1 and 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import fleet, formats
+from ..errors import EdgeloraError, MissingPackage
+from ..fleet import Call, Exchange, Federation, Plan, Total
+from ..progress import Progress, untold
+from ..training import Base, Samples, restarted, train
+from ..workers import in_parallel
+
+PARTS = ("hashes", "learning", "noise", "scale", "cycles")
+HASHED = Plan(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)  # of the engines' hashes
+LEARNED = Plan(masks=False)
+SIMULATED = Plan(
+    boards=1000, rounds=20, share=0.1, clip=2000, least=60, masks=False, server_rate=256, server_momentum=0
+)
+NOISE = 2.0
+SCALED = Plan(rounds=10, share=0.1, clip=2000, masks=False)
+SIZES = (100, 1000, 10_000)
+ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run", "shuffled replies")
+
+
+def bench_fleet(
+    parts: Sequence[str] = PARTS,
+    seeds: int = 3,
+    engines: Sequence[str] = ENGINES,
+    sizes: Sequence[int] = SIZES,
+    progress: Progress = untold,
+) -> dict[str, Any]:
+    """The figures of these parts, by name; shares of 1."""
+    base = fleet.fleet_base()
+    found: dict[str, Any] = {}
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "hashes": lambda: {"hashes": hashes(base, engines, progress)},
+        "learning": lambda: learning(base, seeds, progress),
+        "noise": lambda: noise(base, seeds, progress),
+        "scale": lambda: scale(base, sizes, progress),
+        "cycles": cycles,
+    }
+    for part in parts:
+        found |= measures[part]()
+    return found
+
+
+# ---- one hash
+
+
+def hashes(base: Base, engines: Sequence[str], progress: Progress = untold) -> dict[str, str]:
+    """SHA-256 of the global adapter after `HASHED`, by engine."""
+    ways: dict[str, Callable[[Federation], None]] = {
+        "plain loop": lambda one: fleet.simulate(one, "har", "loop", judged=False),
+        "process pool": lambda one: fleet.simulate(one, "har", "pool", judged=False, nodes=8),
+        "Ray": _by_ray,
+        "SuperLink deployment": _by_superlink,
+        "resumed run": _resumed,
+        "shuffled replies": _shuffled,
+    }
+    found = {}
+    for done, engine in enumerate(engines, 1):
+        with tempfile.TemporaryDirectory() as folder:
+            one = Federation.create(Path(folder), HASHED, base)
+            ways[engine](one)
+            after = Federation.open(Path(folder))
+            if after.done != HASHED.rounds:
+                raise EdgeloraError(f"{engine}: {after.done} of {HASHED.rounds} rounds were carried")
+            found[engine] = after.sha256
+        progress(done, len(engines), f"{engine}: {found[engine][:16]}")
+    return found
+
+
+def _resumed(one: Federation) -> None:
+    """Stopped in the second round, after its boards were asked."""
+    exchange = _plain(one)
+    fleet.federate(one, exchange, stop=1)
+
+    def killed(call: Call) -> Total:
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        fleet.federate(one, killed)
+    fleet.federate(Federation.open(one.folder), exchange)
+
+
+def _shuffled(one: Federation) -> None:
+    exchange = _plain(one)
+    fleet.federate(one, lambda call: exchange(replace(call, boards=random.sample(call.boards, len(call.boards)))))
+
+
+def _plain(one: Federation) -> Exchange:
+    return fleet.plain_loop(one, fleet.boards_of("har", one.base.elm, one.base.name, one.plan.boards))
+
+
+def _by_ray(one: Federation) -> None:
+    with _deployed(one) as deployment:
+        deployment.start_simulator()
+        deployment.wait_run(deployment.run(nodes=HASHED.boards))
+
+
+def _by_superlink(one: Federation) -> None:
+    with _deployed(one) as deployment:
+        deployment.start(nodes=2)
+        deployment.wait_run(deployment.run())
+
+
+@contextlib.contextmanager
+def _deployed(one: Federation) -> Iterator[fleet.Deployment]:
+    port = fleet.free_port()
+    fleet.write_project(one.folder, "har", address=f"127.0.0.1:{port}")
+    with fleet.Deployment(one.folder, port) as deployment:
+        yield deployment
+
+
+# ---- learning
+
+
+def learning(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]:
+    """Means over seeds, of the mean over boards; worst: of the worst board."""
+    boards = fleet.boards_of("har", base.elm, base.name, LEARNED.boards)
+    bare = fleet.accuracies(LEARNED, base.elm, None, boards, list(range(LEARNED.boards)))
+    runs = []
+    for run in in_parallel(learned, [(base, seed) for seed in range(1, seeds + 1)]):
+        runs.append(run)
+        progress(len(runs), seeds, f"seed {len(runs)}: {run['fedavg']:.3f}")
+    means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
+    return {"base": round(float(np.mean(bare)), 4), **means, "learning_runs": runs}
+
+
+def learned(base: Base, seed: int) -> dict[str, float]:
+    """One federation, central training of as many epochs, and boards that personalize from either."""
+    plan = replace(LEARNED, seed=seed)
+    everyone = list(range(plan.boards))
+    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
+    with tempfile.TemporaryDirectory() as folder:
+        one = Federation.create(Path(folder), plan, base)
+        fleet.federate(one, fleet.plain_loop(one, boards))
+        adapter = one.adapter
+    bare = fleet.bare_start(base, plan, seed)
+    centre = _accuracies(base, plan, boards, [central(base, plan, boards, seed)] * plan.boards)
+    own: dict[str, list[bytes]] = {"global": [], "base": []}
+    for index in everyone:
+        samples = boards.of(index).train
+        own["global"].append(fleet.personalized(base, plan, [adapter, bare], samples, seed))
+        own["base"].append(fleet.personalized(base, plan, [bare], samples, seed))
+    together = _accuracies(base, plan, boards, [adapter] * plan.boards)
+    by_start = {start: _accuracies(base, plan, boards, adapters) for start, adapters in own.items()}
+    return {
+        "fedavg": float(np.mean(together)),
+        "central": float(np.mean(centre)),
+        "worst": min(together),
+        "personalized_global": float(np.mean(by_start["global"])),
+        "personalized_base": float(np.mean(by_start["base"])),
+        "personalized_global_worst": min(by_start["global"]),
+        "personalized_base_worst": min(by_start["base"]),
+    }
+
+
+def central(base: Base, plan: Plan, boards: fleet.Boards, seed: int) -> bytes:
+    """One training on all boards' samples, as many times through them as a federation goes, at the mode's own rate."""
+    parts = [boards.of(index).train for index in range(plan.boards)]
+    everything = Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
+    learner = fleet.learner_of(base.elm, plan.rank, plan.mode)
+    learner.load(restarted(fleet.bare_start(base, plan, seed), seed))
+    recipe = replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=plan.rounds * plan.epochs, seed=seed)
+    return train(learner, everything, recipe).adapter
+
+
+def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence[bytes]) -> list[float]:
+    pairs = enumerate(adapters)
+    return [fleet.accuracies(plan, base.elm, adapter, boards, [index])[0] for index, adapter in pairs]
+
+
+# ---- noise
+
+
+def noise(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]:
+    """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; means over seeds."""
+    jobs = [(base, z, seed) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
+    found: dict[float, list[float]] = {0.0: [], NOISE: []}
+    epsilon = (0.0, 0.0)
+    for done, (z, accuracy, outsider, server) in enumerate(in_parallel(noised, jobs), 1):
+        found[z].append(accuracy)
+        epsilon = (outsider, server) if z else epsilon
+        progress(done, len(jobs), f"z = {z:g}: {accuracy:.3f}")
+    means = {f"z{z:g}": round(float(np.mean(values)), 4) for z, values in found.items()}
+    spread = {f"z{z:g}_runs": values for z, values in found.items()}
+    return means | spread | {"z2_epsilon_outsider": epsilon[0], "z2_epsilon_server": epsilon[1]}
+
+
+def noised(base: Base, z: float, seed: int) -> tuple[float, float, float, float]:
+    plan = replace(SIMULATED, noise=z, seed=seed)
+    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
+    with tempfile.TemporaryDirectory() as folder:
+        one = Federation.create(Path(folder), plan, base)
+        fleet.federate(one, fleet.plain_loop(one, boards))
+        accuracy = float(np.mean(fleet.accuracies(plan, base.elm, one.adapter, boards, list(range(8)))))
+        return z, accuracy, one.epsilons.outsider, one.epsilons.server
+
+
+# ---- scale
+
+
+def scale(base: Base, sizes: Sequence[int], progress: Progress = untold) -> dict[str, Any]:
+    """cpu_s_1000: of ten rounds of 1,000 boards at 10 % on the pool, its processes included; seconds_per_board: of a
+    board that was asked, by the fleet's size; memory_mb: the most that a process had, likewise.
+
+    Each size runs in processes of its own, whose start and imports count.
+    """
+    seconds, memory, cpu = {}, {}, None
+    for done, size in enumerate(sizes, 1):
+        [(spent, took, asked, peak)] = in_parallel(scaled, [(base, size)], 1)
+        seconds[str(size)], memory[str(size)] = round(took / asked, 5), round(peak, 1)
+        cpu = round(spent, 1) if size == 1000 else cpu
+        progress(done, len(sizes), f"{size} boards: {spent:.1f} CPU-s")
+    return {"cpu_s_1000": cpu, "seconds_per_board": seconds, "memory_mb": memory}
+
+
+def scaled(base: Base, size: int) -> tuple[float, float, int, float]:
+    """CPU-seconds, seconds, boards asked and the most memory of a process, in MB."""
+    plan = replace(SCALED, boards=size, seed=1)
+    begun = _cpu()
+    with tempfile.TemporaryDirectory() as folder:
+        one = Federation.create(Path(folder), plan, base)
+        started = time.monotonic()
+        fleet.simulate(one, "har", "pool", judged=False)
+        took = time.monotonic() - started
+        asked = sum(each.asked for each in one.rounds)
+    unit = 1024 if sys.platform != "darwin" else 1 << 20
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
+    return _cpu() - begun, took, asked, peak
+
+
+def _cpu() -> float:
+    """Of this process and those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+# ---- cycles
+
+
+def cycles() -> dict[str, Any]:
+    """Of the virtual Pico: an X25519, and a mask of 640 words."""
+    try:
+        from .fleet_cycles import fleet_cycles
+    except ModuleNotFoundError as error:
+        raise MissingPackage("cycles are measured on the virtual Pico: pip install 'edgelora[sim]'") from error
+    found: dict[str, Any] = fleet_cycles()
+    return found
+
+
+def adapter_size(base: Base) -> int:
+    """Bytes of a global adapter on the way to a board."""
+    return len(formats.pack_adapter(formats.unpack_adapter(fleet.bare_start(base, LEARNED, 1))))
