@@ -125,7 +125,7 @@ def cmd_report(args: argparse.Namespace) -> None:
 
 
 def cmd_init(args: argparse.Namespace) -> None:
-    """Makes a folder ready for a federation: plan, checkpoint, Flower project, certificates.
+    """Makes a folder ready for a federation, a Flower project in it.
 
     The project is an ordinary one of Flower's: `flwr run FOLDER/app` runs it, too. Its apps are ours.
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..fleet import Gateway, Identity, Site, Stage, TwinMember, board_server, local_server, running, training_of
-from ..fleet.boards import Boards
+from ..fleet import Boards, Gateway, Identity, Site, Stage, TwinMember, board_server, local_server, running, training_of
 from ..streams import flush, note, say
 from ..text import plain, printable
 from ..training import load_base

@@ -630,7 +630,7 @@ def _against(*rows: Any) -> tuple[str, str]:
 
 
 def cmd_bench_fleet(args: argparse.Namespace) -> None:
-    """Measures fleets: one hash from every engine, what boards learn together, the price of noise, scale.
+    """One hash from every engine, what boards learn, noise, scale.
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
     (board), personalized_global and personalized_base, z0 and z2 (1,000 boards without noise and with z = 2).
