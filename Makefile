@@ -46,7 +46,7 @@ COMPILER_x64 := packages-base
 COMPILER_xtensawin := packages-xtensa
 DIST := $(CURDIR)/dist
 DEVICE_PYTHON := $(wildcard $(MODULE)/python/edgelora/*.py)
-PURE_MODULES := $(patsubst $(MODULE)/python/%.py,$(BUILD)/natmod/%.mpy,$(filter-out %/__init__.py %/frontend.py,$(DEVICE_PYTHON)))
+PURE_MODULES := $(patsubst $(MODULE)/python/%.py,$(BUILD)/natmod/%.mpy,$(filter-out %/__init__.py %/frontend.py %/_fleet.py,$(DEVICE_PYTHON)))
 
 CORE := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.c"))
 CORE_HEADERS := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.h"))
@@ -249,9 +249,10 @@ $(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h
 	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=$* BOARD_DIR=$(CURDIR)/boards/$*
 	@touch $@
 
-# Two native modules: the core, and the front ends.
-$(BUILD)/natmod/xtensawin/edgelora.mpy $(BUILD)/natmod/xtensawin/frontend/frontend.mpy: $(wildcard tools/xtensawin*)
-$(foreach arch,$(NATIVE_ARCHES),$(eval $(BUILD)/natmod/$(arch)/edgelora.mpy $(BUILD)/natmod/$(arch)/frontend/frontend.mpy: | $(STAMPS)/$(COMPILER_$(arch))))
+# Three native modules: the core, the front ends, and what a fleet's boards need.
+NATMODS_OF = $(addprefix $(BUILD)/natmod/$(1)/,edgelora.mpy frontend/frontend.mpy _fleet/_fleet.mpy)
+$(call NATMODS_OF,xtensawin): $(wildcard tools/xtensawin*)
+$(foreach arch,$(NATIVE_ARCHES),$(eval $(call NATMODS_OF,$(arch)): | $(STAMPS)/$(COMPILER_$(arch))))
 NATMOD = $(MAKE) -C $(MODULE)/natmod -j$(JOBS) ARCH=$* MPY_DIR=$(MICROPYTHON) PYTHON=$(VENV)/bin/python
 $(BUILD)/natmod/%/edgelora.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/__init__.py $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
 	@$(STEP) "natmod $*" $(NATMOD)
@@ -261,11 +262,15 @@ $(BUILD)/natmod/%/frontend/frontend.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelor
 	@$(STEP) "natmod $* frontend" $(NATMOD) MOD=frontend
 	@touch $@
 
+$(BUILD)/natmod/%/_fleet/_fleet.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/_fleet.py $(wildcard $(MODULE)/natmod/*) | $(STAMPS)/mpy-cross $(STAMPS)/venv
+	@$(STEP) "natmod $* fleet" $(NATMOD) MOD=_fleet
+	@touch $@
+
 $(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cross
 	@mkdir -p $(@D)
 	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $*.py -o $@ $<
 
-$(DIST)/%/package.json: $(BUILD)/natmod/%/edgelora.mpy $(BUILD)/natmod/%/frontend/frontend.mpy $(PURE_MODULES) tools/natmods.py
+$(DIST)/%/package.json: $(call NATMODS_OF,%) $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
 
 # One wheel for all versions of Python, and its sources with the native modules.

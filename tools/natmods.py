@@ -19,7 +19,11 @@ BUILD = ROOT / ".build" / "natmod"
 DIST = ROOT / "dist"
 PYTHON = ROOT / "micropython_module" / "python"
 # Where a native module is on a board, and where the build leaves it, in its architecture's folder.
-NATIVE = {"edgelora/__init__.mpy": "edgelora.mpy", "edgelora/frontend.mpy": "frontend/frontend.mpy"}
+NATIVE = {
+    "edgelora/__init__.mpy": "edgelora.mpy",
+    "edgelora/frontend.mpy": "frontend/frontend.mpy",
+    "edgelora/_fleet.mpy": "_fleet/_fleet.mpy",
+}
 VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # what a .mpy's scope flags tell
 
 

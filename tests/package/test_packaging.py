@@ -148,8 +148,12 @@ def test_importing_it_is_quick() -> None:
 
 
 def public(tree: ast.Module) -> dict[str, ast.AST]:
-    """What a module defines for others, by name."""
+    """What a module defines for others, by name; if it has `__all__`, that."""
     found: dict[str, ast.AST] = {}
+    exported: tuple[str, ...] = ()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported = ast.literal_eval(node.value)
     for node in tree.body:
         for target in node.targets if isinstance(node, ast.Assign) else ():
             names = target.elts if isinstance(target, ast.Tuple) else [target]
@@ -160,9 +164,12 @@ def public(tree: ast.Module) -> dict[str, ast.AST]:
             found[node.name] = node
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgelora._"):
             inside = public(ast.parse((DEVICE.parent / f"{node.module.replace('.', '/')}.py").read_text()))
+            taken = [name.name for name in node.names if name.name in inside]
             found |= {
-                name.name: inside[name.name] for name in node.names if isinstance(inside[name.name], ast.ClassDef)
+                name: inside[name] for name in taken if isinstance(inside[name], ast.ClassDef) or name in exported
             }
+    if exported:
+        return {name: found[name] for name in exported}
     return {name: node for name, node in found.items() if not name.startswith("_") or name == "__version__"}
 
 

@@ -26,6 +26,8 @@ from .replies import (
     Entry,
     EvalReply,
     FileStat,
+    FleetState,
+    FleetWork,
     JudgeReply,
     LinkError,
     ListenReply,
@@ -42,6 +44,8 @@ from .replies import (
 
 PUT_BLOCK = 8192
 UPDATE_HEADER = 256
+ROSTER_UPLOAD = "/fleet.roster.new"  # where a roster waits until its signature was checked
+FLEET_REPLY = ":fleet"  # what GET_DATA calls a board's reply
 STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
 
 
@@ -451,6 +455,48 @@ class Link(Channel):
     def run_suspend(self) -> RunReply:
         """Finishes the micro-batch under way and commits; `run_start` with `resume` goes on, also after a reset."""
         return RunReply(**self._control(Op.RUN_SUSPEND))
+
+    # --- a fleet
+
+    def fleet_identity(self, fresh: bool = False) -> bytes:
+        """The board's public key, X25519, 32 bytes; a board without one makes its secret. fresh: it must have none."""
+        return bytes.fromhex(self._control(Op.FLEET, do="identity", fresh=fresh)["public"])
+
+    def fleet_forget(self) -> None:
+        """The board's secret is gone for ever: revoke its key, and enroll the board anew."""
+        self._control(Op.FLEET, do="forget")
+
+    def fleet_install(self, roster: bytes) -> FleetState:
+        """Gives the board a signed roster. DeviceError if it doesn't trust it, has a newer one, or isn't in it."""
+        self.put(ROSTER_UPLOAD, roster)
+        return FleetState(**self._control(Op.FLEET, do="install", path=ROSTER_UPLOAD))
+
+    def fleet_status(self) -> FleetState:
+        return FleetState(**self._control(Op.FLEET, do="status"))
+
+    def fleet_open(self, path: str, **settings: Any) -> int:
+        """Opens the model of the round's adapter, /fleet.ela, to take part and learn a file of samples. Its index.
+
+        settings: neighbours (the most that it makes room for), commit_every, clock_hz, sleep_ms. With the same adapter,
+        samples and roster what is open goes on. RAM has everything of a round but its training, so opening a model
+        drops out of one that has gone on to COHORT.
+        """
+        return int(self._control(Op.FLEET, do="open", path=path, **settings)["index"])
+
+    def fleet_send(self, message: bytes) -> None:
+        """Gives the board a message of its fleet's server, which `fleet_go` has it work on."""
+        most = self._max_payload - 8
+        for start in range(0, max(len(message), 1), most):
+            head = struct.pack("<II", start, len(message))
+            self._request(Op.FLEET_DATA, head + message[start : start + most])
+
+    def fleet_go(self, ms: int) -> FleetWork:
+        """Lets it work for about so long, at least a step. DeviceError: the message is refused, nothing has changed."""
+        return FleetWork(**self._control(Op.FLEET, do="go", ms=ms))
+
+    def fleet_reply(self, ready: FleetWork) -> bytes:
+        """The board's reply, once `fleet_go` says that it is ready."""
+        return self._download(FLEET_REPLY, ready.size, ready.crc)
 
     # --- measuring
 

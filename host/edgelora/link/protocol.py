@@ -55,6 +55,8 @@ class Op(IntEnum):
     RUN_START = 0x38
     RUN_GO = 0x39
     RUN_SUSPEND = 0x3A
+    FLEET = 0x3B
+    FLEET_DATA = 0x3C
 
 
 class Status(IntEnum):

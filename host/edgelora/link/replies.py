@@ -153,6 +153,34 @@ class RunReply:
 
 
 @dataclass(frozen=True)
+class FleetState:
+    """A board's place in its fleet: its index in roster number `roster`, which has so many boards.
+
+    fleet: id, hex; round: the last one that it took part in.
+    """
+
+    index: int
+    roster: int
+    boards: int
+    fleet: str
+    round: int
+
+
+@dataclass(frozen=True)
+class FleetWork:
+    """How far a board is with a message. state: that of its training, "working" or "ready".
+
+    samples, steps: of its training, learned and in all; size, crc: of the reply, when it is ready.
+    """
+
+    state: str
+    size: int
+    crc: int
+    samples: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class EvalReply:
     """predictions: uint8 [n]; logits: int8 [n, outputs] or None; elapsed_us: inference alone, on the board's clock."""
 

@@ -93,6 +93,7 @@ class Work:
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
         self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
+        self._fleet = None  # what takes a fleet's modules, once there was such a request
         self.handlers = {
             0x20: self._model,
             0x21: self._begin,
@@ -121,6 +122,8 @@ class Work:
             0x38: self._run_start,
             0x39: self._run_go,
             0x3A: self._run_suspend,
+            0x3B: lambda size: self._of_fleet().say(size),
+            0x3C: lambda size: self._of_fleet().data(size),
         }
 
     def pause(self):
@@ -144,9 +147,18 @@ class Work:
 
     def _close_model(self):
         self._drop_cache()
+        if self._fleet:
+            self._fleet.drop()
         self.model = self._scheduler = self._window = self._store = self._pipeline = self._monitor = None
         self.trained = 0
         gc.collect()
+
+    def open_model(self, make):
+        """What `make` opens is the model from here on; the one before goes first."""
+        self._close_model()
+        self.model = make()
+        gc.collect()
+        return self.model
 
     def _model(self, size):
         request = self._agent.json(size)
@@ -154,9 +166,7 @@ class Work:
         for name in ("ranks", "recompute"):
             if isinstance(request.get(name), list):
                 request[name] = bytes(request[name])
-        self._close_model()
-        self.model = model = edgelora.Model(path, **request)
-        gc.collect()
+        model = self.open_model(lambda: edgelora.Model(path, **request))
         return {
             "arena": len(model.arena),
             "base_id": binascii.hexlify(model.base_id).decode(),
@@ -461,7 +471,7 @@ class Work:
         gc.collect()
         if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
             raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
-        store = self._opened_store()
+        store = self.opened_store()
         if not request.get("resume"):
             training.discard(store, name)
         resumed = training.unfinished(store, name)
@@ -571,7 +581,7 @@ class Work:
             call, steps = model.use_file, [edgelora.AdapterFile(path) for path in request["paths"]]
         elif what == "swap_store":
             self._store = None
-            store = self._opened_store(request.get("place"), request["cache"])
+            store = self.opened_store(request.get("place"), request["cache"])
             store.open(model)
             call, steps = store.use, request["names"]
             for name in steps:
@@ -637,7 +647,7 @@ class Work:
 
     # --- store
 
-    def _opened_store(self, place=None, cache=8192):
+    def opened_store(self, place=None, cache=8192):
         # The board's own, or the one in a folder.
         if self._store is None or self._place != place:
             from edgelora.store import Store, default_place
@@ -653,7 +663,7 @@ class Work:
         do, name = request["do"], request.get("name")
         if name is None and do not in ("list", "activate"):
             raise ValueError(f"{do} needs a name")
-        store = self._opened_store(request.get("place"))
+        store = self.opened_store(request.get("place"))
         if do == "put":
             data = edgelora.read(request["path"])
             gc.collect()
@@ -692,13 +702,23 @@ class Work:
             "notices": store.notices,
         }
 
+    # --- a fleet
+
+    def _of_fleet(self):
+        if self._fleet is None:
+            gc.collect()
+            from edgelora._fleet_ops import FleetOps
+
+            self._fleet = FleetOps(self._agent, self)
+        return self._fleet
+
     # --- updates
 
     def _update_open(self, size):
         self._close_model()  # the check of what comes opens its base
         from edgelora.update import Updater, trusted
 
-        self._update = Updater(self._opened_store(), *trusted())
+        self._update = Updater(self.opened_store(), *trusted())
         return {"offset": self._update.begin(bytes(self.line.body[:size]))}
 
     def _updating(self):
@@ -726,7 +746,7 @@ class Work:
     def _update_state(self, size):
         from edgelora.update import UpdateError, key_id, trusted
 
-        store = self._opened_store()
+        store = self.opened_store()
         confirmed = store.confirm() if self._agent.json(size)["confirm"] else []
         try:
             keys, target = trusted()

@@ -64,6 +64,7 @@ _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 _FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source")}
 _FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales")
 _FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
+_SECRET = "fleet.key"  # a file whose name begins so is neither read nor written over the link
 _ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int}
 
 
@@ -402,6 +403,8 @@ class _Agent:
         for name, kind in _ELEMENTS.items():
             for value in request.get(name) or ():
                 _check_kind(name, value, kind)
+        for path in [request.get(name) for name in ("path", "held", "adapter")] + (request.get("paths") or []):
+            _check_open(path or "")
         self._path = request.get("path") or ""  # what an error message names
         return request
 
@@ -537,6 +540,7 @@ class _Agent:
         self.check_least(size, 8)
         offset, count = struct.unpack_from("<II", self.line.body)
         path = str(bytes(self.line.body[8:size]), "utf-8")
+        _check_open(path)
         if not self._download or self._download[1] != path:
             self._close_files()
             self._download = [open(path, "rb"), path]
@@ -551,7 +555,8 @@ class _Agent:
         entries = []
         room = self.line.max_payload - 64
         skip = request.get("skip", 0)
-        for index, entry in enumerate(os.ilistdir(request["path"])):
+        found = (entry for entry in os.ilistdir(request["path"]) if not _is_secret(entry[0]))
+        for index, entry in enumerate(found):
             if index < skip:
                 continue
             room -= 16 + 2 * len(entry[0])
@@ -580,6 +585,15 @@ def _check_kind(name, value, kind):
     # A number in place of a path would open a file that is open already: the link's own.
     if not isinstance(value, kind):
         raise ValueError(f"{name} of a request: {kind.__name__} is expected, not {type(value).__name__}")
+
+
+def _is_secret(path):
+    return path.rsplit("/", 1)[-1].lower().startswith(_SECRET)
+
+
+def _check_open(path):
+    if _is_secret(path):
+        raise ValueError(f"{path} is this board's secret: it does not go over the link")
 
 
 def _describe(error, path):

@@ -21,8 +21,12 @@ import struct
 import time
 
 import edgelora
+from edgelora._bases import base_path, open_base, ranks_of
+from edgelora._http import Http
+from edgelora._trust import TRUST, UpdateError, key_id, text, trusted
 
-TRUST = "/update.trust"  # the board's target and the keys it trusts
+__all__ = ("HEADER_SIZE", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "key_id", "trusted")
+
 HEADER_SIZE = 256
 _SIGNED = 192  # bytes of the header, before their signature
 # magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base, key, name,
@@ -33,32 +37,10 @@ _DEFLATE = 1
 _WBITS = 10
 _BLOCK = 512
 _FLUSH_BYTES = 4096  # of a payload are at risk when the power fails
-_HEAD_LIMIT = 2048  # bytes of an HTTP answer's head
-
-
-class UpdateError(ValueError):
-    """The bundle is refused; the message says why. What the board had is as it was."""
 
 
 class NotNewer(UpdateError):
     """There is no update: the board has had this version, or a later one."""
-
-
-def trusted(path=TRUST):
-    """(keys, target) of the file that `edgelora update --trust` puts on a board."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError:
-        raise UpdateError("this board trusts no key yet: edgelora update --trust KEY.pub --target NAME") from None
-    if len(data) < 56 or (len(data) - 24) % 32:
-        raise UpdateError("%s is damaged: put the key on the board again" % path)
-    return [data[at : at + 32] for at in range(24, len(data), 32)], _text(data[:24])
-
-
-def key_id(key):
-    """What bundles call a public key."""
-    return hashlib.sha256(key).digest()[:8]
 
 
 class Header:
@@ -85,7 +67,7 @@ class Header:
             raise UpdateError(
                 "a bundle of format %d.%d.%d: this firmware is older, update it" % (form, self.kind, self.packing)
             )
-        self.name, self.target = _text(name), _text(target)
+        self.name, self.target = text(name), text(target)
 
 
 class Updater:
@@ -185,7 +167,7 @@ class Updater:
             raise UpdateError("made for %s, this is %s" % (head.target, self.target))
         if name is not None and head.name != name:
             raise UpdateError("this is adapter %s, not %s" % (head.name, name))
-        if self.model and head.base_id != self.model.base_id or not self.model and not _base_path(head.base_id):
+        if self.model and head.base_id != self.model.base_id or not self.model and not base_path(head.base_id):
             raise UpdateError("made for base %s, which this board does not have" % edgelora.hex_id(head.base_id))
         floor = self.store.floor(head.name)
         if head.version <= floor:
@@ -212,17 +194,13 @@ class Updater:
 
     def _check(self, data):
         # UpdateError unless the model can use this adapter.
-        ranks = {}  # by op
-        if len(data) >= 48:
-            for at in range(48, min(len(data) - 11, 48 + 12 * struct.unpack_from("<H", data, 30)[0]), 12):
-                op, rank = struct.unpack_from("<HH", data, at)
-                ranks[op] = rank
+        ranks = ranks_of(data)
         try:
             try:
-                model = self.model or _open_base(self._head.base_id, ranks)
+                model = self.model or open_base(self._head.base_id, ranks)
             except MemoryError:  # what the first try left behind is free now, and the heap less in pieces
                 gc.collect()
-                model = _open_base(self._head.base_id, ranks)
+                model = open_base(self._head.base_id, ranks)
             model.adapter(data)
         except ValueError as error:
             raise UpdateError("the adapter does not fit: %s" % error) from None
@@ -270,18 +248,18 @@ class Updater:
             if entry:
                 try:
                     yield from self._get(
-                        _Http(host, port, timeout_ms, end), "%s.from-%d.elu" % (path[:-4], entry.version), name
+                        Http(host, port, timeout_ms, end), "%s.from-%d.elu" % (path[:-4], entry.version), name
                     )
                     return
                 except ValueError:
                     pass  # there is none, or it is none for this board: the whole bundle decides
-            yield from self._get(_Http(host, port, timeout_ms, end), path, name)
+            yield from self._get(Http(host, port, timeout_ms, end), path, name)
         finally:
             self.close()
 
     def _get(self, http, path, name):
         try:
-            yield from http.get(path, 0)
+            yield from _ask(http, path, 0)
             header = bytearray(HEADER_SIZE)
             yield from http.read_exactly(header)
             length = http.length
@@ -289,7 +267,7 @@ class Updater:
             size = self._head.payload_size
             if 0 < kept < size:
                 try:
-                    yield from http.get(path, HEADER_SIZE + kept)
+                    yield from _ask(http, path, HEADER_SIZE + kept)
                 except UpdateError as error:
                     self._refuse("can't go on, begin again: %s" % error)
                 if http.length != length:
@@ -303,128 +281,23 @@ class Updater:
         yield from self.finish()
 
 
-class _Http:
-    # GET requests to one server, in steps: generators that yield while there is nothing to do but to wait.
-
-    def __init__(self, host, port, timeout_ms, end):
-        self._host, self._port, self._timeout_ms, self._end_ms = host, port, timeout_ms, end
-        self._socket = None
-        self._buffer = bytearray(_BLOCK)
-        self._view = memoryview(self._buffer)
-        self.length = None  # of the whole file, if the server tells
-
-    def get(self, path, start):
-        """Asks for a file from a byte on; what `read` gives begins there, whatever the server sends."""
-        self.close()
-        self._connect()
-        request = "GET %s HTTP/1.0\r\nHost: %s:%d\r\nConnection: close\r\n" % (path, self._host, self._port)
-        if start:
-            request += "Range: bytes=%d-\r\n" % start
-        request = (request + "\r\n").encode()
-        while request:
-            yield from self._wait(4)  # POLLOUT
-            request = request[self._socket.write(request) or 0 :]
-        status, fields = yield from self._head()
-        if status == 404:
-            raise UpdateError("the server has no %s" % path)
-        if 300 <= status < 400:
-            raise UpdateError("the server redirects to %s: give that address" % fields.get("location", "elsewhere"))
-        if status not in (200, 206) or "transfer-encoding" in fields:
-            raise UpdateError("the server's answer to %s is of no use: status %d" % (path, status))
-        self.length = _number(fields.get("content-length"))
-        if status == 206:
-            first, _, total = fields.get("content-range", "").partition("/")
-            if not start or first[: first.find("-")] != "bytes %d" % start:
-                raise UpdateError("the server sends another part than was asked for")
-            self.length = _number(total)
-            start = 0
-        while start:  # this server knows no ranges
-            start -= len((yield from self.read(start)) or self.ended())
-
-    def read(self, most=_BLOCK):
-        """Some bytes, at most `most`, valid until the next call; none at the end."""
-        if self._at == self._end:
-            yield from self._fill()
-        start, self._at = self._at, min(self._at + most, self._end)
-        return self._view[start : self._at]
-
-    def read_exactly(self, buffer):
-        at = 0
-        while at < len(buffer):
-            data = (yield from self.read(len(buffer) - at)) or self.ended()
-            buffer[at : at + len(data)] = data
-            at += len(data)
-
-    def close(self):
-        if self._socket:
-            self._socket.close()
-            self._socket = None
-
-    def _connect(self):
-        import select
-        import socket
-
-        self._at = self._end = 0
-        address = socket.getaddrinfo(self._host, self._port, socket.AF_INET, socket.SOCK_STREAM)[0][-1]
-        self._socket = socket.socket()
-        self._socket.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(self._socket)
-        try:
-            self._socket.connect(address)
-        except OSError as error:
-            if error.errno not in (115, 119, 36, 11):  # in progress, by what ports call it
-                raise
-
-    def _wait(self, event):
-        # Until there is something to read (1) or room to write (4), or the connection has failed.
-        self._poll.modify(self._socket, event)
-        deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
-        while True:
-            if time.ticks_diff(self._end_ms, time.ticks_ms()) < 0:
-                raise OSError("the download takes too long; the next try goes on from here")
-            if self._poll.poll(0):
-                return
-            if time.ticks_diff(deadline, time.ticks_ms()) < 0:
-                raise OSError("the server is silent; the next try goes on from here")
-            yield
-
-    def _fill(self):
-        while True:
-            yield from self._wait(1)
-            count = self._socket.readinto(self._buffer)
-            if count is not None:
-                self._at, self._end = 0, count
-                return
-
-    def _head(self):
-        # The status and the fields of an answer.
-        fields = {}
-        status = None
-        line = b""
-        left = _HEAD_LIMIT
-        while True:
-            byte = bytes((yield from self.read(1)) or self.ended())
-            left -= 1
-            if not left:
-                raise UpdateError("the server's answer is no HTTP: its head does not end")
-            if byte != b"\n":
-                line += byte
-                continue
-            text = "".join(chr(byte) for byte in line).strip()
-            line = b""
-            if status is None:
-                if not text.startswith("HTTP/1.") or not text[9:12].isdigit():
-                    raise UpdateError("the server's answer is no HTTP")
-                status = int(text[9:12])
-            elif text:
-                key, _, value = text.partition(":")
-                fields[key.lower()] = value.strip()
-            else:
-                return status, fields
-
-    def ended(self):
-        raise OSError("the server ended the connection; the next try goes on from here")
+def _ask(http, path, start):
+    # Asks for a file from a byte on; what `read` gives begins there, whatever the server sends.
+    status, fields = yield from http.ask("GET", path, "Range: bytes=%d-\r\n" % start if start else "")
+    if status == 404:
+        raise UpdateError("the server has no %s" % path)
+    if 300 <= status < 400:
+        raise UpdateError("the server redirects to %s: give that address" % fields.get("location", "elsewhere"))
+    if status not in (200, 206) or "transfer-encoding" in fields:
+        raise UpdateError("the server's answer to %s is of no use: status %d" % (path, status))
+    if status == 206:
+        first, _, total = fields.get("content-range", "").partition("/")
+        if not start or first[: first.find("-")] != "bytes %d" % start:
+            raise UpdateError("the server sends another part than was asked for")
+        http.length = int(total) if total.isdigit() else None
+        start = 0
+    while start:  # this server knows no ranges
+        start -= len((yield from http.read(start)) or http.ended())
 
 
 def _address(url):
@@ -474,17 +347,6 @@ def _unpacked(file, head):
     return result
 
 
-def _number(text):
-    return int(text) if text and text.isdigit() else None
-
-
-def _text(field):
-    try:
-        return bytes(field).rstrip(b"\0").decode()
-    except ValueError:
-        raise UpdateError("a name in the bundle is no text") from None
-
-
 def _inflater():
     # What unpacks a file, or None.
     try:
@@ -500,24 +362,3 @@ def _add(result, origin):
         for i in range(start, min(start + _BLOCK, len(result), len(origin))):
             result[i] = (result[i] + origin[i]) & 255
         yield
-
-
-def _base_path(base_id):
-    # A .elm on the board with this base id.
-    for folder in ("/rom", ""):
-        try:
-            for entry in os.ilistdir(folder or "/"):
-                path = "%s/%s" % (folder, entry[0])
-                if path.endswith(".elm"):
-                    with open(path, "rb") as file:
-                        if file.read(24)[16:] == base_id:
-                            return path
-        except OSError:
-            pass  # no such folder
-
-
-def _open_base(base_id, ranks):
-    # A model of these ranks, to check an adapter with.
-    base = edgelora.read(_base_path(base_id))
-    count = struct.unpack_from("<H", base, 26)[0]
-    return edgelora.Model(base, [ranks.get(op, 0) for op in range(count)], "infer")

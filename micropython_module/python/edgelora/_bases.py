@@ -1,0 +1,37 @@
+"""Bases on the board, by the adapters that are for them. SPDX-License-Identifier: MIT"""
+
+import os
+import struct
+
+import edgelora
+
+
+def base_path(base_id):
+    """A .elm on the board with this base id, or None."""
+    for folder in ("/rom", ""):
+        try:
+            for entry in os.ilistdir(folder or "/"):
+                path = "%s/%s" % (folder, entry[0])
+                if path.endswith(".elm"):
+                    with open(path, "rb") as file:
+                        if file.read(24)[16:] == base_id:
+                            return path
+        except OSError:
+            pass  # no such folder
+
+
+def ranks_of(adapter):
+    """Ranks by op of an adapter file, whole or not."""
+    ranks = {}
+    if len(adapter) >= 48:
+        for at in range(48, min(len(adapter) - 11, 48 + 12 * struct.unpack_from("<H", adapter, 30)[0]), 12):
+            op, rank = struct.unpack_from("<HH", adapter, at)
+            ranks[op] = rank
+    return ranks
+
+
+def open_base(base_id, ranks, mode="infer", **settings):
+    """A model of these ranks by op, of the base with this id."""
+    base = edgelora.read(base_path(base_id))
+    count = struct.unpack_from("<H", base, 26)[0]
+    return edgelora.Model(base, [ranks.get(op, 0) for op in range(count)], mode, **settings)

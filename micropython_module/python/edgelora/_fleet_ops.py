@@ -1,0 +1,129 @@
+"""Requests of the link that take a fleet's modules (SPEC.md, section 10). SPDX-License-Identifier: MIT"""
+
+import gc
+import struct
+import time
+
+import edgelora
+from edgelora import fleet
+
+
+class FleetOps:
+    """A board in a fleet whose messages come over the link. work: what has the model and the store."""
+
+    def __init__(self, agent, work):
+        self._agent, self._line, self._work = agent, agent.line, work
+        self._member = self._steps = None
+        self._message, self._kept = None, 0
+        self._opened = None  # what the member is for
+
+    def drop(self):
+        """The model is about to go."""
+        self._member = self._steps = self._message = None
+
+    def say(self, size):
+        request = self._agent.json(size)
+        do = request["do"]
+        gc.collect()
+        if do == "identity":
+            try:
+                identity = fleet.Identity.create()
+            except fleet.FleetError:
+                if request.get("fresh"):
+                    raise
+                identity = fleet.Identity()
+            self._line.alive()
+            return {"public": edgelora.hex_id(identity.public)}
+        if do == "forget":
+            self.drop()
+            fleet.Identity.forget()
+            return {}
+        if do == "install":
+            for _ in fleet.install(request["path"], fleet.Identity()):
+                self._line.alive()
+        elif do == "open":
+            return self._open(request)
+        elif do == "go":
+            return self._go(request["ms"])
+        elif do != "status":
+            raise ValueError(f"nothing named {do} to do with a fleet")
+        return self._status()
+
+    def _status(self):
+        roster, identity = fleet.Roster(), fleet.Identity()
+        return {
+            "index": roster.index(identity.public),
+            "roster": roster.number,
+            "boards": roster.count,
+            "fleet": edgelora.hex_id(roster.fleet),
+            "round": identity.round,
+        }
+
+    def _open(self, request):
+        from edgelora.training import SampleFile
+
+        path, adapter = request["path"], request.get("adapter") or fleet.ADAPTER
+        opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number
+        if self._member is None or self._opened != opened or self._member.over:
+            model = self._work.open_model(lambda: fleet.open_model(adapter))  # drops what was open
+            names = ("neighbours", "commit_every", "clock_hz", "sleep_ms")
+            settings = {name: request[name] for name in names if request.get(name)}
+            self._member = fleet.Member(
+                model,
+                SampleFile(path),
+                self._work.opened_store(),
+                fleet.Identity(),
+                adapter,
+                sleep=time.sleep_ms,
+                **settings,
+            )
+            self._opened = opened
+            gc.collect()
+        return {"index": self._member.index, "arena": len(self._member.model.arena), "free": gc.mem_free()}
+
+    def data(self, size):
+        """Bytes of the message that comes next: u32 offset, u32 size of the whole, bytes."""
+        self._agent.check_least(size, 8)
+        offset, whole = struct.unpack_from("<II", self._line.body)
+        if offset == 0:
+            self._steps = self._message = None
+            gc.collect()
+            self._message, self._kept = bytearray(whole), 0
+        end = offset + size - 8
+        if self._message is None or offset != self._kept or end > len(self._message):
+            raise ValueError(f"the message is at offset {self._kept}, not {offset}: send it again")
+        self._message[offset:end] = self._line.body[8:size]
+        self._kept = end
+        struct.pack_into("<I", self._line.payload, 0, end)
+        return 4
+
+    def _go(self, ms):
+        # Works on the message for about so long, at least a step.
+        member, until = self._member, time.ticks_add(time.ticks_ms(), ms)
+        if member is None:
+            raise ValueError("no member is open: open the model and the fleet first")
+        if self._steps is None:
+            if self._message is None or self._kept != len(self._message):
+                raise ValueError("no whole message has come: send it first")
+            self._steps, self._message = member.steps(self._message), None
+        state = ""
+        try:
+            while state is not None:
+                state = next(self._steps, None)
+                self._line.alive()
+                if state and time.ticks_diff(time.ticks_ms(), until) >= 0:
+                    break
+        except BaseException:
+            self._steps = None
+            raise
+        run, reply = member.run, b""
+        if state is None:
+            state, self._steps, reply = "ready", None, member.reply
+            self._agent.download(":fleet", reply)
+        return {
+            "state": state,
+            "size": len(reply),
+            "crc": edgelora.core_crc32(reply, 0),
+            "samples": run.position if run else 0,
+            "steps": run.steps if run else 0,
+        }

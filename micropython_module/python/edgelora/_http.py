@@ -1,0 +1,131 @@
+"""HTTP/1.0 for boards, without blocking. SPDX-License-Identifier: MIT"""
+
+import time
+
+from edgelora._trust import UpdateError
+
+_BLOCK = 512
+_HEAD_LIMIT = 2048  # bytes of an answer's head
+
+
+class Http:
+    """Requests to one server, in steps: generators that yield while there is nothing to do but to wait.
+
+    timeout_ms: how long it may be silent; end: when all of it has to be over, in ticks.
+    """
+
+    def __init__(self, host, port, timeout_ms, end):
+        self._host, self._port, self._timeout_ms, self._end_ms = host, port, timeout_ms, end
+        self._socket = None
+        self._buffer = bytearray(_BLOCK)
+        self._view = memoryview(self._buffer)
+        self.length = None  # of the whole file, if the server tells
+        self._at = self._end = 0
+
+    def ask(self, method, path, more="", body=b""):
+        """Sends a request; (status, fields) of the answer, whose bytes `read` gives. more: lines of its head."""
+        self.close()
+        self._connect()
+        request = "%s %s HTTP/1.0\r\nHost: %s:%d\r\nConnection: close\r\n%s" % (
+            method,
+            path,
+            self._host,
+            self._port,
+            more,
+        )
+        if body:
+            request += "Content-Length: %d\r\n" % len(body)
+        for part in ((request + "\r\n").encode(), body):
+            part = memoryview(part)
+            while part:
+                yield from self._wait(4)  # POLLOUT
+                part = part[self._socket.write(part) or 0 :]
+        status, fields = yield from self._head()
+        length = fields.get("content-length", "")
+        self.length = int(length) if length.isdigit() else None
+        return status, fields
+
+    def read(self, most=_BLOCK):
+        """Some bytes, at most `most`, valid until the next call; none at the end."""
+        if self._at == self._end:
+            yield from self._fill()
+        start, self._at = self._at, min(self._at + most, self._end)
+        return self._view[start : self._at]
+
+    def read_exactly(self, buffer):
+        at = 0
+        while at < len(buffer):
+            data = (yield from self.read(len(buffer) - at)) or self.ended()
+            buffer[at : at + len(data)] = data
+            at += len(data)
+
+    def close(self):
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self):
+        import select
+        import socket
+
+        self._at = self._end = 0
+        address = socket.getaddrinfo(self._host, self._port, socket.AF_INET, socket.SOCK_STREAM)[0][-1]
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket)
+        try:
+            self._socket.connect(address)
+        except OSError as error:
+            if error.errno not in (115, 119, 36, 11):  # in progress, by what ports call it
+                raise
+
+    def _wait(self, event):
+        # Until there is something to read (1) or room to write (4), or the connection has failed.
+        self._poll.modify(self._socket, event)
+        deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
+        while True:
+            if time.ticks_diff(self._end_ms, time.ticks_ms()) < 0:
+                raise OSError("the download takes too long; the next try goes on from here")
+            if self._poll.poll(0):
+                return
+            if time.ticks_diff(deadline, time.ticks_ms()) < 0:
+                raise OSError("the server is silent; the next try goes on from here")
+            yield
+
+    def _fill(self):
+        while True:
+            yield from self._wait(1)
+            count = self._socket.readinto(self._buffer)
+            if count is not None:
+                self._at, self._end = 0, count
+                return
+
+    def _head(self):
+        # The status and the fields of an answer.
+        fields = {}
+        status = None
+        line = b""
+        left = _HEAD_LIMIT
+        while True:
+            byte = bytes((yield from self.read(1)) or self.ended())
+            left -= 1
+            if not left:
+                raise UpdateError("the server's answer is no HTTP: its head does not end")
+            if byte != b"\n":
+                line += byte
+                continue
+            text = "".join(chr(byte) for byte in line).strip()
+            line = b""
+            if status is None:
+                if not text.startswith("HTTP/1.") or not text[9:12].isdigit():
+                    raise UpdateError("the server's answer is no HTTP")
+                status = int(text[9:12])
+            elif text:
+                key, _, value = text.partition(":")
+                fields[key.lower()] = value.strip()
+            else:
+                return status, fields
+
+    def ended(self):
+        raise OSError("the server ended the connection; the next try goes on from here")

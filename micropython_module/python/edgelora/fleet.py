@@ -1,0 +1,597 @@
+"""A board in a fleet that learns together (SPEC.md, section 17). SPDX-License-Identifier: MIT
+
+    identity = fleet.Identity()  # made once: fleet.Identity.create()
+    member = fleet.Member(model, samples, store, identity)
+    poller = fleet.Poller(member, "http://10.0.0.2:8080")
+    while True:
+        for state in poller.steps():  # one message of the gateway, if it has one: a training, or a few keys
+            time.sleep_ms(2)
+        time.sleep(60)
+
+A host at the end of a serial line passes messages by `edgelora.agent` instead. What goes out is an update that
+is clipped, noised and masked, never a sample; the secret of `/fleet.key` never goes out. Behind its training a round
+is in RAM: a board that resets is out of it, and trains again in the next.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import struct
+import sys
+import time
+
+import edgelora
+from edgelora._bases import base_path, open_base, ranks_of
+from edgelora._fleet import (
+    core_member_begin,
+    core_member_key,
+    core_member_neighbours,
+    core_member_next,
+    core_member_receive,
+    core_member_reply,
+    core_member_reply_size,
+    core_member_size,
+    core_member_state,
+    core_member_task,
+    core_member_update,
+    core_member_work,
+    core_sha512_add,
+    core_sha512_begin,
+    core_sha512_end,
+    core_x25519_public,
+)
+from edgelora._trust import key_id, text, trusted
+from edgelora.training import Judge, Run, Scheduler, begun, better, discard, masters, split, stored, unfinished
+
+KEY = "/fleet.key"  # the board's secret, its counters,
+ROSTER = "/fleet.roster"  # who is of its fleet,
+POLICY = "/fleet.json"  # what it asks of tasks,
+ADAPTER = "/fleet.ela"  # and the global adapter of the round
+RUN = "fleet"  # name of the round's run in the store
+SERVER = 0xFFFF
+_IDENTITY = "<4sHHII32s12s"  # magic, version, size, starts, last round, secret, 0; u32 CRC-32
+_IDENTITY_SIZE = 64
+_HEADER = "<4sHHII8s24s32s16s"
+_SIGNED, _HEADER_SIZE = 96, 160
+_REVOKED = bytes(32)
+_POLICY = ("least_survivors", "least_z", "least_neighbours", "threshold_percent", "masks")
+_TASK, _COHORT, _INPUT = 1, 3, 7
+_MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
+_ENTROPY = 513  # bytes that seed a key, one of them the register before
+_WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes, equal bits among them and in a row: with noise, once in 2^30
+_STIRS, _MACHINE = 0xD5, sys.implementation._machine  # how an RP2040's os.urandom stirs 8 bits into a byte
+_BLOCK = 512
+_GOLDEN = 0x9E3779B1
+_LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
+
+TRAINING, WORKING = "training", "working"
+
+
+class FleetError(ValueError):
+    """This board can't do that; the message says why. What it had is as it was."""
+
+
+def _sha512(*parts):
+    state = bytearray(core_sha512_begin())
+    for part in parts:
+        core_sha512_add(state, part)
+    return core_sha512_end(state)
+
+
+def _read(path, size=None):
+    with open(path, "rb") as file:
+        return file.read() if size is None else file.read(size)
+
+
+def hash_of(path):
+    """SHA-256 of a file, None if there is none."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while True:
+                block = file.read(_BLOCK)
+                if not block:
+                    return digest.digest()
+                digest.update(block)
+    except OSError:
+        return None
+
+
+def _sync():
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+class Identity:
+    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in.
+
+    All in one file, which is written as a whole or not at all.
+    """
+
+    def __init__(self, path=KEY):
+        self._path = path
+        try:
+            data = _read(path)
+        except OSError:
+            raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
+        if len(data) != _IDENTITY_SIZE or data[:8] != b"ELK1\1\0\x40\0" or edgelora.core_crc32(data, 0) != 0x2144DF1C:
+            raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
+        self._starts, self.round, self._secret = struct.unpack_from("<II32s", data, 8)
+        self._calls = 0
+
+    @classmethod
+    def create(cls, path=KEY):
+        """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none."""
+        try:
+            os.stat(path)
+        except OSError:
+            _save(path, 1, 0, _key(bytes(32), 1, 1))
+            return cls(path)
+        raise FleetError("this board has an identity: forget it first if it is to be another one, and revoke the old")
+
+    @staticmethod
+    def forget(path=KEY):
+        """Removes it: this board is no longer who it was, and can't become it again."""
+        os.remove(path)
+
+    @property
+    def secret(self):
+        return self._secret
+
+    @property
+    def public(self):
+        """The public key that a roster has, 32 bytes."""
+        return core_x25519_public(self._secret)
+
+    def draw(self):
+        """32 bytes that nobody can tell: of the chip's noise, the secret, and numbers that never come again."""
+        if not self._calls:
+            self._starts += 1
+            self._save()
+        self._calls += 1
+        return _key(self._secret, self._starts, self._calls)
+
+    def take_part(self, number):
+        """From here on this board answers no round up to this number; it is in flash before this returns."""
+        if number <= self.round:
+            raise FleetError("round %d is over for this board: the last one was %d" % (number, self.round))
+        before, self.round = self.round, number
+        try:
+            self._save()
+        except OSError:
+            self.round = before
+            raise
+
+    def _save(self):
+        _save(self._path, self._starts, self.round, self._secret)
+
+
+def _save(path, starts, number, secret):
+    data = struct.pack(_IDENTITY, b"ELK1", 1, _IDENTITY_SIZE, starts, number, secret, bytes(12))
+    edgelora.write(path, data + struct.pack("<I", edgelora.core_crc32(data, 0)))
+    _sync()
+
+
+def _key(secret, starts, calls):
+    return _sha512(_entropy(), secret, struct.pack("<II", starts, calls))[:32]
+
+
+def _entropy():
+    # Bytes of the chip's noise, whose health was tested.
+    data = os.urandom(_ENTROPY)
+    if not _healthy(data):
+        raise FleetError(
+            "the chip's source of noise is stuck, so no key can be made: take the power away for a while, and if this "
+            "comes again, this board is none for a fleet"
+        )
+    return data
+
+
+def _healthy(data):
+    # Whether bytes of os.urandom may come from noise: they are not what a register of 8 bits does by itself, and the
+    # bits that an RP2040's takes in pass the tests of NIST SP 800-90B, 4.4, for 1/4 bit of noise each.
+    if len(set(data[i] << 8 | data[i + 1] for i in range(len(data) - 1))) * 4 < len(data) * 3:
+        return False
+    last, run, ones = -1, 0, 0
+    state = data[0]
+    for i in range(1, len(data)):
+        raw = data[i]
+        if "RP2040" in _MACHINE:
+            for _ in range(8):
+                state = (state << 1 ^ (_STIRS if state & 128 else 0)) & 255
+            raw, state = raw ^ state, raw
+        for _ in range(8):
+            bit = raw >> 7
+            raw = raw << 1 & 255
+            run = run + 1 if bit == last else 1
+            last = bit
+            ones += bit
+            if run == _LONGEST:
+                return False
+        if i % _WINDOW == 0:
+            if not 8 * _WINDOW - _MOST <= ones <= _MOST:
+                return False
+            ones = 0
+    return True
+
+
+class Roster:
+    """Who is of the fleet: an installed roster. number, target, server (public key), fleet (id), count of entries."""
+
+    def __init__(self, path=ROSTER):
+        self._path = path
+        try:
+            head = _read(path, _HEADER_SIZE)
+        except OSError:
+            raise FleetError("this board has no roster yet: edgelora fleet roster --push") from None
+        self.number, self.count, signer, self._target, self.server = _roster_head(head, path)
+        self.target = text(self._target)
+        self.release = [key for key in trusted()[0] if key_id(key) == signer]
+        if not self.release:
+            raise FleetError(
+                "%s is signed by key %s, which this board does not trust" % (path, edgelora.hex_id(signer))
+            )
+        self.release = self.release[0]
+        self.fleet = _sha512(b"edgelora fleet", self.release, self._target)[:8]
+
+    def key(self, index):
+        """The public key of a board, 32 bytes; all 0: it was revoked, or never was."""
+        if index >= self.count:
+            return _REVOKED
+        with open(self._path, "rb") as file:
+            file.seek(_HEADER_SIZE + 32 * index)
+            return file.read(32)
+
+    def index(self, public):
+        """The place of a board in it. FleetError if it has none."""
+        with open(self._path, "rb") as file:
+            file.seek(_HEADER_SIZE)
+            found = _found(file, self.count, public)
+        if found is None:
+            raise FleetError("this board is not enrolled in roster %d, or revoked" % self.number)
+        return found
+
+    def check(self):
+        """FleetError unless every byte is what was signed, for this board's target. A generator of short steps."""
+        target = trusted()[1]
+        if self.target != target:
+            raise FleetError("the roster is for %s, this board is %s" % (self.target, target))
+        state = bytearray(core_sha512_begin())
+        with open(self._path, "rb") as file:
+            head = file.read(_HEADER_SIZE)
+            left = 32 * self.count
+            while left:
+                block = file.read(min(left, _BLOCK))
+                if not block:
+                    break
+                left -= len(block)
+                core_sha512_add(state, block)
+                yield
+            more = file.read(1)
+        signed = head[:_SIGNED] + core_sha512_end(state)
+        if left or more or not edgelora.core_verify(self.release, signed, head[_SIGNED:]):
+            raise FleetError("the roster's signature is wrong: it is damaged or forged")
+
+
+def _roster_head(head, path):
+    if len(head) != _HEADER_SIZE or head[:4] != b"ELG1":
+        raise FleetError("%s is no roster" % path)
+    _, version, size, number, count, signer, target, server, zeros = struct.unpack_from(_HEADER, head)
+    if (version, size) != (1, _HEADER_SIZE):
+        raise FleetError("a roster of format %d: this firmware is older, update it" % version)
+    if not number or not 0 < count <= 65535 or zeros != bytes(16):
+        raise FleetError("%s is damaged: send it again" % path)
+    return number, count, signer, target, server
+
+
+def _found(file, count, public):
+    # The place of a key among those that follow in a file.
+    for start in range(0, count, _BLOCK // 32):
+        block = file.read(_BLOCK)
+        for at in range(0, len(block) - 31, 32):
+            if block[at : at + 32] == public:
+                return start + at // 32
+
+
+def open_model(adapter=ADAPTER):
+    """The model that learns from an adapter, with its ranks, mode and momentum, of its base on the board."""
+    head = _read(adapter, 48 + 12 * 127)
+    if len(head) < 48 or head[:4] != b"ELA1":
+        raise FleetError("%s is no adapter" % adapter)
+    flags, momentum, threshold = struct.unpack_from("<H10xHH", head, 28)
+    if base_path(head[16:24]) is None:
+        raise FleetError("the adapter is for base %s, which this board does not have" % edgelora.hex_id(head[16:24]))
+    mode = "trainable_a" if flags & 4 else "frozen_a"
+    return open_base(head[16:24], ranks_of(head), mode, momentum=momentum, threshold=threshold)
+
+
+def install(path, identity, to=ROSTER):
+    """Checks the roster in a file and puts it in the old one's place, in one step. A generator of short steps.
+
+    FleetError unless a key that this board trusts has signed it, for this board's target, with a higher number than the
+    one that is here, and this board is in it.
+    """
+    roster = Roster(path)
+    yield
+    yield from roster.check()
+    try:
+        number = Roster(to).number
+    except ValueError:
+        number = 0
+    if roster.number <= number:
+        raise FleetError("roster %d is not newer than %d, which this board has" % (roster.number, number))
+    roster.index(identity.public)
+    try:
+        os.rename(path, to)
+    except OSError as error:
+        if error.errno != 17:  # EEXIST: FAT does not rename onto a file
+            raise
+        os.remove(to)
+        os.rename(path, to)
+    _sync()
+
+
+def policy(path=POLICY):
+    """What the owner of this board asks of every task: a dict of least_survivors, least_z (hundredths),
+    least_neighbours, threshold_percent, masks."""
+    try:
+        wanted = json.loads(_read(path))
+    except OSError:
+        return {"masks": 1}
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(_POLICY)))
+    for name, value in wanted.items():
+        if name not in _POLICY or not isinstance(value, int) or not 0 <= value <= 65535:
+            raise FleetError(
+                "%s of %s: give some of %s, whole numbers of 0 to 65535" % (name, path, ", ".join(_POLICY))
+            )
+    return wanted
+
+
+class Member:
+    """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
+
+    model: in a mode that trains, of the global adapter's ranks and mode. samples: what it learns, all of it (`split` to
+    hold some back). store: where the training under way is kept. neighbours: the most that there is room for.
+    pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
+    """
+
+    def __init__(
+        self, model, samples, store, identity, adapter=ADAPTER, neighbours=32, rules=None, commit_every=32, **pace
+    ):
+        self.model, self.samples, self.store = model, samples, store
+        self.adapter = adapter
+        self.roster, self.run, self.reply = Roster(), None, None
+        self.index = self.roster.index(identity.public)
+        self.identity, self._pace, self._commit_every = identity, pace, commit_every
+        rules = policy() if rules is None else rules
+        rules = struct.pack(
+            "<HHHBB", *[min(int(rules.get(name, 0)), 255 if i > 2 else 65535) for i, name in enumerate(_POLICY)]
+        )
+        self._memory = bytearray(core_member_size(neighbours))
+        roster = self.roster
+        core_member_begin(
+            self._memory, identity.secret, roster.server, roster.fleet, identity.draw(), identity.round, roster.number,
+            self.index, rules,
+        )  # fmt: skip
+
+    @property
+    def round(self):
+        """The number of the round under way, 0 for none."""
+        return core_member_state(self._memory)[0]
+
+    @property
+    def over(self):
+        """Whether the round is over for this board."""
+        return core_member_next(self._memory) == _OVER
+
+    def answer(self, message):
+        """What this board replies to a message, at once; blocks."""
+        for _ in self.steps(message):
+            pass
+        return self.reply
+
+    def steps(self, message):
+        """The same as a generator, which yields between short steps (TRAINING, WORKING, or PAUSED at the end of a
+        window): `reply` is there when it ends.
+
+        message: bytes. ValueError if it is refused; nothing has changed then, and the right one is taken after it.
+        Begun again with the same message, it goes on where it was.
+        """
+        memory = self._memory
+        while core_member_next(memory) == _WORK:  # what was left
+            self._work()
+            yield WORKING
+        data = bytearray(message)
+        again = core_member_receive(memory, data)
+        if again and self.reply:
+            return
+        del data
+        self.reply = None
+        while not self.reply:
+            waits = core_member_next(memory)
+            if waits == _WORK:
+                self._work()
+                yield WORKING
+            elif waits == _TRAIN and not (self.run and self.run.done):
+                yield from self._train()
+            elif waits == _KEYS:
+                indices = core_member_neighbours(memory)
+                for place in range(len(indices) // 2):
+                    core_member_key(memory, place, self.roster.key(indices[2 * place] | indices[2 * place + 1] << 8))
+            elif waits == _UPDATE:
+                self._update()
+            elif waits in (_TRAIN, _REPLY):
+                self._reply(None)
+            else:
+                raise FleetError("this round is over for this board")
+        if self.over:
+            discard(self.store, RUN)
+
+    def _work(self):
+        try:
+            core_member_work(self._memory)
+        except ValueError as error:
+            culprit = core_member_state(self._memory)[2]
+            whose = "the server" if culprit == SERVER else "board %d" % culprit
+            raise FleetError("%s (%s)" % (error, whose)) from None
+
+    def _train(self):
+        base, wanted, parameters, epochs, rate, seed, _ = core_member_task(self._memory)
+        if base != self.model.base_id:
+            said = edgelora.hex_id(base), edgelora.hex_id(self.model.base_id)
+            raise FleetError("the round is for base %s, the model that is open is %s" % said)
+        if hash_of(self.adapter) != wanted:
+            raise FleetError("%s is not this round's adapter: put that there, then give the task again" % self.adapter)
+        count = len(masters(_read(self.adapter))) // 2
+        if count != parameters:
+            raise FleetError("the task tells of %d parameters, its adapter has %d" % (parameters, count))
+        gc.collect()
+        seed = (seed + _GOLDEN * self.index) & 0xFFFFFFFF
+        self.run = None
+        try:
+            self.run = self._begin(epochs, seed, rate)
+        except ValueError:
+            if not unfinished(self.store, RUN):
+                raise
+            discard(self.store, RUN)  # another round's
+            self.run = self._begin(epochs, seed, rate)
+        scheduler = Scheduler(self.run, **self._pace)
+        while not self.run.done:
+            yield from scheduler
+
+    def _begin(self, epochs, seed, rate):
+        return Run(
+            self.model, self.samples, self.store, RUN, epochs, seed, rate, self._commit_every, start=self.adapter,
+            keep_state=True,
+        )  # fmt: skip
+
+    def _update(self):
+        # What was learned goes into the reply, which is made in place.
+        self.run = None
+        gc.collect()
+        before = masters(_read(self.adapter))
+        after = masters(self.store.read(RUN + ".run"))
+        reply = bytearray(32 + 2 * len(before))
+        core_member_update(self._memory, before, after, reply)
+        del before, after
+        gc.collect()
+        self._reply(reply)
+
+    def _reply(self, reply):
+        memory = self._memory
+        while core_member_next(memory) == _WORK:
+            self._work()
+        if reply is None:
+            reply = bytearray(core_member_reply_size(memory))
+        number, stage, _ = core_member_state(memory)
+        if stage == _COHORT or stage == _INPUT and not core_member_task(memory)[6]:
+            self.identity.take_part(number)
+        core_member_reply(memory, reply)
+        self.reply, self.run = reply, None
+
+
+def personalize(model, samples, store, name, adapter=ADAPTER, **pace):
+    """After the fleet's rounds: a run from the global adapter; the best by held samples becomes `name` of the store.
+
+    Judged are the bare base, what the store has as `name`, the global adapter, and every epoch of the run. A generator
+    of short steps, which goes on where it was after a reset. ValueError where too few samples could judge.
+    """
+    learned, held = split(samples, begun(store, name))
+    if held is None:
+        raise FleetError("too few samples to judge what is better: record more")
+    if not unfinished(store, name):
+        judge, best = Judge(model, held), None
+        for what in (None, stored(store, name, model), adapter):
+            if what is not None or best is None:
+                model.use(None if what is None else model.adapter(what))
+                judge.restart()
+                while not judge.step():
+                    yield WORKING
+                if best is None or better(judge.right, judge.loss, *best[1:]):
+                    best = what, judge.right, judge.loss
+        if best[0] is adapter:
+            model.load(adapter)
+            store.put(name, model.save())
+        elif best[0] is None and store.find(name):
+            store.remove(name)
+    run = Run(model, learned, store, name, held=held, start=adapter)
+    scheduler = Scheduler(run, **pace)
+    while not run.done:
+        yield from scheduler
+
+
+class Poller:
+    """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
+
+    def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
+        scheme, _, rest = url.partition("://")
+        host, _, port = rest.rstrip("/").partition(":")
+        if scheme != "http" or not host or "/" in rest.rstrip("/") or port and not port.isdigit():
+            raise FleetError("%s: give http://HOST[:PORT] (messages are sealed: they need no https)" % url)
+        self.member = member
+        self._where = host, int(port or 80)
+        self._timeout_ms, self._total_ms = timeout_ms, total_ms
+        self._sent = None  # the reply that was taken last
+        self.heard = False  # whether the last asking found a message that was new
+
+    def steps(self):
+        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
+
+        OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
+        """
+        member, self.heard = self.member, False
+        message = yield from self._get("/fleet/%d" % member.index)
+        if message is None:
+            return
+        if len(message) > 60 and message[4] == _TASK:
+            yield from self._fetch(message[28:60])
+        yield from member.steps(message)
+        del message
+        if member.reply is self._sent:
+            return  # the gateway has it, and waits for others
+        self.heard = True
+        http = self._http()
+        try:
+            yield from http.ask("POST", "/fleet/%d" % member.index, body=member.reply)
+        finally:
+            http.close()
+        self._sent = member.reply
+
+    def update_roster(self):
+        """Installs the gateway's roster, if it is newer: make a new `Member` then. A generator of short steps."""
+        path = ROSTER + ".new"
+        edgelora.write(path, (yield from self._get("/fleet/roster")) or b"")
+        yield from install(path, self.member.identity)
+
+    def _http(self):
+        from edgelora._http import Http
+
+        return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
+
+    def _get(self, path):
+        http = self._http()
+        try:
+            status, _ = yield from http.ask("GET", path)
+            if status == 204:
+                return None
+            if status != 200 or http.length is None or not 32 <= http.length <= _LARGEST:
+                raise FleetError("the gateway's answer to %s is of no use: status %d" % (path, status))
+            data = bytearray(http.length)
+            yield from http.read_exactly(data)
+            return data
+        finally:
+            http.close()
+
+    def _fetch(self, wanted):
+        # The global adapter, unless it is here.
+        path = self.member.adapter
+        if hash_of(path) == wanted:
+            return
+        data = yield from self._get("/fleet/adapter/" + edgelora.hex_id(wanted))
+        if data is None or hashlib.sha256(data).digest() != wanted:
+            raise FleetError("the gateway does not have the round's adapter")
+        edgelora.write(path, data)

@@ -1,0 +1,106 @@
+"""What a board is in a fleet, on MicroPython: noise that is stuck, power cuts."""
+
+import os
+
+import store_cuts
+import vfs
+from store_cuts import BLOCK, BLOCKS, NEVER, PAGE, Flash, PowerCut
+
+from edgelora import fleet
+
+
+class Os:
+    """The module os, with noise of one's own."""
+
+    def __init__(self, noise):
+        self.urandom = noise
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+
+class Register:
+    """os.urandom of an RP2040: bits that are shifted into a register of 8 bits."""
+
+    def __init__(self, bit):
+        self._bit, self._register = bit, 0
+
+    def __call__(self, count):
+        made = bytearray()
+        for _ in range(count):
+            for _ in range(8):
+                stirs = 0xD5 if self._register & 128 else 0
+                self._register = ((self._register << 1 | self._bit()) & 255) ^ stirs
+            made.append(self._register)
+        return bytes(made)
+
+
+def biased(share):
+    return lambda: os.urandom(1)[0] < share
+
+
+def stuck():
+    """No key is made of noise that is none; a source that is not even, as rings are, is taken."""
+    for machine, noise, good in (
+        ("", os.urandom, True),
+        ("", lambda count: bytes(count), False),
+        ("", lambda count: bytes(i & 255 for i in range(count)), False),
+        ("", Register(lambda: 1), False),
+        ("with RP2040", Register(lambda: 1), False),
+        ("with RP2040", Register(lambda: 0), False),
+        ("with RP2040", Register(biased(250)), False),
+        ("with RP2040", Register(biased(5)), False),
+        ("with RP2040", Register(biased(128)), True),
+        ("with RP2040", Register(biased(190)), True),
+    ):
+        fleet.os, fleet._MACHINE = Os(noise), machine
+        for turn in range(3):
+            try:
+                fleet.Identity.create(f"key{turn}")
+                assert good
+            except fleet.FleetError as error:
+                assert not good and "noise is stuck" in str(error)
+        made = [name for name in os.listdir() if name.startswith("key")]
+        assert len(made) == (3 if good else 0)
+        for name in made:
+            os.remove(name)
+    fleet.os = os
+    a, b = fleet.Identity.create("a"), fleet.Identity.create("b")
+    assert a.secret != b.secret and len({a.draw(), a.draw(), b.draw(), fleet.Identity("a").draw()}) == 4
+    print("OK")
+
+
+def cuts():
+    """Prints `<cuts> <failures>`."""
+    first = bytearray(b"\xff" * (BLOCK * BLOCKS))
+    vfs.VfsLfs2.mkfs(Flash(first, NEVER), progsize=PAGE)
+    store_cuts.mount(Flash(first, NEVER))
+    identity = fleet.Identity.create("/s/fleet.key")
+    identity.take_part(3)
+    secret = identity.secret
+    made = failures = 0
+    for how in (0, 1, 2):
+        cut = 0
+        while True:
+            image, answered = bytearray(first), 3
+            flash = Flash(image, NEVER)
+            store_cuts.mount(flash)
+            identity = fleet.Identity("/s/fleet.key")
+            flash.operations, flash.cut, flash.how = 0, cut, how
+            try:
+                identity.draw()
+                for number in (4, 9):
+                    identity.take_part(number)
+                    answered = number
+                break
+            except (PowerCut, OSError):
+                if flash.cut >= 0:
+                    raise
+            cut += 1
+            made += 1
+            store_cuts.mount(Flash(image, NEVER))
+            found = fleet.Identity("/s/fleet.key")
+            if found.secret != secret or not answered <= found.round <= 9 or found._starts not in (1, 2):
+                failures += 1
+                print("FAIL", cut, how, found.round)
+    print(made, failures)

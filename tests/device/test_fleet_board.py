@@ -1,0 +1,338 @@
+"""A board in a fleet, over the real link: its identity, its roster, rounds with other boards, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fleet_boards import PythonMember
+
+from edgelora import formats, quantization, sim
+from edgelora.datasets import har as datasets_har
+from edgelora.fleet import Roster, Round, Task
+from edgelora.fleet.board import BoardMember
+from edgelora.fleet.messages import public_of
+from edgelora.formats import pack_samples, public_bytes
+from edgelora.link import DeviceError, Link, Op, SerialLine
+from edgelora.training import (
+    Recipe,
+    Samples,
+    fleet_training,
+    masters,
+    pretrained_har,
+    train_twin,
+)
+
+TARGET = "band"
+SAMPLES_PATH = "/samples.eld"
+RELEASE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SERVER = bytes(range(1, 33))
+CLIP = 2000
+
+
+@dataclass(frozen=True)
+class Person:
+    """A network, windows of one person, and an adapter to start from."""
+
+    elm: bytes
+    samples: Samples
+    adapter: bytes
+
+
+@pytest.fixture(scope="module")
+def person() -> Person:
+    people = datasets_har.load_har(3)
+    model = quantization.quantize(pretrained_har(3, 0), people.pretrain.x[:200])
+    model.labels = people.labels
+    elm = formats.pack_model(model)
+    x, y = model.input.quantize(people.train.x), people.train.y
+    samples = Samples(x[::9][:24], y[::9][:24])
+    recipe = Recipe(rank=8, seed=5, on_board=True, epochs=1)
+    ranks = recipe.ranks(formats.unpack_model(elm))
+    return Person(elm, samples, train_twin(elm, ranks, Samples(x[1::9][:16], y[1::9][:16]), recipe).state)
+
+
+def trust() -> bytes:
+    return TARGET.encode().ljust(24, b"\0") + public_bytes(RELEASE)
+
+
+def prepare(link: Link, person: Person) -> bytes:
+    """A board's public key; it has base and samples, and trusts the release key."""
+    base = formats.base_id(person.elm)
+    samples = pack_samples(person.samples.x, person.samples.y, None, base)
+    for path, content in (("/base.elm", person.elm), (SAMPLES_PATH, samples), ("/update.trust", trust())):
+        link.put(path, content)
+    return link.fleet_identity()
+
+
+def roster_of(keys: list[bytes], number: int = 1, target: str = TARGET) -> Roster:
+    return Roster(number, target, public_of(SERVER), public_bytes(RELEASE), tuple(keys))
+
+
+def others(count: int, first: int, roster: Roster, secrets: list[bytes], n: int) -> dict[int, PythonMember]:
+    numbers = np.random.default_rng(first)
+    return {
+        first + i: PythonMember(first + i, secrets[i], roster, numbers.integers(-50, 51, n).astype(np.int32))
+        for i in range(count)
+    }
+
+
+def task_of(person: Person, roster: Roster, **changes: int) -> Task:
+    settings = {
+        "epochs": 2,
+        "learning_rate": 0,
+        "seed": 77,
+        "clip": CLIP,
+        "sigma": 0,
+        "least": 4,
+        "neighbours": 4,
+        "threshold": 3,
+    }
+    adapter = hashlib.sha256(person.adapter).digest()
+    n = len(masters(person.adapter))
+    return Task(roster.number, formats.base_id(person.elm), adapter, n, **settings | changes)
+
+
+def board_seed(seed: int, index: int) -> int:
+    return (seed + 0x9E3779B1 * index) % 2**32
+
+
+def clipped(change: np.ndarray, clip: int) -> np.ndarray:
+    norm2 = int((change.astype(object) ** 2).sum())
+    root = int(norm2**0.5)
+    norm = next(n for n in range(max(0, root - 2), root + 3) if n * n >= norm2)
+    return change if norm <= clip else np.sign(change) * ((np.abs(change) * ((clip << 16) // norm)) >> 16)
+
+
+def learned(person: Person, task: Task, index: int) -> np.ndarray:
+    after = fleet_training(person.elm, person.adapter, person.samples, board_seed(task.seed, index), task.epochs)
+    return clipped(after.astype(np.int64) - masters(person.adapter), task.clip)
+
+
+class Desktop:
+    """Desktop MicroPython as a board, whose power can be cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._handle = sim.start("unix", None, self._folder, die_with_parent=True)
+        self.port = self._handle.port
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def kill(self) -> None:
+        self._handle.kill()
+
+
+@pytest.fixture
+def desktop(tmp_path: Path) -> Iterator[Desktop]:
+    board = Desktop(tmp_path / "board")
+    yield board
+    board.kill()
+
+
+def drive(round_: Round, members: dict, adapter: bytes, until: int = 99) -> None:
+    """Stages of a round; who raises is lost."""
+    while not round_.done and round_.stage < until:
+        for index in list(round_.waiting):
+            message = round_.message(index)
+            assert message is not None
+            if index in members:
+                member = members[index]
+                more = (adapter,) if round_.stage == 1 and isinstance(member, BoardMember) else ()
+                round_.receive(index, member.answer(message, *more))
+        round_.close_stage()
+
+
+class Recorded(SerialLine):
+    """A line that keeps what passes."""
+
+    passed = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.passed += data
+        super().write(data)
+
+    def read(self, size: int, timeout: float) -> bytes:
+        data = super().read(size, timeout)
+        type(self).passed += data
+        return data
+
+
+def shown(passed: bytes, samples: Samples) -> int:
+    """In how many pieces, of 12 values that are not alike, samples occur in what passed a line."""
+    pieces = {
+        row[at : at + 12]
+        for row in (x.tobytes() for x in samples.x)
+        for at in range(0, len(row) - 11, 12)
+        if len(set(row[at : at + 12])) > 4 and 3 not in row[at : at + 12]
+    }
+    return sum(piece in passed for piece in pieces)
+
+
+def test_round_over_the_link(desktop: Desktop, person: Person) -> None:
+    """One board and five in Python: their sum is what the twin learned and what the others say."""
+    drawn = random.Random(4)
+    with Link(lambda: Recorded(desktop.port)) as link:
+        public = prepare(link, person)
+        assert link.fleet_identity() == public and len(public) == 32
+        assert shown(Recorded.passed, person.samples) > 50, "what a line shows is found"
+        Recorded.passed.clear()
+        secrets = [drawn.randbytes(32) for _ in range(5)]
+        roster = roster_of([public, *map(public_of, secrets)])
+        state = link.fleet_install(roster.pack(RELEASE))
+        assert (state.index, state.roster, state.boards, state.round) == (0, 1, 6, 0)
+        assert state.fleet == roster.fleet.hex()
+        task = task_of(person, roster)
+        told: list[tuple[int, int, str]] = []
+        members: dict = others(5, 1, roster, secrets, task.parameters)
+        members[0] = BoardMember(link, SAMPLES_PATH, lambda *step: told.append(step))
+        for number in (1, 2):
+            round_ = Round(task, number, roster, SERVER, range(6))
+            drive(round_, members, person.adapter)
+            wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
+            assert np.array_equal(round_.result().vector, wanted) and np.any(learned(person, task, 0))
+        assert link.fleet_status().round == 2
+        assert shown(Recorded.passed, person.samples) == 0 and len(Recorded.passed) > 10_000
+
+
+def test_a_reset_costs_the_round_nothing_but_what_was_in_ram(desktop: Desktop, person: Person) -> None:
+    """After training: it is not done again. After COHORT: the board can't answer that round any more, but the next."""
+    drawn = random.Random(5)
+    secrets = [drawn.randbytes(32) for _ in range(5)]
+    with Link.connect(desktop.port) as link:
+        public = prepare(link, person)
+        roster = roster_of([public, *map(public_of, secrets)])
+        link.fleet_install(roster.pack(RELEASE))
+        task = task_of(person, roster)
+        members: dict = others(5, 1, roster, secrets, task.parameters)
+        round_ = Round(task, 7, roster, SERVER, range(6))
+        stopped = stop_after(9)
+        with pytest.raises(InterruptedError):  # amid the training, and the host goes away
+            BoardMember(link, SAMPLES_PATH, stopped, commit_every=1).answer(round_.message(0) or b"", person.adapter)
+    desktop.restart()
+    with Link.connect(desktop.port) as link:
+        steps: list[int] = []
+        members[0] = BoardMember(link, SAMPLES_PATH, lambda done, *_: steps.append(done), commit_every=1)
+        drive(round_, members, person.adapter, until=3)
+    desktop.restart()
+    with Link.connect(desktop.port) as link:
+        member = members[0] = BoardMember(link, SAMPLES_PATH, commit_every=1)
+        task_message = Round(task, 7, roster, SERVER, range(6)).message(0) or b""
+        member.answer(task_message, person.adapter)
+        for index in range(6):
+            round_.receive(index, members[index].answer(round_.message(index) or b""))
+        round_.close_stage()
+    desktop.restart()
+    with Link.connect(desktop.port) as link:
+        member = members[0] = BoardMember(link, SAMPLES_PATH)
+        assert link.fleet_status().round == 7
+        for message in (round_.message(0) or b"", task_message):
+            with pytest.raises(DeviceError):
+                member.answer(message, person.adapter)
+        with pytest.raises(DeviceError, match="past"):
+            member.answer(task_message)
+        for index in range(1, 6):  # without it
+            round_.receive(index, members[index].answer(round_.message(index) or b""))
+        round_.close_stage()
+        drive(round_, {i: members[i] for i in range(1, 6)}, person.adapter)
+        assert round_.result().survivors == [1, 2, 3, 4, 5]
+        again = Round(task, 8, roster, SERVER, range(6))
+        drive(again, members, person.adapter)
+        wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
+        assert np.array_equal(again.result().vector, wanted)
+        assert not [entry for entry in link.store_list().adapters if entry.name.startswith("fleet")]
+
+
+def stop_after(samples: int) -> Callable[[int, int, str], None]:
+    def stop(done: int, total: int, what: str) -> None:
+        if done >= samples:
+            raise InterruptedError
+
+    return stop
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
+    """The secret stays; rosters are taken only as they have to be."""
+    with Link.connect(desktop.port) as link:
+        public = prepare(link, person)
+        with pytest.raises(DeviceError, match="has an identity"):
+            link.fleet_identity(fresh=True)
+        assert "fleet.key" not in [entry.name for entry in link.list("/")]
+        for path in ("/fleet.key", "fleet.key", "//fleet.key", "/./FLEET.KEY", "/fleet.key.part"):
+            for act in (
+                lambda path=path: link.stat(path),
+                lambda path=path: link._request(Op.GET_DATA, bytes(4) + b"\x40\0\0\0" + path.encode()),
+                lambda path=path: link.put(path, b"x"),
+                lambda path=path: link.remove(path),
+                lambda path=path: link.fleet_open(path),
+                lambda path=path: link.fleet_open(SAMPLES_PATH, adapter=path),
+            ):
+                with pytest.raises(DeviceError, match="secret"):
+                    act()
+        assert link.fleet_identity() == public
+
+        other = public_of(bytes(32))
+        good = roster_of([other, public], 5)
+        signed = good.pack(RELEASE)
+        link.fleet_install(signed)
+        stranger = Ed25519PrivateKey.from_private_bytes(bytes(32))
+        foreign = Roster(6, TARGET, good.server, public_bytes(stranger), good.keys).pack(stranger)
+        newer = roster_of([other, public], 6).pack(RELEASE)
+        for refused, why in (
+            (foreign, "does not trust"),
+            (roster_of([other, public], 6, "other").pack(RELEASE), "this board is"),
+            (signed, "not newer"),
+            (roster_of([other, public], 4).pack(RELEASE), "not newer"),
+            (roster_of([other], 6).pack(RELEASE), "not enrolled"),
+            (roster_of([other, bytes(32)], 6).pack(RELEASE), "not enrolled"),
+            (newer[:-1], "signature"),
+            (newer + b"x", "signature"),
+            (newer[:100], "no roster"),
+            (bytes([newer[0] ^ 1]) + newer[1:], "no roster"),
+            *((flipped(newer, at), None) for at in (4, 8, 12, 16, 24, 48, 80, 96, 160, 223)),
+        ):  # fmt: skip
+            with pytest.raises(DeviceError, match=why):
+                link.fleet_install(refused)
+            assert link.fleet_status().roster == 5
+        assert link.fleet_install(newer).roster == 6
+        link.fleet_forget()
+        assert link.fleet_identity(fresh=True) != public
+        with pytest.raises(DeviceError, match="not enrolled"):
+            link.fleet_status()
+
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def on_device(code: str, folder: Path) -> str:
+    path = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs; "
+    command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert not done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_noise_that_is_stuck_makes_no_key(tmp_path: Path) -> None:
+    assert on_device("fleet_runs.stuck()", tmp_path) == "OK\n"
+
+
+def test_power_cut_at_every_flash_operation_of_an_identity(tmp_path: Path) -> None:
+    """What is in flash is the round before or after, never less than what was answered; a secret never changes."""
+    made, failures = map(int, on_device("fleet_runs.cuts()", tmp_path).split()[-2:])
+    assert failures == 0 and made > 10
