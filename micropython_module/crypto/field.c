@@ -62,7 +62,7 @@ void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
 }
 
 static inline uint64_t word_product(uint32_t a, uint32_t b) {
-#ifdef __XTENSA__  // has no long multiplication on all cores, nor a library that makes it
+#if defined(__XTENSA__) || defined(__ARM_ARCH_6M__)  // no long multiplication, or none on all
     uint32_t low = (a & 0xffff) * (b & 0xffff);
     uint32_t middle = (a >> 16) * (b & 0xffff) + (low >> 16);
     uint32_t other = (a & 0xffff) * (b >> 16) + (middle & 0xffff);
@@ -98,7 +98,27 @@ void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
 }
 
 void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
-    edgelora_fe_multiply(r, a, a);
+    uint32_t product[2 * FE_WORDS] = {0};
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
+        uint64_t v = 0;
+        for (uint32_t j = i + 1; j < FE_WORDS; j++) {  // each of two
+            v += word_product(a[i], a[j]) + product[i + j];
+            product[i + j] = (uint32_t)v;
+            v >>= 32;
+        }
+        product[i + FE_WORDS] = (uint32_t)v;
+    }
+    uint64_t v = 0;
+    for (uint32_t i = 0; i < FE_WORDS; i++) {
+        uint64_t square = word_product(a[i], a[i]);
+        v += 2 * (uint64_t)product[2 * i] + (uint32_t)square;
+        product[2 * i] = (uint32_t)v;
+        v >>= 32;
+        v += 2 * (uint64_t)product[2 * i + 1] + (square >> 32);
+        product[2 * i + 1] = (uint32_t)v;
+        v >>= 32;
+    }
+    fe_reduce(r, product);
 }
 
 void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -56,6 +57,28 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     assert overruns == 0 and min(np.abs(np.array(seen) - w).max() for w in (wanted, shifted)) <= 1
     assert 10 < len(pressed) < 90 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.7
     assert json.loads((state / "world.json").read_text())["presses"] == []
+
+
+NOISE = "import os, json; print(json.dumps(list(os.urandom(512))))"
+
+
+def test_noise_of_the_ring_oscillator(tmp_path: Path) -> None:
+    """Random bytes are the computer's, or follow from a seed at every power-up, or are always alike."""
+    state = tmp_path / "board"
+    drawn = {}
+    for mode in ("free", "free", "7", "7", "8", "stuck"):
+        firmware = () if state.exists() else ("--firmware", PICO)
+        port = result("sim", "virtual-pico", *firmware, "--state", state, "--oscillator", mode)["port"]
+        drawn.setdefault(mode, []).append(json.loads(execute(port, NOISE)))
+        edgelora("sim", "virtual-pico", "--stop", "--state", state)
+    free, again = drawn["free"]
+    assert free != again and drawn["7"][0] != drawn["8"][0]
+    ones = np.unpackbits(np.array([*free, *again, *drawn["7"][0]], np.uint8)).mean()
+    assert abs(ones - 0.5) < 0.03, "over six times the spread of 12,288 fair bits"
+    followed = [len(set(itertools.pairwise(noise))) - len(set(noise[:-1])) for noise in (free, drawn["stuck"][0])]
+    assert followed[0] > 100 and followed[1] == 0, (
+        "MicroPython's register of 8 bits goes on by itself: each byte tells the next"
+    )
 
 
 def drive(chip: Mpu6050, register: int, *values: int) -> None:

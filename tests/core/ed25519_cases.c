@@ -1,6 +1,6 @@
 // Parts of the Ed25519 verification on cases from standard input, for tests under sanitizers. SPDX-License-Identifier: MIT
 //
-// A case: what ('v' verify: key, signature, message; 'd' decode: a point; 'm' multiply: 2 x 20 limbs, s32), u32 size, its bytes.
+// A case: what ('v' verify: key, signature, message; 'd' decode: a point), u32 size, its bytes.
 // Each is answered by a line.
 
 #include <stdio.h>
@@ -8,19 +8,6 @@
 #include <string.h>
 
 #include "ed25519.c"
-
-static void print_product(const uint8_t *data) {
-    fe_t a, b;
-    uint8_t bytes[32];
-    memcpy(a, data, sizeof(a));
-    memcpy(b, data + sizeof(a), sizeof(b));
-    fe_multiply(a, a, b);
-    fe_encode(bytes, a);
-    for (uint32_t i = 0; i < 32; i++) {
-        printf("%02x", bytes[i]);
-    }
-    puts("");
-}
 
 static void *copy(const uint8_t *data, size_t size) {
     void *out = malloc(size);  // of exactly this size, so that reading past it is noticed
@@ -46,11 +33,10 @@ int main(void) {
         if (fread(data, 1, size, stdin) != size) {
             return 2;
         }
-        fe_t x, y;
+        edgelora_fe_t x, y;
         switch (what) {
             case 'v': print_verdict(data, size); break;
             case 'd': printf("%d\n", point_decode(x, y, data)); break;
-            case 'm': print_product(data); break;
             default: return 2;
         }
         free(data);

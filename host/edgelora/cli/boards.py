@@ -63,6 +63,12 @@ def add_commands(add: Add, commands: Any) -> None:
         help="press the button between a Pico's pin and ground: now, or at these seconds of the board's clock; "
         "returns when it was done, if the board runs",
     )
+    p.add_argument(
+        "--oscillator",
+        metavar="free|stuck|SEED",
+        help="what the noise of a Pico's ring oscillator is, from which it makes its secrets: this computer's (free, "
+        "as it is at first), none (stuck), or what follows from a number",
+    )
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
     p.add_argument(
@@ -128,10 +134,10 @@ def cmd_build(args: argparse.Namespace) -> None:
 def cmd_sim(args: argparse.Namespace) -> None:
     """Starts, stops or lists virtual boards.
 
-    A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion
-    and buttons: these options reach one that runs already, too.
+    A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion,
+    buttons and noise: these options reach one that runs already, too.
     """
-    from ..sim import set_world, start, wait_pressed
+    from ..sim import parse_oscillator, set_world, start, wait_pressed
 
     if args.list:
         return _list_running(args)
@@ -150,11 +156,13 @@ def cmd_sim(args: argparse.Namespace) -> None:
             board.stop()
         return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
     profile, firmware = load_board(args.board), args.firmware
-    if args.i2c or args.press:
+    if args.i2c or args.press or args.oscillator:
         if not (profile.is_virtual and profile.port == "rp2"):
-            raise InputError(f"{args.board} has no sensor and no buttons: give virtual-pico or virtual-pico-stock")
+            raise InputError(
+                f"{args.board} has no sensor, no buttons, no oscillator: give virtual-pico or virtual-pico-stock"
+            )
         motion, presses = _around(args)
-        set_world(state, motion, presses)
+        set_world(state, motion, presses, parse_oscillator(args.oscillator) if args.oscillator else None)
         if there := next((b for b in running() if b.state_dir == str(state.resolve())), None):
             if presses:
                 with console.step("press", args.json):

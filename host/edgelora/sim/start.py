@@ -6,7 +6,7 @@ holds what a real board keeps without power, so that starting it again there is 
     flash.bin   the flash chip (Pico), written through at every erase and program command
     flash, rom  the filesystem's flash and the ROMFS image (unix)
     memory.bin  the machine's memory, what its firmware takes for flash among it (RISC-V); firmware.elf is the program
-    world.json  what a Pico's sensor measures, and when its buttons are pressed (see `world`)
+    world.json  what a Pico's sensor measures, when its buttons are pressed, what its noise is (see `world`)
     clock       how much time has passed on the board
     port        link to the board's serial port; stays valid across resets
     drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader

@@ -1,8 +1,9 @@
-"""What lies around an emulated chip: a sensor of motion on its I2C buses that plays a recording, and buttons.
+"""What lies around an emulated chip: a sensor of motion on its I2C buses that plays a recording, buttons, noise.
 
 `world.json` in the board's state folder says what goes on there: `{"motion": [PATH, serial] or null, "presses": [[pin,
-seconds], ...]}`. The board looks at it a hundred times a second of its own. A recording with a new serial begins then
-with its first sample; presses are that much later, and taken out of the file. All follows the board's clock.
+seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its own. A
+recording with a new serial begins then with its first sample; presses are that much later, and taken out of the file.
+All follows the board's clock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..virtual_boards import BoardClock, SimError
 from .console import POLL_SECONDS, log
+from .oscillator import FREE, RingOscillator, parse_oscillator
 
 if TYPE_CHECKING:
     from rp2040py.peripherals.i2c import RPI2C
@@ -63,15 +65,21 @@ def parse_press(text: str) -> list[tuple[int, float]]:
     return presses
 
 
-def set_world(state_dir: Path, motion: Path | None, presses: list[tuple[int, float]]) -> None:
-    """Has the board in this folder, running or not, play a recording (None: as before) and press its buttons."""
+def set_world(
+    state_dir: Path, motion: Path | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
+) -> None:
+    """Has the board in this folder, running or not, play a recording and press its buttons; sets what its noise is.
+
+    oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
+    """
     path = state_dir / WORLD
-    playing = _read(path).get("motion")
+    told = _read(path)
+    playing = told.get("motion")
     if motion:
         load_motion(motion)
         playing = [str(motion.resolve()), time.time_ns()]
     state_dir.mkdir(parents=True, exist_ok=True)
-    _write(path, playing, presses)
+    _write(path, playing, presses, told.get("oscillator", FREE) if oscillator is None else oscillator)
 
 
 def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
@@ -86,8 +94,8 @@ def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _write(path: Path, playing: Any, presses: list[tuple[int, float]]) -> None:
-    write_atomic(path, json.dumps({"motion": playing, "presses": presses}).encode())
+def _write(path: Path, playing: Any, presses: list[tuple[int, float]], oscillator: Any) -> None:
+    write_atomic(path, json.dumps({"motion": playing, "presses": presses, "oscillator": oscillator}).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -107,6 +115,7 @@ class World:
         self._playing: Any = None
         self._due: list[tuple[float, int, bool]] = []  # when a pin is pressed or released
         self._sensor = Mpu6050(clock)
+        self._oscillator = RingOscillator(mcu)
         for bus in mcu.i2c:
             _Wire(mcu, bus, self._sensor)
 
@@ -136,12 +145,13 @@ class World:
             if (motion := told.get("motion")) and motion != self._playing:
                 self._sensor.play(*load_motion(Path(motion[0])))
                 self._playing = motion
+            self._oscillator.become(parse_oscillator(str(told.get("oscillator", FREE))))
             presses = [(int(pin), now + float(at)) for pin, at in told.get("presses", ())]
         except (EdgeloraError, OSError, TypeError, ValueError, IndexError) as error:
             log(f"{self._path.name}: {error}")
             presses = []
         if presses:
-            _write(self._path, told.get("motion"), [])
+            _write(self._path, told.get("motion"), [], told.get("oscillator", FREE))
             changed = self._path.stat().st_mtime_ns
         self._seen = changed
         self._due = sorted(
