@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import updates
 from ..errors import InputError
-from ..fleet import Identity, Roster, RosterError, Site, parse_public, publish
+from ..fleet import Identity, Roster, RosterError, Site, bring_roster, parse_public, publish
 from ..formats import read_bounded
 from ..streams import confirmed, say
 from ..training import load_base
 from . import console, gateway
-from .common import Add, show, whole
+from .common import Add, add_port, connect, show, whole
 from .console import emit
 from .federating import add_federating
 
@@ -38,17 +39,20 @@ def add_commands(add: Add, commands: Any) -> None:
 
     p = command("enroll", cmd_enroll)
     _add_key(p)
-    p.add_argument("--public", metavar="KEY", help="the board's public key: a file, or 64 digits of hex")
+    p.add_argument("--public", metavar="KEY", help="a board's public key: a file or 64 digits of hex (asks the board)")
     p.add_argument("--twins", type=whole(1, 10_000), metavar="N", help="so many new boards of this computer")
     p.add_argument("--identities", type=Path, metavar="DIR", help="where the secrets of --twins go")
     p.add_argument("--name", default="", help="what to call the board here: letters, digits, - _ .")
     p.add_argument("--target", help="begins a fleet: the product that its boards are, as their update.trust says")
     p.add_argument("--again", action="store_true", help="also a board that was revoked")
     p.add_argument("--yes", action="store_true", help="do not ask")
+    add_port(p)
     p = command("revoke", cmd_revoke)
     p.add_argument("board", help="its name, index or public key")
     _add_key(p)
-    command("roster", cmd_roster)
+    p = command("roster", cmd_roster)
+    p.add_argument("--push", action="store_true", help="give it to the board on --port, if that has an older one")
+    add_port(p)
     gateway.add_arguments(command("gateway", gateway.run))
     p = command("publish", cmd_publish)
     p.add_argument("adapter", nargs="?", type=Path, help="the global adapter, a .ela file")
@@ -76,24 +80,32 @@ def cmd_enroll(args: argparse.Namespace) -> None:
     take part, so that whoever adds up their updates can't invent any. The first board begins the fleet:
 
         edgelora keygen release.pem
-        edgelora fleet enroll fleet --key release.pem --target band --public board.pub --name kitchen
+        edgelora update --trust release.pub --target band
+        edgelora fleet enroll fleet --key release.pem --target band --name kitchen
+
+    A board on a serial port is asked for its key and given the roster. WiFi boards print theirs: give it with --public.
 
     The release key stays here: the folder without it may go to the computer that adds updates up.
     """
     key = updates.load_key(args.key)
-    if (args.public is None) == (args.twins is None) or (args.twins is None) != (args.identities is None):
-        raise InputError("whom to enroll?", remedy="give --public, or --twins and --identities")
+    if args.public is not None and args.twins is not None or (args.twins is None) != (args.identities is None):
+        raise InputError("whom to enroll?", remedy="give --public, or --twins and --identities, or neither")
     site = Site(args.fleet)
     if args.twins:
         _begin(site, args.target, key)
         return _enroll_twins(args, site, key)
-    public = _public_key(args.public)
-    if not args.yes and not args.json and sys.stdin.isatty():
-        asked = f"Enroll board {public.hex()[:16]}... {args.name}? Compare it with what the board prints. [y/N] "
-        if not confirmed(asked):
-            raise InputError("not enrolled: nothing was changed")
-    _begin(site, args.target, key)
-    roster, index = site.enroll(public, args.name, key, args.again)
+    with contextlib.ExitStack() as stack:
+        link = stack.enter_context(connect(args)) if args.public is None else None
+        public = link.fleet_identity() if link else _public_key(args.public)
+        if not args.yes and not args.json and sys.stdin.isatty():
+            asked = f"Enroll board {public.hex()[:16]}... {args.name}? Compare it with what the board prints. [y/N] "
+            if not confirmed(asked):
+                raise InputError("not enrolled: nothing was changed")
+        _begin(site, args.target, key)
+        known = site.roster().index_of(public) if link else None  # it may have been cut off before it had the roster
+        roster, index = site.enroll(public, args.name, key, args.again) if known is None else (site.roster(), known)
+        if link:
+            bring_roster(link, site)
     result = {"index": index, "name": args.name, "public": public.hex(), **_summary(roster)}
     show(args, result, f"board {index} {args.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
 
@@ -131,6 +143,12 @@ def cmd_roster(args: argparse.Namespace) -> None:
     """Lists the boards of a fleet."""
     site = Site(args.fleet)
     roster, boards = site.roster(), site.boards()
+    if args.push:
+        with connect(args) as link:
+            pushed = bring_roster(link, site)
+        return show(
+            args, {"pushed": pushed, **_summary(roster)}, f"roster {roster.number}: {'given' if pushed else 'there'}"
+        )
     if args.json:
         return emit(_summary(roster) | {"rows": [asdict(board) for board in boards]})
     rows: list[tuple[object, ...]] = [(b.index, b.name or "-", b.key[:16] or "revoked") for b in boards]

@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..fleet import Boards, Gateway, Identity, Site, Stage, TwinMember, board_server, local_server, running, training_of
+from ..fleet import (
+    Boards,
+    Gateway,
+    Identity,
+    Site,
+    Stage,
+    TwinMember,
+    board_server,
+    local_server,
+    running,
+    serial_boards,
+    training_of,
+)
 from ..streams import flush, note, say
 from ..text import plain, printable
 from ..training import load_base
@@ -23,6 +35,10 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--port", dest="ports", action="append", default=[], help="serial port of a board; repeat it for each board"
+    )
+    p.add_argument("--samples", default="/samples.eld", help="file on boards of what they learn (%(default)s)")
     p.add_argument("--http", type=int, metavar="PORT", help="let boards on WiFi poll here; 0: any that is free")
     p.add_argument("--host", default="0.0.0.0", help="address for them: of one network, or all (%(default)s)")
     p.add_argument("--state", type=Path, help="folder for gateway.json, which the server's end reads (FLEET/gateway)")
@@ -37,10 +53,11 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Passes messages between the server and boards.
 
-    Until Ctrl-C. Boards on WiFi poll it over HTTP; boards of this computer take part by the boards' own code. It sees
-    messages, but has no key to read or make any. The server's end on this computer finds it by FLEET/gateway.
+    Until Ctrl-C. It owns the serial ports of boards, and waits for those that are unplugged; WiFi boards poll it over
+    HTTP; boards of this computer take part by the boards' own code. It sees messages, but has no key to read or make
+    any. The server's end on this computer finds it by FLEET/gateway.
 
-        edgelora fleet gateway fleet --http 8080
+        edgelora fleet gateway fleet --port /dev/ttyACM0 --port /dev/ttyACM1 --http 8080
     """
     if any((args.twins, args.model, args.data)) and not all((args.twins, args.model, args.data)):
         raise InputError(
@@ -55,6 +72,8 @@ def run(args: argparse.Namespace) -> None:
         gateway = stack.enter_context(running(Gateway(names, tell)))
         if args.twins:
             _add_twins(gateway, site, args.twins, args.model, args.data)
+        for port in args.ports:
+            gateway.add_line(port, serial_boards(site, args.samples))
         inner = stack.enter_context(local_server(gateway, state))
         inner.start()
         opened = {"state": str(state), "roster": site.roster().number, "boards": len(site.roster().active)}

@@ -8,6 +8,7 @@ from .boards import Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
+from .lines import bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph
@@ -44,6 +45,7 @@ __all__ = [
     "Total",
     "accuracies",
     "board_seed",
+    "bring_roster",
     "boards_of",
     "epsilons",
     "federate",
@@ -89,5 +91,6 @@ __all__ = [
     "parse_public",
     "publish",
     "running",
+    "serial_boards",
     "training_of",
 ]

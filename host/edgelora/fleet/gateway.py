@@ -44,7 +44,7 @@ class Attached:
 
     index: int
     member: Member
-    look: Callable[[], None]
+    look: Callable[[], object]
 
 
 Check = Callable[[int, int, str], None]  # a Progress, whose exception stops what reports it

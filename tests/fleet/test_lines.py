@@ -1,0 +1,193 @@
+"""Boards on serial lines through the gateway: enrolled over the line, unplugged, frozen, back again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+from fleet_boards import PythonMember
+
+from edgelora import formats, quantization, sim
+from edgelora.fleet import (
+    Gateway,
+    GatewayClient,
+    ReplyRefused,
+    Roster,
+    Round,
+    Site,
+    Task,
+    gateway,
+    local_server,
+    running,
+    serial_boards,
+    training_of,
+)
+from edgelora.fleet.messages import public_of
+from edgelora.link import Link
+from edgelora.resources import ROOT
+from edgelora.training import Base, Samples, TwinLearner, load_part, masters
+from edgelora.training.base import pretrained_har
+from edgelora.training.recipe import Recipe
+from edgelora.twin import clip_update
+from edgelora.updates import load_key
+from edgelora.virtual_boards import SimHandle
+
+PROGRAMS = ROOT / "tests" / "device" / "programs"
+
+
+class Boards:
+    """Two virtual boards with a base and samples, and the folder of their fleet."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        train = load_part("har:3", "train")
+        model = quantization.quantize(pretrained_har(3, 0), train.x)
+        self.base = Base("har.elm", formats.pack_model(model), model)
+        whole = self.base.samples(train)
+        self.samples = [whole.part(np.arange(len(whole)) % 4 == which) for which in range(2)]
+        recipe = Recipe(rank=4)
+        learner = TwinLearner(self.base.elm, recipe.ranks(model), recipe)
+        learner.begin(5)
+        self.adapter = learner.save(True)
+        self.boards = [self.start(which) for which in range(count)]
+
+    def start(self, which: int) -> SimHandle:
+        return sim.start("unix", None, self.folder / f"board{which}", die_with_parent=True)
+
+    def port(self, which: int) -> str:
+        return str(self.folder / f"board{which}" / "port")
+
+    def furnish(self, which: int) -> None:
+        samples: Samples = self.samples[which]
+        packed = formats.pack_samples(samples.x, samples.y, None, formats.base_id(self.base.elm))
+        with Link.connect(self.port(which)) as link:
+            link.put("/base.elm", self.base.elm)
+            link.put("/samples.eld", packed)
+
+    def update(self, task: Task, index: int) -> np.ndarray:
+        after = training_of(self.base.elm, self.samples.__getitem__)(task, self.adapter, index)
+        return clip_update(masters(self.adapter), after, task.clip)
+
+    def enroll(self, which: int) -> Site:
+        """As a person does: the board gets base and samples, trusts the fleet's key, and is enrolled over its line."""
+        self.furnish(which)
+        key, port = self.folder / "release.pem", ("--port", self.port(which))
+        edgelora("update", "--trust", self.folder / "release.pub", "--target", "band", *port)
+        enroll = ["fleet", "enroll", self.folder / "fleet", "--key", key, "--target", "band", *port]
+        assert result(*enroll)["index"] == which
+        assert result(*enroll)["index"] == which  # again: it is there
+        return Site(self.folder / "fleet")
+
+    def task(self, roster: Roster) -> Task:
+        digest, n = hashlib.sha256(self.adapter).digest(), len(masters(self.adapter))
+        return Task(roster.number, self.adapter[16:24], digest, n, 2, 0, 9, 900, 0, 4, 6, 4)
+
+
+class Local(PythonMember):
+    """A board in Python that the gateway has."""
+
+    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+        return super().answer(message)
+
+
+def join_locals(site: Site, key: Path, count: int) -> tuple[Roster, list[Local]]:
+    """Enrolls boards in Python beside those that are there, with drawn updates."""
+    secrets = [hashlib.sha256(bytes([which])).digest() for which in range(count)]
+    first = len(site.roster().keys)
+    roster = site.enroll_all([(public_of(secret), "") for secret in secrets], load_key(key))
+    return roster, [Local(first + i, secret, roster, np.zeros(0, np.int32)) for i, secret in enumerate(secrets)]
+
+
+@pytest.fixture
+def boards(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Boards]:
+    edgelora("keygen", tmp_path / "release.pem")
+    made = Boards(tmp_path, request.param)
+    yield made
+    for board in made.boards:
+        with contextlib.suppress(OSError):
+            send(board, signal.SIGCONT)
+        board.kill()
+
+
+def send(board: SimHandle, number: int) -> None:
+    """A signal to the board's process and to MicroPython, which it has started."""
+    children = Path(f"/proc/{board.pid}/task/{board.pid}/children").read_text().split()
+    for pid in [board.pid, *map(int, children)]:
+        os.kill(pid, number)
+
+
+def until(true: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("boards", [2], indirect=True)
+def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "RETRY_SECONDS", (0.1, 0.5))
+    for which in range(2):
+        site = boards.enroll(which)
+    roster, members = join_locals(site, tmp_path / "release.pem", 4)
+    push = ("fleet", "roster", site.folder, "--push", "--port", boards.port(1))
+    assert [result(*push)["pushed"] for _ in range(2)] == [True, False]
+    task = boards.task(roster)
+    vectors = np.random.default_rng(1).integers(-50, 51, (4, task.parameters)).astype(np.int32)
+    events: list[Any] = []
+    with running(Gateway({}, events.append)) as made, local_server(made, tmp_path) as inner:
+        inner.start()
+        for member, vector in zip(members, vectors, strict=True):
+            member.vector = vector
+            made.add_local(member.index, member)
+        for which in range(2):
+            made.add_line(boards.port(which), serial_boards(site, "/samples.eld"))
+        client = GatewayClient(tmp_path)
+        until(lambda: len(client.boards()) == 6)
+
+        def run(number: int, seconds: float, before: dict[str, Any], meanwhile: dict[str, Any]) -> Round:
+            rounds = Round(task, number, roster, site.secret(), range(6))
+            while not rounds.done:
+                messages = {index: rounds.message(index) or b"" for index in rounds.waiting}
+                before.get(rounds.stage.name, lambda: None)()
+                ticket = made.mail.post(messages, boards.adapter)
+                meanwhile.get(rounds.stage.name, lambda: None)()
+                for index, replies in made.mail.replies(ticket, seconds)[0].items():
+                    with contextlib.suppress(ReplyRefused):
+                        rounds.receive(index, replies[-1])
+                rounds.close_stage()
+            return rounds
+
+        def expect(rounds: Round, missing: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+            alive = rounds.result().survivors
+            assert alive == sorted(set(range(6)) - missing)
+            wanted = [boards.update(task, i).astype(np.int64) if i < 2 else vectors[i - 2] for i in alive]
+            assert np.array_equal(rounds.result().vector, np.sum(wanted, axis=0))
+
+        def unplug() -> None:
+            until(lambda: [b.state for b in client.boards() if b.index == 1] == ["working"])
+            boards.boards[1].kill()
+            boards.boards[1] = boards.start(1)
+
+        def freeze() -> None:
+            send(boards.boards[0], signal.SIGSTOP)
+
+        expect(run(1, 120, {}, {"TASK": unplug}))  # it goes on with what it was at
+        assert any(event["event"] == "away" and event["port"] == boards.port(1) for event in events)
+        expect(run(2, 6, {"INPUT": freeze}, {}), {0})
+        send(boards.boards[0], signal.SIGCONT)
+        expect(run(3, 120, {}, {}))
+        message = Round(task, 3, roster, site.secret(), range(6)).message(0) or b""
+        found = client.exchange({0: message}, boards.adapter, 60)  # a round of the past
+        assert found == {} and any(event["event"] == "refused" and event["board"] == 0 for event in events)
+    for which in range(2):
+        with Link.connect(boards.port(which)) as link:
+            assert link.fleet_status().round == 3  # usable, and what it has done is in its flash
