@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from commands import execute
 from documents import blocks
 from fresh import FULL
+from test_store import RecordedPico, run_device
 from test_training import device, every, packed, told
 
-from edgelora import formats, quantization, twin
+from edgelora import formats, quantization, sim, twin
+from edgelora.bench.swap import layers_and_adapters
+from edgelora.boards import build
+from edgelora.boards.profiles import load_board
 from edgelora.datasets import har as datasets_har
+from edgelora.formats import Normal, Signal
+from edgelora.link.client import Link
 from edgelora.training import Recipe, Verdict, pretrained_har
 from edgelora.training.lifelong import Lifelong
 from edgelora.training.reservoir import EMPTY, Reservoir
 from edgelora.training.samples import Samples
 
-SLOTS, SEED, EVERY = 40, 5, 4  # as the program has them
+SLOTS, SEED, EVERY = 40, 5, 4  # as the programs have them
+LIVED, CONSOLIDATED = 36, 28  # samples of a life on the virtual Pico, and those before its consolidation
 MIX = 0x9E3779B9
 
 
@@ -257,3 +268,107 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     for cut in range(changes) if FULL else (changes // 2, changes - 2):
         for how in (0, 1, 2) if FULL else (cut % 3,):
             assert board(cut, how)[1] == wanted, (cut, how)
+
+
+# ---- power cuts on the virtual Pico's flash
+
+
+def small_life() -> tuple[bytes, Samples]:
+    """A small network on windows of three axes, and samples of three classes that it has to learn."""
+    elm, _ = layers_and_adapters((24, 16, 4), 0)
+    model = formats.unpack_model(elm)
+    model.signal = Signal(50, 3, 8, 4, (Normal(0.001, 0, 1),) * 3)
+    rng = np.random.default_rng(3)
+    labels = np.arange(LIVED) % 3  # so that six judge before it consolidates
+    x = np.clip(rng.normal(0, 60, (4, 24))[labels] + rng.normal(0, 20, (LIVED, 24)), -128, 127)
+    return formats.pack_model(model), Samples(x.astype(np.int8).reshape(-1, *model.input.shape), labels)
+
+
+class TwinLife:
+    """What `cut_life.Life` does, from a state that it tells."""
+
+    def __init__(self, elm: bytes, samples: Samples, found: dict[str, Any] | None = None) -> None:
+        recipe = Recipe(rank=4, micro_batch=4, given_momentum=2, seed=SEED, epochs=6)
+        reservoir = Reservoir(samples.x.shape[1:], 24, 4, SEED)
+        self.learner, self.samples = Lifelong(elm, recipe, reservoir, EVERY), samples
+        if found:
+            reservoir.seen[:] = found["seen"]
+            for slot, label, window in found["full"]:
+                reservoir.labels[slot] = label
+                reservoir.x[slot] = np.frombuffer(bytes.fromhex(window), np.int8).reshape(reservoir.x.shape[1:])
+            self.learner.in_use = bytes.fromhex(found["in_use"]) if found["in_use"] else None
+            self.learner.restart()
+
+    def told(self) -> dict[str, Any]:
+        in_use, reservoir = self.learner.in_use, self.learner.reservoir
+        full = [
+            [int(slot), int(reservoir.labels[slot]), reservoir.x[slot].tobytes().hex()]
+            for slot in np.flatnonzero(reservoir.labels != EMPTY)
+        ]
+        return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen.tolist(), "full": full}
+
+    def live(self) -> Iterator[tuple[int, str | None]]:
+        """Samples that have come, and what is in use, whenever one of them may have changed."""
+        while (n := int(self.learner.reservoir.seen.sum())) < LIVED:
+            yield n, self.told()["in_use"]
+            if n == CONSOLIDATED:
+                self.learner.consolidate()
+                yield n, self.told()["in_use"]
+            self.learner.learn(self.samples.x[n], int(self.samples.y[n]))
+            yield n, self.told()["in_use"]
+        yield n, self.told()["in_use"]
+
+
+def taken(n: int) -> list[int]:
+    """What the recorder has after n samples: it takes one back of three."""
+    return [i % 4 for i in range(n) if i % 3 != 2]
+
+
+def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> None:
+    """A learner and a recorder in the Pico's own flash: what each command leaves, half done and done, is a state that
+    the twin knows, and from there on both do the same. What goes on from there is desktop MicroPython.
+    """
+    elm, samples = small_life()
+    programs = Path(__file__).parent / "programs"
+    stream = packed(samples, formats.base_id(elm))
+    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
+    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    with Link.connect(board.port) as link:
+        for name, content in (("base.elm", elm), ("stream.eld", stream)):
+            link.put(f"/{name}", content)
+        link.put("/cut_life.py", (programs / "cut_life.py").read_bytes())
+    execute(board.port, "import cut_life; cut_life.pico(0)")  # makes the files and the store
+    board.kill()
+    shutil.copy(tmp_path / "pico" / "flash.bin", tmp_path / "flash")
+    (tmp_path / "record").touch()
+    pico = RecordedPico(tmp_path)
+    try:
+        end = json.loads(told(execute(pico.port, f"import cut_life; cut_life.pico({LIVED})"), "TOLD"))
+    finally:
+        pico.end()
+    life = TwinLife(elm, samples)
+    in_use: dict[int, set[str | None]] = {}
+    for n, adapter in life.live():
+        in_use.setdefault(n, set()).add(adapter)
+    assert end == life.told() | {"taken": taken(LIVED)} and len(set.union(*in_use.values())) > 2
+
+    records = len(pico.records())
+    every = [(number, half) for number in range(records) for half in (True, False)]
+    cuts = every if FULL else every[:: len(every) // 24]
+    layout = load_board("virtual-pico").flash
+    assert layout and records > 200
+    offsets = {"storage": layout.storage_offset, "store": layout.total_bytes - layout.store_bytes}
+    (tmp_path / "layout.json").write_text(json.dumps(offsets | {"records": records, "cuts": cuts}))
+    output = run_device(f"import cut_life; cut_life.main({str(tmp_path)!r}, {LIVED})", "16m", 3600)
+    lines = [json.loads(line[4:]) for line in output.splitlines() if line.startswith("CUT ")]
+    assert len(lines) == len(cuts), output[-2000:]
+    for number, found, last in lines:
+        n = sum(found["seen"])
+        before, after = taken(n - 1), taken(n)
+        assert found.pop("taken") in (before, [*before, (n - 1) % 4], after) and found["in_use"] in in_use[n], number
+        again = TwinLife(elm, samples, found)
+        assert again.told() == found
+        for _ in again.live():
+            pass
+        last.pop("taken")
+        assert last == again.told(), number

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from class_cases import INPUTS, KNOWN, small_base
 from numpy.typing import NDArray
+from random_models import random_model
 
 from edgelora import formats, quantization, twin
 from edgelora.formats import ClassRow, QuantModel, Space
@@ -131,3 +132,8 @@ def test_a_base_without_room_for_classes_says_so() -> None:
         session.class_row(np.zeros((3, 5), np.int8), 3, "wave")
     x, y = np.zeros((6, 1, 1, 5), np.float32), np.arange(6) % 3
     assert quantization.spread(model, x, y[:6] // 2) is None  # nothing spreads
+    assert "quantize it from its float network" in formats.no_room(model)
+    model.loss = "mean_squared_error"
+    assert "ends in dense of" in formats.no_room(model) and "mean_squared_error" in formats.no_room(model)
+    probable = random_model(1, "small", ("dense", "softmax"), loss="cross_entropy")
+    assert probable.ops[-1].kind == "softmax" and "make it without" in formats.no_room(probable)

@@ -1,6 +1,6 @@
 """Files as bytes: networks, models, adapters, samples, bundles."""
 
-from .classes import ClassRow, Space, class_inputs, pack_classes, unpack_classes
+from .classes import ClassRow, Space, class_inputs, no_room, pack_classes, unpack_classes
 from .ela import (
     CLASSES,
     MONITOR,
@@ -159,6 +159,7 @@ __all__ = [
     "op_macs",
     "pack",
     "pack_adapter",
+    "no_room",
     "pack_classes",
     "pack_model",
     "pack_monitor",

@@ -58,6 +58,18 @@ def class_inputs(model: QuantModel) -> int:
     return size if model.loss == "cross_entropy" and last.kind == "dense" and size <= MAX_CLASS_INPUTS else 0
 
 
+def no_room(model: QuantModel) -> str:
+    """Why classes can't be added to a network without a space record, and what to do."""
+    last = model.ops[-1]
+    size = model.tensors[last.input].size
+    if last.kind == "softmax":
+        return "ends in a softmax: make it without; boards tell probabilities of a dense layer's outputs all the same"
+    if model.loss != "cross_entropy" or last.kind != "dense" or size > MAX_CLASS_INPUTS:
+        room = f"a dense layer of at most {MAX_CLASS_INPUTS} inputs with cross_entropy"
+        return f"ends in {last.kind} of {size} inputs, with {model.loss}: classes are added to {room}"
+    return "says nothing of its last layer's inputs: quantize it from its float network, with its training data"
+
+
 def check_space(space: Space, model: QuantModel, name: str) -> None:
     size, classes = class_inputs(model), model.output.size
     require(size > 0, f"{name}: only a network that ends in a dense layer and tells classes has room for more")

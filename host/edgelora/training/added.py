@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import formats, twin
 from ..datasets import Dataset, held_out
 from ..errors import InputError
-from ..formats import Adapter, ClassRow, pack_samples
+from ..formats import Adapter, ClassRow, no_room, pack_samples
 from ..link import Link
 from ..progress import Progress, untold
 from .base import Base
@@ -52,8 +52,7 @@ def add_classes(
     Classes that the base has by name get a row of their own. A quarter of each class is held out and judges.
     """
     if base.model.space is None:
-        missing = f"{base.name} says nothing of its last layer's inputs"
-        raise InputError(f"{missing}: quantize it again with its training data")
+        raise InputError(f"{base.name} {no_room(base.model)}")
     if not data.labels:
         raise InputError("classes need names: give data with labels")
     held = held_out(data.y)
