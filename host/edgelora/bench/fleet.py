@@ -29,11 +29,12 @@ from ..workers import in_parallel
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
 HASHED = Plan(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)  # of the engines' hashes
 LEARNED = Plan(masks=False)
+CLIP = 1000  # of 1,000 boards, in masters
 SIMULATED = Plan(
     boards=1000, rounds=20, share=0.1, clip=2000, least=60, masks=False, server_rate=256, server_momentum=0
 )
 NOISE = 2.0
-SCALED = Plan(rounds=10, share=0.1, clip=2000, masks=False)
+SCALED = Plan(rounds=10, share=0.1, clip=CLIP, masks=False)
 SIZES = (100, 1000, 10_000)
 ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run", "shuffled replies")
 

@@ -264,18 +264,22 @@ class Deployment:
         process = self.processes.pop(name, None)
         if process is None:
             return
-        self.signal(process, number)
-        self.signal(process, signal.SIGCONT)
+        whole = self.signal(name, number, process)
+        self.signal(name, signal.SIGCONT, process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        self.signal(process, signal.SIGKILL)
+        for pid in whole:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
-    @staticmethod
-    def signal(process: subprocess.Popen[bytes], number: int) -> None:
-        """To a process and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+    def signal(self, name: str, number: int, process: subprocess.Popen[bytes] | None = None) -> list[int]:
+        """To a process and all that it started, in sessions of their own too; who they were."""
+        whole = family((process or self.processes[name]).pid)
+        for pid in whole:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return whole
 
     def log(self, name: str) -> Path:
         return self.folder / "flower" / f"{name}.log"
@@ -319,6 +323,16 @@ class Deployment:
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of what they start themselves
         return os.environ | QUIET | {"PATH": path, "FLWR_HOME": str((self.folder / "flower").resolve())}
+
+
+def family(pid: int) -> list[int]:
+    """A process and what comes of it, parents first."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [(int(child), int(parent)) for child, parent in map(str.split, listed.splitlines())]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents if parent == one]
+    return found
 
 
 def free_port() -> int:

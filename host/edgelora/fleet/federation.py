@@ -131,7 +131,7 @@ class Federation:
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != len(masters(one.adapter)):
                 raise ValueError("velocity and adapter differ in length")
-            bytes.fromhex(state["secret"]), one.rounds, one._asked
+            bytes.fromhex(state["secret"]), one.rounds, one.asked
             return one
         except InputError:
             raise
@@ -167,10 +167,11 @@ class Federation:
 
     @property
     def epsilons(self) -> Epsilons:
-        return epsilons(self.plan, self.done, self._asked)
+        return epsilons(self.plan, self.done, self.asked)
 
     @property
-    def _asked(self) -> list[list[int]]:
+    def asked(self) -> list[list[int]]:
+        """The boards of each attempt at a round, published or not."""
         return [list(map(int, boards)) for boards in self._state["attempts"]]
 
     @property
@@ -183,7 +184,7 @@ class Federation:
         """The next round's, of these boards of the roster; it counts from now on. BudgetSpent above the budget."""
         step = self.done
         asked = sampled(bytes.fromhex(self._state["secret"]), step, boards, self.plan.share)
-        check_budget(self.plan, step, [*self._asked, asked])
+        check_budget(self.plan, step, [*self.asked, asked])
         self._state["attempts"].append(asked)
         self._save()
         named = b"edgelora round" + step.to_bytes(4, "little") + self.plan.seed.to_bytes(4, "little")
@@ -199,7 +200,7 @@ class Federation:
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
             adapter = with_masters(adapter, moved(masters(self.adapter), step))
         packed = formats.pack_adapter(adapter)
-        told = epsilons(self.plan, self.done + 1, self._asked)
+        told = epsilons(self.plan, self.done + 1, self.asked)
         one = Round(
             call.step,
             len(call.boards),

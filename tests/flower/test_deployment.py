@@ -1,0 +1,59 @@
+"""A deployment with TLS and authenticated nodes: strangers stay out, who is frozen or killed costs a round itself."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgelora import fleet
+from edgelora.fleet import Deployment, Federation, Plan
+
+PLAN = Plan(boards=9, rounds=4, masks=False, seed=7, deadline=40.0)
+MOST_SECONDS = 90.0  # of a round with a node that is frozen and one that is dead
+
+
+def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "nothing came of it in time"
+        time.sleep(0.3)
+
+
+@pytest.mark.timeout(1500)
+def test_strangers_frozen_and_killed_nodes_and_a_killed_server(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    Federation.create(tmp_path, PLAN, base)
+    port = fleet.free_port()
+    fleet.write_project(tmp_path, "har", address=f"127.0.0.1:{port}")
+
+    def now() -> Federation:
+        return Federation.open(tmp_path)
+
+    with Deployment(tmp_path, port) as deployment:
+        deployment.start(nodes=3)
+        deployment.start_node("stranger", fleet.free_port(), register=False)
+        waited(lambda: deployment.processes["stranger"].poll() is not None)
+        assert deployment.processes["stranger"].returncode != 0 and deployment.nodes_online() == 3
+        deployment.run()
+        waited(lambda: now().done >= 1)
+        assert now().rounds[0].survivors == 9
+        deployment.signal("node0", signal.SIGSTOP)
+        waited(lambda: len(now().asked) >= 2)
+        deployment.signal("node1", signal.SIGKILL)
+        waited(lambda: now().done >= 2)
+        hurt = now().rounds[1]
+        assert 0 < hurt.survivors < 9 and hurt.seconds < MOST_SECONDS
+        deployment.signal("node0", signal.SIGCONT)
+        deployment.stop("superlink", signal.SIGKILL)
+        stood = now().sha256, now().done
+        deployment.start_superlink()
+        deployment.register("node0")
+        deployment.wait_nodes(2)
+        assert (now().sha256, now().done) == stood or now().done == stood[1] + 1
+        deployment.wait_run(deployment.run())
+    assert now().done == PLAN.rounds and now().rounds[-1].survivors == 9
+    assert len(now().asked) >= PLAN.rounds

@@ -1,0 +1,64 @@
+"""An attack of ours: was this board in the round? Against the global adapter it does no better than epsilon allows."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+from fresh import rounds
+
+from edgelora import fleet, twin
+from edgelora.fleet import Plan, privacy
+from edgelora.fleet.boards import private_update
+from edgelora.training import masters, restarted
+
+OPEN = Plan(boards=60, rounds=1, least=8, masks=False, seed=1)  # neither clip nor noise
+TIGHT = replace(OPEN, clip=1500, noise=4.0)
+SHADOWS = rounds(600)
+
+
+def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_private_one() -> None:
+    base = fleet.fleet_base()
+    start = restarted(fleet.bare_start(base, OPEN, 1), 0)
+    boards = fleet.boards_of("har", base.elm, base.name, OPEN.boards)
+    before = masters(start)
+    after = [
+        (before + fleet.update_of(OPEN, base.elm, start, 3000, 1, index, boards.of(index).train)).astype(np.int16)
+        for index in range(OPEN.boards)
+    ]
+    accuracy = {plan: attacked(plan, before, after) for plan in (OPEN, TIGHT)}
+    told = privacy.epsilons(TIGHT, 1, [[0]])
+    bound = (math.exp(told.server) + TIGHT.delta) / (1 + math.exp(told.server))
+    assert told.server < 1.5
+    spread = 2 / math.sqrt(SHADOWS / 2)  # two standard errors and more
+    assert accuracy[TIGHT] < min(bound, 0.5 + 1 / (2 * TIGHT.multiplier)) + spread
+    assert accuracy[OPEN] > 0.9 > accuracy[TIGHT] + 0.2, accuracy
+
+
+def attacked(plan: Plan, before: np.ndarray, after: list[np.ndarray]) -> float:
+    """The share of rounds that the attack names right; half of them have board 0 among the eight.
+
+    It knows everybody's samples, and so what each would send without noise: it looks how far the average went board
+    0's way, by the likelihood ratio of normal distributions. Half of the rounds, its shadows, give it the threshold; it
+    is judged on the others.
+    """
+    drawn = random.Random(5)
+    sent = np.array([twin.clip_update(before, one, plan.clip) for one in after], float)
+    spread = np.cov(sent[1:].T) / plan.least + (plan.sigma**2 / plan.least + 1 / 12) * np.eye(sent.shape[1])
+    way = np.linalg.solve(spread, sent[0] - sent[1:].mean(0))
+    scores, members = [], []
+    for shadow in range(SHADOWS):
+        member = shadow % 2 == 0
+        others = drawn.sample(range(1, len(after)), plan.least - member)
+        chosen = [0, *others] if member else others
+        total = sum(
+            private_update(before, after[index], plan, 1000 * shadow + index).astype(np.int64) for index in chosen
+        )
+        scores.append(float(fleet.mean(np.asarray(total), plan.least) @ way))
+        members.append(member)
+    values, truth = np.array(scores), np.array(members)
+    shadows = np.arange(SHADOWS) % 4 < 2
+    best = max(values[shadows], key=lambda cut: np.mean((values[shadows] >= cut) == truth[shadows]))
+    return float(np.mean((values[~shadows] >= best) == truth[~shadows]))
