@@ -179,7 +179,7 @@ $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 # Flower and the privacy accountant: its pins are its own, as it holds other packages back.
 $(STAMPS)/fleet: pyproject.toml requirements-fleet.lock | $(STAMPS)/packages-base
 	@$(STEP) "fleet" $(PYTHON) -m venv $(FLEET)
-	@$(STEP) "flower" $(FLEET)/bin/pip install --disable-pip-version-check -c requirements-fleet.lock -e '.[demo,fleet]' \
+	@$(STEP) "flower" $(FLEET)/bin/pip install --disable-pip-version-check -c requirements-fleet.lock -e '.[sim,demo,fleet]' \
 	    pytest pytest-timeout
 	@touch $@
 

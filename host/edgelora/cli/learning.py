@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import webbrowser
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import datasets, floatnet, formats, streams, training, twin
+from .. import datasets, fleet, floatnet, formats, streams, training, twin
 from ..boards import load_board
 from ..errors import InputError
 from ..formats import write_atomic
@@ -180,6 +182,16 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     add_recipe(p, KEYWORDS_RECIPE)
     add_port(p)
+    p = add("fleet", cmd_demo_fleet, demos)
+    p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual ones (unix unix)")
+    p.add_argument("--twins", type=whole(1, 1000), default=30, help="boards of this computer beside them (%(default)s)")
+    p.add_argument("--rounds", type=whole(1, 1000), default=3, help="of the federation (%(default)s)")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/fleet"), help="folder for everything it makes (%(default)s)"
+    )
+    p.epilog = (
+        "It needs Flower: pip install 'edgelora[fleet]'; in a checkout `make fleet`, then .build/fleet/bin/edgelora."
+    )
 
 
 def _add_on_board(parser: argparse.ArgumentParser) -> None:
@@ -442,6 +454,34 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
     say(f"report: {path}")
     return code
+
+
+def cmd_demo_fleet(args: argparse.Namespace) -> None:
+    """Boards that learn together, masks and noise on.
+
+    Virtual boards and twins federate through a real SuperLink: enrolled in a signed roster, they train on what they
+    have seen, clip, add noise and masks. The server sees sums alone. The page opens at the end.
+    """
+    from .demo_fleet import demo_fleet
+
+    demo = demo_fleet(args.boards, args.twins, args.rounds, args.output, args.json)
+    before, after = fleet.mean_of(demo.before), fleet.mean_of(demo.after)
+    told, last = demo.federation.epsilons, demo.federation.rounds[-1]
+    result = {
+        "before": before,
+        "after": after,
+        "boards": demo.federation.plan.boards,
+        "survivors": last.survivors,
+        "outsider": told.outsider,
+        "server": told.server,
+        "sha256": demo.federation.sha256,
+        "report": str(demo.page),
+    }
+    text = f"accuracy {before:.1%} -> {after:.1%}, mean of {demo.federation.plan.boards} boards\n"
+    text += f"epsilon: {told}\nreport: {demo.page}"
+    show(args, result, text)
+    if not args.json and sys.stdout.isatty():
+        webbrowser.open(demo.page.resolve().as_uri())
 
 
 def cmd_demo_keywords(args: argparse.Namespace) -> ExitCode:

@@ -4,9 +4,10 @@ from ..report import mean_of
 from . import publish
 from .afterwards import bare_start, personalized
 from .averaging import board_seed, mean, moved, server_step, with_masters
+from .board import BoardMember
 from .boards import Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
-from .federation import Call, Exchange, Federation, Total, federate
+from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .lines import bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
@@ -25,6 +26,7 @@ __all__ = [
     "Deployment",
     "DeploymentError",
     "Exchange",
+    "Judge",
     "address_of",
     "bare_start",
     "free_port",
@@ -62,6 +64,7 @@ __all__ = [
     "with_masters",
     "write_page",
     "Board",
+    "BoardMember",
     "BoardState",
     "Check",
     "Gateway",

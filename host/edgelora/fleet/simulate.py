@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -73,12 +75,23 @@ def simulate(
         FleetStrategy(federation, twins, progress, judge).start(grid)
 
 
-def write_page(federation: Federation, path: Path, before: dict[str, float], ended: str = "") -> Path:
-    """The page of a federation as it stands. before: accuracies with the bare base, by board, if anyone knows them."""
+def write_page(
+    federation: Federation,
+    path: Path,
+    before: dict[str, float],
+    ended: str = "",
+    measured: Mapping[int, dict[str, float]] = MappingProxyType({}),
+) -> Path:
+    """The page of a federation as it stands. before: accuracies with the bare base, by board, if anyone knows them.
+
+    measured: those after rounds, by their number from 1, where the federation does not have them.
+    """
     plan = federation.plan
     rounds = [
-        FleetRound(r.asked, r.survivors, r.seconds, r.down, r.up, r.outsider, r.server, r.accuracies)
-        for r in federation.rounds
+        FleetRound(
+            *(r.asked, r.survivors, r.seconds, r.down, r.up, r.outsider, r.server), measured.get(i, r.accuracies)
+        )
+        for i, r in enumerate(federation.rounds, 1)
     ]
     settings = [(name.replace("_", " "), str(value)) for name, value in plan.as_json().items()]
     report = FleetReport(

@@ -1,0 +1,124 @@
+"""`edgelora demo fleet`: virtual boards and twins learn together through a real SuperLink, with masks and noise on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from .. import fleet, streams
+from ..boards import load_board
+from ..fleet import BoardMember, Federation, Gateway, Identity, Plan, Site, TwinMember
+from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_atomic
+from ..link import Link
+from ..training import Base
+from . import console
+from .demo import make_firmware, start_board
+
+TARGET = "band"
+SAMPLES = "/fleet.eld"  # on a board: what it has seen
+PLAN = Plan(rounds=3, clip=4000, noise=0.2, neighbours=8, threshold=5, deadline=600.0, patience=300.0)
+TWINS = 30
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What came of it. before, after: accuracies by board, by its test samples, measured by the twin."""
+
+    federation: Federation
+    before: dict[str, float]
+    after: dict[str, float]
+    page: Path
+
+
+def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: bool = False) -> Demo:
+    """Federates these virtual boards and so many twins. Everything is left in `output`, which is new each time."""
+    count = len(boards) + twins
+    plan = replace(PLAN, boards=count, rounds=rounds, least=max(2, count * 3 // 4))
+    with console.step("pretrain on two people", quiet):
+        base = fleet.fleet_base()
+    for part in ("site", "twins", "federation", "gateway"):
+        shutil.rmtree(output / part, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomic(output / base.name, base.elm)
+    data = fleet.boards_of("har", base.elm, base.name, count)
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(_board(name, place, base, output, quiet)) for place, name in enumerate(boards)]
+        site, identities = _enrolled(output / "site", base, data, links, twins)
+        roster = site.roster()
+        for link in links:
+            link.fleet_install(site.data())
+        gateway = stack.enter_context(fleet.running(Gateway({}, lambda event: None)))
+        train = fleet.training_of(base.elm, lambda index: data.of(index).train)
+        for index, link in enumerate(links):
+            gateway.add_local(index, BoardMember(link, SAMPLES, neighbours=plan.neighbours))
+        for identity in identities:
+            member = TwinMember(identity, site.roster, train)
+            gateway.add_local(member.index, member)
+        (output / "gateway").mkdir()
+        stack.enter_context(fleet.local_server(gateway, output / "gateway")).start()
+        streams.note(f"roster {roster.number}: {len(links)} boards, {twins} twins", quiet)
+        federation = Federation.create(output / "federation", plan, base)
+        judge = fleet.judge_of(federation, data)
+        before = judge(None)
+        measured = _federate(federation, site, output / "gateway", judge, quiet)
+    federation = Federation.open(output / "federation")
+    page = fleet.write_page(federation, output / "report.html", before, "", measured)
+    return Demo(federation, before, measured[federation.done], page)
+
+
+@contextlib.contextmanager
+def _board(name: str, place: int, base: Base, output: Path, quiet: bool) -> Iterator[Link]:
+    """A virtual board with the base in it."""
+    profile = load_board(name)
+    firmware = make_firmware(profile, base, output, quiet)
+    handle = start_board(name, firmware, output / f"{place}-{name}.board", quiet)
+    try:
+        with Link.connect(handle.port) as link:
+            yield link
+    finally:
+        handle.stop()
+
+
+def _enrolled(
+    folder: Path, base: Base, data: fleet.Boards, links: list[Link], twins: int
+) -> tuple[Site, list[Identity]]:
+    """A roster of boards first, then twins. Boards get what they have seen, and whose rosters to trust."""
+    key = Ed25519PrivateKey.generate()
+    trusted = TARGET.encode().ljust(TARGET_SIZE, b"\0") + public_bytes(key)
+    entries = []
+    for index, link in enumerate(links):
+        samples = data.of(index).train
+        link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
+        link.put("/update.trust", trusted)
+        entries.append((link.fleet_identity(), f"board-{index}"))
+    identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key") for place in range(twins)]
+    entries += [(identity.public, f"twin-{place}") for place, identity in enumerate(identities)]
+    site = Site.create(folder, TARGET, key)
+    site.enroll_all(entries, key)
+    return site, identities
+
+
+def _federate(
+    federation: Federation, site: Site, gateway: Path, judge: fleet.Judge, quiet: bool
+) -> dict[int, dict[str, float]]:
+    """Accuracies by board after each round, of which the server knows nothing."""
+    measured: dict[int, dict[str, float]] = {}
+    port = fleet.free_port()
+    fleet.write_project(federation.folder, site=site.folder, address=f"127.0.0.1:{port}")
+    with fleet.Deployment(federation.folder, port) as deployment:
+        with console.step("start a SuperLink and a SuperNode", quiet):
+            deployment.start([gateway])
+        run = deployment.run()
+        with console.progress("rounds with masks and noise", quiet) as progress:
+            for now in fleet.federated(deployment, lambda: Federation.open(federation.folder), run):
+                last = now.rounds[-1] if now.rounds else None
+                what = f"{last.survivors} of {last.asked} boards" if last else "begins"
+                progress(now.done, now.plan.rounds, what)
+                measured[now.done] = judge(now.adapter)
+        deployment.wait_run(run)
+    return measured
