@@ -12,7 +12,7 @@ from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .lines import bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, TwinMember, training_of
-from .messages import Graph, Stage, Task, graph
+from .messages import Graph, Stage, Task, graph, public_of
 from .plan import Plan
 from .privacy import BudgetSpent, Epsilons, epsilons, sampled
 from .publish import PublishError, Rollout
@@ -92,6 +92,7 @@ __all__ = [
     "graph",
     "local_server",
     "parse_public",
+    "public_of",
     "publish",
     "running",
     "serial_boards",
