@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -105,11 +106,24 @@ def bench_member(
     try:
         repl = RawRepl(line, port)
         repl.enter()
-        cycles = _Bench(repl, neighbours, sigma).run(clock_mhz, progress)
+        cycles = member_cycles(repl, clock_mhz, neighbours, sigma, progress)
         repl.leave()
         return cycles
     finally:
         line.close()
+
+
+class Board(Protocol):
+    """Runs code, one piece after the other with the same names, and gives what it prints."""
+
+    def run(self, code: str) -> bytes: ...
+
+
+def member_cycles(
+    board: Board, clock_mhz: float, neighbours: int, sigma: int, progress: Progress = untold
+) -> MemberCycles:
+    """The same of whatever runs MicroPython."""
+    return _Bench(board, neighbours, sigma).run(clock_mhz, progress)
 
 
 def fleet_cycles(board: str = "virtual-pico", clock_mhz: float = 125, progress: Progress = untold) -> dict[str, int]:
@@ -135,8 +149,8 @@ def _secret(name: object) -> bytes:
 
 
 class _Bench:
-    def __init__(self, repl: RawRepl, neighbours: int, sigma: int) -> None:
-        self._repl, self._neighbours, self._sigma = repl, neighbours, sigma
+    def __init__(self, board: Board, neighbours: int, sigma: int) -> None:
+        self._board, self._neighbours, self._sigma = board, neighbours, sigma
         secrets = [_secret(index) for index in range(neighbours + 1)]
         server = _secret("server")
         self._roster = Roster(1, "bench", public_of(server), bytes(32), tuple(map(public_of, secrets)))
@@ -162,7 +176,7 @@ class _Bench:
         def cycles(microseconds: Iterable[int]) -> int:
             return round(sum(microseconds) * clock_mhz)
 
-        memory, first = json.loads(self._repl.run(_filled(BEGIN, self._given)))
+        memory, first = json.loads(self._board.run(_filled(BEGIN, self._given)))
         stages: dict[str, Took] = {}
         equal, down, up = True, 0, 0
         while not self._round.done:
@@ -202,7 +216,7 @@ class _Bench:
             "keys": json.dumps(others if stage is Stage.COHORT else []),
             "update": stage is Stage.INPUT,
         }
-        took, reply = json.loads(self._repl.run(_filled(ANSWER, given)))
+        took, reply = json.loads(self._board.run(_filled(ANSWER, given)))
         return took, bytes.fromhex(reply)
 
     def _others(self, message: bytes) -> bytes:
