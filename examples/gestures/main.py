@@ -1,11 +1,13 @@
 """Learns gestures from a motion sensor and buttons: edgelora push examples/gestures/main.py
 
 A press of a gesture's button takes the two seconds before it as one of that gesture; a press of a
-second takes the last one back. The last button learns them all. What was recorded and learned is
-in flash, and goes on after a reset.
+second takes the last one back. The last button learns the first three. The fourth takes no
+learning: after four presses, and after every four more, it is a class that the base does not have.
+What was recorded and learned is in flash, and goes on after a reset.
 """
 
 import time
+from array import array
 
 from machine import I2C, Pin
 
@@ -13,9 +15,10 @@ import edgelora
 from edgelora.recorder import Recorder
 from edgelora.sources import MPU6050
 from edgelora.store import Store, default_place
-from edgelora.training import Run, SampleFile, begun, split, unfinished
+from edgelora.training import Part, Run, SampleFile, begun, split, unfinished
 
-NAMES = ("circle", "wave", "shake", "knock")  # as many as the base has classes, at most
+LEARNED = ("circle", "wave", "shake")  # in place of classes of the base
+ADDED = "knock"  # behind all of the base's classes
 PINS = (10, 11, 12, 13)  # their buttons, each between its pin and ground
 LEARN = 14
 EPOCHS = 16  # of 24 samples: some 40 updates
@@ -26,24 +29,50 @@ def button(pin):
     return Pin(pin, Pin.IN, Pin.PULL_UP)
 
 
+def windows(number):
+    """A gesture's samples, one after the other in the same buffer."""
+    for i in range(samples.count):
+        if samples.read(i, window) == number:
+            yield window
+
+
+def use():
+    """What was learned last infers."""
+    model.use(model.adapter(store.read(ADAPTER)) if store.find(ADAPTER) else None)
+
+
 def learn():
     """One bounded step after another; a reset in between costs the last few updates at most."""
-    learned, held = split(samples, begun(store, ADAPTER))
+    numbers = [i for i in range(samples.count) if samples.read(i, window) < len(LEARNED)]
+    learned, held = split(Part(samples, array("H", numbers)), begun(store, ADAPTER)) if numbers else (None, None)
     if held is None:
         return print("record some more: 8 of each gesture")
     run = Run(model, learned, store, ADAPTER, EPOCHS, held=held)
     while not run.done:
         run.step()
+    use()
     print("learned:", run.best[0], "of", held.count, "right, before", run.before[0])
-    if run.better:
-        store.activate(ADAPTER)
+    if recorder and recorder.counts[len(LEARNED)] >= 4:
+        add()
+
+
+def add():
+    """A row for the added gesture, and for each of the others: what they look like to the layers in use."""
+    for i in range(len(LEARNED)):
+        if recorder.counts[i]:
+            model.add_class(i, windows(i))
+    adapter = model.add_class(ADDED, windows(len(LEARNED)))
+    store.put(ADAPTER, adapter.buffer)
+    print("added:", ADDED)
 
 
 model = edgelora.Model("/rom/har.elm")
 signal = model.signal
+window = bytearray(model.sample_size)
+recorder = None
 store = Store(default_place())
 store.open(model)
-store.start()  # what was learned before a reset
+use()
 try:
     samples = SampleFile(FILE, append=True)
 except OSError:
@@ -58,12 +87,15 @@ looked = 0
 print("ready")
 while True:
     if recorder.step():
-        counted = zip(NAMES, recorder.counts)  # noqa: B905
+        counted = zip(LEARNED + (ADDED,), recorder.counts)  # noqa: B905
         print("recorded:", ", ".join(f"{name} {count}" for name, count in counted))
+        if recorder.taken == len(LEARNED) and recorder.counts[recorder.taken] % 4 == 0:
+            add()
     if learning.value() == 0:
         learn()
         recorder.reset()
-    if store.in_use and recorder.ready and recorder.windows - looked >= 8:  # each second
+    if model.used and recorder.ready and recorder.windows - looked >= 8:  # each second
         looked = recorder.windows
-        print(NAMES[model.infer(recorder.x)])
+        seen = model.infer(recorder.x)
+        print(LEARNED[seen] if seen < len(LEARNED) else model.labels[seen])
     time.sleep_ms(20)
