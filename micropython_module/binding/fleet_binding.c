@@ -89,16 +89,17 @@ static mp_obj_t core_member_size(mp_obj_t neighbours) {
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_size_obj, core_member_size);
 
 // core_member_begin(memory, secret, server, fleet, seed, round, roster, index, policy); policy: u16 least survivors, u16 least z,
-// u16 least neighbours, u8 threshold percent, u8 masks
+// u16 least neighbours, u8 threshold percent, u8 masks, u16 last round
 static mp_obj_t core_member_begin(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t memory = buffer(args[0], MP_BUFFER_RW);
-    const uint8_t *policy = sized(args[8], 8, MP_BUFFER_READ);
+    const uint8_t *policy = sized(args[8], 10, MP_BUFFER_READ);
     edgelora_board_t board = {
         .secret = key(args[1]), .server = key(args[2]), .fleet = sized(args[3], 8, MP_BUFFER_READ), .seed = key(args[4]),
         .round = word(args[5]), .roster = word(args[6]), .index = (uint16_t)word(args[7]),
         .policy = {
             .least_survivors = (uint16_t)(policy[0] | policy[1] << 8), .least_z = (uint16_t)(policy[2] | policy[3] << 8),
             .least_neighbours = (uint16_t)(policy[4] | policy[5] << 8), .threshold_percent = policy[6], .masks = policy[7],
+            .last_round = (uint16_t)(policy[8] | policy[9] << 8),
         },
     };
     return result(edgelora_member_begin(memory.buf, memory.len, &board));

@@ -307,6 +307,7 @@ def test_refuses_what_is_not_right() -> None:
         (twin.Policy(least_neighbours=6), ref.Task(neighbours=4)),
         (twin.Policy(threshold_percent=75), ref.Task(neighbours=4, threshold=3)),
         (twin.Policy(masks=True), ref.Task(masks=0)),
+        (twin.Policy(last_round=6), ref.Task()),  # this is round 7
     ],
 )
 def test_policy(policy: twin.Policy, task: ref.Task) -> None:
@@ -321,6 +322,7 @@ def test_policy(policy: twin.Policy, task: ref.Task) -> None:
         policy, least_survivors=min(policy.least_survivors, task.least), least_z=min(policy.least_z, 99),
         least_neighbours=min(policy.least_neighbours, task.neighbours),
         threshold_percent=min(policy.threshold_percent, 74), masks=False,
+        last_round=policy.last_round and policy.last_round + 1,
     )  # fmt: skip
     member = twin.Member(*same, roster=task.roster, policy=enough)
     member.finish()

@@ -49,7 +49,7 @@ def nothing(a, b=None):
 idle = 0
 idle = min(timed(nothing, array) for _ in range(9))
 m = bytearray(core_member_size({neighbours}))
-core_member_begin(m, unhex("{secret}"), unhex("{server}"), unhex("{fleet}"), unhex("{seed}"), 0, 1, 0, bytes(8))
+core_member_begin(m, unhex("{secret}"), unhex("{server}"), unhex("{fleet}"), unhex("{seed}"), 0, 1, 0, bytes(10))
 before, after = (array("h", unhex(x)) for x in ("{before}", "{after}"))
 first = timed(core_member_work, m)
 print(json.dumps([len(m), first]))

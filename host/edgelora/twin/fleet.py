@@ -45,13 +45,16 @@ class Next(IntEnum):
 class Policy:
     """What a board asks of every task.
 
-    least_z: hundredths of sigma sqrt(m) / clip; threshold_percent: t is above this share of k."""
+    least_z: hundredths of sigma sqrt(m) / clip; threshold_percent: t is above this share of k; last_round: no later one
+    is taken, 0 for no end.
+    """
 
     least_survivors: int = 0
     least_z: int = 0
     least_neighbours: int = 0
     threshold_percent: int = 0
     masks: bool = False
+    last_round: int = 0
 
 
 class _Policy(C.Structure):
@@ -61,6 +64,7 @@ class _Policy(C.Structure):
         ("least_neighbours", C.c_uint16),
         ("threshold_percent", C.c_uint8),
         ("masks", C.c_uint8),
+        ("last_round", C.c_uint16),
     ]
 
 
@@ -111,7 +115,7 @@ class Member:
         self._memory = (C.c_uint64 * (size // 8))()
         self._reply: C.Array[C.c_uint32] | None = None
         p = policy or Policy()
-        asked = _Policy(p.least_survivors, p.least_z, p.least_neighbours, p.threshold_percent, p.masks)
+        asked = _Policy(p.least_survivors, p.least_z, p.least_neighbours, p.threshold_percent, p.masks, p.last_round)
         board = _Board(secret, server, fleet, seed, round, roster, index, asked)
         _check(library().edgelora_member_begin(self._memory, C.c_uint32(size), C.byref(board)))
 

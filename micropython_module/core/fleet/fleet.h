@@ -40,7 +40,7 @@
     X(ERR_ROUND, -4, "message of a round that is past, or of another one than is running: begin a round with a higher number") \
     X(ERR_ROSTER, -5, "the round is made for another roster than this board has: send the board the newest roster") \
     X(ERR_TASK, -6, "the task has a value out of range (SPEC.md, section 17): make it anew") \
-    X(ERR_POLICY, -7, "the task is less private than this board's own policy allows: more noise, more survivors, more neighbours, or masks") \
+    X(ERR_POLICY, -7, "the task is less private than this board's own policy allows: more noise, more survivors, more neighbours, masks, or no further round") \
     X(ERR_COHORT, -8, "the cohort is not ascending, lacks this board, or is smaller than the task's least survivors") \
     X(ERR_REVOKED, -9, "a neighbour is revoked in this board's roster: leave it out of the cohort") \
     X(ERR_PEER, -10, "a neighbour's part is not from it, or not one of the neighbours: leave that board out") \
@@ -88,6 +88,7 @@ typedef struct {
     uint16_t least_neighbours;  // a task's k is at least this
     uint8_t threshold_percent;  // a task's t is more than this share of k; 50 in any case
     uint8_t masks;              // 1: only tasks with masks
+    uint16_t last_round;        // no task of a round above this: an end to what all rounds together tell; 0: none
 } edgelora_policy_t;
 
 // What a board is. Pointers are looked at during `begin` only.

@@ -163,9 +163,10 @@ static bool in_range(const edgelora_member_t *m, const edgelora_task_t *t) {
     return fits && t->threshold > t->neighbours / 2 && t->threshold <= t->neighbours;
 }
 
-static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t) {
+static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t, uint32_t round) {
     uint64_t sigma = (uint64_t)t->sigma * 100, least = (uint64_t)p->least_z * t->clip;
     bool private = sigma * sigma * (t->masks ? t->least : 1u) >= least * least && t->least >= p->least_survivors;
+    private = private && (p->last_round == 0 || round <= p->last_round);
     if (!t->masks) {
         return private && !p->masks;
     }
@@ -202,7 +203,7 @@ static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const ui
     if (rest || !in_range(m, &t)) {
         return EDGELORA_FLEET_ERR_TASK;
     }
-    if (!allowed(&m->policy, &t)) {
+    if (!allowed(&m->policy, &t, round)) {
         return EDGELORA_FLEET_ERR_POLICY;
     }
     m->task = t;

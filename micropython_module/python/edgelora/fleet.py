@@ -55,7 +55,7 @@ _IDENTITY_SIZE = 64
 _HEADER = "<4sHHII8s24s32s16s"
 _SIGNED, _HEADER_SIZE = 96, 160
 _REVOKED = bytes(32)
-_POLICY = ("least_survivors", "least_z", "least_neighbours", "threshold_percent", "masks")
+_POLICY = ("least_survivors", "least_z", "least_neighbours", "threshold_percent", "masks", "last_round")
 _TASK, _COHORT, _INPUT = 1, 3, 7
 _MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
 _ENTROPY = 513  # bytes that seed a key, one of them the register before
@@ -334,7 +334,7 @@ def install(path, identity, to=ROSTER):
 
 def policy(path=POLICY):
     """What the owner of this board asks of every task: a dict of least_survivors, least_z (hundredths),
-    least_neighbours, threshold_percent, masks."""
+    least_neighbours, threshold_percent, masks, last_round."""
     try:
         wanted = json.loads(_read(path))
     except OSError:
@@ -369,7 +369,7 @@ class Member:
         self.identity, self._pace, self._commit_every = identity, pace, commit_every
         rules = policy() if rules is None else rules
         rules = struct.pack(
-            "<HHHBB", *[min(int(rules.get(name, 0)), 255 if i > 2 else 65535) for i, name in enumerate(_POLICY)]
+            "<HHHBBH", *[min(int(rules.get(name, 0)), 255 if i in (3, 4) else 65535) for i, name in enumerate(_POLICY)]
         )
         self._memory = bytearray(core_member_size(neighbours))
         roster = self.roster

@@ -77,7 +77,7 @@ def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
 
 def policy(path: str = POLICY) -> dict[str, int]:
     """What the owner of this board asks of every task: least_survivors, least_z (hundredths), least_neighbours,
-    threshold_percent, masks (1, unless the file says otherwise)."""
+    threshold_percent, masks (1, unless the file says otherwise), last_round (0: rounds have no end)."""
 
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
