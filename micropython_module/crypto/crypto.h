@@ -29,6 +29,14 @@ void edgelora_sha512_begin(edgelora_sha512_t *s);
 void edgelora_sha512_add(edgelora_sha512_t *s, const uint8_t *data, size_t size);
 void edgelora_sha512_end(edgelora_sha512_t *s, uint8_t digest[64]);
 
+#ifdef __ARM_ARCH_6M__
+#define EDGELORA_SHA512_M0PLUS  // these two of sha512_m0plus.c
+#endif
+
+// Eight rounds on a to h in v[0..7], with their words and constants: each writes its a before the last one, so v[-8..-1] are a to h then.
+void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k);
+void edgelora_sha512_schedule(uint64_t *w);  // w[16..31] from w[0..15]
+
 // HMAC-SHA-512 (RFC 2104, RFC 4231) of bytes as they come, with a key of any size.
 typedef struct {
     edgelora_sha512_t inner;

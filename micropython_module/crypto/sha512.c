@@ -2,7 +2,7 @@
 
 #include "crypto.h"
 
-enum { HASH_ROUNDS = 80, HASH_BLOCK = 128, HASH_LENGTH = 16 };
+enum { HASH_ROUNDS = 80, HASH_STEP = 8, HASH_WORDS = 16, HASH_BLOCK = 128, HASH_LENGTH = 16 };
 
 // The first 64 bits of the fractional parts of the square roots of the first 8 primes, and of the cube roots of the first 80.
 static const uint64_t initial_state[8] = {
@@ -32,6 +32,8 @@ static const uint64_t round_constants[HASH_ROUNDS] = {
     0x4cc5d4becb3e42b6, 0x597f299cfc657e2a, 0x5fcb6fab3ad6faec, 0x6c44198c4a475817,
 };
 
+#ifndef EDGELORA_SHA512_M0PLUS
+
 // x rotated right by n, not a multiple of 32. In halves: a shift of 64 bits is a library call on small cores.
 static uint64_t rotated(uint64_t x, uint32_t n) {
     uint32_t low = (uint32_t)x, high = (uint32_t)(x >> 32);
@@ -44,31 +46,46 @@ static uint64_t rotated(uint64_t x, uint32_t n) {
     return (uint64_t)(high >> n | low << (32 - n)) << 32 | (low >> n | high << (32 - n));
 }
 
-// The schedule stays 16 words long: word t is written over word t - 16.
-static void compress(edgelora_sha512_t *s) {
-    uint64_t v[8];  // a to h
-    for (uint32_t i = 0; i < 8; i++) {
-        v[i] = s->state[i];
-    }
-    for (uint32_t t = 0; t < HASH_ROUNDS; t++) {
-        uint64_t *w = &s->block[t & 15];
-        if (t >= 16) {
-            uint64_t early = s->block[(t + 1) & 15], late = s->block[(t + 14) & 15];
-            *w += s->block[(t + 9) & 15];
-            *w += rotated(early, 1) ^ rotated(early, 8) ^ early >> 7;
-            *w += rotated(late, 19) ^ rotated(late, 61) ^ late >> 6;
-        }
+void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k) {
+    for (uint32_t i = 0; i < HASH_STEP; i++, v--) {
         uint64_t a = v[0], e = v[4];
         uint64_t first = v[7] + (rotated(e, 14) ^ rotated(e, 18) ^ rotated(e, 41)) + (v[6] ^ (e & (v[5] ^ v[6])));
-        first += round_constants[t] + *w;
+        first += k[i] + w[i];
         uint64_t second = (rotated(a, 28) ^ rotated(a, 34) ^ rotated(a, 39)) + ((a & v[1]) | (v[2] & (a | v[1])));
-        for (uint32_t i = 7; i > 0; i--) {
-            v[i] = v[i - 1];
-        }
-        v[4] += first;
-        v[0] = first + second;
+        v[3] += first;
+        v[-1] = first + second;
     }
-    for (uint32_t i = 0; i < 8; i++) {
+}
+
+void edgelora_sha512_schedule(uint64_t *w) {
+    for (uint32_t i = 0; i < HASH_WORDS; i++, w++) {
+        w[16] = w[0] + w[9];
+        w[16] += rotated(w[1], 1) ^ rotated(w[1], 8) ^ w[1] >> 7;
+        w[16] += rotated(w[14], 19) ^ rotated(w[14], 61) ^ w[14] >> 6;
+    }
+}
+
+#endif
+
+static void copy_words(uint64_t *to, const uint64_t *from, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = from[i];
+    }
+}
+
+static void compress(edgelora_sha512_t *s) {
+    uint64_t v[2 * HASH_STEP], w[2 * HASH_WORDS];  // the state behind room for the next 8 a; words, and those after them
+    copy_words(v + HASH_STEP, s->state, HASH_STEP);
+    copy_words(w, s->block, HASH_WORDS);
+    for (uint32_t t = 0; t < HASH_ROUNDS; t += HASH_STEP) {
+        if (t && t % HASH_WORDS == 0) {
+            edgelora_sha512_schedule(w);
+            copy_words(w, w + HASH_WORDS, HASH_WORDS);
+        }
+        edgelora_sha512_rounds(v + HASH_STEP, w + t % HASH_WORDS, round_constants + t);
+        copy_words(v + HASH_STEP, v, HASH_STEP);
+    }
+    for (uint32_t i = 0; i < HASH_STEP; i++) {
         s->state[i] += v[i];
     }
 }

@@ -1,4 +1,4 @@
-"""X25519, ChaCha20, HMAC and random numbers against vectors, `cryptography` and Python, on all emulated cores.
+"""X25519, ChaCha20, HMAC, signatures, random numbers: against vectors, `cryptography`, Python, on all emulated cores.
 
 Secrets are new in every run. An answer that differs is shown with what was asked.
 """
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from fresh import FULL, SEED
@@ -263,6 +264,21 @@ def test_hmac(programs: list[Program]) -> None:
     tags = [hmac.digest(key, data, hashlib.sha512) for key, data in cases]
     assert [tag[:16].hex() for tag in tags[: len(TAGS)]] == [tag for *_, tag in TAGS]
     check(programs, [("hmac", struct.pack("<I", len(key)) + key + data) for key, data in cases], tags)
+
+
+# --- signatures, whose attacks test_ed25519.py has
+
+
+def test_signatures_are_judged_alike(programs: list[Program]) -> None:
+    rng = random.Random(SEED)
+    questions, answers = [], []
+    for k in range(24):
+        secret, message = Ed25519PrivateKey.from_private_bytes(rng.randbytes(32)), rng.randbytes(17 * k)
+        signature = bytearray(secret.sign(message))
+        signature[rng.randrange(64)] ^= (k % 2) << rng.randrange(8)
+        questions.append(("verify", secret.public_key().public_bytes_raw() + signature + message))
+        answers.append(bytes([k % 2 == 0]))
+    check(programs, questions, answers)
 
 
 # --- random numbers
