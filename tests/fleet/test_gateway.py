@@ -49,7 +49,7 @@ class Line:
     def open(self, port: str, check: Any) -> Iterator[Attached]:
         self.check = check
         try:
-            yield Attached(self.member.index, self, lambda: None)  # type: ignore[arg-type]
+            yield Attached(self.member.index, self, list)  # type: ignore[arg-type]
         finally:
             self.closed += 1
 
@@ -148,6 +148,7 @@ def test_a_round_over_lines_that_break_and_boards_that_poll(quick: None, tmp_pat
     json.dumps(events)
     with pytest.raises(GatewayError, match="does not answer"):
         client.boards()
+    assert not [thread.name for thread in threading.enumerate() if "serve_forever" in thread.name]
 
 
 def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,40 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
         message = Round(task, 3, roster, site.secret(), range(6)).message(0) or b""
         found = client.exchange({0: message}, boards.adapter, 60)  # a round of the past
         assert found == {} and any(event["event"] == "refused" and event["board"] == 0 for event in events)
+        endless = Round(replace(task, epochs=60_000), 4, roster, site.secret(), range(6))
+        made.mail.post({0: endless.message(0) or b""}, boards.adapter)
+        until(lambda: [b.state for b in client.boards() if b.index == 0] == ["working"])
+        time.sleep(1)
+        begun = time.monotonic()  # as at Ctrl-C, in the middle of a training
+    assert time.monotonic() - begun < 20
     for which in range(2):
         with Link.connect(boards.port(which)) as link:
             assert link.fleet_status().round == 3  # usable, and what it has done is in its flash
+
+
+@pytest.mark.parametrize("boards", [2], indirect=True)
+def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few get it, on trial; the other has it when it is out to all."""
+    monkeypatch.setattr(gateway, "PING_SECONDS", 0.2)
+    for which in range(2):
+        site = boards.enroll(which)
+    (tmp_path / "global.ela").write_bytes(boards.adapter)
+    line, key = ("fleet", "publish", site.folder), ("--name", "wake", "--key", tmp_path / "release.pem")
+    told = result(*line, tmp_path / "global.ela", *key, "--share", 1)
+    [first], version = told["first"], told["version"]
+    events: list[Any] = []
+
+    def got() -> list[tuple[int, str]]:
+        return [(event["board"], event["what"]) for event in events if event["event"] == "updated"]
+
+    with running(Gateway({}, events.append)) as made:
+        for which in range(2):
+            made.add_line(boards.port(which), serial_boards(site, "/samples.eld"))
+        until(lambda: got() == [(first, f"wake {version}")])
+        time.sleep(1)
+        assert len(got()) == 1
+        edgelora(*line, *key, "--all")
+        until(lambda: got()[1:] == [(1 - first, f"wake {version}")])
+    for which in range(2):
+        with Link.connect(boards.port(which)) as link:
+            assert [(a.name, a.version, a.trial) for a in link.update_state().adapters] == [("wake", version, True)]

@@ -159,8 +159,8 @@ def cmd_roster(args: argparse.Namespace) -> None:
 def cmd_publish(args: argparse.Namespace) -> None:
     """Releases the global adapter to a few boards, then to all.
 
-    It becomes a signed update as `edgelora release` makes them, which boards fetch from the gateway at
-    /fleet/INDEX/NAME.elu. Which boards are the few, a hash says, anew for each version:
+    It becomes a signed update as `edgelora release` makes them. The gateway gives it to boards on serial lines, WiFi
+    boards fetch it there at /fleet/INDEX/NAME.elu. Which boards are the few, a hash says, anew for each version:
 
         edgelora fleet publish fleet global.ela --name wake --key release.pem --share 10
         edgelora fleet publish fleet --name wake --all

@@ -40,11 +40,14 @@ class _Gone(Exception):
 
 @dataclass(frozen=True)
 class Attached:
-    """A board that a line led to. look: raises LineLost or LinkError if it is gone."""
+    """A board that a line led to. look: gives it what waits for it beside messages, and says what that was.
+
+    It raises LineLost or LinkError if the board is gone.
+    """
 
     index: int
     member: Member
-    look: Callable[[], object]
+    look: Callable[[], list[str]]
 
 
 Check = Callable[[int, int, str], None]  # a Progress, whose exception stops what reports it
@@ -161,14 +164,15 @@ class Gateway:
     def _serve(self, port: str, board: Attached, doing: list[tuple[int, Letter]]) -> None:
         """Until the gateway stops. Raises what the line raises; a letter that is not answered then is tried again."""
         done: Letter | None = None
-        pinged = time.monotonic()
+        pinged = 0.0
         while not self.stopping:
             letter = self.mail.letter(board.index)
             if letter is None or letter is done:
                 self._set(board.index, "serial", "idle", port)
                 self._stop.wait(LOOK_SECONDS)
                 if time.monotonic() - pinged > PING_SECONDS:
-                    board.look()
+                    for given in board.look():
+                        self.tell("updated", board.index, what=given)
                     pinged = time.monotonic()
                 continue
             doing[:] = [(board.index, letter)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from ..formats import HEADER_SIZE, MAX_UPDATE, read_bounded, unpack
 from ..link import DeviceError, Link
 from .board import BoardMember
 from .gateway import Attached, Check, Open
 from .member import MemberError
 from .messages import Stage
+from .publish import folder_of, published
 from .roster import Site
 
 
@@ -38,6 +40,28 @@ def bring_roster(link: Link, site: Site) -> bool:
     return True
 
 
+def bring_updates(link: Link, site: Site, index: int, refused: set[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Gives a board what is published for it and newer than what it has: names and versions, on trial there.
+
+    refused: those that it did not take, which it is not given again; they are added.
+    """
+    given = []
+    for name in published(site):
+        try:
+            bundle = read_bounded(folder_of(site, name, index) / f"{name}.elu", MAX_UPDATE + HEADER_SIZE, False)
+        except FileNotFoundError:
+            continue
+        version = unpack(bundle, name).version
+        there = max((a.version for a in link.update_state().adapters if a.name == name), default=0)
+        if version <= there or (name, version) in refused:
+            continue
+        try:
+            given.append(link.update(bundle))
+        except DeviceError:  # it has fallen back from it, or it is for another base
+            refused.add((name, version))
+    return given
+
+
 def serial_boards(site: Site, samples: str) -> Open:
     """Opens boards by their port. samples: path on them of what they learn.
 
@@ -54,7 +78,13 @@ def serial_boards(site: Site, samples: str) -> Open:
                     f"the board on {port} has key {public.hex()}, which is not in the roster",
                     remedy="`edgelora fleet enroll` it",
                 )
+            refused: set[tuple[str, int]] = set()
+
+            def look() -> list[str]:
+                bring_roster(link, site)
+                return [f"{name} {version}" for name, version in bring_updates(link, site, index, refused)]
+
             bring_roster(link, site)
-            yield Attached(index, _OnLine(link, site, samples, check), lambda: bring_roster(link, site))
+            yield Attached(index, _OnLine(link, site, samples, check), look)
 
     return opened

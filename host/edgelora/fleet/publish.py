@@ -41,15 +41,16 @@ class Rollout:
     share: int
     everyone: bool
 
-    def takes(self, fleet: bytes, index: int) -> bool:
-        """Whether a board is among the first. fleet: its id, 8 bytes."""
+    def first(self, roster: Roster) -> list[int]:
+        """The boards that get it first, ascending: `share` percent by a hash, one at least."""
+        drawn = {index: self._draw(roster.fleet, index) for index in roster.active}
+        few = [index for index, draw in drawn.items() if draw * 100 < self.share << 32]
+        return few or sorted(drawn, key=drawn.__getitem__)[:1]
+
+    def _draw(self, fleet: bytes, index: int) -> int:
         place = struct.pack("<II", self.version, index)
         drawn = hashlib.sha512(b"edgelora canary" + fleet + self.name.encode() + place).digest()
-        return int.from_bytes(drawn[:4], "little") * 100 < self.share << 32
-
-    def first(self, roster: Roster) -> list[int]:
-        """The boards that get it first."""
-        return [index for index in roster.active if self.takes(roster.fleet, index)]
+        return int.from_bytes(drawn[:4], "little")
 
 
 def to_few(
@@ -67,10 +68,6 @@ def to_few(
     roster, few = site.roster(), folder(site, False)
     version = max(releases(few, name, [public_bytes(key)]), default=0) + 1
     rollout = Rollout(name, version, share, False)
-    if not rollout.first(roster):
-        raise PublishError(
-            f"{share} % of {len(roster.active)} boards is none of them", remedy="give a larger share, or publish again"
-        )
     done = release(few, formats.pack_adapter(made), name, key, version=version, target=roster.target, base=base)
     _write(site, rollout)
     return rollout, done
@@ -124,6 +121,11 @@ def state(site: Site, name: str) -> Rollout | None:
         raise PublishError(f"{path} is damaged", remedy="publish again") from None
 
 
+def published(site: Site) -> list[str]:
+    """Names that something was published under."""
+    return sorted(path.stem for path in (site.folder / "updates").glob("*.json"))
+
+
 def folder(site: Site, everyone: bool) -> Path:
     """Where releases lie that all boards get, or the first."""
     return site.folder / "updates" / ("all" if everyone else "canary")
@@ -132,7 +134,7 @@ def folder(site: Site, everyone: bool) -> Path:
 def folder_of(site: Site, name: str, index: int) -> Path:
     """Where a board finds its releases."""
     rollout = state(site, name)
-    return folder(site, not (rollout and not rollout.everyone and rollout.takes(site.roster().fleet, index)))
+    return folder(site, not (rollout and not rollout.everyone and index in rollout.first(site.roster())))
 
 
 def _files(place: Path, name: str) -> list[Path]:

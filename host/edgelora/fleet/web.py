@@ -58,6 +58,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], seconds: float) -> None:
         self._free, self._seconds = threading.BoundedSemaphore(CLIENTS), seconds
+        self._thread: threading.Thread | None = None
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:
@@ -86,7 +87,15 @@ class Server(ThreadingHTTPServer):
         """As a rule, it has hung up."""
 
     def start(self) -> None:
-        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    def server_close(self) -> None:
+        """Ends the thread first: what it waits on may be another file's number once this is closed."""
+        if self._thread:
+            self.shutdown()
+            self._thread.join()
+        super().server_close()
 
 
 def _hang_up(request: socket.socket) -> None:
