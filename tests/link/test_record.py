@@ -17,7 +17,8 @@ from edgelora.datasets import inputs_of
 from edgelora.formats import Normal, Signal
 from edgelora.link.client import Link
 from edgelora.link.replies import DeviceError, LinkError
-from edgelora.training import Takes
+from edgelora.signal import AUDIO_SIZE, audio_signal
+from edgelora.training import Base, Take, Takes, as_recorded
 
 SIGNAL = Signal(100, 3, 20, 10, tuple(Normal(0.01, 0.1 * i, 1 + i) for i in range(3)), units="g")
 COUNTER = """
@@ -103,6 +104,25 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
         link._sensed = 3
         with pytest.raises(DeviceError, match="nothing is measured"):
             link.sensed()
+
+
+def test_a_front_end_makes_samples(tmp_path: Path) -> None:
+    """What is taken is what the base's front end makes of the stream: to int8, a board's own sample."""
+    elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
+    model = formats.unpack_model(elm)
+    model.signal = audio_signal(3, 3, Normal(0.01))  # of values that are not all clipped
+    base = Base("sound.elm", formats.pack_model(model), model)
+    sound = np.random.default_rng(1).normal(0, 3000, (6080, 1)).astype(np.int16)  # 36 rows
+    takes = Takes(base.model.signal, shape=model.input.shape)
+    for at in range(0, len(sound), 700):
+        assert takes.take("a") == (at > 800)
+        takes.hear(sound[at : at + 700], 0)
+    assert takes.take("b")
+    recorded = as_recorded(base, [Take(sound, 0)])
+    data = takes.data
+    assert data.x.shape == (8, *model.input.shape) and np.array_equal(base.samples(data).x[-1:], recorded.x)
+    takes.hear(sound[:700], 5)
+    assert not takes.take("c"), "what was lost lies within"
 
 
 def test_a_window_has_no_holes() -> None:

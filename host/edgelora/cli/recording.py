@@ -68,9 +68,10 @@ def cmd_record(args: argparse.Namespace) -> None:
     Enter or space takes the window that ends now, u takes the last one back, q or Ctrl-C ends; what was taken is kept.
     With --count they are taken by a clock, and each is announced a second before.
     """
-    signal = signal_of(load_base(args.model))
+    base = load_base(args.model)
+    signal = signal_of(base)
     before = datasets.load_dataset(args.output) if args.output.exists() else None
-    takes = Takes(signal, before)
+    takes = Takes(signal, before, base.model.input.shape)
     if not 0.02 <= args.every <= 3600:
         raise InputError(f"--every {args.every:g}: give 0.02 to 3600 seconds")
     try:
@@ -90,7 +91,8 @@ def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
     if len(pins) != 2 or not all(pin.isdigit() for pin in pins):
         raise InputError(f"--pins {args.pins}: give SDA,SCL, for example 4,5")
     settings = {"pins": [int(pin) for pin in pins], "bus": args.bus, "rate": round(signal.rate)}
-    rate, channels = link.sense(args.source, scales=list(signal.scales), **settings)
+    scales = list(signal.scales) if signal.front == "none" else None  # a front end's outputs have others than counts
+    rate, channels = link.sense(args.source, scales=scales, **settings)
     if channels != signal.channels or abs(rate - signal.rate) > 0.05 * signal.rate:
         raise InputError(
             f"the source has {channels} channels at {rate:g} Hz, the base takes {signal.channels} at {signal.rate:g}"

@@ -201,7 +201,7 @@ def _inputs(
             clipped += beyond
             yield end, x, clipped
         return
-    front = _front_end(signal, base.model.input.size)
+    front = front_end_of(signal, base.model.input.size)
     found, rows = front.feed(counts), base.model.input.size // front.size
     if base.model.input.size % front.size or signal.hop % front.stride:
         raise WorkflowError(f"{base.name}: its signal does not fit the front end {signal.front}: correct its data")
@@ -211,7 +211,7 @@ def _inputs(
         yield front.span + (last - 1) * front.stride, session.quantize(found[last - rows : last])[0], clipped
 
 
-def _front_end(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEnd:
+def front_end_of(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEnd:
     """The one that boards take for a signal."""
     if signal.front == "audio":
         return AudioFrontEnd()

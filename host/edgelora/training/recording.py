@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,42 +11,55 @@ from numpy.typing import NDArray
 from ..datasets import Dataset, inputs_of
 from ..errors import InputError
 from ..formats import Signal
+from ..signal import AudioFrontEnd, SpectralFrontEnd
+from .listening import front_end_of
 
 
 @dataclass
 class Takes:
-    """Labelled windows of a stream of counts, for a signal without a front end.
+    """Labelled windows of a stream of counts, or what the signal's front end makes of it: then `shape` is the base's
+    input, [height, width, channels].
 
     heard: samples so far; lost: those that the board could not keep up with. `data` has what was there before, too.
     """
 
     signal: Signal
     before: Dataset | None = None
+    shape: tuple[int, ...] = ()
     heard: int = 0
     lost: int = 0
-    _window: NDArray[np.int16] = field(init=False)
+    _window: NDArray[np.int16] = field(init=False)  # the newest rows: samples, or outputs of the front end
+    _rows: int = field(init=False)  # of a window
+    _front: AudioFrontEnd | SpectralFrontEnd | None = field(default=None, init=False)
     _taken: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.signal.front != "none":
-            raise InputError(f"a signal with the front end {self.signal.front!r} is not recorded by windows")
         if self.before and self.before.signal != self.signal:
             raise InputError("the samples that are there are of another signal: write to another file")
         if self.before and not self.before.labels:
             raise InputError("the samples that are there have no names of classes: write to another file")
-        self._window = np.zeros((0, self.signal.channels), np.int16)
+        self._rows, width = self.signal.window, self.signal.channels
+        if self.signal.front != "none":
+            self._front = front_end_of(self.signal, math.prod(self.shape))
+            self._rows, width = math.prod(self.shape) // self._front.size, self._front.size
+        else:
+            self.shape = (1, self._rows, width)
+        self._window = np.zeros((0, width), np.int16)
 
     def hear(self, counts: NDArray[np.int16], lost: int) -> None:
         """Samples that follow those before, int16 [n, channels], and how many were lost in all."""
         if lost > self.lost:  # a window has no holes
             self._window, self.lost = self._window[:0], lost
-        self._window = np.concatenate([self._window, counts])[-self.signal.window :]
+            if self._front:
+                self._front.reset()
         self.heard += len(counts)
+        rows = self._front.feed(counts) if self._front else counts
+        self._window = np.concatenate([self._window, rows])[-self._rows :]
 
     @property
     def ready(self) -> bool:
         """Whether a whole window has come."""
-        return len(self._window) == self.signal.window
+        return len(self._window) == self._rows
 
     def take(self, label: str) -> bool:
         """Takes the window that ends now. False if none is whole yet."""
@@ -73,13 +87,12 @@ class Takes:
 
     @property
     def data(self) -> Dataset:
-        """All samples, [N, 1, window, channels]; classes in the order in which they came. InputError if there are
-        none."""
+        """All samples, [N, 1, window, channels] or [N, *shape]; classes in the order in which they came. InputError if
+        there are none."""
         if not self.counts:
             raise InputError("no samples were taken")
         labels, there = list(self.counts), self.before
-        x = np.array([window for _, window in self._taken], np.float32)
-        x = x.reshape(-1, 1, self.signal.window, self.signal.channels)
+        x = np.array([window for _, window in self._taken], np.float32).reshape(-1, *self.shape)
         y = np.array([labels.index(label) for label, _ in self._taken], np.int64)
         if there:
             x, y = np.concatenate([there.x, x]), np.concatenate([there.y, y])
