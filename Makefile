@@ -161,7 +161,7 @@ $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,dev]'
 	@touch $@
 
-$(STAMPS)/emulator: tools/emulator.sh $(STAMPS)/venv
+$(STAMPS)/emulator: tools/emulator.sh tools/emulator_faster.py $(STAMPS)/venv
 	@$(STEP) "emulator" tools/emulator.sh $(VENV)/bin/python $(BUILD)/emulator
 	@touch $@
 

@@ -12,7 +12,7 @@ if command -v flock > /dev/null; then # two builds at a time must not meet in on
     exec 9> "${log%.log}.lock"
     flock 9
 fi
-printf '%-22s' "$name"
+printf '%-26s' "$name"
 start=$SECONDS
 if "$@" > "$log" 2>&1 9>&-; then
     printf 'ok  %4d s\n' $((SECONDS - start))
