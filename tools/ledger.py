@@ -39,7 +39,7 @@ CORE_FLAGS = (*FLAGS, "-O3", '-DEDGELORA_HOT=__attribute__((section(".time_criti
 HEAD = """# Kernel ledger
 
 Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles the core and
-the signatures for the rp2 firmware.
+the cryptography for the rp2 firmware.
 """
 KERNELS_HEAD = """
 ## Kernels
@@ -251,8 +251,8 @@ def _totals(place: Path) -> dict[str, int]:
         "core, code in flash": core[".text"],
         "core, constants": core[".rodata"],
         "core": core.total(),
-        "signatures, code in flash": crypto[".text"],
-        "signatures, constants": crypto[".rodata"],
+        "cryptography, code in flash": crypto[".text"],
+        "cryptography, constants": crypto[".rodata"],
     }
 
 

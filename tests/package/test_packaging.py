@@ -34,6 +34,7 @@ EXTRAS = {
     "host/edgelora/importers/keras.py": "keras",
     "host/edgelora/importers/torch.py": "torch",
     "host/edgelora/sim/clock.py": "sim",
+    "host/edgelora/sim/oscillator.py": "sim",
     "host/edgelora/sim/pico.py": "sim",
     "host/edgelora/sim/world.py": "sim",
     "host/edgelora/datasets/acquisition.py": "cbor",
