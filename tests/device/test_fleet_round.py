@@ -1,0 +1,63 @@
+"""A masked round of a board behind a gateway and of twins: the bytes that twins alone, without masks, come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgelora import fleet, sim
+from edgelora.fleet import (
+    BoardMember,
+    Federation,
+    Gateway,
+    GatewayClient,
+    Identity,
+    Plan,
+    Site,
+    TwinMember,
+    in_stages,
+    local_server,
+    running,
+    training_of,
+)
+from edgelora.formats import base_id, pack_samples, public_bytes
+from edgelora.link import Link
+
+TARGET = "band"
+SAMPLES = "/samples.eld"
+PLAN = Plan(boards=8, rounds=2, least=6, clip=3000, neighbours=6, threshold=4, deadline=300.0, patience=300.0, seed=4)
+
+
+def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, PLAN.boards)
+    alone = Federation.create(tmp_path / "alone", PLAN, base)
+    fleet.federate(alone, fleet.plain_loop(alone, boards))
+    key = Ed25519PrivateKey.generate()
+    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        with Link.connect(handle.port) as link:
+            samples = boards.of(0).train
+            trusted = TARGET.encode().ljust(24, b"\0") + public_bytes(key)
+            eld = pack_samples(samples.x, samples.y, None, base_id(base.elm))
+            for path, content in (("/base.elm", base.elm), (SAMPLES, eld), ("/update.trust", trusted)):
+                link.put(path, content)
+            identities = [Identity.create(tmp_path / f"twin-{i}.key") for i in range(1, PLAN.boards)]
+            site = Site.create(tmp_path / "site", TARGET, key)
+            site.enroll_all([(link.fleet_identity(), "board"), *((one.public, "") for one in identities)], key)
+            link.fleet_install(site.data())
+            train = training_of(base.elm, lambda index: boards.of(index).train)
+            with running(Gateway({}, lambda event: None)) as gateway, local_server(gateway, tmp_path) as inner:
+                inner.start()
+                gateway.add_local(0, BoardMember(link, SAMPLES, neighbours=PLAN.neighbours))
+                for identity in identities:
+                    member = TwinMember(identity, site.roster, train)
+                    gateway.add_local(member.index, member)
+                mixed = Federation.create(tmp_path / "mixed", PLAN, base)
+                exchange = in_stages(mixed, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)
+                fleet.federate(mixed, exchange, site.roster().active)
+    finally:
+        handle.stop()
+    assert [one.survivors for one in mixed.rounds] == [8, 8]
+    assert mixed.sha256 == alone.sha256
