@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import fleet, streams
 from ..boards import load_board
-from ..fleet import BoardMember, Federation, Gateway, Identity, Plan, Site, TwinMember
+from ..fleet import Federation, Gateway, Identity, Plan, Site, TwinMember
 from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_atomic
 from ..link import Link
 from ..training import Base
@@ -21,8 +21,18 @@ from .demo import make_firmware, start_board
 
 TARGET = "band"
 SAMPLES = "/fleet.eld"  # on a board: what it has seen
-PLAN = Plan(rounds=3, clip=4000, noise=0.2, neighbours=8, threshold=5, deadline=600.0, patience=300.0)
-TWINS = 30
+PLAN = Plan(  # of few rounds, so without a momentum that takes some to build up
+    epochs=2,
+    rate=6000,
+    server_rate=512,
+    server_momentum=0,
+    clip=2000,
+    noise=0.3,
+    neighbours=8,
+    threshold=5,
+    deadline=600.0,
+    patience=300.0,
+)
 
 
 @dataclass(frozen=True)
@@ -47,21 +57,19 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
     write_atomic(output / base.name, base.elm)
     data = fleet.boards_of("har", base.elm, base.name, count)
     with contextlib.ExitStack() as stack:
-        links = [stack.enter_context(_board(name, place, base, output, quiet)) for place, name in enumerate(boards)]
-        site, identities = _enrolled(output / "site", base, data, links, twins)
+        ports = [stack.enter_context(_board(name, place, base, output, quiet)) for place, name in enumerate(boards)]
+        site, identities = _enrolled(output / "site", base, data, ports, twins)
         roster = site.roster()
-        for link in links:
-            link.fleet_install(site.data())
         gateway = stack.enter_context(fleet.running(Gateway({}, lambda event: None)))
         train = fleet.training_of(base.elm, lambda index: data.of(index).train)
-        for index, link in enumerate(links):
-            gateway.add_local(index, BoardMember(link, SAMPLES, neighbours=plan.neighbours))
+        for port in ports:
+            gateway.add_line(port, fleet.serial_boards(site, SAMPLES))
         for identity in identities:
             member = TwinMember(identity, site.roster, train)
             gateway.add_local(member.index, member)
         (output / "gateway").mkdir()
         stack.enter_context(fleet.local_server(gateway, output / "gateway")).start()
-        streams.note(f"roster {roster.number}: {len(links)} boards, {twins} twins", quiet)
+        streams.note(f"roster {roster.number}: {len(ports)} boards, {twins} twins", quiet)
         federation = Federation.create(output / "federation", plan, base)
         judge = fleet.judge_of(federation, data)
         before = judge(None)
@@ -72,30 +80,30 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
 
 
 @contextlib.contextmanager
-def _board(name: str, place: int, base: Base, output: Path, quiet: bool) -> Iterator[Link]:
-    """A virtual board with the base in it."""
+def _board(name: str, place: int, base: Base, output: Path, quiet: bool) -> Iterator[str]:
+    """The port of a virtual board with the base in it."""
     profile = load_board(name)
     firmware = make_firmware(profile, base, output, quiet)
     handle = start_board(name, firmware, output / f"{place}-{name}.board", quiet)
     try:
-        with Link.connect(handle.port) as link:
-            yield link
+        yield handle.port
     finally:
         handle.stop()
 
 
 def _enrolled(
-    folder: Path, base: Base, data: fleet.Boards, links: list[Link], twins: int
+    folder: Path, base: Base, data: fleet.Boards, ports: list[str], twins: int
 ) -> tuple[Site, list[Identity]]:
     """A roster of boards first, then twins. Boards get what they have seen, and whose rosters to trust."""
     key = Ed25519PrivateKey.generate()
     trusted = TARGET.encode().ljust(TARGET_SIZE, b"\0") + public_bytes(key)
     entries = []
-    for index, link in enumerate(links):
+    for index, port in enumerate(ports):
         samples = data.of(index).train
-        link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
-        link.put("/update.trust", trusted)
-        entries.append((link.fleet_identity(), f"board-{index}"))
+        with Link.connect(port) as link:
+            link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
+            link.put("/update.trust", trusted)
+            entries.append((link.fleet_identity(), f"board-{index}"))
     identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key") for place in range(twins)]
     entries += [(identity.public, f"twin-{place}") for place, identity in enumerate(identities)]
     site = Site.create(folder, TARGET, key)
