@@ -26,6 +26,7 @@ from edgelora.fleet import (
     GatewayError,
     ReplyRefused,
     Round,
+    Site,
     board_server,
     gateway,
     local_server,
@@ -276,6 +277,16 @@ def test_hostile_clients(servers: tuple[Gateway, int, int, str]) -> None:
     for request in (b"GET /boards", b"POST /messages", b"GET /replies/1", b"DELETE /replies/1"):
         for token in (b"", b"Authorization: Bearer nonsense\r\n", b"Authorization: Bearer \xff\r\n"):
             assert b" 401 " in said(inner, request + b" HTTP/1.0\r\n" + token + b"Content-Length: 0\r\n\r\n")
+
+
+def test_a_board_that_is_enrolled_meanwhile(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
+    _, port, _, _ = servers
+    assert b" 404 " in said(port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
+    fleet = Fleet.drawn(3, 1)
+    Site(tmp_path / "fleet").enroll(Fleet.drawn(4, 2).roster.keys[3], "", fleet.key)
+    assert b" 204 " in said(port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
+    (tmp_path / "fleet" / "roster.elg").write_bytes(b"ELG1")
+    assert b" 404 " in said(port, b"GET /fleet/1 HTTP/1.0\r\n\r\n")
 
 
 def test_clients_that_hold_on_are_dropped(servers: tuple[Gateway, int, int, str]) -> None:

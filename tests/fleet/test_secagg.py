@@ -10,16 +10,34 @@ import pytest
 from fleet_boards import Fleet
 from fresh import FULL
 
+from edgelora import twin
 from edgelora.errors import InputError
 from edgelora.fleet import ReplyRefused, Round, RoundAborted, Stage, Task, graph
 from edgelora.fleet.shamir import secret_of, value_at
 
 
-@pytest.mark.parametrize(("boards", "neighbours"), [(100, 24), (1000 if FULL else 150, 32)])
-def test_the_sum_is_exact_with_a_tenth_lost_before_input_and_before_unmask(boards: int, neighbours: int) -> None:
-    fleet = Fleet.drawn(boards, boards)
-    made = fleet.round(fleet.task(neighbours, neighbours // 2 + 1, boards * 3 // 4))
-    mixed = random.Random(boards)
+class TwinBoard:
+    """A board by the boards' C. vector: int32[n], below the clip."""
+
+    def __init__(self, fleet: Fleet, index: int, seed: bytes) -> None:
+        roster, secret = fleet.roster, fleet.members[index].secret
+        self.vector = fleet.members[index].vector // 64
+        self._keys = roster.keys
+        self._twin = twin.Member(secret, roster.server, roster.fleet, seed, index, roster=roster.number)
+
+    def answer(self, message: bytes) -> bytes:
+        masters = np.zeros(len(self.vector), np.int16), self.vector.astype(np.int16)
+        return self._twin.answer(message, self._keys.__getitem__, masters=lambda: masters) or b""
+
+
+@pytest.mark.parametrize(("boards", "neighbours", "by_twins"), [(100, 24, False), (1000 if FULL else 150, 32, True)])
+def test_the_sum_is_exact_with_a_tenth_lost_before_input_and_before_unmask(
+    boards: int, neighbours: int, by_twins: bool
+) -> None:
+    fleet, mixed = Fleet.drawn(boards, boards), random.Random(boards)
+    if by_twins:
+        fleet.members = [TwinBoard(fleet, index, mixed.randbytes(32)) for index in range(boards)]
+    made = fleet.round(fleet.task(neighbours, neighbours // 2 + 1, boards * 3 // 4, sigma=0))
     lost = mixed.sample(range(boards), boards // 5)
     fleet.run(made, {Stage.INPUT: lost[: boards // 10], Stage.UNMASK: lost[boards // 10 :]}, mixed)
     result = made.result()

@@ -164,10 +164,10 @@ class Fleet:
         (folder / "server.key").write_bytes(self.server)
         return site
 
-    def task(self, neighbours: int, threshold: int, least: int, masks: bool = True) -> Task:
+    def task(self, neighbours: int, threshold: int, least: int, masks: bool = True, sigma: int = 400) -> Task:
         count = len(self.members[0].vector)
         digest = hashlib.sha256(b"global").digest()
-        return Task(7, bytes(8), digest, count, 1, 0, 0, 2000, 400, least, neighbours, threshold, masks)
+        return Task(7, bytes(8), digest, count, 1, 0, 0, 2000, sigma, least, neighbours, threshold, masks)
 
     def round(self, task: Task, number: int = 1) -> Round:
         return Round(task, number, self.roster, self.server, range(len(self.members)))

@@ -136,7 +136,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
     """What WiFi boards poll, and fetch updates from."""
-    boards = len(site.roster().keys)
 
     class Handler(_Handler):
         def do_GET(self) -> None:
@@ -163,7 +162,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             """A release, from the folder that this board has its releases from."""
             asked = BUNDLE.fullmatch(self.path)
             name = is_bundle(asked[2]) if asked else None
-            if not asked or not name or int(asked[1]) >= boards:
+            if not asked or not name or not self._is_board(int(asked[1])):
                 return self.answer(HTTPStatus.NOT_FOUND)
             try:
                 folder = folder_of(site, name, int(asked[1]))
@@ -172,8 +171,16 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
                 return self.answer(HTTPStatus.NOT_FOUND)
             send_bundle(self, folder, asked[2], with_body)
 
+        def _is_board(self, index: int) -> bool:
+            """Whether the roster of now has it: boards are enrolled while a gateway runs."""
+            try:
+                return index < len(site.roster().keys)
+            except (EdgeloraError, OSError) as error:
+                gateway.tell("roster", why=str(error))
+                return False
+
         def _letter(self, index: int) -> None:
-            if index >= boards:
+            if not self._is_board(index):
                 return self.answer(HTTPStatus.NOT_FOUND)
             gateway.polled(index)
             letter = gateway.mail.letter(index)
@@ -183,7 +190,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
 
         def do_POST(self) -> None:
             named = BOARD.fullmatch(self.path)
-            if not named or int(named[1]) >= boards:
+            if not named or not self._is_board(int(named[1])):
                 return self.answer(HTTPStatus.NOT_FOUND)
             reply = self.body(MAX_MESSAGE)
             if reply is None:
