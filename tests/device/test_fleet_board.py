@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fleet_boards import PythonMember
 
 from edgelora import formats, quantization, sim
 from edgelora.datasets import har as datasets_har
-from edgelora.fleet import Roster, Round, Task
+from edgelora.fleet import Gateway, Roster, Round, Site, Task, board_server, running
 from edgelora.fleet.board import BoardMember
 from edgelora.fleet.messages import public_of
 from edgelora.formats import pack_samples, public_bytes
@@ -315,6 +316,38 @@ def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
         assert link.fleet_identity(fresh=True) != public
         with pytest.raises(DeviceError, match="not enrolled"):
             link.fleet_status()
+
+
+def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> None:
+    """A board on the air asks a gateway for its roster, the adapter and messages; the round is what it is by line."""
+    with Link.connect(desktop.port) as link:
+        public = prepare(link, person)
+    desktop.kill()
+    drawn = random.Random(6)
+    secrets = [drawn.randbytes(32) for _ in range(4)]
+    site = Site.create(tmp_path / "site", TARGET, RELEASE)
+    for key in (public, *map(public_of, secrets)):
+        roster, _ = site.enroll(key, "", RELEASE)
+    task = task_of(person, roster, least=3, neighbours=2, threshold=2)
+    members = others(4, 1, roster, secrets, task.parameters)
+    gateway = Gateway({}, lambda event: None)
+    server = board_server(gateway, site, "127.0.0.1", 0)
+    server.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with running(gateway), ThreadPoolExecutor(1) as pool:
+        board = pool.submit(on_device, f"fleet_runs.poll({url!r}, 5)", tmp_path / "board")
+        round_ = Round(task, 3, roster, site.secret(), range(5))
+        while not round_.done:
+            ticket = gateway.mail.post({0: round_.message(0) or b""}, person.adapter if round_.stage == 1 else b"")
+            for index, member in members.items():
+                round_.receive(index, member.answer(round_.message(index) or b""))
+            found, _ = gateway.mail.replies(ticket, 30)
+            round_.receive(0, found[0][0])
+            round_.close_stage()
+        wanted = learned(person, task, 0) + sum(member.vector for member in members.values())
+        assert np.array_equal(round_.result().vector, wanted)
+        assert int(board.result().split()[-1]) > 40
+    server.shutdown()
 
 
 PROGRAMS = Path(__file__).parent / "programs"

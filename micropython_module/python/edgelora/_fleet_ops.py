@@ -26,12 +26,8 @@ class FleetOps:
         do = request["do"]
         gc.collect()
         if do == "identity":
-            try:
-                identity = fleet.Identity.create()
-            except fleet.FleetError:
-                if request.get("fresh"):
-                    raise
-                identity = fleet.Identity()
+            fresh = request.get("fresh") or fleet.hash_of(fleet.KEY) is None
+            identity = fleet.Identity.create() if fresh else fleet.Identity()
             self._line.alive()
             return {"public": edgelora.hex_id(identity.public)}
         if do == "forget":

@@ -1,7 +1,7 @@
 """A board in a fleet that learns together (SPEC.md, section 17). SPDX-License-Identifier: MIT
 
     identity = fleet.Identity()  # made once: fleet.Identity.create()
-    member = fleet.Member(model, samples, store, identity)
+    member = fleet.Member(None, SampleFile("/me.eld"), Store(default_place()), identity)
     poller = fleet.Poller(member, "http://10.0.0.2:8080")
     while True:
         for state in poller.steps():  # one message of the gateway, if it has one: a training, or a few keys
@@ -354,9 +354,9 @@ def policy(path=POLICY):
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
-    model: in a mode that trains, of the global adapter's ranks and mode. samples: what it learns, all of it (`split` to
-    hold some back). store: where the training under way is kept. neighbours: the most that there is room for.
-    pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
+    model: in a mode that trains, of the global adapter's ranks and mode; None: opened when that comes. samples: what it
+    learns, all of it (`split` to hold some back). store: where the training under way is kept. neighbours: the most
+    that there is room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
     """
 
     def __init__(
@@ -441,11 +441,13 @@ class Member:
 
     def _train(self):
         base, wanted, parameters, epochs, rate, seed, _ = core_member_task(self._memory)
+        if hash_of(self.adapter) != wanted:
+            raise FleetError("%s is not this round's adapter: put that there, then give the task again" % self.adapter)
+        if self.model is None:
+            self.model = open_model(self.adapter)
         if base != self.model.base_id:
             said = edgelora.hex_id(base), edgelora.hex_id(self.model.base_id)
             raise FleetError("the round is for base %s, the model that is open is %s" % said)
-        if hash_of(self.adapter) != wanted:
-            raise FleetError("%s is not this round's adapter: put that there, then give the task again" % self.adapter)
         count = len(masters(_read(self.adapter))) // 2
         if count != parameters:
             raise FleetError("the task tells of %d parameters, its adapter has %d" % (parameters, count))
@@ -524,55 +526,22 @@ def personalize(model, samples, store, name, adapter=ADAPTER, **pace):
         yield from scheduler
 
 
-class Poller:
-    """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
-
-    def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
+class _Gateway:
+    # Requests to a fleet's gateway, as generators of short steps.
+    def __init__(self, url, timeout_ms, total_ms):
         scheme, _, rest = url.partition("://")
         host, _, port = rest.rstrip("/").partition(":")
         if scheme != "http" or not host or "/" in rest.rstrip("/") or port and not port.isdigit():
             raise FleetError("%s: give http://HOST[:PORT] (messages are sealed: they need no https)" % url)
-        self.member = member
-        self._where = host, int(port or 80)
-        self._timeout_ms, self._total_ms = timeout_ms, total_ms
-        self._sent = None  # the reply that was taken last
-        self.heard = False  # whether the last asking found a message that was new
-
-    def steps(self):
-        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
-
-        OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
-        """
-        member, self.heard = self.member, False
-        message = yield from self._get("/fleet/%d" % member.index)
-        if message is None:
-            return
-        if len(message) > 60 and message[4] == _TASK:
-            yield from self._fetch(message[28:60])
-        yield from member.steps(message)
-        del message
-        if member.reply is self._sent:
-            return  # the gateway has it, and waits for others
-        self.heard = True
-        http = self._http()
-        try:
-            yield from http.ask("POST", "/fleet/%d" % member.index, body=member.reply)
-        finally:
-            http.close()
-        self._sent = member.reply
-
-    def update_roster(self):
-        """Installs the gateway's roster, if it is newer: make a new `Member` then. A generator of short steps."""
-        path = ROSTER + ".new"
-        edgelora.write(path, (yield from self._get("/fleet/roster")) or b"")
-        yield from install(path, self.member.identity)
+        self._where, self._timeout_ms, self._total_ms = (host, int(port or 80)), timeout_ms, total_ms
 
     def _http(self):
         from edgelora._http import Http
 
         return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
 
-    def _get(self, path):
+    def get(self, path):
+        """What is there, None for nothing."""
         http = self._http()
         try:
             status, _ = yield from http.ask("GET", path)
@@ -586,12 +555,58 @@ class Poller:
         finally:
             http.close()
 
+    def post(self, path, data):
+        """Whether it was taken; if not, nobody waits for it any more."""
+        http = self._http()
+        try:
+            status, _ = yield from http.ask("POST", path, body=data)
+            return status == 204
+        finally:
+            http.close()
+
+
+def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
+    """Gets the roster of a fleet's gateway and installs it: make a `Member` then. A generator of short steps.
+
+    FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
+    """
+    path = ROSTER + ".new"
+    edgelora.write(path, (yield from _Gateway(url, timeout_ms, total_ms).get("/fleet/roster")) or b"")
+    yield from install(path, identity)
+
+
+class Poller:
+    """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
+
+    def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
+        self.member = member
+        self._gateway = _Gateway(url, timeout_ms, total_ms)
+        self._sent = None  # the reply that was posted last
+        self.heard = False  # whether the last asking found a message that was new
+
+    def steps(self):
+        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
+
+        OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
+        """
+        member, self.heard = self.member, False
+        message = yield from self._gateway.get("/fleet/%d" % member.index)
+        if message is None:
+            return
+        if len(message) > 60 and message[4] == _TASK:
+            yield from self._fetch(bytes(message[28:60]))
+        yield from member.steps(message)
+        del message
+        if member.reply is not self._sent:  # else the gateway has it, and waits for others
+            yield from self._gateway.post("/fleet/%d" % member.index, member.reply)
+            self._sent, self.heard = member.reply, True
+
     def _fetch(self, wanted):
         # The global adapter, unless it is here.
         path = self.member.adapter
         if hash_of(path) == wanted:
             return
-        data = yield from self._get("/fleet/adapter/" + edgelora.hex_id(wanted))
+        data = yield from self._gateway.get("/fleet/adapter/" + edgelora.hex_id(wanted))
         if data is None or hashlib.sha256(data).digest() != wanted:
             raise FleetError("the gateway does not have the round's adapter")
         edgelora.write(path, data)

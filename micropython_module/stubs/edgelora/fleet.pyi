@@ -82,14 +82,14 @@ def policy(path: str = POLICY) -> dict[str, int]:
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
-    model: in a mode that trains, of the global adapter's ranks and mode (`open_model`). samples: what it learns, all of
+    model: in a mode that trains, of the global adapter's ranks and mode; None: opened when that comes. samples: what it learns, all of
     it (`training.split` to hold some back). store: where the training under way is kept. neighbours: the most of a round
     that there is memory for. rules: instead of `policy()`. pace: how it trains, as `Scheduler` takes it.
 
     What it has of a round behind its training is in RAM: a board that resets is out of the round.
     """
 
-    model: Model
+    model: Optional[Model]
     samples: Any
     store: Store
     adapter: str
@@ -100,7 +100,7 @@ class Member:
     reply: Optional[bytearray]
     def __init__(
         self,
-        model: Model,
+        model: Optional[Model],
         samples: Any,
         store: Store,
         identity: Identity,
@@ -132,6 +132,12 @@ def personalize(model: Model, samples: Any, store: Store, name: str, adapter: st
     short steps, which goes on where it was after a reset. ValueError where too few samples could judge.
     """
 
+def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:
+    """Gets the roster of a fleet's gateway and installs it: make a `Member` then. A generator of short steps.
+
+    FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
+    """
+
 class Poller:
     """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
 
@@ -143,5 +149,3 @@ class Poller:
 
         OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
         """
-    def update_roster(self) -> Iterator[Any]:
-        """Installs the gateway's roster, if it is newer: make a new `Member` then. A generator of short steps."""

@@ -104,3 +104,34 @@ def cuts():
                 failures += 1
                 print("FAIL", cut, how, found.round)
     print(made, failures)
+
+
+def flash():
+    """The flash of this folder's board is this program's filesystem."""
+    import edgelora_flash
+
+    device = edgelora_flash.FileFlash("flash", 256)
+    edgelora_flash.store()
+    vfs.umount("/")
+    vfs.mount(vfs.VfsLfs2(device), "/")
+
+
+def poll(url, replies):
+    """A board that is on the air: sends so many replies to a gateway, and prints its number of steps."""
+    import time
+
+    from edgelora.store import Store, default_place
+    from edgelora.training import SampleFile
+
+    flash()
+    identity = fleet.Identity()
+    for _ in fleet.fetch_roster(url, identity):
+        pass
+    member = fleet.Member(None, SampleFile("/samples.eld"), Store(default_place()), identity)
+    poller, steps = fleet.Poller(member, url), 0
+    while replies:
+        for _ in poller.steps():
+            steps += 1
+            time.sleep_ms(1)
+        replies -= poller.heard
+    print("STEPS", steps)
