@@ -22,6 +22,7 @@ from edgelora.fleet.board import BoardMember
 from edgelora.fleet.messages import public_of
 from edgelora.formats import pack_samples, public_bytes
 from edgelora.link import DeviceError, Link, Op, SerialLine
+from edgelora.resources import ROOT
 from edgelora.training import (
     Recipe,
     Samples,
@@ -45,6 +46,7 @@ class Person:
     elm: bytes
     samples: Samples
     adapter: bytes
+    many: Samples
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def person() -> Person:
     samples = Samples(x[::9][:24], y[::9][:24])
     recipe = Recipe(rank=8, seed=5, on_board=True, epochs=1)
     ranks = recipe.ranks(formats.unpack_model(elm))
-    return Person(elm, samples, train_twin(elm, ranks, Samples(x[1::9][:16], y[1::9][:16]), recipe).state)
+    adapter = train_twin(elm, ranks, Samples(x[1::9][:16], y[1::9][:16]), recipe).state
+    return Person(elm, samples, adapter, Samples(x[::5], y[::5]))
 
 
 def trust() -> bytes:
@@ -350,6 +353,39 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
     server.shutdown()
 
 
+def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
+    """A chip whose noise is stuck makes no key; one that is well takes part in a round."""
+    sim.set_world(tmp_path / "pico", None, [], "stuck")
+    board = sim.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
+    drawn = random.Random(8)
+    secrets = [drawn.randbytes(32) for _ in range(5)]
+    try:
+        with Link.connect(board.port) as link, pytest.raises(DeviceError, match="noise is stuck"):
+            link.fleet_identity()
+    finally:
+        board.kill()
+    sim.set_world(tmp_path / "pico", None, [], "free")
+    board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link:
+            public = prepare(link, person)
+            roster = roster_of([public, *map(public_of, secrets)])
+            link.fleet_install(roster.pack(RELEASE))
+            task = task_of(person, roster, epochs=1)
+            members: dict = others(5, 1, roster, secrets, task.parameters)
+            members[0] = BoardMember(link, SAMPLES_PATH)
+            round_ = Round(task, 1, roster, SERVER, range(6))
+            drive(round_, members, person.adapter)
+            wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
+            assert np.array_equal(round_.result().vector, wanted)
+            heap = link.space().heap
+            print(f"heap left beside a member and its model: {heap} bytes")
+            assert heap > 100_000
+    finally:
+        board.kill()
+
+
+PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -369,3 +405,16 @@ def test_power_cut_at_every_flash_operation_of_an_identity(tmp_path: Path) -> No
     """What is in flash is the round before or after, never less than what was answered; a secret never changes."""
     made, failures = map(int, on_device("fleet_runs.cuts()", tmp_path).split()[-2:])
     assert failures == 0 and made > 10
+
+
+def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) -> None:
+    """The better of base, own and global adapter stays, and what a run from the global one learns is better still."""
+    (tmp_path / "base.elm").write_bytes(person.elm)
+    base = formats.base_id(person.elm)
+    (tmp_path / "many.eld").write_bytes(pack_samples(person.many.x, person.many.y, None, base))
+    (tmp_path / "global.ela").write_bytes(person.adapter)
+    recipe = Recipe(rank=8, seed=9, on_board=True, epochs=4)
+    ranks = recipe.ranks(formats.unpack_model(person.elm))
+    (tmp_path / "own.ela").write_bytes(train_twin(person.elm, ranks, person.samples, recipe).adapter)
+    count, *right = map(int, on_device("fleet_runs.personalized()", tmp_path).split()[1:])
+    assert all(count // 2 < found <= count for found in right)

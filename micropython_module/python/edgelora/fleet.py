@@ -509,7 +509,7 @@ def personalize(model, samples, store, name, adapter=ADAPTER, **pace):
         judge, best = Judge(model, held), None
         for what in (None, stored(store, name, model), adapter):
             if what is not None or best is None:
-                model.use(None if what is None else model.adapter(what))
+                model.use(None) if what is None else model.load(what)
                 judge.restart()
                 while not judge.step():
                     yield WORKING

@@ -135,3 +135,44 @@ def poll(url, replies):
             time.sleep_ms(1)
         replies -= poller.heard
     print("STEPS", steps)
+
+
+def personalized():
+    """What becomes the adapter is no worse by held samples than the base, the one before and the global one, and the
+    same if power goes at times. Here are base.elm, many.eld, global.ela, own.ela; prints how often what had won."""
+    import edgelora
+    from edgelora.store import Store
+    from edgelora.training import Judge, SampleFile, better, split
+
+    model, samples = edgelora.Model("base.elm", ranks=8), SampleFile("many.eld")
+    held, told = split(samples)[1], []
+
+    def judged(adapter):
+        model.use(None) if adapter is None else model.load(adapter)
+        judge = Judge(model, held)
+        while not judge.step():
+            pass
+        return judge.right, judge.loss
+
+    for own in (None, "own.ela"):
+        ends = []
+        for interrupted in (False, True):
+            memory = bytearray(b"\xff" * (BLOCK * BLOCKS))
+            store = Store(Flash(memory, NEVER), cache=0, adapters=8)
+            if own:
+                store.put("me", edgelora.read(own))
+            for steps in (5, 300, 900) if interrupted else ():
+                for _ in fleet.personalize(model, samples, store, "me", "global.ela"):
+                    steps -= 1
+                    if not steps:
+                        break
+                store = Store(Flash(memory, NEVER), cache=0, adapters=8)
+            for _ in fleet.personalize(model, samples, store, "me", "global.ela"):
+                pass
+            ends.append(bytes(store.read("me")) if store.find("me") else None)
+        assert ends[0] == ends[1]
+        end = judged(ends[0])
+        told.append(end[0])
+        for other in (None, own, "global.ela"):
+            assert not better(*judged(other), *end), other
+    print("RIGHT", held.count, *told)
