@@ -67,7 +67,7 @@ void edgelora_sha512_schedule(uint64_t *w) {
 
 #endif
 
-static void copy_words(uint64_t *to, const uint64_t *from, uint32_t count) {
+static void copy_words64(uint64_t *to, const uint64_t *from, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         to[i] = from[i];
     }
@@ -75,15 +75,15 @@ static void copy_words(uint64_t *to, const uint64_t *from, uint32_t count) {
 
 static void compress(edgelora_sha512_t *s) {
     uint64_t v[2 * HASH_STEP], w[2 * HASH_WORDS];  // the state behind room for the next 8 a; words, and those after them
-    copy_words(v + HASH_STEP, s->state, HASH_STEP);
-    copy_words(w, s->block, HASH_WORDS);
+    copy_words64(v + HASH_STEP, s->state, HASH_STEP);
+    copy_words64(w, s->block, HASH_WORDS);
     for (uint32_t t = 0; t < HASH_ROUNDS; t += HASH_STEP) {
         if (t && t % HASH_WORDS == 0) {
             edgelora_sha512_schedule(w);
-            copy_words(w, w + HASH_WORDS, HASH_WORDS);
+            copy_words64(w, w + HASH_WORDS, HASH_WORDS);
         }
         edgelora_sha512_rounds(v + HASH_STEP, w + t % HASH_WORDS, round_constants + t);
-        copy_words(v + HASH_STEP, v, HASH_STEP);
+        copy_words64(v + HASH_STEP, v, HASH_STEP);
     }
     for (uint32_t i = 0; i < HASH_STEP; i++) {
         s->state[i] += v[i];
