@@ -441,3 +441,40 @@ def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
     refused, taken = map(int, done.stdout.split())
     assert refused > 1500 and taken > 20
+
+
+def test_refuses_the_next_stage_before_its_reply() -> None:
+    """A message comes while the board trains, waits for keys, works, or has a reply to give: not its turn."""
+    fleet = Fleet(random.Random(fresh.SEED), 4, ref.Task())
+    suspect, server = Suspect(fleet, 0), fleet.server
+    member, board = suspect.member, fleet.boards[0]
+    member.finish()
+    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
+        message = server.message(stage, 0)
+        fleet.stage(stage, [1, 2, 3])
+        reply = board.other.answer(message, fleet.key, (board.before, board.after))
+        server.take(0, reply)
+        early = server.message(stage + 2, 0)
+        assert member.receive(message)
+        suspect.refuses(early, "ORDER")
+        for place, index in enumerate(member.neighbours() if stage == ref.COHORT else []):
+            member.key(place, fleet.key(index))
+            suspect.refuses(early, "ORDER")
+        if stage == ref.INPUT:
+            member.update(board.before, board.after)
+        while member.next is twin.Next.WORK:
+            suspect.refuses(early, "ORDER")
+            member.work()
+        suspect.refuses(early, "ORDER")
+        assert member.reply() == reply
+    assert member.receive(early)
+
+
+def test_byte_5_is_nought() -> None:
+    fleet = Fleet(random.Random(fresh.SEED), 2, ref.Task())
+    suspect = Suspect(fleet, 0)
+    suspect.member.finish()
+    message = bytearray(fleet.server.message(ref.TASK, 0)[:-16])
+    message[5] = 1
+    tag = fleet.server.pairs[0].tag("msg", ref.SERVER, 0, bytes(message))
+    suspect.refuses(bytes(message) + tag, "MESSAGE")
