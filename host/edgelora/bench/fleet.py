@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -235,6 +234,8 @@ def scale(base: Base, sizes: Sequence[int], progress: Progress = untold) -> dict
 
 def scaled(base: Base, size: int) -> tuple[float, float, int, float]:
     """CPU-seconds, seconds, boards asked and the most memory of a process, in MB."""
+    import resource  # Unix has it alone
+
     plan = replace(SCALED, boards=size, seed=1)
     begun = _cpu()
     with tempfile.TemporaryDirectory() as folder:
