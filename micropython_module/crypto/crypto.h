@@ -1,7 +1,8 @@
 // Signatures, shared secrets, streams, authentication, random numbers. SPDX-License-Identifier: MIT
 //
-// No heap, no globals, no recursion. All but the verification of signatures, which reads what is public, takes secrets: there no
-// branch and no address depends on them. (Cores whose multiplication takes longer for larger numbers, as the Cortex-M3, still tell.)
+// No heap, no globals, no recursion. All but the verification of signatures, which reads what is public, takes
+// secrets: there no branch and no address depends on them. (Cores whose multiplication takes longer for larger
+// numbers, as the Cortex-M3, still tell.)
 
 #ifndef EDGELORA_CRYPTO_H
 #define EDGELORA_CRYPTO_H
@@ -33,7 +34,8 @@ void edgelora_sha512_end(edgelora_sha512_t *s, uint8_t digest[64]);
 #define EDGELORA_SHA512_M0PLUS  // these two of sha512_m0plus.c
 #endif
 
-// Eight rounds on a to h in v[0..7], with their words and constants: each writes its a before the last one, so v[-8..-1] are a to h then.
+// Eight rounds on a to h in v[0..7], with their words and constants: each writes its a before the last one, so
+// v[-8..-1] are a to h then.
 void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k);
 void edgelora_sha512_schedule(uint64_t *w);  // w[16..31] from w[0..15]
 
@@ -47,9 +49,9 @@ void edgelora_hmac_begin(edgelora_hmac_t *h, const uint8_t *key, size_t size);
 void edgelora_hmac_add(edgelora_hmac_t *h, const uint8_t *data, size_t size);
 void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]);  // leaves nothing of the key in h
 
-// X25519 (RFC 7748): out = the u-coordinate of scalar times the point at u. All that the RFC takes is taken: any 32 bytes as scalar,
-// u of any size with its top bit left out. False if out is all zero, as for points of small order: no secret is shared then.
-// out may be scalar or u. Stack: about 700 bytes.
+// X25519 (RFC 7748): out = the u-coordinate of scalar times the point at u. All that the RFC takes is taken: any 32
+// bytes as scalar, u of any size with its top bit left out. False if out is all zero, as for points of small order:
+// no secret is shared then. out may be scalar or u. Stack: about 700 bytes.
 bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]);
 void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]);  // of the base point, u = 9
 
@@ -57,7 +59,8 @@ void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]);  // of t
 #define EDGELORA_CHACHA20_M0PLUS  // rounds of chacha20_m0plus.c
 #endif
 
-// ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the counter begins again.
+// ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the counter begins
+// again.
 typedef struct {
     uint32_t state[16];  // constants, key[8], counter, nonce[3]
 } edgelora_chacha20_t;
@@ -65,13 +68,14 @@ typedef struct {
 void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter);
 void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]);  // the next block
 void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]);  // the block of a state
-// The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in the core's own byte order.
+// The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in the core's own
+// byte order.
 void edgelora_chacha20_xor(edgelora_chacha20_t *c, uint8_t *data, size_t size);
 void edgelora_chacha20_add(edgelora_chacha20_t *c, uint32_t *words, size_t count);
 void edgelora_chacha20_subtract(edgelora_chacha20_t *c, uint32_t *words, size_t count);
 
-// Random numbers by fast key erasure: a request's bytes are those of ChaCha20 (nonce 0, from block 0) behind the first 32, which
-// become the next key. So what was given out can't be found again from what is kept.
+// Random numbers by fast key erasure: a request's bytes are those of ChaCha20 (nonce 0, from block 0) behind the
+// first 32, which become the next key. So what was given out can't be found again from what is kept.
 typedef struct {
     uint8_t key[32];
     uint64_t pool[4];  // of a request of 32 bytes

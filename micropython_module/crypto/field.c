@@ -44,7 +44,8 @@ void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t
     fe_fold(r, (uint32_t)v);
 }
 
-// a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38 are taken away again, twice at most.
+// a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38 are taken away
+// again, twice at most.
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t borrow = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
@@ -179,7 +180,8 @@ void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap) {
 
 void edgelora_fe_decode(edgelora_fe_t r, const uint8_t bytes[32]) {
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        r[i] = bytes[4 * i] | (uint32_t)bytes[4 * i + 1] << 8 | (uint32_t)bytes[4 * i + 2] << 16 | (uint32_t)bytes[4 * i + 3] << 24;
+        const uint8_t *b = bytes + 4 * i;
+        r[i] = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
     }
     r[FE_WORDS - 1] &= 0x7fffffff;
 }
@@ -196,7 +198,8 @@ void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a) {
     edgelora_fe_copy(v, a);
     fe_fold_top(v, 0);  // v <= 2^255 + 18
     fe_fold_top(v, 0);  // v < 2^255
-    fe_fold_top(v, 19);  // v has its top bit if it was >= p, and is then v - p + 2^255; if it was not, 19 are taken away again
+    // v has its top bit then if it was >= p, and is v - p + 2^255; if it was not, 19 are taken away again.
+    fe_fold_top(v, 19);
     uint32_t borrow = 19 & ((v[FE_WORDS - 1] >> 31) - 1);
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint32_t word = v[i] - borrow;

@@ -1,7 +1,7 @@
 // The field of integers modulo p = 2^255 - 19, for Curve25519 and edwards25519. SPDX-License-Identifier: MIT
 //
-// Constant time. Results may be operands. An element is any integer below 2^256, so two stand for most values; only encoding picks
-// the one below p.
+// Constant time. Results may be operands. An element is any integer below 2^256, so two stand for most values; only
+// encoding picks the one below p.
 
 #ifndef EDGELORA_CRYPTO_FIELD_H
 #define EDGELORA_CRYPTO_FIELD_H
