@@ -106,7 +106,8 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
 
 
 def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
-    given = ("--engine", "loop", "--rounds", 2, "--seed", 3)
+    plain = ("--rate", 6000, "--server-rate", 256, "--server-momentum", 0)
+    given = ("--engine", "loop", "--rounds", 2, "--seed", 3, *plain)
     first = result("fleet", "simulate", tmp_path / "f", *given)
     again = result("fleet", "simulate", tmp_path / "f", "--engine", "loop")
     assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
