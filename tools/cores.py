@@ -27,6 +27,7 @@ CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"
 RUNNER = Path(__file__).with_name("runner")
 PROGRAMS = ROOT / ".build" / "cores"
 XTENSA = ROOT / "firmware" / "xtensa"
+NATMOD = ROOT / "micropython_module" / "natmod"
 CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count", "crypto")
 CRYPTO_CALLS = ("x25519", "public", "xor", "add", "subtract", "hmac", "random", "verify", "field")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -181,7 +182,7 @@ def build(core: Core) -> Path:
         _run(*compiler, *SOURCES, "-o", out, *(["-lgcc"] * bool(core.emulator)))
         return out
     objects = []
-    for source in [*SOURCES, XTENSA / "start.S"]:  # its compiler makes objects only
+    for source in [*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]:  # its compiler makes objects only
         objects.append(PROGRAMS / f"{len(objects)}_{source.stem}.o")  # stems may be alike
         _run(*compiler, "-c", source, "-o", objects[-1])
     _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)

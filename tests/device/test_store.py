@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import class_cases
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
@@ -214,6 +215,42 @@ def test_power_cut_at_every_operation_of_a_partition() -> None:
 
 def test_power_cut_at_every_operation_of_a_folder() -> None:
     check_cuts(run_device("import store_cuts; store_cuts.main('folder', 10, 1)"), 300)
+
+
+SWITCHED = """
+import edgelora
+from edgelora.store import Store
+model = edgelora.Model("base.elm", 2)
+store = Store("adapters", 4096)
+store.open(model)
+model.begin(1)
+own = model.save()
+with_wave = model.add_class("wave", [bytes([1, 200, 3, 4, 5]), bytes([1, 190, 3, 4, 5])])
+store.put("wave", with_wave.buffer)
+store.put("plain", own)
+store.use("wave")
+print(model.labels[3:], bytes(model.used.buffer) == bytes(with_wave.buffer))
+store.use("plain")
+print(model.labels[3:], bytes(model.add_class("jump", [bytes(5)]).buffer)[: len(own)][48:] == bytes(own)[48:])
+print(model.labels[3:])
+store.use(None)
+print(model.labels[3:], model.used)
+model.use(with_wave)
+print(model.labels[3:])
+store.use("plain")
+model.begin(1)
+print(model.labels[3:], model.used)
+"""
+
+
+def test_a_class_is_added_to_what_the_store_has_switched_to(tmp_path: Path) -> None:
+    """Not to what the model itself was told to use last."""
+    (tmp_path / "base.elm").write_bytes(formats.pack_model(class_cases.small_base(np.random.default_rng(0))))
+    done = subprocess.run(
+        [sim.UNIX_BINARY, "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = ["['wave'] True", "[] True", "['jump']", "[] None", "['wave']", "[] None"]
+    assert (done.stdout.splitlines(), done.stderr) == (said, "")
 
 
 # ---- power cuts on the virtual Pico, at each flash command of a store's life through the commands

@@ -1,7 +1,5 @@
 // Keys, pads and tags of a pair. SPDX-License-Identifier: MIT
 
-#include <string.h>
-
 #include "fleet/parts.h"
 
 static const char PAIR[] = "edgelora fleet 1", PAIR_MASK[] = "edgelora mask 1";
@@ -23,8 +21,10 @@ bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t 
 
 void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, uint8_t pad[64]) {
     uint8_t about[24] = {0};  // label[8], fleet[8], u32 round, u16 from, u16 to
-    memcpy(about, label, strlen(label));
-    memcpy(about + 8, way.fleet, 8);
+    for (uint32_t i = 0; i < 8 && label[i]; ++i) {
+        about[i] = (uint8_t)label[i];
+    }
+    __builtin_memcpy(about + 8, way.fleet, 8);
     put_u32(about + 16, way.round);
     put_u16(about + 20, way.from);
     put_u16(about + 22, way.to);
@@ -42,14 +42,14 @@ void edgelora_tag(
     edgelora_hmac_begin(&h, pad, sizeof pad);
     edgelora_hmac_add(&h, data, size);
     edgelora_hmac_end(&h, pad);
-    memcpy(tag, pad, TAG_BYTES);
+    __builtin_memcpy(tag, pad, TAG_BYTES);
     edgelora_wipe(pad, sizeof pad);
 }
 
 void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]) {
     uint8_t digest[64];
     authenticate((const uint8_t *)PAIR_MASK, sizeof PAIR_MASK - 1, shared, digest);
-    memcpy(seed, digest, KEY_BYTES);
+    __builtin_memcpy(seed, digest, KEY_BYTES);
     edgelora_wipe(digest, sizeof digest);
 }
 

@@ -1,7 +1,5 @@
 // A member of a fleet: which message is taken when, and what answers it. SPDX-License-Identifier: MIT
 
-#include <string.h>
-
 #include "fleet/parts.h"
 
 enum {
@@ -86,9 +84,9 @@ edgelora_fleet_t edgelora_member_begin(void *memory, uint32_t size, const edgelo
     m->policy = board->policy;
     m->culprit = EDGELORA_FLEET_SERVER;
     m->next = EDGELORA_NEXT_WORK;
-    memcpy(m->fleet, board->fleet, sizeof m->fleet);
-    memcpy(m->server, board->server, sizeof m->server);
-    memcpy(m->secret, board->secret, sizeof m->secret);
+    __builtin_memcpy(m->fleet, board->fleet, sizeof m->fleet);
+    __builtin_memcpy(m->server, board->server, sizeof m->server);
+    __builtin_memcpy(m->secret, board->secret, sizeof m->secret);
     edgelora_random_seed(&m->random, board->seed);
     m->magic = MEMBER_MAGIC;
     return EDGELORA_FLEET_OK;
@@ -191,8 +189,8 @@ static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const ui
         .threshold = (uint16_t)u16_at(body + 66),
         .masks = (uint16_t)u16_at(body + 68),
     };
-    memcpy(t.base, body + 4, sizeof t.base);
-    memcpy(t.adapter, body + 12, sizeof t.adapter);
+    __builtin_memcpy(t.base, body + 4, sizeof t.base);
+    __builtin_memcpy(t.adapter, body + 12, sizeof t.adapter);
     uint32_t rest = 0;
     for (uint32_t i = 70; i < TASK_BYTES; ++i) {
         rest |= body[i];
@@ -210,7 +208,7 @@ static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const ui
     m->round = round;
     m->neighbours = 0;
     m->values = NULL;
-    memcpy(m->body, body, sizeof m->body);
+    __builtin_memcpy(m->body, body, sizeof m->body);
     edgelora_random_bytes(&m->random, (uint8_t *)&m->keys, sizeof m->keys);
     wait_for(m, EDGELORA_NEXT_TRAIN);
     return EDGELORA_FLEET_OK;
@@ -266,7 +264,7 @@ static edgelora_fleet_t take_cohort(edgelora_member_t *m, uint8_t *body, size_t 
     for (uint32_t i = 0; i < m->neighbours; ++i) {
         m->peers[i].known = 0;
     }
-    memcpy(m->tag_before, m->tag, sizeof m->tag);
+    __builtin_memcpy(m->tag_before, m->tag, sizeof m->tag);
     wait_for(m, EDGELORA_NEXT_KEYS);
     return EDGELORA_FLEET_OK;
 }
@@ -315,7 +313,7 @@ static edgelora_fleet_t take_peers(edgelora_member_t *m, const uint8_t *body, si
     }
     for (const uint8_t *p = body; p < body + size; p += ADVERT_BYTES) {
         peer_t *peer = &m->peers[place_of(m, 0, u16_at(p), 0)];
-        memcpy(peer->key, p + 2, KEY_BYTES);
+        __builtin_memcpy(peer->key, p + 2, KEY_BYTES);
         peer->known = ADVERTISED;
     }
     wait_for(m, EDGELORA_NEXT_WORK);
@@ -395,7 +393,7 @@ static edgelora_fleet_t take_body(edgelora_member_t *m, uint32_t stage, uint8_t 
 }
 
 static bool is_from_server(const edgelora_member_t *m, const uint8_t *message, size_t size) {
-    if (size < EDGELORA_FLEET_ENVELOPE || memcmp(message, MAGIC, sizeof MAGIC) || message[5]) {
+    if (size < EDGELORA_FLEET_ENVELOPE || !edgelora_equal(message, MAGIC, sizeof MAGIC) || message[5]) {
         return false;
     }
     if (u16_at(message + 6) != m->index || u32_at(message + 12) != size - EDGELORA_FLEET_ENVELOPE) {
@@ -430,7 +428,7 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
     }
     if (status == EDGELORA_FLEET_OK) {
         m->stage = (uint8_t)stage;
-        memcpy(m->tag, tag, TAG_BYTES);
+        __builtin_memcpy(m->tag, tag, TAG_BYTES);
     }
     return status;
 }
@@ -446,11 +444,11 @@ edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const
     if (!any) {  // as if there had been no COHORT
         m->stage = EDGELORA_TASK;
         m->neighbours = 0;
-        memcpy(m->tag, m->tag_before, sizeof m->tag);
+        __builtin_memcpy(m->tag, m->tag_before, sizeof m->tag);
         wait_for(m, EDGELORA_NEXT_MESSAGE);
         return EDGELORA_FLEET_ERR_REVOKED;
     }
-    memcpy(m->peers[place].key, key, KEY_BYTES);
+    __builtin_memcpy(m->peers[place].key, key, KEY_BYTES);
     if (++m->place == m->neighbours) {
         wait_for(m, EDGELORA_NEXT_WORK);
     }
@@ -595,7 +593,7 @@ static uint32_t body_size(const edgelora_member_t *m) {
 }
 
 static void write_advert(const edgelora_member_t *m, uint8_t *body) {
-    memcpy(body, m->mask_key, KEY_BYTES);
+    __builtin_memcpy(body, m->mask_key, KEY_BYTES);
     for (uint32_t i = 0; i < m->neighbours; ++i) {
         const peer_t *peer = &m->peers[i];
         uint8_t *tag = body + KEY_BYTES + i * TAG_BYTES;
@@ -605,8 +603,8 @@ static void write_advert(const edgelora_member_t *m, uint8_t *body) {
 
 static void write_shares(const edgelora_member_t *m, uint8_t *body) {
     uint8_t secret[SHARE_BYTES], pad[SHARE_BYTES];
-    memcpy(secret, m->keys.b, KEY_BYTES);
-    memcpy(secret + KEY_BYTES, m->keys.e, KEY_BYTES);
+    __builtin_memcpy(secret, m->keys.b, KEY_BYTES);
+    __builtin_memcpy(secret + KEY_BYTES, m->keys.e, KEY_BYTES);
     for (uint32_t place = 0; (place = next_of(m, place, ADVERTISED)) < m->neighbours; ++place, body += SEALED_BYTES) {
         const peer_t *peer = &m->peers[place];
         edgelora_way_t way = to_peer(m, peer->index);
@@ -627,7 +625,7 @@ static void write_opened(const edgelora_member_t *m, uint8_t *body) {
     uint8_t pad[64], *end = body;
     for (uint32_t place = 0; (place = next_of(m, place, SHARED)) < m->neighbours; ++place, end += KEY_BYTES) {
         const peer_t *peer = &m->peers[place];
-        memcpy(end, peer->pair + (peer->known & ALIVE ? 0 : KEY_BYTES), KEY_BYTES);
+        __builtin_memcpy(end, peer->pair + (peer->known & ALIVE ? 0 : KEY_BYTES), KEY_BYTES);
     }
     edgelora_pad(m->pair, "open", to_peer(m, EDGELORA_FLEET_SERVER), pad);
     edgelora_chacha20_begin(&stream, pad, nonce, 0);
@@ -680,7 +678,7 @@ int32_t edgelora_member_reply(edgelora_member_t *m, void *reply, size_t capacity
     } else if (m->stage == EDGELORA_UNMASK) {
         write_opened(m, body);
     }
-    memcpy(message, MAGIC, sizeof MAGIC);
+    __builtin_memcpy(message, MAGIC, sizeof MAGIC);
     message[4] = (uint8_t)(m->stage + 1);
     message[5] = 0;
     put_u16(message + 6, m->index);

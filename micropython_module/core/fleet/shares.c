@@ -1,7 +1,5 @@
 // Shamir's shares over GF(256), without tables. SPDX-License-Identifier: MIT
 
-#include <string.h>
-
 #include "fleet/parts.h"
 
 enum { SHARE_WORDS = SHARE_BYTES / 4 };
@@ -25,13 +23,13 @@ void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const
             edgelora_chacha20_begin(&stream, key, nonce, n);
             edgelora_chacha20_block(&stream, block);
         } else {
-            memcpy(block, secret, sizeof block);
+            __builtin_memcpy(block, secret, sizeof block);
         }
         for (uint32_t i = 0; i < SHARE_WORDS; ++i) {
             value[i] = times(value[i], x) ^ block[i];
         }
     }
-    memcpy(out, value, sizeof value);
+    __builtin_memcpy(out, value, sizeof value);
     edgelora_wipe(value, sizeof value);
     edgelora_wipe(block, sizeof block);
     edgelora_wipe(&stream, sizeof stream);

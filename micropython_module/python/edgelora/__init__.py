@@ -108,6 +108,14 @@ class AdapterFile:
         self.file.close()
 
 
+class _Now:
+    # What `use` changes, apart from the model, whose attributes take long to set as it has properties.
+    def __init__(self):
+        self.used = self.wanted = self.loaded = None  # keep the buffers that the core has, or is about to have
+        self.training = False  # whether the training adapter is the one in use
+        self.switches = 0  # of the store, when that was so
+
+
 class Model:
     def __init__(
         self,
@@ -147,8 +155,8 @@ class Model:
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
         self.feature_size = core_feature_size(self.arena)
-        self._training = False  # whether the training adapter is the one in use
-        self.used = self._wanted = self._loaded = None  # keep the buffers that the core has, or is about to have
+        self._now = _Now()
+        self.store = None  # one that was opened with this model switches adapters, too
         self.merged = {}
         self._probabilities = None
 
@@ -211,13 +219,13 @@ class Model:
 
     def begin(self, seed=0):
         core_begin(self.arena, seed)
-        self._set_used(None)
+        self._set_used(None, True)
 
     def load(self, adapter):
         buffer = self.adapter(adapter).buffer
         core_load(self.arena, buffer)
-        self._loaded = buffer if buffer[28] & 8 else None  # its records are saved again
-        self._set_used(None)
+        self._now.loaded = buffer if buffer[28] & 8 else None  # its records are saved again
+        self._set_used(None, True)
 
     def train(self, x, label, learning_rate):
         return core_train(self.arena, x, label, learning_rate)
@@ -265,16 +273,13 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter):
-        self._wanted = adapter
+        self._now.wanted = adapter
         core_use(self.arena, adapter and adapter.buffer)
-        self.used = adapter
-        self._training = False
-        if self.merged:
-            self.merged.clear()
+        self._set_used(adapter)
 
     def use_file(self, adapter_file):
         core_use(self.arena, None)  # a damaged file leaves the bare base
-        self._wanted = adapter_file
+        self._now.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
         core_adapter_check(self.arena, adapter_file.buffer)
@@ -318,7 +323,8 @@ class Model:
     @property
     def labels(self):
         found = self._labels
-        for entry in _classes(self.used or self._training and self._loaded and Adapter(self._loaded)):
+        loaded = self._training and self._now.loaded
+        for entry in _classes(self.used or loaded and Adapter(loaded)):
             number = _number(entry)
             if number >= self.output_size:
                 found = found + [str(i) for i in range(len(found), number)]
@@ -367,7 +373,23 @@ class Model:
         self.use(adapter)
         return adapter
 
-    def _set_used(self, adapter):
-        self.used = adapter
-        self._training = adapter is None
-        self.merged.clear()
+    @property
+    def used(self):
+        return self.store.used if self._switched() else self._now.used
+
+    @property
+    def _training(self):
+        return self._now.training and not self._switched()
+
+    def _switched(self):
+        # Whether the store has switched last.
+        return self.store is not None and self.store.switches != self._now.switches
+
+    def _set_used(self, adapter, training=False):
+        now, store = self._now, self.store
+        now.used = adapter
+        now.training = training
+        if store:
+            now.switches = store.switches
+        if self.merged:
+            self.merged.clear()

@@ -77,7 +77,7 @@ class _RowJudge(Judge):
         super().restart()
         run, self._rows = self._run, None
         if run.judged and run.rows.count:
-            self._rows = _Rows(run.model, run.model._loaded, run.rows)
+            self._rows = _Rows(run.model, run.model._now.loaded, run.rows)
 
     @property
     def left(self):

@@ -181,6 +181,17 @@ class Store:
         """What `use` was called with last; None as well if that was given up to make room."""
         return self._in_use().name
 
+    @property
+    def used(self):
+        """What it has switched to, as Model.use takes it; None: the bare base."""
+        slot = self._in_use()
+        return None if slot is self._bare else slot
+
+    @property
+    def switches(self):
+        """How often it has switched."""
+        return self._now.tick
+
     def _in_use(self):
         # The slot that was used last.
         for slot in self._slots:

@@ -2,6 +2,8 @@
 
 from typing import IO, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
+from edgelora.store import Store
+
 _Buffer = Union[bytes, bytearray, memoryview]
 
 # A refused model, adapter or argument raises ValueError; the message says why and what to do. Buffers hold bytes or
@@ -76,6 +78,12 @@ class Model:
     buffer: memoryview  # the model's bytes
     base_id: bytes  # 8 bytes
     @property
+    def used(self) -> Union[Adapter, AdapterFile, None]:
+        """What inference is with, switched to by the model or its store; None: the bare base, or the training adapter.
+
+        A store's has a `buffer`, and lasts until the store gives its room to another.
+        """
+    @property
     def labels(self) -> List[str]:
         """Names by class: the base's, then those of classes that the adapter in use adds."""
     arena: bytearray
@@ -90,7 +98,7 @@ class Model:
     sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
-    used: Union[Adapter, AdapterFile, None]  # what inference is with
+    store: Optional[Store]  # what was opened with this model and switches adapters, too
     merged: Dict[int, Union[bytearray, memoryview]]  # merged weights by op
 
     def __init__(

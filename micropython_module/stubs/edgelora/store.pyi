@@ -47,6 +47,9 @@ class Entry:
     def changed(self, **changes: Any) -> Entry:
         """A copy with other values."""
 
+class _Slot:
+    buffer: memoryview
+
 class Store:
     """Adapters by name in `place`: a folder, or a block device of its own.
 
@@ -95,6 +98,12 @@ class Store:
     @property
     def in_use(self) -> Optional[str]:
         """What `use` was called with last; None as well if that was given up to make room."""
+    @property
+    def used(self) -> Optional[_Slot]:
+        """What it has switched to, as Model.use takes it; None: the bare base."""
+    @property
+    def switches(self) -> int:
+        """How often it has switched."""
     def activate(self, name: Optional[str]) -> None:
         """`use`, and remembered: `start` goes on with it after a reset."""
     def start(self) -> None:
