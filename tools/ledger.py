@@ -212,7 +212,7 @@ def _compile(sources: Path, flags: Sequence[str], place: Path) -> None:
     for source in sorted(sources.rglob("*.c")):
         out = _object(source, place)
         out.parent.mkdir(parents=True, exist_ok=True)
-        _run("gcc", *flags, f"-I{CORE}", "-fstack-usage", "-c", source, "-o", out)
+        _run("gcc", *flags, f"-I{CORE}", f"-I{CRYPTO}", "-fstack-usage", "-c", source, "-o", out)
 
 
 def _object(source: Path, place: Path) -> Path:
