@@ -24,6 +24,7 @@ from ..fleet import Call, Exchange, Federation, Plan, Total
 from ..progress import Progress, untold
 from ..training import Base, Samples, restarted, train
 from ..workers import in_parallel
+from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
 HASHED = Plan(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)  # of the engines' hashes
@@ -132,7 +133,11 @@ def _deployed(one: Federation) -> Iterator[fleet.Deployment]:
 
 
 def learning(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]:
-    """Means over seeds, of the mean over boards; worst: of the worst board."""
+    """Means over seeds, of the mean over boards; worst: of the worst board.
+
+    gain, gain_worst: what personalizing has of the global adapter, and its standard error over seeds; unjudged: from
+    the base, all of a board's samples learned, none held out to judge.
+    """
     boards = fleet.boards_of("har", base.elm, base.name, LEARNED.boards)
     bare = fleet.accuracies(LEARNED, base.elm, None, boards, list(range(LEARNED.boards)))
     runs = []
@@ -140,7 +145,13 @@ def learning(base: Base, seeds: int, progress: Progress = untold) -> dict[str, A
         runs.append(run)
         progress(len(runs), seeds, f"seed {len(runs)}: {run['fedavg']:.3f}")
     means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
-    return {"base": round(float(np.mean(bare)), 4), **means, "learning_runs": runs}
+    gains = {
+        f"gain{which}": mean_and_error(
+            [run[f"personalized_global{which}"] - run[f"personalized_base{which}"] for run in runs]
+        )
+        for which in ("", "_worst")
+    }
+    return {"base": round(float(np.mean(bare)), 4), **means, **gains, "learning_runs": runs}
 
 
 def learned(base: Base, seed: int) -> dict[str, float]:
@@ -152,13 +163,13 @@ def learned(base: Base, seed: int) -> dict[str, float]:
         one = Federation.create(Path(folder), plan, base)
         fleet.federate(one, fleet.plain_loop(one, boards))
         adapter = one.adapter
-    bare = fleet.bare_start(base, plan, seed)
     centre = _accuracies(base, plan, boards, [central(base, plan, boards, seed)] * plan.boards)
-    own: dict[str, list[bytes]] = {"global": [], "base": []}
+    own: dict[str, list[bytes]] = {"global": [], "base": [], "all": []}
     for index in everyone:
         samples = boards.of(index).train
-        own["global"].append(fleet.personalized(base, plan, [adapter, bare], samples, seed))
-        own["base"].append(fleet.personalized(base, plan, [bare], samples, seed))
+        own["global"].append(fleet.personalized(base, plan, adapter, samples, seed))
+        own["base"].append(fleet.personalized(base, plan, None, samples, seed))
+        own["all"].append(trained_on(samples, base, plan, 0, seed))
     together = _accuracies(base, plan, boards, [adapter] * plan.boards)
     by_start = {start: _accuracies(base, plan, boards, adapters) for start, adapters in own.items()}
     return {
@@ -169,6 +180,8 @@ def learned(base: Base, seed: int) -> dict[str, float]:
         "personalized_base": float(np.mean(by_start["base"])),
         "personalized_global_worst": min(by_start["global"]),
         "personalized_base_worst": min(by_start["base"]),
+        "unjudged_base": float(np.mean(by_start["all"])),
+        "unjudged_base_worst": min(by_start["all"]),
     }
 
 
@@ -176,10 +189,14 @@ def central(base: Base, plan: Plan, boards: fleet.Boards, seed: int) -> bytes:
     """One training on all boards' samples, as many times through them as a federation goes, at the mode's own rate."""
     parts = [boards.of(index).train for index in range(plan.boards)]
     everything = Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
+    return trained_on(everything, base, plan, plan.rounds * plan.epochs, seed)
+
+
+def trained_on(samples: Samples, base: Base, plan: Plan, epochs: int, seed: int) -> bytes:
+    """What the base learns of samples where nothing judges. epochs 0: as many as suit their number."""
     learner = fleet.learner_of(base.elm, plan.rank, plan.mode)
     learner.load(restarted(fleet.bare_start(base, plan, seed), seed))
-    recipe = replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=plan.rounds * plan.epochs, seed=seed)
-    return train(learner, everything, recipe).adapter
+    return train(learner, samples, replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=epochs, seed=seed)).adapter
 
 
 def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence[bytes]) -> list[float]:

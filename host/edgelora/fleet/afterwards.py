@@ -1,38 +1,53 @@
-"""After a federation: a board personalizes from the global adapter and from the base, and keeps the better."""
+"""After a federation: a board personalizes from the better of two starts, the global adapter and the base.
+
+The same as `edgelora.fleet.personalize` on a board, to the last byte.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ..datasets import held_out
-from ..training import Base, Recipe, Samples, TwinLearner, restarted, train
+from ..errors import InputError
+from ..training import Base, Guard, Samples, TwinLearner, prepared, restarted, train
 from .local import fleet_recipe, fresh_adapter, learner_of
 from .plan import Plan
 
 
-def personalized(base: Base, plan: Plan, starts: list[bytes], samples: Samples, seed: int) -> bytes:
-    """The adapter of the best start: each learns three quarters of the samples and is judged by the last quarter of
-    each class, which it did not see; then the best learns all. starts: `.ela` with training state, the first preferred.
+def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples, seed: int) -> bytes:
+    """A run from each start learns three quarters of the samples and is judged by the last quarter of each class, by
+    its best epoch: more named right is better, then less loss (SPEC.md, 13). The start of the better run then learns
+    all samples. If neither is better than the base, nothing is learned.
+
+    adapter: the global `.ela` with training state; None: from the base alone. InputError where too few samples could
+    judge.
     """
-    learner, recipe = learner_of(base.elm, plan.rank, plan.mode), fleet_recipe(plan.rank, plan.mode)
-    recipe = replace(recipe, epochs=0, seed=seed)
-    held = held_out(samples.y)
-    best = starts[0]
-    if len(starts) > 1 and held.any():
-        kept, judging = samples.part(~held), samples.part(held)
-        judged = []
-        for start in starts:
-            learner.use(_learned(learner, start, kept, recipe))
-            judged.append(learner.judge(judging))
-        best = starts[max(range(len(starts)), key=lambda i: (judged[i], -i))]
-    return _learned(learner, best, samples, recipe)
+    learner = learner_of(base.elm, plan.rank, plan.mode)
+    recipe = replace(fleet_recipe(plan.rank, plan.mode), epochs=0, seed=seed)
+    course = prepared(samples, recipe)
+    if course.held is None:
+        raise InputError(f"{len(samples)} samples are too few to judge what is better", remedy="record more")
+    learner.begin(seed)
+    bare, most = learner.save(False), learner.judge(course.held)
+    best: list[bytes | None] = []
+    for start in [None] if adapter is None else [adapter, None]:
+        _begin(learner, start, seed)
+        guard = Guard(course.held, course.recipe.epochs, most)
+        train(learner, course.samples, course.recipe, guard=guard)
+        if guard.outcome.kept > most:
+            best, most = [start], guard.outcome.kept
+    if not best:
+        return bare
+    _begin(learner, best[0], seed)
+    return train(learner, samples, recipe).adapter
+
+
+def _begin(learner: TwinLearner, start: bytes | None, seed: int) -> None:
+    if start is None:
+        learner.begin(seed)
+    else:
+        learner.load(restarted(start, seed))
 
 
 def bare_start(base: Base, plan: Plan, seed: int) -> bytes:
-    """What personalizing from the base alone starts with."""
+    """A fresh adapter with training state, which is the bare base: what training without a fleet starts with."""
     return fresh_adapter(base.elm, plan.rank, plan.mode, seed)
-
-
-def _learned(learner: TwinLearner, start: bytes, samples: Samples, recipe: Recipe) -> bytes:
-    learner.load(restarted(start, recipe.seed))
-    return train(learner, samples, recipe).adapter

@@ -49,6 +49,7 @@ ROSTER = "/fleet.roster"  # who is of its fleet,
 POLICY = "/fleet.json"  # what it asks of tasks,
 ADAPTER = "/fleet.ela"  # and the global adapter of the round
 RUN = "fleet"  # name of the round's run in the store
+_TRIALS = "fleet.g", "fleet.b"  # of the runs that tell which start is better
 SERVER = 0xFFFF
 _IDENTITY = "<4sHHII32s12s"  # magic, version, size, starts, last round, secret, 0; u32 CRC-32
 _IDENTITY_SIZE = 64
@@ -496,31 +497,51 @@ class Member:
         self.reply, self.run = reply, None
 
 
-def personalize(model, samples, store, name, adapter=ADAPTER, **pace):
-    """After the fleet's rounds: a run from the global adapter; the best by held samples becomes `name` of the store.
+def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
+    """After the fleet's rounds: learns from the global adapter or from the base, whichever suits this board's samples.
 
-    Judged are the bare base, what the store has as `name`, the global adapter, and every epoch of the run. A generator
-    of short steps, which goes on where it was after a reset. ValueError where too few samples could judge.
+    A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
+    the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
+    that becomes `name` of the store. A generator of short steps, which goes on where it was after a reset. ValueError
+    where too few samples could judge.
     """
-    learned, held = split(samples, begun(store, name))
-    if held is None:
-        raise FleetError("too few samples to judge what is better: record more")
-    if not unfinished(store, name):
+    trials = (_TRIALS[0], adapter), (_TRIALS[1], None)
+    if unfinished(store, name):
+        try:
+            run = Run(model, samples, store, name, seed=seed, start=adapter)
+        except ValueError:  # it is from the base
+            run = Run(model, samples, store, name, seed=seed)
+    else:
+        learned, held = split(samples, max(begun(store, trial) for trial in _TRIALS))
+        if held is None:
+            raise FleetError("too few samples to judge what is better: record more")
+        for trial, start in trials:
+            if not store.find(trial):
+                yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
         judge, best = Judge(model, held), None
-        for what in (None, stored(store, name, model), adapter):
-            if what is not None or best is None:
-                model.use(None) if what is None else model.load(what)
+        for what in (None, name) + _TRIALS:
+            found = what and stored(store, what, model)
+            if found or what is None:
+                model.load(found) if found else model.use(None)
                 judge.restart()
                 while not judge.step():
                     yield WORKING
                 if best is None or better(judge.right, judge.loss, *best[1:]):
                     best = what, judge.right, judge.loss
-        if best[0] is adapter:
-            model.load(adapter)
-            store.put(name, model.save())
-        elif best[0] is None and store.find(name):
-            store.remove(name)
-    run = Run(model, learned, store, name, held=held, start=adapter)
+        run = None
+        for trial, start in trials:
+            if best[0] == trial:
+                run = Run(model, samples, store, name, seed=seed, start=start)
+    if run:
+        yield from _through(run, pace)
+    elif best[0] is None and store.find(name):
+        store.remove(name)
+    for trial in _TRIALS:
+        if store.find(trial):
+            store.remove(trial)
+
+
+def _through(run, pace):
     scheduler = Scheduler(run, **pace)
     while not run.done:
         yield from scheduler

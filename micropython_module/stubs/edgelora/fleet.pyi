@@ -125,11 +125,15 @@ class Member:
         with the same message, it goes on where it was.
         """
 
-def personalize(model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, **pace: Any) -> Iterator[str]:
-    """After the fleet's rounds: a run from the global adapter, and the best by held samples becomes `name` of the store.
+def personalize(
+    model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, seed: int = 0, **pace: Any
+) -> Iterator[str]:
+    """After the fleet's rounds: learns from the global adapter or from the base, whichever suits this board's samples.
 
-    Judged are the bare base, what the store has as `name`, the global adapter, and every epoch of the run. A generator of
-    short steps, which goes on where it was after a reset. ValueError where too few samples could judge.
+    A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
+    the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
+    that becomes `name` of the store. A generator of short steps, which goes on where it was after a reset. ValueError
+    where too few samples could judge.
     """
 
 def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:

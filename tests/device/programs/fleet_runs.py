@@ -138,7 +138,7 @@ def poll(url, replies):
 
 
 def personalized():
-    """What becomes the adapter is no worse by held samples than the base, the one before and the global one, and the
+    """What becomes the adapter is no worse by samples that judged than the base and the one before, and the
     same if power goes at times. Here are base.elm, many.eld, global.ela, own.ela; prints how often what had won."""
     import edgelora
     from edgelora.store import Store
@@ -161,16 +161,19 @@ def personalized():
             store = Store(Flash(memory, NEVER), cache=0, adapters=8)
             if own:
                 store.put("me", edgelora.read(own))
-            for steps in (5, 300, 900) if interrupted else ():
+            for steps in (5, 3000, 5000, 5000, 0) if interrupted else (0,):
                 for _ in fleet.personalize(model, samples, store, "me", "global.ela"):
                     steps -= 1
                     if not steps:
                         break
+                else:
+                    break
                 store = Store(Flash(memory, NEVER), cache=0, adapters=8)
-            for _ in fleet.personalize(model, samples, store, "me", "global.ela"):
-                pass
             ends.append(bytes(store.read("me")) if store.find("me") else None)
         assert ends[0] == ends[1]
+        if not own:
+            with open("personal.ela", "wb") as file:
+                file.write(ends[0])
         end = judged(ends[0])
         told.append(end[0])
         for other in (None, own, "global.ela"):
