@@ -28,7 +28,10 @@ from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
 HASHED = Plan(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)  # of the engines' hashes
-LEARNED = Plan(masks=False)
+LEARNED = {  # by mode
+    "frozen_a": Plan(masks=False),
+    "trainable_a": Plan(masks=False, mode="trainable_a", rate=6000),
+}
 CLIP = 1000  # of 1,000 boards, in masters
 SIMULATED = Plan(
     boards=1000, rounds=20, share=0.1, clip=2000, least=60, masks=False, server_rate=256, server_momentum=0
@@ -44,14 +47,16 @@ def bench_fleet(
     seeds: int = 3,
     engines: Sequence[str] = ENGINES,
     sizes: Sequence[int] = SIZES,
+    data: str = "har",
+    mode: str = "frozen_a",
     progress: Progress = untold,
 ) -> dict[str, Any]:
-    """The figures of these parts, by name; shares of 1."""
+    """The figures of these parts, by name; shares of 1. data, mode: of what is learned."""
     base = fleet.fleet_base()
     found: dict[str, Any] = {}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "hashes": lambda: {"hashes": hashes(base, engines, progress)},
-        "learning": lambda: learning(base, seeds, progress),
+        "learning": lambda: learning(base, seeds, data, mode, progress),
         "noise": lambda: noise(base, seeds, progress),
         "scale": lambda: scale(base, sizes, progress),
         "cycles": cycles,
@@ -132,16 +137,19 @@ def _deployed(one: Federation) -> Iterator[fleet.Deployment]:
 # ---- learning
 
 
-def learning(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]:
+def learning(
+    base: Base, seeds: int, data: str = "har", mode: str = "frozen_a", progress: Progress = untold
+) -> dict[str, Any]:
     """Means over seeds, of the mean over boards; worst: of the worst board.
 
     gain, gain_worst: what personalizing has of the global adapter, and its standard error over seeds; unjudged: from
     the base, all of a board's samples learned, none held out to judge.
     """
-    boards = fleet.boards_of("har", base.elm, base.name, LEARNED.boards)
-    bare = fleet.accuracies(LEARNED, base.elm, None, boards, list(range(LEARNED.boards)))
+    plan = LEARNED[mode]
+    boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
+    bare = fleet.accuracies(plan, base.elm, None, boards, list(range(plan.boards)))
     runs = []
-    for run in in_parallel(learned, [(base, seed) for seed in range(1, seeds + 1)]):
+    for run in in_parallel(learned, [(base, replace(plan, seed=seed), data) for seed in range(1, seeds + 1)]):
         runs.append(run)
         progress(len(runs), seeds, f"seed {len(runs)}: {run['fedavg']:.3f}")
     means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
@@ -154,11 +162,10 @@ def learning(base: Base, seeds: int, progress: Progress = untold) -> dict[str, A
     return {"base": round(float(np.mean(bare)), 4), **means, **gains, "learning_runs": runs}
 
 
-def learned(base: Base, seed: int) -> dict[str, float]:
+def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
     """One federation, central training of as many epochs, and boards that personalize from either."""
-    plan = replace(LEARNED, seed=seed)
-    everyone = list(range(plan.boards))
-    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
+    everyone, seed = list(range(plan.boards)), plan.seed
+    boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
     with tempfile.TemporaryDirectory() as folder:
         one = Federation.create(Path(folder), plan, base)
         fleet.federate(one, fleet.plain_loop(one, boards))
@@ -287,4 +294,4 @@ def cycles() -> dict[str, Any]:
 
 def adapter_size(base: Base) -> int:
     """Bytes of a global adapter on the way to a board."""
-    return len(formats.pack_adapter(formats.unpack_adapter(fleet.bare_start(base, LEARNED, 1))))
+    return len(formats.pack_adapter(formats.unpack_adapter(fleet.bare_start(base, Plan(), 1))))

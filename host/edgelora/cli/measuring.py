@@ -15,6 +15,7 @@ from .. import datasets, formats, streams
 from ..bench import COUNTS, FLEET_ENGINES, METHODS, PARTS, bench_fleet, bench_swap, mean_and_error
 from ..boards import build_firmware, cycles_path, install, load_board
 from ..errors import InputError
+from ..fleet import PEOPLE
 from ..formats import write_atomic
 from ..link import Link
 from ..streams import say
@@ -153,6 +154,8 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--seeds", type=whole(1, 100), default=3, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
     p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
+    p.add_argument("--data", choices=PEOPLE, default="har", help="who learns (%(default)s)")
+    p.add_argument("--mode", choices=MODES, default="frozen_a", help="of what is learned (%(default)s)")
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host, benches)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
@@ -633,11 +636,18 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
     """One hash from every engine, what boards learn, noise, scale.
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
-    (board), personalized_global and personalized_base, z0 and z2 (1,000 boards without noise and with z = 2).
+    (board), personalized_global and personalized_base, the gain of one over the other and its standard error,
+    unjudged_base (nothing held out), z0 and z2 (1,000 boards without noise and with z = 2).
     """
     with console.progress("fleet", args.json) as progress:
         found = bench_fleet(
-            args.parts or PARTS, args.seeds, args.engines or FLEET_ENGINES, args.sizes or (100, 1000, 10_000), progress
+            args.parts or PARTS,
+            args.seeds,
+            args.engines or FLEET_ENGINES,
+            args.sizes or (100, 1000, 10_000),
+            args.data,
+            args.mode,
+            progress,
         )
     if args.json:
         return emit(found)

@@ -5,7 +5,7 @@ from . import publish
 from .afterwards import bare_start, personalized
 from .averaging import board_seed, mean, moved, server_step, with_masters
 from .board import BoardMember
-from .boards import Boards, accuracies, boards_of, fleet_base, update_of
+from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
@@ -43,6 +43,7 @@ __all__ = [
     "ENGINES",
     "Epsilons",
     "Federation",
+    "PEOPLE",
     "Plan",
     "Total",
     "accuracies",
