@@ -142,8 +142,7 @@ def learning(
 ) -> dict[str, Any]:
     """Means over seeds, of the mean over boards; worst: of the worst board.
 
-    gain, gain_worst: what personalizing has of the global adapter, and its standard error over seeds; unjudged: from
-    the base, all of a board's samples learned, none held out to judge.
+    gain, gain_worst: what personalizing has of the global adapter, each a mean over seeds and its standard error.
     """
     plan = LEARNED[mode]
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
@@ -171,12 +170,11 @@ def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
         fleet.federate(one, fleet.plain_loop(one, boards))
         adapter = one.adapter
     centre = _accuracies(base, plan, boards, [central(base, plan, boards, seed)] * plan.boards)
-    own: dict[str, list[bytes]] = {"global": [], "base": [], "all": []}
+    own: dict[str, list[bytes]] = {"global": [], "base": []}
     for index in everyone:
         samples = boards.of(index).train
         own["global"].append(fleet.personalized(base, plan, adapter, samples, seed))
         own["base"].append(fleet.personalized(base, plan, None, samples, seed))
-        own["all"].append(trained_on(samples, base, plan, 0, seed))
     together = _accuracies(base, plan, boards, [adapter] * plan.boards)
     by_start = {start: _accuracies(base, plan, boards, adapters) for start, adapters in own.items()}
     return {
@@ -187,8 +185,6 @@ def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
         "personalized_base": float(np.mean(by_start["base"])),
         "personalized_global_worst": min(by_start["global"]),
         "personalized_base_worst": min(by_start["base"]),
-        "unjudged_base": float(np.mean(by_start["all"])),
-        "unjudged_base_worst": min(by_start["all"]),
     }
 
 
@@ -196,14 +192,10 @@ def central(base: Base, plan: Plan, boards: fleet.Boards, seed: int) -> bytes:
     """One training on all boards' samples, as many times through them as a federation goes, at the mode's own rate."""
     parts = [boards.of(index).train for index in range(plan.boards)]
     everything = Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
-    return trained_on(everything, base, plan, plan.rounds * plan.epochs, seed)
-
-
-def trained_on(samples: Samples, base: Base, plan: Plan, epochs: int, seed: int) -> bytes:
-    """What the base learns of samples where nothing judges. epochs 0: as many as suit their number."""
     learner = fleet.learner_of(base.elm, plan.rank, plan.mode)
     learner.load(restarted(fleet.bare_start(base, plan, seed), seed))
-    return train(learner, samples, replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=epochs, seed=seed)).adapter
+    recipe = replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=plan.rounds * plan.epochs, seed=seed)
+    return train(learner, everything, recipe).adapter
 
 
 def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence[bytes]) -> list[float]:

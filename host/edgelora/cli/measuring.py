@@ -636,8 +636,8 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
     """One hash from every engine, what boards learn, noise, scale.
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
-    (board), personalized_global and personalized_base, the gain of one over the other and its standard error,
-    unjudged_base (nothing held out), z0 and z2 (1,000 boards without noise and with z = 2).
+    (board), personalized_global and personalized_base, the gain of one over the other and its standard error, z0
+    and z2 (1,000 boards without noise and with z = 2).
     """
     with console.progress("fleet", args.json) as progress:
         found = bench_fleet(
