@@ -8,6 +8,9 @@
 #define MICROPY_PY_SELECT (1)
 #define MICROPY_PY_TIME (1)
 
+#define MICROPY_PY_OS_URANDOM (1)
+#define MICROPY_PY_OS_INCLUDEFILE "firmware/qemu/modos.c"
+
 #undef MICROPY_HEAP_SIZE
 #define MICROPY_HEAP_SIZE (256 * 1024)
 

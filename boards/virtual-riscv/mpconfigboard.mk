@@ -1,4 +1,4 @@
-# MicroPython's VIRT_RV32 with what any board has besides: a clock, Ctrl-C, select, a filesystem. Nothing of EdgeLoRA is in it.
+# MicroPython's VIRT_RV32 with what any board has besides: a clock, Ctrl-C, select, noise, a filesystem. Nothing of EdgeLoRA is in it.
 QEMU_ARCH = riscv32
 QEMU_MACHINE = virt
 LDSCRIPT = mcu/rv32/virt.ld
@@ -9,6 +9,7 @@ MPY_CROSS_FLAGS += -march=rv32imc
 
 FIRMWARE_DIR := $(BOARD_DIR)/../../firmware/qemu
 vpath board.c $(FIRMWARE_DIR)
+CFLAGS += -I$(BOARD_DIR)/../..
 SRC_C += board.c
 comma := ,
 LDFLAGS += $(addprefix -Wl$(comma)--wrap=,mp_init uart_rx_chr mp_hal_stdio_poll exit)

@@ -164,6 +164,8 @@ def test_riscv_board(tmp_path):
     with running(program, tmp_path / "state", kind="virtual-riscv") as board:
         execute(board.port, "with open('kept', 'w') as f: f.write('still here')")
         execute(board.port, "with open('main.py', 'w') as f: f.write('ran = 1')")
+        noise = "import os; a = os.urandom(513); print(len(a), len(set(a)) > 128, a != os.urandom(513), os.urandom(0))"
+        assert execute(board.port, noise) == "513 True True b''"
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("while True: pass")

@@ -7,6 +7,7 @@ from ..progress import Progress, untold
 from .messages import Stage
 
 ADAPTER_PATH = "/fleet.ela"  # of the round's global adapter on a board
+NEIGHBOURS_AT = 16 + 64  # in a TASK message: u16
 GO_MS = 200  # of the board's time for each request: how long an exception of `progress` may take
 
 
@@ -25,7 +26,7 @@ class BoardMember:
         if adapter:
             if not self._link.holds(ADAPTER_PATH, adapter):
                 self._link.put(ADAPTER_PATH, adapter)
-            self._link.fleet_open(self._samples, **self._settings)
+            self._link.fleet_open(self._samples, **{"neighbours": neighbours_in(message)} | self._settings)
         self._link.fleet_send(message)
         what = Stage(message[4]).name.lower() if message[4:5] else ""
         while True:
@@ -33,3 +34,8 @@ class BoardMember:
             if reached.state == "ready":
                 return self._link.fleet_reply(reached)
             self._progress(reached.samples, reached.steps, what)
+
+
+def neighbours_in(task: bytes) -> int:
+    """Of a TASK message, so that a board makes room for no more of them; 0 if it tells none."""
+    return int.from_bytes(task[NEIGHBOURS_AT : NEIGHBOURS_AT + 2], "little")

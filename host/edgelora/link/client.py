@@ -478,8 +478,8 @@ class Link(Channel):
         """Opens the model of the round's adapter, /fleet.ela, to take part and learn a file of samples. Its index.
 
         settings: neighbours (the most that it makes room for), commit_every, clock_hz, sleep_ms. With the same adapter,
-        samples and roster what is open goes on. RAM has everything of a round but its training, so opening a model
-        drops out of one that has gone on to COHORT.
+        samples, roster and neighbours what is open goes on. RAM has everything of a round but its training, so opening
+        a model drops out of one that has gone on to COHORT.
         """
         return int(self._control(Op.FLEET, do="open", path=path, **settings)["index"])
 

@@ -15,6 +15,7 @@ from .console import POLL_SECONDS
 from .session import SETTLE_SECONDS, Session
 
 QEMU = "qemu-system-riscv32"
+CPU = "rv32,zkr=on"  # with a source of entropy
 QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"
 MEMORY_BYTES = 16 << 20  # program, RAM and flash
 
@@ -33,7 +34,8 @@ class Qemu:
             shutil.copyfile(firmware or QEMU_FIRMWARE, kept)
         memory = f"memory-backend-file,id=memory,size={MEMORY_BYTES},share=on,mem-path={state_dir / 'memory.bin'}"
         self.command = [QEMU, "-machine", "virt,memory-backend=memory", "-object", memory, "-m", f"{MEMORY_BYTES}b"]
-        self.command += ["-bios", "none", "-kernel", str(kept), "-nographic", "-monitor", "none", "-serial", "pty"]
+        self.command += ["-cpu", CPU, "-bios", "none", "-kernel", str(kept)]
+        self.command += ["-nographic", "-monitor", "none", "-serial", "pty"]
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` if the machine ends by itself."""

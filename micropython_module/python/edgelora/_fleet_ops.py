@@ -59,7 +59,7 @@ class FleetOps:
         from edgelora.training import SampleFile
 
         path, adapter = request["path"], request.get("adapter") or fleet.ADAPTER
-        opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number
+        opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number, request.get("neighbours")
         if self._member is None or self._opened != opened or self._member.over:
             model = self._work.open_model(lambda: fleet.open_model(adapter))  # drops what was open
             names = ("neighbours", "commit_every", "clock_hz", "sleep_ms")

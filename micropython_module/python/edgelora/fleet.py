@@ -180,7 +180,10 @@ def _key(secret, starts, calls):
 
 def _entropy():
     # Bytes of the chip's noise, whose health was tested.
-    data = os.urandom(_ENTROPY)
+    urandom = getattr(os, "urandom", None)
+    if not urandom:
+        raise FleetError("this MicroPython has no os.urandom, so no key can be made: take one that has")
+    data = urandom(_ENTROPY)
     if not _healthy(data):
         raise FleetError(
             "the chip's source of noise is stuck, so no key can be made: take the power away for a while, and if this "

@@ -1,0 +1,215 @@
+"""A round of unlike boards through the gateway, noise and masks on: the bytes that twins alone come to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora, execute, result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from edgelora import datasets, fleet, sim
+from edgelora.boards import build_firmware
+from edgelora.fleet import (
+    Epsilons,
+    Federation,
+    GatewayClient,
+    Identity,
+    Plan,
+    Site,
+    TwinMember,
+    federation,
+    in_stages,
+    training_of,
+)
+from edgelora.fleet.boards import Boards
+from edgelora.fleet.federation import Call, Total
+from edgelora.fleet.member import Train
+from edgelora.fleet.stages import Deliver, task_of
+from edgelora.formats import base_id, pack_samples
+from edgelora.link import Link, soft_reset
+from edgelora.resources import ROOT
+from edgelora.training import Base, masters
+from edgelora.twin import clip_update
+from edgelora.updates import load_public_keys, pack_trust
+from edgelora.virtual_boards import SimHandle
+
+PROGRAMS = ROOT / "tests" / "device" / "programs"
+GATEWAY = ROOT / "tests" / "support" / "drawn_gateway.py"
+KINDS = ("unix", "virtual-pico")  # over HTTP, and on a line
+TARGET, SAMPLES, WINDOWS = "band", "/samples.eld", 40
+PLAN = Plan(
+    boards=7,
+    rounds=1,
+    rank=2,
+    clip=2000,
+    noise=0.5,
+    least=6,
+    neighbours=4,
+    threshold=3,
+    deadline=60.0,
+    patience=30.0,
+    seed=4,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round came to. noiseless: what would be the sum without noise."""
+
+    adapter: bytes
+    survivors: int
+    vector: NDArray[np.int64]
+    noiseless: NDArray[np.int64]
+
+
+def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliver) -> Outcome:
+    """One round of all boards of a site."""
+    made = Federation.create(folder, PLAN, base)
+    boards, found = site.roster().active, []
+    exchange = in_stages(made, site.roster(), site.secret(), deliver)
+
+    def kept(call: Call) -> Total:
+        found.append((call, exchange(call)))
+        return found[0][1]
+
+    fleet.federate(made, kept, boards)
+    [(call, total)] = found
+    task, before = task_of(made, site.roster(), call), masters(call.adapter)
+    bare = [clip_update(before, train(task, call.adapter, index), PLAN.clip) for index in boards]
+    return Outcome(made.adapter, total.survivors, total.vector, np.sum(bare, axis=0))
+
+
+def write_data(folder: Path) -> None:
+    """A file for each board: some windows of an arm."""
+    folder.mkdir()
+    for index in range(PLAN.boards):
+        windows, _ = datasets.load_har_arm(3 + index // 2, datasets.ARMS[index % 2])
+        few = np.arange(0, len(windows.x), len(windows.x) // WINDOWS)[:WINDOWS]
+        np.savez(folder / f"{index}.npz", x=windows.x[few], y=windows.y[few], labels=np.array(windows.labels))
+
+
+def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
+    """A board with base and samples that trusts the fleet's key. If it is on a line, it keeps what it draws."""
+    firmware = None if kind == "unix" else build_firmware(kind, {}, folder / f"{kind}.firmware")
+    board = sim.start(kind, firmware, folder / kind, die_with_parent=True)
+    trusted = pack_trust(TARGET, load_public_keys(folder / "release.pub"))
+    program = (PROGRAMS / "fleet_drawn.py").read_bytes()
+    with Link.connect(board.port) as link:
+        for path, content in (
+            ("/base.elm", base.elm),
+            (SAMPLES, samples),
+            ("/update.trust", trusted),
+            ("/fleet_drawn.py", program),
+        ):
+            link.put(path, content)
+    if kind != "unix":
+        soft_reset(board.port)
+        execute(board.port, "import fleet_drawn")  # and its gateway's agent runs in what is then there
+    return board
+
+
+@contextlib.contextmanager
+def opened(site: Site, folder: Path, ports: list[str]) -> Iterator[str]:
+    """`edgelora fleet gateway`: the address for boards on the air, and everything on its way."""
+    words = ["fleet", "gateway", site.folder, "--http", 0, "--host", "127.0.0.1", "--json"]
+    words += ["--twins", folder / "twins", "--model", folder / "base.elm", "--data", folder / "data"]
+    words += [word for port in ports for word in ("--port", port)]
+    line = [sys.executable, GATEWAY, folder / "drawn", *words]
+    with subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield json.loads(process.stdout.readline())["url"].removesuffix("/fleet/")
+        finally:
+            process.send_signal(signal.SIGINT)
+            events = [json.loads(line) for line in process.stdout]
+            print(*events, sep="\n")
+    assert process.returncode == 0
+
+
+@contextlib.contextmanager
+def on_the_air(url: str, folder: Path) -> Iterator[None]:
+    """The desktop board's program, with its flash; it ends when it has sent its five replies."""
+    code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs, fleet_drawn; "
+    code += f"fleet_runs.poll({url!r}, 5)"
+    command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
+    with subprocess.Popen(command, cwd=folder) as process:
+        try:
+            yield
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def alone(folder: Path, base: Base, drawn: list[bytes], train: Train) -> Outcome:
+    """Twins that draw what others drew, with keys of their own, in this process."""
+    folder.mkdir()
+    key = Ed25519PrivateKey.generate()
+    identities = [Identity.create(folder / f"{index}.key") for index in range(len(drawn))]
+    site = Site.create(folder / "site", TARGET, key)
+    site.enroll_all([(identity.public, "") for identity in identities], key)
+    members = [
+        TwinMember(identity, site.roster, train, seed=lambda seed=seed: seed)  # type: ignore[misc]
+        for identity, seed in zip(identities, drawn, strict=True)
+    ]
+
+    def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
+
+    return federated(folder / "federation", base, site, train, deliver)
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as held:
+        yield held
+
+
+def test_unlike_boards_come_to_the_bytes_of_twins_alone(
+    tmp_path: Path, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for counts in ("check_budget", "epsilons"):  # with a package that is not everywhere
+        monkeypatch.setattr(federation, counts, lambda *_: Epsilons(0, 0))
+    base = fleet.fleet_base()
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    (tmp_path / "drawn").mkdir()
+    write_data(tmp_path / "data")
+    data = Boards(str(tmp_path / "data"), base, PLAN.boards)
+    train = training_of(base.elm, lambda index: data.of(index).train)
+    edgelora("keygen", tmp_path / "release.pem")
+    enroll = ["fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", TARGET]
+    seen = [data.of(index).train for index in range(len(KINDS))]
+    packed = [pack_samples(one.x, one.y, None, base_id(base.elm)) for one in seen]
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        boards = list(pool.map(furnished, KINDS, [tmp_path] * 2, [base] * 2, packed))
+    for index, board in enumerate(boards):
+        stack.callback(board.kill)
+        assert result(*enroll, "--port", board.port)["index"] == index
+    edgelora(*enroll, "--twins", PLAN.boards - len(KINDS), "--identities", tmp_path / "twins")
+    site = Site(tmp_path / "fleet")
+    boards[0].kill()  # it goes on the air
+    with opened(site, tmp_path, [board.port for board in boards[1:]]) as url, on_the_air(url, tmp_path / KINDS[0]):
+        mixed = federated(tmp_path / "mixed", base, site, train, GatewayClient(site.folder / "gateway").exchange)
+    boards[0] = sim.start(KINDS[0], None, tmp_path / KINDS[0], die_with_parent=True)
+    stack.callback(boards[0].kill)
+    for index, board in enumerate(boards):
+        with Link.connect(board.port) as link:
+            (tmp_path / "drawn" / str(index)).write_bytes(link.get("/drawn"))
+    drawn = [(tmp_path / "drawn" / str(index)).read_bytes() for index in range(PLAN.boards)]
+    assert len(set(drawn)) == PLAN.boards
+
+    twins = alone(tmp_path / "alone", base, drawn, train)
+    assert mixed.survivors == twins.survivors == PLAN.boards
+    assert np.array_equal(mixed.vector, twins.vector)
+    assert mixed.adapter == twins.adapter
+    assert 0.8 < np.std(mixed.vector - mixed.noiseless) / (PLAN.sigma * PLAN.boards**0.5) < 1.2
