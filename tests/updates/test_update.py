@@ -356,8 +356,9 @@ def speaking(*answers: bytes | Callable[[socket.socket], None]) -> Iterator[str]
         for answer in answers:
             connection, _ = listener.accept()
             with connection:
-                while b"\r\n\r\n" not in connection.recv(4096):
-                    pass
+                received = connection.recv(4096)
+                while received and b"\r\n\r\n" not in received:
+                    received = connection.recv(4096)
                 if callable(answer):
                     answer(connection)
                 else:
