@@ -54,4 +54,4 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     model.space = None
     elm.write_bytes(formats.pack_model(model))
     refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)
-    assert "quantize it again" in refused.stderr
+    assert "quantize it from its float network" in refused.stderr

@@ -23,7 +23,7 @@ class BoardMember:
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
         """What the board replies. adapter: the global `.ela`, with TASK. DeviceError: the board refuses the message."""
-        if adapter:
+        if adapter and message[4:5] == bytes([Stage.TASK]):
             if not self._link.holds(ADAPTER_PATH, adapter):
                 self._link.put(ADAPTER_PATH, adapter)
             self._link.fleet_open(self._samples, **{"neighbours": neighbours_in(message)} | self._settings)

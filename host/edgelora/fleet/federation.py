@@ -130,7 +130,7 @@ class Federation:
             formats.unpack_adapter(base64.b64decode(state["adapter"]), base.model)
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != len(masters(one.adapter)):
-                raise ValueError("velocity and adapter differ in length")
+                raise InputError(f"{path} is damaged: velocity and adapter differ in length")
             bytes.fromhex(state["secret"]), one.rounds, one.asked
             return one
         except InputError:
