@@ -744,7 +744,7 @@ class Work:
         return {"name": update.name, "version": update.version}
 
     def _update_state(self, size):
-        from edgelora.update import UpdateError, key_id, trusted
+        from edgelora._trust import UpdateError, key_id, trusted
 
         store = self.opened_store()
         confirmed = store.confirm() if self._agent.json(size)["confirm"] else []
