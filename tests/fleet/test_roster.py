@@ -11,6 +11,7 @@ from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from edgelora import formats
 from edgelora.fleet import REVOKED, Roster, RosterError, Site, parse_public
 from edgelora.formats import public_bytes
 
@@ -127,3 +128,15 @@ def test_commands(tmp_path: Path) -> None:
     assert "2 boards of 3" in edgelora("fleet", "roster", folder)
     (folder / "boards.json").write_text('{"names": {"a": 3}, "revoked": []}')
     assert "boards.json is damaged" in edgelora("fleet", "roster", folder, code=1)
+
+
+def test_a_federation_with_noise_draws_its_own_seed(tmp_path: Path) -> None:
+    """Who is asked must be secret; so is the file that tells it, from its first byte on."""
+    init = ("fleet", "init", tmp_path / "federation", "--data", "har", "--noise", 1)
+    assert "leave --seed out" in edgelora(*init, "--seed", 5, code=1)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"old")
+    secret.chmod(0o644)
+    for path in (secret, tmp_path / "new"):
+        formats.write_atomic(path, b"x", formats.SECRET)
+        assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"x", 0o600)

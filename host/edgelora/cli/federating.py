@@ -135,6 +135,11 @@ def cmd_init(args: argparse.Namespace) -> None:
     if bool(args.data) == bool(args.site):
         raise InputError("whose boards take part is not told", remedy="give --site FLEET, or --data for twins")
     plan = plan_of(args)
+    if plan.seed and plan.noise:
+        raise InputError(
+            "who is asked in a round comes of the seed, and a given one can be found out: epsilon would not hold",
+            remedy="leave --seed out, then it is drawn",
+        )
     if args.site:
         active = fleet.Site(args.site).roster().active
         plan = replace(plan, boards=args.boards or max(1, len(active)), masks=not args.no_masks)

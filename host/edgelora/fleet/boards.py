@@ -56,12 +56,13 @@ class Boards:
         if spec in PEOPLE:
             arms = [(person, arm) for person in PEOPLE[spec] for arm in datasets.ARMS]
             self._parts = [datasets.load_har_arm(person, arm) for person, arm in arms]
-        elif Path(spec).is_dir() and (files := sorted(Path(spec).glob("*.npz"))):
+        elif Path(spec).is_dir():
+            files = sorted(Path(spec).glob("*.npz"))
+            if len(files) < count:
+                raise InputError(f"{spec}: {len(files)} .npz files for {count} boards: give a file for each")
             for path in files[:count]:
                 whole = datasets.split(datasets.load_dataset(path), path.name)
                 self._parts.append((whole.train, whole.test))
-            if len(files) < count:
-                raise InputError(f"{spec}: {len(files)} .npz files for {count} boards: give a file for each")
         else:
             raise InputError(
                 f"data of boards {spec!r}: give one of {', '.join(PEOPLE)}, or a folder of .npz files, one a board"

@@ -136,13 +136,13 @@ def write_certificates(folder: Path, host: str) -> None:
     write_atomic(folder / "ca.crt", certificate(ca_name, ca_key.public_key(), True, identifier))
     alternative = x509.SubjectAlternativeName(names)
     write_atomic(folder / "server.crt", certificate(server, key.public_key(), False, alternative))
-    _write_secret(folder / "server.key", _private(key, serialization.PrivateFormat.PKCS8))
+    write_atomic(folder / "server.key", _private(key, serialization.PrivateFormat.PKCS8), SECRET)
 
 
 def write_node_key(folder: Path, name: str) -> Path:
     """A SuperNode's key pair, `name` and `name.pub` (P-384, OpenSSH's format); the path of the private one."""
     key = ec.generate_private_key(ec.SECP384R1())
-    _write_secret(folder / name, _private(key, serialization.PrivateFormat.OpenSSH))
+    write_atomic(folder / name, _private(key, serialization.PrivateFormat.OpenSSH), SECRET)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     write_atomic(folder / f"{name}.pub", public + b"\n")
     return folder / name
@@ -150,12 +150,6 @@ def write_node_key(folder: Path, name: str) -> Path:
 
 def _private(key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-
-
-def _write_secret(path: Path, content: bytes) -> None:
-    write_atomic(path, b"")
-    path.chmod(SECRET)
-    write_atomic(path, content)
 
 
 # ---- processes

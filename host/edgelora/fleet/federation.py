@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -139,11 +138,8 @@ class Federation:
             raise InputError(f"{path} is damaged ({error!r}): take its folder from a backup") from error
 
     def _save(self) -> None:
-        path = self.folder / "state.json"
-        new = not path.exists()
-        write_atomic(path, json.dumps(self._state, allow_nan=True).encode())
-        if new:
-            os.chmod(path, formats.SECRET)  # who knows the secret knows who was asked
+        state = json.dumps(self._state, allow_nan=True).encode()
+        write_atomic(self.folder / "state.json", state, formats.SECRET)  # who knows the secret knows who was asked
         write_atomic(self.folder / "global.ela", self.adapter)
 
     # ---- what it is ----

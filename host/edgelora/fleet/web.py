@@ -264,11 +264,8 @@ def local_server(gateway: Gateway, state: Path) -> Server:
 
     server = Server("127.0.0.1", 0, Handler, SECONDS + POLL_SECONDS)
     path = state / STATE_FILE
-    path.unlink(missing_ok=True)
-    write_atomic(path, b"")
-    path.chmod(SECRET)
     url = f"http://127.0.0.1:{server.server_port}"
-    write_atomic(path, json.dumps({"url": url, "token": token}).encode())
+    write_atomic(path, json.dumps({"url": url, "token": token}).encode(), SECRET)
     return server
 
 

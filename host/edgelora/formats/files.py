@@ -13,23 +13,24 @@ from ..errors import FileError
 SECRET = 0o600  # mode of files for the owner's eyes alone
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = None) -> None:
     """Writes a whole file or nothing: the old content stays until the new one is on the disk. Raises OSError.
 
-    A new file gets the mode that the umask leaves, one that is replaced keeps its mode. A symbolic link is replaced
-    itself, what it points to stays as it is. What is no regular file (a device, a folder) is refused.
+    A new file gets the mode that the umask leaves, one that is replaced keeps its mode; mode: either gets this one, and
+    never had another. A symbolic link is replaced itself, what it points to stays as it is. What is no regular file (a
+    device, a folder) is refused.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    mode = None
+    create = 0o666 if mode is None else mode
     with contextlib.suppress(FileNotFoundError):
         there = os.lstat(path)
         if stat.S_ISREG(there.st_mode):
-            mode = stat.S_IMODE(there.st_mode) & 0o777
+            mode = mode if mode is not None else stat.S_IMODE(there.st_mode) & 0o777
         elif not stat.S_ISLNK(there.st_mode):
             raise FileError(f"{path} is no regular file", remedy="give the name of a file")
     temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}"
-    _create(temporary, data, 0o666, mode)
+    _create(temporary, data, create, mode)
     try:
         os.replace(temporary, path)
     except BaseException:
