@@ -86,7 +86,7 @@ from .recording import Takes
 from .remarks import Remarks, remarks
 from .reservoir import Reservoir
 from .samples import MOST_TIMES, Samples, schedule
-from .starts import fleet_training, masters, recipe_of, restarted
+from .starts import fleet_training, masters, masters_after, recipe_of, restarted
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
@@ -177,6 +177,7 @@ __all__ = [
     "confusion",
     "errors",
     "fleet_training",
+    "masters_after",
     "float_baseline",
     "hear_all",
     "hear_on_board",

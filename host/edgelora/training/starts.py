@@ -58,7 +58,12 @@ def fleet_training(
     recipe = recipe_of(start, len(formats.unpack_model(model).ops), seed, epochs, rate)
     assert recipe.given_ranks is not None
     learner = TwinLearner(model, bytes(recipe.given_ranks), recipe, samples.frames)
-    learner.load(restarted(start, seed))
+    return masters_after(learner, start, samples, recipe)
+
+
+def masters_after(learner: TwinLearner, start: bytes, samples: Samples, recipe: Recipe) -> NDArray[np.int16]:
+    """The masters [n] that a run from an adapter ends with, in a session that may have been used before."""
+    learner.load(restarted(start, recipe.seed))
     return masters(train(learner, samples, recipe).state)
 
 
