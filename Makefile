@@ -34,6 +34,7 @@ PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-syst
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_SPEECH := espeak-ng flite
+PACKAGES_BROWSER := chromium
 PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru)
 
 # Native modules for stock MicroPython, and the packages of their compilers.
@@ -151,6 +152,11 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
 	@touch $@
 
+# Drives the studio's page in tests and for its pictures.
+$(STAMPS)/packages-browser: $(STAMPS)/packages-base
+	@$(STEP) "browser" tools/apt_install.sh $(PACKAGES_BROWSER)
+	@touch $@
+
 # Human voices, to hear wake words in.
 $(STAMPS)/packages-prompts: $(STAMPS)/packages-base
 	@$(STEP) "human voices" tools/apt_install.sh $(PACKAGES_PROMPTS)
@@ -158,7 +164,7 @@ $(STAMPS)/packages-prompts: $(STAMPS)/packages-base
 
 $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python environment" $(PYTHON) -m venv $(VENV)
-	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,dev]'
+	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,studio,dev]'
 	@touch $@
 
 $(STAMPS)/emulator: tools/emulator.sh tools/emulator_faster.py $(STAMPS)/venv

@@ -33,6 +33,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("fleet",),
     ("bench",),
     ("api",),
+    ("studio",),
     ("cli",),
     ("__main__",),
 )

@@ -43,6 +43,11 @@ EXTRAS = {
     "host/edgelora/fleet/privacy.py": "fleet",
     "host/edgelora/fleet/server_app.py": "fleet",
     "host/edgelora/fleet/sim_grid.py": "fleet",
+    "host/edgelora/studio/server.py": "studio",
+    **{
+        path.relative_to(resources.ROOT).as_posix(): "studio"
+        for path in (resources.ROOT / "host" / "edgelora" / "studio" / "views").glob("*.py")
+    },
 }  # modules that may need more than the package itself does
 DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
 STUBBED = sorted(path.stem for path in (resources.stubs() / "edgelora").glob("*.pyi"))

@@ -1,7 +1,7 @@
 """Boards: profiles, firmware, flashing, what is plugged in."""
 
 from .build import SUFFIXES, build_firmware, program
-from .devices import Device, Permit, pick_port, survey
+from .devices import Device, Permit, find_boot_loaders, find_devices, pick_port, survey
 from .doctor import examine
 from .energy import STEPS, EnergyRow, check_power, energy_by_clock
 from .install import Installation, InstallError, check_format, choose_arch, install, read_package
@@ -48,6 +48,8 @@ __all__ = [
     "energy_by_clock",
     "examine",
     "family",
+    "find_boot_loaders",
+    "find_devices",
     "install",
     "list_boards",
     "load_board",

@@ -13,6 +13,9 @@ class Entry(NamedTuple):
 
 
 GROUPS: dict[str, dict[str, Entry]] = {
+    "in the browser": {
+        "studio": Entry("studio", "Opens a page to see boards sense, teach them and keep it"),
+    },
     "base network": {
         "pretrain": Entry("models", "Trains a float network on many people or voices"),
         "quantize": Entry("models", "Makes a float network into an INT8 model (.elm)"),

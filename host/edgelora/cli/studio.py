@@ -1,0 +1,49 @@
+"""The command that opens the studio."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import streams
+from .common import Add, show, whole
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("studio", cmd_studio)
+    p.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("studio"),
+        help="the project's folder, made if need be (%(default)s)",
+    )
+    p.add_argument(
+        "--port-http",
+        type=whole(0, 65535),
+        default=0,
+        metavar="N",
+        help="of this computer, for the page; 0: any that is free (%(default)s)",
+    )
+    p.add_argument("--no-browser", action="store_true", help="print the address alone")
+    p.set_defaults(stopped="stopped; boards are usable, the project is in its folder")
+
+
+def cmd_studio(args: argparse.Namespace) -> None:
+    """Opens a page to see boards sense, teach them and keep it.
+
+    Until Ctrl-C. The page is this computer's alone: it is served on loopback, to whoever has the address that is
+    printed. Closing it leaves runs going. The folder is the project: samples, bases, adapters, reports, virtual boards.
+
+        pip install 'edgelora[studio]'
+        edgelora studio gestures
+    """
+    from ..studio import serve
+
+    def told(url: str) -> None:
+        result = {"url": url, "folder": str(args.folder.resolve())}
+        show(args, result, f"{url}\nthe studio, for this computer alone; Ctrl-C ends it")
+        streams.flush()
+
+    serve(args.folder, told, port=args.port_http, browser=not args.no_browser)

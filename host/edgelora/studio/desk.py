@@ -1,0 +1,222 @@
+"""A person's project: its folder, the boards that they work with, what goes on without a board. No pages in here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import virtual_boards
+from ..boards import Device, find_boot_loaders, find_devices, list_boards, load_board, program
+from ..errors import EdgeloraError, InputError
+from ..formats import write_atomic
+from ..sim import start
+from ..text import store_name
+from .job import Job
+from .place import JOBS_KEPT, Place
+
+FOLDERS = ("samples", "bases", "adapters", "reports", "boards", "keys", "releases")
+STATE_FILE = "studio.json"
+LOOK_SECONDS = 1.0  # between looks at what is plugged in
+THEMES = ("auto", "light", "dark")
+T = TypeVar("T")
+
+
+class Desk:
+    """A project's folder and what is on the desk: boards by their ports, jobs without one, the board that is chosen.
+
+    What is remembered over a restart is in `studio.json`: the boards, which virtual ones are on, choices.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.devices: tuple[Device, ...] = ()  # what is plugged in, as it was last seen
+        self.places: dict[str, Place] = {}
+        self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)
+        self.version = 0  # rises at each change of these
+        self._parts: dict[Any, Any] = {}
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._state = _read(self.folder / STATE_FILE)
+        self._watcher = threading.Thread(target=self._watch, name="devices", daemon=True)
+
+    def open(self) -> None:
+        """Begins to look for boards, and starts those virtual ones that were on."""
+        for name, board in sorted(self._on.items()):
+            with contextlib.suppress(EdgeloraError):
+                self.start_virtual(board, name)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Ends jobs, leaves boards at their REPL, and takes the power from virtual ones that were started here."""
+        self._closing.set()
+        for job in self.jobs:
+            if not job.ended:
+                job.cancel()
+        for part in self._parts.values():
+            if close := getattr(part, "close", None):
+                close()
+        closers = [threading.Thread(target=place.close) for place in self.places.values()]
+        for thread in closers:
+            thread.start()
+        for thread in closers:
+            thread.join()
+        for board in self._own_boards():
+            board.stop()
+
+    def of(self, kind: Callable[[Desk], T]) -> T:
+        """The one `kind` of this project, made when it is first asked for, as `Book(desk)`. It may have a `close`."""
+        with self._lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self)
+            part: T = self._parts[kind]
+            return part
+
+    def submit(self, name: str, work: Callable[[Job], Any]) -> Job:
+        """Does work that takes no board (a build, a training on this computer), on a thread of its own."""
+        job = Job(name, changed=self._touch)
+        self.jobs.append(job)
+        threading.Thread(target=job.run, args=(lambda: work(job),), name=name, daemon=True).start()
+        return job
+
+    # --- boards
+
+    @property
+    def selected(self) -> Place | None:
+        """The board that views show: the one that was chosen, else the first."""
+        places = self.places
+        return places.get(self._state["selected"]) or next(iter(places.values()), None)
+
+    def select(self, port: str) -> None:
+        self._remember(selected=port)
+
+    def connect(self, device: Device) -> Place:
+        """Opens the board at a port, which may reset what is connected, and keeps it until `release`."""
+        with self._lock:
+            if device.port not in self.places:
+                self.places = self.places | {device.port: Place(device)}
+            known = [entry for entry in self._state["boards"] if entry["port"] != device.port]
+            entry = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
+            self._remember(boards=[*known, entry])
+            return self.places[device.port]
+
+    def release(self, port: str) -> None:
+        """Lets go of a board: other programs can have its port."""
+        with self._lock:
+            place = self.places.get(port)
+            self.places = {name: other for name, other in self.places.items() if name != port}
+            self._remember(boards=[entry for entry in self._state["boards"] if entry["port"] != port])
+        if place:
+            place.close()
+
+    @property
+    def virtual_kinds(self) -> list[str]:
+        """Kinds of virtual boards that can be started here."""
+        return [name for name in list_boards() if load_board(name).is_virtual] if virtual_boards.SUPPORTED else []
+
+    def start_virtual(self, board: str, name: str = "") -> Job:
+        """Powers up a virtual board whose flash is in the project, by its name there. The job's result is its Place."""
+        name = store_name(name or self._free_name(board))
+        if board not in self.virtual_kinds:
+            raise InputError(f"{board} is no virtual board", remedy=f"choose one of {', '.join(self.virtual_kinds)}")
+        if self._on.get(name, board) != board:
+            raise InputError(f"{name} is a {self._on[name]}", remedy="give another name")
+        self._remember(on=self._on | {name: board})
+        return self.submit(f"start {name}", lambda job: self._power_up(board, name, job))
+
+    def _power_up(self, board: str, name: str, job: Job) -> Place:
+        state = self.folder / "boards" / name
+        handle = next((there for there in virtual_boards.running() if there.state_dir == str(state)), None)
+        if handle is None:
+            profile, firmware = load_board(board), None
+            if profile.port != "unix" and not state.exists():
+                job.tell("its firmware is built: a few minutes the first time")
+                firmware = program(profile, job.tell)
+            job.tell("it starts")
+            handle = start(board, firmware, state)
+        if self._closing.is_set():
+            handle.stop()
+        device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
+        return self.connect(device)
+
+    def stop_virtual(self, port: str) -> None:
+        """Takes a virtual board's power; its flash stays. It is away until it is started again."""
+        name = Path(port).parent.name
+        self._remember(on={other: board for other, board in self._on.items() if other != name})
+        for board in self._own_boards():
+            if board.port == port:
+                board.stop()
+
+    def _own_boards(self) -> list[virtual_boards.SimHandle]:
+        return [board for board in virtual_boards.running() if board.belongs_to(self.folder / "boards")]
+
+    def _free_name(self, board: str) -> str:
+        taken = {path.name for path in (self.folder / "boards").iterdir()}
+        return next(name for n in range(1, 1000) if (name := f"{board}-{n}"[-24:]) not in taken)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(0 if not self.version else LOOK_SECONDS):
+            with contextlib.suppress(EdgeloraError, OSError):
+                there = tuple(find_devices() + find_boot_loaders())
+                if there != self.devices or not self.version:
+                    self.devices = there
+                    self._touch()
+            for device in self.devices:
+                if device.port not in self.places and self._is_known(device):
+                    self.connect(device)
+
+    def _is_known(self, device: Device) -> bool:
+        """Whether this board was opened before, so that it may be opened again without being asked for."""
+        if device.boot_loader and not device.virtual:
+            return False
+        mine = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
+        return mine in self._state["boards"]
+
+    # --- what is remembered
+
+    @property
+    def theme(self) -> str:
+        """ "auto", "light" or "dark"."""
+        return str(self._state["theme"])
+
+    def set_theme(self, theme: str) -> None:
+        self._remember(theme=theme)
+
+    @property
+    def _on(self) -> dict[str, str]:
+        on: dict[str, str] = self._state["on"]
+        return on
+
+    def _remember(self, **changes: Any) -> None:
+        with self._lock:
+            self._state = self._state | changes
+            write_atomic(self.folder / STATE_FILE, json.dumps(self._state, indent=1).encode())
+            self.version += 1
+
+    def _touch(self) -> None:
+        with self._lock:
+            self.version += 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a project remembers, as far as it is of use: somebody may have edited it."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    boards = said.get("boards") if isinstance(said.get("boards"), list) else []
+    on = said.get("on") if isinstance(said.get("on"), dict) else {}
+    known = {"port", "serial_number", "state_dir"}
+    return {
+        "boards": [b for b in boards or [] if isinstance(b, dict) and set(b) == known and isinstance(b["port"], str)],
+        "on": {name: board for name, board in (on or {}).items() if isinstance(board, str)},
+        "selected": said.get("selected") if isinstance(said.get("selected"), str) else None,
+        "theme": said.get("theme") if said.get("theme") in THEMES else "auto",
+    }

@@ -1,0 +1,127 @@
+"""Work that takes long, as pages see it: how far it has come, how it ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ..errors import EdgeloraError
+from ..text import printable_lines
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """The work noticed that nobody wants it any more. Work may raise it at any point where leaving is safe."""
+
+
+class Job:
+    """One piece of work. Another thread does it; any thread may read this. It outlives the page that began it.
+
+    state: see `JobState`. done, total, text: how far it has come, total 0 for not known. error: what went wrong, in
+    words for people; remedy: what to do, or "". result: what the work returned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        exclusive: bool = True,
+        wanted: Callable[[], bool] = lambda: False,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """wanted: whether others wait for the board; changed: is called at each change, on the thread that makes it."""
+        self.name, self.exclusive = name, exclusive
+        self.state: JobState = "queued"
+        self.done = self.total = 0
+        self.text = self.error = self.remedy = ""
+        self.result: Any = None
+        self._wanted, self._changed = wanted, changed
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """How far it has come; fits `edgelora.progress.Progress`. Raises `Cancelled` if nobody wants it any more."""
+        self.done, self.total, self.text = done, total, text
+        self._changed()
+        if self.cancelled:
+            raise Cancelled
+
+    def tell(self, text: str) -> None:
+        """What it is at, where there is nothing to count."""
+        self.text = text
+        self._changed()
+
+    @property
+    def share(self) -> float | None:
+        """Of the work that is done, 0 to 1; None if that is not known."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is to end soon. Work that takes long asks often."""
+        return self._cancelled.is_set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether other jobs wait for the board: work that is not exclusive returns then, and is called again."""
+        return self._wanted()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def cancel(self) -> None:
+        """Asks it to end."""
+        self._cancelled.set()
+        self._changed()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits until it has ended; whether it has."""
+        return self._ended.wait(seconds)
+
+    def run(self, work: Callable[[], Any], forgiven: tuple[type[Exception], ...] = ()) -> Exception | None:
+        """Does the work on this thread, and notes how it ends. The error that ended it, if one did.
+
+        forgiven: errors after which it is queued again.
+        """
+        if self.cancelled:
+            self.end("cancelled")
+            return None
+        self.state = "running"
+        self._changed()
+        try:
+            self.result = work()
+        except Cancelled:
+            self.end("cancelled")
+        except Exception as error:
+            if isinstance(error, forgiven) and not self.cancelled:
+                self.again()
+            else:
+                self.fail(error)
+            return error
+        else:
+            self.end("cancelled" if self.cancelled and self.result is None else "done")
+        return None
+
+    def fail(self, error: Exception) -> None:
+        """Notes what went wrong, and logs what is no user's to mend."""
+        if isinstance(error, EdgeloraError | OSError):
+            self.error, self.remedy = printable_lines(error), printable_lines(getattr(error, "remedy", ""))
+        else:
+            log.exception("%s", self.name, exc_info=error)
+            self.error = printable_lines(f"this is a bug in edgelora: {type(error).__name__}: {error}")
+            self.remedy = "please report it with what the terminal of the studio says"
+        self.end("failed")
+
+    def end(self, state: JobState) -> None:
+        self.state = state
+        self._changed()
+        self._ended.set()
+
+    def again(self) -> None:
+        """Back into the queue: work that has given way."""
+        self.state = "queued"
+        self._changed()

@@ -1,0 +1,80 @@
+"""The studio's server: on loopback only, guarded, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import webbrowser
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from ..errors import FileError, MissingPackage
+from .desk import Desk
+from .guard import Guard
+
+HOST = "127.0.0.1"
+
+
+def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: bool = True) -> None:
+    """Serves the project in a folder, which is made if need be, until Ctrl-C or SIGTERM.
+
+    told: gets the address once, with its token, when it can be opened. port: 0 for any that is free. browser: open it.
+    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Read when the framework is imported; the studio keeps nothing there.
+    os.environ["NICEGUI_STORAGE_PATH"] = str(folder.resolve() / ".page")
+    try:
+        import nicegui  # noqa: F401
+    except ImportError as error:
+        raise MissingPackage(
+            f"the studio takes the package nicegui ({error})", remedy="pip install 'edgelora[studio]'"
+        ) from None
+    import uvicorn
+    from fastapi import FastAPI
+
+    from .views import show
+
+    with contextlib.closing(_bound(port)) as listening:
+        port = listening.getsockname()[1]
+        token = secrets.token_urlsafe(32)
+        url = f"http://{HOST}:{port}/?token={token}"
+        desk = Desk(folder)
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            desk.open()
+            told(url)
+            if browser:
+                webbrowser.open(url)
+            yield
+
+        app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+        show(app, desk)
+        config = uvicorn.Config(
+            Guard(app, port, token),
+            log_level="warning",
+            ws="wsproto",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            desk.close()
+
+
+def _bound(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise FileError(
+            f"port {port} of this computer can't be listened on: {error.strerror}", remedy="give another --port-http"
+        ) from None
+    return listening

@@ -1,0 +1,5 @@
+"""What the studio shows. Each view has `page(desk)`, which builds it into the page that asks for it."""
+
+from .shell import show
+
+__all__ = ["show"]

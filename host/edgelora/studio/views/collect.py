@@ -1,0 +1,11 @@
+"""The view Collect."""
+
+from __future__ import annotations
+
+from ..desk import Desk
+from . import parts
+
+
+def page(desk: Desk) -> None:
+    """Builds the view."""
+    parts.title("Collect")

@@ -1,0 +1,107 @@
+"""What views are made of. Whatever comes from a board, a file or a person is shown as text, in text nodes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from nicegui import ui
+
+from ..job import Job
+
+POLL_SECONDS = 0.2
+
+
+def title(text: str, subtitle: str = "") -> None:
+    """A view's heading, the only one of its level."""
+    with ui.element("header").classes("view-title"):
+        ui.label(text).props("role=heading aria-level=1").classes("view-name")
+        if subtitle:
+            ui.label(subtitle).classes("quiet")
+
+
+def heading(text: str) -> ui.label:
+    """The heading of a part of a view."""
+    return ui.label(text).props("role=heading aria-level=2").classes("part-name")
+
+
+def follow(version: Callable[[], Hashable], draw: Callable[[], None], seconds: float = POLL_SECONDS) -> ui.element:
+    """A box that `draw` fills, again whenever `version` gives something else: as a tuple of what it shows.
+
+    What has the keyboard's focus is lost by that: leave out of it what changes all the time.
+    """
+    box = ui.element("div").classes("follow")
+    last: list[Hashable] = []
+
+    def look() -> None:
+        now = version()
+        if last != [now]:
+            last[:] = [now]
+            box.clear()
+            with box:
+                draw()
+
+    look()
+    ui.timer(seconds, look)
+    return box
+
+
+def problem(what: str, remedy: str = "") -> None:
+    """A card that says what is wrong, and what to do."""
+    with ui.element("div").classes("problem").props("role=alert"):
+        ui.icon("error_outline").props("aria-hidden=true")
+        with ui.element("div"):
+            ui.label(what)
+            if remedy and remedy not in what:
+                ui.label(remedy).classes("remedy")
+
+
+def empty(text: str, icon: str = "inbox") -> None:
+    """What stands where there is nothing yet: what to do first."""
+    with ui.element("div").classes("empty"):
+        ui.icon(icon).props("aria-hidden=true")
+        ui.label(text)
+
+
+def job_card(job: Callable[[], Job | None]) -> None:
+    """How far a job is, with a button that ends it; why it failed. Follows the one that `job` gives."""
+
+    def draw() -> None:
+        now = job()
+        if now is None or now.state in ("done", "cancelled"):
+            return
+        if now.state == "failed":
+            return problem(f"{now.name}: {now.error}", now.remedy)
+        with ui.element("div").classes("job"):
+            with ui.element("div").classes("job-line"):
+                ui.label(now.name).classes("job-name")
+                text = ui.label().classes("quiet grow")
+                button("Stop", now.cancel, icon="stop", label=f"Stop: {now.name}")
+            bar = ui.linear_progress(0, show_value=False).props(f'aria-label="{_attribute(now.name)}" rounded')
+
+        def tell() -> None:
+            share = now.share
+            bar.set_value(share or 0)
+            bar.props(remove="indeterminate") if share is not None else bar.props("indeterminate")
+            count = f" {now.done} / {now.total}" if now.total else ""
+            text.set_text(("stopping " if now.cancelled else now.text) + count)
+
+        tell()
+        ui.timer(POLL_SECONDS, tell)
+
+    follow(lambda: (id(job()), state.state if (state := job()) else None), draw)
+
+
+def button(
+    text: str, on_click: Callable[[], object], *, icon: str | None = None, label: str = "", main: bool = False
+) -> ui.button:
+    """A button. label: what a screen reader says where `text` alone does not tell enough."""
+    made = ui.button(text, on_click=lambda: on_click(), icon=icon)
+    made.props("no-caps unelevated" if main else "no-caps outline")
+    if label:
+        made.props(f'aria-label="{_attribute(label)}"')
+    return made
+
+
+def _attribute(text: str) -> str:
+    """Text as the value of an attribute in `props`, which takes quotes and backslashes for its own."""
+    return "".join(" " if c in "\"'\\`" or not c.isprintable() else c for c in text)
