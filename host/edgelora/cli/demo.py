@@ -220,8 +220,12 @@ def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool =
 
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual_boards.SimHandle:
-    """Powers up a virtual board and gets the firmware onto it: a Pico through its drive, as a person would."""
+    """Powers up a new virtual board and gets the firmware onto it: a Pico through its drive, as a person would.
+
+    What a board in `state` kept before is gone: an adapter of an earlier run would be in use, and judge this one.
+    """
     with console.step(f"start {board}", quiet):
+        sim.discard(state)
         if load_board(board).port != "rp2":
             handle = sim.start(board, firmware, state, die_with_parent=True)
         else:

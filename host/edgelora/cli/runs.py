@@ -116,9 +116,7 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCo
     verdict = f": {report.verdict}" if report.verdict else ""
     say(f"{report.told}{verdict}{baseline}")
     if report.activated is False:
-        say(
-            f"not activated ({report.judged}): the board infers with its base; the adapter is saved (--force activates)"
-        )
+        say(f"not activated ({report.judged}): the board keeps what it had; the adapter is saved (--force activates)")
     elif report.best_epoch:
         say(f"kept: the adapter of epoch {report.best_epoch}, by {report.held_out} samples held out from training")
     if report.tested_on:

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from typing import IO
 
 from .. import resources
 from ..boards import load_board
-from ..virtual_boards import SUPPORTED, BoardClock, SimError, SimHandle, send
+from ..virtual_boards import SUPPORTED, BoardClock, SimError, SimHandle, entry_of, is_held, send
 
 UNIX_BINARY = resources.micropython()
 
@@ -85,6 +86,18 @@ def start(
     _cut(process)
     tail = (state_dir / "sim.log").read_text(errors="replace").strip().splitlines()[-15:]
     raise SimError(f"{board} did not start:\n  " + "\n  ".join(tail or [f"no answer within {timeout:g} s"]))
+
+
+def discard(state_dir: Path) -> None:
+    """Throws a virtual board away, with all that it kept, if there is one. Raises `SimError` while it is plugged in."""
+    state_dir = state_dir.resolve()
+    if is_held(entry_of(state_dir)):
+        raise SimError(f"the virtual board in {state_dir} is plugged in: `edgelora sim --stop` unplugs it")
+    if not state_dir.exists():
+        return
+    if not (state_dir / "sim.log").is_file():
+        raise SimError(f"{state_dir} is no virtual board's folder: remove it, or choose another one")
+    shutil.rmtree(state_dir)
 
 
 def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:
