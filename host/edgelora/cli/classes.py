@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import formats
-from ..errors import InputError
-from ..link import Link
 from ..streams import note
 from ..text import store_name
-from ..training import Base, add_classes, load_base, remove_class
+from ..training import Base, add_stored_classes, load_base, remove_stored_class
 from . import console
 from .common import DATA_HELP, Add, add_port, connect, data_part, show
 from .exit_codes import ExitCode
@@ -47,13 +45,8 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     """
     base, name = load_base(args.model), store_name(args.name)
     data = data_part(args, args.data, "train")
-    with connect(args) as link:
-        with console.progress("add classes", args.json) as progress:
-            made = add_classes(link, base, data, _stored(link, base, name), progress)
-        used = made.is_better or args.force
-        if used:
-            link.store_put(name, made.ela)
-            link.store_activate(name)
+    with connect(args) as link, console.progress("add classes", args.json) as progress:
+        made, used = add_stored_classes(link, base, data, name, progress, args.force)
     classes = [{"number": row.number, "name": _named(base, row), "samples": row.samples} for row in made.classes]
     result = {
         "name": name,
@@ -82,24 +75,10 @@ def cmd_remove_class(args: argparse.Namespace) -> None:
     """
     base, name = load_base(args.model), store_name(args.name)
     with connect(args) as link:
-        before = _stored(link, base, name)
-        if before is None:
-            raise InputError(f"the board's store has no adapter {name} for this base: see `edgelora store list`")
-        left = remove_class(link, base, args.label, before)
-        if left:
-            link.store_put(name, left)
-            link.store_activate(name)
-        else:
-            link.store_remove(name)
+        left = remove_stored_class(link, base, args.label, name)
     size = len(left or b"")
     result = {"name": name, "bytes": size, "removed": args.label}
     show(args, result, f"{name}: {size} bytes without {args.label}" if left else f"{name}: removed, nothing was left")
-
-
-def _stored(link: Link, base: Base, name: str) -> bytes | None:
-    """The adapter of that name in the board's store, if it is one for this base."""
-    mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
-    return link.store_get(name) if next(mine, None) else None
 
 
 def _named(base: Base, row: formats.ClassRow) -> str:

@@ -1,6 +1,6 @@
 """Plans: ranks, memory, time, for a board and a budget."""
 
-from .choose import Budget, Candidate, Choice, choose, file_costs, frontier
+from .choose import Budget, Candidate, Choice, Choices, choices, choose, file_costs, frontier
 from .cost import passes_of, predict
 from .plan import Plan, layer_plans, plan
 from .plan_file import load_plan, save_plan
@@ -10,10 +10,12 @@ __all__ = [
     "Budget",
     "Candidate",
     "Choice",
+    "Choices",
     "Gains",
     "METHODS",
     "Plan",
     "Sensitivity",
+    "choices",
     "choose",
     "file_costs",
     "frontier",

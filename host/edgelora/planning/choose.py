@@ -79,23 +79,50 @@ def choose(
     Layers are those of the recipe's placement; its micro-batch is lowered where a layer has too many positions for it.
     Raises ValueError, naming the smallest configuration that works, if none fits.
     """
-    recipes = [replace(recipe, mode=mode, ram=budget.ram, cache="none", given_ranks=None) for mode in modes]
+    return choices(elm, samples, recipe, modes, method, progress).within(budget)
+
+
+def choices(
+    elm: bytes,
+    samples: Samples,
+    recipe: Recipe,
+    modes: Sequence[str] = MODES,
+    method: str = METHODS[0],
+    progress: Progress = untold,
+) -> Choices:
+    """What `choose` chooses from: what takes long of it, and no budget changes."""
+    recipes = [replace(recipe, mode=mode, cache="none", given_ranks=None) for mode in modes]
     measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
     pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
     if not pool:
         raise InputError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
-    pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
-    chosen = _best_fitting(elm, pool, budget)
-    if chosen is None:
-        raise InputError(_refusal(elm, pool, budget))
-    worth = chosen.gain + WORTH * pool[0].gain
-    beyond = min(
-        (one for one in pool if one.gain >= worth),
-        key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes),
-        default=None,
-    )
-    unbeaten = [one for mode in modes for one in _unbeaten([other for other in pool if other.recipe.mode == mode])]
-    return Choice(budget, chosen, beyond, tuple(sorted(unbeaten, key=lambda one: one.gain)), measured)
+    return Choices(elm, tuple(pool), measured)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Configurations of a base for somebody's samples."""
+
+    elm: bytes
+    candidates: tuple[Candidate, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+    def within(self, budget: Budget) -> Choice:
+        """The best one within a budget. ValueError, naming the smallest configuration that works, if none fits."""
+        pool = [replace(one, recipe=replace(one.recipe, ram=budget.ram)) for one in self.candidates]
+        pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
+        chosen = _best_fitting(self.elm, pool, budget)
+        if chosen is None:
+            raise InputError(_refusal(self.elm, pool, budget))
+        worth = chosen.gain + WORTH * pool[0].gain
+        beyond = min(
+            (one for one in pool if one.gain >= worth),
+            key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes),
+            default=None,
+        )
+        modes = dict.fromkeys(measured.mode for measured in self.sensitivities)
+        unbeaten = [one for mode in modes for one in _unbeaten([other for other in pool if other.recipe.mode == mode])]
+        return Choice(budget, chosen, beyond, tuple(sorted(unbeaten, key=lambda one: one.gain)), self.sensitivities)
 
 
 def frontier(gains: dict[int, dict[int, float]], costs: Costs) -> list[dict[int, int]]:

@@ -1,6 +1,6 @@
 """Training of adapters, on the host twin and on boards."""
 
-from .added import AddedClasses, add_classes, remove_class
+from .added import AddedClasses, add_classes, add_stored_classes, remove_class, remove_stored_class, stored_adapter
 from .base import (
     Base,
     WorkflowError,
@@ -67,7 +67,17 @@ from .monitor import (
 )
 from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, Suspended
 from .on_host import Trainer, as_board, split, train_adapter
-from .personalize import BoardRun, TwinRun, _profile, float_baseline, load_parts, personalize_board, repeat_on_twin
+from .personalize import (
+    BoardRun,
+    TwinRun,
+    _profile,
+    compared,
+    course_on_twin,
+    float_baseline,
+    load_parts,
+    personalize_board,
+    repeat_on_twin,
+)
 from .qat import KEPT, RECIPE, train_qat
 from .recipe import (
     CACHES,
@@ -92,7 +102,12 @@ from .twin_learner import TwinLearner, most_summed, train_twin
 __all__ = [
     "AddedClasses",
     "add_classes",
+    "add_stored_classes",
     "remove_class",
+    "remove_stored_class",
+    "stored_adapter",
+    "compared",
+    "course_on_twin",
     "CHOOSING_MACHINES",
     "MACHINE_RECIPE",
     "Machine",

@@ -84,6 +84,41 @@ def add_classes(
     return AddedClasses(made, found, same, len(y) if judges else 0, *shares)
 
 
+def add_stored_classes(
+    link: Link, base: Base, data: Dataset, name: str, progress: Progress = untold, force: bool = False
+) -> tuple[AddedClasses, bool]:
+    """Adds classes to the adapter of that name in the board's store, and whether it is used: then it is active there.
+
+    Without such an adapter for this base it begins with the bare base. force: it is used whatever judges.
+    """
+    made = add_classes(link, base, data, stored_adapter(link, base, name), progress)
+    used = made.is_better or force
+    if used:
+        link.store_put(name, made.ela)
+        link.store_activate(name)
+    return made, used
+
+
+def remove_stored_class(link: Link, base: Base, label: str, name: str) -> bytes | None:
+    """Takes a class out of the adapter of that name in the store: what is left of it, None: nothing, and it is gone."""
+    before = stored_adapter(link, base, name)
+    if before is None:
+        raise InputError(f"the board's store has no adapter {name} for this base: see `edgelora store list`")
+    left = remove_class(link, base, label, before)
+    if left:
+        link.store_put(name, left)
+        link.store_activate(name)
+    else:
+        link.store_remove(name)
+    return left
+
+
+def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
+    """The adapter of that name in the board's store, if it is one for this base."""
+    mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
+    return link.store_get(name) if next(mine, None) else None
+
+
 def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:
     """The adapter without a class, as the board makes it; None: nothing is left but the bare base."""
     _open(link, base, formats.unpack_adapter(before, base.model).ranks(len(base.model.ops)), before)

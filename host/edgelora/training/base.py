@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, resources, twin
-from ..errors import EdgeloraError
+from ..errors import EdgeloraError, InputError
 from ..formats import QuantModel
 from ..progress import Progress, untold
 from .samples import Clipping, Samples
@@ -43,6 +43,20 @@ class Base:
     def paths(self) -> tuple[str, str]:
         """Where a board may have it: in ROMFS, or in its filesystem."""
         return f"/rom/{self.name}", f"/{self.name}"
+
+    def renamed(self, name: str, labels: Sequence[str]) -> Base:
+        """The same network under another name, its first outputs called so: to teach it other classes than its own.
+
+        Outputs behind them keep their names, in brackets. InputError if there are more labels than outputs.
+        """
+        if not 2 <= len(labels) <= self.model.classes or len(set(labels)) < len(labels):
+            raise InputError(
+                f"{len(labels)} classes for a network that tells {self.model.classes} apart: give from 2 to "
+                f"{self.model.classes}, of different names; others can be added afterwards"
+            )
+        rest = [f"({label})" for label in self.model.labels[len(labels) :]]
+        model = replace(self.model, labels=[*labels, *rest])
+        return Base(name, formats.pack_model(model, name), model)
 
     def numbered(self, part: datasets.Dataset) -> datasets.Dataset:
         """The same data with this network's own numbers for classes that it names."""

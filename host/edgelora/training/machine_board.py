@@ -12,6 +12,7 @@ from .. import formats
 from ..formats import pack_samples
 from ..link import Decision, Link, MonitorReply
 from ..progress import Progress, untold
+from .added import stored_adapter
 from .base import Base, WorkflowError
 from .board_learner import ADAPTER_PATH, BoardLearner
 from .guard import Outcome, Verdict, prepared
@@ -19,7 +20,7 @@ from .listening import signal_of
 from .machines import features_of
 from .monitor import Machine, Phases, alarms_of, learn_machine, samples_of, scaled, with_monitor
 from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, train_on_board
-from .personalize import _left_in_store, _outcome, _profile, _settle_store, _stored
+from .personalize import _left_in_store, _outcome, _profile, _settle_store
 from .recipe import Recipe, UpdateLog
 
 MACHINE_PATH = "/machine.ela"  # on the board: adapter and record
@@ -84,7 +85,7 @@ def learn_on_board(
         link.holds(path, pack_samples(part.x, part.y, part.given_targets, formats.base_id(base.elm)))
         for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, course.held))
     )
-    previous = _stored(link, base)
+    previous = stored_adapter(link, base, NAME)
     told = (course.recipe, Pace(), _profile(link.hello()), metrics, progress)
     trained = train_on_board(link, formats.base_id(base.elm), course.samples, course.held, *told)
     adapter = _left_in_store(link, trained.end)

@@ -91,11 +91,12 @@ def train_on_board(
     progress: Progress = untold,
     resume: bool = False,
     note: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> BoardTraining:
     """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end.
 
     held: samples by which the board keeps the best adapter; None: it keeps the last. note: takes what the board
-    remarks, such as a checkpoint that a power cut spoiled.
+    remarks, such as a checkpoint that a power cut spoiled. stop: whether it is to be suspended, as by Ctrl-C.
     """
     if pace.clock_hz and profile and profile.clock_hz is None:
         raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
@@ -130,10 +131,11 @@ def train_on_board(
         while reply.state != "done":
             reply = link.run_go(GO_MS)
             record.add(reply)
-            if interrupted() or reply.state not in ("training", "done"):
+            told = interrupted() or stop()
+            if reply.state != "done" and (told or reply.state != "training"):
                 reply = link.run_suspend()
                 record.add(reply)
-                raise Suspended(reply, record.updates, interrupted())
+                raise Suspended(reply, record.updates, told)
     return BoardTraining(record.losses, record.epoch_losses, reply, record.step_us)
 
 

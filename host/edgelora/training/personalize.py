@@ -13,6 +13,7 @@ from .. import datasets, floatnet, formats, twin
 from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
+from .added import stored_adapter
 from .base import Base, WorkflowError, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
@@ -75,13 +76,15 @@ def personalize_board(
     note: Callable[[str], None] | None = None,
     force: bool = False,
     ask: Callable[[], NDArray[Any]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
     Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
     infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
     hands it every sample. force: it infers with the adapter whatever the verdict. ask: has the board, with what is in
-    use, say what the test samples are; without, it gets these as they are.
+    use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself is
+    to be suspended, as by Ctrl-C.
     """
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
@@ -92,8 +95,8 @@ def personalize_board(
     end = previous = None
     if recipe.on_board:
         pace = pace or Pace()
-        previous = _stored(link, base)
-        told = (recipe, pace, profile, metrics, progress, resume, note)
+        previous = stored_adapter(link, base, NAME)
+        told = (recipe, pace, profile, metrics, progress, resume, note, stop)
         trained = train_on_board(link, formats.base_id(base.elm), samples, course.held, *told)
         run = Run(_left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
         outcome = _outcome(trained) if course.held else None
@@ -131,12 +134,6 @@ def personalize_board(
     path = base_path(link, base) or base.paths[1]
     what = (course, outcome, verdict, run, before, after, learner.info, *times, activated, path, clock_hz)
     return BoardRun(*what, end, previous)
-
-
-def _stored(link: Link, base: Base) -> bytes | None:
-    """What the board's store has under the name of its own runs, if it is for this base."""
-    fits = any(entry.name == NAME and entry.base_id == base.base_id for entry in link.store_list().adapters)
-    return link.store_get(NAME) if fits else None
 
 
 def _left_in_store(link: Link, end: RunReply) -> bytes:
@@ -262,22 +259,35 @@ class TwinRun:
 
 def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
     """Trains the host twin on the same samples, and tests what it has after each epoch."""
-    course = run.course
+    epochs: list[Measure] = []
+    return compared(run, course_on_twin(base, run.course, test, run.previous, epochs.append), epochs)
+
+
+def compared(run: BoardRun, again: Run, epochs: list[Measure]) -> TwinRun:
+    """A board's run beside the same one of the twin."""
+    return TwinRun(again.adapter == run.run.adapter and again.state == run.run.state, epochs)
+
+
+def course_on_twin(
+    base: Base, course: Course, test: Samples, previous: bytes | None, told: Callable[[Measure], None]
+) -> Run:
+    """What a board's run by this course comes to, and how right it is on the test samples after each epoch.
+
+    previous: what was in use before, as a run by the board itself is judged against; None: the bare base.
+    """
     recipe, ranks = course.recipe, course.recipe.ranks(base.model)
     session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
-    epochs: list[Measure] = []
 
     def judge(adapter: bytes) -> None:
         session.use(adapter)
-        epochs.append(measured(base, answers(base, session, test), test))
+        told(measured(base, answers(base, session, test), test))
 
     guard = None
     if course.held:
         learner = TwinLearner(base.elm, ranks, recipe, test.frames)
-        learner.use(run.previous)
+        learner.use(previous)
         guard = course.guard(learner)
-    twin_run = guard_twin(base.elm, course, guard, on_epoch=judge)
-    return TwinRun(twin_run.adapter == run.run.adapter and twin_run.state == run.run.state, epochs)
+    return guard_twin(base.elm, course, guard, on_epoch=judge)
 
 
 def float_baseline(
