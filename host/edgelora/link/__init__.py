@@ -17,6 +17,7 @@ from .replies import (
     RunReply,
     StoreState,
     TrainReply,
+    WatchReply,
 )
 from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
 
@@ -44,6 +45,7 @@ __all__ = [
     "Status",
     "StoreState",
     "TrainReply",
+    "WatchReply",
     "encode",
     "reset",
     "soft_reset",

@@ -40,6 +40,7 @@ from .replies import (
     Timing,
     TrainReply,
     UpdateState,
+    WatchReply,
 )
 
 PUT_BLOCK = 8192
@@ -262,15 +263,21 @@ class Link(Channel):
         return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
 
     def listen(
-        self, vote: tuple[int, int] = (1, 1), monitor: dict[str, int] | None = None, path: str | None = None
+        self,
+        vote: tuple[int, int] = (1, 1),
+        monitor: dict[str, int] | None = None,
+        path: str | None = None,
+        sensor: bool = False,
     ) -> int:
         """Has the board look at samples as its model's signal says, with a vote of k among n windows.
 
         monitor: least, votes and one_in of a `Monitor` that looks at them in the model's place, and is to be calibrated
         or to `watch` a machine. path: of a sample file to make there; it infers nothing then, and keeps what `hear`
-        labels. Returns how many samples `hear` sends at once.
+        labels. sensor: the samples are those of the source that `sense` has opened, for `watch`. Returns how many
+        samples `hear` sends at once.
         """
-        answer = self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor, path=path)
+        own = {"sensor": True} if sensor else {}
+        answer = self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor, path=path, **own)
         if path and answer.get("path") != path:
             raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew")
         self._listening = int(answer["chunk"])
@@ -314,9 +321,11 @@ class Link(Channel):
             yield ListenReply.of(answer, self._output_size)
 
     def sense(self, source: str, **settings: Any) -> tuple[float, int]:
-        """Starts a source on the board: `mpu6050` or `lsm6ds3` (bus, pins, rate, scales), or a module of the board's.
+        """Starts a source on the board, by its name, or a module of the board's.
 
-        Returns its samples a second and its channels.
+        `mpu6050` and `lsm6ds3` (bus, pins [SDA, SCL], rate, scales), `adc` (pins, rate, scales), `i2s` (pins [SCK, WS,
+        SD], rate, scales). buttons: pins, each with a button to ground, which `watch` tells of. Returns its samples a
+        second and its channels.
         """
         made = self._control(Op.SENSE_OPEN, source=source, **settings)
         self._sensed = int(made["channels"])
@@ -329,6 +338,16 @@ class Link(Channel):
         answer = self._request(Op.SENSE_DATA, b"")
         values = np.frombuffer(answer, "<i2", offset=4)
         return values.reshape(-1, self._sensed).astype(np.int16), int.from_bytes(answer[:4], "little")
+
+    def watch(self, lock_heap: bool = True) -> WatchReply:
+        """As `sensed`, with the buttons and, after `listen` with `sensor`, what the board says of the samples.
+
+        lock_heap: the board proves that looking at them allocates nothing.
+        """
+        if not self._sensed:
+            raise LinkError("nothing is measured on the board; call sense first")
+        answer = self._request(Op.WATCH, bytes([lock_heap]))
+        return WatchReply.of(answer, self._sensed, self._output_size)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:

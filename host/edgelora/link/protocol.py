@@ -57,6 +57,7 @@ class Op(IntEnum):
     RUN_SUSPEND = 0x3A
     FLEET = 0x3B
     FLEET_DATA = 0x3C
+    WATCH = 0x3D
 
 
 class Status(IntEnum):

@@ -14,6 +14,7 @@ from ..text import printable
 from .protocol import LINK_VERSION
 
 _DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
+_WATCH = struct.Struct("<3IHBx")  # samples lost, microseconds, clipped, samples, buttons; samples, decisions follow
 _NONE = 65535  # no class, no probability
 
 
@@ -235,13 +236,46 @@ class ListenReply:
     def of(payload: bytes, outputs: int) -> ListenReply:
         """What an answer to LISTEN_DATA says, of a model with so many outputs."""
         elapsed_us, clipped = struct.unpack_from("<II", payload)
-        decisions = []
-        for at in range(8, len(payload), _DECISION.size + outputs):
-            end, seen, label, chance, score = _DECISION.unpack_from(payload, at)
-            row = np.frombuffer(payload, np.int8, outputs, at + _DECISION.size)
-            probability = None if chance == _NONE else chance / 32768
-            decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row, score))
-        return ListenReply(decisions, elapsed_us, clipped)
+        return ListenReply(_decisions(payload, 8, outputs), elapsed_us, clipped)
+
+
+def _decisions(payload: bytes, start: int, outputs: int) -> list[Decision]:
+    decisions = []
+    for at in range(start, len(payload), _DECISION.size + outputs):
+        end, seen, label, chance, score = _DECISION.unpack_from(payload, at)
+        row = np.frombuffer(payload, np.int8, outputs, at + _DECISION.size)
+        probability = None if chance == _NONE else chance / 32768
+        decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row, score))
+    return decisions
+
+
+@dataclass(frozen=True)
+class WatchReply:
+    """What the board's own source has measured since the last one, and what the board says of it.
+
+    counts: int16 [n, channels]; lost: samples in all; decisions, elapsed_us, clipped: see ListenReply, none where
+    nothing listens; down: which of the buttons are pressed, by their places.
+    """
+
+    counts: np.ndarray
+    lost: int
+    decisions: list[Decision]
+    elapsed_us: int
+    clipped: int
+    down: frozenset[int]
+
+    @staticmethod
+    def of(payload: bytes, channels: int, outputs: int) -> WatchReply:
+        """What an answer to WATCH says. LinkError for one that holds less than it says."""
+        head = _WATCH.size
+        try:
+            lost, elapsed_us, clipped, samples, buttons = _WATCH.unpack_from(payload)
+            counts = np.frombuffer(payload, "<i2", samples * channels, head).astype(np.int16)
+            decisions = _decisions(payload, head + 2 * len(counts), outputs)
+        except (struct.error, ValueError) as error:
+            raise LinkError(f"the board's answer to WATCH is damaged ({error}): reset the board, try again") from None
+        down = frozenset(i for i in range(8) if buttons >> i & 1)
+        return WatchReply(counts.reshape(-1, channels), lost, decisions, elapsed_us, clipped, down)
 
 
 @dataclass(frozen=True)

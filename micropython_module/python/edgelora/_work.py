@@ -61,21 +61,6 @@ class _Cache:
             self._file.close()
 
 
-def _source_of(request):
-    # A sensor of motion by its name, or what `source()` of a module on the board makes.
-    name = request["source"]
-    if name not in ("mpu6050", "lsm6ds3"):
-        return __import__(name).source()
-    from machine import I2C, Pin
-
-    from edgelora import sources
-
-    sda, scl = [Pin(pin) for pin in request["pins"]]
-    i2c = I2C(request.get("bus", 0), sda=sda, scl=scl, freq=400000)
-    kind = sources.MPU6050 if name == "mpu6050" else sources.LSM6DS3
-    return kind(i2c, request["rate"], scales=request.get("scales"))
-
-
 class Work:
     """Handlers of requests, as `agent` has them. They are given the size of what is in `line.body`."""
 
@@ -89,8 +74,10 @@ class Work:
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
-        self._source = None  # of samples that go over the link
+        self._watch = None  # what has a sensor of the board's, once there was such a request
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
+        self._of_own = False  # whether they are the board's own sensor's
+        self.chunk = self.decision_size = 0  # samples that it takes at once, bytes of what it says of a window
         self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
         self._fleet = None  # what takes a fleet's modules, once there was such a request
@@ -113,8 +100,8 @@ class Work:
             0x2F: self._monitored,
             0x30: self._in_store,
             0x31: self._class,
-            0x32: self._sense_open,
-            0x33: self._sense_data,
+            0x32: lambda size: self._of_sensor().open(size),
+            0x33: lambda size: self._of_sensor().data(size),
             0x34: self._update_open,
             0x35: self._update_data,
             0x36: self._update_done,
@@ -124,6 +111,7 @@ class Work:
             0x3A: self._run_suspend,
             0x3B: lambda size: self._of_fleet().say(size),
             0x3C: lambda size: self._of_fleet().data(size),
+            0x3D: lambda size: self._of_sensor().watch(size),
         }
 
     def pause(self):
@@ -346,11 +334,14 @@ class Work:
         if chunk < 1:
             raise ValueError("a sample, or what it leads to, does not fit a request")
         vote, path = request.get("vote"), request.get("path")
+        self.chunk, self.decision_size = chunk, _DECISION + model.output_size
+        self._of_own = bool(request.get("sensor"))
         if request.get("monitor"):
             from edgelora.monitor import Monitor
 
             model = self._monitor = Monitor(model, **request["monitor"])
-        source = Host(signal.rate, signal.channels, chunk)
+        own = self._of_sensor().opened() if self._of_own else None
+        source = Host(own.rate, own.channels, chunk, own.scales) if own else Host(signal.rate, signal.channels, chunk)
         if path:
             from edgelora.recorder import Recorder
             from edgelora.training import SampleFile
@@ -367,13 +358,22 @@ class Work:
         return {"chunk": chunk, "path": path}
 
     def _listen_data(self, size):
+        line = self.line
+        self._agent.check_least(size, 4)
+        end, elapsed = self.hear(line.body[4:size], line.body[0], 8, line.body[1])
+        struct.pack_into("<II", line.payload, 0, elapsed, self._pipeline.clipped)
+        return end
+
+    def hear(self, data, flags, at, label=0):
+        """Gives the pipeline these samples; decisions are put into the answer from `at` on.
+
+        Returns the answer's end, microseconds.
+        """
         pipeline, line = self._pipeline, self.line
         if not pipeline:
             raise ValueError("nothing listens: open that first")
-        self._agent.check_least(size, 4)
         channels, width = pipeline.source.channels, pipeline.model.output_size
-        flags, label = line.body[0], line.body[1]
-        data, out = line.body[4:size], line.payload
+        out, elapsed = line.payload, 0
         recorder = pipeline if hasattr(pipeline, "take") else None
         if flags & _RECORD and not recorder:
             raise ValueError("samples are kept where listening was opened with a path")
@@ -381,7 +381,6 @@ class Work:
             pipeline.reset()
         if len(data) % (2 * channels) or pipeline.source.put(data) != len(data) // (2 * channels):
             raise ValueError(f"{len(data)} bytes are no whole samples of {channels} channels, or too many")
-        at, elapsed = 8, 0
         gc.collect()
         if flags & _LOCK_HEAP:
             micropython.heap_lock()
@@ -403,8 +402,7 @@ class Work:
                 micropython.heap_unlock()
         if flags & _RECORD and not recorder.take(label):
             raise ValueError("no whole window has come yet that could be kept: send more samples before")
-        struct.pack_into("<II", out, 0, elapsed, pipeline.clipped)
-        return at
+        return at, elapsed
 
     def _tell(self, out, at):
         # Puts a decision into the answer.
@@ -439,26 +437,17 @@ class Work:
 
     # --- samples of the board's own sensor
 
-    def _sense_open(self, size):
-        request = self._agent.json(size)
-        self._source = None
-        gc.collect()
-        self._source = source = _source_of(request)
-        room = (self.line.max_payload - 4) // (2 * source.channels)
-        if room < 1:
-            raise ValueError("a sample does not fit an answer")
-        self._sensed = array("h", bytes(2 * room * source.channels))
-        scales = source.scales
-        return {"rate": source.rate, "channels": source.channels, "scales": scales and list(scales)}
+    def _of_sensor(self):
+        if self._watch is None:
+            gc.collect()
+            from edgelora._watch import Watch
 
-    def _sense_data(self, size):
-        source = self._source
-        if not source:
-            raise ValueError("nothing is measured: open a source first")
-        values = source.read_into(self._sensed) * source.channels
-        struct.pack_into("<I", self.line.payload, 0, source.overruns)
-        self.line.payload[4 : 4 + 2 * values] = bytes(memoryview(self._sensed)[:values])
-        return 4 + 2 * values
+            self._watch = Watch(self._agent, self)
+        return self._watch
+
+    def watching(self):
+        """The pipeline that looks at the sensor's samples; None if there is none."""
+        return self._pipeline if self._of_own else None
 
     # --- the board by itself
 

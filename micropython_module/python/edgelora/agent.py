@@ -62,10 +62,10 @@ _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
 # What fields of a request are, where they are not null; and the elements of lists.
 _FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source")}
-_FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales")
+_FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales", "buttons")
 _FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
 _SECRET = "fleet.key"  # a file whose name begins so is neither read nor written over the link
-_ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int}
+_ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int, "buttons": int}
 
 
 class _Damaged(Exception):

@@ -1,0 +1,96 @@
+"""Requests of the link about the board's own sensor (SPEC.md, section 10). SPDX-License-Identifier: MIT"""
+
+import gc
+import struct
+from array import array
+
+_HEAD = 16  # bytes of an answer before its samples
+
+
+def _source_of(request):
+    # A sensor by its name, or what `source()` of a module on the board makes.
+    name = request["source"]
+    if name not in ("mpu6050", "lsm6ds3", "adc", "i2s"):
+        return __import__(name).source()
+    from machine import I2C, Pin
+
+    from edgelora import sources
+
+    pins, rate, scales = [Pin(pin) for pin in request["pins"]], request["rate"], request.get("scales")
+    if name == "adc":
+        return sources.ADC(pins, rate, scales=scales)
+    if name == "i2s":
+        sck, ws, sd = request["pins"]
+        return sources.I2S(sck, ws, sd, rate, scales=scales)
+    sda, scl = pins
+    i2c = I2C(request.get("bus", 0), sda=sda, scl=scl, freq=400000)
+    kind = sources.MPU6050 if name == "mpu6050" else sources.LSM6DS3
+    return kind(i2c, rate, scales=scales)
+
+
+class Watch:
+    """A source on the board, whose samples go over the link. work: what has the pipeline that looks at them."""
+
+    def __init__(self, agent, work):
+        self._agent, self._line, self._work = agent, agent.line, work
+        self.source = None
+        self._buttons = ()
+        self._sensed = None
+
+    def open(self, size):
+        request = self._agent.json(size)
+        if hasattr(self.source, "close"):
+            self.source.close()
+        self.source = None
+        gc.collect()
+        self.source = source = _source_of(request)
+        room = (self._line.max_payload - _HEAD) // (2 * source.channels)
+        if room < 1:
+            raise ValueError("a sample does not fit an answer")
+        self._sensed = memoryview(array("h", bytes(2 * room * source.channels)))
+        self._buttons = ()
+        if request.get("buttons"):
+            from machine import Pin
+
+            self._buttons = [Pin(pin, Pin.IN, Pin.PULL_UP) for pin in request["buttons"]]
+        scales = source.scales
+        return {"rate": source.rate, "channels": source.channels, "scales": scales and list(scales)}
+
+    def opened(self):
+        """The source."""
+        if not self.source:
+            raise ValueError("nothing is measured: open a source first")
+        return self.source
+
+    def data(self, size):
+        source = self.opened()
+        end = 4 + self._read(4, len(self._sensed))
+        struct.pack_into("<I", self._line.payload, 0, source.overruns)
+        return end
+
+    def watch(self, size):
+        source, work, out = self.opened(), self._work, self._line.payload
+        pipeline = work.watching()
+        most, at = len(self._sensed), _HEAD
+        if pipeline:  # what its decisions take has to fit, too
+            hop, sample, decision = pipeline.signal.hop, 2 * source.channels, work.decision_size
+            fit = (len(out) - _HEAD - decision) * hop // (sample * hop + decision)
+            most = min(most, fit * source.channels, work.chunk * source.channels)
+        at += self._read(at, most)
+        count = (at - _HEAD) // (2 * source.channels)
+        elapsed = clipped = 0
+        if pipeline:
+            self._agent.check_least(size, 1)
+            at, elapsed = work.hear(out[_HEAD:at], self._line.body[0], at)
+            clipped = pipeline.clipped
+        down = 0
+        for i, pin in enumerate(self._buttons):
+            down |= (not pin.value()) << i
+        struct.pack_into("<IIIHBx", out, 0, source.overruns, elapsed, clipped, count, down)
+        return at
+
+    def _read(self, at, most):
+        # Puts what the source has, so many values at most, into the answer; returns the bytes.
+        size = 2 * self.source.channels * self.source.read_into(self._sensed[:most])
+        self._line.payload[at : at + size] = bytes(self._sensed[: size // 2])
+        return size

@@ -1,0 +1,116 @@
+"""WATCH: what the board's own source measures, and what the board says of it, in one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from random_models import random_model
+
+from edgelora import formats, sim
+from edgelora.formats import Normal, Signal
+from edgelora.link import DeviceError, Link, LinkError, WatchReply
+from edgelora.training import Base, BoardLearner, Recipe, listen_on_twin
+
+DRAWN = """
+from array import array
+
+class Drawn:
+    rate, channels, scales, overruns, ended = 50, 3, {scales}, 0, False
+
+    def __init__(self):
+        self.at = 0
+
+    def read_into(self, buffer):
+        count = min({step}, len(buffer) // 3, {most} - self.at)
+        for i in range(3 * count):
+            buffer[i] = (3 * self.at + i) * 7919 % 12001 - 6000
+        self.at += count
+        return count
+
+def source():
+    return Drawn()
+"""
+
+
+def drawn(samples: int) -> np.ndarray:
+    return (np.arange(3 * samples) * 7919 % 12001 - 6000).astype(np.int16).reshape(-1, 3)
+
+
+@pytest.fixture(scope="module")
+def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
+    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    with Link.connect(board.port) as link:
+        yield link
+    board.stop()
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    model = random_model(3, "medium", ("conv", "dense"), edges=False)
+    normals = tuple(Normal(model.input.scale * (0.02 + 0.01 * i), 0.5, 1 + i) for i in range(3))
+    model.signal = Signal(50, 3, model.input.size // 3, 4, normals, units="g")
+    elm = formats.pack_model(model)
+    return Base("base.elm", elm, formats.unpack_model(elm))
+
+
+def opened(link: Link, base: Base, name: str, **settings: object) -> None:
+    link.put(f"/{name}.py", DRAWN.format(**{"scales": None, "most": 400, "step": 37} | settings).encode())
+    BoardLearner(link, base, Recipe(), ranks=bytes(len(base.model.ops)))
+    assert link.sense(name) == (50, 3)
+
+
+def watched(link: Link, samples: int) -> list[WatchReply]:
+    replies = [link.watch()]
+    while sum(len(reply.counts) for reply in replies) < samples:
+        replies.append(link.watch())
+    return replies
+
+
+def test_samples_come_with_what_the_board_says_of_them(link: Link, base: Base) -> None:
+    """Every sample, in order, and of each window what the twin says, all outputs; the heap stays locked."""
+    opened(link, base, "drawn")
+    link.listen((2, 3), sensor=True)
+    replies = watched(link, 400)
+    assert max(len(reply.counts) for reply in replies) == 37, "what the source had"
+    assert np.array_equal(np.concatenate([reply.counts for reply in replies]), drawn(400))
+    said = [decision for reply in replies for decision in reply.decisions]
+    wanted = [decision for reply in listen_on_twin(base, [], drawn(400)) for decision in reply.decisions]
+    assert len(said) == len(wanted) > 50
+    for mine, other in zip(said, wanted, strict=True):
+        assert (mine.end, mine.seen, mine.probability) == (other.end, other.seen, other.probability)
+        assert np.array_equal(mine.outputs, other.outputs)
+    assert sum(reply.elapsed_us for reply in replies) > 0 and replies[-1].down == frozenset()
+    assert not len(link.watch().counts) and not link.watch().decisions, "the source has no more"
+
+
+def test_an_answer_holds_no_more_than_fits(link: Link, base: Base) -> None:
+    """Where every sample ends a window, decisions take the room: fewer samples come at once, none is lost."""
+    dense = replace(base.model, signal=replace(base.model.signal, hop=1))
+    elm = formats.pack_model(dense)
+    many = Base("many.elm", elm, formats.unpack_model(elm))
+    opened(link, many, "greedy", most=3000, step=3000)
+    link.listen(sensor=True)
+    replies = watched(link, 3000)
+    assert 37 < max(len(reply.counts) for reply in replies) < 1000
+    assert sum(len(reply.decisions) for reply in replies) == 3000 - many.model.signal.window + 1
+    assert np.array_equal(np.concatenate([reply.counts for reply in replies]), drawn(3000))
+
+
+def test_raw_samples_alone_and_what_is_refused(link: Link, base: Base) -> None:
+    opened(link, base, "raw")
+    link.listen()
+    assert link.watch().decisions == [], "what listens is for samples that the host sends"
+    opened(link, base, "other", scales="[1.0, 1.0, 1.0]")
+    with pytest.raises(DeviceError, match="the source's counts are of"):
+        link.listen(sensor=True)
+    with pytest.raises(LinkError, match="damaged"):
+        WatchReply.of(bytes(12), 3, 5)
+    with pytest.raises(LinkError, match="damaged"):
+        WatchReply.of(bytes(12) + b"\x09" + bytes(3), 3, 5)
+    with pytest.raises(DeviceError, match="no module named"):
+        link.sense("nothing_of_that_name")
+    with pytest.raises(DeviceError, match="nothing is measured"):
+        link.watch()
