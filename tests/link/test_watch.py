@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from class_cases import small_base
 from random_models import random_model
 
-from edgelora import formats, sim
+from edgelora import formats, sim, twin
 from edgelora.formats import Normal, Signal
 from edgelora.link import DeviceError, Link, LinkError, WatchReply
 from edgelora.training import Base, BoardLearner, Recipe, listen_on_twin
@@ -114,3 +115,31 @@ def test_raw_samples_alone_and_what_is_refused(link: Link, base: Base) -> None:
         link.sense("nothing_of_that_name")
     with pytest.raises(DeviceError, match="nothing is measured"):
         link.watch()
+
+
+def test_probabilities_of_all_classes(link: Link) -> None:
+    """Of added ones, too, whose numbers have gaps; the heap stays locked although there are more since it listens."""
+    model = small_base(np.random.default_rng(5))
+    model.signal = Signal(50, 5, 1, 1, [Normal(model.input.scale)] * 5)
+    elm = formats.pack_model(model)
+    base = Base("gaps.elm", elm, formats.unpack_model(elm))
+    BoardLearner(link, base, Recipe(), ranks=bytes(2))
+    counts = np.random.default_rng(6).integers(-100, 100, (300, 5)).astype(np.int16)
+    link.listen(probabilities=True)
+    for name, part in (("hop", counts[:9]), ("skip", counts[9:30])):
+        x = np.clip(part + model.input.zero_point, -128, 127).astype(np.int8)
+        link.put("/part.eld", formats.pack_samples(x, np.zeros(len(x), np.int64), None, formats.base_id(elm)))
+        link.class_add(name, "/part.eld")
+    link.class_remove("hop")
+    adapter = link.class_get()
+    assert [row.number for row in formats.unpack_adapter(adapter, base.model).classes] == [4]
+    session = twin.Session(elm, bytes(2), "infer", 1)
+    session.use(adapter)
+    said = [decision for reply in link.hear(counts) for decision in reply.decisions]
+    assert len(said) == 300 and {decision.seen for decision in said} >= {2, 4}
+    for decision, row in zip(said, counts, strict=True):
+        x, _ = session.quantize(row)
+        assert session.infer(x.reshape(-1)) == decision.seen
+        assert decision.probabilities is not None and not len(decision.outputs)
+        assert np.array_equal(decision.probabilities, session.probabilities() / 32768)
+        assert decision.probability == decision.probabilities.max()

@@ -268,19 +268,20 @@ class Link(Channel):
         monitor: dict[str, int] | None = None,
         path: str | None = None,
         sensor: bool = False,
+        probabilities: bool = False,
     ) -> int:
         """Has the board look at samples as its model's signal says, with a vote of k among n windows.
 
         monitor: least, votes and one_in of a `Monitor` that looks at them in the model's place, and is to be calibrated
         or to `watch` a machine. path: of a sample file to make there; it infers nothing then, and keeps what `hear`
-        labels. sensor: the samples are those of the source that `sense` has opened, for `watch`. Returns how many
-        samples `hear` sends at once.
+        labels. sensor: the samples are those of the source that `sense` has opened, for `watch`.
+        probabilities: of all classes are told, instead of outputs. Returns how many samples `hear` sends at once.
         """
-        own = {"sensor": True} if sensor else {}
+        own = {name: True for name, on in (("sensor", sensor), ("all", probabilities)) if on}
         answer = self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor, path=path, **own)
         if path and answer.get("path") != path:
             raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew")
-        self._listening = int(answer["chunk"])
+        self._listening, self._tells_all = int(answer["chunk"]), bool(answer.get("all"))
         return self._listening
 
     def monitor_calibrate(self, stage: str, windows: int = 0, path: str | None = None) -> MonitorReply:
@@ -318,7 +319,12 @@ class Link(Channel):
             keep = label is not None and start + self._listening >= len(counts)
             flags = int(lock_heap) | 2 * (anew and not start) | 4 * keep
             answer = self._request(Op.LISTEN_DATA, struct.pack("<2B2x", flags, label or 0) + part)
-            yield ListenReply.of(answer, self._output_size)
+            yield ListenReply.of(answer, self._told)
+
+    @property
+    def _told(self) -> int | None:
+        """Outputs of each decision; None where it has probabilities instead."""
+        return None if self._tells_all else self._output_size
 
     def sense(self, source: str, **settings: Any) -> tuple[float, int]:
         """Starts a source on the board, by its name, or a module of the board's.
@@ -347,7 +353,7 @@ class Link(Channel):
         if not self._sensed:
             raise LinkError("nothing is measured on the board; call sense first")
         answer = self._request(Op.WATCH, bytes([lock_heap]))
-        return WatchReply.of(answer, self._sensed, self._output_size)
+        return WatchReply.of(answer, self._sensed, self._told)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:

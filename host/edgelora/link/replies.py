@@ -204,7 +204,8 @@ class Decision:
     """What a board says of a window of samples. end: samples up to the window's end, from the first that was sent.
 
     seen: its class; label: that of the vote, None for none yet; probability: of `seen`, None where outputs are values;
-    outputs: int8 [outputs]. score: a monitor's, 1/1024; its classes are 0 and, in an alarm, 1.
+    outputs: int8 [outputs]. score: a monitor's, 1/1024; its classes are 0 and, in an alarm, 1. probabilities: where all
+    were asked for, and then no outputs: float64, of the base's classes, then of those added, by rising numbers.
     """
 
     end: int
@@ -213,6 +214,7 @@ class Decision:
     probability: float | None
     outputs: np.ndarray
     score: int = 0
+    probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -233,19 +235,27 @@ class ListenReply:
     clipped: int
 
     @staticmethod
-    def of(payload: bytes, outputs: int) -> ListenReply:
-        """What an answer to LISTEN_DATA says, of a model with so many outputs."""
+    def of(payload: bytes, outputs: int | None) -> ListenReply:
+        """What an answer to LISTEN_DATA says, of a model with so many outputs; None: probabilities are told instead."""
         elapsed_us, clipped = struct.unpack_from("<II", payload)
         return ListenReply(_decisions(payload, 8, outputs), elapsed_us, clipped)
 
 
-def _decisions(payload: bytes, start: int, outputs: int) -> list[Decision]:
+def _decisions(payload: bytes, at: int, outputs: int | None) -> list[Decision]:
     decisions = []
-    for at in range(start, len(payload), _DECISION.size + outputs):
+    while at < len(payload):
         end, seen, label, chance, score = _DECISION.unpack_from(payload, at)
-        row = np.frombuffer(payload, np.int8, outputs, at + _DECISION.size)
+        at += _DECISION.size
+        row, all_of_them = np.zeros(0, np.int8), None
+        if outputs is None:
+            (count,) = struct.unpack_from("<H", payload, at)
+            all_of_them = np.frombuffer(payload, "<u2", count, at + 2) / 32768
+            at += 2 + 2 * count
+        else:
+            row = np.frombuffer(payload, np.int8, outputs, at)
+            at += outputs
         probability = None if chance == _NONE else chance / 32768
-        decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row, score))
+        decisions.append(Decision(end, seen, None if label == _NONE else label, probability, row, score, all_of_them))
     return decisions
 
 
@@ -265,7 +275,7 @@ class WatchReply:
     down: frozenset[int]
 
     @staticmethod
-    def of(payload: bytes, channels: int, outputs: int) -> WatchReply:
+    def of(payload: bytes, channels: int, outputs: int | None) -> WatchReply:
         """What an answer to WATCH says. LinkError for one that holds less than it says."""
         head = _WATCH.size
         try:

@@ -13,6 +13,7 @@ import edgelora
 _LOCK_HEAP, _LOGITS = 1, 2
 _ANEW, _RECORD = 2, 4  # of samples that are listened to
 _DECISION = 12  # bytes, without outputs
+_MOST_ADDED = 16  # classes of an adapter
 _NONE = 65535  # in them: no class, no probability
 _MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
 
@@ -77,6 +78,7 @@ class Work:
         self._watch = None  # what has a sensor of the board's, once there was such a request
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
         self._of_own = False  # whether they are the board's own sensor's
+        self._of_all = False  # whether the probabilities of all classes are told, instead of outputs
         self.chunk = self.decision_size = 0  # samples that it takes at once, bytes of what it says of a window
         self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
@@ -328,13 +330,15 @@ class Work:
         if signal is None:
             raise ValueError("the base says nothing of its signal: make it from data that does")
         # As many samples at once as fit a request, and whose decisions fit an answer.
-        payload = self.line.max_payload
-        decisions = (payload - 8) // (_DECISION + model.output_size)
+        payload, self._of_all = self.line.max_payload, bool(request.get("all"))
+        told = 2 + 2 * (model.output_size + _MOST_ADDED) if self._of_all else model.output_size
+        self.decision_size = _DECISION + told
+        decisions = (payload - 8) // self.decision_size
         chunk = min((payload - 4) // (2 * signal.channels), (decisions - 1) * signal.hop)
         if chunk < 1:
             raise ValueError("a sample, or what it leads to, does not fit a request")
         vote, path = request.get("vote"), request.get("path")
-        self.chunk, self.decision_size = chunk, _DECISION + model.output_size
+        self.chunk = chunk
         self._of_own = bool(request.get("sensor"))
         if request.get("monitor"):
             from edgelora.monitor import Monitor
@@ -355,7 +359,7 @@ class Work:
         except ValueError:
             pass  # its outputs are values
         gc.collect()
-        return {"chunk": chunk, "path": path}
+        return {"chunk": chunk, "path": path, "all": self._of_all}
 
     def _listen_data(self, size):
         line = self.line
@@ -372,7 +376,7 @@ class Work:
         pipeline, line = self._pipeline, self.line
         if not pipeline:
             raise ValueError("nothing listens: open that first")
-        channels, width = pipeline.source.channels, pipeline.model.output_size
+        channels = pipeline.source.channels
         out, elapsed = line.payload, 0
         recorder = pipeline if hasattr(pipeline, "take") else None
         if flags & _RECORD and not recorder:
@@ -382,6 +386,8 @@ class Work:
         if len(data) % (2 * channels) or pipeline.source.put(data) != len(data) // (2 * channels):
             raise ValueError(f"{len(data)} bytes are no whole samples of {channels} channels, or too many")
         gc.collect()
+        if self._certain is not None:
+            self._certain = pipeline.model.probabilities()  # an adapter that is used by now may have other classes
         if flags & _LOCK_HEAP:
             micropython.heap_lock()
         try:
@@ -392,8 +398,7 @@ class Work:
                 if recorder:
                     line.alive()
                 elif new:
-                    self._tell(out, at)
-                    at += _DECISION + width
+                    at = self._tell(out, at)
                     line.alive()
                 if not new and not pipeline.pending:
                     break
@@ -405,16 +410,23 @@ class Work:
         return at, elapsed
 
     def _tell(self, out, at):
-        # Puts a decision into the answer.
+        # Puts a decision into the answer; returns where it ends.
         pipeline = self._pipeline
         model, seen, label = pipeline.model, pipeline.seen, pipeline.label
-        chance = _NONE
+        chance, p = _NONE, ()
         if self._certain is not None:
             p = model.probabilities()
-            chance = p[seen] if len(p) > 1 else p[0] if seen else 32768 - p[0]
+            chance = max(p) if len(p) > 1 else p[0] if seen else 32768 - p[0]
         score = self._monitor.score if self._monitor else 0
         struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, score)
-        edgelora.core_take(out, at + _DECISION, model.output, 0, 1, model.output_size, 1)
+        at += _DECISION
+        if not self._of_all:
+            edgelora.core_take(out, at, model.output, 0, 1, model.output_size, 1)
+            return at + model.output_size
+        struct.pack_into("<H", out, at, len(p))
+        if p:
+            edgelora.core_take(out, at // 2 + 1, p, 0, 1, len(p), 2)
+        return at + 2 + 2 * len(p)
 
     def _monitored(self, size):
         from edgelora.training import SampleFile
