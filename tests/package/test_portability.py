@@ -8,8 +8,8 @@ import pytest
 # Other packages have their own ways there: they are imported first, as they are here.
 WINDOWS = """
 import contextlib, importlib, importlib.abc, io, os, pkgutil, signal, sys
-import cryptography, esptool, mpremote.romfs, numpy, packaging.requirements, platformdirs, rich.progress
-import serial.tools.list_ports
+import cryptography, esptool, mpremote.romfs, nicegui.ui, numpy, packaging.requirements, platformdirs, rich.progress
+import serial.tools.list_ports, uvicorn
 import asyncio, concurrent.futures.process, http.server, multiprocessing, pathlib, shutil, subprocess, tempfile
 
 MISSING = {"fcntl", "termios", "pty", "tty", "grp", "pwd", "resource"}

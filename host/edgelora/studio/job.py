@@ -82,10 +82,15 @@ class Job:
         """Waits until it has ended; whether it has."""
         return self._ended.wait(seconds)
 
-    def run(self, work: Callable[[], Any], forgiven: tuple[type[Exception], ...] = ()) -> Exception | None:
+    def run(
+        self,
+        work: Callable[[], Any],
+        forgiven: tuple[type[Exception], ...] = (),
+        gave_way: Callable[[], bool] = lambda: False,
+    ) -> Exception | None:
         """Does the work on this thread, and notes how it ends. The error that ended it, if one did.
 
-        forgiven: errors after which it is queued again.
+        It is queued again after errors that are forgiven, and where it only gave way to others.
         """
         if self.cancelled:
             self.end("cancelled")
@@ -98,12 +103,15 @@ class Job:
             self.end("cancelled")
         except Exception as error:
             if isinstance(error, forgiven) and not self.cancelled:
-                self.again()
+                self._again()
             else:
                 self.fail(error)
             return error
         else:
-            self.end("cancelled" if self.cancelled and self.result is None else "done")
+            if gave_way() and not self.cancelled:
+                self._again()
+            else:
+                self.end("cancelled" if self.cancelled and self.result is None else "done")
         return None
 
     def fail(self, error: Exception) -> None:
@@ -121,7 +129,6 @@ class Job:
         self._changed()
         self._ended.set()
 
-    def again(self) -> None:
-        """Back into the queue: work that has given way."""
+    def _again(self) -> None:
         self.state = "queued"
         self._changed()

@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 LOST = (LinkError, LineLost)
 ALIVE_SECONDS = 5.0  # between words to a board that nobody wants anything of, which stays at its agent then
-RETRY_SECONDS = 0.5  # between looks for a port that is gone,
+PRESENT_SECONDS = 1.0  # between looks for its port,
+RETRY_SECONDS = 0.5  # for one that is gone,
 SILENT_SECONDS = 5.0  # or for a board that is there and does not answer
 LEAVE_SECONDS = 8.0  # for a job to notice that it is cancelled
 JOBS_KEPT = 20
@@ -85,7 +86,7 @@ class Place:
         self._closing = False
         self._link: Link | None = None
         self._parts: dict[Any, Any] = {}
-        self._retry_at = self._alive_at = 0.0
+        self._retry_at = self._alive_at = self._look_at = 0.0
         self._stale = True  # whether the board is to be looked at
         self._thread = threading.Thread(target=self._serve, name=f"board {name}", daemon=True)
         self._thread.start()
@@ -195,11 +196,12 @@ class Place:
         link = self._link
         assert link is not None
         self._set(status="busy", job=job)
-        error = job.run(lambda: work(link, job), () if job.exclusive else LOST)
+        if job.exclusive:
+            error = job.run(lambda: work(link, job))
+        else:
+            error = job.run(lambda: work(link, job), LOST, self._is_wanted)
         if isinstance(error, LOST):
             self._away(error)
-        elif not job.exclusive and job.state == "done" and self._is_wanted() and not self._closing:
-            job.again()
         if job.state == "queued":
             with self._changed:
                 self._queue.append((job, work, None))
@@ -220,6 +222,10 @@ class Place:
             self._stale = False
             return
         assert self._link is not None
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + PRESENT_SECONDS
+            if not self._find():
+                return self._away(LineLost("the board is not there", remedy=self._absent))
         if not self._stale and time.monotonic() < self._alive_at:
             return
         try:
