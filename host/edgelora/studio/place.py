@@ -76,7 +76,7 @@ class Place:
     """A board, by its port. Its thread runs until `close`, which leaves the board at a usable REPL."""
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        self.device, self._key = device, device.port
         name = Path(device.state_dir).name if device.state_dir else Path(device.port).name
         self.state = PlaceState(device.port, printable(name), device.virtual, board=device.board)
         self.version = 0  # rises at each change
@@ -118,6 +118,11 @@ class Place:
                 self._parts[kind] = kind(self)
             part: T = self._parts[kind]
             return part
+
+    @property
+    def key(self) -> str:
+        """What a desk knows it by: the port that it was first seen at."""
+        return self._key
 
     @property
     def is_free(self) -> bool:

@@ -15,7 +15,7 @@ from .base import (
     pretrained_kws,
 )
 from .blend import Blend, BlendedLayer, blend
-from .board_learner import ADAPTER_PATH, BoardLearner, recomputed
+from .board_learner import ADAPTER_PATH, BoardLearner, base_path, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import (
@@ -187,6 +187,7 @@ __all__ = [
     "as_board",
     "as_heard",
     "as_recorded",
+    "base_path",
     "blend",
     "choose_recompute",
     "confusion",

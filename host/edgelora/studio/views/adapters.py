@@ -1,11 +1,240 @@
-"""The view Adapters."""
+"""The view Adapters: what the board's store holds, and the project's files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from nicegui import ui
+
+from ...errors import InputError
+from ...link import StoredAdapter
+from ...training import Base
+from .. import shelf
 from ..desk import Desk
+from ..job import Job
+from ..lesson import Lessons
+from ..place import Place
 from . import parts
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Adapters")
+    parts.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.")
+    parts.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
+    parts.follow(lambda: shelf.files(desk), lambda: _files(desk), 1.0)
+
+
+def _of_board(desk: Desk, place: Place | None) -> None:
+    if place is None:
+        return parts.empty("No board is chosen: start or plug in one in Boards.", "memory")
+    parts.place_job(place)
+    parts.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place))
+
+
+def _store(desk: Desk, place: Place) -> None:
+    store = place.state.store
+    if store is None:
+        if place.state.problem:
+            return parts.problem(place.state.problem, place.state.remedy)
+        return parts.empty("The board has no store yet: EdgeLoRA is not on it.", "layers_clear")
+    for notice in store.notices:
+        ui.label(notice).classes("quiet")
+    bases = {base.base_id: base for base in desk.of(Lessons).bases().values()}
+    with ui.element("div").classes("cards"):
+        _bare(place, store.active)
+        for adapter in store.adapters:
+            _card(desk, place, adapter, store.active, bases.get(adapter.base_id))
+    ui.label(f"{store.free / 1024:.0f} KB of the store are free").classes("quiet")
+    if store.adapters:
+        _compare(desk, place, store.adapters, bases)
+
+
+def _bare(place: Place, active: str | None) -> None:
+    with ui.element("section").classes("card").props('aria-label="The bare base"'):
+        with ui.element("div").classes("row-line"):
+            ui.label("The bare base").props("role=heading aria-level=2").classes("job-name grow")
+            _chip("check_circle", "in use", active is None)
+        ui.label("Without anything learned.").classes("quiet")
+        if active is not None:
+            parts.button("Use", lambda: shelf.activate(place, shelf.BARE), icon="play_arrow", label="Use the bare base")
+
+
+def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, base: Base | None) -> None:
+    name = parts.plain(adapter.name)
+    in_use = adapter.name == active and not adapter.trial
+    with ui.element("section").classes("card").props(f'aria-label="{parts.attribute(name)}"'):
+        with ui.element("div").classes("row-line"):
+            ui.label(name).props("role=heading aria-level=2").classes("job-name grow")
+            _chip("check_circle", "in use", in_use)
+            _chip("push_pin", "pinned", adapter.pinned)
+            _chip("science", "on trial", adapter.trial)
+        with ui.element("div").classes("facts"):
+            ui.label("version")
+            ui.label(str(adapter.version))
+            ui.label("size")
+            ui.label(f"{adapter.size} bytes")
+            ui.label("base")
+            ui.label(base.name if base else parts.plain(adapter.base_id))
+        with ui.element("div").classes("row-line actions"):
+            if not in_use:
+                parts.button(
+                    "Use",
+                    lambda: shelf.activate(place, adapter.name),
+                    icon="play_arrow",
+                    label=f"Use {name}",
+                    main=True,
+                )
+            pinned = "Unpin" if adapter.pinned else "Pin"
+            parts.button(
+                pinned,
+                lambda: shelf.pin(place, adapter.name, not adapter.pinned),
+                icon="push_pin",
+                label=f"{pinned} {name}",
+            )
+            parts.button("Rename", lambda: _rename(place, adapter.name), icon="edit", label=f"Rename {name}")
+            parts.button("Pull", lambda: shelf.pull(desk, place, adapter.name), icon="download", label=f"Pull {name}")
+            parts.button(
+                "Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}"
+            )
+            parts.button("Remove", lambda: _remove(place, adapter.name), icon="delete", label=f"Remove {name}")
+
+
+def _chip(icon: str, word: str, holds: bool) -> None:
+    if holds:
+        with ui.element("span").classes("chip"):
+            ui.icon(icon).props("aria-hidden=true")
+            ui.label(word)
+
+
+# --- dialogs
+
+
+def _rename(place: Place, name: str) -> None:
+    with parts.dialog(f"Rename {parts.plain(name)}") as dialog:
+        to = ui.input("New name", value=name).props("outlined maxlength=24").classes("wide")
+        parts.choices(dialog, "Rename", lambda: shelf.rename(place, name, to.value.strip()))
+
+
+def _remove(place: Place, name: str) -> None:
+    with parts.dialog(f"Remove {parts.plain(name)}?") as dialog:
+        ui.label("It is gone from the board then. Pull it first if you may want it again.")
+        parts.choices(dialog, "Remove", lambda: shelf.remove(place, name))
+
+
+def _release(desk: Desk, place: Place, name: str) -> None:
+    with parts.dialog(f"Release {parts.plain(name)}") as dialog:
+        ui.label("It is signed with the project's key, and put into the folder releases, for boards to fetch.")
+        target = ui.input("Product that it is for", value=place.state.board or "").props("outlined maxlength=24")
+        target.classes("wide")
+        answer: list[Job] = []
+        parts.choices(
+            dialog,
+            "Sign and release",
+            lambda: answer.append(shelf.release(desk, place, name, target.value.strip())),
+            lambda: _when_done(answer[0], _released),
+        )
+
+
+def _released(job: Job) -> None:
+    done = job.result
+    with parts.dialog(f"Released {done.name} {done.version}") as dialog:
+        ui.label(f"for {done.target}, signed by key {done.key_id}")
+        for file in done.files:
+            if file.written:
+                ui.label(f"{file.path}, {file.bytes} bytes").classes("quiet")
+        with ui.element("div").classes("row-line actions"):
+            parts.button("Close", dialog.close, main=True)
+
+
+def _when_done(job: Job, show: Callable[[Job], None]) -> None:
+    """Shows what a job came to, if the page is still there by then."""
+
+    def look() -> None:
+        if job.ended:
+            timer.cancel()
+            if job.state == "done":
+                show(job)
+
+    timer = ui.timer(parts.POLL_SECONDS, look)
+
+
+# --- two on the same samples
+
+
+def _compare(desk: Desk, place: Place, adapters: Sequence[StoredAdapter], bases: dict[str, Base]) -> None:
+    parts.heading("Compare two on your samples")
+    names = {shelf.BARE: "the bare base"} | {one.name: parts.plain(one.name) for one in adapters}
+    answer: list[Job] = []
+    with ui.element("section").classes("card").props('aria-label="Compare"'):
+        with ui.element("div").classes("row-line"):
+            first = ui.select(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
+            second = ui.select(names, value=adapters[0].name, label="with").props("outlined dense").classes("field")
+
+            def begin() -> None:
+                chosen = [str(first.value or ""), str(second.value or "")]
+                ids = {one.name: one.base_id for one in adapters}
+                base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
+                answer[:] = [_begin(desk, place, base, chosen)]
+
+            parts.button("Compare", parts.told(begin), icon="compare_arrows", main=True)
+        parts.follow(lambda: (id(answer[0]), answer[0].state) if answer else None, lambda: _compared(answer))
+
+
+def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
+    from ..book import Book
+
+    if base is None:
+        raise InputError("the project does not have the base of these adapters", remedy="put its .elm into Boards")
+    data = desk.of(Book).dataset(base)
+    if data is None:
+        raise InputError("there are no samples to compare with", remedy="record some in Collect")
+    return shelf.compare(place, base, data, names)
+
+
+def _compared(answer: Sequence[Any]) -> None:
+    if not answer or answer[0].state != "done":
+        return
+    found: shelf.Comparison = answer[0].result
+    titles = [one.name or "the bare base" for one in found.answers]
+    with ui.element("table").classes("table"):
+        _row("th", ["class", "samples", *(f"{parts.plain(title)}: right" for title in titles)])
+        for label, count, right in found.rows():
+            _row("td", [parts.plain(label), str(count), *map(str, right)])
+        total = [str(one.right(found.classes)) for one in found.answers]
+        _row("td", ["all", str(len(found.classes)), *total])
+        _row("td", ["time of one", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
+    ui.label(f"They say different things of {found.apart} of {len(found.classes)} samples.")
+
+
+def _row(kind: str, cells: Sequence[str]) -> None:
+    with ui.element("tr"):
+        for cell in cells:
+            with ui.element(kind).props("scope=col" if kind == "th" else ""):
+                ui.label(cell)
+
+
+# --- the project's files
+
+
+def _files(desk: Desk) -> None:
+    parts.heading("In the project")
+    files = shelf.files(desk)
+    with ui.element("section").classes("card").props('aria-label="In the project"'):
+        for name, size in files.items():
+            with ui.element("div").classes("row-line"):
+                ui.label(name).classes("grow")
+                ui.label(f"{size} bytes").classes("quiet")
+                parts.button("Push", parts.told(partial(_push, desk, name)), icon="upload", label=f"Push {name}")
+        if not files:
+            ui.label("No adapters were pulled yet.").classes("quiet")
+        parts.drop(
+            "An adapter that you have, a .ela file", ".ela", lambda name, content: shelf.keep_file(desk, name, content)
+        )
+
+
+def _push(desk: Desk, name: str) -> None:
+    if desk.selected is None:
+        raise InputError("no board is chosen", remedy="start or plug in one in Boards")
+    shelf.push(desk, desk.selected, name)

@@ -1,11 +1,239 @@
-"""The view Boards."""
+"""The view Boards: what is plugged in, virtual boards, and what is done to each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+from nicegui import ui
+
+from ...boards import Device
+from ...training import Base
+from .. import care
 from ..desk import Desk
+from ..lesson import Lessons
+from ..place import Place, PlaceState
 from . import parts
+
+STATUS = {"away": ("link_off", "not there"), "idle": ("check_circle", "ready"), "busy": ("hourglass_top", "busy")}
+NO_BASE = ""
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Boards")
+    parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.")
+    parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
+    parts.follow(lambda: (tuple(desk.places), desk.selected), lambda: _places(desk))
+    parts.follow(lambda: _others(desk), lambda: _plugged_in(desk))
+    if desk.virtual_kinds:
+        _virtual(desk)
+
+
+def _places(desk: Desk) -> None:
+    if not desk.places:
+        return parts.empty("No board yet: plug one in, or start a virtual one below.", "memory")
+    with ui.element("div").classes("cards"):
+        for place in desk.places.values():
+            _card(desk, place)
+
+
+def _card(desk: Desk, place: Place) -> None:
+    with ui.element("section").classes("card").props(f'aria-label="{parts.attribute(place.state.name)}"'):
+        with ui.element("div").classes("row-line"):
+            ui.icon("developer_board" if not place.state.is_virtual else "laptop").props("aria-hidden=true")
+            ui.label(place.state.name).props("role=heading aria-level=2").classes("job-name grow")
+            parts.follow(lambda: place.state.status, lambda: _status(place.state.status))
+        parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
+        parts.place_job(place)
+        parts.follow(lambda: (place.state.status == "away", bool(place.state.module)), lambda: _actions(desk, place))
+
+
+def _status(status: str) -> None:
+    icon, word = STATUS[status]
+    with ui.element("span").classes(f"chip status-{status}"):
+        ui.icon(icon).props("aria-hidden=true")
+        ui.label(word)
+
+
+def _facts(place: Place) -> None:
+    state = place.state
+    if state.problem:
+        parts.problem(state.problem, state.remedy)
+    with ui.element("div").classes("facts"):
+        for name, value in _told(state):
+            ui.label(name)
+            ui.label(value)
+        if state.firmware:
+            ui.label("memory")
+            heap = ui.label()
+
+            def tell() -> None:
+                free = place.state.free_heap
+                heap.set_text("-" if free is None else f"{free / 1024:.0f} KB free")
+
+            tell()
+            ui.timer(1.0, tell)
+
+
+def _told(state: PlaceState) -> list[tuple[str, str]]:
+    """What is known of a board, for people."""
+    told = [("board", state.board or state.machine or "not known yet"), ("port", state.port)]
+    if state.firmware:
+        told.append(("firmware", f"MicroPython {state.firmware}"))
+        told.append(("EdgeLoRA", state.module or "not on it yet"))
+        told.append(("base", ", ".join(state.models) or "none on it yet"))
+        told.append(("adapter in use", state.active or "none"))
+        if state.free_flash is not None:
+            told.append(("storage", f"{state.free_flash / 1024:.0f} KB free"))
+    return told
+
+
+def _actions(desk: Desk, place: Place) -> None:
+    state, name = place.state, place.state.name
+    with ui.element("div").classes("row-line actions"):
+        if desk.selected is not place:
+            parts.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
+        if state.status == "away":
+            if state.is_virtual:
+                parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
+            parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
+            return
+        if not state.module:
+            parts.button("Install EdgeLoRA", lambda: care.install_on(place), icon="download", main=True)
+        parts.button(
+            "Put a base on it", lambda: _base_dialog(desk, place), icon="inventory_2", label=f"Put a base on {name}"
+        )
+        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
+        parts.button("Reset", lambda: care.restart(place), icon="restart_alt", label=f"Reset {name}")
+        if state.is_virtual:
+            parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
+        else:
+            parts.button(
+                "Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}"
+            )
+
+
+def _start(desk: Desk, place: Place) -> None:
+    desk.start_virtual(place.state.board or "", Path(place.key).parent.name)
+
+
+def _off_thread(desk: Desk, what: str, place: Place) -> None:
+    """Stopping waits for a board's process or thread, which must not hold the page up."""
+    act = desk.stop_virtual if what == "stop" else desk.release
+    desk.submit(f"{what} {place.state.name}", lambda job: act(place.key))
+
+
+# --- what is plugged in and was not opened
+
+
+def _others(desk: Desk) -> tuple[Device, ...]:
+    return tuple(device for device in desk.devices if device.port not in desk.places)
+
+
+def _plugged_in(desk: Desk) -> None:
+    others = _others(desk)
+    if not others:
+        return
+    parts.heading("Also plugged in")
+    with ui.element("div").classes("cards"):
+        for device in others:
+            with ui.element("section").classes("card"):
+                ui.label(device.description).classes("job-name")
+                ui.label(device.port).classes("quiet")
+                _offer(desk, device)
+
+
+def _offer(desk: Desk, device: Device) -> None:
+    if device.boot_loader and not device.virtual:
+        ui.label("It waits for firmware.")
+        parts.button("Flash", lambda: _flash_dialog(desk, None, device), icon="bolt", main=True)
+        return
+    if not device.known:
+        ui.label("This may be any device: opening its port may reset it.")
+    parts.button("Connect", lambda: desk.connect(device), icon="link", label=f"Connect {device.port}", main=True)
+
+
+# --- dialogs
+
+
+def _bases(desk: Desk) -> dict[str, Base]:
+    return desk.of(Lessons).bases()
+
+
+def _base_names(desk: Desk) -> dict[str, str]:
+    return {name: f"{name} ({len(base.elm)} bytes)" for name, base in _bases(desk).items()}
+
+
+def _base_choice(desk: Desk, none: str = "") -> ui.select:
+    """Which base; none: what choosing none is called, if that is possible."""
+    options = ({NO_BASE: none} if none else {}) | _base_names(desk)
+    return ui.select(options, value=next(iter(options), None), label="Base network").props("outlined").classes("wide")
+
+
+def _base_dialog(desk: Desk, place: Place) -> None:
+    with parts.dialog(f"Put a base on {place.state.name}") as dialog:
+        choice = _base_choice(desk)
+
+        def given(name: str, content: bytes) -> None:
+            base = care.keep_base(desk, name, content)
+            choice.set_options(_base_names(desk), value=base.name)
+
+        parts.drop("A base of your own, a .elm file", ".elm", given)
+        parts.choices(dialog, "Put it there", lambda: care.put_base(place, _bases(desk)[choice.value]))
+
+
+def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> None:
+    """Firmware onto a board by its port, or by its boot loader's volume."""
+    name = place.state.name if place else device.port if device else ""
+    image: list[Path] = []
+
+    def write() -> None:
+        given = image[0] if image else None
+        base = None if given else _bases(desk).get(str(base_choice.value))
+        board = None if given else str(board_choice.value)
+        if place:
+            care.flash_place(desk, place, given, board, base)
+        elif device:
+            care.flash_drive(desk, device.port, given, board, base)
+
+    with parts.dialog(f"Flash {name}") as dialog:
+        ui.label(
+            "What is in the board's flash now is replaced; its files stay where the new firmware has the same layout."
+        )
+        board_choice, base_choice = ui.select([]), ui.select([])
+        board_choice.set_visibility(False)
+        base_choice.set_visibility(False)
+        if care.can_build():
+            kinds = care.flashed_kinds()
+            there = place.state.board if place else None
+            board_choice = ui.select(kinds, value=there if there in kinds else kinds[0], label="Firmware for")
+            board_choice.props("outlined").classes("wide")
+            base_choice = _base_choice(desk, "none")
+
+        def given(file: str, content: bytes) -> None:
+            image[:] = [care.keep_image(desk, file, content)]
+            told.set_text(f"{file} will be written")
+
+        parts.drop("Or an image that you have, .uf2 or .bin", ".uf2,.bin", given)
+        told = ui.label().classes("quiet")
+        parts.choices(dialog, "Flash", write)
+
+
+# --- virtual boards
+
+
+def _virtual(desk: Desk) -> None:
+    parts.heading("A virtual board")
+    with ui.element("section").classes("card").props('aria-label="A virtual board"'):
+        ui.label("It runs real firmware on this computer, and keeps its flash in the project.").classes("quiet")
+        with ui.element("div").classes("row-line"):
+            kinds = desk.virtual_kinds
+            usual = "virtual-pico" if "virtual-pico" in kinds and care.can_build() else "unix"
+            kind = ui.select(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
+            name = ui.input("Name", placeholder="chosen for you").props("outlined dense maxlength=24").classes("field")
+
+            def start() -> None:
+                desk.start_virtual(str(kind.value), name.value.strip())
+                name.set_value("")
+
+            parts.button("Start a virtual board", parts.told(start), icon="power", main=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import Callable, Iterator
 
-from nicegui import ui
+from nicegui import events, ui
 
+from ...errors import EdgeloraError
+from ...text import printable
 from ..job import Job
+from ..place import Place
 
 POLL_SECONDS = 0.2
+MOST_BYTES = 32 << 20  # of a file that is dropped
 
 
 def title(text: str, subtitle: str = "") -> None:
@@ -24,13 +29,13 @@ def heading(text: str) -> ui.label:
     return ui.label(text).props("role=heading aria-level=2").classes("part-name")
 
 
-def follow(version: Callable[[], Hashable], draw: Callable[[], None], seconds: float = POLL_SECONDS) -> ui.element:
+def follow(version: Callable[[], object], draw: Callable[[], None], seconds: float = POLL_SECONDS) -> ui.element:
     """A box that `draw` fills, again whenever `version` gives something else: as a tuple of what it shows.
 
     What has the keyboard's focus is lost by that: leave out of it what changes all the time.
     """
     box = ui.element("div").classes("follow")
-    last: list[Hashable] = []
+    last: list[object] = []
 
     def look() -> None:
         now = version()
@@ -76,7 +81,7 @@ def job_card(job: Callable[[], Job | None]) -> None:
                 ui.label(now.name).classes("job-name")
                 text = ui.label().classes("quiet grow")
                 button("Stop", now.cancel, icon="stop", label=f"Stop: {now.name}")
-            bar = ui.linear_progress(0, show_value=False).props(f'aria-label="{_attribute(now.name)}" rounded')
+            bar = ui.linear_progress(0, show_value=False).props(f'aria-label="{attribute(now.name)}" rounded')
 
         def tell() -> None:
             share = now.share
@@ -91,6 +96,76 @@ def job_card(job: Callable[[], Job | None]) -> None:
     follow(lambda: (id(job()), state.state if (state := job()) else None), draw)
 
 
+def place_job(place: Place) -> None:
+    """The latest exclusive job of a board, while it goes on or if it failed."""
+    job_card(lambda: next((job for job in reversed(place.jobs) if job.exclusive), None))
+
+
+@contextlib.contextmanager
+def dialog(text: str) -> Iterator[ui.dialog]:
+    """A dialog that opens at once and is gone when it is closed. What is built inside goes into it."""
+    with ui.dialog().props(f'aria-label="{attribute(text)}"') as made, ui.element("div").classes("card dialog"):
+        ui.label(text).props("role=heading aria-level=2").classes("part-name")
+        yield made
+    made.on("hide", made.delete)
+    made.open()
+
+
+def choices(made: ui.dialog, text: str, act: Callable[[], object], then: Callable[[], object] | None = None) -> None:
+    """The end of a dialog: leave, or act. A mistake is told there; then: what follows once it is closed."""
+
+    def done() -> None:
+        act()
+        made.close()
+        if then:
+            with made.parent_slot.parent if made.parent_slot else made:
+                then()
+
+    with ui.element("div").classes("row-line actions"):
+        button("Cancel", made.close)
+        button(text, told(done), main=True)
+
+
+def told(act: Callable[[], object]) -> Callable[[], None]:
+    """Does something, and tells in a card right there why it can't be done, if it can't."""
+    with ui.element("div").classes("follow") as box:
+        pass
+
+    def done() -> None:
+        box.clear()
+        try:
+            act()
+        except (EdgeloraError, OSError) as error:
+            with box:
+                problem(str(error), getattr(error, "remedy", ""))
+
+    return done
+
+
+def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None:
+    """A place to drop a file at, or to choose one. given: gets its name and content; a mistake in it is told there."""
+    with ui.element("div").classes("follow") as box:
+        pass
+
+    async def uploaded(event: events.UploadEventArguments) -> None:
+        content = await event.file.read()
+        box.clear()
+        try:
+            given(event.file.name, content)
+        except (EdgeloraError, OSError, ValueError) as error:
+            with box:
+                problem(plain(f"{event.file.name}: {error}"), getattr(error, "remedy", ""))
+        upload.reset()
+
+    upload = ui.upload(label=label, auto_upload=True, max_file_size=MOST_BYTES, on_upload=uploaded)
+    upload.props(f"accept={accept} flat bordered").classes("wide")
+
+
+def plain(text: object) -> str:
+    """Text of a board or file on one line, without characters that would not show as themselves."""
+    return printable(text)
+
+
 def button(
     text: str, on_click: Callable[[], object], *, icon: str | None = None, label: str = "", main: bool = False
 ) -> ui.button:
@@ -98,10 +173,10 @@ def button(
     made = ui.button(text, on_click=lambda: on_click(), icon=icon)
     made.props("no-caps unelevated" if main else "no-caps outline")
     if label:
-        made.props(f'aria-label="{_attribute(label)}"')
+        made.props(f'aria-label="{attribute(label)}"')
     return made
 
 
-def _attribute(text: str) -> str:
+def attribute(text: str) -> str:
     """Text as the value of an attribute in `props`, which takes quotes and backslashes for its own."""
     return "".join(" " if c in "\"'\\`" or not c.isprintable() else c for c in text)

@@ -102,7 +102,7 @@ def _board_choice(desk: Desk) -> None:
         return {port: f"{place.state.name} ({place.state.status})" for port, place in desk.places.items()}
 
     def chosen() -> str | None:
-        return desk.selected.device.port if desk.selected else None
+        return desk.selected.key if desk.selected else None
 
     choice = ui.select(options(), value=chosen(), label="Board", on_change=lambda event: _choose(desk, event.value))
     choice.props("dense outlined options-dense").classes("board-choice")
@@ -117,7 +117,7 @@ def _board_choice(desk: Desk) -> None:
 
 
 def _choose(desk: Desk, port: str | None) -> None:
-    if port and (desk.selected is None or port != desk.selected.device.port):
+    if port and (desk.selected is None or port != desk.selected.key):
         desk.select(port)
 
 

@@ -1,0 +1,162 @@
+"""The adapters of a board's store and of the project: each change is a job on the board's thread. No pages in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import formats, updates
+from ..datasets import Dataset
+from ..errors import InputError
+from ..formats import write_atomic
+from ..link import Link, StoreState
+from ..text import store_name
+from ..training import Base, BoardLearner, Recipe, adapter_ranks
+from ..updates import Release
+from .desk import Desk
+from .job import Job
+from .place import Place
+
+BARE = ""  # stands for the bare base where an adapter can be named
+KEY_FILE = "release.pem"
+
+
+def activate(place: Place, name: str) -> Job:
+    """Has the board use an adapter, also after a reset; `BARE`: the bare base."""
+    return _change(place, f"use {name or 'the bare base'}", lambda link: link.store_activate(name or None))
+
+
+def rename(place: Place, name: str, to: str) -> Job:
+    to = store_name(to)
+    return _change(place, f"rename {name}", lambda link: link.store_rename(name, to))
+
+
+def remove(place: Place, name: str) -> Job:
+    return _change(place, f"remove {name}", lambda link: link.store_remove(name))
+
+
+def pin(place: Place, name: str, on: bool) -> Job:
+    """Pinned, an adapter stays in the board's RAM once it is there."""
+    return _change(place, f"{'pin' if on else 'unpin'} {name}", lambda link: link.store_pin(name, on))
+
+
+def _change(place: Place, what: str, change: Callable[[Link], StoreState]) -> Job:
+    return place.submit(what, lambda link, job: change(link))
+
+
+def files(desk: Desk) -> dict[str, int]:
+    """The project's `.ela` files, and their bytes."""
+    return {path.name: path.stat().st_size for path in sorted((desk.folder / "adapters").glob("*.ela"))}
+
+
+def pull(desk: Desk, place: Place, name: str) -> Job:
+    """Copies an adapter out of the store into the project. The job's result is its path."""
+    path = desk.folder / "adapters" / f"{store_name(name)}.ela"
+
+    def work(link: Link, job: Job) -> Path:
+        write_atomic(path, link.store_get(name))
+        return path
+
+    return place.submit(f"pull {name}", work)
+
+
+def push(desk: Desk, place: Place, file: str) -> Job:
+    """Puts a `.ela` file of the project into the store, under the file's name."""
+    path = desk.folder / "adapters" / Path(file).name
+
+    def work(link: Link, job: Job) -> int:
+        content = path.read_bytes()
+        formats.unpack_adapter(content, name=path.name)
+        return link.store_put(store_name(path.stem), content)
+
+    return place.submit(f"push {path.stem}", work)
+
+
+def keep_file(desk: Desk, name: str, content: bytes) -> Path:
+    """Puts a `.ela` that a person has into the project. It is checked first."""
+    formats.unpack_adapter(content, name=name)
+    path = desk.folder / "adapters" / f"{store_name(Path(name).stem)}.ela"
+    write_atomic(path, content)
+    return path
+
+
+def release(desk: Desk, place: Place, name: str, target: str) -> Job:
+    """Signs an adapter of the store, for boards to fetch; the key is made at the first time. The result: `Release`."""
+
+    def work(link: Link, job: Job) -> Release:
+        key = desk.folder / "keys" / KEY_FILE
+        if not key.exists():
+            updates.new_key(key)
+        return updates.release(
+            desk.folder / "releases", link.store_get(name), name, updates.load_key(key), target=target or None
+        )
+
+    return place.submit(f"release {name}", work)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a board said of samples with one adapter. said: a class of each; infer_us: microseconds a sample."""
+
+    name: str
+    said: tuple[str, ...]
+    infer_us: float
+
+    def right(self, classes: Sequence[str]) -> int:
+        return sum(said == true for said, true in zip(self.said, classes, strict=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Answers to the same samples, whose classes are `classes`."""
+
+    classes: tuple[str, ...]
+    answers: tuple[Answers, ...]
+
+    def rows(self) -> list[tuple[str, int, tuple[int, ...]]]:
+        """By class: its samples, and how many each adapter names right."""
+        rows = []
+        for label in sorted(set(self.classes)):
+            at = [i for i, true in enumerate(self.classes) if true == label]
+            rows.append((label, len(at), tuple(sum(one.said[i] == label for i in at) for one in self.answers)))
+        return rows
+
+    @property
+    def apart(self) -> int:
+        """Samples of which not all say the same."""
+        return sum(len({one.said[i] for one in self.answers}) > 1 for i in range(len(self.classes)))
+
+
+def compare(place: Place, base: Base, data: Dataset, names: Sequence[str]) -> Job:
+    """Has the board say what samples are, with one adapter after another. The job's result is a `Comparison`.
+
+    data: windows that fit the base, classes by name. What its store says is in use stays so.
+    """
+    if not len(data.y):
+        raise InputError("there are no samples to compare with", remedy="record some in Collect")
+    x = base.model.input.quantize(data.x)
+    frames = base.model.frames(data.x.shape[1:])
+
+    def work(link: Link, job: Job) -> Comparison:
+        answers = []
+        for name in names:
+            job.tell(name or "the bare base")
+            adapter = link.store_get(name) if name else None
+            board = BoardLearner(link, base, Recipe(), job.progress, adapter_ranks(base, adapter), frames)
+            board.use(adapter)
+            numbers = board.predict(x)
+            answers.append(Answers(name, _named(base, adapter, numbers), board.infer_us))
+        return Comparison(tuple(data.labels[label] for label in data.y), tuple(answers))
+
+    return place.submit("compare", work)
+
+
+def _named(base: Base, adapter: bytes | None, numbers: np.ndarray) -> tuple[str, ...]:
+    """Classes by name: the base's, and those that an adapter has beside them."""
+    names = dict(enumerate(base.model.labels))
+    if adapter:
+        names |= {row.number: row.name for row in formats.unpack_adapter(adapter, base.model).classes if row.name}
+    return tuple(names.get(int(number), f"class {number}") for number in numbers)
