@@ -78,6 +78,7 @@ class Channel:
         self._reader = FrameReader()
         self._max_payload = FIRST_PAYLOAD
         self._sample_size = self._output_size = self._listening = self._sensed = 0
+        self.sensed_scales: tuple[float, ...] = ()  # units a count of the source that is open, where it says so
         self._tells_all = False  # decisions have the probabilities of all classes
         self._line: Transport = opener()
         try:

@@ -335,6 +335,7 @@ class Link(Channel):
         """
         made = self._control(Op.SENSE_OPEN, source=source, **settings)
         self._sensed = int(made["channels"])
+        self.sensed_scales = tuple(float(scale) for scale in made["scales"] or ())
         return float(made["rate"]), self._sensed
 
     def sensed(self) -> tuple[np.ndarray, int]:

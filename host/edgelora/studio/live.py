@@ -1,0 +1,527 @@
+"""What a board senses and what it says of it, as it comes. No pages in here.
+
+A job of the board's place, which gives way to others, polls the board; what it says lies in rings of a fixed size.
+Pages pull frames from them at their own pace: one that is hidden pulls none and costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats
+from ..errors import EdgeloraError, InputError
+from ..formats import Signal
+from ..link import Decision, Link, LinkError
+from ..training import SWITCHED_PATH, Base, BoardLearner, Recipe, adapter_ranks, signal_of
+from .job import Job
+from .place import Place
+from .spectrogram import COLUMN, FAST_RATE, Spectrogram
+
+KEPT_SECONDS = 12.0  # of samples, at least two windows
+MOST_KEPT = 1 << 21  # values, whatever the rate
+DECISIONS_KEPT = 600
+POLL_SECONDS = 0.015  # between questions to the board,
+PAUSED_SECONDS = 0.25  # and while the view is paused: the sensor's queue is emptied all the same
+STEADY_SECONDS = 5.0  # over which rates are told
+OWN_RATE = 50  # samples a second of a sensor that is watched without a network
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A source on the board: see `Link.sense`. buttons: pins with a button to ground."""
+
+    source: str = "mpu6050"
+    pins: tuple[int, ...] = (4, 5)
+    bus: int = 0
+    buttons: tuple[int, ...] = ()
+    rate: int = OWN_RATE
+
+    @property
+    def name(self) -> str:
+        return self.source
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A recording of this computer, int16 [n, channels], which is sent to the board as a sensor would, over and over."""
+
+    name: str
+    counts: NDArray[np.int16] = field(compare=False, repr=False)
+
+
+Source = Sensor | Tape
+
+
+@dataclass(frozen=True)
+class Told:
+    """What pages are told of the view; it changes seldom. Names may come from a board or a file.
+
+    adapter: the one in use, "" for the bare base; names, units: of channels; labels: of classes, added ones last.
+    version: rises at each change.
+    """
+
+    version: int = 0
+    paused: bool = False
+    source: str = ""
+    base: str = ""
+    adapter: str = ""
+    rate: float = 0.0
+    window: int = 0
+    scales: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    fast: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the board said of a window. end: samples up to its end in the ring's count; seen: its class by its place in
+    `Told.labels`; p: probabilities, none where outputs are values; us: microseconds; adapter: in use then."""
+
+    end: int
+    seen: int
+    p: tuple[float, ...]
+    us: float
+    adapter: str
+
+
+@dataclass
+class Tally:
+    """What was decided with an adapter since the view began: windows by class, and how sure the board was."""
+
+    windows: int = 0
+    certain: float = 0.0  # sum
+    classes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Cursor:
+    """How far a page has come."""
+
+    run: int = -1
+    samples: int = 0
+    columns: int = 0
+    said: int = 0
+    told: int = -1
+
+
+class Live:
+    """The live view of a board. Any thread may call it; the board's own does the work."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.told = Told()
+        self.on_fed: Callable[[], None] = lambda: None  # after each part, on the board's thread
+        self.on_press: Callable[[int], None] = lambda button: None  # a button of the board, by its place
+        self.tallies: dict[str, Tally] = {}
+        self._lock = threading.Condition()
+        self._job: Job | None = None
+        self._source: Source = Sensor()
+        self._base: Base | None = None
+        self._adapter: str | None = None  # that is wished for; "" for the bare base
+        self._paused = False
+        self._run = 0  # number of what was begun
+        self._fetched: dict[tuple[str, int], bytes] = {}
+        self._clear(1, 1.0, 1)
+
+    # --- for pages
+
+    def start(self, source: Source, base: Base | None, adapter: str | None = None) -> None:
+        """Begins anew. adapter: a name in the board's store, "" for the bare base, None for the one that is active."""
+        if isinstance(source, Tape) and base is None:
+            raise InputError("a recording is for a network to listen to: choose a base")
+        if base is not None:
+            signal_of(base)
+        self.stop()
+        self._source, self._base, self._paused = source, base, False
+        self._adapter = adapter
+        self.tallies = {}
+        self._job = self.place.submit("live view", self._serve, exclusive=False)
+
+    def stop(self) -> None:
+        job, self._job = self._job, None
+        if job:
+            job.cancel()
+
+    close = stop
+
+    def use(self, adapter: str) -> None:
+        """Has the board infer with another adapter of its store, "" for the bare base, while all goes on."""
+        self._adapter = adapter
+
+    def pause(self, on: bool = True) -> None:
+        """Stands still: nothing is added until it goes on."""
+        self._paused = on
+        self._tell(paused=on)
+
+    @property
+    def job(self) -> Job | None:
+        """The one that is under way, or how it ended."""
+        return self._job
+
+    @property
+    def is_running(self) -> bool:
+        return self._job is not None and not self._job.ended
+
+    @property
+    def base(self) -> Base | None:
+        return self._base
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names in the board's store that fit the base, "" for none."""
+        store = self.place.state.store
+        if not self._base or not store:
+            return [""]
+        return ["", *(entry.name for entry in store.adapters if entry.base_id == self._base.base_id)]
+
+    # --- what came
+
+    @property
+    def end(self) -> int:
+        """Samples that came since it began."""
+        return self._end
+
+    @property
+    def lost(self) -> int:
+        """Samples that the board could not keep up with, or a guess."""
+        return self._lost
+
+    def window(self, end: int, size: int) -> NDArray[np.int16] | None:
+        """`size` samples up to `end`, [size, channels]; None if they are not all here, one after the other."""
+        with self._lock:
+            first = end - size
+            if end > self._end or first < max(self._whole, self._end - len(self._ring)):
+                return None
+            return self._ring[np.arange(first, end) % len(self._ring)]
+
+    @property
+    def latest(self) -> Said | None:
+        """What the board said last."""
+        with self._lock:
+            return self._said[-1] if self._said else None
+
+    @property
+    def decisions_per_second(self) -> float:
+        """Over the last seconds, by this computer's clock."""
+        with self._lock:
+            times = [at for at in self._times if at > time.monotonic() - STEADY_SECONDS]
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 else 0.0
+
+    def frame(self, cursor: Cursor) -> bytes | None:
+        """What came since a page last asked, for its canvas; None for nothing. Moves the cursor.
+
+        u32 size of a JSON text, the text padded to 4 bytes, then samples s16[n, channels] or columns u8[n, COLUMN].
+        """
+        with self._lock:
+            told = self.told
+            if cursor.run != self._run:
+                cursor.run, cursor.told = self._run, -1
+                cursor.samples = cursor.columns = cursor.said = 0
+            fresh = cursor.told != told.version
+            if not fresh and cursor.samples == self._end and cursor.said == self._decided:
+                return None
+            said = list(self._said)[max(0, len(self._said) - (self._decided - cursor.said)) :]
+            text: dict[str, Any] = {"run": self._run, "end": self._end, "lost": self._lost, "now": time.time()}
+            text["said"] = [[s.end, s.seen, round(s.us), s.adapter, [round(p, 3) for p in s.p]] for s in said]
+            if told.fast:
+                first = max(cursor.columns, self._columns - len(self._pictures))
+                data = self._pictures[np.arange(first, self._columns) % len(self._pictures)].tobytes()
+                text["first"] = first
+            else:
+                first = max(cursor.samples, self._end - len(self._ring))
+                data = self._ring[np.arange(first, self._end) % len(self._ring)].astype("<i2").tobytes()
+                text["first"] = first
+            if fresh:
+                text["told"] = {name: getattr(told, name) for name in Told.__dataclass_fields__} | {"column": COLUMN}
+            cursor.samples, cursor.columns = self._end, self._columns
+            cursor.said, cursor.told = self._decided, told.version
+        head = json.dumps(text).encode()
+        head += b" " * (-len(head) % 4)
+        return struct.pack("<I", len(head)) + head + data
+
+    def wait(self, cursor: Cursor, seconds: float) -> None:
+        """Returns when there is something for a page that has come so far, or after so long."""
+        with self._lock:
+            self._lock.wait_for(
+                lambda: (cursor.run, cursor.told) != (self._run, self.told.version) or cursor.samples != self._end,
+                seconds,
+            )
+
+    def _clear(self, channels: int, rate: float, window: int) -> None:
+        """Empty rings, for a stream of so many channels."""
+        room = int(min(max(KEPT_SECONDS * rate, 2 * window), max(MOST_KEPT // channels, 2 * window)))
+        with self._lock:
+            self._run += 1
+            self._ring = np.zeros((room, channels), np.int16)
+            self._end = self._whole = self._lost = 0
+            self._spectrogram = Spectrogram(rate) if rate >= FAST_RATE else None
+            self._pictures = np.zeros((round(KEPT_SECONDS / 0.02), COLUMN), np.uint8)
+            self._columns = self._decided = 0
+            self._said: deque[Said] = deque(maxlen=DECISIONS_KEPT)
+            self._times: deque[float] = deque(maxlen=1000)
+
+    def _tell(self, **changes: Any) -> None:
+        with self._lock:
+            self.told = replace(self.told, version=self.told.version + 1, **changes)
+            self._lock.notify_all()
+
+    def _feed(self, counts: NDArray[np.int16], lost: int, said: Sequence[Said]) -> None:
+        """Puts a part into the rings."""
+        with self._lock:
+            if lost > self._lost:
+                self._lost, self._whole = lost, self._end
+            if len(counts):
+                kept = counts[-len(self._ring) :]
+                first = self._end + len(counts) - len(kept)
+                self._ring[np.arange(first, first + len(kept)) % len(self._ring)] = kept
+                self._end += len(counts)
+                if self._spectrogram:
+                    columns = self._spectrogram.feed(counts[:, 0])[-len(self._pictures) :]
+                    self._pictures[(self._columns + np.arange(len(columns))) % len(self._pictures)] = columns
+                    self._columns += len(columns)
+            self._said += said
+            self._decided += len(said)
+            self._times += [time.monotonic()] * len(said)
+            for one in said:
+                tally = self.tallies.setdefault(one.adapter, Tally())
+                tally.windows += 1
+                tally.certain += one.p[one.seen] if one.seen < len(one.p) else 0.0
+                name = self.told.labels[one.seen] if one.seen < len(self.told.labels) else str(one.seen)
+                tally.classes[name] = tally.classes.get(name, 0) + 1
+            if len(counts) or said:
+                self._lock.notify_all()
+
+    # --- the job, on the board's thread
+
+    def _serve(self, link: Link, job: Job) -> None:
+        """Polls the board until others want it, or nobody wants this."""
+        paths: dict[str, str] = {}
+        try:
+            while not job.cancelled and not job.wanted:
+                _Watching(self, link, job, paths).serve()
+        finally:
+            for path in paths.values():
+                with contextlib.suppress(EdgeloraError):
+                    link.remove(path)
+
+    def fetched(self, link: Link, name: str) -> bytes | None:
+        """An adapter of the board's store; None for the bare base."""
+        if not name:
+            return None
+        entries = {entry.name: entry for entry in link.store_list().adapters}
+        if name not in entries:
+            raise InputError(f"the board's store has no adapter {name!r} any more", remedy="choose another one")
+        key = (name, entries[name].version)
+        if key not in self._fetched:
+            self._fetched = {old: data for old, data in self._fetched.items() if old[0] != name}
+            self._fetched[key] = link.store_get(name)
+        return self._fetched[key]
+
+
+class _Watching:
+    """A board that senses, with a network whose ops have the ranks of the adapter in use: others take it anew."""
+
+    def __init__(self, live: Live, link: Link, job: Job, paths: dict[str, str]) -> None:
+        self._live, self._link, self._job, self._paths = live, link, job, paths
+        self._base, self._source = live._base, live._source
+        self._adapter = ""
+        self._elapsed = 0.0
+        self._piped = self._offset = 0  # samples that the pipeline had; of the ring's count, where it began
+        self._numbers: list[int] = []  # of added classes
+        self._down: frozenset[int] = frozenset()
+
+    def serve(self) -> None:
+        """Returns when somebody else wants the board, or an adapter of other ranks is wished for."""
+        live, link = self._live, self._link
+        ranks = self._open()
+        rate, channels, scales = self._sense()
+        signal = self._base.model.signal if self._base else None
+        live._clear(channels, rate, signal.window if signal else 1)
+        live._tell(**_described(self._source, self._base, rate, channels, scales), paused=live._paused)
+        if self._base:
+            sensor = isinstance(self._source, Sensor)
+            self._chunk = link.listen(sensor=sensor, probabilities=True)
+            self._use(live._adapter or "")
+        began, at = time.monotonic(), 0
+        while not self._job.cancelled and not self._job.wanted:
+            if self._base and (live._adapter or "") != self._adapter:
+                if self._ranks(live._adapter or "") != ranks:
+                    return
+                self._use(live._adapter or "")
+            started = time.monotonic()
+            if live._paused:
+                began = self._stand(began)
+                continue
+            if isinstance(self._source, Sensor):
+                self._watch()
+            else:
+                at = self._play(self._source, at, int((started - began) * rate))
+            time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
+
+    def _open(self) -> bytes:
+        """Opens the network for the adapter that is wished for; the ranks of its ops."""
+        live = self._live
+        if self._base is None:
+            return b""
+        if live._adapter is None:
+            active = self._link.store_list().active or ""
+            live._adapter = active if active in live.adapters else ""
+        ranks = self._ranks(live._adapter)
+        BoardLearner(self._link, self._base, Recipe(), ranks=ranks)
+        return ranks
+
+    def _ranks(self, adapter: str) -> bytes:
+        assert self._base is not None
+        return adapter_ranks(self._base, self._live.fetched(self._link, adapter))
+
+    def _sense(self) -> tuple[float, int, Sequence[float]]:
+        """Starts the source: samples a second, channels, units a count."""
+        signal = self._base.model.signal if self._base else None
+        source = self._source
+        if isinstance(source, Tape):
+            assert signal is not None
+            if source.counts.shape[1] != signal.channels:
+                raise InputError(f"{source.name} has {source.counts.shape[1]} channels, the base takes {signal.channels}")
+            return signal.rate, signal.channels, _scales(signal)
+        settings: dict[str, Any] = {"pins": list(source.pins), "bus": source.bus}
+        settings["rate"] = round(signal.rate) if signal else source.rate
+        if signal and signal.front == "none":
+            settings["scales"] = list(signal.scales)
+        if source.buttons:
+            settings["buttons"] = list(source.buttons)
+        rate, channels = self._link.sense(source.source, **settings)
+        if signal and channels != signal.channels:
+            raise InputError(
+                f"the board's source has {channels} channels, the base takes {signal.channels}",
+                remedy="choose another source, or another base",
+            )
+        return rate, channels, _scales(signal) if signal else self._link.sensed_scales
+
+    def _use(self, adapter: str) -> None:
+        """Switches to an adapter of the ranks that are open."""
+        live, base = self._live, self._base
+        assert base is not None
+        data = live.fetched(self._link, adapter)
+        labels, self._numbers = list(base.model.labels), []
+        labels += [str(i) for i in range(len(labels), base.model.output.size)]
+        if data is None:
+            self._link.use(None)
+        else:
+            if adapter not in self._paths:
+                path = SWITCHED_PATH.format(len(self._paths) + 1)
+                self._link.put(path, data)
+                self._paths[adapter] = path
+            self._link.use(self._paths[adapter])
+            rows = formats.unpack_adapter(data, base.model).classes
+            added = sorted((row for row in rows if row.number >= base.model.output.size), key=lambda row: row.number)
+            self._numbers = [row.number for row in added]
+            labels += [row.name for row in added]
+        self._adapter = adapter
+        live._tell(adapter=adapter, labels=tuple(labels))
+
+    def _stand(self, began: float) -> float:
+        """A moment of a pause; when a recording that goes on after it would have begun."""
+        since = time.monotonic()
+        if isinstance(self._source, Sensor):
+            reply = self._link.watch()
+            self._piped += len(reply.counts)
+            self._offset -= len(reply.counts)
+            self._live._whole = self._live.end  # a window has no holes
+            self._pressed(reply.down)
+        until = since + PAUSED_SECONDS
+        while self._live._paused and not self._job.cancelled and not self._job.wanted and time.monotonic() < until:
+            time.sleep(0.02)
+        return began + time.monotonic() - since
+
+    def _watch(self) -> None:
+        reply = self._link.watch()
+        said = self._said(reply.decisions, reply.elapsed_us)
+        self._live._feed(reply.counts, reply.lost, said)
+        self._piped += len(reply.counts)
+        self._pressed(reply.down)
+        self._live.on_fed()
+
+    def _play(self, tape: Tape, at: int, due: int) -> int:
+        """Sends what is due of a recording; how much was sent until now. One that can't keep up leaves out nothing."""
+        due = min(due, at + 4 * self._chunk)
+        while at < due and not self._job.cancelled and not self._job.wanted:
+            start = at % len(tape.counts)
+            part = tape.counts[start : start + min(due - at, self._chunk, len(tape.counts) - start)]
+            for reply in self._link.hear(part, anew=not start):
+                self._live._feed(part, 0, self._said(reply.decisions, reply.elapsed_us))
+            at += len(part)
+            self._live.on_fed()
+        return at
+
+    def _pressed(self, down: frozenset[int]) -> None:
+        fresh, self._down = down - self._down, down
+        for button in sorted(fresh):
+            self._live.on_press(button)
+
+    def _said(self, decisions: Sequence[Decision], elapsed_us: int) -> list[Said]:
+        """Decisions in the ring's count, with classes by their place among the labels."""
+        self._elapsed += elapsed_us
+        if not decisions:
+            return []
+        us, self._elapsed = self._elapsed / len(decisions), 0.0
+        outputs = self._base.model.output.size if self._base else 0
+        said = []
+        for one in decisions:
+            p = tuple(one.probabilities.tolist()) if one.probabilities is not None else ()
+            p = (1 - p[0], p[0]) if len(p) == 1 else p  # of one output: that it is the second class
+            try:
+                seen = one.seen if one.seen < outputs or len(p) == 2 else outputs + self._numbers.index(one.seen)
+            except ValueError:
+                raise LinkError(f"the board told class {one.seen}, which its adapter has not") from None
+            said.append(Said(one.end + self._offset, seen, p, us, self._adapter))
+        return said
+
+
+def _described(
+    source: Source, base: Base | None, rate: float, channels: int, scales: Sequence[float]
+) -> dict[str, Any]:
+    signal = base.model.signal if base else None
+    motion = isinstance(source, Sensor) and source.source in ("mpu6050", "lsm6ds3")
+    units = [unit.strip() for unit in (signal.units if signal else "g, rad/s" if motion else "").split(",")]
+    return {
+        "source": source.name,
+        "base": base.name if base else "",
+        "adapter": "",
+        "rate": rate,
+        "window": signal.window if signal else 0,
+        "scales": tuple(float(scale) for scale in scales) or (1.0,) * channels,
+        "names": _names(channels),
+        "units": tuple(units[i * len(units) // channels] for i in range(channels)),
+        "labels": (),
+        "fast": rate >= FAST_RATE,
+    }
+
+
+def _scales(signal: Signal) -> Sequence[float]:
+    """Units a count of each channel, where the signal says it."""
+    return signal.scales if signal.front == "none" else ()
+
+
+def _names(channels: int) -> tuple[str, ...]:
+    if channels == 1:
+        return ("",)
+    if channels == 6:
+        return tuple(f"{what} {axis}" for what in ("acceleration", "rotation") for axis in "xyz")
+    return tuple("xyz") if channels == 3 else tuple(str(i) for i in range(channels))
