@@ -96,6 +96,7 @@ class Book:
         self.labels: tuple[str, ...] = ()  # those that were named by hand first
         self._undo: deque[tuple[str, Callable[[], None]]] = deque(maxlen=MOST_UNDO)
         self._lock = threading.RLock()
+        self._made: dict[tuple[int, str], tuple[Dataset | None, list[str]]] = {}  # the latest data set
         self._last = 0
         self.reload()
 
@@ -188,13 +189,20 @@ class Book:
         base: cuts and normalizes them as its signal says; None: as the newest sample. Samples of another kind of signal
         and damaged ones are left out: `left_out` tells of them.
         """
-        return self._dataset(base)[0]
+        return self._dataset(base)[0]  # the caller has it for reading alone
 
     def left_out(self, base: Base | None = None) -> list[str]:
         """Why samples are not in `dataset`, in words."""
         return self._dataset(base)[1]
 
     def _dataset(self, base: Base | None) -> tuple[Dataset | None, list[str]]:
+        with self._lock:
+            key = (self.version, base.base_id if base else "")
+            if key not in self._made:
+                self._made = {key: self._all(base)}
+            return self._made[key]
+
+    def _all(self, base: Base | None) -> tuple[Dataset | None, list[str]]:
         windows, problems = [], []
         for sample in self.samples:
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import struct
 import threading
 import time
@@ -54,7 +55,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Tape:
-    """A recording of this computer, int16 [n, channels], which is sent to the board as a sensor would, over and over."""
+    """A recording of this computer, int16 [n, channels], sent to the board as fast as it was measured, over and over."""
 
     name: str
     counts: NDArray[np.int16] = field(compare=False, repr=False)
@@ -398,7 +399,9 @@ class _Watching:
         if isinstance(source, Tape):
             assert signal is not None
             if source.counts.shape[1] != signal.channels:
-                raise InputError(f"{source.name} has {source.counts.shape[1]} channels, the base takes {signal.channels}")
+                raise InputError(
+                    f"{source.name} has {source.counts.shape[1]} channels, the base takes {signal.channels}"
+                )
             return signal.rate, signal.channels, _scales(signal)
         settings: dict[str, Any] = {"pins": list(source.pins), "bus": source.bus}
         settings["rate"] = round(signal.rate) if signal else source.rate
@@ -499,7 +502,7 @@ def _described(
 ) -> dict[str, Any]:
     signal = base.model.signal if base else None
     motion = isinstance(source, Sensor) and source.source in ("mpu6050", "lsm6ds3")
-    units = [unit.strip() for unit in (signal.units if signal else "g, rad/s" if motion else "").split(",")]
+    units = re.split(r"[,;]\s*(?:then\s+)?", signal.units if signal else "g, rad/s" if motion else "")
     return {
         "source": source.name,
         "base": base.name if base else "",

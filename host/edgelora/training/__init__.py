@@ -19,6 +19,7 @@ from .board_learner import ADAPTER_PATH, BoardLearner, base_path, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import (
+    SWITCHED_PATH,
     Take,
     Vote,
     as_heard,
@@ -100,6 +101,7 @@ from .starts import fleet_training, masters, masters_after, recipe_of, restarted
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
+    "SWITCHED_PATH",
     "AddedClasses",
     "add_classes",
     "add_stored_classes",
