@@ -55,7 +55,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Tape:
-    """A recording of this computer, int16 [n, channels], sent to the board as fast as it was measured, over and over."""
+    """A recording of this computer, int16 [n, channels], sent to the board at its own pace, over and over."""
 
     name: str
     counts: NDArray[np.int16] = field(compare=False, repr=False)
