@@ -432,7 +432,8 @@ int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint
 
 // One sample, s8 [frames, input]; an update when micro_batch are pending. Only its last frame is
 // learned; what histories hold of the others is taken as given, and the stream that
-// `edgelora_infer` is in goes on. label: a class, for cross-entropy; target: s8 [target], for the
+// `edgelora_infer` is in goes on. label: a class of the base or of the training adapter, for
+// cross-entropy, which is over all of these; target: s8 [target], for the
 // other losses. loss, of the sample before the update: 1/4096 nat, or 1/16 squared step of the
 // output.
 edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,

@@ -238,7 +238,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
         if i == 40:
             assert learner.add_class("wave", np.array([waved(k, shape) for k in range(10)])) == known
             tell()
-        if i == 80:
+        if i == 60:
             tell()
             learner.restart()
             before, outcome = learner.in_use, learner.consolidate()

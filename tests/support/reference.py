@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelora.formats import ClassRow, Space
 from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
 from edgelora.formats.network import PAIR_KINDS, Op, QuantModel
 
@@ -363,6 +364,44 @@ def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, in
     return int(scaled) + logarithm(total), e, x
 
 
+def class_rows(space: Space, classes: list[ClassRow]) -> list[tuple[Ints, int]]:
+    """Row and bias of every class: the base's, each the adapter's own or else the base's, then added ones."""
+    own = {row.number: (row.row.astype(np.int64), row.bias) for row in classes}
+    known = [own.pop(k, (space.rows[k].astype(np.int64), int(space.biases[k]))) for k in range(len(space.biases))]
+    return known + [own[number] for number in sorted(own)]
+
+
+def class_logits(model: QuantModel, rows: list[tuple[Ints, int]], x: Ints, q: Ints) -> Ints:
+    """Logits of all classes from the last layer's inputs x, less their zero point, and its outputs q."""
+    assert model.space
+    scale, exponent = softmax_constants(model)[0], model.space.exponent
+    scores = np.array([int((row * x).sum()) + bias for row, bias in rows])
+    scores[: len(q)] -= ((q.max() - q) * scale) >> (16 - exponent)
+    below = scores.max() - scores
+    most = (255 * scale) >> (16 - exponent)
+    return 127 - np.where(below >= most, 255, (np.minimum(below, most) << (16 - exponent)) // scale)
+
+
+def class_loss(model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, label: int) -> tuple[int, Error, Error]:
+    """The loss over all classes, and the errors of the last layer's outputs q and, through rows, of its inputs x."""
+    assert model.space
+    rows, known = class_rows(model.space, classes), len(q)
+    place = label if label < known else known + sorted(c.number for c in classes if c.number >= known).index(label)
+    logits = class_logits(model, rows, x, q)
+    scale = softmax_constants(model)[0]
+    w = exponential(model, logits.max() - logits)
+    total = int(w.sum())
+    d = (w * 2**15 + total // 2) // total - 2**15 * (np.arange(len(rows)) == place)
+    value = (int((logits.max() - logits[place]) * scale + 8) >> 4) + logarithm(total)
+    outputs = d[:known].copy()
+    outputs[int(q.argmax())] -= d[:known].sum()
+    bits = scale.bit_length()
+    mantissa = scale >> (bits - 16) if bits > 16 else scale << (16 - bits)
+    g = trunc_shift(int32(d * (2**30 // mantissa)), 16)
+    inputs = int32((g[:, None] * np.array([row for row, _ in rows])).sum(axis=0))
+    return value, block(within_grid(outputs, q), -15), block(inputs, 3 - bits - model.space.exponent)
+
+
 def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:
     d = q - model.loss_tensor.zero_point
     w = exponential(model, np.abs(d))
@@ -398,12 +437,17 @@ Gradients = dict[tuple[int, str], Gradient]  # by op index and "a" or "b"
 Error = tuple[Ints, int]  # int8 values of a whole tensor and their exponent
 
 
-def backward(model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int) -> Gradients:
-    """dB and, for a trainable A, dA of every layer the error of one sample reaches."""
+def backward(
+    model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int, below: Error | None = None
+) -> Gradients:
+    """dB and, for a trainable A, dA of every layer the error of one sample reaches. below: of the last op's input."""
     layers = {layer.op: layer for layer in adapter.layers}
     needs = needed(model, layers)
     products: Gradients = {}
     errors: dict[int, Error] = {}
+    head = model.ops[-1].input
+    if below is not None and head and needs[head - 1]:
+        merge_error(errors, head, (below[0].reshape(trace.y[head].shape), below[1]))
     merge_error(errors, model.loss_index, (e.reshape(trace.y[model.loss_index].shape), x))
     for index in reversed(range(model.training_ops)):
         arrived = errors.pop(index + 1, None)
@@ -747,8 +791,14 @@ class Trainer:
     def train(self, x: NDArray, target: int | NDArray, learning_rate: int) -> int:
         """Learns one sample (see `loss` for its target) and returns its loss as it was before."""
         trace = forward_sample(self.model, x, self.adapter)
-        value, e, exponent = loss(self.model, trace.y[self.model.loss_index].reshape(-1), target)
-        for key, product in backward(self.model, self.adapter, trace, e, exponent).items():
+        q, below = trace.y[self.model.loss_index].reshape(-1), None
+        if self.adapter.classes:
+            head = self.model.ops[-1].input
+            inputs = trace.y[head].reshape(-1) - self.model.tensors[head].zero_point
+            value, (e, exponent), below = class_loss(self.model, self.adapter.classes, inputs, q, int(target))
+        else:
+            value, e, exponent = loss(self.model, q, target)
+        for key, product in backward(self.model, self.adapter, trace, e, exponent, below).items():
             self.gradients[key] = accumulate(self.gradients.get(key), product)
         self.adapter.samples = (self.adapter.samples + 1) % 2**32
         self.pending += 1

@@ -43,31 +43,43 @@ def _with_classes(session: twin.Session, adapter: bytes | None, rows: list[Class
     return session.with_record(adapter, formats.CLASSES, body) or None
 
 
-class _Consolidating(TwinLearner):
-    """Learns with classes whose rows are made anew, of samples, before anything is judged."""
+class _WithClasses(TwinLearner):
+    """Learns with classes whose rows are made anew, of samples, before anything is judged, and learns on with these."""
+
+    def __init__(self, elm: bytes, recipe: Recipe) -> None:
+        super().__init__(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+
+    def put(self, rows: list[ClassRow]) -> None:
+        """The training adapter has these classes."""
+        if rows:
+            body = formats.pack_classes(sorted(rows, key=lambda row: row.number))
+            self.load(self.session.with_record(self.save(True), formats.CLASSES, body))
+
+    def renew(self, samples: Samples) -> None:
+        """Rows of its classes, of the samples as the training adapter has them; it infers then."""
+        rows = _classes(self.save(False))
+        self.use(self.save(False))
+        for at, row in enumerate(rows):
+            of_class = samples.x[samples.y == row.number][: formats.MAX_CLASS_SAMPLES]
+            if len(of_class):
+                rows[at] = self.session.class_row(of_class, row.number, row.name)
+        self.put(rows)
+        self.use(self.save(False))
+
+
+class _Consolidating(_WithClasses):
+    """Makes rows anew whenever an epoch begins. samples: that it learns."""
 
     def __init__(self, elm: bytes, recipe: Recipe, rows: list[ClassRow], samples: Samples) -> None:
-        super().__init__(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
-        self._rows, self._samples = rows, samples
-
-    def with_rows(self, adapter: bytes) -> bytes:
-        """The adapter with these classes, whose rows are of the samples as it has them."""
-        self.use(adapter)
-        made = []
-        for row in self._rows:
-            of_class = self._samples.x[self._samples.y == row.number][: formats.MAX_CLASS_SAMPLES]
-            made.append(self.session.class_row(of_class, row.number, row.name) if len(of_class) else row)
-        found = _with_classes(self.session, adapter, made)
-        assert found
-        return found
+        super().__init__(elm, recipe)
+        self._samples = samples
+        self.begin(recipe.seed)
+        self.put(rows)
+        self.renew(samples)
 
     def judge(self, samples: Samples) -> Judged:
-        self._judged = self.with_rows(self.save(False))
-        self.use(self._judged)
+        self.renew(self._samples)
         return super().judge(samples)
-
-    def keep(self) -> None:
-        self._kept = self._judged
 
 
 class Lifelong:
@@ -86,7 +98,7 @@ class Lifelong:
         self._elm, self.recipe = elm, replace(recipe, on_board=True)
         self._known = formats.unpack_model(elm).classes
         self.reservoir, self.judge_every = reservoir, judge_every
-        self._learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+        self._learner = _WithClasses(elm, recipe)
         self.in_use: bytes | None = None
         self.restart()
 
@@ -110,20 +122,18 @@ class Lifelong:
         return self._learner.save(False)
 
     def learn(self, sample: NDArray[np.int8], label: int) -> int | None:
-        """The sample's loss before it is learned, 1/4096 nat; None if it judges, or is of a class that was added."""
+        """The sample's loss before it is learned, 1/4096 nat; None if it judges."""
         loss = None
-        if label < self._known and not self.reservoir.judges(label):
+        if not self.reservoir.judges(label):
             loss = self._update(sample, label)
         self.reservoir.add(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
             self.judge()
         return loss
 
-    def _parts(self) -> tuple[Samples, Samples, Samples | None]:
-        """Samples that are learned, those that rows are made of, and those that judge, if enough do."""
-        known, added = set(range(self._known)), {row.number for row in _classes(self.in_use)}
-        parts = self.reservoir.parts
-        return parts(known)[0], parts(added)[0], parts(known | added)[1]
+    def _parts(self) -> tuple[Samples, Samples | None]:
+        """Samples that are learned, and those that judge, if enough do."""
+        return self.reservoir.parts(set(range(self._known)) | {row.number for row in _classes(self.in_use)})
 
     def _update(self, sample: NDArray[np.int8], label: int) -> int:
         reservoir, rate = self.reservoir, self.rate
@@ -138,12 +148,11 @@ class Lifelong:
 
     def judge(self) -> bool | None:
         """Whether what was learned is better than what is in use, and takes its place. None: too few samples judge."""
-        _, rows, held = self._parts()
+        samples, held = self._parts()
         if held is None:
             return None
+        self._learner.renew(samples)
         learned = self.learned
-        if classes := _classes(self.in_use):
-            learned = _Consolidating(self._elm, self.recipe, classes, rows).with_rows(learned)
         better = self._judged(learned, held) > self._judged(self.in_use, held)
         if better:
             self.in_use = learned
@@ -156,14 +165,13 @@ class Lifelong:
 
     def consolidate(self) -> Outcome:
         """Trains an adapter anew from the reservoir, and uses it if it is better. InputError if too few judge."""
-        learned, rows, held = self._parts()
+        learned, held = self._parts()
         if held is None:
             raise InputError("too few samples to judge by: consolidate when more have come, of two classes at least")
         course = Course(learned, held, learned, self.recipe.fitted(len(learned.of_epoch)))
         self._learner.use(self.in_use)
         guard = course.guard(self._learner)
-        learner = _Consolidating(self._elm, course.recipe, _classes(self.in_use), rows)
-        learner.begin(course.recipe.seed)
+        learner = _Consolidating(self._elm, course.recipe, _classes(self.in_use), learned)
         run = guarded(learner, course, guard)
         assert guard
         if guard.verdict is Verdict.BETTER:

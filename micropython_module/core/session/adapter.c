@@ -55,12 +55,6 @@ static bool same_ranks(edgelora_session_t *s, const void *adapter) {
     return true;
 }
 
-// The classes of an adapter, or NULL.
-static const void *classes_of(const void *adapter) {
-    const edgelora_record_t *r = edgelora_record(adapter, EDGELORA_RECORD_CLASSES);
-    return r ? r + 1 : 0;
-}
-
 EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *adapter) {
     const edgelora_adapter_t *h = adapter;
     bool stored = h && (h->flags & EDGELORA_A_STORED);
@@ -76,7 +70,7 @@ EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *ada
         }
     }
     use_none(s);
-    s->classes.p = h ? classes_of(adapter) : 0;
+    s->classes.p = adapter_classes(adapter);
     if (h) {
         adapter_reader_t r = adapter_reader(adapter);
         for (; r.layer < r.end; ++r.layer) {
@@ -224,7 +218,7 @@ static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32
     status = status == EDGELORA_OK ? load_layers(s, adapter) : status;
     if (status == EDGELORA_OK) {
         s->loaded.p = ((const edgelora_adapter_t *)adapter)->flags & EDGELORA_RECORDS ? adapter : 0;
-        s->classes.p = classes_of(adapter);
+        s->classes.p = adapter_classes(adapter);
     }
     return status;
 }

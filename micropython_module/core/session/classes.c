@@ -2,6 +2,7 @@
 // made from a few samples (SPEC.md, section 3). SPDX-License-Identifier: MIT
 
 #include "session/session.h"
+#include "training/block.h"
 
 // A mean of n values below 256 in 1/16, rounded, from their sum.
 static int32_t class_mean(int32_t sum, uint32_t n) {
@@ -49,6 +50,16 @@ edgelora_status_t edgelora_class_row(
     return EDGELORA_OK;
 }
 
+// Classes that are told apart with a record of them, or NULL: the base's and the added ones.
+static uint32_t classes_count(const edgelora_model_t *m, const edgelora_classes_t *record) {
+    uint32_t known = edgelora_output_size(m), n = known, left = record ? record->count : 0;
+    for (const edgelora_class_t *c = left ? first_class(record) : 0; left; --left) {
+        n += c->number >= known;
+        c = next_class(c, record->size);
+    }
+    return n;
+}
+
 static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t zp, uint32_t size) {
     for (uint32_t i = 0; i < size; ++i) {
         bias += row[i] * (x[i] - zp);
@@ -68,39 +79,136 @@ static void as_logits(const edgelora_model_t *m, int32_t *scores, uint32_t n, in
     }
 }
 
-int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x) {
+// Rows by place: the base's classes, each the adapter's own or else the base's, then added ones.
+typedef struct {
+    space_t space;
+    const edgelora_class_t *next; // of those that the adapter has, in ascending order
+    uint32_t left, known, size, place;
+} walk_t;
+
+typedef struct {
+    const int16_t *row; // [size]
+    int32_t bias;
+} row_t;
+
+static walk_t walk_rows(const edgelora_model_t *m, const edgelora_classes_t *record) {
+    return (walk_t){model_space(m), first_class(record), record->count, edgelora_output_size(m),
+        record->size, 0};
+}
+
+static row_t next_row(walk_t *w) {
+    uint32_t place = w->place++;
+    if (!w->left || (place < w->known && w->next->number != place)) {
+        return (row_t){w->space.rows + place * w->size, w->space.biases[place]};
+    }
+    row_t row = {class_row(w->next), w->next->bias};
+    w->next = next_class(w->next, w->size);
+    --w->left;
+    return row;
+}
+
+static uint32_t largest(const int8_t *q, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; ++i) {
+        best = q[i] > q[best] ? i : best;
+    }
+    return best;
+}
+
+// Puts the logits of all n classes into scratch; returns the first of the largest scores.
+static uint32_t put_logits(edgelora_session_t *s, const edgelora_classes_t *record, uint32_t n,
+    const int8_t *x) {
     const edgelora_model_t *m = session_model(s);
-    uint32_t size = edgelora_class_size(m), known = edgelora_output_size(m), n = known, best = 0;
-    const edgelora_tensor_t *t = model_tensor(m, model_op(m, s->op_count - 1u)->input);
-    space_t space = model_space(m);
+    walk_t walk = walk_rows(m, record);
     const int8_t *q = edgelora_output(s);
-    int32_t *scores = arena_at(s, s->scratch), zp = t->zero_point, top = -128;
-    for (uint32_t k = 0; k < known; ++k) {
-        top = q[k] > top ? q[k] : top;
-        scores[k] = score(space.rows + k * size, space.biases[k], x, zp, size);
-    }
-    const edgelora_classes_t *record = s->classes.p;
-    const edgelora_class_t *c = first_class(record);
-    uint32_t number = 0;
-    for (uint32_t i = 0; i < record->count; ++i, c = next_class(c, size)) {
-        uint32_t k = c->number < known ? c->number : n++;
-        scores[k] = score(class_row(c), c->bias, x, zp, size);
-    }
-    for (uint32_t k = 0; k < known; ++k) { // what the last layer says of known classes
-        uint32_t below = (uint32_t)(top - q[k]) * m->logit_scale; // Q16 nats, < 2^31
-        scores[k] -= (int32_t)(below >> (16 - space.head->exponent));
-    }
-    for (uint32_t k = 1; k < n; ++k) {
+    int32_t *scores = arena_at(s, s->scratch), top = q[largest(q, walk.known)];
+    int32_t zp = model_tensor(m, model_op(m, s->op_count - 1u)->input)->zero_point;
+    uint32_t exponent = walk.space.head->exponent, best = 0;
+    for (uint32_t k = 0; k < n; ++k) {
+        row_t row = next_row(&walk);
+        scores[k] = score(row.row, row.bias, x, zp, walk.size);
+        if (k < walk.known) { // what the last layer says of it
+            uint32_t below = (uint32_t)(top - q[k]) * m->logit_scale; // Q16 nats, < 2^31
+            scores[k] -= (int32_t)(below >> (16 - exponent));
+        }
         best = scores[k] > scores[best] ? k : best;
     }
-    as_logits(m, scores, n, scores[best], space.head->exponent);
-    c = first_class(record);
-    for (uint32_t i = 0, k = known; i < record->count; ++i, c = next_class(c, size)) {
-        if (c->number >= known && k++ == best) {
-            number = c->number;
-        }
+    as_logits(m, scores, n, scores[best], exponent);
+    return best;
+}
+
+int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x) {
+    const edgelora_classes_t *record = s->classes.p;
+    uint32_t known = edgelora_output_size(session_model(s)), n = edgelora_class_count(s);
+    uint32_t best = put_logits(s, record, n, x), skip = n - best;
+    if (best < known) {
+        return (int32_t)best;
     }
-    return (int32_t)(best < known ? best : number);
+    const edgelora_class_t *c = first_class(record);
+    for (uint32_t left = record->count; left > skip; --left) { // the added ones are its last
+        c = next_class(c, record->size);
+    }
+    return c->number;
+}
+
+// The error of the last layer's outputs from those of all classes, d: s32, Q15. What its largest
+// output says of the others' distance is theirs.
+static void output_error(const int32_t *d, const int8_t *q, uint32_t known, edgelora_block_t *e) {
+    uint32_t top = largest(q, known);
+    int32_t sum = 0;
+    for (uint32_t k = 0; k < known; ++k) {
+        sum += d[k];
+    }
+    for (uint32_t k = 0; k < known; ++k) {
+        int32_t v = edgelora_within_grid(d[k] - (k == top ? sum : 0), q[k]);
+        edgelora_block_append(e, &v, 1);
+    }
+}
+
+// The error of the last layer's inputs through the rows, by the same unit, from those of all n
+// classes, d: s32, Q15, which are spent. Returns its exponent.
+static int32_t input_error(
+    const edgelora_model_t *m, const edgelora_classes_t *record, int32_t *d, uint32_t n, int8_t *e) {
+    int32_t bits = bit_length(m->logit_scale), v[EDGELORA_PIECE];
+    uint32_t scale = bits > 16 ? m->logit_scale >> (bits - 16) : m->logit_scale << (16 - bits);
+    int32_t inverse = (int32_t)((1u << 30) / scale); // (2^14, 2^15]
+    for (uint32_t k = 0; k < n; ++k) {
+        d[k] = trunc_shift(d[k] * inverse, 16);
+    }
+    edgelora_block_t block = {e, 0, 0};
+    while (block.count < record->size) {
+        uint32_t left = record->size - block.count,
+                 count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
+        walk_t walk = walk_rows(m, record);
+        for (uint32_t i = 0; i < count; ++i) {
+            v[i] = 0;
+        }
+        for (uint32_t k = 0; k < n; ++k) {
+            const int16_t *row = next_row(&walk).row + block.count;
+            for (uint32_t i = 0; i < count; ++i) {
+                v[i] += d[k] * row[i]; // < 2^31: all d together are at most 2^15 + n
+            }
+        }
+        edgelora_block_append(&block, v, count);
+    }
+    return block.shift + 3 - bits - model_space(m).head->exponent;
+}
+
+int32_t edgelora_classes_loss(edgelora_session_t *s, const edgelora_classes_t *record,
+    uint32_t place, const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below) {
+    const edgelora_model_t *m = session_model(s);
+    uint32_t n = classes_count(m, record);
+    int32_t *d = arena_at(s, s->scratch);
+    put_logits(s, record, n, x);
+    int32_t loss = edgelora_logits_error(m, arena_at(s, s->scratch), n, place, d);
+    edgelora_block_t e = {arena_at(s, last->at[EDGELORA_ERROR]), 0, 0};
+    output_error(d, edgelora_output(s), edgelora_output_size(m), &e);
+    last->exponent = (int16_t)(e.shift - 15);
+    if (below) {
+        int8_t *error = arena_at(s, below->at[EDGELORA_ERROR]);
+        below->exponent = (int16_t)input_error(m, record, d, n, error);
+    }
+    return loss;
 }
 
 const int8_t *edgelora_class_logits(edgelora_session_t *s) {
@@ -108,27 +216,20 @@ const int8_t *edgelora_class_logits(edgelora_session_t *s) {
 }
 
 uint32_t edgelora_class_count(edgelora_session_t *s) {
-    uint32_t known = edgelora_output_size(session_model(s)), n = known;
-    const edgelora_classes_t *record = s->classes.p;
-    const edgelora_class_t *c = record ? first_class(record) : 0;
-    for (uint32_t i = 0; record && i < record->count; ++i, c = next_class(c, record->size)) {
-        n += c->number >= known;
-    }
-    return n;
+    return classes_count(session_model(s), s->classes.p);
 }
 
-uint32_t edgelora_class_place(edgelora_session_t *s, uint32_t label) {
-    uint32_t known = edgelora_output_size(session_model(s)), n = known;
-    const edgelora_classes_t *record = s->classes.p;
-    if (label < known || !record) {
+uint32_t edgelora_class_place(
+    const edgelora_model_t *m, const edgelora_classes_t *record, uint32_t label) {
+    uint32_t n = classes_count(m, record), left = record ? record->count : 0;
+    if (label < edgelora_output_size(m)) {
         return label;
     }
-    const edgelora_class_t *c = first_class(record);
-    for (uint32_t i = 0; i < record->count; ++i, c = next_class(c, record->size)) {
+    const edgelora_class_t *c = record ? first_class(record) : 0;
+    for (; left; --left, c = next_class(c, record->size)) {
         if (c->number == label) {
-            return n;
+            return n - left; // the added ones are its last
         }
-        n += c->number >= known;
     }
     return UINT32_MAX;
 }

@@ -88,11 +88,19 @@ static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) 
     return 0;
 }
 
+// Training with added classes: the loss reads this tensor, the last layer's input, and has an error for
+// it.
+static bool meets_loss(const plan_t *p, uint32_t tensor) {
+    return p->config->mode != EDGELORA_INFER && edgelora_class_size(p->model) &&
+        model_op(p->model, p->n - 1)->input == tensor;
+}
+
 // Forward life of op i's output: to its last reader; the loss, and whoever asks for the output,
 // read at step n. A history's lasts; samples, each a stream of its own, have another.
 static void output_span(plan_t *p, uint32_t i) {
     bool trains = p->config->mode != EDGELORA_INFER;
-    uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) ? p->n : i;
+    uint32_t death =
+        i + 1 == p->n || (trains && i + 1 == p->trained) || meets_loss(p, i + 1) ? p->n : i;
     for (uint32_t j = i + 1; j < p->n; ++j) {
         if (op_reads(model_op(p->model, j), i + 1) && j > death) {
             death = j;
@@ -152,13 +160,14 @@ static void backward_spans(plan_t *p, uint32_t i) {
              highest = highest_source(p, i + 1, i);
     spans[EDGELORA_T] = span(g.positions * rank, i, back);
     spans[EDGELORA_MASK] = span(g.op->flags ? (size + 7) / 8 : 0, i, back);
-    spans[EDGELORA_ERROR] = span(size, i + 1 == p->trained ? p->n : 2 * p->n - highest, back);
+    bool of_loss = i + 1 == p->trained || meets_loss(p, i + 1);
+    spans[EDGELORA_ERROR] = span(size, of_loss ? p->n : 2 * p->n - highest, back);
     bool wanted1 = wanted(p, g.op->input),
          wanted2 = (g.traits & EDGELORA_TWO_INPUTS) && wanted(p, g.op->input2);
     bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || wanted1);
-    // an error joins another that is there if an op above reads the same input, or this one reads
-    // it twice
-    uint32_t joins = wanted1 && highest_source(p, g.op->input, i)
+    // an error joins another that is there if an op above reads the same input, this one reads
+    // it twice, or it has one of the loss
+    uint32_t joins = wanted1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))
         ? tensor_size(p->model, g.op->input)
         : 0;
     if (wanted2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {

@@ -147,14 +147,18 @@ static int32_t best_output(edgelora_session_t *s) {
     return (int32_t)best;
 }
 
-// What the last layer reads.
-static const int8_t *head_input(edgelora_session_t *s, const source_t *source) {
-    return tensor_at(s, source, model_op(session_model(s), s->op_count - 1u)->input, INFERENCE);
+// The tensor that the last layer reads, and its values.
+static uint32_t head_tensor(const edgelora_session_t *s) {
+    return model_op(session_model(s), s->op_count - 1u)->input;
+}
+
+static const int8_t *head_input(edgelora_session_t *s, const source_t *source, purpose_t purpose) {
+    return tensor_at(s, source, head_tensor(s), purpose);
 }
 
 // The class that an inference which has run says, of those that the adapter in use adds too.
 static int32_t decide(edgelora_session_t *s, const source_t *source) {
-    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source)) : best_output(s);
+    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source, INFERENCE)) : best_output(s);
 }
 
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
@@ -365,10 +369,10 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     return two ? first + hand_down(s, &g, &branch, &error, 1, work) : first;
 }
 
-// From the loss's error down, until none is under way.
-static void backward(edgelora_session_t *s, const source_t *source) {
+// From the loss's error down, until none is under way. under_way: layers that it has reached.
+static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
     edgelora_layer_t *layers = session_layers(s);
-    for (uint32_t i = s->trained, under_way = 1; under_way && i-- > s->lowest;) {
+    for (uint32_t i = s->trained; under_way && i-- > s->lowest;) {
         uint32_t from = source->features ? s->lowest : 0;
         for (uint32_t k = from; k <= i; ++k) {
             if (layers[k].recomputed_for == i) {
@@ -447,6 +451,14 @@ typedef struct {
     const int8_t *target; // s8 [n], the others
 } answer_t;
 
+// classes: NULL or those that are told apart, of which the label is at `place`.
+static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t trained,
+    const edgelora_classes_t *classes, uint32_t place, answer_t answer) {
+    return classes && place < UINT32_MAX
+        ? EDGELORA_OK
+        : target_check(model, tensor_size(model, trained), answer.label, answer.target);
+}
+
 // The loss of what a forward pass left behind, and its error.
 static int32_t loss_of(
     edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
@@ -462,23 +474,37 @@ static int32_t loss_of(
     return loss;
 }
 
+// Has the loss put an error there?
+static bool arrives(edgelora_session_t *s, edgelora_layer_t *l, uint32_t tensor) {
+    l->arrived = any_s8(arena_at(s, l->at[EDGELORA_ERROR]), tensor_size(session_model(s), tensor));
+    return l->arrived;
+}
+
 static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t answer,
     uint16_t learning_rate, int32_t *loss) {
-    uint32_t n = tensor_size(session_model(s), s->trained);
+    const edgelora_model_t *model = session_model(s);
+    const edgelora_classes_t *classes = adapter_classes(s->loaded.p);
+    uint32_t place = edgelora_class_place(model, classes, answer.label), under_way = 0;
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK) {
-        status = target_check(session_model(s), n, answer.label, answer.target);
+        status = answer_check(model, s->trained, classes, place, answer);
     }
     if (status != EDGELORA_OK) {
         return status;
     }
     source_t last_frame = forward_sample(s, sample, s->trained, TRAINING);
-    *loss = loss_of(s, &last_frame, answer, TRAINING);
-    edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
-    if (any_s8(arena_at(s, last->at[EDGELORA_ERROR]), n)) {
-        last->arrived = true;
-        backward(s, &last_frame);
+    edgelora_layer_t *layers = session_layers(s), *last = &layers[s->trained - 1];
+    if (classes) {
+        uint32_t tensor = head_tensor(s);
+        edgelora_layer_t *below = error_wanted(s, tensor) ? &layers[tensor - 1] : 0;
+        const int8_t *x = head_input(s, &last_frame, TRAINING);
+        *loss = edgelora_classes_loss(s, classes, place, x, last, below);
+        under_way = below && arrives(s, below, tensor);
+    } else {
+        *loss = loss_of(s, &last_frame, answer, TRAINING);
     }
+    under_way += arrives(s, last, s->trained);
+    backward(s, &last_frame, under_way);
     s->samples += 1;
     if (++s->pending >= s->micro_batch) {
         update(s, learning_rate);
@@ -533,10 +559,10 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
         return EDGELORA_ERR_MODE;
     }
     const edgelora_model_t *model = session_model(s);
-    uint32_t place = edgelora_class_place(s, label);
-    edgelora_status_t status = s->classes.p && place < UINT32_MAX
-        ? EDGELORA_OK
-        : target_check(model, tensor_size(model, s->trained), label, target);
+    const edgelora_classes_t *classes = s->classes.p;
+    answer_t answer = {label, target};
+    uint32_t place = edgelora_class_place(model, classes, label);
+    edgelora_status_t status = answer_check(model, s->trained, classes, place, answer);
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -545,9 +571,9 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
     }
     source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
     int32_t best = decide(s, &last_frame);
-    *loss = s->classes.p
+    *loss = classes
         ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)
-        : loss_of(s, &last_frame, (answer_t){label, target}, INFERENCE);
+        : loss_of(s, &last_frame, answer, INFERENCE);
     return edgelora_leave(s, best);
 }
 
@@ -564,8 +590,8 @@ edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, 
         return EDGELORA_ERR_BUSY;
     }
     source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
-    const int8_t *input = head_input(s, &last_frame);
-    int32_t zp = model_tensor(model, model_op(model, s->op_count - 1u)->input)->zero_point;
+    const int8_t *input = head_input(s, &last_frame, INFERENCE);
+    int32_t zp = model_tensor(model, head_tensor(s))->zero_point;
     for (uint32_t i = 0; i < size; ++i) {
         sums[i] += input[i] - zp;
     }

@@ -27,12 +27,26 @@ int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 // Scores are then in scratch as logits, s8 [class count].
 int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_class_logits(edgelora_session_t *s);
-// Where a class is among those; UINT32_MAX: it is none.
-uint32_t edgelora_class_place(edgelora_session_t *s, uint32_t label);
+// Where a class is among those of a record, or NULL; UINT32_MAX: it is none. Without one a label of the
+// base is all there is.
+uint32_t edgelora_class_place(
+    const edgelora_model_t *m, const edgelora_classes_t *record, uint32_t label);
+// The loss of a sample over all classes of a record, from the inputs x of the last op, which has run;
+// `place` is the right one's. Its error goes to the last op's layer and, through the rows, to the
+// layer that makes x; NULL: none runs backward there.
+int32_t edgelora_classes_loss(edgelora_session_t *s, const edgelora_classes_t *record,
+    uint32_t place, const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
 
 // A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at
 // its own part of the inputs, whole groups of 4; elsewhere at all, across the rows before it.
 void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a);
+
+// The classes of an adapter; NULL: it has none, or is NULL.
+static inline const edgelora_classes_t *adapter_classes(const void *adapter) {
+    const edgelora_record_t *r = adapter ? edgelora_record(adapter, EDGELORA_RECORD_CLASSES) : 0;
+    const void *body = r ? r + 1 : 0;
+    return body;
+}
 
 static inline void copy_bytes(void *to, const void *from, uint32_t size) {
     uint8_t *out = to;

@@ -37,11 +37,6 @@ static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
         (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
 }
 
-// An error that pushes a value beyond the int8 grid is 0: there is nothing left to learn there.
-static inline int32_t within_grid(int32_t error, int8_t q) {
-    return (q == 127 && error < 0) || (q == -128 && error > 0) ? 0 : error;
-}
-
 static int32_t largest_logit(const int8_t *q, uint32_t n) {
     int32_t top = -128;
     for (uint32_t i = 0; i < n; ++i) {
@@ -50,26 +45,40 @@ static int32_t largest_logit(const int8_t *q, uint32_t n) {
     return top;
 }
 
+// The weights' sum, Q16.
+static uint32_t weight_sum(const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t top) {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        sum += exp_q16(model, (uint32_t)(top - q[i]));
+    }
+    return sum;
+}
+
 // Q15, of a weight, Q16, in their sum, which is at most 256 * 2^16
 static uint32_t probability(uint32_t w, uint32_t sum) {
     return ((w << 15) + sum / 2) / sum;
 }
 
+int32_t edgelora_logits_error(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error) {
+    int32_t top = largest_logit(q, n);
+    uint32_t sum = weight_sum(model, q, n, top);
+    int32_t loss = nats(model, (uint32_t)(top - q[label]), sum);
+    for (uint32_t i = n; i-- > 0;) { // from the last down: error may lie over q
+        uint32_t p = probability(exp_q16(model, (uint32_t)(top - q[i])), sum);
+        error[i] = (int32_t)p - (i == label ? 32768 : 0);
+    }
+    return loss;
+}
+
 static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
     uint32_t label, int32_t *row, edgelora_block_t *e) {
-    int32_t top = largest_logit(q, n);
-    uint32_t sum = 0;
+    int32_t loss = edgelora_logits_error(model, q, n, label, row);
     for (uint32_t i = 0; i < n; ++i) {
-        uint32_t w = exp_q16(model, (uint32_t)(top - q[i]));
-        row[i] = (int32_t)w;
-        sum += w;
-    }
-    for (uint32_t i = 0; i < n; ++i) {
-        uint32_t p = probability((uint32_t)row[i], sum);
-        row[i] = within_grid((int32_t)p - (i == label ? 32768 : 0), q[i]);
+        row[i] = edgelora_within_grid(row[i], q[i]);
     }
     edgelora_block_append(e, row, n);
-    return nats(model, (uint32_t)(top - q[label]), sum);
+    return loss;
 }
 
 // The sigmoid of a logit d with w = 2^16 + exp(-|d|): Q15
@@ -89,21 +98,14 @@ static int32_t binary_cross_entropy(
 int32_t edgelora_logits_loss(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label) {
     int32_t top = largest_logit(q, n);
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < n; ++i) {
-        sum += exp_q16(model, (uint32_t)(top - q[i]));
-    }
-    return nats(model, (uint32_t)(top - q[label]), sum);
+    return nats(model, (uint32_t)(top - q[label]), weight_sum(model, q, n, top));
 }
 
 void edgelora_logits_probable(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p) {
     bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;
     int32_t top = largest_logit(q, n);
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < n && !binary; ++i) {
-        sum += exp_q16(model, (uint32_t)(top - q[i]));
-    }
+    uint32_t sum = binary ? 0 : weight_sum(model, q, n, top);
     for (uint32_t i = 0; i < n; ++i) {
         int32_t d = q[i] - zp;
         p[i] = (uint16_t)(binary ? (uint32_t)sigmoid(d, (1u << 16) + exp_q16(model, abs_u32(d)))
@@ -129,7 +131,7 @@ int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t
             int32_t q = input->q[block.count + i], target = input->target[block.count + i];
             if (binary) {
                 sum += (uint32_t)binary_cross_entropy(model, q - input->zp, target, &v[i]);
-                v[i] = within_grid(v[i], (int8_t)q);
+                v[i] = edgelora_within_grid(v[i], (int8_t)q);
                 sum = sum > INT32_MAX ? INT32_MAX : sum;
             } else {
                 v[i] = q - target;

@@ -26,6 +26,15 @@ void edgelora_logits_probable(
 int32_t edgelora_logits_loss(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label);
 
+// The same, and their error, s32 [n], Q15: probabilities, less 1 at the label. It may lie over q.
+int32_t edgelora_logits_error(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error);
+
+// An error that pushes a value beyond the int8 grid is 0: there is nothing left to learn there.
+static inline int32_t edgelora_within_grid(int32_t error, int8_t q) {
+    return (q == 127 && error < 0) || (q == -128 && error > 0) ? 0 : error;
+}
+
 // Makes room for a product of this exponent; returns the shift that brings the product to the
 // gradient's.
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);

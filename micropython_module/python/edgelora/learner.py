@@ -29,15 +29,14 @@ class _Rows:
         self._buffer, self._x = memoryview(adapter), bytearray(model.sample_size)
         self._size = core_class_size(model.arena)
         self._span = 32 + (2 * self._size + 3) // 4 * 4
-        self._sums = {}
-        self.left = samples.count
+        self._sums = {number: [bytearray(4 * self._size), 0] for number in _numbers(adapter)}
+        self.left = samples.count if self._sums else 0
 
     def step(self):
-        x, arena = self._x, self._model.arena
-        label = self._samples.read(self._samples.count - self.left, x)
-        of_class = self._sums.setdefault(label, [bytearray(4 * self._size), 0])
-        if of_class[1] < _MOST:
-            core_class_sample(arena, x, of_class[0])
+        x = self._x
+        of_class = self._sums.get(self._samples.read(self._samples.count - self.left, x))
+        if of_class and of_class[1] < _MOST:
+            core_class_sample(self._model.arena, x, of_class[0])
             of_class[1] += 1
         self.left -= 1
         if not self.left:
@@ -45,8 +44,8 @@ class _Rows:
 
     def _write(self):
         for at, number in _places(self._buffer, self._span):
-            if number in self._sums:
-                sums, count = self._sums[number]
+            sums, count = self._sums[number]
+            if count:
                 core_class_row(self._model.arena, sums, count, self._buffer[at : at + self._span])
         struct.pack_into("<I", self._buffer, 12, core_crc32(self._buffer[16:], 0))
 
@@ -66,39 +65,9 @@ def _numbers(adapter):
     return {number for _, number in _places(adapter)}
 
 
-class _RowJudge(Judge):
-    # Judges epochs with rows that it has made anew of the samples that teach; what was in use before as it is.
-
-    def __init__(self, run, held, count):
-        self._run, self._rows = run, None
-        super().__init__(run.model, held, count)
-
-    def restart(self):
-        super().restart()
-        run, self._rows = self._run, None
-        if run.judged and run.rows.count:
-            self._rows = _Rows(run.model, run.model._now.loaded, run.rows)
-
-    @property
-    def left(self):
-        return self.count - self.at + (self._rows.left if self._rows else 0)
-
-    def step(self):
-        if self._rows and self._rows.left:
-            self._rows.step()
-            return False
-        return super().step()
-
-
 class _Consolidation(Run):
-    # Its adapter has the classes of the one in use before. rows: samples of which their rows are made.
-
-    def __init__(self, model, learned, rows, *settings, held):
-        self.judged, self.rows = 0, rows
-        super().__init__(model, learned, *settings, held=held)
-
-    def _judge_by(self, held, count):
-        return _RowJudge(self, held, count)
+    # Its adapter has the classes of the one in use before, with rows that it makes anew, of the samples that it learns,
+    # whenever an epoch begins. They follow from the layers then: whoever makes them once more makes the same.
 
     def _begin(self):
         model, before = self.model, stored(self.store, self.name, self.model)
@@ -109,6 +78,10 @@ class _Consolidation(Run):
         struct.pack_into("<I", fresh, 24, self.seed)
         struct.pack_into("<I", fresh, 12, core_crc32(memoryview(fresh)[16:], 0))
         model.load(fresh)
+
+    def _first(self):
+        loaded = self.model._now.loaded
+        return loaded and _Rows(self.model, loaded, self.samples)
 
 
 class Learner:
@@ -122,7 +95,7 @@ class Learner:
     were last compared.
 
     Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
-    are in the reservoir, and whatever is judged has their rows made anew of these.
+    are in the reservoir and learned as any, and whatever is judged has their rows made anew of these.
     """
 
     def __init__(self, model, reservoir, store, name, seed=0, learning_rate=0, judge_every=16):
@@ -140,7 +113,7 @@ class Learner:
         # What is in use is the training adapter, too.
         model, self.in_use = self.model, stored(self.store, self.name, self.model)
         if self.in_use:
-            model.load(self.in_use)
+            model.load(bytearray(self.in_use) if _numbers(self.in_use) else self.in_use)  # whose rows are made anew
             self._activate()  # where the power went before that
         else:
             model.begin(self.seed)
@@ -156,18 +129,16 @@ class Learner:
         return max(1, self.learning_rate * HORIZON // (HORIZON + self.updates))
 
     def learn(self, sample, label):
-        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge,
-        or is of a class that was added.
+        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
 
         Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
         ValueError while a consolidation is unfinished.
         """
         self._at_rest()
-        known = label < self.model.output_size
-        if not known and label not in _numbers(self.in_use):
+        if label not in self._classes():
             raise ValueError("class %d is none of the base's, nor was it added: add_class() does that" % label)
         loss = None
-        if known and not self.reservoir.judges(label):
+        if not self.reservoir.judges(label):
             loss = self._update(sample, label)
         self.reservoir.add(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
@@ -178,11 +149,13 @@ class Learner:
         if unfinished(self.store, self.name):
             raise ValueError("a consolidation is unfinished: go on with consolidate(), or give it up with discard()")
 
+    def _classes(self):
+        # Numbers of all classes: the base's and those of what is in use.
+        return _numbers(self.in_use) | set(range(self.model.output_size))
+
     def _parts(self):
-        # Samples that are learned, those that rows are made of, and those that judge or None.
-        reservoir, known, numbers = self.reservoir, range(self.model.output_size), _numbers(self.in_use)
-        held = reservoir.parts(numbers | set(known))[1]
-        return reservoir.parts(known)[0], reservoir.parts(numbers)[0], held
+        # Samples that are learned, and those that judge or None.
+        return self.reservoir.parts(self._classes())
 
     def _update(self, sample, label):
         model, reservoir, rate = self.model, self.reservoir, self.rate
@@ -199,14 +172,15 @@ class Learner:
     def judge(self):
         """Whether what was learned is better than what is in use, which it then takes the place of. None: too few
         samples judge."""
-        _, rows, held = self._parts()
+        samples, held = self._parts()
         if not held:
             return None
         learned = self.model.save()
         self._use(learned)
-        made = _Rows(self.model, learned, rows)
+        made = _Rows(self.model, learned, samples)
         while made.left:
             made.step()
+        self._learn_by(learned)
         self.judged = self._judged(self.in_use, held), self._judged(learned, held)
         is_better = better(*self.judged[1], *self.judged[0])
         if is_better:
@@ -215,6 +189,13 @@ class Learner:
             self._activate()
         self._use(self.in_use)
         return is_better
+
+    def _learn_by(self, made):
+        # What trains goes on with the rows of these bytes of it.
+        found, loaded = core_record(made, _CLASSES), self.model._now.loaded
+        if found:
+            at = core_record(loaded, _CLASSES)[0]
+            loaded[at : at + found[1]] = made[found[0] : found[0] + found[1]]
 
     def _judged(self, adapter, held):
         self._use(adapter)
@@ -233,11 +214,11 @@ class Learner:
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
         is called with the same epochs again. ValueError if too few samples judge.
         """
-        learned, rows, held = self._parts()
+        learned, held = self._parts()
         if not held:
             raise ValueError("too few samples to judge by: consolidate when more have come, of two classes at least")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
-        run = _Consolidation(self.model, learned, rows, self.store, self.name, *settings, held=held)
+        run = _Consolidation(self.model, learned, self.store, self.name, *settings, held=held)
         while not run.done:
             run.step()
             yield run

@@ -399,7 +399,7 @@ class Run:
         # those appended since wait for the next run
         self.count, crc = _counted(samples, found.identity[2] if found else 0, name)
         judges, held_crc = _counted(held, found.identity[4] if found else 0, name) if held else (0, 0)
-        self._judge = self._judge_by(held, judges) if held else None
+        self._judge = Judge(self.model, held, judges) if held else None
         self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
         self.before = self.best = 0, 0  # (right, sum of losses)
         self._judged_kept = 0  # judgements that flash knows of
@@ -420,9 +420,6 @@ class Run:
         self._state = bytearray(core_adapter_size(model.arena, True))
         self._synchronize()
         self._keep(flash=not resumed)
-
-    def _judge_by(self, held, count):
-        return Judge(self.model, held, count)
 
     def _begin(self):
         # The training adapter is what the run starts from.
@@ -492,11 +489,20 @@ class Run:
         self._updated()
 
     def _updated(self):
-        # What follows from the number of updates: the next one's rate, and whether judging is due.
-        batch = self.model.micro_batch
-        passed = self.updates if batch > self.places else min(self.epochs, self.updates * batch // self.places)
-        self._passed = passed  # epochs after each of which another one began, or the run ended
+        # What follows from the number of updates: the next one's rate, and whether something else is due.
+        self._passed = self._passed_by(self.updates)
+        begins = not self.updates or self._passed > self._passed_by(self.updates - 1)
+        self._making = self._first() if begins and (self.judged or not self._judge) else None
         self.rate = self._rate()
+
+    def _passed_by(self, updates):
+        # Epochs after each of which another one began, or the run ended.
+        batch = self.model.micro_batch
+        return updates if batch > self.places else min(self.epochs, updates * batch // self.places)
+
+    def _first(self):
+        # What is to be made, `left` times by a `step`, before an epoch is judged and another one begins; or None.
+        pass
 
     def _rate(self):
         return max(1, self.learning_rate * (self.updates_in_all - self.updates) // self.updates_in_all)
@@ -509,12 +515,14 @@ class Run:
     @property
     def rest(self):
         """Steps until it may suspend without repeating any: the last of them may write to flash."""
-        return self._judge.left if self.judging else self.model.micro_batch - self.pending
+        rest = self._judge.left if self.judging else self.model.micro_batch - self.pending
+        return rest + self._making.left if self._making else rest
 
     @property
     def between(self):
         """Whether neither a micro-batch nor a judgement is under way."""
-        return not self.pending and not (self._judge and self._judge.at)
+        making = self._making and self._making.left
+        return not self.pending and not making and not (self._judge and self._judge.at)
 
     @property
     def _over(self):
@@ -536,8 +544,10 @@ class Run:
             return 0
         try:
             start = time.ticks_us()
-            judging = self.judging
-            if judging:
+            making, judging = self._making, self.judging
+            if making and making.left:
+                making.step()
+            elif judging:
                 self._judge_sample()
             elif not self._over or self.pending:
                 self._learn_sample()
@@ -586,6 +596,8 @@ class Run:
             self.best, self.best_epoch = (judge.right, judge.loss), self.judged - 1
         self.judged += 1
         judge.restart()
+        if self.judged == 1:
+            self._updated()  # it begins
 
     def suspend(self):
         """Finishes the micro-batch or judgement under way and commits: going on from here, nothing is done twice."""

@@ -161,9 +161,9 @@ class Model:
     def train(self, x: _Buffer, label: Union[int, _Buffer], learning_rate: int) -> int:
         """Forward, backward; every `micro_batch` samples [sample_size] an update.
 
-        label: the class or, for losses other than cross-entropy, the target, int8 [target_size]: 0 and 1 for binary
-        cross-entropy, values like the output's for the squared error. Returns the sample's loss in 1/4096 nat, or
-        1/16 squared step of the output.
+        label: the class, of the base or of the adapter that trains; for losses other than cross-entropy the target,
+        int8 [target_size]: 0 and 1 for binary cross-entropy, values like the output's for the squared error. Returns
+        the sample's loss in 1/4096 nat, or 1/16 squared step of the output.
         """
     def train_features(self, features: _Buffer, label: Union[int, _Buffer], learning_rate: int) -> int:
         """`train` from a sample's features: the same, bit for bit, without the layers below."""

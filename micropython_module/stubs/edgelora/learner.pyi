@@ -20,7 +20,7 @@ class Learner:
     reservoir's held samples; until there are enough of them, nothing takes its place. learning_rate 0: the mode's.
 
     Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
-    are in the reservoir, and whatever is judged has their rows made anew of these.
+    are in the reservoir and learned as any, and whatever is judged has their rows made anew of these.
     """
 
     model: Model
@@ -47,8 +47,7 @@ class Learner:
     def rate(self) -> int:
         """Of the next update."""
     def learn(self, sample: _Buffer, label: int) -> Optional[int]:
-        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge,
-        or is of a class that was added.
+        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
 
         Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
         ValueError while a consolidation is unfinished.

@@ -199,20 +199,19 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
             number = learner.add_class("wave", [waved(k, len(sample)) for k in range(10)])
             assert number == first.output_size and learner.model.labels[number] == "wave"
             tell()
-        if i == 80:
+        if i == 60:
             tell()
             flash = store_cuts.Flash(memory, cut, how)
             learner = born(flash)
             try:
-                for _ in learner.consolidate(epochs):
+                for _ in learner.consolidate(epochs, 2):
                     pass
                 operations = flash.operations
             except store_cuts.PowerCut:
                 operations = cut
                 learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
-                if unfinished(learner.store, NAME):
-                    for _ in learner.consolidate(epochs):
-                        pass
+                for _ in learner.consolidate(epochs, 2):  # through already, it makes the same, which is not better
+                    pass
             learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
             tell()
         learner.learn(sample, label)
