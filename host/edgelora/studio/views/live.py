@@ -1,11 +1,76 @@
-"""The view Live."""
+"""The view Live: what a board senses, and what it says of it, as it comes."""
 
 from __future__ import annotations
 
+from nicegui import ui
+
 from ..desk import Desk
+from ..live import Live
+from ..place import Place
 from . import parts
+from .signals import SignalView, SourceChoice, adapter_choice, live_problem, virtual_world
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Live")
+    parts.title("Live", "What the board senses, and what it says of it.")
+    parts.follow(lambda: desk.selected and desk.selected.device.port, lambda: _board(desk))
+
+
+def _board(desk: Desk) -> None:
+    place = desk.selected
+    if place is None:
+        return parts.empty("No board yet: plug one in, or start a virtual one, in Boards.", "sensors_off")
+    live = place.of(Live)
+    SourceChoice(desk, place)
+    virtual_world(desk, place)
+    live_problem(live)
+    with ui.element("section").classes("card whole").props('aria-label="Signal"'):
+        SignalView(place.device.port)
+        with ui.element("div").classes("row-line live-actions"):
+            _pause(live)
+            adapter_choice(live)
+    _tallies(place, live)
+
+
+def _pause(live: Live) -> None:
+    def draw() -> None:
+        if not live.is_running:
+            return
+        if live.told.paused:
+            parts.button("Go on", lambda: live.pause(False), icon="play_arrow", main=True)
+        else:
+            parts.button("Pause", live.pause, icon="pause")
+        parts.button("Stop", live.stop, icon="stop")
+
+    parts.follow(lambda: (live.is_running, live.told.paused), draw)
+
+
+def _tallies(place: Place, live: Live) -> None:
+    """What each adapter said until now: the difference that it makes."""
+
+    def rows() -> list[tuple[str, int, float, str]]:
+        found = []
+        for name, tally in list(live.tallies.items()):
+            often = sorted(tally.classes.items(), key=lambda entry: -entry[1])[:5]
+            words = ", ".join(f"{parts.plain(label)} {count}" for label, count in often)
+            found.append((name, tally.windows, tally.certain / max(tally.windows, 1), words))
+        return found
+
+    def draw() -> None:
+        if not rows():
+            return
+        parts.heading("What each adapter said")
+        with ui.element("div").classes("scroll"), ui.element("table").classes("plain-table"):
+            with ui.element("thead"), ui.element("tr"):
+                for head in ("Adapter", "Windows", "Mean certainty", "Classes"):
+                    with ui.element("th").props("scope=col"):
+                        ui.label(head)
+            with ui.element("tbody"):
+                for name, windows, certain, words in rows():
+                    with ui.element("tr"):
+                        for text in (name or "none", str(windows), f"{100 * certain:.0f} %", words):
+                            with ui.element("td"):
+                                ui.label(text)
+
+    parts.follow(rows, draw, 1.0)

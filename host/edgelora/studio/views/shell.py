@@ -12,6 +12,7 @@ from nicegui import ui
 
 from ..desk import THEMES, Desk
 from . import adapters, boards, collect, fleet, learn, live, reports
+from .streams import add_routes
 
 STATIC = Path(__file__).parents[1] / "static"
 STATIC_URL = "/static"
@@ -41,6 +42,7 @@ THEME_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_m
 def show(app: FastAPI, desk: Desk) -> None:
     """Has the app show a desk."""
     pages.add_static_files(STATIC_URL, STATIC)
+    add_routes(pages, desk)
     ui.run_with(
         app,
         root=lambda: _frame(desk),

@@ -1,0 +1,250 @@
+"""The live signal as views show it, and the choice of what is listened to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from nicegui import ui
+from nicegui.element import Element
+
+from ... import sim
+from ...datasets import load_recording
+from ...errors import EdgeloraError, InputError
+from ...formats import write_atomic
+from ...training import Base, signal_of
+from ..book import Book
+from ..desk import Desk
+from ..lesson import Lessons
+from ..live import Live, Sensor, Source, Tape
+from ..place import Place
+from . import parts
+
+COMPONENT = Path(__file__).parents[1] / "static" / "signal.js"
+SOURCES = {
+    "mpu6050": "motion: MPU-6050",
+    "lsm6ds3": "motion: LSM6DS3",
+    "adc": "analog pins",
+    "i2s": "microphone on I2S",
+    "module": "a module on the board",
+    "tape": "a recording of this computer",
+}
+USUAL_PINS = {"mpu6050": "4, 5", "lsm6ds3": "4, 5", "adc": "26", "i2s": "10, 11, 12"}
+PIN_WORDS = {"mpu6050": "Pins SDA, SCL", "lsm6ds3": "Pins SDA, SCL", "adc": "Pins", "i2s": "Pins SCK, WS, SD"}
+RECORDINGS = "recordings"
+KINDS = (".csv", ".wav", ".npz", ".json", ".cbor")
+MODULE = re.compile(r"[A-Za-z_]\w{0,40}$")
+NONE = ""
+
+
+class SignalView(Element, component=COMPONENT):
+    """A canvas of what a board senses, which fetches its frames by itself. bars: of each class below it."""
+
+    def __init__(self, board: str, bars: bool = True) -> None:
+        super().__init__()
+        self._props["board"] = board
+        self._props["bars"] = bars
+
+
+def usual_base(desk: Desk, place: Place) -> Base | None:
+    """The one of the adapter that is active on the board, else the one that most likely fits the project's samples."""
+    lessons = desk.of(Lessons)
+    bases, store = lessons.bases(), place.state.store
+    active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
+    if active:
+        for base in bases.values():
+            if base.base_id == active.base_id:
+                return base
+    name = lessons.usual_base(desk.of(Book).dataset())
+    return bases[name] if name else None
+
+
+def recordings(desk: Desk) -> list[str]:
+    """Files of the project that can be sent to a board."""
+    folder = desk.folder / RECORDINGS
+    return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in KINDS) if folder.exists() else []
+
+
+def load_tape(desk: Desk, name: str, base: Base) -> Tape:
+    """A recording of the project, as counts of the base's signal. InputError for what does not fit."""
+    if name not in recordings(desk):
+        raise InputError("no recording is chosen", remedy="drop one in")
+    path, signal = desk.folder / RECORDINGS / name, signal_of(base)
+    try:
+        counts = load_recording(path, signal).counts
+    except InputError:
+        if path.suffix.lower() != ".csv":
+            raise
+        counts = load_recording(path, signal, units=True).counts
+    return Tape(name, counts)
+
+
+def keep_recording(desk: Desk, name: str, content: bytes) -> str:
+    """Puts a file that was dropped in into the project; its name there."""
+    kept = re.sub(r"[^\w. -]", "_", Path(name.replace("\\", "/")).name).lstrip(".")[-80:]
+    if Path(kept).suffix.lower() not in KINDS:
+        raise InputError(f"{kept}: is no recording", remedy=f"give {', '.join(KINDS)}")
+    write_atomic(desk.folder / RECORDINGS / kept, content)
+    return kept
+
+
+class SourceChoice:
+    """What a board is to listen to, and with which base: controls, and the button that begins."""
+
+    def __init__(self, desk: Desk, place: Place, buttons: bool = False) -> None:
+        self._desk, self._place, self._live = desk, place, place.of(Live)
+        source, base = self._live.source, self._live.base or usual_base(desk, place)
+        self._bases = desk.of(Lessons).bases()
+        named = {NONE: "no network, the signal alone"} | {name: name.removesuffix(".elm") for name in self._bases}
+        known = isinstance(source, Sensor) and source.source in SOURCES
+        kind = "tape" if isinstance(source, Tape) else source.source if known else "module"
+        with ui.element("div").classes("row-line choice"):
+            self._kind = ui.select(SOURCES, value=kind, label="Source", on_change=self._changed)
+            self._pins = ui.input("Pins").classes("narrow")
+            self._module = ui.input("Module", value="" if known or kind == "tape" else source.name).classes("narrow")
+            self._tape = ui.select(recordings(desk), label="Recording").classes("wide-select")
+            self._base = ui.select(named, value=base.name if base and base.name in named else NONE, label="Network")
+            self._button = ui.input("Button pins", placeholder="15").classes("narrow") if buttons else None
+            for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
+                if field:
+                    field.props("dense outlined options-dense")
+            parts.button("Start", parts.told(self.start), icon="play_arrow", main=True)
+        if isinstance(source, Sensor):
+            self._pins.value = ", ".join(map(str, source.pins))
+            if self._button:
+                self._button.value = ", ".join(map(str, source.buttons))
+        elif source.name in recordings(desk):
+            self._tape.value = source.name
+        with ui.element("div").classes("follow") as self._drop:
+            parts.drop("Drop a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped)
+        self._show()
+
+    def _changed(self) -> None:
+        self._pins.value = USUAL_PINS.get(str(self._kind.value), "")
+        self._show()
+
+    def _show(self) -> None:
+        kind = str(self._kind.value)
+        self._pins.set_visibility(kind in USUAL_PINS)
+        self._pins.props(f'label="{PIN_WORDS.get(kind, "Pins")}"')
+        self._module.set_visibility(kind == "module")
+        self._tape.set_visibility(kind == "tape")
+        self._drop.set_visibility(kind == "tape")
+
+    def _dropped(self, name: str, content: bytes) -> None:
+        kept = keep_recording(self._desk, name, content)
+        self._tape.set_options(recordings(self._desk), value=kept)
+
+    def start(self) -> None:
+        """Begins with what is chosen. InputError for what can't be."""
+        base = self._bases.get(str(self._base.value))
+        self._live.start(self._source(base), base)
+
+    def _source(self, base: Base | None) -> Source:
+        kind = str(self._kind.value)
+        if kind == "tape":
+            if base is None:
+                raise InputError("a recording is for a network to listen to", remedy="choose a network")
+            return load_tape(self._desk, str(self._tape.value or ""), base)
+        buttons = _pins(str(self._button.value or "")) if self._button else ()
+        if kind == "module":
+            name = str(self._module.value or "").strip()
+            if not MODULE.match(name):
+                raise InputError(f"{name!r} is no module", remedy="give the name of one on the board with source()")
+            return Sensor(name, (), 0, buttons)
+        pins = _pins(str(self._pins.value or ""))
+        wanted = {"adc": range(1, 9), "i2s": (3,)}.get(kind, (2,))
+        if len(pins) not in wanted:
+            raise InputError(f"{len(pins)} pins: give {PIN_WORDS[kind]}, for example {USUAL_PINS[kind]}")
+        bus = 0 if kind in ("adc", "i2s") else pins[0] // 2 % 2  # an RP2040's: GPIO 0, 1, 4, 5... are of I2C 0
+        return Sensor(kind, pins, bus, buttons)
+
+
+def _pins(text: str) -> tuple[int, ...]:
+    given = [part for part in re.split(r"[,\s]+", text.strip()) if part]
+    if not all(part.isascii() and part.isdigit() and int(part) < 100 for part in given):
+        raise InputError(f"{text[:40]!r} are no pins", remedy="give numbers, for example 4, 5")
+    return tuple(map(int, given))
+
+
+def adapter_choice(live: Live) -> None:
+    """Buttons that switch adapters while all goes on."""
+
+    def draw() -> None:
+        if live.base is None:
+            return
+        with ui.element("div").classes("row-line").props('role=group aria-label="Adapter in use"'):
+            ui.label("Adapter").classes("quiet")
+            for name in live.adapters:
+                on = live.told.adapter == name
+                made = parts.button(name or "none", _switch(live, name), main=on, icon="check" if on else None)
+                made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
+
+    parts.follow(lambda: (live.base and live.base.base_id, live.told.adapter, tuple(live.adapters)), draw)
+
+
+def _switch(live: Live, name: str) -> Callable[[], None]:
+    return lambda: live.use(name)
+
+
+def live_problem(live: Live) -> None:
+    """Why the view ended, if it failed; that it waits, if it does."""
+
+    def draw() -> None:
+        job, state = live.job, live.place.state
+        if job is None:
+            return
+        if job.state == "failed":
+            parts.problem(job.error, job.remedy)
+        elif state.status == "away":
+            parts.problem(state.problem or "the board is away", state.remedy)
+        elif job.state == "queued" and state.job is not None and state.job is not job:
+            ui.label(f"It goes on when the board is done with: {state.job.name}").classes("quiet")
+
+    def version() -> object:
+        job, state = live.job, live.place.state
+        return id(job), job and (job.state, job.error), state.status == "away", state.job is job
+
+    parts.follow(version, draw)
+
+
+def virtual_world(desk: Desk, place: Place) -> None:
+    """What lies around a virtual Pico: what its sensor of motion measures, its buttons."""
+    if place.device.board not in ("virtual-pico", "virtual-pico-stock") or not place.device.state_dir:
+        return
+    state = Path(place.device.state_dir)
+
+    def play(name: str) -> None:
+        sim.set_world(state, desk.folder / RECORDINGS / name, [])
+
+    def dropped(name: str, content: bytes) -> None:
+        kept = keep_recording(desk, name, content)
+        play(kept)
+        choice.set_options(recordings(desk), value=kept)
+
+    def press() -> None:
+        sim.set_world(state, None, sim.parse_press(str(pin.value or "")))
+
+    with ui.expansion("What this virtual board measures", icon="precision_manufacturing").classes("wide"):
+        ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers a line, 50 a second.").classes(
+            "quiet"
+        )
+        choice = ui.select(recordings(desk), label="Recording").props("dense outlined options-dense")
+        parts.button("Play it", parts.told(lambda: play(str(choice.value or ""))), icon="play_circle")
+        parts.drop("Drop a recording: .csv", ",".join(KINDS), dropped)
+        with ui.element("div").classes("row-line"):
+            pin = ui.input("Pin of a button", value="15").props("dense outlined").classes("narrow")
+            parts.button("Press it", parts.told(press), icon="touch_app")
+
+
+def guarded(act: Callable[[], object]) -> Callable[[], None]:
+    """Does something, and tells in a passing word why it can't be done: for keys, which have no place of their own."""
+
+    def done() -> None:
+        try:
+            act()
+        except (EdgeloraError, OSError) as error:
+            ui.notify(str(error), type="warning")
+
+    return done

@@ -1,0 +1,73 @@
+"""What the studio's own canvases fetch: frames of the live view, small pictures and sounds of samples."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+from nicegui import run
+
+from ...errors import EdgeloraError
+from ..book import Book, Sample
+from ..desk import Desk
+from ..live import Cursor, Live
+
+LOOK_SECONDS = 0.008  # between looks for something new,
+ANSWER_SECONDS = 0.5  # and until a page hears that there is nothing
+
+
+def add_routes(app: FastAPI, desk: Desk) -> None:
+    """Frames of a board's live view over a websocket; thumbnails and sounds of the book's samples."""
+
+    @app.websocket("/senses/live")
+    async def live_frames(socket: WebSocket, board: str = "") -> None:
+        place = desk.places.get(board)
+        if place is None:
+            return await socket.close(1008)
+        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await _answer(socket, place.of(Live))
+
+    @app.get("/senses/thumb/{sample_id}")
+    async def thumbnail(sample_id: str, points: int = 64) -> Response:
+        book = desk.of(Book)
+        return await _made(book, sample_id, partial(_picture, book, min(max(points, 8), 1000)), "application/json")
+
+    @app.get("/senses/wav/{sample_id}")
+    async def sound(sample_id: str) -> Response:
+        book = desk.of(Book)
+        return await _made(book, sample_id, book.wav, "audio/wav")
+
+
+async def _answer(socket: WebSocket, live: Live) -> None:
+    """A frame for each question. A page that does not ask gets nothing."""
+    cursor, loop = Cursor(), asyncio.get_running_loop()
+    while True:
+        await socket.receive_text()
+        until = loop.time() + ANSWER_SECONDS
+        frame = live.frame(cursor)
+        while frame is None and loop.time() < until:
+            await asyncio.sleep(LOOK_SECONDS)
+            frame = live.frame(cursor)
+        await socket.send_bytes(frame or b"")
+
+
+def _picture(book: Book, points: int, sample: Sample) -> bytes:
+    import json
+
+    return json.dumps(book.thumbnail(sample, points)).encode()
+
+
+async def _made(book: Book, sample_id: str, make: Callable[[Sample], bytes], kind: str) -> Response:
+    def work() -> Any:
+        return make(book.sample(sample_id))
+
+    try:
+        content = await run.io_bound(work)
+    except (EdgeloraError, OSError) as error:
+        return Response(str(error), 404, media_type="text/plain")
+    return Response(content, media_type=kind, headers={"cache-control": "private, max-age=86400"})
