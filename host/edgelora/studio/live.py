@@ -354,8 +354,9 @@ class _Watching:
         ranks = self._open()
         rate, channels, scales = self._sense()
         signal = self._base.model.signal if self._base else None
-        live._clear(channels, rate, signal.window if signal else 1)
-        live._tell(**_described(self._source, self._base, rate, channels, scales), paused=live._paused)
+        with live._lock:  # a frame has rings and what is told of them
+            live._clear(channels, rate, signal.window if signal else 1)
+            live._tell(**_described(self._source, self._base, rate, channels, scales), paused=live._paused)
         if self._base:
             sensor = isinstance(self._source, Sensor)
             self._chunk = link.listen(sensor=sensor, probabilities=True)
