@@ -1,5 +1,5 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-all` (all that is drawn, coverage), `make lint`,
-# `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
+# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all` (all
+# that is drawn, coverage), `make lint`, `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
 # `make tables` (constants of the front ends).
 # Other output goes to .build and .venv.
 BOARD ?= virtual-pico
@@ -57,7 +57,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks fleet prompts keras-models demo test test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -93,10 +93,14 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m frameworks keras-models fleet wheel-env
+test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser frameworks keras-models fleet wheel-env
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
+
+# The studio's page in a real browser, which `make test` includes.
+test-studio: setup firmware-unix firmware-rp2 $(STAMPS)/packages-browser
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
 
 lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .

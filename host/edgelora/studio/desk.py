@@ -51,6 +51,9 @@ class Desk:
         for name, board in sorted(self._on.items()):
             with contextlib.suppress(EdgeloraError):
                 self.start_virtual(board, name)
+        for entry in self._state["boards"]:
+            if "://" in entry["port"]:
+                self.connect_address(entry["port"])
         self._watcher.start()
 
     def close(self) -> None:
@@ -105,6 +108,13 @@ class Desk:
             entry = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
             self._remember(boards=[*known, entry])
             return self.places[device.port]
+
+    def connect_address(self, port: str) -> Place:
+        """Opens a port by its name, or by an address as `socket://10.0.0.2:3333`."""
+        if not port:
+            raise InputError("no port is given", remedy="give a name as COM3, or an address as socket://10.0.0.2:3333")
+        there = next((device for device in find_devices() if device.port == port), None)
+        return self.connect(there or Device(port, port, virtual=False))
 
     def release(self, port: str) -> None:
         """Lets go of a board: other programs can have its port."""

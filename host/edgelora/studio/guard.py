@@ -2,7 +2,8 @@
 
 A page of another site, or a name that was rebound to this computer, reaches loopback too. So each request, over HTTP
 as over a websocket, has to name this server as its Host, come from its own Origin if it tells one, and bring the
-token: in the address once, from then on in a cookie that goes to no other site.
+token: in the address once, from then on in a cookie that goes to no other site. Another port of this computer is the
+same site for cookies, so what a browser says of where a request comes from (Sec-Fetch-Site) counts, too.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ class Guard:
             return f"The Host of this request is not this server. {REFUSED}"
         origins = [value for name, value in headers if name == "origin"]
         if any(origin != f"http://{hosts[0]}" for origin in origins) or len(origins) > 1:
+            return f"This request comes from another page. {REFUSED}"
+        fetched = dict(headers).get("sec-fetch-site", "none")
+        if fetched not in ("none", "same-origin") and dict(headers).get("sec-fetch-mode") != "navigate":
             return f"This request comes from another page. {REFUSED}"
         if scope["type"] == "websocket" and not origins:
             return f"This request names no Origin. {REFUSED}"

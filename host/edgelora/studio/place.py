@@ -77,7 +77,7 @@ class Place:
 
     def __init__(self, device: Device) -> None:
         self.device, self._key = device, device.port
-        name = Path(device.state_dir).name if device.state_dir else Path(device.port).name
+        name = Path(device.state_dir or device.port).name
         self.state = PlaceState(device.port, printable(name), device.virtual, board=device.board)
         self.version = 0  # rises at each change
         self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)  # the latest last

@@ -72,6 +72,7 @@ def _bound(port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
+        listening.listen()  # who opens the address at once waits until it is served
     except OSError as error:
         listening.close()
         raise FileError(

@@ -27,6 +27,7 @@ def page(desk: Desk) -> None:
     parts.follow(lambda: _others(desk), lambda: _plugged_in(desk))
     if desk.virtual_kinds:
         _virtual(desk)
+    _by_address(desk)
 
 
 def _places(desk: Desk) -> None:
@@ -236,4 +237,14 @@ def _virtual(desk: Desk) -> None:
                 desk.start_virtual(str(kind.value), name.value.strip())
                 name.set_value("")
 
-            parts.button("Start a virtual board", parts.told(start), icon="power", main=True)
+            begin = ui.element("div")
+        act = parts.told(start)
+        with begin:
+            parts.button("Start a virtual board", act, icon="power", main=True)
+
+
+def _by_address(desk: Desk) -> None:
+    """Ports that are in no list: serial adapters of unknown makers, boards over the network."""
+    with ui.expansion("A port that is not listed").classes("wide quiet"), ui.element("div").classes("row-line"):
+        port = ui.input("Port", placeholder="COM3 or socket://10.0.0.2:3333").props("outlined dense").classes("field")
+        parts.button("Open it", parts.told(lambda: desk.connect_address(port.value.strip())), icon="link")

@@ -121,9 +121,10 @@ def choices(made: ui.dialog, text: str, act: Callable[[], object], then: Callabl
             with made.parent_slot.parent if made.parent_slot else made:
                 then()
 
+    begin = told(done)
     with ui.element("div").classes("row-line actions"):
         button("Cancel", made.close)
-        button(text, told(done), main=True)
+        button(text, begin, main=True)
 
 
 def told(act: Callable[[], object]) -> Callable[[], None]:

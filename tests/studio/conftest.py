@@ -1,0 +1,115 @@
+"""A studio in a process of its own, and Debian's chromium to see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from processes import COMMAND
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+WAIT_MS = 60_000  # for what takes a board some time, on a machine that is busy with other tests
+
+
+class Studio:
+    """A server of a project, from `start` to `stop`. url: the whole address, with its token."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder.parent / f"{folder.name}.log"
+        self.start()
+
+    def start(self) -> None:
+        with open(self.log, "ab") as log:
+            command = [COMMAND, "studio", self.folder, "--no-browser", "--json"]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        said = ""
+        while not said.endswith("}\n"):
+            line = self.process.stdout.readline()
+            assert line, self.log.read_text()
+            said += line
+        self.url = json.loads(said)["url"]
+
+    @property
+    def origin(self) -> str:
+        return self.url.partition("/?")[0]
+
+    @property
+    def port(self) -> int:
+        return int(self.origin.rpartition(":")[2])
+
+    @property
+    def token(self) -> str:
+        return self.url.partition("token=")[2]
+
+    def stop(self, how: int = signal.SIGINT) -> int:
+        """Its exit code."""
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(60)
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+
+    @property
+    def board_port(self) -> str:
+        """Of the one virtual board that was started in it."""
+        (state,) = (self.folder / "boards").iterdir()
+        return str(state / "port")
+
+
+@pytest.fixture
+def studios(tmp_path: Path) -> Iterator[Callable[[str], Studio]]:
+    """Opens studios, each of a project by its name; none complains of a bug of its own."""
+    opened: list[Studio] = []
+
+    def studio(name: str = "project") -> Studio:
+        opened.append(Studio(tmp_path / name))
+        return opened[-1]
+
+    yield studio
+    for one in opened:
+        if one.process.poll() is None:
+            one.stop()
+        said = one.log.read_text()
+        assert "Traceback" not in said and "this is a bug" not in said, said
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not os.path.exists(CHROMIUM):
+        pytest.fail(f"{CHROMIUM} is missing: make test-studio")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[Callable[[Studio], Page]]:
+    """Opens a studio's page by its address; no page has an error of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT_MS)
+    errors: list[str] = []
+
+    def opened(studio: Studio) -> Page:
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(studio.url)
+        page.get_by_role("navigation", name="Views").wait_for()
+        return page
+
+    yield opened
+    context.close()
+    assert not errors
