@@ -57,7 +57,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -71,6 +71,7 @@ firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
 firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
+sanitized: $(BUILD)/sanitized/libcore.a
 cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
@@ -93,7 +94,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser frameworks keras-models fleet wheel-env
+test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser frameworks keras-models fleet wheel-env
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
@@ -124,7 +125,7 @@ lock:
 	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
 
 # Tools and sources
 
@@ -217,6 +218,18 @@ $(BUILD)/cmake/CMakeCache.txt: | $(STAMPS)/packages-base
 $(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native/twin.c | $(BUILD)/cmake/CMakeCache.txt
 	@$(STEP) "host twin" cmake --build $(BUILD)/cmake -j$(JOBS)
 	@touch $@
+
+# The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py).
+SANITIZED := $(CORE:$(MODULE)/%.c=$(BUILD)/sanitized/%.o)
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
+$(SANITIZED): $(BUILD)/sanitized/%.o: $(MODULE)/%.c $(CORE_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) -std=c99 -g -O1 -Wall -Wextra -Werror $(SANITIZERS) -I$(MODULE)/core -I$(MODULE)/crypto -c $< -o $@
+
+$(BUILD)/sanitized/libcore.a: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
+	@rm -f $@
+	@$(STEP) "core under sanitizers" $(MAKE) -j$(JOBS) $(SANITIZED)
+	@ar rcs $@ $(SANITIZED)
 
 $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/*) | $(STAMPS)/mpy-cross
 	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \

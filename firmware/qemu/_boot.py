@@ -30,9 +30,10 @@ class Flash:
 
 
 flash = Flash()
+SIZES = {"readsize": 256, "progsize": 256, "lookahead": 64}  # fewer calls of this file for a block
 try:
-    vfs.mount(vfs.VfsLfs2(flash), "/")
+    vfs.mount(vfs.VfsLfs2(flash, **SIZES), "/")
 except OSError:
-    vfs.VfsLfs2.mkfs(flash)
-    vfs.mount(vfs.VfsLfs2(flash), "/")
+    vfs.VfsLfs2.mkfs(flash, **SIZES)
+    vfs.mount(vfs.VfsLfs2(flash, **SIZES), "/")
 sys.path.append("/lib")

@@ -421,9 +421,7 @@ def test_memory_of_fewer_neighbours() -> None:
 
 def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
     """Mutated messages of a round, as they are and sealed anew by the server's key: fuzz_fleet.c says what holds."""
-    program = sanitized.build(
-        Path(__file__).with_name("fuzz_fleet.c"), tmp_path, (sanitized.CORE / "fleet", sanitized.CRYPTO)
-    )
+    program = sanitized.build(Path(__file__).with_name("fuzz_fleet.c"), tmp_path)
     rng = random.Random(fresh.SEED)
     fleet = Fleet(rng, 20, ref.Task(parameters=40, sigma=3, neighbours=8, threshold=5), number=99)
     board, stages = fleet.boards[3], (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK)

@@ -1,8 +1,9 @@
 // Runs the core on damaged files under the sanitizers: every byte position of a model and of an adapter
-// flipped in several ways, with the CRC left stale and with it made right again, and every truncation.
+// flipped in several ways of ten, with the CRC left stale and with it made right again, and every truncation.
 // Whatever the checks accept is used: inference, training, saving. SPDX-License-Identifier: MIT
 //
-// Usage: fuzz_files MODEL.elm ADAPTER.ela. Prints counts; a crash or a sanitizer report is the failure.
+// Usage: fuzz_files MODEL.elm ADAPTER.ela WAYS SEED. At each byte so many of the ten ways to flip it, from one that the
+// seed says on. Prints counts; a crash or a sanitizer report is the failure.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,14 +196,15 @@ static bool adapter_accepted(const uint8_t *file, uint32_t size, counts_t *count
     return frozen;
 }
 
-static counts_t damage(const uint8_t *file, uint32_t size, bool (*accepted)(const uint8_t *, uint32_t, counts_t *)) {
+static counts_t damage(const uint8_t *file, uint32_t size, bool (*accepted)(const uint8_t *, uint32_t, counts_t *),
+                       uint32_t ways, uint32_t seed) {
     counts_t counts = {0};
-    static const uint8_t flips[] = {0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x7F, 0xFF};
+    static const uint8_t flips[] = {0x01, 0x80, 0x02, 0xFF, 0x04, 0x40, 0x08, 0x7F, 0x10, 0x20};
     for (uint32_t at = 0; at < size; ++at) {
-        for (uint32_t k = 0; k < sizeof(flips); ++k) {
+        for (uint32_t k = 0; k < ways; ++k) {
             uint8_t *copy = malloc(size);
             memcpy(copy, file, size);
-            copy[at] ^= flips[k];
+            copy[at] ^= flips[(seed + 3 * at + k) % sizeof(flips)];
             counts.stale_accepted += accepted(copy, size, &counts);
             if (at >= 16) {
                 make_crc_right(copy, size);
@@ -234,20 +236,21 @@ static void print(const char *what, counts_t c) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) {
-        fprintf(stderr, "usage: fuzz_files MODEL ADAPTER\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: fuzz_files MODEL ADAPTER WAYS SEED\n");
         return 2;
     }
     uint32_t model_size, adapter_size;
     uint8_t *model = read_file(argv[1], &model_size), *adapter = read_file(argv[2], &adapter_size);
+    uint32_t ways = (uint32_t)strtoul(argv[3], 0, 10), seed = (uint32_t)strtoul(argv[4], 0, 10);
     base = model;
     counts_t counts = {0};
     if (!model_accepted(model, model_size, &counts) || !adapter_accepted(adapter, adapter_size, &counts)) {
         fprintf(stderr, "the files are not right to begin with\n");
         return 1;
     }
-    print("model", damage(model, model_size, model_accepted));
-    print("adapter", damage(adapter, adapter_size, adapter_accepted));
+    print("model", damage(model, model_size, model_accepted, ways, seed));
+    print("adapter", damage(adapter, adapter_size, adapter_accepted, ways, seed));
     free(model);
     free(adapter);
     return 0;

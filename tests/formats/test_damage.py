@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sanitized
 from class_cases import small_base
-from fresh import fresh_seeds
+from fresh import SEED, fresh_seeds, rounds
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
 
@@ -113,9 +113,8 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
     data = formats.pack_model(model)
     (tmp_path / "m.elm").write_bytes(data)
     (tmp_path / "a.ela").write_bytes(trained_adapter(data, model, mode, state))
-    done = subprocess.run(
-        [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela"], capture_output=True, text=True, timeout=600, check=False
-    )
+    command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(rounds(10)), str(SEED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     for what in ("model", "adapter"):
         stale, refused, accepted, ran = map(

@@ -8,14 +8,17 @@ from pathlib import Path
 from edgelora.resources import ROOT
 
 CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
+LIBRARY = ROOT / ".build" / "sanitized" / "libcore.a"
 FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build(source: Path, folder: Path, of: tuple[Path, ...] = (CORE, CRYPTO)) -> Path:
-    """Compiles a C file with the core, or with some folders of it; returns the program."""
+def build(source: Path, folder: Path) -> Path:
+    """Compiles a C file with the core that `make sanitized` has compiled; returns the program."""
+    sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.[ch]")]
+    if not LIBRARY.exists() or LIBRARY.stat().st_mtime < max(file.stat().st_mtime for file in sources):
+        raise RuntimeError(f"{LIBRARY} is older than the core: run `make sanitized`")
     program = folder / source.stem
-    sources = [source, *(file for part in of for file in sorted(part.rglob("*.c")))]
     flags = [*FLAGS, *SANITIZERS, f"-I{CORE}", f"-I{CRYPTO}"]
-    subprocess.run(["cc", *flags, *map(str, sources), "-o", str(program)], check=True)
+    subprocess.run(["cc", *flags, str(source), str(LIBRARY), "-o", str(program)], check=True)
     return program
