@@ -3,6 +3,7 @@
 from .compare import comparison, differences, write_comparison
 from .fleet_page import FleetReport, FleetRound, mean_of, worst_tenth, write_fleet_page
 from .machine_page import NAMES, MachineReport, Method, write_machine_page
+from .measures import Accuracy, Error
 from .metrics import End, Metrics, Update, follow, read_metrics
 from .of_run import make_report
 from .plan_page import write_plan_report
@@ -12,6 +13,8 @@ from .sections import render_html, write_report
 from .statistics import mean_interval, most_events, sign_test, verdict, wilson
 
 __all__ = [
+    "Accuracy",
+    "Error",
     "Change",
     "End",
     "FleetReport",

@@ -32,6 +32,7 @@ from ..planning import Budget, Choice, Choices, Plan, choices, plan
 from ..report import Metrics, Report, Update, make_report, read_metrics, read_report, write_report
 from ..text import printable, store_name
 from ..training import NAME, AddedClasses, Base, Measure, Recipe, Suspended, load_base
+from .book import Book
 from .desk import Desk
 from .job import Job
 from .place import Place
@@ -77,8 +78,8 @@ def prospect(base: Base, data: Dataset | None) -> Prospect:
         return Prospect(base, counts, problem="there are no samples yet", remedy=remedy)
     if len(there) < 2:
         return Prospect(base, counts, problem="all samples are of one class", remedy="record another class in Collect")
-    if data and base.model.signal and data.signal and not _fits(base, data):
-        problem = f"the samples are {data.signal}, this base hears {base.model.signal}"
+    if data and not _fits(base, data):
+        problem = f"samples are {data.x.shape[1:]}, this base takes {base.model.input.shape}"
         return Prospect(base, counts, problem=problem, remedy="choose a base for this sensor")
     learned, renamed = known, False
     if len(known) < 2:
@@ -284,7 +285,7 @@ class Lesson:
         self._pause.clear()
         try:
             self._run(link, job)
-        except Suspended:
+        except (Suspended, _Paused):
             self._now(status="paused")
         except (LinkError, LineLost) as error:
             self._now(status="cut off", error=printable(error))
@@ -321,6 +322,11 @@ class Lesson:
             job.done, job.total = self.done, self.head.total
             job.tell(what)
             self.version += 1
+            if stop() and not recipe.on_board:
+                raise _Paused
+
+        def stop() -> bool:
+            return self._pause.is_set() or job.cancelled
 
         with Metrics(self.folder / "metrics.jsonl", fresh=not resume) as metrics:
             if not resume:
@@ -335,9 +341,12 @@ class Lesson:
                 told,
                 resume,
                 note=lambda text: job.tell(text),
-                stop=lambda: self._pause.is_set() or job.cancelled,
+                stop=stop,
             )
             hello = link.hello()
+        if run.activated and not recipe.on_board:
+            link.store_put(NAME, run.run.adapter)
+            link.store_activate(NAME)
         job.tell("the same on this computer, to compare")
         ahead.join()
         twin_run = training.compared(run, again[0], epochs)
@@ -352,12 +361,16 @@ class Lesson:
         """Whether the board goes on with this run; else all is as it was before it first began."""
         there = link.store_list()
         checkpoint = any(entry.name == f"{NAME}.chk" for entry in there.adapters)
+        if not self.recipe.on_board:
+            checkpoint = link.size(training.STATE_PATH) is not None
         if self.head.begun and checkpoint and self.done:
             return True
         if self.head.begun:
             self._restore(link)
         elif any(entry.name == NAME and entry.base_id != base.base_id for entry in there.adapters):
             _set_aside(link)
+        if not self.recipe.on_board and link.size(training.STATE_PATH) is not None:
+            link.remove(training.STATE_PATH)  # of an earlier run
         previous = training.stored_adapter(link, base, NAME)
         write_atomic(self.folder / "previous.ela", previous or b"")
         self._now(begun=True, active=link.store_list().active)
@@ -404,6 +417,10 @@ class Lesson:
         self.head = replace(self.head, **changes)
         write_atomic(self.folder / "lesson.json", json.dumps(asdict(self.head), indent=1).encode())
         self.version += 1
+
+
+class _Paused(Exception):
+    """Somebody pauses a run that this computer leads: the board has the state of the last epoch."""
 
 
 class _Log:
@@ -539,6 +556,17 @@ class Lessons:
                 return replace(base, name=name)
         raise InputError(f"{folder} has a thousand bases of this name", remedy="delete some")
 
+    # --- reports
+
+    def folders(self) -> dict[str, Path]:
+        """By name, latest first: folders of runs that are over."""
+        found = sorted(self.folder.glob("*/report.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return {printable(path.parent.name): path.parent for path in found}
+
+    def reports(self) -> dict[str, Report | EdgeloraError]:
+        """By name, latest first: what runs left, or why it can't be read."""
+        return {name: _report(folder) for name, folder in self.folders().items()}
+
     # --- runs
 
     def of(self, place: Place) -> Lesson | None:
@@ -615,6 +643,13 @@ class Lessons:
         folder = self.folder / f"{max(taken, default=0) + 1:03d}"
         folder.mkdir()
         return folder
+
+
+def _report(folder: Path) -> Report | EdgeloraError:
+    try:
+        return read_report(folder / "report.json")
+    except EdgeloraError as error:
+        return error
 
 
 @dataclass(frozen=True)
@@ -709,3 +744,21 @@ def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
 def planned(base: Base, board: str, recipe: Recipe) -> Plan:
     """What a run takes without a budget."""
     return plan(base.elm, load_board(board), recipe)
+
+
+# ---- samples ---------------------------------------------------------------------------------------------------------
+
+
+def collected(desk: Desk, base: Base | None) -> Dataset | None:
+    """The samples of the project, cut as a base takes them; None where there are none."""
+    return desk.of(Book).dataset(base)
+
+
+def left_out(desk: Desk, base: Base | None) -> list[str]:
+    """Why some samples of the project are not among these, in words."""
+    return desk.of(Book).left_out(base)
+
+
+def collected_version(desk: Desk) -> int:
+    """Rises with each change of these."""
+    return desk.of(Book).version

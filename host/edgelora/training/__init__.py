@@ -15,7 +15,7 @@ from .base import (
     pretrained_kws,
 )
 from .blend import Blend, BlendedLayer, blend
-from .board_learner import ADAPTER_PATH, BoardLearner, base_path, recomputed
+from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import (
@@ -118,6 +118,7 @@ __all__ = [
     "Phases",
     "REPORTED_MACHINES",
     "SCORE_ONE",
+    "STATE_PATH",
     "TEST_SEED",
     "Watch",
     "alarms_of",

@@ -1,11 +1,254 @@
-"""The view Fleet."""
+"""The view Fleet: how federations stand, what they tell of their boards, and releases to a fleet."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from nicegui import ui
+
+from ...errors import EdgeloraError
+from ...fleet import Federation, Plan, Rollout, Site, mean_of
+from ...report import worst_tenth
 from ..desk import Desk
+from ..federations import DATA, Federations
 from . import parts
+from .charts import LineChart, facts, table
+
+COMMANDS = """pip install 'edgelora[fleet]'
+edgelora fleet enroll --help                  # boards, into a roster
+edgelora fleet init FOLDER --site SITE --base base.elm
+edgelora fleet run FOLDER --start             # this page shows each round as it ends"""
+SIMULATED = Plan(rounds=8)
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Fleet")
+    parts.title("Fleet", "Boards that learn together: no sample leaves a board.")
+    _Page(desk).build()
+
+
+class _Page:
+    """The view with what was chosen on it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.federations = desk.of(Federations)
+        self.name = ""
+        self.site = ""
+        self.error: EdgeloraError | None = None
+        self.told = ""
+        self.changes = 0
+
+    def build(self) -> None:
+        with ui.element("div").classes("stack"):
+            parts.follow(lambda: (self.federations.version, self.name, self.changes), self._federation, 1.0)
+            parts.follow(lambda: (self.federations.version, self.name, self.changes), self._publish, 1.0)
+            self._begin()
+
+    # --- a federation
+
+    @property
+    def federation(self) -> Federation | EdgeloraError | None:
+        found = self.federations.all()
+        if self.name not in found:
+            self.name = next(iter(found), "")
+        return found.get(self.name)
+
+    def _federation(self) -> None:
+        one, names = self.federation, list(self.federations.all())
+        if one is None:
+            return parts.empty("No federation yet: simulate one below, or begin one of real boards.", "hub")
+        with ui.element("section").classes("card stack"):
+            choice = ui.select(names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value))
+            choice.props("outlined dense").classes("choice-line")
+            if isinstance(one, EdgeloraError):
+                return parts.problem(str(one))
+            self._shown(one)
+
+    def _choose(self, name: str) -> None:
+        self.name = name
+
+    def _shown(self, one: Federation) -> None:
+        plan, rounds = one.plan, one.rounds
+        last = rounds[-1] if rounds else None
+        facts(
+            [
+                ("rounds", f"{len(rounds)} of {plan.rounds}"),
+                (
+                    "boards",
+                    f"{plan.boards}" + (f", {last.survivors} of {last.asked} in the last round" if last else ""),
+                ),
+                ("epsilon of an outsider", _epsilon(last.outsider if last else 0.0, plan.delta)),
+                ("epsilon of the server", _epsilon(last.server if last else 0.0, plan.delta)),
+                ("masks", "on: the server sees sums alone" if plan.masks else "off"),
+                ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}"),
+            ]
+        )
+        measured = [(float(i), r.accuracies) for i, r in enumerate(rounds, 1) if r.accuracies]
+        if measured:
+            chart = LineChart("Named right of test samples, by round", "round", percent=True)
+            lines = [("mean of boards", mean_of), ("worst tenth of boards", worst_tenth)]
+            series = [{"name": name, "points": [(i, of(by) or 0.0) for i, by in measured]} for name, of in lines]
+            mean, worst = (one["points"][-1][1] for one in series)
+            told = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
+            chart.show(told, series, xLow=1, high=1.0)
+            rows = [(f"board {index}", f"{share:.1%}") for index, share in sorted(measured[-1][1].items(), key=_number)]
+            table("Named right, by board, after the last round", ("board", "named right"), rows)
+        elif rounds:
+            told = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
+            ui.label(told).classes("quiet")
+        if rounds:
+            head = ("round", "boards", "took", "down", "up", "epsilon outside", "epsilon server")
+            shown = [
+                (
+                    str(i),
+                    f"{r.survivors} of {r.asked}",
+                    f"{r.seconds:.1f} s",
+                    _bytes(r.down),
+                    _bytes(r.up),
+                    _short(r.outsider),
+                    _short(r.server),
+                )
+                for i, r in enumerate(rounds, 1)
+            ]
+            table("Rounds", head, shown)
+
+    # --- releases
+
+    def _publish(self) -> None:
+        one, sites = self.federation, self.federations.sites()
+        if not isinstance(one, Federation) or not one.rounds:
+            return
+        with ui.element("section").classes("card stack"):
+            parts.heading("Publish")
+            if not sites:
+                told = (
+                    "There is no fleet to publish to: put the folder of its roster (edgelora fleet enroll) into fleets."
+                )
+                ui.label(told).classes("quiet")
+                return
+            if self.site not in sites:
+                self.site = next(iter(sites))
+            site = sites[self.site]
+            with ui.element("div").classes("row-line"):
+                fleet = (
+                    ui.select(list(sites), value=self.site, label="Fleet")
+                    .props("outlined dense")
+                    .classes("choice-line")
+                )
+                fleet.on_value_change(lambda event: setattr(self, "site", str(event.value)))
+                name = ui.input("Name", value="global").props("outlined dense")
+                share = ui.number("First to, in percent of boards", value=10, min=1, max=100, precision=0)
+                share.props("outlined dense")
+            with ui.element("div").classes("row-line"):
+
+                def few() -> None:
+                    self._do(lambda: self.federations.publish(site, one, str(name.value), int(share.value or 0)))
+
+                parts.button("Publish to a few", few, icon="campaign", main=True)
+                everyone = parts.button("To all", lambda: self._to_all(site, str(name.value)), icon="public")
+                parts.button("Take back", lambda: self._back(site, str(name.value)), icon="undo")
+                everyone.set_enabled(bool(self.federations.rollouts(site)))
+            if self.error:
+                parts.problem(str(self.error), self.error.remedy)
+            if self.told:
+                ui.label(self.told).props("role=status")
+            self._rollouts(site)
+
+    def _rollouts(self, site: Site) -> None:
+        try:
+            roster, found = site.roster(), self.federations.rollouts(site)
+        except (EdgeloraError, OSError) as error:
+            return parts.problem(str(error))
+        rows = [(one.name, str(one.version), _out_to(one, one.first(roster))) for one in found]
+        if rows:
+            table("Published", ("name", "version", "out to"), rows)
+
+    def _to_all(self, site: Site, name: str) -> None:
+        self._do(lambda: self.federations.to_everyone(site, name))
+
+    def _back(self, site: Site, name: str) -> None:
+        self._do(lambda: self.federations.back(site, name))
+
+    def _do(self, what: Callable[[], Rollout]) -> None:
+        self.error, self.told = None, ""
+        try:
+            one = what()
+            self.told = f"{one.name}, version {one.version}, is out to {'all' if one.everyone else 'a few'} boards."
+        except EdgeloraError as error:
+            self.error = error
+        self.changes += 1
+
+    # --- another one
+
+    def _begin(self) -> None:
+        with ui.element("section").classes("card stack"):
+            parts.heading("Begin one")
+            text = f"Simulated: twins of boards on this computer, with the recordings of {DATA}, in exact integers."
+            ui.label(text).classes("quiet")
+
+            def told(what: Callable[[], object]) -> None:
+                """Does it; what is wrong is told here."""
+                wrong.clear()
+                try:
+                    what()
+                except EdgeloraError as error:
+                    with wrong:
+                        parts.problem(str(error), error.remedy)
+
+            with ui.element("div").classes("row-line"):
+                name = ui.input("Name", value="simulated").props("outlined dense")
+                boards = ui.number("Boards", value=SIMULATED.boards, min=2, max=1000, precision=0)
+                rounds = ui.number("Rounds", value=SIMULATED.rounds, min=1, max=1000, precision=0)
+                noise = ui.number("Noise, in clips", value=0, min=0, max=100)
+                for one in (boards, rounds, noise):
+                    one.props("outlined dense")
+
+                def start() -> None:
+                    self.name = str(name.value)
+                    told(lambda: self.federations.simulate(self.name, _plan(boards.value, rounds.value, noise.value)))
+
+                parts.button("Simulate", start, icon="play_arrow", main=True)
+            wrong = ui.element("div")
+            parts.job_card(lambda: self.federations.job)
+            ui.label("Of real boards: Flower's engine carries the rounds, in an environment of its own.").classes(
+                "quiet"
+            )
+            ui.label(COMMANDS).classes("code").props('tabindex=0 role=region aria-label="Commands that begin one"')
+            with ui.element("div").classes("row-line"):
+                folder = ui.input("Folder of a federation or a fleet").props("outlined dense").classes("choice-line")
+
+                def show() -> None:
+                    told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
+
+                parts.button("Show it", show, icon="folder_open")
+
+
+def _plan(boards: float | None, rounds: float | None, noise: float | None) -> Plan:
+    count = int(boards or 0)
+    if not noise:
+        return Plan(boards=count, rounds=int(rounds or 0))
+    return Plan(boards=count, rounds=int(rounds or 0), noise=float(noise), clip=2000, least=max(1, count * 3 // 4))
+
+
+def _number(pair: tuple[str, float]) -> tuple[int, str]:
+    return (int(pair[0]) if pair[0].isdigit() else 0, pair[0])
+
+
+def _short(epsilon: float) -> str:
+    return f"{epsilon:.3g}" if math.isfinite(epsilon) else "no noise"
+
+
+def _epsilon(epsilon: float, delta: float) -> str:
+    if not math.isfinite(epsilon):
+        return "no bound: boards add no noise"
+    return f"{epsilon:.3g}, at delta {delta:g}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1024:,.0f} KB" if count >= 10240 else f"{count:,} B"
+
+
+def _out_to(one: Rollout, first: list[int]) -> str:
+    return "all boards" if one.everyone else f"{len(first)} boards: {', '.join(map(str, first[:20]))}"

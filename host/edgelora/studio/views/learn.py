@@ -1,11 +1,529 @@
-"""The view Learn."""
+"""The view Learn: what a board is to learn and with how much, the run as it goes, and what becomes of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from nicegui import run, ui
+
+from ...boards import load_board
+from ...datasets import Dataset
+from ...errors import EdgeloraError
+from ...planning import Choices, Plan
+from ...text import store_name
+from ...training import NAME, Base, Recipe
 from ..desk import Desk
+from ..job import Job
+from ..lesson import (
+    GOING,
+    OWN,
+    UNFINISHED,
+    USUAL,
+    Added,
+    Consolidated,
+    Lesson,
+    Lessons,
+    Offer,
+    Prospect,
+    collected,
+    collected_version,
+    left_out,
+    measured_choices,
+    offer,
+    planned,
+    prospect,
+)
+from ..place import Place
 from . import parts
+from .charts import LineChart, confusion, facts, verdict
+
+LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # times through the samples, 0: as many as `Recipe.fitted` says
+STATUS = {
+    "learning": "The board is learning.",
+    "pausing": "Pausing: the board finishes what it is at.",
+    "paused": "Paused. The board has all that it needs to go on.",
+    "cut off": "Cut off. The board goes on from its last checkpoint.",
+    "judged": "Done. Keep it, or discard it.",
+    "kept": "Kept.",
+    "discarded": "Discarded: the board has what it had before.",
+    "given up": "Given up: another run has the board.",
+    "failed": "Failed.",
+}
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Learn")
+    parts.title("Learn", "Your board learns your classes from your samples, by itself.")
+    _Page(desk).build()
+
+
+class _Page:
+    """The view with what was chosen on it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.lessons = desk, desk.of(Lessons)
+        self.base_name = ""
+        self.epochs = 60
+        self.by_board = True
+        self.within = False  # whether a budget chooses
+        self.measured: Job | None = None
+        self.offer: Offer | None = None
+        self.error: EdgeloraError | None = None
+        self.after: Job | None = None  # add a class, consolidate, keep, discard
+        self.version = 0
+
+    def build(self) -> None:
+        with ui.element("div").classes("stack"):
+            parts.follow(lambda: (self._port, self._samples_version, self.base_name, self.lessons.version), self._what)
+            parts.follow(self._budget_version, self._budget)
+            parts.follow(
+                lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
+            )
+            parts.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
+            parts.follow(lambda: (self._port, self._samples_version, self.lesson and self.lesson.status), self._more)
+
+    # --- what there is
+
+    @property
+    def place(self) -> Place | None:
+        return self.desk.selected
+
+    @property
+    def _port(self) -> str | None:
+        return self.place.device.port if self.place else None
+
+    @property
+    def _samples_version(self) -> int:
+        return collected_version(self.desk)
+
+    @property
+    def lesson(self) -> Lesson | None:
+        return self.lessons.of(self.place) if self.place else None
+
+    @property
+    def base(self) -> Base | None:
+        bases = self.lessons.bases()
+        if self.base_name not in bases:
+            self.base_name = self.lessons.usual_base(collected(self.desk, None)) or ""
+        return bases.get(self.base_name)
+
+    @property
+    def data(self) -> Dataset | None:
+        return collected(self.desk, self.base)
+
+    @property
+    def prospect(self) -> Prospect | None:
+        return prospect(self.base, self.data) if self.base else None
+
+    @property
+    def board(self) -> str:
+        """The profile that plans are for."""
+        board = self.place.state.board if self.place else None
+        return board or "rpi_pico"
+
+    def recipe(self) -> Recipe:
+        recipe = self.offer.recipe if self.within and self.offer else USUAL
+        return replace(recipe, epochs=self.epochs, on_board=self.by_board)
+
+    def changed(self) -> None:
+        self.version += 1
+
+    # --- what to learn
+
+    def _what(self) -> None:
+        with ui.element("section").classes("card"):
+            parts.heading("1. What to learn")
+            bases = self.lessons.bases()
+            found = self.prospect
+            if not bases or found is None:
+                return parts.problem("there is no base network", "put a .elm file into the project's folder bases")
+            options = {name: _titled(base) for name, base in bases.items()}
+            choice = ui.select(
+                options, value=self.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
+            )
+            choice.props("outlined dense").classes("choice-line")
+            ui.label(_described(bases[self.base_name])).classes("quiet")
+            others = left_out(self.desk, self.base)
+            if others:
+                parts.problem(f"{len(others)} samples are left out: {others[0]}", "choose a base for their sensor")
+            if found.problem and not (others and not found.counts):
+                parts.problem(found.problem, found.remedy)
+            with ui.element("div").classes("row-line").props('role=list aria-label="Classes"'):
+                for label, count in found.counts.items():
+                    with ui.element("div").classes("chip").props("role=listitem"):
+                        ui.icon("add_circle" if label in found.added else "school").props("aria-hidden=true")
+                        ui.label(f"{label}: {count}" + (", added afterwards" if label in found.added else ""))
+            if found.renamed:
+                told = "The base knows none of these: its outputs get your names, and learn anew."
+                if any(name.startswith(OWN) for name in bases):
+                    told += " (To go on with what the board has learned, choose your own base.)"
+                ui.label(told).classes("quiet")
+            if found.added and not found.renamed:
+                told = f"{', '.join(found.added)}: new to this base. Add it below: it takes a moment, and no learning."
+                ui.label(told).classes("quiet")
+
+    def _choose(self, name: str) -> None:
+        self.base_name, self.measured, self.offer = name, None, None
+        self.changed()
+
+    # --- with how much
+
+    def _budget_version(self) -> object:
+        job = self.measured
+        return (
+            self._port,
+            self._samples_version,
+            self.base_name,
+            self.within,
+            job and job.state,
+            self.epochs,
+            self.by_board,
+        )
+
+    def _budget(self) -> None:
+        found = self.prospect
+        if found is None or found.problem or not self.data:
+            return
+        with ui.element("section").classes("card"):
+            parts.heading("2. How much it may use")
+            usual = self._planned(found, replace(USUAL, epochs=self.epochs))
+            lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
+            with ui.element("div").classes("row-line"):
+                long = ui.select(
+                    lengths, value=self.epochs, label="How long", on_change=lambda e: self._set(epochs=e.value)
+                )
+                long.props("outlined dense").classes("choice-line")
+                who = {True: "the board by itself", False: "with this computer's help"}
+                where = ui.select(
+                    who, value=self.by_board, label="Who leads", on_change=lambda e: self._set(by_board=e.value)
+                )
+                where.props("outlined dense").classes("choice-line")
+            ui.checkbox("Choose by a budget of memory", value=self.within, on_change=lambda e: self._within(e.value))
+            if not self.within:
+                if usual:
+                    facts(_taken(usual))
+                return
+            parts.job_card(lambda: self.measured)
+            job = self.measured
+            if job and job.state == "done":
+                self._sliders(job.result)
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _within(self, on: bool) -> None:
+        self.within, found, data = on, self.prospect, self.data
+        if on and self.measured is None and found and data:
+            self.measured = measured_choices(self.desk, found, data, USUAL)
+
+    def _planned(self, found: Prospect, recipe: Recipe) -> Plan | None:
+        try:
+            return planned(found.base, self.board, recipe)
+        except EdgeloraError:
+            return None
+
+    def _length(self, epochs: int, name: str, found: Prospect, plan: Plan | None) -> str:
+        """How long a run would be, as well as it can be told."""
+        learned = sum(found.counts[label] - found.counts[label] // 4 for label in found.learned)
+        times = Recipe(epochs=epochs).fitted(learned).epochs
+        took = plan.step_us * 1e-6 * times * learned if plan and plan.step_us else None
+        return f"{name}: {times} times through the samples" + (f", about {_seconds(took)}" if took else "")
+
+    def _sliders(self, found: Choices) -> None:
+        """What a budget buys, as it is moved."""
+        arena = max(one.arena_bytes for one in found.candidates)
+        size = max(one.adapter_bytes for one in found.candidates)
+        least = min(one.arena_bytes for one in found.candidates) // 2
+        limit = min(arena, load_board(self.board).arena_bytes or arena)
+        chart = LineChart("What memory buys", "memory while it learns", bytes=True, percent=True, low=0, high=1)
+        with ui.element("div").classes("slider-line"):
+            ui.label("Memory to learn in")
+            ram = ui.slider(min=least, max=arena, step=256, value=limit).props('aria-label="Memory to learn in, bytes"')
+            ram_told = ui.label()
+            ui.label("Size of the adapter")
+            adapter = ui.slider(min=64, max=size, step=64, value=size).props('aria-label="Size of the adapter, bytes"')
+            adapter_told = ui.label()
+        box = ui.element("div").props("aria-live=polite")
+        most = max(one.gain for one in found.candidates)
+
+        async def choose() -> None:
+            ram_told.set_text(_size(ram.value))
+            adapter_told.set_text(_size(adapter.value))
+            try:
+                self.offer = await run.io_bound(offer, found, self.board, int(ram.value), int(adapter.value))
+                self.error = None
+            except EdgeloraError as error:
+                self.offer, self.error = None, error
+            box.clear()
+            with box:
+                if self.error:
+                    return parts.problem(_first_words(self.error), "give it more memory, or a larger adapter")
+                if self.offer:
+                    self._bought(self.offer, most, chart, int(ram.value))
+
+        for slider in (ram, adapter):
+            slider.on_value_change(choose)
+        ui.timer(0.01, choose, once=True)
+
+    def _bought(self, bought: Offer, most: float, chart: LineChart, ram: int) -> None:
+        chosen, beyond = bought.choice.chosen, bought.choice.beyond
+        points = sorted((one.arena_bytes, one.gain / most) for one in bought.choice.frontier)
+        share = chosen.gain / most
+        series = [{"name": "configurations", "points": points, "dots": True, "ring": [chosen.arena_bytes, share]}]
+        chart.show(f"{100 * share:.0f} % of what could be gained, with {_size(chosen.arena_bytes)}", series, limit=ram)
+        rows = [("gain expected", f"{100 * share:.0f} % of the most that is possible"), *_taken(bought.plan)]
+        if beyond:
+            more = f"{100 * (beyond.gain - chosen.gain) / most:.0f} % more with {_size(beyond.arena_bytes)}"
+            rows.append(("a larger budget", f"{more} of memory and an adapter of {_size(beyond.adapter_bytes)}"))
+        facts(rows)
+
+    # --- the run
+
+    def _run(self) -> None:
+        with ui.element("section").classes("card stack"):
+            parts.heading("3. Learn")
+            place = self.place
+            if place is None:
+                return parts.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
+            lesson = self.lesson
+            if lesson is None:
+                ui.label("Nothing was learned on this board yet.").classes("quiet")
+                return self._start_button(place, "Learn")
+            with ui.element("div").props("aria-live=polite"):
+                ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
+            if lesson.error and lesson.status in ("failed", "cut off"):
+                parts.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
+            self._progress(lesson)
+            with ui.element("div").classes("row-line"):
+                self._run_buttons(place, lesson)
+            if lesson.report:
+                self._outcome(place, lesson)
+
+    def _run_buttons(self, place: Place, lesson: Lesson) -> None:
+        if lesson.status == "learning":
+            parts.button("Pause", lesson.pause, icon="pause")
+        elif lesson.status in ("paused", "cut off", "failed"):
+            resume = lambda: self._try(lambda: self.lessons.resume(place, lesson))  # noqa: E731
+            parts.button("Resume", resume, icon="play_arrow", main=True)
+        if lesson.status not in GOING:
+            self._start_button(place, "Learn anew", lesson.status not in UNFINISHED)
+
+    def _start_button(self, place: Place, text: str, main: bool = True) -> None:
+        parts.button(text, lambda: self._start(place), icon="school", main=main)
+        if self.error and not self.within:
+            parts.problem(str(self.error))
+
+    def _start(self, place: Place) -> None:
+        found, data = self.prospect, self.data
+        if found is None or data is None:
+            return self._say("there are no samples yet: record some in Collect")
+        self._try(lambda: self.lessons.start(place, found, data, self.recipe()))
+        if found.renamed and self.lesson:
+            self.base_name = str(self.lesson.head.recipe["base_name"])
+        self.after = None
+
+    def _try(self, what: Callable[[], object]) -> None:
+        """Does it; what is wrong is told where the button is."""
+        self.error = None
+        try:
+            what()
+        except EdgeloraError as error:
+            self.error = error
+        self.changed()
+
+    def _say(self, text: str) -> None:
+        self.error = EdgeloraError(text)
+        self.changed()
+
+    def _progress(self, lesson: Lesson) -> None:
+        """Charts and figures, which move while it learns."""
+        bar = ui.linear_progress(0, show_value=False).props('aria-label="Progress of learning" rounded')
+        line = ui.label().classes("quiet")
+        with ui.element("div").classes("charts"):
+            loss = LineChart("Loss, nats", "update", low=0)
+            right = LineChart(
+                "Named right of held-out samples", "times through the samples", percent=True, low=0, high=1
+            )
+        last: list[object] = []
+
+        def tell() -> None:
+            now = (lesson.version, lesson.done, len(lesson.accuracies), lesson.status)
+            if last == [now]:
+                return
+            last[:] = [now]
+            total = max(1, lesson.head.total)
+            over = lesson.status not in UNFINISHED
+            bar.set_value(1.0 if over else lesson.done / total)
+            line.set_text(_told(lesson))
+            losses = [(float(one.step), one.loss) for one in lesson.updates if one.loss is not None]
+            if losses:
+                told = f"Loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} nats in {len(losses)} updates"
+                loss.show(
+                    told,
+                    [{"name": "loss", "points": losses}],
+                    xLow=0,
+                    xHigh=max(total if not over else 1, losses[-1][0]),
+                )
+            found = lesson.accuracies
+            if found:
+                told = f"Named right of held-out samples: {found[0]:.0%} before, {found[-1]:.0%} now"
+                points = [(float(i), value) for i, value in enumerate(found)]
+                right.show(
+                    told,
+                    [{"name": "right", "points": points}],
+                    xLow=0,
+                    xHigh=max(lesson.epochs if not over else 1, len(found) - 1),
+                )
+
+        tell()
+        ui.timer(parts.POLL_SECONDS, tell)
+
+    # --- what came of it
+
+    def _outcome(self, place: Place, lesson: Lesson) -> None:
+        report, words = lesson.report, lesson.words()
+        if report is None or words is None:
+            return
+        verdict(words.good, words.title, words.text)
+        if lesson.status == "judged":
+            self._keep_or_discard(place, lesson, words.good)
+        elif lesson.status == "kept":
+            ui.label(f"The board uses it as {lesson.head.name}, after a reset too.").classes("quiet")
+        with ui.element("div").classes("charts"):
+            confusion("Before", report.labels, report.confusion_base)
+            confusion("Now", report.labels, report.confusion_adapted)
+        ui.link("The whole report", f"/page/{lesson.number}", new_tab=True)
+
+    def _keep_or_discard(self, place: Place, lesson: Lesson, good: bool) -> None:
+        with ui.element("div").classes("row-line"):
+            name = ui.input("Name on the board", value=NAME, validation=_name_problem).props("outlined dense")
+            keep = "Keep" if good else "Keep it all the same"
+
+            def kept() -> None:
+                if name.validate():
+                    self.after = self.lessons.keep(place, lesson, str(name.value))
+
+            parts.button(keep, kept, icon="check", main=good)
+            parts.button("Discard", lambda: self._set(after=self.lessons.discard(place, lesson)), icon="delete")
+
+    def _after(self) -> None:
+        job = self.after
+        if job is None:
+            return
+        parts.job_card(lambda: self.after)
+        if isinstance(job.result, Added):
+            self._added(job.result)
+        elif isinstance(job.result, Consolidated):
+            found = job.result
+            told = f"Of {found.judged_by} held-out samples {found.before} were named right before, {found.after} now."
+            end = "The board uses the new one." if found.better else "No better: the board keeps what it has."
+            verdict(found.better, "Learned anew from all samples", f"{told} {end}")
+
+    def _added(self, found: Added) -> None:
+        made = found.made
+        names = ", ".join(row.name for row in made.classes if row.name) or "rows of your own"
+        told = "Too few samples were held to judge it. "
+        if made.before is not None and made.after is not None:
+            told = f"Of {made.judged_by} held-out samples {made.before:.0%} were named right, {made.after:.0%} now. "
+        end = "The board uses it." if found.used else "Not better, so the board keeps what it has. Record more samples."
+        verdict(found.used, f"Added: {names}" if found.used else "Not added", told + end)
+
+    # --- afterwards
+
+    def _more(self) -> None:
+        place, lesson, data = self.place, self.lesson, self.data
+        if place is None or lesson is None or data is None or lesson.status not in ("judged", "kept"):
+            return
+        base = lesson.base
+        name = lesson.head.name or NAME
+        new = [label for label in prospect(base, data).counts if label not in base.model.labels]
+        with ui.element("section").classes("card stack"):
+            parts.heading("4. Afterwards")
+            with ui.element("div").classes("row-line"):
+                told = f"Add {', '.join(new)}" if new else "Add a class"
+                add = parts.button(
+                    told,
+                    lambda: self._set(after=self.lessons.add_classes(place, base, data, name)),
+                    icon="add",
+                    main=bool(new),
+                )
+                add.set_enabled(bool(new))
+                ui.label(
+                    "takes a moment, and no learning" if new else "Record samples of a new class in Collect first."
+                ).classes("quiet")
+            with ui.element("div").classes("row-line"):
+                parts.button(
+                    "Consolidate",
+                    lambda: self._set(after=self.lessons.consolidate(place, base, data, name)),
+                    icon="merge",
+                )
+                ui.label(
+                    "Learns anew from all samples, added classes too, on this computer, to the byte as a board would. "
+                    "The board gets it if it is better."
+                ).classes("quiet grow")
+
+
+def _told(lesson: Lesson) -> str:
+    """How far it is, in a line."""
+    said = [
+        f"update {lesson.done} of {lesson.head.total}",
+        f"time {lesson.epoch} of {lesson.epochs} through the samples",
+    ]
+    if lesson.joules is not None:
+        said.append(f"{lesson.joules * 1000:.3g} mJ by the data sheet")
+    if lesson.status not in UNFINISHED:
+        said = said[2:] + [f"{lesson.done} updates"]
+    elif (left := lesson.seconds_left) is not None and lesson.done < lesson.head.total:
+        said.append(f"about {_seconds(left)} left")
+    elif lesson.done == lesson.head.total:
+        said.append("measuring before and after")
+    return ", ".join(said)
+
+
+def _taken(plan: Plan) -> list[tuple[str, str]]:
+    arena, limit = _size(plan.arena_bytes), _size(plan.ram_bytes)
+    told = f"{arena} of {limit} to learn, {_size(plan.infer_arena_bytes)} to infer"
+    if not plan.fits:
+        told = f"{arena}: more than the {limit} that the board has. Choose by a budget."
+    rows = [("memory", told)]
+    rows.append(("adapter", _size(plan.adapter_bytes)))
+    if plan.step_us and plan.infer_us:
+        rows.append(("time", f"{plan.step_us / 1000:.3g} ms to learn a sample, {plan.infer_us / 1000:.3g} ms to infer"))
+    if plan.update_joules:
+        rows.append(("energy", f"{plan.update_joules * 1000:.3g} mJ an update, by the data sheet"))
+    return rows
+
+
+def _titled(base: Base) -> str:
+    stem = base.name.removesuffix(".elm")
+    if stem.startswith(OWN):
+        mine = [label for label in base.model.labels if not label.startswith("(")]
+        return f"{stem}: your {', '.join(mine)}"
+    return stem
+
+
+def _described(base: Base) -> str:
+    signal = f"{base.model.signal}. " if base.model.signal else ""
+    return f"{signal}Knows {', '.join(base.model.labels) or base.model.classes}."
+
+
+def _name_problem(text: str) -> str | None:
+    try:
+        store_name(str(text))
+    except EdgeloraError as error:
+        return str(error)
+    return None
+
+
+def _first_words(error: EdgeloraError) -> str:
+    return str(error).partition(": give")[0]
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _size(count: float) -> str:
+    return f"{count:,.0f} B" if count < 1024 else f"{count / 1024:.1f} KB"

@@ -1,11 +1,133 @@
-"""The view Reports."""
+"""The view Reports: every run of the project, and some of them side by side."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
+from nicegui import ui
+
+from ...errors import EdgeloraError
+from ...report import Report, comparison, differences, write_comparison
 from ..desk import Desk
+from ..lesson import Lessons
 from . import parts
+from .charts import PairChart, table
+
+HEAD = ("run", "when", "board", "learned", "before", "after", "verdict")
+COMPARISON = "comparison"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # of a page without scripts
+
+
+def routes(app: FastAPI, desk: Desk) -> None:
+    """Has the app give reports' own pages, which are whole files without scripts."""
+
+    @app.get("/page/{name}", response_model=None)
+    def _report_page(name: str) -> FileResponse | HTMLResponse:
+        pages = {run: folder / "report.html" for run, folder in desk.of(Lessons).folders().items()}
+        pages[COMPARISON] = desk.folder / "reports" / f"{COMPARISON}.html"
+        if name not in pages or not pages[name].exists():
+            return HTMLResponse("<!doctype html><title>Not there</title>There is no such report.", 404)
+        return FileResponse(pages[name], headers={"content-security-policy": POLICY}, media_type="text/html")
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Reports")
+    parts.title("Reports", "What runs took and gave. Mark several to see them side by side.")
+    _Page(desk).build()
+
+
+class _Page:
+    """The view with the runs that are marked."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.lessons = desk, desk.of(Lessons)
+        self.marked: set[str] = set()
+
+    def build(self) -> None:
+        with ui.element("div").classes("stack"):
+            parts.follow(lambda: tuple(self.lessons.folders()), self._runs, 1.0)
+            parts.follow(lambda: tuple(sorted(self.marked)), self._beside)
+
+    def _runs(self) -> None:
+        found = self.lessons.reports()
+        if not found:
+            return parts.empty("No run is over yet. Have a board learn something in Learn.", "insights")
+        with ui.element("section").classes("card"), ui.element("div").classes("table-box"), ui.element("table") as box:
+            box.classes("table")
+            with ui.element("thead"), ui.element("tr"):
+                for name in ("mark", *HEAD, "page"):
+                    with ui.element("th").props("scope=col"):
+                        ui.label(name)
+            with ui.element("tbody"):
+                for name, report in found.items():
+                    self._row(name, report)
+
+    def _row(self, name: str, report: Report | EdgeloraError) -> None:
+        with ui.element("tr"):
+            if isinstance(report, EdgeloraError):
+                with ui.element("td"), ui.element("td"):
+                    ui.label(name)
+                with ui.element("td").props(f"colspan={len(HEAD)}"):
+                    ui.label(str(report))
+                return
+            measure = report.measure
+            with ui.element("td"):
+                mark = ui.checkbox(value=name in self.marked, on_change=lambda event: self._mark(name, event.value))
+                mark.props(f'dense aria-label="Compare run {parts.attribute(name)}"')
+            with ui.element("th").props("scope=row"):
+                ui.label(name)
+            said = (
+                _when(report.created),
+                report.board,
+                ", ".join(_learned(report)),
+                measure.shown(measure.before),
+                measure.shown(measure.after),
+                report.judged or report.verdict or "–",
+            )
+            for text in said:
+                with ui.element("td"):
+                    ui.label(text)
+            with ui.element("td"):
+                link = ui.link("Open", f"/page/{name}", new_tab=True)
+                link.props(f'aria-label="Open the report of run {parts.attribute(name)}"')
+
+    def _mark(self, name: str, on: bool) -> None:
+        self.marked = self.marked | {name} if on else self.marked - {name}
+
+    def _beside(self) -> None:
+        found = self.lessons.reports()
+        runs = [(name, one) for name in sorted(self.marked) if isinstance(one := found.get(name), Report)]
+        if not runs:
+            return
+        with ui.element("section").classes("card stack"):
+            parts.heading("Side by side")
+            for line in differences(runs):
+                ui.label(line).classes("quiet")
+            by_measure: dict[str, list[tuple[str, Report]]] = {}
+            for run in runs:
+                by_measure.setdefault(run[1].measure.name, []).append(run)
+            for alike in by_measure.values():
+                PairChart(alike)
+            head, rows = comparison(runs)
+            table("Runs side by side", head, rows)
+
+            def write() -> None:
+                write_comparison(self.desk.folder / "reports" / f"{COMPARISON}.html", runs)
+                ui.navigate.to(f"/page/{COMPARISON}", new_tab=True)
+
+            parts.button("As a page to keep", write, icon="open_in_new")
+
+
+def _learned(report: Report) -> list[str]:
+    """The classes that its test samples had."""
+    there = [label for label, row in zip(report.labels, report.confusion_base, strict=False) if sum(row)]
+    return there or [report.subject]
+
+
+def _when(iso: str) -> str:
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%d %b %H:%M")
+    except ValueError:
+        return iso

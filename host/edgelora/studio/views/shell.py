@@ -43,6 +43,7 @@ def show(app: FastAPI, desk: Desk) -> None:
     """Has the app show a desk."""
     pages.add_static_files(STATIC_URL, STATIC)
     add_routes(pages, desk)
+    reports.routes(app, desk)
     ui.run_with(
         app,
         root=lambda: _frame(desk),
@@ -55,7 +56,8 @@ def show(app: FastAPI, desk: Desk) -> None:
 
 
 def _frame(desk: Desk) -> None:
-    ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/studio.css">')
+    for name in ("studio", "runs"):
+        ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/{name}.css">')
     ui.colors(primary="#0f6b5c", secondary="#345a8a", accent="#8a3b12", positive="#1b7a3d", negative="#b3261e")
     _skip_link()
     with ui.element("div").classes("studio"):

@@ -1,0 +1,113 @@
+"""Federations and fleets of a project, as the page shows them, and releases to a fleet's boards. No pages in here.
+
+fleets/NAME/    a federation, as `edgelora fleet init` or `simulate` begins it
+fleets/NAME/    or a fleet's site, with the roster of its boards, as `edgelora fleet enroll` begins it
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from .. import fleet, updates
+from ..errors import EdgeloraError, InputError
+from ..fleet import Federation, Plan, Rollout, Site
+from ..fleet import publish as publishing
+from ..text import store_name
+from .desk import Desk
+from .job import Job
+
+FOLDER = "fleets"
+DATA = "har"  # what boards of a simulation have seen
+KEY_FILE = "release.pem"
+
+
+class Federations:
+    """All of a project, and folders elsewhere that somebody named. `desk.of(Federations)` is the one of a desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.folder = desk.folder / FOLDER
+        self.others: list[Path] = []
+        self.job: Job | None = None  # the last simulation
+        self._read: dict[Path, tuple[int, Federation | EdgeloraError]] = {}
+
+    @property
+    def version(self) -> tuple[tuple[str, int], ...]:
+        """Changes with what is there."""
+        return tuple((str(path), path.stat().st_mtime_ns) for path in self._paths("state.json", "roster.elg"))
+
+    def all(self) -> dict[str, Federation | EdgeloraError]:
+        """By name: each as it stands, or why it can't be read."""
+        found = {}
+        for path in self._paths("state.json"):
+            changed = path.stat().st_mtime_ns
+            if self._read.get(path, (-1,))[0] != changed:
+                self._read[path] = (changed, _opened(path.parent))
+            found[self._name(path.parent)] = self._read[path][1]
+        return found
+
+    def sites(self) -> dict[str, Site]:
+        """Fleets whose boards releases can go to."""
+        return {self._name(path.parent): Site(path.parent) for path in self._paths("roster.elg")}
+
+    def add(self, folder: Path) -> None:
+        """Shows what is in a folder elsewhere, too. InputError if that is neither a federation nor a fleet."""
+        if not (folder / "state.json").exists() and not (folder / "roster.elg").exists():
+            raise InputError(
+                f"{folder} is neither a federation nor a fleet", remedy="give the folder of `edgelora fleet init`"
+            )
+        self.others.append(folder.resolve())
+
+    def simulate(self, name: str, plan: Plan) -> Job:
+        """Federates twins on this computer; a federation of that name goes on. The job's result is the Federation."""
+        folder = self.folder / store_name(name)
+
+        def work(job: Job) -> Federation:
+            if not (folder / "state.json").exists():
+                job.tell("a base for twins is made: a minute the first time")
+                Federation.create(folder, replace(plan, masks=False), fleet.fleet_base())
+            federation = Federation.open(folder)
+            fleet.simulate(federation, DATA, "loop", job.progress)
+            return federation
+
+        self.job = self.desk.submit(f"simulate {name}", work)
+        return self.job
+
+    def publish(self, site: Site, federation: Federation, name: str, share: int) -> Rollout:
+        """Signs the global adapter and lets a share of the fleet's boards have it, in percent."""
+        key = self.desk.folder / "keys" / KEY_FILE
+        if not key.exists():
+            raise InputError(
+                f"the project has no {key.parent.name}/{key.name}, which signs for this fleet",
+                remedy="put the key there that the fleet was begun with",
+            )
+        return publishing.to_few(
+            site, federation.adapter, store_name(name), updates.load_key(key), share, federation.base
+        )[0]
+
+    def to_everyone(self, site: Site, name: str) -> Rollout:
+        """Lets all boards have what the first have."""
+        return publishing.to_all(site, store_name(name))
+
+    def back(self, site: Site, name: str) -> Rollout:
+        """Gives all boards what they had before."""
+        return publishing.back(site, store_name(name), updates.load_key(self.desk.folder / "keys" / KEY_FILE))
+
+    def rollouts(self, site: Site) -> list[Rollout]:
+        """How far what was published has come."""
+        return [one for name in publishing.published(site) if (one := publishing.state(site, name)) is not None]
+
+    def _paths(self, *names: str) -> list[Path]:
+        folders = [*sorted(self.folder.glob("*")), *self.others]
+        return [path for folder in folders for name in names if (path := folder / name).exists()]
+
+    def _name(self, folder: Path) -> str:
+        return folder.name if folder.parent == self.folder else str(folder)
+
+
+def _opened(folder: Path) -> Federation | EdgeloraError:
+    try:
+        return Federation.open(folder)
+    except EdgeloraError as error:
+        return error

@@ -1,0 +1,135 @@
+"""Pictures and tables of runs. All that they show is data: nothing of it becomes markup or script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import ui
+
+from ...report import Accuracy, Error, Report
+from .parts import attribute
+
+Point = tuple[float, float]
+MOST_POINTS = 400  # of a line in the page
+
+
+class LineChart(ui.element, component="line_chart.js"):
+    """Lines over numbers. name: what it shows; `told` says it to who can't see it. limit: an upright line."""
+
+    def __init__(self, name: str, x_name: str, **settings: Any) -> None:
+        super().__init__()
+        self._props |= {"name": name, "xName": x_name, "told": name, "series": [], **settings}
+
+    def show(self, told: str, series: Sequence[dict[str, Any]], **settings: Any) -> None:
+        """Shows other lines: each has a name and points, and may have `dots` (no line) and a `ring`."""
+        thinned = [one | {"points": [list(p) for p in thin(one["points"])]} for one in series]
+        new = {"told": told, "series": thinned, **settings}
+        if any(self._props.get(name) != value for name, value in new.items()):
+            self._props |= new
+            self.update()
+
+
+def thin(points: Sequence[Point]) -> list[Point]:
+    """At most MOST_POINTS, each the mean of some neighbours."""
+    few = -(-len(points) // MOST_POINTS)
+    groups = [points[at : at + few] for at in range(0, len(points), few)] if few else []
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], classes: str = "") -> ui.element:
+    """A table: the first cell of each row is its header. It scrolls in itself where it is wider than the page."""
+    with _box(caption) as box, ui.element("table").classes(f"table {classes}"):
+        _captioned(caption)
+        with ui.element("thead"), ui.element("tr"):
+            for name in head:
+                with ui.element("th").props("scope=col"):
+                    ui.label(name)
+        with ui.element("tbody"):
+            for first, *others in rows:
+                with ui.element("tr"):
+                    with ui.element("th").props("scope=row"):
+                        ui.label(first)
+                    for text in others:
+                        with ui.element("td"):
+                            ui.label(text)
+    return box
+
+
+def confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+    """What was named what: rows are what it was, columns what it was named. Those without any are left out."""
+    used = [i for i, row in enumerate(counts) if sum(row) or any(other[i] for other in counts)]
+    with _box(caption), ui.element("table").classes("table confusion"):
+        _captioned(caption)
+        with ui.element("thead"), ui.element("tr"):
+            with ui.element("td"):
+                ui.label("was \\ named").classes("quiet")
+            for i in used:
+                with ui.element("th").props("scope=col"):
+                    ui.label(name_of(labels, i))
+        with ui.element("tbody"):
+            for i in (i for i in used if sum(counts[i])):
+                with ui.element("tr"):
+                    with ui.element("th").props("scope=row"):
+                        ui.label(name_of(labels, i))
+                    for j in used:
+                        share = counts[i][j] / max(1, sum(counts[i]))
+                        kind = "right" if i == j else "wrong"
+                        with ui.element("td").classes(f"cell-{kind}").style(f"--share: {share:.2f}"):
+                            ui.label(str(counts[i][j]) if counts[i][j] else "·")
+
+
+def verdict(good: bool, title: str, text: str) -> None:
+    """What came of something, as a card."""
+    with ui.element("div").classes("card verdict" + (" verdict-good" if good else "")).props("role=status"):
+        ui.icon("verified" if good else "info").props("aria-hidden=true")
+        with ui.element("div"):
+            ui.label(title).classes("verdict-title")
+            ui.label(text)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, in two columns."""
+    with ui.element("div").classes("facts"):
+        for name, value in pairs:
+            ui.label(name)
+            ui.label(value)
+
+
+def name_of(labels: Sequence[str], number: int) -> str:
+    return labels[number] if number < len(labels) else str(number)
+
+
+def _box(caption: str) -> ui.element:
+    """Scrolls in itself, by keys too."""
+    return ui.element("div").classes("table-box").props(f'tabindex=0 role=region aria-label="{attribute(caption)}"')
+
+
+def _captioned(caption: str) -> None:
+    with ui.element("caption"):
+        ui.label(caption)
+
+
+class PairChart(ui.element, component="pair_chart.js"):
+    """Before and after of several runs that have one measure, with their 95% intervals."""
+
+    def __init__(self, runs: Sequence[tuple[str, Report]]) -> None:
+        super().__init__()
+        measures = [report.measure for _, report in runs]
+        values = [value for one in measures for value in (one.before, one.after)]
+        levels = measures[0].levels(values, from_zero=True)
+
+        def spread(measure: Accuracy | Error, value: float) -> list[float]:
+            within = measure.interval(value)
+            return [value, within.low, within.high] if within else [value, value, value]
+
+        rows = [
+            {"name": name, "before": spread(one, one.before), "after": spread(one, one.after)}
+            for (name, _), one in zip(runs, measures, strict=True)
+        ]
+        told = "; ".join(
+            f"{name}: {one.shown(one.before)} before, {one.shown(one.after)} after"
+            for (name, _), one in zip(runs, measures, strict=True)
+        )
+        ticks = [{"at": level, "text": measures[0].tick(level)} for level in levels]
+        self._props |= {"name": measures[0].title, "told": told, "rows": rows, "ticks": ticks}
