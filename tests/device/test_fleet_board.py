@@ -29,7 +29,7 @@ from edgelora.training import (
     Recipe,
     Samples,
     fleet_training,
-    masters,
+    fleet_vector,
     pretrained_har,
     train_twin,
 )
@@ -102,7 +102,7 @@ def task_of(person: Person, roster: Roster, **changes: int) -> Task:
         "threshold": 3,
     }
     adapter = hashlib.sha256(person.adapter).digest()
-    n = len(masters(person.adapter))
+    n = len(fleet_vector(person.adapter))
     return Task(roster.number, formats.base_id(person.elm), adapter, n, **settings | changes)
 
 
@@ -119,7 +119,7 @@ def clipped(change: np.ndarray, clip: int) -> np.ndarray:
 
 def learned(person: Person, task: Task, index: int) -> np.ndarray:
     after = fleet_training(person.elm, person.adapter, person.samples, board_seed(task.seed, index), task.epochs)
-    return clipped(after.astype(np.int64) - masters(person.adapter), task.clip)
+    return clipped(after.astype(np.int64) - fleet_vector(person.adapter), task.clip)
 
 
 class Desktop:

@@ -29,7 +29,7 @@ from edgelora.training.loop import train
 from edgelora.training.on_board import NAME, SAMPLES_PATH
 from edgelora.training.recipe import MODES, Recipe
 from edgelora.training.samples import Samples
-from edgelora.training.starts import fleet_training, masters, restarted
+from edgelora.training.starts import fleet_training, fleet_vector, restarted
 from edgelora.training.twin_learner import TwinLearner, guard_twin, train_twin
 
 DEVICE = Path(__file__).parent / "programs"
@@ -189,8 +189,8 @@ def test_killed_after_each_step(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_started_from_masters(mode: str, har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
-    """A run from an adapter's masters, whatever state and counts it comes with, equals the twin's after any reset."""
+def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
+    """A run from masters and scales, whatever state and counts it comes with, equals the twin's after any reset."""
     elm, samples = har
     recipe = Recipe(mode=mode, **SETTINGS | {"seed": 3})
     ranks = recipe.ranks(formats.unpack_model(elm))
@@ -199,8 +199,8 @@ def test_started_from_masters(mode: str, har: tuple[bytes, Samples], held: Sampl
         (folder / f"{name}.ela").write_bytes(state)
     output = device(f"training_runs.started({mode!r})", folder)
     wanted = fleet_training(elm, first, samples, SETTINGS["seed"], 2, 6000)
-    assert np.any(wanted != masters(first)) and len(wanted) == trained_values(first)
-    assert set(re.findall(r"^MASTERS (.*)$", output, re.MULTILINE)) == {wanted.tobytes().hex()}
+    assert np.any(wanted != fleet_vector(first)) and len(wanted) == trained_values(first)
+    assert set(re.findall(r"^VECTOR (.*)$", output, re.MULTILINE)) == {wanted.tobytes().hex()}
     assert not np.array_equal(wanted, fleet_training(elm, first, samples, 8, 2, 6000))
     assert not np.array_equal(wanted, fleet_training(elm, second, samples, SETTINGS["seed"], 2, 6000))
     course = Course(samples, held, samples, Recipe(mode=mode, **SETTINGS))
@@ -213,7 +213,7 @@ def test_started_from_masters(mode: str, har: tuple[bytes, Samples], held: Sampl
 
 def trained_values(adapter: bytes) -> int:
     layers = formats.unpack_adapter(adapter).layers
-    return sum(layer.b.size + (layer.a.size if layer.a_state else 0) for layer in layers)
+    return sum(layer.b.size + 1 + (layer.a.size + 1 if layer.a_state else 0) for layer in layers)
 
 
 def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: bytes, tmp_path: Path) -> None:

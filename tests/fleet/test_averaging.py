@@ -17,7 +17,7 @@ from fresh import fresh_seeds
 from edgelora import fleet, formats
 from edgelora.errors import InputError
 from edgelora.fleet import Federation, Plan, Total
-from edgelora.training import fleet_training, masters
+from edgelora.training import fleet_training, fleet_vector
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
 
@@ -59,7 +59,7 @@ def test_the_order_of_boards_changes_nothing_and_a_killed_round_is_repeated(tmp_
     assert resumed.done == 1
     fleet.federate(resumed, shuffled)
     assert resumed.sha256 == whole.sha256 != Federation.create(tmp_path / "new", PLAN, base).sha256
-    assert masters((tmp_path / "broken" / "global.ela").read_bytes()).any()
+    assert fleet_vector((tmp_path / "broken" / "global.ela").read_bytes()).any()
 
 
 def test_a_twin_trains_as_a_board_does() -> None:
@@ -70,14 +70,14 @@ def test_a_twin_trains_as_a_board_does() -> None:
     seed = fleet.board_seed(5, 3)
     after = fleet_training(base.elm, start, samples, seed, 1, 5000)
     update = fleet.update_of(plan, base.elm, start, 5000, 5, 3, samples)
-    assert np.array_equal(update, after.astype(np.int32) - masters(start))
+    assert np.array_equal(update, after.astype(np.int32) - fleet_vector(start))
 
 
 def fleet_start(base, plan: Plan) -> bytes:
     from edgelora.fleet.local import fresh_adapter
 
     fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
-    return formats.pack_adapter(fleet.with_masters(formats.unpack_adapter(fresh), masters(fresh)))
+    return formats.pack_adapter(fleet.with_vector(formats.unpack_adapter(fresh), fleet_vector(fresh)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from commands import edgelora, result
 from edgelora import formats, quantization
 from edgelora.fleet import GatewayClient, Round, Site, Task, training_of
 from edgelora.fleet.boards import Boards
-from edgelora.training import Base, TwinLearner, load_part, masters
+from edgelora.training import Base, TwinLearner, fleet_vector, load_part
 from edgelora.training.base import pretrained_har
 from edgelora.training.recipe import Recipe
 from edgelora.twin import clip_update
@@ -56,7 +56,7 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
             assert reply.read() == site.data()
         roster = site.roster()
         digest = hashlib.sha256(adapter).digest()
-        task = Task(roster.number, adapter[16:24], digest, len(masters(adapter)), 1, 0, 9, 700, 0, 3, 2, 2)
+        task = Task(roster.number, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 700, 0, 3, 2, 2)
         rounds = Round(task, 1, roster, site.secret(), range(3))
         while not rounds.done:
             messages = {index: rounds.message(index) or b"" for index in rounds.waiting}
@@ -68,7 +68,7 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
         assert process.wait(30) == 0
     boards = Boards(str(data), base, 3)
     learn = training_of(base.elm, lambda index: boards.of(index).train)
-    before = masters(adapter)
+    before = fleet_vector(adapter)
     wanted = [clip_update(before, learn(task, adapter, index), 700) for index in range(3)]
     assert np.array_equal(rounds.result().vector, np.sum(wanted, axis=0)) and np.abs(wanted).sum() > 1000
     assert [event["event"] for event in events] == ["open", *["answered"] * 15, "stopped"]

@@ -35,7 +35,7 @@ from edgelora.fleet import (
 from edgelora.fleet.messages import public_of
 from edgelora.link import Link
 from edgelora.resources import ROOT
-from edgelora.training import Base, Samples, TwinLearner, load_part, masters
+from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
 from edgelora.training.base import pretrained_har
 from edgelora.training.recipe import Recipe
 from edgelora.twin import clip_update
@@ -76,7 +76,7 @@ class Boards:
 
     def update(self, task: Task, index: int) -> np.ndarray:
         after = training_of(self.base.elm, self.samples.__getitem__)(task, self.adapter, index)
-        return clip_update(masters(self.adapter), after, task.clip)
+        return clip_update(fleet_vector(self.adapter), after, task.clip)
 
     def enroll(self, which: int) -> Site:
         """As a person does: the board gets base and samples, trusts the fleet's key, and is enrolled over its line."""
@@ -89,7 +89,7 @@ class Boards:
         return Site(self.folder / "fleet")
 
     def task(self, roster: Roster) -> Task:
-        digest, n = hashlib.sha256(self.adapter).digest(), len(masters(self.adapter))
+        digest, n = hashlib.sha256(self.adapter).digest(), len(fleet_vector(self.adapter))
         return Task(roster.number, self.adapter[16:24], digest, n, 2, 0, 9, 900, 0, 4, 6, 4)
 
 

@@ -15,7 +15,7 @@ from fleet_boards import Fleet
 from edgelora import formats, quantization
 from edgelora.fleet import Identity, MemberError, Roster, Round, Stage, Task, TwinMember, training_of
 from edgelora.fleet.messages import public_of
-from edgelora.training import Base, Samples, TwinLearner, load_part, masters
+from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
 from edgelora.training.base import pretrained_har
 from edgelora.training.recipe import Recipe
 from edgelora.twin import FleetError, Policy, clip_update, gaussian_noise
@@ -62,7 +62,7 @@ def run(made: Round, members: dict[int, TwinMember], fleet: Fleet, adapter: byte
 
 def task_for(adapter: bytes, **changes: object) -> Task:
     digest = hashlib.sha256(adapter).digest()
-    task = Task(7, adapter[16:24], digest, len(masters(adapter)), 1, 0, 9, 2000, 0, 6, 10, 6)
+    task = Task(7, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 2000, 0, 6, 10, 6)
     return replace(task, **changes)  # type: ignore[arg-type]
 
 
@@ -70,10 +70,10 @@ def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Sample
     """Half the boards are the boards' C; each trains as a board does, and loses what the clip takes."""
     base, adapter, samples = start
     few = {i: samples.part(np.arange(len(samples)) % 12 == i) for i in range(12)}
-    fleet = Fleet.drawn(12, 4, parameters=len(masters(adapter)))
+    fleet = Fleet.drawn(12, 4, parameters=len(fleet_vector(adapter)))
     members = twins(fleet, tmp_path / "twins", range(0, 12, 2), training_of(base.elm, few.__getitem__))
     task = task_for(adapter, clip=900)
-    before = masters(adapter)
+    before = fleet_vector(adapter)
     wanted = {i: clip_update(before, members[i]._train(task, adapter, i), task.clip) for i in members}
     assert all(
         np.abs(update).sum() > 100 and (update.astype(np.int64) ** 2).sum() <= 900**2 for update in wanted.values()
@@ -91,8 +91,8 @@ def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Sample
 def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
     """With the seeds that the boards drew from, the sum is that of updates and noise to the last bit."""
     _, adapter, _ = start
-    fleet = Fleet.drawn(8, 6, parameters=len(masters(adapter)))
-    moved = masters(adapter) + np.int16(3)
+    fleet = Fleet.drawn(8, 6, parameters=len(fleet_vector(adapter)))
+    moved = fleet_vector(adapter) + np.int16(3)
     members = twins(fleet, tmp_path / "twins", range(8), lambda *_: moved)
     sums = []
     for sigma in (0, 400):
@@ -107,8 +107,8 @@ def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path)
 
 def test_a_round_is_answered_once_in_a_board_s_life(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
     _, adapter, _ = start
-    fleet = Fleet.drawn(8, 7, parameters=len(masters(adapter)))
-    calm = lambda *_: masters(adapter)  # noqa: E731
+    fleet = Fleet.drawn(8, 7, parameters=len(fleet_vector(adapter)))
+    calm = lambda *_: fleet_vector(adapter)  # noqa: E731
     members = twins(fleet, tmp_path / "twins", range(8), calm)
     made = Round(task_for(adapter), 5, fleet.roster, fleet.server, range(8))
     first = made.message(0) or b""
@@ -126,7 +126,7 @@ def test_a_round_is_answered_once_in_a_board_s_life(start: tuple[Base, bytes, Sa
 
 def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
     base, adapter, samples = start
-    fleet = Fleet.drawn(8, 8, parameters=len(masters(adapter)))
+    fleet = Fleet.drawn(8, 8, parameters=len(fleet_vector(adapter)))
     train = training_of(base.elm, lambda index: samples.part(np.arange(len(samples)) < 9))
     [member] = twins(fleet, tmp_path / "twins", range(1), train).values()
 
@@ -165,11 +165,11 @@ def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path)
 
 def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
     _, adapter, _ = start
-    fleet = Fleet.drawn(8, 9, parameters=len(masters(adapter)))
+    fleet = Fleet.drawn(8, 9, parameters=len(fleet_vector(adapter)))
     rosters = [fleet.roster]
     path = tmp_path / "twin-0.key"
     path.write_bytes(fleet.members[0].secret)
-    member = TwinMember(Identity(path), lambda: rosters[-1], lambda *_: masters(adapter))
+    member = TwinMember(Identity(path), lambda: rosters[-1], lambda *_: fleet_vector(adapter))
     newer: Roster = replace(fleet.roster, number=8)
     task = Round(task_for(adapter, roster=8), 1, newer, fleet.server, range(8)).message(0) or b""
     with pytest.raises(FleetError, match="roster"):

@@ -39,7 +39,7 @@ from edgelora.fleet.stages import Deliver, task_of
 from edgelora.formats import base_id, pack_samples
 from edgelora.link import Link, soft_reset
 from edgelora.resources import ROOT
-from edgelora.training import Base, masters
+from edgelora.training import Base, fleet_vector
 from edgelora.twin import clip_update
 from edgelora.updates import load_public_keys, pack_trust
 from edgelora.virtual_boards import SimHandle
@@ -85,7 +85,7 @@ def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliv
 
     fleet.federate(made, kept, boards)
     [(call, total)] = found
-    task, before = task_of(made, site.roster(), call), masters(call.adapter)
+    task, before = task_of(made, site.roster(), call), fleet_vector(call.adapter)
     bare = [clip_update(before, train(task, call.adapter, index), PLAN.clip) for index in boards]
     return Outcome(made.adapter, total.survivors, total.vector, np.sum(bare, axis=0))
 

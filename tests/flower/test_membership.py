@@ -12,7 +12,7 @@ from fresh import rounds
 from edgelora import fleet, twin
 from edgelora.fleet import Plan, privacy
 from edgelora.fleet.boards import private_update
-from edgelora.training import masters, restarted
+from edgelora.training import fleet_vector, restarted
 
 OPEN = Plan(boards=60, rounds=1, least=8, masks=False, seed=1)  # neither clip nor noise
 TIGHT = replace(OPEN, clip=1500, noise=4.0)
@@ -23,7 +23,7 @@ def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_priva
     base = fleet.fleet_base()
     start = restarted(fleet.bare_start(base, OPEN, 1), 0)
     boards = fleet.boards_of("har", base.elm, base.name, OPEN.boards)
-    before = masters(start)
+    before = fleet_vector(start)
     after = [
         (before + fleet.update_of(OPEN, base.elm, start, 3000, 1, index, boards.of(index).train)).astype(np.int16)
         for index in range(OPEN.boards)

@@ -3,7 +3,7 @@
 from ..report import mean_of
 from . import publish
 from .afterwards import bare_start, personalized
-from .averaging import board_seed, mean, moved, server_step, with_masters
+from .averaging import board_seed, mean, moved, server_step, with_vector
 from .board import BoardMember
 from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
@@ -62,7 +62,7 @@ __all__ = [
     "server_step",
     "simulate",
     "update_of",
-    "with_masters",
+    "with_vector",
     "write_page",
     "Board",
     "BoardMember",

@@ -1,8 +1,8 @@
 """The average of a fleet, in exact integers: the same bytes whatever the order, the engine or the number of gateways.
 
-What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights: a vector of them is
-those of an adapter file in its order, for each layer A's, if it trains, then B's. All boards of a fleet begin a round
-with the same adapter, so their masters lie on one grid, and a sum of differences says all there is to know.
+What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights, and behind them the
+scale of each matrix's gradient (`training.fleet_vector`). All boards of a fleet begin a round with the same adapter, so
+their masters lie on one grid, and a sum of differences says all there is to know.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..formats import Adapter, TensorState
+from ..training import MOST_SHARED, scale_of
 
-MOST = 32512  # of a master's size (SPEC.md, 6)
 STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
 UNITS = 256  # of a server's rate and momentum
 
 
-def with_masters(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
-    """The same adapter with these masters [n] and everything else of training fresh: scales, momentum, counts."""
+def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
+    """The same adapter with these masters and scales [n], and what else is of training fresh: momentum, counts."""
+    count = len(adapter.states)
+    masters, scales = vector[: len(vector) - count], iter(vector[len(vector) - count :])
     at = 0
 
     def placed(state: TensorState | None) -> tuple[TensorState | None, NDArray[np.int8] | None]:
         nonlocal at
         if state is None:
             return None, None
-        mine = vector[at : at + state.master.size].reshape(state.master.shape)
+        mine = masters[at : at + state.master.size].reshape(state.master.shape)
         at += state.master.size
         still = None if state.momentum is None else np.zeros_like(state.momentum)
         weights = ((mine.astype(np.int32) + 128) >> 8).astype(np.int8)
-        return TensorState(0, 0, mine.astype(np.int16), still), weights
+        return TensorState(*scale_of(int(next(scales))), mine.astype(np.int16), still), weights
 
     layers = []
     for layer in adapter.layers:
@@ -40,8 +42,8 @@ def with_masters(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
         b_state, b = placed(layer.b_state)
         a, b = layer.a if a is None else a, layer.b if b is None else b
         layers.append(replace(layer, a=a, b=b, a_state=a_state, b_state=b_state))
-    if at != len(vector):
-        raise InputError(f"{len(vector)} masters given for an adapter of {at}")
+    if at != len(masters):
+        raise InputError(f"{len(masters)} masters given for an adapter of {at}")
     return replace(adapter, layers=layers, updates=0, draws=0, samples=0)
 
 
@@ -56,17 +58,19 @@ def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:
 
 
 def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int16]:
-    """Masters [n] after the server's step [n]."""
-    after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -MOST, MOST).astype(np.int16)
+    """A vector [n] after the server's step [n]."""
+    after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -MOST_SHARED, MOST_SHARED).astype(np.int16)
     return after
 
 
 def server_step(
     velocity: NDArray[np.int64], average: NDArray[np.int64], rate: int, momentum: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The server's velocity and its step [n] of a round's average; rate and momentum in 1/256, toward minus infinity.
+    """The server's velocity of masters and its step [n] of a round's average [n]; scales take the average as it is.
 
+    rate, momentum: in 1/256, toward minus infinity.
     With rate 256 and momentum 0 the step is the average: federated averaging as it was published.
     """
-    velocity = ((momentum * velocity) >> 8) + average
-    return velocity, (rate * velocity + UNITS // 2) >> 8
+    masters, scales = average[: len(velocity)], average[len(velocity) :]
+    velocity = ((momentum * velocity) >> 8) + masters
+    return velocity, np.concatenate([(rate * velocity + UNITS // 2) >> 8, scales])

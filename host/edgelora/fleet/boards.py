@@ -20,7 +20,7 @@ from .. import datasets, formats, quantization, twin
 from ..datasets import Dataset
 from ..errors import InputError
 from ..progress import Progress, untold
-from ..training import Base, Samples, masters, pretrained
+from ..training import Base, Samples, fleet_vector, pretrained
 from .averaging import board_seed
 from .local import fleet_recipe, learner_of, trained
 from .plan import Plan
@@ -92,9 +92,9 @@ def boards_of(spec: str, elm: bytes, name: str, count: int) -> Boards:
 def update_of(
     plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
 ) -> NDArray[np.int32]:
-    """A board's update [n]: what its run moved its masters by, clipped to the plan's norm, with its share of noise."""
+    """A board's update [n]: what its run changed, clipped to the plan's norm, with its share of noise."""
     recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
-    before = masters(adapter)
+    before = fleet_vector(adapter)
     after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
     return private_update(before, after, plan, board_seed(seed, index))
 

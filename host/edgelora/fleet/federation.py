@@ -3,7 +3,7 @@
     folder/plan.json    the settings                     read once, when it begins
            base.elm     the network that all boards have
            state.json   the checkpoint: rewritten whole after every round, and before one is asked for
-           global.ela   the adapter of the last round, with its masters
+           global.ela   the adapter of the last round, with its masters and scales
 
 Whoever was stopped in a round repeats it: the same boards are asked, and train from the same adapter with the same
 seed. So a federation that was killed and resumed ends with the bytes of one that was not.
@@ -28,8 +28,8 @@ from .. import formats
 from ..errors import InputError
 from ..formats import write_atomic
 from ..progress import Progress, untold
-from ..training import Base, load_base, masters
-from .averaging import mean, moved, server_step, with_masters
+from ..training import Base, fleet_vector, load_base
+from .averaging import mean, moved, server_step, with_vector
 from .local import fleet_recipe, fresh_adapter
 from .plan import Plan
 from .privacy import Epsilons, check_budget, epsilons, sampled
@@ -98,15 +98,15 @@ class Federation:
         if (folder / "state.json").exists():
             raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
         fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
-        vector = masters(fresh)
-        adapter = with_masters(formats.unpack_adapter(fresh), vector)
+        vector = fleet_vector(fresh)
+        adapter = with_vector(formats.unpack_adapter(fresh), vector)
         secret = hashlib.sha512(b"edgelora federation" + plan.seed.to_bytes(4, "little")).digest()[:32]
         state: dict[str, Any] = {
             "version": VERSION,
             "secret": (secret if plan.seed else secrets.token_bytes(32)).hex(),
             "attempts": [],
             "rounds": [],
-            "velocity": _packed(np.zeros(len(vector), np.int64)),
+            "velocity": _packed(np.zeros(_masters(adapter), np.int64)),
             "adapter": base64.b64encode(formats.pack_adapter(adapter)).decode(),
         }
         one = cls(folder, plan, base, state)
@@ -128,7 +128,7 @@ class Federation:
             base = load_base(folder / "base.elm")
             formats.unpack_adapter(base64.b64decode(state["adapter"]), base.model)
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
-            if len(one._velocity) != len(masters(one.adapter)):
+            if len(one._velocity) != _masters(formats.unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")
             bytes.fromhex(state["secret"]), one.rounds, one.asked
             return one
@@ -146,7 +146,7 @@ class Federation:
 
     @property
     def adapter(self) -> bytes:
-        """The global adapter's file, with masters and otherwise fresh state."""
+        """The global adapter's file, with masters, scales and otherwise fresh state."""
         return base64.b64decode(self._state["adapter"])
 
     @property
@@ -190,11 +190,11 @@ class Federation:
     def finish(self, call: Call, total: Total, seconds: float, judge: Judge | None = None) -> Round:
         """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same."""
         adapter, velocity = formats.unpack_adapter(self.adapter), self._velocity
-        average = np.zeros(len(velocity), np.int64)
+        average = np.zeros(len(fleet_vector(self.adapter)), np.int64)
         if total.survivors >= max(1, self.plan.least):
             average = mean(total.vector, total.survivors)
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
-            adapter = with_masters(adapter, moved(masters(self.adapter), step))
+            adapter = with_vector(adapter, moved(fleet_vector(self.adapter), step))
         packed = formats.pack_adapter(adapter)
         told = epsilons(self.plan, self.done + 1, self.asked)
         one = Round(
@@ -204,7 +204,7 @@ class Federation:
             round(seconds, 3),
             total.down,
             total.up,
-            round(float(np.sqrt((average.astype(float) ** 2).sum())), 1),
+            round(float(np.sqrt((average[: len(velocity)].astype(float) ** 2).sum())), 1),
             hashlib.sha256(packed).hexdigest(),
             told.outsider,
             told.server,
@@ -234,12 +234,16 @@ def federate(
     while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
         call = federation.call(everyone, plan.rate or recipe.learning_rate)
         started = time.monotonic()
-        nobody = Total(np.zeros(len(masters(call.adapter)), np.int64), 0)
+        nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
         total = exchange(call) if call.boards else nobody
         one = federation.finish(call, total, time.monotonic() - started, judge)
         progress(
             federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards"
         )
+
+
+def _masters(adapter: formats.Adapter) -> int:
+    return sum(state.master.size for state in adapter.states)
 
 
 def _packed(vector: NDArray[np.int64]) -> str:

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import Strategy
 
 from ..errors import InputError
 from ..progress import Progress, untold
-from ..training import masters
+from ..training import fleet_vector
 from .boards import boards_of, update_of
 from .federation import Call, Federation, Judge, Total, federate
 from .plan import Plan
@@ -139,7 +139,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def _total(self, call: Call, replies: Iterable[Message]) -> Total:
         """The sum of what nodes answered: in any order, each once, none but those that were asked."""
-        size = len(masters(call.adapter))
+        size = len(fleet_vector(call.adapter))
         vector, survivors, up, left = np.zeros(size, np.int64), 0, 0, dict(self._sent)
         for reply in replies:
             mine = left.pop(reply.metadata.src_node_id, None)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import formats
-from ..training import Recipe, Samples, TwinLearner, masters_after
+from ..training import Recipe, Samples, TwinLearner, vector_after
 
 
 def fleet_recipe(rank: int, mode: str) -> Recipe:
@@ -34,5 +34,5 @@ def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int) -> bytes:
 def trained(
     learner: TwinLearner, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
 ) -> NDArray[np.int16]:
-    """Masters [n] after a board's run from the global adapter."""
-    return masters_after(learner, adapter, samples, replace(recipe, epochs=epochs, given_rate=rate, seed=seed))
+    """The vector [n] after a board's run from the global adapter."""
+    return vector_after(learner, adapter, samples, replace(recipe, epochs=epochs, given_rate=rate, seed=seed))

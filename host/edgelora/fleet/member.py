@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from .. import formats
 from ..errors import EdgeloraError
 from ..formats import SECRET, read_bounded, write_atomic, write_new
-from ..training import Samples, fleet_training, masters
+from ..training import Samples, fleet_training, fleet_vector
 from ..twin import FleetError, Policy
 from ..twin import Member as Twin
 from .averaging import board_seed
 from .messages import Stage, Task, index_of, public_of, round_of
 from .roster import KEY_SIZE, Roster
 
-Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, the global `.ela`, the board's index: masters after it
+Train = Callable[
+    [Task, bytes, int], NDArray[np.int16]
+]  # task, global `.ela`, the board's index: the vector after
 
 
 class MemberError(EdgeloraError, ValueError):
@@ -83,7 +85,7 @@ class TwinMember:
             raise MemberError("this board is not in the roster, or was revoked", remedy="enroll it")
         self.index = index
         self._reply = b""
-        self._masters: tuple[NDArray[np.int16], NDArray[np.int16]] | None = None
+        self._vectors: tuple[NDArray[np.int16], NDArray[np.int16]] | None = None
         self._twin = Twin(
             self._identity.secret,
             roster.server,
@@ -122,14 +124,14 @@ class TwinMember:
     def _learn(self, task: Task, adapter: bytes) -> None:
         if hashlib.sha256(adapter).digest() != task.adapter_sha256 or adapter[16:24] != task.base_id:
             raise MemberError("the adapter that came with the task is another one than it names")
-        before = masters(adapter)
+        before = fleet_vector(adapter)
         if len(before) != task.parameters:
             raise MemberError(f"the task is of {task.parameters} parameters, the adapter has {len(before)}")
-        self._masters = before, self._train(task, adapter, self.index)
+        self._vectors = before, self._train(task, adapter, self.index)
 
     def _both(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        assert self._masters is not None
-        return self._masters
+        assert self._vectors is not None
+        return self._vectors
 
 
 def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:

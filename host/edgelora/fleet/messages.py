@@ -49,10 +49,10 @@ class Stage(IntEnum):
 class Task:
     """What boards are to do in a round.
 
-    roster: its number; adapter_sha256: of the global `.ela`; parameters: masters in it; learning_rate: 0, the mode's
-    own; clip: the most that an update's L2 norm may be, in units of masters; sigma: standard deviation of a board's
-    noise; least: survivors below which nothing is revealed; neighbours: even; threshold: shares that open a secret;
-    without masks these two say nothing.
+    roster: its number; adapter_sha256: of the global `.ela`; parameters: values of an update; learning_rate: 0, the
+    mode's own; clip: the most that an update's L2 norm may be, in units of masters; sigma: standard deviation of a
+    board's noise; least: survivors below which nothing is revealed; neighbours: even; threshold: shares that open a
+    secret; without masks these two say nothing.
     """
 
     roster: int

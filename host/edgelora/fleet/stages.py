@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import formats
-from ..training import masters
+from ..training import fleet_vector
 from .federation import Call, Exchange, Federation, Total
 from .messages import Stage, Task
 from .roster import Roster
@@ -27,7 +27,7 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
         roster=roster.number,
         base_id=formats.base_id(federation.base.elm),
         adapter_sha256=hashlib.sha256(call.adapter).digest(),
-        parameters=len(masters(call.adapter)),
+        parameters=len(fleet_vector(call.adapter)),
         epochs=plan.epochs,
         learning_rate=call.rate,
         seed=call.seed,
@@ -62,7 +62,7 @@ def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: De
                 made.close_stage()
             total = made.result()
         except RoundAborted as error:
-            return Total(np.zeros(len(masters(call.adapter)), np.int64), 0, sent.down, sent.up, str(error))
+            return Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0, sent.down, sent.up, str(error))
         return Total(total.vector, len(total.survivors), sent.down, sent.up)
 
     return exchange

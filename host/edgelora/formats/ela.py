@@ -115,6 +115,11 @@ class Adapter:
         """Whether training can go on exactly where it stopped."""
         return any(layer.b_state is not None for layer in self.layers)
 
+    @property
+    def states(self) -> list[TensorState]:
+        """Training state of each matrix that trains, in the file's order: layer by layer A's, then B's."""
+        return [state for layer in self.layers for state in (layer.a_state, layer.b_state) if state]
+
 
 # --- Adapters ---
 

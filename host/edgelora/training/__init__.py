@@ -97,7 +97,16 @@ from .recording import Takes
 from .remarks import Remarks, remarks
 from .reservoir import Reservoir
 from .samples import MOST_TIMES, Samples, schedule
-from .starts import fleet_training, masters, masters_after, recipe_of, restarted
+from .starts import (
+    MOST_SHARED,
+    fleet_training,
+    fleet_vector,
+    recipe_of,
+    restarted,
+    scale_of,
+    shared_scale,
+    vector_after,
+)
 from .twin_learner import TwinLearner, most_summed, train_twin
 
 __all__ = [
@@ -162,6 +171,7 @@ __all__ = [
     "Lifelong",
     "MODES",
     "MOMENTA",
+    "MOST_SHARED",
     "MOST_TIMES",
     "PLACEMENTS",
     "Measure",
@@ -196,7 +206,7 @@ __all__ = [
     "confusion",
     "errors",
     "fleet_training",
-    "masters_after",
+    "fleet_vector",
     "float_baseline",
     "hear_all",
     "hear_on_board",
@@ -208,7 +218,6 @@ __all__ = [
     "load_part",
     "load_parts",
     "loss_unit",
-    "masters",
     "measured",
     "most_summed",
     "personalize_board",
@@ -222,7 +231,9 @@ __all__ = [
     "remarks",
     "restarted",
     "repeat_on_twin",
+    "scale_of",
     "schedule",
+    "shared_scale",
     "signal_of",
     "smallest_arena",
     "split",
@@ -230,4 +241,5 @@ __all__ = [
     "train_adapter",
     "train_qat",
     "train_twin",
+    "vector_after",
 ]

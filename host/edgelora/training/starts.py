@@ -1,4 +1,4 @@
-"""Runs that start from the masters of an adapter, as a fleet's rounds do (SPEC.md, section 13)."""
+"""Runs that start from an adapter, as a fleet's rounds do (SPEC.md, section 13), and what such runs share."""
 
 from __future__ import annotations
 
@@ -14,20 +14,35 @@ from .recipe import Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
 
+MOST_SHARED = 32512  # of a value's size: of a master's (SPEC.md, 6), and so of a scale's
 
-def masters(adapter: bytes) -> NDArray[np.int16]:
-    """Masters [n] of a `.ela` with training state: layer by layer A's if it trains, then B's."""
-    states = [state for layer in _started(adapter).layers for state in (layer.a_state, layer.b_state) if state]
-    return np.concatenate([state.master.ravel() for state in states])
+
+def fleet_vector(adapter: bytes) -> NDArray[np.int16]:
+    """What a fleet shares of a `.ela` with training state, [n] (SPEC.md, 17): masters, then scales.
+
+    Each layer by layer, A's if it trains, then B's; a matrix has one scale.
+    """
+    states = _started(adapter).states
+    scales = np.array([shared_scale(state.vm, state.vx) for state in states], np.int16)
+    return np.concatenate([*(state.master.ravel() for state in states), scales])
+
+
+def shared_scale(vm: int, vx: int) -> int:
+    """A gradient's scale as one value: 256 to an octave, 0 for 1/2, and for none."""
+    return max(-MOST_SHARED, min(MOST_SHARED, (vx + 16) * 256 + ((vm - 0x8000) >> 7))) if vm else 0
+
+
+def scale_of(shared: int) -> tuple[int, int]:
+    """The scale `(vm, vx)` of such a value, to 1/256 octave; (0, 0) of 0."""
+    return (0x8000 + ((shared & 255) << 7), (shared >> 8) - 16) if shared else (0, 0)
 
 
 def restarted(adapter: bytes, draws: int) -> bytes:
-    """The `.ela` that a run starts from: its masters; scales, momentum and counts fresh, draws from there on."""
+    """The `.ela` that a run starts from: its masters and scales; momentum and counts fresh, draws from there on."""
     found = _started(adapter)
     for layer in found.layers:
         layer.a_state, layer.b_state = (
-            state
-            and replace(state, vm=0, vx=0, momentum=None if state.momentum is None else np.zeros_like(state.momentum))
+            state and replace(state, momentum=None if state.momentum is None else np.zeros_like(state.momentum))
             for state in (layer.a_state, layer.b_state)
         )
     return formats.pack_adapter(replace(found, updates=0, samples=0, draws=draws))
@@ -51,20 +66,20 @@ def recipe_of(adapter: bytes, ops: int, seed: int = 0, epochs: int = 0, rate: in
 def fleet_training(
     model: bytes, start: bytes, samples: Samples, seed: int, epochs: int, rate: int = 0
 ) -> NDArray[np.int16]:
-    """A board's run of one round, by the twin: the masters [n] that it ends with.
+    """A board's run of one round, by the twin: the vector [n] that it ends with.
 
     model: `.elm`; start: the global `.ela`, with training state; seed: the board's own of this round.
     """
     recipe = recipe_of(start, len(formats.unpack_model(model).ops), seed, epochs, rate)
     assert recipe.given_ranks is not None
     learner = TwinLearner(model, bytes(recipe.given_ranks), recipe, samples.frames)
-    return masters_after(learner, start, samples, recipe)
+    return vector_after(learner, start, samples, recipe)
 
 
-def masters_after(learner: TwinLearner, start: bytes, samples: Samples, recipe: Recipe) -> NDArray[np.int16]:
-    """The masters [n] that a run from an adapter ends with, in a session that may have been used before."""
+def vector_after(learner: TwinLearner, start: bytes, samples: Samples, recipe: Recipe) -> NDArray[np.int16]:
+    """The vector [n] that a run from an adapter ends with, in a session that may have been used before."""
     learner.load(restarted(start, recipe.seed))
-    return masters(train(learner, samples, recipe).state)
+    return fleet_vector(train(learner, samples, recipe).state)
 
 
 def _started(adapter: bytes) -> formats.Adapter:

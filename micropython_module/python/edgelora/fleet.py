@@ -42,7 +42,7 @@ from edgelora._fleet import (
     core_x25519_public,
 )
 from edgelora._trust import key_id, text, trusted
-from edgelora.training import Judge, Run, Scheduler, begun, better, discard, masters, split, stored, unfinished
+from edgelora.training import Judge, Run, Scheduler, begun, better, discard, fleet_vector, split, stored, unfinished
 
 KEY = "/fleet.key"  # the board's secret, its counters,
 ROSTER = "/fleet.roster"  # who is of its fleet,
@@ -452,7 +452,7 @@ class Member:
         if base != self.model.base_id:
             said = edgelora.hex_id(base), edgelora.hex_id(self.model.base_id)
             raise FleetError("the round is for base %s, the model that is open is %s" % said)
-        count = len(masters(_read(self.adapter))) // 2
+        count = len(fleet_vector(_read(self.adapter))) // 2
         if count != parameters:
             raise FleetError("the task tells of %d parameters, its adapter has %d" % (parameters, count))
         gc.collect()
@@ -479,8 +479,8 @@ class Member:
         # What was learned goes into the reply, which is made in place.
         self.run = None
         gc.collect()
-        before = masters(_read(self.adapter))
-        after = masters(self.store.read(RUN + ".run"))
+        before = fleet_vector(_read(self.adapter))
+        after = fleet_vector(self.store.read(RUN + ".run"))
         reply = bytearray(32 + 2 * len(before))
         core_member_update(self._memory, before, after, reply)
         del before, after

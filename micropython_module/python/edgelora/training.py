@@ -32,6 +32,7 @@ _CHECKPOINT_SIZE = 180
 _VERSION = 2
 _CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", _VERSION, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
+_MOST_SHARED = 32512  # of a value that a fleet shares
 _LONGEST_NAME = 20  # with its ending a name of the store
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
 LEAST_EPOCHS = 6  # and so many times at least through the samples
@@ -268,21 +269,24 @@ def _aligned(size):
     return (size + 3) & ~3
 
 
-def masters(data):
-    """The masters of an adapter file with training state, int16 [n] as bytes: layer by layer A's if it trains, B's."""
-    view, found = memoryview(data), bytearray()
+def fleet_vector(data):
+    """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters, then scales, each layer
+    by layer, A's if it trains, then B's (SPEC.md, 17)."""
+    view, found, scales = memoryview(data), bytearray(), array("h")
     for at, count in _states(data):
         found += view[at + 4 : at + 4 + 2 * count]
+        vm, vx = struct.unpack_from("<Hh", data, at)
+        scales.append(max(-_MOST_SHARED, min(_MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0)
+    found += bytes(scales)
     return found
 
 
 def _restarted(data, draws):
-    # The adapter file that a run starts from: its masters; scales, momentum and counts fresh, draws from there on.
+    # The adapter file that a run starts from: its masters and scales; momentum and counts fresh, draws from there on.
     data = bytearray(data)
     for at, count in _states(data):
-        size = _aligned(2 * count)
-        data[at : at + 4] = bytes(4)
         if data[40]:
+            size = _aligned(2 * count)
             data[at + 4 + size : at + 4 + 2 * size] = bytes(size)
     struct.pack_into("<II", data, 32, 0, draws)
     struct.pack_into("<I", data, 44, 0)
@@ -359,8 +363,8 @@ class Run:
     (`split`): what was in use before, which is the adapter `name` of the store or the bare base, then every epoch. The
     best is `name.new` in the store. At the end it becomes `name` if it is better than what was before (`better`), else
     it stays where it is. Without them, what was learned last becomes `name`. start: an adapter file with training
-    state, its bytes or a path: the run goes on from its masters, instead of a fresh adapter. keep_state: at the end
-    nothing becomes `name`; the training state stays, as `state` and in the store, until `discard`.
+    state, its bytes or a path: the run goes on from its masters and scales, instead of a fresh adapter. keep_state: at
+    the end nothing becomes `name`; the training state stays, as `state` and in the store, until `discard`.
 
     ValueError if a run of this name was begun with another base, other settings or samples. notice: "" or what was
     lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.

@@ -110,8 +110,9 @@ def begun(store: Store, name: str, rtc: Any = None) -> int:
 def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
 
-def masters(data: _Buffer) -> bytearray:
-    """The masters of an adapter file with training state, int16 [n]: layer by layer A's if it trains, then B's."""
+def fleet_vector(data: _Buffer) -> bytearray:
+    """What a fleet shares of an adapter file with training state, int16 [n]: masters, then a value for each scale, 256
+    to an octave; both layer by layer, A's if it trains, then B's."""
 
 class Run:
     """A training run over all epochs, one bounded `step` at a time, that survives sleep and reset.

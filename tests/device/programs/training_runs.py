@@ -97,7 +97,7 @@ def started(mode):
         assert again.position == again.steps
         again.step()
         assert again.done and again.state == run.state
-        print("MASTERS", binascii.hexlify(training.masters(again.state)).decode())
+        print("VECTOR", binascii.hexlify(training.fleet_vector(again.state)).decode())
         try:
             make(mode, place, start="other.ela", keep_state=True)
             raise AssertionError("another start goes on")
