@@ -7,7 +7,7 @@ import random
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,19 @@ from fleet_boards import PythonMember
 
 from edgelora import formats, quantization, sim
 from edgelora.datasets import har as datasets_har
-from edgelora.fleet import Gateway, Plan, Roster, Round, Site, Task, board_server, personalized, running
+from edgelora.fleet import (
+    Gateway,
+    Plan,
+    Roster,
+    Round,
+    Site,
+    Task,
+    board_server,
+    boards_of,
+    fleet_base,
+    personalized,
+    running,
+)
 from edgelora.fleet import board as fleet_board
 from edgelora.fleet.board import BoardMember
 from edgelora.fleet.messages import public_of
@@ -424,5 +436,21 @@ def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) ->
     count, *right = map(int, on_device("fleet_runs.personalized()", tmp_path).split()[1:])
     assert all(count // 2 < found <= count for found in right)
     here = Base("base.elm", person.elm, formats.unpack_model(person.elm))
-    assert personalized(here, Plan(), person.adapter, person.many, 0) == (tmp_path / "personal.ela").read_bytes()
-    assert personalized(here, Plan(), None, person.many, 0) != (tmp_path / "personal.ela").read_bytes()
+    assert (
+        personalized(here, Plan(mode="frozen_a"), person.adapter, person.many, 0)
+        == (tmp_path / "personal.ela").read_bytes()
+    )
+    assert personalized(here, Plan(mode="frozen_a"), None, person.many, 0) != (tmp_path / "personal.ela").read_bytes()
+
+
+def test_personalizing_keeps_what_is_better_and_forgets_what_is_old(tmp_path: Path) -> None:
+    base = fleet_base()
+    samples = boards_of("har", base.elm, base.name, 8).of(0).train
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    (tmp_path / "many.eld").write_bytes(pack_samples(samples.x, samples.y, None, formats.base_id(base.elm)))
+    recipe = Recipe(rank=8, on_board=True, epochs=1)
+    ranks = recipe.ranks(base.model)
+    runs = [train_twin(base.elm, ranks, samples, replace(recipe, seed=seed)) for seed in range(3)]
+    for name, adapter in (("global", runs[0].state), ("own", runs[1].adapter), ("other", runs[2].state)):
+        (tmp_path / f"{name}.ela").write_bytes(adapter)
+    assert on_device("fleet_runs.personalized_or_not()", tmp_path).split()[-1] in ("global", "base")

@@ -5,8 +5,8 @@ from .classes import base_without, bench_classes, time_classes
 from .continual import SLOTS, bench_continual
 from .cost import calibrate, check_all
 from .energy import bench_energy
+from .fleet import CHOICES, PARTS, bench_fleet
 from .fleet import ENGINES as FLEET_ENGINES
-from .fleet import PARTS, bench_fleet
 from .frontend import bench_frontend, bench_many_values
 from .host import bench_host
 from .kernels import bench_kernels
@@ -20,6 +20,7 @@ from .trust import CASES, bench_trust
 from .wakewords import SPOKEN, bench_wakewords
 
 __all__ = [
+    "CHOICES",
     "FLEET_ENGINES",
     "PARTS",
     "SLOTS",

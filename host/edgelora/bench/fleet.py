@@ -27,17 +27,31 @@ from ..workers import in_parallel
 from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
-HASHED = Plan(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)  # of the engines' hashes
-LEARNED = {  # by mode
-    "frozen_a": Plan(masks=False),
-    "trainable_a": Plan(masks=False, mode="trainable_a", rate=6000),
+CHOICES = "settings"  # a part that is measured only where it is asked for
+HASHED = Plan.suited(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)
+SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
+    "trained A": {},
+    "trained A, rate 3,000": {"rate": 3000},
+    "trained A, rate 6,000": {"rate": 6000},
+    "trained A, server's rate 2": {"server_rate": 512},
+    "trained A, plain averages": {"server_momentum": 0, "server_rate": 256},
+    "trained A, 20 rounds of 2 epochs": {"rounds": 20, "epochs": 2},
+    "frozen A": {"mode": "frozen_a"},
+    "frozen A, rate 6,000": {"mode": "frozen_a", "rate": 6000},
 }
 CLIP = 1000  # of 1,000 boards, in masters
-SIMULATED = Plan(
-    boards=1000, rounds=20, share=0.1, clip=2000, least=60, masks=False, server_rate=256, server_momentum=0
-)
+SIMULATED = {  # but for the mode
+    "boards": 1000,
+    "rounds": 20,
+    "share": 0.1,
+    "clip": CLIP,
+    "least": 60,
+    "masks": False,
+    "server_rate": 256,
+    "server_momentum": 0,
+}
 NOISE = 2.0
-SCALED = Plan(rounds=10, share=0.1, clip=CLIP, masks=False)
+SCALED = Plan.suited(mode="frozen_a", rounds=10, share=0.1, clip=CLIP, masks=False)
 SIZES = (100, 1000, 10_000)
 ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run", "shuffled replies")
 
@@ -48,18 +62,19 @@ def bench_fleet(
     engines: Sequence[str] = ENGINES,
     sizes: Sequence[int] = SIZES,
     data: str = "har",
-    mode: str = "frozen_a",
+    mode: str | None = None,
     progress: Progress = untold,
 ) -> dict[str, Any]:
-    """The figures of these parts, by name; shares of 1. data, mode: of what is learned."""
+    """The figures of these parts, by name; shares of 1. data, mode: of what is learned, None: what suits the noise."""
     base = fleet.fleet_base()
     found: dict[str, Any] = {}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "hashes": lambda: {"hashes": hashes(base, engines, progress)},
         "learning": lambda: learning(base, seeds, data, mode, progress),
-        "noise": lambda: noise(base, seeds, progress),
+        "noise": lambda: noise(base, seeds, data, mode, progress),
         "scale": lambda: scale(base, sizes, progress),
         "cycles": cycles,
+        CHOICES: lambda: settings(base, seeds, data, progress),
     }
     for part in parts:
         found |= measures[part]()
@@ -138,13 +153,13 @@ def _deployed(one: Federation) -> Iterator[fleet.Deployment]:
 
 
 def learning(
-    base: Base, seeds: int, data: str = "har", mode: str = "frozen_a", progress: Progress = untold
+    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
 ) -> dict[str, Any]:
     """Means over seeds, of the mean over boards; worst: of the worst board.
 
     gain, gain_worst: what personalizing has of the global adapter, each a mean over seeds and its standard error.
     """
-    plan = LEARNED[mode]
+    plan = Plan.suited(mode=mode, masks=False)
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
     bare = fleet.accuracies(plan, base.elm, None, boards, list(range(plan.boards)))
     runs = []
@@ -161,14 +176,49 @@ def learning(
     return {"base": round(float(np.mean(bare)), 4), **means, **gains, "learning_runs": runs}
 
 
+def settings(base: Base, seeds: int, data: str = "har", progress: Progress = untold) -> dict[str, Any]:
+    """By what was changed: of federated and of central training the mean over boards and its standard error over seeds,
+    and of federated the worst board's mean."""
+    jobs = [
+        (base, Plan.suited(masks=False, seed=seed, **changed), data)
+        for changed in SETTINGS.values()
+        for seed in range(1, seeds + 1)
+    ]
+    runs = []
+    for run in in_parallel(compared, jobs):
+        runs.append(run)
+        progress(len(runs), len(jobs), list(SETTINGS)[(len(runs) - 1) // seeds])
+    found = {}
+    for place, name in enumerate(SETTINGS):
+        mine = runs[place * seeds : (place + 1) * seeds]
+        worst = round(float(np.mean([run["worst"] for run in mine])), 4)
+        found[name] = {key: mean_and_error([run[key] for run in mine]) for key in ("fedavg", "central")} | {
+            "worst": worst
+        }
+    return {"settings": found}
+
+
+def compared(base: Base, plan: Plan, data: str) -> dict[str, float]:
+    """One federation and central training of as many epochs."""
+    boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
+    together = _accuracies(base, plan, boards, [_federated(base, plan, boards)] * plan.boards)
+    centre = _accuracies(base, plan, boards, [central(base, plan, boards, plan.seed)] * plan.boards)
+    return {"fedavg": float(np.mean(together)), "worst": min(together), "central": float(np.mean(centre))}
+
+
+def _federated(base: Base, plan: Plan, boards: fleet.Boards) -> bytes:
+    """The global adapter that a federation ends with."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = Federation.create(Path(folder), plan, base)
+        fleet.federate(one, fleet.plain_loop(one, boards))
+        return one.adapter
+
+
 def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
     """One federation, central training of as many epochs, and boards that personalize from either."""
     everyone, seed = list(range(plan.boards)), plan.seed
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
-    with tempfile.TemporaryDirectory() as folder:
-        one = Federation.create(Path(folder), plan, base)
-        fleet.federate(one, fleet.plain_loop(one, boards))
-        adapter = one.adapter
+    adapter = _federated(base, plan, boards)
     centre = _accuracies(base, plan, boards, [central(base, plan, boards, seed)] * plan.boards)
     own: dict[str, list[bytes]] = {"global": [], "base": []}
     for index in everyone:
@@ -206,9 +256,12 @@ def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence
 # ---- noise
 
 
-def noise(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]:
+def noise(
+    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
+) -> dict[str, Any]:
     """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; means over seeds."""
-    jobs = [(base, z, seed) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
+    plans = {z: Plan.suited(mode=mode or Plan.suited(noise=NOISE).mode, noise=z, **SIMULATED) for z in (0.0, NOISE)}
+    jobs = [(base, replace(plans[z], seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
     found: dict[float, list[float]] = {0.0: [], NOISE: []}
     epsilon = (0.0, 0.0)
     for done, (z, accuracy, outsider, server) in enumerate(in_parallel(noised, jobs), 1):
@@ -220,14 +273,14 @@ def noise(base: Base, seeds: int, progress: Progress = untold) -> dict[str, Any]
     return means | spread | {"z2_epsilon_outsider": epsilon[0], "z2_epsilon_server": epsilon[1]}
 
 
-def noised(base: Base, z: float, seed: int) -> tuple[float, float, float, float]:
-    plan = replace(SIMULATED, noise=z, seed=seed)
-    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
+def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, float]:
+    """Noise, the mean over eight boards, epsilons of an outsider and of the server."""
+    boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
     with tempfile.TemporaryDirectory() as folder:
         one = Federation.create(Path(folder), plan, base)
         fleet.federate(one, fleet.plain_loop(one, boards))
         accuracy = float(np.mean(fleet.accuracies(plan, base.elm, one.adapter, boards, list(range(8)))))
-        return z, accuracy, one.epsilons.outsider, one.epsilons.server
+        return plan.noise, accuracy, one.epsilons.outsider, one.epsilons.server
 
 
 # ---- scale

@@ -19,7 +19,7 @@ STOPPED = "stopped; the rounds that were done are saved: the same command goes o
 PLAN = {
     "rounds": "of the federation",
     "epochs": "that a board trains in a round",
-    "rate": "learning rate of the first round; it falls to 0 over rounds (0: the mode's own)",
+    "rate": "learning rate of the first round; it falls to 0 over rounds",
     "rank": "of the adapters",
     "server_rate": "of the average that the global adapter moves by, in 1/256",
     "server_momentum": "of the server's steps, in 1/256",
@@ -76,14 +76,18 @@ def add_plan_settings(parser: argparse.ArgumentParser) -> None:
     defaults = fleet.Plan()
     for name, text in PLAN.items():
         default = getattr(defaults, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), metavar="N", help=f"{text} ({default:g})"
-        )
+        told = " or ".join(map(str, fleet.RATES.values())) + ", by mode" if name == "rate" else f"{default:g}"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), metavar="N", help=f"{text} ({told})")
+    parser.add_argument(
+        "--mode",
+        choices=fleet.RATES,
+        help="of adapters (trainable_a; with noise frozen_a, a quarter of it)",
+    )
 
 
 def plan_of(args: argparse.Namespace) -> fleet.Plan:
     given = {f.name: v for f in fields(fleet.Plan) if (v := getattr(args, f.name, None)) is not None}
-    return replace(fleet.Plan(), **given)
+    return fleet.Plan.suited(**given)
 
 
 def cmd_simulate(args: argparse.Namespace) -> None:

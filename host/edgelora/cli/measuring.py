@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import datasets, formats, streams
-from ..bench import COUNTS, FLEET_ENGINES, METHODS, PARTS, bench_fleet, bench_swap, mean_and_error
+from ..bench import CHOICES, COUNTS, FLEET_ENGINES, METHODS, PARTS, bench_fleet, bench_swap, mean_and_error
 from ..boards import build_firmware, cycles_path, install, load_board
 from ..errors import InputError
 from ..fleet import PEOPLE
@@ -150,12 +150,13 @@ def add_commands(add: Add, commands: Any) -> None:
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
     p = add("fleet", cmd_bench_fleet, benches)
-    p.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    told = ", ".join((*PARTS, CHOICES))
+    p.add_argument("parts", nargs="*", choices=(*PARTS, CHOICES), metavar="PART", help=f"of {told} (all but {CHOICES})")
     p.add_argument("--seeds", type=whole(1, 100), default=3, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
     p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
     p.add_argument("--data", choices=PEOPLE, default="har", help="who learns (%(default)s)")
-    p.add_argument("--mode", choices=MODES, default="frozen_a", help="of what is learned (%(default)s)")
+    p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host, benches)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
@@ -637,7 +638,9 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
     (board), personalized_global and personalized_base, the gain of one over the other and its standard error, z0
-    and z2 (1,000 boards without noise and with z = 2).
+    and z2 (1,000 boards without noise and with z = 2). `settings` tells what other settings come to:
+
+        edgelora bench fleet settings --data har-choosing --seeds 6
     """
     with console.progress("fleet", args.json) as progress:
         found = bench_fleet(

@@ -13,7 +13,7 @@ from .lines import bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
-from .plan import Plan
+from .plan import RATES, Plan
 from .privacy import BudgetSpent, Epsilons, epsilons, sampled
 from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
@@ -45,6 +45,7 @@ __all__ = [
     "Federation",
     "PEOPLE",
     "Plan",
+    "RATES",
     "Total",
     "accuracies",
     "board_seed",

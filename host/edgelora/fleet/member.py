@@ -20,9 +20,7 @@ from .averaging import board_seed
 from .messages import Stage, Task, index_of, public_of, round_of
 from .roster import KEY_SIZE, Roster
 
-Train = Callable[
-    [Task, bytes, int], NDArray[np.int16]
-]  # task, global `.ela`, the board's index: the vector after
+Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, global `.ela`, the board's index: the vector after
 
 
 class MemberError(EdgeloraError, ValueError):

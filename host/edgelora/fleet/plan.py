@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..formats import write_atomic
 
 MOST_CLIP = MOST_SIGMA = 65535
+RATES = {"trainable_a": 4500, "frozen_a": 3000}  # of the first round, by mode
 LIMITS: dict[str, tuple[float, float]] = {
     "boards": (1, 65535),
     "rounds": (1, 100_000),
@@ -48,9 +49,9 @@ class Plan:
     boards: int = 8
     rounds: int = 40
     epochs: int = 1
-    rate: int = 3000
+    rate: int = RATES["trainable_a"]
     rank: int = 8
-    mode: str = "frozen_a"
+    mode: str = "trainable_a"
     server_rate: int = 768
     server_momentum: int = 192
     share: float = 1.0
@@ -71,7 +72,7 @@ class Plan:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
                 raise InputError(f"{name.replace('_', ' ')} {value!r}: give one from {low:g} to {high:g}")
-        if self.mode not in ("frozen_a", "trainable_a"):
+        if self.mode not in RATES:
             raise InputError(f"mode {self.mode!r}: give frozen_a or trainable_a")
         if self.least > self.boards:
             raise InputError(
@@ -101,6 +102,16 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def suited(cls, **given: Any) -> Plan:
+        """A plan whose mode and rate suit the others, where they are not given.
+
+        A fleet whose A trains, too, learns more. Noise goes with the root of the values that are summed: with some, A
+        stays as the seed has it, and a quarter of them is left.
+        """
+        mode = given.get("mode") or ("frozen_a" if given.get("noise") else "trainable_a")
+        return cls(**{"rate": RATES.get(mode, 0)} | given | {"mode": mode})
 
     @classmethod
     def of_json(cls, raw: Any, name: str = "plan") -> Plan:

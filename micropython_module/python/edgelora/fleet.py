@@ -49,7 +49,7 @@ ROSTER = "/fleet.roster"  # who is of its fleet,
 POLICY = "/fleet.json"  # what it asks of tasks,
 ADAPTER = "/fleet.ela"  # and the global adapter of the round
 RUN = "fleet"  # name of the round's run in the store
-_TRIALS = "fleet.g", "fleet.b"  # of the runs that tell which start is better
+_TRIAL = "trial."  # of names of the runs that tell which start is better
 SERVER = 0xFFFF
 _IDENTITY = "<4sHHII32s12s"  # magic, version, size, starts, last round, secret, 0; u32 CRC-32
 _IDENTITY_SIZE = 64
@@ -505,43 +505,60 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
 
     A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
     the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
-    that becomes `name` of the store. A generator of short steps, which goes on where it was after a reset. ValueError
-    where too few samples could judge.
+    that becomes `name` of the store; else the store stays as it was. A generator of short steps, which goes on where it
+    was after a reset, and begins anew if the global adapter is another one since. It returns what was best: "global",
+    "base" (a run from it), `name` or None, which is the bare base: `store.use(None)` then. ValueError where too few
+    samples could judge.
     """
-    trials = (_TRIALS[0], adapter), (_TRIALS[1], None)
+    mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
+    starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
+    trials = [trial for trial, _ in starts]
+    stale = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL) and mark not in entry.name]
+    best, run = None, None
     if unfinished(store, name):
-        try:
-            run = Run(model, samples, store, name, seed=seed, start=adapter)
-        except ValueError:  # it is from the base
-            run = Run(model, samples, store, name, seed=seed)
-    else:
-        learned, held = split(samples, max(begun(store, trial) for trial in _TRIALS))
+        best, run = _going_on(model, samples, store, name, starts, seed, stale)
+    if stale:
+        store.remove(*stale)
+    if not run:
+        learned, held = split(samples, max(begun(store, trial) for trial in trials))
         if held is None:
             raise FleetError("too few samples to judge what is better: record more")
-        for trial, start in trials:
+        for trial, start in starts:
             if not store.find(trial):
                 yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
-        judge, best = Judge(model, held), None
-        for what in (None, name) + _TRIALS:
+        judge, most = Judge(model, held), None
+        for what in [None, name] + trials:
             found = what and stored(store, what, model)
             if found or what is None:
                 model.load(found) if found else model.use(None)
                 judge.restart()
                 while not judge.step():
                     yield WORKING
-                if best is None or better(judge.right, judge.loss, *best[1:]):
-                    best = what, judge.right, judge.loss
-        run = None
-        for trial, start in trials:
-            if best[0] == trial:
+                if most is None or better(judge.right, judge.loss, *most):
+                    best, most = what, (judge.right, judge.loss)
+        for trial, start in starts:
+            if best == trial:
                 run = Run(model, samples, store, name, seed=seed, start=start)
     if run:
         yield from _through(run, pace)
-    elif best[0] is None and store.find(name):
-        store.remove(name)
-    for trial in _TRIALS:
+    for trial in trials:
         if store.find(trial):
             store.remove(trial)
+    return ("global", "base")[trials.index(best)] if run else best
+
+
+def _going_on(model, samples, store, name, starts, seed, stale):
+    # (trial, run): the last run, which has begun. None: it was of another global adapter, and is forgotten.
+    failure = None
+    for trial, start in starts:
+        try:
+            return trial, Run(model, samples, store, name, seed=seed, start=start)
+        except (OSError, ValueError) as error:
+            failure = error
+    if not stale:
+        raise failure  # another's run
+    discard(store, name)
+    return None, None
 
 
 def _through(run, pace):

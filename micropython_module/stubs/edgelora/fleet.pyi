@@ -1,6 +1,6 @@
 """A board in a fleet that learns together: secure aggregation and privacy on the board."""
 
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Generator, Iterator, Optional, Union
 
 from edgelora import Model
 from edgelora.store import Store
@@ -127,13 +127,15 @@ class Member:
 
 def personalize(
     model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, seed: int = 0, **pace: Any
-) -> Iterator[str]:
+) -> Generator[str, None, str | None]:
     """After the fleet's rounds: learns from the global adapter or from the base, whichever suits this board's samples.
 
     A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
     the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
-    that becomes `name` of the store. A generator of short steps, which goes on where it was after a reset. ValueError
-    where too few samples could judge.
+    that becomes `name` of the store; else the store stays as it was. A generator of short steps, which goes on where it
+    was after a reset, and begins anew if the global adapter is another one since. It returns what was best: "global",
+    "base" (a run from it), `name` or None, which is the bare base: `store.use(None)` then. ValueError where too few
+    samples could judge.
     """
 
 def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:

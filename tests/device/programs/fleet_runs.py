@@ -180,3 +180,62 @@ def personalized():
         for other in (None, own, "global.ela"):
             assert not better(*judged(other), *end), other
     print("RIGHT", held.count, *told)
+
+
+class _Odd:
+    """Samples that the bare base names right, but for the first two thirds, whose labels are any others."""
+
+    def __init__(self, model, samples):
+        self.count, self.sample_size, self.target_size = samples.count, model.sample_size, 0
+        buffer, self._samples, self._labels = bytearray(model.sample_size), samples, bytearray(samples.count)
+        model.use(None)
+        for i in range(samples.count):
+            label = samples.read(i, buffer)
+            named = model.evaluate(buffer, label, bytearray(4))
+            others = len(model.labels) - 1
+            self._labels[i] = named if 3 * i >= 2 * samples.count else (named + 1 + i % others) % (others + 1)
+
+    def read(self, i, buffer):
+        self._samples.read(i, buffer)
+        return self._labels[i]
+
+
+def _personalized(make_store, model, samples, adapter, steps=0):
+    # (what was best, steps taken), or None if it is stopped after so many steps.
+    run, count = fleet.personalize(model, samples, make_store(), "me", adapter), 0
+    while count != steps or not steps:
+        try:
+            next(run)
+        except StopIteration as ended:
+            return ended.value, count
+        count += 1
+
+
+def personalized_or_not():
+    """An adapter stays where the bare base is better, and what was tried of an older global adapter is forgotten."""
+    import edgelora
+    from edgelora.store import Store
+    from edgelora.training import SampleFile
+
+    model, samples = edgelora.Model("base.elm", ranks=8), SampleFile("many.eld")
+    memory = bytearray(b"\xff" * (BLOCK * BLOCKS))
+
+    def store():
+        return Store(Flash(memory, NEVER), cache=0, adapters=8)
+
+    own = edgelora.read("own.ela")
+    store().put("me", own)
+    best, _ = _personalized(store, model, _Odd(model, samples), "global.ela")
+    kept = [e.name for e in store().list()]
+    assert best is None and store().read("me") == own and kept == ["me"], (best, kept, store().read("me") == own)
+
+    ends = []
+    for stops in ((), (0.5,), (0.95,)):
+        memory[:] = b"\xff" * len(memory)
+        for part in stops:
+            assert _personalized(store, model, samples, "global.ela", int(part * steps)) is None
+        best, steps = _personalized(store, model, samples, "other.ela")
+        assert [e.name for e in store().list()] == ["me"]
+        ends.append((best, bytes(store().read("me"))))
+    assert ends == [ends[0]] * 3
+    print("BEST", ends[0][0])
