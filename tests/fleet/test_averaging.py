@@ -17,7 +17,7 @@ from fresh import fresh_seeds
 from edgelora import fleet, formats
 from edgelora.errors import InputError
 from edgelora.fleet import Federation, Plan, Total
-from edgelora.training import fleet_training, fleet_vector
+from edgelora.training import fleet_training, fleet_vector, restarted, scale_of, shared_scale
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
 
@@ -71,6 +71,44 @@ def test_a_twin_trains_as_a_board_does() -> None:
     after = fleet_training(base.elm, start, samples, seed, 1, 5000)
     update = fleet.update_of(plan, base.elm, start, 5000, 5, 3, samples)
     assert np.array_equal(update, after.astype(np.int32) - fleet_vector(start))
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(1))
+def test_a_scale_is_shared_to_a_256th_of_an_octave(seed: int) -> None:
+    drawn = random.Random(seed)
+    for _ in range(200):
+        vm, vx = drawn.randrange(1 << 15, 1 << 16), drawn.randrange(-100, 100)
+        again = scale_of(shared_scale(vm, vx))
+        assert again in ((vm & ~127, vx), (0, 0)) and (again[0] or (vm >> 7, vx) == (256, -16))
+    assert shared_scale(0, 0) == 0 and scale_of(0) == (0, 0)
+    assert [shared_scale(0x8000, vx) for vx in (-16, -15, 2000, -2000)] == [0, 256, 32512, -32512]
+
+
+@pytest.mark.parametrize("mode", fleet.RATES)
+def test_a_round_begins_with_the_scales_of_the_round_before(mode: str, tmp_path: Path) -> None:
+    """The boards' mean, however the server moves masters; a matrix of it begins with it, and its means with 0."""
+    base = fleet.fleet_base()
+    plan = replace(PLAN, mode=mode, rounds=2, server_rate=1000)
+    one = Federation.create(tmp_path, plan, base)
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    totals = []
+
+    def kept(call: fleet.Call) -> Total:
+        totals.append(fleet.plain_loop(one, boards)(call))
+        return totals[-1]
+
+    at = fleet_vector(one.adapter)
+    for stop in (1, 2):
+        fleet.federate(one, kept, stop=stop)
+        states = formats.unpack_adapter(one.adapter).states
+        count = len(states)
+        assert count == (8 if mode == "trainable_a" else 4) and all(state.vm for state in states)
+        wanted = at[-count:] + fleet.mean(totals[-1].vector, 8)[-count:]
+        at = fleet_vector(one.adapter)
+        assert np.array_equal(at[-count:], wanted)
+    begun = formats.unpack_adapter(restarted(one.adapter, 5)).states
+    assert [(s.vm, s.vx) for s in begun] == [(s.vm, s.vx) for s in states]
+    assert not any(state.momentum.any() for state in begun if state.momentum is not None)
 
 
 def fleet_start(base, plan: Plan) -> bytes:

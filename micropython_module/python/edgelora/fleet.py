@@ -524,7 +524,8 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
         if held is None:
             raise FleetError("too few samples to judge what is better: record more")
         for trial, start in starts:
-            if not store.find(trial):
+            tried = store.find(trial) or store.find(trial + ".new") and not unfinished(store, trial)
+            if not tried:
                 yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
         judge, most = Judge(model, held), None
         for what in [None, name] + trials:
@@ -541,9 +542,9 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
                 run = Run(model, samples, store, name, seed=seed, start=start)
     if run:
         yield from _through(run, pace)
-    for trial in trials:
-        if store.find(trial):
-            store.remove(trial)
+    left = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL)]
+    if left:
+        store.remove(*left)
     return ("global", "base")[trials.index(best)] if run else best
 
 

@@ -190,13 +190,16 @@ class _Odd:
         buffer, self._samples, self._labels = bytearray(model.sample_size), samples, bytearray(samples.count)
         model.use(None)
         for i in range(samples.count):
-            label = samples.read(i, buffer)
+            label = self._samples.read(self._place(i), buffer)
             named = model.evaluate(buffer, label, bytearray(4))
             others = len(model.labels) - 1
             self._labels[i] = named if 3 * i >= 2 * samples.count else (named + 1 + i % others) % (others + 1)
 
+    def _place(self, i):
+        return 37 * i % self.count
+
     def read(self, i, buffer):
-        self._samples.read(i, buffer)
+        self._samples.read(self._place(i), buffer)
         return self._labels[i]
 
 
@@ -230,6 +233,7 @@ def personalized_or_not():
     assert best is None and store().read("me") == own and kept == ["me"], (best, kept, store().read("me") == own)
 
     ends = []
+    steps = 0
     for stops in ((), (0.5,), (0.95,)):
         memory[:] = b"\xff" * len(memory)
         for part in stops:
