@@ -133,7 +133,7 @@ class Live:
         self._base: Base | None = None
         self._adapter: str | None = None  # that is wished for; "" for the bare base
         self._paused = False
-        self._run = 0  # number of what was begun
+        self._run = 0
         self._fetched: dict[tuple[str, int], bytes] = {}
         self._clear(1, 1.0, 1)
 
@@ -193,6 +193,11 @@ class Live:
         return ["", *(entry.name for entry in store.adapters if entry.base_id == self._base.base_id)]
 
     # --- what came
+
+    @property
+    def run(self) -> int:
+        """Rises when what came before is of another stream."""
+        return self._run
 
     @property
     def end(self) -> int:

@@ -117,6 +117,9 @@ export default {
     },
     begin(text) {
       const told = text.told;
+      this.$refs.source.textContent = told.rate ? [told.source, told.base].filter(Boolean).join(" → ") : "Nothing is listened to yet";
+      this.$refs.state.hidden = !told.rate;
+      if (!told.rate) return;
       if (text.run !== this.run) {
         this.run = text.run;
         this.clear(told.scales.length || 1);
@@ -132,7 +135,6 @@ export default {
         } else this.samples = new Int16Array(this.room * this.channels);
       }
       this.told = told;
-      this.$refs.source.textContent = [told.source, told.base].filter(Boolean).join(" → ");
       this.$refs.state.textContent = told.paused ? "paused" : told.base ? `adapter: ${told.adapter || "none"}` : "no network";
       const what = told.fast ? "Spectrogram" : `Traces of ${told.scales.length} channels`;
       this.$refs.canvas.setAttribute("aria-label", `${what} of ${told.source}, ${told.rate} samples a second`);

@@ -1,11 +1,328 @@
-"""The view Collect."""
+"""The view Collect: samples of one's own, taken from a board or dropped in, by class."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from nicegui import events, ui
+from nicegui.element import Element
+
+from ...errors import InputError
+from ...training import Base
+from ..book import Book, Class
 from ..desk import Desk
+from ..live import Live
+from ..taking import Taker, Takers
 from . import parts
+from .signals import KINDS, SignalView, SourceChoice, guarded, live_problem, usual_base, virtual_world
+
+COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
+COUNTDOWNS = {0: "at once", 1: "1 s", 3: "3 s", 5: "5 s"}
+COUNTS = {1: "one", 5: "5 in a row", 10: "10 in a row", 20: "20 in a row"}
+AS_TOLD = "as the file says"
+
+
+class Samples(Element, component=COMPONENT):
+    """Thumbnails of samples of a class: [{"id", "held"}]. Some may be picked, one played."""
+
+    def __init__(
+        self, label: str, picked: Callable[[list[str]], object], removed: Callable[[list[str]], object]
+    ) -> None:
+        super().__init__()
+        self._props["label"] = label
+        self._props["samples"] = []
+        self.on("picked", lambda event: picked(_ids(event)))
+        self.on("removed", lambda event: removed(_ids(event)))
+
+    def show(self, samples: Sequence[dict[str, object]]) -> None:
+        if self._props["samples"] != samples:
+            self._props["samples"] = samples
+            self.update()
+
+    def play(self, sample_id: str) -> None:
+        self.run_method("play", sample_id)
+
+    def unpick(self) -> None:
+        self.run_method("unpick")
+
+
+def _ids(event: events.GenericEventArguments) -> list[str]:
+    """Of what the page says: it may say anything."""
+    return [one for one in event.args if isinstance(one, str)] if isinstance(event.args, list) else []
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Collect")
+    parts.title("Collect", "Samples of your own: record what the board senses, class by class.")
+    parts.follow(lambda: desk.selected and desk.selected.device.port, lambda: _recording(desk))
+    _Shelf(desk)
+
+
+# --- recording
+
+
+def _recording(desk: Desk) -> None:
+    place = desk.selected
+    if place is None:
+        return parts.empty(
+            "No board yet: plug one in, or start a virtual one, in Boards. Files can be dropped in below."
+        )
+    live, taker = place.of(Live), desk.of(Takers).of(place)
+    SourceChoice(desk, place, buttons=True)
+    virtual_world(desk, place)
+    live_problem(live)
+    with ui.element("section").classes("card whole").props('aria-label="Recording"'):
+        SignalView(place.device.port, bars=False).classes("low")
+        _controls(desk.of(Book), taker)
+
+
+def _controls(book: Book, taker: Taker) -> None:
+    def choose(label: str) -> None:
+        taker.label = label
+
+    def draw_classes() -> None:
+        if taker.label not in book.labels:
+            taker.label = book.labels[0] if book.labels else ""
+        with ui.element("div").classes("row-line").props('role=group aria-label="Class that is recorded"'):
+            for label in book.labels:
+                on = label == taker.label
+                made = parts.button(label, partial(choose, label), main=on, icon="check" if on else None)
+                made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
+
+    def add() -> None:
+        taker.label = book.name_class(str(name.value or ""))
+        name.value = ""
+        ui.run_javascript(f"getHtmlElement({record.id}).focus()")  # so that space records
+
+    with ui.element("div").classes("row-line class-line"):
+        parts.follow(lambda: (book.labels, taker.label), draw_classes)
+        name = ui.input("New class").props("dense outlined").classes("narrow")
+        adder = parts.button("Add", parts.told(add), icon="add", label="Add class")
+        name.on("keydown.enter", lambda: adder.run_method("click"))
+    with ui.element("div").classes("row-line record-line"):
+        record = parts.button("Record", lambda: None, icon="fiber_manual_record", main=True).classes("record")
+        countdown = ui.select(COUNTDOWNS, value=taker.seconds, label="Countdown")
+        count = ui.select(COUNTS, value=taker.count, label="How many")
+        for field in (countdown, count):
+            field.props("dense outlined options-dense").classes("narrow")
+        countdown.on_value_change(lambda event: setattr(taker, "seconds", int(event.value)))
+        count.on_value_change(lambda event: setattr(taker, "count", int(event.value)))
+        ui.label("Space records, too; so does a button of the board, if its pin is given above.").classes("quiet")
+    state = ui.label().classes("countdown").props("aria-live=polite")
+    meter = ui.linear_progress(0, show_value=False).props('rounded aria-label="Of the window that is recorded"')
+
+    def act() -> None:
+        taker.stop() if taker.phase != "idle" else taker.begin()
+        show()
+
+    def show() -> None:
+        phase, words = taker.phase, taker.problem or (taker.last and f"Taken: {taker.last}")
+        if phase == "counting":
+            words = f"{taker.label} in {int(taker.seconds_left) + 1}"
+        elif phase == "recording":
+            words = f"{taker.label}: now"
+        if phase != "idle" and taker.left > 1:
+            words += f" ({taker.left} to take)"
+        state.set_text(parts.plain(words))
+        state.classes(add=phase, remove=" ".join({"idle", "counting", "recording"} - {phase}))
+        meter.set_value(round(taker.share, 2))
+        meter.set_visibility(phase == "recording")
+        record.set_text("Record" if phase == "idle" else "Stop")
+
+    with ui.element("div").classes("follow"):
+        record.on_click(parts.told(act))
+    ui.keyboard(lambda event: _key(event, guarded(act)), repeating=False)
+    show()
+    ui.timer(0.1, show)
+
+
+def _key(event: events.KeyEventArguments, act: Callable[[], None]) -> None:
+    if event.action.keydown and event.key == " ":
+        act()
+
+
+# --- what is there
+
+
+class _Shelf:
+    """The samples by class, and what can be done to those that are picked."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._book = desk, desk.of(Book)
+        self._picked: dict[str, list[str]] = {}
+        self._rows: dict[str, Samples] = {}
+        book = self._book
+        with ui.element("div").classes("row-line shelf-head"):
+            parts.heading("Samples").classes("grow")
+            self._undo = parts.button("Undo", guarded(book.undo), icon="undo")
+        parts.follow(lambda: book.version, self._draw_balance)
+        self._bar()
+        parts.follow(lambda: book.labels, self._draw_classes)
+        self._dropping()
+        self._version = -1
+        self._look()
+        ui.timer(parts.POLL_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Follows the book without losing what has the focus."""
+        if self._version == self._book.version:
+            return
+        self._version = self._book.version
+        for label, row in self._rows.items():
+            row.show([{"id": sample.id, "held": sample.held} for sample in self._book.of(label)])
+        there = {sample.id for sample in self._book.samples}
+        self._picked = {label: [i for i in ids if i in there] for label, ids in self._picked.items()}
+        self._undo.set_enabled(bool(self._book.can_undo))
+        what = self._book.can_undo
+        self._undo.set_text(f"Undo: {parts.plain(what)}" if what else "Undo")
+        self._show_bar()
+
+    @property
+    def _ids(self) -> list[str]:
+        return [sample_id for ids in self._picked.values() for sample_id in ids]
+
+    # --- balance
+
+    def _draw_balance(self) -> None:
+        classes = self._book.classes
+        if not classes:
+            return parts.empty(
+                "No samples yet: add a class above and record, or drop a file in below.", "add_to_photos"
+            )
+        most = max(max(entry.kept + entry.held for entry in classes), 1)
+        with ui.element("div").classes("card whole balance").props('role=group aria-label="Balance of classes"'):
+            for entry in classes:
+                self._draw_share(entry, most)
+            ui.label(parts.plain(self._book.advice)).classes("quiet")
+            ui.label("Of each class a quarter is held out: it judges what is learned. It is striped here.").classes(
+                "quiet"
+            )
+
+    def _draw_share(self, entry: Class, most: int) -> None:
+        with ui.element("div").classes("balance-row"):
+            ui.label(entry.label).classes("bar-name")
+            with ui.element("div").classes("bar-track"):
+                ui.element("div").classes("share-kept").style(f"width: {100 * entry.kept / most:.1f}%")
+                ui.element("div").classes("share-held").style(f"width: {100 * entry.held / most:.1f}%")
+            ui.label(f"{entry.kept} + {entry.held} held out").classes("balance-count")
+            ui.label(entry.missing).classes("missing" if entry.missing else "")
+
+    # --- classes
+
+    def _draw_classes(self) -> None:
+        self._rows, self._picked = {}, {}
+        with ui.element("div").classes("shelf"):
+            for label in self._book.labels:
+                with ui.element("section").classes("card whole").props(f'aria-label="Class {parts.attribute(label)}"'):
+                    with ui.element("div").classes("row-line"):
+                        ui.label(label).props("role=heading aria-level=3").classes("job-name grow")
+                        rename = parts.button("Rename", partial(self._rename, label), label=f"Rename {label}")
+                        remove = parts.button("Remove", partial(self._remove_class, label), label=f"Remove {label}")
+                        for made in (rename, remove):
+                            made.props("flat dense padding='2px 8px'")
+                    self._rows[label] = Samples(label, self._on_picked(label), self._remove)
+        self._version = -1
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if hasattr(self, "_undo") and hasattr(self, "_count"):
+            self._look()
+
+    def _on_picked(self, label: str) -> Callable[[list[str]], None]:
+        def picked(ids: list[str]) -> None:
+            self._picked[label] = ids
+            self._show_bar()
+
+        return picked
+
+    def _rename(self, label: str) -> None:
+        with parts.dialog(f"Rename {parts.plain(label)}") as made:
+            name = ui.input("Name", value=label).props("outlined autofocus")
+            parts.choices(made, "Rename", lambda: self._book.rename_class(label, str(name.value or "")))
+
+    def _remove_class(self, label: str) -> None:
+        guarded(lambda: self._book.remove_class(label))()
+
+    # --- what is picked
+
+    def _bar(self) -> None:
+        with (
+            ui.element("div")
+            .classes("card whole picked-bar")
+            .props('role=toolbar aria-label="Picked samples"') as self._tools
+        ):
+            self._count = ui.label()
+            parts.button("Play", self._play, icon="play_arrow")
+            self._to = ui.select([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
+            parts.button("Relabel", guarded(self._relabel), icon="label")
+            parts.button("Delete", guarded(lambda: self._remove(self._ids)), icon="delete")
+            parts.button("Pick none", self._unpick, icon="close")
+
+    def _show_bar(self) -> None:
+        count = len(self._ids)
+        self._tools.set_visibility(count > 0)
+        self._count.set_text(f"{count} picked")
+        if self._to.options != list(self._book.labels):
+            self._to.set_options(list(self._book.labels))
+
+    def _play(self) -> None:
+        for label, ids in self._picked.items():
+            if ids:
+                return self._rows[label].play(ids[-1])
+
+    def _relabel(self) -> None:
+        if not self._to.value:
+            raise InputError("choose a class to relabel as")
+        ids = self._ids
+        self._unpick()
+        self._book.relabel(ids, str(self._to.value))
+
+    def _remove(self, ids: list[str]) -> None:
+        there = {sample.id for sample in self._book.samples}
+        if gone := [sample_id for sample_id in ids if sample_id in there]:
+            self._book.remove(gone)
+
+    def _unpick(self) -> None:
+        for row in self._rows.values():
+            row.unpick()
+        self._picked = {}
+        self._show_bar()
+
+    # --- files
+
+    def _dropping(self) -> None:
+        parts.heading("Drop files in")
+        ui.label(
+            "A recording (.csv, .wav, .npz, Edge Impulse's .json or .cbor) is cut into windows, "
+            "a data set (.npz with x, y) is taken as it is."
+        ).classes("quiet")
+        label = ui.select([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Class").props(
+            "dense outlined options-dense"
+        )
+        label.classes("wide-select")
+
+        def look() -> None:
+            options = [AS_TOLD, *self._book.labels]
+            if label.options != options:
+                label.set_options(options, value=label.value if label.value in options else AS_TOLD)
+
+        ui.timer(0.5, look)
+
+        def given(name: str, content: bytes) -> None:
+            place = self._desk.selected
+            base = (place.of(Live).base if place else None) or self._usual()
+            chosen = "" if label.value == AS_TOLD else str(label.value)
+            taken = self._book.drop(name, content, chosen, base)
+            ui.notify(f"{len(taken)} samples taken", type="positive")
+
+        parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
+
+    def _usual(self) -> Base:
+        base = usual_base(self._desk, self._desk.selected)
+        if base is None:
+            raise InputError(
+                "there is no network whose windows to cut", remedy="put one into the project's folder bases"
+            )
+        return base

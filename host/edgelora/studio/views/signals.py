@@ -47,10 +47,10 @@ class SignalView(Element, component=COMPONENT):
         self._props["bars"] = bars
 
 
-def usual_base(desk: Desk, place: Place) -> Base | None:
+def usual_base(desk: Desk, place: Place | None) -> Base | None:
     """The one of the adapter that is active on the board, else the one that most likely fits the project's samples."""
     lessons = desk.of(Lessons)
-    bases, store = lessons.bases(), place.state.store
+    bases, store = lessons.bases(), place.state.store if place else None
     active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
     if active:
         for base in bases.values():

@@ -1,0 +1,146 @@
+"""Taking samples from what a board senses: by a person's call after a countdown, or by a button of the board.
+
+All follows the samples that come, on the board's thread: a busy computer, or no page, takes the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import EdgeloraError, InputError
+from ..formats import Signal
+from .book import Book
+from .desk import Desk
+from .live import Live
+from .place import Place
+
+Phase = Literal["idle", "counting", "recording"]
+MOST_TAKES = 100
+
+
+@dataclass(frozen=True)
+class Due:
+    """A window that is to be taken: its last sample, in what was begun as `run`; left: how many follow it."""
+
+    end: int
+    run: int
+    label: str
+    left: int
+
+
+class Taker:
+    """Takes windows of a board's live view into the book.
+
+    label: of what is taken; seconds: of the countdown; count: windows in a row.
+    """
+
+    def __init__(self, live: Live, book: Book) -> None:
+        self.live, self.book = live, book
+        self.label = ""
+        self.seconds = 3
+        self.count = 1
+        self.problem = self.last = ""  # why nothing was taken; what was taken last, in words
+        self._due: Due | None = None
+        live.on_fed, live.on_press = self._fed, self._pressed
+
+    @property
+    def _signal(self) -> Signal:
+        """What windows are made of. InputError unless a network listens."""
+        base = self.live.base
+        if not self.live.is_running or base is None or base.model.signal is None:
+            raise InputError("nothing is listened to", remedy="choose a source and a network, and start")
+        return base.model.signal
+
+    def begin(self) -> None:
+        """Takes `count` windows, each after the countdown; without one, that which ends now. InputError if it can't."""
+        signal = self._signal
+        if not self.label:
+            raise InputError("no class is chosen", remedy="name one, and choose it")
+        self.problem = ""
+        if self.seconds == 0 and self.count == 1:
+            return self._take(self.live.end, self.label)
+        self._plan(self.label, min(self.count, MOST_TAKES) - 1, signal)
+
+    def stop(self) -> None:
+        """Takes no more."""
+        self._due = None
+
+    def _plan(self, label: str, left: int, signal: Signal) -> None:
+        end = self.live.end + round(self.seconds * signal.rate) + signal.window
+        self._due = Due(end, self.live.run, label, left)
+
+    @property
+    def phase(self) -> Phase:
+        due = self._due
+        if due is None or not self.live.is_running:
+            return "idle"
+        return "recording" if self.seconds_left <= 0 else "counting"
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the window begins; below 0 while it is recorded."""
+        due, told = self._due, self.live.told
+        return (due.end - told.window - self.live.end) / told.rate if due and told.rate else 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the window that has come, 0 to 1."""
+        due, window = self._due, self.live.told.window
+        return min(1.0, max(0.0, 1 - (due.end - self.live.end) / window)) if due and window else 0.0
+
+    @property
+    def left(self) -> int:
+        """Windows that are still to be taken."""
+        return self._due.left + 1 if self._due else 0
+
+    # --- on the board's thread
+
+    def _fed(self) -> None:
+        due = self._due
+        if due is None:
+            return
+        if due.run != self.live.run:
+            self._due = None
+            self.problem = "the board began anew meanwhile: record again"
+        elif self.live.end >= due.end:
+            self._due = None
+            self._take(due.end, due.label)
+            if due.left and not self.problem:
+                self._plan(due.label, due.left - 1, self._signal)
+
+    def _pressed(self, button: int) -> None:
+        """One button takes the class that is chosen; of several each has a class of its own, in the book's order."""
+        source, labels = self.live.source, self.book.labels
+        several = len(getattr(source, "buttons", ())) > 1
+        label = (labels[button] if button < len(labels) else "") if several else self.label
+        if label:
+            self._take(self.live.end, label)
+        else:
+            self.problem = "a button of the board was pressed, and no class is chosen for it"
+
+    def _take(self, end: int, label: str) -> None:
+        self.problem = ""
+        try:
+            signal, base = self._signal, self.live.base
+            counts = self.live.window(end, signal.window)
+            if counts is None:
+                raise InputError("no whole window has come yet, or samples of it were lost: record again")
+            assert base is not None
+            self.book.take(label, counts, signal, base.model.input.shape)
+            self.last = f"{label}: {len(self.book.of(label))}"
+        except (EdgeloraError, OSError) as error:
+            self.problem = str(error)
+
+
+class Takers:
+    """Those of a desk's boards."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._book = desk.of(Book)
+        self._takers: dict[Place, Taker] = {}
+
+    def of(self, place: Place) -> Taker:
+        if place not in self._takers:
+            self._takers[place] = Taker(place.of(Live), self._book)
+        return self._takers[place]
