@@ -2,16 +2,20 @@
 
 #include "kernels/packed/parts.h"
 
-// trunc_shift(v, shift) of the bytes of q, four at a time: v + 128 is >= 0, and 2^shift - 1 more
-// where v < 0 stays in its byte.
-EDGELORA_KERNEL static void rescale(int8_t *q, uint32_t bytes, int32_t shift) {
+// trunc_shift(v, shift) of rows of words of q, `step` bytes apart, four bytes at a time: v + 128 is
+// >= 0, and 2^shift - 1 more where v < 0 stays in its byte.
+EDGELORA_KERNEL static void rescale(
+    int8_t *q, uint32_t words, uint32_t rows, uint32_t step, int32_t shift) {
     const uint32_t each = 0x01010101, sign = 128 * each;
-    uint32_t *word = (uint32_t *)(void *)q, n = at_most((uint32_t)shift, 7),
-             up = (1u << n) - 1, kept = (255u >> n) * each, offset = (128 - (128u >> n)) * each;
-    for (uint32_t *end = word + (bytes + 3) / 4; word != end; ++word) {
-        uint32_t v = *word ^ sign;
-        v += (~v >> 7 & each) * up;
-        *word = ((v >> n & kept) + offset) ^ sign;
+    uint32_t n = at_most((uint32_t)shift, 7), up = (1u << n) - 1, kept = (255u >> n) * each,
+             offset = (128 - (128u >> n)) * each;
+    for (; rows; --rows, q += step) {
+        uint32_t *word = (uint32_t *)(void *)q;
+        for (uint32_t *end = word + words; word != end; ++word) {
+            uint32_t v = *word ^ sign;
+            v += (~v >> 7 & each) * up;
+            *word = ((v >> n & kept) + offset) ^ sign;
+        }
     }
 }
 
@@ -40,6 +44,20 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
     return bits;
 }
 
+// What has been written before the columns from c on. Where positions lie one behind the other, what
+// is behind c is not yet: the words up to it are all that is scaled.
+EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edgelora_cursor_t *at,
+    uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
+    bool in_order = !b->first && (!b->row || b->row == at->width * b->step);
+    if (!in_order || (b->step & 3)) {
+        rescale(b->q, (written + 3) / 4, 1, 0, shift);
+        return;
+    }
+    uint32_t before = (at->y * at->width + at->x) * b->step;
+    rescale(b->q, before / 4, 1, 0, shift);
+    rescale(b->q + before, (c + 3) / 4, count, b->step, shift);
+}
+
 EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t written = b->written;
@@ -50,18 +68,8 @@ EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cur
     uint32_t bits = store_columns(b, at, c, columns, count, padded, v);
     if (bits >> 7) { // these values are too large for the block's shift
         int32_t more = bit_length(bits) - 7;
-        rescale(b->q, written, more);
+        rescale_written(b, at, c, count, written, more);
         b->shift += more;
         store_columns(b, at, c, columns, count, padded, v);
     }
-}
-
-EDGELORA_HOT const int32_t *edgelora_join_s32(
-    int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count) {
-    if (n) {
-        edgelora_add_shifted_s32(w, v, n, count);
-        return w;
-    }
-    edgelora_add_shifted_s32(v, w, m, count);
-    return v;
 }

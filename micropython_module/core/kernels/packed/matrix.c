@@ -162,7 +162,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         .acc = acc,
         .count = (count + 3) & ~3u,
         .b_groups = joins ? l->t_groups : 0,
-        .b_shift = -branch->branch_shift,
+        .b_shift = joins ? -branch->branch_shift : 0,
         .coding = EDGELORA_OFFSET,
         .groups = l->groups,
         .add = !joins};
@@ -197,7 +197,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
             alone.coding = EDGELORA_PAIRS;
             edgelora_tile_product_chunks_s8(&alone, l->t_groups, l->stride);
             for (uint32_t i = 0; i < row.rows * row.count; ++i) {
-                acc[i] = (int32_t)((uint32_t)round_shift(acc[i], row.b_shift) +
+                acc[i] = (int32_t)((uint32_t)round_shift(acc[i], -branch->branch_shift) +
                     (uint32_t)row.bias[i / row.count]);
             }
         }

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t groups, t_groups;
     // bytes of 4 positions, fours of positions, rows that are multiplied together
     uint32_t stride, quads, rows;
-    uint32_t acc, branch_acc;     // s32 [rows, quads, 4]
+    uint32_t acc;                 // s32 [rows, quads, 4]
     uint32_t words;               // E and O of `rows` rows
     uint32_t patch;               // s8 [longest part, padded]
     uint32_t x, size;
@@ -33,12 +33,11 @@ static transposed_t transposed_layout(
     uint32_t longest = groups > t_groups ? groups : t_groups, all = (positions + 3) / 4;
     l.rows = ROWS_BYTES / (8 * longest);
     l.rows = l.rows > MOST_ROWS ? MOST_ROWS : l.rows < 1 ? 1 : l.rows;
-    uint32_t fixed = 8 * longest * l.rows + 4 * part, quad = l.stride + 32 * l.rows;
+    uint32_t fixed = 8 * longest * l.rows + 4 * part, quad = l.stride + 16 * l.rows;
     uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad : 1,
              tiles = (all + fit - 1) / fit;
     l.quads = (all + tiles - 1) / tiles;
-    l.branch_acc = 16 * l.quads * l.rows;
-    l.words = 2 * l.branch_acc;
+    l.words = l.acc + 16 * l.quads * l.rows;
     l.patch = l.words + 8 * longest * l.rows;
     l.x = l.patch + 4 * part;
     l.size = l.x + l.quads * l.stride;
@@ -258,18 +257,36 @@ typedef struct {
     bool in_place; // a 1x1 kernel's errors, of whole groups: a position meets its own
 } conv_t;
 
-// The errors of a phase's positions, which the grid of `block` is of.
+// Columns of a phase from c on times the tile: of A and t's errors (low), or of W and the outputs'.
+// row.add: to trunc_shift(acc, shift).
+EDGELORA_HOT static void phase_products(const conv_t *conv, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, edgelora_tile_product_t row, uint32_t c, bool low) {
+    const edgelora_shape_t *g = conv->g;
+    const edgelora_branch_t *branch = conv->branch;
+    const transposed_t *l = &conv->layout;
+    uint8_t *s = conv->error->scratch;
+    uint32_t *words = (uint32_t *)(void *)(s + l->words), taps = py->taps * px->taps,
+             t_groups = taps * ((branch->rank + 3) / 4), n = low ? branch->rank : g->out_c;
+    row.weights = words;
+    row.x = (uint32_t *)(void *)(s + l->x) + (low ? 0 : EDGELORA_GROUP_WORDS * t_groups);
+    unpack_phase(g, py, px, (low ? (const uint8_t *)branch->a : g->weights) + c, row.rows, n,
+        low ? EDGELORA_SIGNED : EDGELORA_OFFSET, words);
+    edgelora_tile_product_chunks_s8(&row, low ? t_groups : taps * ((n + 3) / 4), l->stride);
+}
+
+// The errors of a phase's positions, which the grid of `block` is of. Of its two sums, what the
+// errors' exponents ask to be shifted comes first.
 EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase_t *py,
     const edgelora_phase_t *px, edgelora_columns_t *block) {
     const edgelora_shape_t *g = conv->g;
     const edgelora_branch_t *branch = conv->branch;
     const transposed_t *l = &conv->layout;
     uint8_t *s = conv->error->scratch;
-    uint32_t rank = branch->rank, taps = py->taps * px->taps, groups = taps * ((g->out_c + 3u) / 4),
-             t_groups = taps * ((rank + 3) / 4), positions = py->count * px->count;
-    int32_t *acc = (int32_t *)(void *)(s + l->acc),
-            *branch_acc = (int32_t *)(void *)(s + l->branch_acc), none[MOST_ROWS] = {0};
-    uint32_t *x = (uint32_t *)(void *)(s + l->x), *words = (uint32_t *)(void *)(s + l->words);
+    uint32_t rank = branch->rank, positions = py->count * px->count,
+             t_groups = py->taps * px->taps * ((rank + 3) / 4);
+    int32_t *acc = (int32_t *)(void *)(s + l->acc), none[MOST_ROWS] = {0};
+    uint32_t *x = (uint32_t *)(void *)(s + l->x);
+    bool low_first = rank && !conv->joint.e_shift;
     edgelora_cursor_t at = {0, 0, conv->in_place ? positions : px->count}, next = at;
     for (uint32_t p = 0, count; p < positions; p += count, at = next) {
         count = at_most(positions - p, 4 * l->quads);
@@ -277,7 +294,7 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
         if (conv->in_place) {
             const edgelora_error_t *error = conv->error;
             uint32_t *e = x + EDGELORA_GROUP_WORDS * t_groups;
-            edgelora_pack_quads_s8(e, l->stride, error->e + p * g->out_c, count, groups);
+            edgelora_pack_quads_s8(e, l->stride, error->e + p * g->out_c, count, g->out_c / 4u);
             if (rank) {
                 edgelora_pack_quads_s8(x, l->stride, error->t_error + p * rank, count, t_groups);
             }
@@ -287,25 +304,18 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
                 (int8_t *)s + l->patch, x, l->stride);
         }
         edgelora_tile_product_t row = {
-            .count = padded, .bias = none, .coding = EDGELORA_PAIRS, .weights = words};
+            .acc = acc, .count = padded, .bias = none, .coding = EDGELORA_PAIRS};
         for (uint32_t c = 0; c < g->in_c; c += row.rows) {
             row.rows = at_most(g->in_c - c, l->rows);
-            unpack_phase(
-                g, py, px, g->weights + c, row.rows, g->out_c, EDGELORA_OFFSET, words);
-            row.x = x + EDGELORA_GROUP_WORDS * t_groups;
-            row.acc = acc;
-            edgelora_tile_product_chunks_s8(&row, groups, l->stride);
-            const int32_t *sum = acc;
+            row.add = 0;
+            row.b_shift = 0;
+            phase_products(conv, py, px, row, c, low_first);
             if (rank) {
-                const uint8_t *a = (const uint8_t *)branch->a + c;
-                unpack_phase(g, py, px, a, row.rows, rank, EDGELORA_SIGNED, words);
-                row.x = x;
-                row.acc = branch_acc;
-                edgelora_tile_product_chunks_s8(&row, t_groups, l->stride);
-                sum = edgelora_join_s32(
-                    acc, conv->joint.e_shift, branch_acc, conv->joint.t_shift, row.rows * padded);
+                row.add = 1;
+                row.b_shift = low_first ? conv->joint.t_shift : conv->joint.e_shift;
+                phase_products(conv, py, px, row, c, !low_first);
             }
-            edgelora_columns_put(block, &at, c, row.rows, count, padded, sum);
+            edgelora_columns_put(block, &at, c, row.rows, count, padded, acc);
         }
     }
 }

@@ -173,9 +173,5 @@ typedef struct {
 // v: s32 [columns, padded], the columns from c on of `count` positions from `at` on.
 void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at, uint32_t c,
     uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v);
-// trunc_shift(v, n) + trunc_shift(w, m), one of n and m 0, in place of v or of w: the one that is
-// returned.
-const int32_t *edgelora_join_s32(
-    int32_t *v, int32_t n, int32_t *w, int32_t m, uint32_t count);
 
 #endif

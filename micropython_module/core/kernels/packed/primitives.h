@@ -57,13 +57,13 @@ typedef struct {
     uint32_t coding;     // edgelora_coding_t
     uint32_t skip;       // bytes from what is read of 4 positions to the next 4
     const int32_t *bias; // s32 [rows]: acc = bias + products
-    uint32_t add;        // 1: acc += products, without bias and B
+    uint32_t add;        // 1: acc = trunc_shift(acc, b_shift) + products, without bias and B
     uint32_t rows;       // >= 1
     uint32_t gap;        // bytes from what is read of a row of weights to the next row
     // E and O of B [rows, b_groups]; each position has b_groups of t before its inputs
     const uint32_t *b;
     uint32_t b_groups;   // 0..EDGELORA_B_GROUPS: acc += round_shift(products of B and t, b_shift)
-    int32_t b_shift;     // -8..15; if > 0, |bias| < 2^(30 - b_shift)
+    int32_t b_shift;     // -8..15; if > 0, |bias| < 2^(30 - b_shift); of acc: 0..31
 } edgelora_tile_product_t;
 
 // Requantization of rows of accumulators to the outputs y, y + 1, ...

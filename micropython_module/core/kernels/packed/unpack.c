@@ -82,5 +82,6 @@ EDGELORA_HOT void edgelora_tile_product_chunks_s8(
         part.weights = (const uint8_t *)part.weights + group_bytes * part.groups;
         part.add = 1;
         part.b_groups = 0;
+        part.b_shift = 0;
     }
 }

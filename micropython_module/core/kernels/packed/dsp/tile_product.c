@@ -274,6 +274,12 @@ EDGELORA_KERNEL static void one_row(const edgelora_tile_product_t *row, uint32_t
 
 EDGELORA_HOT void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
     uint32_t r = 0;
+    if (row->add && row->b_shift) {
+        int32_t mask = shift_mask(row->b_shift);
+        for (int32_t *acc = row->acc, *end = acc + row->rows * row->count; acc != end; ++acc) {
+            *acc = trunc_mask(*acc, row->b_shift, mask);
+        }
+    }
     for (; r + 2 <= row->rows; r += 2) {
         two_rows(row, r);
     }

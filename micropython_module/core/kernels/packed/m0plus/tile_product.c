@@ -115,6 +115,13 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
     "adr r5, " two "f\n" \
     "1:\n"
 
+// sum = trunc_shift(sum, r1)
+#define CUT(sum) \
+    "asrs r2, " sum ", #31\n" \
+    "adds " sum ", " sum ", r2\n" \
+    "asrs " sum ", r1\n" \
+    "subs " sum ", " sum ", r2\n"
+
 // r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
 // lr: code of the first weight word.
 NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
@@ -155,6 +162,10 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "cmp r2, #0\n"
         "beq 1f\n"
         "adr r5, 6f\n"
+        "cmp r1, #0\n"
+        "beq 2f\n"
+        "adr r5, 36f\n"
+        "2:\n"
         "adds r5, #1\n"
         "1:\n"
         "cmp r7, #0\n"
@@ -202,10 +213,18 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "bne 2b\n"
         "b 9f\n"
         "3:\n"                  // pair words as they are
+        "subs r4, r0, r3\n"
+        "lsls r4, r4, #28\n"   // whole twos of groups?
+        "beq 5f\n"
         "ldmia r1!, {r4, r5}\n"
         "stmia r3!, {r4, r5}\n"
         "cmp r3, r0\n"
-        "bne 3b\n"
+        "beq 9f\n"
+        "5:\n"
+        "ldmia r1!, {r4, r5, r6, r7}\n"
+        "stmia r3!, {r4, r5, r6, r7}\n"
+        "cmp r3, r0\n"
+        "bne 5b\n"
         "b 9f\n"
         "4:\n"
         UNPACK("eors r4, r2\n")
@@ -254,6 +273,12 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "6:\n"                  // what is there in place of the bias
         "mov r1, r8\n"
         "ldmia r1!, {r4-r7}\n"
+        "bx lr\n"
+        ".balign 4\n"
+        "36:\n"                // the same, cut
+        "mov r1, r8\n"
+        "ldmia r1!, {r4-r7}\n"
+        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" CUT("r4") CUT("r5") CUT("r6") CUT("r7")
         "bx lr\n"
         UP("30", "31")
         "asrs r4, r1\n"

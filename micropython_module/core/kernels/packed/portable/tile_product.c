@@ -46,6 +46,11 @@ static inline void shift_quad(quad_t *sum, int32_t shift, int32_t bias) {
     }
 }
 
+static inline quad_t trunc_quad(const quad_t *acc, int32_t n, int32_t mask) {
+    return (quad_t){trunc_mask(acc->a, n, mask), trunc_mask(acc->b, n, mask),
+        trunc_mask(acc->c, n, mask), trunc_mask(acc->d, n, mask)};
+}
+
 // Row r, and the next one if `rows` is 2, which the compiler knows.
 static inline __attribute__((always_inline)) void rows_with_quads(
     const edgelora_tile_product_t *row, uint32_t r, const uint32_t rows) {
@@ -54,7 +59,7 @@ static inline __attribute__((always_inline)) void rows_with_quads(
     const uint32_t *end = main_words + 2 * rows * row->groups,
                    size = row->groups * (row->coding == EDGELORA_PAIRS ? 8 : 4) + row->gap;
     const uint32_t *fours = main_words + 2 * rows * (row->groups & 3);
-    int32_t bias[2] = {0}, start[2] = {0};
+    int32_t bias[2] = {0}, start[2] = {0}, mask = row->add ? shift_mask(row->b_shift) : 0;
     for (uint32_t k = 0; k < rows; ++k) {
         if (row->b_groups) {
             unpack_row(words + k, row->b + (r + k) * 2 * row->b_groups, row->b_groups,
@@ -76,8 +81,8 @@ static inline __attribute__((always_inline)) void rows_with_quads(
                second = {start[1], start[1], start[1], start[1]};
         const uint32_t *w = words;
         if (row->add) {
-            first = *acc;
-            second = rows == 2 ? *next : first;
+            first = trunc_quad(acc, row->b_shift, mask);
+            second = rows == 2 ? trunc_quad(next, row->b_shift, mask) : first;
         } else if (row->b_groups) {
             for (; w != main_words; w += rows, x += 4) {
                 add_word(&first, &second, w, x, rows);
