@@ -23,7 +23,7 @@ def page(desk: Desk) -> None:
     """Builds the view."""
     parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.")
     parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
-    parts.follow(lambda: (tuple(desk.places), desk.selected), lambda: _places(desk))
+    parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
     parts.follow(lambda: _others(desk), lambda: _plugged_in(desk))
     if desk.virtual_kinds:
         _virtual(desk)
@@ -46,7 +46,10 @@ def _card(desk: Desk, place: Place) -> None:
             parts.follow(lambda: place.state.status, lambda: _status(place.state.status))
         parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
         parts.place_job(place)
-        parts.follow(lambda: (place.state.status == "away", bool(place.state.module)), lambda: _actions(desk, place))
+        parts.follow(
+            lambda: (place.state.status == "away", place.state.module, desk.selected is place),
+            lambda: _actions(desk, place),
+        )
 
 
 def _status(status: str) -> None:

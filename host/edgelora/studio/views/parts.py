@@ -103,8 +103,13 @@ def place_job(place: Place) -> None:
 
 @contextlib.contextmanager
 def dialog(text: str) -> Iterator[ui.dialog]:
-    """A dialog that opens at once and is gone when it is closed. What is built inside goes into it."""
-    with ui.dialog().props(f'aria-label="{attribute(text)}"') as made, ui.element("div").classes("card dialog"):
+    """A dialog that opens at once and is gone when it is closed. What is built inside goes into it.
+
+    It belongs to the page, so that it stays where what was pressed is drawn again.
+    """
+    with ui.context.client.layout:
+        made = ui.dialog().props(f'aria-label="{attribute(text)}"')
+    with made, ui.element("div").classes("card dialog"):
         ui.label(text).props("role=heading aria-level=2").classes("part-name")
         yield made
     made.on("hide", made.delete)

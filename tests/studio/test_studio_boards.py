@@ -1,0 +1,214 @@
+"""Boards and adapters on the page; what stays when pages close, cables are pulled and the studio ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from edgelora import sim, virtual_boards
+from edgelora.boards import Device
+from edgelora.formats import elu
+from edgelora.link import Link
+from edgelora.studio.desk import Desk
+from edgelora.studio.job import Job
+from edgelora.studio.lesson import PACKAGED
+from edgelora.studio.place import Place
+from edgelora.training import Recipe, TwinLearner, load_base
+
+BASE = PACKAGED / "motion.elm"
+
+
+def start_virtual(page: Page, kind: str, name: str) -> None:
+    page.get_by_label("Kind").click()
+    page.get_by_role("option", name=kind, exact=True).click()
+    page.get_by_role("textbox", name="Name").fill(name)
+    page.get_by_role("button", name="Start a virtual board").click()
+    card(page, name).get_by_text("ready").wait_for()
+
+
+def card(page: Page, name: str):
+    return page.get_by_role("region", name=name, exact=True)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter as training begins with, for the base that comes with the studio."""
+    base, recipe = load_base(BASE), Recipe()
+    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    learner.begin(1)
+    path = tmp_path / "walk.ela"
+    path.write_bytes(learner.save(False))
+    return path
+
+
+def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable, adapter: Path) -> None:
+    studio = studios()
+    page = pages(studio)
+    page.get_by_text("No board yet").wait_for()
+    for name in ("one", "two"):
+        start_virtual(page, "unix", name)
+    card(page, "two").get_by_role("button", name="Choose two").click()
+    card(page, "two").get_by_role("button", name="Put a base on two").click()
+    page.get_by_role("button", name="Put it there").click()
+    card(page, "two").get_by_text("/motion.elm").wait_for()
+    expect(card(page, "one").get_by_text("none on it yet")).to_be_visible()
+
+    page.get_by_role("link", name="Adapters").click()
+    page.get_by_text("No adapters were pulled yet").wait_for()
+    page.locator("input[type=file]").set_input_files({"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"})
+    page.get_by_role("alert").get_by_text("bad.ela").wait_for()
+    page.locator("input[type=file]").set_input_files(adapter)
+    page.get_by_role("button", name="Push walk.ela").click()
+    walk = card(page, "walk")
+    walk.get_by_role("button", name="Use walk").click()
+    walk.get_by_text("in use").wait_for()
+    walk.get_by_role("button", name="Pin walk").click()
+    walk.get_by_text("pinned").wait_for()
+    walk.get_by_role("button", name="Rename walk").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("New name").fill("../up")
+    dialog.get_by_role("button", name="Rename").click()
+    dialog.get_by_role("alert").wait_for()
+    dialog.get_by_label("New name").fill("stroll")
+    dialog.get_by_role("button", name="Rename").click()
+    stroll = card(page, "stroll")
+    stroll.get_by_role("button", name="Pull stroll").click()
+    page.get_by_role("button", name="Push stroll.ela").wait_for()
+    stroll.get_by_role("button", name="Release stroll").click()
+    dialog.get_by_role("button", name="Sign and release").click()
+    page.get_by_text("signed by key").wait_for()
+    page.get_by_role("button", name="Close").click()
+    bundle = elu.unpack((studio.folder / "releases" / "stroll.elu").read_bytes())
+    assert (bundle.name, bundle.version, bundle.target) == ("stroll", 1, "unix")
+    assert (studio.folder / "adapters" / "stroll.ela").read_bytes() == adapter.read_bytes()
+    page.get_by_label("Board", exact=True).click()
+    page.get_by_role("option", name="one").click()
+    expect(stroll).to_have_count(0)  # the other board has a store of its own
+    page.get_by_label("Board", exact=True).click()
+    page.get_by_role("option", name="two").click()
+    stroll.get_by_role("button", name="Remove stroll").click()
+    dialog.get_by_role("button", name="Remove").click()
+    expect(stroll).to_have_count(0)
+
+    page.get_by_role("link", name="Boards").click()
+    card(page, "two").get_by_role("button", name="Stop two").click()
+    card(page, "two").get_by_text("not there", exact=True).wait_for()
+    expect(card(page, "one").get_by_text("ready")).to_be_visible()
+    card(page, "two").get_by_role("button", name="Start two").click()
+    card(page, "two").get_by_text("/motion.elm").wait_for()
+
+
+def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: Callable, tmp_path: Path) -> None:
+    """A board that runs already is not opened unasked, and it is at its REPL when the studio has ended."""
+    board = sim.start("unix", None, tmp_path / "outside", die_with_parent=True)
+    with Link.connect(board.port) as link:
+        link.put("/mine", b"1")
+    studio = studios()
+    page = pages(studio)
+    page.get_by_text(board.port).wait_for()
+    with Link.connect(board.port) as link:  # nobody has it
+        assert link.get("/mine") == b"1"
+    page.get_by_role("button", name=f"Connect {board.port}").click()
+    card(page, "outside").get_by_text("ready").wait_for()
+    start_virtual(page, "unix", "inside")
+    card(page, "inside").get_by_role("button", name="Choose inside").click()
+    page.get_by_role("button", name="Colours: auto").click()
+    assert studio.stop() == 130
+    assert [one.state_dir for one in virtual_boards.running()] == [board.state_dir]  # its own has no power
+    with Link.connect(board.port) as link:
+        assert link.get("/mine") == b"1"
+    studio.start()
+    page = pages(studio)
+    for name in ("outside", "inside"):
+        card(page, name).get_by_text("ready").wait_for()
+    page.get_by_role("button", name="Colours: light").wait_for()
+    expect(page.get_by_role("button", name="Choose outside")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose inside")).to_have_count(0)
+    card(page, "outside").get_by_role("button", name="Stop outside").wait_for()
+    board.kill()
+    card(page, "outside").get_by_text("not there", exact=True).wait_for()
+
+
+# --- without a page
+
+
+@pytest.fixture
+def place(tmp_path: Path):
+    """A place of a virtual board, and what pulls and plugs its cable."""
+    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    place = Place(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
+    yield place
+    place.close()
+
+
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> None:
+    """What is not exclusive gives way and goes on; a lost line fails the job under way alone."""
+    until(lambda: place.state.status == "idle")
+    calls: list[int] = []
+
+    def sense(link: Link, job: Job) -> None:
+        calls.append(0)
+        while not (job.wanted or job.cancelled):
+            link.hello()
+            calls[-1] += 1
+
+    sensing = place.submit("sense", sense, exclusive=False)
+    until(lambda: calls and calls[-1] > 3)
+    assert place.is_free
+    space = place.submit("space", lambda link, job: link.space("/"))
+    assert space.wait(60) and space.state == "done" and space.result.free > 0
+    until(lambda: len(calls) == 2 and calls[-1] > 3)
+    assert sensing.state == "running" and not sensing.ended
+
+    def endless(link: Link, job: Job) -> None:
+        while True:
+            job.progress(1, 2, "on")
+            link.hello()
+
+    stopped = place.submit("stopped", endless)
+    until(lambda: stopped.done == 1)
+    assert not place.is_free and stopped.share == 0.5
+    stopped.cancel()
+    assert stopped.wait(60) and stopped.state == "cancelled"
+
+    lost = place.submit("lost", endless)
+    until(lambda: lost.done == 1)
+    handle = virtual_boards.find(place.device.port)
+    assert handle
+    handle.kill()
+    assert lost.wait(60) and lost.state == "failed" and "line" in lost.error
+    until(lambda: place.state.status == "away")
+    refused = place.submit("refused", endless)
+    assert refused.wait(60) and refused.state == "failed" and refused.error
+    before = len(calls)
+    sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    until(lambda: len(calls) > before and calls[-1] > 3)  # by itself
+    bug = place.submit("bug", lambda link, job: 1 // 0)
+    assert bug.wait(60) and "ZeroDivisionError" in bug.error and "report" in bug.remedy
+    place.close()
+    assert sensing.state == "cancelled"
+    with Link.connect(place.device.port) as link:  # its port is free
+        assert link.hello()
+
+
+def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:
+    for content in ("", "[]", '{"boards": 3, "on": [], "selected": {}, "theme": "<b>"}', '{"boards": [{"port": 1}]}'):
+        (tmp_path / "studio.json").write_text(content)
+        desk = Desk(tmp_path)
+        assert desk.selected is None and desk.theme == "auto"
+    (tmp_path / "studio.json").write_text('{"on": {"../../evil": "unix", "gone": "no-board"}}')
+    desk = Desk(tmp_path)
+    desk.open()
+    desk.close()
+    assert not (tmp_path.parent / "evil").exists() and not (tmp_path / "boards" / "gone").exists()
