@@ -15,7 +15,7 @@ from .link import bench_link
 from .model import bench_model
 from .qat import bench_qat
 from .ranks import bench_ranks
-from .swap import COUNTS, bench_swap
+from .swap import COUNTS, bench_swap, layers_and_adapters
 from .trust import CASES, bench_trust
 from .wakewords import SPOKEN, bench_wakewords
 
@@ -45,6 +45,7 @@ __all__ = [
     "bench_qat",
     "bench_ranks",
     "bench_swap",
+    "layers_and_adapters",
     "bench_trust",
     "bench_wakewords",
     "calibrate",

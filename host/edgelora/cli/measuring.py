@@ -161,6 +161,10 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("host", cmd_bench_host, benches)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
+    p = add("studio", cmd_bench_studio, benches)
+    p.add_argument("--seconds", type=whole(1, 86_400), default=60, help="that memory is followed for (%(default)s)")
+    p.add_argument("--span", type=whole(4, 60), default=20, help="seconds of each other figure (%(default)s)")
+    p.epilog = "Takes Chromium and the package playwright."
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
@@ -673,6 +677,34 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
         ("model", "what", "us", "peer", "us"),
         [(t.model, t.what, t.us, t.peer or "", "" if t.peer_us is None else t.peer_us) for t in times],
     )
+
+
+def cmd_bench_studio(args: argparse.Namespace) -> None:
+    """What the studio's live view costs: memory, delay, the board's rate.
+
+    Two virtual boards, one with 6 channels of motion at 50 Hz, one with sound of 16 kHz, each watched by a page of
+    Chromium.
+    """
+    from ..studio import bench_studio
+
+    with console.progress("studio", args.json) as progress:
+        result = bench_studio(args.seconds, args.span, progress)
+    if args.json:
+        return emit(asdict(result))
+    for kind in result.kinds:
+        rows: list[tuple[object, ...]] = [
+            (name, round(w.windows_per_second, 3), round(w.window_us), w.lost)
+            for name, w in (("alone", kind.alone), ("watched, no page", kind.unseen), ("watched", kind.seen))
+        ]
+        console.table((kind.kind, "windows/s", "us a window", "lost"), rows)
+        delay = kind.delay
+        say(f"sample to pixel: median {delay.median_ms} ms, 95 % below {delay.p95_ms}, {delay.frames} frames\n")
+    first, last = result.memory[0], result.memory[-1]
+    console.table(
+        ("seconds", "server KB", "renderer KB", "JS heap KB", "nodes"),
+        [(m.seconds, m.server_kb, m.renderer_kb, m.heap_kb, m.nodes) for m in (first, last)],
+    )
+    say(f"in an hour: server {result.server_kb_an_hour} KB, JS heap {result.heap_kb_an_hour} KB")
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:
