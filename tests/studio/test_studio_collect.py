@@ -1,0 +1,304 @@
+"""Collecting: samples on the disk are whole whatever ends the studio, files that are dropped in, keys, undo."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import result
+from playwright.sync_api import Page
+from sensing import motion_base, put_board, waves
+
+from edgelora import datasets
+from edgelora.bench import layers_and_adapters
+from edgelora.datasets import held_out, inputs_of
+from edgelora.errors import InputError
+from edgelora.formats import Normal, pack_model, unpack_model
+from edgelora.signal import AUDIO_SIZE, audio_signal
+from edgelora.studio.book import Book
+from edgelora.studio.taking import Taker
+from edgelora.training import Base, Take, as_recorded
+
+TAKES = """
+import sys
+from types import SimpleNamespace
+from pathlib import Path
+import numpy as np
+from sensing import motion_base
+from edgelora.studio.book import Book
+base = motion_base()
+book = Book(SimpleNamespace(folder=Path(sys.argv[1])))
+for i in range(100000):
+    book.take("ab"[i % 2], np.full((100, 6), i, np.int16), base.model.signal, base.model.input.shape)
+    print(i, flush=True)
+    if i % 3 == 2:
+        book.relabel([book.samples[-1].id], "c")
+"""
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return motion_base()
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(SimpleNamespace(folder=tmp_path))
+
+
+def take(book: Book, base: Base, label: str, value: int) -> str:
+    assert base.model.signal
+    return book.take(label, np.full((100, 6), value, np.int16), base.model.signal, base.model.input.shape).id
+
+
+def reopened(book: Book) -> Book:
+    return Book(SimpleNamespace(folder=book.folder.parent))
+
+
+def test_samples_train_as_they_were_measured(book: Book, base: Base, tmp_path: Path) -> None:
+    """Their inputs are the counts', a quarter of each class is held out, and the commands take the files."""
+    signal = base.model.signal
+    assert signal and book.dataset() is None
+    for i in range(9):
+        take(book, base, "up", 100 * i)
+    take(book, base, "dówn it", -5)
+    data = book.dataset()
+    assert data and data.labels == ["up", "dówn it"] and data.signal == signal and data.x.shape == (10, 1, 100, 6)
+    assert np.allclose(data.x[3, 0], inputs_of(np.full((100, 6), 300, np.int16), signal))
+    assert np.array_equal(book.held(), held_out(data.y)) and book.held().tolist() == 7 * [False] + 2 * [True] + [False]
+    again = book.dataset(base)
+    assert again and np.array_equal(again.x, data.x)
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    files = sorted(map(str, book.folder.glob("*.npz")))
+    told = result("convert", *files, "--base", tmp_path / "base.elm", "-o", tmp_path / "all.npz")
+    assert told["windows"] == {"dówn it": 1, "up": 9}
+    assert [(c.label, c.kept, c.held, bool(c.missing)) for c in book.classes] == [
+        ("up", 7, 2, False),
+        ("dówn it", 1, 0, True),
+    ]
+    with wave.open(io.BytesIO(book.wav(book.samples[3]))) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (50, 6, 100)
+
+
+def test_each_change_is_taken_back(book: Book, base: Base) -> None:
+    ids = [take(book, base, label, i) for i, label in enumerate("aabb")]
+
+    def now() -> list[tuple[str, str]]:
+        return [(sample.id, sample.label) for sample in book.samples]
+
+    changes: list[Callable[[], object]] = [
+        lambda: book.relabel(ids[:2], "b"),
+        lambda: book.remove(ids[1:3]),
+        lambda: book.rename_class("b", "other"),
+        lambda: book.remove_class("other"),
+        lambda: book.name_class("empty"),
+        lambda: take(book, base, "a", 9),
+    ]
+    before = []
+    for change in changes:
+        before.append((now(), book.labels))
+        version = book.version
+        change()
+        assert (now(), book.labels) != before[-1] and book.version > version
+        assert [(s.id, s.label) for s in reopened(book).samples] == now() and reopened(book).labels == book.labels
+    while before:
+        assert book.undo() and (now(), set(book.labels)) == (before[-1][0], set(before[-1][1]))
+        before.pop()
+    for _ in ids:
+        assert book.undo()
+    assert not len(book) and not book.can_undo and book.undo() == ""
+    for name in ("", " ", "a/b", "..", "a.b", "x" * 41, "a\nb", "con:", "a\\b", "\u202eabc"):
+        with pytest.raises(InputError, match="no name of a class"):
+            book.name_class(name)
+    with pytest.raises(InputError, match="not in the book"):
+        book.remove(["7"])
+
+
+def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
+    """Whatever it was at: all that it told of are there, and each file is whole."""
+    path = os.pathsep.join(sys.path)
+    for seconds in (0.15, 0.4, 0.9):
+        command = [sys.executable, "-c", TAKES, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        told = 1 + len([line for line in process.communicate()[0].split("\n") if line])
+        book = Book(SimpleNamespace(folder=tmp_path))
+        assert told <= len(book) <= told + 1 and not book.left_out()
+        values = [int(book.window(sample).counts[0, 0]) for sample in book.samples]
+        assert values == list(range(len(book)))
+        for file in book.folder.glob("*.npz"):
+            file.unlink()
+
+
+def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
+    """Recordings by the names of their files, in counts or units; data sets by their labels; nothing of a bad one."""
+    signal = base.model.signal
+    assert signal
+    counts = waves(260)
+
+    def csv(rows: np.ndarray, form: str) -> bytes:
+        made = io.BytesIO()
+        np.savetxt(made, rows, form, ",")
+        return made.getvalue()
+
+    assert len(book.drop("wave.1.csv", csv(counts, "%d"), "", base)) == 4  # one every 50
+    assert np.array_equal(book.window(book.samples[1]).counts, counts[50:150])
+    units = counts[:100] * np.array(signal.scales)
+    (one,) = book.drop("../../rest.csv", csv(units, "%.9f"), "", base)
+    assert one.label == "rest" and np.array_equal(book.window(one).counts, counts[:100])
+    recording = io.BytesIO()
+    np.savez(recording, samples=counts[:150], rate=50)
+    assert {sample.label for sample in book.drop("x.npz", recording.getvalue(), "given", base)} == {"given"}
+    labelled = io.BytesIO()
+    x = inputs_of(counts[:200].reshape(2, 1, 100, 6), signal)
+    np.savez(labelled, x=x, y=np.array([1, 0]), labels=np.array(["rest", "wave"]))
+    dropped = book.drop("set.npz", labelled.getvalue(), "", base)
+    assert [sample.label for sample in dropped] == ["wave", "rest"]
+    assert np.array_equal(book.window(dropped[1]).counts, counts[100:200])
+    assert book.undo() == "2 samples" and len(book) == 7
+    bad = {
+        "short.csv": csv(counts[:99], "%d"),
+        "wide.csv": csv(counts[:, :5], "%d"),
+        "no.wav": b"RIFF",
+        "kind.exe": b"MZ",
+        "damaged.npz": recording.getvalue()[:-40],
+        "a.csv": b"\xff\xfe" * 100,
+        "huge.npz": b"PK\x03\x04" + bytes(100),
+    }
+    for name, content in bad.items():
+        with pytest.raises(InputError) as error:
+            book.drop(name, content, "", base)
+        assert "/tmp" not in str(error.value), "no folder of this computer is told"
+    assert len(book) == 7 and len(reopened(book)) == 7
+    (book.folder / "odd.77.npz").write_bytes(b"nothing")
+    (book.folder / "no sample.npz").write_bytes(b"nothing")
+    damaged = reopened(book)
+    assert len(damaged) == 8 and len(damaged.left_out()) == 1 and len(damaged.dataset() or ()) == 7
+
+
+def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: Book) -> None:
+    elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
+    model = unpack_model(elm)
+    model.signal = audio_signal(3, 3, Normal(0.01))
+    base = Base("sound.elm", pack_model(model), model)
+    window = model.signal.window
+    sound = np.random.default_rng(1).normal(0, 3000, (4 * window, 1)).astype(np.int16)
+    for label, start in (("yes", 0), ("no", window), ("yes", 2 * window)):
+        book.take(label, sound[start : start + window], model.signal, model.input.shape)
+    data = book.dataset(base)
+    takes = [Take(sound[start : start + window], label) for label, start in ((0, 0), (1, window), (0, 2 * window))]
+    assert data and np.array_equal(base.samples(data).x, as_recorded(base, takes).x)
+    assert book.thumbnail(book.samples[0])["kind"] == "sound"
+    other = replace(model.signal, rate=8000.0)
+    book.take("yes", sound[:window], other, model.input.shape)
+    assert len(book.left_out(base)) == 1 and len(book.dataset(base) or ()) == 3
+
+
+def test_windows_begin_after_the_countdown(book: Book, base: Base) -> None:
+    """By the number of samples that came: the window begins where the countdown ends, lost samples are told."""
+    signal = base.model.signal
+    assert signal
+    live: Any = SimpleNamespace(
+        is_running=True, base=base, end=0, run=1, source=SimpleNamespace(buttons=(15, 14)), on_fed=None, on_press=None
+    )
+    live.told = SimpleNamespace(rate=50.0, window=100)
+    live.window = lambda end, size: None if live.lost else waves(end)[end - size :]
+    live.lost = False
+    taker = Taker(live, book)
+    with pytest.raises(InputError, match="no class"):
+        taker.begin()
+    book.name_class("wave"), book.name_class("rest")
+    taker.label, taker.seconds, taker.count = "wave", 1, 2
+
+    def feed(to: int) -> list[str]:
+        phases = []
+        while live.end < to:
+            live.end += 5
+            live.on_fed()
+            phases.append(taker.phase)
+        return phases
+
+    feed(200)
+    taker.begin()
+    assert set(feed(245)) == {"counting"} and set(feed(345)) == {"recording"} and taker.left == 2
+    feed(350)
+    assert len(book) == 1 and np.array_equal(book.window(book.samples[0]).counts, waves(350)[250:])
+    assert taker.phase == "counting"
+    live.lost = True
+    feed(520)
+    assert len(book) == 1 and "lost" in taker.problem and taker.phase == "idle"
+    live.lost = False
+    live.on_press(1)
+    assert book.samples[-1].label == "rest" and taker.last == "rest: 1"
+    live.on_press(5)
+    assert "no class" in taker.problem and len(book) == 2
+    taker.begin()
+    live.run = 2
+    feed(530)
+    assert "began anew" in taker.problem and taker.phase == "idle"
+
+
+def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
+    """By key and by button, relabelled, deleted and taken back, a file dropped in: the folder has it all."""
+    put_board(tmp_path / "project")
+    page = pages(studios("project"))
+    folder = tmp_path / "project/samples"
+    page.get_by_role("link", name="Collect").click()
+    page.get_by_label("Source", exact=True).click()
+    page.get_by_role("option", name="a module on the board").click()
+    page.get_by_label("Module").fill("waves")
+    page.get_by_role("button", name="Start").click()
+    page.locator(".signal-numbers", has_text="50 Hz").wait_for()
+    for name in ("<i>no</i>", "wave"):
+        page.get_by_label("New class").fill(name)
+        page.get_by_role("button", name="Add class").click()
+    page.get_by_role("button", name="wave", exact=True).wait_for()
+    page.get_by_label("Countdown").click()
+    page.get_by_role("option", name="at once").click()
+    page.wait_for_timeout(2500)  # a whole window
+    page.locator("h1, .view-name").first.click()
+    thumbs = page.get_by_role("group", name="Samples of wave").get_by_role("button")
+    for count in range(1, 5):
+        page.keyboard.press("Space")
+        page.wait_for_function("(count) => document.querySelectorAll('.thumb').length == count", arg=count)
+    page.get_by_role("button", name="wave, sample 4, held out").wait_for()
+    page.get_by_label("New class").fill("rest")
+    page.get_by_label("New class").press("Enter")
+    page.get_by_role("button", name="rest", exact=True).wait_for()
+    page.wait_for_function("document.querySelector('.thumb canvas').width > 50")
+    thumbs.nth(0).click()
+    page.get_by_label("Relabel as").click()
+    page.get_by_role("option", name="rest").click()
+    page.get_by_role("button", name="Relabel", exact=True).click()
+    page.get_by_role("button", name="rest, sample 1", exact=True).wait_for()
+    thumbs.nth(0).press("Delete")
+    page.wait_for_function("document.querySelectorAll('.thumb').length == 3")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("document.querySelectorAll('.thumb').length == 4")
+    thumbs.nth(1).press("p")
+    page.locator(".player:visible").wait_for()
+    rows = "\n".join(",".join(map(str, row)) for row in waves(200).tolist())
+    page.locator("input[type=file]").last.set_input_files(
+        {"name": "circle.1.csv", "mimeType": "text/csv", "buffer": rows.encode()}
+    )
+    page.get_by_role("button", name="circle, sample 3").wait_for()
+    names = sorted(path.name.split(".")[0] for path in folder.glob("*.npz"))
+    assert names == ["circle"] * 3 + ["rest"] + ["wave"] * 3
+    assert json.loads((folder / "classes.json").read_text()) == ["wave", "rest"]
+    assert datasets.load_capture(next(folder.glob("circle.*"))).values.shape == (100, 6)

@@ -1,0 +1,72 @@
+"""A studio's project with a virtual board that senses: desktop MicroPython with a source of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from random_models import random_adapter
+
+from edgelora import formats, sim
+from edgelora.link import Link
+from edgelora.studio.lesson import PACKAGED
+from edgelora.training import Base, load_base
+
+WAVES = """
+import time
+
+class Waves:
+    rate, channels, scales, overruns, ended = 50, 6, None, 0, False
+
+    def __init__(self):
+        self.at, self.start = 0, time.ticks_ms()
+
+    def read_into(self, buffer):
+        due = time.ticks_diff(time.ticks_ms(), self.start) // 20
+        count = min(due - self.at, len(buffer) // 6)
+        for i in range(count):
+            for c in range(6):
+                buffer[6 * i + c] = (self.at + i) * 37 * (c + 1) % 8001 - 4000
+        self.at += count
+        return count
+
+def source():
+    return Waves()
+"""
+
+
+def waves(samples: int) -> np.ndarray:
+    """What that source measures first, int16 [samples, 6]."""
+    return (np.arange(samples)[:, None] * 37 * np.arange(1, 7) % 8001 - 4000).astype(np.int16)
+
+
+def motion_base() -> Base:
+    """The base for motion that comes with the studio."""
+    return load_base(PACKAGED / "motion.elm")
+
+
+def adapters(base: Base, count: int) -> list[bytes]:
+    """Random ones of the same ranks."""
+    rng = np.random.default_rng(7)
+    ranks = {index: 4 for index, op in enumerate(base.model.ops) if op.is_matrix}
+    made = [random_adapter(rng, base.model, ranks=ranks) for _ in range(count)]
+    for adapter in made:
+        adapter.base_id = formats.base_id(base.elm)
+    return [formats.pack_adapter(adapter) for adapter in made]
+
+
+def put_board(folder: Path, name: str = "desk", stored: dict[str, bytes] | None = None) -> Path:
+    """A board in a project, not running, with the module `waves` and these adapters in its store; its folder."""
+    state = folder / "boards" / name
+    state.mkdir(parents=True)
+    board = sim.start("unix", None, state, die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link:
+            link.put("/waves.py", WAVES.encode())
+            for adapter, data in (stored or {}).items():
+                link.store_put(adapter, data)
+    finally:
+        board.stop()
+    (folder / "studio.json").write_text(json.dumps({"on": {name: "unix"}}))
+    return state
