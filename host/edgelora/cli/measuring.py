@@ -680,7 +680,7 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_studio(args: argparse.Namespace) -> None:
-    """What the studio's live view costs: memory, delay, the board's rate.
+    """What the studio's live view costs, and its board.
 
     Two virtual boards, one with 6 channels of motion at 50 Hz, one with sound of 16 kHz, each watched by a page of
     Chromium.

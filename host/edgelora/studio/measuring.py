@@ -40,6 +40,7 @@ ARGUMENTS = (
 )
 ROWS, EVERY = 49, 10  # of sound: an input is 0.5 s, one comes every 0.1 s
 STEADY_SECONDS = 4.0  # until a view that has begun is looked at
+DRAWN_MS = 2000  # until a view has the board that was chosen
 MOST_DELAYS = 20000
 SOURCE = """
 import math, time
@@ -300,6 +301,7 @@ def _page(context: Any, url: str, kind: Kind) -> Any:
     page.get_by_role("link", name="Live").click()
     page.get_by_label("Board", exact=True).click()
     page.get_by_role("option", name=re.compile(f"^{kind.name} ")).click()
+    page.wait_for_timeout(DRAWN_MS)
     page.get_by_label("Source", exact=True).click()
     page.get_by_role("option", name="a module on the board").click()
     page.get_by_label("Module").fill(f"stamped_{kind.name}")
