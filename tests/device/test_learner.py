@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgelora.bench.swap import layers_and_adapters
 from edgelora.boards import build
 from edgelora.boards.profiles import load_board
 from edgelora.datasets import har as datasets_har
+from edgelora.errors import InputError
 from edgelora.formats import Normal, Signal
 from edgelora.link.client import Link
 from edgelora.training import Recipe, Verdict, pretrained_har
@@ -36,10 +37,11 @@ MIX = 0x9E3779B9
 
 @pytest.fixture(scope="module")
 def life() -> tuple[bytes, Samples]:
-    """The wearable network of person 3, and 110 of their windows, class after class."""
+    """The wearable network of person 3, and 110 of their windows, of all classes in turn."""
     people = datasets_har.load_har(3)
     model = quantization.quantize_on(pretrained_har(3, 0), people.pretrain)
-    return formats.pack_model(model), every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
+    samples = every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
+    return formats.pack_model(model), samples.part(np.arange(110) * 17 % 110)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +240,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
         if i == 40:
             assert learner.add_class("wave", np.array([waved(k, shape) for k in range(10)])) == known
             tell()
-        if i == 60:
+        if i == 80:
             tell()
             learner.restart()
             before, outcome = learner.in_use, learner.consolidate()
@@ -268,6 +270,42 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     for cut in range(changes) if FULL else (changes // 2, changes - 2):
         for how in (0, 1, 2) if FULL else (cut % 3,):
             assert board(cut, how)[1] == wanted, (cut, how)
+
+
+LOPSIDED: dict[str, Callable[[list[list[int]]], list[tuple[int, int]]]] = {  # of the samples of each class, by number
+    "one sample": lambda of: [(of[0][0], 0)],
+    "one class": lambda of: [(i, 0) for i in of[0]] * 3,
+    "two classes": lambda of: [(i, y) for pair in zip(*of[:2], strict=False) for y, i in enumerate(pair)] * 2,
+    "one class in plenty": lambda of: [*((i, 1) for i in of[1][:8]), *((i, 0) for i in of[0] * 4)],
+    "labels drawn by lot": lambda of: [(i % 110, int(y)) for i, y in enumerate(LOTS)],
+    "added classes alone": lambda of: [(i, 7 + i % 2) for i in range(48)],
+}
+LOTS = np.random.default_rng(1).integers(0, 7, 200)
+
+
+@pytest.mark.parametrize("what", LOPSIDED)
+def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samples], folder: Path) -> None:
+    """Of one sample, of few classes, of wrong labels: what was in use stays, on the board as on the twin."""
+    elm, samples = life
+    names = ["wave", "saw"] if "added" in what else []
+    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=2)
+    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + len(names), SEED), EVERY)
+    for turn, name in enumerate(names):
+        learner.add_class(name, np.array([waved(k + 40 * turn, shape) for k in range(10)]))
+    before = learner.in_use
+    given = LOPSIDED[what]([np.flatnonzero(samples.y == label).tolist() for label in range(known)])
+    for i, label in given:
+        learner.learn(samples.x[i] if label < known else waved(i + label, shape), label)
+    wanted = [learner.in_use and learner.in_use.hex()]
+    try:
+        wanted.append(learner.consolidate().better)
+    except InputError:
+        wanted.append(None)
+    wanted.append(learner.in_use and learner.in_use.hex())
+    first, *found = json.loads(told(run(f"given({given}, {names})", folder), "GIVEN"))
+    assert found == wanted
+    assert [first, found[2]] == [before and before.hex()] * 2
 
 
 # ---- power cuts on the virtual Pico's flash

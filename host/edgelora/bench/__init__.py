@@ -1,7 +1,7 @@
 """Benchmarks: a module for each `edgelora bench`."""
 
 from .anomaly import METHODS, bench_anomaly, scores_by_method
-from .classes import base_without, bench_classes, time_classes
+from .classes import CLASS_FIGURES, base_without, bench_classes, time_classes
 from .continual import SLOTS, bench_continual
 from .cost import calibrate, check_all
 from .energy import bench_energy
@@ -21,6 +21,7 @@ from .wakewords import SPOKEN, bench_wakewords
 
 __all__ = [
     "CHOICES",
+    "CLASS_FIGURES",
     "FLEET_ENGINES",
     "PARTS",
     "SLOTS",

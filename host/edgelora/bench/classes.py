@@ -2,13 +2,14 @@
 
 For each person a base is pretrained on the others, without two of the classes. A board then gets so many samples of
 each class, known and new, drawn from the person's own, and makes a row of each in integers. Beside it stands the same
-head computed in floats from the same quantized network.
+head computed in floats from the same quantized network, and what is in use after a `Learner` with these samples has
+consolidated: layers and rows, or the rows alone where the guard says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from ..datasets import Dataset, HarData
 from ..formats import QuantModel
 from ..link import Link
 from ..progress import Progress, untold
-from ..training import pretrained
+from ..training import Lifelong, Recipe, Reservoir, pretrained
 from ..workers import in_parallel
 from .learning import TASKS, mean_and_error
 
@@ -31,7 +32,11 @@ MODEL = "/bench.elm"
 
 @dataclass(frozen=True)
 class ClassesRun:
-    """Test accuracies, shares of 1: of all classes, the base's, the new ones; of all with the head in floats."""
+    """Test accuracies, shares of 1: of all classes, the base's, the new ones; of all with the head in floats.
+
+    learned, learned_known, learned_new: of what is in use after a consolidation; None: too few samples judge. better:
+    whether it took the place of the rows alone.
+    """
 
     subject: str
     draw: int
@@ -40,9 +45,13 @@ class ClassesRun:
     known: float
     new: float
     float_all: float
+    learned: float | None = None
+    learned_known: float | None = None
+    learned_new: float | None = None
+    better: bool = False
 
 
-FIGURES = ("all", "known", "new", "float_all")
+CLASS_FIGURES = ("all", "known", "new", "float_all", "learned", "learned_known", "learned_new")
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,13 @@ class ClassesBench:
         return [run for run in self.runs if run.shots == shots]
 
     def figures(self, shots: int) -> dict[str, tuple[float, float]]:
-        """Mean of people, and its standard error, by figure."""
+        """Mean of people, and its standard error, by figure; without those that no run has."""
         runs = self.of_shots(shots)
         people = sorted({run.subject for run in runs})
         means = {
             name: [float(np.mean([getattr(run, name) for run in runs if run.subject == who])) for who in people]
-            for name in FIGURES
+            for name in CLASS_FIGURES
+            if all(getattr(run, name) is not None for run in runs)
         }
         return {name: mean_and_error(values) for name, values in means.items()}
 
@@ -72,6 +82,8 @@ class ClassesBench:
             figures = self.figures(shots)
             told[f"shots_{shots}"] = {name: mean for name, (mean, _) in figures.items()}
             told[f"shots_{shots}_stderr"] = {name: error for name, (_, error) in figures.items()}
+            runs = self.of_shots(shots)
+            told[f"shots_{shots}_better"] = sum(run.better for run in runs) / len(runs)
         return told | {"add_ms": self.add_ms, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
 
 
@@ -124,6 +136,15 @@ def _person(subject: str, shots: tuple[int, ...], draws: int) -> list[ClassesRun
     elm, known = formats.pack_model(model), model.output.size
     x, test = model.input.quantize(data.train.x), model.input.quantize(data.test.x)
     session, floats = twin.Session(elm, bytes(len(model.ops)), "infer"), FloatHead.of(model, data)
+    judge = twin.Session(elm, Recipe().ranks(model), "infer")
+    names = [*model.labels, *(f"new {label}" for label in range(known, known + len(HELD_OUT)))]
+
+    def shares(by: twin.Session, adapter: bytes | None) -> list[float]:
+        """Of all classes, the base's, the new ones."""
+        by.use(adapter)
+        right, new = by.predict(test) == data.test.y, data.test.y >= known
+        return [float(np.mean(part)) for part in (right, right[~new], right[new])]
+
     runs = []
     for count in shots:
         for draw in range(draws):
@@ -132,16 +153,38 @@ def _person(subject: str, shots: tuple[int, ...], draws: int) -> list[ClassesRun
             picked = [rng.permutation(which)[:count] for which in of_class]
             session.use(None)
             rows = [
-                session.class_row(x[which], label, "" if label < known else f"new {label}")
+                session.class_row(x[which], label, "" if label < known else names[label])
                 for label, which in enumerate(picked)
             ]
-            session.use(session.with_record(None, formats.CLASSES, formats.pack_classes(rows)))
-            right = session.predict(test) == data.test.y
-            new = data.test.y >= known
-            everything, base, added = (float(np.mean(part)) for part in (right, right[~new], right[new]))
+            named, of_known, of_new = shares(
+                session, session.with_record(None, formats.CLASSES, formats.pack_classes(rows))
+            )
             in_floats = float(np.mean(floats.right(picked)))
-            runs.append(ClassesRun(subject, draw, count, everything, base, added, in_floats))
+            run = ClassesRun(subject, draw, count, named, of_known, of_new, in_floats)
+            if outcome := _consolidated(elm, [x[which] for which in picked], names, draw):
+                adapter, better = outcome
+                learned, learned_known, learned_new = shares(judge, adapter)
+                run = replace(run, learned=learned, learned_known=learned_known, learned_new=learned_new, better=better)
+            runs.append(run)
     return runs
+
+
+def _consolidated(
+    elm: bytes, samples: list[NDArray[np.int8]], names: Sequence[str], seed: int
+) -> tuple[bytes | None, bool] | None:
+    """What is in use after a learner with these samples of each class has consolidated, and whether that was better.
+
+    None: too few samples judge.
+    """
+    room = 2 * sum(map(len, samples))  # nothing has to go
+    reservoir = Reservoir(samples[0].shape[1:], room, len(samples), seed)
+    learner = Lifelong(elm, Recipe(seed=seed), reservoir)
+    for name, part in zip(names, samples, strict=True):
+        learner.add_class(name, part)
+    if learner.reservoir.parts()[1] is None:
+        return None
+    better = learner.consolidate().better
+    return learner.in_use, better
 
 
 @dataclass(frozen=True)

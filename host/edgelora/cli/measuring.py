@@ -53,7 +53,8 @@ def add_commands(add: Add, commands: Any) -> None:
     add_port(p)
     p.epilog = (
         "The base of each person knows neither the person nor classes 2 and 5. The person gives so many samples of "
-        "each class, known and new. `float_all` is the same head in floats; `add_ms` what a board takes for 10 samples."
+        "each class, known and new. `float_all` is the same head in floats; `learned` what is in use after a "
+        "consolidation, which learns them too; `add_ms` what a board takes for 10 samples."
     )
     p = add("continual", cmd_bench_continual, benches)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
@@ -255,7 +256,7 @@ def cmd_bench_classes(args: argparse.Namespace) -> None:
 
     Rows are made of samples as a board makes them, by the host twin; a board tells how long that takes.
     """
-    from ..bench import base_without, bench_classes, time_classes
+    from ..bench import CLASS_FIGURES, base_without, bench_classes, time_classes
 
     with console.progress("classes", quiet=False) as progress:
         result = bench_classes(args.subjects, args.shots or (3, 10, 20), args.draws, progress)
@@ -268,11 +269,15 @@ def cmd_bench_classes(args: argparse.Namespace) -> None:
     shots = sorted({run.shots for run in result.runs})
     figures = {count: result.figures(count) for count in shots}
     console.table(
-        ("samples a class", "all", "known", "new", "all, in floats"),
-        [(n, *(f"{mean:.3f} ± {error:.3f}" for mean, error in figures[n].values())) for n in shots],
+        ("samples a class", "all", "known", "new", "all, in floats", "learned: all", "known", "new"),
+        [(n, *(_mean(figures[n].get(name)) for name in CLASS_FIGURES)) for n in shots],
     )
     if result.add_ms is not None:
         say(f"adding a class of 10 samples: {result.add_ms:.1f} ms")
+
+
+def _mean(figure: tuple[float, float] | None) -> str:
+    return f"{figure[0]:.3f} ± {figure[1]:.3f}" if figure else ""
 
 
 def cmd_bench_continual(args: argparse.Namespace) -> None:

@@ -694,11 +694,10 @@ def consolidated(link: Link, base: Base, data: Dataset, name: str, job: Job) -> 
     learner.restart()
     outcome = learner.consolidate()
     held = reservoir.parts()[1]
-    better = outcome.kept > outcome.before
-    if better and learner.in_use:
+    if outcome.better and learner.in_use:
         link.store_put(name, learner.in_use)
         link.store_activate(name)
-    return Consolidated(0 if held is None else len(held), outcome.before.right, outcome.kept.right, better)
+    return Consolidated(0 if held is None else len(held), outcome.before.right, outcome.kept.right, outcome.better)
 
 
 def _in_turn(y: np.ndarray) -> list[int]:

@@ -11,7 +11,7 @@ Whatever is judged has the rows of classes that were added made anew of the rese
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from .twin_learner import TwinLearner
 STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
+CLEARLY = 4  # more right, where some class has no samples
 
 
 def _classes(adapter: bytes | None) -> list[ClassRow]:
@@ -82,6 +83,17 @@ class _Consolidating(_WithClasses):
         return super().judge(samples)
 
 
+@dataclass(frozen=True)
+class Consolidated(Outcome):
+    """What a consolidation found. better: than what was in use, whose place it takes then."""
+
+    better: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.BETTER if self.better else Verdict.NOT_BETTER
+
+
 class Lifelong:
     """Learns as the device's `Learner` does, to the last bit. recipe: mode, rates and seed; epochs: of `consolidate`.
 
@@ -96,7 +108,8 @@ class Lifelong:
             raise InputError(f"micro-batch {recipe.micro_batch}: a learner takes {replayed + 1} or more")
         self._replayed = replayed
         self._elm, self.recipe = elm, replace(recipe, on_board=True)
-        self._known = formats.unpack_model(elm).classes
+        model = formats.unpack_model(elm)
+        self._known, self._labels = model.classes, model.labels
         self.reservoir, self.judge_every = reservoir, judge_every
         self._learner = _WithClasses(elm, recipe)
         self.in_use: bytes | None = None
@@ -131,9 +144,14 @@ class Lifelong:
             self.judge()
         return loss
 
+    @property
+    def _classes(self) -> set[int]:
+        """Numbers of all classes: the base's and those of what is in use."""
+        return set(range(self._known)) | {row.number for row in _classes(self.in_use)}
+
     def _parts(self) -> tuple[Samples, Samples | None]:
         """Samples that are learned, and those that judge, if enough do."""
-        return self.reservoir.parts(set(range(self._known)) | {row.number for row in _classes(self.in_use)})
+        return self.reservoir.parts(self._classes)
 
     def _update(self, sample: NDArray[np.int8], label: int) -> int:
         reservoir, rate = self.reservoir, self.rate
@@ -153,17 +171,24 @@ class Lifelong:
             return None
         self._learner.renew(samples)
         learned = self.learned
-        better = self._judged(learned, held) > self._judged(self.in_use, held)
+        better = self._accepts(held, self._judged(learned, held), self._judged(self.in_use, held))
         if better:
             self.in_use = learned
         self._learner.use(self.in_use)
         return better
 
+    def _accepts(self, held: Samples, learned: Judged, in_use: Judged) -> bool:
+        """Whether it is so much better that it takes the place of what is in use."""
+        count, most, right = len(held), int(np.bincount(held.y).max()), learned.right
+        told = set(self.reservoir.labels.tolist()) >= self._classes or right >= in_use.right + CLEARLY
+        guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
+        return told and not guessed and learned > in_use
+
     def _judged(self, adapter: bytes | None, held: Samples) -> Judged:
         self._learner.use(adapter)
         return self._learner.judge(held)
 
-    def consolidate(self) -> Outcome:
+    def consolidate(self) -> Consolidated:
         """Trains an adapter anew from the reservoir, and uses it if it is better. InputError if too few judge."""
         learned, held = self._parts()
         if held is None:
@@ -174,22 +199,30 @@ class Lifelong:
         learner = _Consolidating(self._elm, course.recipe, _classes(self.in_use), learned)
         run = guarded(learner, course, guard)
         assert guard
-        if guard.verdict is Verdict.BETTER:
+        outcome = guard.outcome
+        better = self._accepts(held, outcome.kept, outcome.before)
+        if better:
             self.in_use = run.adapter
         self.restart()
-        return guard.outcome
+        return Consolidated(outcome.epochs, outcome.best, outcome.before, outcome.kept, better)
 
     def add_class(self, name: str, samples: NDArray[np.int8]) -> int:
-        """A class that the base does not have, int8 [n, ...], which go into the reservoir, too. Its number."""
-        rows = _classes(self.in_use)
-        number = next(n for n in range(self._known, 256) if n not in {row.number for row in rows})
+        """A class that the base does not have, int8 [n, ...], which go into the reservoir, too. Its number.
+
+        Or the person's own picture of one that it has.
+        """
+        rows, labels = _classes(self.in_use), self._labels
+        taken = {row.number for row in rows}
+        number = labels.index(name) if name in labels else next(n for n in range(self._known, 256) if n not in taken)
         if number >= len(self.reservoir.seen):
             raise InputError(f"the reservoir has room for {len(self.reservoir.seen)} classes: make one with more")
-        row = self._learner.session.class_row(samples, number, name)
-        self.reservoir.forget(number)
+        row = self._learner.session.class_row(samples, number, name if number >= self._known else "")
+        if number >= self._known:
+            self.reservoir.forget(number)
         for sample in samples:
             self.reservoir.add(sample, number)
-        self.in_use = _with_classes(self._learner.session, self.in_use, [*rows, row])
+        kept = [other for other in rows if other.number != number]
+        self.in_use = _with_classes(self._learner.session, self.in_use, [*kept, row])
         self.restart()
         return number
 

@@ -18,6 +18,7 @@ _MOST = 1024  # samples that a row is made of
 _STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
+CLEARLY = 4  # more right, where some class has no samples
 
 
 class _Rows:
@@ -68,6 +69,14 @@ def _numbers(adapter):
 class _Consolidation(Run):
     # Its adapter has the classes of the one in use before, with rows that it makes anew, of the samples that it learns,
     # whenever an epoch begins. They follow from the layers then: whoever makes them once more makes the same.
+    # accepts: whether one judgement, (right, sum of losses), is better than another.
+
+    def __init__(self, accepts, *settings, held):
+        self._accepts = accepts
+        super().__init__(*settings, held=held)
+
+    def _is_better(self):
+        return self._accepts(self.best, self.before)
 
     def _begin(self):
         model, before = self.model, stored(self.store, self.name, self.model)
@@ -182,13 +191,24 @@ class Learner:
             made.step()
         self._learn_by(learned)
         self.judged = self._judged(self.in_use, held), self._judged(learned, held)
-        is_better = better(*self.judged[1], *self.judged[0])
+        is_better = self._accepts(self.judged[1], self.judged[0])
         if is_better:
             self.store.put(self.name, learned)
             self.in_use = learned
             self._activate()
         self._use(self.in_use)
         return is_better
+
+    def _accepts(self, learned, in_use):
+        # Whether one judgement is so much better than that of what is in use that it takes its place. Where some class
+        # has no samples, and may be forgotten, it has to be clearly so. What guessing might be right about is not
+        # enough: labels that nothing explains teach nothing.
+        classes = self._classes()
+        taught, held = self.reservoir.tally(classes)
+        count, most, right = sum(held.values()), max(held.values()), learned[0]
+        told = set(taught) | set(held) == classes or right >= in_use[0] + CLEARLY
+        guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
+        return told and not guessed and better(*learned, *in_use)
 
     def _learn_by(self, made):
         # What trains goes on with the rows of these bytes of it.
@@ -218,7 +238,7 @@ class Learner:
         if not held:
             raise ValueError("too few samples to judge by: consolidate when more have come, of two classes at least")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
-        run = _Consolidation(self.model, learned, self.store, self.name, *settings, held=held)
+        run = _Consolidation(self._accepts, self.model, learned, self.store, self.name, *settings, held=held)
         while not run.done:
             run.step()
             yield run

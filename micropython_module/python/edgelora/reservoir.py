@@ -116,9 +116,17 @@ class Reservoir:
             slot = self._full[i]
             if classes is None or self._labels[slot] in classes:
                 (learned if slot < first else held).append(i)
-        classes = {self._labels[self._full[i]] for i in held}
-        few = len(held) < LEAST_JUDGED or len(classes) < 2
+        few = len(held) < LEAST_JUDGED or len(self.tally(classes)[1]) < 2
         return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
+
+    def tally(self, classes=None):
+        """(learned, held): how many samples of each class teach, and how many judge. classes: of these alone."""
+        first, counts = self.slots - self.slots // _HELD, ({}, {})
+        for slot in self._full:
+            label, part = self._labels[slot], counts[slot >= first]
+            if classes is None or label in classes:
+                part[label] = part.get(label, 0) + 1
+        return counts
 
     # --- adding
 

@@ -641,7 +641,7 @@ class Run:
             self.done = True
             return
         if self._judge:
-            self.better = better(*self.best, *self.before)
+            self.better = self._is_better()
         else:
             store.put(name, self.model.save())
         _forget(name, self._rtc)
@@ -650,6 +650,9 @@ class Run:
         else:
             store.remove(*_left(store, name))
         self.done = True
+
+    def _is_better(self):
+        return better(*self.best, *self.before)
 
     def _keep(self, flash):
         self.sequence += 1

@@ -11,6 +11,7 @@ _Buffer = Union[bytes, bytearray, memoryview]
 
 REPLAYED: int  # samples learned again with each new one
 HORIZON: int  # updates after which the rate is half of what it was
+CLEARLY: int  # more right, where some class has no samples
 
 class Learner:
     """Learns each sample once with `REPLAYED` of the reservoir, and keeps the best adapter as `name` in the store.

@@ -37,6 +37,8 @@ class Reservoir:
     def parts(self, classes: Optional[Container[int]] = None) -> tuple[Part, Optional[Part]]:
         """(learned, held): those that teach, and those that judge; None if these are too few to. Good until the next
         `add`. classes: of these alone."""
+    def tally(self, classes: Optional[Container[int]] = None) -> tuple[dict[int, int], dict[int, int]]:
+        """(learned, held): how many samples of each class teach, and how many judge. classes: of these alone."""
     def judges(self, label: int) -> bool:
         """Whether the next sample of this class will be one that judges: two in eight are."""
     def add(self, sample: _Buffer, label: int) -> Optional[int]:

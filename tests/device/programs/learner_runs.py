@@ -168,6 +168,33 @@ def learn(mode, momentum, epochs):
     print("LIFE", json.dumps(told))
 
 
+def given(pairs, names):
+    """What is in use after samples of the stream have come with these labels and a consolidation, if enough judge; and
+    before that, when classes were added: `names`, of square waves."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+    reservoir = Reservoir.create("given.elr", model, SLOTS, SEED, model.output_size + len(names))
+    store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
+    store.open(model)
+    learner = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY)
+    for turn, name in enumerate(names):
+        learner.add_class(name, [waved(k + 40 * turn, model.sample_size) for k in range(10)])
+    told = [learner.in_use and binascii.hexlify(learner.in_use).decode()]
+    file, sample = SampleFile("stream.eld"), bytearray(model.sample_size)
+    for i, label in pairs:
+        file.read(i, sample)
+        learner.learn(sample if label < model.output_size else waved(i + label, len(sample)), label)
+    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
+    try:
+        *_, run = learner.consolidate(2)
+        told.append(run.better)
+    except ValueError:
+        told.append(None)
+    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
+    assert store.active == (learner.in_use and NAME) and [entry.name for entry in store.list()] in ([], [NAME])
+    print("GIVEN", json.dumps(told))
+
+
 def waved(i, size):
     """A sample of a class that the base does not know: a square wave."""
     return bytes((i % 40 + 60 * (k // 30 % 2 * 2 - 1)) & 255 for k in range(size))
@@ -199,7 +226,7 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
             number = learner.add_class("wave", [waved(k, len(sample)) for k in range(10)])
             assert number == first.output_size and learner.model.labels[number] == "wave"
             tell()
-        if i == 60:
+        if i == 80:
             tell()
             flash = store_cuts.Flash(memory, cut, how)
             learner = born(flash)
