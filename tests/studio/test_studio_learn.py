@@ -1,0 +1,119 @@
+"""Learning on the page: gestures of one's own, a fourth one, a run that is paused, whose page and cable go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Studio
+from playwright.sync_api import Page, expect
+from processes import metric_lines, read_report
+from studio_projects import BOARD, collect, project
+
+from edgelora import sim, virtual_boards
+from edgelora.link import Link
+from edgelora.training import load_base
+
+GESTURES = {"circle": 8, "wave": 8, "shake": 8}
+Studios, Pages = Callable[[str], Studio], Callable[[Studio], Page]
+
+
+def learn_view(page: Page) -> Page:
+    page.get_by_role("link", name="Learn").click()
+    page.get_by_role("heading", name="Learn", exact=True).first.wait_for()
+    return page
+
+
+def begin(page: Page, how_long: str) -> None:
+    page.get_by_label("How long").click()
+    page.get_by_role("option", name=how_long).click()
+    page.get_by_role("button", name="Learn", exact=True).click()
+
+
+def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them anew."""
+    folder = project(tmp_path / "project", GESTURES)
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    expect(page.get_by_text("its outputs get your names")).to_be_visible()
+    page.get_by_label("Choose by a budget of memory").click()
+    slider = page.get_by_role("slider", name="Memory to learn in, bytes")
+    most = page.get_by_text("100 % of the most that is possible")
+    expect(most).to_be_visible()
+    slider.press("Home")
+    expect(page.get_by_role("alert")).to_contain_text("no adapter fits")
+    for _ in range(15):
+        slider.press("ArrowRight")
+    expect(page.get_by_text("% of the most that is possible")).to_be_visible()
+    expect(most).not_to_be_visible()
+    slider.press("End")
+    expect(most).to_be_visible()
+
+    begin(page, "quick")
+    expect(page.get_by_text("Better than before")).to_be_visible()
+    assert page.get_by_role("table").count() == 2  # who was named what, before and now
+    report = read_report(folder / "reports" / "001")
+    assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)
+    assert report["adapted_accuracy"] > report["base_accuracy"]
+    shown = page.get_by_role("img", name="Named right of held-out samples").get_attribute("aria-label")
+    assert shown and shown.endswith(f"{report['epoch_accuracies'][-1]:.0%} now")
+    page.get_by_label("Name on the board").fill("no name/")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("give 1 to 24 of")).to_be_visible()
+    page.get_by_label("Name on the board").fill("mine")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("The board uses it as mine, after a reset too.")).to_be_visible()
+    assert studio.stop() == 0
+
+    collect(folder, GESTURES | {"knock": 8})
+    page = learn_view(pages(studios("project")))
+    expect(page.get_by_text("The board uses it as mine")).to_be_visible()
+    page.get_by_role("button", name="Add knock").click()
+    expect(page.get_by_text("Added: knock")).to_be_visible()
+    page.get_by_role("button", name="Consolidate").click()
+    expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
+    store = sole_store(page, folder)
+    assert store.active == "mine" and [one.name for one in store.adapters] == ["mine"]
+    assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
+
+
+def sole_store(page: Page, folder: Path):
+    """What the board's store has, asked when nobody else has its line."""
+    page.get_by_role("link", name="Boards").click()
+    page.get_by_role("button", name="Release").click()
+    with Link.connect(str(folder / "boards" / BOARD / "port")) as link:
+        return link.store_list()
+
+
+@pytest.mark.parametrize("leads", ["the board by itself", "with this computer's help"])
+def test_a_run_outlives_its_page_and_its_cable(studios: Studios, pages: Pages, tmp_path: Path, leads: str) -> None:
+    """Paused and resumed, then without a page, then without a board: it ends with the bytes of one that never was."""
+    folder = project(tmp_path / "project", GESTURES)
+    run = folder / "reports" / "001"
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    page.get_by_label("Who leads").click()
+    page.get_by_role("option", name=leads).click()
+    begin(page, "thorough")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("Paused.")).to_be_visible()
+    paused = len(metric_lines(run))
+    page.get_by_role("button", name="Resume").click()
+    page.close()
+    page = pages(studio)
+    while len(metric_lines(run)) < paused + 70:
+        page.wait_for_timeout(50)
+    [board] = [one for one in virtual_boards.running() if one.belongs_to(folder)]
+    board.kill()
+    learn_view(page)
+    expect(page.get_by_text("Cut off.")).to_be_visible()
+    sim.start("unix", None, folder / "boards" / BOARD)
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Better than before")).to_be_visible()
+    report = read_report(run)
+    assert report["host_twin_identical"] and report["activated"]
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_text("Discarded: the board has what it had before.")).to_be_visible()
+    store = sole_store(page, folder)
+    assert not store.adapters and store.active is None
