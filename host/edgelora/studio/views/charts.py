@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -108,6 +108,22 @@ def _box(caption: str) -> ui.element:
 def _captioned(caption: str) -> None:
     with ui.element("caption"):
         ui.label(caption)
+
+
+class SizeSlider(ui.element, component="size_slider.js"):
+    """A slider of bytes, in 64 steps or so."""
+
+    def __init__(self, name: str, low: int, high: int, start: int, moved: Callable[[int], Awaitable[None]]) -> None:
+        super().__init__()
+        step = max(1, (high - low) // 64)
+        self._props |= {
+            "name": name,
+            "low": low,
+            "high": low + step * -(-(high - low) // step),
+            "step": step,
+            "start": start,
+        }
+        self.on("moved", lambda event: moved(int(event.args)))
 
 
 class PairChart(ui.element, component="pair_chart.js"):

@@ -36,7 +36,7 @@ from ..lesson import (
 )
 from ..place import Place
 from . import parts
-from .charts import LineChart, confusion, facts, verdict
+from .charts import LineChart, SizeSlider, confusion, facts, verdict
 
 LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # times through the samples, 0: as many as `Recipe.fitted` says
 STATUS = {
@@ -171,15 +171,7 @@ class _Page:
 
     def _budget_version(self) -> object:
         job = self.measured
-        return (
-            self._port,
-            self._samples_version,
-            self.base_name,
-            self.within,
-            job and job.state,
-            self.epochs,
-            self.by_board,
-        )
+        return (self._port, self._samples_version, self.base_name, self.within, job and job.state)
 
     def _budget(self) -> None:
         found = self.prospect
@@ -238,21 +230,32 @@ class _Page:
         least = min(one.arena_bytes for one in found.candidates) // 2
         limit = min(arena, load_board(self.board).arena_bytes or arena)
         chart = LineChart("What memory buys", "memory while it learns", bytes=True, percent=True, low=0, high=1)
-        with ui.element("div").classes("slider-line"):
-            ui.label("Memory to learn in")
-            ram = ui.slider(min=least, max=arena, step=256, value=limit).props('aria-label="Memory to learn in, bytes"')
-            ram_told = ui.label()
-            ui.label("Size of the adapter")
-            adapter = ui.slider(min=64, max=size, step=64, value=size).props('aria-label="Size of the adapter, bytes"')
-            adapter_told = ui.label()
+        wanted = {"ram": limit, "adapter": size}
+
+        choosing = [False]
+
+        async def moved(name: str, count: int) -> None:
+            """One choice at a time; the last position counts."""
+            wanted[name] = count
+            if choosing[0]:
+                return
+            choosing[0] = True
+            try:
+                shown: dict[str, int] = {}
+                while shown != wanted:
+                    shown = dict(wanted)
+                    await choose()
+            finally:
+                choosing[0] = False
+
+        SizeSlider("Memory to learn in", least, arena, limit, lambda count: moved("ram", count))
+        SizeSlider("Size of the adapter", 64, size, size, lambda count: moved("adapter", count))
         box = ui.element("div").props("aria-live=polite")
         most = max(one.gain for one in found.candidates)
 
         async def choose() -> None:
-            ram_told.set_text(_size(ram.value))
-            adapter_told.set_text(_size(adapter.value))
             try:
-                self.offer = await run.io_bound(offer, found, self.board, int(ram.value), int(adapter.value))
+                self.offer = await run.io_bound(offer, found, self.board, wanted["ram"], wanted["adapter"])
                 self.error = None
             except EdgeloraError as error:
                 self.offer, self.error = None, error
@@ -261,11 +264,9 @@ class _Page:
                 if self.error:
                     return parts.problem(_first_words(self.error), "give it more memory, or a larger adapter")
                 if self.offer:
-                    self._bought(self.offer, most, chart, int(ram.value))
+                    self._bought(self.offer, most, chart, wanted["ram"])
 
-        for slider in (ram, adapter):
-            slider.on_value_change(choose)
-        ui.timer(0.01, choose, once=True)
+        ui.timer(0.01, lambda: moved("ram", limit), once=True)
 
     def _bought(self, bought: Offer, most: float, chart: LineChart, ram: int) -> None:
         chosen, beyond = bought.choice.chosen, bought.choice.beyond
