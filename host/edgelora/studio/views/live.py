@@ -47,18 +47,12 @@ def _pause(live: Live) -> None:
 
 
 def _tallies(place: Place, live: Live) -> None:
-    """What each adapter said until now: the difference that it makes."""
-
-    def rows() -> list[tuple[str, int, float, str]]:
-        found = []
-        for name, tally in list(live.tallies.items()):
-            often = sorted(tally.classes.items(), key=lambda entry: -entry[1])[:5]
-            words = ", ".join(f"{parts.plain(label)} {count}" for label, count in often)
-            found.append((name, tally.windows, tally.certain / max(tally.windows, 1), words))
-        return found
+    """What each adapter said until now: the difference that it makes. Texts change in place."""
+    cells: dict[str, list[ui.label]] = {}
 
     def draw() -> None:
-        if not rows():
+        cells.clear()
+        if not live.tallies:
             return
         parts.heading("What each adapter said")
         with ui.element("div").classes("scroll"), ui.element("table").classes("plain-table"):
@@ -67,10 +61,20 @@ def _tallies(place: Place, live: Live) -> None:
                     with ui.element("th").props("scope=col"):
                         ui.label(head)
             with ui.element("tbody"):
-                for name, windows, certain, words in rows():
+                for name in list(live.tallies):
+                    cells[name] = []
                     with ui.element("tr"):
-                        for text in (name or "none", str(windows), f"{100 * certain:.0f} %", words):
+                        for text in (name or "none", "", "", ""):
                             with ui.element("td"):
-                                ui.label(text)
+                                cells[name].append(ui.label(parts.plain(text)))
 
-    parts.follow(rows, draw, 1.0)
+    def tell() -> None:
+        for name, (_, windows, certain, classes) in cells.items():
+            if tally := live.tallies.get(name):
+                often = sorted(tally.classes.items(), key=lambda entry: -entry[1])[:5]
+                windows.set_text(str(tally.windows))
+                certain.set_text(f"{100 * tally.certain / max(tally.windows, 1):.0f} %")
+                classes.set_text(", ".join(f"{parts.plain(label)} {count}" for label, count in often))
+
+    parts.follow(lambda: (id(live.tallies), tuple(live.tallies)), draw, 0.5)
+    ui.timer(0.5, tell)
