@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from random_models import random_model
 from edgelora import formats, sim, twin
 from edgelora.formats import Normal, Signal
 from edgelora.link import DeviceError, Link, LinkError, WatchReply
+from edgelora.resources import ROOT
 from edgelora.training import Base, BoardLearner, Recipe, listen_on_twin
 
+PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 DRAWN = """
 from array import array
 
@@ -143,3 +147,30 @@ def test_probabilities_of_all_classes(link: Link) -> None:
         assert decision.probabilities is not None and not len(decision.outputs)
         assert np.array_equal(decision.probabilities, session.probabilities() / 32768)
         assert decision.probability == decision.probabilities.max()
+
+
+def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
+    """What its MPU-6050 measures, in order, and which button is down when it is pressed, in the same answers."""
+    motion = np.random.default_rng(1).uniform(-1, 1, (40, 6))
+    np.savetxt(tmp_path / "motion.csv", motion, "%.6f", ",")
+    board = sim.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
+    try:
+        sim.set_world(tmp_path / "pico", tmp_path / "motion.csv", [])
+        with Link.connect(board.port) as link:
+            scales = [1 / 4096] * 3 + [math.radians(1 / 16.4)] * 3
+            assert link.sense("mpu6050", pins=[4, 5], bus=0, rate=100, scales=scales, buttons=[14, 15]) == (100, 6)
+            replies = [link.watch() for _ in range(3)]
+            sim.set_world(tmp_path / "pico", None, [(15, 0.05)])
+            while not replies[-1].down:
+                replies.append(link.watch())
+                assert len(replies) < 500
+            assert replies[-1].down == {1} and not any(reply.down for reply in replies[:-1])
+            while replies[-1].down:
+                replies.append(link.watch())
+    finally:
+        board.stop()
+    counts = np.concatenate([reply.counts for reply in replies])
+    wanted = np.rint(motion / scales)
+    first = [int(np.abs(wanted - row).sum(1).argmin()) for row in counts[:8]]
+    assert len(counts) >= 8 and np.abs(wanted[first] - counts[:8]).max() <= 2
+    assert all((b - a) % 40 in (0, 1) for a, b in zip(first, first[1:], strict=False)), "50 a second, measured at 100"
