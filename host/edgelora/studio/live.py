@@ -368,10 +368,11 @@ class _Watching:
             self._use(live._adapter or "")
         began, at = time.monotonic(), 0
         while not self._job.cancelled and not self._job.wanted:
-            if self._base and (live._adapter or "") != self._adapter:
-                if self._ranks(live._adapter or "") != ranks:
+            wished = live._adapter or ""
+            if self._base and wished != self._adapter:
+                if wished and self._ranks(wished) != ranks:
                     return
-                self._use(live._adapter or "")
+                self._use(wished)
             started = time.monotonic()
             if live._paused:
                 began = self._stand(began)
@@ -383,14 +384,14 @@ class _Watching:
             time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
 
     def _open(self) -> bytes:
-        """Opens the network for the adapter that is wished for; the ranks of its ops."""
+        """Opens the network for the adapter that is wished for, or one that may be next; the ranks of its ops."""
         live = self._live
         if self._base is None:
             return b""
         if live._adapter is None:
             active = self._link.store_list().active or ""
             live._adapter = active if active in live.adapters else ""
-        ranks = self._ranks(live._adapter)
+        ranks = self._ranks(live._adapter or next((name for name in live.adapters if name), ""))
         BoardLearner(self._link, self._base, Recipe(), ranks=ranks)
         return ranks
 
