@@ -12,7 +12,7 @@
 #define MICROPY_PY_OS_INCLUDEFILE "firmware/qemu/modos.c"
 
 #undef MICROPY_HEAP_SIZE
-#define MICROPY_HEAP_SIZE (256 * 1024)
+#define MICROPY_HEAP_SIZE (512 * 1024)
 
 // Input is looked at now and then while a program runs, so that Ctrl-C ends it.
 extern void board_poll(void);

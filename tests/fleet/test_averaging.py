@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import result
+from commands import edgelora, result
 from fresh import fresh_seeds
 
 from edgelora import fleet, formats
@@ -151,3 +151,12 @@ def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
     assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
     page = (tmp_path / "f" / "report.html").read_text()
     assert "worst tenth" in page and first["sha256"] in page
+
+
+def test_a_board_with_too_few_samples_is_named(tmp_path: Path) -> None:
+    """With what can be done, which is not an option that `fleet simulate` lacks."""
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "a.npz", x=np.zeros((3, 32, 1, 3), np.float32), y=np.arange(3))
+    given = ("--engine", "loop", "--boards", 1, "--data", tmp_path / "data")
+    told = edgelora("fleet", "simulate", tmp_path / "f", *given, code=1)
+    assert "a.npz: 3 samples are too few" in told and "of each class" in told and "--test" not in told

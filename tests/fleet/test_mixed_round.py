@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from edgelora import datasets, fleet, sim
-from edgelora.boards import build_firmware
+from edgelora.boards import build_firmware, install, load_board
 from edgelora.fleet import (
     Epsilons,
     Federation,
@@ -46,10 +46,10 @@ from edgelora.virtual_boards import SimHandle
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 GATEWAY = ROOT / "tests" / "support" / "drawn_gateway.py"
-KINDS = ("unix", "virtual-pico")  # over HTTP, and on a line
+KINDS = ("unix", "virtual-pico", "virtual-riscv")  # one over HTTP, two on lines
 TARGET, SAMPLES, WINDOWS = "band", "/samples.eld", 40
 PLAN = Plan(
-    boards=7,
+    boards=8,
     rounds=1,
     rank=2,
     clip=2000,
@@ -103,6 +103,8 @@ def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
     """A board with base and samples that trusts the fleet's key. If it is on a line, it keeps what it draws."""
     firmware = None if kind == "unix" else build_firmware(kind, {}, folder / f"{kind}.firmware")
     board = sim.start(kind, firmware, folder / kind, die_with_parent=True)
+    if load_board(kind).stock:
+        install(board.port)
     trusted = pack_trust(TARGET, load_public_keys(folder / "release.pub"))
     program = (PROGRAMS / "fleet_drawn.py").read_bytes()
     with Link.connect(board.port) as link:
@@ -191,7 +193,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     seen = [data.of(index).train for index in range(len(KINDS))]
     packed = [pack_samples(one.x, one.y, None, base_id(base.elm)) for one in seen]
     with ThreadPoolExecutor(len(KINDS)) as pool:
-        boards = list(pool.map(furnished, KINDS, [tmp_path] * 2, [base] * 2, packed))
+        boards = list(pool.map(furnished, KINDS, [tmp_path] * len(KINDS), [base] * len(KINDS), packed))
     for index, board in enumerate(boards):
         stack.callback(board.kill)
         assert result(*enroll, "--port", board.port)["index"] == index

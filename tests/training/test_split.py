@@ -61,7 +61,7 @@ def test_a_class_of_one_sample_is_named_and_too_few_are_refused() -> None:
     assert parts.tested_on.endswith("none of run, sit, of which there are fewer than 4")
     assert set(parts.test.y) == {0} and set(parts.train.y) == {0, 1, 2}
     for counts in ((1, 1, 1), (3, 3, 3), (8, 4, 1)):
-        with pytest.raises(ValueError, match=rf"x\.npz: {sum(counts)} samples are too few .* --test"):
+        with pytest.raises(ValueError, match=rf"x\.npz: {sum(counts)} samples are too few .* of each class"):
             dataset.split(samples(*counts), "x.npz")
 
 

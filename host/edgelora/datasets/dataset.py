@@ -117,17 +117,17 @@ def parts(train: Dataset, test: Dataset, tested_on: str) -> Parts:
     return Parts(train, test, tested_on, seen)
 
 
-def split(whole: Dataset, name: str) -> Parts:
+def split(whole: Dataset, name: str, otherwise: str = "") -> Parts:
     """One sample in `HELD_OUT` of each class to test on, the others to train on; `name` is where they are from.
 
-    The same samples give the same parts. ValueError if these are too few.
+    The same samples give the same parts. InputError if these are too few. otherwise: what else can be given then.
     """
     held = held_out(whole.y, SPLIT_SEED)
     count = int(held.sum())
     if count < LEAST_TESTED:
         raise InputError(
-            f"{name}: {len(whole)} samples are too few to hold some out to test on: give others with --test, "
-            f"or {HELD_OUT} or more of each class, {HELD_OUT * LEAST_TESTED} in all"
+            f"{name}: {len(whole)} samples are too few to hold some out to test on",
+            remedy=f"give {otherwise}{HELD_OUT} or more of each class, {HELD_OUT * LEAST_TESTED} in all",
         )
     tested_on = f"{count} samples of {name} held out from training, 1 in {HELD_OUT} of each class (seed {SPLIT_SEED})"
     rare = sorted(set(whole.y.tolist()) - set(whole.y[held].tolist()))

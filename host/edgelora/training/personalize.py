@@ -31,7 +31,7 @@ def load_parts(spec: str, test: str | None) -> datasets.Parts:
         return datasets.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
     if is_named(spec):
         return datasets.parts(load_part(spec, "train"), load_part(spec, "test"), f"the test samples of {spec}")
-    return datasets.split(datasets.load_dataset(spec), spec)
+    return datasets.split(datasets.load_dataset(spec), spec, "others with --test, or ")
 
 
 @dataclass(frozen=True)
