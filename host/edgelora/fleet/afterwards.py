@@ -1,4 +1,4 @@
-"""After a federation: a board personalizes from the better of two starts, the global adapter and the base.
+"""After a federation: a board personalizes from the global adapter or, where that is clearly better, from the base.
 
 The same as `edgelora.fleet.personalize` on a board, to the last byte.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import InputError
-from ..training import Base, Guard, Samples, TwinLearner, prepared, restarted, train
+from ..training import Base, Guard, Judged, Samples, TwinLearner, prepared, restarted, train
 from .local import fleet_recipe, fresh_adapter, learner_of
 from .plan import Plan
 
 
 def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples, seed: int) -> bytes:
     """A run from each start learns three quarters of the samples and is judged by the last quarter of each class, by
-    its best epoch: more named right is better, then less loss (SPEC.md, 13). The start of the better run then learns
-    all samples. If neither is better than the base, nothing is learned.
+    its best epoch. The one from the base has to name two more right than the other. If the run is better than the bare
+    base (more named right, then less loss: SPEC.md, 13), its start then learns all samples; else nothing is learned.
 
     adapter: the global `.ela` with training state; None: from the base alone. InputError where too few samples could
     judge.
@@ -28,17 +28,26 @@ def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples
         raise InputError(f"{len(samples)} samples are too few to judge what is better", remedy="record more")
     learner.begin(seed)
     bare, most = learner.save(False), learner.judge(course.held)
-    best: list[bytes | None] = []
+    found: list[tuple[bytes | None, Judged]] = []
     for start in [None] if adapter is None else [adapter, None]:
         _begin(learner, start, seed)
         guard = Guard(course.held, course.recipe.epochs, most)
         train(learner, course.samples, course.recipe, guard=guard)
         if guard.outcome.kept > most:
-            best, most = [start], guard.outcome.kept
-    if not best:
+            found.append((start, guard.outcome.kept))
+    if not found:
         return bare
-    _begin(learner, best[0], seed)
+    if len(found) == 2 and clearly_better(found[1][1], found[0][1]):
+        found.reverse()
+    _begin(learner, found[0][0], seed)
     return train(learner, samples, recipe).adapter
+
+
+def clearly_better(one: Judged, other: Judged) -> bool:
+    """Of so few samples, one more that is right is chance. Of those with targets none is: then losses decide."""
+    if not one.right + other.right:
+        return one > other
+    return one.right > other.right + 1
 
 
 def _begin(learner: TwinLearner, start: bytes | None, seed: int) -> None:

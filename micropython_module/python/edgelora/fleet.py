@@ -501,14 +501,14 @@ class Member:
 
 
 def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
-    """After the fleet's rounds: learns from the global adapter or from the base, whichever suits this board's samples.
+    """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
 
-    A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
-    the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
-    that becomes `name` of the store; else the store stays as it was. A generator of short steps, which goes on where it
-    was after a reset, and begins anew if the global adapter is another one since. It returns what was best: "global",
-    "base" (a run from it), `name` or None, which is the bare base: `store.use(None)` then. ValueError where too few
-    samples could judge.
+    A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:
+    that from the base has to name two more right. If the run is better than the bare base and what the store has as
+    `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
+    generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
+    one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
+    `store.use(None)` then. ValueError where too few samples could judge.
     """
     mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
     starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
@@ -527,7 +527,7 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
             tried = store.find(trial) or store.find(trial + ".new") and not unfinished(store, trial)
             if not tried:
                 yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
-        judge, most = Judge(model, held), None
+        judge, judged = Judge(model, held), []
         for what in [None, name] + trials:
             found = what and stored(store, what, model)
             if found or what is None:
@@ -535,8 +535,8 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
                 judge.restart()
                 while not judge.step():
                     yield WORKING
-                if most is None or better(judge.right, judge.loss, *most):
-                    best, most = what, (judge.right, judge.loss)
+                judged.append((what, judge.right, judge.loss))
+        best = _best(judged, trials)
         for trial, start in starts:
             if best == trial:
                 run = Run(model, samples, store, name, seed=seed, start=start)
@@ -546,6 +546,20 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
     if left:
         store.remove(*left)
     return ("global", "base")[trials.index(best)] if run else best
+
+
+def _best(judged, trials):
+    # What is best of (what, right, loss). Of so few samples, one more that is right is chance; with targets none is.
+    runs = [one for one in judged if one[0] in trials]
+    if len(runs) == 2:
+        together, alone = runs
+        clear = alone[1] > together[1] + 1 or not together[1] + alone[1] and alone[2] < together[2]
+        judged.remove(together if clear else alone)
+    best = judged[0]
+    for one in judged[1:]:
+        if better(*one[1:], *best[1:]):
+            best = one
+    return best[0]
 
 
 def _going_on(model, samples, store, name, starts, seed, stale):

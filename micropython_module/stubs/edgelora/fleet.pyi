@@ -128,14 +128,14 @@ class Member:
 def personalize(
     model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, seed: int = 0, **pace: Any
 ) -> Generator[str, None, str | None]:
-    """After the fleet's rounds: learns from the global adapter or from the base, whichever suits this board's samples.
+    """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
 
-    A run from each learns three quarters of them. Its best epoch is judged by the last quarter of each class, beside
-    the bare base and what the store has as `name`. If one is better, the start of the best run learns all samples, and
-    that becomes `name` of the store; else the store stays as it was. A generator of short steps, which goes on where it
-    was after a reset, and begins anew if the global adapter is another one since. It returns what was best: "global",
-    "base" (a run from it), `name` or None, which is the bare base: `store.use(None)` then. ValueError where too few
-    samples could judge.
+    A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:
+    that from the base has to name two more right. If the run is better than the bare base and what the store has as
+    `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
+    generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
+    one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
+    `store.use(None)` then. ValueError where too few samples could judge.
     """
 
 def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:
