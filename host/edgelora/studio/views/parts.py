@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from nicegui import events, ui
+from nicegui.element import Element
 
 from ...errors import EdgeloraError
 from ...text import printable
 from ..job import Job
 from ..place import Place
 
+STATIC = Path(__file__).parents[1] / "static"
 POLL_SECONDS = 0.2
 MOST_BYTES = 32 << 20  # of a file that is dropped
 
@@ -148,6 +151,14 @@ def told(act: Callable[[], object]) -> Callable[[], None]:
     return done
 
 
+class Drop(Element, component=STATIC / "drop.js"):
+    """A labelled field for files, which an uploader that is not seen sends: the framework's own has no label."""
+
+    def __init__(self, label: str, accept: str, uploader: ui.upload) -> None:
+        super().__init__()
+        self._props.update(label=label, accept=accept, uploader=uploader.id)
+
+
 def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None:
     """A place to drop a file at, or to choose one. given: gets its name and content; a mistake in it is told there."""
     with ui.element("div").classes("follow") as box:
@@ -163,8 +174,9 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None
                 problem(plain(f"{event.file.name}: {error}"), getattr(error, "remedy", ""))
         upload.reset()
 
-    upload = ui.upload(label=label, auto_upload=True, max_file_size=MOST_BYTES, on_upload=uploaded)
-    upload.props(f"accept={accept} flat bordered").classes("wide")
+    upload = ui.upload(auto_upload=True, max_file_size=MOST_BYTES, on_upload=uploaded)
+    upload.props(f"accept={accept}").classes("unseen")
+    Drop(label, accept, upload)
 
 
 def plain(text: object) -> str:
