@@ -35,6 +35,7 @@ PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium
+AXE := 4.14.1
 PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru)
 
 # Native modules for stock MicroPython, and the packages of their compilers.
@@ -94,13 +95,13 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser frameworks keras-models fleet wheel-env
+test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
 
 # The studio's page in a real browser, which `make test` includes.
-test-studio: setup firmware-unix firmware-rp2 $(STAMPS)/packages-browser
+test-studio: setup firmware-unix firmware-rp2 $(STAMPS)/packages-browser $(STAMPS)/axe
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
 
 lint: $(STAMPS)/venv
@@ -160,6 +161,12 @@ $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 # Drives the studio's page in tests and for its pictures.
 $(STAMPS)/packages-browser: $(STAMPS)/packages-base
 	@$(STEP) "browser" tools/apt_install.sh $(PACKAGES_BROWSER)
+	@touch $@
+
+# Rules of accessibility, which a test has the page judged by.
+$(STAMPS)/axe: $(STAMPS)/packages-browser
+	@command -v npm > /dev/null || tools/apt_install.sh npm
+	@$(STEP) "axe-core" npm install --prefix $(BUILD)/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
 	@touch $@
 
 # Human voices, to hear wake words in.

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from edgelora import datasets
+from edgelora.fleet import Federation, Plan, simulate
+from edgelora.report import Report, write_report
 from edgelora.studio.book import Book
 from edgelora.studio.lesson import PACKAGED
 from edgelora.training import Base, load_base
@@ -39,3 +41,53 @@ def project(folder: Path, gestures: dict[str, int], board: str = "unix") -> Path
     collect(folder, gestures)
     (folder / "studio.json").write_text(json.dumps({"on": {BOARD: board}}))
     return folder
+
+
+def reported(folder: Path) -> list[Report]:
+    """Puts reports of two runs into a project, and one that is damaged."""
+    counts = [[5, 1, 0], [2, 4, 0], [0, 0, 6]]
+    made = [
+        Report(
+            board="virtual-pico",
+            base_accuracy=0.4,
+            adapted_accuracy=after,
+            float_lora_accuracy=None,
+            host_twin_identical=True,
+            arena_bytes=20000,
+            adapter_bytes=700 * rank,
+            infer_us=4700.0,
+            train_step_us=11900.0,
+            swap_us=30.0,
+            samples=24,
+            test_samples=18,
+            epochs=16,
+            rank=rank,
+            mode="frozen_a",
+            labels=["circle", "wave", "shake"],
+            confusion_base=counts,
+            confusion_adapted=counts,
+            tested_on="18 samples",
+            gained=9,
+            lost=1,
+            judged="better",
+        )
+        for rank, after in ((4, 0.75), (8, 0.9))
+    ]
+    for number, report in enumerate(made, 1):
+        write_report(report, folder / "reports" / f"{number:03d}")
+    damaged = folder / "reports" / "003"
+    damaged.mkdir()
+    (damaged / "report.json").write_text("{")
+    return made
+
+
+def federated(folder: Path, rounds: int = 2) -> Federation:
+    """A federation of two twins in a project, whose rounds were carried by the plain loop."""
+    people = folder.parent / "people"
+    people.mkdir()
+    for person in (3, 4):
+        datasets.save_dataset(datasets.load_har(person).train, people / f"{person}.npz")
+    plan = Plan(boards=2, rounds=rounds, masks=False, seed=1)
+    federation = Federation.create(folder / "fleets" / "watches", plan, motion())
+    simulate(federation, str(people), "loop")
+    return federation

@@ -46,7 +46,7 @@ function paint(canvas, data, share) {
 export default {
   template: `
     <div class="samples">
-      <div ref="player" class="player" hidden><canvas ref="large" role="img"></canvas></div>
+      <div ref="player" class="player" hidden><canvas ref="large" role="img" aria-label="The sample that plays"></canvas></div>
       <div ref="grid" class="thumbs" role="group" :aria-label="'Samples of ' + label"></div>
     </div>`,
   props: { samples: Array, label: String },

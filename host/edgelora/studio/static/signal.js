@@ -38,7 +38,7 @@ export default {
         <span class="grow"></span>
         <span ref="numbers" class="signal-numbers"></span>
       </div>
-      <canvas ref="canvas" role="img"></canvas>
+      <canvas ref="canvas" role="img" aria-label="What the board senses: nothing yet"></canvas>
       <div ref="bars" class="bars" role="group" aria-label="Probability of each class"></div>
       <div ref="polite" class="only-read" aria-live="polite"></div>
     </div>`,

@@ -105,7 +105,7 @@ def _actions(desk: Desk, place: Place) -> None:
         if not state.module:
             parts.button("Install EdgeLoRA", lambda: care.install_on(place), icon="download", main=True)
         parts.button(
-            "Put a base on it", lambda: _base_dialog(desk, place), icon="inventory_2", label=f"Put a base on {name}"
+            "Put a base on", lambda: _base_dialog(desk, place), icon="inventory_2", label=f"Put a base on {name}"
         )
         parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
         parts.button("Reset", lambda: care.restart(place), icon="restart_alt", label=f"Reset {name}")

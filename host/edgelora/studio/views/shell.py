@@ -43,6 +43,7 @@ def show(app: FastAPI, desk: Desk) -> None:
     """Has the app show a desk."""
     pages.add_static_files(STATIC_URL, STATIC)
     add_routes(pages, desk)
+    pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for a screen reader
     reports.routes(app, desk)
     ui.run_with(
         app,
