@@ -59,9 +59,9 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
 
     page.get_by_role("link", name="Adapters").click()
     page.get_by_text("No adapters were pulled yet").wait_for()
-    page.locator("input[type=file]").set_input_files({"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"})
+    page.locator(".drop input").set_input_files({"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"})
     page.get_by_role("alert").get_by_text("bad.ela").wait_for()
-    page.locator("input[type=file]").set_input_files(adapter)
+    page.locator(".drop input").set_input_files(adapter)
     page.get_by_role("button", name="Push walk.ela").click()
     walk = card(page, "walk")
     walk.get_by_role("button", name="Use walk").click()

@@ -294,7 +294,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     thumbs.nth(1).press("p")
     page.locator(".player:visible").wait_for()
     rows = "\n".join(",".join(map(str, row)) for row in waves(200).tolist())
-    page.locator("input[type=file]").last.set_input_files(
+    page.get_by_label("Drop files here, or choose them").set_input_files(
         {"name": "circle.1.csv", "mimeType": "text/csv", "buffer": rows.encode()}
     )
     page.get_by_role("button", name="circle, sample 3").wait_for()

@@ -129,6 +129,9 @@ export default {
           this.picture.width = SPAN * 50;
           this.picture.height = told.column - 2;
           this.envelope = new Uint8Array(2 * SPAN * 50).fill(128);
+          this.wave = document.createElement("canvas");
+          this.wave.width = SPAN * 50;
+          this.wave.height = 128;
           const context = this.picture.getContext("2d");
           context.fillStyle = `rgb(${SOUND[0]})`;
           context.fillRect(0, 0, this.picture.width, this.picture.height);
@@ -162,14 +165,23 @@ export default {
         context.putImageData(image, x, 0);
         this.envelope[2 * x] = bytes[i * size];
         this.envelope[2 * x + 1] = bytes[i * size + 1];
+        this.drawColumn(x);
       }
       this.columns = first + count;
+    },
+    // A column of the wave's outline.
+    drawColumn(x) {
+      const pen = this.wave.getContext("2d"), low = this.envelope[2 * x], most = this.envelope[2 * x + 1];
+      pen.clearRect(x, 0, 1, 128);
+      pen.fillStyle = this.lines[0];
+      pen.fillRect(x, 128 - (most + 1) / 2, 1, Math.max(2, (most - low) / 2));
     },
     colours() {
       const style = getComputedStyle(document.body);
       const of = (name) => style.getPropertyValue(name).trim();
       this.ink = { text: of("--text"), quiet: of("--quiet"), line: of("--line"), main: of("--main"), soft: of("--soft"), card: of("--card") };
       this.lines = document.body.classList.contains("body--dark") ? DARK : LIGHT;
+      if (this.told?.fast) for (let x = 0; x < this.wave.width; x++) this.drawColumn(x);
       if (this.told) this.draw();
     },
     fit() {
@@ -270,12 +282,8 @@ export default {
       if (at) pen.drawImage(this.picture, 0, 0, at, this.picture.height, head * per, wave + 4, at * per, tall);
       pen.strokeStyle = this.ink.line;
       pen.strokeRect(0.5, 0.5, this.width - 1, wave - 1);
-      pen.fillStyle = this.lines[0];
-      for (let i = 0; i < width; i++) {
-        const k = (at + i) % width;
-        const low = (this.envelope[2 * k] - 128) / 128, most = (this.envelope[2 * k + 1] - 128) / 128;
-        pen.fillRect(i * per, (wave / 2) * (1 - most), Math.max(per, 1), Math.max(1, ((most - low) * wave) / 2));
-      }
+      pen.drawImage(this.wave, at, 0, head, 128, 0, 0, head * per, wave);
+      if (at) pen.drawImage(this.wave, 0, 0, at, 128, head * per, 0, at * per, wave);
       this.label(pen, `${(this.told.rate / 2000).toPrecision(2)} kHz`, 6, wave + 18, "#e8eeeb", "rgba(11,16,28,.75)");
       this.label(pen, "0", 6, high - 6, "#e8eeeb", "rgba(11,16,28,.75)");
     },
