@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from math import floor
@@ -15,6 +16,7 @@ from commands import edgelora, result
 from fresh import fresh_seeds
 
 from edgelora import fleet, formats
+from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
 from edgelora.fleet import Federation, Plan, Total
 from edgelora.training import fleet_training, fleet_vector, restarted, scale_of, shared_scale
@@ -124,6 +126,22 @@ def fleet_start(base, plan: Plan) -> bytes:
 def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(InputError, match="give|least"):
         Plan.of_json(PLAN.as_json() | changed)
+
+
+def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Plan] = []
+
+    def untrained(run: object, jobs: list[tuple[object, Plan, str]]) -> Iterator[tuple[float, float, float, float]]:
+        asked.extend(plan for _, plan, _ in jobs)
+        return ((plan.noise, plan.noise / 4, 1.0, 2.0) for plan in asked)
+
+    monkeypatch.setattr(bench_fleet, "in_parallel", untrained)
+    found = bench_fleet.noise(None, 2)  # type: ignore[arg-type]
+    assert (found["z0"], found["z2"], found["z2_epsilon_server"]) == (0.0, 0.5, 2.0)
+    assert {(plan.noise, plan.mode) for plan in asked} == {(0.0, "frozen_a"), (2.0, "frozen_a")}
+    assert Plan.suited(clip=1000, noise=2.0).rate == fleet.RATES["frozen_a"]
+    assert Plan.suited() == Plan() and Plan.suited(noise=2.0, clip=1000, mode="trainable_a").rate == Plan().rate
+    assert Plan.suited(mode="frozen_a", rate=5).rate == 5
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def bench_fleet(
         "learning": lambda: learning(base, seeds, data, mode, progress),
         "noise": lambda: noise(base, seeds, data, mode, progress),
         "scale": lambda: scale(base, sizes, progress),
-        "cycles": cycles,
+        "cycles": lambda: cycles(progress),
         CHOICES: lambda: settings(base, seeds, data, progress),
     }
     for part in parts:
@@ -260,8 +260,8 @@ def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
 ) -> dict[str, Any]:
     """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; means over seeds."""
-    plans = {z: Plan.suited(mode=mode or Plan.suited(noise=NOISE).mode, noise=z, **SIMULATED) for z in (0.0, NOISE)}
-    jobs = [(base, replace(plans[z], seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
+    plan = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
+    jobs = [(base, replace(plan, noise=z, seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
     found: dict[float, list[float]] = {0.0: [], NOISE: []}
     epsilon = (0.0, 0.0)
     for done, (z, accuracy, outsider, server) in enumerate(in_parallel(noised, jobs), 1):
@@ -327,13 +327,13 @@ def _cpu() -> float:
 # ---- cycles
 
 
-def cycles() -> dict[str, Any]:
+def cycles(progress: Progress = untold) -> dict[str, Any]:
     """Of the virtual Pico: an X25519, and a mask of 640 words."""
     try:
         from .fleet_cycles import fleet_cycles
     except ModuleNotFoundError as error:
         raise MissingPackage("cycles are measured on the virtual Pico: pip install 'edgelora[sim]'") from error
-    found: dict[str, Any] = fleet_cycles()
+    found: dict[str, Any] = fleet_cycles(progress=progress)
     return found
 
 
