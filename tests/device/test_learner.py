@@ -312,7 +312,7 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
 
 
 def small_life() -> tuple[bytes, Samples]:
-    """A small network on windows of three axes, and samples of three classes that it has to learn, but for the first."""
+    """A small network on windows of three axes, and samples of three classes that it learns, but for the first one."""
     elm, _ = layers_and_adapters((24, 16, 4), 0)
     model = formats.unpack_model(elm)
     model.signal = Signal(50, 3, 8, 4, (Normal(0.001, 0, 1),) * 3)
