@@ -178,7 +178,7 @@ def test_first_gesture(after_demo: Path) -> None:
     def recognized(name: str) -> bool:
         """Whether most of what is said of a later part of the recording is its name."""
         sim.set_world(state, folder / f"{name}-later.csv", [])
-        said = port.until(f"^(?:{'|'.join(names)})$", 6)[2:]  # the first windows hold what was before
+        said = port.until(f"^(?:{'|'.join(names)})$", 4)[2:]  # the first windows hold what was before
         return said.count(name) > len(said) / 2
 
     def shell(script: str) -> None:
