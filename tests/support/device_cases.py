@@ -100,12 +100,17 @@ def make_case(case: Case) -> dict:
         "sums": [formats.pack_adapter(part).hex() for part in (fine, steps)],
         "summed": [[hexed(x), hexed(reference.forward_sample(model, x, fine).logits)] for x in inputs],
         "state": formats.pack_adapter(trainer.export()).hex(),
-        "classes": classes_added(model, data, every, formats.pack_adapter(trained), inputs) if case.classes else None,
+        "classes": classes_added(model, data, every, formats.pack_adapter(trained), inputs, case.momentum)
+        if case.classes
+        else None,
     }
 
 
-def classes_added(model: formats.QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray]) -> dict:
-    """One of the base's classes and one of a board's own, added to an adapter, and what is said then; by the twin."""
+def classes_added(
+    model: formats.QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray], momentum: int
+) -> dict:
+    """One of the base's classes and one of a board's own, added to an adapter, and what is said then, by the twin; and
+    samples that it learns on with, by the reference."""
     session = twin.Session(elm, ranks)
     samples = [np.stack([np.clip(x + step, -128, 127) for step in range(3)]).astype(np.int8) for x in inputs]
     session.use(ela)
@@ -117,7 +122,20 @@ def classes_added(model: formats.QuantModel, elm: bytes, ranks: bytes, ela: byte
     session.use(both)
     said = [[hexed(x), session.infer(x), session.probabilities().tolist()] for part in samples for x in part]
     shown = [[hexed(x) for x in part] for part in samples]
-    return {"samples": shown, "known": known.hex(), "both": both.hex(), "said": said}
+    trainer = reference.Trainer(model, formats.unpack_adapter(both, model), 2, momentum=momentum)
+    number = model.output.size
+    taught = [(x, label, 9000) for turn in range(2) for x, label in zip(samples[turn], (0, number, 1), strict=True)]
+    losses = [trainer.train(x, label, rate) for x, label, rate in taught]
+    learned = [[hexed(x), label, rate, loss] for (x, label, rate), loss in zip(taught, losses, strict=True)]
+    state = formats.pack_adapter(trainer.export()).hex()
+    return {
+        "samples": shown,
+        "known": known.hex(),
+        "both": both.hex(),
+        "said": said,
+        "learned": learned,
+        "state": state,
+    }
 
 
 def write_cases(path: Path, cases: tuple[Case, ...]) -> None:

@@ -137,6 +137,13 @@ def check_classes(name, model, case, adapter):
     report(name + " long name", refused(lambda: model.add_class("w" * 25, new), "24 bytes"))
     report(name + " no samples", refused(lambda: model.add_class("jump", []), "1 to 1024"))
     report(name + " no class", refused(lambda: model.remove_class("jump"), "no class"))
+    before = model.used
+    model.load(before.buffer)
+    losses = [locked_train(model, unhex(x), label, rate) for x, label, rate, _ in case["learned"]]
+    report(name + " losses of classes", losses == [told[3] for told in case["learned"]], losses)
+    report(name + " learned with classes", model.save(state=True) == unhex(case["state"]))
+    report(name + " no such class", refused(lambda: model.train(new[0], 200, 1), "class"))
+    model.use(before)
     report(name + " new class gone", bytes(model.remove_class("wave").buffer) == unhex(case["known"]))
     report(name + " own class gone", bytes(model.remove_class(1).buffer) == bytes(adapter.buffer))
     model.use(None)
