@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import result
+from fresh import FULL
 from playwright.sync_api import Page
 from sensing import adapters, motion_base, put_board, waves
 
 from edgelora import formats, sim
 from edgelora.boards import Device
 from edgelora.errors import InputError
+from edgelora.studio import live as live_module
 from edgelora.studio.live import DECISIONS_KEPT, Cursor, Live, Said, Sensor, Tape
 from edgelora.studio.place import Place
 from edgelora.studio.spectrogram import BANDS, COLUMN, Spectrogram
@@ -164,6 +169,25 @@ def test_rings_have_their_size_whatever_comes(place: Place) -> None:
     assert live.window(live.end, len(part)) is not None
 
 
+def test_minutes_take_no_memory() -> None:
+    """Motion and sound as they come, 2,500 parts of each: what the view holds afterwards is as it was at half."""
+    live, cursor, rng = Live(SimpleNamespace()), Cursor(), np.random.default_rng(2)
+    own = tracemalloc.Filter(True, str(Path(live_module.__file__).parent / "*.py"))
+    for rate, channels in ((50.0, 6), (16000.0, 1)):
+        live._clear(channels, rate, 100)
+        live._tell(rate=rate, fast=rate > 1000, labels=("a", "b"), scales=(1.0,) * channels)
+        part = rng.integers(-3000, 3000, (round(rate * 0.1), channels)).astype(np.int16)
+        held = []
+        tracemalloc.start()
+        for number in range(2500):
+            live._feed(part, 0, [Said(live.end, number % 2, (0.5, 0.5), 10.0, "x")])
+            assert live.frame(cursor)
+            if number in (1250, 2499):
+                held.append(sum(one.size for one in tracemalloc.take_snapshot().filter_traces([own]).traces))
+        tracemalloc.stop()
+        assert 0 < held[1] < held[0] + 2000, held
+
+
 def test_columns_of_a_spectrogram() -> None:
     """The same however samples are cut; a tone is brightest at its own band, silence is dark."""
     rate, seconds = 16000, 1.0
@@ -232,3 +256,16 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     assert len(frames) == count, "a hidden page asks for nothing"
     page.evaluate("() => { window.away = false; document.dispatchEvent(new Event('visibilitychange')); }")
     page.wait_for_function("(count) => window.ends.length > count + 5", arg=page.evaluate("window.ends.length"))
+
+
+@pytest.mark.skipif(not FULL, reason="two minutes: it watches two boards for a while")
+def test_what_the_view_costs() -> None:
+    """The bench watches both kinds: no sample is lost, with a page or without, and every window is looked at."""
+    told = result("bench", "studio", "--seconds", 10, "--span", 6)
+    rates = {"motion": 1.0, "sound": 10.0}  # windows a second
+    assert {kind["kind"] for kind in told["kinds"]} == set(rates) and len(told["memory"]) > 5
+    for kind in told["kinds"]:
+        assert kind["delay"]["frames"] > 20
+        for how in ("alone", "unseen", "seen"):
+            assert kind[how]["lost"] == 0
+            assert abs(kind[how]["windows_per_second"] - rates[kind["kind"]]) <= 1.5 / kind[how]["seconds"] + 0.2
