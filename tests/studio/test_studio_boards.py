@@ -51,7 +51,9 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     page.get_by_text("No board yet").wait_for()
     for name in ("one", "two"):
         start_virtual(page, "unix", name)
-    card(page, "two").get_by_role("button", name="Choose two").click()
+    choose = card(page, "two").get_by_role("button", name="Choose two")
+    choose.click()
+    expect(choose).to_have_count(0)
     card(page, "two").get_by_role("button", name="Put a base on two").click()
     page.get_by_role("button", name="Put it there").click()
     card(page, "two").get_by_text("/motion.elm").wait_for()
@@ -59,9 +61,11 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
 
     page.get_by_role("link", name="Adapters").click()
     page.get_by_text("No adapters were pulled yet").wait_for()
-    page.locator(".drop input").set_input_files({"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"})
+    page.get_by_label("An adapter that you have").set_input_files(
+        {"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"}
+    )
     page.get_by_role("alert").get_by_text("bad.ela").wait_for()
-    page.locator(".drop input").set_input_files(adapter)
+    page.get_by_label("An adapter that you have").set_input_files(adapter)
     page.get_by_role("button", name="Push walk.ela").click()
     walk = card(page, "walk")
     walk.get_by_role("button", name="Use walk").click()

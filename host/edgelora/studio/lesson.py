@@ -393,7 +393,9 @@ class Lesson:
         if f"{NAME}.new" in there:
             link.store_remove(f"{NAME}.new")
         if self.head.active in {entry.name for entry in link.store_list().adapters}:
-            link.store_activate(self.head.active)
+            project = self.folder.parents[1]
+            there_too = [*sorted((project / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]
+            training.activate_stored(link, map(load_base, there_too), self.head.active)
 
     def keep(self, link: Link, name: str) -> None:
         """The board uses it from now on, after a reset too, by this name in its store."""
@@ -401,7 +403,7 @@ class Lesson:
         if name != NAME:
             self._restore(link)
         link.store_put(store_name(name), adapter)
-        link.store_activate(name)
+        training.activate_stored(link, [self.base], name)
         self._now(status="kept", name=name)
 
     def discard(self, link: Link) -> None:

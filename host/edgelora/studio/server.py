@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from ..errors import FileError, MissingPackage
@@ -62,9 +63,24 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
             timeout_graceful_shutdown=2,
         )
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            with _terminated():
+                uvicorn.Server(config).run(sockets=[listening])
         finally:
             desk.close()
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """A request to terminate, which the server raises again at its end, counts as Ctrl-C: boards are left usable."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bound(port: int) -> socket.socket:

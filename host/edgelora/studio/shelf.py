@@ -14,19 +14,22 @@ from ..errors import InputError
 from ..formats import write_atomic
 from ..link import Link, StoreState
 from ..text import store_name
-from ..training import Base, BoardLearner, Recipe, adapter_ranks
+from ..training import Base, BoardLearner, Recipe, activate_stored, adapter_ranks
 from ..updates import Release
 from .desk import Desk
 from .job import Job
+from .lesson import Lessons
 from .place import Place
 
 BARE = ""  # stands for the bare base where an adapter can be named
 KEY_FILE = "release.pem"
 
 
-def activate(place: Place, name: str) -> Job:
+def activate(desk: Desk, place: Place, name: str) -> Job:
     """Has the board use an adapter, also after a reset; `BARE`: the bare base."""
-    return _change(place, f"use {name or 'the bare base'}", lambda link: link.store_activate(name or None))
+    bases = desk.of(Lessons).bases().values()
+    what = f"use {name or 'the bare base'}"
+    return _change(place, what, lambda link: activate_stored(link, bases, name or None))
 
 
 def rename(place: Place, name: str, to: str) -> Job:

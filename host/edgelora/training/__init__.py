@@ -1,6 +1,14 @@
 """Training of adapters, on the host twin and on boards."""
 
-from .added import AddedClasses, add_classes, add_stored_classes, remove_class, remove_stored_class, stored_adapter
+from .added import (
+    AddedClasses,
+    activate_stored,
+    add_classes,
+    add_stored_classes,
+    remove_class,
+    remove_stored_class,
+    stored_adapter,
+)
 from .base import (
     Base,
     WorkflowError,
@@ -112,6 +120,7 @@ from .twin_learner import TwinLearner, most_summed, train_twin
 __all__ = [
     "SWITCHED_PATH",
     "AddedClasses",
+    "activate_stored",
     "add_classes",
     "add_stored_classes",
     "remove_class",

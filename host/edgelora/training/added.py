@@ -5,6 +5,7 @@ samples -> board: an adapter with a row a class -> the twin: the same bytes? -> 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from .. import formats, twin
 from ..datasets import Dataset, held_out
 from ..errors import InputError
 from ..formats import Adapter, ClassRow, no_room, pack_samples
-from ..link import Link
+from ..link import Link, StoreState
 from ..progress import Progress, untold
-from .base import Base
+from .base import Base, adapter_ranks
 from .board_learner import open_base
 from .guard import LEAST_JUDGED
 from .recipe import Recipe
@@ -117,6 +118,19 @@ def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
     """The adapter of that name in the board's store, if it is one for this base."""
     mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
     return link.store_get(name) if next(mine, None) else None
+
+
+def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> StoreState:
+    """Has the board use an adapter of its store, also after a reset; None: the bare base.
+
+    A store refuses what is of another base than the one that is open, so the adapter's own is opened, if it is one of
+    these.
+    """
+    ids = {entry.name: entry.base_id for entry in link.store_list().adapters}
+    base = next((base for base in bases if base.base_id == ids.get(name or "")), None)
+    if base and name:
+        open_base(link, base, Recipe(), adapter_ranks(base, link.store_get(name)))
+    return link.store_activate(name)
 
 
 def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:

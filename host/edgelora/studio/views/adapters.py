@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...link import StoredAdapter
 from ...training import Base
 from .. import shelf
+from ..book import Book
 from ..desk import Desk
 from ..job import Job
 from ..lesson import Lessons
@@ -43,7 +44,7 @@ def _store(desk: Desk, place: Place) -> None:
         ui.label(notice).classes("quiet")
     bases = {base.base_id: base for base in desk.of(Lessons).bases().values()}
     with ui.element("div").classes("cards"):
-        _bare(place, store.active)
+        _bare(desk, place, store.active)
         for adapter in store.adapters:
             _card(desk, place, adapter, store.active, bases.get(adapter.base_id))
     ui.label(f"{store.free / 1024:.0f} KB of the store are free").classes("quiet")
@@ -51,14 +52,16 @@ def _store(desk: Desk, place: Place) -> None:
         _compare(desk, place, store.adapters, bases)
 
 
-def _bare(place: Place, active: str | None) -> None:
+def _bare(desk: Desk, place: Place, active: str | None) -> None:
     with ui.element("section").classes("card").props('aria-label="The bare base"'):
         with ui.element("div").classes("row-line"):
             ui.label("The bare base").props("role=heading aria-level=2").classes("job-name grow")
             _chip("check_circle", "in use", active is None)
         ui.label("Without anything learned.").classes("quiet")
         if active is not None:
-            parts.button("Use", lambda: shelf.activate(place, shelf.BARE), icon="play_arrow", label="Use the bare base")
+            parts.button(
+                "Use", lambda: shelf.activate(desk, place, shelf.BARE), icon="play_arrow", label="Use the bare base"
+            )
 
 
 def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, base: Base | None) -> None:
@@ -81,7 +84,7 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
             if not in_use:
                 parts.button(
                     "Use",
-                    lambda: shelf.activate(place, adapter.name),
+                    lambda: shelf.activate(desk, place, adapter.name),
                     icon="play_arrow",
                     label=f"Use {name}",
                     main=True,
@@ -183,8 +186,6 @@ def _compare(desk: Desk, place: Place, adapters: Sequence[StoredAdapter], bases:
 
 
 def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
-    from ..book import Book
-
     if base is None:
         raise InputError("the project does not have the base of these adapters", remedy="put its .elm into Boards")
     data = desk.of(Book).dataset(base)

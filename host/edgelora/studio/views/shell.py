@@ -69,7 +69,7 @@ def _frame(desk: Desk) -> None:
             _board_choice(desk)
             _theme_button(desk)
         _navigation()
-        with ui.element("main").classes("view").props("id=view tabindex=-1"):
+        with ui.element("div").classes("view").props("id=view tabindex=-1"):  # in Quasar's main
             ui.sub_pages({view.path: _built(view, desk) for view in VIEWS})
 
 
