@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from edgelora import sim, virtual_boards
+from edgelora import sim, twin, virtual_boards
 from edgelora.boards import Device
 from edgelora.formats import elu
 from edgelora.link import Link
+from edgelora.studio import shelf
+from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.job import Job
 from edgelora.studio.lesson import PACKAGED
 from edgelora.studio.place import Place
-from edgelora.training import Recipe, TwinLearner, load_base
+from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
 
 BASE = PACKAGED / "motion.elm"
 
@@ -204,6 +208,31 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
     assert sensing.state == "cancelled"
     with Link.connect(place.device.port) as link:  # its port is free
         assert link.hello()
+
+
+def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path: Path) -> None:
+    """The board says of each sample what the twin says, with one adapter and with none; its store stays as it is."""
+    base, book = load_base(BASE), Book(SimpleNamespace(folder=tmp_path))
+    drawn = np.random.default_rng(1)
+    for name, scale in (("still", 0.1), ("wild", 2.0)):
+        text = "\n".join(",".join(f"{value:.4f}" for value in row) for row in drawn.normal(0, scale, (300, 6)))
+        book.drop(f"{name}.csv", text.encode(), name, base)
+    data = book.dataset(base)
+    assert data is not None
+    put = place.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes()))
+    assert put.wait(60) and put.result == 1
+    compared = shelf.compare(place, base, data, [shelf.BARE, "walk"])
+    assert compared.wait(120) and compared.state == "done", compared.error
+    session = twin.Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
+    for one, used in zip(compared.result.answers, (None, adapter.read_bytes()), strict=True):
+        session.use(used)
+        numbers = session.predict(base.model.input.quantize(data.x))
+        assert one.said == tuple(base.model.labels[number] for number in numbers) and one.infer_us > 0
+    assert compared.result.apart == 0 and compared.result.classes[0] == "still"
+    rows = compared.result.rows()
+    assert [(label, count) for label, count, _ in rows] == [("still", 5), ("wild", 5)]
+    store = place.submit("store", lambda link, job: link.store_list())
+    assert store.wait(60) and [entry.name for entry in store.result.adapters] == ["walk"]
 
 
 def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ def _of_board(desk: Desk, place: Place | None) -> None:
         return parts.empty("No board is chosen: start or plug in one in Boards.", "memory")
     parts.place_job(place)
     parts.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place))
+    compared: list[Job] = []  # what was asked for last stays when the store changes
+    parts.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
+    parts.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
 
 
 def _store(desk: Desk, place: Place) -> None:
@@ -48,8 +51,6 @@ def _store(desk: Desk, place: Place) -> None:
         for adapter in store.adapters:
             _card(desk, place, adapter, store.active, bases.get(adapter.base_id))
     ui.label(f"{store.free / 1024:.0f} KB of the store are free").classes("quiet")
-    if store.adapters:
-        _compare(desk, place, store.adapters, bases)
 
 
 def _bare(desk: Desk, place: Place, active: str | None) -> None:
@@ -166,23 +167,27 @@ def _when_done(job: Job, show: Callable[[Job], None]) -> None:
 # --- two on the same samples
 
 
-def _compare(desk: Desk, place: Place, adapters: Sequence[StoredAdapter], bases: dict[str, Base]) -> None:
+def _comparable(place: Place) -> dict[str, str]:
+    """Adapters of the store by name, and the ids of their bases."""
+    return {one.name: one.base_id for one in place.state.store.adapters} if place.state.store else {}
+
+
+def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -> None:
+    if not ids:
+        return
     parts.heading("Compare two on your samples")
-    names = {shelf.BARE: "the bare base"} | {one.name: parts.plain(one.name) for one in adapters}
-    answer: list[Job] = []
-    with ui.element("section").classes("card").props('aria-label="Compare"'):
-        with ui.element("div").classes("row-line"):
-            first = ui.select(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
-            second = ui.select(names, value=adapters[0].name, label="with").props("outlined dense").classes("field")
+    names = {shelf.BARE: "the bare base"} | {name: parts.plain(name) for name in ids}
+    with ui.element("section").classes("card").props('aria-label="Compare"'), ui.element("div").classes("row-line"):
+        first = ui.select(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
+        second = ui.select(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
 
-            def begin() -> None:
-                chosen = [str(first.value or ""), str(second.value or "")]
-                ids = {one.name: one.base_id for one in adapters}
-                base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
-                answer[:] = [_begin(desk, place, base, chosen)]
+        def begin() -> None:
+            chosen = [str(first.value or ""), str(second.value or "")]
+            bases = {base.base_id: base for base in desk.of(Lessons).bases().values()}
+            base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
+            answer[:] = [_begin(desk, place, base, chosen)]
 
-            parts.button("Compare", parts.told(begin), icon="compare_arrows", main=True)
-        parts.follow(lambda: (id(answer[0]), answer[0].state) if answer else None, lambda: _compared(answer))
+        parts.button("Compare", parts.told(begin), icon="compare_arrows", main=True)
 
 
 def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
