@@ -129,7 +129,15 @@ def test_a_recording_of_this_computer_is_listened_to(live: Live, base: Base) -> 
 
 def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, place: Place, base: Base) -> None:
     before = live.run
-    live.start(Sensor("waves"), base, "")
+    live.start(Sensor("waves"), base)
+    until(lambda: live.run > before and live.end > 20)
+    assert live.told.adapter == ""
+    place.submit("use", lambda link, job: link.store_activate("second"))
+    until(lambda: live.told.adapter == "second")  # the one that is active, unless somebody has chosen
+    live.use("first")
+    until(lambda: live.told.adapter == "first")
+    before = live.run
+    place.submit("use none", lambda link, job: link.store_activate(None))
     until(lambda: live.run > before and live.end > 20)
     live.pause()
     time.sleep(0.4)  # what was under way

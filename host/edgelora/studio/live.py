@@ -131,7 +131,7 @@ class Live:
         self._job: Job | None = None
         self._source: Source = Sensor()
         self._base: Base | None = None
-        self._adapter: str | None = None  # that is wished for; "" for the bare base
+        self._adapter: str | None = None  # that is wished for; "" for the bare base, None for the one that is active
         self._paused = False
         self._run = 0
         self._fetched: dict[tuple[str, int], bytes] = {}
@@ -348,6 +348,7 @@ class _Watching:
         self._live, self._link, self._job, self._paths = live, link, job, paths
         self._base, self._source = live._base, live._source
         self._adapter = ""
+        self._active: str | None = None  # in the board's store, if it fits
         self._elapsed = 0.0
         self._piped = self._offset = 0  # samples that the pipeline had; of the ring's count, where it began
         self._numbers: list[int] = []  # of added classes
@@ -365,10 +366,10 @@ class _Watching:
         if self._base:
             sensor = isinstance(self._source, Sensor)
             self._chunk = link.listen(sensor=sensor, probabilities=True)
-            self._use(live._adapter or "")
+            self._use(self._wished)
         began, at = time.monotonic(), 0
         while not self._job.cancelled and not self._job.wanted:
-            wished = live._adapter or ""
+            wished = self._wished
             if self._base and wished != self._adapter:
                 if wished and self._ranks(wished) != ranks:
                     return
@@ -385,15 +386,19 @@ class _Watching:
 
     def _open(self) -> bytes:
         """Opens the network for the adapter that is wished for, or one that may be next; the ranks of its ops."""
-        live = self._live
         if self._base is None:
             return b""
-        if live._adapter is None:
-            active = self._link.store_list().active or ""
-            live._adapter = active if active in live.adapters else ""
-        ranks = self._ranks(live._adapter or next((name for name in live.adapters if name), ""))
+        store = self._link.store_list()
+        fitting = [entry.name for entry in store.adapters if entry.base_id == self._base.base_id]
+        self._active = store.active if store.active in fitting else ""
+        ranks = self._ranks(self._wished or next(iter(fitting), ""))
         BoardLearner(self._link, self._base, Recipe(), ranks=ranks)
         return ranks
+
+    @property
+    def _wished(self) -> str:
+        wished = self._live._adapter
+        return (self._active or "") if wished is None else wished
 
     def _ranks(self, adapter: str) -> bytes:
         assert self._base is not None

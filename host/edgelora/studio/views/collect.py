@@ -16,7 +16,7 @@ from ..desk import Desk
 from ..live import Live
 from ..taking import Taker, Takers
 from . import parts
-from .signals import KINDS, SignalView, SourceChoice, guarded, live_problem, usual_base, virtual_world
+from .signals import KINDS, SignalView, SourceChoice, guarded, live_problem, other_base, usual_base, virtual_world
 
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
 COUNTDOWNS = {0: "at once", 1: "1 s", 3: "3 s", 5: "5 s"}
@@ -73,6 +73,7 @@ def _recording(desk: Desk) -> None:
     SourceChoice(desk, place, buttons=True)
     virtual_world(desk, place)
     live_problem(live)
+    other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Recording"'):
         SignalView(place.device.port, bars=False).classes("low")
         _controls(desk.of(Book), taker)

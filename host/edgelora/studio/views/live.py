@@ -8,7 +8,7 @@ from ..desk import Desk
 from ..live import Live
 from ..place import Place
 from . import parts
-from .signals import SignalView, SourceChoice, adapter_choice, live_problem, virtual_world
+from .signals import SignalView, SourceChoice, adapter_choice, live_problem, other_base, virtual_world
 
 
 def page(desk: Desk) -> None:
@@ -25,6 +25,7 @@ def _board(desk: Desk) -> None:
     SourceChoice(desk, place)
     virtual_world(desk, place)
     live_problem(live)
+    other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Signal"'):
         SignalView(place.device.port)
         with ui.element("div").classes("row-line live-actions"):

@@ -47,17 +47,19 @@ class SignalView(Element, component=COMPONENT):
         self._props["bars"] = bars
 
 
+def active_base(desk: Desk, place: Place | None) -> Base | None:
+    """The one of the adapter that is active on the board, if the project has it."""
+    store = place.state.store if place else None
+    active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
+    bases = desk.of(Lessons).bases().values() if active else ()
+    return next((base for base in bases if active and base.base_id == active.base_id), None)
+
+
 def usual_base(desk: Desk, place: Place | None) -> Base | None:
     """The one of the adapter that is active on the board, else the one that most likely fits the project's samples."""
     lessons = desk.of(Lessons)
-    bases, store = lessons.bases(), place.state.store if place else None
-    active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
-    if active:
-        for base in bases.values():
-            if base.base_id == active.base_id:
-                return base
     name = lessons.usual_base(desk.of(Book).dataset())
-    return bases[name] if name else None
+    return active_base(desk, place) or (lessons.bases()[name] if name else None)
 
 
 def recordings(desk: Desk) -> list[str]:
@@ -186,6 +188,28 @@ def adapter_choice(live: Live) -> None:
 
 def _switch(live: Live, name: str) -> Callable[[], None]:
     return lambda: live.use(name)
+
+
+def other_base(desk: Desk, live: Live) -> None:
+    """Offers the network of the adapter that is active, where the view goes on with another one."""
+
+    def wanted() -> Base | None:
+        base = active_base(desk, live.place)
+        if base is None or live.base is None or live.base.base_id == base.base_id or not live.is_running:
+            return None
+        fits = not isinstance(live.source, Tape) or live.base.model.signal == base.model.signal
+        return base if fits else None
+
+    def draw() -> None:
+        if base := wanted():
+            name = base.name.removesuffix(".elm")
+            with ui.element("div").classes("row-line card whole"):
+                ui.label(f"The adapter that is active on the board is for another network, {parts.plain(name)}.")
+                parts.button(
+                    "Listen with it", parts.told(lambda: live.start(live.source, base)), icon="hearing", main=True
+                )
+
+    parts.follow(lambda: base.base_id if (base := wanted()) else None, draw, 1.0)
 
 
 def live_problem(live: Live) -> None:
