@@ -20,8 +20,8 @@ from edgelora.studio import shelf
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.job import Job
-from edgelora.studio.lesson import PACKAGED
 from edgelora.studio.place import Place
+from edgelora.studio.prospect import PACKAGED
 from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
 
 BASE = PACKAGED / "motion.elm"
