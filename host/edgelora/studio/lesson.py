@@ -1,4 +1,4 @@
-"""One run of a board, from its begin to what becomes of it. No pages in here.
+"""What the boards of a project learn: bases, budgets, runs and what becomes of them. No pages in here.
 
 A run is `edgelora.training.personalize_board`, on the board's thread; all that it takes and leaves is in a folder of
 its own, so that it can go on after the page, the studio or the board was gone:
@@ -15,24 +15,114 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import datasets, training, twin
+import numpy as np
+
+from .. import datasets, formats, training, twin
+from ..boards import load_board
+from ..datasets import Dataset
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..link import LineLost, Link, LinkError
+from ..planning import Budget, Choice, Choices, Plan, choices, plan
 from ..report import Metrics, Report, Update, make_report, read_metrics, read_report, write_report
 from ..text import printable, store_name
-from ..training import NAME, Base, Measure, Recipe, Suspended, load_base
+from ..training import NAME, AddedClasses, Base, Measure, Recipe, Suspended, load_base
+from .book import Book
+from .desk import Desk
 from .job import Job
-from .prospect import PACKAGED
-from .verdict import Words, in_words
+from .place import Place
 
+PACKAGED = Path(__file__).parent / "bases"  # made by `edgelora pretrain` and `quantize`
+OWN = "own-"  # before the name of a base whose outputs have the person's names
+USUAL = Recipe(on_board=True)
+LEAST_OF_CLASS = 4  # samples: of these one judges
 VERSION = 1
 Status = Literal["learning", "pausing", "paused", "cut off", "judged", "kept", "discarded", "given up", "failed"]
 GOING, UNFINISHED = ("learning", "pausing"), ("learning", "pausing", "paused", "cut off")
+
+
+# ---- what could be learned -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What learning from these samples would be: `learned` are classes that train, `added` get a row of their own.
+
+    base: the network as it would be taught, with the person's names if `renamed`. problem, remedy: why it can't be.
+    """
+
+    base: Base
+    counts: dict[str, int]
+    learned: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    renamed: bool = False
+    problem: str = ""
+    remedy: str = ""
+
+
+def prospect(base: Base, data: Dataset | None) -> Prospect:
+    """How a base could learn the classes of some samples.
+
+    Those that it knows by name are trained. If it knows none of them its outputs are renamed, and trained anew.
+    """
+    counts = counts_of(data)
+    there = [label for label, count in counts.items() if count]
+    known = tuple(label for label in there if label in base.model.labels)
+    if not there:
+        remedy = "record some in Collect: eight of each of two classes or more"
+        return Prospect(base, counts, problem="there are no samples yet", remedy=remedy)
+    if len(there) < 2:
+        return Prospect(base, counts, problem="all samples are of one class", remedy="record another class in Collect")
+    if data and not _fits(base, data):
+        problem = f"samples are {data.x.shape[1:]}, this base takes {base.model.input.shape}"
+        return Prospect(base, counts, problem=problem, remedy="choose a base for this sensor")
+    learned, renamed = known, False
+    if len(known) < 2:
+        learned, renamed = tuple(there[: base.model.classes]), True
+    added = tuple(label for label in there if label not in learned)
+    few = [label for label in learned if counts[label] < LEAST_OF_CLASS]
+    problem = f"{', '.join(few)}: fewer than {LEAST_OF_CLASS} samples" if few else ""
+    taught = base.renamed(OWN + base.name.removeprefix(OWN), learned) if renamed else base
+    return Prospect(taught, counts, learned, added, renamed, problem, "record some more in Collect" if few else "")
+
+
+def counts_of(data: Dataset | None) -> dict[str, int]:
+    """Samples by class."""
+    return {} if data is None else {label: int((data.y == i).sum()) for i, label in enumerate(data.labels)}
+
+
+def only(data: Dataset, labels: Sequence[str]) -> Dataset:
+    """The samples of some classes, numbered as these are."""
+    number = {data.labels.index(label): i for i, label in enumerate(labels)}
+    chosen = np.isin(data.y, list(number))
+    y = np.array([number[int(label)] for label in data.y[chosen]], np.int64)
+    return Dataset(data.x[chosen], y, list(labels), data.signal)
+
+
+def parted(data: Dataset, name: str) -> datasets.Parts:
+    """What trains and what tests. Of few samples, those that choose the epoch test too."""
+    held = datasets.held_out(data.y)
+    if np.bincount(data.y, minlength=2).min() >= datasets.HELD_OUT**2:  # a quarter tests, and of the rest one judges
+        return datasets.split(data, name)
+    test = Dataset(data.x[held], data.y[held], data.labels, data.signal)
+    told = f"{int(held.sum())} samples held out from training, which also chose the best epoch"
+    return datasets.Parts(data, test, told)
+
+
+def _fits(base: Base, data: Dataset) -> bool:
+    try:
+        base.model.frames(data.x.shape[1:])
+    except ValueError:
+        return False
+    return True
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,6 +142,15 @@ class Head:
     name: str = ""  # under which it was kept
     begun: bool = False  # whether the board has got as far as a checkpoint of this run
     version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Words:
+    """A verdict, for people. good: whether the board should use what it learned."""
+
+    good: bool
+    title: str
+    text: str
 
 
 class Lesson:
@@ -371,3 +470,296 @@ def _recipe_fields(said: dict[str, Any]) -> dict[str, Any]:
     if given.get("given_ranks") is not None:
         given["given_ranks"] = tuple(given["given_ranks"])
     return given
+
+
+def in_words(report: Report) -> Words:
+    """What the guard says of a run."""
+    judged, count = report.judged, report.held_out
+    measure = report.measure
+    before, after = measure.shown(measure.before), measure.shown(measure.after)
+    told = f"Named right of the {report.test_samples} samples it did not learn from: {before} before, {after} now."
+    good = bool(report.activated)
+    title, text = {
+        training.Verdict.BETTER: ("Better than before", f"{told} {count} samples held out of training judged it."),
+        training.Verdict.CAUTIOUS: (
+            "It looks better, but few samples judged it",
+            f"{told} Too few samples were there to hold some out, so the board took shorter steps. Record more.",
+        ),
+        training.Verdict.WORSE: ("Worse than before", f"{told} What was in use before stays in use."),
+        training.Verdict.UNTOLD: (
+            "It can't be judged",
+            "All samples are of one class, so nobody knows what it did to the others. Record another class.",
+        ),
+    }.get(
+        training.Verdict(judged) if judged in list(training.Verdict) else training.Verdict.NOT_BETTER,
+        (
+            "No better than before",
+            f"{told} By the {count} samples held out of training it is no better than what was in use, which stays. "
+            "Record more samples, of the classes that are mixed up above all.",
+        ),
+    )
+    return Words(good, title, text)
+
+
+# ---- all of a project's ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Lessons:
+    """Bases and runs of a project. `desk.of(Lessons)` is the one of a desk."""
+
+    desk: Desk
+    runs: list[Lesson] = field(default_factory=list)  # the latest first
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder = self.desk.folder / "reports"
+        self._bases: dict[Path, tuple[float, Base]] = {}
+        for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
+            try:
+                self.runs.append(Lesson.read(path.parent))
+            except (EdgeloraError, OSError):
+                continue  # the reports view tells of a folder that can't be read
+
+    # --- bases
+
+    def bases(self) -> dict[str, Base]:
+        """By name: those of the project, then those that come with the studio."""
+        found: dict[str, Base] = {}
+        for path in [*sorted((self.desk.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
+            if path.name in found:
+                continue
+            changed = path.stat().st_mtime
+            if self._bases.get(path, (0.0,))[0] != changed:
+                try:
+                    self._bases[path] = (changed, load_base(path))
+                except (EdgeloraError, OSError):
+                    continue
+            found[path.name] = self._bases[path][1]
+        return found
+
+    def usual_base(self, data: Dataset | None) -> str | None:
+        """The one that most likely fits: for these samples, of the person's own names, newest first."""
+        bases = self.bases()
+        fitting = [name for name, base in bases.items() if data is None or _fits(base, data)]
+        own = [name for name in fitting if name.startswith(OWN)]
+        return next(iter([*reversed(own), *fitting, *bases]), None)
+
+    def put_base(self, base: Base) -> Base:
+        """Puts a base into the project, under a name that no other one there has."""
+        folder, stem = self.desk.folder / "bases", base.name.removesuffix(".elm")
+        for number in range(1, 1000):
+            name = f"{stem}.elm" if number == 1 else f"{stem}-{number}.elm"
+            path = folder / name
+            if not path.exists():
+                write_atomic(path, base.elm)
+                return replace(base, name=name)
+            if path.read_bytes() == base.elm:
+                return replace(base, name=name)
+        raise InputError(f"{folder} has a thousand bases of this name", remedy="delete some")
+
+    # --- reports
+
+    def folders(self) -> dict[str, Path]:
+        """By name, latest first: folders of runs that are over."""
+        found = sorted(self.folder.glob("*/report.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return {printable(path.parent.name): path.parent for path in found}
+
+    def reports(self) -> dict[str, Report | EdgeloraError]:
+        """By name, latest first: what runs left, or why it can't be read."""
+        return {name: _report(folder) for name, folder in self.folders().items()}
+
+    # --- runs
+
+    def of(self, place: Place) -> Lesson | None:
+        """The latest run of a board."""
+        return next((one for one in self.runs if one.head.port == place.device.port), None)
+
+    def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
+        """Begins a run on a board. InputError where it can't be."""
+        if prospect.problem:
+            raise InputError(prospect.problem, remedy=prospect.remedy)
+        there = self.of(place)
+        if there and there.status in GOING:
+            raise InputError("the board is learning", remedy="pause or await it")
+        base = self.put_base(prospect.base) if prospect.renamed else prospect.base
+        title = ", ".join(prospect.learned)
+        parts = parted(only(data, prospect.learned), "the project")
+        course = training.prepared(base.samples(parts.train), recipe)
+        folder = self._fresh()
+        datasets.save_dataset(parts.train, folder / "samples.npz")
+        datasets.save_dataset(parts.test, folder / "test.npz")
+        write_atomic(folder / "base.elm", base.elm)
+        said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
+        total = len(training.schedule(course.samples, course.recipe))
+        board = place.state.board or place.state.machine
+        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total)
+        lesson = Lesson(folder, head)
+        lesson._now()
+        for other in self.runs:
+            if other.head.port == place.device.port and other.status in UNFINISHED:
+                other.give_up()
+        self.runs.insert(0, lesson)
+        self._submit(place, lesson)
+        return lesson
+
+    def resume(self, place: Place, lesson: Lesson) -> None:
+        """A run goes on that was paused or cut off."""
+        if lesson.status not in ("paused", "cut off", "failed"):
+            raise InputError(f"the run is {lesson.status}", remedy="start another one")
+        self._submit(place, lesson)
+
+    def _submit(self, place: Place, lesson: Lesson) -> None:
+        lesson._now(status="learning", error="")
+        lesson.job = place.submit("learn", lesson.run)
+        self.version += 1
+
+    def keep(self, place: Place, lesson: Lesson, name: str = NAME) -> Job:
+        """The board uses what was learned, whatever the guard says."""
+        store_name(name)
+        return place.submit("keep", lambda link, job: lesson.keep(link, name))
+
+    def discard(self, place: Place, lesson: Lesson) -> Job:
+        """The board goes back to what it had before."""
+        return place.submit("discard", lambda link, job: lesson.discard(link))
+
+    def add_classes(self, place: Place, base: Base, data: Dataset, name: str, force: bool = False) -> Job:
+        """Adds all classes of the data to the adapter of that name: the job's result is `Added`."""
+
+        def work(link: Link, job: Job) -> Added:
+            made, used = training.add_stored_classes(link, base, data, name, job.progress, force)
+            return Added(name, made, used)
+
+        return place.submit("add a class", work)
+
+    def consolidate(self, place: Place, base: Base, data: Dataset, name: str) -> Job:
+        """Learns anew from all samples, added classes too; the job's result is `Consolidated`."""
+
+        def work(link: Link, job: Job) -> Consolidated:
+            return consolidated(link, base, data, name, job)
+
+        return place.submit("consolidate", work)
+
+    def _fresh(self) -> Path:
+        taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        folder = self.folder / f"{max(taken, default=0) + 1:03d}"
+        folder.mkdir()
+        return folder
+
+
+def _report(folder: Path) -> Report | EdgeloraError:
+    try:
+        return read_report(folder / "report.json")
+    except EdgeloraError as error:
+        return error
+
+
+@dataclass(frozen=True)
+class Added:
+    """Classes that were added to an adapter. used: it is active since."""
+
+    name: str
+    made: AddedClasses
+    used: bool
+
+
+@dataclass(frozen=True)
+class Consolidated:
+    """What learning anew came to: samples that judge, how many were named right before and would be now."""
+
+    judged_by: int
+    before: int
+    after: int
+    better: bool
+
+
+def consolidated(link: Link, base: Base, data: Dataset, name: str, job: Job) -> Consolidated:
+    """The twin of `edgelora.learner` consolidates as a board does, to the byte; the board gets what is better."""
+    before = training.stored_adapter(link, base, name)
+    adapter = formats.unpack_adapter(before, base.model) if before else None
+    if before is None or adapter is None or not adapter.layers:
+        raise InputError("the board has not learned this base yet", remedy="let it learn first")
+    job.tell("learning anew from all samples")
+    numbers = {label: number for number, label in enumerate(base.model.labels)}
+    numbers |= {row.name: row.number for row in adapter.classes if row.name}
+    known = only(data, [label for label in data.labels if label in numbers])
+    x = base.model.input.quantize(known.x)
+    y = [numbers[known.labels[label]] for label in known.y]
+    slots = max(40, 2 * len(y))
+    reservoir = training.Reservoir(base.model.input.shape, slots, max(numbers.values()) + 1)
+    for i in _in_turn(np.array(y)):
+        reservoir.add(x[i], y[i])
+    mode = "trainable_a" if adapter.trainable_a else "frozen_a"
+    recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
+    learner = training.Lifelong(base.elm, recipe, reservoir)
+    learner.in_use = before
+    learner.restart()
+    outcome = learner.consolidate()
+    held = reservoir.parts()[1]
+    if outcome.better and learner.in_use:
+        link.store_put(name, learner.in_use)
+        link.store_activate(name)
+    return Consolidated(0 if held is None else len(held), outcome.before.right, outcome.kept.right, outcome.better)
+
+
+def _in_turn(y: np.ndarray) -> list[int]:
+    """Samples, by number, one of each class after the other."""
+    turn = np.zeros(len(y), np.int64)
+    for one in np.unique(y):
+        turn[y == one] = np.arange((y == one).sum())
+    return [int(i) for i in np.lexsort((y, turn))]
+
+
+# ---- budgets ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a budget buys: a choice, and what it takes on the board."""
+
+    choice: Choice
+    plan: Plan
+
+    @property
+    def recipe(self) -> Recipe:
+        return replace(self.choice.chosen.recipe, on_board=True)
+
+
+def measured_choices(desk: Desk, prospect: Prospect, data: Dataset, recipe: Recipe) -> Job:
+    """Measures on this computer what each layer is worth for these samples: the job's result is `Choices`."""
+    samples = prospect.base.samples(only(data, prospect.learned))
+    mine = replace(recipe, on_board=False)
+
+    def work(job: Job) -> Choices:
+        return choices(prospect.base.elm, samples, mine, progress=job.progress)
+
+    return desk.submit("measure layers", work)
+
+
+def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
+    """The best within a budget in bytes. InputError, which names the smallest that works, if none fits."""
+    choice = found.within(Budget(ram, adapter))
+    return Offer(choice, plan(found.elm, load_board(board), choice.chosen.recipe))
+
+
+def planned(base: Base, board: str, recipe: Recipe) -> Plan:
+    """What a run takes without a budget."""
+    return plan(base.elm, load_board(board), recipe)
+
+
+# ---- samples ---------------------------------------------------------------------------------------------------------
+
+
+def collected(desk: Desk, base: Base | None) -> Dataset | None:
+    """The samples of the project, cut as a base takes them; None where there are none."""
+    return desk.of(Book).dataset(base)
+
+
+def left_out(desk: Desk, base: Base | None) -> list[str]:
+    """Why some samples of the project are not among these, in words."""
+    return desk.of(Book).left_out(base)
+
+
+def collected_version(desk: Desk) -> int:
+    """Rises with each change of these."""
+    return desk.of(Book).version

@@ -1,4 +1,4 @@
-// Depthwise 3x3, forward. SPDX-License-Identifier: MIT
+// Depthwise 3x3, forward and, with stride 1, backward. SPDX-License-Identifier: MIT
 //
 // A channel at a time, some output rows at a time: the channel's input rows become a plane, which
 // the kernel runs over. With stride 1 the columns are in parts of up to EDGELORA_STRIP, each with
@@ -65,7 +65,7 @@ static reach_t rows_reached(const edgelora_shape_t *g, uint32_t oy, uint32_t row
 }
 
 // What is the same for all channels in a part of the columns. Returns its first input column.
-EDGELORA_HOT static uint32_t part_begin(const edgelora_shape_t *g, const planes_t *l, uint32_t part,
+static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_shape_t *g, const planes_t *l, uint32_t part,
     uint32_t *plane, edgelora_plane_t *in, edgelora_strip_t *strip) {
     uint32_t first = part * l->width, width = at_most(g->out_w - first, l->width);
     int32_t column = (int32_t)first - g->op->pad_left, from = column < 0 ? 0 : column,
@@ -113,6 +113,80 @@ EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_
         }
         edgelora_requantize_outputs_s8(g, o, requantize, y);
     }
+}
+
+// Backward, the error is the input, and the kernel is turned around.
+static bool is_turned(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    return op->stride_h == 1 && op->stride_w == 1 && op->pad_top <= 2;
+}
+
+// op: becomes that of the shape which is returned.
+static edgelora_shape_t turned(const edgelora_shape_t *g, edgelora_op_t *op) {
+    edgelora_shape_t e = *g;
+    *op = *g->op;
+    op->pad_top = 2 - op->pad_top;
+    op->pad_left = 2 - op->pad_left;
+    e.op = op;
+    e.in_h = g->out_h;
+    e.in_w = g->out_w;
+    e.out_h = g->in_h;
+    e.out_w = g->in_w;
+    return e;
+}
+
+uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g) {
+    edgelora_op_t op;
+    if (!is_turned(g)) {
+        return 0;
+    }
+    edgelora_shape_t e = turned(g, &op);
+    return planes_layout(&e).size;
+}
+
+EDGELORA_HOT int32_t edgelora_depthwise_strips_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    static const int32_t none[EDGELORA_MAX_ROWS];
+    edgelora_op_t op;
+    const edgelora_shape_t e = turned(g, &op);
+    const planes_t l = planes_layout(&e);
+    uint32_t *plane = error->scratch;
+    int32_t *acc = (int32_t *)(void *)((uint8_t *)error->scratch + l.acc);
+    edgelora_columns_t block = {.q = dx, .step = e.out_c};
+    edgelora_cursor_t at = {0, 0, (uint32_t)e.out_h * e.out_w};
+    edgelora_plane_t in = {.pitch = 4 * EDGELORA_STRIP_PITCH,
+        .step = e.in_c,
+        .row = (uint32_t)e.in_w * e.in_c};
+    edgelora_strip_t strip = {.step = -(int32_t)e.out_c, .bias = none};
+    for (uint32_t y = 0; y < e.out_h; y += l.rows) {
+        uint32_t rows = at_most(e.out_h - y, l.rows), count = rows * e.out_w,
+                 padded = (count + 3) & ~3u;
+        for (uint32_t *word = plane, *last = plane + l.acc / 4; word != last; ++word) {
+            *word = 0;
+        }
+        const reach_t reach = rows_reached(&e, y, rows);
+        const int8_t *first = error->e + (uint32_t)reach.from * in.row;
+        in.rows = reach.to > reach.from ? (uint32_t)(reach.to - reach.from) : 0;
+        strip.acc_step = 4 * padded;
+        strip.top = reach.above > 0;
+        strip.bottom = reach.below && strip.top < rows;
+        strip.middle = rows - strip.top - strip.bottom;
+        for (uint32_t c = 0; c < e.out_c; c += strip.channels) {
+            strip.channels = at_most(e.out_c - c, l.each);
+            strip.weights = g->weights + 8 * e.out_c + c;
+            for (uint32_t part = 0; part < l.parts; ++part) {
+                uint32_t start = part_begin(&e, &l, part, plane, &in, &strip);
+                in.plane += reach.above * EDGELORA_STRIP_PITCH;
+                in.x = first + start * e.in_c + c;
+                strip.acc = acc + part * l.width;
+                strip.plane = in.rows && in.n ? &in : 0;
+                edgelora_strip_s8(&strip);
+            }
+            edgelora_columns_put(&block, &at, c, strip.channels, count, padded, acc);
+        }
+        at.x += count;
+    }
+    return error->exponent + block.shift;
 }
 
 // Other strides: the same, with whole rows.

@@ -1,5 +1,5 @@
 // Depthwise 3x3, backward: the transposed kernel over a plane of errors, with zeros between them
-// where the stride is 2. SPDX-License-Identifier: MIT
+// where the stride is 2. Stride 1 has strips (depthwise.c). SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -25,7 +25,8 @@ static plane_layout_t transposed_plane_layout(const edgelora_shape_t *g) {
 }
 
 uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g) {
-    return transposed_plane_layout(g).size;
+    uint32_t strips = edgelora_depthwise_strips_backward_scratch(g);
+    return strips ? strips : transposed_plane_layout(g).size;
 }
 
 // Rows of errors into every second row and word.
@@ -50,6 +51,9 @@ static void transposed_tap_words(uint32_t *words, const uint8_t *first, uint32_t
 
 EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    if (edgelora_depthwise_strips_backward_scratch(g)) {
+        return edgelora_depthwise_strips_backward_s8(g, error, dx);
+    }
     int32_t stride_h = g->op->stride_h, stride_w = g->op->stride_w;
     plane_layout_t l = transposed_plane_layout(g);
     uint32_t *plane = error->scratch;

@@ -93,13 +93,13 @@ static inline const int8_t *words_of_row(const edgelora_shape_t *g, const int8_t
         return x + start - lead;
     }
     edgelora_align_rows_u8(
-        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1, lead);
+        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1, lead, EDGELORA_OFFSET);
     return patch;
 }
 
-uint32_t edgelora_window_lead(const edgelora_shape_t *g) {
+uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x) {
     const edgelora_op_t *op = g->op;
-    uint32_t lead = -(uint32_t)op->pad_left * g->in_c & 3;
+    uint32_t lead = ((uint32_t)(uintptr_t)x - (uint32_t)op->pad_left * g->in_c) & 3;
     bool alike = g->kernel_h == 1 && op->dilation_w == 1 && (op->stride_w * g->in_c & 3) == 0 &&
         (g->in_h == 1 || (g->in_w * g->in_c & 3) == 0);
     return alike && (lead + g->inputs + 3) / 4 == (g->inputs + 3) / 4 ? lead : 0;
@@ -160,9 +160,9 @@ EDGELORA_HOT void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_
         uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
         uint32_t start = at->x * step - pad, end = start + inputs;
         if (alike && start < end && end <= row) {
-            start += at->y * row - lead;
-            if (start + 4 * groups <= size) {
-                edgelora_pack_quad_s8(quad, x + start, groups);
+            start += at->y * row;
+            if (start >= lead && start - lead + 4 * groups <= size) {
+                edgelora_pack_quad_s8(quad, x + start - lead, groups);
                 cursor_next(at);
                 continue;
             }
@@ -217,10 +217,64 @@ EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, const edgelora
     }
 }
 
+// What one element of the kernel meets at positions [k, k + count) of a tile, which are one row's:
+// the errors of `row` (NULL: there is none) from `first` on, 4-aligned, zeros where there are none.
+EDGELORA_HOT static void gather_tap(uint32_t *quads, uint32_t stride, uint32_t k, uint32_t count,
+    const int8_t *row, int32_t first, uint32_t size, uint32_t groups) {
+    int32_t from = first < 0 ? -first : 0, to = row ? (int32_t)size - first : 0;
+    for (uint32_t i = 0, n = 1; i < count; i += n, k += n, n = 1) {
+        uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
+        if ((int32_t)i < from || (int32_t)i >= to) {
+            fill_quad(quad, groups, 0);
+            continue;
+        }
+        const int8_t *e = row + ((uint32_t)first + i) * 4 * groups;
+        if (k & 3) {
+            edgelora_pack_quad_s8(quad, e, groups);
+        } else {
+            n = at_most(count, (uint32_t)to) - i;
+            edgelora_pack_quads_s8(quad, stride, e, n, groups);
+        }
+    }
+}
+
+enum { LONG_ROW = 8 }; // from which on a row goes element by element of the kernel
+
+// edgelora_gather_errors_s8 of one tensor's errors, s8 [out_h, out_w, 4 * groups].
+EDGELORA_HOT static void gather_taps(const edgelora_shape_t *g, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, edgelora_cursor_t at, uint32_t count, const int8_t *e,
+    uint32_t groups, uint32_t *quads, uint32_t stride) {
+    int32_t oy = py->start + (int32_t)at.y - (int32_t)(py->taps - 1) * py->back,
+            ox = px->start - (int32_t)(px->taps - 1) * px->back;
+    for (uint32_t k = 0, n; k < count; k += n, at.x = 0, ++oy) {
+        n = at_most(count - k, at.width - at.x);
+        uint32_t *to = quads;
+        int32_t y = oy;
+        for (uint32_t ty = py->taps; ty; --ty, y += py->back) {
+            const int8_t *row = (uint32_t)y < g->out_h ? e + (uint32_t)y * g->out_w * 4 * groups : 0;
+            int32_t x = ox + (int32_t)at.x;
+            for (uint32_t tx = px->taps; tx; --tx, x += px->back) {
+                gather_tap(to, stride, k, n, row, x, g->out_w, groups);
+                to += EDGELORA_GROUP_WORDS * groups;
+            }
+        }
+    }
+}
+
 EDGELORA_HOT void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
     const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank,
     edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
     uint32_t t_words = EDGELORA_GROUP_WORDS * py->taps * px->taps * ((rank + 3) / 4);
+    if (at->width >= LONG_ROW && !(rank & 3) && !(g->out_c & 3)) {
+        if (rank) {
+            gather_taps(g, py, px, *at, count, error->t_error, rank / 4, quads, stride);
+        }
+        gather_taps(g, py, px, *at, count, error->e, g->out_c / 4u, quads + t_words, stride);
+        at->x += count;
+        at->y += at->x / at->width;
+        at->x %= at->width;
+        return;
+    }
     for (uint32_t k = 0; k < count; ++k) {
         uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
         if (rank) {

@@ -144,7 +144,8 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
 // What a kernel reads lies in runs: rows of the kernel or, if they are dilated, single elements.
 // In values: what runs and input rows have, where windows begin and how far apart.
 typedef struct {
-    uint32_t count, length, quads; // of a run: values, quads
+    uint32_t count, length, quads; // of a run: values, quads with `lead`
+    uint32_t lead;                 // values of any kind that come first (edgelora_window_lead)
     uint32_t columns;              // runs beside each other
     int32_t height, width;         // of the input
     int32_t down, right, start;    // from a window to the next one's row, column; the first column
@@ -153,20 +154,22 @@ typedef struct {
     int8_t edge;                   // what lies beside the input
 } runs_t;
 
-static runs_t runs_of(const edgelora_shape_t *g) {
+static runs_t runs_of(const edgelora_shape_t *g, const int8_t *x) {
     const edgelora_op_t *op = g->op;
     bool rows = op->dilation_w == 1;
     uint32_t columns = rows ? 1 : g->kernel_w,
-             length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c;
+             length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c,
+             lead = edgelora_window_lead(g, x);
     return (runs_t){.count = g->kernel_h * columns,
         .length = length,
-        .quads = (length + 3) / 4,
+        .quads = (length + lead + 3) / 4,
+        .lead = lead,
         .columns = columns,
         .height = g->in_h,
         .width = g->in_w * g->in_c,
         .down = op->stride_h,
         .right = op->stride_w * g->in_c,
-        .start = -op->pad_left * g->in_c,
+        .start = -op->pad_left * g->in_c - (int32_t)lead,
         .run_down = op->dilation_h,
         .run_right = op->dilation_w * g->in_c,
         .out_w = g->out_w,
@@ -203,7 +206,8 @@ EDGELORA_KERNEL static const int8_t *edge_run(
     return patch;
 }
 
-// Packs what the kernel reads at the n positions from `at` on: quads [from, from + quads).
+// Packs what the kernel reads at the n positions from `at` on: quads [from, from + quads). What
+// stands behind a run in its last quad is of any value.
 EDGELORA_HOT static void pack_runs(const runs_t *runs, const int8_t *x, corner_t *at, uint32_t n,
     uint32_t from, uint32_t quads, uint32_t *to, int8_t *patch) {
     uint32_t step = 4 * EDGELORA_GROUP_WORDS * ((n + 3) / 4);
@@ -221,16 +225,15 @@ EDGELORA_HOT static void pack_runs(const runs_t *runs, const int8_t *x, corner_t
                  column = first_run % runs->columns;
         for (uint32_t left = quads, count; left; left -= count, first = 0) {
             count = at_most(left, runs->quads - first);
-            uint32_t values = at_most(4 * count, runs->length - 4 * first);
             int32_t y = (int32_t)row * runs->run_down,
                     c = (int32_t)column * runs->run_right + 4 * (int32_t)first;
             for (uint32_t i = 0; i < 4; ++i) {
                 int32_t iy = four[i].y + y, ix = four[i].x + c;
                 const int8_t *from_row = iy >= 0 && iy < runs->height ? x + iy * runs->width : 0;
-                bool inside = from_row && ix >= 0 && ix + (int32_t)values <= runs->width &&
-                    !(values & 3) && is_aligned(from_row + ix);
+                bool inside = from_row && ix >= 0 && ix + 4 * (int32_t)count <= runs->width &&
+                    is_aligned(from_row + ix);
                 rows[i] = inside ? from_row + ix
-                                 : edge_run(runs, from_row, ix, values, patch + 4 * i * quads);
+                                 : edge_run(runs, from_row, ix, 4 * count, patch + 4 * i * quads);
             }
             edgelora_pack_columns_s8(quad, step, rows, count);
             quad += step / 4 * count;
@@ -261,10 +264,11 @@ EDGELORA_HOT static void add_runs(const edgelora_shape_t *g, const runs_t *runs,
     uint32_t run = from / runs->quads, first = from % runs->quads;
     for (uint32_t left = quads, count; left; left -= count, ++run, first = 0, acc += 4 * count) {
         count = at_most(left, runs->quads - first);
-        uint32_t values = at_most(4 * count, runs->length - 4 * first);
+        uint32_t skip = first ? 0 : runs->lead, at = 4 * first + skip - runs->lead,
+                 values = at_most(4 * count - skip, runs->length - at);
         for (uint32_t j = 0; j < rank; ++j) {
-            edgelora_add_shifted_s32(gradient + j * g->inputs + run * runs->length + 4 * first,
-                acc + 4 * quads * j, at_most_31(shift), values);
+            edgelora_add_shifted_s32(gradient + j * g->inputs + run * runs->length + at,
+                acc + 4 * quads * j + skip, at_most_31(shift), values);
         }
     }
 }
@@ -280,7 +284,7 @@ EDGELORA_KERNEL static int32_t column_sum(const int8_t *v, uint32_t step, uint32
 
 // In the memory that the op's other kernels have. patch: 4 values at each of 4 positions.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
-    runs_t runs = runs_of(g);
+    runs_t runs = runs_of(g, 0); // as many quads with any x
     return gradient_layout(g->positions, runs.count * runs.quads, rank, 16,
         edgelora_packed_scratch(g, rank, true));
 }
@@ -297,7 +301,7 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
         return;
     }
     uint8_t *s = error->scratch;
-    runs_t runs = runs_of(g);
+    runs_t runs = runs_of(g, error->x);
     uint32_t all = runs.count * runs.quads;
     gradient_t l = a_layout(g, rank);
     const int32_t *acc = (const int32_t *)(const void *)s;

@@ -17,7 +17,7 @@ typedef struct {
     uint32_t quads;            // fours of positions; 0: one position
     uint32_t rows;             // that are multiplied together
     uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
-    // rows that are not whole groups: of weights, in words; of A, its E and O (one position: words)
+    // rows that are not whole groups, in words: of weights, of A (one position: words)
     uint32_t words;
     uint32_t b, b_rows;        // E and O of so many rows of B
     uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows; one position: sums
@@ -83,6 +83,24 @@ typedef struct {
     } part[EDGELORA_MAX_RANK];
 } common_t;
 
+enum { WORDS_SUM = 128 }; // whose bytes' sums fit 16 bits
+
+// Of s8 values in words.
+static int32_t sum_of_words(const uint32_t *word, uint32_t words) {
+    const uint32_t lower = 0x00FF00FF;
+    int32_t sum = -512 * (int32_t)words;
+    for (uint32_t n; words; words -= n) {
+        uint32_t halves = 0;
+        n = at_most(words, WORDS_SUM);
+        for (const uint32_t *end = word + n; word != end; ++word) {
+            uint32_t offset = *word ^ 0x80808080u;
+            halves += (offset & lower) + (offset >> 8 & lower);
+        }
+        sum += (int32_t)((halves & 0xFFFF) + (halves >> 16));
+    }
+    return sum;
+}
+
 // t_bias: -zp_in * the sums of A's rows; common: where in the inputs these are not 0.
 EDGELORA_HOT static void t_bias_and_parts(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, common_t *common, int32_t *t_bias) {
@@ -99,9 +117,8 @@ EDGELORA_HOT static void t_bias_and_parts(
         }
         common->part[j].from = (uint16_t)from;
         common->part[j].groups = (uint16_t)(to - from);
-        int32_t sum = 0;
-        const int8_t *end = a + (words ? 4 * to : g->inputs);
-        for (const int8_t *v = a + 4 * from; g->zp_in && v < end; ++v) {
+        int32_t sum = words ? sum_of_words(group + from, to - from) : 0;
+        for (const int8_t *v = a, *end = a + g->inputs; !words && v < end; ++v) {
             sum += *v;
         }
         t_bias[j] = -g->zp_in * sum;
@@ -117,16 +134,15 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
     int8_t *packed = (int8_t *)scratch + l->t;
     bool whole = (g->inputs & 3) == 0;
     edgelora_tile_product_t row = {
-        .acc = acc, .count = padded, .coding = whole ? EDGELORA_SIGNED : EDGELORA_PAIRS, .rows = 1};
+        .acc = acc, .count = padded, .coding = (uint32_t)EDGELORA_SIGNED, .rows = 1};
     for (uint32_t j = 0; j < rank; ++j) {
-        uint32_t from = common->part[j].from, groups = common->part[j].groups,
-                 n = g->inputs - 4 * from;
+        uint32_t from = common->part[j].from, groups = common->part[j].groups;
         row.bias = (const int32_t *)(const void *)(scratch + l->t_bias) + j;
         row.x = x + EDGELORA_GROUP_WORDS * (l->t_groups + from);
         row.weights = branch->a + j * g->inputs + 4 * from;
         if (!whole) {
-            edgelora_unpack_s8((uint32_t *)(void *)(scratch + l->words), row.weights,
-                at_most(n, 4 * groups), 1, EDGELORA_SIGNED);
+            edgelora_align_rows_u8((uint32_t *)(void *)(scratch + l->words), row.weights,
+                g->inputs, 1, common->lead, EDGELORA_SIGNED);
             row.weights = scratch + l->words;
         }
         edgelora_tile_product_chunks_s8(&row, groups, l->stride);
@@ -203,7 +219,8 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         }
         row.weights = g->weights + o * g->inputs;
         if (!whole) {
-            edgelora_align_rows_u8(words, row.weights, g->inputs, row.rows, common->lead);
+            edgelora_align_rows_u8(
+                words, row.weights, g->inputs, row.rows, common->lead, EDGELORA_OFFSET);
             row.weights = words;
         }
 #ifdef EDGELORA_DSP
@@ -272,7 +289,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
 #ifdef EDGELORA_DSP
     common.at_once = !branch->rank && edgelora_gives_tile_outputs(g);
 #endif
-    common.lead = !branch->rank && (g->inputs & 3) && is_aligned(x) ? edgelora_window_lead(g) : 0;
+    common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0; p < g->positions;) {

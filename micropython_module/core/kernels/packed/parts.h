@@ -71,10 +71,10 @@ void edgelora_gather_s8(
 // How many values the word holds before a window of one row begins, if all windows begin alike and
 // need no more groups with them: then inputs can be packed as they lie, for weights behind as many
 // zeros.
-uint32_t edgelora_window_lead(const edgelora_shape_t *g);
+uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x);
 // Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; the `lead` before
 // them, and those up to a whole group, are of any value. patch: s8 [groups, 4] of scratch; lead: 0,
-// or that of the windows, if x is 4-aligned.
+// or that of the windows of x.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride, uint32_t lead);
 // Along one axis: the input positions first, first + stride, ... that the same elements of the
@@ -100,11 +100,11 @@ uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, 
 // E and O of `count` bytes, `step` apart; coding: bytes.
 void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
-// Rows of `count` bytes in offset binary, one behind the other, as words: each from a word on, and
-// zeros up to a whole group, behind `lead` zeros, 0..3. It reads the words that hold some of them,
+// Rows of `count` bytes, one behind the other, as words: each from a word on, and zeros up to a
+// whole group, behind `lead` zeros, 0..3. coding: bytes. It reads the words that hold some of them,
 // and at most one more.
-void edgelora_align_rows_u8(
-    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows, uint32_t lead);
+void edgelora_align_rows_u8(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows,
+    uint32_t lead, edgelora_coding_t coding);
 // E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
 // one before, elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
@@ -142,6 +142,12 @@ void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t ro
 // dsp/depthwise.c: the whole op, in so many bytes of scratch; false: it is not for this one.
 bool edgelora_depthwise_strips_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch, uint32_t room);
+
+// depthwise.c: the errors of a depthwise op's inputs with stride 1; scratch: 0 = it is not for this
+// one.
+uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g);
+int32_t edgelora_depthwise_strips_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // position.c: the outputs of one position.
 

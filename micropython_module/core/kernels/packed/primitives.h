@@ -150,7 +150,7 @@ typedef struct {
     // output rows without the first kernel row (0 or 1), with all, without the last (0 or 1)
     uint32_t top, middle, bottom;
     const uint8_t *weights;  // EDGELORA_OFFSET: 3x3, `step` bytes apart
-    uint32_t step;
+    int32_t step;
     const int32_t *bias;     // s32 [channels]
     int32_t zero_point;      // of the input: what the padding holds
     uint32_t channels;       // >= 1
@@ -218,7 +218,7 @@ static inline uint32_t group_rows(const edgelora_row_t *header) {
 }
 
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
-static inline void tap_words(uint32_t *words, const uint8_t *w, uint32_t step) {
+static inline void tap_words(uint32_t *words, const uint8_t *w, int32_t step) {
     for (const uint32_t *end = words + 6; words < end; words += 2) {
         uint32_t first = (uint32_t)*w - 128;
         w += step;
@@ -266,6 +266,10 @@ void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t 
 // magnitudes of all that these are the lower bits of. n: values, >= 1; |v| < 2^31.
 uint32_t edgelora_store_column_s8(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
+// Of 4 columns, a byte each, the OR of v ^ 2 v: its highest bit h, but for bit 0, says that
+// 2^(h - 1) <= |v| <= 2^h for the largest v; without one v is 0 or -1. e: 4-aligned, step: a
+// multiple of 4, rows: >= 1.
+uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t rows);
 // e: a value every `step` bytes, becomes trunc_shift(e * m, 24). n: values, >= 1; |e * m| < 2^31, m
 // a multiple of 2^9 but where e is 0.
 void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m);

@@ -88,18 +88,7 @@ EDGELORA_KERNEL static bool column_reaches(
     return false;
 }
 
-// Of 4 columns, a byte each, the OR of v ^ 2 v: its highest bit h, but for bit 0, says that
-// 2^(h - 1) <= |v| <= 2^h for the largest v; without one v is 0 or -1. rows: >= 1.
-EDGELORA_KERNEL static uint32_t four_columns_bits(const int8_t *e, uint32_t step, uint32_t rows) {
-    uint32_t bits = 0;
-#pragma GCC unroll 4
-    for (; rows; --rows, e += step) {
-        uint32_t four = *(const uint32_t *)(const void *)e;
-        bits |= four ^ four << 1;
-    }
-    return bits;
-}
-
+// edgelora_columns_bits_s8 of one column.
 EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t rows) {
     int32_t bits = 0;
     for (; rows; --rows, e += step) {
@@ -122,7 +111,7 @@ EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
     if (s->channels & 3) {
         s->four = column_bits(s->e + c, s->channels, s->rows);
     } else {
-        s->four = c & 3 ? s->four >> 8 : four_columns_bits(s->e + c, s->channels, s->rows);
+        s->four = c & 3 ? s->four >> 8 : edgelora_columns_bits_s8(s->e + c, s->channels, s->rows);
     }
     uint32_t bits = s->four & 0xFE;
     bits |= bits >> 1;

@@ -5,8 +5,13 @@
 
 EDGELORA_KERNEL void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding) {
-    uint32_t flip = (uint32_t)coding & 0xFF;
-    for (uint32_t i = 0; i < count; i += 4, words += 2) {
+    uint32_t flip = (uint32_t)coding & 0xFF, i = 0;
+    for (; step == 1 && i + 4 <= count && is_aligned(from); i += 4, from += 4) {
+        uint32_t four = *(const uint32_t *)(const void *)from ^ (uint32_t)coding;
+        *words++ = evens(four);
+        *words++ = odds(four);
+    }
+    for (; i < count; i += 4, words += 2) {
         uint32_t v[4];
         for (uint32_t k = 0; k < 4; ++k) {
             v[k] = i + k < count ? (*from ^ flip) - 128 : 0;
@@ -17,10 +22,10 @@ EDGELORA_KERNEL void edgelora_unpack_s8(
     }
 }
 
-EDGELORA_KERNEL void edgelora_align_rows_u8(
-    uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows, uint32_t lead) {
+EDGELORA_KERNEL void edgelora_align_rows_u8(uint32_t *words, const uint8_t *from, uint32_t count,
+    uint32_t rows, uint32_t lead, edgelora_coding_t coding) {
     const uint32_t rest = 8 * (-(lead + count) & 3), groups = (lead + count + 3) / 4,
-                   zeros = ~(0xFFFFFFFFu << 8 * lead);
+                   zeros = ~(0xFFFFFFFFu << 8 * lead), none = 0x80808080u ^ (uint32_t)coding;
     for (; rows; --rows, from += count) {
         const uint32_t right = 8 * (((uintptr_t)from - lead) & 3), left = 32 - right;
         // the word of the first zero, or the next one, if it holds nothing of the row
@@ -38,8 +43,8 @@ EDGELORA_KERNEL void edgelora_align_rows_u8(
                 *words++ = *in++;
             }
         }
-        end[-1] = (end[-1] << rest >> rest) | (0x80808080u & ~(0xFFFFFFFFu >> rest));
-        *start = (*start & ~zeros) | (0x80808080u & zeros);
+        end[-1] = (end[-1] << rest >> rest) | (none & ~(0xFFFFFFFFu >> rest));
+        *start = (*start & ~zeros) | (none & zeros);
     }
 }
 

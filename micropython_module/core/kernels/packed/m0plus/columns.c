@@ -60,6 +60,42 @@ NAKED uint32_t edgelora_store_column_s8(
         "pop {r4-r7, pc}\n");
 }
 
+#define BITS(offset) \
+    "ldr r6, [r0, " offset "]\n" \
+    "lsls r7, r6, #1\n" \
+    "eors r7, r6\n" \
+    "orrs r5, r7\n"
+
+// 6 cycles for 4 values. r1, r3, r4: 1 to 3 steps, r12: 4 steps, r2: fours of rows
+NAKED uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t rows) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n"
+        "movs r5, #0\n"
+        "movs r3, #0\n"
+        "lsls r4, r2, #30\n"
+        "lsrs r4, r4, #30\n"
+        "beq 2f\n"
+        "1:\n" BITS("r3")
+        "adds r0, r0, r1\n"
+        "subs r4, #1\n"
+        "bne 1b\n"
+        "2:\n"
+        "lsrs r2, r2, #2\n"
+        "beq 4f\n"
+        "lsls r3, r1, #1\n"
+        "adds r4, r3, r1\n"
+        "lsls r6, r1, #2\n"
+        "mov r12, r6\n"
+        "3:\n" BITS("#0") BITS("r1") BITS("r3") BITS("r4")
+        "add r0, r12\n"
+        "subs r2, #1\n"
+        "bne 3b\n"
+        "4:\n"
+        "movs r0, r5\n"
+        "pop {r4-r7, pc}\n");
+}
+
 // e * (m + 1) >> 24 is trunc_shift(e * m, 24), or one below it where that is negative: the e that
 // is added is less than a product's lowest bit. The zeros, of which a mask leaves many, stay.
 // r0: e, r5: m + 1

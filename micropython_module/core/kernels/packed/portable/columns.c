@@ -18,6 +18,16 @@ EDGELORA_HOT uint32_t edgelora_store_column_s8(
     return bits;
 }
 
+EDGELORA_HOT uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t rows) {
+    uint32_t bits = 0;
+#pragma GCC unroll 4
+    for (; rows; --rows, e += step) {
+        uint32_t four = word_at(e);
+        bits |= four ^ four << 1;
+    }
+    return bits;
+}
+
 EDGELORA_HOT void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m) {
     const int32_t mask = shift_mask(24);
 #pragma GCC unroll 4
