@@ -1,5 +1,5 @@
 # What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all` (all
-# that is drawn, coverage), `make lint`, `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
+# that is drawn, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
 # `make tables` (constants of the front ends).
 # Other output goes to .build and .venv.
 BOARD ?= virtual-pico
@@ -58,7 +58,7 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -103,6 +103,11 @@ test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/
 # The studio's page in a real browser, which `make test` includes.
 test-studio: setup firmware-unix firmware-rp2 $(STAMPS)/packages-browser $(STAMPS)/axe
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
+
+# Of the studio, for its guide: a person's way on its page, and every view.
+pictures: setup firmware-unix $(STAMPS)/packages-browser
+	@tools/apt_install.sh pngquant
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python tools/studio_pictures.py
 
 lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .

@@ -38,6 +38,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Files that take longest, which begin first: none is left to one worker when the others have ended.
 LONGEST = (
     "cli/test_pico_end_to_end.py",
+    "studio/test_studio_journey.py",
     "device/test_device.py",
     "package/test_readme.py",
     "device/test_store.py",

@@ -213,7 +213,7 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
 
 def trained_values(adapter: bytes) -> int:
     layers = formats.unpack_adapter(adapter).layers
-    return sum(layer.b.size + 1 + (layer.a.size + 1 if layer.a_state else 0) for layer in layers)
+    return sum(layer.b.size + (layer.a.size + 2 if layer.a_state else 0) for layer in layers)
 
 
 def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: bytes, tmp_path: Path) -> None:

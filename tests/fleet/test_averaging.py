@@ -86,11 +86,10 @@ def test_a_scale_is_shared_to_a_256th_of_an_octave(seed: int) -> None:
     assert [shared_scale(0x8000, vx) for vx in (-16, -15, 2000, -2000)] == [0, 256, 32512, -32512]
 
 
-@pytest.mark.parametrize("mode", fleet.RATES)
-def test_a_round_begins_with_the_scales_of_the_round_before(mode: str, tmp_path: Path) -> None:
+def test_a_round_begins_with_the_scales_of_the_round_before(tmp_path: Path) -> None:
     """The boards' mean, however the server moves masters; a matrix of it begins with it, and its means with 0."""
     base = fleet.fleet_base()
-    plan = replace(PLAN, mode=mode, rounds=2, server_rate=1000)
+    plan = replace(PLAN, rounds=2, server_rate=1000)
     one = Federation.create(tmp_path, plan, base)
     boards = fleet.boards_of("har", base.elm, base.name, 8)
     totals = []
@@ -104,13 +103,22 @@ def test_a_round_begins_with_the_scales_of_the_round_before(mode: str, tmp_path:
         fleet.federate(one, kept, stop=stop)
         states = formats.unpack_adapter(one.adapter).states
         count = len(states)
-        assert count == (8 if mode == "trainable_a" else 4) and all(state.vm for state in states)
+        assert count == 8 and all(state.vm for state in states)
         wanted = at[-count:] + fleet.mean(totals[-1].vector, 8)[-count:]
         at = fleet_vector(one.adapter)
         assert np.array_equal(at[-count:], wanted)
     begun = formats.unpack_adapter(restarted(one.adapter, 5)).states
     assert [(s.vm, s.vx) for s in begun] == [(s.vm, s.vx) for s in states]
     assert not any(state.momentum.any() for state in begun if state.momentum is not None)
+
+
+def test_scales_of_a_frozen_a_are_fresh_in_each_round(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    one = Federation.create(tmp_path, replace(PLAN, mode="frozen_a", rounds=1), base)
+    fleet.federate(one, fleet.plain_loop(one, fleet.boards_of("har", base.elm, base.name, 8)))
+    states = formats.unpack_adapter(one.adapter).states
+    assert len(fleet_vector(one.adapter)) == sum(state.master.size for state in states) == 632
+    assert fleet_vector(one.adapter).any() and not any(state.vm for state in states)
 
 
 def fleet_start(base, plan: Plan) -> bytes:

@@ -76,7 +76,7 @@ def of_dp_accounting(z: float, share: float, rounds: int, delta: float) -> float
 
 
 def test_epsilon_survives_a_restart_and_the_budget_is_a_hard_stop(tmp_path: Path) -> None:
-    plan = Plan(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, masks=False, seed=11, budget=4.0)
+    plan = Plan.suited(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, masks=False, seed=11, budget=4.0)
     one = Federation.create(tmp_path, plan, fleet.fleet_base())
     nothing = fleet.Total(np.zeros(632, np.int64), 6)
     with pytest.raises(BudgetSpent, match="the budget is 4"):

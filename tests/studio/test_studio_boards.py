@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,8 @@ from edgelora.studio import shelf
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.job import Job
-from edgelora.studio.lesson import PACKAGED
 from edgelora.studio.place import Place
+from edgelora.studio.prospect import PACKAGED
 from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
 
 BASE = PACKAGED / "motion.elm"
@@ -139,6 +140,14 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     card(page, "outside").get_by_role("button", name="Stop outside").wait_for()
     board.kill()
     card(page, "outside").get_by_text("not there", exact=True).wait_for()
+
+
+def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Callable) -> None:
+    studio = studios()
+    start_virtual(pages(studio), "unix", "one")
+    assert virtual_boards.running()
+    assert studio.stop(signal.SIGTERM) == 130
+    assert not virtual_boards.running()
 
 
 # --- without a page

@@ -10,7 +10,7 @@ from random_models import random_adapter
 
 from edgelora import formats, sim
 from edgelora.link import Link
-from edgelora.studio.lesson import PACKAGED
+from edgelora.studio.prospect import PACKAGED
 from edgelora.training import Base, load_base
 
 WAVES = """

@@ -10,7 +10,7 @@ from edgelora import datasets
 from edgelora.fleet import Federation, Plan, simulate
 from edgelora.report import Report, write_report
 from edgelora.studio.book import Book
-from edgelora.studio.lesson import PACKAGED
+from edgelora.studio.prospect import PACKAGED
 from edgelora.training import Base, load_base
 
 PERSON = 3  # whom the base that comes with the studio has never seen

@@ -49,6 +49,13 @@ class Dataset:
     def __repr__(self) -> str:
         return f"<Dataset of {len(self)} samples of {self.x.shape[1:]}, {self.classes} classes>"
 
+    def only(self, labels: Sequence[str]) -> Dataset:
+        """The samples of some of its classes, numbered as these are."""
+        number = {self.labels.index(label): i for i, label in enumerate(labels)}
+        chosen = np.isin(self.y, list(number))
+        y = np.array([number[int(label)] for label in self.y[chosen]], np.int64)
+        return Dataset(self.x[chosen], y, list(labels), self.signal)
+
     @property
     def classes(self) -> int:
         """How many classes a network for this set has to tell apart."""

@@ -1,8 +1,8 @@
 """The average of a fleet, in exact integers: the same bytes whatever the order, the engine or the number of gateways.
 
-What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights, and behind them the
-scale of each matrix's gradient (`training.fleet_vector`). All boards of a fleet begin a round with the same adapter, so
-their masters lie on one grid, and a sum of differences says all there is to know.
+What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights, and behind them,
+where A trains, the scale of each matrix's gradient (`training.fleet_vector`). All boards of a fleet begin a round with
+the same adapter, so their masters lie on one grid, and a sum of differences says all there is to know.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ UNITS = 256  # of a server's rate and momentum
 
 def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
     """The same adapter with these masters and scales [n], and what else is of training fresh: momentum, counts."""
-    count = len(adapter.states)
-    masters, scales = vector[: len(vector) - count], iter(vector[len(vector) - count :])
+    count = len(vector) - (len(adapter.states) if adapter.trainable_a else 0)
+    masters, scales = vector[:count], iter(vector[count:])
     at = 0
 
     def placed(state: TensorState | None) -> tuple[TensorState | None, NDArray[np.int8] | None]:
@@ -34,7 +34,7 @@ def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
         at += state.master.size
         still = None if state.momentum is None else np.zeros_like(state.momentum)
         weights = ((mine.astype(np.int32) + 128) >> 8).astype(np.int8)
-        return TensorState(*scale_of(int(next(scales))), mine.astype(np.int16), still), weights
+        return TensorState(*scale_of(int(next(scales, 0))), mine.astype(np.int16), still), weights
 
     layers = []
     for layer in adapter.layers:

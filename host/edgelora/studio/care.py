@@ -110,6 +110,6 @@ def _flash(target: str, image: Path, job: Job) -> str:
     port = flash(target, image, job.progress)
     if port is None:
         raise InputError("the firmware is written, but the board shows no port", remedy="unplug and reconnect it")
-    job.tell("EdgeLoRA is looked for, and installed if need be")
+    job.progress(0, 0, "EdgeLoRA is looked for, and installed if need be")
     install(port, None, job.progress)
     return port

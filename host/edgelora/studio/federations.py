@@ -65,8 +65,9 @@ class Federations:
 
         def work(job: Job) -> Federation:
             if not (folder / "state.json").exists():
-                job.tell("a base for twins is made: a minute the first time")
-                Federation.create(folder, replace(plan, masks=False), fleet.fleet_base())
+                job.tell("a base for twins is made: some minutes the first time")
+                base = fleet.fleet_base(progress=job.progress)
+                Federation.create(folder, replace(plan, masks=False), base)
             federation = Federation.open(folder)
             fleet.simulate(federation, DATA, "loop", job.progress)
             return federation

@@ -31,7 +31,7 @@ from ..progress import Progress, untold
 from ..signal import AUDIO_SIZE, audio_signal
 from ..sim import start
 from ..training import Base, load_base
-from .lesson import PACKAGED
+from .prospect import PACKAGED
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (

@@ -18,7 +18,7 @@ from ..training import Base, BoardLearner, Recipe, activate_stored, adapter_rank
 from ..updates import Release
 from .desk import Desk
 from .job import Job
-from .lesson import Lessons
+from .lessons import Lessons
 from .place import Place
 
 BARE = ""  # stands for the bare base where an adapter can be named

@@ -24,6 +24,7 @@ from .base import (
 )
 from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
+from .consolidating import Consolidated, consolidate_stored
 from .guard import Course, Guard, Judged, Verdict, prepared
 from .lifelong import Lifelong
 from .listening import (
@@ -127,6 +128,8 @@ __all__ = [
     "remove_stored_class",
     "stored_adapter",
     "compared",
+    "Consolidated",
+    "consolidate_stored",
     "course_on_twin",
     "CHOOSING_MACHINES",
     "MACHINE_RECIPE",

@@ -18,12 +18,13 @@ MOST_SHARED = 32512  # of a value's size: of a master's (SPEC.md, 6), and so of 
 
 
 def fleet_vector(adapter: bytes) -> NDArray[np.int16]:
-    """What a fleet shares of a `.ela` with training state, [n] (SPEC.md, 17): masters, then scales.
+    """What a fleet shares of a `.ela` with training state, [n] (SPEC.md, 17): masters, then, where A trains, scales.
 
     Each layer by layer, A's if it trains, then B's; a matrix has one scale.
     """
-    states = _started(adapter).states
-    scales = np.array([shared_scale(state.vm, state.vx) for state in states], np.int16)
+    found = _started(adapter)
+    states, scaled = found.states, found.states if found.trainable_a else []
+    scales = np.array([shared_scale(state.vm, state.vx) for state in scaled], np.int16)
     return np.concatenate([*(state.master.ravel() for state in states), scales])
 
 

@@ -270,15 +270,14 @@ def _aligned(size):
 
 
 def fleet_vector(data):
-    """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters, then scales, each layer
-    by layer, A's if it trains, then B's (SPEC.md, 17)."""
+    """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters and, where A trains, then
+    scales, each layer by layer, A's if it trains, then B's (SPEC.md, 17)."""
     view, found, scales = memoryview(data), bytearray(), array("h")
     for at, count in _states(data):
         found += view[at + 4 : at + 4 + 2 * count]
         vm, vx = struct.unpack_from("<Hh", data, at)
         scales.append(max(-_MOST_SHARED, min(_MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0)
-    found += bytes(scales)
-    return found
+    return found + bytes(scales) if data[28] & 4 else found
 
 
 def _restarted(data, draws):

@@ -111,8 +111,8 @@ def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
 
 def fleet_vector(data: _Buffer) -> bytearray:
-    """What a fleet shares of an adapter file with training state, int16 [n]: masters, then a value for each scale, 256
-    to an octave; both layer by layer, A's if it trains, then B's."""
+    """What a fleet shares of an adapter file with training state, int16 [n]: masters and, where A trains, then a value
+    for each scale, 256 to an octave; both layer by layer, A's if it trains, then B's."""
 
 class Run:
     """A training run over all epochs, one bounded `step` at a time, that survives sleep and reset.

@@ -15,7 +15,7 @@ from .. import shelf
 from ..book import Book
 from ..desk import Desk
 from ..job import Job
-from ..lesson import Lessons
+from ..lessons import Lessons
 from ..place import Place
 from . import parts
 

@@ -11,7 +11,7 @@ from ...boards import Device
 from ...training import Base
 from .. import care
 from ..desk import Desk
-from ..lesson import Lessons
+from ..lessons import Lessons
 from ..place import Place, PlaceState
 from . import parts
 

@@ -12,18 +12,14 @@ from ...datasets import Dataset
 from ...errors import EdgeloraError
 from ...planning import Choices, Plan
 from ...text import store_name
-from ...training import NAME, Base, Recipe
+from ...training import NAME, Base, Consolidated, Recipe
 from ..desk import Desk
 from ..job import Job
-from ..lesson import (
-    GOING,
+from ..lesson import GOING, UNFINISHED, Lesson
+from ..lessons import USUAL, Added, Lessons
+from ..place import Place
+from ..prospect import (
     OWN,
-    UNFINISHED,
-    USUAL,
-    Added,
-    Consolidated,
-    Lesson,
-    Lessons,
     Offer,
     Prospect,
     collected,
@@ -34,7 +30,6 @@ from ..lesson import (
     planned,
     prospect,
 )
-from ..place import Place
 from . import parts
 from .charts import LineChart, SizeSlider, confusion, facts, verdict
 
@@ -371,9 +366,11 @@ class _Page:
             if found:
                 told = f"Named right of held-out samples: {found[0]:.0%} before, {found[-1]:.0%} now"
                 points = [(float(i), value) for i, value in enumerate(found)]
+                best = over and lesson.report and lesson.report.best_epoch
+                kept = points[best] if best and best < len(points) else None  # the one that was taken: least loss
                 right.show(
                     told,
-                    [{"name": "right", "points": points}],
+                    [{"name": "right", "points": points, "ring": kept}],
                     xLow=0,
                     xHigh=max(lesson.epochs if not over else 1, len(found) - 1),
                 )

@@ -11,7 +11,7 @@ from nicegui import ui
 from ...errors import EdgeloraError
 from ...report import Report, comparison, differences, write_comparison
 from ..desk import Desk
-from ..lesson import Lessons
+from ..lessons import Lessons
 from . import parts
 from .charts import PairChart, table
 

@@ -16,7 +16,7 @@ from ...formats import write_atomic
 from ...training import Base, signal_of
 from ..book import Book
 from ..desk import Desk
-from ..lesson import Lessons
+from ..lessons import Lessons
 from ..live import Live, Sensor, Source, Tape
 from ..place import Place
 from . import parts

@@ -1,0 +1,182 @@
+"""Bases and runs of a project: what is there, what goes on, what is done with what was learned. No pages in here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from .. import datasets, training
+from ..datasets import Dataset
+from ..errors import EdgeloraError, InputError
+from ..formats import write_atomic
+from ..link import Link
+from ..report import Report, read_report
+from ..text import printable, store_name
+from ..training import NAME, AddedClasses, Base, Consolidated, Recipe, load_base
+from .desk import Desk
+from .job import Job
+from .lesson import GOING, UNFINISHED, Head, Lesson
+from .place import Place
+from .prospect import OWN, PACKAGED, Prospect, fits, parted
+
+USUAL = Recipe(on_board=True)
+
+
+@dataclass
+class Lessons:
+    """Bases and runs of a project. `desk.of(Lessons)` is the one of a desk."""
+
+    desk: Desk
+    runs: list[Lesson] = field(default_factory=list)  # the latest first
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder = self.desk.folder / "reports"
+        self._bases: dict[Path, tuple[float, Base]] = {}
+        for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
+            try:
+                self.runs.append(Lesson.read(path.parent))
+            except (EdgeloraError, OSError):
+                continue  # the reports view tells of a folder that can't be read
+
+    # --- bases
+
+    def bases(self) -> dict[str, Base]:
+        """By name: those of the project, then those that come with the studio."""
+        found: dict[str, Base] = {}
+        for path in [*sorted((self.desk.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
+            if path.name in found:
+                continue
+            changed = path.stat().st_mtime
+            if self._bases.get(path, (0.0,))[0] != changed:
+                try:
+                    self._bases[path] = (changed, load_base(path))
+                except (EdgeloraError, OSError):
+                    continue
+            found[path.name] = self._bases[path][1]
+        return found
+
+    def usual_base(self, data: Dataset | None) -> str | None:
+        """The one that most likely fits: for these samples, of the person's own names, newest first."""
+        bases = self.bases()
+        fitting = [name for name, base in bases.items() if data is None or fits(base, data)]
+        own = [name for name in fitting if name.startswith(OWN)]
+        return next(iter([*reversed(own), *fitting, *bases]), None)
+
+    def put_base(self, base: Base) -> Base:
+        """Puts a base into the project, under a name that no other one there has."""
+        folder, stem = self.desk.folder / "bases", base.name.removesuffix(".elm")
+        for number in range(1, 1000):
+            name = f"{stem}.elm" if number == 1 else f"{stem}-{number}.elm"
+            path = folder / name
+            if not path.exists():
+                write_atomic(path, base.elm)
+                return replace(base, name=name)
+            if path.read_bytes() == base.elm:
+                return replace(base, name=name)
+        raise InputError(f"{folder} has a thousand bases of this name", remedy="delete some")
+
+    # --- reports
+
+    def folders(self) -> dict[str, Path]:
+        """By name, latest first: folders of runs that are over."""
+        found = sorted(self.folder.glob("*/report.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return {printable(path.parent.name): path.parent for path in found}
+
+    def reports(self) -> dict[str, Report | EdgeloraError]:
+        """By name, latest first: what runs left, or why it can't be read."""
+        return {name: _report(folder) for name, folder in self.folders().items()}
+
+    # --- runs
+
+    def of(self, place: Place) -> Lesson | None:
+        """The latest run of a board."""
+        return next((one for one in self.runs if one.head.port == place.device.port), None)
+
+    def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
+        """Begins a run on a board. InputError where it can't be."""
+        if prospect.problem:
+            raise InputError(prospect.problem, remedy=prospect.remedy)
+        there = self.of(place)
+        if there and there.status in GOING:
+            raise InputError("the board is learning", remedy="pause or await it")
+        base = self.put_base(prospect.base) if prospect.renamed else prospect.base
+        title = ", ".join(prospect.learned)
+        parts = parted(data.only(prospect.learned), "the project")
+        course = training.prepared(base.samples(parts.train), recipe)
+        folder = self._fresh()
+        datasets.save_dataset(parts.train, folder / "samples.npz")
+        datasets.save_dataset(parts.test, folder / "test.npz")
+        write_atomic(folder / "base.elm", base.elm)
+        said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
+        total = len(training.schedule(course.samples, course.recipe))
+        board = place.state.board or place.state.machine
+        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total)
+        lesson = Lesson(folder, head)
+        lesson._now()
+        for other in self.runs:
+            if other.head.port == place.device.port and other.status in UNFINISHED:
+                other.give_up()
+        self.runs.insert(0, lesson)
+        self._submit(place, lesson)
+        return lesson
+
+    def resume(self, place: Place, lesson: Lesson) -> None:
+        """A run goes on that was paused or cut off."""
+        if lesson.status not in ("paused", "cut off", "failed"):
+            raise InputError(f"the run is {lesson.status}", remedy="start another one")
+        self._submit(place, lesson)
+
+    def _submit(self, place: Place, lesson: Lesson) -> None:
+        lesson._now(status="learning", error="")
+        lesson.job = place.submit("learn", lesson.run)
+        self.version += 1
+
+    def keep(self, place: Place, lesson: Lesson, name: str = NAME) -> Job:
+        """The board uses what was learned, whatever the guard says."""
+        store_name(name)
+        return place.submit("keep", lambda link, job: lesson.keep(link, name))
+
+    def discard(self, place: Place, lesson: Lesson) -> Job:
+        """The board goes back to what it had before."""
+        return place.submit("discard", lambda link, job: lesson.discard(link))
+
+    def add_classes(self, place: Place, base: Base, data: Dataset, name: str, force: bool = False) -> Job:
+        """Adds all classes of the data to the adapter of that name: the job's result is `Added`."""
+
+        def work(link: Link, job: Job) -> Added:
+            made, used = training.add_stored_classes(link, base, data, name, job.progress, force)
+            return Added(name, made, used)
+
+        return place.submit("add a class", work)
+
+    def consolidate(self, place: Place, base: Base, data: Dataset, name: str) -> Job:
+        """Learns anew from all samples, added classes too; the job's result is `Consolidated`."""
+
+        def work(link: Link, job: Job) -> Consolidated:
+            job.tell("learning anew from all samples")
+            return training.consolidate_stored(link, base, data, name)
+
+        return place.submit("consolidate", work)
+
+    def _fresh(self) -> Path:
+        taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        folder = self.folder / f"{max(taken, default=0) + 1:03d}"
+        folder.mkdir()
+        return folder
+
+
+def _report(folder: Path) -> Report | EdgeloraError:
+    try:
+        return read_report(folder / "report.json")
+    except EdgeloraError as error:
+        return error
+
+
+@dataclass(frozen=True)
+class Added:
+    """Classes that were added to an adapter. used: it is active since."""
+
+    name: str
+    made: AddedClasses
+    used: bool

@@ -1,0 +1,68 @@
+"""An adapter in a board's store, learned anew from all samples: by the twin, as a board's own learner consolidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import formats
+from ..datasets import Dataset
+from ..errors import InputError
+from ..link import Link
+from .added import stored_adapter
+from .base import Base
+from .lifelong import Lifelong
+from .recipe import Recipe
+from .reservoir import Reservoir
+
+
+@dataclass(frozen=True)
+class Consolidated:
+    """What learning anew came to: samples that judge, how many were named right before and would be now."""
+
+    judged_by: int
+    before: int
+    after: int
+    better: bool
+
+
+def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Consolidated:
+    """Learns the adapter of that name in a board's store anew from all samples, added classes too.
+
+    The twin does it, as a board's own learner would, to the byte; the board gets what is better. InputError without
+    such an adapter.
+    """
+    before = stored_adapter(link, base, name)
+    adapter = formats.unpack_adapter(before, base.model) if before else None
+    if before is None or adapter is None or not adapter.layers:
+        raise InputError("the board has not learned this base yet", remedy="let it learn first")
+    numbers = {label: number for number, label in enumerate(base.model.labels)}
+    numbers |= {row.name: row.number for row in adapter.classes if row.name}
+    known = data.only([label for label in data.labels if label in numbers])
+    x = base.model.input.quantize(known.x)
+    y = [numbers[known.labels[label]] for label in known.y]
+    slots = max(40, 2 * len(y))
+    reservoir = Reservoir(base.model.input.shape, slots, max(numbers.values()) + 1)
+    for i in _in_turn(np.array(y)):
+        reservoir.add(x[i], y[i])
+    mode = "trainable_a" if adapter.trainable_a else "frozen_a"
+    recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
+    learner = Lifelong(base.elm, recipe, reservoir)
+    learner.in_use = before
+    learner.restart()
+    outcome = learner.consolidate()
+    held = reservoir.parts()[1]
+    if outcome.better and learner.in_use:
+        link.store_put(name, learner.in_use)
+        link.store_activate(name)
+    return Consolidated(0 if held is None else len(held), outcome.before.right, outcome.kept.right, outcome.better)
+
+
+def _in_turn(y: NDArray[np.int64]) -> list[int]:
+    """Samples, by number, one of each class after the other."""
+    turn = np.zeros(len(y), np.int64)
+    for one in np.unique(y):
+        turn[y == one] = np.arange((y == one).sum())
+    return [int(i) for i in np.lexsort((y, turn))]

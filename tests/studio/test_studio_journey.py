@@ -1,0 +1,216 @@
+"""A person's whole way on the page, with a virtual Pico: from nothing to gestures of their own, kept, and one more.
+
+And again with the cable pulled: while the board is given a base, while it senses, and while it learns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from edgelora import sim, virtual_boards
+from edgelora.boards import Device
+from edgelora.datasets import har
+from edgelora.studio import shelf
+from edgelora.studio.book import Book
+from edgelora.studio.place import Place
+from edgelora.training import NAME, load_base
+
+GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added
+BOARD = "virtual-pico-1"
+LEARN_MS = 300_000
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four of a person's exercises as a sensor's motion, g and rad/s: the first 40 % to record, the rest for later."""
+    folder = tmp_path_factory.mktemp("motion")
+    data = har._load_watch(har.HAR_SUBJECTS)[0]
+    for name, label in zip(GESTURES, (0, 2, 4, 6), strict=True):
+        units = max((r.samples for r in data if (r.subject, r.label) == (3, label)), key=len) * har.HAR_UNITS
+        cut = len(units) * 2 // 5
+        (folder / "later").mkdir(exist_ok=True)
+        np.savetxt(folder / f"{name}.csv", units[:cut], "%.5f", ",")
+        np.savetxt(folder / "later" / f"{name}.csv", units[cut:], "%.5f", ",")
+    return folder
+
+
+class Person:
+    """Somebody at the page, who knows what is written on it."""
+
+    def __init__(self, studio, page: Page, motion: Path) -> None:
+        self.studio, self.page, self.motion = studio, page, motion
+
+    def go(self, view: str) -> None:
+        self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
+        self.page.get_by_role("heading", name=view, exact=True).first.wait_for()
+
+    def press(self, button: str) -> None:
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def board(self):
+        return self.page.get_by_role("region", name=BOARD, exact=True)
+
+    def give(self, where: str, file: Path) -> None:
+        self.page.get_by_label(where, exact=True).set_input_files(file)
+
+    def start_board(self) -> None:
+        self.press("Start a virtual board")
+        self.board().get_by_text("ready").wait_for()
+
+    def put_base(self) -> None:
+        self.press(f"Put a base on {BOARD}")
+        self.press("Put it there")
+
+    def pull_cable(self) -> None:
+        """The board is gone from one moment to the next."""
+        board = virtual_boards.find(self.studio.board_port)
+        assert board
+        board.kill()
+
+    def plug_in(self) -> None:
+        self.go("Boards")
+        self.board().get_by_text("not there", exact=True).wait_for()
+        self.press(f"Start {BOARD}")
+        self.board().get_by_text("not there", exact=True).wait_for(state="detached")
+
+    def sense(self) -> None:
+        """The sensor of the virtual board measures a gesture, over and over, and the page shows it."""
+        self.go("Collect")
+        self.page.get_by_text("What this virtual board measures").click()
+        self.give("Drop a recording: .csv", self.motion / "circle.csv")
+        self.press("Start")
+
+    def record(self, label: str) -> None:
+        """One sample of a gesture, from the board's sensor."""
+        self.page.get_by_role("textbox", name="New class").fill(label)
+        self.press("Add class")
+        self.page.get_by_label("Countdown").click()
+        self.page.get_by_role("option", name="at once").click()
+        taken, again = self.page.get_by_text(f"Taken: {label}"), self.page.get_by_text("record again")
+        for _ in range(20):  # a slow computer's board may have lost samples, which the page says
+            self.press("Record")
+            self.page.wait_for_timeout(4000)  # until the page tells of this time, no more of the last
+            taken.or_(again).wait_for()
+            if taken.is_visible():
+                return
+        raise AssertionError("nothing was recorded")
+
+    def drop(self, label: str) -> None:
+        """More samples of a gesture, from a file."""
+        self.go("Collect")
+        self.give("Drop files here, or choose them", self.motion / f"{label}.csv")
+        balance = self.page.locator(".balance-row", has_text=label)
+        balance.get_by_text(re.compile(r"[1-9]\d* held out")).wait_for()
+
+    def learn(self) -> None:
+        self.go("Learn")
+        self.page.get_by_label("How long").click()
+        self.page.get_by_role("option", name=re.compile("^quick")).click()
+        self.press("Learn")
+        self.page.get_by_text("The board is learning.").wait_for()
+
+    def wait_updates(self, count: int) -> None:
+        self.page.wait_for_function(
+            "n => Number((/update (\\d+) of/.exec(document.querySelector('#view').innerText) || [0, 0])[1]) >= n",
+            arg=count,
+            timeout=LEARN_MS,
+        )
+
+    def keep(self) -> None:
+        keep = self.page.get_by_role("button", name="Keep", exact=True)
+        keep.wait_for(timeout=LEARN_MS)
+        keep.click()
+        self.page.get_by_text("Kept.").wait_for()
+
+    def in_use(self) -> None:
+        self.go("Adapters")
+        self.page.get_by_role("region", name=NAME, exact=True).get_by_text("in use").wait_for()
+
+
+def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
+    """The share of windows of each gesture, of later, that the board names right with what it keeps in its store."""
+    port = Path(studio.board_port)
+    handle = sim.start("virtual-pico", None, port.parent, die_with_parent=True)
+    place = Place(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
+    try:
+        bases = [load_base(path) for path in sorted((studio.folder / "bases").glob("*.elm"))]
+        base = bases[-1]
+        book = Book(SimpleNamespace(folder=tmp_path / "later"))
+        for name in GESTURES:
+            book.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
+        data = book.dataset(base)
+        assert data is not None
+        compared = shelf.compare(place, base, data, [NAME])
+        assert compared.wait(600) and compared.state == "done", compared.error
+        store = place.submit("store", lambda link, job: link.store_list())
+        assert store.wait(60) and store.result.active == NAME
+        return {label: counts[0] / total for label, total, counts in compared.result.rows()}
+    finally:
+        place.close()
+        handle.stop()
+
+
+@pytest.mark.parametrize("pulled", [False, True], ids=["plugged", "pulled"])
+def test_from_an_empty_page_to_gestures_of_ones_own(
+    studios: Callable, pages: Callable, motion: Path, tmp_path: Path, pulled: bool
+) -> None:
+    studio = studios("gestures")
+    person = Person(studio, pages(studio), motion)
+    page = person.page
+    page.context.set_default_timeout(LEARN_MS)
+    person.start_board()
+    if pulled:
+        person.put_base()
+        person.pull_cable()
+        person.plug_in()
+        person.put_base()
+        person.board().get_by_text("/motion.elm").wait_for()
+    person.sense()
+    if pulled:
+        page.get_by_role("button", name="Record", exact=True).wait_for()
+        person.pull_cable()
+        person.plug_in()
+        person.go("Collect")  # where it goes on by itself
+    person.record("circle")
+    page.get_by_role("button", name="Undo", exact=False).first.wait_for()
+    for label in GESTURES[:3]:
+        person.drop(label)
+    person.learn()
+    person.wait_updates(4)
+    if pulled:
+        person.pull_cable()
+        page.get_by_text("Cut off. The board goes on from its last checkpoint.").wait_for()
+        person.plug_in()
+        person.go("Learn")
+        person.press("Resume")
+    else:
+        page.close()  # which ends nothing
+        person.page = page = pages(studio)
+        person.go("Learn")
+        page.get_by_text("The board is learning.").or_(page.get_by_text("Done. Keep it")).first.wait_for()
+    person.keep()
+    person.go("Boards")
+    person.press(f"Reset {BOARD}")
+    person.in_use()
+    person.go("Boards")
+    person.press(f"Stop {BOARD}")
+    person.plug_in()
+    person.in_use()
+    person.drop("knock")
+    person.go("Learn")
+    person.press("Add knock")
+    page.get_by_text("Added: knock").wait_for()
+    person.in_use()
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("cell", name="knock")).to_be_visible(timeout=LEARN_MS)
+    assert studio.stop() == 130
+    shares = right(studio, motion, tmp_path)
+    assert min(shares.values()) > 0.5, shares

@@ -1,0 +1,76 @@
+"""Runs side by side and their pages, federations and releases on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+from studio_projects import federated, reported
+
+from edgelora import fleet, updates
+from edgelora.report import comparison
+
+expect.set_options(timeout=60_000)
+Studios, Pages = Callable[..., Any], Callable[..., Page]  # as conftest.py has them
+
+
+def cells(page: Page, table: str) -> list[list[str]]:
+    rows = page.get_by_role("table", name=table).get_by_role("row").all()
+    return [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows]
+
+
+def test_runs_side_by_side(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """The table is that of `compare`; a damaged run is told of; pages are files without scripts."""
+    folder = tmp_path / "project"
+    runs = [(f"{number:03d}", report) for number, report in enumerate(reported(folder), 1)]
+    studio = studios("project")
+    page = pages(studio)
+    page.get_by_role("link", name="Reports").click()
+    expect(page.get_by_role("row", name="003")).to_contain_text("JSON")
+    for name, _ in runs:
+        page.get_by_role("checkbox", name=f"Compare run {name}").click()
+    expect(page.get_by_role("img", name="001: 40.0% before, 75.0% after; 002: 40.0% before")).to_be_visible()
+    head, rows = comparison(runs)
+    assert cells(page, "Runs side by side") == [list(head), *rows]
+    with page.context.expect_page() as opened:
+        page.get_by_role("button", name="As a page to keep").click()
+    expect(opened.value.get_by_role("heading", name="2 runs compared")).to_be_visible()
+    assert (folder / "reports" / "comparison.html").exists()
+    answered = page.request.get(f"{studio.origin}/page/002")
+    assert answered.status == 200 and "script" not in answered.text()
+    assert "default-src 'none'" in answered.headers["content-security-policy"]
+    for name in ("004", "..%2Fstudio.json", "..%2f..%2fetc%2fpasswd"):
+        assert page.request.get(f"{studio.origin}/page/{name}").status == 404
+
+
+def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """Rounds, boards and epsilons as they are in its files; the adapter goes to a few, to all, and back."""
+    folder = tmp_path / "project"
+    federation = federated(folder)
+    key = folder / "keys" / "release.pem"
+    updates.new_key(key)
+    site = fleet.Site.create(folder / "fleets" / "site", "band", updates.load_key(key))
+    twins = [fleet.Identity.create(tmp_path / f"twin-{number}.key") for number in range(4)]
+    site.enroll_all([(twin.public, "") for twin in twins], updates.load_key(key))
+    page = pages(studios("project"))
+    page.get_by_role("link", name="Fleet").click()
+    expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
+    last = federation.rounds[-1].accuracies
+    assert cells(page, "Named right, by board, after the last round")[1:] == [
+        [f"board {index}", f"{share:.1%}"] for index, share in last.items()
+    ]
+    expect(page.get_by_text("no bound: boards add no noise")).to_have_count(2)
+
+    def publish(button: str, told: str) -> None:
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(page.get_by_role("status")).to_contain_text(told)
+
+    publish("Publish to a few", "global, version 1, is out to a few boards")
+    publish("To all", "global, version 1, is out to all boards")
+    publish("Publish to a few", "global, version 2, is out to a few boards")
+    publish("To all", "global, version 2, is out to all boards")
+    publish("Take back", "global, version 3, is out to all boards")
+    rollout = fleet.publish.state(site, "global")
+    assert rollout and rollout.version == 3 and rollout.everyone

@@ -1,0 +1,193 @@
+"""Pictures of the studio, made by a person's way on its page: real server, real browser, a virtual board, real data.
+
+    make pictures        docs/pictures/studio-*.png, the six of docs/guides/studio.md, and all views in out/pictures
+
+All views are taken at 1,280 and 400 px, light and dark. The data are a watch's recordings of a person whom the base has
+never seen, under names of gestures: they go onto the page as a CSV file of each gesture, as anybody's would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+
+from edgelora import datasets, fleet, training
+from edgelora.studio.prospect import PACKAGED
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs" / "pictures"
+EVERY = ROOT / "out" / "pictures"
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+VIEWS = ("Boards", "Live", "Collect", "Learn", "Adapters", "Fleet", "Reports")
+PERSON, FIRST = 3, 3  # whose recordings, from which of their classes on
+GESTURES = ("circle", "wave", "shake", "knock")
+OVERLAP = 4  # so many windows on is the one that follows without a gap
+COLOURS = "96"  # of a picture
+PATIENCE_MS = 300_000  # a computer may be busy
+
+
+def recordings(folder: Path) -> dict[str, Path]:
+    """A CSV file of each gesture, in counts of an MPU-6050: windows one after the other; and one of three gestures."""
+    takes = datasets.har_takes(PERSON, "train")
+    files, rows = {}, {}
+    for label, name in enumerate(GESTURES, FIRST):
+        rows[name] = np.concatenate([counts for counts, of in takes if of == label][::OVERLAP])
+    for name, counts in rows.items():
+        files[name] = folder / f"{name}.csv"
+        np.savetxt(files[name], counts, "%d", ",")
+    files["mixed"] = folder / "my hand.csv"
+    np.savetxt(files["mixed"], np.concatenate([rows[name][:150] for name in (*GESTURES, *GESTURES)]), "%d", ",")
+    return files
+
+
+@contextmanager
+def studio(project: Path, board: str) -> Iterator[str]:
+    """A studio of an empty project whose virtual board is on; its address."""
+    project.mkdir(parents=True)
+    federate(project)
+    (project / "studio.json").write_text(json.dumps({"on": {"my-board": board}}))
+    command = [sys.executable, "-m", "edgelora", "studio", str(project), "--no-browser", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    said = ""
+    while not said.endswith("}\n"):
+        said += process.stdout.readline() or sys.exit("the studio did not start")
+    try:
+        yield json.loads(said)["url"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def federate(project: Path) -> None:
+    """A federation of twins in the project, of the people whose recordings come with seglearn."""
+    base = training.load_base(PACKAGED / "motion.elm")
+    plan = fleet.Plan(boards=8, rounds=4, masks=False)
+    federation = fleet.Federation.create(project / "fleets" / "watches", plan, base)
+    fleet.simulate(federation, "har", "loop")
+
+
+class Person:
+    """Somebody at the page, with a camera."""
+
+    def __init__(self, page: Page, files: dict[str, Path]) -> None:
+        self.page, self.files = page, files
+
+    def go(self, view: str) -> None:
+        self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
+        self.page.get_by_role("heading", name=view, exact=True).first.wait_for()
+
+    def press(self, button: str) -> None:
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def put_base(self) -> None:
+        self.page.get_by_role("button", name="Put a base on my-board").click()
+        self.press("Put it there")
+        self.page.get_by_text("/motion.elm").first.wait_for()
+
+    def listen(self, network: str) -> None:
+        """Has the board listen to a recording, over and over."""
+        self.go("Live")
+        self.page.get_by_label("Source", exact=True).click()
+        self.page.get_by_role("option", name="a recording of this computer").click()
+        self.page.get_by_label("Drop a recording: .csv, .wav, .npz").set_input_files(self.files["mixed"])
+        self.page.get_by_label("Network").click()
+        self.page.get_by_role("option", name=network, exact=True).click()
+        self.press("Start")
+        self.page.wait_for_timeout(13_000)  # until all gestures were there
+
+    def collect(self, gesture: str) -> None:
+        self.go("Collect")
+        self.page.get_by_label("Drop files here").set_input_files(self.files[gesture])
+        self.page.get_by_role("group", name=f"Samples of {gesture}").get_by_role("button").first.wait_for()
+        self.page.wait_for_timeout(1500)  # until its small pictures are there
+
+    def learn(self) -> None:
+        self.go("Learn")
+        self.press("Learn")
+        self.page.get_by_text("Better than before").wait_for()
+
+    def picture(self, path: Path, width: int = 1280, theme: str = "light", height: int = 900) -> None:
+        """The view as it is, whole; small as a file."""
+        page = self.page
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(700)
+        whole = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": width, "height": min(max(height, whole), 2400)})
+        page.wait_for_timeout(500)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=path)
+        if shutil.which("pngquant"):
+            subprocess.run(["pngquant", "--force", "--strip", "--ext", ".png", COLOURS, path], check=True)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KB", flush=True)
+
+
+def take_all(person: Person) -> None:
+    """The way of docs/guides/studio.md, then every view."""
+    page = person.page
+    page.get_by_role("combobox", name="Board").wait_for()
+    page.get_by_text("ready").first.wait_for()
+    person.put_base()
+    person.picture(DOCS / "studio-1-board.png")
+    person.listen("motion")
+    person.picture(DOCS / "studio-2-live.png")
+    person.press("Stop")
+    for gesture in GESTURES[:3]:
+        person.collect(gesture)
+    person.picture(DOCS / "studio-3-collect.png")
+    person.learn()
+    person.press("Keep")
+    page.get_by_text("Kept.").wait_for()
+    person.picture(DOCS / "studio-4-learn.png")
+    person.collect(GESTURES[3])
+    person.go("Learn")
+    person.press(f"Add {GESTURES[3]}")
+    page.get_by_text(f"Added: {GESTURES[3]}").wait_for()
+    person.picture(DOCS / "studio-5-add.png")
+    person.listen("own-motion")
+    person.picture(DOCS / "studio-6-known.png")
+    for view in VIEWS:
+        person.go(view)
+        if view == "Reports":
+            page.get_by_role("checkbox").first.click()
+        page.wait_for_timeout(1500)
+        for width in (1280, 400):
+            for theme in ("light", "dark"):
+                person.picture(EVERY / f"{view.lower()}-{width}-{theme}.png", width, theme)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--board", default="unix", help="kind of virtual board (%(default)s)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="edgelora-") as folder, sync_playwright() as playwright:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        with studio(Path(folder) / "my gestures", args.board) as url:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(url)
+            try:
+                take_all(Person(page, recordings(Path(folder))))
+            except BaseException:
+                page.screenshot(path=EVERY.parent / "pictures-failed.png")
+                raise
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
