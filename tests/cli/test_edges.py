@@ -236,3 +236,23 @@ def test_a_full_disk_leaves_nothing_half_made(
     with pytest.raises(OSError, match="No space"):
         files.write_atomic(tmp_path / "file", b"1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_time_left_is_told_once_something_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs down where nothing new is reported, and no rate is made of nothing."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    lines = console._Lines("rounds")
+    for second, done in ((0, 0), (10, 0), (20, 1), (30, None), (60, None), (61, 2)):
+        now[0] = 100.0 + second
+        lines._tell() if done is None else lines(done, 2, f"{done} done")
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "rounds: 0/2 0 done (10 s)",
+        "rounds: 1/2 1 done, 20 s left (20 s)",
+        "rounds: 1/2 1 done, 10 s left (30 s)",
+        "rounds: 1/2 1 done, 0 s left (60 s)",
+        "rounds: 2/2 2 done, 0 s left (61 s)",
+    ]

@@ -81,6 +81,7 @@ class _Lines:
 
     def __init__(self, title: str) -> None:
         self._title, self._where = title, ""
+        self._ends: float | None = None  # when it is over, as far as can be told
         self._phase = self._said = self._started = time.monotonic()
         self._last = 0
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -92,14 +93,15 @@ class _Lines:
             if done < self._last:  # a new phase: its own rate
                 self._phase = self._said
             self._last = done
-            left = (now - self._phase) * (total - done) / max(done, 1)
-            self._where = f" {done}/{total} {what}, {left:.0f} s left"
+            self._ends = now + (now - self._phase) * (total - done) / done if done else None
+            self._where = f" {done}/{total} {what}"
             if done == total or now - self._said >= LINE_SECONDS:
                 self._tell()
 
     def _tell(self) -> None:
         self._said = time.monotonic()
-        note(f"{self._title}:{self._where} ({self._said - self._started:.0f} s)")
+        left = "" if self._ends is None else f", {max(0.0, self._ends - self._said):.0f} s left"
+        note(f"{self._title}:{self._where}{left} ({self._said - self._started:.0f} s)")
 
     def _beat(self) -> None:
         while not self._over.wait(1):
