@@ -21,7 +21,7 @@ from .demo import make_firmware, start_board
 
 TARGET = "band"
 SAMPLES = "/fleet.eld"  # on a board: what it has seen
-PLAN = Plan(  # of few rounds, so without a momentum that takes some to build up
+PLAN = Plan.suited(  # of few rounds, so without a momentum that takes some to build up
     epochs=2,
     rate=6000,
     server_rate=512,
