@@ -113,7 +113,7 @@ class Person:
         self.go("Collect")
         self.page.get_by_label("Drop files here").set_input_files(self.files[gesture])
         self.page.get_by_role("group", name=f"Samples of {gesture}").get_by_role("button").first.wait_for()
-        self.page.wait_for_timeout(1500)  # until its small pictures are there
+        self.page.wait_for_timeout(6000)  # until its small pictures are there, and the note of it is gone
 
     def learn(self) -> None:
         self.go("Learn")

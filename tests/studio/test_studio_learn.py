@@ -80,6 +80,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     expect(page.get_by_text("The board uses it as mine")).to_be_visible()
     page.get_by_role("button", name="Add knock").click()
     expect(page.get_by_text("Added: knock")).to_be_visible()
+    expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
     page.get_by_role("button", name="Consolidate").click()
     expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
     store = stored(studio)

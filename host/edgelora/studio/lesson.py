@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,7 @@ class Head:
     error: str = ""
     active: str | None = None  # in the board's store before
     name: str = ""  # under which it was kept
+    added: tuple[str, ...] = ()  # classes that were added to it since
     begun: bool = False  # whether the board has got as far as a checkpoint of this run
     version: int = VERSION
 
@@ -78,7 +80,7 @@ class Lesson:
             said = json.loads((folder / "lesson.json").read_bytes())
             known = {one.name for one in fields(Head)}
             head = Head(**{key: value for key, value in said.items() if key in known})
-            head = replace(head, learned=tuple(map(str, head.learned)))
+            head = replace(head, learned=tuple(map(str, head.learned)), added=tuple(map(str, head.added)))
             Recipe(**_recipe_fields(head.recipe))
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
@@ -252,7 +254,7 @@ class Lesson:
         ahead.join()
         twin_run = training.compared(run, again[0], epochs)
         report = make_report(base, test, run, hello, None, self.head.title, twin_run, self.head.tested_on)
-        report.title = self.head.title
+        report.title, report.board = self.head.title, self.head.board or report.board
         write_atomic(self.folder / "adapter.ela", run.run.adapter)
         write_report(report, self.folder)
         self.doing = ""
@@ -311,6 +313,10 @@ class Lesson:
         """The board is as it was before the run; what was learned stays in the run's folder."""
         self._restore(link)
         self._now(status="discarded")
+
+    def note_added(self, labels: Sequence[str]) -> None:
+        """Classes are with what was learned, on the board."""
+        self._now(added=tuple(dict.fromkeys([*self.head.added, *labels])))
 
     def give_up(self) -> None:
         """It will not go on: another run has the board."""

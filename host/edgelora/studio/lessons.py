@@ -141,11 +141,14 @@ class Lessons:
         """The board goes back to what it had before."""
         return place.submit("discard", lambda link, job: lesson.discard(link))
 
-    def add_classes(self, place: Place, base: Base, data: Dataset, name: str, force: bool = False) -> Job:
-        """Adds all classes of the data to the adapter of that name: the job's result is `Added`."""
+    def add_classes(self, place: Place, lesson: Lesson, data: Dataset, force: bool = False) -> Job:
+        """Adds all classes of the data to what a run has learned: the job's result is `Added`."""
+        base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Added:
             made, used = training.add_stored_classes(link, base, data, name, job.progress, force)
+            if used:
+                lesson.note_added([row.name for row in made.classes if row.name])
             return Added(name, made, used)
 
         return place.submit("add a class", work)

@@ -24,6 +24,7 @@ from ..prospect import (
     Prospect,
     collected,
     collected_version,
+    counts_of,
     left_out,
     measured_choices,
     offer,
@@ -76,7 +77,14 @@ class _Page:
                 lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
             )
             parts.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
-            parts.follow(lambda: (self._port, self._samples_version, self.lesson and self.lesson.status), self._more)
+            parts.follow(
+                lambda: (
+                    self._port,
+                    self._samples_version,
+                    self.lesson and (self.lesson.status, self.lesson.head.added),
+                ),
+                self._more,
+            )
 
     # --- what there is
 
@@ -436,21 +444,20 @@ class _Page:
             return
         base = lesson.base
         name = lesson.head.name or NAME
-        new = [label for label in prospect(base, data).counts if label not in base.model.labels]
+        others = [label for label in counts_of(data) if label not in base.model.labels]
+        new = [label for label in others if label not in lesson.head.added]
+        told, why = "Add a class", "Record samples of a new class in Collect first."
+        if new:
+            told, why = f"Add {', '.join(new)}", "takes a moment, and no learning"
+        elif others:
+            told, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
         with ui.element("section").classes("card stack"):
             parts.heading("4. Afterwards")
             with ui.element("div").classes("row-line"):
-                told = f"Add {', '.join(new)}" if new else "Add a class"
-                add = parts.button(
-                    told,
-                    lambda: self._set(after=self.lessons.add_classes(place, base, data, name)),
-                    icon="add",
-                    main=bool(new),
-                )
-                add.set_enabled(bool(new))
-                ui.label(
-                    "takes a moment, and no learning" if new else "Record samples of a new class in Collect first."
-                ).classes("quiet")
+                added = lambda: self._set(after=self.lessons.add_classes(place, lesson, data))  # noqa: E731
+                add = parts.button(told, added, icon="add", main=bool(new))
+                add.set_enabled(bool(others))
+                ui.label(why).classes("quiet")
             with ui.element("div").classes("row-line"):
                 parts.button(
                     "Consolidate",
