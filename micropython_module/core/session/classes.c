@@ -84,19 +84,19 @@ typedef struct {
     space_t space;
     const edgelora_class_t *next; // of those that the adapter has, in ascending order
     uint32_t left, known, size, place;
-} walk_t;
+} class_rows_t;
 
 typedef struct {
     const int16_t *row; // [size]
     int32_t bias;
 } row_t;
 
-static walk_t walk_rows(const edgelora_model_t *m, const edgelora_classes_t *record) {
-    return (walk_t){model_space(m), first_class(record), record->count, edgelora_output_size(m),
+static class_rows_t walk_rows(const edgelora_model_t *m, const edgelora_classes_t *record) {
+    return (class_rows_t){model_space(m), first_class(record), record->count, edgelora_output_size(m),
         record->size, 0};
 }
 
-static row_t next_row(walk_t *w) {
+static row_t next_row(class_rows_t *w) {
     uint32_t place = w->place++;
     if (!w->left || (place < w->known && w->next->number != place)) {
         return (row_t){w->space.rows + place * w->size, w->space.biases[place]};
@@ -107,7 +107,7 @@ static row_t next_row(walk_t *w) {
     return row;
 }
 
-static uint32_t largest(const int8_t *q, uint32_t n) {
+static uint32_t class_of(const int8_t *q, uint32_t n) {
     uint32_t best = 0;
     for (uint32_t i = 1; i < n; ++i) {
         best = q[i] > q[best] ? i : best;
@@ -119,9 +119,9 @@ static uint32_t largest(const int8_t *q, uint32_t n) {
 static uint32_t put_logits(edgelora_session_t *s, const edgelora_classes_t *record, uint32_t n,
     const int8_t *x) {
     const edgelora_model_t *m = session_model(s);
-    walk_t walk = walk_rows(m, record);
+    class_rows_t walk = walk_rows(m, record);
     const int8_t *q = edgelora_output(s);
-    int32_t *scores = arena_at(s, s->scratch), top = q[largest(q, walk.known)];
+    int32_t *scores = arena_at(s, s->scratch), top = q[class_of(q, walk.known)];
     int32_t zp = model_tensor(m, model_op(m, s->op_count - 1u)->input)->zero_point;
     uint32_t exponent = walk.space.head->exponent, best = 0;
     for (uint32_t k = 0; k < n; ++k) {
@@ -154,7 +154,7 @@ int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x) {
 // The error of the last layer's outputs from those of all classes, d: s32, Q15. What its largest
 // output says of the others' distance is theirs.
 static void output_error(const int32_t *d, const int8_t *q, uint32_t known, edgelora_block_t *e) {
-    uint32_t top = largest(q, known);
+    uint32_t top = class_of(q, known);
     int32_t sum = 0;
     for (uint32_t k = 0; k < known; ++k) {
         sum += d[k];
@@ -179,7 +179,7 @@ static int32_t input_error(
     while (block.count < record->size) {
         uint32_t left = record->size - block.count,
                  count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
-        walk_t walk = walk_rows(m, record);
+        class_rows_t walk = walk_rows(m, record);
         for (uint32_t i = 0; i < count; ++i) {
             v[i] = 0;
         }
