@@ -6,6 +6,7 @@ BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
 JOBS := $(shell nproc 2>/dev/null || echo 2)
+WORKERS := $(shell echo $$(($(JOBS) + $(JOBS) / 2)))
 
 BUILD := $(CURDIR)/.build
 STAMPS := $(BUILD)/stamps
@@ -96,7 +97,8 @@ test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
 test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
-	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) # BLAS threads of two workers wait for each other
+# Half as many workers again as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
 

@@ -43,6 +43,7 @@ EXTRAS = {
     "host/edgelora/fleet/privacy.py": "fleet",
     "host/edgelora/fleet/server_app.py": "fleet",
     "host/edgelora/fleet/sim_grid.py": "fleet",
+    "host/edgelora/studio/measuring.py": "dev",
     "host/edgelora/studio/server.py": "studio",
     **{
         path.relative_to(resources.ROOT).as_posix(): "studio"

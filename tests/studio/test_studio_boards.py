@@ -107,8 +107,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     card(page, "two").get_by_role("button", name="Stop two").click()
     card(page, "two").get_by_text("not there", exact=True).wait_for()
     expect(card(page, "one").get_by_text("ready")).to_be_visible()
-    card(page, "two").get_by_role("button", name="Start two").click()
-    card(page, "two").get_by_text("/motion.elm").wait_for()
+    card(page, "two").get_by_role("button", name="Start two").click()  # and the studio ends while it starts
 
 
 def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: Callable, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class Desk:
                 job.tell("its firmware is built: a few minutes the first time")
                 firmware = program(profile, job.tell)
             job.tell("it starts")
-            handle = start(board, firmware, state)
+            handle = start(board, firmware, state, die_with_parent=True)  # also where this process is killed
         if self._closing.is_set():
             handle.stop()
         device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
