@@ -60,6 +60,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
 
     begin(page, "quick")
     expect(page.get_by_text("Better than before")).to_be_visible()
+    expect(page.get_by_text("samples held out, which also chose the best epoch")).to_be_visible()  # not "unseen"
     assert page.get_by_role("table").count() == 2  # who was named what, before and now
     report = read_report(folder / "reports" / "001")
     assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)

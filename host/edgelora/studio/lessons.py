@@ -102,7 +102,7 @@ class Lessons:
             raise InputError("the board is learning", remedy="pause or await it")
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
         title = ", ".join(prospect.learned)
-        parts = parted(data.only(prospect.learned), "the project")
+        parts = parted(data.only(prospect.learned), "the project", recipe.on_board)
         course = training.prepared(base.samples(parts.train), recipe)
         folder = self._fresh()
         datasets.save_dataset(parts.train, folder / "samples.npz")

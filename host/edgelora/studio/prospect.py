@@ -68,13 +68,20 @@ def counts_of(data: Dataset | None) -> dict[str, int]:
     return {} if data is None else {label: int((data.y == i).sum()) for i, label in enumerate(data.labels)}
 
 
-def parted(data: Dataset, name: str) -> datasets.Parts:
-    """What trains and what tests. Of few samples, those that choose the epoch test too."""
+JUDGES = "chose the best epoch"  # said of samples that test although they had a say in what is kept
+
+
+def parted(data: Dataset, name: str, on_board: bool) -> datasets.Parts:
+    """What trains and what tests. Of few samples, those that choose the epoch test too, and it is said.
+
+    on_board: the board leads. Where this computer does, a run's last epochs learn from all samples.
+    """
     held = datasets.held_out(data.y)
     if np.bincount(data.y, minlength=2).min() >= datasets.HELD_OUT**2:  # a quarter tests, and of the rest one judges
         return datasets.split(data, name)
     test = Dataset(data.x[held], data.y[held], data.labels, data.signal)
-    told = f"{int(held.sum())} samples held out from training, which also chose the best epoch"
+    learned = "" if on_board else ", and were learned from in the last epochs"
+    told = f"{int(held.sum())} samples held out from training, which also {JUDGES}{learned}"
     return datasets.Parts(data, test, told)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .. import training
 from ..report import Report
+from .prospect import JUDGES
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,10 @@ def in_words(report: Report) -> Words:
     judged, count = report.judged, report.held_out
     measure = report.measure
     before, after = measure.shown(measure.before), measure.shown(measure.after)
-    told = f"Named right of the {report.test_samples} samples it did not learn from: {before} before, {after} now."
+    what = "samples it did not learn from"
+    if JUDGES in report.tested_on:
+        what = f"samples held out, which also {JUDGES}, so that new ones may do less well"
+    told = f"Named right of the {report.test_samples} {what}: {before} before, {after} now."
     good = bool(report.activated)
     title, text = {
         training.Verdict.BETTER: ("Better than before", f"{told} {count} samples held out of training judged it."),
