@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from processes import edgelora
 
 from edgelora.link import Op, Status
 from edgelora.studio.guard import Guard
@@ -199,6 +200,14 @@ def another_site() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_project_is_served_once(studios) -> None:
+    studio = studios()
+    said = edgelora("studio", studio.folder, "--no-browser", code=1).stderr
+    assert "a studio is open on" in said and "another folder" in said
+    assert studio.stop() == 130
+    studio.start()  # what is left of the last one is in nobody's way
 
 
 def test_another_page_of_the_same_browser_gets_nothing(studios, pages) -> None:

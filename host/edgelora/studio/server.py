@@ -11,9 +11,14 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from ..errors import FileError, MissingPackage
+from ..errors import FileError, InputError, MissingPackage
 from .desk import Desk
 from .guard import Guard
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 HOST = "127.0.0.1"
 
@@ -22,7 +27,8 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
     """Serves the project in a folder, which is made if need be, until Ctrl-C or SIGTERM.
 
     told: gets the address once, with its token, when it can be opened. port: 0 for any that is free. browser: open it.
-    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken.
+    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken, InputError where another
+    studio has the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Read when the framework is imported; the studio keeps nothing there.
@@ -38,7 +44,7 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
 
     from .views import show
 
-    with contextlib.closing(_bound(port)) as listening:
+    with _alone(folder), contextlib.closing(_bound(port)) as listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
         url = f"http://{HOST}:{port}/?token={token}"
@@ -67,6 +73,19 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
                 uvicorn.Server(config).run(sockets=[listening])
         finally:
             desk.close()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else serves this project meanwhile: two would fight over its boards. Not checked on Windows."""
+    with open(folder / ".studio.lock", "a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                remedy = "use its page, or end it with Ctrl-C, or give another folder"
+                raise InputError(f"a studio is open on {folder} already", remedy=remedy) from None
+        yield
 
 
 @contextlib.contextmanager
