@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -13,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import fresh
 import numpy as np
 import pytest
 from random_models import random_model
@@ -438,8 +440,13 @@ def test_any_value_anywhere_is_refused_or_shown_as_text(run: Report) -> None:
         data["confusion_base"] = data["confusion_adapted"] = [[3, 1], [0, 4]]
     else:
         data["float_lora_losses"] = []
-    tried = [check_record(changed(data, path, value)) for path in places(data) for value in ODD]
-    assert len(tried) > 2000 and 0.1 < sum(tried) / len(tried) < 0.9
+    odd = itertools.cycle(random.Random(fresh.SEED).sample(ODD, len(ODD)))  # each place meets others in the next run
+    tried = [
+        check_record(changed(data, path, value))
+        for path in places(data)
+        for value in itertools.islice(odd, fresh.rounds(len(ODD)) + 1)
+    ]
+    assert len(tried) > 500 and 0.1 < sum(tried) / len(tried) < 0.9
 
 
 @pytest.mark.parametrize("key", ["seed", "rank", "epochs", "samples", "micro_batch", "steps", "memory_steps"])
