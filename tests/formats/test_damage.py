@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sanitized
 from class_cases import small_base
-from fresh import SEED, fresh_seeds, rounds
+from fresh import FULL, SEED, fresh_seeds, rounds
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
 
@@ -135,11 +135,12 @@ def test_host_and_core_agree_on_what_is_right(name: str) -> None:
     """Bytes changed, with base id and CRC made right: both accept a model or both refuse it."""
     seed = fresh_seeds(1)[0]
     data = formats.pack_model(drawn_model(seed) if name == "drawn" else small_model(name))
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     tables = struct.unpack_from("<I", data, 32)[0] + 36 * struct.unpack_from("<H", data, 26)[0]
     refused = 0
     for at in [*range(16, tables), *rng.integers(tables, len(data), 300)]:
-        for value in (0, 1, 2, 3, 4, 127, 128, 200, 255, data[at] ^ 1, int(rng.integers(256))):
+        values = (0, 1, 2, 3, 4, 127, 128, 200, 255, data[at] ^ 1, int(rng.integers(256)))
+        for value in rng.choice(values, rounds(len(values)) + 1, replace=False).tolist() if not FULL else values:
             changed = bytearray(data)
             changed[at] = value
             changed[16:24] = formats.base_id(changed)
@@ -157,4 +158,4 @@ def test_host_and_core_agree_on_what_is_right(name: str) -> None:
             if not (told and HOST_ONLY.search(told)):
                 assert accepted == (not told), f"seed {seed}, byte {at} = {value}: {told or 'the core refuses it'}"
             refused += not accepted
-    assert refused > 500
+    assert refused > 150
