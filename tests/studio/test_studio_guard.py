@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,6 +201,13 @@ def another_site() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        said = edgelora("studio", folder, "--no-browser", code=1).stderr
+        assert "can't be a project's folder" in said and "give a folder that you may write in" in said
 
 
 def test_a_project_is_served_once(studios) -> None:

@@ -27,10 +27,15 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
     """Serves the project in a folder, which is made if need be, until Ctrl-C or SIGTERM.
 
     told: gets the address once, with its token, when it can be opened. port: 0 for any that is free. browser: open it.
-    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken, InputError where another
-    studio has the folder.
+    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken or the folder can't be made,
+    InputError where another studio has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{folder} can't be a project's folder: {error.strerror}", remedy="give a folder that you may write in"
+        ) from None
     # Read when the framework is imported; the studio keeps nothing there.
     os.environ["NICEGUI_STORAGE_PATH"] = str(folder.resolve() / ".page")
     try:
