@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -309,8 +310,8 @@ class _Page:
         if lesson.status == "learning":
             parts.button("Pause", lesson.pause, icon="pause")
         elif lesson.status in ("paused", "cut off", "failed"):
-            resume = lambda: self._try(lambda: self.lessons.resume(place, lesson))  # noqa: E731
-            parts.button("Resume", resume, icon="play_arrow", main=True)
+            resume = functools.partial(self.lessons.resume, place, lesson)
+            parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
         if lesson.status not in GOING:
             self._start_button(place, "Learn anew", lesson.status not in UNFINISHED)
 
@@ -454,8 +455,12 @@ class _Page:
         with ui.element("section").classes("card stack"):
             parts.heading("4. Afterwards")
             with ui.element("div").classes("row-line"):
-                added = lambda: self._set(after=self.lessons.add_classes(place, lesson, data))  # noqa: E731
-                add = parts.button(told, added, icon="add", main=bool(new))
+                add = parts.button(
+                    told,
+                    lambda: self._set(after=self.lessons.add_classes(place, lesson, data)),
+                    icon="add",
+                    main=bool(new),
+                )
                 add.set_enabled(bool(others))
                 ui.label(why).classes("quiet")
             with ui.element("div").classes("row-line"):
