@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from studio_projects import BOARD, collect, project
 
 from edgelora import sim, virtual_boards
 from edgelora.link import Link, StoreState
+from edgelora.studio.book import Book
+from edgelora.studio.desk import Desk
+from edgelora.studio.lessons import Lessons
 from edgelora.training import load_base
 
 expect.set_options(timeout=60_000)
@@ -136,3 +140,25 @@ def test_a_run_outlives_its_page_and_its_cable(
     expect(page.get_by_text("Discarded: the board has what it had before.")).to_be_visible()
     store = stored(studio)
     assert not store.adapters and store.active is None
+
+
+def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None:
+    """State, runs, samples and bases that are none: the project opens with what is left."""
+    whole = {"title": "t", "port": "p", "board": "b", "recipe": {}, "tested_on": "", "learned": [], "total": 1}
+    lies = ["[]", "7", '"x"', "{", json.dumps(whole | {"status": "won"}), json.dumps(whole | {"total": "many"})]
+    lies += [json.dumps(whole | {"recipe": said}) for said in ([], {"mode": "none"})]
+    for number, said in enumerate(lies):
+        (tmp_path / "reports" / f"{number:03d}").mkdir(parents=True)
+        (tmp_path / "reports" / f"{number:03d}" / "lesson.json").write_text(said)
+    (tmp_path / "studio.json").write_text('{"boards": [{"port": 1}, 7], "on": {"../up": "unix", "a": 5}, "theme": 3}')
+    for name in ("samples/wave.000001.npz", "samples/<b>.0.npz", "bases/bad.elm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"PK\x03\x04none")
+    desk = Desk(tmp_path)
+    lessons = desk.of(Lessons)
+    assert (desk.theme, lessons.runs, "bad.elm" in lessons.bases(), desk.of(Book).dataset(None)) == (
+        "auto",
+        [],
+        False,
+        None,
+    )

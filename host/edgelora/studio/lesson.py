@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .. import datasets, training, twin
 from ..errors import EdgeloraError, InputError
@@ -80,9 +80,12 @@ class Lesson:
             said = json.loads((folder / "lesson.json").read_bytes())
             known = {one.name for one in fields(Head)}
             head = Head(**{key: value for key, value in said.items() if key in known})
-            head = replace(head, learned=tuple(map(str, head.learned)), added=tuple(map(str, head.added)))
+            learned, added = tuple(map(str, head.learned)), tuple(map(str, head.added))
+            head = replace(head, title=str(head.title), learned=learned, added=added)
+            if head.status not in get_args(Status) or not isinstance(head.total, int):
+                raise ValueError(f"status {head.status!r}, total {head.total!r}")
             Recipe(**_recipe_fields(head.recipe))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
         if head.status in GOING:
             head = replace(head, status="cut off", error="the studio was closed while the board learned")
