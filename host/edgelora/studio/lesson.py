@@ -83,7 +83,7 @@ class Lesson:
             learned, added = tuple(map(str, head.learned)), tuple(map(str, head.added))
             head = replace(head, title=str(head.title), learned=learned, added=added)
             if head.status not in get_args(Status) or not isinstance(head.total, int):
-                raise ValueError(f"status {head.status!r}, total {head.total!r}")
+                raise InputError(f"status {head.status!r}, total {head.total!r}")
             Recipe(**_recipe_fields(head.recipe))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
