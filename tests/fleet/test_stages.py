@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora import fleet
@@ -69,3 +72,19 @@ def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: P
         assert ("boards are left" in told[0]) == (survivors == 0)
         for identity in identities:
             identity.keep(0)  # the next round is of the same second
+
+
+def test_boards_take_the_rounds_of_a_server_that_starts_again_within_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    site, identities = site_of(tmp_path, 8)
+    deliver = by_hand(members_of(site, identities, base.elm, boards))
+    Federation.create(tmp_path / "one", replace(PLAN, rounds=4), base)
+    for stop in (2, 3, 4):
+        one = Federation.open(tmp_path / "one")
+        exchange = in_stages(one, site.roster(), site.secret(), deliver)
+        fleet.federate(one, exchange, site.roster().active, stop=stop)
+    assert [each.survivors for each in one.rounds] == [8] * 4

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from flwr.serverapp import Grid
+from fresh import FULL
 
 from edgelora import fleet
+from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
 from edgelora.fleet import BudgetSpent, Federation, Plan, privacy
 from edgelora.fleet.flower import FleetStrategy, Twins
@@ -43,6 +45,15 @@ def test_one_hash_from_a_loop_and_pools_of_any_number_of_nodes(tmp_path: Path) -
     fleet.simulate(plain, "har", "loop", judged=False)
     with PoolGrid(12) as each, Shuffled(5) as few:
         assert carried(tmp_path / "each", each) == carried(tmp_path / "few", few) == plain.sha256
+
+
+def test_one_hash_with_trained_a_masks_and_noise() -> None:
+    engines = bench_fleet.ENGINES
+    if not FULL:
+        engines = tuple(one for one in engines if one not in ("Ray", "SuperLink deployment"))
+    assert bench_fleet.HASHED.masks and bench_fleet.HASHED.noise and bench_fleet.HASHED.mode == "trainable_a"
+    found = bench_fleet.hashes(fleet.fleet_base(), engines)
+    assert set(found) == set(engines) and len(set(found.values())) == 1
 
 
 def test_a_node_that_fails_costs_the_round_its_own_boards(tmp_path: Path) -> None:

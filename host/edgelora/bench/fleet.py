@@ -6,21 +6,37 @@ Settings were chosen on people 7 to 10 (`har-choosing`); figures are of 3 to 6 (
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import fleet, formats
 from ..errors import EdgeloraError, MissingPackage
-from ..fleet import Call, Exchange, Federation, Plan, Total
+from ..fleet import (
+    Deliver,
+    Exchange,
+    Federation,
+    Gateway,
+    Identity,
+    Member,
+    Plan,
+    Site,
+    Stage,
+    Task,
+    Train,
+    TwinMember,
+)
 from ..progress import Progress, untold
 from ..training import Base, Samples, restarted, train
 from ..workers import in_parallel
@@ -28,7 +44,10 @@ from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
 CHOICES = "settings"  # a part that is measured only where it is asked for
-HASHED = Plan.suited(rounds=3, seed=7, masks=False, noise=1.0, clip=4000, least=8, deadline=300.0)
+HASHED = Plan(
+    rounds=3, seed=7, noise=1.0, clip=4000, least=8, neighbours=4, threshold=3, deadline=300.0, patience=300.0
+)
+GATEWAYS = 2  # nodes of Flower, each with its own
 SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
     "trained A": {},
     "trained A, rate 3,000": {"rate": 3000},
@@ -39,19 +58,18 @@ SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
     "frozen A": {"mode": "frozen_a"},
     "frozen A, rate 6,000": {"mode": "frozen_a", "rate": 6000},
 }
-CLIP = 1000  # of 1,000 boards, in masters
-SIMULATED = {  # but for the mode
+CLIPS = {"trainable_a": 2000, "frozen_a": 1000}  # of 1,000 boards, in masters: four times the values, twice the norm
+SIMULATED = {  # but for the mode and its clip
     "boards": 1000,
     "rounds": 20,
     "share": 0.1,
-    "clip": CLIP,
     "least": 60,
     "masks": False,
     "server_rate": 256,
     "server_momentum": 0,
 }
 NOISE = 2.0
-SCALED = Plan.suited(mode="frozen_a", rounds=10, share=0.1, clip=CLIP, masks=False)
+SCALED = Plan.suited(mode="frozen_a", rounds=10, share=0.1, clip=CLIPS["frozen_a"], masks=False)
 SIZES = (100, 1000, 10_000)
 ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run", "shuffled replies")
 
@@ -84,11 +102,62 @@ def bench_fleet(
 # ---- one hash
 
 
+@dataclass(frozen=True)
+class _Hashed:
+    """A federation to be hashed, the fleet that it is of, and its boards by index."""
+
+    one: Federation
+    site: Site
+    boards: dict[int, Member]
+
+    def exchange(self, deliver: Deliver) -> Exchange:
+        return fleet.in_stages(self.one, self.site.roster(), self.site.secret(), deliver)
+
+    def federate(self, deliver: Deliver) -> None:
+        """The rounds that are left, messages carried in this process."""
+        fleet.federate(self.one, self.exchange(deliver), self.site.roster().active)
+
+    def by_hand(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        """Each board answers, one after the other."""
+        return {index: [self.boards[index].answer(message, adapter)] for index, message in messages.items()}
+
+    @contextlib.contextmanager
+    def gateways(self, folder: Path) -> Iterator[list[Path]]:
+        """Boards behind gateways, in turn; their folders, in one that has no others."""
+        with contextlib.ExitStack() as stack:
+            paths = [folder / str(place) for place in range(GATEWAYS)]
+            for place, path in enumerate(paths):
+                path.mkdir(parents=True)
+                gateway = stack.enter_context(fleet.running(Gateway({}, lambda event: None)))
+                for index in list(self.boards)[place::GATEWAYS]:
+                    gateway.add_local(index, self.boards[index])
+                stack.enter_context(fleet.local_server(gateway, path)).start()
+            yield paths
+
+
+class _Repeatable:
+    """A board of this computer whose noise and masks come of the round's seed: a round that is repeated has them again.
+
+    Others draw theirs.
+    """
+
+    def __init__(self, identity: Identity, site: Site, train: Train) -> None:
+        self._made = functools.partial(TwinMember, identity, site.roster, train)
+        self._member = self._made()
+
+    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+        if message[4] == Stage.TASK:
+            seed = fleet.board_seed(Task.unpack(message[16:-16]).seed, self._member.index)
+            drawn = hashlib.sha256(b"edgelora bench" + seed.to_bytes(4, "little")).digest()
+            self._member = self._made(seed=lambda: drawn)
+        return self._member.answer(message, adapter)
+
+
 def hashes(base: Base, engines: Sequence[str], progress: Progress = untold) -> dict[str, str]:
-    """SHA-256 of the global adapter after `HASHED`, by engine."""
-    ways: dict[str, Callable[[Federation], None]] = {
-        "plain loop": lambda one: fleet.simulate(one, "har", "loop", judged=False),
-        "process pool": lambda one: fleet.simulate(one, "har", "pool", judged=False, nodes=8),
+    """SHA-256 of the global adapter after `HASHED`, by engine; masks are on in all but the plain loop."""
+    ways: dict[str, Callable[[_Hashed], None]] = {
+        "plain loop": lambda it: it.federate(it.by_hand),
+        "process pool": _by_pool,
         "Ray": _by_ray,
         "SuperLink deployment": _by_superlink,
         "resumed run": _resumed,
@@ -97,55 +166,75 @@ def hashes(base: Base, engines: Sequence[str], progress: Progress = untold) -> d
     found = {}
     for done, engine in enumerate(engines, 1):
         with tempfile.TemporaryDirectory() as folder:
-            one = Federation.create(Path(folder), HASHED, base)
-            ways[engine](one)
-            after = Federation.open(Path(folder))
-            if after.done != HASHED.rounds:
-                raise EdgeloraError(f"{engine}: {after.done} of {HASHED.rounds} rounds were carried")
+            ways[engine](_enrolled(Path(folder), base, replace(HASHED, masks=engine != "plain loop")))
+            after = Federation.open(Path(folder) / "federation")
+            if [each.survivors for each in after.rounds] != [HASHED.boards] * HASHED.rounds:
+                raise EdgeloraError(f"{engine}: of boards {[each.survivors for each in after.rounds]} were summed")
             found[engine] = after.sha256
         progress(done, len(engines), f"{engine}: {found[engine][:16]}")
     return found
 
 
-def _resumed(one: Federation) -> None:
-    """Stopped in the second round, after its boards were asked."""
-    exchange = _plain(one)
-    fleet.federate(one, exchange, stop=1)
+def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
+    data = fleet.boards_of("har", base.elm, base.name, plan.boards)
+    train = fleet.training_of(base.elm, lambda index: data.of(index).train)
+    key = Ed25519PrivateKey.generate()
+    site = Site.create(folder / "site", "bench", key)
+    identities = [Identity.create(folder / "boards" / f"{index}.key") for index in range(plan.boards)]
+    site.enroll_all([(identity.public, "") for identity in identities], key)
+    boards: dict[int, Member] = {i: _Repeatable(one, site, train) for i, one in enumerate(identities)}
+    return _Hashed(Federation.create(folder / "federation", plan, base), site, boards)
 
-    def killed(call: Call) -> Total:
-        raise KeyboardInterrupt
+
+def _resumed(it: _Hashed) -> None:
+    """Stopped in the second round, when all boards have sent their sums."""
+
+    def killed(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        if it.one.done and next(iter(messages.values()))[4] == Stage.UNMASK:
+            raise KeyboardInterrupt
+        return it.by_hand(messages, adapter, seconds)
 
     with contextlib.suppress(KeyboardInterrupt):
-        fleet.federate(one, killed)
-    fleet.federate(Federation.open(one.folder), exchange)
+        it.federate(killed)
+    again = replace(it, one=Federation.open(it.one.folder))
+    again.federate(again.by_hand)
 
 
-def _shuffled(one: Federation) -> None:
-    exchange = _plain(one)
-    fleet.federate(one, lambda call: exchange(replace(call, boards=random.sample(call.boards, len(call.boards)))))
+def _shuffled(it: _Hashed) -> None:
+    def mixed(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        return it.by_hand(dict(random.sample(list(messages.items()), len(messages))), adapter, seconds)
+
+    it.federate(mixed)
 
 
-def _plain(one: Federation) -> Exchange:
-    return fleet.plain_loop(one, fleet.boards_of("har", one.base.elm, one.base.name, one.plan.boards))
+def _by_pool(it: _Hashed) -> None:
+    try:
+        from ..fleet.flower import FleetStrategy
+        from ..fleet.sim_grid import PoolGrid
+    except ModuleNotFoundError as error:
+        raise MissingPackage("the pool runs Flower's apps: pip install 'edgelora[fleet]'") from error
+    folder = it.one.folder / "gateways"
+    with it.gateways(folder), PoolGrid(GATEWAYS, run_config={"gateways": str(folder)}) as grid:
+        FleetStrategy(it.one, it.site).start(grid)
 
 
-def _by_ray(one: Federation) -> None:
-    with _deployed(one) as deployment:
+def _by_ray(it: _Hashed) -> None:
+    with it.gateways(it.one.folder / "gateways"), _deployed(it) as deployment:
         deployment.start_simulator()
-        deployment.wait_run(deployment.run(nodes=HASHED.boards))
+        deployment.wait_run(deployment.run(nodes=GATEWAYS))
 
 
-def _by_superlink(one: Federation) -> None:
-    with _deployed(one) as deployment:
-        deployment.start(nodes=2)
+def _by_superlink(it: _Hashed) -> None:
+    with it.gateways(it.one.folder / "gateways") as gateways, _deployed(it) as deployment:
+        deployment.start(gateways)
         deployment.wait_run(deployment.run())
 
 
 @contextlib.contextmanager
-def _deployed(one: Federation) -> Iterator[fleet.Deployment]:
-    port = fleet.free_port()
-    fleet.write_project(one.folder, "har", address=f"127.0.0.1:{port}")
-    with fleet.Deployment(one.folder, port) as deployment:
+def _deployed(it: _Hashed) -> Iterator[fleet.Deployment]:
+    folder, port = it.one.folder, fleet.free_port()
+    fleet.write_project(folder, "", it.site.folder, f"127.0.0.1:{port}", folder / "gateways")
+    with fleet.Deployment(folder, port) as deployment:
         yield deployment
 
 
@@ -260,7 +349,8 @@ def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
 ) -> dict[str, Any]:
     """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; means over seeds."""
-    plan = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
+    suited = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
+    plan = replace(suited, clip=CLIPS[suited.mode])
     jobs = [(base, replace(plan, noise=z, seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
     found: dict[float, list[float]] = {0.0: [], NOISE: []}
     epsilon = (0.0, 0.0)

@@ -11,7 +11,7 @@ from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .lines import bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
-from .member import Identity, MemberError, TwinMember, training_of
+from .member import Identity, MemberError, Train, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
 from .plan import RATES, Plan
 from .privacy import BudgetSpent, Epsilons, epsilons, sampled
@@ -19,10 +19,12 @@ from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
 from .secagg import ReplyRefused, Round, RoundAborted, Sum
 from .simulate import ENGINES, judge_of, plain_loop, simulate, write_page
-from .stages import in_stages
+from .stages import Deliver, in_stages
 from .web import GatewayClient, GatewayError, board_server, local_server
 
 __all__ = [
+    "Deliver",
+    "Train",
     "Deployment",
     "DeploymentError",
     "Exchange",

@@ -70,6 +70,7 @@ clientapp = "fleet_app.client:app"
 state = {state}
 data = {data}
 site = {site}
+gateways = {gateways}
 """
 _APP = '''"""The {0} of a fleet."""
 
@@ -86,14 +87,23 @@ class DeploymentError(EdgeloraError, RuntimeError):
 # ---- files
 
 
-def write_project(folder: Path, data: str = "", site: Path | None = None, address: str = "127.0.0.1:9092") -> Path:
-    """A Flower project for the federation in `folder`: its boards are twins with `data`, or those of a site."""
+def write_project(
+    folder: Path,
+    data: str = "",
+    site: Path | None = None,
+    address: str = "127.0.0.1:9092",
+    gateways: Path | None = None,
+) -> Path:
+    """A Flower project for the federation in `folder`: its boards are twins with `data`, or those of a site.
+
+    gateways: a folder with one for each node of a simulation, 0, 1 and so on.
+    """
     if bool(data) == bool(site):
         raise InputError("a federation has twins with data, or boards of a fleet's folder: give one of these")
     app, quoted = folder / "app", json.dumps
-    text = _PROJECT.format(
-        state=quoted(str(folder.resolve())), data=quoted(data), site=quoted(str(site.resolve()) if site else "")
-    )
+    paths = {"state": folder, "site": site, "gateways": gateways}
+    told = {name: quoted(str(path.resolve()) if path else "") for name, path in paths.items()}
+    text = _PROJECT.format(data=quoted(data), **told)
     write_atomic(app / "pyproject.toml", text.encode())
     write_atomic(app / "fleet_app" / "__init__.py", b'"""A federation of boards."""\n')
     for side in ("server", "client"):

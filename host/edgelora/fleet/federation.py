@@ -39,7 +39,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Call:
-    """What a round asks of boards. step: rounds before it; number: attempts so far, above every one before."""
+    """What a round asks of boards. step: rounds before it.
+
+    number: boards answer one once, and only above all before, also of other federations of their fleet: it is the time
+    of day in seconds, or one more than that of the attempt before.
+    """
 
     step: int
     number: int
@@ -130,7 +134,7 @@ class Federation:
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != _masters(formats.unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")
-            bytes.fromhex(state["secret"]), one.rounds, one.asked
+            bytes.fromhex(state["secret"]), one.rounds, one.asked, int(state.get("number", 0))
             return one
         except InputError:
             raise
@@ -181,11 +185,13 @@ class Federation:
         step = self.done
         asked = sampled(bytes.fromhex(self._state["secret"]), step, boards, self.plan.share)
         check_budget(self.plan, step, [*self.asked, asked])
+        number = max(int(time.time()), int(self._state.get("number", 0)) + 1)
         self._state["attempts"].append(asked)
+        self._state["number"] = number
         self._save()
         named = b"edgelora round" + step.to_bytes(4, "little") + self.plan.seed.to_bytes(4, "little")
         seed = int.from_bytes(hashlib.sha512(named).digest()[:4], "little")
-        return Call(step, len(self._state["attempts"]), asked, self.adapter, self.plan.rate_of(step, rate), seed)
+        return Call(step, number, asked, self.adapter, self.plan.rate_of(step, rate), seed)
 
     def finish(self, call: Call, total: Total, seconds: float, judge: Judge | None = None) -> Round:
         """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same."""

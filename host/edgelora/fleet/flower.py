@@ -241,6 +241,8 @@ def pass_on(message: Message, context: Context) -> Message:
 
 def _gateway(context: Context) -> GatewayClient:
     path = context.node_config.get("gateway")
+    if path is None and (several := context.run_config.get("gateways")):  # nodes of a simulation have numbers alone
+        path = Path(str(several)) / str(context.node_config["partition-id"])
     if path is None:
         raise InputError(
             "this node has no gateway", remedy="start it with --node-config 'gateway=\"DIR/gateway.json\"'"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -24,10 +24,19 @@ FAILED = 1  # of an error that a reply tells
 
 
 class PoolGrid(Grid):  # type: ignore[misc]
-    """So many nodes, numbered from 0. A message is answered by the module's `app`, in one of the processes."""
+    """So many nodes, numbered from 0. A message is answered by the module's `app`, in one of the processes.
 
-    def __init__(self, nodes: int, workers: int | None = None, client_app: str = CLIENT_APP) -> None:
-        self._nodes, self._app = nodes, client_app
+    run_config: what a Flower project would tell the app.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        workers: int | None = None,
+        client_app: str = CLIENT_APP,
+        run_config: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._nodes, self._app, self._config = nodes, client_app, dict(run_config)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 0, nodes, 0  # who writes messages here
         self._pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin)
         self._numbers = itertools.count(1)
@@ -59,7 +68,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
         for message in messages:
             name = str(next(self._numbers))
             vars(message.metadata)["_message_id"] = name  # as Flower's own grids do
-            self._waiting[name] = self._pool.submit(answer, self._app, message)
+            self._waiting[name] = self._pool.submit(answer, self._app, message, self._config)
             names.append(name)
         return names
 
@@ -78,12 +87,12 @@ class PoolGrid(Grid):  # type: ignore[misc]
         return replies
 
 
-def answer(client_app: str, message: Message) -> Message:
+def answer(client_app: str, message: Message, run_config: dict[str, str]) -> Message:
     """What a node answers, in this process; an error of the app is the reply."""
     app = importlib.import_module(client_app).app
     node = message.metadata.dst_node_id
     try:
-        reply: Message = app(message, Context(0, node, {}, RecordDict(), {}))
+        reply: Message = app(message, Context(0, node, {"partition-id": node}, RecordDict(), run_config))
     except Exception as error:
         reply = Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
     return reply

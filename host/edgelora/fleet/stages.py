@@ -41,18 +41,10 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
 
 
 def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
-    """An engine of messages for each board. secret: the server's, as the roster names it.
-
-    Boards answer a round's number once and only if it is above all before, also of other federations of the fleet: it
-    is the time of day in seconds.
-    """
-
-    last = 0
+    """An engine of messages for each board. secret: the server's, as the roster names it."""
 
     def exchange(call: Call) -> Total:
-        nonlocal last
-        number = last = max(int(time.time()), call.number, last + 1)
-        made = Round(task_of(federation, roster, call), number, roster, secret, call.boards)
+        made = Round(task_of(federation, roster, call), call.number, roster, secret, call.boards)
         sent = _Sent(deliver)
         try:
             while not made.done:
