@@ -208,14 +208,9 @@ def _shuffled(it: _Hashed) -> None:
 
 
 def _by_pool(it: _Hashed) -> None:
-    try:
-        from ..fleet.flower import FleetStrategy
-        from ..fleet.sim_grid import PoolGrid
-    except ModuleNotFoundError as error:
-        raise MissingPackage("the pool runs Flower's apps: pip install 'edgelora[fleet]'") from error
     folder = it.one.folder / "gateways"
-    with it.gateways(folder), PoolGrid(GATEWAYS, run_config={"gateways": str(folder)}) as grid:
-        FleetStrategy(it.one, it.site).start(grid)
+    with it.gateways(folder):
+        fleet.pooled(it.one, it.site, GATEWAYS, gateways=folder)
 
 
 def _by_ray(it: _Hashed) -> None:

@@ -14,6 +14,7 @@ from ..progress import Progress, untold
 from ..report import FleetReport, FleetRound, write_fleet_page
 from .boards import Boards, accuracies, boards_of, update_of
 from .federation import Call, Exchange, Federation, Judge, Total, federate
+from .roster import Site
 
 ENGINES = ("pool", "loop")
 MOST_JUDGED = 64  # boards whose accuracy is measured after a round
@@ -63,6 +64,22 @@ def simulate(
     if engine == "loop":
         federate(federation, plain_loop(federation, boards), None, progress, judge)
         return
+    pooled(federation, data, nodes or federation.plan.boards, workers, progress, judge)
+
+
+def pooled(
+    federation: Federation,
+    work: str | Site,
+    nodes: int,
+    workers: int | None = None,
+    progress: Progress = untold,
+    judge: Judge | None = None,
+    gateways: Path | None = None,
+) -> None:
+    """Flower's apps over processes of this computer. work: data of twins, or the site whose boards are behind gateways.
+
+    gateways: a folder that has one for each node: 0, 1 and so on.
+    """
     try:
         from .flower import FleetStrategy, Twins
         from .sim_grid import PoolGrid
@@ -70,8 +87,9 @@ def simulate(
         raise MissingPackage(
             "the pool runs Flower's apps: pip install 'edgelora[fleet]'", remedy="or take --engine loop"
         ) from error
-    twins = Twins(data, federation.plan, base.elm, base.name)
-    with PoolGrid(nodes or federation.plan.boards, workers) as grid:
+    plan, base = federation.plan, federation.base
+    twins = Twins(work, plan, base.elm, base.name) if isinstance(work, str) else work
+    with PoolGrid(nodes, workers, run_config={"gateways": str(gateways)} if gateways else {}) as grid:
         FleetStrategy(federation, twins, progress, judge).start(grid)
 
 
