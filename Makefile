@@ -103,7 +103,7 @@ test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
 
 # The studio's page in a real browser, which `make test` includes.
-test-studio: setup firmware-unix firmware-rp2 $(STAMPS)/packages-browser $(STAMPS)/axe
+test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMPS)/packages-browser $(STAMPS)/axe
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
 
 # Of the studio, for its guide: a person's way on its page, and every view.

@@ -39,6 +39,24 @@ def begin(page: Page, how_long: str) -> None:
     page.get_by_role("button", name="Learn", exact=True).click()
 
 
+def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """What one page changes the other one shows, and a drop-down that is open there stays so meanwhile."""
+    project(tmp_path / "project", {"circle": 4, "wave": 4})
+    studio = studios("project")
+    page, other = learn_view(pages(studio)), pages(studio)
+    page.get_by_label("How long").click()
+    option = page.get_by_role("option", name="thorough")
+    option.wait_for()
+    other.get_by_role("link", name="Collect").click()
+    other.get_by_role("button", name="Remove wave").click()
+    other.get_by_text("Undo: ").wait_for()
+    page.wait_for_timeout(1000)  # in which it would be drawn anew
+    option.click()
+    page.get_by_text("all samples are of one class").wait_for()
+    other.get_by_role("button", name="Undo: ").click()
+    expect(page.get_by_label("How long")).to_have_value(re.compile("^thorough"))
+
+
 def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them anew."""
     folder = project(tmp_path / "project", GESTURES)

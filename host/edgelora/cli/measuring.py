@@ -163,8 +163,9 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
     p = add("studio", cmd_bench_studio, benches)
-    p.add_argument("--seconds", type=whole(1, 86_400), default=60, help="that memory is followed for (%(default)s)")
-    p.add_argument("--span", type=whole(4, 60), default=20, help="seconds of each other figure (%(default)s)")
+    p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
+    p.add_argument("--span", type=whole(4, 55), default=20, help="seconds of each other figure (%(default)s)")
+    p.add_argument("--runs", type=whole(1, 100), default=3, help="with a page and without, in turn (%(default)s)")
     p.epilog = "Takes Chromium and the package playwright."
     p = add("link", cmd_bench_link, benches)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
@@ -693,23 +694,32 @@ def cmd_bench_studio(args: argparse.Namespace) -> None:
     from ..studio import bench_studio
 
     with console.progress("studio", args.json) as progress:
-        result = bench_studio(args.seconds, args.span, progress)
+        result = bench_studio(args.seconds, args.span, args.runs, progress)
     if args.json:
         return emit(asdict(result))
     for kind in result.kinds:
-        rows: list[tuple[object, ...]] = [
-            (name, round(w.windows_per_second, 3), round(w.window_us), w.lost)
-            for name, w in (("alone", kind.alone), ("watched, no page", kind.unseen), ("watched", kind.seen))
-        ]
-        console.table((kind.kind, "windows/s", "us a window", "lost"), rows)
-        delay = kind.delay
-        say(f"sample to pixel: median {delay.median_ms} ms, 95 % below {delay.p95_ms}, {delay.frames} frames\n")
-    first, last = result.memory[0], result.memory[-1]
+        spans = [("alone", kind.alone)]
+        spans += [(name, one) for name, of in (("unseen", kind.unseen), ("seen", kind.seen)) for one in of]
+        console.table(
+            (kind.kind, "windows/s", "us a window", "lost"),
+            [(name, round(one.windows_per_second, 4), round(one.window_us), one.lost) for name, one in spans],
+        )
+        say(f"a page lowers windows a second by {kind.lowered_percent} +- {kind.lowered_spread} %\n")
+        console.table(
+            ("sample to pixel, ms", "median", "95 %", "most", "held", "way", "drawn"),
+            [(d.frames, d.median_ms, d.p95_ms, d.max_ms, d.held_ms, d.way_ms, d.drawn_ms) for d in kind.delays],
+        )
+    if not result.memory:
+        return
     console.table(
-        ("seconds", "server KB", "renderer KB", "JS heap KB", "nodes"),
-        [(m.seconds, m.server_kb, m.renderer_kb, m.heap_kb, m.nodes) for m in (first, last)],
+        ("seconds", "server KB", "renderer KB", "control KB", "JS heap KB", "nodes"),
+        [
+            (m.seconds, m.server_kb, m.renderer_kb, m.control_kb, m.heap_kb, m.nodes)
+            for m in result.memory[:: max(1, len(result.memory) // 12)]
+        ],
     )
-    say(f"in an hour: server {result.server_kb_an_hour} KB, JS heap {result.heap_kb_an_hour} KB")
+    by = result.growth
+    say(f"KB a minute: server {by.server}, JS heap {by.heap}, renderers {by.renderer}, a plain page's {by.control}")
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from .. import formats, resources, twin
-from ..boards import build_firmware, find_devices, install, list_boards, load_board, reset
+from ..boards import Device, build_firmware, find_devices, install, list_boards, load_board, reset
 from ..boards.flash import flash
 from ..errors import InputError
 from ..formats import write_atomic
@@ -95,15 +95,15 @@ def flash_place(desk: Desk, place: Place, image: Path | None, board: str | None,
     return place.submit_on_port("flash", work)
 
 
-def flash_drive(desk: Desk, drive: str, image: Path | None, board: str | None, base: Base | None) -> Job:
-    """The same for a board that shows only its boot loader's volume. It is connected afterwards."""
+def flash_device(desk: Desk, there: Device, image: Path | None, board: str | None, base: Base | None) -> Job:
+    """The same for a board that shows only its boot loader. It is connected afterwards."""
 
     def work(job: Job) -> Place | None:
-        port = _flash(drive, image or built(desk, str(board), base, job), job)
+        port = _flash(there.port, image or built(desk, str(board), base, job), job)
         device = next((device for device in find_devices() if device.port == port), None)
         return desk.connect(device) if device else None
 
-    return desk.submit(f"flash {Path(drive).name}", work)
+    return desk.submit(f"flash the {there.description}", work)
 
 
 def _flash(target: str, image: Path, job: Job) -> str:

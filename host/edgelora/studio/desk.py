@@ -155,6 +155,10 @@ class Desk:
         device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
         return self.connect(device)
 
+    def waits_for_firmware(self, place: Place) -> bool:
+        """Whether a board is in its boot loader: nothing else can be done with it than flashing."""
+        return any(device.boot_loader and device.port == place.device.port for device in self.devices)
+
     def stop_virtual(self, port: str) -> None:
         """Takes a virtual board's power; its flash stays. It is away until it is started again."""
         name = Path(port).parent.name

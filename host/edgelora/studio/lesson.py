@@ -171,6 +171,12 @@ class Lesson:
             return None
         return (time.monotonic() - since) / (self.done - first) * (self.head.total - self.done)
 
+    def took(self, update: Update) -> None:
+        """The board has done one; a resumed run repeats a few."""
+        if not self._since[0]:
+            self._since = (time.monotonic(), update.step)
+        self.updates[-64:] = [*(one for one in self.updates[-64:] if one.step < update.step), update]
+
     # --- what one does with it
 
     def pause(self) -> None:
@@ -234,7 +240,7 @@ class Lesson:
         def stop() -> bool:
             return self._pause.is_set() or job.cancelled
 
-        with Metrics(self.folder / "metrics.jsonl", fresh=not resume) as metrics:
+        with _Log(self, fresh=not resume) as metrics:
             if not resume:
                 self.updates = []
             run = training.personalize_board(
@@ -243,7 +249,7 @@ class Lesson:
                 samples,
                 test,
                 recipe,
-                _Log(self, metrics),
+                metrics,
                 told,
                 resume,
                 note=lambda text: job.tell(text),
@@ -335,28 +341,17 @@ class _Paused(Exception):
     """Somebody pauses a run that this computer leads: the board has the state of the last epoch."""
 
 
-class _Log:
-    """Every update to the lesson and its file."""
+class _Log(Metrics):
+    """A run's metrics, which its lesson follows."""
 
-    def __init__(self, lesson: Lesson, metrics: Metrics) -> None:
-        self._lesson, self._metrics = lesson, metrics
+    def __init__(self, lesson: Lesson, fresh: bool) -> None:
+        super().__init__(lesson.folder / "metrics.jsonl", fresh)
+        self._lesson = lesson
 
-    def update(
-        self,
-        step: int,
-        epoch: int,
-        loss: float,
-        learning_rate: int,
-        samples: int,
-        us: float | None,
-        joules: float | None = None,
-    ) -> None:
-        lesson = self._lesson
-        if not lesson._since[0]:
-            lesson._since = (time.monotonic(), step)
-        self._metrics.update(step, epoch, loss, learning_rate, samples, us, joules)
-        kept = [one for one in lesson.updates[-64:] if one.step < step]  # a resumed run repeats a few
-        lesson.updates[-64:] = [*kept, Update(step, epoch, loss, learning_rate, samples, us, joules)]
+    def write(self, event: str, **values: Any) -> None:
+        super().write(event, **values)
+        if event == "update":
+            self._lesson.took(Update(**values))
 
 
 def _bare(base: Base, test: training.Samples) -> Measure:

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +128,7 @@ class Live:
         self.on_press: Callable[[int], None] = lambda button: None  # a button of the board, by its place
         self.tallies: dict[str, Tally] = {}
         self._lock = threading.Condition()
+        self._listeners: set[Callable[[], object]] = set()
         self._job: Job | None = None
         self._source: Source = Sensor()
         self._base: Base | None = None
@@ -270,6 +271,23 @@ class Live:
                 seconds,
             )
 
+    @contextlib.contextmanager
+    def heard(self, listener: Callable[[], object]) -> Iterator[None]:
+        """Calls the listener whenever there may be something new for a page, on the board's thread."""
+        with self._lock:
+            self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners.discard(listener)
+
+    def _news(self) -> None:
+        """Wakes who waits. The lock is held."""
+        self._lock.notify_all()
+        for listener in self._listeners:
+            listener()
+
     def _clear(self, channels: int, rate: float, window: int) -> None:
         """Empty rings, for a stream of so many channels."""
         room = int(min(max(KEPT_SECONDS * rate, 2 * window), max(MOST_KEPT // channels, 2 * window)))
@@ -286,7 +304,7 @@ class Live:
     def _tell(self, **changes: Any) -> None:
         with self._lock:
             self.told = replace(self.told, version=self.told.version + 1, **changes)
-            self._lock.notify_all()
+            self._news()
 
     def _feed(self, counts: NDArray[np.int16], lost: int, said: Sequence[Said]) -> None:
         """Puts a part into the rings."""
@@ -312,7 +330,7 @@ class Live:
                 name = self.told.labels[one.seen] if one.seen < len(self.told.labels) else str(one.seen)
                 tally.classes[name] = tally.classes.get(name, 0) + 1
             if len(counts) or said:
-                self._lock.notify_all()
+                self._news()
 
     # --- the job, on the board's thread
 

@@ -41,7 +41,7 @@ ARGUMENTS = (
 ROWS, EVERY = 49, 10  # of sound: an input is 0.5 s, one comes every 0.1 s
 STEADY_SECONDS = 4.0  # until a view that has begun is looked at
 DRAWN_MS = 2000  # until a view has the board that was chosen
-MOST_DELAYS = 20000
+MOST_FRAMES = 20000
 SOURCE = """
 import math, time
 from array import array
@@ -87,30 +87,52 @@ def source():
     return told
 
 def go(pipeline, ms):
-    began, windows, took = time.ticks_ms(), 0, 0
+    began, windows, took, ends = time.ticks_ms(), 0, 0, []
     while time.ticks_diff(time.ticks_ms(), began) < ms:
         start = time.ticks_us()
         new = pipeline.step()
         took += time.ticks_diff(time.ticks_us(), start) if new or pipeline.pending else 0
-        windows += new
+        if new:
+            ends = [ends[0] if ends else time.ticks_ms(), time.ticks_ms()]
+            windows += new
         if not pipeline.pending:
             time.sleep_ms(1)
-    return windows, took, time.ticks_diff(time.ticks_ms(), began)
+    return windows, took, time.ticks_diff(ends[1], ends[0]) if ends else 0
 """
 WATCHED = """
 () => {
-  window.delays = [];
+  window.frames_drawn = [];
+  window.last_end = null;
   const signal = document.querySelector(".signal");
   signal.addEventListener("drawn", (event) => {
-    const end = event.detail.end;
+    const { end, sent, came } = event.detail;
     // In the next frame what was drawn is on the screen.
     requestAnimationFrame(() => {
-      const now = performance.timeOrigin + performance.now();
-      const delay = (((now - (end * 1000) / RATE) % 1000) + 1000) % 1000;
-      if (window.delays.length < MOST) window.delays.push([end, delay]);
+      const shown = performance.timeOrigin + performance.now();
+      if (window.last_end !== null && end > window.last_end && window.frames_drawn.length < MOST)
+        window.frames_drawn.push([end - window.last_end, end, sent * 1000, performance.timeOrigin + came, shown]);
+      window.last_end = end;
     });
   });
 }
+"""
+CONTROL = """
+<!doctype html><title>control</title>
+<canvas width="1100" height="420" style="width: 1100px"></canvas><p></p>
+<script>
+  const pen = document.querySelector("canvas").getContext("2d");
+  let n = 0;
+  setInterval(() => requestAnimationFrame(() => {
+    pen.clearRect(0, 0, 1100, 420);
+    for (let lane = 0; lane < 6; lane++) {
+      pen.beginPath();
+      for (let i = 0; i < 400; i++) pen.lineTo(i * 2.75, 70 * lane + 35 + 30 * Math.sin((n + i) / 20));
+      pen.stroke();
+      pen.fillText(`value ${n}`, 6, 70 * lane + 20);
+    }
+    document.querySelector("p").textContent = `frame ${n++}`;
+  }), 45);
+</script>
 """
 ASKED = """
 (board) => new Promise((done, failed) => {
@@ -149,47 +171,70 @@ class Watched:
 
 @dataclass(frozen=True)
 class Delay:
-    """Milliseconds from a sample to the frame in which it is drawn, of so many frames."""
+    """Milliseconds from a sample to the frame in which it is drawn: of all samples, in so many frames.
+
+    held, way, drawn: medians of its parts, for the newest sample of a frame: until the studio hands it out, until the
+    page has it, until it is on the screen. The rest is that a sample waits for its frame.
+    """
 
     frames: int
     median_ms: float
     p95_ms: float
     max_ms: float
+    held_ms: float
+    way_ms: float
+    drawn_ms: float
 
 
 @dataclass(frozen=True)
 class KindBench:
-    """alone: the board's own program, without a host; unseen: watched by the studio, without a page; seen: with one."""
+    """alone: the board's own program, without a host; unseen: watched by the studio, without a page; seen: with one.
+
+    unseen and seen take turns, a run each. lowered: percent of windows a second that a page costs, the mean of the
+    runs, and its spread: their standard deviation.
+    """
 
     kind: str
     rate: int
     channels: int
-    delay: Delay
+    delays: list[Delay]
     alone: Watched
-    unseen: Watched
-    seen: Watched
+    unseen: list[Watched]
+    seen: list[Watched]
+    lowered_percent: float
+    lowered_spread: float
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Kilobytes after so many seconds: of the server, of the pages' process, of its JavaScript objects after a
-    collection; nodes: of the pages' documents."""
+    """Kilobytes after so many seconds: of the server, of the pages' processes, of their JavaScript objects after a
+    collection, of the processes of a plain page that draws as often; nodes: of the pages' documents."""
 
     seconds: float
     server_kb: int
     renderer_kb: int
     heap_kb: int
     nodes: int
+    control_kb: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Kilobytes a minute, by least squares after the first third, when all has come that stays."""
+
+    server: float
+    heap: float
+    renderer: float
+    control: float
 
 
 @dataclass(frozen=True)
 class StudioBench:
-    """memory: while pages of all kinds are open. growth: kilobytes an hour, by least squares over the later half."""
+    """memory: while a page of each kind is open."""
 
     kinds: list[KindBench]
     memory: list[Memory]
-    server_kb_an_hour: float
-    heap_kb_an_hour: float
+    growth: Growth
 
 
 def _sound_base() -> Base:
@@ -208,7 +253,7 @@ KINDS = (
 )
 
 
-def bench_studio(seconds: int = 60, span: int = 20, progress: Progress = untold) -> StudioBench:
+def bench_studio(seconds: int = 60, span: int = 20, runs: int = 3, progress: Progress = untold) -> StudioBench:
     """Watches two boards at once, one of each kind; memory is followed for so many seconds, the rest for a span each.
 
     InputError without Chromium, `MissingPackage` without playwright.
@@ -227,22 +272,41 @@ def bench_studio(seconds: int = 60, span: int = 20, progress: Progress = untold)
             alone.append(_prepared(folder, kind, span))
             progress(len(alone), steps, f"{kind.name}, the board alone")
         url, server = stack.enter_context(_served(folder))
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        stack.callback(browser.close)
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(60_000)
+        chromium = stack.enter_context(sync_playwright()).chromium
+
+        def launched() -> Any:
+            browser = chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+            stack.callback(browser.close)
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            context.set_default_timeout(60_000)
+            return browser, context
+
+        browser, context = launched()
         kinds, pages = [], []
         for kind, before in zip(KINDS, alone, strict=True):
-            kinds.append(_measured(context, url, folder, kind, before, span))
+            kinds.append(_measured(context, url, folder, kind, before, span, runs))
             progress(len(KINDS) + len(kinds), steps, f"{kind.name}, with a page and without")
-        for kind in KINDS:
-            pages.append(_page(context, url, kind))
-            progress(2 * len(KINDS) + len(pages), steps, f"{kind.name}, for memory")
-        memory = list(_followed(browser, pages, server, seconds, progress))
-    late = memory[len(memory) // 2 :]
-    return StudioBench(
-        kinds, memory, _slope([(m.seconds, m.server_kb) for m in late]), _slope([(m.seconds, m.heap_kb) for m in late])
+        if seconds:
+            for kind in KINDS:
+                pages.append(_page(context, url, kind))
+                progress(2 * len(KINDS) + len(pages), steps, f"{kind.name}, for memory")
+            control, plain = launched()
+            plain.new_page().set_content(CONTROL)
+            memory = list(_followed(browser, control, pages, server, seconds, progress))
+        else:
+            memory = []
+    late = memory[len(memory) // 3 :]
+
+    def slope(of: Callable[[Memory], int]) -> float:
+        return _slope([(one.seconds, of(one)) for one in late])
+
+    growth = Growth(
+        slope(lambda one: one.server_kb),
+        slope(lambda one: one.heap_kb),
+        slope(lambda one: one.renderer_kb),
+        slope(lambda one: one.control_kb),
     )
+    return StudioBench(kinds, memory, growth)
 
 
 def _prepared(folder: Path, kind: Kind, span: int) -> Watched:
@@ -271,7 +335,8 @@ def _prepared(folder: Path, kind: Kind, span: int) -> Watched:
     told = json.loads(state_file.read_text()) if state_file.exists() else {"on": {}}
     told["on"][kind.name] = "unix"
     state_file.write_text(json.dumps(told))
-    return Watched(ms / 1000, windows / (ms / 1000), took / max(windows, 1), 0)
+    # ms: from the end of the first window to that of the last.
+    return Watched(ms / 1000, (windows - 1) / max(ms / 1000, 1e-3), took / max(windows, 1), 0)
 
 
 @contextlib.contextmanager
@@ -313,37 +378,63 @@ def _page(context: Any, url: str, kind: Kind) -> Any:
     return page
 
 
-def _measured(context: Any, url: str, folder: Path, kind: Kind, alone: Watched, span: int) -> KindBench:
-    page = _page(context, url, kind)
+def _measured(context: Any, url: str, folder: Path, kind: Kind, alone: Watched, span: int, runs: int) -> KindBench:
     board = str(folder.resolve() / "boards" / kind.name / "port")
-    page.evaluate(WATCHED.replace("RATE", str(kind.rate)).replace("MOST", str(MOST_DELAYS)))
-    seen = _watched(page, board, kind, lambda: page.wait_for_timeout(span * 1000))
-    delays = np.array([delay for _, delay in page.evaluate("() => window.delays")] or [math.nan])
-    page.goto("about:blank")
-    page.goto(url)
-    page.get_by_role("navigation", name="Views").wait_for()
-    unseen = _watched(page, board, kind, lambda: page.wait_for_timeout(span * 1000))
-    page.close()
-    percentile = [round(float(value), 1) for value in np.percentile(delays, (50, 95, 100))]
-    return KindBench(kind.name, kind.rate, kind.channels, Delay(len(delays), *percentile), alone, unseen, seen)
+    delays, seen, unseen = [], [], []
+    for _ in range(runs):
+        page = _page(context, url, kind)
+        page.evaluate(WATCHED.replace("MOST", str(MOST_FRAMES)))
+        seen.append(_watched(page, board, span))
+        delays.append(_delay(page.evaluate("() => window.frames_drawn"), kind.rate))
+        page.goto("about:blank")
+        page.goto(url)
+        page.get_by_role("navigation", name="Views").wait_for()
+        unseen.append(_watched(page, board, span))
+        page.close()
+    lowered = [100 * (1 - a.windows_per_second / b.windows_per_second) for a, b in zip(seen, unseen, strict=True)]
+    mean, spread = float(np.mean(lowered)), float(np.std(lowered, ddof=min(1, len(lowered) - 1)))
+    return KindBench(kind.name, kind.rate, kind.channels, delays, alone, unseen, seen, round(mean, 3), round(spread, 3))
 
 
-def _watched(page: Any, board: str, kind: Kind, wait: Callable[[], None]) -> Watched:
-    """What the board did meanwhile, by what its view says before and after."""
-    first, began = json.loads(page.evaluate(ASKED, board)), time.monotonic()
-    wait()
-    last, took = json.loads(page.evaluate(ASKED, board)), time.monotonic() - began
+def _delay(frames: Sequence[Sequence[float]], rate: int) -> Delay:
+    """frames: of each the samples that are new, those until its end, and when it was sent, had come and was shown, in
+    milliseconds of the computer's clock. The source began on a whole second, and no delay is a second."""
+    if not frames:
+        return Delay(0, *[math.nan] * 6)
+    new, end, sent, came, shown = np.array(frames).T
+    newest = (shown - end * 1000 / rate) % 1000
+    step = max(1, rate // 1000)
+    ages = [age + np.arange(0, count, step) * 1000 / rate for age, count in zip(newest, new, strict=True)]
+    median, p95, most = np.percentile(np.concatenate(ages), (50, 95, 100))
+    held, way, drawn = (np.median(one) for one in ((sent - end * 1000 / rate) % 1000, came - sent, shown - came))
+    return Delay(len(frames), *(round(float(one), 1) for one in (median, p95, most, held, way, drawn)))
+
+
+def _watched(page: Any, board: str, span: int) -> Watched:
+    """What the board did meanwhile, by what its view says before and after.
+
+    A window has its end in samples, so that the count is as fine as a sample, not as a window.
+    """
+    first = json.loads(page.evaluate(ASKED, board))
+    page.wait_for_timeout(span * 1000)
+    last = json.loads(page.evaluate(ASKED, board))
+    took, samples = last["now"] - first["now"], last["end"] - first["end"]
     said = [one for one in last["said"] if first["end"] < one[0] <= last["end"]]
+    ends = [one[0] for one in said]
+    by_sample = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
     us = sum(one[2] for one in said) / max(len(said), 1)
-    return Watched(round(took, 2), len(said) / took, us, last["lost"] - first["lost"])
+    return Watched(round(took, 2), by_sample * samples / took, us, last["lost"] - first["lost"])
 
 
-def _followed(browser: Any, pages: Sequence[Any], server: int, seconds: int, progress: Progress) -> Iterator[Memory]:
+def _followed(
+    browser: Any, control: Any, pages: Sequence[Any], server: int, seconds: int, progress: Progress
+) -> Iterator[Memory]:
     """Memory now and then, some 60 times."""
     sessions = [page.context.new_cdp_session(page) for page in pages]
     for session in sessions:
         session.send("Performance.enable")
-    processes = browser.new_browser_cdp_session()
+    plain = control.contexts[0].pages[0].context.new_cdp_session(control.contexts[0].pages[0])
+    ours, its = browser.new_browser_cdp_session(), control.new_browser_cdp_session()
     began, every = time.monotonic(), max(seconds / 60, 1.0)
     while (now := time.monotonic() - began) <= seconds:
         heap = nodes = 0
@@ -351,11 +442,17 @@ def _followed(browser: Any, pages: Sequence[Any], server: int, seconds: int, pro
             session.send("HeapProfiler.collectGarbage")
             metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
             heap, nodes = heap + metrics["JSHeapUsedSize"], nodes + metrics["Nodes"]
-        told = processes.send("SystemInfo.getProcessInfo")["processInfo"]
-        renderers = sum(_resident_kb(one["id"]) for one in told if one["type"] == "renderer")
-        yield Memory(round(now, 1), _resident_kb(server), renderers, round(heap / 1024), int(nodes))
+        plain.send("HeapProfiler.collectGarbage")
+        yield Memory(
+            round(now, 1), _resident_kb(server), _renderers_kb(ours), round(heap / 1024), int(nodes), _renderers_kb(its)
+        )
         progress(min(int(now), seconds), seconds, "seconds of memory")
         pages[0].wait_for_timeout(every * 1000)
+
+
+def _renderers_kb(session: Any) -> int:
+    told = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    return sum(_resident_kb(one["id"]) for one in told if one["type"] == "renderer")
 
 
 def _resident_kb(pid: int) -> int:
@@ -367,8 +464,8 @@ def _resident_kb(pid: int) -> int:
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
-    """Units an hour, by least squares; 0 for fewer than three points."""
+    """Units a minute, by least squares; 0 for fewer than three points."""
     if len(points) < 3:
         return 0.0
     x, y = np.array(points, np.float64).T
-    return round(float(np.polyfit(x, y, 1)[0]) * 3600, 1)
+    return round(float(np.polyfit(x, y, 1)[0]) * 60, 1)

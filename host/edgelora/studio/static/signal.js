@@ -4,7 +4,7 @@
 // Everything here is of a fixed size. Names are only ever put into text nodes and drawn as text.
 
 const SPAN = 8; // seconds that are shown
-const LEAST_MS = 45; // between frames
+const LEAST_MS = 30; // between frames
 const DASHES = [[], [7, 3], [2, 2.5]]; // colour is never the only sign
 const LIGHT = ["#0b6e5e", "#b3480f", "#3b4fa3"];
 const DARK = ["#6fd0bc", "#ffb38a", "#aab8ff"];
@@ -75,6 +75,7 @@ export default {
       socket.onopen = () => { this.waits = false; this.ask(); };
       socket.onmessage = (event) => {
         this.waits = false;
+        this.came = performance.now();
         if (event.data.byteLength) this.take(event.data);
         this.schedule();
       };
@@ -206,7 +207,7 @@ export default {
       else this.drawTraces(pen, high);
       if (strip) this.drawSaid(pen, high);
       this.drawTime(pen);
-      this.$el.dispatchEvent(new CustomEvent("drawn", { detail: { end: this.end, newest: this.newest(), sent: this.frame } }));
+      this.$el.dispatchEvent(new CustomEvent("drawn", { detail: { end: this.end, newest: this.newest(), sent: this.frame, came: this.came } }));
     },
     newest() {
       if (this.told.fast || !this.end) return [];

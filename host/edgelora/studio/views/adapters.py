@@ -178,8 +178,8 @@ def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -
     parts.heading("Compare two on your samples")
     names = {shelf.BARE: "the bare base"} | {name: parts.plain(name) for name in ids}
     with ui.element("section").classes("card").props('aria-label="Compare"'), ui.element("div").classes("row-line"):
-        first = ui.select(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
-        second = ui.select(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
+        first = parts.Choice(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
+        second = parts.Choice(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
 
         def begin() -> None:
             chosen = [str(first.value or ""), str(second.value or "")]

@@ -47,7 +47,12 @@ def _card(desk: Desk, place: Place) -> None:
         parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
         parts.place_job(place)
         parts.follow(
-            lambda: (place.state.status == "away", place.state.module, desk.selected is place),
+            lambda: (
+                place.state.status == "away",
+                place.state.module,
+                desk.selected is place,
+                desk.waits_for_firmware(place),
+            ),
             lambda: _actions(desk, place),
         )
 
@@ -98,7 +103,12 @@ def _actions(desk: Desk, place: Place) -> None:
         if desk.selected is not place:
             parts.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
         if state.status == "away":
-            if state.is_virtual:
+            if desk.waits_for_firmware(place):
+                ui.label("It waits for firmware.").classes("grow")
+                parts.button(
+                    "Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True
+                )
+            elif state.is_virtual:
                 parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
             parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
             return
@@ -148,7 +158,7 @@ def _plugged_in(desk: Desk) -> None:
 
 
 def _offer(desk: Desk, device: Device) -> None:
-    if device.boot_loader and not device.virtual:
+    if device.boot_loader:
         ui.label("It waits for firmware.")
         parts.button("Flash", lambda: _flash_dialog(desk, None, device), icon="bolt", main=True)
         return
@@ -168,10 +178,11 @@ def _base_names(desk: Desk) -> dict[str, str]:
     return {name: f"{name} ({len(base.elm)} bytes)" for name, base in _bases(desk).items()}
 
 
-def _base_choice(desk: Desk, none: str = "") -> ui.select:
+def _base_choice(desk: Desk, none: str = "") -> parts.Choice:
     """Which base; none: what choosing none is called, if that is possible."""
     options = ({NO_BASE: none} if none else {}) | _base_names(desk)
-    return ui.select(options, value=next(iter(options), None), label="Base network").props("outlined").classes("wide")
+    choice = parts.Choice(options, value=next(iter(options), None), label="Base network")
+    return choice.props("outlined").classes("wide")
 
 
 def _base_dialog(desk: Desk, place: Place) -> None:
@@ -198,19 +209,19 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
         if place:
             care.flash_place(desk, place, given, board, base)
         elif device:
-            care.flash_drive(desk, device.port, given, board, base)
+            care.flash_device(desk, device, given, board, base)
 
     with parts.dialog(f"Flash {name}") as dialog:
         ui.label(
             "What is in the board's flash now is replaced; its files stay where the new firmware has the same layout."
         )
-        board_choice, base_choice = ui.select([]), ui.select([])
+        board_choice, base_choice = parts.Choice([]), parts.Choice([])
         board_choice.set_visibility(False)
         base_choice.set_visibility(False)
         if care.can_build():
             kinds = care.flashed_kinds()
             there = place.state.board if place else None
-            board_choice = ui.select(kinds, value=there if there in kinds else kinds[0], label="Firmware for")
+            board_choice = parts.Choice(kinds, value=there if there in kinds else kinds[0], label="Firmware for")
             board_choice.props("outlined").classes("wide")
             base_choice = _base_choice(desk, "none")
 
@@ -233,7 +244,7 @@ def _virtual(desk: Desk) -> None:
         with ui.element("div").classes("row-line"):
             kinds = desk.virtual_kinds
             usual = "virtual-pico" if "virtual-pico" in kinds and care.can_build() else "unix"
-            kind = ui.select(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
+            kind = parts.Choice(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
             name = ui.input("Name", placeholder="chosen for you").props("outlined dense maxlength=24").classes("field")
 
             def start() -> None:

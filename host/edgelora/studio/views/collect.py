@@ -104,8 +104,8 @@ def _controls(book: Book, taker: Taker) -> None:
         name.on("keydown.enter", lambda: adder.run_method("click"))
     with ui.element("div").classes("row-line record-line"):
         record = parts.button("Record", lambda: None, icon="fiber_manual_record", main=True).classes("record")
-        countdown = ui.select(COUNTDOWNS, value=taker.seconds, label="Countdown")
-        count = ui.select(COUNTS, value=taker.count, label="How many")
+        countdown = parts.Choice(COUNTDOWNS, value=taker.seconds, label="Countdown")
+        count = parts.Choice(COUNTS, value=taker.count, label="How many")
         for field in (countdown, count):
             field.props("dense outlined options-dense").classes("narrow")
         countdown.on_value_change(lambda event: setattr(taker, "seconds", int(event.value)))
@@ -256,7 +256,7 @@ class _Shelf:
         ):
             self._count = ui.label()
             parts.button("Play", self._play, icon="play_arrow")
-            self._to = ui.select([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
+            self._to = parts.Choice([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
             parts.button("Relabel", guarded(self._relabel), icon="label")
             parts.button("Delete", guarded(lambda: self._remove(self._ids)), icon="delete")
             parts.button("Pick none", self._unpick, icon="close")
@@ -299,7 +299,7 @@ class _Shelf:
             "A recording (.csv, .wav, .npz, Edge Impulse's .json or .cbor) is cut into windows, "
             "a data set (.npz with x, y) is taken as it is."
         ).classes("quiet")
-        label = ui.select([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Class").props(
+        label = parts.Choice([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Class").props(
             "dense outlined options-dense"
         )
         label.classes("wide-select")

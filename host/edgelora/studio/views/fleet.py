@@ -60,7 +60,7 @@ class _Page:
         if one is None:
             return parts.empty("No federation yet: simulate one below, or begin one of real boards.", "hub")
         with ui.element("section").classes("card stack"):
-            choice = ui.select(names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value))
+            choice = parts.Choice(names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value))
             choice.props("outlined dense").classes("choice-line")
             if isinstance(one, EdgeloraError):
                 return parts.problem(str(one))
@@ -133,7 +133,7 @@ class _Page:
             site = sites[self.site]
             with ui.element("div").classes("row-line"):
                 fleet = (
-                    ui.select(list(sites), value=self.site, label="Fleet")
+                    parts.Choice(list(sites), value=self.site, label="Fleet")
                     .props("outlined dense")
                     .classes("choice-line")
                 )

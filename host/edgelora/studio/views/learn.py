@@ -143,7 +143,7 @@ class _Page:
             if not bases or found is None:
                 return parts.problem("there is no base network", "put a .elm file into the project's folder bases")
             options = {name: _titled(base) for name, base in bases.items()}
-            choice = ui.select(
+            choice = parts.Choice(
                 options, value=self.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
             )
             choice.props("outlined dense").classes("choice-line")
@@ -186,12 +186,12 @@ class _Page:
             usual = self._planned(found, replace(USUAL, epochs=self.epochs))
             lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
             with ui.element("div").classes("row-line"):
-                long = ui.select(
+                long = parts.Choice(
                     lengths, value=self.epochs, label="How long", on_change=lambda e: self._set(epochs=e.value)
                 )
                 long.props("outlined dense").classes("choice-line")
                 who = {True: "the board by itself", False: "with this computer's help"}
-                where = ui.select(
+                where = parts.Choice(
                     who, value=self.by_board, label="Who leads", on_change=lambda e: self._set(by_board=e.value)
                 )
                 where.props("outlined dense").classes("choice-line")

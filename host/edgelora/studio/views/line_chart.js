@@ -1,4 +1,6 @@
 // Lines over numbers, drawn as SVG in the page's own colours. Colour is never the only sign: lines differ in dashes.
+import { asWideAsThePage } from "/static/wide.js";
+
 const LEFT = 46, RIGHT = 12, TOP = 10, BOTTOM = 38;
 
 function steps(low, high, most) {
@@ -41,12 +43,7 @@ export default {
     low: { default: null }, high: { default: null }, xLow: { default: null }, xHigh: { default: null }, limit: { default: null },
     height: { default: 220 },
   },
-  data: () => ({ width: 480 }),
-  mounted() {
-    this.watcher = new ResizeObserver(([entry]) => { this.width = Math.max(240, Math.round(entry.contentRect.width)); });
-    this.watcher.observe(this.$refs.box);
-  },
-  unmounted() { this.watcher.disconnect(); },
+  mixins: [asWideAsThePage],
   computed: {
     range() {
       const points = this.series.flatMap((one) => one.points);

@@ -1,4 +1,6 @@
 // Before and after of several runs, each with its 95% interval, below each other.
+import { asWideAsThePage } from "/static/wide.js";
+
 const ROW = 54, LEFT = 10, RIGHT = 20, TOP = 6, BOTTOM = 30;
 
 export default {
@@ -26,12 +28,7 @@ export default {
       </figcaption>
     </figure>`,
   props: { name: String, told: String, rows: Array, ticks: Array },
-  data: () => ({ width: 480 }),
-  mounted() {
-    this.watcher = new ResizeObserver(([entry]) => { this.width = Math.max(240, Math.round(entry.contentRect.width)); });
-    this.watcher.observe(this.$refs.box);
-  },
-  unmounted() { this.watcher.disconnect(); },
+  mixins: [asWideAsThePage],
   computed: {
     height() { return TOP + this.rows.length * ROW + BOTTOM; },
   },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from nicegui import events, ui
 from nicegui.element import Element
@@ -32,17 +33,28 @@ def heading(text: str) -> ui.label:
     return ui.label(text).props("role=heading aria-level=2").classes("part-name")
 
 
+class Choice(ui.select):
+    """A drop-down. is_open: while its options are shown, when what it stands in must not be drawn anew."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.is_open = False
+        self.on("popup-show", lambda: setattr(self, "is_open", True))
+        self.on("popup-hide", lambda: setattr(self, "is_open", False))
+
+
 def follow(version: Callable[[], object], draw: Callable[[], None], seconds: float = POLL_SECONDS) -> ui.element:
     """A box that `draw` fills, again whenever `version` gives something else: as a tuple of what it shows.
 
-    What has the keyboard's focus is lost by that: leave out of it what changes all the time.
+    What has the keyboard's focus is lost by that: leave out of it what changes all the time. While a drop-down in it
+    is open it waits.
     """
     box = ui.element("div").classes("follow")
     last: list[object] = []
 
     def look() -> None:
         now = version()
-        if last != [now]:
+        if last != [now] and not any(isinstance(one, Choice) and one.is_open for one in box.descendants()):
             last[:] = [now]
             box.clear()
             with box:

@@ -102,11 +102,11 @@ class SourceChoice:
         known = isinstance(source, Sensor) and source.source in SOURCES
         kind = "tape" if isinstance(source, Tape) else source.source if known else "module"
         with ui.element("div").classes("row-line choice"):
-            self._kind = ui.select(SOURCES, value=kind, label="Source", on_change=self._changed)
+            self._kind = parts.Choice(SOURCES, value=kind, label="Source", on_change=self._changed)
             self._pins = ui.input("Pins").classes("narrow")
             self._module = ui.input("Module", value="" if known or kind == "tape" else source.name).classes("narrow")
-            self._tape = ui.select(recordings(desk), label="Recording").classes("wide-select")
-            self._base = ui.select(named, value=base.name if base and base.name in named else NONE, label="Network")
+            self._tape = parts.Choice(recordings(desk), label="Recording").classes("wide-select")
+            self._base = parts.Choice(named, value=base.name if base and base.name in named else NONE, label="Network")
             self._button = ui.input("Button pins", placeholder="15").classes("narrow") if buttons else None
             for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
                 if field:
@@ -254,7 +254,7 @@ def virtual_world(desk: Desk, place: Place) -> None:
         ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers a line, 50 a second.").classes(
             "quiet"
         )
-        choice = ui.select(recordings(desk), label="Recording").props("dense outlined options-dense")
+        choice = parts.Choice(recordings(desk), label="Recording").props("dense outlined options-dense")
         parts.button("Play it", parts.told(lambda: play(str(choice.value or ""))), icon="play_circle")
         parts.drop("Drop a recording: .csv", ",".join(KINDS), dropped)
         with ui.element("div").classes("row-line"):

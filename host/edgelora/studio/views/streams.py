@@ -16,8 +16,7 @@ from ..book import Book, Sample
 from ..desk import Desk
 from ..live import Cursor, Live
 
-LOOK_SECONDS = 0.008  # between looks for something new,
-ANSWER_SECONDS = 0.5  # and until a page hears that there is nothing
+ANSWER_SECONDS = 0.5  # until a page hears that there is nothing
 
 
 def add_routes(app: FastAPI, desk: Desk) -> None:
@@ -44,16 +43,19 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
 
 
 async def _answer(socket: WebSocket, live: Live) -> None:
-    """A frame for each question. A page that does not ask gets nothing."""
-    cursor, loop = Cursor(), asyncio.get_running_loop()
-    while True:
-        await socket.receive_text()
-        until = loop.time() + ANSWER_SECONDS
-        frame = live.frame(cursor)
-        while frame is None and loop.time() < until:
-            await asyncio.sleep(LOOK_SECONDS)
-            frame = live.frame(cursor)
-        await socket.send_bytes(frame or b"")
+    """A frame for each question, as soon as there is something new. A page that does not ask gets nothing."""
+    cursor, loop, news = Cursor(), asyncio.get_running_loop(), asyncio.Event()
+    with live.heard(lambda: loop.call_soon_threadsafe(news.set)):
+        while True:
+            await socket.receive_text()
+            until, frame = loop.time() + ANSWER_SECONDS, None
+            while frame is None and loop.time() < until:
+                news.clear()
+                frame = live.frame(cursor)
+                if frame is None:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(news.wait(), max(0.0, until - loop.time()))
+            await socket.send_bytes(frame or b"")
 
 
 def _picture(book: Book, points: int, sample: Sample) -> bytes:

@@ -1,0 +1,11 @@
+// What a chart has that follows the width of its box: `width` in pixels, of the element `ref="box"`.
+const USUAL = 480, LEAST = 240;
+
+export const asWideAsThePage = {
+  data: () => ({ width: USUAL }),
+  mounted() {
+    this.watcher = new ResizeObserver(([entry]) => { this.width = Math.max(LEAST, Math.round(entry.contentRect.width)); });
+    this.watcher.observe(this.$refs.box);
+  },
+  unmounted() { this.watcher.disconnect(); },
+};

@@ -1,0 +1,64 @@
+"""Boards without EdgeLoRA, on the page: one that waits for firmware is flashed, one with stock firmware gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from edgelora import sim
+from edgelora.boards import build_firmware
+
+BOARD = "outside"
+FLASH_MS = 180_000
+
+
+@pytest.fixture(scope="module")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_firmware("virtual-pico", {}, tmp_path_factory.mktemp("firmware") / "own.uf2")
+
+
+def test_a_board_in_its_boot_loader_is_flashed(
+    studios: Callable, pages: Callable, firmware: Path, tmp_path: Path
+) -> None:
+    """Its flash is empty, so it shows the drive of a Pico's boot loader; the page is opened anew meanwhile."""
+    board = sim.start("virtual-pico", None, tmp_path / BOARD, die_with_parent=True)
+    assert (Path(board.drive) / "INFO_UF2.TXT").exists()
+    studio = studios()
+    page = pages(studio)
+    page.get_by_text("It waits for firmware.").wait_for()
+    page.get_by_role("button", name="Flash").click()
+    dialog = page.get_by_role("dialog")
+    image = dialog.get_by_label("Or an image that you have, .uf2 or .bin")
+    image.set_input_files({"name": "bad.uf2", "mimeType": "", "buffer": b"no firmware"})
+    dialog.get_by_text("bad.uf2 will be written").wait_for()
+    dialog.get_by_role("button", name="Flash").click()
+    page.get_by_role("alert").get_by_text("flash the virtual virtual-pico").wait_for()
+    page.get_by_role("button", name="Flash").click()
+    image.set_input_files(firmware)
+    dialog.get_by_text("own.uf2 will be written").wait_for()
+    dialog.get_by_role("button", name="Flash").click()
+    expect(dialog).to_have_count(0)
+    page.reload()
+    card = page.get_by_role("region", name=BOARD, exact=True)
+    card.get_by_text("ready").wait_for(timeout=FLASH_MS)
+    expect(card.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0)
+    assert not (Path(board.drive) / "INFO_UF2.TXT").exists()
+    board.kill()
+
+
+def test_stock_firmware_gets_edgelora(studios: Callable, pages: Callable) -> None:
+    page = pages(studios())
+    page.get_by_label("Kind").click()
+    page.get_by_role("option", name="virtual-pico-stock", exact=True).click()
+    page.get_by_role("textbox", name="Name").fill("stock")
+    page.get_by_role("button", name="Start a virtual board").click()
+    card = page.get_by_role("region", name="stock", exact=True)
+    card.get_by_text("not on it yet", exact=True).wait_for(timeout=FLASH_MS)
+    card.get_by_role("button", name="Install EdgeLoRA").click()
+    card.get_by_text("install EdgeLoRA").wait_for()
+    page.reload()
+    expect(card.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0, timeout=FLASH_MS)
+    card.get_by_text("ready").wait_for()
