@@ -16,10 +16,10 @@ from edgelora.datasets import dataset
 CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, -9, 9, -9), "jump": (9, 9, 9, -9, -9)}
 
 
-def windows(names: list[str], count: int, seed: int) -> dataset.Dataset:
+def windows(names: list[str], count: int, seed: int, spread: float = 0.5) -> dataset.Dataset:
     """So many of each class, around its centre."""
     rng = np.random.default_rng(seed)
-    x = np.concatenate([rng.normal(CENTRES[name], 0.5, (count, 5)) for name in names])
+    x = np.concatenate([rng.normal(CENTRES[name], spread, (count, 5)) for name in names])
     return dataset.Dataset(x.astype(np.float32)[:, None, None], np.repeat(range(len(names)), count), names)
 
 
@@ -47,10 +47,21 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     assert told["judged_by"] == 0 and told["activated"] and [row["number"] for row in told["classes"]] == [0, 1, 3, 4]
     again = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=3)
     assert "not better than what was in use" in again.stderr
+    dataset.save_dataset(windows(["rest", "walk"], 24, 4), tmp_path / "base.npz")
+    refused = edgelora("personalize", elm, "--data", tmp_path / "base.npz", "-o", tmp_path / "run", *at, code=1)
+    assert "added classes (rest, walk, wave, jump)" in refused.stderr and "edgelora consolidate" in refused.stderr
+    refused = edgelora("consolidate", elm, "--data", tmp_path / "known.npz", *at, code=1)
+    assert "no samples of jump" in refused.stderr
     result("remove-class", elm, "jump", *at)
     edgelora("store", "get", "personal", "-o", tmp_path / "last.ela", *at)
     assert (tmp_path / "last.ela").read_bytes() == (tmp_path / "first.ela").read_bytes()
     assert "no class jump" in edgelora("remove-class", elm, "jump", *at, code=1).stderr
+    dataset.save_dataset(windows(["rest", "walk", "wave"], 48, 3, 3), tmp_path / "more.npz")
+    anew = result("consolidate", elm, "--data", tmp_path / "more.npz", *at)
+    assert anew["better"] and anew["before"] < anew["after"] == anew["judged_by"] == 36
+    edgelora("store", "get", "personal", "-o", tmp_path / "anew.ela", *at)
+    kept = formats.unpack_adapter((tmp_path / "anew.ela").read_bytes())
+    assert [row.name for row in kept.classes] == ["", "", "wave"]
     model.space = None
     elm.write_bytes(formats.pack_model(model))
     refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)

@@ -278,6 +278,10 @@ LOPSIDED: dict[str, Callable[[list[list[int]]], list[tuple[int, int]]]] = {  # o
     "two classes": lambda of: [(i, y) for pair in zip(*of[:2], strict=False) for y, i in enumerate(pair)] * 2,
     "one class in plenty": lambda of: [*((i, 1) for i in of[1][:8]), *((i, 0) for i in of[0] * 4)],
     "labels drawn by lot": lambda of: [(i % 110, int(y)) for i, y in enumerate(LOTS)],
+    "each second label drawn by lot": lambda of: [
+        (i % 110, int(LOTS[i]) if i % 2 else next(y for y, numbers in enumerate(of) if i % 110 in numbers))
+        for i in range(len(LOTS))
+    ],
     "added classes alone": lambda of: [(i, 7 + i % 2) for i in range(48)],
 }
 LOTS = np.random.default_rng(1).integers(0, 7, 200)
@@ -306,6 +310,47 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
     first, *found = json.loads(told(run(f"given({given}, {names})", folder), "GIVEN"))
     assert found == wanted
     assert [first, found[2]] == [before and before.hex()] * 2
+
+
+def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Path) -> None:
+    """Of two classes nothing is used that may have forgotten the others, unless these are said to be all that count."""
+    elm, samples = life
+    two = [i for i in np.flatnonzero(samples.y < 2).tolist()] * 3
+    used = []
+    for only in (None, {0, 1}):
+        recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=6)
+        reservoir = Reservoir(samples.x.shape[1:], SLOTS, formats.unpack_model(elm).classes, SEED)
+        learner = Lifelong(elm, recipe, reservoir, EVERY, only=only)
+        for i in two:
+            learner.learn(samples.x[i], int(samples.y[i]))
+        if only is None:
+            assert learner.untold == {2, 3, 4, 5, 6}
+            with pytest.raises(InputError, match="no samples of class 2, 3, 4, 5, 6"):
+                learner.consolidate()
+        used.append(learner.in_use and learner.in_use.hex())
+    given = [(i, int(samples.y[i])) for i in two]
+    board = [json.loads(told(run(f"given({given}, [], {only})", folder), "GIVEN"))[1] for only in (None, (0, 1))]
+    assert board == used and used[0] is None and used[1]
+
+
+def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
+    """Samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
+    elm, samples = life
+    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    recipe = Recipe(rank=4, given_momentum=3, seed=SEED)
+    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
+    for x, y in zip(samples.x, samples.y, strict=True):
+        learner.learn(x, int(y))
+    labels = learner.reservoir.labels.copy()
+    with pytest.raises(InputError, match="would be named right"):
+        learner.add_class("wave", samples.x[samples.y == 0][:5])
+    in_use = learner.in_use and learner.in_use.hex()
+    assert (learner.reservoir.labels == known).sum() == 0 and (labels != EMPTY).all()
+    assert json.loads(told(run("harm()", folder), "HARM")) == [in_use, in_use, learner.reservoir.seen.tolist()]
+
+
+def test_a_run_does_not_drop_classes(folder: Path) -> None:
+    assert told(run("dropped()", folder), "DROPPED") == "kept"
 
 
 # ---- power cuts on the virtual Pico's flash

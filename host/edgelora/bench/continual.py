@@ -20,7 +20,7 @@ from .. import formats
 from ..datasets import Dataset, load_har_arm
 from ..formats import QuantModel
 from ..progress import Progress, untold
-from ..training import Lifelong, Recipe, Reservoir, Samples, TwinLearner, as_board, train
+from ..training import REPLAYED, Lifelong, Recipe, Reservoir, Samples, TwinLearner, as_board, train
 from ..workers import in_parallel
 from .learning import TASKS, base_of, mean_and_error
 
@@ -107,9 +107,10 @@ class _Person:
     def samples(self, part: Dataset) -> Samples:
         return Samples(self.model.input.quantize(part.x), part.y)
 
-    def born(self, slots: int, **settings: int) -> Lifelong:
+    def born(self, slots: int, replayed: int = REPLAYED) -> Lifelong:
         shape, classes = self.model.input.shape, self.model.classes
-        return Lifelong(self.elm, self.recipe, Reservoir(shape, slots, classes, self.recipe.seed), **settings)
+        reservoir = Reservoir(shape, slots, classes, self.recipe.seed)
+        return Lifelong(self.elm, self.recipe, reservoir, replayed=replayed)
 
     def accuracy(self, adapter: bytes | None, test: Samples) -> float:
         judge = TwinLearner(self.elm, self.recipe.ranks(self.model), self.recipe)

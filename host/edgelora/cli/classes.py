@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .. import formats
 from ..streams import note
 from ..text import store_name
-from ..training import Base, add_stored_classes, load_base, remove_stored_class
+from ..training import Base, add_stored_classes, consolidate_stored, load_base, remove_stored_class
 from . import console
 from .common import DATA_HELP, Add, add_port, connect, data_part, show
 from .exit_codes import ExitCode
@@ -28,10 +29,18 @@ def add_commands(add: Add, commands: Any) -> None:
         "them easier to tell from the new ones: give some ten samples of each. A quarter of each class is held out and "
         "judges, if that is 6 samples of two classes or more."
     )
+    c = add("consolidate", cmd_consolidate, commands)
+    c.add_argument("model", type=Path, help="the .elm on this computer")
+    c.add_argument("--data", required=True, help="all samples, of added classes too: " + DATA_HELP)
+    c.epilog = (
+        "This computer learns as a board's own learner would, to the byte, in the mode and with the ranks that the "
+        "adapter has; the board gets it if it is better by the held samples, a quarter. The classes of the data are "
+        "those that count: of the base, others may be forgotten."
+    )
     q = add("remove-class", cmd_remove_class, commands)
     q.add_argument("model", type=Path, help="the .elm on this computer")
     q.add_argument("label", metavar="CLASS", help="its name")
-    for parser in (p, q):
+    for parser in (p, c, q):
         parser.add_argument("--name", default=NAME, help="of the adapter in the board's store (%(default)s)")
         parser.set_defaults(stopped=STOPPED)
         add_port(parser)
@@ -66,6 +75,23 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     if not used:
         note("not better than what was in use, which stays: give more samples, or --force")
     return ExitCode.OK if used else ExitCode.NOT_ACTIVATED
+
+
+def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
+    """Learns a board's adapter anew, added classes too.
+
+    Layers and rows of classes are made anew together, from all samples; what is not better than the adapter that the
+    board has is not used.
+    """
+    base, name = load_base(args.model), store_name(args.name)
+    data = data_part(args, args.data, "train")
+    with connect(args) as link, console.step("learn anew", args.json):
+        found = consolidate_stored(link, base, data, name)
+    told = f"{name}: named right of {found.judged_by} held samples: {found.before} -> {found.after}"
+    show(args, {"name": name} | asdict(found), told)
+    if not found.better:
+        note("not better than what was in use, which stays: give more samples")
+    return ExitCode.OK if found.better else ExitCode.NOT_ACTIVATED
 
 
 def cmd_remove_class(args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "train-adapter": Entry("learning", "Trains an adapter on this computer"),
         "eval": Entry("learning", "Measures accuracy on a board or on the host twin"),
         "add-class": Entry("classes", "Adds classes to a board's network, from a few samples"),
+        "consolidate": Entry("classes", "Learns a board's adapter anew, added classes too"),
         "remove-class": Entry("classes", "Takes a class out of a board's adapter"),
         "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
         "record": Entry("recording", "Records samples of one class from a board's sensor"),

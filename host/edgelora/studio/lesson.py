@@ -210,6 +210,7 @@ class Lesson:
         base, recipe = self.base, self.recipe
         train, tested = (datasets.load_dataset(self.folder / f"{name}.npz") for name in ("samples", "test"))
         samples, test = base.samples(train), base.samples(tested)
+        training.without_classes(link, base, NAME)
         resume = self._prepared(link, base)
         self._now(status="learning", error="")
         course, previous = training.prepared(samples, recipe), self._previous
@@ -310,11 +311,14 @@ class Lesson:
             training.activate_stored(link, map(load_base, there_too), self.head.active)
 
     def keep(self, link: Link, name: str) -> None:
-        """The board uses it from now on, after a reset too, by this name in its store."""
+        """The board uses it from now on, after a reset too, by this name in its store: with classes that were added."""
         adapter = (self.folder / "adapter.ela").read_bytes()
+        if self.head.added:
+            adapter = training.stored_adapter(link, self.base, NAME) or adapter
         if name != NAME:
+            training.without_classes(link, self.base, store_name(name))
             self._restore(link)
-        link.store_put(store_name(name), adapter)
+        link.store_put(name, adapter)
         training.activate_stored(link, [self.base], name)
         self._now(status="kept", name=name)
 
@@ -326,6 +330,10 @@ class Lesson:
     def note_added(self, labels: Sequence[str]) -> None:
         """Classes are with what was learned, on the board."""
         self._now(added=tuple(dict.fromkeys([*self.head.added, *labels])))
+
+    def note_gone(self) -> None:
+        """What was learned is on the board no more, and so are classes that were added to it."""
+        self._now(added=())
 
     def give_up(self) -> None:
         """It will not go on: another run has the board."""

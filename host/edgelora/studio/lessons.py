@@ -153,11 +153,14 @@ class Lessons:
 
         return place.submit("add a class", work)
 
-    def consolidate(self, place: Place, base: Base, data: Dataset, name: str) -> Job:
+    def consolidate(self, place: Place, lesson: Lesson, data: Dataset) -> Job:
         """Learns anew from all samples, added classes too; the job's result is `Consolidated`."""
+        base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Consolidated:
             job.tell("learning anew from all samples")
+            if training.stored_adapter(link, base, name) is None:
+                lesson.note_gone()
             return training.consolidate_stored(link, base, data, name)
 
         return place.submit("consolidate", work)

@@ -8,6 +8,7 @@ from .added import (
     remove_class,
     remove_stored_class,
     stored_adapter,
+    without_classes,
 )
 from .base import (
     Base,
@@ -26,7 +27,7 @@ from .blend import Blend, BlendedLayer, blend
 from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
 from .consolidating import Consolidated, consolidate_stored
 from .guard import Course, Guard, Judged, Verdict, prepared
-from .lifelong import Lifelong
+from .lifelong import REPLAYED, Lifelong
 from .listening import (
     SWITCHED_PATH,
     Take,
@@ -190,6 +191,7 @@ __all__ = [
     "NAME",
     "Pace",
     "RECIPE",
+    "REPLAYED",
     "Recipe",
     "Remarks",
     "Reservoir",
@@ -254,4 +256,5 @@ __all__ = [
     "train_qat",
     "train_twin",
     "vector_after",
+    "without_classes",
 ]

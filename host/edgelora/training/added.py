@@ -69,7 +69,7 @@ def add_classes(
         samples, name = x[~held & (data.y == label)][: formats.MAX_CLASS_SAMPLES], data.labels[label]
         link.put(SAMPLES_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, formats.base_id(base.elm)))
         link.class_add(name, SAMPLES_PATH)
-        numbers = _numbers(base, list(rows.values()))
+        numbers = numbers_of(base, list(rows.values()))
         number = numbers.get(name, next(n for n in range(base.model.output.size, 256) if n not in numbers.values()))
         rows[number] = session.class_row(samples, number, "" if number < base.model.output.size else name)
         progress(done, len(wanted), name)
@@ -77,7 +77,7 @@ def add_classes(
     made = link.class_get()
     body = formats.pack_classes([rows[number] for number in sorted(rows)])
     same = made == session.with_record(before, formats.CLASSES, body)
-    numbers = _numbers(base, list(rows.values()))
+    numbers = numbers_of(base, list(rows.values()))
     y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
     judges = len(y) >= LEAST_JUDGED and len(np.unique(y)) > 1
     shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
@@ -120,6 +120,18 @@ def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
     return link.store_get(name) if next(mine, None) else None
 
 
+def without_classes(link: Link, base: Base, name: str) -> None:
+    """InputError if that adapter in the board's store has added classes: what is made anew in its place has none."""
+    before = stored_adapter(link, base, name)
+    rows = formats.unpack_adapter(before, base.model).classes if before else []
+    if rows:
+        labels = ", ".join(row.name or base.model.labels[row.number] for row in rows)
+        raise InputError(
+            f"{name} on the board has added classes ({labels}), which an adapter made anew would not have",
+            remedy="learn anew with them: `edgelora consolidate`, or take them out: `edgelora remove-class`",
+        )
+
+
 def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> StoreState:
     """Has the board use an adapter of its store, also after a reset; None: the bare base.
 
@@ -147,7 +159,7 @@ def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
     link.use(SAMPLES_PATH if before else None)
 
 
-def _numbers(base: Base, rows: list[ClassRow]) -> dict[str, int]:
+def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:
     """Numbers of classes by name: the base's, then added ones."""
     names = {name: number for number, name in enumerate(base.model.labels)}
     return names | {row.name: row.number for row in rows if row.name}

@@ -11,7 +11,7 @@ from .. import formats
 from ..datasets import Dataset
 from ..errors import InputError
 from ..link import Link
-from .added import stored_adapter
+from .added import numbers_of, stored_adapter
 from .base import Base
 from .lifelong import Lifelong
 from .recipe import Recipe
@@ -31,15 +31,18 @@ class Consolidated:
 def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Consolidated:
     """Learns the adapter of that name in a board's store anew from all samples, added classes too.
 
-    The twin does it, as a board's own learner would, to the byte; the board gets what is better. InputError without
-    such an adapter.
+    The twin does it, as a board's own learner would, to the byte; the board gets what is better. The classes of the
+    data are those that count: others of the base may be forgotten. An adapter of classes alone learns layers as the
+    default recipe has them. InputError without such an adapter, or if the data have no samples of an added class.
     """
     before = stored_adapter(link, base, name)
-    adapter = formats.unpack_adapter(before, base.model) if before else None
-    if before is None or adapter is None or not adapter.layers:
-        raise InputError("the board has not learned this base yet", remedy="let it learn first")
-    numbers = {label: number for number, label in enumerate(base.model.labels)}
-    numbers |= {row.name: row.number for row in adapter.classes if row.name}
+    if before is None:
+        raise InputError(f"the board's store has no adapter {name} for this base", remedy="let it learn first")
+    adapter = formats.unpack_adapter(before, base.model)
+    numbers = numbers_of(base, adapter.classes)
+    if missing := [row.name for row in adapter.classes if row.name and row.name not in data.labels]:
+        remedy = "give some, or take the class out"
+        raise InputError(f"no samples of {', '.join(missing)}, which {name} has as a class of its own", remedy=remedy)
     known = data.only([label for label in data.labels if label in numbers])
     x = base.model.input.quantize(known.x)
     y = [numbers[known.labels[label]] for label in known.y]
@@ -47,9 +50,11 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     reservoir = Reservoir(base.model.input.shape, slots, max(numbers.values()) + 1)
     for i in _in_turn(np.array(y)):
         reservoir.add(x[i], y[i])
-    mode = "trainable_a" if adapter.trainable_a else "frozen_a"
-    recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
-    learner = Lifelong(base.elm, recipe, reservoir)
+    recipe = Recipe()
+    if adapter.layers:
+        mode = "trainable_a" if adapter.trainable_a else "frozen_a"
+        recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
+    learner = Lifelong(base.elm, recipe, reservoir, only=set(y))
     learner.in_use = before
     learner.restart()
     outcome = learner.consolidate()

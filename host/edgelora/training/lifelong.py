@@ -11,6 +11,7 @@ Whatever is judged has the rows of classes that were added made anew of the rese
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +30,7 @@ from .twin_learner import TwinLearner
 STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
-CLEARLY = 4  # more right, where some class has no samples
+DOUBTED = 10  # one label that judges in so many may stay unexplained before more than chance has to speak for a gain
 
 
 def _classes(adapter: bytes | None) -> list[ClassRow]:
@@ -98,11 +99,17 @@ class Lifelong:
     """Learns as the device's `Learner` does, to the last bit. recipe: mode, rates and seed; epochs: of `consolidate`.
 
     in_use: the adapter that infers, None: the bare base; updates: since it began or was last consolidated. replayed:
-    with each new sample; a board has REPLAYED.
+    with each new sample; a board has REPLAYED. only: classes that count, None: all.
     """
 
     def __init__(
-        self, elm: bytes, recipe: Recipe, reservoir: Reservoir, judge_every: int = 16, replayed: int = REPLAYED
+        self,
+        elm: bytes,
+        recipe: Recipe,
+        reservoir: Reservoir,
+        judge_every: int = 16,
+        replayed: int = REPLAYED,
+        only: Collection[int] | None = None,
     ) -> None:
         if recipe.micro_batch <= replayed:
             raise InputError(f"micro-batch {recipe.micro_batch}: a learner takes {replayed + 1} or more")
@@ -110,7 +117,7 @@ class Lifelong:
         self._elm, self.recipe = elm, replace(recipe, on_board=True)
         model = formats.unpack_model(elm)
         self._known, self._labels = model.classes, model.labels
-        self.reservoir, self.judge_every = reservoir, judge_every
+        self.reservoir, self.judge_every, self.only = reservoir, judge_every, only
         self._learner = _WithClasses(elm, recipe)
         self.in_use: bytes | None = None
         self.restart()
@@ -149,6 +156,11 @@ class Lifelong:
         """Numbers of all classes: the base's and those of what is in use."""
         return set(range(self._known)) | {row.number for row in _classes(self.in_use)}
 
+    @property
+    def untold(self) -> set[int]:
+        """Classes that count and have no samples: what learning does to these, nothing tells."""
+        return set(self._classes if self.only is None else self.only) - set(self.reservoir.labels.tolist())
+
     def _parts(self) -> tuple[Samples, Samples | None]:
         """Samples that are learned, and those that judge, if enough do."""
         return self.reservoir.parts(self._classes)
@@ -165,9 +177,12 @@ class Lifelong:
         return loss
 
     def judge(self) -> bool | None:
-        """Whether what was learned is better than what is in use, and takes its place. None: too few samples judge."""
+        """Whether what was learned is better than what is in use, and takes its place. None: too few samples judge.
+
+        Or a class that counts has none.
+        """
         samples, held = self._parts()
-        if held is None:
+        if held is None or self.untold:
             return None
         self._learner.renew(samples)
         learned = self.learned
@@ -180,17 +195,24 @@ class Lifelong:
     def _accepts(self, held: Samples, learned: Judged, in_use: Judged) -> bool:
         """Whether it is so much better that it takes the place of what is in use."""
         count, most, right = len(held), int(np.bincount(held.y).max()), learned.right
-        told = set(self.reservoir.labels.tolist()) >= self._classes or right >= in_use.right + CLEARLY
+        gained, wrong = right - in_use.right, count - right
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        return told and not guessed and learned > in_use
+        doubted = wrong * DOUBTED > count and (gained <= 0 or gained**2 <= 2 * (gained + 2 * wrong))
+        return not guessed and not doubted and learned > in_use
 
     def _judged(self, adapter: bytes | None, held: Samples) -> Judged:
         self._learner.use(adapter)
         return self._learner.judge(held)
 
     def consolidate(self) -> Consolidated:
-        """Trains an adapter anew from the reservoir, and uses it if it is better. InputError if too few judge."""
+        """Trains an adapter anew from the reservoir, and uses it if it is better. InputError if too few judge.
+
+        Or if a class that counts has no samples.
+        """
         learned, held = self._parts()
+        if self.untold:
+            missing = ", ".join(map(str, sorted(self.untold)))
+            raise InputError(f"no samples of class {missing}: learn some, or give `only` the classes that count")
         if held is None:
             raise InputError("too few samples to judge by: consolidate when more have come, of two classes at least")
         course = Course(learned, held, learned, self.recipe.fitted(len(learned.of_epoch)))
@@ -211,20 +233,36 @@ class Lifelong:
 
         Or the person's own picture of one that it has.
         """
-        rows, labels = _classes(self.in_use), self._labels
-        taken = {row.number for row in rows}
-        number = labels.index(name) if name in labels else next(n for n in range(self._known, 256) if n not in taken)
+        rows = _classes(self.in_use)
+        numbers = {label: number for number, label in enumerate(self._labels)} | {
+            r.name: r.number for r in rows if r.name
+        }
+        is_new = name not in numbers
+        number = next(n for n in range(self._known, 256) if n not in numbers.values()) if is_new else numbers[name]
         if number >= len(self.reservoir.seen):
             raise InputError(f"the reservoir has room for {len(self.reservoir.seen)} classes: make one with more")
         row = self._learner.session.class_row(samples, number, name if number >= self._known else "")
-        if number >= self._known:
+        if is_new:
             self.reservoir.forget(number)
         for sample in samples:
             self.reservoir.add(sample, number)
         kept = [other for other in rows if other.number != number]
-        self.in_use = _with_classes(self._learner.session, self.in_use, [*kept, row])
+        adapter = _with_classes(self._learner.session, self.in_use, [*kept, row])
+        if (held := self.reservoir.parts(self._classes | {number})[1]) is not None:
+            right, without = self._right(adapter, held), self._right(self.in_use, held)
+            if right < without:
+                self._learner.use(self.in_use)
+                if is_new:
+                    self.reservoir.forget(number)
+                told = f"{name}: of {len(held)} samples that judge {right} would be named right"
+                raise InputError(f"{told}, and {without} are without it: give more samples")
+        self.in_use = adapter
         self.restart()
         return number
+
+    def _right(self, adapter: bytes | None, held: Samples) -> int:
+        self._learner.use(adapter)
+        return int(np.sum(self._learner.predict(held.x) == held.y))
 
     def remove_class(self, name: str) -> None:
         """The adapter without it, to the byte what it was; its samples go."""

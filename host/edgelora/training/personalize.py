@@ -13,7 +13,7 @@ from .. import datasets, floatnet, formats, twin
 from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_board
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
-from .added import stored_adapter
+from .added import stored_adapter, without_classes
 from .base import Base, WorkflowError, is_named, load_part
 from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
@@ -84,8 +84,9 @@ def personalize_board(
     infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
     hands it every sample. force: it infers with the adapter whatever the verdict. ask: has the board, with what is in
     use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself is
-    to be suspended, as by Ctrl-C.
+    to be suspended, as by Ctrl-C. InputError where the store's adapter NAME has added classes, which would be lost.
     """
+    without_classes(link, base, NAME)
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)

@@ -42,7 +42,19 @@ from edgelora._fleet import (
     core_x25519_public,
 )
 from edgelora._trust import key_id, text, trusted
-from edgelora.training import Judge, Run, Scheduler, begun, better, discard, fleet_vector, split, stored, unfinished
+from edgelora.training import (
+    Judge,
+    Run,
+    Scheduler,
+    begun,
+    better,
+    discard,
+    fleet_vector,
+    split,
+    stored,
+    unfinished,
+    without_classes,
+)  # fmt: skip
 
 KEY = "/fleet.key"  # the board's secret, its counters,
 ROSTER = "/fleet.roster"  # who is of its fleet,
@@ -508,8 +520,9 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
     `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
     generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
     one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
-    `store.use(None)` then. ValueError where too few samples could judge.
+    `store.use(None)` then. ValueError where too few samples could judge, or if `name` has classes that were added.
     """
+    without_classes(store, name, model)
     mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
     starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
     trials = [trial for trial, _ in starts]

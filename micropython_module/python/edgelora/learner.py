@@ -11,14 +11,13 @@
 import struct
 
 from edgelora import core_class_row, core_class_sample, core_class_size, core_crc32, core_draw, core_record
-from edgelora.training import Judge, Run, better, discard, stored, unfinished
+from edgelora.training import CLASSES, Judge, Run, better, discard, stored, unfinished
 
-_CLASSES = 1  # kind of a record
 _MOST = 1024  # samples that a row is made of
 _STREAM = 131073  # of draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
-CLEARLY = 4  # more right, where some class has no samples
+DOUBTED = 10  # one label that judges in so many may stay unexplained before more than chance has to speak for a gain
 
 
 class _Rows:
@@ -53,7 +52,7 @@ class _Rows:
 
 def _places(adapter, span=0):
     # (offset, number) of each class in an adapter's bytes, or in none.
-    found = core_record(adapter, _CLASSES) if adapter else None
+    found = core_record(adapter, CLASSES) if adapter else None
     if not found:
         return []
     at, count = found[0] + 4, adapter[found[0]] | adapter[found[0] + 1] << 8
@@ -80,10 +79,10 @@ class _Consolidation(Run):
 
     def _begin(self):
         model, before = self.model, stored(self.store, self.name, self.model)
-        found = core_record(before, _CLASSES) if before else None
+        found = core_record(before, CLASSES) if before else None
         if not found:
             return model.begin(self.seed)
-        fresh = model.with_record(None, _CLASSES, memoryview(before)[found[0] : found[0] + found[1]]).buffer
+        fresh = model.with_record(None, CLASSES, memoryview(before)[found[0] : found[0] + found[1]]).buffer
         struct.pack_into("<I", fresh, 24, self.seed)
         struct.pack_into("<I", fresh, 12, core_crc32(memoryview(fresh)[16:], 0))
         model.load(fresh)
@@ -103,18 +102,21 @@ class Learner:
     in_use: the bytes of the adapter, or None; judged: (right, sum of losses) of it, and of what was learned, when they
     were last compared.
 
+    only: numbers of the classes that count, others may be forgotten; None: all, those of the base and added ones.
+    Nothing takes the place of what is in use while one that counts has no samples in the reservoir (`untold`).
+
     Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
     are in the reservoir and learned as any, and whatever is judged has their rows made anew of these.
     """
 
-    def __init__(self, model, reservoir, store, name, seed=0, learning_rate=0, judge_every=16):
+    def __init__(self, model, reservoir, store, name, seed=0, learning_rate=0, judge_every=16, only=None):
         if model.micro_batch <= REPLAYED:
             raise ValueError("micro_batch of %d: a learner takes %d or more" % (model.micro_batch, REPLAYED + 1))
         if (reservoir.base_id, reservoir.sample_size) != (model.base_id, model.sample_size):
             raise ValueError("the reservoir is for another base, or its samples have another size: create another one")
         self.model, self.reservoir, self.store, self.name = model, reservoir, store, name
         self.seed, self.learning_rate = seed, learning_rate or model.learning_rate
-        self.judge_every, self.judged = judge_every, None
+        self.judge_every, self.judged, self.only = judge_every, None, only
         self._buffer = bytearray(model.sample_size)
         self._go_on()
 
@@ -162,6 +164,13 @@ class Learner:
         # Numbers of all classes: the base's and those of what is in use.
         return _numbers(self.in_use) | set(range(self.model.output_size))
 
+    @property
+    def untold(self):
+        """Numbers of classes that count and have no samples: what learning does to these, nothing tells."""
+        taught, held = self.reservoir.tally()
+        counts = self._classes() if self.only is None else set(self.only)
+        return counts - set(taught) - set(held)
+
     def _parts(self):
         # Samples that are learned, and those that judge or None.
         return self.reservoir.parts(self._classes())
@@ -180,9 +189,9 @@ class Learner:
 
     def judge(self):
         """Whether what was learned is better than what is in use, which it then takes the place of. None: too few
-        samples judge."""
+        samples judge, or some class has none."""
         samples, held = self._parts()
-        if not held:
+        if not held or self.untold:
             return None
         learned = self.model.save()
         self._use(learned)
@@ -200,21 +209,21 @@ class Learner:
         return is_better
 
     def _accepts(self, learned, in_use):
-        # Whether one judgement is so much better than that of what is in use that it takes its place. Where some class
-        # has no samples, and may be forgotten, it has to be clearly so. What guessing might be right about is not
-        # enough: labels that nothing explains teach nothing.
-        classes = self._classes()
-        taught, held = self.reservoir.tally(classes)
-        count, most, right = sum(held.values()), max(held.values()), learned[0]
-        told = set(taught) | set(held) == classes or right >= in_use[0] + CLEARLY
+        # Whether one judgement is so much better than that of what is in use that it takes its place. What guessing
+        # might be right about is not enough: labels that nothing explains teach nothing. Where many stay unexplained
+        # they may be wrong, and a gain may be chance: it has to be more than its standard deviation can be.
+        held, right = self.reservoir.tally(self._classes())[1], learned[0]
+        count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
+        wrong = count - right
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        return told and not guessed and better(*learned, *in_use)
+        doubted = wrong * DOUBTED > count and (gained <= 0 or gained**2 <= 2 * (gained + 2 * wrong))
+        return not guessed and not doubted and better(*learned, *in_use)
 
     def _learn_by(self, made):
         # What trains goes on with the rows of these bytes of it.
-        found, loaded = core_record(made, _CLASSES), self.model._now.loaded
+        found, loaded = core_record(made, CLASSES), self.model._now.loaded
         if found:
-            at = core_record(loaded, _CLASSES)[0]
+            at = core_record(loaded, CLASSES)[0]
             loaded[at : at + found[1]] = made[found[0] : found[0] + found[1]]
 
     def _judged(self, adapter, held):
@@ -232,9 +241,12 @@ class Learner:
         """Trains an adapter anew from the reservoir: a generator of its `training.Run`, one bounded step at a time.
 
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
-        is called with the same epochs again. ValueError if too few samples judge.
+        is called with the same epochs again. ValueError if too few samples judge, or a class that counts has none.
         """
         learned, held = self._parts()
+        if self.untold:
+            text = "no samples of class %s: learn some, or give `only` the classes that count"
+            raise ValueError(text % ", ".join(map(str, sorted(self.untold))))
         if not held:
             raise ValueError("too few samples to judge by: consolidate when more have come, of two classes at least")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
@@ -255,7 +267,8 @@ class Learner:
         """A class that the base does not have, or the person's own picture of one that it has, from a list of samples.
 
         They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
-        is in use then. What was learned and not yet found better is lost, as by a reset. Returns its number.
+        is in use then. What was learned and not yet found better is lost, as by a reset. Returns its number. ValueError
+        if fewer of the samples that judge, its own among them, would be named right with it: all stays as it was.
         """
         self._at_rest()
         model, reservoir, before = self.model, self.reservoir, _numbers(self.in_use)
@@ -268,8 +281,22 @@ class Learner:
             reservoir.forget(number)  # a cut may have left some
         for sample in samples:
             reservoir.add(sample, number)
+        held = reservoir.parts(self._classes() | {number})[1]
+        if held:
+            right = self._right(adapter, held)
+            without = self._right(self.in_use, held)
+            if right < without:
+                if number >= model.output_size and number not in before:
+                    reservoir.forget(number)
+                text = "%s: of %d samples that judge %d would be named right, and %d are without it: give more samples"
+                raise ValueError(text % (name, held.count, right, without))
         self._keep(adapter)
         return number
+
+    def _right(self, adapter, held):
+        # Held samples that it names right, of classes that it may not have.
+        self._use(adapter)
+        return sum(held.read(i, self._buffer) == self.model.infer(self._buffer) for i in range(held.count))
 
     def remove_class(self, name):
         """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""

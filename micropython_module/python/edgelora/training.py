@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import core_adapter_size, core_crc32, core_order, core_save, core_take, read
+from edgelora import core_adapter_size, core_crc32, core_order, core_record, core_save, core_take, read
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -32,6 +32,7 @@ _CHECKPOINT_SIZE = 180
 _VERSION = 2
 _CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", _VERSION, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
+CLASSES = 1  # kind of a record of an adapter
 _MOST_SHARED = 32512  # of a value that a fleet shares
 _LONGEST_NAME = 20  # with its ending a name of the store
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
@@ -308,6 +309,16 @@ def stored(store, name, model):
     return store.read(name) if entry and entry.base_id == model.base_id else None
 
 
+def without_classes(store, name, model):
+    """ValueError if the adapter of that name has added classes: a run makes its adapter anew and would lose them."""
+    before = stored(store, name, model)
+    if before and core_record(before, CLASSES):
+        text = (
+            "%s has added classes, which a run would lose: consolidate() of a Learner keeps them, or take another name"
+        )
+        raise ValueError(text % name)
+
+
 def unfinished(store, name):
     """Whether a run of this name has begun and is not through: make it again, and it goes on."""
     return store.find(name + ".chk") is not None
@@ -365,7 +376,8 @@ class Run:
     state, its bytes or a path: the run goes on from its masters and scales, instead of a fresh adapter. keep_state: at
     the end nothing becomes `name`; the training state stays, as `state` and in the store, until `discard`.
 
-    ValueError if a run of this name was begun with another base, other settings or samples. notice: "" or what was
+    ValueError if a run of this name was begun with another base, other settings or samples, or if `name` of the store
+    has classes that were added: they would be lost (`learner.Learner.consolidate` keeps them). notice: "" or what was
     lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.
     """
 
@@ -426,6 +438,7 @@ class Run:
 
     def _begin(self):
         # The training adapter is what the run starts from.
+        without_classes(self.store, self.name, self.model)
         if self._start is None:
             self.model.begin(self.seed)
         else:

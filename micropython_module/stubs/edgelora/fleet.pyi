@@ -135,7 +135,7 @@ def personalize(
     `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
     generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
     one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
-    `store.use(None)` then. ValueError where too few samples could judge.
+    `store.use(None)` then. ValueError where too few samples could judge, or if `name` has added classes.
     """
 
 def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:

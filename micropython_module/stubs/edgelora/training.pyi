@@ -24,6 +24,7 @@ LEAST_EPOCHS: int  # and of these
 HELD_OUT: int  # one sample in so many of each class judges what the others taught,
 MOST_TIMES: int  # an epoch may have a sample of a rare class so often
 LEAST_JUDGED: int  # if these are so many at least
+CLASSES: int  # kind of an adapter's record: the classes that were added to it
 
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host.
@@ -101,6 +102,9 @@ def stored(store: Store, name: str, model: Model) -> Optional[bytearray]:
 def unfinished(store: Store, name: str) -> bool:
     """Whether a run of this name has begun and is not through: make it again, and it goes on."""
 
+def without_classes(store: Store, name: str, model: Model) -> None:
+    """ValueError if the adapter of that name has added classes: a run, which makes its adapter anew, would lose them."""
+
 def begun(store: Store, name: str, rtc: Any = None) -> int:
     """How many samples, learned and held, an unfinished run of this name has; 0 if it begins.
 
@@ -128,8 +132,8 @@ class Run:
     the run goes on from instead of a fresh adapter. keep_state: nothing becomes `name`; the training state stays, as
     `state` and in the store, until `discard`. The model infers with what it learned last: `use` what the store has.
 
-    ValueError if a run of this name was begun with another base, other settings or samples, or if what the store has
-    can't be judged.
+    ValueError if a run of this name was begun with another base, other settings or samples, if what the store has can't
+    be judged, or if that has added classes, which would be lost: `learner.Learner.consolidate` keeps them.
     """
 
     checkpoint_size: int

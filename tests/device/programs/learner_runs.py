@@ -9,7 +9,7 @@ import edgelora
 from edgelora.learner import Learner
 from edgelora.reservoir import Reservoir
 from edgelora.store import Store
-from edgelora.training import SampleFile, unfinished
+from edgelora.training import Run, SampleFile, split, unfinished
 
 SLOTS, SEED, EVERY = 40, 5, 4
 NAME = "me"
@@ -168,15 +168,15 @@ def learn(mode, momentum, epochs):
     print("LIFE", json.dumps(told))
 
 
-def given(pairs, names):
+def given(pairs, names, only=None):
     """What is in use after samples of the stream have come with these labels and a consolidation, if enough judge; and
-    before that, when classes were added: `names`, of square waves."""
+    before that, when classes were added: `names`, of square waves. only: the classes that count."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
     reservoir = Reservoir.create("given.elr", model, SLOTS, SEED, model.output_size + len(names))
     store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
     store.open(model)
-    learner = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY)
+    learner = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY, only=only)
     for turn, name in enumerate(names):
         learner.add_class(name, [waved(k + 40 * turn, model.sample_size) for k in range(10)])
     told = [learner.in_use and binascii.hexlify(learner.in_use).decode()]
@@ -254,3 +254,48 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
     except ValueError:
         pass
     print("ADDED", json.dumps([operations, told]))
+
+
+def harm():
+    """A class made of another one's samples: what is in use before and after, and what the reservoir has counted."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+    store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
+    store.open(model)
+    reservoir = Reservoir.create("harm.elr", model, SLOTS, SEED, model.output_size + 1)
+    learner, taken = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY), []
+    for _, label, sample in stream():
+        learner.learn(sample, label)
+        if label == 0:
+            taken.append(bytes(sample))
+    told, before = [learner.in_use and binascii.hexlify(learner.in_use).decode()], len(model.labels)
+    try:
+        learner.add_class("wave", taken[:5])
+        raise AssertionError("it harms the others")
+    except ValueError as error:
+        assert "would be named right" in str(error), error
+    assert len(model.labels) == before
+    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
+    print("HARM", json.dumps(told + [reservoir.seen]))
+
+
+def dropped():
+    """A run by the name of an adapter with classes of its own is refused, before anything is written."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    flash = store_cuts.Flash(memory, store_cuts.NEVER)
+    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+    store = Store(flash, cache=4096, adapters=8)
+    store.open(model)
+    adapter = model.add_class("wave", [waved(k, model.sample_size) for k in range(10)])
+    store.put(NAME, adapter.buffer)
+    before = bytes(memory)
+    samples = SampleFile("stream.eld")
+    for held in (None, split(samples)[1]):
+        try:
+            Run(model, samples, store, NAME, epochs=1, held=held)
+            raise AssertionError("the run would lose its classes")
+        except ValueError as error:
+            assert "has added classes" in str(error), error
+    assert bytes(memory) == before
+    Run(model, samples, store, "other", epochs=1)
+    print("DROPPED kept")

@@ -312,7 +312,11 @@ class _Page:
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
             parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
-        if lesson.status not in GOING:
+        data = self.data
+        if lesson.head.added and data is not None and lesson.status in ("judged", "kept"):  # a run would lose them
+            anew = functools.partial(self.lessons.consolidate, place, lesson, data)
+            parts.button("Learn anew", lambda: self._set(after=anew()), icon="school")
+        elif lesson.status not in GOING:
             self._start_button(place, "Learn anew", lesson.status not in UNFINISHED)
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
@@ -444,7 +448,6 @@ class _Page:
         if place is None or lesson is None or data is None or lesson.status not in ("judged", "kept"):
             return
         base = lesson.base
-        name = lesson.head.name or NAME
         others = [label for label in counts_of(data) if label not in base.model.labels]
         new = [label for label in others if label not in lesson.head.added]
         told, why = "Add a class", "Record samples of a new class in Collect first."
@@ -466,7 +469,7 @@ class _Page:
             with ui.element("div").classes("row-line"):
                 parts.button(
                     "Consolidate",
-                    lambda: self._set(after=self.lessons.consolidate(place, base, data, name)),
+                    lambda: self._set(after=self.lessons.consolidate(place, lesson, data)),
                     icon="merge",
                 )
                 ui.label(
