@@ -186,8 +186,8 @@ $(STAMPS)/venv: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "python packages" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[sim,demo,cbor,studio,dev]'
 	@touch $@
 
-$(STAMPS)/emulator: tools/emulator.sh tools/emulator_faster.py $(STAMPS)/venv
-	@$(STEP) "emulator" tools/emulator.sh $(VENV)/bin/python $(BUILD)/emulator
+$(STAMPS)/emulator: $(wildcard tools/emulator/*) $(STAMPS)/venv
+	@$(STEP) "emulator" tools/emulator/build.sh $(VENV)/bin/python $(BUILD)/emulator
 	@touch $@
 
 $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv

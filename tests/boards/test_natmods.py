@@ -49,3 +49,16 @@ def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
     made = (tmp_path / "elsewhere" / ".build" / "natmod" / "armv6m" / "edgelora.mpy").read_bytes()
     assert made == (natmods.DIST / "armv6m" / "edgelora" / "__init__.mpy").read_bytes()
     assert str(ROOT).encode() not in made
+
+
+def test_a_native_module_can_be_one_source(tmp_path: Path) -> None:
+    """No two files of one native module use a name for two things, as for Xtensa all of them are compiled as one."""
+    module = ROOT / "micropython_module"
+    signal, fleet, crypto = ([*(module / part).rglob("*.c")] for part in ("core/signal", "core/fleet", "crypto"))
+    rest = [path for path in (module / "core").rglob("*.c") if path not in (*signal, *fleet)]
+    flags = ["-std=c99", "-fsyntax-only", "-Werror", "-DEDGELORA_NARROW", f"-I{module}/core", f"-I{module}/crypto"]
+    for name, sources in (("edgelora", [*rest, *crypto]), ("frontend", signal), ("_fleet", [*fleet, *crypto])):
+        one = tmp_path / f"{name}.c"
+        one.write_text("".join(f'#include "{path}"\n' for path in sorted(sources)))
+        made = subprocess.run(["cc", *flags, str(one)], capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr

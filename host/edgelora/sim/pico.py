@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FLASH_SECTOR = 4096
 IDLE_SLICE_NS = 1_000_000  # emulated time between looks at the host while the core sleeps,
-BUSY_SLICE_NS = 100_000  # and while it computes
+BUSY_SLICE_NS = 400_000  # and while it computes
 MAX_LEAD_NS = 2_000_000  # how far emulated time may run ahead of real time
 BULK_TRANSFER_US = 50  # one 64-byte packet on a full-speed bus
 INFO_UF2 = "UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: {board_id}\n"

