@@ -51,6 +51,7 @@ def show(app: FastAPI, desk: Desk) -> None:
         title="EdgeLoRA studio",
         dark=None,
         language="en-US",
+        tailwind=False,  # made in the browser, anew at each change of a class, with a note of it that is kept for ever
         reconnect_timeout=10.0,
         show_welcome_message=False,
     )
