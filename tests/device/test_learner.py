@@ -364,7 +364,7 @@ def small_life() -> tuple[bytes, Samples]:
     rng = np.random.default_rng(7)
     labels = np.arange(LIVED) % 3  # so that six judge before it consolidates
     labels[0] = 3  # and no class is without
-    x = np.clip(rng.normal(0, 60, (4, 24))[labels] + rng.normal(0, 20, (LIVED, 24)), -128, 127)
+    x = np.clip(rng.normal(0, 110, (4, 24))[labels] + rng.normal(0, 10, (LIVED, 24)), -128, 127)
     return formats.pack_model(model), Samples(x.astype(np.int8).reshape(-1, *model.input.shape), labels)
 
 

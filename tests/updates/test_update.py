@@ -37,6 +37,8 @@ from edgelora.resources import ROOT
 from edgelora.training import base as training_base
 from edgelora.training.loop import train
 from edgelora.training.recipe import Recipe
+from edgelora.training.reservoir import Reservoir
+from edgelora.training.samples import Samples
 from edgelora.training.twin_learner import TwinLearner
 from edgelora.updates import download, keys, serve
 
@@ -669,6 +671,62 @@ def served_here(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
+def own_samples(field: Field, count: int = 20) -> Samples:
+    """The person's last windows, that judge."""
+    har = datasets_har.load_har(3)
+    model = formats.unpack_model(field.elm)
+    every = np.arange(0, len(har.test), len(har.test) // count)
+    return Samples(model.input.quantize(har.test.x[every]), har.test.y[every])
+
+
+def spoiled(field: Field, *versions: int) -> None:
+    """Adapters of these versions are whole, and name little right."""
+    for version in versions:
+        adapter = formats.unpack_adapter(field.adapters[8])
+        for layer in adapter.layers:
+            layer.b = np.random.default_rng(version).integers(-90, 91, layer.b.shape).astype(np.int8)
+        field.adapters[version] = formats.pack_adapter(adapter)
+
+
+@pytest.mark.parametrize("kept_in", ["a reservoir", "a sample file"])
+def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
+    kept_in: str, field: Field, tmp_path: Path
+) -> None:
+    own, base_id = own_samples(field), formats.base_id(field.elm)
+    field = replace(field, adapters=dict(field.adapters))
+    spoiled(field, 20, 21)
+    reservoir = Reservoir(own.x.shape[1:], 80, 7)
+    reservoir.x[60:], reservoir.labels[60:] = own.x[:20], own.y[:20]
+    reservoir.seen[:] = 8
+    content = reservoir.pack(base_id)
+    if kept_in == "a sample file":
+        content = formats.pack_samples(own.x, own.y, None, base_id)
+    with served_here(tmp_path) as address:
+        board = Board(field, tmp_path / "board", "start")
+        place = board.folder / ("own.elr" if kept_in == "a reservoir" else "held.eld")
+
+        def fetched(version: int, *then: str) -> dict[str, Any]:
+            (tmp_path / "wake.elu").write_bytes(field.bundle(version))
+            return board.run(f"fetch={address}/wake.elu", *then)
+
+        place.write_bytes(content)
+        state = fetched(20, "start")
+        kind, said = state["fetched"][0]
+        assert kind == "Worse" and re.search(r"version 20 of wake is worse .* of \d+ it names \d+ right", said)
+        assert (state["version"], state["trial"], state["active"], state["part"]) == (7, False, "wake", None)
+        assert state["in_use"] and state["notices"] == [said] and state["declined"] == [["wake", 20]]
+        state = fetched(20)
+        assert state["fetched"][0][0] == "NotNewer" and state["declined"] == [["wake", 20]]
+        place.write_bytes(content[:40])  # what is damaged, or too little, judges nothing
+        assert fetched(21, "start", "start")["fetched"] == [["installed", 21]]
+        place.write_bytes(content)
+        field.adapters[23] = field.adapters[9]  # as much right as 7, or more
+        assert fetched(23)["fetched"] == [["installed", 23]]
+        state = board.run("start")
+        assert (state["version"], state["trial"]) == (23, True)
+        assert board.run("confirm")["declined"] == []
+
+
 def test_power_cut_at_every_flash_operation(field: Field, board: Board) -> None:
     (board.folder / "update.elu").write_bytes(field.bundle(8, origin=7))
     code = f"import sys; sys.path.append({str(APP.parent)!r}); import update_cuts; update_cuts.main()"
@@ -716,6 +774,20 @@ def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> Non
         assert result("update", f"{address}/wake.elu", "--port", plugged)["installed"] == ["wake", 8]
         assert "404" in edgelora("update", f"{address}/sleep.elu", "--port", plugged, code=1)
     assert "nothing to confirm" in edgelora("update", "--confirm", "--port", plugged, code=1)
+
+
+def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:
+    own, at = own_samples(field), ("--port", plugged)
+    field = replace(field, adapters=dict(field.adapters))
+    spoiled(field, 20)
+    (tmp_path / "wake.elu").write_bytes(field.bundle(20))
+    (tmp_path / "held.eld").write_bytes(formats.pack_samples(own.x, own.y, None, formats.base_id(field.elm)))
+    edgelora("update", "--trust", field.key.with_suffix(".pub"), "--target", "band", *at)
+    edgelora("push", tmp_path / "held.eld", *at)
+    assert "worse on the board's own samples" in edgelora("update", tmp_path / "wake.elu", *at, code=1)
+    assert result("update", "--status", *at)["declined"] == [["wake", 20]]
+    assert "wake 20 did not stay" in edgelora("update", "--status", *at)
+    assert "not above 20" in edgelora("update", tmp_path / "wake.elu", *at, code=1)
 
 
 def refuses_all(link: Link, bundles: dict[str, tuple[bytes, str]]) -> None:

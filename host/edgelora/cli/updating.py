@@ -191,6 +191,8 @@ def cmd_update(args: argparse.Namespace) -> None:
     say(f"target {printable(state.target or '-')}, trusts {trusted}, active {printable(state.active or '-')}")
     for notice in state.notices:
         say(printable(notice))
+    for name, version in state.declined:
+        say(f"{printable(name)} {version} did not stay: worse on the board's own samples, or not confirmed")
     console.table(
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],

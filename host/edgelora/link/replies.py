@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -332,7 +332,8 @@ class StoreState:
 class UpdateState:
     """What the board is, and trusts (ids of keys, hex): "" and none at first. active: an adapter's name or None.
 
-    confirmed: names that were on trial until this request; notices: what opening the store found.
+    confirmed: names that were on trial until this request; notices: what opening the store found. declined: names and
+    versions of updates that were here and did not stay, being worse on the board's own samples or not confirmed.
     """
 
     target: str
@@ -341,3 +342,4 @@ class UpdateState:
     active: str | None
     confirmed: list[str]
     notices: list[str]
+    declined: list[tuple[str, int]] = field(default_factory=list)

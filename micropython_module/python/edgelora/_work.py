@@ -760,6 +760,7 @@ class Work:
             "active": store.active,
             "confirmed": confirmed,
             "notices": store.notices,
+            "declined": store.declined(),
         }
 
 

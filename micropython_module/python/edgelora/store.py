@@ -108,6 +108,20 @@ class Store:
             self._flash.sweep(self._used())
         return good
 
+    def decline(self, name, version, why):
+        """An update that is not to be kept: of this name nothing up to its version is installed. why: a notice."""
+        self.notices.append(why)
+        old = [entry for entry in self._entries if entry.name == name]
+        new = [entry.changed(floor=max(entry.floor, version)) for entry in old]
+        new = new or [Entry(checked(name), 0, 0, 0, version, bytes(8), 0, ())]
+        self._save([entry for entry in self._entries if entry not in old] + new)
+
+    def declined(self):
+        """(name, version) of updates that were here and did not stay: declined, or not confirmed."""
+        return [
+            (e.name, e.floor) for e in self._by_name.values() if e.floor > e.version and self.floor(e.name) == e.floor
+        ]
+
     def rename(self, old, new):
         """Gives an adapter another name; one that is active stays so."""
         entry = self._entry(old)

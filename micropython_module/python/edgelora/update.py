@@ -25,7 +25,9 @@ from edgelora._bases import base_path, open_base, ranks_of
 from edgelora._http import Http
 from edgelora._trust import TRUST, UpdateError, key_id, text, trusted
 
-__all__ = ("HEADER_SIZE", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "key_id", "trusted")
+__all__ = (
+    "HEADER_SIZE", "OWN", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "Worse", "key_id", "trusted",
+)  # fmt: skip
 
 HEADER_SIZE = 256
 _SIGNED = 192  # bytes of the header, before their signature
@@ -37,10 +39,15 @@ _DEFLATE = 1
 _WBITS = 10
 _BLOCK = 512
 _FLUSH_BYTES = 4096  # of a payload are at risk when the power fails
+OWN = ("/samples.elr", "/held.eld")  # samples of the board's own: a reservoir, or what a run held out
 
 
 class NotNewer(UpdateError):
     """There is no update: the board has had this version, or a later one."""
+
+
+class Worse(UpdateError):
+    """The update names fewer of the board's own samples right than what it would replace. It is not asked for again."""
 
 
 class Header:
@@ -74,14 +81,15 @@ class Updater:
     """keys: public keys of 32 bytes that may sign; target: the product, which bundles name.
 
     model: the edgelora.Model that adapters are for; without one, a base on the board is looked for. limit: most bytes
-    of a payload and of an adapter. part: the file that an update waits in until it is complete.
+    of a payload and of an adapter. part: the file that an update waits in until it is complete. own: files of which the
+    first that has samples of this base judges an update: of a reservoir those that judge, of a sample file all.
     """
 
-    def __init__(self, store, keys, target, model=None, limit=65536, part="/update.part"):
+    def __init__(self, store, keys, target, model=None, limit=65536, part="/update.part", own=OWN):
         self.store, self.target, self.model, self.limit = store, target, model, limit
         self.name = self.version = None  # what was installed last
         self._keys = {key_id(key): bytes(key) for key in keys}
-        self._part = part
+        self._part, self._own = part, own
         self._file = self._head = None
 
     # --- a bundle, from whatever line: begin, write, finish
@@ -147,7 +155,9 @@ class Updater:
             if hashlib.sha256(result).digest() != head.result_hash:
                 raise UpdateError("the bundle does not make the adapter that its header tells")
             yield
-            self._check(result)
+            model = self._check(result)
+            yield
+            yield from self._weigh(model, result)
         except UpdateError:
             os.remove(self._part)
             raise
@@ -193,7 +203,7 @@ class Updater:
             )
 
     def _check(self, data):
-        # UpdateError unless the model can use this adapter.
+        # The model, which can use this adapter; else UpdateError.
         ranks = ranks_of(data)
         try:
             try:
@@ -208,6 +218,31 @@ class Updater:
             raise UpdateError("no memory to check the adapter beside what runs: reset the board, then update") from None
         if not data[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks)):
             raise UpdateError("the adapter does not fit: its A comes from a seed, and its ranks are not the model's")
+        return model
+
+    def _weigh(self, model, data):
+        # Worse, if the board's own samples say so. They are asked in short steps.
+        own = [path for path in self._own if _exists(path)]
+        if not own:
+            return
+        from edgelora._own import compared, held_in
+
+        head, store = self._head, self.store
+        held, entry = held_in(own, model), store.find(head.name)
+        if not held:
+            return
+        old = store.read(head.name) if entry and entry.base_id == model.base_id else None
+        try:
+            found = yield from compared(model, self.model is not None, held, data, old)
+        except MemoryError:
+            raise UpdateError("no memory to judge the adapter beside what runs: reset the board, then update") from None
+        finally:
+            held.close()
+        if found and found[0] < found[1]:
+            told = "version %d of %s is worse on the board's own samples, and not kept: of %d it names %d right, not %d"
+            told %= head.version, head.name, held.count, found[0], found[1]
+            store.decline(head.name, head.version, told)
+            raise Worse(told)
 
     def _save(self, data, flush):
         try:
@@ -279,6 +314,14 @@ class Updater:
         finally:
             http.close()
         yield from self.finish()
+
+
+def _exists(path):
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _ask(http, path, start):

@@ -79,6 +79,10 @@ class Store:
         """An update: kept beside the one in use, on trial from the next `start` on."""
     def confirm(self) -> List[str]:
         """The updates on trial are good: they replace what they update. Returns their names."""
+    def decline(self, name: str, version: int, why: str) -> None:
+        """An update that is not to be kept: of this name nothing up to its version is installed. why: a notice."""
+    def declined(self) -> List[Tuple[str, int]]:
+        """(name, version) of updates that were here and did not stay: declined, or not confirmed."""
     def rename(self, old: str, new: str) -> None:
         """Gives an adapter another name; one that is active stays so."""
     def remove(self, *names: str) -> None:

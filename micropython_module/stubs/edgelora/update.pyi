@@ -8,6 +8,7 @@ from edgelora.store import Store
 _Buffer = Union[bytes, bytearray, memoryview]
 
 TRUST: str  # the file with the board's target and the keys it trusts
+OWN: Tuple[str, ...]  # files of the board's own samples: a reservoir, or what a run held out
 HEADER_SIZE: int  # bytes of a bundle's header
 
 class UpdateError(ValueError):
@@ -15,6 +16,9 @@ class UpdateError(ValueError):
 
 class NotNewer(UpdateError):
     """There is no update: the board has had this version, or a later one."""
+
+class Worse(UpdateError):
+    """The update names fewer of the board's own samples right than what it would replace. It is not asked for again."""
 
 def trusted(path: str = TRUST) -> Tuple[List[bytes], str]:
     """(keys, target) of the file that `edgelora update --trust` puts on a board. UpdateError without one."""
@@ -44,7 +48,8 @@ class Updater:
     """Takes bundles that one of `keys` (32 bytes each) signed for `target`, and puts them into the store.
 
     model: the one that adapters are for; without it, a base on the board is looked for. limit: most bytes of a payload
-    and of an adapter. part: the file that an update waits in until it is complete.
+    and of an adapter. part: the file that an update waits in until it is complete. own: files of which the first that
+    has samples of this base judges an update: of a reservoir those that judge, of a sample file all.
 
     UpdateError is final; an OSError is the line's: try again later.
     """
@@ -64,6 +69,7 @@ class Updater:
         model: Optional[Model] = None,
         limit: int = 65536,
         part: str = "/update.part",
+        own: Iterable[str] = OWN,
     ) -> None: ...
     def begin(self, data: _Buffer, name: Optional[str] = None, length: Optional[int] = None) -> int:
         """Judges a bundle by its header of 256 bytes, before anything is written.

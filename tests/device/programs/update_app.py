@@ -18,7 +18,7 @@ from edgelora.update import Updater, trusted
 model = edgelora.Model("har.elm", 8, "infer")
 store = Store("store")
 store.open(model)
-updater = Updater(store, *trusted("update.trust"), model, part="update.part")
+updater = Updater(store, *trusted("update.trust"), model, part="update.part", own=("own.elr", "held.eld"))
 fetched = []
 confirmed = []
 steps = 0  # of all fetches
@@ -75,6 +75,7 @@ print(
             "in_use": store.in_use is not None,
             "part": part,
             "notices": store.notices,
+            "declined": store.declined(),
         }
     )
 )

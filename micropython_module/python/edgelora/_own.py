@@ -1,0 +1,95 @@
+"""What a board's own samples say of an update (SPEC.md, section 14). SPDX-License-Identifier: MIT"""
+
+import struct
+from array import array
+
+from edgelora import core_crc32
+from edgelora._bases import open_base, ranks_of
+
+_HEAD_SIZE = 32  # of a reservoir as of a sample file
+_WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
+_LEAST = 6  # samples that judge, of two classes or more
+
+
+class Held:
+    """The samples that judge in a reservoir, or all of a sample file; count 0: too few, or for another network."""
+
+    def __init__(self, path, model):
+        self.count = 0
+        self._file = open(path, "rb")
+        head = self._file.read(_HEAD_SIZE)
+        if len(head) < _HEAD_SIZE or core_crc32(head, 0) != _WHOLE or head[8:16] != model.base_id:
+            return
+        size, many, targets = struct.unpack_from("<IHH", head, 16)
+        if head[:4] == b"ELR1":
+            places = range(many - many // 4, many)
+        elif head[:4] == b"ELD1" and not many and not targets:
+            places = range((self._file.seek(0, 2) - _HEAD_SIZE) // (size + 5))
+        else:
+            return
+        if size != model.sample_size or model.target_size:
+            return
+        self._record = bytearray(size + 5)  # label, sample, CRC
+        self.sample = memoryview(self._record)[1:-4]
+        self._places = array("H", [place for place in places if self._load(place)])
+        if len(self._places) >= _LEAST and len({self.read(i) for i in range(len(self._places))}) > 1:
+            self.count = len(self._places)
+
+    def _load(self, place):
+        self._file.seek(_HEAD_SIZE + place * len(self._record))
+        return self._file.readinto(self._record) == len(self._record) and core_crc32(self._record, 0) == _WHOLE
+
+    def read(self, i):
+        """The label of one; `sample` is that, int8 [sample_size]."""
+        self._load(self._places[i])
+        return self._record[0]
+
+    def close(self):
+        self._file.close()
+
+
+def held_in(places, model):
+    """The first of these files that can judge adapters of this model, or None."""
+    for path in places:
+        try:
+            found = Held(path, model)
+        except OSError:
+            continue
+        if found.count:
+            return found
+        found.close()
+
+
+def compared(model, lent, held, new, old):
+    """(right by the adapter `new`, by `old` or None: the bare base), their bytes, of held samples. A generator of short
+    steps; between two, the model infers as it did. None: what infers can't be put back, or `old` needs other ranks.
+
+    lent: whether the model is the application's.
+    """
+    if model._training:
+        return None
+    ranks = ranks_of(old) if old else {}
+    other = old and not old[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks))
+    if other and lent:
+        return None
+    right = yield from _right(model, held, new)
+    if other:
+        base_id = model.base_id
+        model = None
+        model = open_base(base_id, ranks)
+    return right, (yield from _right(model, held, old))
+
+
+def _right(model, held, adapter):
+    adapter, right = adapter and model.adapter(adapter), 0
+    for i in range(held.count):
+        label, used, store = held.read(i), model.used, model._switched() and model.store
+        name = store and store.in_use
+        model.use(adapter)
+        right += model.infer(held.sample) == label
+        if store:
+            store.use(name)
+        else:
+            model.use(used)
+        yield
+    return right
