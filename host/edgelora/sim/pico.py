@@ -280,7 +280,7 @@ class Pico:
         self.simulator.stopped = True
 
     def run(self) -> None:
-        """Runs the board until the session ends: while the core computes as fast as it can, in real time while it waits."""
+        """Runs the board until the session ends, as fast as it can; while its core waits, in real time."""
         clock, core = self.time, self.mcu.core
         origin = time.monotonic_ns() - clock.nanos
         then = clock.nanos
