@@ -5,10 +5,7 @@
 
 #include "kernels/packed/parts.h"
 
-enum { DENSE_INPUTS = 64, DENSE_BYTES = 768, ROWS_BYTES = 1024, MOST_ROWS = 4 };
-
-// A group of rows has no more than EDGELORA_GROUP_ROWS if each takes that much of its values.
-enum { LEAST_VALUE = EDGELORA_GROUP_VALUES / EDGELORA_GROUP_ROWS };
+enum { DENSE_INPUTS = 64, DENSE_BYTES = 784, ROWS_BYTES = 1024, MOST_ROWS = 4 };
 
 // What fits behind the sums, on machines with pointers of 4 bytes and of 8.
 enum { DENSE_ROWS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_t) };
@@ -137,55 +134,44 @@ EDGELORA_HOT static void add_odd_rows(
     }
 }
 
-// Rows that are left of weighted ones, from a column on, and the groups that have been listed.
+// Rows that are left of weighted ones, from a column on.
 typedef struct {
     const uint8_t *row;
     const int8_t *values, *end;
     uint32_t inputs;
-    int32_t groups;
 } rows_left_t;
 
-static inline void close_group(edgelora_row_t *header, const edgelora_row_t *end, int32_t sum) {
-    *header = group_header((uint32_t)(end - header) - 1, sum);
-}
-
-// As many of them as fit, if no group begins behind `last`; returns their end, where a row of 0 is
-// written. A row takes no less than what lets EDGELORA_GROUP_ROWS into a group.
-EDGELORA_KERNEL static edgelora_row_t *list_rows(
-    rows_left_t *rows, edgelora_row_t *list, const edgelora_row_t *last) {
+// As many of them as fit, by their signs: from the list's front on those to be taken with minus, up
+// to its end the others; of either an even number, if need be one with a value of 0.
+EDGELORA_KERNEL static void list_rows(
+    rows_left_t *rows, edgelora_row_t *list, edgelora_rows_t *listed) {
     const uint8_t *row = rows->row;
     const int8_t *values = rows->values, *const end = rows->end;
     const uint32_t inputs = rows->inputs;
-    edgelora_row_t *at = list, *header = list;
-    int32_t left = 0, sum = 0;
-    for (; values != end; ++values, row += inputs) {
+    edgelora_row_t *minus = list, *plus = list + DENSE_ROWS;
+    int32_t sum = 0;
+    listed->plus_end = plus;
+    for (; values != end && plus - minus > 2; ++values, row += inputs) {
         int32_t v = *values;
-        if (!v) {
-            continue;
-        }
-        int32_t magnitude = v < 0 ? -v : v,
-                takes = magnitude < LEAST_VALUE ? LEAST_VALUE : magnitude;
-        left -= takes;
-        if (left < 0) {
-            close_group(header, at, sum); // the first time it is written over
-            if (at > last) {
-                break;
-            }
-            ++rows->groups;
-            header = at++;
-            left = EDGELORA_GROUP_VALUES - takes;
-            sum = 0;
-        }
-        at->row = (intptr_t)row;
-        at->value = v;
-        ++at;
         sum += v;
+        if (v < 0) {
+            *minus++ = (edgelora_row_t){row, (uint32_t)-v};
+        } else if (v) {
+            *--plus = (edgelora_row_t){row, (uint32_t)v};
+        }
     }
-    close_group(header, at, sum);
-    at->row = 0;
+    if ((minus - list) & 1) {
+        *minus++ = (edgelora_row_t){rows->row, 0};
+    }
+    if ((listed->plus_end - plus) & 1) {
+        *--plus = (edgelora_row_t){rows->row, 0};
+    }
+    listed->minus = list;
+    listed->minus_end = minus;
+    listed->plus = plus;
+    listed->offset = 128 * sum;
     rows->row = row;
     rows->values = values;
-    return at;
 }
 
 // The same of whole words. list: room for DENSE_ROWS.
@@ -195,14 +181,14 @@ EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uin
         add_odd_rows(w, inputs, i, count, acc);
         return;
     }
-    rows_left_t rows = {w->rows + i, w->values, w->values + w->count, inputs, 0};
-    while (rows.values != rows.end) {
-        edgelora_row_t *end = list_rows(&rows, list, list + DENSE_ROWS - EDGELORA_GROUP_ROWS - 2);
-        if (end != list) {
-            edgelora_add_rows_s8(
-                acc, count, list, end, rows.groups << 15, (uint32_t)w->coding);
-        }
-        rows.groups = 0;
+    rows_left_t left = {w->rows + i, w->values, w->values + w->count, inputs};
+    edgelora_rows_t rows; // field by field: no call of memset
+    rows.acc = acc;
+    rows.columns = count;
+    rows.coding = (uint32_t)w->coding;
+    while (left.values != left.end) {
+        list_rows(&left, list, &rows);
+        edgelora_add_rows_s8(&rows);
     }
 }
 
@@ -394,7 +380,11 @@ EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *
     edgelora_cursor_t at = {0, 0, g->positions};
     while (at.x < g->positions) {
         uint32_t count = at_most(g->positions - at.x, 4 * l.quads), padded = (count + 3) & ~3u;
-        for (uint32_t k = 0; k < count; ++k, e += g->out_c) {
+        if (!(g->out_c & 3)) {
+            edgelora_pack_quads_s8(x, l.stride, e, count, l.groups);
+            e += count * g->out_c;
+        }
+        for (uint32_t k = 0; k < count && (g->out_c & 3); ++k, e += g->out_c) {
             edgelora_pack_part_s8(
                 x + (k >> 2) * (l.stride / 4) + (k & 3), e, g->out_c, (int8_t *)s + l.patch);
         }

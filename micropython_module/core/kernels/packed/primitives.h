@@ -32,9 +32,6 @@ enum {
     EDGELORA_B_GROUPS = 2, // of a row of B that go along with them
     EDGELORA_ROW_GROUPS = 128, // of a row whose values' sum fits 16 bits for each half of a pair
     EDGELORA_22_BITS = (1 << 21) - (1 << 12), // accumulators below it take a shorter requantization
-    // rows that are summed in 16 bits: of a group, what their values' magnitudes sum up to, and
-    // bytes of code that a row takes (m0plus/rows.c)
-    EDGELORA_GROUP_ROWS = 8, EDGELORA_GROUP_VALUES = 255, EDGELORA_ROW_CODE = 18,
     // columns of a strip, words of a row of its plane
     EDGELORA_STRIP = 8, EDGELORA_STRIP_PITCH = 10,
 };
@@ -192,30 +189,22 @@ typedef struct {
     int32_t shift;        // 0..31
 } edgelora_outer_t;
 
-// Rows of bytes that are summed, each times a value, in groups: a header and its rows.
-//
-//   header | - EDGELORA_ROW_CODE * rows | what the sums start from |
-//   row    | where it is, 4-aligned     | value, [-127, 127]       |
-//
-// Bytes u0 and u2 of a word, in the halves of another one, times a value are two products in one
-// word. Those of a group, whose values' magnitudes sum up to EDGELORA_GROUP_VALUES at most, add up
-// to sums in 16 bits. What they start from takes off what the bytes' offset of 128 adds and makes
-// the lower sum, plus 2^15, positive.
+// A row of bytes and what it is taken times.
 typedef struct {
-    intptr_t row;
-    int32_t value;
+    const uint8_t *row; // 4-aligned
+    uint32_t value;     // 0..127
 } edgelora_row_t;
 
-static inline edgelora_row_t group_header(uint32_t rows, int32_t values) {
-    uint32_t offset = (uint32_t)(-128 * values);
-    return (edgelora_row_t){
-        -(intptr_t)(EDGELORA_ROW_CODE * rows), (int32_t)((offset << 16) + offset + 0x8000)};
-}
-
-// Of a header. A row's sign tells nothing: memory may be at 2^31 and above, but with an M0+.
-static inline uint32_t group_rows(const edgelora_row_t *header) {
-    return (uint32_t)-header->row / EDGELORA_ROW_CODE;
-}
+// acc += `plus` rows times their values - `minus` rows times theirs, of either an even number. Bytes
+// u0 and u2 of a word, in the halves of another one, times a value are two products in one word.
+// Those of two rows fit there: 2 * 127 * 255 < 2^16.
+typedef struct {
+    int32_t *acc;     // s32 [columns]
+    uint32_t columns; // a multiple of 4, >= 4
+    const edgelora_row_t *minus, *minus_end, *plus, *plus_end;
+    int32_t offset;   // 128 * (sum of the values of `plus` - of those of `minus`)
+    uint32_t coding;  // edgelora_coding_t, bytes
+} edgelora_rows_t;
 
 // A channel's weight words: of each kernel row, the pair of the first two weights and the third.
 static inline void tap_words(uint32_t *words, const uint8_t *w, int32_t step) {
@@ -241,10 +230,7 @@ void edgelora_strip_s8(const edgelora_strip_t *strip);
 void edgelora_pairs_s8(const edgelora_pairs_t *pairs);
 void edgelora_strip_2_s8(const edgelora_strip_2_t *strip);
 
-// acc: s32 [columns] += rows times their values; columns: a multiple of 4; coding: bytes; low: 2^15
-// for each group in [rows, end); *end: a row that is 0.
-void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_t *rows,
-    const edgelora_row_t *end, int32_t low, uint32_t coding);
+void edgelora_add_rows_s8(const edgelora_rows_t *rows);
 
 // One position's part of quads. x: s8 [groups, 4], 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);

@@ -4,29 +4,37 @@
 
 #ifndef EDGELORA_M0PLUS
 
-EDGELORA_HOT void edgelora_add_rows_s8(int32_t *acc, uint32_t columns, const edgelora_row_t *rows,
-    const edgelora_row_t *end, int32_t low, uint32_t coding) {
+// Two products in each word, of bytes 0 and 2, 1 and 3, and their upper halves.
+typedef struct {
+    uint32_t even, odd, even_high, odd_high;
+} pair_sums_t;
+
+static inline void add_pairs(pair_sums_t *sum, const edgelora_row_t *row,
+    const edgelora_row_t *end, uint32_t i, uint32_t coding) {
     const uint32_t mask = 0x00FF00FF;
-    for (uint32_t i = 0; i < columns; i += 4, acc += 4) {
-        uint32_t s0 = (uint32_t)(acc[0] - low), s1 = (uint32_t)(acc[1] - low);
-        int32_t s2 = acc[2], s3 = acc[3];
-        for (const edgelora_row_t *r = rows; r != end;) {
-            uint32_t even = (uint32_t)r->value, odd = even;
-            const edgelora_row_t *next = r + 1 + group_rows(r);
-            for (++r; r != next; ++r) {
-                uint32_t four = word_at((const uint8_t *)r->row + i) ^ coding;
-                even += (four & mask) * (uint32_t)r->value;
-                odd += (four >> 8 & mask) * (uint32_t)r->value;
-            }
-            s0 += even & 0xFFFF;
-            s1 += odd & 0xFFFF;
-            s2 += (int32_t)even >> 16;
-            s3 += (int32_t)odd >> 16;
-        }
-        acc[0] = (int32_t)s0;
-        acc[1] = (int32_t)s1;
-        acc[2] = s2;
-        acc[3] = s3;
+    for (; row != end; row += 2) {
+        uint32_t a = word_at(row[0].row + i) ^ coding, b = word_at(row[1].row + i) ^ coding,
+                 even = (a & mask) * row[0].value + (b & mask) * row[1].value,
+                 odd = (a >> 8 & mask) * row[0].value + (b >> 8 & mask) * row[1].value;
+        sum->even += even;
+        sum->odd += odd;
+        sum->even_high += even >> 16;
+        sum->odd_high += odd >> 16;
+    }
+}
+
+EDGELORA_HOT void edgelora_add_rows_s8(const edgelora_rows_t *r) {
+    uint32_t *acc = (uint32_t *)(void *)r->acc, offset = (uint32_t)r->offset;
+    for (uint32_t i = 0; i < r->columns; i += 4, acc += 4) {
+        pair_sums_t plus = {0}, minus = {0};
+        add_pairs(&plus, r->plus, r->plus_end, i, r->coding);
+        add_pairs(&minus, r->minus, r->minus_end, i, r->coding);
+        uint32_t even_high = plus.even_high - minus.even_high,
+                 odd_high = plus.odd_high - minus.odd_high;
+        acc[0] += plus.even - minus.even - (even_high << 16) - offset;
+        acc[1] += plus.odd - minus.odd - (odd_high << 16) - offset;
+        acc[2] += even_high - offset;
+        acc[3] += odd_high - offset;
     }
 }
 
