@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FLASH_SECTOR = 4096
 IDLE_SLICE_NS = 1_000_000  # emulated time between looks at the host while the core sleeps,
 BUSY_SLICE_NS = 400_000  # and while it computes
-MAX_LEAD_NS = 2_000_000  # how far emulated time may run ahead of real time while the core waits
+MAX_LEAD_NS = 2_000_000  # how far emulated time may run ahead of real time while a board waits for a host
 BULK_TRANSFER_US = 50  # one 64-byte packet on a full-speed bus
 INFO_UF2 = "UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: {board_id}\n"
 
@@ -280,7 +280,7 @@ class Pico:
         self.simulator.stopped = True
 
     def run(self) -> None:
-        """Runs the board until the session ends, as fast as it can; while its core waits, in real time."""
+        """Runs the board until the session ends, as fast as it can; in real time while it waits for a host."""
         clock, core = self.time, self.mcu.core
         origin = time.monotonic_ns() - clock.nanos
         then = clock.nanos
@@ -298,7 +298,7 @@ class Pico:
             self._feed()
             self._drain()
             lead = clock.nanos + origin - time.monotonic_ns()
-            if lead < 0 or not core.waiting:
+            if lead < 0 or not (core.waiting and self.connected):
                 origin -= lead
             elif lead > MAX_LEAD_NS:
                 readers = [self.fd] if self._waiting_read else []
