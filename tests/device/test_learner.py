@@ -334,18 +334,17 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
 
 
 def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
-    """Samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
+    """A sample of a known class, under another name: known ones would be taken for it, so all stays as it was."""
     elm, samples = life
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
     recipe = Recipe(rank=4, given_momentum=3, seed=SEED)
     learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
     for x, y in zip(samples.x, samples.y, strict=True):
         learner.learn(x, int(y))
-    labels = learner.reservoir.labels.copy()
     with pytest.raises(InputError, match="would be named right"):
-        learner.add_class("wave", samples.x[samples.y == 0][:5])
+        learner.add_class("wave", samples.x[samples.y == 0][:1])
     in_use = learner.in_use and learner.in_use.hex()
-    assert (learner.reservoir.labels == known).sum() == 0 and (labels != EMPTY).all()
+    assert known not in learner.reservoir.labels
     assert json.loads(told(run("harm()", folder), "HARM")) == [in_use, in_use, learner.reservoir.seen.tolist()]
 
 
@@ -449,7 +448,8 @@ def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> Non
     for number, found, last in lines:
         n = sum(found["seen"])
         before, after = taken(n - 1), taken(n)
-        assert found.pop("taken") in (before, [*before, (n - 1) % 4], after) and found["in_use"] in in_use[n], number
+        assert found.pop("taken") in (before, [*before, (n - 1) % 4], after), number
+        assert found["in_use"] in in_use[n] | in_use.get(n - 1, set()), number  # counted, not judged yet
         again = TwinLife(elm, samples, found)
         assert again.told() == found
         for _ in again.live():

@@ -14,11 +14,12 @@ from processes import metric_lines, read_report
 from studio_projects import BOARD, collect, project
 
 from edgelora import sim, virtual_boards
+from edgelora.formats import unpack_adapter
 from edgelora.link import Link, StoreState
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.lessons import Lessons
-from edgelora.training import load_base
+from edgelora.training import NAME, load_base
 
 expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
@@ -104,20 +105,21 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     page.get_by_role("button", name="Add knock").click()
     expect(page.get_by_text("Added: knock")).to_be_visible()
     expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
-    page.get_by_role("button", name="Consolidate").click()
+    page.get_by_role("button", name="Learn anew").click()  # as "Consolidate": it keeps the class
     expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
-    store = stored(studio)
+    store, adapter = stored(studio, "mine")
     assert store.active == "mine" and [one.name for one in store.adapters] == ["mine"]
+    assert "knock" in [row.name for row in unpack_adapter(adapter).classes]
     assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
 
 
-def stored(studio: Any) -> StoreState:
-    """What the board's store has: the studio ends, and the board is started again."""
+def stored(studio: Any, name: str) -> tuple[StoreState, bytes]:
+    """What the board's store has, and an adapter of it: the studio ends, and the board is started again."""
     studio.stop()
     board = sim.start("unix", None, studio.folder / "boards" / BOARD)
     try:
         with Link.connect(board.port) as link:
-            return link.store_list()
+            return link.store_list(), link.store_get(name)
     finally:
         board.stop()
 
@@ -156,7 +158,7 @@ def test_a_run_outlives_its_page_and_its_cable(
     assert report["host_twin_identical"] and report["activated"]
     page.get_by_role("button", name="Discard").click()
     expect(page.get_by_text("Discarded: the board has what it had before.")).to_be_visible()
-    store = stored(studio)
+    store, _ = stored(studio, NAME)
     assert not store.adapters and store.active is None
 
 

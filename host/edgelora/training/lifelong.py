@@ -37,6 +37,15 @@ def _classes(adapter: bytes | None) -> list[ClassRow]:
     return formats.unpack_adapter(adapter).classes if adapter else []
 
 
+def _clear(gained: int, wrong: int) -> bool:
+    """Whether so many more right, and so many wrong in the end, are more than chance.
+
+    Of what one of two names right and the other wrong, the difference varies by the root of the number, which is at
+    most gained + 2 * wrong.
+    """
+    return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
+
+
 def _with_classes(session: twin.Session, adapter: bytes | None, rows: list[ClassRow]) -> bytes | None:
     """The adapter with these classes and no others; None: nothing is left but the bare base."""
     if not rows and not _classes(adapter):
@@ -195,9 +204,8 @@ class Lifelong:
     def _accepts(self, held: Samples, learned: Judged, in_use: Judged) -> bool:
         """Whether it is so much better that it takes the place of what is in use."""
         count, most, right = len(held), int(np.bincount(held.y).max()), learned.right
-        gained, wrong = right - in_use.right, count - right
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        doubted = wrong * DOUBTED > count and (gained <= 0 or gained**2 <= 2 * (gained + 2 * wrong))
+        doubted = (count - right) * DOUBTED > count and not _clear(right - in_use.right, count - right)
         return not guessed and not doubted and learned > in_use
 
     def _judged(self, adapter: bytes | None, held: Samples) -> Judged:
@@ -231,7 +239,8 @@ class Lifelong:
     def add_class(self, name: str, samples: NDArray[np.int8]) -> int:
         """A class that the base does not have, int8 [n, ...], which go into the reservoir, too. Its number.
 
-        Or the person's own picture of one that it has.
+        Or the person's own picture of one that it has. InputError if clearly fewer of the samples that judge would be
+        right with it: all stays as it was.
         """
         rows = _classes(self.in_use)
         numbers = {label: number for number, label in enumerate(self._labels)} | {
@@ -250,7 +259,7 @@ class Lifelong:
         adapter = _with_classes(self._learner.session, self.in_use, [*kept, row])
         if (held := self.reservoir.parts(self._classes | {number})[1]) is not None:
             right, without = self._right(adapter, held), self._right(self.in_use, held)
-            if right < without:
+            if _clear(without - right, len(held) - without):
                 self._learner.use(self.in_use)
                 if is_new:
                     self.reservoir.forget(number)

@@ -20,6 +20,12 @@ HORIZON = 64  # updates after which the rate is half of what it was
 DOUBTED = 10  # one label that judges in so many may stay unexplained before more than chance has to speak for a gain
 
 
+def _clear(gained, wrong):
+    # Whether so many more right, and so many wrong in the end, are more than chance: of what one of two names right and
+    # the other wrong, the difference varies by the root of the number, which is at most gained + 2 * wrong.
+    return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
+
+
 class _Rows:
     # The rows of an adapter's classes, made anew in its buffer of a class's samples, with what infers; one sample a
     # step. A class without samples keeps its row.
@@ -214,9 +220,8 @@ class Learner:
         # they may be wrong, and a gain may be chance: it has to be more than its standard deviation can be.
         held, right = self.reservoir.tally(self._classes())[1], learned[0]
         count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
-        wrong = count - right
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        doubted = wrong * DOUBTED > count and (gained <= 0 or gained**2 <= 2 * (gained + 2 * wrong))
+        doubted = (count - right) * DOUBTED > count and not _clear(gained, count - right)
         return not guessed and not doubted and better(*learned, *in_use)
 
     def _learn_by(self, made):
@@ -268,7 +273,7 @@ class Learner:
 
         They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
         is in use then. What was learned and not yet found better is lost, as by a reset. Returns its number. ValueError
-        if fewer of the samples that judge, its own among them, would be named right with it: all stays as it was.
+        if clearly fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
         """
         self._at_rest()
         model, reservoir, before = self.model, self.reservoir, _numbers(self.in_use)
@@ -285,7 +290,7 @@ class Learner:
         if held:
             right = self._right(adapter, held)
             without = self._right(self.in_use, held)
-            if right < without:
+            if _clear(without - right, held.count - without):
                 if number >= model.output_size and number not in before:
                     reservoir.forget(number)
                 text = "%s: of %d samples that judge %d would be named right, and %d are without it: give more samples"

@@ -76,8 +76,8 @@ class Learner:
         """A class that the base does not have, or the person's own picture of one that it has. Returns its number.
 
         They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
-        is in use then. What was learned and not yet found better is lost, as by a reset. ValueError if fewer of the
-        samples that judge, its own among them, would be named right with it: all stays as it was.
+        is in use then. What was learned and not yet found better is lost, as by a reset. ValueError if clearly
+        fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
         """
     def remove_class(self, name: Union[str, int]) -> None:
         """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""

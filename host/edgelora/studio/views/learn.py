@@ -312,11 +312,7 @@ class _Page:
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
             parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
-        data = self.data
-        if lesson.head.added and data is not None and lesson.status in ("judged", "kept"):  # a run would lose them
-            anew = functools.partial(self.lessons.consolidate, place, lesson, data)
-            parts.button("Learn anew", lambda: self._set(after=anew()), icon="school")
-        elif lesson.status not in GOING:
+        if lesson.status not in GOING:
             self._start_button(place, "Learn anew", lesson.status not in UNFINISHED)
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
@@ -325,7 +321,9 @@ class _Page:
             parts.problem(str(self.error))
 
     def _start(self, place: Place) -> None:
-        found, data = self.prospect, self.data
+        found, data, lesson = self.prospect, self.data, self.lesson
+        if lesson and data and lesson.head.added and lesson.status in ("judged", "kept"):  # a run would lose these
+            return self._set(after=self.lessons.consolidate(place, lesson, data))
         if found is None or data is None:
             return self._say("there are no samples yet: record some in Collect")
         self._try(lambda: self.lessons.start(place, found, data, self.recipe()))
