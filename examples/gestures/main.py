@@ -22,7 +22,8 @@ ADDED = "knock"  # behind all of the base's classes
 PINS = (10, 11, 12, 13)  # their buttons, each between its pin and ground
 LEARN = 14
 EPOCHS = 8  # of 24 samples, of which 18 are learned: 18 updates
-FILE, ADAPTER = "/gestures.eld", "gestures"
+FILE = "/gestures.eld"
+LAYERS, ADAPTER = "learned", "gestures"  # what learning makes; the same with the added gesture
 
 
 def button(pin):
@@ -37,27 +38,30 @@ def windows(number):
 
 
 def use():
-    """What was learned last infers."""
-    model.use(model.adapter(store.read(ADAPTER)) if store.find(ADAPTER) else None)
+    """What was learned last infers, with the added gesture if it has that."""
+    name = ADAPTER if store.find(ADAPTER) else LAYERS
+    model.use(model.adapter(store.read(name)) if store.find(name) else None)
 
 
 def learn():
     """One bounded step after another; a reset in between costs the last few updates at most."""
     numbers = [i for i in range(samples.count) if samples.read(i, window) < len(LEARNED)]
-    learned, held = split(Part(samples, array("H", numbers)), begun(store, ADAPTER)) if numbers else (None, None)
+    learned, held = split(Part(samples, array("H", numbers)), begun(store, LAYERS)) if numbers else (None, None)
     if held is None:
         return print("record some more: 8 of each gesture")
-    run = Run(model, learned, store, ADAPTER, EPOCHS, held=held)
+    run = Run(model, learned, store, LAYERS, EPOCHS, held=held)
     while not run.done:
         run.step()
+    if store.find(ADAPTER):
+        store.remove(ADAPTER)  # its rows were made of other layers
     use()
     print("learned:", run.best[0], "of", held.count, "right, before", run.before[0])
-    if recorder and recorder.counts[len(LEARNED)] >= 4:
-        add()
 
 
 def add():
     """A row for the added gesture, and for each of the others: what they look like to the layers in use."""
+    if recorder.counts[len(LEARNED)] < 4:
+        return
     for i in range(len(LEARNED)):
         if recorder.counts[i]:
             model.add_class(i, windows(i))
@@ -77,13 +81,15 @@ try:
     samples = SampleFile(FILE, append=True)
 except OSError:
     samples = SampleFile.create(FILE, model)
-if unfinished(store, ADAPTER):
+if unfinished(store, LAYERS):
     learn()
 i2c = I2C(0, sda=Pin(4), scl=Pin(5), freq=400_000)
 sensor = MPU6050(i2c, rate=signal.rate, scales=signal.scales)
 recorder = Recorder(model, sensor, samples, [(button(pin), i) for i, pin in enumerate(PINS)])
 learning = button(LEARN)
 looked = 0
+if not store.find(ADAPTER):
+    add()
 print("ready")
 while True:
     if recorder.step():
@@ -93,6 +99,7 @@ while True:
             add()
     if learning.value() == 0:
         learn()
+        add()
         recorder.reset()
     if model.used and recorder.ready and recorder.windows - looked >= 8:  # each second
         looked = recorder.windows

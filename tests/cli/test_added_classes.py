@@ -48,7 +48,9 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     again = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=3)
     assert "not better than what was in use" in again.stderr
     dataset.save_dataset(windows(["rest", "walk"], 24, 4), tmp_path / "base.npz")
-    refused = edgelora("personalize", elm, "--data", tmp_path / "base.npz", "-o", tmp_path / "run", *at, code=1)
+    refused = edgelora(
+        "personalize", elm, "--data", tmp_path / "base.npz", "-o", tmp_path / "run", "--on-board", *at, code=1
+    )
     assert "added classes (rest, walk, wave, jump)" in refused.stderr and "edgelora consolidate" in refused.stderr
     refused = edgelora("consolidate", elm, "--data", tmp_path / "known.npz", *at, code=1)
     assert "no samples of jump" in refused.stderr

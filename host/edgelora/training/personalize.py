@@ -84,9 +84,11 @@ def personalize_board(
     infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
     hands it every sample. force: it infers with the adapter whatever the verdict. ask: has the board, with what is in
     use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself is
-    to be suspended, as by Ctrl-C. InputError where the store's adapter NAME has added classes, which would be lost.
+    to be suspended, as by Ctrl-C. InputError where a board by itself would write over added classes of the store's
+    adapter NAME.
     """
-    without_classes(link, base, NAME)
+    if recipe.on_board:  # else the store stays as it is
+        without_classes(link, base, NAME)
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
