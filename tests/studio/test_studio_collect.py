@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -190,6 +191,39 @@ def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
     (book.folder / "no sample.npz").write_bytes(b"nothing")
     damaged = reopened(book)
     assert len(damaged) == 8 and len(damaged.left_out()) == 1 and len(damaged.dataset() or ()) == 7
+
+
+def test_a_folder_that_is_gone_and_a_disk_that_is_full(
+    book: Book, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept by halves or elsewhere, and what is there stays; it goes on as soon as it can."""
+    assert base.model.signal
+    window = np.zeros((100, 6), np.int16), base.model.signal, base.model.input.shape
+    labels = ["\u0645\u0648\u062c\u0629", "\U0001f44b", *(f"class {i}" for i in range(60))]
+    book.take_all([(label, window[0]) for label in labels], *window[1:])
+    moved = book.folder.rename(tmp_path / "moved")
+    for change in (lambda: book.take("wave", *window), lambda: book.name_class("wave")):
+        with pytest.raises(InputError, match="is not there any more"):
+            change()
+        assert not book.folder.exists()
+    moved.rename(book.folder)
+    made: list[Path] = []
+    keep = os.replace
+
+    def full(source: str, target: str) -> None:
+        if made:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        made.append(Path(target))
+        keep(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            book.take_all([("wave", window[0])] * 3, *window[1:])
+    assert made and list(book.folder.glob("wave.*")) == []
+    again = Book(SimpleNamespace(folder=tmp_path))
+    assert [sample.label for sample in again.samples] == labels == [sample.label for sample in book.samples]
+    assert book.take("wave", *window).label == "wave"
 
 
 def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: Book) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from class_cases import INPUTS, KNOWN, small_base
 from numpy.typing import NDArray
 from random_models import random_model
 
-from edgelora import formats, quantization, twin
+from edgelora import formats, quantization, training, twin
+from edgelora.datasets import Dataset
+from edgelora.errors import InputError
 from edgelora.formats import ClassRow, QuantModel, Space
 
 
@@ -137,3 +140,11 @@ def test_a_base_without_room_for_classes_says_so() -> None:
     assert "ends in dense of" in formats.no_room(model) and "mean_squared_error" in formats.no_room(model)
     probable = random_model(1, "small", ("dense", "softmax"), loss="cross_entropy")
     assert probable.ops[-1].kind == "softmax" and "make it without" in formats.no_room(probable)
+
+
+def test_a_name_that_no_record_can_hold_is_refused_before_the_board_is_asked() -> None:
+    model = small_base(np.random.default_rng(0))
+    base = training.Base("small.elm", formats.pack_model(model), model)
+    data = Dataset(np.zeros((8, 1, 1, 5), np.float32), np.repeat([0, 1], 4), ["hop", "\u0645\u0648\u062c\u0629" * 4])
+    with pytest.raises(InputError, match="takes 32 bytes"):
+        training.add_classes(cast(Any, None), base, data, None)

@@ -283,6 +283,7 @@ class Book:
             "signal": np.array(json.dumps(signal.as_json())),
             "shape": np.array(shape, np.int64),
         }
+        self._check_folder()
         with self._lock:
             try:
                 for label, counts in windows:
@@ -403,6 +404,14 @@ class Book:
 
     # --- names of files
 
+    def _check_folder(self) -> None:
+        """What is written goes to where the rest is: a folder of that name is not made anew."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder} is not there any more: nothing was kept",
+                remedy="put the project's folder back, or end the studio and start it with where the folder is now",
+            )
+
     def _next_id(self) -> str:
         self._last = max(self._last + 1, time.time_ns() // 1_000_000)
         return f"{self._last:013d}"
@@ -429,6 +438,7 @@ class Book:
         self._write_classes([name for name in self.labels if name != label])
 
     def _write_classes(self, labels: Sequence[str]) -> None:
+        self._check_folder()
         write_atomic(self.folder / CLASSES_FILE, json.dumps(list(labels), ensure_ascii=False).encode())
 
 

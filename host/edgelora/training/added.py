@@ -56,6 +56,12 @@ def add_classes(
         raise InputError(f"{base.name} {no_room(base.model)}")
     if not data.labels:
         raise InputError("classes need names: give data with labels")
+    for one in data.labels:
+        if one not in base.model.labels and len(one.encode()) > formats.MAX_NAME:
+            raise InputError(
+                f"the name {one!r} takes {len(one.encode())} bytes: a class that is added has {formats.MAX_NAME}",
+                remedy="give it a shorter name",
+            )
     held = held_out(data.y)
     x = base.model.input.quantize(data.x)
     adapter = formats.unpack_adapter(before, base.model) if before else Adapter(formats.base_id(base.elm), 0)
