@@ -77,6 +77,7 @@ typedef struct {
     bool in_22_bits; // all accumulators
     bool b_joins;    // B t goes along with the rows of weights
     bool at_once;    // sums become outputs at once
+    bool a_is_dense; // all rows of A look at all inputs
     uint32_t lead;   // zeros before rows of weights that are not whole groups
     struct {
         uint16_t from, groups; // of inputs that a row of A looks at: at least one
@@ -106,6 +107,7 @@ EDGELORA_HOT static void t_bias_and_parts(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, common_t *common, int32_t *t_bias) {
     const int8_t *a = branch->a;
     bool words = (g->inputs & 3) == 0;
+    common->a_is_dense = true;
     for (uint32_t j = 0; j < branch->rank; ++j, a += g->inputs) {
         uint32_t from = 0, to = (g->inputs + 3) / 4;
         const uint32_t *group = (const uint32_t *)(const void *)a;
@@ -117,6 +119,7 @@ EDGELORA_HOT static void t_bias_and_parts(
         }
         common->part[j].from = (uint16_t)from;
         common->part[j].groups = (uint16_t)(to - from);
+        common->a_is_dense &= to - from == (g->inputs + 3) / 4;
         int32_t sum = words ? sum_of_words(group + from, to - from) : 0;
         for (const int8_t *v = a, *end = a + g->inputs; !words && v < end; ++v) {
             sum += *v;
@@ -134,9 +137,10 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
     int8_t *packed = (int8_t *)scratch + l->t;
     bool whole = (g->inputs & 3) == 0;
     edgelora_tile_product_t row = {
-        .acc = acc, .count = padded, .coding = (uint32_t)EDGELORA_SIGNED, .rows = 1};
-    for (uint32_t j = 0; j < rank; ++j) {
+        .acc = acc, .count = padded, .coding = (uint32_t)EDGELORA_SIGNED};
+    for (uint32_t j = 0; j < rank; j += row.rows) {
         uint32_t from = common->part[j].from, groups = common->part[j].groups;
+        row.rows = whole && common->a_is_dense ? at_most(rank - j, l->rows) : 1;
         row.bias = (const int32_t *)(const void *)(scratch + l->t_bias) + j;
         row.x = x + EDGELORA_GROUP_WORDS * (l->t_groups + from);
         row.weights = branch->a + j * g->inputs + 4 * from;
@@ -146,7 +150,10 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
             row.weights = scratch + l->words;
         }
         edgelora_tile_product_chunks_s8(&row, groups, l->stride);
-        edgelora_shift_row_s8(packed + j, width, acc, padded, branch->t_shift);
+        for (uint32_t k = 0; k < row.rows; ++k) {
+            edgelora_shift_row_s8(
+                packed + j + k, width, acc + k * padded, padded, branch->t_shift);
+        }
     }
     for (uint32_t j = rank; j < width; ++j) {
         for (uint32_t p = 0; p < padded; ++p) {
