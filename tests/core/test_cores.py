@@ -57,6 +57,8 @@ FIXED = {
     "conv, windows and what lies before them": DrawnOp(
         "conv", (3, 40, 6), (3, 20, 13), (1, 5), (1, 2), padding=(0, 1), tflite=True
     ),
+    "conv, B behind 64 inputs": DrawnOp("conv", (3, 3, 64), (3, 3, 12), rank=4, trainable_a=True),
+    "conv, two groups of B behind 64 inputs": DrawnOp("conv", (3, 3, 64), (3, 3, 12), rank=7, trainable_a=True),
     "conv, an odd number of outputs": DrawnOp("conv", (5, 3, 12), (5, 3, 7), tflite=True),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
     # backward: a convolution of stride 1 for each phase of the strides, tiles of the gradients, pairs of rows

@@ -76,6 +76,7 @@ uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint3
 typedef struct {
     bool in_22_bits; // all accumulators
     bool b_joins;    // B t goes along with the rows of weights
+    bool b_is_small; // edgelora_tile_product_t
     bool at_once;    // sums become outputs at once
     bool a_is_dense; // all rows of A look at all inputs
     uint32_t lead;   // zeros before rows of weights that are not whole groups
@@ -186,6 +187,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         .count = (count + 3) & ~3u,
         .b_groups = joins ? l->t_groups : 0,
         .b_shift = joins ? -branch->branch_shift : 0,
+        .b_is_small = common->b_is_small,
         .coding = EDGELORA_OFFSET,
         .groups = l->groups,
         .add = !joins};
@@ -289,7 +291,9 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     int32_t n = -branch->branch_shift;
     common_t common;
     t_bias_and_parts(g, branch, &common, (int32_t *)(void *)(s + l.t_bias));
-    common.in_22_bits = edgelora_fits_22_bits(g, branch);
+    uint32_t branch_sum = edgelora_largest_branch_sum(g, branch);
+    common.in_22_bits = edgelora_fits_22_bits(g, (uint32_t)round_shift((int32_t)branch_sum, n));
+    common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
     common.at_once = false;

@@ -123,8 +123,10 @@ void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
 // |bias| <= limit for all outputs.
 bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
-// |acc| < EDGELORA_22_BITS for all outputs. branch: NULL = none.
-bool edgelora_fits_22_bits(const edgelora_shape_t *g, const edgelora_branch_t *branch);
+// What no output's B t is beyond, |t| <= 127; 0 on cores that have no use for it.
+uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
+// |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds `branch_sum` at most.
+bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum);
 
 // Outputs of any range within int8's: within an op's.
 static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {
