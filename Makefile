@@ -305,7 +305,7 @@ $(BUILD)/natmod/%/_fleet/_fleet.mpy: $(DEVICE_CODE) $(MODULE)/python/edgelora/_f
 
 $(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cross
 	@mkdir -p $(@D)
-	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -s $*.py -o $@ $<
+	@$(MICROPYTHON)/mpy-cross/build/mpy-cross -O3 -s $*.py -o $@ $<
 
 $(DIST)/%/package.json: $(call NATMODS_OF,%) $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*

@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import PythonMember
+from fresh import FULL
 
 from edgelora import formats, quantization, sim
+from edgelora.boards import install, load_board
+from edgelora.boards.build import program
 from edgelora.datasets import har as datasets_har
 from edgelora.fleet import (
+    Federation,
     Gateway,
     Plan,
     Roster,
@@ -34,7 +38,7 @@ from edgelora.fleet import board as fleet_board
 from edgelora.fleet.board import BoardMember
 from edgelora.fleet.messages import public_of
 from edgelora.formats import pack_samples, public_bytes
-from edgelora.link import DeviceError, Link, Op, SerialLine
+from edgelora.link import DeviceError, Link, Op, SerialLine, soft_reset
 from edgelora.resources import ROOT
 from edgelora.training import (
     Base,
@@ -398,6 +402,38 @@ def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
             heap = link.space().heap
             print(f"heap left beside a member and its model: {heap} bytes")
             assert heap > 100_000
+    finally:
+        board.kill()
+
+
+@pytest.mark.skipif(not FULL, reason="two minutes of an emulated Pico")
+def test_rounds_on_a_stock_pico(tmp_path: Path) -> None:
+    """With modules on the heap, the base of the fleets by name, a frozen A, 24 neighbours and noise."""
+    base = fleet_base()
+    few = boards_of("har", base.elm, base.name, 8).of(0).train
+    start = Federation.create(tmp_path / "federation", Plan.suited(mode="frozen_a"), base).adapter
+    person = Person(base.elm, Samples(few.x[:24], few.y[:24]), start, few)
+    board = sim.start(
+        "virtual-pico-stock", program(load_board("virtual-pico-stock")), tmp_path / "pico", die_with_parent=True
+    )
+    drawn = random.Random(9)
+    secrets = [drawn.randbytes(32) for _ in range(30)]
+    try:
+        install(board.port)
+        with Link.connect(board.port) as link:
+            roster = roster_of([prepare(link, person), *map(public_of, secrets)])
+            link.fleet_install(roster.pack(RELEASE))
+        task = task_of(person, roster, epochs=1, neighbours=24, threshold=13)
+        members: dict = others(30, 1, roster, secrets, task.parameters)
+        wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 31))
+        for number, sigma in ((1, 0), (2, 100)):
+            soft_reset(board.port)  # as a gateway does where a board has no room left
+            with Link.connect(board.port) as link:
+                members[0] = BoardMember(link, SAMPLES_PATH)
+                round_ = Round(replace(task, sigma=sigma), number, roster, SERVER, range(31))
+                drive(round_, members, person.adapter)
+                assert (np.std(round_.result().vector - wanted) > 50) == bool(sigma)
+                print(f"heap left beside a member: {link.space().heap} bytes")
     finally:
         board.kill()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import stat
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 from fleet_boards import Fleet, PythonMember
 
-from edgelora.errors import EdgeloraError, InputError
+from edgelora.errors import EdgeloraError, FileError, InputError
 from edgelora.fleet import (
     Attached,
     Gateway,
@@ -168,6 +170,37 @@ def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> No
         found = GatewayClient(tmp_path).exchange({i: rounds.message(i) or b"" for i in (0, 1)}, seconds=60)
         assert list(found) == [1] and time.monotonic() - begun < 30
     assert any(event["event"] == "refused" and event["board"] == 0 for event in events)
+
+
+def test_a_gateway_that_starts_again_costs_boards_nothing(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while boards train, with another address and token afterwards; its log's disk is full."""
+    monkeypatch.setattr(web, "RESTART", (0.05, 10.0))
+    monkeypatch.setattr(web, "POLL_SECONDS", 0.2)
+
+    def full(event: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    fleet = Fleet.drawn(3, 5, parameters=5)
+    rounds = fleet.round(fleet.task(2, 2, 1))
+    messages = {index: rounds.message(index) or b"" for index in range(3)}
+    with ThreadPoolExecutor(1) as pool:
+        with running(Gateway({}, full)) as first, local_server(first, tmp_path) as inner:
+            inner.start()
+            client = GatewayClient(tmp_path)
+            waiting = pool.submit(client.exchange, messages, ADAPTER, 20)
+            while first.mail.letter(2) is None:
+                time.sleep(0.01)
+            with pytest.raises(FileError, match="has a gateway that runs"):
+                local_server(first, tmp_path)
+        with running(Gateway({}, full)) as second, local_server(second, tmp_path) as inner:
+            for member in fleet.members:
+                second.add_local(member.index, Line(member))
+            inner.start()
+            assert sorted(waiting.result(20)) == [0, 1, 2]
+    with pytest.raises(GatewayError, match="does not answer"):
+        client.exchange(messages, ADAPTER, 0.2)
 
 
 def test_forged_replies_over_http_do_not_put_a_board_out(quick: None, tmp_path: Path) -> None:

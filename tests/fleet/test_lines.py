@@ -19,21 +19,24 @@ from fleet_boards import PythonMember
 
 from edgelora import formats, quantization, sim
 from edgelora.fleet import (
+    BoardMember,
     Gateway,
     GatewayClient,
     ReplyRefused,
     Roster,
     Round,
     Site,
+    Stage,
     Task,
     gateway,
+    lines,
     local_server,
     running,
     serial_boards,
     training_of,
 )
 from edgelora.fleet.messages import public_of
-from edgelora.link import Link
+from edgelora.link import DeviceError, Link
 from edgelora.resources import ROOT
 from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
 from edgelora.training.base import pretrained_har
@@ -185,7 +188,20 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
         assert any(event["event"] == "away" and event["port"] == boards.port(1) for event in events)
         expect(run(2, 6, {"INPUT": freeze}, {}), {0})
         send(boards.boards[0], signal.SIGCONT)
+        crowded = [0]
+        answer = BoardMember.answer
+
+        def full(self: BoardMember, message: bytes, adapter: bytes = b"") -> bytes:
+            if crowded and message[4] == Stage.TASK:
+                crowded.pop()
+                raise DeviceError("MemoryError", "memory allocation failed")
+            return answer(self, message, adapter)
+
+        restarted: list[str] = []
+        monkeypatch.setattr(lines, "soft_reset", restarted.append)  # which ends a desktop board
+        monkeypatch.setattr(BoardMember, "answer", full)
         expect(run(3, 120, {}, {}))
+        assert len(restarted) == 1 and any("it is restarted" in event.get("why", "") for event in events)
         message = Round(task, 3, roster, site.secret(), range(6)).message(0) or b""
         found = client.exchange({0: message}, boards.adapter, 60)  # a round of the past
         assert found == {} and any(event["event"] == "refused" and event["board"] == 0 for event in events)

@@ -112,8 +112,13 @@ def _teller(as_json: bool, log: Path | None) -> Iterator[Tell]:
                 say(line if as_json else _line(event))
                 flush()
                 if file and not file.closed:
-                    file.write(line + "\n")
-                    file.flush()
+                    try:
+                        file.write(line + "\n")
+                        file.flush()
+                    except OSError as error:
+                        note(f"{log}: {error}: no more events are kept")
+                        with contextlib.suppress(OSError):
+                            file.close()
 
         yield tell
 

@@ -122,7 +122,8 @@ class Gateway:
 
     def tell(self, event: str, index: int | None = None, **fields: Any) -> None:
         named = {} if index is None else {"board": index, "name": self._names.get(index, "")}
-        self._say({"event": event, **named, **fields})
+        with contextlib.suppress(OSError):  # a full disk costs the event, and no board
+            self._say({"event": event, **named, **fields})
 
     def _set(self, index: int, way: str, state: str, port: str = "") -> None:
         with self._lock:

@@ -6,26 +6,42 @@ import contextlib
 from collections.abc import Iterator
 
 from ..formats import HEADER_SIZE, MAX_UPDATE, read_bounded, unpack
-from ..link import DeviceError, Link
+from ..link import DeviceError, LineLost, Link, soft_reset
 from .board import BoardMember
 from .gateway import Attached, Check, Open
 from .member import MemberError
 from .messages import Stage
 from .publish import folder_of, published
-from .roster import Site
+from .roster import RosterError, Site
+
+NO_MEMORY = "MemoryError"  # kind of a board's error
 
 
 class _OnLine:
-    """A board that gets the newest roster before each round."""
+    """A board that gets the newest roster before each round. fresh: it was restarted, and has done nothing since.
 
-    def __init__(self, link: Link, site: Site, samples: str, check: Check) -> None:
-        self._link, self._site = link, site
+    With its modules on the heap a board may have room for a training only then. LineLost: it is to be restarted; what
+    it has trained is in its flash, and a round is in its memory from its end alone.
+    """
+
+    def __init__(self, link: Link, site: Site, samples: str, check: Check, fresh: bool) -> None:
+        self._link, self._site, self.fresh = link, site, fresh
+        self.crowded = False
         self._member = BoardMember(link, samples, check)
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        if message[4:5] == bytes([Stage.TASK]):
+        first = message[4:5] == bytes([Stage.TASK])
+        if first:
             bring_roster(self._link, self._site)
-        return self._member.answer(message, adapter)
+        try:
+            reply = self._member.answer(message, adapter)
+        except DeviceError as error:
+            if not first or self.fresh or error.kind != NO_MEMORY:
+                raise
+            self.crowded = True
+            raise LineLost("the board has no memory left to train: it is restarted") from None
+        self.fresh = False
+        return reply
 
 
 def bring_roster(link: Link, site: Site) -> bool:
@@ -68,8 +84,14 @@ def serial_boards(site: Site, samples: str) -> Open:
     MemberError: the board is not enrolled; LineLost, LinkError: there is none.
     """
 
+    crowded: set[str] = set()
+
     @contextlib.contextmanager
     def opened(port: str, check: Check) -> Iterator[Attached]:
+        fresh = port in crowded
+        if fresh:
+            soft_reset(port)
+            crowded.discard(port)
         with Link.connect(port) as link:
             public = link.fleet_identity()
             index = site.roster().index_of(public)
@@ -81,10 +103,19 @@ def serial_boards(site: Site, samples: str) -> Open:
             refused: set[tuple[str, int]] = set()
 
             def look() -> list[str]:
+                try:
+                    site.roster()
+                except (RosterError, OSError):  # told when there is a round: the board is well
+                    return []
                 bring_roster(link, site)
                 return [f"{name} {version}" for name, version in bring_updates(link, site, index, refused)]
 
             bring_roster(link, site)
-            yield Attached(index, _OnLine(link, site, samples, check), look)
+            board = _OnLine(link, site, samples, check, fresh)
+            try:
+                yield Attached(index, board, look)
+            finally:
+                if board.crowded:
+                    crowded.add(port)
 
     return opened

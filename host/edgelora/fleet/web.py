@@ -14,6 +14,7 @@ import base64
 import contextlib
 import hmac
 import json
+import math
 import re
 import secrets
 import socket
@@ -46,8 +47,15 @@ ADAPTER = re.compile(r"/fleet/adapter/([0-9a-f]{64})")
 REPLIES = re.compile(r"/replies/(\d{1,18})(?:\?seconds=(\d{1,3}(?:\.\d{1,6})?))?")
 
 
+RESTART = (1.0, 60.0)  # seconds between looks for a gateway that was started again; for so long at most
+
+
 class GatewayError(EdgeloraError, OSError):
     """The gateway can't be reached, or does not take what it was given."""
+
+
+class GatewayGone(GatewayError):
+    """It is not there, or another one is in its place, which knows nothing of what this one was given."""
 
 
 class Server(ThreadingHTTPServer):
@@ -208,7 +216,13 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
 
 
 def local_server(gateway: Gateway, state: Path) -> Server:
-    """The loopback interface; its address and token are in `state`/gateway.json, for the owner's eyes alone."""
+    """The loopback interface; its address and token are in `state`/gateway.json, for the owner's eyes alone.
+
+    FileError: another gateway has that folder.
+    """
+    with contextlib.suppress(GatewayError):
+        GatewayClient(state).boards()
+        raise FileError(f"{state} has a gateway that runs: stop it, or give this one another folder with --state")
     token = secrets.token_hex(32)
 
     class Handler(_Handler):
@@ -273,14 +287,17 @@ class GatewayClient:
     """What the server's end does with a gateway of this computer. path: its gateway.json, or the folder of it."""
 
     def __init__(self, path: Path) -> None:
-        file = path / STATE_FILE if path.is_dir() else path
+        self._file = path / STATE_FILE if path.is_dir() else path
+        self._find()
+
+    def _find(self) -> None:
         try:
-            found = json.loads(read_bounded(file, 4096))
+            found = json.loads(read_bounded(self._file, 4096))
             self._port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d{1,5})", found["url"])[1])  # type: ignore[index]
             self._token = str(found["token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GatewayError(
-                f"{file} tells of no gateway ({error})", remedy="start `edgelora fleet gateway`"
+            raise GatewayGone(
+                f"{self._file} tells of no gateway ({error})", remedy="start `edgelora fleet gateway`"
             ) from None
 
     def boards(self) -> list[BoardState]:
@@ -291,11 +308,25 @@ class GatewayClient:
         """Posts a message for each of these boards; their replies when all are there, or after so many seconds.
 
         adapter: the global `.ela`, with TASK. Over HTTP anyone may post what looks like a reply, so there may be more
-        than one: the round takes the right one. Where it takes none, call again: others are given then.
+        than one: the round takes the right one. Where it takes none, call again: others are given then. A gateway that
+        is started again meanwhile is given the messages again; its boards go on with what they have.
         """
+        end = time.monotonic() + seconds
+        gone = math.inf  # when to give it up
+        while True:
+            try:
+                self._find()
+                return self._exchange(messages, adapter, end)
+            except GatewayGone:
+                now = time.monotonic()
+                gone = min(gone, now + RESTART[1])
+                if now + RESTART[0] >= min(gone, end):
+                    raise
+                time.sleep(RESTART[0])
+
+    def _exchange(self, messages: dict[int, bytes], adapter: bytes, end: float) -> dict[int, list[bytes]]:
         packed = {str(index): base64.b64encode(message).decode() for index, message in messages.items()}
         posted = {"adapter": base64.b64encode(adapter).decode(), "messages": packed}
-        end = time.monotonic() + seconds
         ticket = self._ask("POST", "/messages", posted)["ticket"]
         while True:
             rest = max(0.0, end - time.monotonic())
@@ -313,9 +344,12 @@ class GatewayClient:
             reply = line.getresponse()
             said = reply.read()
         except (OSError, HTTPException) as error:
-            raise GatewayError(f"the gateway does not answer ({error})", remedy="is it still running?") from None
+            raise GatewayGone(f"the gateway does not answer ({error})", remedy="is it still running?") from None
         finally:
             line.close()
         if reply.status >= 300:
-            raise GatewayError(f"the gateway answers {method} {path.partition('?')[0]} with {reply.status}")
+            another = reply.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+            raise (GatewayGone if another else GatewayError)(
+                f"the gateway answers {method} {path.partition('?')[0]} with {reply.status}"
+            )
         return json.loads(said) if said else None

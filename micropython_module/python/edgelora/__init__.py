@@ -27,10 +27,13 @@ def read(source):
         try:
             return memoryview(f)
         except TypeError:
-            data = bytearray(f.seek(0, 2))
-            f.seek(0)
-            f.readinto(data)
-            return memoryview(data)
+            size = f.seek(0, 2)
+    del f
+    gc.collect()  # what an open file takes leaves no gap before the bytes
+    data = bytearray(size)
+    with open(source, "rb") as f:
+        f.readinto(data)
+    return memoryview(data)
 
 
 def write(path, data):

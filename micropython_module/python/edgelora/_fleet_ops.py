@@ -61,7 +61,8 @@ class FleetOps:
         path, adapter = request["path"], request.get("adapter") or fleet.ADAPTER
         opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number, request.get("neighbours")
         if self._member is None or self._opened != opened or self._member.over:
-            model = self._work.open_model(lambda: fleet.open_model(adapter))  # drops what was open
+            self._work.close_model()
+            model = fleet.open_model(adapter)  # the first, as it takes the largest pieces
             names = ("neighbours", "commit_every", "clock_hz", "sleep_ms")
             settings = {name: request[name] for name in names if request.get(name)}
             self._member = fleet.Member(
@@ -73,9 +74,11 @@ class FleetOps:
                 sleep=time.sleep_ms,
                 **settings,
             )
+            self._member.keeps = False
             self._opened = opened
+            del model
             gc.collect()
-        return {"index": self._member.index, "arena": len(self._member.model.arena), "free": gc.mem_free()}
+        return {"index": self._member.index, "free": gc.mem_free()}
 
     def data(self, size):
         """Bytes of the message that comes next: u32 offset, u32 size of the whole, bytes."""

@@ -18,6 +18,9 @@ _NONE = 65535  # in them: no class, no probability
 _MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
 
 
+_ROOM = 32000  # bytes: of base and arena of a fleet's board that has no more
+
+
 class _Cache:
     """Features of up to `count` samples, which come in order, in RAM or, given a path, in a file."""
 
@@ -135,7 +138,7 @@ class Work:
             raise ValueError("no model is open: open one first")
         return self.model
 
-    def _close_model(self):
+    def close_model(self):
         self._drop_cache()
         if self._fleet:
             self._fleet.drop()
@@ -145,7 +148,7 @@ class Work:
 
     def open_model(self, make):
         """What `make` opens is the model from here on; the one before goes first."""
-        self._close_model()
+        self.close_model()
         self.model = make()
         gc.collect()
         return self.model
@@ -708,15 +711,18 @@ class Work:
     def _of_fleet(self):
         if self._fleet is None:
             gc.collect()
-            from edgelora._fleet_ops import FleetOps
-
-            self._fleet = FleetOps(self._agent, self)
+            room = bytearray(min(_ROOM, gc.mem_free() // 2))  # what is imported goes elsewhere: a model finds it whole
+            for name in ("_fleet", "training", "store", "fleet", "_fleet_ops"):
+                module = __import__("edgelora." + name, None, None, ("FleetOps",))
+                gc.collect()
+            del room
+            self._fleet = module.FleetOps(self._agent, self)
         return self._fleet
 
     # --- updates
 
     def _update_open(self, size):
-        self._close_model()  # the check of what comes opens its base
+        self.close_model()  # the check of what comes opens its base
         from edgelora.update import Updater, trusted
 
         self._update = Updater(self.opened_store(), *trusted())

@@ -48,7 +48,7 @@ _POSITIONS = 32  # of 3s in a frame, taken at a time
 _CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
 _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
-_ROOMY = 100000  # bytes of free heap, from which on frames are of two blocks
+_ROOMY = 150000  # bytes of free heap, from which on frames are of two blocks; below it of a half
 _ALIVE_MS = 1000  # between signs of life while a request is being carried out
 _MOST_WORDS = 1000  # characters of an error message
 _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
@@ -621,7 +621,7 @@ def run(idle_ms=20000, max_payload=None):
         gc.collect()
         if max_payload is None:  # models need the room more where there is little
             gc.collect()
-            max_payload = (2 if gc.mem_free() >= _ROOMY else 1) * _BLOCK + 64
+            max_payload = (2 * _BLOCK if gc.mem_free() >= _ROOMY else _BLOCK // 2) + 64
         _agent = _Agent(max_payload)
     micropython.kbd_intr(-1)
     try:

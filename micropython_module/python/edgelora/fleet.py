@@ -42,26 +42,13 @@ from edgelora._fleet import (
     core_x25519_public,
 )
 from edgelora._trust import key_id, text, trusted
-from edgelora.training import (
-    Judge,
-    Run,
-    Scheduler,
-    begun,
-    better,
-    discard,
-    fleet_vector,
-    split,
-    stored,
-    unfinished,
-    without_classes,
-)  # fmt: skip
+from edgelora.training import Run, Scheduler, discard, fleet_vector, unfinished
 
 KEY = "/fleet.key"  # the board's secret, its counters,
 ROSTER = "/fleet.roster"  # who is of its fleet,
 POLICY = "/fleet.json"  # what it asks of tasks,
 ADAPTER = "/fleet.ela"  # and the global adapter of the round
 RUN = "fleet"  # name of the round's run in the store
-_TRIAL = "trial."  # of names of the runs that tell which start is better
 SERVER = 0xFFFF
 _IDENTITY = "<4sHHII32s12s"  # magic, version, size, starts, last round, secret, 0; u32 CRC-32
 _IDENTITY_SIZE = 64
@@ -76,9 +63,16 @@ _WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes, equal bits among them and in 
 _STIRS, _MACHINE = 0xD5, sys.implementation._machine  # how an RP2040's os.urandom stirs 8 bits into a byte
 _BLOCK = 512
 _GOLDEN = 0x9E3779B1
-_LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
+_ELSEWHERE = {"Poller": "_fleet_air", "fetch_roster": "_fleet_air", "personalize": "_fleet_own"}
 
 TRAINING, WORKING = "training", "working"
+
+
+def __getattr__(name):
+    # What a round does not take stays out of memory until it is asked for.
+    if name not in _ELSEWHERE:
+        raise AttributeError(name)
+    return getattr(__import__("edgelora." + _ELSEWHERE[name], None, None, (name,)), name)
 
 
 class FleetError(ValueError):
@@ -207,7 +201,7 @@ def _entropy():
 def _healthy(data):
     # Whether bytes of os.urandom may come from noise: they are not what a register of 8 bits does by itself, and the
     # bits that an RP2040's takes in pass the tests of NIST SP 800-90B, 4.4, for 1/4 bit of noise each.
-    if len(set(data[i] << 8 | data[i + 1] for i in range(len(data) - 1))) * 4 < len(data) * 3:
+    if sum(data.find(data[i : i + 2]) == i for i in range(len(data) - 1)) * 4 < len(data) * 3:  # unlike pairs
         return False
     last, run, ones = -1, 0, 0
     state = data[0]
@@ -370,7 +364,7 @@ def policy(path=POLICY):
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
-    model: in a mode that trains, of the global adapter's ranks and mode; None: opened when that comes. samples: what it
+    model: in a mode that trains, of the global adapter's ranks and mode; None: open while it trains. samples: what it
     learns, all of it (`split` to hold some back). store: where the training under way is kept. neighbours: the most
     that there is room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
     """
@@ -379,6 +373,7 @@ class Member:
         self, model, samples, store, identity, adapter=ADAPTER, neighbours=32, rules=None, commit_every=32, **pace
     ):
         self.model, self.samples, self.store = model, samples, store
+        self.keeps = model is not None  # the model open after its training; else there is more room for messages
         self.adapter = adapter
         self.roster, self.run, self.reply = Roster(), None, None
         self.index = self.roster.index(identity.public)
@@ -510,172 +505,5 @@ class Member:
             self.identity.take_part(number)
         core_member_reply(memory, reply)
         self.reply, self.run = reply, None
-
-
-def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
-    """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
-
-    A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:
-    that from the base has to name two more right. If the run is better than the bare base and what the store has as
-    `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
-    generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
-    one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
-    `store.use(None)` then. ValueError where too few samples could judge, or if `name` has classes that were added.
-    """
-    without_classes(store, name, model)
-    mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
-    starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
-    trials = [trial for trial, _ in starts]
-    stale = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL) and mark not in entry.name]
-    best, run = None, None
-    if unfinished(store, name):
-        best, run = _going_on(model, samples, store, name, starts, seed, stale)
-    if stale:
-        store.remove(*stale)
-    if not run:
-        learned, held = split(samples, max(begun(store, trial) for trial in trials))
-        if held is None:
-            raise FleetError("too few samples to judge what is better: record more")
-        for trial, start in starts:
-            tried = store.find(trial) or store.find(trial + ".new") and not unfinished(store, trial)
-            if not tried:
-                yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
-        judge, judged = Judge(model, held), []
-        for what in [None, name] + trials:
-            found = what and stored(store, what, model)
-            if found or what is None:
-                model.load(found) if found else model.use(None)
-                judge.restart()
-                while not judge.step():
-                    yield WORKING
-                judged.append((what, judge.right, judge.loss))
-        best = _best(judged, trials)
-        for trial, start in starts:
-            if best == trial:
-                run = Run(model, samples, store, name, seed=seed, start=start)
-    if run:
-        yield from _through(run, pace)
-    left = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL)]
-    if left:
-        store.remove(*left)
-    return ("global", "base")[trials.index(best)] if run else best
-
-
-def _best(judged, trials):
-    # What is best of (what, right, loss). Of so few samples, one more that is right is chance; with targets none is.
-    runs = [one for one in judged if one[0] in trials]
-    if len(runs) == 2:
-        together, alone = runs
-        clear = alone[1] > together[1] + 1 or not together[1] + alone[1] and alone[2] < together[2]
-        judged.remove(together if clear else alone)
-    best = judged[0]
-    for one in judged[1:]:
-        if better(*one[1:], *best[1:]):
-            best = one
-    return best[0]
-
-
-def _going_on(model, samples, store, name, starts, seed, stale):
-    # (trial, run): the last run, which has begun. None: it was of another global adapter, and is forgotten.
-    failure = None
-    for trial, start in starts:
-        try:
-            return trial, Run(model, samples, store, name, seed=seed, start=start)
-        except (OSError, ValueError) as error:
-            failure = error
-    if not stale:
-        raise failure  # another's run
-    discard(store, name)
-    return None, None
-
-
-def _through(run, pace):
-    scheduler = Scheduler(run, **pace)
-    while not run.done:
-        yield from scheduler
-
-
-class _Gateway:
-    # Requests to a fleet's gateway, as generators of short steps.
-    def __init__(self, url, timeout_ms, total_ms):
-        scheme, _, rest = url.partition("://")
-        host, _, port = rest.rstrip("/").partition(":")
-        if scheme != "http" or not host or "/" in rest.rstrip("/") or port and not port.isdigit():
-            raise FleetError("%s: give http://HOST[:PORT] (messages are sealed: they need no https)" % url)
-        self._where, self._timeout_ms, self._total_ms = (host, int(port or 80)), timeout_ms, total_ms
-
-    def _http(self):
-        from edgelora._http import Http
-
-        return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
-
-    def get(self, path):
-        """What is there, None for nothing."""
-        http = self._http()
-        try:
-            status, _ = yield from http.ask("GET", path)
-            if status == 204:
-                return None
-            if status != 200 or http.length is None or not 32 <= http.length <= _LARGEST:
-                raise FleetError("the gateway's answer to %s is of no use: status %d" % (path, status))
-            data = bytearray(http.length)
-            yield from http.read_exactly(data)
-            return data
-        finally:
-            http.close()
-
-    def post(self, path, data):
-        """Whether it was taken; if not, nobody waits for it any more."""
-        http = self._http()
-        try:
-            status, _ = yield from http.ask("POST", path, body=data)
-            return status == 204
-        finally:
-            http.close()
-
-
-def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
-    """Gets the roster of a fleet's gateway and installs it: make a `Member` then. A generator of short steps.
-
-    FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
-    """
-    path = ROSTER + ".new"
-    edgelora.write(path, (yield from _Gateway(url, timeout_ms, total_ms).get("/fleet/roster")) or b"")
-    yield from install(path, identity)
-
-
-class Poller:
-    """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
-
-    def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
-        self.member = member
-        self._gateway = _Gateway(url, timeout_ms, total_ms)
-        self._sent = None  # the reply that was posted last
-        self.heard = False  # whether the last asking found a message that was new
-
-    def steps(self):
-        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
-
-        OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
-        """
-        member, self.heard = self.member, False
-        message = yield from self._gateway.get("/fleet/%d" % member.index)
-        if message is None:
-            return
-        if len(message) > 60 and message[4] == _TASK:
-            yield from self._fetch(bytes(message[28:60]))
-        yield from member.steps(message)
-        del message
-        if member.reply is not self._sent:  # else the gateway has it, and waits for others
-            yield from self._gateway.post("/fleet/%d" % member.index, member.reply)
-            self._sent, self.heard = member.reply, True
-
-    def _fetch(self, wanted):
-        # The global adapter, unless it is here.
-        path = self.member.adapter
-        if hash_of(path) == wanted:
-            return
-        data = yield from self._gateway.get("/fleet/adapter/" + edgelora.hex_id(wanted))
-        if data is None or hashlib.sha256(data).digest() != wanted:
-            raise FleetError("the gateway does not have the round's adapter")
-        edgelora.write(path, data)
+        if not self.keeps:
+            self.model = None

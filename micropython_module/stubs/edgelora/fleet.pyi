@@ -97,6 +97,7 @@ class Member:
     roster: Roster
     index: int  # of this board
     run: Any  # the round's `Run`, while it trains
+    keeps: bool  # the model open after its training, as one that was given
     reply: Optional[bytearray]
     def __init__(
         self,

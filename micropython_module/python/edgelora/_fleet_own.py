@@ -1,0 +1,103 @@
+"""A board's own adapter, after its fleet's rounds: `edgelora.fleet.personalize`. SPDX-License-Identifier: MIT"""
+
+import struct
+
+import edgelora
+from edgelora.fleet import ADAPTER, WORKING, FleetError, _sha512, hash_of
+from edgelora.training import (
+    Judge,
+    Run,
+    Scheduler,
+    begun,
+    better,
+    discard,
+    split,
+    stored,
+    unfinished,
+    without_classes,
+)  # fmt: skip
+
+_TRIAL = "trial."  # of names of the runs that tell which start is better
+
+
+def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
+    """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
+
+    A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:
+    that from the base has to name two more right. If the run is better than the bare base and what the store has as
+    `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
+    generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
+    one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
+    `store.use(None)` then. ValueError where too few samples could judge, or if `name` has classes that were added.
+    """
+    without_classes(store, name, model)
+    mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
+    starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
+    trials = [trial for trial, _ in starts]
+    stale = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL) and mark not in entry.name]
+    best, run = None, None
+    if unfinished(store, name):
+        best, run = _going_on(model, samples, store, name, starts, seed, stale)
+    if stale:
+        store.remove(*stale)
+    if not run:
+        learned, held = split(samples, max(begun(store, trial) for trial in trials))
+        if held is None:
+            raise FleetError("too few samples to judge what is better: record more")
+        for trial, start in starts:
+            tried = store.find(trial) or store.find(trial + ".new") and not unfinished(store, trial)
+            if not tried:
+                yield from _through(Run(model, learned, store, trial, seed=seed, held=held, start=start), pace)
+        judge, judged = Judge(model, held), []
+        for what in [None, name] + trials:
+            found = what and stored(store, what, model)
+            if found or what is None:
+                model.load(found) if found else model.use(None)
+                judge.restart()
+                while not judge.step():
+                    yield WORKING
+                judged.append((what, judge.right, judge.loss))
+        best = _best(judged, trials)
+        for trial, start in starts:
+            if best == trial:
+                run = Run(model, samples, store, name, seed=seed, start=start)
+    if run:
+        yield from _through(run, pace)
+    left = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL)]
+    if left:
+        store.remove(*left)
+    return ("global", "base")[trials.index(best)] if run else best
+
+
+def _best(judged, trials):
+    # What is best of (what, right, loss). Of so few samples, one more that is right is chance; with targets none is.
+    runs = [one for one in judged if one[0] in trials]
+    if len(runs) == 2:
+        together, alone = runs
+        clear = alone[1] > together[1] + 1 or not together[1] + alone[1] and alone[2] < together[2]
+        judged.remove(together if clear else alone)
+    best = judged[0]
+    for one in judged[1:]:
+        if better(*one[1:], *best[1:]):
+            best = one
+    return best[0]
+
+
+def _going_on(model, samples, store, name, starts, seed, stale):
+    # (trial, run): the last run, which has begun. None: it was of another global adapter, and is forgotten.
+    failure = None
+    for trial, start in starts:
+        try:
+            return trial, Run(model, samples, store, name, seed=seed, start=start)
+        except (OSError, ValueError) as error:
+            failure = error
+    if not stale:
+        raise failure  # another's run
+    discard(store, name)
+    return None, None
+
+
+def _through(run, pace):
+    scheduler = Scheduler(run, **pace)
+    while not run.done:
+        yield from scheduler
