@@ -19,7 +19,6 @@ import json
 import os
 import struct
 import sys
-import time
 
 import edgelora
 from edgelora._bases import base_path, open_base, ranks_of
