@@ -36,6 +36,7 @@ def test_a_board_in_its_boot_loader_is_flashed(
     dialog.get_by_text("bad.uf2 will be written").wait_for()
     dialog.get_by_role("button", name="Flash").click()
     page.get_by_role("alert").get_by_text("flash the virtual virtual-pico").wait_for()
+    expect(dialog).to_have_count(0)
     page.get_by_role("button", name="Flash").click()
     image.set_input_files(firmware)
     dialog.get_by_text("own.uf2 will be written").wait_for()

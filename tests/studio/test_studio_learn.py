@@ -113,13 +113,13 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
 
 
-def stored(studio: Any, name: str) -> tuple[StoreState, bytes]:
-    """What the board's store has, and an adapter of it: the studio ends, and the board is started again."""
+def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
+    """What the board's store has, and an adapter of it or b"": the studio ends, and the board is started again."""
     studio.stop()
     board = sim.start("unix", None, studio.folder / "boards" / BOARD)
     try:
         with Link.connect(board.port) as link:
-            return link.store_list(), link.store_get(name)
+            return link.store_list(), link.store_get(name) if name else b""
     finally:
         board.stop()
 
@@ -158,7 +158,7 @@ def test_a_run_outlives_its_page_and_its_cable(
     assert report["host_twin_identical"] and report["activated"]
     page.get_by_role("button", name="Discard").click()
     expect(page.get_by_text("Discarded: the board has what it had before.")).to_be_visible()
-    store, _ = stored(studio, NAME)
+    store, _ = stored(studio)
     assert not store.adapters and store.active is None
 
 

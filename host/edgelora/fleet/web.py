@@ -54,7 +54,7 @@ class GatewayError(EdgeloraError, OSError):
     """The gateway can't be reached, or does not take what it was given."""
 
 
-class GatewayGone(GatewayError):
+class _GatewayGone(GatewayError):
     """It is not there, or another one is in its place, which knows nothing of what this one was given."""
 
 
@@ -296,7 +296,7 @@ class GatewayClient:
             self._port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d{1,5})", found["url"])[1])  # type: ignore[index]
             self._token = str(found["token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GatewayGone(
+            raise _GatewayGone(
                 f"{self._file} tells of no gateway ({error})", remedy="start `edgelora fleet gateway`"
             ) from None
 
@@ -317,7 +317,7 @@ class GatewayClient:
             try:
                 self._find()
                 return self._exchange(messages, adapter, end)
-            except GatewayGone:
+            except _GatewayGone:
                 now = time.monotonic()
                 gone = min(gone, now + RESTART[1])
                 if now + RESTART[0] >= min(gone, end):
@@ -344,12 +344,12 @@ class GatewayClient:
             reply = line.getresponse()
             said = reply.read()
         except (OSError, HTTPException) as error:
-            raise GatewayGone(f"the gateway does not answer ({error})", remedy="is it still running?") from None
+            raise _GatewayGone(f"the gateway does not answer ({error})", remedy="is it still running?") from None
         finally:
             line.close()
         if reply.status >= 300:
             another = reply.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
-            raise (GatewayGone if another else GatewayError)(
+            raise (_GatewayGone if another else GatewayError)(
                 f"the gateway answers {method} {path.partition('?')[0]} with {reply.status}"
             )
         return json.loads(said) if said else None
