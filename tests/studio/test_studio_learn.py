@@ -19,7 +19,7 @@ from edgelora.link import Link, StoreState
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.lessons import Lessons
-from edgelora.training import NAME, load_base
+from edgelora.training import load_base
 
 expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
