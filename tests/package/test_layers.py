@@ -15,7 +15,7 @@ FLOORS = (  # from the ground up; what stands in one line imports nothing of tha
     ("errors",),
     ("text",),
     ("streams",),
-    ("resources", "workers", "progress", "virtual_boards"),
+    ("resources", "workers", "progress", "virtual_boards", "faces"),
     ("formats",),
     ("twin",),
     ("signal",),

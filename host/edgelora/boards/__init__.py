@@ -1,25 +1,32 @@
 """Boards: profiles, firmware, flashing, what is plugged in."""
 
-from .build import SUFFIXES, build_firmware, program
-from .devices import Device, Permit, find_boot_loaders, find_devices, pick_port, survey
-from .doctor import examine
-from .energy import STEPS, EnergyRow, check_power, energy_by_clock
-from .install import Installation, InstallError, check_format, choose_arch, install, read_package
-from .probe import ask, board_of
-from .profiles import (
-    BoardError,
-    BoardProfile,
-    Verified,
-    board_name,
-    board_names,
-    cycles_path,
-    list_boards,
-    load_board,
-    verification_table,
-)
-from .reset import reset
-from .romfs import check_romfs
-from .uf2 import MAGIC_START, FlashImage, Uf2Error, family, parse
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .build import SUFFIXES, build_firmware, program
+    from .devices import Device, Permit, find_boot_loaders, find_devices, pick_port, survey
+    from .doctor import examine
+    from .energy import STEPS, EnergyRow, check_power, energy_by_clock
+    from .installing import Installation, InstallError, check_format, choose_arch, install, read_package
+    from .probe import ask, board_of
+    from .profiles import (
+        BoardError,
+        BoardProfile,
+        Verified,
+        board_name,
+        board_names,
+        cycles_path,
+        list_boards,
+        load_board,
+        verification_table,
+    )
+    from .resetting import reset
+    from .romfs import check_romfs
+    from .uf2 import MAGIC_START, FlashImage, Uf2Error, family, parse
+else:
+    __getattr__ = lazily(__name__, __file__)
 
 __all__ = [
     "BoardError",

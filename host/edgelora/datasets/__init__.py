@@ -1,38 +1,45 @@
 """Labelled data by name."""
 
-from .capture import Capture
-from .dataset import (
-    HELD_OUT,
-    Dataset,
-    Parts,
-    by_name,
-    channels_last,
-    held_out,
-    load_classes,
-    load_dataset,
-    load_inputs,
-    load_signal,
-    parts,
-    save_dataset,
-    split,
-)
-from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
-from .har import ARMS, HAR_SUBJECTS, HarData, har_takes, load_har, load_har_arm, load_har_people
-from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
-from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
-from .prompts import PROMPTS, load_prompts
-from .recordings import (
-    SIGNED,
-    Recording,
-    converted,
-    inputs_of,
-    load_capture,
-    load_recording,
-    save_capture,
-    windows_of,
-    with_rate,
-)
-from .speech import RATE, Voice, speak
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .capture import Capture
+    from .dataset import (
+        HELD_OUT,
+        Dataset,
+        Parts,
+        by_name,
+        channels_last,
+        held_out,
+        load_classes,
+        load_dataset,
+        load_inputs,
+        load_signal,
+        parts,
+        save_dataset,
+        split,
+    )
+    from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
+    from .har import ARMS, HAR_SUBJECTS, HarData, har_takes, load_har, load_har_arm, load_har_people
+    from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
+    from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
+    from .prompts import PROMPTS, load_prompts
+    from .recordings import (
+        SIGNED,
+        Recording,
+        converted,
+        inputs_of,
+        load_capture,
+        load_recording,
+        save_capture,
+        windows_of,
+        with_rate,
+    )
+    from .speech import RATE, Voice, speak
+else:
+    __getattr__ = lazily(__name__, __file__)
 
 __all__ = [
     "ARMS",

@@ -1,90 +1,97 @@
 """Files as bytes: networks, models, adapters, samples, bundles."""
 
-from .classes import ClassRow, Space, class_inputs, no_room, pack_classes, unpack_classes
-from .ela import (
-    CLASSES,
-    MONITOR,
-    Adapter,
-    AdapterLayer,
-    TensorState,
-    adapter_layer_size,
-    adapter_size,
-    check_adapter_fits,
-    pack_adapter,
-    seeded_a,
-    unpack_adapter,
-)
-from .eld import pack_samples
-from .elm import base_id, check_op, folded_bias, pack_model, unpack_model
-from .elr import pack_reservoir
-from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
-from .envelope import FormatError
-from .files import SECRET, read_bounded, write_atomic, write_new
-from .fixed_point import (
-    LOGISTIC_GRID,
-    SOFTMAX_GRID,
-    TANH_GRID,
-    bounded_bias,
-    derive,
-    fused_range,
-    quantize_multiplier,
-    set_hard_swish,
-    set_leaky_relu,
-    set_multipliers,
-    set_pair_table,
-    set_relu6,
-    set_table,
-    take_off,
-)
-from .limits import (
-    BRANCH_SHIFTS,
-    MAX_ADDED,
-    MAX_BIAS,
-    MAX_CLASS_SAMPLES,
-    MAX_CLASSES,
-    MAX_ELEMENTS,
-    MAX_FACTOR,
-    MAX_MOMENTUM,
-    MAX_NAME,
-    MAX_OPS,
-    MAX_POSITIONS,
-    MAX_RANK,
-    MAX_SUMMED,
-    MAX_THRESHOLD,
-    MAX_UPDATE,
-    T_SHIFTS,
-)
-from .macs import adapter_macs, op_macs
-from .monitor import (
-    MAX_GAIN,
-    MAX_MONITORED,
-    MAX_RESIDUAL_GAIN,
-    MAX_VOTES,
-    MAX_WINDOWS,
-    STEPS,
-    Monitor,
-    check_monitored,
-    pack_monitor,
-    unpack_monitor,
-)
-from .network import (
-    LOSSES,
-    MASK_KINDS,
-    MATRIX_KINDS,
-    PAIR_KINDS,
-    POOL_KINDS,
-    SAME_GRID_KINDS,
-    TWO_INPUT_KINDS,
-    WEIGHT_KINDS,
-    WINDOW_KINDS,
-    Op,
-    QuantModel,
-    Tensor,
-    gather_axes,
-    layer_size,
-)
-from .npz import NpzError, read_npz, write_npz
-from .signal import FRONTS, Normal, Signal
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .classes import ClassRow, Space, class_inputs, no_room, pack_classes, unpack_classes
+    from .ela import (
+        CLASSES,
+        MONITOR,
+        Adapter,
+        AdapterLayer,
+        TensorState,
+        adapter_layer_size,
+        adapter_size,
+        check_adapter_fits,
+        pack_adapter,
+        seeded_a,
+        unpack_adapter,
+    )
+    from .eld import pack_samples
+    from .elm import base_id, check_op, folded_bias, pack_model, unpack_model
+    from .elr import pack_reservoir
+    from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
+    from .envelope import FormatError
+    from .files import SECRET, read_bounded, write_atomic, write_new
+    from .fixed_point import (
+        LOGISTIC_GRID,
+        SOFTMAX_GRID,
+        TANH_GRID,
+        bounded_bias,
+        derive,
+        fused_range,
+        quantize_multiplier,
+        set_hard_swish,
+        set_leaky_relu,
+        set_multipliers,
+        set_pair_table,
+        set_relu6,
+        set_table,
+        take_off,
+    )
+    from .limits import (
+        BRANCH_SHIFTS,
+        MAX_ADDED,
+        MAX_BIAS,
+        MAX_CLASS_SAMPLES,
+        MAX_CLASSES,
+        MAX_ELEMENTS,
+        MAX_FACTOR,
+        MAX_MOMENTUM,
+        MAX_NAME,
+        MAX_OPS,
+        MAX_POSITIONS,
+        MAX_RANK,
+        MAX_SUMMED,
+        MAX_THRESHOLD,
+        MAX_UPDATE,
+        T_SHIFTS,
+    )
+    from .macs import adapter_macs, op_macs
+    from .monitor import (
+        MAX_GAIN,
+        MAX_MONITORED,
+        MAX_RESIDUAL_GAIN,
+        MAX_VOTES,
+        MAX_WINDOWS,
+        STEPS,
+        Monitor,
+        check_monitored,
+        pack_monitor,
+        unpack_monitor,
+    )
+    from .network import (
+        LOSSES,
+        MASK_KINDS,
+        MATRIX_KINDS,
+        PAIR_KINDS,
+        POOL_KINDS,
+        SAME_GRID_KINDS,
+        TWO_INPUT_KINDS,
+        WEIGHT_KINDS,
+        WINDOW_KINDS,
+        Op,
+        QuantModel,
+        Tensor,
+        gather_axes,
+        layer_size,
+    )
+    from .npz import NpzError, read_npz, write_npz
+    from .signal import FRONTS, Normal, Signal
+else:
+    __getattr__ = lazily(__name__, __file__)
 
 __all__ = [
     "Adapter",

@@ -1,26 +1,33 @@
 """The serial link to a board."""
 
-from .client import Link
-from .protocol import FrameReader, Op, Status, encode
-from .raw_repl import RawRepl
-from .replies import (
-    Decision,
-    DeviceError,
-    EvalReply,
-    FleetState,
-    FleetWork,
-    Hello,
-    LinkError,
-    ListenReply,
-    ModelInfo,
-    MonitorReply,
-    RunReply,
-    StoredAdapter,
-    StoreState,
-    TrainReply,
-    WatchReply,
-)
-from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .client import Link
+    from .protocol import FrameReader, Op, Status, encode
+    from .raw_repl import RawRepl
+    from .replies import (
+        Decision,
+        DeviceError,
+        EvalReply,
+        FleetState,
+        FleetWork,
+        Hello,
+        LinkError,
+        ListenReply,
+        ModelInfo,
+        MonitorReply,
+        RunReply,
+        StoredAdapter,
+        StoreState,
+        TrainReply,
+        WatchReply,
+    )
+    from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
+else:
+    __getattr__ = lazily(__name__, __file__)
 
 __all__ = [
     "BRIDGES",

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..datasets import converted, load_capture
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..virtual_boards import BoardClock, SimError
@@ -26,6 +23,8 @@ from .console import POLL_SECONDS, log
 from .oscillator import FREE, RingOscillator, parse_oscillator
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rp2040py.peripherals.i2c import RPI2C
     from rp2040py.rp2040 import RP2040
 
@@ -44,6 +43,8 @@ def load_motion(path: Path) -> tuple[NDArray[np.float64], float]:
 
     A file that says no units has these.
     """
+    from ..datasets import converted, load_capture  # a board with no sensor needs none of it
+
     capture = load_capture(path)
     if capture.values.shape[1] != 6 or capture.counts:
         raise InputError(
@@ -204,7 +205,7 @@ class Mpu6050:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._motion: NDArray[np.float64] = np.array([[0, 0, 1, 0, 0, 0]], np.float64)
+        self._motion: Sequence[Sequence[float]] | NDArray[np.float64] = [[0, 0, 1, 0, 0, 0]]
         self._motion_rate, self._since = USUAL_RATE, 0.0
         self._at = 0
         self._awaits_register = False
@@ -234,8 +235,8 @@ class Mpu6050:
         row = self._motion[int(max(at - self._since, 0.0) * self._motion_rate + 1e-6) % len(self._motion)]
         per_g = 16384 >> (self._registers[self.ACCEL] >> 3 & 3)
         per_rad = math.degrees(PER_DEGREE[self._registers[self.GYRO] >> 3 & 3])
-        units = np.concatenate([row[:3] * per_g, [0], row[3:] * per_rad])
-        return bytes(np.clip(np.rint(units), -32768, 32767).astype(">i2").tobytes())
+        units = (*(value * per_g for value in row[:3]), 0, *(value * per_rad for value in row[3:]))
+        return struct.pack(">7h", *(min(max(round(value), -32768), 32767) for value in units))
 
     def _fill(self) -> None:
         """Puts into the FIFO what has been measured since it was looked at."""

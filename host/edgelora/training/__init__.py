@@ -1,123 +1,130 @@
 """Training of adapters, on the host twin and on boards."""
 
-from .added import (
-    AddedClasses,
-    activate_stored,
-    add_classes,
-    add_stored_classes,
-    remove_class,
-    remove_stored_class,
-    stored_adapter,
-    without_classes,
-)
-from .base import (
-    Base,
-    WorkflowError,
-    accuracy,
-    adapter_ranks,
-    is_named,
-    load_adapter,
-    load_base,
-    load_part,
-    pretrained,
-    pretrained_har,
-    pretrained_kws,
-)
-from .blend import Blend, BlendedLayer, blend
-from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
-from .consolidating import Consolidated, consolidate_stored
-from .guard import Course, Guard, Judged, Verdict, prepared
-from .lifelong import REPLAYED, Lifelong
-from .listening import (
-    SWITCHED_PATH,
-    Take,
-    Vote,
-    as_heard,
-    as_recorded,
-    hear_all,
-    hear_on_board,
-    listen_on_board,
-    listen_on_twin,
-    record_on_board,
-    signal_of,
-)
-from .loop import confusion, train
-from .machine_board import BoardMachine, learn_on_board
-from .machines import (
-    CHOOSING_MACHINES,
-    MACHINE_RECIPE,
-    NORMAL_SEED,
-    REPORTED_MACHINES,
-    TEST_SEED,
-    fault_windows,
-    features_of,
-    machine_base,
-    normal_windows,
-    pretrained_autoencoder,
-    scaled_inputs,
-)
-from .measure import Measure, answers, errors, loss_unit, measured
-from .monitor import (
-    SCORE_ONE,
-    Machine,
-    Normal,
-    Phases,
-    Watch,
-    alarms_of,
-    calibrated,
-    inputs_of,
-    learn_machine,
-    samples_of,
-    scaled,
-    scores_of,
-    threshold_of,
-    usual,
-    usual_residuals,
-    watch_of,
-    with_monitor,
-)
-from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, Suspended
-from .on_host import Trainer, as_board, split, train_adapter
-from .personalize import (
-    BoardRun,
-    TwinRun,
-    _profile,
-    compared,
-    course_on_twin,
-    float_baseline,
-    load_parts,
-    personalize_board,
-    repeat_on_twin,
-)
-from .qat import KEPT, RECIPE, train_qat
-from .recipe import (
-    CACHES,
-    LEARNING_RATES,
-    LEAST_EPOCHS,
-    LEAST_UPDATES,
-    LIMITS,
-    MODES,
-    MOMENTA,
-    PLACEMENTS,
-    Recipe,
-    placed,
-)
-from .recompute import activation, again_macs, choose_recompute, smallest_arena
-from .recording import Takes
-from .remarks import Remarks, remarks
-from .reservoir import Reservoir
-from .samples import MOST_TIMES, Samples, schedule
-from .starts import (
-    MOST_SHARED,
-    fleet_training,
-    fleet_vector,
-    recipe_of,
-    restarted,
-    scale_of,
-    shared_scale,
-    vector_after,
-)
-from .twin_learner import TwinLearner, most_summed, train_twin
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .added import (
+        AddedClasses,
+        activate_stored,
+        add_classes,
+        add_stored_classes,
+        remove_class,
+        remove_stored_class,
+        stored_adapter,
+        without_classes,
+    )
+    from .base import (
+        Base,
+        WorkflowError,
+        accuracy,
+        adapter_ranks,
+        is_named,
+        load_adapter,
+        load_base,
+        load_part,
+        pretrained,
+        pretrained_har,
+        pretrained_kws,
+    )
+    from .blending import Blend, BlendedLayer, blend
+    from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
+    from .consolidating import Consolidated, consolidate_stored
+    from .guard import Course, Guard, Judged, Verdict, prepared
+    from .lifelong import REPLAYED, Lifelong
+    from .listening import (
+        SWITCHED_PATH,
+        Take,
+        Vote,
+        as_heard,
+        as_recorded,
+        hear_all,
+        hear_on_board,
+        listen_on_board,
+        listen_on_twin,
+        record_on_board,
+        signal_of,
+    )
+    from .loop import confusion, train
+    from .machine_board import BoardMachine, learn_on_board
+    from .machines import (
+        CHOOSING_MACHINES,
+        MACHINE_RECIPE,
+        NORMAL_SEED,
+        REPORTED_MACHINES,
+        TEST_SEED,
+        fault_windows,
+        features_of,
+        machine_base,
+        normal_windows,
+        pretrained_autoencoder,
+        scaled_inputs,
+    )
+    from .measure import Measure, answers, errors, loss_unit, measured
+    from .monitor import (
+        SCORE_ONE,
+        Machine,
+        Normal,
+        Phases,
+        Watch,
+        alarms_of,
+        calibrated,
+        inputs_of,
+        learn_machine,
+        samples_of,
+        scaled,
+        scores_of,
+        threshold_of,
+        usual,
+        usual_residuals,
+        watch_of,
+        with_monitor,
+    )
+    from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, Suspended
+    from .on_host import Trainer, as_board, split, train_adapter
+    from .personalize import (
+        BoardRun,
+        TwinRun,
+        _profile,
+        compared,
+        course_on_twin,
+        float_baseline,
+        load_parts,
+        personalize_board,
+        repeat_on_twin,
+    )
+    from .qat import KEPT, RECIPE, train_qat
+    from .recipe import (
+        CACHES,
+        LEARNING_RATES,
+        LEAST_EPOCHS,
+        LEAST_UPDATES,
+        LIMITS,
+        MODES,
+        MOMENTA,
+        PLACEMENTS,
+        Recipe,
+        placed,
+    )
+    from .recompute import activation, again_macs, choose_recompute, smallest_arena
+    from .recording import Takes
+    from .remarking import Remarks, remarks
+    from .reservoir import Reservoir
+    from .samples import MOST_TIMES, Samples, schedule
+    from .starts import (
+        MOST_SHARED,
+        fleet_training,
+        fleet_vector,
+        recipe_of,
+        restarted,
+        scale_of,
+        shared_scale,
+        vector_after,
+    )
+    from .twin_learner import TwinLearner, most_summed, train_twin
+else:
+    __getattr__ = lazily(__name__, __file__)
 
 __all__ = [
     "SWITCHED_PATH",
