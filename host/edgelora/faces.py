@@ -15,13 +15,13 @@ import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 
 def lazily(package: str, path: str) -> Callable[[str], Any]:
     """The `__getattr__` of the package whose face is at `path`. No name may be that of a module in the package."""
+    folder = Path(path).parent
     homes = {
         alias.name: node.module
         for node in ast.walk(ast.parse(Path(path).read_bytes()))
@@ -32,7 +32,7 @@ def lazily(package: str, path: str) -> Callable[[str], Any]:
     def look_up(name: str) -> Any:
         if name in homes:
             value = getattr(import_module(f".{homes[name]}", package), name)
-        elif not name.startswith("__") and find_spec(f"{package}.{name}"):
+        elif (folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists():
             value = import_module(f".{name}", package)
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

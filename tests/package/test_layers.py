@@ -87,3 +87,14 @@ def test_the_drawing_of_the_floors() -> None:
     rooms = [room for row in drawn for room in row]
     assert sorted(rooms) == sorted(room for room in FLOOR if room != "__main__")
     assert [FLOOR[room] for room in rooms] == sorted((FLOOR[room] for room in rooms), reverse=True)
+
+
+def test_names_of_lazy_faces_are_no_modules() -> None:
+    """A module that was imported by itself would stand in the place of what the face means by its name."""
+    for face in PACKAGE.rglob("__init__.py"):
+        if "lazily(" in face.read_text():
+            modules = {path.stem for path in face.parent.iterdir()}
+            names = {
+                alias.name for node in ast.walk(ast.parse(face.read_text())) for alias in getattr(node, "names", ())
+            }
+            assert not names & modules, face

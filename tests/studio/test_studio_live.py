@@ -258,7 +258,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
         Object.defineProperty(document, "hidden", { get: () => window.away });
         window.away = true;
     }""")
-    time.sleep(0.8)  # an answer that was on its way
+    page.wait_for_timeout(800)  # an answer that was on its way
     count = len(frames)
     page.wait_for_timeout(1000)
     assert len(frames) == count, "a hidden page asks for nothing"
