@@ -1,12 +1,12 @@
 """Faces of packages, whose modules are imported when one of their names is first asked for.
 
 Most commands ask for little: a list of boards needs no training, a virtual board no network. A face lists its names as
-imports for type checkers, which are read here instead of run:
+imports for type checkers, which are read here instead of run (the root's face imports nothing, and has a list):
 
     if TYPE_CHECKING:
         from .modules import names
     else:
-        __getattr__ = lazily(__name__, __file__)
+        __getattr__, __dir__ = lazily(__name__, __file__)
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 
-def lazily(package: str, path: str) -> Callable[[str], Any]:
-    """The `__getattr__` of the package whose face is at `path`. No name may be that of a module in the package."""
+def lazily(package: str, path: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of the package whose face is at `path`. No name may be that of a module in it."""
     folder = Path(path).parent
     homes = {
         alias.name: node.module
@@ -39,4 +39,4 @@ def lazily(package: str, path: str) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return look_up
+    return look_up, lambda: sorted({*vars(sys.modules[package]), *homes})

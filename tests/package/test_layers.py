@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -98,3 +99,5 @@ def test_names_of_lazy_faces_are_no_modules() -> None:
                 alias.name for node in ast.walk(ast.parse(face.read_text())) for alias in getattr(node, "names", ())
             }
             assert not names & modules, face
+            package = importlib.import_module(".".join(face.parent.relative_to(PACKAGE.parent).parts))
+            assert {*package.__all__} <= {*dir(package)} and all(hasattr(package, name) for name in package.__all__)

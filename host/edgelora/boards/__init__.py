@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .romfs import check_romfs
     from .uf2 import MAGIC_START, FlashImage, Uf2Error, family, parse
 else:
-    __getattr__ = lazily(__name__, __file__)
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "BoardError",

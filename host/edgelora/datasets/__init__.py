@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from .speech import RATE, Voice, speak
 else:
-    __getattr__ = lazily(__name__, __file__)
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "ARMS",

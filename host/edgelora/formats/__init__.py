@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from .npz import NpzError, read_npz, write_npz
     from .signal import FRONTS, Normal, Signal
 else:
-    __getattr__ = lazily(__name__, __file__)
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "Adapter",

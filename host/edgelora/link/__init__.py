@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
 else:
-    __getattr__ = lazily(__name__, __file__)
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "BRIDGES",

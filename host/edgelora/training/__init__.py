@@ -124,7 +124,7 @@ if TYPE_CHECKING:
     )
     from .twin_learner import TwinLearner, most_summed, train_twin
 else:
-    __getattr__ = lazily(__name__, __file__)
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "SWITCHED_PATH",
