@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.resources import ROOT
-from edgelora.twin.library import MODES
+from edgelora.twin.binding import MODES
 
 CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 RUNNER = Path(__file__).with_name("runner")

@@ -21,7 +21,8 @@ class Thumb(ctypes.Structure):
         + [(name, ctypes.c_int) for name in LOW_FLAGS]
         + [(name, ctypes.POINTER(ctypes.c_uint8)) for name in ("rom", "flash", "ram")]
         + [(f"{name}_size", ctypes.c_uint32) for name in ("rom", "flash", "ram")]
-        + [("cycles", ctypes.c_int64)]
+        + [("divider", ctypes.POINTER(ctypes.c_uint32))]
+        + [(name, ctypes.c_int64) for name in ("cycles", "divider_cycles")]
     )
 
 
@@ -69,9 +70,8 @@ def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL)
     ram = (ctypes.c_uint8 * RAM_SIZE)()
     ctypes.memmove(flash, bytes(mcu.flash), FLASH_SIZE)
     registers = (ctypes.c_uint32 * 16)()
-    thumb = Thumb(
-        r=registers, rom=rom, flash=flash, ram=ram, rom_size=ROM_SIZE, flash_size=FLASH_SIZE, ram_size=RAM_SIZE
-    )
+    sizes = {"rom_size": ROM_SIZE, "flash_size": FLASH_SIZE, "ram_size": RAM_SIZE}
+    thumb = Thumb(r=registers, rom=rom, flash=flash, ram=ram, divider=(ctypes.c_uint32 * 5)(0, 1), **sizes)
     groups, code, data = set(), slice(CODE - RAM, CODE - RAM + 4), slice(DATA - RAM - 64, DATA - RAM + SPAN + 1024)
     for _ in range(8_000):
         op = rng.getrandbits(16)
@@ -99,3 +99,37 @@ def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL)
         assert [getattr(mcu.core, name) for name in LOW_FLAGS] == [getattr(thumb, name) for name in LOW_FLAGS], hex(op)
         assert mcu.sram[data] == bytes(ram[data]), hex(op)
     assert len(groups) >= 50
+
+
+def test_the_divider_is_the_emulators_own(library: ctypes.CDLL) -> None:
+    """Words written to it and read from it in a drawn order: results, cycles, what is left to the own core."""
+    rng = random.Random(SEED)
+    mcu = RP2040()
+    registers, ram, divider = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)(), (ctypes.c_uint32 * 5)(0, 1)
+    empty = (ctypes.c_uint8 * 64)()
+    sizes = {"rom_size": 64, "flash_size": 64, "ram_size": RAM_SIZE}
+    thumb = Thumb(r=registers, rom=empty, flash=empty, ram=ram, divider=divider, **sizes)
+    ran = 0
+    for _ in range(4_000):
+        load, word = rng.random() < 0.5, rng.randrange(7)
+        op = 0x6001 | load << 11 | word << 6  # LDR or STR r1, [r0, 4 * word]
+        drawn = rng.choice((0, 1, 7, 10, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, rng.getrandbits(9), rng.getrandbits(32)))
+        before = [0xD0000060, drawn, *[0] * 13, CODE]
+        code = op.to_bytes(2, "little")
+        mcu.sram[CODE - RAM : CODE - RAM + 2] = code
+        ctypes.memmove(ctypes.byref(ram, CODE - RAM), code, 2)
+        registers[:] = before
+        for index, value in enumerate(before):
+            mcu.core.registers[index] = value
+        counted = mcu.core.cycles
+        if library.run(ctypes.byref(thumb), 1, 100):
+            ran += 1
+            assert mcu.core.execute_instruction() == thumb.cycles
+            assert mcu.core.cycles - counted == thumb.cycles + thumb.divider_cycles
+            assert mcu.core.registers[1] == registers[1], (load, word, list(divider))
+        else:
+            assert not load and (word >= 4 or 0 in (drawn, divider[1])), (word, drawn)
+            mcu.core.execute_instruction()
+            divider[:] = mcu.sio.divider
+        assert list(divider) == list(mcu.sio.divider)
+    assert ran > 2_000

@@ -24,9 +24,10 @@ from edgelora.datasets import har as datasets_har
 from edgelora.formats.eld import pack_samples
 from edgelora.link.client import Link
 from edgelora.training import base as training_base
+from edgelora.training.board_paths import SAMPLES_PATH
 from edgelora.training.guard import Course
 from edgelora.training.loop import train
-from edgelora.training.on_board import NAME, SAMPLES_PATH
+from edgelora.training.on_board import NAME
 from edgelora.training.recipe import MODES, Recipe
 from edgelora.training.samples import Samples
 from edgelora.training.starts import fleet_training, fleet_vector, restarted

@@ -19,7 +19,7 @@ import pytest
 import edgelora
 from edgelora import resources
 
-twin = importlib.import_module("edgelora.twin.library")  # the package's face has a function of that name
+twin = importlib.import_module("edgelora.twin.binding")  # the package's face has a function of that name
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
 # The distribution of a module, where it has another name.
 MODULES = {

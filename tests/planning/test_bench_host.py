@@ -13,7 +13,7 @@ from edgelora.bench.host import LITERT, NETWORKS, PLAIN, bench_host
 from edgelora.importers.tflite import import_tflite
 from edgelora.planning import layer_plans
 from edgelora.training import Recipe
-from edgelora.twin.library import library
+from edgelora.twin.binding import library
 
 tflite_writer = pytest.importorskip("tflite_writer")
 

@@ -11,7 +11,7 @@ from edgelora.floatnet import layers as floatnet_layers
 from edgelora.floatnet import train as floatnet_train
 from edgelora.floatnet.augment import Speaking, Wearer, augment_motion, augment_speech, augmentation
 from edgelora.floatnet.lora import adaptable_layers, train_float_lora
-from edgelora.floatnet.pretrain import pretrain
+from edgelora.floatnet.pretraining import pretrain
 from edgelora.floatnet.zoo import ds_cnn, har_net
 
 LAYERS = {

@@ -29,7 +29,8 @@ cdef extern from "thumb.h":
         unsigned char *flash
         unsigned char *ram
         unsigned int rom_size, flash_size, ram_size
-        long long cycles
+        unsigned int *divider
+        long long cycles, divider_cycles
     long thumb_run(thumb_t *t, long most, long long limit) nogil
 
 cdef long CHUNK = 4096
@@ -41,6 +42,7 @@ cdef double CYCLE_NANOS""",
         """    cdef RPPIO first = rp2040.pio[0], second = rp2040.pio[1]
     cdef long ran = 0
     cdef long long limit
+    cdef unsigned int[::1] divider = rp2040.sio.divider
     cdef thumb_t thumb
     thumb.r = &core.registers[0]
     thumb.rom = <unsigned char *> &rp2040._bootrom[0]
@@ -49,6 +51,7 @@ cdef double CYCLE_NANOS""",
     thumb.rom_size = rp2040.bootrom_byte_size
     thumb.flash_size = rp2040.flash_byte_size
     thumb.ram_size = rp2040.ram_byte_size
+    thumb.divider = &divider[0]
 """,
     ),
     (
@@ -65,7 +68,7 @@ cdef double CYCLE_NANOS""",
             ran = thumb_run(&thumb, CHUNK, limit)
             if ran:
                 core.n, core.z, core.c, core.v = thumb.n, thumb.z, thumb.c, thumb.v
-                core.cycles += thumb.cycles
+                core.cycles += thumb.cycles + thumb.divider_cycles
                 clock.tick(thumb.cycles * CYCLE_NANOS)
                 i += ran
                 ticks_since_check += ran
@@ -82,6 +85,27 @@ cdef double CYCLE_NANOS""",
 """,
     ),
 ]
+# The divider's words, where thumb.h has them, too.
+DIVIDER = [
+    (
+        "\n\nclass RPSIO:\n",
+        """
+
+def _divider_word(index):
+    def write(sio, value):
+        sio.divider[index] = int(value) & 0xFFFFFFFF
+
+    return property(lambda sio: sio.divider[index], write)
+
+
+class RPSIO:
+    div_dividend, div_divisor, div_quotient, div_remainder, div_csr = map(_divider_word, range(5))
+
+""",
+    ),
+    ("        self.rp2040 = rp2040\n", '        self.rp2040 = rp2040\n        self.divider = array("I", bytes(20))\n'),
+    ("from typing import TYPE_CHECKING\n", "from array import array\nfrom typing import TYPE_CHECKING\n"),
+]
 
 
 def replace(path: Path, changes: list[tuple[str, str]]) -> None:
@@ -94,4 +118,5 @@ def replace(path: Path, changes: list[tuple[str, str]]) -> None:
 
 
 replace(NATIVE / "_simulator.pyx", LOOP)
+replace(NATIVE.parent / "sio.py", DIVIDER)
 shutil.copy(Path(__file__).parent / "thumb.h", NATIVE)

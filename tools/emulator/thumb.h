@@ -1,8 +1,8 @@
-/* Runs what an ARMv6-M core does in ROM, flash and RAM, for the emulator's loop (patch.py).
+/* Runs what an ARMv6-M core does in ROM, flash and RAM, and the chip's divider, for the emulator's loop (patch.py).
  *
- * Ends before an instruction that needs more than registers and memory (a peripheral, an exception, a special
- * register), which is left to the emulator's own core, as are a few that no compiler makes. Cycles are those that the
- * emulator counts. Source: ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7.
+ * Ends before an instruction that needs more (another peripheral, an exception, a special register), which is left to
+ * the emulator's own core, as are a few that no compiler makes. Cycles are those that the emulator counts. Sources:
+ * ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7; RP2040 Datasheet, 2.3.1.5.
  */
 #ifndef THUMB_H
 #define THUMB_H
@@ -13,16 +13,22 @@
 
 #define THUMB_FLASH 0x10000000u
 #define THUMB_RAM 0x20000000u
+#define THUMB_DIVIDER 0xD0000060u /* unsigned dividend and divisor, signed ones, quotient, remainder, state */
 #define THUMB_SP 13
 #define THUMB_LR 14
 #define THUMB_PC 15
+
+/* The divider's own state, words of the emulator's. */
+enum { THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE };
 
 typedef struct {
     uint32_t *r; /* r0 to r15; r15 is where the next instruction is */
     int n, z, c, v;
     uint8_t *rom, *flash, *ram;
     uint32_t rom_size, flash_size, ram_size; /* bytes, each at least 64 */
-    int64_t cycles;                          /* of this run */
+    uint32_t *divider;
+    int64_t cycles;         /* of this run, */
+    int64_t divider_cycles; /* and those of the divider, which pass beside them */
 } thumb_t;
 
 /* Where `size` bytes that can be written lie, or NULL; the address has to be a multiple of `align`. */
@@ -148,6 +154,41 @@ static inline void thumb_data(thumb_t *t, uint32_t op) {
     }
 }
 
+/* LDR and STR of the divider: cycles, or 0 (a division by 0, a result that is set). */
+static inline int thumb_divider(thumb_t *t, bool load, uint32_t *value, uint32_t address) {
+    static const uint8_t words[7] = {THUMB_DIVIDEND, THUMB_DIVISOR,  THUMB_DIVIDEND,     THUMB_DIVISOR,
+                                     THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE};
+    const uint32_t at = (address - THUMB_DIVIDER) / 4;
+    uint32_t *state = t->divider;
+    if (address < THUMB_DIVIDER || at >= sizeof words || (address & 3) != 0) {
+        return 0;
+    }
+    const uint32_t word = words[at];
+    if (load) {
+        *value = state[word];
+        if (word == THUMB_QUOTIENT) {
+            state[THUMB_DIVIDER_STATE] &= ~2u; /* no longer dirty */
+        }
+        return 1;
+    }
+    if (at >= 4 || (word == THUMB_DIVISOR ? *value : state[THUMB_DIVISOR]) == 0) {
+        return 0;
+    }
+    state[word] = *value;
+    const uint32_t dividend = state[THUMB_DIVIDEND], divisor = state[THUMB_DIVISOR];
+    if (at < 2) {
+        state[THUMB_QUOTIENT] = dividend / divisor;
+        state[THUMB_REMAINDER] = dividend % divisor;
+    } else {
+        const int64_t wide = (int32_t)dividend, by = (int32_t)divisor;
+        state[THUMB_QUOTIENT] = (uint32_t)(wide / by);
+        state[THUMB_REMAINDER] = (uint32_t)(wide % by);
+    }
+    state[THUMB_DIVIDER_STATE] = 3; /* ready, dirty */
+    t->divider_cycles += 8;
+    return 1;
+}
+
 /* Between a register and memory, cycles or 0: `kind` is STR, STRH, STRB, LDRSB, LDR, LDRH, LDRB, LDRSH, as in 0101. */
 static inline int thumb_memory(thumb_t *t, uint32_t kind, uint32_t *value, uint32_t address) {
     static const uint8_t sizes[8] = {4, 2, 1, 1, 4, 2, 1, 2};
@@ -155,14 +196,14 @@ static inline int thumb_memory(thumb_t *t, uint32_t kind, uint32_t *value, uint3
     if (kind < 3) {
         uint8_t *p = thumb_writable(t, address, size, size);
         if (p == NULL) {
-            return 0;
+            return kind == 0 ? thumb_divider(t, false, value, address) : 0;
         }
         memcpy(p, value, size);
         return 2;
     }
     const uint8_t *p = thumb_readable(t, address, size, size);
     if (p == NULL) {
-        return 0;
+        return kind == 4 ? thumb_divider(t, true, value, address) : 0;
     }
     switch (kind) {
     case 3: *value = (uint32_t)(int32_t)(int8_t)*p; break;
@@ -376,7 +417,7 @@ static inline int thumb_call(thumb_t *t, uint32_t op, uint32_t next) {
 /* At most `most` instructions, until `limit` cycles or more are over. Returns how many it ran. */
 static inline long thumb_run(thumb_t *t, long most, int64_t limit) {
     long ran = 0;
-    t->cycles = 0;
+    t->cycles = t->divider_cycles = 0;
     while (ran < most && t->cycles < limit) {
         const uint32_t pc = t->r[THUMB_PC] & ~1u;
         const uint8_t *p = thumb_readable(t, pc, 2, 2);

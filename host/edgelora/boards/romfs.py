@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mpremote.romfs import VfsRomWriter
-
 from ..errors import EdgeloraError
 from ..virtual_boards import SimError
 
@@ -31,6 +29,8 @@ def make_romfs(files: Mapping[str, bytes]) -> bytes:
 
 def _romfs(files: Mapping[str, bytes], header_bytes: int) -> tuple[bytes, int]:
     """An image aligned for a header of the assumed size, and the header's actual size."""
+    from mpremote.romfs import VfsRomWriter
+
     writer = VfsRomWriter()
     position = header_bytes
 

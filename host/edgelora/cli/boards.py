@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from .. import training
 from ..boards import (
     SUFFIXES,
     Device,
@@ -28,7 +29,7 @@ from ..errors import InputError
 from ..formats import write_atomic
 from ..streams import note, say
 from ..text import printable
-from ..training import ADAPTER_PATH, WorkflowError, load_base
+from ..training import ADAPTER_PATH
 from ..virtual_boards import running
 from . import console
 from .common import Add, add_asking, add_board, add_port, connect, permit, port_of, show
@@ -123,7 +124,7 @@ def cmd_build(args: argparse.Namespace) -> None:
 
     The model goes into ROMFS, where the board uses it in place. Needs a checkout of EdgeLoRA.
     """
-    base = load_base(args.model) if args.model else None
+    base = training.load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
     files = {base.name: base.elm} if base else {}
     path = build_firmware(args.board, files, output, lambda line: note(line, args.json))
@@ -202,7 +203,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
     """
     image = args.image or args.firmware
     if image is None:
-        raise WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
+        raise InputError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
     with console.progress("flash", args.json) as progress:
         port = flash(
             args.drive or port_of(args),
@@ -297,7 +298,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
             if check.remedy:
                 say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
-        raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
+        raise InputError(f"{len(problems)} to mend: {', '.join(problems)}")
     note(
         "all is well, but for what is missing" if any(c.state == "missing" for c in checks) else "all is well",
         args.json,
@@ -348,7 +349,7 @@ def _file_name(path: str) -> str:
     """What a file of the board is called here."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
-        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
+        raise InputError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
     return name
 
 

@@ -12,8 +12,9 @@ from ..streams import note
 from ..text import store_name
 from ..training import Base, add_stored_classes, consolidate_stored, load_base, remove_stored_class
 from . import console
-from .common import DATA_HELP, Add, add_port, connect, data_part, show
+from .common import Add, add_port, connect, show
 from .exit_codes import ExitCode
+from .recipes import DATA_HELP, data_part
 
 NAME = "personal"  # of the adapter in the store
 STOPPED = "stopped; the store has the adapter that it had, or the new one: `edgelora store list`"

@@ -69,7 +69,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "fleet": Entry("fleet", "Boards that learn together"),
     },
     "more": {
-        "demo": Entry("learning", "Runs a whole demonstration"),
+        "demo": Entry("demos", "Runs a whole demonstration"),
         "bench": Entry("measuring", "Measures kernels, networks, learning"),
         "completion": Entry("completion", "Prints a script with which a shell completes commands"),
     },

@@ -21,9 +21,10 @@ from ..link import Link
 from ..streams import say
 from ..training import LIMITS, MODES, PLACEMENTS, Recipe, load_base
 from . import console
-from .common import Add, add_board, add_port, add_recipe, port_of, recipe_of, show, whole
+from .common import Add, add_board, add_port, port_of, show, whole
 from .console import emit
 from .demo import start_board
+from .recipes import add_recipe, recipe_of
 
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 

@@ -14,8 +14,9 @@ from ..importers import tflite
 from ..streams import note, say
 from ..training import is_named, load_adapter, load_base
 from . import console
-from .common import Add, data_part
+from .common import Add
 from .console import emit
+from .recipes import data_part
 
 LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed out
 

@@ -18,8 +18,9 @@ from ..signal import HEARD_AS, heard_as
 from ..streams import note, say
 from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base
 from . import console
-from .common import DATA_HELP, Add, add_board, add_recipe, data_part, data_parts, labels, recipe_of, show, size, whole
+from .common import Add, add_board, show, size, whole
 from .console import emit
+from .recipes import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
 
 
 def add_commands(add: Add, commands: Any) -> None:

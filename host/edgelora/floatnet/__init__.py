@@ -1,33 +1,40 @@
 """Float networks: layers, training, augmentation, float LoRA."""
 
-from .augment import AUGMENTATIONS, augmentation
-from .autoencoder import pretrain_autoencoder
-from .balance import balanced
-from .files import load_net, save_net
-from .layers import (
-    ACTIVATIONS,
-    Array,
-    FloatNet,
-    Layer,
-    Shape,
-    Sides,
-    accuracy,
-    forward,
-    geometry,
-    im2col,
-    layer_forward,
-    linear,
-    macs,
-    mean,
-    output_shape,
-    predict,
-    shapes,
-    sources,
-)
-from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
-from .pretrain import MOTION_EPOCHS, PRETRAINING_VERSION, SPEECH_EPOCHS, pretrain
-from .train import Adam, Augment, RunningMean, minibatches, scheduled
-from .zoo import ds_cnn, har_net
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .augment import AUGMENTATIONS, augmentation
+    from .autoencoder import pretrain_autoencoder
+    from .balance import balanced
+    from .files import load_net, save_net
+    from .layers import (
+        ACTIVATIONS,
+        Array,
+        FloatNet,
+        Layer,
+        Shape,
+        Sides,
+        accuracy,
+        forward,
+        geometry,
+        im2col,
+        layer_forward,
+        linear,
+        macs,
+        mean,
+        output_shape,
+        predict,
+        shapes,
+        sources,
+    )
+    from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
+    from .pretraining import MOTION_EPOCHS, PRETRAINING_VERSION, SPEECH_EPOCHS, pretrain
+    from .train import Adam, Augment, RunningMean, minibatches, scheduled
+    from .zoo import ds_cnn, har_net
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "ACTIVATIONS",

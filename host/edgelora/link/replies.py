@@ -6,12 +6,14 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import EdgeloraError
 from ..text import printable
 from .protocol import LINK_VERSION
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
 _WATCH = struct.Struct("<3IHBx")  # samples lost, microseconds, clipped, samples, buttons; samples, decisions follow

@@ -1,16 +1,23 @@
 """What is left of a run: records, figures, pages."""
 
-from .compare import comparison, differences, write_comparison
-from .fleet_page import FleetReport, FleetRound, mean_of, worst_tenth, write_fleet_page
-from .machine_page import NAMES, MachineReport, Method, write_machine_page
-from .measures import Accuracy, Error
-from .metrics import End, Metrics, Update, follow, read_metrics
-from .of_run import make_report
-from .plan_page import write_plan_report
-from .record import Change, LayerRow, Report, ReportError, read_report
-from .roc import PARTIAL, auc, partial_auc, roc
-from .sections import render_html, write_report
-from .statistics import mean_interval, most_events, sign_test, verdict, wilson
+from typing import TYPE_CHECKING
+
+from ..faces import lazily
+
+if TYPE_CHECKING:
+    from .compare import comparison, differences, write_comparison
+    from .curves import PARTIAL, auc, partial_auc, roc
+    from .fleet_page import FleetReport, FleetRound, mean_of, worst_tenth, write_fleet_page
+    from .machine_page import NAMES, MachineReport, Method, write_machine_page
+    from .measures import Accuracy, Error
+    from .metrics import End, Metrics, Update, follow, read_metrics
+    from .of_run import make_report
+    from .plan_page import write_plan_report
+    from .record import Change, LayerRow, Report, ReportError, read_report
+    from .sections import render_html, write_report
+    from .statistics import mean_interval, most_events, sign_test, verdict, wilson
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "Accuracy",

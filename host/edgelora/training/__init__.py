@@ -29,12 +29,12 @@ if TYPE_CHECKING:
         pretrained_kws,
     )
     from .blending import Blend, BlendedLayer, blend
-    from .board_learner import ADAPTER_PATH, STATE_PATH, BoardLearner, base_path, recomputed
+    from .board_learner import BoardLearner, base_path, recomputed
+    from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH, STATE_PATH, SWITCHED_PATH
     from .consolidating import Consolidated, consolidate_stored
     from .guard import Course, Guard, Judged, Verdict, prepared
     from .lifelong import REPLAYED, Lifelong
     from .listening import (
-        SWITCHED_PATH,
         Take,
         Vote,
         as_heard,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         watch_of,
         with_monitor,
     )
-    from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, Suspended
+    from .on_board import NAME, Pace, Suspended
     from .on_host import Trainer, as_board, split, train_adapter
     from .personalize import (
         BoardRun,

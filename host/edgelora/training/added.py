@@ -19,10 +19,9 @@ from ..link import Link, StoreState
 from ..progress import Progress, untold
 from .base import Base, adapter_ranks
 from .board_learner import open_base
+from .board_paths import CLASS_PATH
 from .guard import LEAST_JUDGED
 from .recipe import Recipe
-
-SAMPLES_PATH = "/class.eld"
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,13 @@ def add_classes(
     session.use(before)
     for done, label in enumerate(wanted, 1):
         samples, name = x[~held & (data.y == label)][: formats.MAX_CLASS_SAMPLES], data.labels[label]
-        link.put(SAMPLES_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, formats.base_id(base.elm)))
-        link.class_add(name, SAMPLES_PATH)
+        link.put(CLASS_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, formats.base_id(base.elm)))
+        link.class_add(name, CLASS_PATH)
         numbers = numbers_of(base, list(rows.values()))
         number = numbers.get(name, next(n for n in range(base.model.output.size, 256) if n not in numbers.values()))
         rows[number] = session.class_row(samples, number, "" if number < base.model.output.size else name)
         progress(done, len(wanted), name)
-    link.remove(SAMPLES_PATH)
+    link.remove(CLASS_PATH)
     made = link.class_get()
     body = formats.pack_classes([rows[number] for number in sorted(rows)])
     same = made == session.with_record(before, formats.CLASSES, body)
@@ -161,8 +160,8 @@ def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | No
 def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
     open_base(link, base, Recipe(), ranks)
     if before:
-        link.put(SAMPLES_PATH, before)
-    link.use(SAMPLES_PATH if before else None)
+        link.put(CLASS_PATH, before)
+    link.use(CLASS_PATH if before else None)
 
 
 def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:

@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 from ..link import EvalReply, Link, ModelInfo, TrainReply
 from ..progress import Progress, untold
 from .base import Base, WorkflowError
+from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH, TRIAL_PATH
 from .guard import Judged
 from .measure import errors
 from .recipe import Recipe
 from .recompute import choose_recompute
 from .samples import Samples
-
-ADAPTER_PATH = "/adapter.ela"  # on the board: what it last learned,
-STATE_PATH = "/adapter.state.ela"  # what training goes on from,
-TRIAL_PATH = "/trial.ela"  # and one it is lent for a while
-CACHE_PATH = "/features.bin"  # of the samples it trains on, if they are kept in flash
 
 
 class BoardLearner:

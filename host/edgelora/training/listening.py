@@ -17,12 +17,12 @@ from ..link import Decision, Link, LinkError, ListenReply
 from ..progress import Progress, untold
 from ..signal import AudioFrontEnd, SpectralFrontEnd
 from .base import Base, WorkflowError, adapter_ranks
-from .board_learner import ADAPTER_PATH, BoardLearner
+from .board_learner import BoardLearner
+from .board_paths import ADAPTER_PATH, SWITCHED_PATH
 from .recipe import Recipe
 from .samples import Samples
 
 SPECTRAL_FRAME, SPECTRAL_SIZE = 512, 68  # samples, values of a row
-SWITCHED_PATH = "/listen-{}.ela"  # on the board, of adapters that it switches among
 
 
 @dataclass(frozen=True)

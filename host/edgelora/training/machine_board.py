@@ -14,16 +14,15 @@ from ..link import Decision, Link, MonitorReply
 from ..progress import Progress, untold
 from .added import stored_adapter
 from .base import Base, WorkflowError
-from .board_learner import ADAPTER_PATH, BoardLearner
+from .board_learner import BoardLearner
+from .board_paths import ADAPTER_PATH, HELD_PATH, MACHINE_PATH, SAMPLES_PATH
 from .guard import Outcome, Verdict, prepared
 from .listening import signal_of
 from .machines import features_of
 from .monitor import Machine, Phases, alarms_of, learn_machine, samples_of, scaled, with_monitor
-from .on_board import HELD_PATH, NAME, SAMPLES_PATH, Pace, train_on_board
+from .on_board import NAME, Pace, train_on_board
 from .personalize import _left_in_store, _outcome, _profile, _settle_store
 from .recipe import Recipe, UpdateLog
-
-MACHINE_PATH = "/machine.ela"  # on the board: adapter and record
 
 
 @dataclass(frozen=True)

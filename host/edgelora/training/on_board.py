@@ -19,11 +19,10 @@ from ..errors import EdgeloraError, InputError
 from ..formats import pack_samples
 from ..link import Link, RunReply
 from ..progress import Progress, untold
+from .board_paths import HELD_PATH, SAMPLES_PATH
 from .recipe import Recipe, UpdateLog
 from .samples import Samples, schedule
 
-SAMPLES_PATH = "/samples.eld"
-HELD_PATH = "/held.eld"  # samples that judge
 NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
 KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
 GO_MS = 200  # of the board's time for each request: how long Ctrl-C may take

@@ -15,7 +15,8 @@ from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
 from .added import stored_adapter, without_classes
 from .base import Base, WorkflowError, is_named, load_part
-from .board_learner import ADAPTER_PATH, CACHE_PATH, STATE_PATH, BoardLearner, base_path
+from .board_learner import BoardLearner, base_path
+from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .measure import Measure, answers, measured

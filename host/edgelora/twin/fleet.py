@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgeloraError, InputError
-from .library import library
+from .binding import library
 
 MAX_NEIGHBOURS = 32
 AGAIN = 1

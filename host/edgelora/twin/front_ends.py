@@ -8,7 +8,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from .library import check, library, statuses
+from .binding import check, library, statuses
 
 Grid = tuple[float, int]  # the scale and zero point of int8 values
 

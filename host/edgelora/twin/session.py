@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats import ClassRow, QuantModel
-from .layout import layout
-from .library import SHAPE_BYTES, _aligned, _config, _Part, check, check_model, library, statuses
+from .binding import SHAPE_BYTES, _aligned, _config, _Part, check, check_model, library, statuses
+from .regions import layout
 
 WEIGHT_ONE = 4096  # a weight of 1 in a sum of adapters
 

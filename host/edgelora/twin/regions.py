@@ -6,7 +6,7 @@ import ctypes as C
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .library import MODES, _aligned, _Config, _config, _Span, check, check_model, library
+from .binding import MODES, _aligned, _Config, _config, _Span, check, check_model, library
 
 SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
 HISTORY = {"output": "history", "recomputed output": "history in training"}  # what they are in a history

@@ -1,0 +1,158 @@
+"""The whole demonstrations: `edgelora demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from .. import datasets, fleet, training
+from ..boards import load_board
+from ..streams import say
+from ..training import Phases, Recipe
+from .common import Add, add_board, add_port, show, whole
+from .console import emit
+from .demo import demo_har, demo_keywords
+from .exit_codes import ExitCode
+from .recipes import add_recipe, recipe_of
+from .runs import print_report
+
+DEMOS = "Whole demonstrations, in which every step is what its own command does."
+PHASES = {  # of `Phases`, in windows of 4.9 s
+    "scale": "windows for the spread of each value",
+    "learn": "windows for the adapter, of which the last quarter judges it",
+    "residuals": "windows for the spread of what the network gets wrong",
+    "threshold": "windows for the threshold",
+}
+DEMO_RECIPE = Recipe(epochs=4, on_board=True)  # enough to show; an emulated board takes its time
+KEYWORDS_RECIPE = Recipe(
+    rank=4, placement="pointwise", epochs=8, given_rate=14000, given_momentum=2, on_board=True
+)  # as `bench learning kws` has it
+ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    demos = commands.add_parser("demo", help="Runs a whole demonstration", description=DEMOS).add_commands()
+    p = add("har", cmd_demo, demos)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument(
+        "--subject",
+        type=int,
+        default=3,
+        choices=datasets.HAR_SUBJECTS,
+        help="the person to personalize to (%(default)s)",
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
+    )
+    add_recipe(p, DEMO_RECIPE)
+    add_port(p)
+    p = add("machine", cmd_demo_machine, demos)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument("--machine", type=whole(0, 10**6), default=200, help="the simulated machine's number (%(default)s)")
+    for name, what in PHASES.items():
+        default = getattr(Phases, name)
+        flag = f"--{name}-windows"
+        p.add_argument(flag, type=whole(2, 16383), default=default, metavar="N", help=f"{what} (%(default)s)")
+    p.add_argument("--one-in", type=whole(2, 16384), default=Phases.one_in, metavar="N", help=ONE_IN)
+    p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="folder of it all (%(default)s)")
+    add_recipe(p, training.MACHINE_RECIPE)
+    add_port(p)
+    p.epilog = "The vibration is simulated: what it shows is how a board learns, not what a machine does."
+    p = add("keywords", cmd_demo_keywords, demos)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument("--voice", default="slt", choices=tuple(datasets.VOICES), help="who speaks (%(default)s)")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/keywords"), help="folder for everything it makes (%(default)s)"
+    )
+    add_recipe(p, KEYWORDS_RECIPE)
+    add_port(p)
+    p = add("fleet", cmd_demo_fleet, demos)
+    p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual ones (unix unix)")
+    p.add_argument("--twins", type=whole(1, 1000), default=30, help="boards of this computer beside them (%(default)s)")
+    p.add_argument("--rounds", type=whole(1, 1000), default=3, help="of the federation (%(default)s)")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("out/fleet"), help="folder for everything it makes (%(default)s)"
+    )
+    p.epilog = (
+        "It needs Flower: pip install 'edgelora[fleet]'; in a checkout `make fleet`, then .build/fleet/bin/edgelora."
+    )
+
+
+def cmd_demo(args: argparse.Namespace) -> ExitCode:
+    """Recognizes what a person does by their watch.
+
+    The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report.
+    """
+    recipe = recipe_of(args, DEMO_RECIPE)
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_har(args.board, args.subject, recipe, args.output, port, quiet=args.json)
+    return print_report(args, report, path)
+
+
+def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
+    """Learns one machine from its vibration, and watches it.
+
+    A base that knows 40 other machines goes onto the board. Raw counts of an accelerometer are streamed there: the
+    board makes features of them, trains an adapter, sets its own threshold, and says how unusual each window is.
+    """
+    from .demo_machine import demo_machine
+
+    phases = Phases(**{name: getattr(args, f"{name}_windows") for name in PHASES}, one_in=args.one_in)
+    recipe = recipe_of(args, training.MACHINE_RECIPE)
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_machine(args.board, args.machine, recipe, phases, args.output, port, quiet=args.json)
+    code = ExitCode.OK if report.activated else ExitCode.NOT_ACTIVATED
+    if args.json:
+        emit(report.as_json() | {"report": str(path)})
+        return code
+    own, base = report.methods["lora_residual"], report.methods["base_residual"]
+    say(f"AUC {base.auc:.3f} -> {own.auc:.3f}: {report.verdict}  (Mahalanobis {report.methods['mahalanobis'].auc:.3f})")
+    say(f"normal windows above the threshold: {report.false_alarms:.1%}, aimed at {1 / report.one_in:.1%}")
+    say(f"false alarms in {24 * report.days:.1f} hours: {report.alarms}")
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'no'}")
+    say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
+    say(f"report: {path}")
+    return code
+
+
+def cmd_demo_fleet(args: argparse.Namespace) -> None:
+    """Boards that learn together, masks and noise on.
+
+    Virtual boards and twins federate through a real SuperLink: enrolled in a signed roster, they train on what they
+    have seen, clip, add noise and masks. The server sees sums alone. The page opens at the end.
+    """
+    from .demo_fleet import demo_fleet
+
+    demo = demo_fleet(args.boards, args.twins, args.rounds, args.output, args.json)
+    before, after = fleet.mean_of(demo.before), fleet.mean_of(demo.after)
+    told, last = demo.federation.epsilons, demo.federation.rounds[-1]
+    result = {
+        "before": before,
+        "after": after,
+        "boards": demo.federation.plan.boards,
+        "survivors": last.survivors,
+        "outsider": told.outsider,
+        "server": told.server,
+        "sha256": demo.federation.sha256,
+        "report": str(demo.page),
+    }
+    text = f"accuracy {before:.1%} -> {after:.1%}, mean of {demo.federation.plan.boards} boards\n"
+    text += f"epsilon: {told}\nreport: {demo.page}"
+    show(args, result, text)
+    if not args.json and sys.stdout.isatty():
+        webbrowser.open(demo.page.resolve().as_uri())
+
+
+def cmd_demo_keywords(args: argparse.Namespace) -> ExitCode:
+    """Recognizes words of a voice that it learns, from sound.
+
+    The way of `demo har`, but that the board hears: sound goes over the link as a microphone would have it, the board's
+    front end makes samples of it, and the board learns them by itself. It is reset then, and hears words held out.
+    """
+    recipe = recipe_of(args, KEYWORDS_RECIPE)
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_keywords(args.board, args.voice, recipe, args.output, port, quiet=args.json)
+    return print_report(args, report, path)
