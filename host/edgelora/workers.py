@@ -37,6 +37,9 @@ def in_parallel(
 
 
 def begin() -> None:
-    """Ctrl-C ends a worker without a word: the main process has it too and speaks. Other cores are other workers'."""
+    """What ends the command ends a worker without a word: the main process speaks. Other cores are other workers'."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     threadpool_limits(1)

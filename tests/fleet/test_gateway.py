@@ -52,7 +52,7 @@ class Line:
     def open(self, port: str, check: Any) -> Iterator[Attached]:
         self.check = check
         try:
-            yield Attached(self.member.index, self, list)  # type: ignore[arg-type]
+            yield Attached(self.member.index, self, list, list)  # type: ignore[arg-type]
         finally:
             self.closed += 1
 
@@ -246,8 +246,11 @@ def test_the_mailbox_takes_what_it_waits_for() -> None:
         assert mail.reply(0, reply[:-1] + bytes([sender]), f"s{sender}")
     assert not mail.reply(0, reply, "one more") and mail.reply(0, reply, "s3")  # a sender's last reply counts
     assert len(mail.replies(ticket, 0)[0][0]) == MAX_SENDERS
+    assert mail.wanted(0, "s3") is None and mail.wanted(0, "s9") is mail.letter(0)  # who has answered is not asked
     mail.given(ticket)
+    assert mail.wanted(0, "s3") is None
     assert mail.replies(mail.post({0: first}), 0) == ({}, [0])  # what was given is not given again
+    assert mail.wanted(0, "s3") is mail.letter(0)  # the server has refused it
     for wrong in ({1: first}, {0: b""}):
         with pytest.raises(InputError):
             mail.post(wrong)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import time
@@ -15,106 +14,32 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import edgelora, result
-from fleet_boards import PythonMember
+from fleet_field import Boards, join_locals, until
 
-from edgelora import formats, quantization, sim
 from edgelora.fleet import (
     BoardMember,
     Gateway,
     GatewayClient,
     ReplyRefused,
-    Roster,
     Round,
-    Site,
     Stage,
-    Task,
     gateway,
     lines,
     local_server,
     running,
     serial_boards,
-    training_of,
 )
-from edgelora.fleet.messages import public_of
 from edgelora.link import DeviceError, Link
 from edgelora.resources import ROOT
-from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
-from edgelora.training.base import pretrained_har
-from edgelora.training.recipe import Recipe
-from edgelora.twin import clip_update
-from edgelora.updates import load_key
 from edgelora.virtual_boards import SimHandle
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 
 
-class Boards:
-    """Two virtual boards with a base and samples, and the folder of their fleet."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder = folder
-        train = load_part("har:3", "train")
-        model = quantization.quantize(pretrained_har(3, 0), train.x)
-        self.base = Base("har.elm", formats.pack_model(model), model)
-        whole = self.base.samples(train)
-        self.samples = [whole.part(np.arange(len(whole)) % 4 == which) for which in range(2)]
-        recipe = Recipe(rank=4)
-        learner = TwinLearner(self.base.elm, recipe.ranks(model), recipe)
-        learner.begin(5)
-        self.adapter = learner.save(True)
-        self.boards = [self.start(which) for which in range(count)]
-
-    def start(self, which: int) -> SimHandle:
-        return sim.start("unix", None, self.folder / f"board{which}", die_with_parent=True)
-
-    def port(self, which: int) -> str:
-        return str(self.folder / f"board{which}" / "port")
-
-    def furnish(self, which: int) -> None:
-        samples: Samples = self.samples[which]
-        packed = formats.pack_samples(samples.x, samples.y, None, formats.base_id(self.base.elm))
-        with Link.connect(self.port(which)) as link:
-            link.put("/base.elm", self.base.elm)
-            link.put("/samples.eld", packed)
-
-    def update(self, task: Task, index: int) -> np.ndarray:
-        after = training_of(self.base.elm, self.samples.__getitem__)(task, self.adapter, index)
-        return clip_update(fleet_vector(self.adapter), after, task.clip)
-
-    def enroll(self, which: int) -> Site:
-        """As a person does: the board gets base and samples, trusts the fleet's key, and is enrolled over its line."""
-        self.furnish(which)
-        key, port = self.folder / "release.pem", ("--port", self.port(which))
-        edgelora("update", "--trust", self.folder / "release.pub", "--target", "band", *port)
-        enroll = ["fleet", "enroll", self.folder / "fleet", "--key", key, "--target", "band", *port]
-        assert result(*enroll)["index"] == which
-        assert result(*enroll)["index"] == which  # again: it is there
-        return Site(self.folder / "fleet")
-
-    def task(self, roster: Roster) -> Task:
-        digest, n = hashlib.sha256(self.adapter).digest(), len(fleet_vector(self.adapter))
-        return Task(roster.number, self.adapter[16:24], digest, n, 2, 0, 9, 900, 0, 4, 6, 4)
-
-
-class Local(PythonMember):
-    """A board in Python that the gateway has."""
-
-    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        return super().answer(message)
-
-
-def join_locals(site: Site, key: Path, count: int) -> tuple[Roster, list[Local]]:
-    """Enrolls boards in Python beside those that are there, with drawn updates."""
-    secrets = [hashlib.sha256(bytes([which])).digest() for which in range(count)]
-    first = len(site.roster().keys)
-    roster = site.enroll_all([(public_of(secret), "") for secret in secrets], load_key(key))
-    return roster, [Local(first + i, secret, roster, np.zeros(0, np.int32)) for i, secret in enumerate(secrets)]
-
-
 @pytest.fixture
 def boards(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Boards]:
     edgelora("keygen", tmp_path / "release.pem")
-    made = Boards(tmp_path, request.param)
+    made = Boards(tmp_path, ["unix"] * request.param)
     yield made
     for board in made.boards:
         with contextlib.suppress(OSError):
@@ -127,13 +52,6 @@ def send(board: SimHandle, number: int) -> None:
     children = Path(f"/proc/{board.pid}/task/{board.pid}/children").read_text().split()
     for pid in [board.pid, *map(int, children)]:
         os.kill(pid, number)
-
-
-def until(true: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("boards", [2], indirect=True)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora import fleet
 from edgelora.fleet import Federation, Identity, Plan, Site, TwinMember, training_of
-from edgelora.fleet.stages import Deliver, in_stages
+from edgelora.fleet.stages import Deliver, federate_site, in_stages
 
 PLAN = Plan(boards=8, rounds=2, least=5, neighbours=6, threshold=4, seed=9)
 
@@ -88,3 +88,26 @@ def test_boards_take_the_rounds_of_a_server_that_starts_again_within_a_second(
         exchange = in_stages(one, site.roster(), site.secret(), deliver)
         fleet.federate(one, exchange, site.roster().active, stop=stop)
     assert [each.survivors for each in one.rounds] == [8] * 4
+
+
+def test_boards_are_enrolled_and_revoked_while_a_federation_runs(tmp_path: Path) -> None:
+    base = fleet.fleet_base()
+    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    key = Ed25519PrivateKey.generate()
+    site = Site.create(tmp_path / "site", "watch", key)
+    identities = [Identity.create(tmp_path / f"twin-{i}.key") for i in range(8)]
+    site.enroll_all([(one.public, "") for one in identities[:7]], key)
+    train = training_of(base.elm, lambda index: boards.of(index).train)
+    members = [TwinMember(one, site.roster, train) for one in identities[:7]]
+
+    def between(done: int, *_: object) -> None:
+        if done == 1:
+            site.enroll(identities[7].public, "late", key)
+            members.append(TwinMember(identities[7], site.roster, train))
+        elif done == 2:
+            site.revoke("0", key)
+
+    one = Federation.create(tmp_path / "one", replace(PLAN, boards=7, rounds=3), base)
+    federate_site(one, site, lambda *asked: by_hand(members)(*asked), between)
+    assert [each.survivors for each in one.rounds] == [7, 8, 7]
+    assert one.asked == [list(range(7)), list(range(8)), list(range(1, 8))]

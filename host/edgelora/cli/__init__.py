@@ -1,11 +1,13 @@
 """The `edgelora` command: arguments and printing over the library.
 
-This module imports next to nothing, so that Ctrl-C and closed streams are handled before anything takes time.
+This module imports next to nothing, so that Ctrl-C and closed streams are handled before anything takes time. A
+request to terminate, and a terminal that is closed, count as Ctrl-C in every command.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,6 +24,8 @@ from ..errors import EdgeloraError
 from ..streams import note
 from .exit_codes import ExitCode
 
+FULL = ": free some, then give the command again; what was there is as it was"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
@@ -33,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             from . import settings
             from .parser import make_parser
         try:
-            with _telling(argv):
+            with _telling(argv), _ended_as_interrupted():
                 parser = make_parser(None if settings.exist() else argv)
                 settings.apply(parser)
                 args = parser.parse_args(argv)
@@ -42,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             streams.flush()
         return ExitCode.OK if code is None else code
     except KeyboardInterrupt:
+        _end_workers()
         note(f"\n{getattr(args, 'stopped', 'stopped')}")
         return ExitCode.INTERRUPTED
     except streams.OutputClosed:
@@ -50,6 +55,43 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in argv:
             note(traceback.format_exc().rstrip())
         return _tell(error, "--json" in argv)
+
+
+@contextlib.contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does, so what was started is ended and boards are left usable.
+
+    Further ones change nothing: a shell whose terminal is closed may send two. What is ignored (`nohup`) stays so.
+    """
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked:
+            return
+        asked.append(number)
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # a shell's background job ignores Ctrl-C
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end_workers() -> None:
+    """Ends processes that jobs run in: a terminal tells them of Ctrl-C, nobody of a request to terminate."""
+    if jobs := sys.modules.get("multiprocessing"):
+        for worker in jobs.active_children():
+            worker.terminate()
 
 
 class _Notes(logging.Handler):
@@ -96,7 +138,10 @@ def _judged(error: Exception) -> tuple[str, ExitCode]:
         return str(error), ExitCode.FAILED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        return where + (error.strerror or str(error) or type(error).__name__), ExitCode.FAILED
+        what = where + (error.strerror or str(error) or type(error).__name__)
+        return what + (
+            FULL if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) else ""
+        ), ExitCode.FAILED
     if isinstance(error, MemoryError):
         return f"this computer has not enough memory for that {error}".rstrip(), ExitCode.FAILED
     at = traceback.extract_tb(error.__traceback__)[-1]

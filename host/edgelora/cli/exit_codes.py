@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # the command line is wrong
     NOT_ACTIVATED = 3  # it learned, but what it learned is not better than what was in use, which stays
     BUG = 70  # something that nobody foresaw: a bug of edgelora (EX_SOFTWARE)
-    INTERRUPTED = 130  # Ctrl-C, 128 + SIGINT
+    INTERRUPTED = 130  # Ctrl-C, 128 + SIGINT; SIGTERM and a closed terminal, too
     OUTPUT_CLOSED = 141  # nobody reads standard output any more, 128 + SIGPIPE; nothing is printed
 
 

@@ -182,8 +182,12 @@ def cmd_run(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             deployment.stop_run(run)
             raise
-    path = fleet.write_page(federation, args.federation / "report.html", {})
-    _tell(args, federation, {}, path, "")
+        ended = ""
+        if federation.done < federation.plan.rounds:
+            deployment.wait_run(run)  # DeploymentError if it failed
+            ended = f"the budget of epsilon {federation.plan.budget:g} is spent: publish what there is, or begin anew"
+    path = fleet.write_page(federation, args.federation / "report.html", {}, ended)
+    _tell(args, federation, {}, path, ended)
 
 
 def _tell(

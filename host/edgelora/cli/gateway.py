@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..fleet import (
+    TRIAL_SECONDS,
     Boards,
     Gateway,
     Identity,
@@ -30,6 +30,7 @@ from ..streams import flush, note, say
 from ..text import plain, printable
 from ..training import load_base
 from ..updates import address
+from .common import whole
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -39,6 +40,13 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--port", dest="ports", action="append", default=[], help="serial port of a board; repeat it for each board"
     )
     p.add_argument("--samples", default="/samples.eld", help="file on boards of what they learn (%(default)s)")
+    p.add_argument(
+        "--trial",
+        type=whole(0, 86400),
+        default=round(TRIAL_SECONDS),
+        metavar="S",
+        help="seconds that a board's application has it to itself after an update, to confirm that (%(default)s)",
+    )
     p.add_argument("--http", type=int, metavar="PORT", help="let boards on WiFi poll here; 0: any that is free")
     p.add_argument("--host", default="0.0.0.0", help="address for them: of one network, or all (%(default)s)")
     p.add_argument("--state", type=Path, help="folder for gateway.json, which the server's end reads (FLEET/gateway)")
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         if args.twins:
             _add_twins(gateway, site, args.twins, args.model, args.data)
         for port in args.ports:
-            gateway.add_line(port, serial_boards(site, args.samples))
+            gateway.add_line(port, serial_boards(site, args.samples, args.trial))
         inner = stack.enter_context(local_server(gateway, state))
         inner.start()
         opened = {"state": str(state), "roster": site.roster().number, "boards": len(site.roster().active)}
@@ -82,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
             outer.start()
             opened["url"] = f"{address(outer)}fleet/"
         gateway.tell("open", None, **opened)
-        with contextlib.suppress(KeyboardInterrupt), _terminated():
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
         note("stopping: boards finish their step", args.json)
 
@@ -132,20 +140,3 @@ def _line(event: Mapping[str, Any]) -> str:
     who = "" if index is None else f"board {index} {name}".rstrip() + ": "
     rest = ", ".join(f"{key} {value}" for key, value in fields.items() if value != "")
     return printable(f"{time.strftime('%H:%M:%S')} {who}{what}{' ' if rest else ''}{rest}")
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """A request to terminate counts as Ctrl-C: boards are left usable at it, too."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,7 @@ from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
-from .lines import bring_roster, serial_boards
+from .lines import TRIAL_SECONDS, bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, Train, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
@@ -91,6 +91,7 @@ __all__ = [
     "Site",
     "Stage",
     "Sum",
+    "TRIAL_SECONDS",
     "Task",
     "TwinMember",
     "board_server",

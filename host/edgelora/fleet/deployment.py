@@ -250,7 +250,9 @@ class Deployment:
                 )
             time.sleep(1.0)
         if not status.endswith("completed"):
-            raise DeploymentError(f"run {run} ended as {status}: see {self.log('superlink')}")
+            raise DeploymentError(
+                f"run {run} ended as {status}: see {self.log('superlink')}", remedy="the same command goes on"
+            )
 
     def nodes_online(self) -> int:
         """SuperNodes that the SuperLink hears of."""
@@ -315,7 +317,7 @@ class Deployment:
         if words[0] == "supernode":
             command[len(words) + 1 : len(words) + 1] = [NETWORK]
         done = subprocess.run(command, env=self._environment, capture_output=True, stdin=subprocess.DEVNULL)
-        with self.log("flwr").open("ab") as log:
+        with contextlib.suppress(OSError), self.log("flwr").open("ab") as log:  # a full disk costs the log
             log.write(f"{' '.join(words)}: {done.returncode}\n".encode() + done.stdout + done.stderr)
         try:
             found = json.loads(done.stdout)

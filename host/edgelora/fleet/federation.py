@@ -12,6 +12,7 @@ seed. So a federation that was killed and resumed ends with the bytes of one tha
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import secrets
@@ -35,6 +36,7 @@ from .plan import Plan
 from .privacy import Epsilons, check_budget, epsilons, sampled
 
 VERSION = 1
+ROOM_SECONDS = (5.0, 3600.0)  # between looks whether a full disk has room; for so long at most
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Round:
 
 Exchange = Callable[[Call], Total]  # one engine: plain loop, pool, Flower
 Judge = Callable[[bytes | None], dict[str, float]]  # accuracies by board of a global adapter, None: of the base
+Wait = Callable[[OSError], None]
 
 
 class Federation:
@@ -116,7 +119,7 @@ class Federation:
         one = cls(folder, plan, base, state)
         plan.write(folder / "plan.json")
         write_atomic(folder / "base.elm", base.elm)
-        one._save()
+        one._save(state)
         return one
 
     @classmethod
@@ -141,10 +144,18 @@ class Federation:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error!r}): take its folder from a backup") from error
 
-    def _save(self) -> None:
-        state = json.dumps(self._state, allow_nan=True).encode()
-        write_atomic(self.folder / "state.json", state, formats.SECRET)  # who knows the secret knows who was asked
+    def _save(self, state: dict[str, Any]) -> None:
+        """The state from here on; where it can't be written, it is what it was."""
+        packed = json.dumps(state, allow_nan=True).encode()
+        write_atomic(self.folder / "state.json", packed, formats.SECRET)  # who knows the secret knows who was asked
+        self._state = state
         write_atomic(self.folder / "global.ela", self.adapter)
+
+    def settle(self) -> None:
+        """Makes `global.ela` what the checkpoint says, where the disk had no room for both."""
+        path = self.folder / "global.ela"
+        if not path.is_file() or path.read_bytes() != self.adapter:
+            write_atomic(path, self.adapter)
 
     # ---- what it is ----
 
@@ -186,15 +197,18 @@ class Federation:
         asked = sampled(bytes.fromhex(self._state["secret"]), step, boards, self.plan.share)
         check_budget(self.plan, step, [*self.asked, asked])
         number = max(int(time.time()), int(self._state.get("number", 0)) + 1)
-        self._state["attempts"].append(asked)
-        self._state["number"] = number
-        self._save()
+        self._save(self._state | {"attempts": [*self._state["attempts"], asked], "number": number})
         named = b"edgelora round" + step.to_bytes(4, "little") + self.plan.seed.to_bytes(4, "little")
         seed = int.from_bytes(hashlib.sha512(named).digest()[:4], "little")
         return Call(step, number, asked, self.adapter, self.plan.rate_of(step, rate), seed)
 
-    def finish(self, call: Call, total: Total, seconds: float, judge: Judge | None = None) -> Round:
-        """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same."""
+    def finish(
+        self, call: Call, total: Total, seconds: float, judge: Judge | None = None, wait: Wait | None = None
+    ) -> Round:
+        """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same.
+
+        wait: is told why it can't be saved; it is tried again when that returns.
+        """
         adapter, velocity = formats.unpack_adapter(self.adapter), self._velocity
         average = np.zeros(len(fleet_vector(self.adapter)), np.int64)
         if total.survivors >= max(1, self.plan.least):
@@ -216,13 +230,19 @@ class Federation:
             told.server,
             judge(packed) if judge else {},
         )
-        self._state |= {
+        state = self._state | {
             "rounds": [*self._state["rounds"], asdict(one)],
             "velocity": _packed(velocity),
             "adapter": base64.b64encode(packed).decode(),
         }
-        self._save()
-        return one
+        while True:
+            try:
+                self._save(state)
+                return one
+            except OSError as error:
+                if wait is None:
+                    raise
+                wait(error)
 
 
 def federate(
@@ -233,8 +253,12 @@ def federate(
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
-    """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end."""
+    """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end.
+
+    A round that the disk has no room for waits for some: boards have worked for it.
+    """
     plan = federation.plan
+    federation.settle()
     everyone = list(range(plan.boards)) if boards is None else list(boards)
     recipe = fleet_recipe(plan.rank, plan.mode)
     while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
@@ -242,10 +266,24 @@ def federate(
         started = time.monotonic()
         nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
         total = exchange(call) if call.boards else nobody
-        one = federation.finish(call, total, time.monotonic() - started, judge)
+        wait = _for_room(lambda what: progress(federation.done, plan.rounds, what))
+        one = federation.finish(call, total, time.monotonic() - started, judge, wait)
         progress(
             federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards"
         )
+
+
+def _for_room(tell: Callable[[str], None]) -> Wait:
+    """Waits where a disk is full, for so long in all; raises what is no matter of that."""
+    end = time.monotonic() + ROOM_SECONDS[1]
+
+    def wait(error: OSError) -> None:
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) or time.monotonic() > end:
+            raise error
+        tell(f"{error.filename}: {error.strerror}: free some, the round waits for it")
+        time.sleep(ROOM_SECONDS[0])
+
+    return wait
 
 
 def _masters(adapter: formats.Adapter) -> int:

@@ -27,7 +27,7 @@ from .boards import boards_of, update_of
 from .federation import Call, Federation, Judge, Total, federate
 from .plan import Plan
 from .roster import Site
-from .stages import in_stages
+from .stages import federate_site
 from .web import GatewayClient
 
 STARTING = 30.0  # seconds that a node may take beside what its boards have: every message starts a process
@@ -98,12 +98,11 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def start(self, grid: Grid, stop: int | None = None) -> None:  # other arguments than Flower's, which has no resume
         """All rounds that are left."""
-        boards, exchange = None, lambda call: self._exchange(call, grid)
+        told = self.progress, self.judge, stop
         if isinstance(self.work, Site):
-            roster = self.work.roster()
-            boards = roster.active
-            exchange = in_stages(self.federation, roster, self.work.secret(), Gateways(grid).deliver)
-        federate(self.federation, exchange, boards, self.progress, self.judge, stop)
+            federate_site(self.federation, self.work, Gateways(grid).deliver, *told)
+        else:
+            federate(self.federation, lambda call: self._exchange(call, grid), None, *told)
 
     def _exchange(self, call: Call, grid: Grid) -> Total:
         self._call = call

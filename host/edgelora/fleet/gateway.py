@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ LOOK_SECONDS = 0.25  # between looks whether a board has mail
 PING_SECONDS = 10.0  # between looks whether a board without mail is still there
 RETRY_SECONDS = (1.0, 30.0)  # before a line is opened again: at first, at most
 HTTP_SECONDS = 600.0  # without a poll a board is called away; it may sleep
+ROUND_SECONDS = 3600.0  # after so long without a message the board's round is over, however it ended
 
 
 class Member(Protocol):
@@ -40,14 +41,16 @@ class _Gone(Exception):
 
 @dataclass(frozen=True)
 class Attached:
-    """A board that a line led to. look: gives it what waits for it beside messages, and says what that was.
+    """A board that a line led to. ping: it is still there; look: gives it what waits for it beside messages, and says
+    what that was; between rounds alone, as a round lasts in the board's memory.
 
-    It raises LineLost or LinkError if the board is gone.
+    Both raise LineLost or LinkError if the board is gone, or is to be without the gateway for a while.
     """
 
     index: int
     member: Member
-    look: Callable[[], list[str]]
+    ping: Callable[[], object]
+    look: Callable[[], Iterable[str]]
 
 
 Check = Callable[[int, int, str], None]  # a Progress, whose exception stops what reports it
@@ -165,15 +168,17 @@ class Gateway:
     def _serve(self, port: str, board: Attached, doing: list[tuple[int, Letter]]) -> None:
         """Until the gateway stops. Raises what the line raises; a letter that is not answered then is tried again."""
         done: Letter | None = None
-        pinged = 0.0
+        pinged = time.monotonic()
         while not self.stopping:
             letter = self.mail.letter(board.index)
-            if letter is None or letter is done:
+            if letter is None or letter is done or port in letter.replies:  # answered before the line was lost
                 self._set(board.index, "serial", "idle", port)
                 self._stop.wait(LOOK_SECONDS)
                 if time.monotonic() - pinged > PING_SECONDS:
-                    for given in board.look():
-                        self.tell("updated", board.index, what=given)
+                    board.ping()
+                    if letter is None or letter.ended(ROUND_SECONDS):
+                        for given in board.look():
+                            self.tell("updated", board.index, what=given)
                     pinged = time.monotonic()
                 continue
             doing[:] = [(board.index, letter)]

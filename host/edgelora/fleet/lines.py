@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+from ..boards import reset
 from ..formats import HEADER_SIZE, MAX_UPDATE, read_bounded, unpack
-from ..link import DeviceError, LineLost, Link, soft_reset
+from ..link import Deadline, DeviceError, LineLost, Link, soft_reset
+from ..virtual_boards import clock_of
 from .board import BoardMember
 from .gateway import Attached, Check, Open
 from .member import MemberError
@@ -15,6 +20,10 @@ from .publish import folder_of, published
 from .roster import RosterError, Site
 
 NO_MEMORY = "MemoryError"  # kind of a board's error
+NO_ROOM = "no memory to check the adapter"  # of what it says of an update then
+TRIAL_SECONDS = 60.0
+SLOWEST = 10  # times that a virtual board's seconds may be longer
+Version = tuple[str, int]  # an adapter's name and version
 
 
 class _OnLine:
@@ -56,12 +65,26 @@ def bring_roster(link: Link, site: Site) -> bool:
     return True
 
 
-def bring_updates(link: Link, site: Site, index: int, refused: set[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Gives a board what is published for it and newer than what it has: names and versions, on trial there.
+@dataclass
+class _Line:
+    """What outlives a connection to a board on a port.
 
-    refused: those that it did not take, which it is not given again; they are added.
+    crowded: it is to be restarted for the room; given: updates that its application is to try next, and gets the board
+    for; tried: those that it has had it for, until it was told what became of them; refused: those that it did not
+    take, which it is not given again.
     """
-    given = []
+
+    crowded: bool = False
+    given: set[Version] = field(default_factory=set)
+    tried: set[Version] = field(default_factory=set)
+    refused: set[Version] = field(default_factory=set)
+
+
+def bring_updates(link: Link, site: Site, index: int, line: _Line, fresh: bool) -> Iterator[Version]:
+    """Gives a board what is published for it and newer than what it has: it is on trial from its next start on.
+
+    LineLost: the board has no room for that, and is to be restarted, if it isn't fresh.
+    """
     for name in published(site):
         try:
             bundle = read_bounded(folder_of(site, name, index) / f"{name}.elu", MAX_UPDATE + HEADER_SIZE, False)
@@ -69,29 +92,53 @@ def bring_updates(link: Link, site: Site, index: int, refused: set[tuple[str, in
             continue
         version = unpack(bundle, name).version
         there = max((a.version for a in link.update_state().adapters if a.name == name), default=0)
-        if version <= there or (name, version) in refused:
+        if version <= there or (name, version) in line.refused:
             continue
         try:
-            given.append(link.update(bundle))
-        except DeviceError:  # it has fallen back from it, or it is for another base
-            refused.add((name, version))
-    return given
+            given = link.update(bundle)
+        except DeviceError as error:
+            if not fresh and (error.kind == NO_MEMORY or NO_ROOM in str(error)):
+                line.crowded = True
+                raise LineLost("the board has no memory left to check an update: it is restarted") from None
+            line.refused.add((name, version))  # it has fallen back from it, or it is for another base
+            continue
+        line.given.add(given)
+        yield given
 
 
-def serial_boards(site: Site, samples: str) -> Open:
+def verdicts(link: Link, line: _Line) -> Iterator[str]:
+    """What became of updates that the board's application has tried."""
+    if not line.tried:
+        return
+    there = {(a.name, a.version): a.trial for a in link.update_state().adapters}
+    for name, version in sorted(line.tried):
+        trial = there.get((name, version))
+        said = "confirmed" if trial is False else "not confirmed: from its next start on the board has what it had"
+        yield f"{name} {version}, {said}"
+    line.tried.clear()
+
+
+def serial_boards(site: Site, samples: str, trial: float = TRIAL_SECONDS) -> Open:
     """Opens boards by their port. samples: path on them of what they learn.
 
-    MemberError: the board is not enrolled; LineLost, LinkError: there is none.
+    trial: seconds that a board's application has it to itself after an update, to confirm that; 0: none, then an update
+    waits for the board's next start. MemberError: the board is not enrolled; LineLost, LinkError: there is none.
     """
 
-    crowded: set[str] = set()
+    lines: defaultdict[str, _Line] = defaultdict(_Line)
 
     @contextlib.contextmanager
     def opened(port: str, check: Check) -> Iterator[Attached]:
-        fresh = port in crowded
-        if fresh:
+        line = lines[port]
+        fresh = line.crowded
+        if line.given and trial:
+            reset(port)
+            line.tried |= line.given
+            line.given.clear()
+            _wait(port, trial, check)
+        elif fresh:
             soft_reset(port)
-            crowded.discard(port)
+        line.crowded = False
         with Link.connect(port) as link:
             public = link.fleet_identity()
             index = site.roster().index_of(public)
@@ -100,22 +147,33 @@ def serial_boards(site: Site, samples: str) -> Open:
                     f"the board on {port} has key {public.hex()}, which is not in the roster",
                     remedy="`edgelora fleet enroll` it",
                 )
-            refused: set[tuple[str, int]] = set()
 
-            def look() -> list[str]:
+            def look() -> Iterator[str]:
                 try:
                     site.roster()
                 except (RosterError, OSError):  # told when there is a round: the board is well
-                    return []
+                    return
                 bring_roster(link, site)
-                return [f"{name} {version}" for name, version in bring_updates(link, site, index, refused)]
+                yield from verdicts(link, line)
+                for name, version in bring_updates(link, site, index, line, board.fresh):
+                    yield f"{name} {version}"
+                if line.given and trial:
+                    what = ", ".join(f"{name} {version}" for name, version in sorted(line.given))
+                    raise LineLost(f"its application has the board for {trial:g} s, to try {what}")
 
             bring_roster(link, site)
             board = _OnLine(link, site, samples, check, fresh)
             try:
-                yield Attached(index, board, look)
+                yield Attached(index, board, link.fleet_status, look)
             finally:
-                if board.crowded:
-                    crowded.add(port)
+                line.crowded |= board.crowded
 
     return opened
+
+
+def _wait(port: str, seconds: float, check: Check) -> None:
+    """So long on the board's clock, if it has its own."""
+    waited = Deadline(clock_of(port) or time.monotonic, seconds, SLOWEST * seconds)
+    while waited.left:
+        check(0, 0, "trial")
+        time.sleep(waited.look)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .messages import index_of, round_of
+from .messages import Stage, index_of, round_of
 
 MAX_SENDERS = 8  # of replies to one letter
 MAX_TICKETS = 64
@@ -21,13 +21,20 @@ MAX_TICKETS = 64
 
 @dataclass
 class Letter:
-    """A message for a board. replies: by sender; given: those that went to the server."""
+    """A message for a board. replies: by sender; given: those that the server has; refused: those it did not take."""
 
     message: bytes
     adapter: bytes
     replies: dict[str, bytes] = field(default_factory=dict)
     given: set[bytes] = field(default_factory=set)
+    refused: set[bytes] = field(default_factory=set)
     failed: bool = False
+    posted: float = field(default_factory=time.monotonic)
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the round of this letter is over for its board: no other follows, or has within so many seconds."""
+        last = self.message[4] == Stage.UNMASK and bool(self.replies)
+        return last or self.failed or time.monotonic() - self.posted > seconds
 
     @property
     def fresh(self) -> list[bytes]:
@@ -62,6 +69,7 @@ class Mailbox:
                     self._letters[index] = Letter(message, adapter)
                 else:
                     there.failed = False
+                    there.refused |= there.given
             if adapter:
                 self._adapters = {hashlib.sha256(adapter).hexdigest(): adapter}
             self._last += 1
@@ -104,6 +112,13 @@ class Mailbox:
         """What lies before a board."""
         with self._changed:
             return self._letters.get(index)
+
+    def wanted(self, index: int, sender: str) -> Letter | None:
+        """What lies before a board, unless this sender has answered it and was not refused."""
+        with self._changed:
+            letter = self._letters.get(index)
+            answer = letter.replies.get(sender) if letter else None
+            return None if letter and answer is not None and answer not in letter.refused else letter
 
     def adapter(self, sha256: str) -> bytes | None:
         """The global adapter of this hash, in hex, if it is the one of now."""

@@ -79,12 +79,11 @@ def to_all(site: Site, name: str) -> Rollout:
     if rollout is None:
         raise PublishError(f"{name} was not published", remedy="publish it to a share of boards first")
     source, target = folder(site, False), folder(site, True)
-    files = {
-        path.name: read_bounded(path, formats.MAX_UPDATE + formats.HEADER_SIZE, False) for path in _files(source, name)
-    }
-    for file in sorted(files, key=f"{name}.elu".__eq__):  # the newest last: what it starts from is there by then
-        write_atomic(target / file, files[file])
-    for stale in _files(target, name):
+    paths = [*source.glob(f"{name}.from-*.elu"), source / f"{name}.v{rollout.version}.elu", source / f"{name}.elu"]
+    files = {path.name: read_bounded(path, formats.MAX_UPDATE + formats.HEADER_SIZE, False) for path in paths}
+    for file, content in files.items():  # the newest last: what it starts from is there by then
+        write_atomic(target / file, content)
+    for stale in target.glob(f"{name}.from-*.elu"):  # versions stay: those that were out to all
         if stale.name not in files:
             stale.unlink()
     rollout = Rollout(name, rollout.version, rollout.share, True)
@@ -135,10 +134,6 @@ def folder_of(site: Site, name: str, index: int) -> Path:
     """Where a board finds its releases."""
     rollout = state(site, name)
     return folder(site, not (rollout and not rollout.everyone and index in rollout.first(site.roster())))
-
-
-def _files(place: Path, name: str) -> list[Path]:
-    return [*place.glob(f"{name}.elu"), *place.glob(f"{name}.v*.elu"), *place.glob(f"{name}.from-*.elu")]
 
 
 def _write(site: Site, rollout: Rollout) -> None:

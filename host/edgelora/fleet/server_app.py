@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from ..streams import note
 from .federation import Federation
 from .flower import FleetStrategy, Twins
+from .privacy import BudgetSpent
 from .roster import Site
 
 app = ServerApp()
@@ -21,4 +22,7 @@ def main(grid: Grid, context: Context) -> None:
     federation = Federation.open(Path(str(context.run_config["state"])))
     base, data, site = federation.base, context.run_config.get("data"), context.run_config.get("site")
     work = Twins(str(data), federation.plan, base.elm, base.name) if data else Site(Path(str(site)))
-    FleetStrategy(federation, work, lambda done, total, what: note(f"{done}/{total} {what}")).start(grid)
+    try:
+        FleetStrategy(federation, work, lambda done, total, what: note(f"{done}/{total} {what}")).start(grid)
+    except BudgetSpent as error:  # an end as good as any other
+        note(error)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import formats
+from ..progress import Progress, untold
 from ..training import fleet_vector
-from .federation import Call, Exchange, Federation, Total
+from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .messages import Stage, Task
-from .roster import Roster
+from .roster import Roster, Site
 from .secagg import ReplyRefused, Round, RoundAborted
 
 # Messages by board, the global adapter (with TASK alone) and the seconds that boards have: their replies.
@@ -58,6 +59,22 @@ def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: De
         return Total(total.vector, len(total.survivors), sent.down, sent.up)
 
     return exchange
+
+
+def federate_site(
+    federation: Federation,
+    site: Site,
+    deliver: Deliver,
+    progress: Progress = untold,
+    judge: Judge | None = None,
+    stop: int | None = None,
+) -> None:
+    """`federate` for the boards of a site, in each round those of its roster of then: boards refuse any other."""
+    rounds = federation.plan.rounds if stop is None else min(stop, federation.plan.rounds)
+    while federation.done < rounds:
+        roster = site.roster()
+        exchange = in_stages(federation, roster, site.secret(), deliver)
+        federate(federation, exchange, roster.active, progress, judge, federation.done + 1)
 
 
 class _Sent:

@@ -191,10 +191,13 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             if not self._is_board(index):
                 return self.answer(HTTPStatus.NOT_FOUND)
             gateway.polled(index)
-            letter = gateway.mail.letter(index)
+            letter = gateway.mail.wanted(index, self._sender())
             if letter is None:
                 return self.answer(HTTPStatus.NO_CONTENT)
             self.answer(HTTPStatus.OK, letter.message)
+
+        def _sender(self) -> str:
+            return f"http {self.client_address[0]}"
 
         def do_POST(self) -> None:
             named = BOARD.fullmatch(self.path)
@@ -204,7 +207,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             if reply is None:
                 return
             index = int(named[1])
-            if not gateway.mail.reply(index, reply, f"http {self.client_address[0]}"):
+            if not gateway.mail.reply(index, reply, self._sender()):
                 return self.answer(HTTPStatus.CONFLICT)
             gateway.tell("answered", index, stage=reply[4] - 1, bytes=len(reply), address=self.client_address[0])
             self.answer(HTTPStatus.NO_CONTENT)

@@ -30,11 +30,13 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = N
         elif not stat.S_ISLNK(there.st_mode):
             raise FileError(f"{path} is no regular file", remedy="give the name of a file")
     temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}"
-    _create(temporary, data, create, mode)
     try:
+        _create(temporary, data, create, mode)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # nobody knows the other
         raise
     _sync_folder(path.parent)
 
@@ -69,8 +71,10 @@ def _create(path: Path, data: bytes, create: int, mode: int | None = None) -> No
             if mode is not None:
                 os.chmod(path, mode)
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write does not tell which file it was
         raise
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,7 +23,7 @@ HOST = "127.0.0.1"
 
 
 def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: bool = True) -> None:
-    """Serves the project in a folder, which is made if need be, until Ctrl-C or SIGTERM.
+    """Serves the project in a folder, which is made if need be, until Ctrl-C.
 
     told: gets the address once, with its token, when it can be opened. port: 0 for any that is free. browser: open it.
     Raises `MissingPackage` without the extra `studio`, FileError where the port is taken or the folder can't be made,
@@ -74,8 +73,7 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
             timeout_graceful_shutdown=2,
         )
         try:
-            with _terminated():
-                uvicorn.Server(config).run(sockets=[listening])
+            uvicorn.Server(config).run(sockets=[listening])
         finally:
             desk.close()
 
@@ -91,20 +89,6 @@ def _alone(folder: Path) -> Iterator[None]:
                 remedy = "use its page, or end it with Ctrl-C, or give another folder"
                 raise InputError(f"a studio is open on {folder} already", remedy=remedy) from None
         yield
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """A request to terminate, which the server raises again at its end, counts as Ctrl-C: boards are left usable."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bound(port: int) -> socket.socket:

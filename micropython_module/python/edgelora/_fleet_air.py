@@ -64,7 +64,7 @@ class Poller:
     def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
         self.member = member
         self._gateway = _Gateway(url, timeout_ms, total_ms)
-        self._sent = None  # the reply that was posted last
+        self._sent = None  # the reply that was taken last
         self.heard = False  # whether the last asking found a message that was new
 
     def steps(self):
@@ -80,9 +80,10 @@ class Poller:
             yield from self._fetch(bytes(message[28:60]))
         yield from member.steps(message)
         del message
-        if member.reply is not self._sent:  # else the gateway has it, and waits for others
-            yield from self._gateway.post("/fleet/%d" % member.index, member.reply)
-            self._sent, self.heard = member.reply, True
+        reply = member.reply  # also one that was posted before: a gateway that was started again does not have it
+        yield from self._gateway.post("/fleet/%d" % member.index, reply)
+        self.heard = reply is not self._sent
+        self._sent = reply
 
     def _fetch(self, wanted):
         # The global adapter, unless it is here.

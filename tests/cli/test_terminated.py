@@ -1,0 +1,71 @@
+"""A request to terminate, and a closed terminal, count as Ctrl-C; who is not to hear of them does not."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from processes import COMMAND
+
+from edgelora import cli
+
+
+def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tuple[subprocess.Popen[str], int]:
+    """`edgelora serve` that has told its address; its terminal's other end, if it has one. ignored: as under nohup."""
+    ours, theirs = pty.openpty() if terminal else (-1, None)
+
+    def begin() -> None:
+        os.setsid()
+        if terminal:
+            os.close(os.open(os.ttyname(0), os.O_RDWR))  # it becomes the session's
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    command = [COMMAND, "serve", folder, "--port", "0", "--host", "127.0.0.1", "--json"]
+    process = subprocess.Popen(
+        command, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True, preexec_fn=begin, cwd=folder
+    )
+    if theirs is not None:
+        os.close(theirs)
+    said = ""
+    assert process.stdout
+    while "}" not in said:
+        said += process.stdout.readline()
+    return process, ours
+
+
+def test_a_terminal_that_is_closed_ends_a_command_twice(tmp_path: Path) -> None:
+    process, terminal = serving(tmp_path, terminal=True)
+    os.close(terminal)
+    assert process.wait(30) == 0  # it serves until Ctrl-C
+    process, _ = serving(tmp_path)
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # as a shell does, and a system that is shut down
+        process.send_signal(number)
+    assert process.wait(30) == 0
+
+
+def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
+    process, _ = serving(tmp_path, ignored=True)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
+    """A background job's, too, which ignores Ctrl-C and not this."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    assert cli.main(["boards"]) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
+    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with cli._ended_as_interrupted(), pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, ignoring)

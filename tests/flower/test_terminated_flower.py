@@ -1,0 +1,72 @@
+"""A command that started Flower's processes and virtual boards ends them when it is told to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fresh import FULL
+from processes import COMMAND, edgelora
+
+from edgelora import fleet
+
+
+def alive(folder: Path) -> dict[int, str]:
+    """Processes that have something of the folder in their command line, and what that is."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line and int(place.name) != os.getpid():
+            found[int(place.name)] = line
+    return found
+
+
+def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[str], bool]) -> int:
+    """The exit code of a command that gets a signal once its processes are such; nothing of it is left then."""
+    process = subprocess.Popen([COMMAND, *map(str, command)], stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        end = time.monotonic() + 240
+        while not when("\n".join(alive(folder).values())):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+        begun = set(alive(folder))
+        process.send_signal(how)
+        _, said = process.communicate(timeout=120)
+        assert b"Traceback" not in said, said.decode()
+        left = alive(folder)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert len(begun) > 2 and not left
+    finally:
+        process.kill()
+    return process.returncode
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_left_of_a_fleet(tmp_path: Path) -> None:
+    """Of a demo amid its start, of a simulation in a pool, of rounds on Flower."""
+    demo, run, pool = (tmp_path / name for name in ("demo", "a run", "pool"))
+    words: list[object] = ["demo", "fleet", "--boards", "unix", "--twins", 3, "-o", demo]
+    assert told_to_end(words, demo, signal.SIGHUP, lambda those: "flower-supernode" in those) == 130
+
+    def carried(folder: Path) -> bool:
+        state = folder / "state.json"
+        return state.exists() and bool(json.loads(state.read_text())["rounds"])
+
+    words = ["fleet", "simulate", pool, "--rounds", 1000, "--no-accuracy"]
+    assert told_to_end(words, pool, signal.SIGTERM, lambda _: carried(pool)) == 130
+    if not FULL:
+        return
+    address = f"127.0.0.1:{fleet.free_port()}"
+    edgelora("fleet", "init", run, "--data", "har", "--rounds", 1000, "--address", address)
+    words = ["fleet", "run", run, "--start", "--nodes", 1]
+    assert told_to_end(words, run, signal.SIGTERM, lambda _: carried(run)) == 130
