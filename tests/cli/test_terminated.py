@@ -15,6 +15,9 @@ from processes import COMMAND
 from edgelora import cli
 
 
+ENDED = (0, 130)  # it serves until Ctrl-C, and may get that before it begins
+
+
 def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tuple[subprocess.Popen[str], int]:
     """`edgelora serve` that has told its address; its terminal's other end, if it has one. ignored: as under nohup."""
     ours, theirs = pty.openpty() if terminal else (-1, None)
@@ -42,11 +45,11 @@ def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tupl
 def test_a_terminal_that_is_closed_ends_a_command_twice(tmp_path: Path) -> None:
     process, terminal = serving(tmp_path, terminal=True)
     os.close(terminal)
-    assert process.wait(30) == 0  # it serves until Ctrl-C
+    assert process.wait(30) in ENDED
     process, _ = serving(tmp_path)
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # as a shell does, and a system that is shut down
         process.send_signal(number)
-    assert process.wait(30) == 0
+    assert process.wait(30) in ENDED
 
 
 def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(30) in ENDED
 
 
 def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
