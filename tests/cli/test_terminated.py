@@ -14,7 +14,6 @@ from processes import COMMAND
 
 from edgelora import cli
 
-
 ENDED = (0, 130)  # it serves until Ctrl-C, and may get that before it begins
 
 

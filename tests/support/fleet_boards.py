@@ -1,140 +1,66 @@
-"""Boards of a fleet in Python, written by SPEC.md, section 17, for tests of the server and of the boards' C."""
+"""A fleet of boards in Python, by the reference, for tests of the server, of gateways and of boards."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import fleet_reference as ref
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.fleet import Roster, Round, Site, Stage, Task
-from edgelora.fleet.messages import Channel, Graph, agree, graph, hmac512, mask, pair_seed, public_of
+from edgelora.fleet.messages import public_of
 from edgelora.formats import public_bytes
 
 PARAMETERS = 632
 
 
-def product(a: int, b: int) -> int:
-    """In GF(2^8), by shifting: slow and plain."""
-    out = 0
-    while b:
-        out ^= a if b & 1 else 0
-        a = (a << 1) ^ (0x11B if a & 0x80 else 0)
-        b >>= 1
-    return out
+NONE = np.zeros(0, np.int16)
 
 
-PRODUCT = [bytes(product(a, b) for b in range(256)) for a in range(256)]
+class PythonMember(ref.Member):
+    """A board by the reference, which checks what the server sends. vector: int32[n], its update, without noise."""
 
+    def __init__(self, index: int, secret: bytes, roster: Roster, vector: np.ndarray) -> None:
+        super().__init__(secret, roster.server, roster.fleet, hashlib.sha256(secret).digest(), index)
+        self.roster, self.vector = roster, vector
 
-def shared(secret: bytes, threshold: int, count: int, drawn: random.Random) -> list[bytes]:
-    """Shares of a secret at x = 1 to count, by Horner's rule."""
-    coefficients = [drawn.randbytes(len(secret)) for _ in range(threshold - 1)] + [secret]
-    shares = []
-    for x in range(1, count + 1):
-        value = bytes(len(secret))
-        for level in coefficients:
-            value = xored(value.translate(PRODUCT[x]), level)
-        shares.append(value)
-    return shares
+    def answer(self, message: bytes) -> bytes:  # type: ignore[override]
+        stage, number = message[4], struct.unpack_from("<I", message, 8)[0]
+        pair = ref.Pair(self.secret, self.server, self.fleet, number)
+        assert message == ref.seal(pair, stage, self.index, number, message[16:-16])
+        return super().answer(message, self.roster.keys.__getitem__, (NONE, NONE))
 
+    def update(self) -> np.ndarray:
+        return self.vector
 
-def xored(a: bytes, b: bytes) -> bytes:
-    assert len(a) == len(b)
-    return (int.from_bytes(a) ^ int.from_bytes(b)).to_bytes(len(a))
-
-
-@dataclass
-class PythonMember:
-    """A board that answers, without noise. vector: int32[n], its update."""
-
-    index: int
-    secret: bytes
-    roster: Roster
-    vector: np.ndarray
-    channels: dict[int, Channel] = field(default_factory=dict)
-
-    def answer(self, message: bytes) -> bytes:
-        stage, number = Stage(message[4]), struct.unpack_from("<I", message, 8)[0]
-        server = Channel.between(self.secret, self.roster.server, self.roster.fleet, number)
-        body = server.unwrap(message, stage, self.index)
-        assert body is not None
-        steps: dict[Stage, Callable[[bytes], bytes]] = {
-            Stage.TASK: self.ready,
-            Stage.COHORT: self.advert,
-            Stage.PEERS: self.shares,
-            Stage.INPUT: self.masked,
-            Stage.UNMASK: lambda body: server.opened(self.index, self.opened(body)),
-        }
-        self.number = number
-        return server.wrap(Stage(stage + 1), self.index, steps[stage](body))
-
-    def ready(self, body: bytes) -> bytes:
-        self.task = Task.unpack(body)
-        return b""
-
-    def advert(self, body: bytes) -> bytes:
-        (count,) = struct.unpack_from("<H", body)
-        cohort = struct.unpack(f"<{count}H", body[2:])
+    def _advert(self, body: bytes) -> bytes:
+        cohort = struct.unpack(f"<{len(body) // 2}H", body)[1:]
         assert self.index in cohort and list(cohort) == sorted(set(cohort))
-        self.graph: Graph = graph(self.task, self.number, cohort)
-        self.neighbours = self.graph.neighbours[self.index]
-        drawn = random.Random(self.secret + struct.pack("<I", self.number))
-        self.mask_secret, self.seed, self.drawn = drawn.randbytes(32), drawn.randbytes(32), drawn
-        public = public_of(self.mask_secret)
-        for peer in self.neighbours:
-            self.channels[peer] = Channel.between(self.secret, self.roster.keys[peer], self.roster.fleet, self.number)
-        return public + b"".join(hmac512(self.pad(b"advert", peer), public)[:16] for peer in self.neighbours)
+        return super()._advert(body)
 
-    def pad(self, label: bytes, peer: int, inward: bool = False) -> bytes:
-        ends = (peer, self.index) if inward else (self.index, peer)
-        return self.channels[peer].pad(label, *ends)
-
-    def shares(self, body: bytes) -> bytes:
-        assert len(body) % 50 == 0 and len(body) // 50 >= self.graph.threshold
-        self.keys = {}
+    def _shares(self, body: bytes) -> bytes:
+        assert len(body) % 50 == 0 and len(body) // 50 >= self.threshold
         for peer, key, tag in struct.iter_unpack("<H32s16s", body):
-            assert hmac512(self.pad(b"advert", peer, True), key)[:16] == tag
-            self.keys[peer] = key
-            bound = hmac512(self.channels[peer].prk, agree(self.mask_secret, key))
-            self.channels[peer] = replace(self.channels[peer], prk=bound)
-        count, threshold = len(self.neighbours), self.graph.threshold
-        seeds = shared(self.seed, threshold, count, self.drawn)
-        keys = shared(self.mask_secret, threshold, count, self.drawn)
-        out = b""
-        for peer in self.keys:
-            place = self.neighbours.index(peer)
-            sealed = xored(seeds[place] + keys[place], self.pad(b"share", peer))
-            out += sealed + hmac512(self.pad(b"sharetag", peer), sealed)[:16]
-        return out
+            assert self.pairs[peer].tag("advert", peer, self.index, key) == tag
+        return super()._shares(body)
 
-    def masked(self, body: bytes) -> bytes:
-        total = self.vector.astype("<i4").view("<u4").copy()
-        if not self.task.masks:
-            assert body == bytes(2)
-            return total.tobytes()
-        assert len(body) == 2 + 82 * body[0]
-        self.held = {}
+    def _masked(self, body: bytes) -> bytes:
+        assert len(body) == 2 + 82 * body[0] and (body[0] >= self.threshold if self.masks else not any(body))
         for peer, sealed, tag in struct.iter_unpack("<H64s16s", body[2:]):
-            assert hmac512(self.pad(b"sharetag", peer, True), sealed)[:16] == tag
-            self.held[peer] = xored(sealed, self.pad(b"share", peer, True))
-        assert len(self.held) >= self.graph.threshold
-        total += mask(self.seed, self.number, len(total))
-        for peer in self.held:
-            pair = mask(pair_seed(self.mask_secret, self.keys[peer]), self.number, len(total))
-            total += pair if self.index < peer else -pair
-        return total.tobytes()
+            assert self.pairs[peer].tag("sharetag", peer, self.index, sealed) == tag
+        return super()._masked(body)
 
-    def opened(self, body: bytes) -> bytes:
+    def _opened(self, body: bytes) -> bytes:
         survivors, alive = struct.unpack_from("<H", body)[0], body[2:]
-        assert survivors >= self.task.least and len(alive) == len(self.held)
-        assert sum(alive) >= self.graph.threshold
-        return b"".join(held[:32] if here else held[32:] for here, held in zip(alive, self.held.values(), strict=True))
+        assert survivors >= struct.unpack_from("<H", self.task, 62)[0] and sum(alive) >= self.threshold
+        assert len(alive) == len(self.given)
+        return super()._opened(body)
 
 
 @dataclass

@@ -135,13 +135,18 @@ def gf_times(a: int, b: int) -> int:
     return product
 
 
+@functools.cache
+def products(a: int) -> bytes:
+    """a times each byte."""
+    return bytes(gf_times(a, b) for b in range(256))
+
+
 def share(key: bytes, threshold: int, x: int, secret: bytes) -> bytes:
-    value, power = bytearray(secret), 1
+    value, power = secret, 1
     for n in range(1, threshold):
         power = gf_times(power, x)
-        for i, c in enumerate(stream(key, 64, block=n)):
-            value[i] ^= gf_times(c, power)
-    return bytes(value)
+        value = xor(value, stream(key, 64, block=n).translate(products(power)))
+    return value
 
 
 def joined(shares: dict[int, bytes]) -> bytes:
@@ -303,8 +308,7 @@ class Member:
         return out
 
     def _masked(self, body: bytes) -> bytes:
-        update = np.array(clipped(*self.masters, self.clip)) + np.array(Noise(self.z).draws(self.sigma, self.n))
-        total = update.astype(np.int64).astype(np.uint32)
+        total = self.update().astype(np.int64).astype(np.uint32)
         if self.masks:
             total = total + mask(self.b, self.number, self.n)
         self.given = {}
@@ -315,9 +319,17 @@ class Member:
             total = total + common if self.index < j else total - common
         return bytes(total.astype("<u4").tobytes())
 
-    def _opened(self, body: bytes) -> bytes:
+    def update(self) -> NDArray[np.int64]:
+        """What goes into the sum, clipped and with noise."""
+        return np.array(clipped(*self.masters, self.clip)) + np.array(Noise(self.z).draws(self.sigma, self.n))
+
+    def opened(self, body: bytes) -> bytes:
+        """The shares that are asked for."""
         parts = [part[:32] if alive else part[32:] for part, alive in zip(self.given.values(), body[2:], strict=True)]
-        text = b"".join(parts)
+        return b"".join(parts)
+
+    def _opened(self, body: bytes) -> bytes:
+        text = self.opened(body)
         return xor(text, stream(self.pair.pad("open", self.index, SERVER)[:32], len(text)))
 
 
