@@ -243,6 +243,50 @@ def test_features_stand_for_the_input(first: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
+def test_one_call_trains_samples_one_after_the_other(first: int) -> None:
+    for seed in range(first, first + 20):
+        case = random_case(800 + seed, steps=6)
+        single, whole, cached = (case.session() for _ in range(3))
+        for session in (single, whole, cached):
+            session.begin(seed)
+        x, y = np.stack([x for x, _, _ in case.samples]), np.stack([target for _, target, _ in case.samples])
+        losses = [single.train(x, target, 3000) for x, target, _ in case.samples]
+        assert whole.train_all(x, y, 3000) == losses, f"seed {seed}"
+        features = np.stack([cached.features(row) for row in x])
+        assert cached.train_all(features, y, 3000, features=True) == losses, f"seed {seed}"
+        for session in (single, whole, cached):
+            session.flush(3000)
+        assert single.save(True) == whole.save(True) == cached.save(True), f"seed {seed}"
+        answers = [single.evaluate(x, target) for x, target, _ in case.samples]
+        best, found = whole.evaluate_all(x, y)
+        assert list(zip(best.tolist(), found.tolist(), strict=True)) == answers, f"seed {seed}"
+        assert whole.predict(x).tolist() == [single.infer_sample(row) for row in x], f"seed {seed}"
+
+
+def test_samples_of_one_call_are_checked() -> None:
+    case = random_case(0, loss="cross_entropy")
+    session = case.session()
+    x, y = np.stack([x for x, _, _ in case.samples]), np.array([target for _, target, _ in case.samples])
+    with pytest.raises(twin.TwinError, match="begin"):
+        session.train_all(x, y, 3000)
+    session.begin(1)
+    for wrong_x, wrong_y in [
+        (x.astype(np.int16), y),
+        (x.reshape(len(x), -1)[:, :-1], y),
+        (x, y[1:]),
+        (x, y - 2**33),
+        (x, y + 10000),
+        (x, np.zeros((len(x), session.target_size + 1), np.int8)),
+        (x, np.zeros((len(x), session.target_size), np.int16)),
+    ]:
+        before = session.save(True)
+        with pytest.raises(twin.TwinError):
+            session.train_all(wrong_x, wrong_y, 3000)
+        assert session.save(True) == before
+    assert session.train_all(x[:0], y[:0], 3000) == []
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
 def test_merging_equals_reference(first: int) -> None:
     for seed in range(first, first + 20):
         rng = np.random.default_rng(seed)

@@ -107,18 +107,17 @@ def _learn(
     if recipe.cache != "none" and done < len(updates):
         learner.cache(samples.x)
     losses: list[float] = []
-    by_epoch: dict[int, list[float]] = {}
+    by_epoch: dict[int, list[int]] = {}
     for step, batch in enumerate(updates[done:stop], done):
         labels = samples.targets[batch.picked]
         if recipe.cache == "none":
             raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
         else:
             raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
-        values = [v / 4096 for v in raw]
         if len(batch.picked) < recipe.micro_batch:
             learner.flush(batch.learning_rate)
-        losses.append(float(np.mean(values)))
-        by_epoch.setdefault(batch.epoch, []).extend(values)
+        losses.append(sum(raw) / 4096 / len(raw))
+        by_epoch.setdefault(batch.epoch, []).extend(raw)
         progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
         if not last_of_epoch:
@@ -129,7 +128,7 @@ def _learn(
             checkpoint()
         if guard and guard.enough:
             break
-    return losses, [float(np.mean(by_epoch[e])) for e in sorted(by_epoch)]
+    return losses, [float(np.mean(by_epoch[e])) / 4096 for e in sorted(by_epoch)]
 
 
 def cross_judged(learner: Learner, course: Course, progress: Progress = untold) -> Outcome | None:

@@ -23,22 +23,19 @@ class TwinLearner:
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
         settings = (recipe.mode, recipe.micro_batch, recipe.momentum, None, recipe.threshold)
         self.session = twin.Session(model, ranks, *settings, frames=frames)
-        self._features: list[NDArray[np.int8]] = []
+        self._features = np.zeros((0, 0), np.int8)  # [N, feature_size]
         self._kept = b""
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
 
     def cache(self, x: NDArray[np.int8]) -> None:
-        self._features = [self.session.features(row) for row in x]
+        self._features = np.stack([self.session.features(row) for row in x])
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
-        return [
-            self.session.train_features(self._features[i], _target(label), learning_rate)
-            for i, label in zip(picked, y, strict=True)
-        ]
+        return self.session.train_all(self._features[picked], y, learning_rate, features=True)
 
     def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
-        return [self.session.train(row, _target(label), learning_rate) for row, label in zip(x, y, strict=True)]
+        return self.session.train_all(x, y, learning_rate)
 
     def judge(self, samples: Samples) -> Judged:
         return judged(self.session, samples)
@@ -52,9 +49,9 @@ class TwinLearner:
     def go_on(self) -> None:
         self.load(self._kept)
 
-    def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> list[int]:
+    def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> NDArray[np.int32]:
         """Of samples with the adapter in use, as `train` has them, without learning."""
-        return [self.session.evaluate(row, _target(label))[1] for row, label in zip(x, y, strict=True)]
+        return self.session.evaluate_all(x, y)[1]
 
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
@@ -76,8 +73,7 @@ class TwinLearner:
 
 def judged(session: twin.Session, samples: Samples) -> Judged:
     """How what infers now does on samples."""
-    answers = [session.evaluate(row, _target(label)) for row, label in zip(samples.x, samples.targets, strict=True)]
-    return Judged.of(samples, np.array([best for best, _ in answers]), np.array([loss for _, loss in answers]))
+    return Judged.of(samples, *session.evaluate_all(samples.x, samples.targets))
 
 
 def _scaled(sums: NDArray[np.int64], state: formats.TensorState | None) -> NDArray[np.float64]:
@@ -92,11 +88,6 @@ def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
     """How many samples' gradients `TwinLearner.gradients` can be asked for, with adapters on these ops."""
     positions = max(model.tensors[model.ops[op].output].positions for op in ops)
     return min(LIMITS["micro_batch"][1], formats.MAX_SUMMED // positions) - 1
-
-
-def _target(label: NDArray[Any]) -> int | NDArray[np.int8]:
-    """A sample's label or, where there are several values, its target."""
-    return label if label.ndim else int(label)
 
 
 def train_twin(

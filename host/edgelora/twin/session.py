@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as C
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,37 @@ class Scratch:
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
         wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
         return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+
+
+class _Record(C.Structure):
+    """`edgelora_samples_t` of host/native/twin.c."""
+
+    _fields_ = [
+        ("x", C.c_void_p),
+        ("labels", C.c_void_p),
+        ("targets", C.c_void_p),
+        ("size", C.c_uint32),
+        ("target_size", C.c_uint32),
+        ("count", C.c_uint32),
+    ]
+
+
+class _Samples:
+    """Samples as one call takes them, for as long as this lives."""
+
+    def __init__(
+        self,
+        x: NDArray[np.int8],
+        size: int,
+        labels: NDArray[Any] | None = None,
+        targets: NDArray[np.int8] | None = None,
+        target_size: int = 0,
+    ) -> None:
+        self._x = np.ascontiguousarray(x)
+        self._labels = None if labels is None else np.ascontiguousarray(labels, np.uint32)
+        self._targets = None if targets is None else np.ascontiguousarray(targets)
+        places = (None if a is None else a.ctypes.data for a in (self._x, self._labels, self._targets))
+        self.record = _Record(*places, size, target_size, len(x))
 
 
 class Session:
@@ -119,13 +151,34 @@ class Session:
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
         """Classes [N] of N samples, int8 [N, ...]."""
-        return np.array([self.infer_sample(np.ascontiguousarray(row)) for row in x], np.int64)
+        best = np.zeros(len(x), np.int32)
+        samples = self._samples(x, None, self.sample_size)
+        check(self._lib.edgelora_twin_infer(self._arena, C.byref(samples.record), C.c_void_p(best.ctypes.data), None))
+        return best.astype(np.int64)
 
     def accuracy(self, x: NDArray[np.int8], y: NDArray[np.integer]) -> float:
         return float(np.mean(self.predict(x) == y))
 
     def begin(self, seed: int = 0) -> None:
         check(self._lib.edgelora_begin(self._arena, C.c_uint32(seed)))
+
+    def _samples(self, x: NDArray[np.int8], y: NDArray[Any] | None, size: int) -> _Samples:
+        """Samples [N, ...] of `size` values, None or labels [N] or targets [N, ...], checked."""
+        if x.dtype != np.int8:
+            check(statuses()["ERR_TYPE"])
+        if x.size != len(x) * size or (y is not None and len(y) != len(x)):
+            check(statuses()["ERR_SIZE"])
+        if y is None:
+            return _Samples(x, size)
+        if y.ndim > 1:
+            if y.dtype != np.int8:
+                check(statuses()["ERR_TYPE"])
+            if y.size != len(y) * self.target_size:
+                check(statuses()["ERR_SIZE"])
+            return _Samples(x, size, targets=y, target_size=self.target_size)
+        if len(y) and not 0 <= y.min() <= y.max() < 1 << 32:
+            check(statuses()["ERR_LABEL"])
+        return _Samples(x, size, labels=y)
 
     def _answer(self, label: int | NDArray[np.int8]) -> tuple[C.c_void_p | None, int]:
         """A target, or None and the label."""
@@ -151,14 +204,27 @@ class Session:
         """
         return self._train("edgelora_train", self._sample(x), label, learning_rate)
 
+    def train_all(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int, features: bool = False) -> list[int]:
+        """`train` (features: `train_features`) on samples [N, ...] in order, y: labels [N] or targets [N, ...]."""
+        samples = self._samples(x, y, self.feature_size if features else self.sample_size)
+        losses = np.zeros(len(x), np.int32)
+        options = C.c_bool(features), C.c_uint16(learning_rate), C.c_void_p(losses.ctypes.data)
+        check(self._lib.edgelora_twin_train(self._arena, C.byref(samples.record), *options))
+        kept: list[int] = losses.tolist()
+        return kept
+
     def evaluate(self, x: NDArray[np.int8], label: int | NDArray[np.int8]) -> tuple[int, int]:
         """The class of one sample by the adapter in use, and its loss as `train` has it, without learning."""
-        target, number = self._answer(label)
-        loss = C.c_int32()
-        best = check(
-            self._lib.edgelora_evaluate(self._arena, self._sample(x), C.c_uint32(number), target, C.byref(loss))
-        )
-        return best, loss.value
+        best, losses = self.evaluate_all(x[None], np.array([label]))
+        return int(best[0]), int(losses[0])
+
+    def evaluate_all(self, x: NDArray[np.int8], y: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Classes and losses [N] of samples [N, ...], as `evaluate` has them, y: labels [N] or targets [N, ...]."""
+        samples = self._samples(x, y, self.sample_size)
+        best, losses = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
+        found = C.c_void_p(best.ctypes.data), C.c_void_p(losses.ctypes.data)
+        check(self._lib.edgelora_twin_infer(self._arena, C.byref(samples.record), *found))
+        return best, losses
 
     def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         """What the layers below the lowest adapter make of a sample, int8 [feature_size]; it never changes."""
