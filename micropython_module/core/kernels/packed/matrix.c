@@ -138,7 +138,10 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
     int8_t *packed = (int8_t *)scratch + l->t;
     bool whole = (g->inputs & 3) == 0;
     edgelora_tile_product_t row = {
-        .acc = acc, .count = padded, .coding = (uint32_t)EDGELORA_SIGNED};
+        .acc = acc,
+        .count = padded,
+        .coding = (uint32_t)EDGELORA_SIGNED,
+        .one_left = one_left(count)};
     for (uint32_t j = 0; j < rank; j += row.rows) {
         uint32_t from = common->part[j].from, groups = common->part[j].groups;
         row.rows = whole && common->a_is_dense ? at_most(rank - j, l->rows) : 1;
@@ -188,6 +191,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         .b_groups = joins ? l->t_groups : 0,
         .b_shift = joins ? -branch->branch_shift : 0,
         .b_is_small = common->b_is_small,
+        .one_left = one_left(count),
         .coding = EDGELORA_OFFSET,
         .groups = l->groups,
         .add = !joins};

@@ -290,7 +290,11 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
                 (int8_t *)s + l->patch, x, l->stride);
         }
         edgelora_tile_product_t row = {
-            .acc = acc, .count = padded, .bias = none, .coding = EDGELORA_PAIRS};
+            .acc = acc,
+            .count = padded,
+            .bias = none,
+            .coding = EDGELORA_PAIRS,
+            .one_left = one_left(count)};
         for (uint32_t c = 0; c < g->in_c; c += row.rows) {
             row.rows = at_most(g->in_c - c, l->rows);
             row.add = 0;
@@ -393,7 +397,8 @@ EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *
             .count = padded,
             .bias = none,
             .coding = EDGELORA_PAIRS,
-            .weights = words};
+            .weights = words,
+            .one_left = one_left(count)};
         for (uint32_t j = 0; j < branch->rank; j += row.rows) {
             row.rows = at_most(branch->rank - j, l.rows);
             const uint8_t *b = (const uint8_t *)branch->b + j;

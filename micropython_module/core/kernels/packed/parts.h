@@ -123,10 +123,30 @@ void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
 // |bias| <= limit for all outputs.
 bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
-// What no output's B t is beyond, |t| <= 127; 0 on cores that have no use for it.
+#ifdef EDGELORA_M0PLUS
+// What no output's B t is beyond, |t| <= 127.
 uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
 // |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds `branch_sum` at most.
 bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum);
+// edgelora_tile_product_t
+static inline uint32_t one_left(uint32_t positions) {
+    return positions > 4 && (positions & 3) == 1;
+}
+#else // others have no use for them
+static inline uint32_t edgelora_largest_branch_sum(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+    (void)g, (void)branch;
+    return 0;
+}
+static inline bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum) {
+    (void)g, (void)branch_sum;
+    return false;
+}
+static inline uint32_t one_left(uint32_t positions) {
+    (void)positions;
+    return 0;
+}
+#endif
 
 // Outputs of any range within int8's: within an op's.
 static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {

@@ -62,6 +62,7 @@ typedef struct {
     uint32_t b_groups;   // 0..EDGELORA_B_GROUPS: acc += round_shift(products of B and t, b_shift)
     int32_t b_shift;     // -8..15; if > 0, |bias| < 2^(30 - b_shift); of acc: 0..31
     uint32_t b_is_small; // 1: |B t| < 2^15 for every row
+    uint32_t one_left;   // 1: of the last 4 positions only the first one is wanted; count > 4
 } edgelora_tile_product_t;
 
 // Requantization of rows of accumulators to the outputs y, y + 1, ...

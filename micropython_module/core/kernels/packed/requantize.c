@@ -13,10 +13,11 @@ EDGELORA_HOT bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limi
     return true;
 }
 
+#ifdef EDGELORA_M0PLUS
+
 EDGELORA_KERNEL uint32_t edgelora_largest_branch_sum(
     const edgelora_shape_t *g, const edgelora_branch_t *branch) {
     uint32_t largest = 0;
-#ifdef EDGELORA_M0PLUS
     const int8_t *b = branch->b;
     for (const int8_t *end = b + (uint32_t)g->out_c * branch->rank; b != end;) {
         uint32_t sum = 0;
@@ -25,23 +26,17 @@ EDGELORA_KERNEL uint32_t edgelora_largest_branch_sum(
         }
         largest = sum > largest ? sum : largest;
     }
-#else
-    (void)g, (void)branch;
-#endif
     return 127 * largest;
 }
 
 EDGELORA_HOT bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum) {
-#ifdef EDGELORA_M0PLUS
     // of an output
     uint32_t inputs = g->is_matrix ? g->inputs : (uint32_t)g->kernel_h * g->kernel_w;
     uint32_t sum = inputs * MAX_PRODUCT;
     return edgelora_biases_within(g, (int32_t)(EDGELORA_22_BITS - 1 - sum - branch_sum));
-#else // others have no use for it
-    (void)g, (void)branch_sum;
-    return false;
-#endif
 }
+
+#endif
 
 EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(
     const edgelora_shape_t *g, const int32_t *acc) {

@@ -59,6 +59,7 @@ ASSERT_OFFSET(edgelora_tile_product_t, b, 44)
 ASSERT_OFFSET(edgelora_tile_product_t, b_groups, 48)
 ASSERT_OFFSET(edgelora_tile_product_t, b_shift, 52)
 ASSERT_OFFSET(edgelora_tile_product_t, b_is_small, 56)
+ASSERT_OFFSET(edgelora_tile_product_t, one_left, 60)
 
 #define CODING_OFFSET 0
 #define CODING_PAIRS 1
@@ -152,6 +153,13 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
     "asrs " sum ", r1\n" \
     "subs " sum ", " sum ", r2\n"
 
+// A group of the quad at r0 + `at`, of its first position alone: r6 += products
+#define ONE_GROUP(at) \
+    "ldmia r1!, {r4, r5}\n" \
+    "ldr r2, [r0, #" at "]\n" \
+    "ldr r3, [r0, #" at " + 16]\n" \
+    DOT2("r2", "r4", "r6") DOT2("r3", "r5", "r6")
+
 // r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
 // lr: code of the first weight word.
 NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
@@ -163,6 +171,10 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "mov r12, r7\n"
         "str r1, " SLOT(PRODUCT_X) "\n"
         "lsls r3, r3, #2\n"
+        "ldr r2, [r0, #32]\n"  // one_left: its four are not there; 2 more, which tell that
+        "movs r7, #18\n"
+        "muls r2, r7\n"
+        "subs r3, r3, r2\n"
         "str r3, " SLOT(PRODUCT_ACC_BYTES) "\n"
         "str r4, " SLOT(PRODUCT_WEIGHTS) "\n"
         "str r6, " SLOT(PRODUCT_CODING) "\n"
@@ -348,13 +360,64 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "mov r7, r4\n"
         "bx r10\n"
         "1:\n"
+        "bhi 40f\n"
+        "41:\n"
         "ldr r1, " SLOT(PRODUCT_ROWS) "\n"
         "subs r1, #1\n"
         "str r1, " SLOT(PRODUCT_ROWS) "\n"
         "beq 1f\n"
         "b 20b\n"
         "1:\n"
-        "add sp, #" STRING(PRODUCT_FRAME) "\n" RESTORE);
+        "add sp, #" STRING(PRODUCT_FRAME) "\n" RESTORE
+        "40:\n"                // one position: r1: words, r7: their end, r6: its sum
+        "mov r6, r11\n"
+        "ldr r2, " SLOT(PRODUCT_B_BYTES) "\n"
+        "cmp r2, #0\n"
+        "bne 5f\n"
+        "cmp r10, lr\n"
+        "beq 4f\n"
+        "mov r3, r8\n"         // to what is there
+        "ldr r6, [r3]\n"
+        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" CUT("r6")
+        "4:\n"
+        "ldr r1, " SLOT(PRODUCT_WORDS_START) "\n"
+        "add r7, sp, #" STRING(PRODUCT_B_WORDS) "\n"
+        "b 6f\n"
+        "5:\n"
+        "add r7, sp, #" STRING(PRODUCT_B_SHIFT) "\n"
+        "subs r1, r7, r2\n"
+        "6:\n"
+        "subs r2, r7, r1\n"
+        "lsls r2, r2, #28\n"   // an odd number of groups?
+        "beq 1f\n"
+        "subs r0, #32\n"
+        "b 2f\n"
+        "1:\n"
+        ONE_GROUP("0")
+        "2:\n"
+        ONE_GROUP("32")
+        "adds r0, #64\n"
+        "cmp r1, r7\n"
+        "bne 1b\n"
+        "add r2, sp, #" STRING(PRODUCT_B_WORDS) "\n"
+        "cmp r7, r2\n"
+        "beq 3f\n"
+        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" // behind B t
+        "mov r2, r11\n"
+        "cmp r2, #0\n"
+        "beq 2f\n"
+        "asrs r6, r1\n"
+        "b 4b\n"
+        "2:\n"
+        "lsls r6, r1\n"
+        "add r6, lr\n"
+        "b 4b\n"
+        "3:\n"
+        "mov r1, r8\n"
+        "str r6, [r1]\n"
+        "adds r1, #16\n"
+        "mov r8, r1\n"
+        "b 41b\n");
 }
 
 #endif
