@@ -243,22 +243,62 @@ typedef struct {
     bool in_place; // a 1x1 kernel's errors, of whole groups: a position meets its own
 } conv_t;
 
-// Columns of a phase from c on times the tile: of A and t's errors (low), or of W and the outputs'.
-// row.add: to trunc_shift(acc, shift).
-EDGELORA_HOT static void phase_products(const conv_t *conv, const edgelora_phase_t *py,
-    const edgelora_phase_t *px, edgelora_tile_product_t row, uint32_t c, bool low) {
-    const edgelora_shape_t *g = conv->g;
-    const edgelora_branch_t *branch = conv->branch;
+// One of an error's two sums: of A and t's errors, or of W and the outputs'.
+typedef struct {
+    edgelora_tile_product_t row;
+    const uint8_t *w;
+    uint32_t n, groups; // of an element of the kernel, of a position
+    edgelora_coding_t coding;
+} term_t;
+
+// Columns of a phase from c on times the tile.
+EDGELORA_HOT static void term_products(const conv_t *conv, const edgelora_phase_t *py,
+    const edgelora_phase_t *px, term_t *term, uint32_t c, uint32_t rows) {
     const transposed_t *l = &conv->layout;
-    uint8_t *s = conv->error->scratch;
-    uint32_t *words = (uint32_t *)(void *)(s + l->words), taps = py->taps * px->taps,
-             t_groups = taps * ((branch->rank + 3) / 4), n = low ? branch->rank : g->out_c;
-    row.weights = words;
-    row.x = (uint32_t *)(void *)(s + l->x) + (low ? 0 : EDGELORA_GROUP_WORDS * t_groups);
-    unpack_phase(g, py, px, (low ? (const uint8_t *)branch->a : g->weights) + c, row.rows, n,
-        low ? EDGELORA_SIGNED : EDGELORA_OFFSET, words);
-    edgelora_tile_product_chunks_s8(&row, low ? t_groups : taps * ((n + 3) / 4), l->stride);
+    uint32_t *words = (uint32_t *)(void *)((uint8_t *)conv->error->scratch + l->words);
+    term->row.weights = words;
+    term->row.rows = rows;
+    unpack_phase(conv->g, py, px, term->w + c, rows, term->n, term->coding, words);
+    edgelora_tile_product_chunks_s8(&term->row, term->groups, l->stride);
 }
+
+#ifdef EDGELORA_M0PLUS
+
+// The one row of A that is not 0 in columns c to c + 3, if there is one, else the rank. A frozen A
+// has them: its rows look at parts of the inputs.
+EDGELORA_HOT static uint32_t only_row(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, uint32_t c) {
+    uint32_t only = branch->rank;
+    const int8_t *a = branch->a + c;
+    for (uint32_t j = 0; j < branch->rank; ++j, a += g->in_c) {
+        if (!*(const uint32_t *)(const void *)a) {
+            continue;
+        }
+        if (only != branch->rank) {
+            return branch->rank;
+        }
+        only = j;
+    }
+    return only;
+}
+
+// term_products of A and t's errors, added to acc: s32 [4, padded], trunc_shift(acc, shift) at
+// first, where one row of A is all there is; else false.
+EDGELORA_HOT static bool one_row_products(const conv_t *conv, uint32_t c, uint32_t p,
+    uint32_t count, uint32_t padded, int32_t *acc) {
+    const edgelora_branch_t *branch = conv->branch;
+    uint32_t j = only_row(conv->g, branch, c), rank = branch->rank;
+    const int8_t *t = conv->error->t_error + p * rank + j, *a = branch->a + j * conv->g->in_c + c;
+    if (j == rank) {
+        return false;
+    }
+    for (uint32_t k = 0; k < 4; ++k, acc += padded) {
+        edgelora_add_scaled_s32(acc, count, conv->joint.e_shift, t, rank, *a++);
+    }
+    return true;
+}
+
+#endif
 
 // The errors of a phase's positions, which the grid of `block` is of. Of its two sums, what the
 // errors' exponents ask to be shifted comes first.
@@ -268,18 +308,34 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
     const edgelora_branch_t *branch = conv->branch;
     const transposed_t *l = &conv->layout;
     uint8_t *s = conv->error->scratch;
-    uint32_t rank = branch->rank, positions = py->count * px->count,
-             t_groups = py->taps * px->taps * ((rank + 3) / 4);
+    uint32_t rank = branch->rank, positions = py->count * px->count, taps = py->taps * px->taps,
+             t_groups = taps * ((rank + 3) / 4);
     int32_t *acc = (int32_t *)(void *)(s + l->acc), none[MOST_ROWS] = {0};
-    uint32_t *x = (uint32_t *)(void *)(s + l->x);
+    uint32_t *x = (uint32_t *)(void *)(s + l->x), *e = x + EDGELORA_GROUP_WORDS * t_groups;
+    term_t terms[2] = {{.w = g->weights,
+                           .n = g->out_c,
+                           .groups = taps * ((g->out_c + 3u) / 4),
+                           .coding = EDGELORA_OFFSET},
+        {.w = (const uint8_t *)branch->a,
+            .n = rank,
+            .groups = t_groups,
+            .coding = EDGELORA_SIGNED}};
+    terms[0].row.x = e;
+    terms[1].row.x = x;
     bool low_first = rank && !conv->joint.e_shift;
+    term_t *first = terms + low_first, *second = terms + !low_first;
+#ifdef EDGELORA_M0PLUS
+    // columns of A as words, of all rows that there are
+    bool by_rows = rank && !low_first && conv->in_place && l->rows == 4 && is_aligned(branch->a);
+#endif
+    second->row.add = 1;
+    second->row.b_shift = low_first ? conv->joint.t_shift : conv->joint.e_shift;
     edgelora_cursor_t at = {0, 0, conv->in_place ? positions : px->count}, next = at;
     for (uint32_t p = 0, count; p < positions; p += count, at = next) {
         count = at_most(positions - p, 4 * l->quads);
         uint32_t padded = (count + 3) & ~3u;
         if (conv->in_place) {
             const edgelora_error_t *error = conv->error;
-            uint32_t *e = x + EDGELORA_GROUP_WORDS * t_groups;
             edgelora_pack_quads_s8(e, l->stride, error->e + p * g->out_c, count, g->out_c / 4u);
             if (rank) {
                 edgelora_pack_quads_s8(x, l->stride, error->t_error + p * rank, count, t_groups);
@@ -289,23 +345,26 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
             edgelora_gather_errors_s8(g, py, px, conv->error, rank, &next, count,
                 (int8_t *)s + l->patch, x, l->stride);
         }
-        edgelora_tile_product_t row = {
-            .acc = acc,
-            .count = padded,
-            .bias = none,
-            .coding = EDGELORA_PAIRS,
-            .one_left = one_left(count)};
-        for (uint32_t c = 0; c < g->in_c; c += row.rows) {
-            row.rows = at_most(g->in_c - c, l->rows);
-            row.add = 0;
-            row.b_shift = 0;
-            phase_products(conv, py, px, row, c, low_first);
-            if (rank) {
-                row.add = 1;
-                row.b_shift = low_first ? conv->joint.t_shift : conv->joint.e_shift;
-                phase_products(conv, py, px, row, c, !low_first);
+        for (term_t *term = terms; term != terms + 2; ++term) {
+            term->row.acc = acc;
+            term->row.count = padded;
+            term->row.bias = none;
+            term->row.coding = EDGELORA_PAIRS;
+            term->row.one_left = one_left(count);
+        }
+        for (uint32_t c = 0, rows; c < g->in_c; c += rows) {
+            rows = at_most(g->in_c - c, l->rows);
+            term_products(conv, py, px, first, c, rows);
+#ifdef EDGELORA_M0PLUS
+            if (by_rows && one_row_products(conv, c, p, count, padded, acc)) {
+                edgelora_columns_put(block, &at, c, rows, count, padded, acc);
+                continue;
             }
-            edgelora_columns_put(block, &at, c, row.rows, count, padded, acc);
+#endif
+            if (rank) {
+                term_products(conv, py, px, second, c, rows);
+            }
+            edgelora_columns_put(block, &at, c, rows, count, padded, acc);
         }
     }
 }

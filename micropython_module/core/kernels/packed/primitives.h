@@ -263,6 +263,9 @@ uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t rows)
 void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m);
 // v += trunc_shift(w, n), n in 0..31; |w| < 2^31
 void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);
+// acc = trunc_shift(acc, shift) + v * factor, v a value every `step` bytes; of the M0+ alone
+void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, const int8_t *v,
+    uint32_t step, int32_t factor);
 void edgelora_outer_s32(const edgelora_outer_t *outer);
 // t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4.
 void edgelora_shift_row_s8(

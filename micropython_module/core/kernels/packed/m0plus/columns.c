@@ -187,6 +187,49 @@ NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uin
         "pop {r4-r7, pc}\n");
 }
 
+// A position of add_scaled: r0: acc, r1: from v + step on, r2: step, r3: shift, r4: factor
+#define ADD_SCALED(acc) \
+    "asrs r7, " acc ", #31\n" \
+    "adds " acc ", " acc ", r7\n" \
+    "asrs " acc ", r3\n" \
+    "subs " acc ", " acc ", r7\n" \
+    "ldrsb r7, [r1, r2]\n" \
+    "adds r1, r1, r2\n" \
+    "muls r7, r4\n" \
+    "adds " acc ", " acc ", r7\n"
+
+// 14 cycles a value. r12: end of acc
+NAKED void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, const int8_t *v,
+    uint32_t step, int32_t factor) {
+    __asm volatile(
+        ".syntax unified\n"
+        "push {r4-r7, lr}\n"
+        "movs r5, r1\n"
+        "movs r1, r3\n"
+        "movs r3, r2\n"
+        "ldr r2, [sp, #20]\n"  // step and factor, behind 5 registers
+        "ldr r4, [sp, #24]\n"
+        "lsls r6, r5, #2\n"
+        "adds r6, r6, r0\n"
+        "mov r12, r6\n"
+        "subs r1, r1, r2\n"
+        "lsrs r5, r5, #1\n"
+        "bcc 2f\n"
+        "ldr r5, [r0]\n" ADD_SCALED("r5")
+        "stmia r0!, {r5}\n"
+        "2:\n"
+        "cmp r0, r12\n"
+        "beq 4f\n"
+        "3:\n"
+        "ldr r5, [r0]\n"
+        "ldr r6, [r0, #4]\n" ADD_SCALED("r5") ADD_SCALED("r6")
+        "stmia r0!, {r5, r6}\n"
+        "cmp r0, r12\n"
+        "bne 3b\n"
+        "4:\n"
+        "pop {r4-r7, pc}\n");
+}
+
 // As `ldmia` takes them.
 ASSERT_OFFSET(edgelora_outer_t, gradient, 0)
 ASSERT_OFFSET(edgelora_outer_t, gap, 4)
