@@ -113,41 +113,24 @@ EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
     return (bits + 1) >> 1 | !bits;
 }
 
-// The bits of the largest |e * m|: as many as its bound has, or one less.
+// The bits of the largest |e * m|. A column's largest has as many as its bound, or one less: which,
+// is looked up only where it matters.
 EDGELORA_KERNEL static int32_t product_bits(scaled_t *s) {
-    uint32_t likely = 0, end = s->rows * s->channels, most = 1, all = 0;
-    int32_t largest = 0;
+    uint32_t end = s->rows * s->channels;
+    int32_t bits = 0;
     for (uint32_t c = 0; c < s->channels; ++c) {
-        uint32_t bound = column_bound(s, c);
-        int32_t product = shared_multiplier(s->g, c, s->top) * (int32_t)bound;
-        if (product > largest) {
-            largest = product;
-            likely = c;
-            most = bound;
+        int32_t bound = (int32_t)column_bound(s, c), m = shared_multiplier(s->g, c, s->top);
+        if (!(bound * m >> bits)) {
+            continue;
+        }
+        int32_t most = bit_length((uint32_t)(bound * m));
+        if (column_reaches(s->e + c, s->channels, end, m, 1 << (most - 1))) {
+            bits = most;
+        } else if (bound > 1) { // else the column may be 0
+            bits = most - 1;
         }
     }
-    if (most == 1) { // the likeliest column may be 0
-        for (uint32_t c = 0; c < s->channels; ++c) {
-            int32_t m = shared_multiplier(s->g, c, s->top);
-            for (uint32_t i = c; i < end; i += s->channels) {
-                all |= abs_u32(s->e[i] * m);
-            }
-        }
-        return bit_length(all);
-    }
-    int32_t bits = bit_length((uint32_t)largest), least = 1 << (bits - 1),
-            m = shared_multiplier(s->g, likely, s->top);
-    if (column_reaches(s->e + likely, s->channels, end, m, least)) {
-        return bits;
-    }
-    for (uint32_t c = 0; c < s->channels; ++c) {
-        m = shared_multiplier(s->g, c, s->top);
-        if ((int32_t)column_bound(s, c) * m >= least &&
-            column_reaches(s->e + c, s->channels, end, m, least)) {
-            return bits;
-        }
-    }
-    return bits - 1;
+    return bits;
 }
 
 // What the products' bits are cut by, for a single row, which is then scaled.
