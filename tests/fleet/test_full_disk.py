@@ -60,7 +60,7 @@ def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lamb
 
 def whole(folder: Path) -> None:
     """What is there is what a round left, and nothing beside it."""
-    assert {path.name for path in folder.iterdir()} <= {"plan.json", "base.elm", "state.json", "global.ela"}
+    assert {path.name for path in folder.iterdir()} <= {".carried", "plan.json", "base.elm", "state.json", "global.ela"}
     assert (folder / "global.ela").read_bytes() == Federation.open(folder).adapter
 
 
@@ -132,7 +132,7 @@ def test_commands_say_what_to_do_and_go_on(disk: Disk, tmp_path: Path, monkeypat
     disk.refused = set()
     assert result(*simulate, "--no-accuracy")["rounds"] == 1
     assert result(*enroll, "--public", "09" + 31 * "00", "--name", "hall")["index"] == 1
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert [path.name for path in tmp_path.rglob(".*")] == [".carried"]
     with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path / "gateway") as inner:
         inner.start()
         assert GatewayClient(tmp_path / "gateway").boards() == []

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from .. import fleet
@@ -27,6 +28,8 @@ PLAN = {
     "clip": "the most that an update's norm may be, in masters",
     "noise": "of a sum, in clips: z of differential privacy",
     "least": "fewest boards whose sum is opened",
+    "neighbours": "boards that each shares its masks with",
+    "threshold": "of them that can take a mask off",
     "delta": "of epsilon",
     "budget": "the most epsilon; 0: no limit",
     "deadline": "seconds that boards have to train in a round",
@@ -146,6 +149,11 @@ def cmd_init(args: argparse.Namespace) -> None:
         )
     if args.site:
         active = fleet.Site(args.site).roster().active
+        if len(active) < (1 if args.no_masks else 2):
+            raise InputError(
+                f"{args.site} has {len(active)} boards: a board's update hides among those of others",
+                remedy="enroll more with edgelora fleet enroll",
+            )
         plan = replace(plan, boards=args.boards or max(1, len(active)), masks=not args.no_masks)
     else:
         plan = replace(plan, masks=False)
@@ -153,7 +161,11 @@ def cmd_init(args: argparse.Namespace) -> None:
     federation = fleet.Federation.create(args.federation, plan, base)
     app = fleet.write_project(args.federation, args.data, args.site, args.address)
     result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **plan.as_json()}
-    show(args, result, f"{app}: {plan.boards} boards, {plan.rounds} rounds\nnext: edgelora fleet run {args.federation}")
+    show(
+        args,
+        result,
+        f"{app}: {plan.boards} boards, {plan.rounds} rounds\nnext: edgelora fleet run {quote(str(args.federation))}",
+    )
 
 
 def cmd_run(args: argparse.Namespace) -> None:
@@ -164,6 +176,12 @@ def cmd_run(args: argparse.Namespace) -> None:
     """
     federation = fleet.Federation.open(args.federation)
     address = fleet.address_of(args.federation)
+    if federation.done == federation.plan.rounds and args.stop is None:
+        with federation.carried():
+            return _tell(args, federation, {}, fleet.write_page(federation, args.federation / "report.html", {}), "")
+    if args.stop is None:
+        for folder in args.gateway:
+            fleet.GatewayClient(folder).boards()  # GatewayError: it does not run
     with fleet.Deployment(args.federation, int(address.rpartition(":")[2]), address.rpartition(":")[0]) as deployment:
         if args.stop is not None:
             deployment.stop_run(args.stop)
@@ -182,10 +200,12 @@ def cmd_run(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             deployment.stop_run(run)
             raise
-        ended = ""
-        if federation.done < federation.plan.rounds:
-            deployment.wait_run(run)  # DeploymentError if it failed
-            ended = f"the budget of epsilon {federation.plan.budget:g} is spent: publish what there is, or begin anew"
+        ended = federation.ended if federation.done < federation.plan.rounds else ""
+        if federation.done < federation.plan.rounds and not deployment.completed(run):
+            what = f"run {run} ended after {federation.done} of {federation.plan.rounds} rounds"
+            raise fleet.DeploymentError(
+                what, remedy=ended or f"see {deployment.log('superlink')}; the same command goes on"
+            )
     path = fleet.write_page(federation, args.federation / "report.html", {}, ended)
     _tell(args, federation, {}, path, ended)
 

@@ -184,7 +184,11 @@ class Deployment:
         return f"{self.host}:{self.port}"
 
     def start_superlink(self, wait: bool = True) -> None:
-        """With TLS, authentication of nodes, and a database that survives it."""
+        """With TLS, authentication of nodes, and a database that survives it. DeploymentError: the port is taken."""
+        if wait and self._listens():
+            raise DeploymentError(
+                f"{self.address} is taken", remedy="a run may go on there: end it, or leave out that Flower is started"
+            )
         tls = self.folder / "tls"
         certificates = [f"--ssl-{name}={tls / file}" for name, file in _TLS.items()]
         options = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
@@ -239,6 +243,10 @@ class Deployment:
         """Of a run, in Flower's words."""
         said = self._control("ls", NETWORK, "--run-id", str(run)) or {}
         return str((said.get("runs") or [{}])[0].get("status", ""))
+
+    def completed(self, run: int) -> bool:
+        """Whether it has ended, as it should."""
+        return self.status(run) == "finished:completed"
 
     def wait_run(self, run: int, seconds: float = 600.0) -> None:
         """Until it has ended. DeploymentError if it failed, or goes on for longer."""

@@ -4,6 +4,7 @@
            base.elm     the network that all boards have
            state.json   the checkpoint: rewritten whole after every round, and before one is asked for
            global.ela   the adapter of the last round, with its masters and scales
+           ended.txt    why a run on Flower ended before its time, if one did
 
 Whoever was stopped in a round repeats it: the same boards are asked, and train from the same adapter with the same
 seed. So a federation that was killed and resumed ends with the bytes of one that was not.
@@ -12,12 +13,14 @@ seed. So a federation that was killed and resumed ends with the bytes of one tha
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import json
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,15 +30,25 @@ from numpy.typing import NDArray
 
 from .. import formats
 from ..errors import InputError
-from ..formats import write_atomic
+from ..formats import read_bounded, write_atomic
 from ..progress import Progress, untold
+from ..text import printable
 from ..training import Base, fleet_vector, load_base
 from .averaging import mean, moved, server_step, with_vector
 from .local import fleet_recipe, fresh_adapter
 from .plan import Plan
 from .privacy import Epsilons, check_budget, epsilons, sampled
+from .roster import MAX_BOARDS
+from .secagg import RoundAborted
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 VERSION = 1
+MOST_SILENT = 3  # rounds in a row without a sum, before it is asked for help
+MAX_ENDED = 4096  # bytes of a file
 ROOM_SECONDS = (5.0, 3600.0)  # between looks whether a full disk has room; for so long at most
 
 
@@ -96,6 +109,7 @@ class Federation:
 
     def __init__(self, folder: Path, plan: Plan, base: Base, state: dict[str, Any]) -> None:
         self.folder, self.plan, self.base, self._state = folder, plan, base, state
+        self._carried = False
 
     # ---- files ----
 
@@ -137,11 +151,12 @@ class Federation:
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != _masters(formats.unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")
-            bytes.fromhex(state["secret"]), one.rounds, one.asked, int(state.get("number", 0))
+            if odd := _odd(state):
+                raise InputError(f"{path} is damaged ({odd}): take its folder from a backup")
             return one
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error!r}): take its folder from a backup") from error
 
     def _save(self, state: dict[str, Any]) -> None:
@@ -150,6 +165,42 @@ class Federation:
         write_atomic(self.folder / "state.json", packed, formats.SECRET)  # who knows the secret knows who was asked
         self._state = state
         write_atomic(self.folder / "global.ela", self.adapter)
+
+    @contextlib.contextmanager
+    def carried(self) -> Iterator[None]:
+        """While rounds are carried: nobody else carries any meanwhile. InputError: somebody does. Not on Windows."""
+        if self._carried or fcntl is None:
+            yield
+            return
+        with open(self.folder / ".carried", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                remedy = "wait for its end, or end it; `edgelora fleet report` tells how far it is"
+                raise InputError(
+                    f"{self.folder}: another run carries this federation's rounds", remedy=remedy
+                ) from None
+            self._carried = True
+            try:
+                if json.dumps(json.loads((self.folder / "state.json").read_text())) != json.dumps(self._state):
+                    raise InputError(f"{self.folder}: another run has carried rounds since it was opened: open it anew")
+                self.settle()
+                yield
+            finally:
+                self._carried = False
+
+    @property
+    def ended(self) -> str:
+        """Why the last run ended before its time, in words; "" if it did not."""
+        try:
+            return printable(read_bounded(self.folder / "ended.txt", MAX_ENDED).decode(errors="replace"))
+        except OSError:
+            return ""
+
+    @ended.setter
+    def ended(self, why: str) -> None:
+        with contextlib.suppress(OSError):
+            write_atomic(self.folder / "ended.txt", why.encode()[:MAX_ENDED])
 
     def settle(self) -> None:
         """Makes `global.ela` what the checkpoint says, where the disk had no room for both."""
@@ -248,29 +299,43 @@ class Federation:
 def federate(
     federation: Federation,
     exchange: Exchange,
-    boards: Sequence[int] | None = None,
+    boards: Sequence[int] | Callable[[], Sequence[int]] | None = None,
     progress: Progress = untold,
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
     """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end.
 
-    A round that the disk has no room for waits for some: boards have worked for it.
+    boards: asked before each round, if it is a function. A round that the disk has no room for waits for some: boards
+    have worked for it. RoundAborted after `MOST_SILENT` rounds without a sum.
     """
+    plan, silent = federation.plan, 0
+    with federation.carried():
+        while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
+            everyone = boards() if callable(boards) else range(plan.boards) if boards is None else boards
+            total = _round(federation, exchange, list(everyone), progress, judge)
+            if total is not None:
+                silent = 0 if total.survivors else silent + 1
+            if total is not None and silent == MOST_SILENT:
+                raise RoundAborted(
+                    f"{silent} rounds one after the other came to nothing ({total.why or 'no board answered'})",
+                    remedy="see that the gateway has the boards, and why they refuse; the same command goes on",
+                )
+
+
+def _round(
+    federation: Federation, exchange: Exchange, everyone: list[int], progress: Progress, judge: Judge | None
+) -> Total | None:
+    """Carries one; None where nobody was drawn for it."""
     plan = federation.plan
-    federation.settle()
-    everyone = list(range(plan.boards)) if boards is None else list(boards)
-    recipe = fleet_recipe(plan.rank, plan.mode)
-    while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
-        call = federation.call(everyone, plan.rate or recipe.learning_rate)
-        started = time.monotonic()
-        nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
-        total = exchange(call) if call.boards else nobody
-        wait = _for_room(lambda what: progress(federation.done, plan.rounds, what))
-        one = federation.finish(call, total, time.monotonic() - started, judge, wait)
-        progress(
-            federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards"
-        )
+    call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).learning_rate)
+    started = time.monotonic()
+    nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
+    total = exchange(call) if call.boards else nobody
+    wait = _for_room(lambda what: progress(federation.done, plan.rounds, what))
+    one = federation.finish(call, total, time.monotonic() - started, judge, wait)
+    progress(federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards")
+    return total if call.boards else None
 
 
 def _for_room(tell: Callable[[str], None]) -> Wait:
@@ -284,6 +349,30 @@ def _for_room(tell: Callable[[str], None]) -> Wait:
         time.sleep(ROOM_SECONDS[0])
 
     return wait
+
+
+def _odd(state: dict[str, Any]) -> str:
+    """What of it is not of its type or in its range; "" if all is. Raises what reading damaged JSON may."""
+    number = state.get("number", 0)
+    rows, attempts = state["rounds"], state["attempts"]
+    if len(bytes.fromhex(state["secret"])) != 32 or not _is(number, 0, 1 << 32) or not isinstance(rows, list):
+        return "its head"
+    if not all(isinstance(boards, list) and all(_is(one, 0, MAX_BOARDS) for one in boards) for boards in attempts):
+        return "attempts"
+    for place, row in enumerate(rows):
+        one = Round(**row)
+        whole = all(_is(getattr(one, name), 0, 1 << 53) for name in ("step", "asked", "survivors", "down", "up"))
+        real = all(_is(getattr(one, name), 0, math.inf, float) for name in ("seconds", "norm", "outsider", "server"))
+        judged = all(key.isdecimal() and _is(value, 0, 1, float) for key, value in one.accuracies.items())
+        if not whole or not real or not judged or one.step != place or len(bytes.fromhex(one.sha256)) != 32:
+            return f"round {place}"
+    return ""
+
+
+def _is(value: Any, least: float, most: float, kind: type = int) -> bool:
+    """Whether it is a number, a whole one or any, within these."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or isinstance(value, int))
+    return known and least <= value <= most
 
 
 def _masters(adapter: formats.Adapter) -> int:

@@ -3,6 +3,7 @@
 site/roster.elg     the roster, signed: it goes to every board
 site/release.pub    whose signature counts
 site/server.key     the X25519 secret of the server that adds updates up, for the owner's eyes alone
+site/last-round     the highest number of a round that boards were given
 site/boards.json    names of boards, and keys that were revoked: of no meaning to boards
 
 The release key signs rosters and is not in the folder, so the folder may go as it is to the server.
@@ -34,6 +35,7 @@ SIGNATURE_SIZE = 64
 HEADER_SIZE = HEADER.size + SIGNATURE_SIZE
 MAX_ROSTER = HEADER_SIZE + MAX_BOARDS * KEY_SIZE
 MAX_NAMES = 16 << 20
+MAX_NUMBER = 12  # bytes of a file
 REVOKED = bytes(KEY_SIZE)
 BOARD_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 SERVER = 0xFFFF  # the server's index
@@ -212,6 +214,18 @@ class Site:
         if len(secret) != KEY_SIZE:
             raise RosterError(f"{path} is no key of a server", remedy="copy it again from where the fleet began")
         return secret
+
+    def next_number(self, number: int) -> int:
+        """A number for a round, this one if it is above all before; it is on the disk. Raises RosterError."""
+        path = self.folder / "last-round"
+        try:
+            number = max(number, int(read_bounded(path, MAX_NUMBER)) + 1)
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            raise RosterError(f"{path} is damaged", remedy="remove it: then rounds are numbered by the clock") from None
+        write_atomic(path, b"%d\n" % number)
+        return number
 
     def boards(self) -> list[Board]:
         names = self._notes().names

@@ -22,7 +22,11 @@ def main(grid: Grid, context: Context) -> None:
     federation = Federation.open(Path(str(context.run_config["state"])))
     base, data, site = federation.base, context.run_config.get("data"), context.run_config.get("site")
     work = Twins(str(data), federation.plan, base.elm, base.name) if data else Site(Path(str(site)))
+    federation.ended = ""
     try:
         FleetStrategy(federation, work, lambda done, total, what: note(f"{done}/{total} {what}")).start(grid)
     except BudgetSpent as error:  # an end as good as any other
-        note(error)
+        federation.ended = str(error)
+    except Exception as error:
+        federation.ended = str(error) or repr(error)
+        raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from .. import formats
+from ..errors import InputError
 from ..progress import Progress, untold
 from ..training import fleet_vector
 from .federation import Call, Exchange, Federation, Judge, Total, federate
@@ -69,12 +71,23 @@ def federate_site(
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
-    """`federate` for the boards of a site, in each round those of its roster of then: boards refuse any other."""
-    rounds = federation.plan.rounds if stop is None else min(stop, federation.plan.rounds)
-    while federation.done < rounds:
-        roster = site.roster()
-        exchange = in_stages(federation, roster, site.secret(), deliver)
-        federate(federation, exchange, roster.active, progress, judge, federation.done + 1)
+    """`federate` for the boards of a site, in each round those of its roster of then: boards refuse any other.
+
+    Numbers rise over all federations of the site, whatever its clock does.
+    """
+    read: list[Roster] = []
+
+    def boards() -> list[int]:
+        read[:] = [site.roster()]
+        if not read[0].active:
+            raise InputError(f"{site.path} has no boards", remedy="enroll some: edgelora fleet enroll")
+        return read[0].active
+
+    def exchange(call: Call) -> Total:
+        call = replace(call, number=site.next_number(call.number))
+        return in_stages(federation, read[0], site.secret(), deliver)(call)
+
+    federate(federation, exchange, boards, progress, judge, stop)
 
 
 class _Sent:

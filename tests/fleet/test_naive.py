@@ -1,0 +1,222 @@
+"""What people do to a fleet without meaning it: each is told, or does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fresh
+import numpy as np
+import pytest
+from commands import edgelora, result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fleet_boards import Fleet
+from fleet_field import until
+
+from edgelora import cli, fleet, sim
+from edgelora.errors import InputError
+from edgelora.fleet import (
+    Federation,
+    Gateway,
+    Identity,
+    Plan,
+    RoundAborted,
+    Site,
+    TwinMember,
+    running,
+    serial_boards,
+    training_of,
+)
+from edgelora.fleet.federation import Call, Total
+from edgelora.fleet.stages import federate_site
+from edgelora.formats import public_bytes
+from edgelora.link import Link
+from edgelora.training import Base, fleet_vector
+from edgelora.updates import pack_trust
+
+PLAN = Plan(boards=3, rounds=5, rank=1, least=3, neighbours=2, threshold=2, seed=4)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return fleet.fleet_base()
+
+
+class Twins:
+    """A site with three boards of this computer, and their answers."""
+
+    def __init__(self, folder: Path, base: Base) -> None:
+        self.key = Ed25519PrivateKey.generate()
+        self.site = Site.create(folder / "site", "band", self.key)
+        identities = [Identity.create(folder / f"{i}.key") for i in range(3)]
+        self.site.enroll_all([(one.public, "") for one in identities], self.key)
+        boards = fleet.boards_of("har", base.elm, base.name, 3)
+        train = training_of(base.elm, lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8))
+        self.members = [TwinMember(one, self.site.roster, train) for one in identities]
+
+    def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        replies = {}
+        for index, message in messages.items():
+            try:
+                replies[index] = [self.members[index].answer(message, adapter)]
+            except ValueError:
+                continue
+        return replies
+
+
+KNOWN = "is damaged", "this edgelora knows", "no round yet"
+
+
+def nobody(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+    return {}
+
+
+def survivors(one: Federation) -> list[int]:
+    return [each.survivors for each in one.rounds]
+
+
+def test_clocks_that_jump_put_no_board_out(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither within a federation nor from one to the next of the same boards."""
+    twins, now = Twins(tmp_path, base), [0.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    for name, clocks in (("one", (1.8e9, 4.1e9, 1.7e9)), ("other", (0.0, 1.8e9))):
+        one = Federation.create(tmp_path / name, replace(PLAN, rounds=len(clocks)), base)
+        for stop, now[0] in enumerate(clocks, 1):
+            federate_site(Federation.open(tmp_path / name), twins.site, twins.deliver, stop=stop)
+        one = Federation.open(tmp_path / name)
+        assert survivors(one) == [3] * len(clocks)
+    (twins.site.folder / "last-round").write_bytes(b"?")
+    one = Federation.create(tmp_path / "third", PLAN, base)
+    with pytest.raises(fleet.RosterError, match="damaged"):
+        federate_site(one, twins.site, twins.deliver)
+
+
+def test_rounds_without_boards_ask_for_help_and_go_on(base: Base, tmp_path: Path) -> None:
+    """The gateway was not started; all boards were revoked."""
+    twins = Twins(tmp_path, base)
+    one = Federation.create(tmp_path / "one", PLAN, base)
+    with pytest.raises(RoundAborted, match=r"3 rounds one after the other .*see that the gateway"):
+        federate_site(one, twins.site, nobody)
+    assert survivors(one) == [0, 0, 0]
+    asked = [0]
+
+    def sometimes(*asking: Any) -> dict[int, list[bytes]]:
+        asked[0] += 1
+        return nobody(*asking) if asked[0] == 1 else twins.deliver(*asking)
+
+    federate_site(one, twins.site, sometimes)
+    assert survivors(one) == [0, 0, 0, 0, 3]
+    for index in range(3):
+        twins.site.revoke(str(index), twins.key)
+    with pytest.raises(InputError, match="has no boards"):
+        federate_site(Federation.create(tmp_path / "other", PLAN, base), twins.site, twins.deliver)
+
+
+def test_too_few_boards_for_a_federation(tmp_path: Path) -> None:
+    edgelora("keygen", tmp_path / "release.pem")
+    site = tmp_path / "a fleet"
+    enroll = ("fleet", "enroll", site, "--key", tmp_path / "release.pem", "--target", "band", "--public")
+    board = "09" + 31 * "00"
+    assert result(*enroll, board)["index"] == 0
+    assert "enrolled already, as 0" in edgelora(*enroll, board, "--name", "again", code=1)
+    init = ("fleet", "init", tmp_path / "a federation", "--site", site)
+    assert "has 1 boards" in edgelora(*init, code=1) and not (tmp_path / "a federation").exists()
+    assert "has no federation" in edgelora("fleet", "report", tmp_path / "a federation", code=1)
+    run = ("fleet", "run", tmp_path / "a federation", "--start", "--gateway", site / "gateway")
+    said = edgelora(*init, "--no-masks", "--neighbours", 4, "--threshold", 3)
+    assert f"edgelora fleet run '{tmp_path}/a federation'" in said
+    assert "tells of no gateway" in edgelora(*run, code=1)  # before anything is started for it
+    assert "has no round yet" in edgelora("fleet", "report", tmp_path / "a federation", code=1)
+    assert "already has a federation" in edgelora(*init, "--no-masks", code=1)
+    stranger = Fleet.drawn(2, 9)
+    stranger.site(tmp_path / "theirs")
+    (site / "roster.elg").write_bytes((tmp_path / "theirs" / "roster.elg").read_bytes())
+    for words in (("roster",), ("gateway",), ("revoke", 0, "--key", tmp_path / "release.pem")):
+        assert "which is not trusted here" in edgelora("fleet", words[0], site, *words[1:], code=1)
+    assert "which is not trusted here" in edgelora(*enroll, "08" + 31 * "00", code=1)
+
+
+def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) -> None:
+    one = Federation.create(tmp_path / "one", PLAN, base)
+    early, still = Federation.open(tmp_path / "one"), Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)
+
+    def twice(call: Call) -> Total:
+        with pytest.raises(InputError, match="another run carries"):
+            fleet.federate(Federation.open(tmp_path / "one"), twice)
+        return still
+
+    fleet.federate(one, twice, stop=1)
+    with pytest.raises(InputError, match="open it anew"):
+        fleet.federate(early, lambda call: still)
+    assert early.done == 0 and Federation.open(tmp_path / "one").done == 1
+    fleet.federate(Federation.open(tmp_path / "one"), lambda call: still)
+    told = result("fleet", "report", tmp_path / "one")
+    assert told["rounds"] == 5
+
+
+def mutants(value: Any, drawn: random.Random) -> Iterator[Any]:
+    """The JSON of a state with one value that is none of its kind, or none, somewhere."""
+    odd = (None, -1, 1e300, "", "x", [], {}, [[]], True, 2**70, "AAAA", {"a": 1})
+    while True:
+        made = json.loads(json.dumps(value))
+        at = made
+        while isinstance(at, dict | list) and at:
+            key = drawn.choice(list(at)) if isinstance(at, dict) else drawn.randrange(len(at))
+            if not isinstance(at[key], dict | list) or drawn.random() < 0.3:
+                if drawn.random() < 0.3 and isinstance(at, dict):
+                    del at[key]
+                else:
+                    at[key] = drawn.choice(odd)
+                break
+            at = at[key]
+        yield made
+
+
+def test_a_damaged_checkpoint_is_refused_in_words(base: Base, tmp_path: Path) -> None:
+    folder, drawn = tmp_path / "one", random.Random(fresh.SEED)
+    one = Federation.create(folder, replace(PLAN, masks=False), base)
+    still = Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)
+    fleet.federate(one, lambda call: still, stop=2, judge=lambda adapter: {"0": 0.5})
+    path = folder / "state.json"
+    whole = path.read_text()
+    cases: list[str] = [whole[: drawn.randrange(len(whole))] for _ in range(5)]
+    made = mutants(json.loads(whole), drawn)
+    cases += ["", "[]", "null", "\0", *(json.dumps(next(made)) for _ in range(fresh.rounds(240)))]
+    refused = 0
+    for text in cases:
+        path.write_text(text)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+            code = cli.main(["fleet", "report", str(folder)])
+        refused += code
+        assert code == 0 or code == 1 and any(why in said.getvalue() for why in KNOWN), (said.getvalue(), text[-900:])
+    assert refused > len(cases) // 2
+    path.write_text(whole)
+    assert result("fleet", "report", folder)["rounds"] == 2
+
+
+def test_two_gateways_for_one_board(tmp_path: Path) -> None:
+    """The second waits for the line; the first keeps it."""
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    key = Ed25519PrivateKey.generate()
+    site = Site.create(tmp_path / "site", "band", key)
+    try:
+        with Link.connect(board.port) as link:
+            link.put("/update.trust", pack_trust("band", [public_bytes(key)]))
+            site.enroll(link.fleet_identity(), "one", key)
+        first, second = list[Any](), list[Any]()
+        with running(Gateway({}, first.append)) as one, running(Gateway({}, second.append)) as other:
+            one.add_line(board.port, serial_boards(site, "/samples.eld"))
+            until(lambda: [event["event"] for event in first] == ["here"])
+            other.add_line(board.port, serial_boards(site, "/samples.eld"))
+            until(lambda: [event["event"] for event in second] == ["away"])
+            assert "cannot open" in second[0]["why"]
+        assert [event["event"] for event in first] == ["here"]
+    finally:
+        board.kill()
