@@ -29,6 +29,7 @@ from edgelora.fleet import (
     ReplyRefused,
     Round,
     Site,
+    Stage,
     board_server,
     gateway,
     local_server,
@@ -201,6 +202,47 @@ def test_a_gateway_that_starts_again_costs_boards_nothing(
             assert sorted(waiting.result(20)) == [0, 1, 2]
     with pytest.raises(GatewayError, match="does not answer"):
         client.exchange(messages, ADAPTER, 0.2)
+
+
+def test_updates_wait_for_the_end_of_a_round(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given to a board takes the place of a round in its memory; whether it is there is asked all the same."""
+    monkeypatch.setattr(gateway, "PING_SECONDS", 0.0)
+    fleet, asked, given = Fleet.drawn(3, 6, parameters=5), [0], list[int]()
+
+    def look() -> Iterator[str]:
+        given.append(asked[0])
+        yield "wake 1"
+
+    def ping() -> None:
+        asked[0] += 1
+
+    def waits() -> None:
+        end, now = time.monotonic() + 20, asked[0]
+        while asked[0] < now + 3:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def opened(port: str, check: Any) -> Iterator[Attached]:
+        yield Attached(0, Line(fleet.members[0]), ping, look)
+
+    events: list[Any] = []
+    with running(Gateway({}, events.append)) as made:
+        made.add_line("port", opened)
+        for member in fleet.members[1:]:
+            made.add_local(member.index, Line(member))
+        waits()
+        assert given
+        rounds = fleet.round(fleet.task(2, 2, 1))
+        while not rounds.done:
+            ticket = made.mail.post({index: rounds.message(index) or b"" for index in rounds.waiting})
+            for index, replies in made.mail.replies(ticket, 20)[0].items():
+                rounds.receive(index, replies[0])
+            given.clear()
+            waits()
+            assert bool(given) == (rounds.stage == Stage.UNMASK)
+            rounds.close_stage()
+    assert {"event": "updated", "board": 0, "name": "", "what": "wake 1"} in events
 
 
 def test_forged_replies_over_http_do_not_put_a_board_out(quick: None, tmp_path: Path) -> None:

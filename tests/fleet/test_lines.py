@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from commands import edgelora, result
+from fleet_boards import Fleet
 from fleet_field import Boards, join_locals, until
 
 from edgelora.fleet import (
@@ -23,14 +25,17 @@ from edgelora.fleet import (
     ReplyRefused,
     Round,
     Stage,
+    fleet_base,
     gateway,
     lines,
     local_server,
+    publish,
     running,
     serial_boards,
 )
-from edgelora.link import DeviceError, Link
+from edgelora.link import DeviceError, LineLost, Link
 from edgelora.resources import ROOT
+from edgelora.training import Recipe, TwinLearner
 from edgelora.virtual_boards import SimHandle
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
@@ -136,7 +141,7 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("boards", [2], indirect=True)
 def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The few get it, on trial; the other has it when it is out to all."""
+    """The few get it; the other has it when it is out to all. It waits for a board's own next start, if so told."""
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.2)
     for which in range(2):
         site = boards.enroll(which)
@@ -151,12 +156,33 @@ def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypat
 
     with running(Gateway({}, events.append)) as made:
         for which in range(2):
-            made.add_line(boards.port(which), serial_boards(site, "/samples.eld"))
+            made.add_line(boards.port(which), serial_boards(site, "/samples.eld", 0))
         until(lambda: got() == [(first, f"wake {version}")])
-        time.sleep(1)
-        assert len(got()) == 1
         edgelora(*line, *key, "--all")
         until(lambda: got()[1:] == [(1 - first, f"wake {version}")])
     for which in range(2):
         with Link.connect(boards.port(which)) as link:
             assert [(a.name, a.version, a.trial) for a in link.update_state().adapters] == [("wake", version, True)]
+
+
+def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) -> None:
+    fleet = Fleet.drawn(2, 3)
+    site, base = fleet.site(tmp_path / "fleet"), fleet_base()
+    learner = TwinLearner(base.elm, Recipe(rank=1).ranks(base.model), Recipe(rank=1))
+    learner.begin(1)
+    publish.to_few(site, learner.save(True), "wake", fleet.key, 100)
+    publish.to_all(site, "wake")
+
+    class Full:
+        def update_state(self) -> Any:
+            return SimpleNamespace(adapters=[])
+
+        def update(self, bundle: bytes) -> None:
+            raise DeviceError("UpdateError", "no memory to check the adapter beside what runs: reset the board")
+
+    line = lines._Line()
+    with pytest.raises(LineLost, match="it is restarted"):
+        list(lines.bring_updates(Full(), site, 0, line, fresh=False))  # type: ignore[arg-type]
+    assert line.crowded and not line.refused
+    assert list(lines.bring_updates(Full(), site, 0, line, fresh=True)) == []  # type: ignore[arg-type]
+    assert line.refused == {("wake", 1)}

@@ -34,10 +34,11 @@ from edgelora.fleet.member import Identity
 from edgelora.formats import base_id, pack_samples
 from edgelora.link import Link
 from edgelora.training import Base, Recipe, TwinLearner
+from edgelora.updates import load_public_keys, pack_trust
 from edgelora.virtual_boards import SimHandle
 
 PLAN = Plan(boards=4, rounds=1, rank=2, rate=6000, least=3, neighbours=2, threshold=2, seed=5, patience=120.0)
-TRIAL = 2.0  # seconds of the boards
+TRIAL = 0.7  # seconds of the boards
 REFUSED = 2  # the version that the application does not find good
 APP = f"""
 import binascii, edgelora, hashlib
@@ -120,7 +121,9 @@ def picos(tmp_path: Path, base: Base) -> Iterator[Picos]:
     few = fleet.boards_of("har", base.elm, base.name, PLAN.boards).of(0).train
     samples = pack_samples(few.x[:8], few.y[:8], None, base_id(base.elm))
     (tmp_path / "picos").mkdir()
-    made = Picos(tmp_path / "picos", {"/base.elm": base.elm, "/samples.eld": samples, "/main.py": APP.encode()})
+    trusted = pack_trust("band", load_public_keys(tmp_path / "release.pub"))
+    files = {"/base.elm": base.elm, "/samples.eld": samples, "/main.py": APP.encode(), "/update.trust": trusted}
+    made = Picos(tmp_path / "picos", files)
     yield made
     for handle in made.handles:
         handle.kill()
@@ -142,9 +145,7 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
     key = ("--key", tmp_path / "release.pem")
     enroll = ("fleet", "enroll", tmp_path / "fleet", *key, "--target", "band")
     for which in (0, 1):
-        port = ("--port", picos.port(which))
-        edgelora("update", "--trust", tmp_path / "release.pub", "--target", "band", *port)
-        assert result(*enroll, *port)["index"] == which
+        assert result(*enroll, "--port", picos.port(which))["index"] == which
     edgelora(*enroll, "--twins", 2, "--identities", tmp_path / "twins")
     site, events = Site(tmp_path / "fleet"), list[Any]()
     files = {0: adapter_of(base, 1), 1: adapter_of(base, 2)}
