@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -352,14 +353,17 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
     site = Site.create(tmp_path / "site", TARGET, RELEASE)
     for key in (public, *map(public_of, secrets)):
         roster, _ = site.enroll(key, "", RELEASE)
-    task = task_of(person, roster, least=3, neighbours=2, threshold=2)
-    members = others(4, 1, roster, secrets, task.parameters)
     gateway = Gateway({}, lambda event: None)
     server = board_server(gateway, site, "127.0.0.1", 0)
     server.start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     with running(gateway), ThreadPoolExecutor(1) as pool:
         board = pool.submit(on_device, f"fleet_runs.poll({url!r}, 5)", tmp_path / "board")
+        while not gateway.boards():  # it has the roster by now, and another one comes
+            time.sleep(0.02)
+        roster, _ = site.enroll(public_of(drawn.randbytes(32)), "", RELEASE)
+        task = task_of(person, roster, least=3, neighbours=2, threshold=2)
+        members = others(4, 1, roster, secrets, task.parameters)
         round_ = Round(task, 3, roster, site.secret(), range(5))
         while not round_.done:
             ticket = gateway.mail.post({0: round_.message(0) or b""}, person.adapter if round_.stage == 1 else b"")

@@ -53,8 +53,12 @@ def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
 
     FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
     """
+    yield from _fetch_roster(_Gateway(url, timeout_ms, total_ms), identity)
+
+
+def _fetch_roster(gateway, identity):
     path = ROSTER + ".new"
-    edgelora.write(path, (yield from _Gateway(url, timeout_ms, total_ms).get("/fleet/roster")) or b"")
+    edgelora.write(path, (yield from gateway.get("/fleet/roster")) or b"")
     yield from install(path, identity)
 
 
@@ -68,7 +72,8 @@ class Poller:
         self.heard = False  # whether the last asking found a message that was new
 
     def steps(self):
-        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
+        """Asks once, and answers what it gets, with the newest roster. A generator of short steps (looking up a host's
+        name may take longer).
 
         OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
         """
@@ -77,6 +82,9 @@ class Poller:
         if message is None:
             return
         if len(message) > 60 and message[4] == _TASK:
+            if int.from_bytes(message[16:20], "little") > member.roster.number:  # boards came or went
+                yield from _fetch_roster(self._gateway, member.identity)
+                member.begin()
             yield from self._fetch(bytes(message[28:60]))
         yield from member.steps(message)
         del message

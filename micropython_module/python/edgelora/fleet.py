@@ -374,19 +374,23 @@ class Member:
         self.model, self.samples, self.store = model, samples, store
         self.keeps = model is not None  # the model open after its training; else there is more room for messages
         self.adapter = adapter
-        self.roster, self.run, self.reply = Roster(), None, None
-        self.index = self.roster.index(identity.public)
         self.identity, self._pace, self._commit_every = identity, pace, commit_every
         rules = policy() if rules is None else rules
-        rules = struct.pack(
+        self._rules = struct.pack(
             "<HHHBBH", *[min(int(rules.get(name, 0)), 255 if i in (3, 4) else 65535) for i, name in enumerate(_POLICY)]
         )
         self._memory = bytearray(core_member_size(neighbours))
-        roster = self.roster
+        self.begin()
+
+    def begin(self):
+        """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
+        roster, identity = Roster(), self.identity
+        self.index = roster.index(identity.public)
         core_member_begin(
             self._memory, identity.secret, roster.server, roster.fleet, identity.draw(), identity.round, roster.number,
-            self.index, rules,
+            self.index, self._rules,
         )  # fmt: skip
+        self.roster, self.run, self.reply = roster, None, None
 
     @property
     def round(self):

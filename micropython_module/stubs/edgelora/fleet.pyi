@@ -111,6 +111,8 @@ class Member:
         commit_every: int = 32,
         **pace: Any,
     ) -> None: ...
+    def begin(self) -> None:
+        """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
     @property
     def round(self) -> int:
         """The number of the round under way, 0 for none."""
@@ -152,7 +154,8 @@ class Poller:
     heard: bool  # whether the last asking found a message that was new
     def __init__(self, member: Member, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> None: ...
     def steps(self) -> Iterator[Optional[str]]:
-        """Asks once, and answers what it gets. A generator of short steps (looking up a host's name may take longer).
+        """Asks once, and answers what it gets, with the newest roster. A generator of short steps (looking up a host's
+        name may take longer).
 
         OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
         """
