@@ -30,6 +30,7 @@ from edgelora.fleet import (
     RoundAborted,
     Site,
     TwinMember,
+    local_server,
     running,
     serial_boards,
     training_of,
@@ -220,3 +221,11 @@ def test_two_gateways_for_one_board(tmp_path: Path) -> None:
         assert [event["event"] for event in first] == ["here"]
     finally:
         board.kill()
+
+
+def test_a_demo_leaves_one_that_runs_alone(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path / "gateway") as inner:
+        inner.start()
+        assert "a demo runs in" in edgelora("demo", "fleet", "-o", tmp_path, code=1)
+    assert (tmp_path / "site").exists()

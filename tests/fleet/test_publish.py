@@ -18,6 +18,7 @@ from fleet_boards import Fleet
 from edgelora import formats, quantization, sim, updates
 from edgelora.errors import EdgeloraError
 from edgelora.fleet import Gateway, PublishError, Site, board_server, publish, running
+from edgelora.formats import public_bytes
 from edgelora.resources import ROOT
 from edgelora.training import Base, TwinLearner, load_part
 from edgelora.training.base import pretrained_har
@@ -142,7 +143,11 @@ def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> 
     with pytest.raises(EdgeloraError):
         publish.to_few(site, adapter[:-1], "wake", fleet.key, 10)
     stranger = Fleet.drawn(1, 9)
+    with pytest.raises(PublishError, match="add its .pub"):  # before there is anything that boards would refuse
+        publish.to_few(site, adapter, "wake", stranger.key, 100)
     publish.to_few(site, adapter, "wake", fleet.key, 100)
+    trusted = site.folder / "release.pub"
+    trusted.write_bytes(trusted.read_bytes() + public_bytes(stranger.key))
     with pytest.raises(EdgeloraError, match="signed by key"):
         publish.to_few(site, adapter, "wake", stranger.key, 100)
     (site.folder / "updates" / "wake.json").write_text("{")

@@ -69,6 +69,7 @@ class Boards:
         enroll = ["fleet", "enroll", self.folder / "fleet", "--key", key, "--target", "band", *port]
         assert result(*enroll)["index"] == which
         assert result(*enroll)["index"] == which  # again: it is there
+        assert f"enrolled already, as {which}" in edgelora(*enroll, "--name", "another", code=1)
         return Site(self.folder / "fleet")
 
     def task(self, roster: Roster) -> Task:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import fleet, streams
 from ..boards import load_board
+from ..errors import InputError
 from ..fleet import Federation, Gateway, Identity, Plan, Site, TwinMember
 from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_atomic
 from ..link import Link
@@ -47,6 +48,9 @@ class Demo:
 
 def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: bool = False) -> Demo:
     """Federates these virtual boards and so many twins. Everything is left in `output`, which is new each time."""
+    with contextlib.suppress(fleet.GatewayError):
+        fleet.GatewayClient(output / "gateway").boards()
+        raise InputError(f"a demo runs in {output}", remedy="wait for its end, or give another folder with -o")
     count = len(boards) + twins
     plan = replace(PLAN, boards=count, rounds=rounds, least=max(2, count * 3 // 4))
     with console.step("pretrain on two people", quiet):

@@ -103,11 +103,19 @@ def cmd_enroll(args: argparse.Namespace) -> None:
                 raise InputError("not enrolled: nothing was changed")
         _begin(site, args.target, key)
         known = site.roster().index_of(public) if link else None  # it may have been cut off before it had the roster
-        roster, index = site.enroll(public, args.name, key, args.again) if known is None else (site.roster(), known)
+        if known is None:
+            roster, index = site.enroll(public, args.name, key, args.again)
+            name = args.name
+        else:
+            roster, index, name = site.roster(), known, site.boards()[known].name
+            if args.name not in ("", name):
+                raise RosterError(
+                    f"this board is enrolled already, as {known} {name}".rstrip(), remedy="leave --name out"
+                )
         if link:
             bring_roster(link, site)
-    result = {"index": index, "name": args.name, "public": public.hex(), **_summary(roster)}
-    show(args, result, f"board {index} {args.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
+    result = {"index": index, "name": name, "public": public.hex(), **_summary(roster)}
+    show(args, result, f"board {index} {name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
 
 
 def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:

@@ -62,6 +62,12 @@ def to_few(
     """
     if not 1 <= share <= 100:
         raise PublishError(f"a share of {share} %: give 1 to 100")
+    if public_bytes(key) not in site.trusted():
+        raise PublishError(
+            f"boards of this fleet trust {', '.join(formats.key_id(one).hex() for one in site.trusted())}, not "
+            f"{formats.key_id(public_bytes(key)).hex()}",
+            remedy=f"sign with the fleet's key; if boards trust this one, add its .pub to {site.folder}/release.pub",
+        )
     made = formats.unpack_adapter(adapter, name=name)
     for layer in made.layers:
         layer.a_state = layer.b_state = None

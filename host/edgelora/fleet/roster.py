@@ -201,11 +201,11 @@ class Site:
     def data(self) -> bytes:
         """The signed roster as it goes to boards. Raises RosterError or an OSError."""
         data = read_bounded(self.path, MAX_ROSTER)
-        Roster.read(data, self._trusted(), str(self.path))
+        Roster.read(data, self.trusted(), str(self.path))
         return data
 
     def roster(self) -> Roster:
-        return Roster.read(self.data(), self._trusted(), str(self.path))
+        return Roster.read(self.data(), self.trusted(), str(self.path))
 
     def secret(self) -> bytes:
         """The server's X25519 secret, 32 bytes."""
@@ -300,7 +300,8 @@ class Site:
 
     # --- parts
 
-    def _trusted(self) -> list[bytes]:
+    def trusted(self) -> list[bytes]:
+        """Ed25519 keys whose signature counts, 32 bytes each. Raises RosterError or an OSError."""
         path = self.folder / "release.pub"
         trusted = read_bounded(path, KEY_SIZE * 16)
         if not trusted or len(trusted) % KEY_SIZE:
