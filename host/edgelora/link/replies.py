@@ -6,14 +6,12 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import EdgeloraError
 from ..text import printable
 from .protocol import LINK_VERSION
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
 _WATCH = struct.Struct("<3IHBx")  # samples lost, microseconds, clipped, samples, buttons; samples, decisions follow
