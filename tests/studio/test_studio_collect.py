@@ -180,12 +180,15 @@ def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
         "kind.exe": b"MZ",
         "damaged.npz": recording.getvalue()[:-40],
         "a.csv": b"\xff\xfe" * 100,
+        "empty.npz": b"",
         "huge.npz": b"PK\x03\x04" + bytes(100),
     }
     for name, content in bad.items():
         with pytest.raises(InputError) as error:
             book.drop(name, content, "", base)
-        assert "/tmp" not in str(error.value), "no folder of this computer is told"
+        said, remedy = str(error.value), error.value.remedy
+        assert "/tmp" not in said, "no folder of this computer is told"
+        assert not remedy or said.count(remedy) == 1
     assert len(book) == 7 and len(reopened(book)) == 7
     (book.folder / "odd.77.npz").write_bytes(b"nothing")
     (book.folder / "no sample.npz").write_bytes(b"nothing")

@@ -365,7 +365,8 @@ class Book:
                 windows = _windows(path, label, signal)
             except (EdgeloraError, OSError) as error:
                 remedy = getattr(error, "remedy", "")
-                raise InputError(str(error).replace(f"{folder}{os.sep}", ""), remedy=remedy) from error
+                what = str(error).replace(f"{folder}{os.sep}", "").removesuffix(f": {remedy}")
+                raise InputError(what, remedy=remedy) from error
         if len(windows) > MOST_DROPPED:
             raise InputError(
                 f"{name}: makes {len(windows)} windows, {MOST_DROPPED} are taken at once: cut it into parts"
