@@ -43,6 +43,7 @@ LONGEST = (
     "package/test_readme.py",
     "device/test_store.py",
     "boards/test_install.py",
+    "fleet/test_published_to_picos.py",
     "updates/test_update.py",
     "cli/test_cli.py",
     "link/test_link.py",
