@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, expect
-from studio_projects import federated, reported
+from studio_projects import federated, motion, reported
 
 from edgelora import fleet, updates
 from edgelora.report import comparison
@@ -74,3 +74,29 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     publish("Take back", "global, version 3, is out to all boards")
     rollout = fleet.publish.state(site, "global")
     assert rollout and rollout.version == 3 and rollout.everyone
+
+
+def test_a_federation_is_simulated_to_its_end(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """What can't be is told where it was asked for; one that was begun before goes on, and ends as without a page."""
+    folder, plan = tmp_path / "project", fleet.Plan(boards=3, rounds=2, masks=False)
+    for place in (folder / "fleets" / "three-of-us", tmp_path / "alone"):
+        fleet.Federation.create(place, plan, motion())
+    alone = fleet.Federation.open(tmp_path / "alone")
+    fleet.simulate(alone, "har", "loop")
+    page = pages(studios("project"))
+    page.get_by_role("link", name="Fleet").click()
+    expect(page.get_by_text("0 of 2", exact=True).first).to_be_visible()
+
+    def simulate(name: str, boards: str) -> None:
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Boards", exact=True).fill(boards)
+        page.get_by_role("button", name="Simulate", exact=True).click()
+
+    simulate("../up", "3")
+    expect(page.get_by_role("alert").first).to_contain_text("../up")
+    simulate("small", "0")
+    expect(page.get_by_role("alert").first).to_contain_text("boards")
+    simulate("three-of-us", "3")
+    expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
+    assert fleet.Federation.open(folder / "fleets" / "three-of-us").sha256 == alone.sha256
+    assert not (tmp_path / "up").exists() and not (folder / "fleets" / "small").exists()
