@@ -157,9 +157,12 @@ def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) ->
     with pytest.raises(InputError, match="open it anew"):
         fleet.federate(early, lambda call: still)
     assert early.done == 0 and Federation.open(tmp_path / "one").done == 1
+    early.ended = "nobody\x1b answered"
+    told = result("fleet", "report", tmp_path / "one")
+    assert told["rounds"] == 1 and told["ended"] == "nobody\\x1b answered"
     fleet.federate(Federation.open(tmp_path / "one"), lambda call: still)
     told = result("fleet", "report", tmp_path / "one")
-    assert told["rounds"] == 5
+    assert told["rounds"] == 5 and not told["ended"]
 
 
 def mutants(value: Any, drawn: random.Random) -> Iterator[Any]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import dp_accounting
 import numpy as np
 import pytest
-from flwr.app import Message
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 from fresh import FULL
 
 from edgelora import fleet
 from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
-from edgelora.fleet import BudgetSpent, Federation, Plan, privacy
+from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, RoundAborted, Site, privacy, server_app
 from edgelora.fleet.flower import FleetStrategy, Twins
 from edgelora.fleet.sim_grid import PoolGrid
 
@@ -122,3 +125,21 @@ def test_a_folder_without_boards_is_told() -> None:
     base = fleet.fleet_base()
     with pytest.raises(InputError, match="har-choosing"):
         fleet.Boards("nowhere", base, 4)
+
+
+def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
+    """Nobody answers, as no gateway runs; the budget is spent, which is an end like any other."""
+    base, key = fleet.fleet_base(), Ed25519PrivateKey.generate()
+    site = Site.create(tmp_path / "site", "band", key)
+    site.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(3)], key)
+    plan = replace(PLAN, boards=3, rounds=9, share=1.0, masks=True, neighbours=2, threshold=2)
+    told = {}
+    for name, budget in (("silent", 0.0), ("dear", 0.01)):
+        Federation.create(tmp_path / name, replace(plan, budget=budget), base)
+        config = {"state": str(tmp_path / name), "site": str(site.folder)}
+        with PoolGrid(1, 1) as grid, contextlib.suppress(RoundAborted):
+            server_app.app(grid, Context(0, 0, {}, RecordDict(), config))
+        one = Federation.open(tmp_path / name)
+        told[name] = one.done, one.ended
+    assert told["silent"][0] == 3 and "see that the gateway has the boards" in told["silent"][1]
+    assert told["dear"][0] == 0 and "the budget is 0.01" in told["dear"][1]

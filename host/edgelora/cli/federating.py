@@ -127,8 +127,9 @@ def cmd_report(args: argparse.Namespace) -> None:
     Accuracies are on it where a simulation measured them: what real boards know of themselves stays theirs.
     """
     federation = fleet.Federation.open(args.federation)
-    path = fleet.write_page(federation, args.federation / "report.html", {})
-    _tell(args, federation, {}, path, "")
+    ended = federation.ended if federation.done < federation.plan.rounds else ""
+    path = fleet.write_page(federation, args.federation / "report.html", {}, ended)
+    _tell(args, federation, {}, path, ended)
 
 
 def cmd_init(args: argparse.Namespace) -> None:
