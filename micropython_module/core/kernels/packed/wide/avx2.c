@@ -16,7 +16,7 @@ static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
 #define EDGELORA_TABLE edgelora_avx2
 
 #define UNITS_ARE_BYTES 0
-enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
+enum { WIDTH = 8, LANES = 8, ROWS = 6, ZERO_WEIGHT = 0 };
 #define FLIP_OFFSET 0x80808080u
 #define FLIP_SIGNED 0u
 
@@ -50,6 +50,10 @@ static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n));
 }
 
+static inline lanes_t lanes_shift_right(lanes_t v, int32_t n) {
+    return _mm256_sra_epi32(v, _mm_cvtsi32_si128(n));
+}
+
 // rounding_high_mul
 static inline lanes_t lanes_high_mul(lanes_t a, lanes_t b) {
     const __m256i half = _mm256_set1_epi64x(1 << 30);
@@ -67,13 +71,17 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
         _mm256_srav_epi32(v, n), _mm256_cmpgt_epi32(_mm256_and_si256(v, mask), half));
 }
 
-// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. See portable.h's `output`.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
+    lanes_t away = _mm256_srai_epi32(_mm256_and_si256(acc, shift), 31);
+    return _mm256_srav_epi32(_mm256_add_epi32(v, _mm256_add_epi32(half, away)),
+        _mm256_sub_epi32(_mm256_setzero_si256(), shift));
+}
+
+// requantize for |acc| < 2^30. See portable.h's `output`.
 static inline lanes_t lanes_requantize(
     lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
-    lanes_t away = _mm256_srai_epi32(_mm256_and_si256(acc, shift), 31);
-    return _mm256_srav_epi32(
-        _mm256_add_epi32(lanes_high_mul(acc, multiplier), _mm256_add_epi32(half, away)),
-        _mm256_sub_epi32(_mm256_setzero_si256(), shift));
+    return lanes_rounded(acc, lanes_high_mul(acc, multiplier), shift, half);
 }
 
 // trunc_shift, n in 0..31, |v| < 2^31

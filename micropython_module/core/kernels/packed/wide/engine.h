@@ -196,6 +196,12 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
 
 static const int32_t zeros[LANES];
 
+// round_shift, n in -31..31
+static inline lanes_t lanes_round_shift(lanes_t v, int32_t n) {
+    return n > 0 ? lanes_shift_right(lanes_add(v, lanes_of((int32_t)(1u << (n - 1)))), n)
+                 : lanes_shift_left(v, -n);
+}
+
 // Rows that a block has room for, of so many groups; 0: not one.
 static uint32_t block_rows(uint32_t groups) {
     return lesser(BLOCK_BYTES / (4 * groups), BLOCK_ROWS);
@@ -349,10 +355,12 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
             .count = g->inputs};
         panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
         for (uint32_t p = 0; p < n; ++p) {
-            for (uint32_t l = 0; l < lanes; ++l) {
-                int32_t v = round_shift(w->acc[p * LANES + l], branch->t_shift);
-                w->t_rows[p * pitch + j + l] = (int8_t)clamp_s32(v, -127, 127);
+            int8_t some[LANES];
+            for (uint32_t l = 0; l < LANES; l += WIDTH) {
+                lanes_t v = lanes_round_shift(lanes_load(w->acc + p * LANES + l), branch->t_shift);
+                lanes_store_s8(some + l, lanes_max(lanes_min(v, lanes_of(127)), lanes_of(-127)));
             }
+            copy_run(w->t_rows + p * pitch + j, some, lanes);
         }
     }
     for (uint32_t p = 0; p < n; ++p) {
@@ -416,11 +424,10 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                 source_t b = {
                     .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
                 panel_products(w.branch_acc, w.panel, zeros, &b, lanes, &t_rows);
-                int32_t shift = -branch->branch_shift, half = shift > 0 ? 1 << (shift - 1) : 0;
-                for (uint32_t i = 0; i < n * LANES; ++i) {
-                    int32_t v = w.branch_acc[i];
-                    v = shift > 0 ? (v + half) >> shift : (int32_t)((uint32_t)v << -shift);
-                    w.acc[i] = (int32_t)((uint32_t)w.acc[i] + (uint32_t)v);
+                for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
+                    lanes_t v = lanes_round_shift(
+                        lanes_load(w.branch_acc + i), -branch->branch_shift);
+                    lanes_store(w.acc + i, lanes_add(lanes_load(w.acc + i), v));
                 }
             }
             outputs(g, o, lanes, w.acc, n, y + p * g->out_c);
@@ -516,8 +523,9 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     return true;
 }
 
-// The kernel elements along one axis that read input positions of a phase, and the output positions
-// at which they do: `at` / stride of the first input position, and one more for each next one.
+// The kernel elements along one axis that read input positions of a phase, the last first, and the
+// output positions at which they do: `at` of the first input position, one more for each next one.
+// From an element to the next, output positions rise by the same.
 typedef struct {
     uint32_t count;
     uint16_t element[256];
@@ -527,7 +535,7 @@ typedef struct {
 static void readers_of(
     readers_t *r, uint32_t phase, int32_t stride, int32_t pad, int32_t dilation, uint32_t kernel) {
     r->count = 0;
-    for (uint32_t k = 0; k < kernel; ++k) {
+    for (uint32_t k = kernel; k--;) {
         int32_t at = (int32_t)phase + pad - (int32_t)k * dilation;
         if (at % stride == 0) {
             r->element[r->count] = (uint16_t)k;
@@ -554,6 +562,61 @@ static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const 
     }
 }
 
+// The errors that positions of a phase read, with zeros around them: runs of kernel elements.
+typedef struct {
+    int32_t top, left;      // the first output position
+    uint32_t height, width; // in output positions
+    uint32_t wide;          // positions of the phase in a row
+    uint32_t runs, run;     // kernel elements: rows of them, and of each row
+    uint32_t apart;         // rows of outputs from a run to the next
+} window_t;
+
+// false: kernel elements don't read next to each other.
+static bool window_of(
+    window_t *v, const readers_t *ry, const readers_t *rx, uint32_t high, uint32_t wide) {
+    uint32_t reach_y = (uint32_t)(ry->at[ry->count - 1] - ry->at[0]),
+             reach_x = (uint32_t)(rx->at[rx->count - 1] - rx->at[0]);
+    *v = (window_t){ry->at[0], rx->at[0], high + reach_y, wide + reach_x, wide, ry->count,
+        rx->count, ry->count > 1 ? reach_y / (ry->count - 1) : 0};
+    return reach_x == rx->count - 1;
+}
+
+// e: s8 [out_h, out_w, n]; to: s8 [height, width, whole groups of n].
+static void window_fill(
+    const edgelora_shape_t *g, const window_t *v, const int8_t *e, uint32_t n, int8_t *to) {
+    uint32_t padded = (n + 3) & ~3u, first = v->left < 0 ? (uint32_t)-v->left : 0;
+    int32_t end = g->out_w - v->left;
+    uint32_t last = end < 0 ? 0 : lesser((uint32_t)end, v->width);
+    __builtin_memset(to, 0, v->height * v->width * padded);
+    for (uint32_t y = 0; y < v->height && first < last; ++y) {
+        int32_t oy = v->top + (int32_t)y, ox = v->left + (int32_t)first;
+        if (oy < 0 || oy >= g->out_h) {
+            continue;
+        }
+        const int8_t *from = e + ((uint32_t)oy * g->out_w + (uint32_t)ox) * n;
+        int8_t *row = to + (y * v->width + first) * padded;
+        if (padded == n) {
+            __builtin_memcpy(row, from, (last - first) * n);
+            continue;
+        }
+        for (uint32_t x = first; x < last; ++x, row += padded, from += n) {
+            copy_run(row, from, n);
+        }
+    }
+}
+
+// Positions [p, p + n) of a phase; values: of an output position, in whole groups.
+static rows_t window_rows(const window_t *v, const unit_t *units, uint32_t values, uint32_t p,
+    uint32_t n, uint32_t *at, int32_t *offset) {
+    rows_t r = {units, at, offset, v->runs, v->run * values / 4, v->apart * v->width * values, n};
+    uint32_t y = p / v->wide, x = p % v->wide;
+    for (uint32_t i = 0; i < n; ++i, x = x + 1 < v->wide ? x + 1 : 0, y += !x) {
+        at[i] = (y * v->width + x) * values;
+    }
+    rows_offset(offset, &r);
+    return r;
+}
+
 static void trunc_all(int32_t *v, int32_t n, uint32_t count) { // count: a multiple of WIDTH
     for (uint32_t i = 0; n && i < count; i += WIDTH) {
         lanes_store(v + i, lanes_trunc_shift(lanes_load(v + i), n < 31 ? n : 31));
@@ -569,18 +632,12 @@ typedef struct {
     block_t block;
 } joint_t;
 
-// Input channels of n positions whose errors are in w->rows: of outputs [n, taps, whole groups],
-// then of t. starts: of the kernel elements (taps) in a row of weights.
+// Input channels of positions whose errors are e, and t where there is a branch: of kernel elements
+// (taps) that begin at `starts` in a row of weights.
 static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts,
-    uint32_t taps, uint32_t n) {
+    const rows_t *e, const rows_t *t) {
     const edgelora_shape_t *g = j->g;
-    uint32_t rank = j->branch->rank, groups = taps * ((g->out_c + 3u) / 4),
-             t_groups = taps * ((rank + 3) / 4), behind = 4 * groups * n;
-    rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
-    if (rank) {
-        t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
-            w->t_at, w->t_offset);
-    }
+    uint32_t rank = j->branch->rank, n = e->n;
     for (uint32_t c = 0; c < channels; c += LANES) {
         uint32_t lanes = lesser(channels - c, LANES);
         source_t columns = {.from = g->weights + c,
@@ -589,7 +646,7 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
             .flip = FLIP_OFFSET,
             .count = g->out_c,
             .starts = starts};
-        panel_products(w->acc, w->panel, zeros, &columns, lanes, &e);
+        panel_products(w->acc, w->panel, zeros, &columns, lanes, e);
         if (rank) {
             source_t a = {.from = (const uint8_t *)j->branch->a + c,
                 .step = g->inputs,
@@ -597,23 +654,37 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
                 .flip = FLIP_SIGNED,
                 .count = rank,
                 .starts = starts};
-            panel_products(w->branch_acc, w->panel, zeros, &a, lanes, &t);
+            panel_products(w->branch_acc, w->panel, zeros, &a, lanes, t);
             trunc_all(w->acc, j->e_shift, n * LANES);
             trunc_all(w->branch_acc, j->t_shift, n * LANES);
-            for (uint32_t i = 0; i < n * LANES; ++i) {
-                w->acc[i] += w->branch_acc[i];
+            for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
+                lanes_store(w->acc + i,
+                    lanes_add(lanes_load(w->acc + i), lanes_load(w->branch_acc + i)));
             }
         }
         block_put(&j->block, w->acc, n, w->places, channels, c, lanes);
     }
 }
 
+// Rows of n positions behind each other in w->rows: of outputs, then of t.
+static void gathered_errors(
+    joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts, uint32_t taps, uint32_t n) {
+    uint32_t groups = taps * ((j->g->out_c + 3u) / 4),
+             t_groups = taps * ((j->branch->rank + 3) / 4), behind = 4 * groups * n;
+    rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
+    if (t_groups) {
+        t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
+            w->t_at, w->t_offset);
+    }
+    input_errors(j, w, channels, starts, &e, &t);
+}
+
 static void phase_errors(
     joint_t *j, work_t *w, uint32_t py, uint32_t px, const readers_t *ry, const readers_t *rx) {
     const edgelora_shape_t *g = j->g;
     const edgelora_op_t *op = g->op;
-    uint32_t rank = j->branch->rank, taps = ry->count * rx->count,
-             pitch = taps * ((g->out_c + 3u) & ~3u), t_pitch = taps * ((rank + 3) & ~3u);
+    uint32_t rank = j->branch->rank, taps = ry->count * rx->count, values = (g->out_c + 3u) & ~3u,
+             t_values = (rank + 3) & ~3u, pitch = taps * values, t_pitch = taps * t_values;
     uint32_t starts[MOST_TAPS];
     for (uint32_t i = 0; i < taps; ++i) {
         starts[i] = ((uint32_t)ry->element[i / rx->count] * g->kernel_w +
@@ -623,21 +694,47 @@ static void phase_errors(
     uint32_t wide = (g->in_w - px + op->stride_w - 1u) / op->stride_w,
              high = (g->in_h - py + op->stride_h - 1u) / op->stride_h;
     uint32_t most = taps ? block_rows((pitch + t_pitch) / 4) : BLOCK_ROWS;
+    window_t v = {0};
+    const unit_t *units = 0, *t_units = 0;
+    if (taps && window_of(&v, ry, rx, high, wide) && v.run * values <= 4 * CHUNK &&
+        v.height * v.width <= BLOCK_BYTES / (values + t_values)) {
+        uint32_t behind = v.height * v.width * values;
+        window_fill(g, &v, j->error->e, g->out_c, w->rows);
+        if (rank) {
+            window_fill(g, &v, j->error->t_error, rank, w->rows + behind);
+        }
+#if UNITS_ARE_BYTES
+        units = w->rows;
+#else
+        units = w->units;
+        widen(w->units, w->rows, v.height * v.width * (values + t_values));
+#endif
+        t_units = units + behind;
+        most = BLOCK_ROWS;
+    }
     for (uint32_t p = 0; p < high * wide; p += most) {
         uint32_t n = lesser(high * wide - p, most);
         int8_t *t_rows = w->rows + n * pitch;
         for (uint32_t k = 0; k < n; ++k) {
             uint32_t y = (p + k) / wide, x = (p + k) % wide;
             w->places[k] = (y * op->stride_h + py) * g->in_w + x * op->stride_w + px;
-            gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->e, g->out_c,
-                w->rows + k * pitch);
-            if (rank) {
+            if (taps && !units) {
+                gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->e, g->out_c,
+                    w->rows + k * pitch);
+            }
+            if (rank && !units) {
                 gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->t_error, rank,
                     t_rows + k * t_pitch);
             }
         }
-        if (taps) {
-            input_errors(j, w, g->in_c, starts, taps, n);
+        if (units) {
+            rows_t e = window_rows(&v, units, values, p, n, w->at, w->offset), t = {0};
+            if (rank) {
+                t = window_rows(&v, t_units, t_values, p, n, w->t_at, w->t_offset);
+            }
+            input_errors(j, w, g->in_c, starts, &e, &t);
+        } else if (taps) {
+            gathered_errors(j, w, g->in_c, starts, taps, n);
         } else {
             for (uint32_t k = 0; k < n; ++k) {
                 fill_run(j->block.q + w->places[k] * g->in_c, g->in_c, 0);
@@ -669,7 +766,7 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
             fill_run(end + rank, -rank & 3, 0);
         }
         w.places[0] = 0;
-        input_errors(&j, &w, g->inputs, 0, 1, 1);
+        gathered_errors(&j, &w, g->inputs, 0, 1, 1);
     } else {
         readers_t ry, rx;
         for (uint32_t py = 0; py < op->stride_h && py < g->in_h; ++py) {
@@ -712,9 +809,10 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
             .flip = FLIP_SIGNED,
             .count = g->positions};
         panel_products(w.acc, w.panel, zeros, &e, lanes, &columns);
-        for (uint32_t j = 0; j < rank; ++j) {
-            for (uint32_t l = 0; l < lanes; ++l) {
-                gradient[(o + l) * rank + j] += trunc_shift(w.acc[j * LANES + l], shift);
+        trunc_all(w.acc, shift, rank * LANES);
+        for (uint32_t l = 0; l < lanes; ++l) {
+            for (uint32_t j = 0; j < rank; ++j) {
+                gradient[(o + l) * rank + j] += w.acc[j * LANES + l];
             }
         }
     }
@@ -757,9 +855,18 @@ static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
         for (uint32_t p = 0; p < g->positions; ++p) {
             sum += error->t_error[p * rank + j];
         }
-        for (uint32_t i = 0; i < g->inputs; ++i) {
-            int32_t v = sums[(i / LANES * rank + j) * LANES + i % LANES] - g->zp_in * sum;
-            gradient[j * g->inputs + i] += trunc_shift(v, shift);
+        const int32_t *from = sums + j * LANES;
+        int32_t *to = gradient + j * g->inputs;
+        for (uint32_t i = 0; i < g->inputs; i += LANES, from += rank * LANES) {
+            int32_t some[LANES];
+            for (uint32_t l = 0; l < LANES; l += WIDTH) {
+                lanes_t v = lanes_sub(lanes_load(from + l), lanes_of(g->zp_in * sum));
+                lanes_store(some + l, lanes_trunc_shift(v, shift < 31 ? shift : 31));
+            }
+            uint32_t lanes = lesser(g->inputs - i, LANES);
+            for (uint32_t l = 0; l < lanes; ++l) {
+                to[i + l] += some[l];
+            }
         }
     }
     return true;
@@ -961,8 +1068,12 @@ static bool depthwise_backward(
                      ++k, ix = ix + 1 < p.out_w ? ix + 1 : 0, iy += !ix) {
                     int32_t *sums = acc + k * LANES;
                     lanes_t taken[16 / WIDTH];
-                    taps_products(taken, plane + (iy * p.width + ix) * pitch + c, offset, weights,
-                        (taps + 1) / 2);
+                    const int16_t *at = plane + (iy * p.width + ix) * pitch + c;
+                    if (taps == 9) { // unrolled
+                        taps_products(taken, at, offset, weights, 5);
+                    } else {
+                        taps_products(taken, at, offset, weights, (taps + 1) / 2);
+                    }
                     for (uint32_t l = 0; l < 16; l += LANES) { // LANES = WIDTH
                         lanes_store(sums + l * n, taken[l / LANES]);
                     }
@@ -991,6 +1102,23 @@ static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift,
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
 
+// One operand of a sum: requantize(d << 20) for |d| < 256.
+typedef struct {
+    lanes_t high, low, half, shift; // of the multiplier: 20 bits and 11; half: of 2^-shift
+} addend_t;
+
+static addend_t addend_of(int32_t multiplier, int32_t shift) {
+    return (addend_t){lanes_of(multiplier >> 11), lanes_of(multiplier & 2047),
+        lanes_of((int32_t)((1u << -shift) >> 1)), lanes_of(shift)};
+}
+
+// The high half of the doubled product of d << 20 is d * multiplier / 2^11, rounded.
+static inline lanes_t lanes_addend(lanes_t d, const addend_t *a) {
+    lanes_t low = lanes_add(lanes_mul(d, a->low), lanes_of(1024));
+    lanes_t v = lanes_add(lanes_mul(d, a->high), lanes_shift_right(low, 11));
+    return lanes_rounded(d, v, a->shift, a->half);
+}
+
 static void add_forward(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     const int32_t *m = g->multiplier;
@@ -999,6 +1127,8 @@ static void add_forward(
     bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0; // then sums are below 2^29
     lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
             low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
+    addend_t first = addend_of(m[0], small ? shift[0] : 0),
+             second = addend_of(m[1], small ? shift[1] : 0);
     int8_t rest[3][WIDTH] = {{0}};
     for (uint32_t i = 0; i < count; i += WIDTH) {
         uint32_t n = lesser(count - i, WIDTH);
@@ -1009,11 +1139,14 @@ static void add_forward(
             p = rest[0];
             q = rest[1];
         }
-        lanes_t a = lanes_shift_left(lanes_sub(lanes_of_s8(p), zero), 20),
-                b = lanes_shift_left(lanes_sub(lanes_of_s8(q), zero2), 20);
-        lanes_t v = lanes_scaled(lanes_add(lanes_scaled(a, m[0], shift[0], small),
-                                     lanes_scaled(b, m[1], shift[1], small)),
-            m[2], shift[2], small);
+        lanes_t a = lanes_sub(lanes_of_s8(p), zero), b = lanes_sub(lanes_of_s8(q), zero2), v;
+        if (small) {
+            v = lanes_add(lanes_addend(a, &first), lanes_addend(b, &second));
+        } else {
+            v = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0], false),
+                lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1], false));
+        }
+        v = lanes_scaled(v, m[2], shift[2], small);
         v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
         lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
         if (n < WIDTH) {
@@ -1050,19 +1183,44 @@ static int32_t error_add(
     return top + (int32_t)n;
 }
 
+// dx = trunc_shift(e * m, n), rows of `count`; |m| < 2^15.
+static void scale_errors(
+    int8_t *dx, const int8_t *e, const int32_t *m, uint32_t count, int32_t n, int32_t mask) {
+    uint32_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        lanes_store_s8(
+            dx + i, lanes_trunc_shift(lanes_mul(lanes_of_s8(e + i), lanes_load(m + i)), n));
+    }
+    for (; i < count; ++i) {
+        dx[i] = (int8_t)trunc_mask(e[i] * m[i], n, mask);
+    }
+}
+
+// most = magnitudes of e, where those are larger; |e| <= 127
+static void most_of(uint8_t *most, const int8_t *e, uint32_t count) {
+    for (uint32_t i = 0; i < count; ++i) {
+        uint8_t v = (uint8_t)(e[i] < 0 ? -e[i] : e[i]);
+        most[i] = v > most[i] ? v : most[i];
+    }
+}
+
 static int32_t add_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    int32_t m = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15;
-    uint32_t count = g->positions * g->out_c, bits = 0;
-    for (uint32_t i = 0; i < count; ++i) {
-        bits |= abs_u32(error->e[i] * m);
+    enum { PART = 256 };
+    int32_t factor = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, m[PART];
+    uint32_t count = g->positions * g->out_c, magnitude = 0;
+    uint8_t most[PART] = {0};
+    for (uint32_t i = 0; i < count; i += PART) {
+        most_of(most, error->e + i, lesser(count - i, PART));
     }
-    int32_t n = bit_length(bits) - 7;
+    for (uint32_t i = 0; i < PART; ++i) {
+        m[i] = factor;
+        magnitude = most[i] > magnitude ? most[i] : magnitude;
+    }
+    int32_t n = bit_length(magnitude * abs_u32(factor)) - 7;
     n = n < 0 ? 0 : n;
-    int32_t mask = (int32_t)((1u << n) - 1);
-    for (uint32_t i = 0; i < count; ++i) {
-        int32_t v = error->e[i] * m;
-        dx[i] = (int8_t)((v + ((v >> 31) & mask)) >> n);
+    for (uint32_t i = 0; i < count; i += PART) {
+        scale_errors(dx + i, error->e + i, m, lesser(count - i, PART), n, shift_mask(n));
     }
     return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + n;
 }
@@ -1104,13 +1262,12 @@ static void mask_backward(int8_t *e, uint32_t count, const uint8_t *mask) {
 static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     enum { PART = 256 };
     uint32_t channels = g->out_c, positions = g->positions,
-             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1;
-    int32_t n = 0, top = -128, mask = 0;
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1, bits = 0;
+    int32_t n = 0, top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
     for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
-        uint32_t bits = 0;
         for (uint32_t c = 0; c < channels; c += PART) {
             uint32_t count = lesser(channels - c, PART);
             int32_t m[PART];
@@ -1120,20 +1277,21 @@ static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t
                 m[k] = right > 31 ? 0 : g->multiplier[at] >> right;
             }
             int8_t *row = e + c;
+            uint8_t most[PART] = {0};
             for (uint32_t p = 0; p < positions; ++p, row += channels) {
-                for (uint32_t k = 0; !pass && k < count; ++k) {
-                    bits |= abs_u32(row[k] * m[k]);
+                if (pass) {
+                    scale_errors(row, row, m, count, n, shift_mask(n));
+                } else {
+                    most_of(most, row, count);
                 }
-                for (uint32_t k = 0; pass && k < count; ++k) {
-                    int32_t v = row[k] * m[k];
-                    row[k] = (int8_t)((v + ((v >> 31) & mask)) >> n);
-                }
+            }
+            for (uint32_t k = 0; !pass && k < count; ++k) {
+                bits |= most[k] * abs_u32(m[k]);
             }
         }
         if (!pass) {
             n = bit_length(bits) - 7;
             n = n < 0 ? 0 : n;
-            mask = (int32_t)((1u << n) - 1);
         }
     }
     return exponent + top - 15 + n;

@@ -45,6 +45,7 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 
 LANES_OF_TWO(lanes_add, vaddq_s32)
 LANES_OF_TWO(lanes_sub, vsubq_s32)
+LANES_OF_TWO(lanes_mul, vmulq_s32)
 LANES_OF_TWO(lanes_min, vminq_s32)
 LANES_OF_TWO(lanes_max, vmaxq_s32)
 LANES_OF_TWO(lanes_or, vorrq_s32)
@@ -59,6 +60,10 @@ static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return (lanes_t){{vshlq_s32(v.val[0], count), vshlq_s32(v.val[1], count)}};
 }
 
+static inline lanes_t lanes_shift_right(lanes_t v, int32_t n) {
+    return lanes_shift_left(v, -n);
+}
+
 static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
     int32x4_t one = vdupq_n_s32(1), mask = vsubq_s32(vshlq_s32(one, n), one),
               half = vsubq_s32(vshrq_n_s32(mask, 1), vshrq_n_s32(v, 31));
@@ -68,15 +73,19 @@ static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
 
 LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
 
-// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. See portable.h's `output`.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
+    for (int k = 0; k < 2; ++k) {
+        int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31);
+        v.val[k] = vshlq_s32(vaddq_s32(v.val[k], vaddq_s32(half.val[k], away)), shift.val[k]);
+    }
+    return v;
+}
+
+// requantize for |acc| < 2^30. See portable.h's `output`.
 static inline lanes_t lanes_requantize(
     lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
-    for (int k = 0; k < 2; ++k) {
-        int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31),
-                  v = vqrdmulhq_s32(acc.val[k], multiplier.val[k]);
-        acc.val[k] = vshlq_s32(vaddq_s32(v, vaddq_s32(half.val[k], away)), shift.val[k]);
-    }
-    return acc;
+    return lanes_rounded(acc, lanes_high_mul(acc, multiplier), shift, half);
 }
 
 // trunc_shift, n in 0..31, |v| < 2^31

@@ -56,6 +56,7 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 
 #define lanes_add _mm512_add_epi32
 #define lanes_sub _mm512_sub_epi32
+#define lanes_mul _mm512_mullo_epi32
 #define lanes_min _mm512_min_epi32
 #define lanes_max _mm512_max_epi32
 #define lanes_or _mm512_or_si512
@@ -63,6 +64,10 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+static inline lanes_t lanes_shift_right(lanes_t v, int32_t n) {
+    return _mm512_sra_epi32(v, _mm_cvtsi32_si128(n));
 }
 
 // rounding_high_mul
@@ -84,13 +89,17 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
     return _mm512_mask_add_epi32(down, up, down, one);
 }
 
-// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. See portable.h's `output`.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
+    lanes_t away = _mm512_srai_epi32(_mm512_and_si512(acc, shift), 31);
+    return _mm512_srav_epi32(_mm512_add_epi32(v, _mm512_add_epi32(half, away)),
+        _mm512_sub_epi32(_mm512_setzero_si512(), shift));
+}
+
+// requantize for |acc| < 2^30. See portable.h's `output`.
 static inline lanes_t lanes_requantize(
     lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
-    lanes_t away = _mm512_srai_epi32(_mm512_and_si512(acc, shift), 31);
-    return _mm512_srav_epi32(
-        _mm512_add_epi32(lanes_high_mul(acc, multiplier), _mm512_add_epi32(half, away)),
-        _mm512_sub_epi32(_mm512_setzero_si512(), shift));
+    return lanes_rounded(acc, lanes_high_mul(acc, multiplier), shift, half);
 }
 
 // trunc_shift, n in 0..31, |v| < 2^31
