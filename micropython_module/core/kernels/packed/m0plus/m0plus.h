@@ -57,6 +57,12 @@ void edgelora_plane_rows(const edgelora_plane_t *plane);
     "asrs " x ", " x ", #16\n" \
     "adcs " sum ", " x "\n"
 
+// x = dot2(w, x) + start
+#define FIRST_DOT2(x, w, start) \
+    "muls " x ", " w "\n" \
+    "asrs " x ", " x ", #16\n" \
+    "adcs " x ", " start "\n"
+
 // a = requantize's high = floor((a * m + 2^30) / 2^31), |a| < 1.5 * 2^30; m = mh * 2^16 + ml, -2^15
 // <= ml < 2^15. t, q, p are lost. With a = ah * 2^16 + al likewise, |al * mh| <= 2^30, |ah * ml| <=
 // 0.75 * 2^30 and |al * ml >> 16| <= 2^14 stay in 32 bits. So do they with 0 <= ml < 2^16 if |a| <
