@@ -9,20 +9,25 @@
 // first one.
 typedef struct {
     uint32_t rows_end;                // of x, of the rows of this kind
-    uint32_t pairs, rest;             // code of a row's pairs of outputs, of what follows them
-    uint32_t gap, strip, x;           // x: of the next kind
+    uint32_t pairs;                   // code of a row's pairs of outputs
+    uint32_t gap;
+    uint32_t rest;                    // code of what follows the pairs
+    uint32_t strip, x;
     uint32_t next_kind;               // code
     uint32_t pairs_of_2, rest_of_2;   // pairs and rest with two kernel rows
     uint32_t pairs_of_3, rest_of_3;   // and with three
     uint32_t bias_top, bias_bottom;   // without the first kernel row, without the last
     uint32_t zero_point, bias;
-    uint32_t weights, next_bias, acc; // of the next channel
+    uint32_t weights, next_bias;      // of the next channel
     uint32_t channels;                // left
+    // rows with all kernel rows: x, its end, and bytes of acc before them
+    uint32_t middle, middle_end;
+    uint32_t acc, before_middle;
 } strip_frame_t;
 #define STRIP_ROWS_END 0
 #define STRIP_PAIRS 4
-#define STRIP_REST 8
-#define STRIP_GAP 12
+#define STRIP_GAP 8
+#define STRIP_REST 12
 #define STRIP_STRIP 16
 #define STRIP_X 20
 #define STRIP_NEXT_KIND 24
@@ -36,9 +41,12 @@ typedef struct {
 #define STRIP_BIAS 56
 #define STRIP_WEIGHTS 60
 #define STRIP_NEXT_BIAS 64
-#define STRIP_ACC 68
-#define STRIP_CHANNELS 72
-#define STRIP_FRAME 76
+#define STRIP_CHANNELS 68
+#define STRIP_MIDDLE 72
+#define STRIP_MIDDLE_END 76
+#define STRIP_ACC 80
+#define STRIP_BEFORE_MIDDLE 84
+#define STRIP_FRAME 88
 ASSERT_OFFSET(strip_frame_t, rows_end, STRIP_ROWS_END)
 ASSERT_OFFSET(strip_frame_t, pairs, STRIP_PAIRS)
 ASSERT_OFFSET(strip_frame_t, rest, STRIP_REST)
@@ -56,7 +64,10 @@ ASSERT_OFFSET(strip_frame_t, zero_point, STRIP_ZERO_POINT)
 ASSERT_OFFSET(strip_frame_t, bias, STRIP_BIAS)
 ASSERT_OFFSET(strip_frame_t, weights, STRIP_WEIGHTS)
 ASSERT_OFFSET(strip_frame_t, next_bias, STRIP_NEXT_BIAS)
+ASSERT_OFFSET(strip_frame_t, middle, STRIP_MIDDLE)
+ASSERT_OFFSET(strip_frame_t, middle_end, STRIP_MIDDLE_END)
 ASSERT_OFFSET(strip_frame_t, acc, STRIP_ACC)
+ASSERT_OFFSET(strip_frame_t, before_middle, STRIP_BEFORE_MIDDLE)
 ASSERT_OFFSET(strip_frame_t, channels, STRIP_CHANNELS)
 ASSERT_SIZE(strip_frame_t, STRIP_FRAME)
 
@@ -210,6 +221,23 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "str r1, " SLOT(STRIP_ZERO_POINT) "\n"
         "ldr r1, " FIELD(r0, STRIP_ARG_CHANNELS) "\n"
         "str r1, " SLOT(STRIP_CHANNELS) "\n"
+        "movs r2, #0\n"
+        "ldr r3, " FIELD(r0, STRIP_ARG_TOP) "\n"   // top: comes last
+        "cmp r3, #0\n"
+        "beq 1f\n"
+        "ldr r2, " FIELD(r0, STRIP_ARG_OUT_W) "\n"
+        "lsls r2, r2, #2\n"
+        "ldr r3, " SLOT(STRIP_GAP) "\n"
+        "adds r2, r2, r3\n"
+        "adds r7, #" STRING(STRIP_PITCH) "\n"      // x
+        "1:\n"
+        "str r2, " SLOT(STRIP_BEFORE_MIDDLE) "\n"
+        "str r7, " SLOT(STRIP_MIDDLE) "\n"
+        "ldr r3, " FIELD(r0, STRIP_ARG_MIDDLE) "\n"
+        "movs r4, #" STRING(STRIP_PITCH) "\n"
+        "muls r4, r3\n"
+        "adds r7, r7, r4\n"
+        "str r7, " SLOT(STRIP_MIDDLE_END) "\n"
         "26:\n"                 // a channel
         "ldr r0, " SLOT(STRIP_STRIP) "\n"
         "ldr r4, " FIELD(r0, STRIP_ARG_PLANE) "\n"
@@ -237,26 +265,13 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "orrs r6, r5\n"
         ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_TOP), "r8", "r9") ROW_WEIGHTS("", "r10", "r11")
         ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_BOTTOM), "r12", "lr")
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r1, " SLOT(STRIP_ACC) "\n"
-        "ldr r7, " SLOT(STRIP_X) "\n"
-        "ldr r3, " FIELD(r0, STRIP_ARG_TOP) "\n"   // top: comes last
-        "cmp r3, #0\n"
-        "beq 1f\n"
-        "ldr r3, " FIELD(r0, STRIP_ARG_OUT_W) "\n"
-        "lsls r3, r3, #2\n"
-        "adds r1, r1, r3\n"
-        "ldr r3, " SLOT(STRIP_GAP) "\n"
-        "adds r1, r1, r3\n"
-        "adds r7, #" STRING(STRIP_PITCH) "\n"
-        "1:\n"
-        "ldr r3, " FIELD(r0, STRIP_ARG_MIDDLE) "\n"   // all kernel rows
-        "cmp r3, #0\n"
+        "add r3, sp, #" STRING(STRIP_MIDDLE) "\n"
+        "ldmia r3!, {r4, r5, r6, r7}\n" // middle, its end, acc, what is before
+        "adds r1, r6, r7\n"
+        "movs r7, r4\n"
+        "cmp r7, r5\n"         // all kernel rows
         "beq 22f\n"
-        "movs r4, #" STRING(STRIP_PITCH) "\n"
-        "muls r4, r3\n"
-        "adds r4, r4, r7\n"
-        "str r4, " SLOT(STRIP_ROWS_END) "\n"
+        "str r5, " SLOT(STRIP_ROWS_END) "\n"
         "ldr r2, " SLOT(STRIP_BIAS) "\n"
         "adr r4, 21f\n"
         "adds r4, #1\n"
@@ -335,14 +350,13 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "stmia r1!, {r6}\n"
         ".balign 4\n"
         "9:\n"                  // the next row
-        "ldr r3, " SLOT(STRIP_GAP) "\n"
-        "adds r1, r1, r3\n"
+        "mov r7, sp\n"
+        "ldmia r7!, {r3, r4, r5}\n" // rows_end, pairs, gap
+        "adds r1, r1, r5\n"
         "adds r0, #" STRING(STRIP_PITCH) "\n"
-        "ldr r3, " SLOT(STRIP_ROWS_END) "\n"
         "cmp r0, r3\n"
         "beq 1f\n"
-        "ldr r3, " SLOT(STRIP_PAIRS) "\n"
-        "bx r3\n"
+        "bx r4\n"
         "1:\n"
         "ldr r3, " SLOT(STRIP_NEXT_KIND) "\n"
         "bx r3\n"
