@@ -20,6 +20,7 @@ typedef struct {
     uint32_t zero_point, bias;
     uint32_t weights, next_bias;      // of the next channel
     uint32_t channels;                // left
+    uint32_t plane, step, acc_step;   // of the strip
     // rows with all kernel rows: x, its end, and bytes of acc before them
     uint32_t middle, middle_end;
     uint32_t acc, before_middle;
@@ -42,11 +43,14 @@ typedef struct {
 #define STRIP_WEIGHTS 60
 #define STRIP_NEXT_BIAS 64
 #define STRIP_CHANNELS 68
-#define STRIP_MIDDLE 72
-#define STRIP_MIDDLE_END 76
-#define STRIP_ACC 80
-#define STRIP_BEFORE_MIDDLE 84
-#define STRIP_FRAME 88
+#define STRIP_PLANE 72
+#define STRIP_STEP 76
+#define STRIP_ACC_STEP 80
+#define STRIP_MIDDLE 84
+#define STRIP_MIDDLE_END 88
+#define STRIP_ACC 92
+#define STRIP_BEFORE_MIDDLE 96
+#define STRIP_FRAME 100
 ASSERT_OFFSET(strip_frame_t, rows_end, STRIP_ROWS_END)
 ASSERT_OFFSET(strip_frame_t, pairs, STRIP_PAIRS)
 ASSERT_OFFSET(strip_frame_t, rest, STRIP_REST)
@@ -64,6 +68,9 @@ ASSERT_OFFSET(strip_frame_t, zero_point, STRIP_ZERO_POINT)
 ASSERT_OFFSET(strip_frame_t, bias, STRIP_BIAS)
 ASSERT_OFFSET(strip_frame_t, weights, STRIP_WEIGHTS)
 ASSERT_OFFSET(strip_frame_t, next_bias, STRIP_NEXT_BIAS)
+ASSERT_OFFSET(strip_frame_t, plane, STRIP_PLANE)
+ASSERT_OFFSET(strip_frame_t, step, STRIP_STEP)
+ASSERT_OFFSET(strip_frame_t, acc_step, STRIP_ACC_STEP)
 ASSERT_OFFSET(strip_frame_t, middle, STRIP_MIDDLE)
 ASSERT_OFFSET(strip_frame_t, middle_end, STRIP_MIDDLE_END)
 ASSERT_OFFSET(strip_frame_t, acc, STRIP_ACC)
@@ -221,6 +228,12 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "str r1, " SLOT(STRIP_ZERO_POINT) "\n"
         "ldr r1, " FIELD(r0, STRIP_ARG_CHANNELS) "\n"
         "str r1, " SLOT(STRIP_CHANNELS) "\n"
+        "ldr r1, " FIELD(r0, STRIP_ARG_PLANE) "\n"
+        "str r1, " SLOT(STRIP_PLANE) "\n"
+        "ldr r1, " FIELD(r0, STRIP_ARG_STEP) "\n"
+        "str r1, " SLOT(STRIP_STEP) "\n"
+        "ldr r1, " FIELD(r0, STRIP_ARG_ACC_STEP) "\n"
+        "str r1, " SLOT(STRIP_ACC_STEP) "\n"
         "movs r2, #0\n"
         "ldr r3, " FIELD(r0, STRIP_ARG_TOP) "\n"   // top: comes last
         "cmp r3, #0\n"
@@ -239,14 +252,11 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "adds r7, r7, r4\n"
         "str r7, " SLOT(STRIP_MIDDLE_END) "\n"
         "26:\n"                 // a channel
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r4, " FIELD(r0, STRIP_ARG_PLANE) "\n"
-        "cmp r4, #0\n"
+        "ldr r0, " SLOT(STRIP_PLANE) "\n"
+        "cmp r0, #0\n"
         "beq 1f\n"
-        "movs r0, r4\n"
         "bl edgelora_plane_rows\n"
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r4, " FIELD(r0, STRIP_ARG_PLANE) "\n"
+        "ldr r4, " SLOT(STRIP_PLANE) "\n"
         "ldr r1, " FIELD(r4, PLANE_ARG_X) "\n"
         "adds r1, #1\n"
         "str r1, " FIELD(r4, PLANE_ARG_X) "\n"
@@ -258,8 +268,7 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "ldr r1, " SLOT(STRIP_WEIGHTS) "\n"
         "adds r2, r1, #1\n"
         "str r2, " SLOT(STRIP_WEIGHTS) "\n"
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r2, " FIELD(r0, STRIP_ARG_STEP) "\n"   // step
+        "ldr r2, " SLOT(STRIP_STEP) "\n"
         "movs r6, #128\n"
         "lsls r5, r6, #16\n"
         "orrs r6, r5\n"
@@ -324,24 +333,23 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "subs r1, #1\n"
         "str r1, " SLOT(STRIP_CHANNELS) "\n"
         "beq 1f\n"
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
         "ldr r1, " SLOT(STRIP_ACC) "\n"
-        "ldr r2, " FIELD(r0, STRIP_ARG_ACC_STEP) "\n"
+        "ldr r2, " SLOT(STRIP_ACC_STEP) "\n"
         "adds r1, r1, r2\n"
         "str r1, " SLOT(STRIP_ACC) "\n"
         "b 26b\n"
         "1:\n"
         "add sp, #" STRING(STRIP_FRAME) "\n" RESTORE
         ".balign 4\n"
+        "12:\n"
+        STRIP_FIRST_SINGLE("r8") STRIP_SINGLE("1", "r10")
+        "b 1f\n"
+        ".balign 4\n"
         "13:\n"
         STRIP_FIRST_SINGLE("r8") STRIP_SINGLE("1", "r10") STRIP_SINGLE("2", "r12")
         STRIP_SINGLE_THIRD("2", "lr", "r3")
         "asrs r3, r3, #16\n"
         "adcs r6, r3\n"
-        "b 1f\n"
-        ".balign 4\n"
-        "12:\n"
-        STRIP_FIRST_SINGLE("r8") STRIP_SINGLE("1", "r10")
         "1:\n"
         STRIP_SINGLE_THIRD("0", "r9", "r3") STRIP_SINGLE_THIRD("1", "r11", "r4")
         "adds r3, r3, r4\n"
