@@ -12,7 +12,7 @@ typedef struct {
     uint32_t pairs;                   // code of a row's pairs of outputs
     uint32_t gap;
     uint32_t rest;                    // code of what follows the pairs
-    uint32_t strip, x;
+    uint32_t bottom, x;               // of the strip
     uint32_t next_kind;               // code
     uint32_t pairs_of_2, rest_of_2;   // pairs and rest with two kernel rows
     uint32_t pairs_of_3, rest_of_3;   // and with three
@@ -21,15 +21,15 @@ typedef struct {
     uint32_t weights, next_bias;      // of the next channel
     uint32_t channels;                // left
     uint32_t plane, step, acc_step;   // of the strip
-    // rows with all kernel rows: x, its end, and bytes of acc before them
-    uint32_t middle, middle_end;
-    uint32_t acc, before_middle;
+    uint32_t acc;                     // of the next channel
+    // rows with all kernel rows: bytes of acc before them, the end of x, and x
+    uint32_t before_middle, middle_end, middle;
 } strip_frame_t;
 #define STRIP_ROWS_END 0
 #define STRIP_PAIRS 4
 #define STRIP_GAP 8
 #define STRIP_REST 12
-#define STRIP_STRIP 16
+#define STRIP_BOTTOM 16
 #define STRIP_X 20
 #define STRIP_NEXT_KIND 24
 #define STRIP_PAIRS_OF_2 28
@@ -46,16 +46,16 @@ typedef struct {
 #define STRIP_PLANE 72
 #define STRIP_STEP 76
 #define STRIP_ACC_STEP 80
-#define STRIP_MIDDLE 84
-#define STRIP_MIDDLE_END 88
-#define STRIP_ACC 92
-#define STRIP_BEFORE_MIDDLE 96
+#define STRIP_ACC 84
+#define STRIP_BEFORE_MIDDLE 88
+#define STRIP_MIDDLE_END 92
+#define STRIP_MIDDLE 96
 #define STRIP_FRAME 100
 ASSERT_OFFSET(strip_frame_t, rows_end, STRIP_ROWS_END)
 ASSERT_OFFSET(strip_frame_t, pairs, STRIP_PAIRS)
 ASSERT_OFFSET(strip_frame_t, rest, STRIP_REST)
 ASSERT_OFFSET(strip_frame_t, gap, STRIP_GAP)
-ASSERT_OFFSET(strip_frame_t, strip, STRIP_STRIP)
+ASSERT_OFFSET(strip_frame_t, bottom, STRIP_BOTTOM)
 ASSERT_OFFSET(strip_frame_t, x, STRIP_X)
 ASSERT_OFFSET(strip_frame_t, next_kind, STRIP_NEXT_KIND)
 ASSERT_OFFSET(strip_frame_t, pairs_of_2, STRIP_PAIRS_OF_2)
@@ -184,7 +184,6 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
     __asm volatile(
         ".syntax unified\n" SAVE
         "sub sp, #" STRING(STRIP_FRAME) "\n"
-        "str r0, " SLOT(STRIP_STRIP) "\n"
         "ldr r1, " FIELD(r0, STRIP_ARG_GAP) "\n"
         "str r1, " SLOT(STRIP_GAP) "\n"
         "ldr r3, " FIELD(r0, STRIP_ARG_OUT_W) "\n"    // out_w
@@ -234,6 +233,8 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "str r1, " SLOT(STRIP_STEP) "\n"
         "ldr r1, " FIELD(r0, STRIP_ARG_ACC_STEP) "\n"
         "str r1, " SLOT(STRIP_ACC_STEP) "\n"
+        "ldr r1, " FIELD(r0, STRIP_ARG_BOTTOM) "\n"
+        "str r1, " SLOT(STRIP_BOTTOM) "\n"
         "movs r2, #0\n"
         "ldr r3, " FIELD(r0, STRIP_ARG_TOP) "\n"   // top: comes last
         "cmp r3, #0\n"
@@ -274,13 +275,12 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "orrs r6, r5\n"
         ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_TOP), "r8", "r9") ROW_WEIGHTS("", "r10", "r11")
         ROW_WEIGHTS(ROW_BIAS(STRIP_BIAS_BOTTOM), "r12", "lr")
-        "add r3, sp, #" STRING(STRIP_MIDDLE) "\n"
-        "ldmia r3!, {r4, r5, r6, r7}\n" // middle, its end, acc, what is before
-        "adds r1, r6, r7\n"
-        "movs r7, r4\n"
-        "cmp r7, r5\n"         // all kernel rows
+        "add r3, sp, #" STRING(STRIP_ACC) "\n"
+        "ldmia r3!, {r4, r5, r6, r7}\n" // acc, what is before the middle, its end, itself
+        "adds r1, r4, r5\n"
+        "cmp r7, r6\n"         // all kernel rows
         "beq 22f\n"
-        "str r5, " SLOT(STRIP_ROWS_END) "\n"
+        "str r6, " SLOT(STRIP_ROWS_END) "\n"
         "ldr r2, " SLOT(STRIP_BIAS) "\n"
         "adr r4, 21f\n"
         "adds r4, #1\n"
@@ -292,8 +292,7 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "21:\n"
         "movs r7, r0\n"
         "22:\n"                 // without the last one
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r3, " FIELD(r0, STRIP_ARG_BOTTOM) "\n"
+        "ldr r3, " SLOT(STRIP_BOTTOM) "\n"
         "cmp r3, #0\n"
         "beq 25f\n"
         "ldr r2, " SLOT(STRIP_BIAS_BOTTOM) "\n"
@@ -301,8 +300,7 @@ NAKED void edgelora_strip_s8(const edgelora_strip_t *strip) {
         "b 20f\n"
         ".balign 4\n"
         "25:\n"                 // without the first one
-        "ldr r0, " SLOT(STRIP_STRIP) "\n"
-        "ldr r3, " FIELD(r0, STRIP_ARG_TOP) "\n"
+        "ldr r3, " SLOT(STRIP_BEFORE_MIDDLE) "\n"
         "cmp r3, #0\n"
         "beq 24f\n"
         "mov r8, r10\n"
