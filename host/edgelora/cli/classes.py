@@ -58,6 +58,11 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     with connect(args) as link, console.progress("add classes", args.json) as progress:
         made, used = add_stored_classes(link, base, data, name, progress, args.force)
     classes = [{"number": row.number, "name": _named(base, row), "samples": row.samples} for row in made.classes]
+    judged = "too few samples are held to judge by"
+    if len(set(data.y.tolist())) < 2:
+        judged = "unjudged: samples of one class can't tell what it takes from others; give some of those, too"
+    if made.before is not None:
+        judged = f"named right of {made.judged_by} held samples: {made.before:.1%} -> {made.after:.1%}"
     result = {
         "name": name,
         "bytes": len(made.ela),
@@ -65,12 +70,10 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
         "before": made.before,
         "after": made.after,
         "judged_by": made.judged_by,
+        "judged": judged,
         "identical": made.identical,
         "activated": used,
     }
-    judged = "too few samples are held to judge by"
-    if made.before is not None:
-        judged = f"named right of {made.judged_by} held samples: {made.before:.1%} -> {made.after:.1%}"
     told = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
     show(args, result, f"{name}: {told}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
     if not used:
