@@ -30,10 +30,11 @@ for shape in ((1, 100, 6), (49, 10, 1)):
     print(hashlib.sha256(weights).hexdigest(), formats.base_id(elm).hex())
 """
 FEATURES = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__.get(name)]
+KERNELS = ("Haswell", "Prescott", "Zen", *(["SkylakeX"] if numpy_core.__cpu_features__["AVX512_SKX"] else []))
 COMPUTERS = {
     "one thread": {"OPENBLAS_NUM_THREADS": "1"},
     "two threads": {"OPENBLAS_NUM_THREADS": "2"},
-    **{core: {"OPENBLAS_CORETYPE": core} for core in ("Haswell", "SkylakeX", "Prescott", "Zen")},
+    **{core: {"OPENBLAS_CORETYPE": core} for core in KERNELS},
     "no vector instructions": {"NPY_DISABLE_CPU_FEATURES": " ".join(FEATURES)},
     "no fused products": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4", "OPENBLAS_CORETYPE": "Prescott"},
 }
