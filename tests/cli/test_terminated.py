@@ -71,3 +71,5 @@ def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, ignoring)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # nobody hears of a second one, as the command ends
+            assert signal.signal(number, signal.SIG_DFL) == signal.SIG_IGN

@@ -430,7 +430,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
         slow, fast = map(int, told(output, "RATIOS").split())
         assert abs(slow - 1000 * 125 / 48) < 10 and abs(fast - 1000 * 125 / 133) < 10
         position, step_us, clock = map(int, told(output, "STEPS").split())
-        assert (position, clock) == (9, 125_000_000) and step_us * 48 > 1_000_000
+        assert (position, clock) == (9, 125_000_000) and step_us * 48 > 800_000  # cycles, at the slow clock
         assert told(output, "INTERRUPTED") == "12 125000000"
         assert told(output, "BATTERY") == "low battery 16 2"
         assert (told(output, "TIME"), told(output, "ENERGY")) == ("paused 24", "paused 32 True")

@@ -59,7 +59,7 @@ def test_stock_firmware_gets_edgelora(studios: Callable, pages: Callable) -> Non
     card = page.get_by_role("region", name="stock", exact=True)
     card.get_by_text("not on it yet", exact=True).wait_for(timeout=FLASH_MS)
     card.get_by_role("button", name="Install EdgeLoRA").click()
-    card.get_by_text("install EdgeLoRA").wait_for()
+    card.get_by_text("install EdgeLoRA", exact=True).wait_for()
     page.reload()
     expect(card.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0, timeout=FLASH_MS)
     card.get_by_text("ready").wait_for()

@@ -126,7 +126,7 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
 
 @pytest.mark.parametrize(
     ("leads", "how_long", "updates"),
-    [("the board by itself", "thorough", 70), ("with this computer's help", "usual", 20)],
+    [("the board by itself", "thorough", 30), ("with this computer's help", "usual", 20)],
 )
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int

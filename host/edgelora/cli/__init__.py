@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 def _ended_as_interrupted() -> Iterator[None]:
     """SIGTERM and SIGHUP do what Ctrl-C does, so what was started is ended and boards are left usable.
 
-    Further ones change nothing: a shell whose terminal is closed may send two. What is ignored (`nohup`) stays so.
+    Further ones change nothing, also while it ends: a shell whose terminal is closed may send two. What is ignored
+    (`nohup`) stays so.
     """
     asked: list[int] = []
 
@@ -84,7 +85,7 @@ def _ended_as_interrupted() -> Iterator[None]:
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if asked else signal.SIG_DFL)
 
 
 def _end_workers() -> None:

@@ -35,7 +35,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = N
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             error.filename, error.filename2 = str(path), None  # nobody knows the other
         raise
     _sync_folder(path.parent)
@@ -73,7 +73,7 @@ def _create(path: Path, data: bytes, create: int, mode: int | None = None) -> No
             os.fsync(file.fileno())
     except BaseException as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(path)  # a write does not tell which file it was
         raise
 
