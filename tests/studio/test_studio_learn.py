@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,13 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
 
 @pytest.mark.parametrize(
     ("leads", "how_long", "updates"),
-    [("the board by itself", "thorough", 30), ("with this computer's help", "usual", 20)],
+    [("the board by itself", "thorough", 10), ("with this computer's help", "usual", 20)],
 )
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int
 ) -> None:
     """Paused and resumed, then without a page, then without a board: it ends with the bytes of one that never was."""
-    folder = project(tmp_path / "project", GESTURES)
+    folder = project(tmp_path / "project", dict.fromkeys(GESTURES, 40))  # enough for a fast board to be cut off
     run = folder / "reports" / "001"
     studio = studios("project")
     page = learn_view(pages(studio))
@@ -144,12 +145,11 @@ def test_a_run_outlives_its_page_and_its_cable(
     paused = len(metric_lines(run))
     page.get_by_role("button", name="Resume").click()
     page.close()
-    page = pages(studio)
-    while len(metric_lines(run)) < paused + updates:
-        page.wait_for_timeout(50)
     [board] = [one for one in virtual_boards.running() if one.belongs_to(folder)]
+    while len(metric_lines(run)) < paused + updates:
+        time.sleep(0.01)
     board.kill()
-    learn_view(page)
+    page = learn_view(pages(studio))
     expect(page.get_by_text("Cut off.")).to_be_visible()
     sim.start("unix", None, folder / "boards" / BOARD)
     page.get_by_role("button", name="Resume").click()
