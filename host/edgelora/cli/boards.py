@@ -203,7 +203,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
     """
     image = args.image or args.firmware
     if image is None:
-        raise InputError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
+        raise training.WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
     with console.progress("flash", args.json) as progress:
         port = flash(
             args.drive or port_of(args),
@@ -298,7 +298,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
             if check.remedy:
                 say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
-        raise InputError(f"{len(problems)} to mend: {', '.join(problems)}")
+        raise training.WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
     note(
         "all is well, but for what is missing" if any(c.state == "missing" for c in checks) else "all is well",
         args.json,
@@ -349,7 +349,7 @@ def _file_name(path: str) -> str:
     """What a file of the board is called here."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
-        raise InputError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
+        raise training.WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
     return name
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import formats, streams, training, updates
-from ..errors import InputError
 from ..formats import read_bounded
 from ..link import DeviceError, Link, soft_reset
 from ..streams import note, say
@@ -134,7 +133,7 @@ def cmd_serve(args: argparse.Namespace) -> None:
     storage bucket, GitHub Pages over plain http.
     """
     if not args.site.is_dir():
-        raise InputError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
+        raise training.WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
     with updates.server(args.site, args.host, args.port, note) as server:
         url = updates.address(server)
         show(
@@ -164,9 +163,11 @@ def cmd_update(args: argparse.Namespace) -> None:
     update is confirmed. An update that was cut off goes on when the command is given again.
     """
     if not (args.bundle or args.status or args.confirm or args.trust):
-        raise InputError("what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`")
+        raise training.WorkflowError(
+            "what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`"
+        )
     if bool(args.trust) != bool(args.target):
-        raise InputError("--trust and --target go together: whose bundles the board takes, and what it is")
+        raise training.WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
     content = _read_bundle(args.bundle) if args.bundle else b""
     installed = None
     if args.trust:
@@ -178,7 +179,7 @@ def cmd_update(args: argparse.Namespace) -> None:
     with connect(args) as link:
         state = link.update_state(args.confirm)
     if args.confirm and not state.confirmed:
-        raise InputError(
+        raise training.WorkflowError(
             "nothing to confirm: an update is on trial once the application has started with it (store.start())"
         )
     if args.json:
@@ -224,5 +225,5 @@ def _place_trust(link: Link, trust: bytes, force: bool) -> None:
     except DeviceError:
         there = b""
     if there not in (b"", trust) and not force:
-        raise InputError("the board trusts other keys, or is another target; --force replaces them")
+        raise training.WorkflowError("the board trusts other keys, or is another target; --force replaces them")
     link.put(TRUST_PATH, trust)
