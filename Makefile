@@ -58,6 +58,8 @@ FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*)
 
 # MicroPython takes its version from git; this keeps it from finding this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
+# Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods

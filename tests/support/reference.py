@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ def trunc_shift(a: Ints, n: int) -> Ints:
 
 def block(v: Ints, x: int) -> tuple[Ints, int]:
     """q and exponent with v * 2^x ~ q * 2^exponent, q within +-127."""
-    n = 0
-    while int(np.abs(int32(v)).max()) >> n > 127:
+    n, largest = 0, int(np.abs(int32(v)).max())
+    while largest >> n > 127:
         n += 1
     return trunc_shift(v, n), x + n
 
@@ -73,12 +74,27 @@ def requantize(acc: Ints, multiplier: Ints, shift: Ints) -> Ints:
 
 def taps(model: QuantModel, op: Op) -> NDArray[np.intp]:
     """Input position of each kernel element of each output position, [positions, kernel]; outside: their number."""
-    (in_h, in_w, _), (out_h, out_w, _) = model.tensors[op.input].shape, model.tensors[op.output].shape
-    y = np.arange(out_h)[:, None] * op.stride[0] - op.padding[0] + np.arange(op.kernel[0]) * op.dilation[0]
-    x = np.arange(out_w)[:, None] * op.stride[1] - op.padding[1] + np.arange(op.kernel[1]) * op.dilation[1]
+    sizes = model.tensors[op.input].shape[:2], model.tensors[op.output].shape[:2], op.kernel
+    return _taps(*(tuple(map(int, pair)) for pair in (*sizes, op.stride, op.padding, op.dilation)))
+
+
+@lru_cache(256)
+def _taps(
+    source: tuple[int, ...],
+    target: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> NDArray[np.intp]:
+    (in_h, in_w), (out_h, out_w) = source, target
+    y = np.arange(out_h)[:, None] * stride[0] - padding[0] + np.arange(kernel[0]) * dilation[0]
+    x = np.arange(out_w)[:, None] * stride[1] - padding[1] + np.arange(kernel[1]) * dilation[1]
     y, x = y[:, None, :, None], x[None, :, None, :]  # [out_h, out_w, kernel_h, kernel_w]
     inside = (y >= 0) & (y < in_h) & (x >= 0) & (x < in_w)
-    return np.where(inside, y * in_w + x, in_h * in_w).reshape(out_h * out_w, -1)
+    result = np.where(inside, y * in_w + x, in_h * in_w).reshape(out_h * out_w, -1)
+    result.flags.writeable = False
+    return result
 
 
 def patches(model: QuantModel, op: Op, x: Ints) -> Ints:

@@ -37,9 +37,14 @@ class FloatModel:
         self.model, self.target = model, target
         self.trace: Trace = forward_sample(model, x, adapter)
         self.layers = {layer.op: layer for layer in adapter.layers}
+        ops = list(enumerate(model.ops))
+        self.factors = {index: _factor(op) for index, op in ops if op.multiplier is not None}
+        self.weights = {index: weight_matrix(op).T.astype(np.float64) for index, op in ops if op.is_matrix}
+        self.passes = [~_masked(op, self.trace.y[index + 1]) for index, op in ops]  # where changes go on upward
         # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
         self.origin: dict[int, Floats] = {}
-        self.origin = self._run({})[1]
+        self.unchanged = [self.trace.y[0].astype(np.float64)]  # y of each tensor, at the adapter itself
+        self.unchanged, self.origin = self._run({})
 
     def loss(self, changed: dict[tuple[int, str], Floats]) -> float:
         """The loss with some matrices replaced; keys are (op, "a" or "b")."""
@@ -78,12 +83,11 @@ class FloatModel:
         return result
 
     def _run(self, changed: dict[tuple[int, str], Floats]) -> tuple[list[Floats], dict[int, Floats]]:
-        y, seen = [self.trace.y[0].astype(np.float64)], {}
-        for index, op in enumerate(self.model.ops):
+        first = min((index for index, _ in changed), default=0)  # what lies below is as it was
+        y, seen = self.unchanged[: first + 1], {}
+        for index in range(first, len(self.model.ops)):
             z = seen[index] = self._op(index, y, changed, seen)
-            whole = self.trace.y[index + 1]
-            masked = (op.mask_low & (whole == op.act_min)) | (op.mask_high & (whole == op.act_max))
-            y.append(whole + np.where(masked, 0, z - self.origin.get(index, z)))
+            y.append(self.trace.y[index + 1] + self.passes[index] * (z - self.origin.get(index, z)))
         return y, seen
 
     def _op(self, index: int, y: list[Floats], changed: dict, seen: dict[int, Floats]) -> Floats:
@@ -92,20 +96,20 @@ class FloatModel:
         x, other, whole = y[op.input], y[op.input2], self.trace.y[op.input]
         source = x - model.tensors[op.input].zero_point
         if op.is_matrix:
-            return self._matrix(index, source, changed, seen) * _factor(op)
+            return self._matrix(index, source, changed, seen) * self.factors[index]
         if op.kind == "depthwise":
             outputs = model.tensors[op.output].shape[2]
             rows = windows(model, op, source, 0).repeat(outputs // source.shape[1], axis=2)
-            return (rows * op.weights.reshape(-1, outputs)).sum(axis=1) * _factor(op)
+            return (rows * op.weights.reshape(-1, outputs)).sum(axis=1) * self.factors[index]
         if op.kind == "average_pool":
             return windows(model, op, source, 0).sum(axis=1) / _counts(model, op)
         if op.kind == "max_pool":  # of the element that is the largest now
             first = windows(model, op, whole, -129).argmax(axis=1)[:, None]
             return np.take_along_axis(windows(model, op, x, 0), first, axis=1)[:, 0]
         if op.kind == "mean":
-            return source.sum(axis=0, keepdims=True) * _factor(op)
+            return source.sum(axis=0, keepdims=True) * self.factors[index]
         if op.kind in PAIR_KINDS:
-            return self._pair(op, x, repeated(model, op, other))
+            return self._pair(index, x, repeated(model, op, other))
         if op.kind == "constant":
             return op.values.astype(np.float64).reshape(-1, op.values.shape[2])
         if op.kind == "lookup":  # its table is too coarse to differentiate
@@ -115,13 +119,13 @@ class FloatModel:
             return 256 * real / real.sum(axis=1, keepdims=True)
         return self._moved(op, x, other)
 
-    def _pair(self, op: Op, a: Floats, b: Floats) -> Floats:
+    def _pair(self, index: int, a: Floats, b: Floats) -> Floats:
         """Two inputs, element by element."""
-        model = self.model
+        model, op = self.model, self.model.ops[index]
         now, then = self.trace.y[op.input], repeated(model, op, self.trace.y[op.input2])
         if op.kind in ("minimum", "maximum"):  # of the one that is taken now
             return np.where(now <= then if op.kind == "minimum" else now >= then, a, b)
-        factor = _factor(op)
+        factor = self.factors[index]
         if op.kind == "add":
             return (a * factor[0] + b * factor[1]) * 2**20 * factor[2]
         zero = model.tensors[op.input].zero_point
@@ -153,7 +157,7 @@ class FloatModel:
         if op.kind == "conv":
             rows = windows(self.model, op, source, 0)
             rows = rows.reshape(len(rows), -1)
-        z = rows @ weight_matrix(op).T
+        z = rows @ self.weights[index]
         layer = self.layers.get(index)
         if layer is not None:
             a, b = changed.get((index, "a"), layer.a), changed.get((index, "b"), layer.b)
@@ -161,6 +165,11 @@ class FloatModel:
             t = self.trace.t[index] + exact - self.origin.get(-1 - index, exact)
             z = z + t @ b.T * 2.0**layer.branch_shift
         return z
+
+
+def _masked(op: Op, y: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Outputs behind which the activation lets no gradient pass."""
+    return (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
 
 
 def _factor(op: Op) -> Floats:
