@@ -125,6 +125,12 @@ def test_spelling(line: str, said: str) -> None:
     assert said in error and error.startswith("usage: edgelora") and error.count("\n") == 2
 
 
+def test_arguments_in_any_order() -> None:
+    orders = ("fleet f.ela --name n --all", "fleet --name n f.ela --all", "--name n fleet --all f.ela")
+    found = [vars(make_parser().parse_args(["fleet", "publish", *order.split()])) for order in orders]
+    assert found[0] == found[1] == found[2] and found[0]["adapter"] == Path("f.ela")
+
+
 def test_every_command_is_in_the_docs() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
     rows = {name: line for name, line in re.findall(r"^\| `([a-z][a-z -]*)` \| (.+?) \|$", page, re.MULTILINE)}

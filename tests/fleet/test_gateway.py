@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fleet_boards import Fleet, PythonMember
+from fleet_field import until
 
 from edgelora.errors import EdgeloraError, FileError, InputError
 from edgelora.fleet import (
@@ -171,6 +172,44 @@ def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> No
         found = GatewayClient(tmp_path).exchange({i: rounds.message(i) or b"" for i in (0, 1)}, seconds=60)
         assert list(found) == [1] and time.monotonic() - begun < 30
     assert any(event["event"] == "refused" and event["board"] == 0 for event in events)
+
+
+def test_a_board_that_comes_back_within_a_round(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was away at the beginning: it is asked, and nobody waits for it."""
+    monkeypatch.setattr(gateway, "PING_SECONDS", 0.0)
+    fleet, back = Fleet.drawn(3, 5, parameters=5), threading.Event()
+    lines = [Line(member) for member in fleet.members]
+
+    def lost() -> None:
+        if not back.is_set():
+            raise LineLost("the cable was pulled")
+
+    @contextlib.contextmanager
+    def opened(port: str, check: Any) -> Iterator[Attached]:
+        if made.boards():
+            lost()
+        yield Attached(0, lines[0], lost, list)
+
+    class Last(Line):
+        def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+            back.set()
+            letter = made.mail.letter(0)
+            while made.mail.is_current(0, letter) and not letter.replies:
+                time.sleep(0.01)
+            return super().answer(message, adapter)
+
+    with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path) as inner:
+        inner.start()
+        made.add_line("port", opened)
+        until(lambda: made.away() == {0})
+        first = fleet.round(fleet.task(2, 2, 1))
+        ticket = made.mail.post({index: first.message(index) or b"" for index in range(3)}, ADAPTER, made.away())
+        assert made.mail.replies(ticket, 0) == ({}, [1, 2])
+        made.add_local(1, lines[1])
+        made.add_local(2, Last(fleet.members[2]))
+        rounds = fleet.round(fleet.task(2, 2, 1), 2)
+        messages = {index: rounds.message(index) or b"" for index in range(3)}
+        assert sorted(GatewayClient(tmp_path).exchange(messages, ADAPTER, 60)) == [0, 1, 2]
 
 
 def test_a_gateway_that_starts_again_costs_boards_nothing(

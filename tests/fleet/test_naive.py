@@ -144,6 +144,17 @@ def test_too_few_boards_for_a_federation(tmp_path: Path) -> None:
     assert "which is not trusted here" in edgelora(*enroll, "08" + 31 * "00", code=1)
 
 
+def test_too_few_samples_of_a_board(base: Base, tmp_path: Path) -> None:
+    """What could be given is told, and no option that this command has not."""
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    (tmp_path / "boards").mkdir()
+    for board in range(3):
+        np.savez(tmp_path / "boards" / f"{board}.npz", x=np.zeros((4, 1, 100, 6), np.float32), y=np.zeros(4, np.int64))
+    few = ("--data", tmp_path / "boards", "--base", tmp_path / "base.elm", "--boards", 3, "--least", 2)
+    said = edgelora("fleet", "simulate", tmp_path / "few", *few, "--engine", "loop", code=1)
+    assert "0.npz: 4 samples are too few" in said and "--" not in said
+
+
 def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) -> None:
     one = Federation.create(tmp_path / "one", PLAN, base)
     early, still = Federation.open(tmp_path / "one"), Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)

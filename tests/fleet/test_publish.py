@@ -23,6 +23,7 @@ from edgelora.resources import ROOT
 from edgelora.training import Base, TwinLearner, load_part
 from edgelora.training.base import pretrained_har
 from edgelora.training.recipe import Recipe
+from edgelora.updates import releases
 
 APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
@@ -117,6 +118,31 @@ def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path
         assert (gone["version"], gone["everyone"]) == (3, True)
         assert fetch(first) == ["installed", 3]
         assert boards[first].run("start")["sha256"] == hashlib.sha256(bare(adapters[0])).hexdigest()
+
+
+def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+    """Never to what was taken back; what is published then has the way back before it."""
+    site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
+
+    def out(number: int) -> None:
+        publish.to_few(site, adapters[number], "wake", fleet.key, 10)
+        publish.to_all(site, "wake")
+
+    def back() -> int:
+        """Which adapter all boards have then."""
+        version = publish.back(site, "wake", fleet.key).version
+        released = releases(publish.folder(site, True), "wake", [public_bytes(fleet.key)])[version]
+        return [bare(adapter) for adapter in adapters].index(released.adapter())
+
+    out(0), out(1)
+    publish.to_few(site, adapters[2], "wake", fleet.key, 10)
+    assert [back(), back()] == [1, 0]
+    with pytest.raises(PublishError, match="nothing of wake"):
+        back()
+    out(2)
+    assert back() == 0
+    with pytest.raises(PublishError, match="nothing of wake"):
+        back()
 
 
 def test_the_few_are_a_share_and_others_each_time() -> None:

@@ -13,14 +13,14 @@ import dp_accounting
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 from fresh import FULL
 
 from edgelora import fleet
 from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
-from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, RoundAborted, Site, privacy, server_app
+from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, RoundAborted, Site, flower, privacy, server_app
 from edgelora.fleet.flower import FleetStrategy, Twins
 from edgelora.fleet.sim_grid import PoolGrid
 
@@ -143,3 +143,24 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
         told[name] = one.done, one.ended
     assert told["silent"][0] == 3 and "see that the gateway has the boards" in told["silent"][1]
     assert told["dear"][0] == 0 and "the budget is 0.01" in told["dear"][1]
+
+
+def test_boards_are_asked_where_they_are_or_were() -> None:
+    """One that two gateways had is asked at the one that has it now; one that is away, where it was."""
+    had = [([0, 1], [2, 3]), ([2], [0, 4])]  # here, away; by node
+    asked: dict[int, list[int]] = {}
+
+    class Two(PoolGrid):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            for message in messages:
+                node = message.metadata.dst_node_id
+                if message.metadata.message_type == "query.boards":
+                    content = ConfigRecord(dict(zip(("boards", "away"), had[node], strict=True)))
+                else:
+                    content = ConfigRecord({"boards": [], "replies": []})
+                    asked[node] = list(message.content.config_records[flower.ASKED]["boards"])
+                yield Message(RecordDict({flower.ANSWERED: content}), reply_to=message)
+
+    with Two(2, 1) as grid:
+        flower.Gateways(grid).deliver({index: b"" for index in range(6)}, b"adapter", 1)
+    assert asked == {0: [0, 1, 3], 1: [2, 4]}

@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **named | {"allow_abbrev": False, "formatter_class": _Formatter})
         self.commands: argparse._SubParsersAction[Parser] | None = None
         self.sections: Sequence[tuple[str, Sequence[str]]] = ()
+        self._options_first = False
 
     def add_commands(self) -> argparse._SubParsersAction[Parser]:
         """Makes this a list of commands; given none, it prints its help."""
@@ -62,7 +63,18 @@ class Parser(argparse.ArgumentParser):
                 near = did_you_mean(name, (known for known in self._option_string_actions if known[:2] == "--"))
                 self._refuse(f"no option {name[:40]}", near)
         found, rest = super().parse_known_args(args, namespace)
-        if rest and self.commands is None:
+        if rest and self.commands is None and not self._options_first:
+            return self._any_order(args)
+        return found, rest
+
+    def _any_order(self, args: Any) -> Any:
+        """argparse takes an argument that may be left out for left out as soon as an option follows the one before."""
+        self._options_first = True
+        try:
+            found, rest = self.parse_known_intermixed_args(args)
+        finally:
+            self._options_first = False
+        if rest:
             self._refuse(f"too many arguments, {' '.join(rest)[:80]}", "")
         return found, rest
 

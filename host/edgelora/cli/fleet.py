@@ -174,7 +174,7 @@ def cmd_publish(args: argparse.Namespace) -> None:
         edgelora fleet publish fleet --name wake --all
 
     A board whose application does not confirm it falls back by itself. --back gives all boards, under a new number,
-    what they had before. With none of these it tells how far the newest has come.
+    what they had before, and given again goes further back. With none of these it tells how far the newest has come.
     """
     if bool(args.adapter) + args.all + args.back > 1:
         raise InputError("give an adapter, --all or --back: one at a time")

@@ -192,14 +192,15 @@ class Gateways:
         return found
 
     def _look(self, seconds: float) -> None:
-        """Who is where: a board that is at two gateways is asked at the first."""
+        """Who is where: a board that is at two gateways is asked at the first that has it there now."""
         nodes = sorted(self._grid.get_node_ids())
         ask = [Message(RecordDict(), dst_node_id=node, message_type="query.boards") for node in nodes]
         self._node_of.clear()
         replies = list(self._grid.send_and_receive(ask, timeout=min(seconds, STARTING)))
-        for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+        replies.sort(key=lambda reply: reply.metadata.src_node_id)
+        for reply, which in ((reply, which) for which in ("boards", "away") for reply in replies):
             if not reply.has_error() and ANSWERED in reply.content.config_records:
-                for index in reply.content.config_records[ANSWERED].get("boards", []):
+                for index in reply.content.config_records[ANSWERED].get(which, []):
                     self._node_of.setdefault(int(index), reply.metadata.src_node_id)
 
 
@@ -223,9 +224,11 @@ def opened(reply: Message) -> Iterator[tuple[int, bytes]]:
 
 
 def query_boards(message: Message, context: Context) -> Message:
-    """Which boards the gateway of this node has."""
-    boards = [board.index for board in _gateway(context).boards() if board.state != "away"]
-    return Message(RecordDict({ANSWERED: ConfigRecord({"boards": boards})}), reply_to=message)
+    """Which boards the gateway of this node has; which it had, and may have again within the round."""
+    boards = _gateway(context).boards()
+    away = [board.index for board in boards if board.state == "away"]
+    here = [board.index for board in boards if board.state != "away"]
+    return Message(RecordDict({ANSWERED: ConfigRecord({"boards": here, "away": away})}), reply_to=message)
 
 
 def pass_on(message: Message, context: Context) -> Message:

@@ -112,6 +112,10 @@ class Gateway:
             found = seen | self._states
         return [BoardState(i, self._names.get(i, ""), *found[i]) for i in sorted(found)]
 
+    def away(self) -> set[int]:
+        """Those of `boards` that are not there now."""
+        return {board.index for board in self.boards() if board.state == "away"}
+
     def stop(self) -> None:
         """Ends what boards do, and waits until all are left at a usable REPL."""
         self._stop.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InputError
@@ -21,7 +21,10 @@ MAX_TICKETS = 64
 
 @dataclass
 class Letter:
-    """A message for a board. replies: by sender; given: those that the server has; refused: those it did not take."""
+    """A message for a board. replies: by sender; given: those that the server has; refused: those it did not take.
+
+    waited: for its reply; else the board was away when it was posted.
+    """
 
     message: bytes
     adapter: bytes
@@ -29,6 +32,7 @@ class Letter:
     given: set[bytes] = field(default_factory=set)
     refused: set[bytes] = field(default_factory=set)
     failed: bool = False
+    waited: bool = True
     posted: float = field(default_factory=time.monotonic)
 
     def ended(self, seconds: float) -> bool:
@@ -54,10 +58,11 @@ class Mailbox:
 
     # --- for the server
 
-    def post(self, messages: Mapping[int, bytes], adapter: bytes = b"") -> int:
+    def post(self, messages: Mapping[int, bytes], adapter: bytes = b"", away: Collection[int] = ()) -> int:
         """Puts a message before each of these boards, in place of what lay there; a ticket for `replies`.
 
-        The bytes that lie there already keep their replies. Raises InputError, and then nothing has changed.
+        Nobody waits for those of `away`, which reply in time or not. The bytes that lie there already keep their
+        replies. Raises InputError, and then nothing has changed.
         """
         for index, message in messages.items():
             if index_of(message) != index:
@@ -66,7 +71,7 @@ class Mailbox:
             for index, message in messages.items():
                 there = self._letters.get(index)
                 if there is None or there.message != message:
-                    self._letters[index] = Letter(message, adapter)
+                    self._letters[index] = Letter(message, adapter, waited=index not in away)
                 else:
                     there.failed = False
                     there.refused |= there.given
@@ -83,7 +88,7 @@ class Mailbox:
         return ticket
 
     def replies(self, ticket: int, seconds: float) -> tuple[dict[int, list[bytes]], list[int]]:
-        """Replies by board, and the boards that have not answered, when all have or the time has passed.
+        """Replies by board, and the boards that are waited for, when there are none or the time has passed.
 
         Raises InputError for a ticket that there never was, or that is too old.
         """
@@ -97,8 +102,8 @@ class Mailbox:
             return {index: fresh for index in boards if (fresh := self._letters[index].fresh)}, left
 
     def _left(self, boards: list[int]) -> list[int]:
-        letters = self._letters
-        return [index for index in boards if not letters[index].fresh and not letters[index].failed]
+        letters = ((index, self._letters[index]) for index in boards)
+        return [index for index, letter in letters if letter.waited and not letter.failed and not letter.fresh]
 
     def given(self, ticket: int) -> None:
         """The server has the replies of this ticket; those that it does not take it will not get again."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,6 +26,7 @@ from ..updates import Release, release, releases
 from .roster import Roster, Site
 
 MAX_STATE = 4096
+MOST_BACK = 100  # versions
 
 
 class PublishError(EdgeloraError, RuntimeError):
@@ -34,12 +35,16 @@ class PublishError(EdgeloraError, RuntimeError):
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far a release has come. share: percent of boards that get it first; everyone: it is out to all."""
+    """How far a release has come. share: percent of boards that get it first; everyone: it is out to all.
+
+    line: versions that were out to all, the newest last, without what was taken back: the way back.
+    """
 
     name: str
     version: int
     share: int
     everyone: bool
+    line: tuple[int, ...] = ()
 
     def first(self, roster: Roster) -> list[int]:
         """The boards that get it first, ascending: `share` percent by a hash, one at least."""
@@ -73,7 +78,8 @@ def to_few(
         layer.a_state = layer.b_state = None
     roster, few = site.roster(), folder(site, False)
     version = max(releases(few, name, [public_bytes(key)]), default=0) + 1
-    rollout = Rollout(name, version, share, False)
+    before = state(site, name)
+    rollout = Rollout(name, version, share, False, before.line if before else ())
     done = release(few, formats.pack_adapter(made), name, key, version=version, target=roster.target, base=base)
     _write(site, rollout)
     return rollout, done
@@ -92,25 +98,29 @@ def to_all(site: Site, name: str) -> Rollout:
     for stale in target.glob(f"{name}.from-*.elu"):  # versions stay: those that were out to all
         if stale.name not in files:
             stale.unlink()
-    rollout = Rollout(name, rollout.version, rollout.share, True)
+    line = rollout.line if rollout.everyone else (*rollout.line, rollout.version)
+    rollout = replace(rollout, everyone=True, line=line[-MOST_BACK:])
     _write(site, rollout)
     return rollout
 
 
 def back(site: Site, name: str, key: Ed25519PrivateKey) -> Rollout:
-    """Gives all boards, under a new number, what they had before the newest release. Raises PublishError."""
+    """Gives all boards, under a new number, what they had before the newest release. Raises PublishError.
+
+    Called again it goes further back, never to what was taken back.
+    """
     rollout = state(site, name)
     earlier = releases(folder(site, True), name, [public_bytes(key)])
-    if rollout is not None and rollout.everyone:
-        earlier.pop(rollout.version, None)
-    if rollout is None or not earlier:
+    line = rollout.line[: -1 if rollout.everyone else None] if rollout else ()
+    line = tuple(version for version in line if version in earlier)
+    if rollout is None or not line:
         raise PublishError(
             f"nothing of {name} was out to all boards before",
             remedy="boards go back by themselves if it isn't confirmed",
         )
-    adapter = earlier[max(earlier)].adapter()
+    adapter = earlier[line[-1]].adapter()
     made = release(folder(site, False), adapter, name, key, target=site.roster().target, force=True)
-    _write(site, Rollout(name, made.version, rollout.share, False))
+    _write(site, Rollout(name, made.version, rollout.share, False, line[:-1]))
     return to_all(site, name)
 
 
@@ -119,10 +129,11 @@ def state(site: Site, name: str) -> Rollout | None:
     formats.check_name(name)
     path = site.folder / "updates" / f"{name}.json"
     try:
-        return Rollout(**json.loads(read_bounded(path, MAX_STATE)))
+        told = json.loads(read_bounded(path, MAX_STATE))
+        return Rollout(**told | {"line": tuple(told.get("line", ()))})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise PublishError(f"{path} is damaged", remedy="publish again") from None
 
 

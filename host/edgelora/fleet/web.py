@@ -257,7 +257,8 @@ def local_server(gateway: Gateway, state: Path) -> Server:
                 asked = json.loads(content)
                 messages = {int(i): base64.b64decode(text, validate=True) for i, text in asked["messages"].items()}
                 adapter = base64.b64decode(asked["adapter"], validate=True)
-                ticket = gateway.mail.post(messages, adapter)
+                away = gateway.away() if adapter else ()  # of a round's later stages nobody is left out
+                ticket = gateway.mail.post(messages, adapter, away)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return self.answer(HTTPStatus.BAD_REQUEST)
             self._json({"ticket": ticket})
@@ -310,7 +311,8 @@ class GatewayClient:
     def exchange(self, messages: dict[int, bytes], adapter: bytes = b"", seconds: float = 60) -> dict[int, list[bytes]]:
         """Posts a message for each of these boards; their replies when all are there, or after so many seconds.
 
-        adapter: the global `.ela`, with TASK. Over HTTP anyone may post what looks like a reply, so there may be more
+        adapter: the global `.ela`, with TASK. A board that is away then may come back and reply meanwhile; it is not
+        waited for. Over HTTP anyone may post what looks like a reply, so there may be more
         than one: the round takes the right one. Where it takes none, call again: others are given then. A gateway that
         is started again meanwhile is given the messages again; its boards go on with what they have.
         """
