@@ -26,20 +26,20 @@ def rounded(x: Ints) -> Ints:
 
 
 def transform(r: Ints, i: Ints) -> tuple[Ints, Ints]:
-    """Radix 4, decimation in time; each stage divides by 4."""
-    n = len(r)
+    """Radix 4, decimation in time, along the last axis; each stage divides by 4."""
+    n = r.shape[-1]
     if n == 1:
         return r, i
-    angle = 2 * np.pi * np.arange(n // 4) / n
-    parts = []
-    for row in range(4):
-        a, b = (rounded(part * 8191) for part in transform(r[row::4], i[row::4]))
-        c, s = q15(np.cos(row * angle)), q15(np.sin(row * angle))
-        parts.append((rounded(a * c + b * s), rounded(b * c - a * s)) if row else (a, b))
-    (ar, ai), (br, bi), (cr, ci), (dr, di) = parts
+    quarters = [np.stack([part[..., row::4] for row in range(4)], axis=-2) for part in (r, i)]
+    a, b = (rounded(part * 8191) for part in transform(*quarters))
+    angle = np.arange(4)[:, None] * (2 * np.pi * np.arange(n // 4) / n)
+    c, s = q15(np.cos(angle)), q15(np.sin(angle))
+    turned = np.arange(4)[:, None] > 0  # the first as it is
+    p, q = np.where(turned, rounded(a * c + b * s), a), np.where(turned, rounded(b * c - a * s), b)
+    (ar, br, cr, dr), (ai, bi, ci, di) = (np.moveaxis(part, -2, 0) for part in (p, q))
     rows_r = ar + br + cr + dr, ar - cr + bi - di, ar + cr - br - dr, ar - cr - bi + di
     rows_i = ai + bi + ci + di, ai - ci - br + dr, ai + ci - bi - di, ai - ci + br - dr
-    return s16(np.concatenate(rows_r)), s16(np.concatenate(rows_i))
+    return s16(np.concatenate(rows_r, axis=-1)), s16(np.concatenate(rows_i, axis=-1))
 
 
 def energies(x: Ints) -> Ints:
@@ -57,12 +57,15 @@ def energies(x: Ints) -> Ints:
     return np.where(k < 128, first, second[-k % 256])
 
 
+# What log2(1 + t) has above t, at 128ths, in 65536ths.
+BENDS = [int(np.floor(65536 * (np.log2(1 + j / 128) - j / 128) + 0.5)) for j in range(129)]
+
+
 def log2_q16(x: int) -> int:
     whole = x.bit_length() - 1
     rest = ((x - (1 << whole)) << 16) >> whole
-    table = [int(np.floor(65536 * (np.log2(1 + j / 128) - j / 128) + 0.5)) for j in range(129)]
     line, inside = divmod(rest, 512)
-    return (whole << 16) + rest + table[line] + ((table[line + 1] - table[line]) * inside >> 16)
+    return (whole << 16) + rest + BENDS[line] + ((BENDS[line + 1] - BENDS[line]) * inside >> 16)
 
 
 def edges(bands: int) -> list[int]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -257,8 +258,14 @@ def read_record(kind: type[_Record], data: object, where: str) -> _Record:
     missing = [name for name in needed if name not in data]
     if missing:
         raise ReportError(f"{where}: {', '.join(missing)} missing: not a report of one run, or one of another version")
-    types = get_type_hints(kind, include_extras=True)
+    types = _types(kind)
     return kind(**{name: _read(types[name], data[name], f"{where}, {name}") for name in known if name in data})
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """What its fields declare, of which forward references take time to resolve."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def _read(kind: Any, value: object, where: str) -> Any:
