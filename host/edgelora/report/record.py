@@ -258,7 +258,7 @@ def read_record(kind: type[_Record], data: object, where: str) -> _Record:
     missing = [name for name in needed if name not in data]
     if missing:
         raise ReportError(f"{where}: {', '.join(missing)} missing: not a report of one run, or one of another version")
-    types = _types(kind)
+    types = _types(kind)  # type: ignore[arg-type]
     return kind(**{name: _read(types[name], data[name], f"{where}, {name}") for name in known if name in data})
 
 
