@@ -5,21 +5,28 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
+from sensing import WAVES
 
 from edgelora import sim, twin, virtual_boards
 from edgelora.boards import Device
 from edgelora.formats import elu
 from edgelora.link import Link
+from edgelora.studio import desk as desks
+from edgelora.studio import place as places
 from edgelora.studio import shelf
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.job import Job
+from edgelora.studio.lesson import Head, Lesson
+from edgelora.studio.lessons import Lessons
+from edgelora.studio.live import Live, Sensor
 from edgelora.studio.place import Place
 from edgelora.studio.prospect import PACKAGED
 from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
@@ -253,3 +260,70 @@ def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:
     desk.open()
     desk.close()
     assert not (tmp_path.parent / "evil").exists() and not (tmp_path / "boards" / "gone").exists()
+
+
+def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked of a board is not done with the one that was plugged in instead; that one has its own page.
+
+    Where USB tells them apart both are on the desk; else their chips' numbers tell, which this board has none of.
+    """
+    port, at, one = tmp_path / "ttyACM0", ["", ""], None
+    handles = [sim.start("unix", None, tmp_path / name, die_with_parent=True) for name in ("a", "b")]
+
+    def plug(board: int, serial_number: str) -> None:
+        port.unlink(missing_ok=True)
+        port.symlink_to(handles[board].port)
+        at[:] = "ab"[board], serial_number
+
+    def devices() -> list[Device]:
+        if one and "use" in [job.name for job in one.jobs] and not port.is_symlink():
+            plug(1, "")  # before anybody else looks
+        return [Device(str(port), "a board", False, None, at[1])] if port.is_symlink() else []
+
+    hello = Link.hello
+    monkeypatch.setattr(Link, "hello", lambda link: replace(hello(link), id=at[0]))
+    for module in (places, desks):
+        monkeypatch.setattr(module, "find_devices", devices)
+    plug(0, "")
+    desk = Desk(tmp_path / "project")
+    one = desk.connect(*devices())
+    until(lambda: one.state.store)
+    for put in (
+        one.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes())),
+        one.submit("put", lambda link, job: link.put("/waves.py", WAVES.encode())),
+    ):
+        assert put.wait(60) and put.state == "done", put.error
+    until(lambda: one.state.store.adapters)
+    learned = Lesson(tmp_path / "1", Head("t", str(port), "", {}, "", (), 1, "judged", id="a"))
+    desk.of(Lessons).runs.append(learned)
+    live = one.of(Live)
+    live.start(Sensor("waves", ()), None)
+    until(lambda: live.end)
+    assert desk.of(Lessons).of(one) is learned
+
+    port.unlink()
+    handles[0].kill()
+    until(lambda: one.state.status == "away")
+    use = one.submit("use", lambda link, job: link.store_activate("walk"))
+    assert use.wait(60) and "another board" in use.error
+    until(lambda: one.state.id == "b" and one.state.store)
+    assert not one.state.store.adapters and not one.state.models and desk.of(Lessons).of(one) is None
+    assert live.job.ended and "another board" in live.job.error
+    kept = desk.of(Lessons).keep(one, learned)
+    assert kept.wait(60) and "another board" in kept.error
+    desk.release(one.key)
+
+    handles[0] = sim.start("unix", None, tmp_path / "a", die_with_parent=True)
+    plug(0, "A")
+    first = desk.connect(*devices())
+    until(lambda: first.state.id == "a")
+    plug(1, "B")
+    handles[0].kill()
+    until(lambda: first.state.status == "away")
+    assert desk.held(*devices()) is None
+    second = desk.connect(*devices())
+    until(lambda: second.state.id == "b")
+    assert first.state.status == "away" and list(desk.places.values()) == [first, second]
+    assert desk.of(Lessons).of(first) is learned
+    desk.close()
+    handles[1].kill()

@@ -102,12 +102,20 @@ class Desk:
     def connect(self, device: Device) -> Place:
         """Opens the board at a port, which may reset what is connected, and keeps it until `release`."""
         with self._lock:
-            if device.port not in self.places:
-                self.places = self.places | {device.port: Place(device)}
-            known = [entry for entry in self._state["boards"] if entry["port"] != device.port]
+            place = self.held(device)
+            if place is None:
+                key = device.port
+                while key in self.places:  # of a board that was there before
+                    key += "'"
+                place = Place(device, key)
+                self.places = self.places | {key: place}
             entry = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
-            self._remember(boards=[*known, entry])
-            return self.places[device.port]
+            self._remember(boards=[*(one for one in self._state["boards"] if one != entry), entry])
+            return place
+
+    def held(self, device: Device) -> Place | None:
+        """The board that this device is, if it was opened here."""
+        return next((place for place in self.places.values() if place.holds(device)), None)
 
     def connect_address(self, port: str) -> Place:
         """Opens a port by its name, or by an address as `socket://10.0.0.2:3333`."""
@@ -116,12 +124,16 @@ class Desk:
         there = next((device for device in find_devices() if device.port == port), None)
         return self.connect(there or Device(port, port, virtual=False))
 
-    def release(self, port: str) -> None:
+    def release(self, key: str) -> None:
         """Lets go of a board: other programs can have its port."""
         with self._lock:
-            place = self.places.get(port)
-            self.places = {name: other for name, other in self.places.items() if name != port}
-            self._remember(boards=[entry for entry in self._state["boards"] if entry["port"] != port])
+            place = self.places.get(key)
+            self.places = {name: other for name, other in self.places.items() if name != key}
+            if place:
+                gone = {"serial_number": place.device.serial_number, "state_dir": place.device.state_dir}
+                ports = (key, place.device.port)
+                kept = [one for one in self._state["boards"] if one["port"] not in ports or one | gone != one]
+                self._remember(boards=kept)
         if place:
             place.close()
 
@@ -182,7 +194,7 @@ class Desk:
                     self.devices = there
                     self._touch()
             for device in self.devices:
-                if device.port not in self.places and self._is_known(device):
+                if self.held(device) is None and self._is_known(device):
                     self.connect(device)
 
     def _is_known(self, device: Device) -> bool:

@@ -28,6 +28,7 @@ from ..report import Metrics, Report, Update, make_report, read_metrics, read_re
 from ..text import printable, store_name
 from ..training import NAME, Base, Measure, Recipe, Suspended, load_base
 from .job import Job
+from .place import ANOTHER
 from .prospect import PACKAGED
 from .verdict import Words, in_words
 
@@ -53,6 +54,7 @@ class Head:
     name: str = ""  # under which it was kept
     added: tuple[str, ...] = ()  # classes that were added to it since
     begun: bool = False  # whether the board has got as far as a checkpoint of this run
+    id: str = ""  # the board's chip's number
     version: int = VERSION
 
 
@@ -207,6 +209,7 @@ class Lesson:
             raise
 
     def _run(self, link: Link, job: Job) -> None:
+        self.check(link)
         base, recipe = self.base, self.recipe
         train, tested = (datasets.load_dataset(self.folder / f"{name}.npz") for name in ("samples", "test"))
         samples, test = base.samples(train), base.samples(tested)
@@ -310,8 +313,14 @@ class Lesson:
             there_too = [*sorted((project / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]
             training.activate_stored(link, map(load_base, there_too), self.head.active)
 
+    def check(self, link: Link) -> None:
+        """InputError if another board is at the end of the line than the one that learned this."""
+        if self.head.id and link.hello().id != self.head.id:
+            raise ANOTHER
+
     def keep(self, link: Link, name: str) -> None:
         """The board uses it from now on, after a reset too, by this name in its store: with classes that were added."""
+        self.check(link)
         adapter = (self.folder / "adapter.ela").read_bytes()
         if self.head.added:
             adapter = training.stored_adapter(link, self.base, NAME) or adapter
@@ -324,6 +333,7 @@ class Lesson:
 
     def discard(self, link: Link) -> None:
         """The board is as it was before the run; what was learned stays in the run's folder."""
+        self.check(link)
         self._restore(link)
         self._now(status="discarded")
 

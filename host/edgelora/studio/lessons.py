@@ -91,7 +91,7 @@ class Lessons:
 
     def of(self, place: Place) -> Lesson | None:
         """The latest run of a board."""
-        return next((one for one in self.runs if one.head.port == place.device.port), None)
+        return next((one for one in self.runs if _is_of(one, place)), None)
 
     def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
         """Begins a run on a board. InputError where it can't be."""
@@ -111,11 +111,11 @@ class Lessons:
         said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
         total = len(training.schedule(course.samples, course.recipe))
         board = place.state.board or place.state.machine
-        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total)
+        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
         lesson = Lesson(folder, head)
         lesson._now()
         for other in self.runs:
-            if other.head.port == place.device.port and other.status in UNFINISHED:
+            if _is_of(other, place) and other.status in UNFINISHED:
                 other.give_up()
         self.runs.insert(0, lesson)
         self._submit(place, lesson)
@@ -146,6 +146,7 @@ class Lessons:
         base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Added:
+            lesson.check(link)
             made, used = training.add_stored_classes(link, base, data, name, job.progress, force)
             if used:
                 lesson.note_added([row.name for row in made.classes if row.name])
@@ -158,6 +159,7 @@ class Lessons:
         base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Consolidated:
+            lesson.check(link)
             job.tell("learning anew from all samples")
             if training.stored_adapter(link, base, name) is None:
                 lesson.note_gone()
@@ -170,6 +172,12 @@ class Lessons:
         folder = self.folder / f"{max(taken, default=0) + 1:03d}"
         folder.mkdir()
         return folder
+
+
+def _is_of(lesson: Lesson, place: Place) -> bool:
+    """Whether it is this board's, by its chip's number if both are known, else by its port."""
+    head, chip = lesson.head, place.state.id
+    return head.id == chip if head.id and chip else head.port in (place.key, place.device.port)
 
 
 def _report(folder: Path) -> Report | EdgeloraError:

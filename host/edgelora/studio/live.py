@@ -149,7 +149,7 @@ class Live:
         self.stop()
         self._source, self._base, self._paused = source, base, False
         self._adapter = adapter
-        self.tallies = {}
+        self.tallies, self._fetched = {}, {}
         self._job = self.place.submit("live view", self._serve, exclusive=False)
 
     def stop(self) -> None:

@@ -2,7 +2,8 @@
 
 Nothing else in the studio touches the link. A line that is lost fails the job under way; the board is "away" then, and
 comes back by itself when its port is there again. Jobs that are not exclusive (what the live view senses) give way to
-others and go on afterwards, also after the board was away.
+others and go on afterwards, also after the board was away. What was asked of one board is never done with another that
+is at its port then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from .. import virtual_boards
 from ..boards import Device, board_of, find_devices
-from ..errors import EdgeloraError
+from ..errors import EdgeloraError, InputError
 from ..link import DeviceError, LineLost, Link, LinkError, StoreState
 from ..text import printable
 from .job import Job
@@ -35,6 +36,7 @@ RETRY_SECONDS = 0.5  # for one that is gone,
 SILENT_SECONDS = 5.0  # or for a board that is there and does not answer
 LEAVE_SECONDS = 8.0  # for a job to notice that it is cancelled
 JOBS_KEPT = 20
+ANOTHER = InputError("another board is at this port now", remedy="see what it has, and begin anew")
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class PlaceState:
 class Place:
     """A board, by its port. Its thread runs until `close`, which leaves the board at a usable REPL."""
 
-    def __init__(self, device: Device) -> None:
-        self.device, self._key = device, device.port
+    def __init__(self, device: Device, key: str = "") -> None:
+        self.device, self._key = device, key or device.port
         name = Path(device.state_dir or device.port).name
         self.state = PlaceState(device.port, printable(name), device.virtual, board=device.board)
         self.version = 0  # rises at each change
@@ -121,8 +123,13 @@ class Place:
 
     @property
     def key(self) -> str:
-        """What a desk knows it by: the port that it was first seen at."""
+        """What a desk knows it by: the port that it was first seen at, if no other board has that."""
         return self._key
+
+    def holds(self, device: Device) -> bool:
+        """Whether this device is the board, or is about to be found by it."""
+        same = (device.serial_number, device.state_dir) == (self.device.serial_number, self.device.state_dir)
+        return same and (device.port == self.device.port or bool(device.serial_number) and self.state.status == "away")
 
     @property
     def is_free(self) -> bool:
@@ -195,8 +202,12 @@ class Place:
             return None
 
     def _on_link(self, job: Job, work: Work) -> None:
+        known = self.state.id
         if not self._connected(now=True):
             job.fail(LinkError(self.state.problem or "the board is away", remedy=self.state.remedy))
+            return self._set()
+        if known not in ("", self.state.id):
+            job.fail(ANOTHER)
             return self._set()
         link = self._link
         assert link is not None
@@ -254,12 +265,24 @@ class Place:
             return False
         try:
             self._link = Link.connect(self.device.port)
+            found = printable(self._link.hello().id)
         except (EdgeloraError, OSError) as error:
             self._retry_at = time.monotonic() + SILENT_SECONDS
             self._away(error)
             return False
         self._stale, self._alive_at = True, 0.0
+        if found and found != self.state.id:
+            self._replaced(found)
         return True
+
+    def _replaced(self, found: str) -> None:
+        """The board whose line was opened is not the one that was seen here last: nothing is known of it."""
+        if self.state.id:
+            with self._changed:
+                waiting, self._queue = self._queue, deque()
+            for job, *_ in waiting:
+                job.fail(ANOTHER)
+        self._set(id=found, store=None, models=(), module=None, firmware=None, free_heap=None, free_flash=None)
 
     @property
     def _absent(self) -> str:

@@ -141,7 +141,7 @@ def _off_thread(desk: Desk, what: str, place: Place) -> None:
 
 
 def _others(desk: Desk) -> tuple[Device, ...]:
-    return tuple(device for device in desk.devices if device.port not in desk.places)
+    return tuple(device for device in desk.devices if desk.held(device) is None)
 
 
 def _plugged_in(desk: Desk) -> None:

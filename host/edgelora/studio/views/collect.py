@@ -56,7 +56,7 @@ def _ids(event: events.GenericEventArguments) -> list[str]:
 def page(desk: Desk) -> None:
     """Builds the view."""
     parts.title("Collect", "Samples of your own: record what the board senses, class by class.")
-    parts.follow(lambda: desk.selected and desk.selected.device.port, lambda: _recording(desk))
+    parts.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
     _Shelf(desk)
 
 
@@ -75,7 +75,7 @@ def _recording(desk: Desk) -> None:
     live_problem(live)
     other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Recording"'):
-        SignalView(place.device.port, bars=False).classes("low")
+        SignalView(place.key, bars=False).classes("low")
         _controls(desk.of(Book), taker)
 
 

@@ -14,7 +14,7 @@ from .signals import SignalView, SourceChoice, adapter_choice, live_problem, oth
 def page(desk: Desk) -> None:
     """Builds the view."""
     parts.title("Live", "What the board senses, and what it says of it.")
-    parts.follow(lambda: desk.selected and desk.selected.device.port, lambda: _board(desk))
+    parts.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
 
 
 def _board(desk: Desk) -> None:
@@ -27,7 +27,7 @@ def _board(desk: Desk) -> None:
     live_problem(live)
     other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Signal"'):
-        SignalView(place.device.port)
+        SignalView(place.key)
         with ui.element("div").classes("row-line live-actions"):
             _pause(live)
             adapter_choice(live)
