@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from studio_projects import BOARD, federated, project, reported
 
 from edgelora.resources import ROOT
+from edgelora.studio.book import MOST_LABEL
 
 AXE = ROOT / ".build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("Boards", "Live", "Collect", "Learn", "Adapters", "Fleet", "Reports")
@@ -19,7 +20,7 @@ FOUND = """async () => (await axe.run()).violations
 
 
 def test_no_view_has_a_serious_fault(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
-    folder = project(tmp_path / "project", {"circle": 4, "wave": 4})
+    folder = project(tmp_path / "project", {"W" * MOST_LABEL: 4, "wave": 4})  # as wide as it gets
     reported(folder)
     federated(folder)
     context = browser.new_context()

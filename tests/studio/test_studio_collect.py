@@ -306,12 +306,16 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
         page.get_by_label("New class").fill(name)
         page.get_by_role("button", name="Add class").click()
     page.get_by_role("button", name="wave", exact=True).wait_for()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.get_by_text("wave in 2").wait_for()
+    page.reload()  # in the middle of it
+    page.get_by_role("button", name="Stop", exact=True).and_(page.locator(".record")).wait_for()
+    page.get_by_text("Taken: wave: 1").wait_for()
     page.get_by_label("Countdown").click()
     page.get_by_role("option", name="at once").click()
-    page.wait_for_timeout(2500)  # a whole window
     page.locator("h1, .view-name").first.click()
     thumbs = page.get_by_role("group", name="Samples of wave").get_by_role("button")
-    for count in range(1, 5):
+    for count in range(2, 5):
         page.keyboard.press("Space")
         page.wait_for_function("(count) => document.querySelectorAll('.thumb').length == count", arg=count)
     page.get_by_role("button", name="wave, sample 4, held out").wait_for()
