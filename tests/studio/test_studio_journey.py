@@ -1,6 +1,7 @@
 """A person's whole way on the page, with a virtual Pico: from nothing to gestures of their own, kept, and one more.
 
-And again with the cable pulled: while the board is given a base, while it senses, and while it learns.
+The first time by keyboard alone, with samples that the board's own button takes. Again by mouse, with the cable pulled:
+while the board is given a base, while it senses, and while it learns.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from edgelora import sim, virtual_boards
 from edgelora.boards import Device
 from edgelora.datasets import har
 from edgelora.studio import shelf
-from edgelora.studio.book import Book
+from edgelora.studio.book import ENOUGH, Book
 from edgelora.studio.place import Place
 from edgelora.training import NAME, load_base
 
 GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added
 BOARD = "virtual-pico-1"
+BUTTON = "15"  # its pin
 LEARN_MS = 300_000
 
 
@@ -42,17 +44,32 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Person:
-    """Somebody at the page, who knows what is written on it."""
+    """Somebody at the page, who knows what is written on it. keys: and has no mouse."""
 
-    def __init__(self, studio, page: Page, motion: Path) -> None:
-        self.studio, self.page, self.motion = studio, page, motion
+    def __init__(self, studio, page: Page, motion: Path, keys: bool) -> None:
+        self.studio, self.page, self.motion, self.keys = studio, page, motion, keys
+
+    def do(self, control: Locator) -> None:
+        if not self.keys:
+            return control.click()
+        expect(control).to_be_enabled(timeout=LEARN_MS)
+        control.press("Enter")
+
+    def choose(self, what: str, option: Locator) -> None:
+        self.do(self.page.get_by_label(what))
+        option.wait_for()
+        if not self.keys:
+            return option.click()
+        while not option.and_(self.page.locator(".q-manual-focusable--focused")).count():
+            self.page.keyboard.press("ArrowDown")
+        self.page.keyboard.press("Enter")
 
     def go(self, view: str) -> None:
-        self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
+        self.do(self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view))
         self.page.get_by_role("heading", name=view, exact=True).first.wait_for()
 
     def press(self, button: str) -> None:
-        self.page.get_by_role("button", name=button, exact=True).click()
+        self.do(self.page.get_by_role("button", name=button, exact=True))
 
     def board(self):
         return self.page.get_by_role("region", name=BOARD, exact=True)
@@ -83,24 +100,42 @@ class Person:
     def sense(self) -> None:
         """The sensor of the virtual board measures a gesture, over and over, and the page shows it."""
         self.go("Collect")
-        self.page.get_by_text("What this virtual board measures").click()
-        self.give("Drop a recording: .csv", self.motion / "circle.csv")
+        self.do(self.page.locator(".q-expansion-item .q-item", has_text="What this virtual board measures"))
+        self.measure("circle")
+        self.page.get_by_label("Button pins").fill(BUTTON)
         self.press("Start")
+
+    def measure(self, label: str) -> None:
+        self.give("Drop a recording: .csv", self.motion / f"{label}.csv")
+
+    def name(self, label: str) -> None:
+        self.page.get_by_role("textbox", name="New class").fill(label)
+        self.press("Add class")
+        self.page.get_by_role("button", name=label, exact=True, pressed=True).wait_for()
 
     def record(self, label: str) -> None:
         """One sample of a gesture, from the board's sensor."""
-        self.page.get_by_role("textbox", name="New class").fill(label)
-        self.press("Add class")
-        self.page.get_by_label("Countdown").click()
-        self.page.get_by_role("option", name="at once").click()
+        self.name(label)
+        self.choose("Countdown", self.page.get_by_role("option", name="at once"))
         taken, again = self.page.get_by_text(f"Taken: {label}"), self.page.get_by_text("record again")
         for _ in range(20):  # a slow computer's board may have lost samples, which the page says
             self.press("Record")
-            self.page.wait_for_timeout(4000)  # until the page tells of this time, no more of the last
             taken.or_(again).wait_for()
             if taken.is_visible():
                 return
+            self.page.wait_for_timeout(4000)  # until that is over
         raise AssertionError("nothing was recorded")
+
+    def record_on_board(self, label: str) -> None:
+        """Eight samples of a gesture, each when the board's own button is pressed."""
+        self.measure(label)
+        self.name(label)
+        presses = ",".join(f"{2.1 + 0.3 * i:.1f}" for i in range(ENOUGH))  # the first window is of this gesture alone
+        self.page.get_by_label("Pin of a button").fill(f"{BUTTON}@{presses}")
+        self.page.get_by_text("ms a window").wait_for()  # a whole one has come
+        self.press("Press it")
+        samples = self.page.get_by_role("group", name=f"Samples of {label}").get_by_role("button")
+        expect(samples).to_have_count(ENOUGH, timeout=LEARN_MS)
 
     def drop(self, label: str) -> None:
         """More samples of a gesture, from a file."""
@@ -111,8 +146,7 @@ class Person:
 
     def learn(self) -> None:
         self.go("Learn")
-        self.page.get_by_label("How long").click()
-        self.page.get_by_role("option", name=re.compile("^quick")).click()
+        self.choose("How long", self.page.get_by_role("option", name=re.compile("^quick")))
         self.press("Learn")
         self.page.get_by_text("The board is learning.").wait_for()
 
@@ -126,7 +160,7 @@ class Person:
     def keep(self) -> None:
         keep = self.page.get_by_role("button", name="Keep", exact=True)
         keep.wait_for(timeout=LEARN_MS)
-        keep.click()
+        self.do(keep)
         self.page.get_by_text("Kept.").wait_for()
 
     def in_use(self) -> None:
@@ -162,7 +196,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
     studios: Callable, pages: Callable, motion: Path, tmp_path: Path, pulled: bool
 ) -> None:
     studio = studios("gestures")
-    person = Person(studio, pages(studio), motion)
+    person = Person(studio, pages(studio), motion, keys=not pulled)
     page = person.page
     page.context.set_default_timeout(LEARN_MS)
     person.start_board()
@@ -178,10 +212,11 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         person.pull_cable()
         person.plug_in()
         person.go("Collect")  # where it goes on by itself
-    person.record("circle")
-    page.get_by_role("button", name="Undo", exact=False).first.wait_for()
+    if pulled:
+        person.record("circle")
+        page.get_by_role("button", name="Undo", exact=False).first.wait_for()
     for label in GESTURES[:3]:
-        person.drop(label)
+        person.drop(label) if pulled else person.record_on_board(label)
     person.learn()
     person.wait_updates(4)
     if pulled:
@@ -209,7 +244,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
     page.get_by_text("Added: knock").wait_for()
     person.in_use()
     page.wait_for_timeout(2000)
-    page.get_by_role("button", name="Compare").click()
+    person.press("Compare")
     expect(page.get_by_role("cell", name="knock")).to_be_visible(timeout=LEARN_MS)
     assert studio.stop() == 130
     shares = right(studio, motion, tmp_path)
