@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from fresh import FULL
+
 from edgelora import __version__
 from edgelora.resources import ROOT
 
@@ -34,11 +37,12 @@ def test_packages_are_complete_and_without_variables() -> None:
             assert bss == 0 and least < text + rodata < len(linked)
 
 
-def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["edgelora", "frontend", "_fleet"] if FULL else ["frontend"])
+def test_two_checkouts_make_the_same_bytes(name: str, tmp_path: Path) -> None:
     """No path gets into a module, neither of the sources nor of the build."""
     shutil.copytree(ROOT / "micropython_module", tmp_path / "elsewhere" / "micropython_module")
     done = subprocess.run(
-        ["make", "-C", tmp_path / "elsewhere" / "micropython_module" / "natmod", "-j2", "ARCH=armv6m"]
+        ["make", "-C", tmp_path / "elsewhere" / "micropython_module" / "natmod", "-j2", "ARCH=armv6m", f"MOD={name}"]
         + [f"MPY_DIR={ROOT / '.build/src/micropython'}", f"PYTHON={sys.executable}"],
         env=os.environ | {"MAKEFLAGS": ""},
         capture_output=True,
@@ -46,8 +50,10 @@ def test_two_checkouts_make_the_same_bytes(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    made = (tmp_path / "elsewhere" / ".build" / "natmod" / "armv6m" / "edgelora.mpy").read_bytes()
-    assert made == (natmods.DIST / "armv6m" / "edgelora" / "__init__.mpy").read_bytes()
+    out = tmp_path / "elsewhere" / ".build" / "natmod" / "armv6m"
+    made = (out / "edgelora.mpy" if name == "edgelora" else out / name / f"{name}.mpy").read_bytes()
+    face = "__init__" if name == "edgelora" else name
+    assert made == (natmods.DIST / "armv6m" / "edgelora" / f"{face}.mpy").read_bytes()
     assert str(ROOT).encode() not in made
 
 
