@@ -30,6 +30,11 @@ def groups_of(count: int) -> int:
     return (count + 3) // 4
 
 
+def left_alone(positions: int) -> int:
+    """Positions beside the groups of 4 that are reckoned alone: more than one are a group, padded."""
+    return int(positions > 4 and positions % 4 == 1)
+
+
 def parts_of(count: int, size: int) -> int:
     return -(-count // size)
 
@@ -155,10 +160,13 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
     up_rows = min(outputs, UP_BYTES // 8 // low) if rank else 0
     aligned = 0 if direct else 4 * groups * max(2, min(8, 64 // groups))
     fixed = 1024 + aligned + 8 * low * up_rows + 4 * rank + 4 * groups
-    blocks = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed)
+    blocks, alone = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed), left_alone(g.positions)
+    quads -= alone
     yield "conv.row", blocks * outputs * chunks
     yield "conv.quad", quads * outputs * chunks
     yield "conv.products", quads * outputs * groups
+    yield "conv.alone", alone * outputs
+    yield "conv.alone_products", alone * outputs * groups
     yield "conv.requantize_small" if g.inputs * 127 * 128 < SMALL else "conv.requantize", g.elements
     if not direct:
         yield "conv.unpack_row", blocks * outputs
@@ -169,9 +177,11 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "branch.scan", rank * g.inputs
         yield "branch.row", blocks * rank
         yield "branch.products", quads * scanned
+        yield "conv.alone_products", alone * scanned
         yield "branch.pack", quads * low
         yield "branch.unpack", outputs * rank * (blocks if outputs > up_rows else 1)
         yield "branch.up", quads * outputs * low
+        yield "conv.alone_products", alone * outputs * low
         if low > UP_GROUPS:
             yield "branch.apart", quads * outputs
 
@@ -190,12 +200,15 @@ def _gather(g: Layer) -> Terms:
         yield "pack.group", g.positions * groups_of(g.inputs)
     else:
         yield "gather.position", g.positions
-        yield "gather.row", g.positions * g.kernel[0]
-        yield "gather.value", g.positions * g.inputs
+        if g.kernel[0] == 1 and g.stride[1] * g.channels % 4 == 0:
+            yield "gather.group", g.positions * groups_of(g.inputs)
+        else:
+            yield "gather.row", g.positions * g.kernel[0]
+            yield "gather.value", g.positions * g.inputs
 
 
 def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
-    positions, outputs = g.positions, g.outputs
+    positions, outputs, low = g.positions, g.outputs, groups_of(rank)
     yield "dense", positions
     yield "dense.row", positions * outputs
     yield "dense.products", positions * outputs * parts_of(g.inputs, 8)
@@ -213,8 +226,13 @@ def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "branch.scan", rank * g.inputs
         yield "dense.low_row", positions * rank
         yield "dense.low", positions * scanned
-        yield "dense.up_row", positions * outputs
-        yield "dense.up", positions * outputs * rank
+        if g.inputs % 4:
+            yield "dense.low_odd", positions * scanned
+        if rank in (4, 4 * UP_GROUPS):
+            yield "dense.up_groups", positions * outputs * low
+        else:
+            yield "dense.up_row", positions * outputs
+            yield "dense.up", positions * outputs * rank
 
 
 def _plain_forward(g: Layer, rank: int) -> Terms:
@@ -230,27 +248,29 @@ def _plain_forward(g: Layer, rank: int) -> Terms:
 
 
 def _depthwise_forward(g: Layer, fast: bool) -> Terms:
-    outputs, (out_h, out_w, _) = g.outputs, g.target
     if not fast:
         yield "depthwise", g.elements
         yield "depthwise.row", g.elements * g.kernel[0]
         yield "depthwise.products", g.elements * g.taps
         return
-    (in_h, in_w, channels), stride = g.source, g.stride
-    if stride == (1, 1):
-        parts = parts_of(out_w, STRIP)
-        in_row, out_row, fixed = 40 * parts, 4 * out_w, 84 * parts
-        strips = blocks_of(out_h, in_row + out_row, fixed)
-        yield "strip", outputs * strips * parts
-        yield "strip.row", outputs * parts * out_h
-        yield "strip.output", g.elements
-        yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
+    if g.stride == (1, 1):
+        yield from _strips(g.target, g.source)
+        yield "strip.requantize", g.elements
     else:
-        pitch = 1 + (out_w + 1) // 2 * 2 * stride[1] + 4
-        strips = blocks_of(out_h, 4 * pitch * stride[0] + 4 * out_w, 4 * pitch)
         yield "taps.output", g.elements
-        yield "taps.plane_row", channels * in_h
-        yield "taps.plane", channels * in_h * in_w
+        yield "taps.plane_row", g.channels * g.source[0]
+        yield "taps.plane", g.channels * g.in_positions
+
+
+def _strips(to: tuple[int, int, int], source: tuple[int, int, int]) -> Terms:
+    """A 3x3 kernel of stride 1 over the planes of `source`."""
+    (height, width, outputs), (in_h, in_w, channels) = to, source
+    parts = parts_of(width, STRIP)
+    strips = blocks_of(height, 40 * parts + 4 * width, 84 * parts)
+    yield "strip", outputs * strips * parts
+    yield "strip.row", outputs * parts * height
+    yield "strip.output", outputs * height * width
+    yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
 
 
 def _other_forward(g: Layer) -> Terms:
@@ -258,7 +278,10 @@ def _other_forward(g: Layer) -> Terms:
     if g.kind in ("average_pool", "max_pool", "mean"):
         yield f"{g.kind}", elements
         yield "pool.row", elements * g.kernel[0]
-        yield "pool.value", g.reads * g.outputs
+        if g.outputs % 4:
+            yield "pool.value", g.reads * g.outputs
+        else:
+            yield "max_pool.word" if g.kind == "max_pool" else "pool.word", g.reads * g.outputs / 4
     elif g.kind == "concatenate":
         yield from _copies(g.rows, prod(g.source) // g.rows, elements // g.rows)
         yield from _copies(g.rows, prod(g.source2) // g.rows, elements // g.rows)
@@ -320,7 +343,7 @@ def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
     if step.trains_a:
         yield from _a_gradient(layer, rank, fast)
     if step.wanted:
-        yield from _input_backward(layer, rank, step.wanted, fast)
+        yield from _input_backward(layer, rank, step, fast)
 
 
 def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
@@ -390,7 +413,7 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
     yield "back.pack_part", positions
     yield "back.pack" if outputs % 4 == 0 else "back.pack_odd", positions * part
     yield _unpacked(rank, rows, outputs), parts_of(quads, size) * part * rank
-    yield from _rows(parts_of(quads, size), rank, rows, quads, part)
+    yield from _rows(parts_of(quads, size), rank, rows, positions, part)
 
 
 def _rows_backward(columns: int, rows: int, live: float) -> Terms:
@@ -406,23 +429,26 @@ def _unpacked(columns: int, rows: int, count: int) -> str:
     return "columns.unpack" if rows == 4 and columns % 4 == 0 and count % 4 == 0 else "columns.unpack_odd"
 
 
-def _rows(blocks: int, columns: int, rows: int, quads: int, groups: int) -> Terms:
-    chunks = parts_of(groups, CHUNK)
+def _rows(blocks: int, columns: int, rows: int, positions: int, groups: int) -> Terms:
+    chunks, alone = parts_of(groups, CHUNK), left_alone(positions)
+    quads = groups_of(positions) - alone
     yield "columns.block", blocks
     yield "columns.row", blocks * parts_of(columns, rows) * chunks
     yield "columns.quad", quads * columns * chunks
     yield "columns.products", quads * columns * groups
+    yield "columns.alone", alone * columns
+    yield "conv.alone_products", alone * columns * groups
 
 
-def _input_backward(g: Layer, rank: int, wanted: int, fast: bool) -> Terms:
+def _input_backward(g: Layer, rank: int, step: Step, fast: bool) -> Terms:
     if g.kind == "dense":
         yield from _dense_backward(g, rank, fast)
     elif g.kind == "conv":
-        yield from _conv_backward(g, rank) if fast else _plain_backward(g, rank)
+        yield from _conv_backward(g, rank, step.trains_a) if fast else _plain_backward(g, rank)
     elif g.kind == "depthwise":
         yield from _depthwise_backward(g, fast)
     else:
-        yield from _other_backward(g, wanted)
+        yield from _other_backward(g, step.wanted)
 
 
 def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
@@ -435,8 +461,8 @@ def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
         yield from _rows_backward(g.inputs, rank, 1)
 
 
-def _conv_backward(g: Layer, rank: int) -> Terms:
-    """A convolution of stride 1 for each phase of both axes."""
+def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
+    """A convolution of stride 1 for each phase of both axes. whole_a: A's rows look at all inputs."""
     part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
     most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
     most_taps = most[1] * most[3]
@@ -448,16 +474,19 @@ def _conv_backward(g: Layer, rank: int) -> Terms:
             continue
         quads = groups_of(positions)
         yield "dx.put", positions * channels
-        for count, groups in ((g.outputs, part), (rank, low)) if rank else ((g.outputs, part),):
+        for of_a, count, groups in ((False, g.outputs, part), (True, rank, low))[: 2 if rank else 1]:
             whole = count % 4 == 0
             if g.in_place and whole and rank % 4 == 0:
                 yield "pack.group", positions * groups
+                if of_a and not whole_a and rows == 4 and channels % (4 * rank) == 0:  # one row meets an input
+                    yield "dx.single", positions * channels
+                    continue
             else:
                 yield "dx.row", positions * down
                 yield "back.pack_part", positions * (down if whole else taps)
                 yield "back.pack" if whole else "back.pack_odd", positions * taps * groups
             yield _unpacked(channels, rows, count), parts_of(quads, size) * taps * groups * channels
-            yield from _rows(parts_of(quads, size), channels, rows, quads, taps * groups)
+            yield from _rows(parts_of(quads, size), channels, rows, positions, taps * groups)
 
 
 def _plain_backward(g: Layer, rank: int) -> Terms:
@@ -471,6 +500,10 @@ def _depthwise_backward(g: Layer, fast: bool) -> Terms:
         yield "depthwise_back", g.in_positions * channels
         yield "depthwise_back.tap", g.in_positions * g.taps
         yield "depthwise_back.products", g.reads * g.outputs
+        return
+    if g.stride == (1, 1):
+        yield from _strips(g.source, g.target)
+        yield "dx.put", g.in_positions * channels
         return
     pitch = 3 + max((in_w + 1) // 2 * 2 + 4, (out_w - 1) * g.stride[1] + 2)
     strips = blocks_of(in_h, 4 * pitch + 4 * in_w, 8 * pitch)
@@ -487,7 +520,7 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
         if g.kind == "max_pool":
             yield "pool_back.compare", g.reads * g.outputs
     elif g.kind == "mean":
-        yield "mean_back", prod(g.source)
+        yield "mean_back.value" if g.channels % 4 else "mean_back", prod(g.source)
     elif g.kind == "concatenate":
         yield from _copies(g.rows * wanted, elements // g.rows // 2, elements // g.rows)
     elif g.kind == "slice":
