@@ -18,6 +18,7 @@ from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches,
 from edgelora.formats.ela import Adapter, AdapterLayer
 from edgelora.formats.elm import base_id, pack_model
 from edgelora.formats.fixed_point import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
+from edgelora.formats.limits import MAX_PATCH
 from edgelora.formats.network import (
     AXIS_KINDS,
     MASK_KINDS,
@@ -278,7 +279,13 @@ class _Builder:
         """Makes the last output one that the loss can look at."""
         one = self.shape[0] * self.shape[1] == 1 and self.shape[2] >= 2
         if not one and loss == "cross_entropy" or not self.model.ops or math.prod(self.shape) > 250:
-            self.op("dense", last=True)
+            self._dense(last=True)
+
+    def _dense(self, last: bool, shape: Shape | None = None) -> None:
+        """Over the means of channels where there are more inputs than a dense layer takes."""
+        if math.prod(self.shape) > MAX_PATCH:
+            self.op("mean")
+        self.op("dense", shape=shape, last=last)
 
     def block(self, kind: str, last: bool = False) -> None:
         """Appends a kind or one of BLOCKS to the last tensor."""
@@ -300,7 +307,7 @@ class _Builder:
             self.op("conv", end, shape=tuple(wanted), grid=(first.scale, first.zero_point))
             self.op("concatenate", end + 1, end + 2, axis=axis)
         elif kind == "autoencoder":
-            self.op("dense", shape=(1, 1, self.model.input.size), last=last)
+            self._dense(last, (1, 1, self.model.input.size))
             self.op("reshape", shape=self.model.input.shape)
         elif kind == "transposed":
             self._transposed(last)
@@ -310,6 +317,8 @@ class _Builder:
             self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
         elif kind == "difference":
             self._pair("add", last, int(self.rng.integers(0, 2)))
+        elif kind == "dense":
+            self._dense(last)
         else:
             self.op(kind, last=last)
 
