@@ -6,7 +6,7 @@ BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
 JOBS := $(shell nproc 2>/dev/null || echo 2)
-WORKERS := $(shell echo $$(($(JOBS) + $(JOBS) / 2)))
+WORKERS := $(shell echo $$(($(JOBS) * 2)))
 
 BUILD := $(CURDIR)/.build
 STAMPS := $(BUILD)/stamps
@@ -35,7 +35,7 @@ PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-syst
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_SPEECH := espeak-ng flite
-PACKAGES_BROWSER := chromium
+PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
 PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru)
 
@@ -99,7 +99,7 @@ test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
 test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
-# Half as many workers again as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
+# Twice as many workers as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
