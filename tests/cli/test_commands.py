@@ -131,6 +131,11 @@ def test_arguments_in_any_order() -> None:
     assert found[0] == found[1] == found[2] and found[0]["adapter"] == Path("f.ela")
 
 
+@pytest.mark.parametrize(("line", "name"), [("bench fleet", "parts"), ("bench anomaly --json", "data")])
+def test_a_list_may_be_left_out(line: str, name: str) -> None:
+    assert not getattr(make_parser().parse_args(line.split()), name)
+
+
 def test_every_command_is_in_the_docs() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
     rows = {name: line for name, line in re.findall(r"^\| `([a-z][a-z -]*)` \| (.+?) \|$", page, re.MULTILINE)}

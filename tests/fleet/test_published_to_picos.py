@@ -155,6 +155,9 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
     def told(index: int, what: str) -> Callable[[], bool]:
         return lambda: {"event": "updated", "board": index, "name": "", "what": what} in events
 
+    def back(index: int) -> dict[str, Any]:
+        return {"event": "here", "board": index, "name": "", "way": "serial", "port": picos.port(index)}
+
     def publish(*words: object) -> dict[str, Any]:
         found: dict[str, Any] = result("fleet", "publish", site.folder, *words, "--name", "walk")
         return found
@@ -176,7 +179,9 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
         share, first = share_of_one(site, 2)  # an adapter that the application does not find good
         assert first in publish(tmp_path / "1.ela", *key, "--share", share)["first"]
         until(told(first, "walk 2, not confirmed: from its next start on the board has what it had"))
+        came = events.count(back(first))
         picos.cut(first)
+        until(lambda: events.count(back(first)) > came)  # a round waits for no board that is away as it begins
 
         one = Federation.create(tmp_path / "federation", PLAN, base)
         exchange = in_stages(one, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)

@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is None or value in action.choices:
+        if action.choices is None or value == [] or value in action.choices:  # a list may be left out
             return
         near = did_you_mean(str(value), map(str, action.choices))
         if action is self.commands:
