@@ -154,7 +154,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("fleet", cmd_bench_fleet, benches)
     told = ", ".join((*PARTS, CHOICES))
     p.add_argument("parts", nargs="*", choices=(*PARTS, CHOICES), metavar="PART", help=f"of {told} (all but {CHOICES})")
-    p.add_argument("--seeds", type=whole(1, 100), default=3, help="federations of each kind (%(default)s)")
+    p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
     p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
     p.add_argument("--data", choices=PEOPLE, default="har", help="who learns (%(default)s)")
