@@ -42,7 +42,7 @@ static void init_wait(void) {
     __asm volatile ("csrci mstatus, 8");
     IRQ_PRIORITY(UART_IRQ) = 1;
     IRQ_ENABLED = 1 << UART_IRQ;
-    // QEMU hands over as many bytes at once as its FIFO interrupts for: 14, or what there is four characters later.
+    // QEMU hands over up to 14 bytes at once with a FIFO that interrupts for so many; for fewer, four characters later.
     UART_FIFO = 0xc1;
     UART_LINE = 0x83; // the two registers below are the divisor of the clock
     UART_DATA = 1;
@@ -62,9 +62,15 @@ static uint64_t now(void) {
     return (uint64_t)high << 32 | low;
 }
 
+// Where a Ctrl-C is a byte like others, as in a program that the REPL reads, no more is taken than is read: one behind
+// the program's end is meant for it.
+static bool wants_input(void) {
+    return mp_interrupt_char < 0 ? !ringbuf_avail(&input) : ringbuf_free(&input) > 0;
+}
+
 // Moves input to where it waits to be read, and acts on a Ctrl-C among it.
 void board_poll(void) {
-    while (ringbuf_free(&input) && (UART_STATUS & UART_HAS_INPUT)) {
+    while (wants_input() && (UART_STATUS & UART_HAS_INPUT)) {
         int c = UART_DATA;
         if (c == mp_interrupt_char) {
             mp_sched_keyboard_interrupt();

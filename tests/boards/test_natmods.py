@@ -37,7 +37,7 @@ def test_packages_are_complete_and_without_variables() -> None:
             assert bss == 0 and least < text + rodata < len(linked)
 
 
-@pytest.mark.parametrize("name", ["edgelora", "frontend", "_fleet"] if FULL else ["frontend"])
+@pytest.mark.parametrize("name", ["edgelora", *(["frontend", "_fleet"] if FULL else [])])
 def test_two_checkouts_make_the_same_bytes(name: str, tmp_path: Path) -> None:
     """No path gets into a module, neither of the sources nor of the build."""
     shutil.copytree(ROOT / "micropython_module", tmp_path / "elsewhere" / "micropython_module")

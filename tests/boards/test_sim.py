@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import serial
 from commands import execute
 from mpremote.transport_serial import SerialTransport
 
@@ -172,6 +173,7 @@ def test_riscv_board(tmp_path):
         time.sleep(0.3)
         transport.close()
         assert execute(board.port, "print(1 + 1)") == "2"  # Ctrl-C has ended the loop
+        bursts(board.port)
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("import machine; machine.reset()")
@@ -184,6 +186,20 @@ def test_riscv_board(tmp_path):
         assert execute(board.port, code) == "True"
     with running(None, tmp_path / "state", kind="virtual-riscv") as board:  # the power was cut
         assert execute(board.port, "print(open('kept').read())") == "still here"
+
+
+def bursts(port: str) -> None:
+    """Programs of every length around that of the serial port's FIFO, and a Ctrl-C close behind one."""
+    with serial.Serial(port, timeout=10) as line:
+        line.write(b"\r\x03\x03\r\x01")
+        line.read_until(b"exit\r\n>")
+        for length in (*range(1, 34), 511, 512, 513, 20_000):
+            text = ("abcdefghi" * 2300)[:length]
+            line.write(f"x = {text!r}\nprint(x)\x04".encode())
+            assert line.read_until(b"\x04\x04>") == f"OK{text}\r\n\x04\x04>".encode()
+        line.write(b"while True: pass\x04\x03")
+        assert b"KeyboardInterrupt" in line.read_until(b"\x04>")
+        line.write(b"\x02")
 
 
 # --- the registry

@@ -34,7 +34,7 @@ from cores import CORES, MPS2_CORTEX_M33, SANITIZED, Answers, Calls, Program  # 
 tflite_writer = pytest.importorskip("tflite_writer")
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.txt"))
-OPS = 2500 if FULL else 150
+OPS = 2500 if FULL else 250
 FIXED = {
     "visual wake words, first": DrawnOp(
         "conv", (96, 96, 1), (48, 48, 8), (3, 3), (2, 2), tflite=True, alone=True, rank=2

@@ -145,6 +145,19 @@ def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None
         back()
 
 
+@pytest.mark.parametrize("change", [{"line": [[1]]}, {"line": 1}, {"version": "2"}, {"share": None}, {"name": "other"}])
+def test_what_somebody_wrote_of_a_rollout(fleet: Fleet, tmp_path: Path, change: dict[str, object]) -> None:
+    site = fleet.site(tmp_path / "fleet")
+    (site.folder / "updates").mkdir(exist_ok=True)
+    whole = {"name": "wake", "version": 2, "share": 10, "everyone": True, "line": [1, 2]}
+    (site.folder / "updates" / "wake.json").write_text(json.dumps(whole))
+    assert publish.state(site, "wake") == publish.Rollout("wake", 2, 10, True, (1, 2))
+    (site.folder / "updates" / "wake.json").write_text(json.dumps(whole | change))
+    for reads in (lambda: publish.state(site, "wake"), lambda: publish.back(site, "wake", fleet.key)):
+        with pytest.raises(PublishError, match="wake.json is damaged"):
+            reads()
+
+
 def test_the_few_are_a_share_and_others_each_time() -> None:
     keys = tuple(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(9000))
     many = replace(Fleet.drawn(1, 1).roster, keys=keys)

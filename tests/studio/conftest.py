@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from processes import COMMAND
 
-CHROMIUM = shutil.which("chromium-headless-shell") or "/usr/bin/chromium"  # the former takes an eighth less
+CHROMIUM = shutil.which("chromium-headless-shell") or "/usr/bin/chromium"  # the former draws no window around a page
 ARGUMENTS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

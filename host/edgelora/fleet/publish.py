@@ -130,7 +130,10 @@ def state(site: Site, name: str) -> Rollout | None:
     path = site.folder / "updates" / f"{name}.json"
     try:
         told = json.loads(read_bounded(path, MAX_STATE))
-        return Rollout(**told | {"line": tuple(told.get("line", ()))})
+        found = Rollout(**told | {"line": tuple(told.get("line", ()))})
+        if found.name != name or any(type(number) is not int for number in (found.version, found.share, *found.line)):
+            raise ValueError
+        return found
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from ..boards import EnergyRow
 from ..errors import EdgeloraError, FileError
@@ -258,7 +258,7 @@ def read_record(kind: type[_Record], data: object, where: str) -> _Record:
     missing = [name for name in needed if name not in data]
     if missing:
         raise ReportError(f"{where}: {', '.join(missing)} missing: not a report of one run, or one of another version")
-    types = _types(kind)  # type: ignore[arg-type]
+    types = _types(cast(Hashable, kind))
     return kind(**{name: _read(types[name], data[name], f"{where}, {name}") for name in known if name in data})
 
 

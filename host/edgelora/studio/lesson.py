@@ -28,7 +28,7 @@ from ..report import Metrics, Report, Update, make_report, read_metrics, read_re
 from ..text import printable, store_name
 from ..training import NAME, Base, Measure, Recipe, Suspended, load_base
 from .job import Job
-from .place import ANOTHER
+from .place import another
 from .prospect import PACKAGED
 from .verdict import Words, in_words
 
@@ -316,7 +316,7 @@ class Lesson:
     def check(self, link: Link) -> None:
         """InputError if another board is at the end of the line than the one that learned this."""
         if self.head.id and link.hello().id != self.head.id:
-            raise ANOTHER
+            raise another()
 
     def keep(self, link: Link, name: str) -> None:
         """The board uses it from now on, after a reset too, by this name in its store: with classes that were added."""

@@ -36,7 +36,11 @@ RETRY_SECONDS = 0.5  # for one that is gone,
 SILENT_SECONDS = 5.0  # or for a board that is there and does not answer
 LEAVE_SECONDS = 8.0  # for a job to notice that it is cancelled
 JOBS_KEPT = 20
-ANOTHER = InputError("another board is at this port now", remedy="see what it has, and begin anew")
+
+
+def another() -> InputError:
+    """What was asked of one board is not done with another."""
+    return InputError("another board is at this port now", remedy="see what it has, and begin anew")
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ class Place:
             job.fail(LinkError(self.state.problem or "the board is away", remedy=self.state.remedy))
             return self._set()
         if known not in ("", self.state.id):
-            job.fail(ANOTHER)
+            job.fail(another())
             return self._set()
         link = self._link
         assert link is not None
@@ -281,7 +285,7 @@ class Place:
             with self._changed:
                 waiting, self._queue = self._queue, deque()
             for job, *_ in waiting:
-                job.fail(ANOTHER)
+                job.fail(another())
         self._set(id=found, store=None, models=(), module=None, firmware=None, free_heap=None, free_flash=None)
 
     @property
