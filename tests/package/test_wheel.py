@@ -10,7 +10,9 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +127,13 @@ def test_the_wheel_is_for_all_pythons_and_has_every_native_module(user: User) ->
     assert not [check for check in checks.values() if check["state"] == "problem"]
     statuses = user.python("from edgelora import twin; print(twin.statuses())")
     assert statuses == str(twin.statuses())
+
+
+def test_archives_hold_nothing_that_python_has_compiled() -> None:
+    [wheel], [source] = ((resources.ROOT / "dist").glob(f"edgelora-*.{kind}") for kind in ("whl", "tar.gz"))
+    with zipfile.ZipFile(wheel) as packed, tarfile.open(source) as packed_source:
+        names = [*packed.namelist(), *packed_source.getnames()]
+    assert len(names) > 300 and not [name for name in names if "__pycache__" in name]
 
 
 def test_a_network_is_imported_planned_and_judged(user: User, made: Path) -> None:
