@@ -20,20 +20,20 @@ def in_parallel(
 
     An exception of a job, or Ctrl-C, drops the jobs that have not begun, and is raised as soon as it happens.
     """
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin) as pool:
+    pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin)
+    try:
         futures = [pool.submit(function, *job) for job in jobs]
-        try:
-            place = {future: number for number, future in enumerate(futures)}
-            done: dict[int, Result] = {}
-            following = 0
-            for future in as_completed(futures):
-                done[place[future]] = future.result()
-                while following in done:
-                    yield done.pop(following)
-                    following += 1
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        place = {future: number for number, future in enumerate(futures)}
+        done: dict[int, Result] = {}
+        following = 0
+        for future in as_completed(futures):
+            done[place[future]] = future.result()
+            while following in done:
+                yield done.pop(following)
+                following += 1
+    finally:
+        # Once only, which `with` would not do: a second call would take back that jobs are dropped.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def begin() -> None:
