@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from fresh import FULL
 from random_models import random_adapter, random_frames, random_input, random_model, random_target
 from reference import (
     Gradients,
@@ -59,7 +60,7 @@ CHAINS = {
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # else cross_entropy
 SAMPLES = 4
-STEPS = 1600  # of learning: from a dozen nats down
+STEPS = 1600 if FULL else 500  # of learning: from a dozen nats down
 
 
 @pytest.mark.parametrize("chain", CHAINS)
