@@ -87,6 +87,9 @@ def test_a_list_of_commands_imports_nothing_heavy() -> None:
     }
     compared = imported("store")
     assert "edgelora.cli.store" in compared and "edgelora.cli.measuring" not in compared
+    planned = imported("plan", "none.elm")
+    assert "edgelora.planning.choose" in planned
+    assert not planned & {"serial", "jinja2", "edgelora.quantization", "edgelora.importers.tflite.graph"}
 
 
 def test_the_index_says_what_commands_say() -> None:

@@ -14,7 +14,7 @@ from edgelora.datasets import dataset
 from edgelora.floatnet import layers
 from edgelora.report.record import Report
 from edgelora.report.sections import write_report
-from edgelora.training.personalize import load_parts
+from edgelora.training.base import load_parts
 
 LABELS = ["walk", "run", "sit"]
 

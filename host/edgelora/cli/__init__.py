@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import logging
 import os
@@ -24,12 +25,14 @@ from ..errors import EdgeloraError
 from ..streams import note
 from .exit_codes import ExitCode
 
+OBJECTS_A_LOOK = 50_000  # for garbage in cycles: imports make none, and looking took a tenth of a short command
 FULL = ": free some, then give the command again; what was there is as it was"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
     streams.open_closed()
+    gc.set_threshold(OBJECTS_A_LOOK)
     argv = sys.argv[1:] if argv is None else argv
     args = None
     try:

@@ -6,15 +6,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..boards import Device, Permit, board_name, pick_port
-from ..link import Link
+from .. import boards, link
 from ..streams import confirmed, say
 from ..text import printable
 from . import console
 from .command_line import Parser
 from .console import emit
+
+if TYPE_CHECKING:
+    from ..boards import Device, Permit
+    from ..link import Link
 
 log = logging.getLogger(__name__)
 Command = Callable[[argparse.Namespace], Any]
@@ -31,7 +34,7 @@ class Add(Protocol):
 
 def port_of(args: argparse.Namespace) -> str:
     """The port that is given, or set, or that of the only board."""
-    port = pick_port(args.port or args.usual_port)
+    port = boards.pick_port(args.port or args.usual_port)
     log.info("port %s", port)
     return port
 
@@ -39,7 +42,7 @@ def port_of(args: argparse.Namespace) -> str:
 def connect(args: argparse.Namespace) -> Link:
     port = port_of(args)
     with console.step(f"connect to {port}", args.json):
-        return Link.connect(port)
+        return link.Link.connect(port)
 
 
 def size(text: str) -> int:
@@ -93,7 +96,7 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
 
 
 def add_board(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
-    parser.add_argument("--board", type=board_name, default=default, help=help)
+    parser.add_argument("--board", type=boards.board_name, default=default, help=help)
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:

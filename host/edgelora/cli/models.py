@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import datasets, floatnet, formats, quantization, twin
+from .. import datasets, floatnet, formats, twin
 from ..boards import BoardProfile, load_board
 from ..errors import InputError
 from ..formats import LOSSES, QuantModel, write_atomic
 from ..importers import tflite
 from ..planning import METHODS, Budget, Candidate, Choice, Plan, choose, plan, save_plan
-from ..report import write_plan_report
 from ..signal import HEARD_AS, heard_as
 from ..streams import note, say
 from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base
@@ -21,6 +20,9 @@ from . import console
 from .common import Add, add_board, show, size, whole
 from .console import emit
 from .recipes import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
+
+if TYPE_CHECKING:
+    from ..quantization import QuantReport
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -97,6 +99,8 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
     Quantization is post-training, calibrated on --data.
     """
+    from .. import quantization  # takes a while to import
+
     net = floatnet.load_net(args.net)
     part = data_part(args, args.data, "pretrain")
     with console.step("quantize", args.json):
@@ -167,7 +171,9 @@ def cmd_import(args: argparse.Namespace) -> None:
 
 
 def _note_narrow(model: QuantModel) -> None:
-    if narrow := quantization.narrow_logits(model):
+    from ..quantization import narrow_logits
+
+    if narrow := narrow_logits(model):
         note(f"note: {narrow}")
 
 
@@ -178,7 +184,7 @@ def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> 
         raise InputError(f"{args.data}: {error}") from error
 
 
-def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, quantization.QuantReport]:
+def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, QuantReport]:
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
     with console.step("convert with TensorFlow", args.json):
@@ -218,6 +224,8 @@ def cmd_plan(args: argparse.Namespace) -> None:
             "lower --rank, use --mode frozen_a, or adapt fewer layers (--placement)"
         )
     if args.report and choice and samples:
+        from ..report import write_plan_report
+
         write_plan_report(args.report, choice, result, base.name, f"{len(samples)} samples of {args.data}")
         note(f"{args.report}: what it was chosen from")
     if args.output:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .augment import AUGMENTATIONS, augmentation
     from .autoencoder import pretrain_autoencoder
     from .balance import balanced
+    from .epochs import MOTION_EPOCHS, SPEECH_EPOCHS
     from .files import load_net, save_net
     from .layers import (
         ACTIVATIONS,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         sources,
     )
     from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
-    from .pretraining import MOTION_EPOCHS, PRETRAINING_VERSION, SPEECH_EPOCHS, pretrain
+    from .pretraining import PRETRAINING_VERSION, pretrain
     from .train import Adam, Augment, RunningMean, minibatches, scheduled
     from .zoo import ds_cnn, har_net
 else:

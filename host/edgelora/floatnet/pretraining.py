@@ -18,10 +18,10 @@ from ..progress import Progress, untold
 from . import layers, train
 from .augment import Speaking, Wearer, augment_motion, augment_speech
 from .balance import balanced
+from .epochs import MOTION_EPOCHS, SPEECH_EPOCHS
 from .zoo import ds_cnn, har_net
 
 PRETRAINING_VERSION = 2  # of what comes out for the same data and seed: part of the names under which bases are kept
-MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12
 BALANCED_ON = 512  # samples that show how far each channel reaches
 
 

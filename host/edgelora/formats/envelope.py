@@ -106,8 +106,10 @@ def check_envelope(data: bytes, name: str, magic: bytes, known: int, header: str
 def check_array(array: NDArray[Any] | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
     if array is None:
         raise FormatError(f"{where}: missing, must be {dtype.name} {list(shape)}")
-    require(array.shape == shape, f"{where}: shape is {list(array.shape)}, must be {list(shape)}")
-    require(np.can_cast(array.dtype, dtype, "equiv"), f"{where}: type is {array.dtype.name}, must be {dtype.name}")
+    if array.shape != shape:  # texts only if told: a type's name takes longer than its check
+        raise FormatError(f"{where}: shape is {list(array.shape)}, must be {list(shape)}")
+    if not np.can_cast(array.dtype, dtype, "equiv"):
+        raise FormatError(f"{where}: type is {array.dtype.name}, must be {dtype.name}")
 
 
 def check_shifts(t_shift: int, branch_shift: int, where: str) -> None:

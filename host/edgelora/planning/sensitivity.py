@@ -136,6 +136,8 @@ def _trial(
 
 def _largest(layer: formats.AdapterLayer, count: int) -> formats.AdapterLayer:
     """A layer's adapter with only those `count` columns of B that, with their rows of A, move the output most."""
+    if count >= layer.rank:
+        return layer
     sizes = np.linalg.norm(layer.a.astype(float), axis=1) * np.linalg.norm(layer.b.astype(float), axis=0)
     b = layer.b.copy()
     b[:, np.argsort(-sizes, kind="stable")[count:]] = 0

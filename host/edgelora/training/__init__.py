@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         load_adapter,
         load_base,
         load_part,
+        load_parts,
         pretrained,
         pretrained_har,
         pretrained_kws,
@@ -90,7 +91,6 @@ if TYPE_CHECKING:
         compared,
         course_on_twin,
         float_baseline,
-        load_parts,
         personalize_board,
         repeat_on_twin,
     )

@@ -142,9 +142,23 @@ def load_part(spec: str, part: str) -> datasets.Dataset:
     """Data by name, its `part` (pretrain, train or test), or the path of an .npz file."""
     if not is_named(spec):
         return datasets.load_dataset(spec)
-    kind, _, which = spec.partition(":")
-    found: datasets.Dataset = getattr(NAMED[kind](which), part)
+    found: datasets.Dataset = getattr(_named(spec), part)
     return found
+
+
+def _named(spec: str) -> Any:
+    kind, _, which = spec.partition(":")
+    return NAMED[kind](which)
+
+
+def load_parts(spec: str, test: str | None) -> datasets.Parts:
+    """What trains and what tests: the parts of data by name, two files, or one that is split."""
+    if test:
+        return datasets.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
+    if is_named(spec):
+        data = _named(spec)
+        return datasets.parts(data.train, data.test, f"the test samples of {spec}")
+    return datasets.split(datasets.load_dataset(spec), spec, "others with --test, or ")
 
 
 def pretrained_har(subject: int, seed: int, progress: Progress = untold, cache: Path = CACHE) -> floatnet.FloatNet:

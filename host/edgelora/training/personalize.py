@@ -14,7 +14,7 @@ from ..boards import BoardProfile, EnergyRow, board_of, energy_by_clock, load_bo
 from ..link import Hello, Link, ModelInfo, RunReply
 from ..progress import Progress, untold
 from .added import stored_adapter, without_classes
-from .base import Base, WorkflowError, is_named, load_part
+from .base import Base, WorkflowError
 from .board_learner import BoardLearner, base_path
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH
 from .guard import Course, Guard, Judged, Outcome, Verdict, prepared
@@ -24,15 +24,6 @@ from .on_board import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, guard_twin
-
-
-def load_parts(spec: str, test: str | None) -> datasets.Parts:
-    """What trains and what tests: the parts of data by name, two files, or one that is split."""
-    if test:
-        return datasets.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
-    if is_named(spec):
-        return datasets.parts(load_part(spec, "train"), load_part(spec, "test"), f"the test samples of {spec}")
-    return datasets.split(datasets.load_dataset(spec), spec, "others with --test, or ")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,17 @@
 """INT8 `.tflite` files."""
 
-from .convert import calibrate, import_tflite, inputs_for_calibration, layer_rows, set_loss
-from .file import read_graph
-from .graph import Importer
-from .merge import Merged, Source, check_suffix, find_source, merge_elm, merge_tflite
-from .write import write_tflite
+from typing import TYPE_CHECKING
+
+from ...faces import lazily
+
+if TYPE_CHECKING:
+    from .convert import calibrate, import_tflite, inputs_for_calibration, layer_rows, set_loss
+    from .file import read_graph
+    from .graph import Importer
+    from .merge import Merged, Source, check_suffix, find_source, merge_elm, merge_tflite
+    from .write import write_tflite
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__)
 
 __all__ = [
     "Importer",
