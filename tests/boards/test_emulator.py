@@ -9,21 +9,35 @@ import pytest
 from fresh import SEED
 from rp2040py.rp2040 import RP2040
 
+from edgelora.sim.clock import SystemClock
+
 ROOT = Path(__file__).parents[2]
 RAM, FLASH, RAM_SIZE, FLASH_SIZE, ROM_SIZE = 0x20000000, 0x10000000, 264 * 1024, 1 << 20, 16 * 1024
 CODE, DATA, SPAN = RAM + 0x1000, RAM + 0x8000, 0x100
 LOW_FLAGS = ("n", "z", "c", "v")
 
 
-class Thumb(ctypes.Structure):
+class Core(ctypes.Structure):
     _fields_ = (
-        [("r", ctypes.POINTER(ctypes.c_uint32))]
+        [("r", ctypes.POINTER(ctypes.c_uint32)), ("pc", ctypes.c_uint32)]
         + [(name, ctypes.c_int) for name in LOW_FLAGS]
         + [(name, ctypes.POINTER(ctypes.c_uint8)) for name in ("rom", "flash", "ram")]
         + [(f"{name}_size", ctypes.c_uint32) for name in ("rom", "flash", "ram")]
-        + [("divider", ctypes.POINTER(ctypes.c_uint32))]
-        + [(name, ctypes.c_int64) for name in ("cycles", "divider_cycles")]
+        + [(name, ctypes.c_int) for name in ("masked", "event", "unmasked")]
+        + [("cycles", ctypes.c_int64)]
     )
+
+
+class Chip(ctypes.Structure):
+    _fields_ = (
+        [("sio", ctypes.POINTER(ctypes.c_uint32)), ("timer", ctypes.POINTER(ctypes.c_double))]
+        + [(name, ctypes.c_double) for name in ("now", "cycle")]
+        + [("ipsr", ctypes.c_uint32), ("pending", ctypes.c_int), ("divider_cycles", ctypes.c_int64)]
+    )
+
+
+class Thumb(ctypes.Structure):
+    _fields_ = (("core", Core), ("chip", Chip))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,20 @@ def differs_from_arm(op: int, r: list[int], carry: bool) -> bool:
     adds = kind == 0b0100000101 and carry and r[op & 7] in (0x7FFFFFFF, 0xFFFFFFFF)
     subtracts = kind == 0b0100000110 and not carry and r[op >> 3 & 7] in (0x7FFFFFFF, 0xFFFFFFFF)
     return shifts or adds or subtracts or op == 0x47F0
+
+
+def drawn_special(rng: random.Random) -> tuple[int, int]:
+    """Barriers, special registers to and from a register, CPS, SEV, and what is next to them."""
+    number = rng.choice((5, 16, rng.randrange(32)))
+    return rng.choice(
+        (
+            (0xF3BF, 0x8F00 | rng.randrange(0x20, 0x80)),
+            (0xF3EF, 0x8000 | rng.randrange(13) << 8 | number),
+            (0xF380 | rng.randrange(13), 0x8800 | number),
+            (0xB662 | rng.randrange(2) << 4, 0xBF00),
+            (0xBF40, 0xBF00),
+        )
+    )
 
 
 def drawn_value(rng: random.Random) -> int:
@@ -71,65 +99,92 @@ def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL)
     ctypes.memmove(flash, bytes(mcu.flash), FLASH_SIZE)
     registers = (ctypes.c_uint32 * 16)()
     sizes = {"rom_size": ROM_SIZE, "flash_size": FLASH_SIZE, "ram_size": RAM_SIZE}
-    thumb = Thumb(r=registers, rom=rom, flash=flash, ram=ram, divider=(ctypes.c_uint32 * 5)(0, 1), **sizes)
+    thumb = Thumb(Core(r=registers, rom=rom, flash=flash, ram=ram, **sizes), Chip(sio=(ctypes.c_uint32 * 6)(0, 1)))
     groups, code, data = set(), slice(CODE - RAM, CODE - RAM + 4), slice(DATA - RAM - 64, DATA - RAM + SPAN + 1024)
+    core = mcu.core
     for _ in range(8_000):
         op = rng.getrandbits(16)
-        words = (op | (rng.getrandbits(16) | 0xD000) << 16).to_bytes(4, "little")
+        second = rng.getrandbits(16) | 0xD000
+        if rng.random() < 0.1:  # few would be drawn
+            op, second = drawn_special(rng)
+        words = (op | second << 16).to_bytes(4, "little")
         before, flags = [drawn_value(rng) for _ in range(15)] + [CODE], [rng.random() < 0.5 for _ in LOW_FLAGS]
         before[13] &= ~3
         if differs_from_arm(op, before, flags[2]):
             continue
-        fill = rng.randbytes(data.stop - data.start)
+        fill, masked, waits = rng.randbytes(data.stop - data.start), rng.random() < 0.5, rng.random() < 0.5
+        thumb.chip.ipsr = core.ipsr = rng.randrange(48)
+        thumb.chip.pending, thumb.core.masked, core.pm = waits, masked, masked
+        core.interrupts_updated = core.event_registered = False
         registers[:] = before
         for at, filled in ((code.start, words), (data.start, fill)):
             ctypes.memmove(ctypes.byref(ram, at), filled, len(filled))
         mcu.sram[code], mcu.sram[data] = words, fill
         for name, value in zip(LOW_FLAGS, flags, strict=True):
-            setattr(thumb, name, value)
-            setattr(mcu.core, name, value)
+            setattr(thumb.core, name, value)
+            setattr(core, name, value)
         if not library.run(ctypes.byref(thumb), 1, 100):
             assert list(registers) == before and bytes(ram[data]) == fill, f"{op:#x} was left, but not as it was"
             continue
         groups.add(op >> 10)
         for index, value in enumerate(before):
-            mcu.core.registers[index] = value
-        assert mcu.core.execute_instruction() == thumb.cycles, hex(op)
+            core.registers[index] = value
+        assert mcu.core.execute_instruction() == thumb.core.cycles, hex(op)
         assert list(mcu.core.registers) == list(registers), f"{op:#x} of {before}"
-        assert [getattr(mcu.core, name) for name in LOW_FLAGS] == [getattr(thumb, name) for name in LOW_FLAGS], hex(op)
+        assert [getattr(mcu.core, name) for name in LOW_FLAGS] == [getattr(thumb.core, name) for name in LOW_FLAGS], (
+            hex(op)
+        )
         assert mcu.sram[data] == bytes(ram[data]), hex(op)
+        assert (core.pm, core.event_registered) == (thumb.core.masked, thumb.core.event), hex(op)
+        assert thumb.core.unmasked == (masked and not core.pm and waits)
+        assert core.interrupts_updated or not thumb.core.unmasked
     assert len(groups) >= 50
 
 
-def test_the_divider_is_the_emulators_own(library: ctypes.CDLL) -> None:
-    """Words written to it and read from it in a drawn order: results, cycles, what is left to the own core."""
+def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> None:
+    """The divider, spinlocks, the core's number and the timer, written and read in a drawn order."""
     rng = random.Random(SEED)
     mcu = RP2040()
-    registers, ram, divider = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)(), (ctypes.c_uint32 * 5)(0, 1)
-    empty = (ctypes.c_uint8 * 64)()
+    time = SystemClock(mcu)
+    registers, ram, sio = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)(), (ctypes.c_uint32 * 6)(0, 1)
+    empty, line = (ctypes.c_uint8 * 64)(), (ctypes.c_double * 4)()
     sizes = {"rom_size": 64, "flash_size": 64, "ram_size": RAM_SIZE}
-    thumb = Thumb(r=registers, rom=empty, flash=empty, ram=ram, divider=divider, **sizes)
+    core, chip = Core(r=registers, rom=empty, flash=empty, ram=ram, **sizes), Chip(sio=sio, timer=line, cycle=8)
+    thumb = Thumb(core, chip)
     ran = 0
-    for _ in range(4_000):
+    for _ in range(6_000):
         load, word = rng.random() < 0.5, rng.randrange(7)
+        first = rng.choice((0xD0000060, 0xD0000060, 0xD0000100, 0xD0000164, 0xD0000000, 0xD000005C, 0x40054024))
+        if first in (0xD0000000, 0xD000005C, 0x40054024):
+            load, word = True, rng.randrange(2) if first == 0x40054024 else 0
         op = 0x6001 | load << 11 | word << 6  # LDR or STR r1, [r0, 4 * word]
         drawn = rng.choice((0, 1, 7, 10, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, rng.getrandbits(9), rng.getrandbits(32)))
-        before = [0xD0000060, drawn, *[0] * 13, CODE]
+        before = [first, drawn, *[0] * 13, CODE]
         code = op.to_bytes(2, "little")
         mcu.sram[CODE - RAM : CODE - RAM + 2] = code
         ctypes.memmove(ctypes.byref(ram, CODE - RAM), code, 2)
         registers[:] = before
         for index, value in enumerate(before):
             mcu.core.registers[index] = value
+        if rng.random() < 0.05:  # another clock, from now on
+            time._pll.write_uint32(0x8, rng.choice((125, 100, 133, 40)))
+            time._pll.write_uint32(0xC, rng.randrange(1, 8) << 16 | rng.randrange(1, 8) << 12)
+            mcu.clocks.write_uint32(0x3C, 1)
+            time._follow()
+        if rng.random() < 0.02:
+            mcu.timer.reset()
+        mcu.clock.tick(8.0 * rng.choice((1, 2, 5, 1 << rng.randrange(40))))
+        thumb.chip.now, line[:] = mcu.clock.nanos, mcu.timer.line
         counted = mcu.core.cycles
         if library.run(ctypes.byref(thumb), 1, 100):
             ran += 1
-            assert mcu.core.execute_instruction() == thumb.cycles
-            assert mcu.core.cycles - counted == thumb.cycles + thumb.divider_cycles
-            assert mcu.core.registers[1] == registers[1], (load, word, list(divider))
+            assert mcu.core.execute_instruction() == thumb.core.cycles
+            assert mcu.core.cycles - counted == thumb.core.cycles + thumb.chip.divider_cycles
+            assert mcu.core.registers[1] == registers[1], (hex(first), load, word, list(sio))
         else:
-            assert not load and (word >= 4 or 0 in (drawn, divider[1])), (word, drawn)
+            assert first == 0xD0000060 and not load and (word >= 4 or 0 in (drawn, sio[1])), (word, drawn)
             mcu.core.execute_instruction()
-            divider[:] = mcu.sio.divider
-        assert list(divider) == list(mcu.sio.divider)
-    assert ran > 2_000
+            sio[:] = mcu.sio.words
+        assert list(sio) == list(mcu.sio.words)
+    assert ran > 4_000
+    assert time.scale != 1

@@ -71,7 +71,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     user = User(folder, os.environ["XDG_RUNTIME_DIR"])
     package = Path(user.python("import edgelora; print(edgelora.__path__[0])"))
     assert package.is_relative_to(ENV)
-    stale = [name for name in _contents() if _contents()[name].read_bytes() != _read(package / name)]
+    stale = [name for name, path in _contents().items() if path.read_bytes() != _read(package / name)]
     assert not stale, f"the wheel has other versions of {', '.join(stale)}: `make wheel-env`"
     return user
 

@@ -22,15 +22,25 @@ from rp2040py.native._rp2040 cimport RP2040
         "\ncdef double CYCLE_NANOS",
         """
 cdef extern from "thumb.h":
-    ctypedef struct thumb_t:
+    ctypedef struct thumb_core_t:
         unsigned int *r
         int n, z, c, v
         unsigned char *rom
         unsigned char *flash
         unsigned char *ram
         unsigned int rom_size, flash_size, ram_size
-        unsigned int *divider
-        long long cycles, divider_cycles
+        int masked, event, unmasked
+        long long cycles
+    ctypedef struct thumb_chip_t:
+        unsigned int *sio
+        const double *timer
+        double now, cycle
+        unsigned int ipsr
+        int pending
+        long long divider_cycles
+    ctypedef struct thumb_t:
+        thumb_core_t core
+        thumb_chip_t chip
     long thumb_run(thumb_t *t, long most, long long limit) nogil
 
 cdef long CHUNK = 4096
@@ -42,16 +52,19 @@ cdef double CYCLE_NANOS""",
         """    cdef RPPIO first = rp2040.pio[0], second = rp2040.pio[1]
     cdef long ran = 0
     cdef long long limit
-    cdef unsigned int[::1] divider = rp2040.sio.divider
+    cdef unsigned int[::1] sio = rp2040.sio.words
+    cdef double[::1] timer = rp2040.timer.line
     cdef thumb_t thumb
-    thumb.r = &core.registers[0]
-    thumb.rom = <unsigned char *> &rp2040._bootrom[0]
-    thumb.flash = &rp2040._flash[0]
-    thumb.ram = &rp2040._sram[0]
-    thumb.rom_size = rp2040.bootrom_byte_size
-    thumb.flash_size = rp2040.flash_byte_size
-    thumb.ram_size = rp2040.ram_byte_size
-    thumb.divider = &divider[0]
+    thumb.core.r = &core.registers[0]
+    thumb.core.rom = <unsigned char *> &rp2040._bootrom[0]
+    thumb.core.flash = &rp2040._flash[0]
+    thumb.core.ram = &rp2040._sram[0]
+    thumb.core.rom_size = rp2040.bootrom_byte_size
+    thumb.core.flash_size = rp2040.flash_byte_size
+    thumb.core.ram_size = rp2040.ram_byte_size
+    thumb.chip.sio = &sio[0]
+    thumb.chip.timer = &timer[0]
+    thumb.chip.cycle = CYCLE_NANOS
 """,
     ),
     (
@@ -64,12 +77,18 @@ cdef double CYCLE_NANOS""",
             limit = CHUNK * 16
             if clock._next_alarm is not None:
                 limit = min(limit, <long long> ceil((clock._next_alarm.nanos - clock._nanos_counter) / CYCLE_NANOS))
-            thumb.n, thumb.z, thumb.c, thumb.v = core.n, core.z, core.c, core.v
+            thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v = core.n, core.z, core.c, core.v
+            thumb.core.masked, thumb.chip.ipsr, thumb.chip.now = core.pm, core.ipsr, clock._nanos_counter
+            thumb.chip.pending = (core.pending_interrupts & core.enabled_interrupts) != 0 or core.pending_nmi
+            thumb.chip.pending |= core.pending_pend_sv | core.pending_svcall | core.pending_systick
             ran = thumb_run(&thumb, CHUNK, limit)
             if ran:
-                core.n, core.z, core.c, core.v = thumb.n, thumb.z, thumb.c, thumb.v
-                core.cycles += thumb.cycles + thumb.divider_cycles
-                clock.tick(thumb.cycles * CYCLE_NANOS)
+                core.n, core.z, core.c, core.v = thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v
+                core.pm = thumb.core.masked
+                core.event_registered |= thumb.core.event
+                core.interrupts_updated |= thumb.core.unmasked
+                core.cycles += thumb.core.cycles + thumb.chip.divider_cycles
+                clock.tick(thumb.core.cycles * CYCLE_NANOS)
                 i += ran
                 ticks_since_check += ran
                 continue
@@ -85,26 +104,49 @@ cdef double CYCLE_NANOS""",
 """,
     ),
 ]
-# The divider's words, where thumb.h has them, too.
-DIVIDER = [
+# State that thumb.h reads and writes, too, lies in arrays.
+WORDS = """
+
+def _word(index):
+    def write(sio, value):
+        sio.words[index] = int(value) & 0xFFFFFFFF
+
+    return property(lambda sio: sio.words[index], write)
+
+"""
+SIO = [
     (
         "\n\nclass RPSIO:\n",
-        """
-
-def _divider_word(index):
-    def write(sio, value):
-        sio.divider[index] = int(value) & 0xFFFFFFFF
-
-    return property(lambda sio: sio.divider[index], write)
-
-
+        f"""{WORDS}
 class RPSIO:
-    div_dividend, div_divisor, div_quotient, div_remainder, div_csr = map(_divider_word, range(5))
+    div_dividend, div_divisor, div_quotient, div_remainder, div_csr, spin_lock = map(_word, range(6))
 
 """,
     ),
-    ("        self.rp2040 = rp2040\n", '        self.rp2040 = rp2040\n        self.divider = array("I", bytes(20))\n'),
+    ("        self.rp2040 = rp2040\n", '        self.rp2040 = rp2040\n        self.words = array("I", bytes(24))\n'),
     ("from typing import TYPE_CHECKING\n", "from array import array\nfrom typing import TYPE_CHECKING\n"),
+]
+TIMER = [
+    (
+        "        self.clock: IClock = rp2040.clock\n",
+        """        self.clock: IClock = rp2040.clock
+        self.line = array("d", [0, 0, 1, 0])  # then, counted, scale, epoch
+""",
+    ),
+    (
+        "class RPTimer(BasePeripheral):\n",
+        """class RPTimer(BasePeripheral):
+    @property
+    def _epoch_nanos(self):
+        return self.line[3]
+
+    @_epoch_nanos.setter
+    def _epoch_nanos(self, nanos):
+        self.line[3] = nanos
+
+""",
+    ),
+    ("import math\n", "import math\nfrom array import array\n"),
 ]
 
 
@@ -118,5 +160,6 @@ def replace(path: Path, changes: list[tuple[str, str]]) -> None:
 
 
 replace(NATIVE / "_simulator.pyx", LOOP)
-replace(NATIVE.parent / "sio.py", DIVIDER)
+replace(NATIVE.parent / "sio.py", SIO)
+replace(NATIVE.parent / "peripherals" / "timer.py", TIMER)
 shutil.copy(Path(__file__).parent / "thumb.h", NATIVE)

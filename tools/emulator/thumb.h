@@ -1,8 +1,10 @@
-/* Runs what an ARMv6-M core does in ROM, flash and RAM, and the chip's divider, for the emulator's loop (patch.py).
+/* Runs what an ARMv6-M core does in ROM, flash and RAM, for the emulator's loop (patch.py), and what MicroPython asks
+ * for all the time: barriers, masks of interrupts, the chip's divider, spinlocks, timer and core number.
  *
  * Ends before an instruction that needs more (another peripheral, an exception, a special register), which is left to
- * the emulator's own core, as are a few that no compiler makes. Cycles are those that the emulator counts. Sources:
- * ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7; RP2040 Datasheet, 2.3.1.5.
+ * the emulator's own core, as are a few that no compiler makes; and behind one that lets a pending interrupt in. Cycles
+ * are those that the emulator counts. Sources: ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7; RP2040
+ * Datasheet, 2.3.1 and 4.6.
  */
 #ifndef THUMB_H
 #define THUMB_H
@@ -13,31 +15,58 @@
 
 #define THUMB_FLASH 0x10000000u
 #define THUMB_RAM 0x20000000u
+#define THUMB_SIO 0xD0000000u     /* the core's number, which is 0 */
+#define THUMB_LOCKED 0xD000005Cu  /* a bit for each spinlock */
 #define THUMB_DIVIDER 0xD0000060u /* unsigned dividend and divisor, signed ones, quotient, remainder, state */
+#define THUMB_LOCKS 0xD0000100u   /* 32 of them: read to take one, written to free it */
+#define THUMB_TIMER 0x40054024u   /* microseconds, the high word first */
 #define THUMB_SP 13
 #define THUMB_LR 14
 #define THUMB_PC 15
 
-/* The divider's own state, words of the emulator's. */
-enum { THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE };
+/* State of the core's own peripherals, words of the emulator's. */
+enum { THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE, THUMB_TAKEN };
+/* The timer counts from `epoch` what `then` and the cycles since `counted`, `scale` times as long, add up to: ns. */
+enum { THUMB_THEN, THUMB_COUNTED, THUMB_SCALE, THUMB_EPOCH };
 
+/* What a run keeps at hand. */
 typedef struct {
-    uint32_t *r; /* r0 to r15; r15 is where the next instruction is */
+    uint32_t *r; /* r0 to r15; between runs r15 is where the next instruction is */
+    uint32_t pc; /* in a run */
     int n, z, c, v;
     uint8_t *rom, *flash, *ram;
     uint32_t rom_size, flash_size, ram_size; /* bytes, each at least 64 */
-    uint32_t *divider;
-    int64_t cycles;         /* of this run, */
-    int64_t divider_cycles; /* and those of the divider, which pass beside them */
+    int masked;                              /* PRIMASK */
+    int event;                               /* of SEV, for WFE */
+    int unmasked;                            /* whether this run let in an interrupt that is pending */
+    int64_t cycles;                          /* of this run */
+} thumb_core_t;
+
+/* What it seldom needs besides. */
+typedef struct {
+    uint32_t *sio;
+    const double *timer;
+    double now, cycle;      /* nanoseconds where a run begins, and those of a cycle, as the emulator counts them */
+    uint32_t ipsr;          /* the exception that is handled */
+    int pending;            /* whether an interrupt may wait for PRIMASK */
+    int64_t divider_cycles; /* of this run: they pass beside the others */
+} thumb_chip_t;
+
+typedef struct {
+    thumb_core_t core;
+    thumb_chip_t chip;
 } thumb_t;
 
+/* All in one function: flags are then in the host's registers. */
+#define THUMB_INLINE static inline __attribute__((always_inline))
+
 /* Where `size` bytes that can be written lie, or NULL; the address has to be a multiple of `align`. */
-static inline uint8_t *thumb_writable(const thumb_t *t, uint32_t address, uint32_t size, uint32_t align) {
+THUMB_INLINE uint8_t *thumb_writable(const thumb_core_t *t, uint32_t address, uint32_t size, uint32_t align) {
     const uint32_t at = address - THUMB_RAM;
     return at <= t->ram_size - size && (address & (align - 1)) == 0 ? t->ram + at : NULL;
 }
 
-static inline const uint8_t *thumb_readable(const thumb_t *t, uint32_t address, uint32_t size, uint32_t align) {
+THUMB_INLINE const uint8_t *thumb_readable(const thumb_core_t *t, uint32_t address, uint32_t size, uint32_t align) {
     uint32_t at = address - THUMB_RAM;
     if ((address & (align - 1)) != 0) {
         return NULL;
@@ -53,26 +82,26 @@ static inline const uint8_t *thumb_readable(const thumb_t *t, uint32_t address, 
 }
 
 /* Little-endian, as the host is. */
-static inline uint32_t thumb_word(const uint8_t *p) {
+THUMB_INLINE uint32_t thumb_word(const uint8_t *p) {
     uint32_t value;
     memcpy(&value, p, 4);
     return value;
 }
 
-static inline uint32_t thumb_half(const uint8_t *p) {
+THUMB_INLINE uint32_t thumb_half(const uint8_t *p) {
     uint16_t value;
     memcpy(&value, p, 2);
     return value;
 }
 
-static inline uint32_t thumb_flags(thumb_t *t, uint32_t result) {
+THUMB_INLINE uint32_t thumb_flags(thumb_core_t *t, uint32_t result) {
     t->n = result >> 31;
     t->z = result == 0;
     return result;
 }
 
 /* a + b + carry with all flags; a - b is a + ~b + 1. */
-static inline uint32_t thumb_add(thumb_t *t, uint32_t a, uint32_t b, uint32_t carry) {
+THUMB_INLINE uint32_t thumb_add(thumb_core_t *t, uint32_t a, uint32_t b, uint32_t carry) {
     const uint64_t sum = (uint64_t)a + b + carry;
     const uint32_t result = (uint32_t)sum;
     t->c = (int)(sum >> 32);
@@ -81,7 +110,7 @@ static inline uint32_t thumb_add(thumb_t *t, uint32_t a, uint32_t b, uint32_t ca
 }
 
 /* A shift by `by`, up to 255; 0 leaves the carry. */
-static inline uint32_t thumb_lsl(thumb_t *t, uint32_t value, uint32_t by) {
+THUMB_INLINE uint32_t thumb_lsl(thumb_core_t *t, uint32_t value, uint32_t by) {
     if (by != 0) {
         t->c = by <= 32 ? value >> (32 - by) & 1 : 0;
         value = by < 32 ? value << by : 0;
@@ -89,7 +118,7 @@ static inline uint32_t thumb_lsl(thumb_t *t, uint32_t value, uint32_t by) {
     return thumb_flags(t, value);
 }
 
-static inline uint32_t thumb_lsr(thumb_t *t, uint32_t value, uint32_t by) {
+THUMB_INLINE uint32_t thumb_lsr(thumb_core_t *t, uint32_t value, uint32_t by) {
     if (by != 0) {
         t->c = by <= 32 ? value >> (by - 1) & 1 : 0;
         value = by < 32 ? value >> by : 0;
@@ -97,7 +126,7 @@ static inline uint32_t thumb_lsr(thumb_t *t, uint32_t value, uint32_t by) {
     return thumb_flags(t, value);
 }
 
-static inline uint32_t thumb_asr(thumb_t *t, uint32_t value, uint32_t by) {
+THUMB_INLINE uint32_t thumb_asr(thumb_core_t *t, uint32_t value, uint32_t by) {
     if (by != 0) {
         const int64_t wide = (int32_t)value;
         by = by < 32 ? by : 32;
@@ -107,7 +136,7 @@ static inline uint32_t thumb_asr(thumb_t *t, uint32_t value, uint32_t by) {
     return thumb_flags(t, value);
 }
 
-static inline uint32_t thumb_ror(thumb_t *t, uint32_t value, uint32_t by) {
+THUMB_INLINE uint32_t thumb_ror(thumb_core_t *t, uint32_t value, uint32_t by) {
     if (by != 0) {
         const uint32_t turn = by & 31;
         value = turn == 0 ? value : value >> turn | value << (32 - turn);
@@ -116,7 +145,7 @@ static inline uint32_t thumb_ror(thumb_t *t, uint32_t value, uint32_t by) {
     return thumb_flags(t, value);
 }
 
-static inline bool thumb_holds(const thumb_t *t, uint32_t condition) {
+THUMB_INLINE bool thumb_holds(const thumb_core_t *t, uint32_t condition) {
     bool holds;
     switch (condition >> 1) {
     case 0: holds = t->z; break;
@@ -131,7 +160,7 @@ static inline bool thumb_holds(const thumb_t *t, uint32_t condition) {
 }
 
 /* One of the 16 operations on two low registers (0100 00xx xx). */
-static inline void thumb_data(thumb_t *t, uint32_t op) {
+THUMB_INLINE void thumb_data(thumb_core_t *t, uint32_t op) {
     uint32_t *d = &t->r[op & 7];
     const uint32_t m = t->r[op >> 3 & 7];
     switch (op >> 6 & 15) {
@@ -155,12 +184,11 @@ static inline void thumb_data(thumb_t *t, uint32_t op) {
 }
 
 /* LDR and STR of the divider: cycles, or 0 (a division by 0, a result that is set). */
-static inline int thumb_divider(thumb_t *t, bool load, uint32_t *value, uint32_t address) {
+static int thumb_divider(thumb_chip_t *chip, bool load, uint32_t *value, uint32_t at) {
     static const uint8_t words[7] = {THUMB_DIVIDEND, THUMB_DIVISOR,  THUMB_DIVIDEND,     THUMB_DIVISOR,
                                      THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE};
-    const uint32_t at = (address - THUMB_DIVIDER) / 4;
-    uint32_t *state = t->divider;
-    if (address < THUMB_DIVIDER || at >= sizeof words || (address & 3) != 0) {
+    uint32_t *state = chip->sio;
+    if (at >= sizeof words) {
         return 0;
     }
     const uint32_t word = words[at];
@@ -185,25 +213,64 @@ static inline int thumb_divider(thumb_t *t, bool load, uint32_t *value, uint32_t
         state[THUMB_REMAINDER] = (uint32_t)(wide % by);
     }
     state[THUMB_DIVIDER_STATE] = 3; /* ready, dirty */
-    t->divider_cycles += 8;
+    chip->divider_cycles += 8;
     return 1;
 }
 
+/* The timer's count, in the emulator's own steps: another order of them could be another microsecond. */
+static uint64_t thumb_micros(const thumb_chip_t *chip, int64_t cycles) {
+    const double *timer = chip->timer, now = chip->now + (double)cycles * chip->cycle;
+    const double nanos = timer[THUMB_THEN] + (now - timer[THUMB_COUNTED]) * timer[THUMB_SCALE];
+    return (uint64_t)((nanos - timer[THUMB_EPOCH]) / 1000);
+}
+
+/* LDR and STR of peripherals, `cycles` into a run: cycles, or 0. */
+static int thumb_peripheral(thumb_chip_t *chip, int64_t cycles, bool load, uint32_t *value, uint32_t address) {
+    const uint32_t lock = (address - THUMB_LOCKS) / 4, bit = 1u << (lock & 31);
+    uint32_t *taken = &chip->sio[THUMB_TAKEN];
+    if ((address & 3) != 0) {
+        return 0;
+    }
+    if (load && address - THUMB_TIMER <= 4) {
+        const uint64_t micros = thumb_micros(chip, cycles);
+        *value = (uint32_t)(address == THUMB_TIMER ? micros >> 32 : micros);
+        return 4;
+    }
+    if (address >= THUMB_LOCKS && lock < 32) {
+        if (load) {
+            *value = *taken & bit ? 0 : bit;
+        }
+        *taken = load ? *taken | bit : *taken & ~bit;
+        return 1;
+    }
+    if (load && (address == THUMB_SIO || address == THUMB_LOCKED)) {
+        *value = address == THUMB_SIO ? 0 : *taken;
+        return 1;
+    }
+    return address < THUMB_DIVIDER ? 0 : thumb_divider(chip, load, value, (address - THUMB_DIVIDER) / 4);
+}
+
 /* Between a register and memory, cycles or 0: `kind` is STR, STRH, STRB, LDRSB, LDR, LDRH, LDRB, LDRSH, as in 0101. */
-static inline int thumb_memory(thumb_t *t, uint32_t kind, uint32_t *value, uint32_t address) {
+THUMB_INLINE int thumb_memory(thumb_core_t *t, thumb_chip_t *chip, uint32_t kind, uint32_t *value, uint32_t address) {
     static const uint8_t sizes[8] = {4, 2, 1, 1, 4, 2, 1, 2};
     const uint32_t size = sizes[kind];
     if (kind < 3) {
         uint8_t *p = thumb_writable(t, address, size, size);
         if (p == NULL) {
-            return kind == 0 ? thumb_divider(t, false, value, address) : 0;
+            uint32_t word = *value;
+            return kind == 0 ? thumb_peripheral(chip, t->cycles, false, &word, address) : 0;
         }
         memcpy(p, value, size);
         return 2;
     }
     const uint8_t *p = thumb_readable(t, address, size, size);
     if (p == NULL) {
-        return kind == 4 ? thumb_divider(t, true, value, address) : 0;
+        uint32_t word;
+        const int cycles = kind == 4 ? thumb_peripheral(chip, t->cycles, true, &word, address) : 0;
+        if (cycles != 0) {
+            *value = word;
+        }
+        return cycles;
     }
     switch (kind) {
     case 3: *value = (uint32_t)(int32_t)(int8_t)*p; break;
@@ -216,7 +283,7 @@ static inline int thumb_memory(thumb_t *t, uint32_t kind, uint32_t *value, uint3
 }
 
 /* The low registers of `list` from or to memory on from `address`, and one more register unless NULL. Bytes, or 0. */
-static inline uint32_t thumb_load(thumb_t *t, uint32_t list, uint32_t address, uint32_t *more) {
+THUMB_INLINE uint32_t thumb_load(thumb_core_t *t, uint32_t list, uint32_t address, uint32_t *more) {
     const uint32_t size = 4 * ((uint32_t)__builtin_popcount(list) + (more != NULL));
     const uint8_t *p = thumb_readable(t, address, size, 4);
     if (p == NULL) {
@@ -231,7 +298,7 @@ static inline uint32_t thumb_load(thumb_t *t, uint32_t list, uint32_t address, u
     return size;
 }
 
-static inline uint32_t thumb_store(thumb_t *t, uint32_t list, uint32_t address, const uint32_t *more) {
+THUMB_INLINE uint32_t thumb_store(thumb_core_t *t, uint32_t list, uint32_t address, const uint32_t *more) {
     const uint32_t size = 4 * ((uint32_t)__builtin_popcount(list) + (more != NULL));
     uint8_t *p = thumb_writable(t, address, size, 4);
     if (p == NULL) {
@@ -247,7 +314,7 @@ static inline uint32_t thumb_store(thumb_t *t, uint32_t list, uint32_t address, 
 }
 
 /* ADD, CMP, MOV of any registers, BX, BLX (0100 01): cycles, or 0. `next` is the address after this instruction. */
-static inline int thumb_special(thumb_t *t, uint32_t op, uint32_t next) {
+THUMB_INLINE int thumb_special(thumb_core_t *t, uint32_t op, uint32_t next) {
     const uint32_t m = op >> 3 & 15, d = (op >> 4 & 8) | (op & 7);
     const uint32_t value = m == THUMB_PC ? next + 2 : t->r[m];
     uint32_t result = value;
@@ -268,15 +335,24 @@ static inline int thumb_special(thumb_t *t, uint32_t op, uint32_t next) {
         if (op & 0x80) {
             t->r[THUMB_LR] = next | 1;
         }
-        t->r[THUMB_PC] = value & ~1u;
+        t->pc = value & ~1u;
         return 2;
     }
-    t->r[d] = d == THUMB_PC ? result & ~1u : d == THUMB_SP ? result & ~3u : result;
-    return d == THUMB_PC ? 2 : 1;
+    if (d == THUMB_PC) {
+        t->pc = result & ~1u;
+        return 2;
+    }
+    t->r[d] = d == THUMB_SP ? result & ~3u : result;
+    return 1;
 }
 
-/* Extension, bytes turned round, PUSH, POP, SP plus or minus (1011): cycles, or 0. */
-static inline int thumb_various(thumb_t *t, uint32_t op) {
+THUMB_INLINE void thumb_mask(thumb_core_t *t, int masked, int pending) {
+    t->unmasked = t->masked && !masked && pending;
+    t->masked = masked;
+}
+
+/* Extension, bytes turned round, PUSH, POP, SP plus or minus, CPS, SEV (1011): cycles, or 0. */
+THUMB_INLINE int thumb_various(thumb_core_t *t, uint32_t op, int pending) {
     uint32_t *d = &t->r[op & 7], *sp = &t->r[THUMB_SP], size, pc, *more;
     const uint32_t m = t->r[op >> 3 & 7];
     switch (op >> 8 & 15) {
@@ -300,6 +376,12 @@ static inline int thumb_various(thumb_t *t, uint32_t op) {
         }
         *sp = (*sp - size) & ~3u;
         return 1 + __builtin_popcount(op & 0xFF);
+    case 0x6:
+        if ((op & 0xEF) != 0x62) {
+            return 0;
+        }
+        thumb_mask(t, op >> 4 & 1, pending);
+        return 1;
     case 0xA: {
         const uint32_t swapped = __builtin_bswap32(m), halves = swapped >> 16 | swapped << 16;
         if ((op >> 6 & 3) == 2) {
@@ -323,15 +405,21 @@ static inline int thumb_various(thumb_t *t, uint32_t op) {
         }
         *sp = (*sp + size) & ~3u;
         if (more != NULL) {
-            t->r[THUMB_PC] = pc & ~1u;
+            t->pc = pc & ~1u;
         }
         return 1 + __builtin_popcount(op & 0xFF) + (more != NULL ? 2 : 0);
+    case 0xF:
+        if (op != 0xBF40) {
+            return 0;
+        }
+        t->event = 1;
+        return 1;
     default: return 0;
     }
 }
 
 /* One instruction, with `next` the address after it, where r15 stands already: cycles, or 0 and nothing is changed. */
-static inline int thumb_step(thumb_t *t, uint32_t op, uint32_t next) {
+THUMB_INLINE int thumb_step(thumb_core_t *t, thumb_chip_t *chip, uint32_t op, uint32_t next) {
     uint32_t *r = t->r, *d = &r[op & 7], *d8 = &r[op >> 8 & 7];
     const uint32_t m = r[op >> 3 & 7], imm5 = op >> 6 & 31, imm8 = op & 0xFF;
     uint32_t size;
@@ -354,21 +442,21 @@ static inline int thumb_step(thumb_t *t, uint32_t op, uint32_t next) {
         }
         thumb_data(t, op);
         return 1;
-    case 0x09: return thumb_memory(t, 4, d8, ((next + 2) & ~3u) + 4 * imm8);
+    case 0x09: return thumb_memory(t, chip, 4, d8, ((next + 2) & ~3u) + 4 * imm8);
     case 0x0A:
-    case 0x0B: return thumb_memory(t, op >> 9 & 7, d, m + r[op >> 6 & 7]);
-    case 0x0C: return thumb_memory(t, 0, d, m + 4 * imm5);
-    case 0x0D: return thumb_memory(t, 4, d, m + 4 * imm5);
-    case 0x0E: return thumb_memory(t, 2, d, m + imm5);
-    case 0x0F: return thumb_memory(t, 6, d, m + imm5);
-    case 0x10: return thumb_memory(t, 1, d, m + 2 * imm5);
-    case 0x11: return thumb_memory(t, 5, d, m + 2 * imm5);
-    case 0x12: return thumb_memory(t, 0, d8, r[THUMB_SP] + 4 * imm8);
-    case 0x13: return thumb_memory(t, 4, d8, r[THUMB_SP] + 4 * imm8);
+    case 0x0B: return thumb_memory(t, chip, op >> 9 & 7, d, m + r[op >> 6 & 7]);
+    case 0x0C: return thumb_memory(t, chip, 0, d, m + 4 * imm5);
+    case 0x0D: return thumb_memory(t, chip, 4, d, m + 4 * imm5);
+    case 0x0E: return thumb_memory(t, chip, 2, d, m + imm5);
+    case 0x0F: return thumb_memory(t, chip, 6, d, m + imm5);
+    case 0x10: return thumb_memory(t, chip, 1, d, m + 2 * imm5);
+    case 0x11: return thumb_memory(t, chip, 5, d, m + 2 * imm5);
+    case 0x12: return thumb_memory(t, chip, 0, d8, r[THUMB_SP] + 4 * imm8);
+    case 0x13: return thumb_memory(t, chip, 4, d8, r[THUMB_SP] + 4 * imm8);
     case 0x14: *d8 = ((next + 2) & ~3u) + 4 * imm8; return 1;
     case 0x15: *d8 = r[THUMB_SP] + 4 * imm8; return 1;
     case 0x16:
-    case 0x17: return thumb_various(t, op);
+    case 0x17: return thumb_various(t, op, chip->pending);
     case 0x18:
     case 0x19: {
         const uint32_t address = *d8, base = 1u << (op >> 8 & 7);
@@ -393,47 +481,95 @@ static inline int thumb_step(thumb_t *t, uint32_t op, uint32_t next) {
         if (!thumb_holds(t, op >> 8 & 15)) {
             return 1;
         }
-        r[THUMB_PC] = next + 2 + 2 * (uint32_t)(int32_t)(int8_t)imm8;
+        t->pc = next + 2 + 2 * (uint32_t)(int32_t)(int8_t)imm8;
         return 2;
-    case 0x1C: r[THUMB_PC] = next + 2 + (uint32_t)((int32_t)(op << 21) >> 20); return 2;
+    case 0x1C: t->pc = next + 2 + (uint32_t)((int32_t)(op << 21) >> 20); return 2;
     default: return 0;
     }
 }
 
-/* BL, the one instruction of two halves that is not left to others. Its second half is at `next`. */
-static inline int thumb_call(thumb_t *t, uint32_t op, uint32_t next) {
+/* Instructions of two halves, the second at `next`: BL, barriers, PRIMASK, and which exception is handled. */
+THUMB_INLINE int thumb_wide(thumb_core_t *t, thumb_chip_t *chip, uint32_t op, uint32_t next) {
+    enum { IPSR = 5, PRIMASK = 16 };
     const uint8_t *p = thumb_readable(t, next, 2, 2);
-    const uint32_t op2 = p == NULL ? 0 : thumb_half(p), s = op >> 10 & 1;
-    if (op >> 11 != 0x1E || (op2 & 0xD000) != 0xD000) {
+    const uint32_t op2 = p == NULL ? 0 : thumb_half(p), s = op >> 10 & 1, special = op2 & 0xFF;
+    if (op >> 11 == 0x1E && (op2 & 0xD000) == 0xD000) {
+        const uint32_t i1 = 1 ^ s ^ (op2 >> 13 & 1), i2 = 1 ^ s ^ (op2 >> 11 & 1);
+        const uint32_t offset = (s ? 0xFF000000u : 0) | i1 << 23 | i2 << 22 | (op & 0x3FF) << 12 | (op2 & 0x7FF) << 1;
+        t->r[THUMB_LR] = (next + 2) | 1;
+        t->pc = next + 2 + offset;
+        return 3;
+    }
+    if (op == 0xF3BF && op2 >> 4 >= 0x8F4 && op2 >> 4 <= 0x8F6) {
+        /* memory is always in order here */
+    } else if (op == 0xF3EF && (op2 >> 8 & 15) < THUMB_SP && op2 >> 12 == 8 && (special == IPSR || special == PRIMASK)) {
+        t->r[op2 >> 8 & 15] = special == IPSR ? chip->ipsr : (uint32_t)t->masked;
+    } else if (op >> 4 == 0xF38 && (op & 15) < THUMB_SP && op2 == (0x8800 | PRIMASK)) {
+        thumb_mask(t, t->r[op & 15] & 1, chip->pending);
+    } else {
         return 0;
     }
-    const uint32_t i1 = 1 ^ s ^ (op2 >> 13 & 1), i2 = 1 ^ s ^ (op2 >> 11 & 1);
-    const uint32_t offset = (s ? 0xFF000000u : 0) | i1 << 23 | i2 << 22 | (op & 0x3FF) << 12 | (op2 & 0x7FF) << 1;
-    t->r[THUMB_LR] = (next + 2) | 1;
-    t->r[THUMB_PC] = next + 2 + offset;
+    t->pc = next + 2;
     return 3;
 }
 
-/* At most `most` instructions, until `limit` cycles or more are over. Returns how many it ran. */
-static inline long thumb_run(thumb_t *t, long most, int64_t limit) {
+/* At most `most` instructions, until `limit` cycles or more are over, or an interrupt is let in. Returns how many.
+ *
+ * Each group of instructions goes to the next one's by a jump of its own, which hosts predict far better than one for
+ * all.
+ */
+static long thumb_run(thumb_t *whole, long most, int64_t limit) {
+#define THUMB_GROUPS(X)                                                                                      \
+    X(0x00) X(0x01) X(0x02) X(0x03) X(0x04) X(0x05) X(0x06) X(0x07) X(0x08) X(0x09) X(0x0A) X(0x0B) X(0x0C)  \
+    X(0x0D) X(0x0E) X(0x0F) X(0x10) X(0x11) X(0x12) X(0x13) X(0x14) X(0x15) X(0x16) X(0x17) X(0x18) X(0x19)  \
+    X(0x1A) X(0x1B) X(0x1C) X(0x1D) X(0x1E) X(0x1F)
+#define THUMB_LABEL(group) &&run_##group,
+#define THUMB_NEXT()                                                                                         \
+    do {                                                                                                     \
+        pc = t->pc;                                                                                          \
+        if (pc - first >= size) {                                                                            \
+            first = pc >= THUMB_RAM ? THUMB_RAM : pc >= THUMB_FLASH ? THUMB_FLASH : 0;                       \
+            code = pc >= THUMB_RAM ? t->ram : pc >= THUMB_FLASH ? t->flash : t->rom;                         \
+            size = (pc >= THUMB_RAM ? t->ram_size : pc >= THUMB_FLASH ? t->flash_size : t->rom_size) - 1;    \
+            if (pc - first >= size) {                                                                        \
+                goto ended;                                                                                  \
+            }                                                                                                \
+        }                                                                                                    \
+        op = thumb_half(code + (pc - first));                                                                \
+        t->pc = pc + 2;                                                                                      \
+        goto *groups[op >> 11];                                                                              \
+    } while (0)
+#define THUMB_RUN(group)                                                                                     \
+    run_##group : if (op >> 11 != group) {                                                                   \
+        __builtin_unreachable();                                                                             \
+    }                                                                                                        \
+    cycles = group < 0x1D ? thumb_step(t, chip, op, pc + 2) : thumb_wide(t, chip, op, pc + 2);               \
+    if (cycles == 0) {                                                                                       \
+        t->pc = pc;                                                                                          \
+        goto ended;                                                                                          \
+    }                                                                                                        \
+    t->cycles += cycles;                                                                                     \
+    if (++ran >= most || t->cycles >= limit || t->unmasked) {                                                \
+        goto ended;                                                                                          \
+    }                                                                                                        \
+    THUMB_NEXT();
+    static const void *const groups[32] = {THUMB_GROUPS(THUMB_LABEL)};
+    thumb_core_t own = whole->core, *t = &own;
+    thumb_chip_t *chip = &whole->chip;
+    uint32_t pc, op, first = 0, size = 0; /* of the region that pc is in */
+    const uint8_t *code = NULL;
     long ran = 0;
-    t->cycles = t->divider_cycles = 0;
-    while (ran < most && t->cycles < limit) {
-        const uint32_t pc = t->r[THUMB_PC] & ~1u;
-        const uint8_t *p = thumb_readable(t, pc, 2, 2);
-        if (p == NULL) {
-            break;
-        }
-        const uint32_t op = thumb_half(p);
-        t->r[THUMB_PC] = pc + 2;
-        const int cycles = op >> 11 < 0x1D ? thumb_step(t, op, pc + 2) : thumb_call(t, op, pc + 2);
-        if (cycles == 0) {
-            t->r[THUMB_PC] = pc;
-            break;
-        }
-        t->cycles += cycles;
-        ran += 1;
+    int cycles;
+    t->pc = t->r[THUMB_PC] & ~1u;
+    t->cycles = chip->divider_cycles = t->event = t->unmasked = 0;
+    if (most > 0 && limit > 0) {
+        THUMB_NEXT();
     }
+    goto ended;
+    THUMB_GROUPS(THUMB_RUN)
+ended:
+    t->r[THUMB_PC] = t->pc;
+    whole->core = own;
     return ran;
 }
 

@@ -6,6 +6,7 @@ MicroPython has its time, counts what a cycle takes at that clock; all else stay
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class SystemClock:
         self._cycles, self._clocks = mcu.clock, mcu.clocks
         self.scale = 1.0  # nanoseconds for each that rp2040py counts
         self._then = self._counted = 0.0
+        self._line = getattr(mcu.timer, "line", array("d", bytes(32)))  # where the emulator's loop looks, if made here
         self._pll = mcu.peripherals[PLL_SYS] = _Pll(mcu, self._follow)
         write = self._clocks.write_uint32
 
@@ -103,5 +105,6 @@ class SystemClock:
         if self.hz:
             self._then, self._counted = self.nanos, self._cycles.nanos
             self.scale = COUNTED_HZ / self.hz
+            self._line[:3] = array("d", [self._then, self._counted, self.scale])
             for alarm in self._alarms:
                 alarm.follow()
