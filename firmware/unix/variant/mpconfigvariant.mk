@@ -4,3 +4,4 @@ MICROPY_PY_FFI = 0
 MICROPY_PY_SSL = 0
 MICROPY_VFS_LFS1 = 0
 FROZEN_MANIFEST ?= $(VARIANT_DIR)/manifest.py
+SRC_C += $(VARIANT_DIR)/edgelora_stdin.c
