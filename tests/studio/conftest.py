@@ -100,7 +100,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def pages(browser: Browser) -> Iterator[Callable[[Studio], Page]]:
     """Opens a studio's page by its address; no page has an error of its own."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(WAIT_MS)
     errors: list[str] = []
 

@@ -155,6 +155,7 @@ class Person:
             "n => Number((/update (\\d+) of/.exec(document.querySelector('#view').innerText) || [0, 0])[1]) >= n",
             arg=count,
             timeout=LEARN_MS,
+            polling=250,  # ms; at each frame it would take half of a core
         )
 
     def keep(self) -> None:
