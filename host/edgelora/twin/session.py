@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as C
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -244,18 +245,23 @@ class Session:
         """Ops [start, end) of an inference, after those before them."""
         check(self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end)))
 
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Where in the arena an op's output is."""
+        return {region.op: region.offset for region in self._layout.regions if region.name in ("output", "history")}
+
     def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
         """All tensors of one inference, [height, width, channels]; `model` is the one that this session has.
 
         With history, x is a stream's next frame.
         """
-        places = {region.op: region for region in self._layout.regions if region.name in ("output", "history")}
+        data, arena = self._input(x), C.addressof(self._arena)
         found = [x.reshape(model.input.shape)]
         for op, tensor in enumerate(model.tensors[1:]):
             values = model.ops[op].values
             if values is None:
-                self.forward_range(x, op, op + 1)
-                raw = C.string_at(C.addressof(self._arena) + places[op].offset, tensor.size)
+                check(self._lib.edgelora_forward_range(self._arena, data, C.c_uint32(op), C.c_uint32(op + 1)))
+                raw = C.string_at(arena + self._places[op], tensor.size)
                 values = np.frombuffer(raw, np.int8).reshape(tensor.shape)
             found.append(values)
         return found
