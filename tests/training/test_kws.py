@@ -1,6 +1,7 @@
 """Spoken keywords: synthesis, noise, features, and the same data from the same seed."""
 
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from edgelora.bench.learning import TASKS
 from edgelora.datasets import keywords, speech
 from edgelora.datasets import keywords as kws
+from edgelora.datasets.speech import Voice
 from edgelora.floatnet.layers import shapes
 from edgelora.floatnet.zoo import ds_cnn
 from edgelora.signal import AudioFrontEnd
@@ -49,6 +51,17 @@ def test_every_voice_speaks(voice):
     slow, fast = (speech.speak(voice, "seven", speed, 0) for speed in (0.8, 1.25))
     assert 0.2 * speech.RATE < len(fast) < len(slow) < 1.3 * speech.RATE
     assert 0.05 < np.abs(slow).max() <= 1.1
+
+
+@speaks
+@pytest.mark.parametrize("voice", [keywords.VOICES["whisper"], Voice("espeak-ng", "en-us-nyc+f2")])
+def test_a_voice_with_breath_says_the_same_at_any_time(voice):
+    """espeak-ng seeds what it draws by the clock's seconds unless told not to."""
+    first = speech.speak(voice, "seven", 1, 0)
+    begun = int(time.time())
+    while int(time.time()) == begun:
+        time.sleep(0.05)
+    assert np.array_equal(first, speech.speak(voice, "seven", 1, 0))
 
 
 @speaks

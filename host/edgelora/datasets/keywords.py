@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..formats import Normal
 from ..signal import AUDIO_UNIT, AudioFrontEnd, audio_signal
 from .dataset import Dataset, load_dataset, save_dataset
-from .speech import CACHE, RATE, Voice, Wave, coloured_noise, speak
+from .speech import CACHE, RATE, SPEECH_VERSION, Voice, Wave, coloured_noise, speak
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 OTHER_WORDS = (
@@ -188,4 +188,4 @@ def clip(voice: Voice, word: str, repetition: int, how: Recording) -> NDArray[np
     return np.floor(np.clip(heard, -1, 1) * 32767 + 0.5).astype(np.int16)
 
 
-FORMULA = (BEFORE, ROWS, SIGNAL)
+FORMULA = (BEFORE, ROWS, SIGNAL, SPEECH_VERSION)

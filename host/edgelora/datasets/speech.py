@@ -17,6 +17,7 @@ from ..errors import EdgeloraError
 Wave = NDArray[np.float64]  # [time], full scale 1
 CACHE = resources.cache("kws")
 RATE = 16000  # samples a second; a clip is one second
+SPEECH_VERSION = 2  # of what `speak` gives for the same arguments: part of the names under which clips are kept
 
 
 class SpeechError(EdgeloraError, RuntimeError):
@@ -42,13 +43,16 @@ def coloured_noise(rng: np.random.Generator) -> Wave:
 
 
 def speak(voice: Voice, word: str, speed: float, pitch: float, stretch: float = 1.0) -> Wave:
-    """A word at 16 kHz without the silence around it. speed: times the voice's own; pitch: semitones from its own."""
+    """A word at 16 kHz without the silence around it. speed: times the voice's own; pitch: semitones from its own.
+
+    espeak-ng draws a voice's breath by the second at which it speaks, unless told (-D) to draw the same every time.
+    """
     if voice.program == "flite":
         tone = voice.pitch * 2 ** (pitch / 12)
         options = ["--setf", f"duration_stretch={1 / speed:.3f}", "--setf", f"int_f0_target_mean={tone:.1f}"]
         sound = _run("flite", "-voice", voice.identity, *options, "-t", word, "-o", "/dev/stdout")
     else:
-        options = ["-s", str(round(175 * speed)), "-p", str(round(50 + 6 * pitch))]
+        options = ["-D", "-s", str(round(175 * speed)), "-p", str(round(50 + 6 * pitch))]
         sound = _run("espeak-ng", "-v", voice.identity, *options, "--stdout", word)
     samples, rate = _samples(sound)
     return _resampled(_trimmed(samples), stretch * RATE / rate)
