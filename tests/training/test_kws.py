@@ -31,6 +31,8 @@ def test_noise_has_unit_level():
 def test_voices_to_personalize_are_not_pretrained_on():
     known = {(voice.program, voice.identity) for voice in keywords.PRETRAINING}
     assert not known & {(voice.program, voice.identity) for voice in keywords.VOICES.values()}
+    foreign = {keywords.VOICES[name].identity.split("+")[0] for name in ("german", "polish", "spanish")}
+    assert not foreign & {accent.split("-")[0] for accent in (*keywords.ACCENTS, *keywords.FOREIGN)}
     assert len(known) > 50 and len(keywords.VOICES) >= 5
 
 

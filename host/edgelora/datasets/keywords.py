@@ -5,9 +5,9 @@ arXiv:1804.03209, but spoken by espeak-ng and flite with varied speed and pitch,
 position, level and noise. Features are those of the board's own sound front end (SPEC.md, section 15): 98 rows of 40
 mel bands, one every 10 ms. Half a second of the clip's noise goes before, as a microphone that listens has heard it.
 
-A base is pretrained on many English voices of espeak-ng and one recorded speaker of flite. The voices that it is
-personalized to, `VOICES`, are never among them: other recorded speakers, a whisperer, and foreigners who read English
-words as their own.
+A base is pretrained on many voices of espeak-ng, English ones and foreigners who read English words as their own, and
+on one recorded speaker of flite. The voices that it is personalized to, `VOICES`, are never among them: other recorded
+speakers, a whisperer, and foreigners of other languages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -54,9 +55,18 @@ SPEAKERS = (
     "Reed adam anika antonio aunty belinda boris david ed grandma grandpa gustave ian john klatt linda max miguel "
     "pablo paul quincy rob shelby steph travis victor zac"
 )
+FOREIGN = ("fr-fr", "it", "nl", "pt-br", "ru", "sv", "tr")  # languages that no voice of `VOICES` has
+
+
+def _speaking(who: list[str], accents: Sequence[str]) -> list[Voice]:
+    """espeak-ng's speakers, each with one of the accents in turn."""
+    return [Voice("espeak-ng", f"{accent}+{name}") for accent, name in zip(cycle(accents), who, strict=False)]
+
+
 PRETRAINING = [
-    *(Voice("espeak-ng", f"{accent}+{who}") for accent, who in zip(cycle(ACCENTS), SPEAKERS.split(), strict=False)),
+    *_speaking(SPEAKERS.split(), ACCENTS),
     *(Voice("flite", "rms", pitch) for pitch in (80, 110, 150, 200)),
+    *_speaking(SPEAKERS.split()[1::2], FOREIGN),
 ]
 
 
