@@ -6,12 +6,14 @@
 
 #include "kernels/packed/parts.h"
 
-enum { OUTER_VALUES = 64 }; // of a dense layer, in EDGELORA_DENSE_BYTES
+enum { OUTER_VALUES = 192 };   // of a dense layer, in the scratch of its backward step
+enum { LEAST_POSITIONS = 16 }; // that are worth packing whole rows of the input
 
 typedef struct {
     // of a chunk; columns / 4 and columns of t that are multiplied together
     uint32_t groups, quads, rows;
     uint32_t words, x, patch, size; // acc: s32 [rank, quads, 4]; patch: s8 [4, patch_quads, 4]
+    uint32_t in_rows; // of the input, that are packed together for all runs; 0: each run's own
 } gradient_t;
 
 // Of `all` quads in at most `room` bytes; quads: 0 if not even one fits. patch: bytes of a quad.
@@ -64,25 +66,67 @@ typedef struct {
     const int32_t *bias; // s32 [rank], that the sums start from
 } factor_t;
 
-// acc: s32 [rank, columns] += the products of n positions from p on.
-EDGELORA_HOT static void multiply_chunk(const gradient_t *l, const factor_t *factor, uint8_t *s,
-    uint32_t columns, uint32_t p, uint32_t n) {
-    int32_t *acc = (int32_t *)(void *)s;
-    edgelora_tile_product_t row = {.x = (const uint32_t *)(const void *)(s + l->x),
-        .count = columns,
-        .coding = EDGELORA_PAIRS,
-        .weights = s + l->words,
-        .add = p > 0,
-        .groups = (n + 3) / 4};
+// Products of `columns` columns with n positions of the factor, from p on; bytes from what is read
+// of 4 columns to the next 4. add: to acc, s32 [rank, columns]. words: room for 4 rows of n.
+typedef struct {
+    const uint32_t *x;
+    int32_t *acc;
+    uint8_t *words;
+    uint32_t columns, p, n, skip;
+    bool add;
+} products_t;
+
+EDGELORA_KERNEL static void multiply(const factor_t *factor, const products_t *what) {
+    edgelora_tile_product_t row; // field by field: an initializer would be cleared first
+    row.x = what->x;
+    row.count = what->columns;
+    row.weights = what->words;
+    row.groups = (what->n + 3) / 4;
+    row.coding = EDGELORA_PAIRS;
+    row.skip = what->skip;
+    row.add = what->add;
+    row.gap = 0;
+    row.b = 0;
+    row.b_groups = 0;
+    row.b_shift = 0;
+    row.b_is_small = 0;
+    row.one_left = 0;
     uint32_t rank = factor->rank;
     for (uint32_t j = 0; j < rank; j += row.rows) {
-        row.rows = at_most(rank - j, l->rows);
-        edgelora_unpack_taps_s8((uint32_t *)(void *)(s + l->words), row.groups,
-            (const uint8_t *)factor->t + p * rank + j, row.rows, 1, 0, n, rank, EDGELORA_SIGNED);
-        row.acc = acc + j * columns;
+        row.rows = at_most(rank - j, 4);
+        edgelora_unpack_taps_s8((uint32_t *)(void *)what->words, row.groups,
+            (const uint8_t *)factor->t + what->p * rank + j, row.rows, 1, 0, what->n, rank,
+            EDGELORA_SIGNED);
+        row.acc = what->acc + j * what->columns;
         row.bias = factor->bias + j;
         edgelora_tile_product_s8(&row);
     }
+}
+
+// Of a tile's first `columns` columns; p, n and add are its user's.
+static inline products_t products_of(const gradient_t *l, uint8_t *s, uint32_t columns) {
+    products_t what;
+    what.x = (const uint32_t *)(const void *)(s + l->x);
+    what.acc = (int32_t *)(void *)s;
+    what.words = s + l->words;
+    what.columns = columns;
+    what.p = 0;
+    what.n = 0;
+    what.skip = 0;
+    what.add = false;
+    return what;
+}
+
+// to = v - zero point; returns their OR. count: >= 1
+EDGELORA_KERNEL static int32_t take_off(
+    const int8_t *v, int32_t zero_point, uint32_t count, int32_t *to) {
+    int32_t signs = 0;
+#pragma GCC unroll 4
+    for (const int8_t *end = v + count; v != end; ++v) {
+        *to = *v - zero_point;
+        signs |= *to++;
+    }
+    return signs;
 }
 
 // One position: a row of the gradient for each factor, += factor * (v - zero point). gradient: s32
@@ -95,9 +139,8 @@ EDGELORA_HOT static void outer_gradient(const int8_t *factor, uint32_t rows, con
         outer.count = at_most(count - from, OUTER_VALUES);
         outer.gradient = gradient + from;
         outer.gap = 4 * (count - outer.count);
-        for (uint32_t i = 0; i < outer.count; ++i) {
-            values[i] = *v++ - zero_point;
-        }
+        outer.signs = take_off(v, zero_point, outer.count, values);
+        v += outer.count;
         edgelora_outer_s32(&outer);
     }
 }
@@ -116,6 +159,7 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
     factor_t factor = {t, rank, none};
     for (uint32_t o = 0; o < channels; o += 4 * l.quads) {
         uint32_t count = at_most(channels - o, 4 * l.quads), padded = (count + 3) & ~3u;
+        products_t what = products_of(&l, s, padded);
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {
             uint32_t n = at_most(g->positions - p, 4 * EDGELORA_CHUNK),
                      step = EDGELORA_GROUP_WORDS * ((n + 3) / 4);
@@ -130,7 +174,10 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
                     pack_odd_columns(x, step, e, channels, count, n - k);
                 }
             }
-            multiply_chunk(&l, &factor, s, padded, p, n);
+            what.p = p;
+            what.n = n;
+            what.add = p > 0;
+            multiply(&factor, &what);
         }
         int32_t right = at_most_31(shift), mask = shift_mask(right);
         for (uint32_t k = 0; k < count; ++k) {
@@ -282,15 +329,78 @@ EDGELORA_KERNEL static int32_t column_sum(const int8_t *v, uint32_t step, uint32
     return sum;
 }
 
-// In the memory that the op's other kernels have. patch: 4 values at each of 4 positions.
+// In the memory that the op's other kernels have. patch: 4 values at each of 4 positions. Where runs
+// are rows of a kernel that meets each row of the input once a run, as many rows as fit beside whole
+// runs are packed once for all runs.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
     runs_t runs = runs_of(g, 0); // as many quads with any x
-    return gradient_layout(g->positions, runs.count * runs.quads, rank, 16,
-        edgelora_packed_scratch(g, rank, true));
+    uint32_t room = edgelora_packed_scratch(g, rank, true);
+    if (runs.count > 1 && runs.columns == 1 && runs.down == 1 && !(g->out_w & 3)) {
+        uint32_t rows = at_most(4 * EDGELORA_CHUNK / g->out_w, g->in_h);
+        for (; rows * g->out_w >= LEAST_POSITIONS; --rows) { // sums of all runs: as of a higher rank
+            gradient_t l =
+                gradient_layout(rows * g->out_w, runs.quads, rank * runs.count, 16, room);
+            if (l.quads == runs.quads) {
+                l.in_rows = rows;
+                return l;
+            }
+        }
+    }
+    return gradient_layout(g->positions, runs.count * runs.quads, rank, 16, room);
 }
 
 bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank) {
     return g->op->kind == EDGELORA_DENSE || a_layout(g, rank).quads;
+}
+
+EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const runs_t *runs,
+    const gradient_t *l, uint32_t rank, const edgelora_error_t *error, int32_t *gradient,
+    int32_t shift) {
+    uint8_t *s = error->scratch;
+    int32_t bias[EDGELORA_MAX_RANK], pad = g->op->pad_top, out_h = (int32_t)g->out_h;
+    uint32_t *x = (uint32_t *)(void *)(s + l->x), row_groups = g->out_w / 4;
+    factor_t factor = {error->t_error, rank, bias};
+    for (uint32_t q = 0; q < runs->quads; q += l->quads) {
+        uint32_t quads = at_most(runs->quads - q, l->quads);
+        products_t what = products_of(l, s, 4 * quads);
+        for (uint32_t y = 0, rows; y < g->in_h; y += rows) {
+            rows = at_most(g->in_h - y, l->in_rows);
+            corner_t at = {(int32_t)y, runs->start, g->out_w};
+            pack_runs(runs, error->x, &at, rows * g->out_w, q, quads, x, (int8_t *)s + l->patch);
+            what.acc = (int32_t *)(void *)s;
+            for (uint32_t run = 0; run < runs->count; ++run, what.acc += rank * what.columns) {
+                // rows of the output at which this run reads these
+                int32_t ahead = pad - (int32_t)run * runs->run_down, from = (int32_t)y + ahead,
+                        end = from + (int32_t)rows, first = from < 0 ? 0 : from;
+                end = end < out_h ? end : out_h;
+                if (first >= end) {
+                    continue;
+                }
+                what.p = (uint32_t)first * g->out_w;
+                what.n = (uint32_t)(end - first) * g->out_w;
+                what.x = x + EDGELORA_GROUP_WORDS * row_groups * (uint32_t)(first - from);
+                what.skip = EDGELORA_GROUP_BYTES * (rows * row_groups - what.n / 4);
+                what.add = first > (ahead > 0 ? ahead : 0);
+                if (!what.add) { // x - zp is what counts
+                    int32_t last = (int32_t)g->in_h + ahead;
+                    last = last < out_h ? last : out_h;
+                    for (uint32_t j = 0; j < rank; ++j) {
+                        bias[j] = -g->zp_in *
+                            column_sum(error->t_error + what.p * rank + j, rank,
+                                (uint32_t)(last - first) * g->out_w);
+                    }
+                }
+                multiply(&factor, &what);
+            }
+        }
+        const int32_t *acc = (const int32_t *)(const void *)s;
+        for (uint32_t run = 0; run < runs->count; ++run, acc += rank * what.columns) {
+            int32_t ahead = pad - (int32_t)run * runs->run_down;
+            if (ahead < out_h && ahead + (int32_t)g->in_h > 0) {
+                add_runs(g, runs, rank, acc, run * runs->quads + q, quads, gradient, shift);
+            }
+        }
+    }
 }
 
 EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
@@ -300,10 +410,14 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
             error->scratch);
         return;
     }
-    uint8_t *s = error->scratch;
     runs_t runs = runs_of(g, error->x);
-    uint32_t all = runs.count * runs.quads;
     gradient_t l = a_layout(g, rank);
+    if (l.in_rows) {
+        a_gradient_by_rows(g, &runs, &l, rank, error, gradient, shift);
+        return;
+    }
+    uint8_t *s = error->scratch;
+    uint32_t all = runs.count * runs.quads;
     const int32_t *acc = (const int32_t *)(const void *)s;
     int32_t bias[EDGELORA_MAX_RANK]; // x - zp is what counts
     for (uint32_t j = 0; j < rank; ++j) {
@@ -314,6 +428,7 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(error->x);
     for (uint32_t q = 0; q < all; q += l.quads) {
         uint32_t quads = at_most(all - q, l.quads);
+        products_t what = products_of(&l, s, 4 * quads);
         corner_t at = {-g->op->pad_top, runs.start, g->out_w};
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {
             uint32_t n = at_most(g->positions - p, 4 * EDGELORA_CHUNK);
@@ -322,7 +437,10 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
             } else {
                 pack_runs(&runs, error->x, &at, n, q, quads, x, (int8_t *)s + l.patch);
             }
-            multiply_chunk(&l, &factor, s, 4 * quads, p, n);
+            what.p = p;
+            what.n = n;
+            what.add = p > 0;
+            multiply(&factor, &what);
         }
         add_runs(g, &runs, rank, acc, q, quads, gradient, shift);
     }

@@ -119,7 +119,11 @@ EDGELORA_HOT static void down(const edgelora_shape_t *g, const edgelora_branch_t
             edgelora_row_products_s8(&p);
         }
     }
-    for (uint32_t j = 0; j < rank; ++j) {
+    uint32_t fours = rank & ~3u;
+    if (fours) {
+        edgelora_shift_row_s8(t, 1, sums, fours, branch->t_shift);
+    }
+    for (uint32_t j = fours; j < rank; ++j) {
         t[j] = (int8_t)clamp_s32(round_shift(sums[j], branch->t_shift), -127, 127);
     }
 }

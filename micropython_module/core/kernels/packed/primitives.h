@@ -189,6 +189,7 @@ typedef struct {
     const int32_t *v;     // s32 [count], |v| < 2^15
     uint32_t count;       // >= 1
     int32_t shift;        // 0..31
+    int32_t signs;        // the OR of v: not below 0 where no v is
 } edgelora_outer_t;
 
 // A row of bytes and what it is taken times.

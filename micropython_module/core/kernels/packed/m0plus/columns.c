@@ -238,6 +238,12 @@ ASSERT_OFFSET(edgelora_outer_t, rows, 12)
 ASSERT_OFFSET(edgelora_outer_t, v, 16)
 ASSERT_OFFSET(edgelora_outer_t, count, 20)
 ASSERT_OFFSET(edgelora_outer_t, shift, 24)
+ASSERT_OFFSET(edgelora_outer_t, signs, 28)
+
+// The frame.
+#define OUTER_COUNT 0
+#define OUTER_FOURS 4 // code of what is left of a row when its fours begin
+#define OUTER_FRAME 8
 
 // v = trunc_shift(v * r3, r2); sign is lost
 #define PRODUCT(v, sign) \
@@ -253,24 +259,55 @@ ASSERT_OFFSET(edgelora_outer_t, shift, 24)
     "adds r6, r6, r4\n" \
     "adds r7, r7, r5\n" \
     "stmia r0!, {r6, r7}\n"
+#define ADD_ONE(op, v, at, was) \
+    "ldr " was ", [r0, #" at "]\n" \
+    op " " v ", " was ", " v "\n"
+// Four products, which `shift` shifts; `was` is lost
+#define FOUR(op, shift, was) \
+    "ldmia r1!, {r4, r5, r6, r7}\n" \
+    "muls r4, r3\n" \
+    "muls r5, r3\n" \
+    "muls r6, r3\n" \
+    "muls r7, r3\n" \
+    shift \
+    ADD_ONE(op, "r4", "0", was) ADD_ONE(op, "r5", "4", was) \
+    ADD_ONE(op, "r6", "8", was) ADD_ONE(op, "r7", "12", was) \
+    "stmia r0!, {r4, r5, r6, r7}\n"
+#define SHIFT_FOUR \
+    "lsrs r4, r2\n" \
+    "lsrs r5, r2\n" \
+    "lsrs r6, r2\n" \
+    "lsrs r7, r2\n"
 
-// r0: gradient, r1: v, r8: gap, r9: factors, r10: their end, r11: v's start, r12: v's end, lr:
-// count.
+// r0: gradient, r1: v, r2: shift, r3: factor, r8: gap, r9: factors, r10: their end, r11: v's start,
+// r12: v's end.
 NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
     __asm volatile(
         ".syntax unified\n" SAVE
-        "ldmia r0!, {r1, r2, r3, r4, r5, r6}\n"
+        "sub sp, #" STRING(OUTER_FRAME) "\n"
+        "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n"
         "mov r8, r2\n"
         "mov r9, r3\n"
         "adds r3, r3, r4\n"
         "mov r10, r3\n"
         "mov r11, r5\n"
-        "mov lr, r6\n"
+        "str r6, " SLOT(OUTER_COUNT) "\n"
         "lsls r6, r6, #2\n"
         "adds r5, r5, r6\n"
         "mov r12, r5\n"
-        "ldr r2, [r0]\n"
+        "movs r2, r7\n"
+        "ldr r7, [r0]\n"
         "movs r0, r1\n"
+        "adr r4, 6f\n"         // no shift
+        "cmp r2, #0\n"
+        "beq 8f\n"
+        "adr r4, 4f\n"         // shifts that round to 0: plain ones where no v is below 0
+        "cmp r7, #0\n"
+        "bmi 8f\n"
+        "adr r4, 7f\n"
+        "8:\n"
+        "adds r4, #1\n"
+        "str r4, " SLOT(OUTER_FOURS) "\n"
         "1:\n"
         "mov r1, r11\n"
         "mov r4, r9\n"
@@ -278,31 +315,65 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "ldrsb r3, [r4, r3]\n"
         "adds r4, #1\n"
         "mov r9, r4\n"
-        "mov r4, lr\n"
+        "ldr r5, " SLOT(OUTER_COUNT) "\n"
         "cmp r3, #0\n"
         "bne 2f\n"
-        "lsls r4, r4, #2\n"
-        "adds r0, r0, r4\n"
+        "lsls r5, r5, #2\n"
+        "adds r0, r0, r5\n"
         "b 5f\n"
         "2:\n"
-        "lsrs r5, r4, #1\n"
+        "lsrs r5, r5, #1\n"
         "bcc 3f\n"
         "ldmia r1!, {r4}\n" PRODUCT("r4", "r6")
         "ldr r6, [r0]\n"
         "adds r6, r6, r4\n"
         "stmia r0!, {r6}\n"
-        "3:\n"                  // an odd number of pairs?
+        "3:\n"
         "lsrs r5, r5, #1\n"
-        "bcs 6f\n"
+        "bcc 9f\n" TWO_PRODUCTS
+        "9:\n"
+        "cmp r1, r12\n"
         "beq 5f\n"
-        "4:\n" TWO_PRODUCTS
-        "6:\n" TWO_PRODUCTS
+        "ldr r4, " SLOT(OUTER_FOURS) "\n"
+        "bx r4\n"
+        ".balign 4\n"
+        "4:\n" TWO_PRODUCTS TWO_PRODUCTS
         "cmp r1, r12\n"
         "bne 4b\n"
         "5:\n"
         "add r0, r8\n"
         "cmp r9, r10\n"
-        "bne 1b\n" RESTORE);
+        "bne 1b\n"
+        "add sp, #" STRING(OUTER_FRAME) "\n" RESTORE
+        ".balign 4\n"
+        "6:\n"                  // an odd number of fours?
+        "ldr r5, " SLOT(OUTER_COUNT) "\n"
+        "lsrs r5, r5, #3\n"
+        "bcs 9f\n"
+        "8:\n" FOUR("adds", "", "r2")
+        "9:\n" FOUR("adds", "", "r2")
+        "cmp r1, r12\n"
+        "bne 8b\n"
+        "movs r2, #0\n"
+        "b 5b\n"
+        ".balign 4\n"
+        "7:\n"
+        "cmp r3, #0\n"
+        "bmi 9f\n"
+        "mov lr, r3\n"
+        "8:\n" FOUR("adds", SHIFT_FOUR, "r3")
+        "mov r3, lr\n"
+        "cmp r1, r12\n"
+        "bne 8b\n"
+        "b 5b\n"
+        "9:\n"                  // products by the factor's magnitude are taken off
+        "rsbs r3, r3, #0\n"
+        "mov lr, r3\n"
+        "8:\n" FOUR("subs", SHIFT_FOUR, "r3")
+        "mov r3, lr\n"
+        "cmp r1, r12\n"
+        "bne 8b\n"
+        "b 5b\n");
 }
 
 #endif
