@@ -74,12 +74,12 @@ FIXED = {
         "conv", (17, 10, 6), (4, 3, 5), (3, 2), (4, 4), (2, 6), (2, 3), rank=3, trainable_a=True
     ),
     # gradients of A: rows of the input packed once for all runs of a kernel, outer products
-    "rows of the input for all runs": DrawnOp("conv", (10, 10, 16), (8, 8, 12), (3, 3), rank=6, trainable_a=True),
+    "rows of the input for all runs": DrawnOp("conv", (10, 10, 16), (8, 8, 12), (3, 3), rank=4, trainable_a=True),
     "runs that no output reads": DrawnOp(
-        "conv", (2, 8, 5), (2, 4, 6), (7, 3), (1, 2), padding=(3, 1), rank=3, trainable_a=True
+        "conv", (4, 16, 5), (4, 8, 6), (9, 3), (1, 2), padding=(4, 1), rank=3, trainable_a=True
     ),
     "runs apart": DrawnOp(
-        "conv", (9, 12, 6), (9, 12, 7), (3, 3), dilation=(2, 1), padding=(2, 1), rank=9, trainable_a=True
+        "conv", (9, 12, 6), (9, 12, 7), (3, 3), dilation=(2, 1), padding=(2, 1), rank=2, trainable_a=True
     ),
     "outer products, ones, twos and fours": DrawnOp("dense", (1, 1, 207), (1, 1, 11), rank=7, trainable_a=True),
     "phases that no output reads": DrawnOp("conv", (12, 12, 8), (3, 3, 8), (1, 2), (4, 4), rank=2),
