@@ -20,9 +20,12 @@ from edgelora.resources import ROOT
 
 MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
-COMPILERS = {
-    "host": ["cc", "-fno-pic"],  # else tables of functions are relocated in data before they can't be changed
-    **{cpu: ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb"] for cpu in ("cortex-m0plus", "cortex-m33")},
+ARM = ("arm-none-eabi-gcc", "-mthumb")
+COMPILERS = {"host": ("cc",), **{cpu: (*ARM, f"-mcpu={cpu}") for cpu in ("cortex-m0plus", "cortex-m33")}}
+OBJECTS = {  # where `make` leaves what it compiles of the core
+    "host": ".build/cmake/CMakeFiles/twin.dir/micropython_module",
+    "cortex-m0plus": f".build/rp2/rpi_pico/CMakeFiles/firmware.dir{MODULE}",
+    "cortex-m33": f".build/rp2/rpi_pico2/CMakeFiles/firmware.dir{MODULE}",
 }
 RP2_BOARDS = ("rpi_pico", "rpi_pico2")
 
@@ -31,18 +34,24 @@ def elf_of(board: str) -> Path:
     return ROOT / ".build" / "rp2" / board / "firmware.elf"
 
 
-@pytest.mark.parametrize("source", CORE, ids=lambda path: str(path.relative_to(MODULE)))
 @pytest.mark.parametrize("target", COMPILERS)
-def test_core_has_no_mutable_globals(source: Path, target: str, tmp_path: Path) -> None:
-    compiler, *machine = COMPILERS[target]
-    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-    out = tmp_path / "core.o"
+def test_core_compiles_without_a_warning(target: str) -> None:
+    flags = ["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     include = [f"-I{MODULE / folder}" for folder in ("core", "crypto")]
-    subprocess.run([compiler, *machine, *flags, *include, "-c", source, "-o", out], check=True)
-    size = compiler.replace("gcc", "size") if compiler != "cc" else "size"
-    done = subprocess.run([size, out], capture_output=True, text=True, check=True)
-    _, data, bss = map(int, done.stdout.splitlines()[1].split()[:3])
-    assert (data, bss) == (0, 0)
+    subprocess.run([*COMPILERS[target], *flags, *include, *CORE], check=True)
+
+
+@pytest.mark.parametrize("target", OBJECTS)
+def test_core_has_no_mutable_globals(target: str) -> None:
+    """In objects as they were built; tables of functions are data only until the host has relocated them."""
+    folder = ROOT / OBJECTS[target]
+    objects = [folder / path.relative_to(MODULE).with_suffix(".c.o") for path in CORE]
+    done = subprocess.run(["size", "-A", *objects], capture_output=True, text=True, check=True)
+    places = re.split(r"^(\S+)  :$", done.stdout, flags=re.MULTILINE)[1:]
+    assert len(places) == 2 * len(CORE) > 180
+    for path, sections in zip(places[::2], places[1::2], strict=True):
+        found = re.findall(r"^(\.(?:data|bss|tdata|tbss)(?!\.rel\.ro)\S*) +(\d+)", sections, re.MULTILINE)
+        assert {".data", ".bss"} <= {name for name, _ in found} and not any(int(n) for _, n in found), (path, found)
 
 
 def test_rooms_of_the_core_know_only_those_below_them() -> None:
