@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import edgelora, result
-from fresh import fresh_seeds
+from fresh import FULL, SEED, fresh_seeds
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
@@ -108,15 +108,17 @@ def test_random_files_equal_the_board() -> None:
 def test_keras_files_equal_the_board() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
     assert len(files) == 126, "make keras-models"
+    part = files if FULL else files[SEED % 2 :: 2]  # the others in the next run
     refused = []
-    for seed, path in enumerate(files):
+    for seed, path in enumerate(part):
         try:
             check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
         except TfliteError as error:
             assert "a constant of the file that another layer shares" in str(error)
-            refused.append(path.name)
-    assert len(refused) == 8  # adapters of an unrolled layer's steps differ, its weights are in the file once
-    assert all(name.startswith("recurrent_net-") for name in refused)
+            refused.append(path)
+    # Adapters of an unrolled layer's steps differ, its weights are in the file once; one of nine has a single step.
+    unrolled = [path for path in part if path.name.startswith("recurrent_net-")]
+    assert set(refused) <= set(unrolled) and 0 <= len(unrolled) - len(refused) <= 1 < len(unrolled)
 
 
 def test_streaming_files_equal_the_board() -> None:
