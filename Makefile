@@ -247,7 +247,9 @@ $(BUILD)/sanitized/libcore.a: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
 	@$(STEP) "core under sanitizers" $(MAKE) -j$(JOBS) $(SANITIZED)
 	@ar rcs $@ $(SANITIZED)
 
+# Frozen code of an earlier build may have names that are the firmware's own now.
 $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/*) | $(STAMPS)/mpy-cross
+	@rm -f $(@D)/frozen_content.c
 	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \
 	    VARIANT_DIR=$(CURDIR)/firmware/unix/variant USER_C_MODULES=$(MODULE)
 	@touch $@
