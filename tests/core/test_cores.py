@@ -46,6 +46,9 @@ FIXED = {
     "visual wake words, 12": DrawnOp("depthwise", (12, 12, 64), (12, 12, 64), (3, 3), padding=(1, 1), tflite=True),
     "visual wake words, 6": DrawnOp("depthwise", (6, 6, 128), (6, 6, 128), (3, 3), padding=(1, 1), tflite=True),
     "visual wake words, 3": DrawnOp("depthwise", (3, 3, 256), (3, 3, 256), (3, 3), padding=(1, 1), tflite=True),
+    "one row too wide for four planes": DrawnOp(
+        "depthwise", (1, 253, 4), (1, 253, 4), (3, 3), padding=(1, 1), tflite=True
+    ),
     "average of more than fit a reciprocal": DrawnOp("average_pool", (21, 23, 5), (2, 4, 5), (20, 20)),
     "average of words, in blocks of rows": DrawnOp("average_pool", (22, 26, 8), (3, 3, 8), (20, 22)),
     "average under alike windows": DrawnOp("average_pool", (12, 9, 4), (4, 3, 4), (3, 3), (3, 3)),

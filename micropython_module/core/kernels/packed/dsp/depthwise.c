@@ -38,7 +38,8 @@ static layout_t layout(const edgelora_shape_t *g, uint32_t planes, uint32_t room
             l.plane = ((l.rows - 1) * g->op->stride_h + 3) * l.pitch;
             ++times;
         } while (l.rows > 1 && 4 * l.planes * l.plane > room);
-        if (l.planes == 1 || l.rows >= at_most(PLANES, g->out_h)) {
+        bool fits = 4 * l.planes * l.plane <= room; // a row of four wide planes may not
+        if (l.planes == 1 || (fits && l.rows >= at_most(PLANES, g->out_h))) {
             return l;
         }
     }
