@@ -642,6 +642,13 @@ def test_pico_that_stands_still_can_be_left(pico):
     assert execute(pico, "print(1+1)") == "2"
 
 
+def test_a_desktop_whose_input_ends_in_a_frame_ends():
+    """It asked for the rest for ever, at the full speed of a core."""
+    code = "import sys\nsys.path[:] = ['.frozen']\nfrom edgelora.agent import run\nrun()"
+    done = subprocess.run([UNIX, "-c", code], input=b"\xe5\x81\x81", capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1 and b"OSError" in done.stderr + done.stdout
+
+
 def test_pico_bad_line_and_cable_loss(pico):
     data = random.Random(9).randbytes(24_000)
     with faulty(pico, timeout=3.0, reconnect=20.0) as (link, lines):

@@ -8,7 +8,7 @@
 #include "py/obj.h"
 #include "py/runtime.h"
 
-// readinto(buffer, start, end) -> the position reached. Waits for a byte if none is there.
+// readinto(buffer, start, end) -> the position reached. Waits for a byte if none is there; an OSError if none can come.
 static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);
@@ -17,7 +17,7 @@ static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_o
         mp_raise_ValueError(MP_ERROR_TEXT("start and end must lie in the buffer"));
     }
     ssize_t n = read(STDIN_FILENO, (uint8_t *)info.buf + pos, (size_t)(end - pos));
-    const int error = n < 0 ? errno : 0;
+    const int error = n < 0 ? errno : n == 0 && pos < end ? EIO : 0;
     mp_handle_pending(true);
     if (error != 0 && error != EINTR) {
         mp_raise_OSError(error);
