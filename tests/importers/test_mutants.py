@@ -88,6 +88,11 @@ def one_input_more() -> Sketch:
     return sketch.add(BUILTIN.RELU, None, (1, 4, 4, 2), sketch.first)
 
 
+def options_of_another_operator() -> Sketch:
+    sketch = Sketch(1, 4, 4, 2)
+    return sketch.add(BUILTIN.ADD, schema.SubOptionsT(fusedActivationFunction=1), (1, 4, 4, 2), sketch.first)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -101,6 +106,7 @@ def one_input_more() -> Sketch:
         (bias_of_another_scale, "operator 0 FULLY_CONNECTED .* bias 't1' has scale 0.5"),
         (bias_told_as_left_out, "operator 0 CONV_2D .* bias is told as left out"),
         (one_input_more, "operator 0 RELU .* has 2 inputs"),
+        (options_of_another_operator, "operator 0 ADD .* has no options of its own"),
     ],
 )
 def test_what_mutants_have_shown(make, message: str) -> None:

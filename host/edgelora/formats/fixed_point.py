@@ -187,9 +187,9 @@ def lookup_table(function: str, source: Tensor, target: Tensor) -> NDArray[np.in
     """The output for each input from -128 to 127: int8 [256]. `function` is one of LOOKUPS."""
     centred = np.arange(-128, 128) - source.zero_point
     if function == "logistic":
-        return _sigmoid_table(centred, source, _logistic, 23, -128)
+        return _sigmoid_table(function, centred, source, _logistic, 23, -128)
     if function == "tanh":
-        return _sigmoid_table(centred, source, _tanh, 24, 0)
+        return _sigmoid_table(function, centred, source, _tanh, 24, 0)
     if function not in LOOKUPS:
         raise InputError(f"function {function!r} is not one of {', '.join(LOOKUPS)}")
     low = max(-128, target.zero_point) if function == "relu" else -128
@@ -201,7 +201,7 @@ def lookup_slope(function: str, source: Tensor, target: Tensor) -> tuple[NDArray
     """The derivative of a lookup in int8 steps as slope [256] * 2**shift [1]; 0 where the output saturates."""
     x = _real_inputs(source)
     if function == "logistic":
-        y = 1 / (1 + np.exp(-x))
+        y = np.exp(-np.logaddexp(0, -x))
         real = y * (1 - y)
     elif function == "tanh":
         real = 1 - np.tanh(x) ** 2
@@ -248,8 +248,11 @@ def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
     fine = np.float32(source.scale) * np.float32(1 / 128)
     out_multiplier, out_exponent = _multiplier_16(float(fine / np.float32(target.scale)))
     gate_multiplier, gate_exponent = _multiplier_16(float(fine / np.float32(3 / 32768)))
-    if out_exponent > 0:
-        raise InputError(f"output scale {target.scale:g} of a hard swish is too small for TFLite")
+    if gate_exponent < -15:
+        raise InputError(f"input scale {source.scale:g} of a hard swish is too small for TFLite")
+    if not -15 <= out_exponent <= 0:
+        size = "small" if out_exponent > 0 else "large"
+        raise InputError(f"output scale {target.scale:g} of a hard swish is too {size} for TFLite")
     x = saturate_16((np.arange(-128, 128) - source.zero_point) << 7)
     gate = saturate_16(x << max(gate_exponent - 1, 0))
     gate = saturate_16(rounding_multiply_16(gate, gate_multiplier) << (gate_exponent > 0))
@@ -306,15 +309,17 @@ def quantize_multiplier_wide(real: float) -> tuple[int, int]:
 
 
 def _sigmoid_table(
-    centred: Ints, source: Tensor, function: Callable[[Ints], Ints], shift: int, zero_point: int
+    name: str, centred: Ints, source: Tensor, function: Callable[[Ints], Ints], shift: int, zero_point: int
 ) -> NDArray[np.int8]:
     real = _float32(source.scale) * 2 ** (31 - SIGMOID_INTEGER_BITS)
     multiplier, left = quantize_multiplier_wide(real)
     radius = _radius(SIGMOID_INTEGER_BITS, left)
+    if radius > INT32_MAX:
+        raise InputError(f"input scale {source.scale:g} of a {name} is too small for TFLite")
     inside = np.abs(centred) < radius
     q31 = function(multiply(np.where(inside, centred, 0), multiplier, left))
     y = np.clip(rounding_divide(q31, shift) + zero_point, -128, 127)
-    return np.where(inside, y, np.where(centred < 0, -128, 127)).astype(np.int8)
+    return np.where(inside, y, np.where(centred <= -radius, -128, 127)).astype(np.int8)
 
 
 def _radius(integer_bits: int, left_shift: int) -> int:

@@ -114,6 +114,40 @@ class Type(IntEnum):
     INT4 = 17
 
 
+OPTIONS = {  # of which kind an operator's options are: a number of the schema's BuiltinOptions
+    Code.CONV_2D: 1,
+    Code.DEPTHWISE_CONV_2D: 2,
+    Code.AVERAGE_POOL_2D: 5,
+    Code.MAX_POOL_2D: 5,
+    Code.SVDF: 6,
+    Code.FULLY_CONNECTED: 8,
+    Code.SOFTMAX: 9,
+    Code.CONCATENATION: 10,
+    Code.ADD: 11,
+    Code.RESHAPE: 17,
+    Code.MUL: 21,
+    Code.PAD: 22,
+    Code.TRANSPOSE: 26,
+    Code.MEAN: 27,
+    Code.SUB: 28,
+    Code.SQUEEZE: 30,
+    Code.STRIDED_SLICE: 32,
+    Code.SPLIT: 35,
+    Code.MAXIMUM: 39,
+    Code.MINIMUM: 39,
+    Code.TRANSPOSE_CONV: 49,
+    Code.SHAPE: 55,
+    Code.PACK: 59,
+    Code.UNPACK: 64,
+    Code.RESIZE_NEAREST_NEIGHBOR: 74,
+    Code.LEAKY_RELU: 75,
+    Code.SPLIT_V: 79,
+    Code.QUANTIZE: 89,
+    Code.HARD_SWISH: 91,
+    Code.CALL_ONCE: 103,
+    Code.VAR_HANDLE: 111,
+}
+
 _DTYPES = {
     Type.FLOAT32: "<f4",
     Type.INT32: "<i4",
@@ -161,7 +195,10 @@ class FileTensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of the file. inputs, outputs: indices of tensors, -1 for one left out."""
+    """An operator of the file. inputs, outputs: indices of tensors, -1 for one left out.
+
+    options: None also where the file has those of another operator, which TFLite doesn't read.
+    """
 
     index: int
     code: int
@@ -279,7 +316,9 @@ def _operator(index: int, table: Table, codes: list[tuple[int, str]], tensors: i
     if number >= len(codes):
         raise TfliteError(f"operator {index} has code {number} of {len(codes)}: the file is damaged")
     inputs, outputs = (_indices(table, field, tensors, -1, f"operator {index}") for field in (1, 2))
-    return Operator(index, *codes[number], inputs, outputs, table.table(4))
+    code, custom = codes[number]
+    has_its_own = code in set(Code) and table.number(3, "B") == OPTIONS.get(Code(code))
+    return Operator(index, code, custom, inputs, outputs, table.table(4) if has_its_own else None)
 
 
 def _indices(table: Table, field: int, count: int, least: int, where: str) -> tuple[int, ...]:

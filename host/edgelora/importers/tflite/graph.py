@@ -102,7 +102,7 @@ class Importer(Builder):
         if not form.least <= inputs <= most or form.outputs not in (None, outputs):
             raise self.refusal(f"has {inputs} inputs and {outputs} outputs: the file is damaged")
         if form.options and self.operator.options is None:
-            raise self.refusal("has no options: the file is damaged")
+            raise self.refusal("has no options of its own: the file is damaged")
 
     def _input(self) -> None:
         """An int8 or uint8 input is the model's; a real one is dropped, with the QUANTIZE behind it."""

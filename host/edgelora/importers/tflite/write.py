@@ -19,7 +19,7 @@ from ... import floatnet, formats
 from ...errors import InputError
 from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
 from .builder import ACTIVATIONS
-from .file import Code, Type
+from .file import OPTIONS, Code, Type
 from .flatbuffer_writer import Fields, Scalar, build
 from .moves import nearest_positions
 
@@ -47,29 +47,6 @@ VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own reg
     Code.TANH: 2,
     Code.TRANSPOSE: 2,
     Code.TRANSPOSE_CONV: 3,
-}
-OPTIONS = {  # of which kind an operator's options are
-    Code.CONV_2D: 1,
-    Code.DEPTHWISE_CONV_2D: 2,
-    Code.AVERAGE_POOL_2D: 5,
-    Code.MAX_POOL_2D: 5,
-    Code.SOFTMAX: 9,
-    Code.CONCATENATION: 10,
-    Code.ADD: 11,
-    Code.RESHAPE: 17,
-    Code.MUL: 21,
-    Code.PAD: 22,
-    Code.TRANSPOSE: 26,
-    Code.MEAN: 27,
-    Code.SUB: 28,
-    Code.STRIDED_SLICE: 32,
-    Code.MINIMUM: 39,
-    Code.MAXIMUM: 39,
-    Code.TRANSPOSE_CONV: 49,
-    Code.RESIZE_NEAREST_NEIGHBOR: 74,
-    Code.LEAKY_RELU: 75,
-    Code.QUANTIZE: 89,
-    Code.HARD_SWISH: 91,
 }
 ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.02, 0.001)  # of leaky ReLUs, that are tried
 SAME, VALID = 0, 1
