@@ -34,7 +34,7 @@ from ..formats import (
     write_atomic,
 )
 from .calibrate import PERCENTILES, calibrate_adapters
-from .report import QuantReport, _sqnr_db
+from .report import QuantReport, _sqnr_db, heard
 from .simulate import simulate
 from .spread import spread
 
@@ -82,15 +82,20 @@ def quantize(
     """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
 
     Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
-    network's. Logits get `head_room` times the range that they have, as training makes them larger; 1: none, for values
-    that are targets. ends: scale and zero point of input and output, whatever their ranges. Raises ValueError for
-    inputs that are empty, of the wrong shape or not finite.
+    network's. Logits get `head_room` times the range that they have, as training makes them larger, not counting what
+    is too far below a sample's largest to be heard; 1: values that are targets, all of whose range is. ends: scale and
+    zero point of input and output, whatever their ranges. Raises ValueError for inputs that are empty, of the wrong
+    shape or not finite.
     """
     x = _calibration_inputs(net, x)
     activations = floatnet.forward(net, x)
+    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)
+    if logits is not None:  # and no sigmoid's, which hears each by itself
+        activations[logits + 1] = heard(activations[logits + 1])
+    seen = np.asarray if logits is None else heard
     models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
-    logits = activations[-1].reshape(len(x), -1)
-    model = max(models, key=lambda candidate: _sqnr_db(logits, simulate(candidate, x)[-1].reshape(len(x), -1)))
+    wanted = seen(activations[-1])
+    model = max(models, key=lambda made: _sqnr_db(wanted, seen(simulate(made, x)[-1]).reshape(wanted.shape)))
     calibrate_adapters(model, x)
     return model
 

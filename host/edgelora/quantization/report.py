@@ -15,6 +15,7 @@ from ..formats import QuantModel
 
 REPORT_CHUNK = 64  # samples whose activations are held at a time
 WORST_LAYERS = 3  # that a report's text names
+FAR = 8.0  # nats below a sample's largest logit, from where on a softmax hardly counts one: e^-8 of it
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def compare(
         real = reference(part)
         for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):
             if signal is not None:
-                sums = [float(np.sum(np.square(values))) for values in (signal, mine - signal.reshape(mine.shape))]
+                is_heard = model.loss == "cross_entropy" and model.ops[i].output == model.loss_index
+                pair = [heard(part) if is_heard else part for part in (signal.reshape(mine.shape), mine)]
+                sums = [float(np.sum(np.square(values))) for values in (pair[0], pair[1] - pair[0])]
                 power[i] = power.get(i, np.zeros(2)) + sums
         assert real[-1] is not None
         predicted.append((_classes(model, real[-1]), _classes(model, ints[-1])))
@@ -112,6 +115,12 @@ def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
     if flat.shape[1] > 1:
         return np.asarray(flat.argmax(axis=1))
     return np.asarray(flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5), np.int64)
+
+
+def heard(logits: floatnet.Array) -> floatnet.Array:
+    """Logits [..., classes] as a softmax hears them: those far below the largest one are all alike."""
+    far: floatnet.Array = logits.max(axis=-1, keepdims=True) - FAR
+    return np.maximum(logits, far)
 
 
 def narrow_logits(model: QuantModel) -> str:

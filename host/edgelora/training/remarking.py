@@ -37,7 +37,10 @@ def remarks(base: Base, adapter: bytes | None, test: Samples, trained: Samples |
 
 
 def saturated(base: Base, adapter: bytes | None, test: Samples) -> float:
-    """The share of samples of which a logit is at an end of its grid, by the host twin: there it can't grow further."""
+    """The share of samples whose largest logit is at an end of its grid, by the host twin: it can't grow further there.
+
+    Smaller ones at the lower end are as good as any: quantizing leaves what a softmax doesn't hear out of the grid.
+    """
     model = base.model
     if model.learns_values:
         return 0.0
@@ -46,8 +49,8 @@ def saturated(base: Base, adapter: bytes | None, test: Samples) -> float:
     session.use(adapter)
     count = 0
     for x in test.x:
-        logits = session.sample_activations(x, model)[model.loss_index]
-        count += bool(logits.max() == 127 or logits.min() < floor)
+        largest = session.sample_activations(x, model)[model.loss_index].max()
+        count += bool(largest == 127 or largest < floor)
     return count / len(test)
 
 
