@@ -17,7 +17,7 @@ from edgelora.formats.fixed_point import quantize_multiplier
 from edgelora.formats.network import KINDS
 from edgelora.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
 from edgelora.quantization.quantize import HEAD_ROOM, activation_tensor, quantize
-from edgelora.quantization.report import report
+from edgelora.quantization.report import logits_note, report
 from edgelora.quantization.simulate import accumulators, simulate, simulate_op
 
 LAYERS = [
@@ -297,6 +297,27 @@ def test_logits_have_room(ending: list, roomy: int | None) -> None:
     if roomy:
         spans = [int(np.ptp(twin_logits(one, x).astype(int))) for one in (tight, model)]
         assert spans[0] > 230 > 135 > spans[1]
+
+
+def test_what_no_softmax_hears_takes_no_steps(trained):
+    """A class that is hundreds of nats below all others leaves their logits, and what is predicted, as they are."""
+    net, model = trained
+    last = net.layers[-1]
+    weights = np.concatenate([last.weights, np.zeros_like(last.weights[:1])])
+    far = replace(last, weights=weights, bias=np.append(last.bias, np.float32(-300)))
+    wide = replace(net, layers=[*net.layers[:-1], far], labels=[*net.labels, "never"])
+    x, y = problem(4)
+    told = report(wide, quantize(wide, x), x, y)
+    assert quantize(wide, x).output.scale == pytest.approx(model.output.scale, rel=0.1)
+    assert told.agreement >= 0.98 and told.layers[-1].sqnr_db > 30
+    assert not logits_note(quantize(wide, x))
+
+
+@pytest.mark.parametrize(("scale", "said"), [(0.001, "spans 0.26 nats"), (0.1, ""), (1.5, "steps of 1.5 nats")])
+def test_grids_of_logits_that_cost_are_told(trained, scale, said):
+    model = replace(trained[1], tensors=[*trained[1].tensors[:-1], replace(trained[1].output, scale=scale)])
+    assert (said in logits_note(model)) and bool(logits_note(model)) == bool(said)
+    assert not logits_note(replace(model, loss="mean_squared_error"))
 
 
 def twin_logits(model: formats.QuantModel, x: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
         elm = formats.pack_model(model, args.output.name)
         quality = quantization.report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
-    _note_narrow(model)
+    _note_logits(model)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
     result["signal"] = asdict(model.signal) if model.signal else None
     told = f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}"
@@ -141,7 +141,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             elm = formats.pack_model(model, args.output.name)
             twin.check_model(elm)
     write_atomic(args.output, elm)
-    _note_narrow(model)
+    _note_logits(model)
     layers = tflite.layer_rows(model)
     result = {
         "output": str(args.output),
@@ -170,11 +170,11 @@ def cmd_import(args: argparse.Namespace) -> None:
         say(quality)
 
 
-def _note_narrow(model: QuantModel) -> None:
-    from ..quantization import narrow_logits
+def _note_logits(model: QuantModel) -> None:
+    from ..quantization import logits_note
 
-    if narrow := narrow_logits(model):
-        note(f"note: {narrow}")
+    if said := logits_note(model):
+        note(f"note: {said}")
 
 
 def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> Any:

@@ -17,7 +17,7 @@ from .autoencoder import quantize_autoencoder
 from .calibrate import set_adapter_shifts
 from .merging import Distance, Freedom, MergedLayer, Merging, merge
 from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize, quantize_on
-from .report import QuantReport, compare, narrow_logits, report
+from .report import QuantReport, compare, logits_note, report
 from .simulate import simulate
 from .spread import RIDGE, spread
 
@@ -38,8 +38,8 @@ __all__ = [
     "fit_adapter",
     "fit_layer",
     "fitting_t_shift",
+    "logits_note",
     "merge",
-    "narrow_logits",
     "op_inputs",
     "op_patches",
     "quantize",

@@ -197,5 +197,5 @@ def _set_function(op: Op, source: Tensor, target: Tensor, function: Callable[[fl
 def _weight_scales(peak: floatnet.Array, bias: floatnet.Array, input_scale: float) -> NDArray[np.float64]:
     """A scale for each channel from its largest weight; where that is (nearly) 0, one at which the bias fits int32."""
     scale = np.maximum(peak, (peak.max() or 1.0) / 1024) / 127
-    scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**30))
+    scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**29))  # the zero point folded in takes a little more
     return scale.astype(np.float32).astype(np.float64)  # as files hold it

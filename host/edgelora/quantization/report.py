@@ -16,6 +16,7 @@ from ..formats import QuantModel
 REPORT_CHUNK = 64  # samples whose activations are held at a time
 WORST_LAYERS = 3  # that a report's text names
 FAR = 8.0  # nats below a sample's largest logit, from where on a softmax hardly counts one: e^-8 of it
+COARSE = 0.75  # nats: steps of logits that cost accuracy
 
 
 @dataclass(frozen=True)
@@ -123,16 +124,22 @@ def heard(logits: floatnet.Array) -> floatnet.Array:
     return np.maximum(logits, far)
 
 
-def narrow_logits(model: QuantModel) -> str:
-    """What to know of a network whose logits' grid spans few nats; nothing of others."""
-    tensor = model.loss_tensor
-    if model.loss_scale <= float(np.float32(tensor.scale)):
-        return ""
-    return (
-        f"the logits' grid spans {255 * tensor.scale:.2g} nats, on which no probability can be close to 1: the loss "
-        f"counts {255 * model.loss_scale:.0f} for it, in nats of its own; calibrate the network on samples that it is "
-        "sure of, or train it longer, for a wider one"
-    )
+def logits_note(model: QuantModel) -> str:
+    """What to know of a network of classes whose logits' grid spans few nats or has coarse steps; nothing of others."""
+    step = float(np.float32(model.loss_tensor.scale))
+    if model.loss_scale > step:
+        return (
+            f"the logits' grid spans {255 * step:.2g} nats, on which no probability can be close to 1: the loss "
+            f"counts {255 * model.loss_scale:.0f} for it, in nats of its own; calibrate the network on samples that it "
+            "is sure of, or train it longer, for a wider one"
+        )
+    if model.loss == "cross_entropy" and step > COARSE:
+        return (
+            f"the logits' grid has steps of {step:.2g} nats, which blur classes that are close and what adapters learn "
+            "of them: train the network with decay of its weights or smoothed labels, which keep logits small, and "
+            "convert it again"
+        )
+    return ""
 
 
 def _sqnr_db(signal: NDArray[Any], noisy: NDArray[Any]) -> float:
