@@ -114,7 +114,8 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
     data = formats.pack_model(model)
     (tmp_path / "m.elm").write_bytes(data)
     (tmp_path / "a.ela").write_bytes(trained_adapter(data, model, mode, state))
-    command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(rounds(10)), str(SEED)]
+    turns = 10 if FULL else 2
+    command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(turns), str(SEED)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     for what in ("model", "adapter"):
@@ -123,7 +124,7 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
             re.search(rf"{what}: stale_accepted (\d+) refused (\d+) accepted (\d+) ran (\d+)", done.stdout).groups(),
         )
         assert stale == 0, f"{what}: a damaged file passed with a stale CRC or a wrong length"
-        assert refused > 100 and accepted > 50 and ran > 0, done.stdout
+        assert refused > 25 * turns and accepted > 12 * turns and ran > 0, done.stdout
 
 
 HOST_ONLY = re.compile(
@@ -141,7 +142,7 @@ def test_host_and_core_agree_on_what_is_right(name: str) -> None:
     refused = 0
     for at in [*range(16, tables), *rng.integers(tables, len(data), 300)]:
         values = (0, 1, 2, 3, 4, 127, 128, 200, 255, data[at] ^ 1, int(rng.integers(256)))
-        for value in rng.choice(values, rounds(len(values)) + 1, replace=False).tolist() if not FULL else values:
+        for value in rng.choice(values, rounds(8), replace=False).tolist() if not FULL else values:
             changed = bytearray(data)
             changed[at] = value
             changed[16:24] = formats.base_id(changed)
