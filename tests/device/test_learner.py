@@ -225,7 +225,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     """A class of one's own is learned, judged and consolidated over as the twin does, wherever the power is cut; its
     removal leaves, to the byte, the layers that there were."""
     elm, samples = life
-    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=3)
+    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=4)
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
     learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
     wanted: list[object] = []
@@ -262,7 +262,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     assert learner.in_use == formats.pack_adapter(last)
 
     def board(*cut: int) -> tuple[int, list[object]]:
-        operations, found = json.loads(told(run(f"add({', '.join(map(str, (3, *cut)))})", folder), "ADDED"))
+        operations, found = json.loads(told(run(f"add({', '.join(map(str, (4, *cut)))})", folder), "ADDED"))
         return operations, found
 
     changes, found = board()
@@ -334,7 +334,7 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
 
 
 def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
-    """A sample of a known class, under another name: known ones would be taken for it, so all stays as it was."""
+    """Two samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
     elm, samples = life
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
     recipe = Recipe(rank=4, given_momentum=3, seed=SEED)
@@ -342,7 +342,7 @@ def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], fol
     for x, y in zip(samples.x, samples.y, strict=True):
         learner.learn(x, int(y))
     with pytest.raises(InputError, match="would be named right"):
-        learner.add_class("wave", samples.x[samples.y == 0][:1])
+        learner.add_class("wave", samples.x[samples.y == 0][:2])
     in_use = learner.in_use and learner.in_use.hex()
     assert known not in learner.reservoir.labels
     assert json.loads(told(run("harm()", folder), "HARM")) == [in_use, in_use, learner.reservoir.seen.tolist()]

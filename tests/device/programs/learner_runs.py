@@ -257,7 +257,7 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
 
 
 def harm():
-    """A class made of a sample of another one: what is in use before and after, and what the reservoir has counted."""
+    """A class made of two samples of another one: what is in use before and after, and what the reservoir has counted."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
     store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
@@ -270,7 +270,7 @@ def harm():
             taken.append(bytes(sample))
     told, before = [learner.in_use and binascii.hexlify(learner.in_use).decode()], len(model.labels)
     try:
-        learner.add_class("wave", taken[:1])
+        learner.add_class("wave", taken[:2])
         raise AssertionError("it harms the others")
     except ValueError as error:
         assert "would be named right" in str(error), error
