@@ -51,7 +51,8 @@ def from_torch(
 
     calibration_x: a few hundred inputs like those it will see, float [N, C, H, W], [N, C, W] or [N, features] as the
     module takes them. y: their classes [N], if the report is to tell accuracy. labels: the classes' names; loss: one
-    of model.LOSSES, else what the module's end suggests. Data for the base has channels last: `datasets.channels_last`.
+    of model.LOSSES, else what the module's end suggests; of classes, outputs far below a sample's largest are not told
+    apart, of values (mean_squared_error) all are. Data for the base has channels last: `datasets.channels_last`.
 
     Batch normalization is folded into the layer before. A LoRA for such a layer has to be trained on the folded one
     (torch.nn.utils.fusion), or it is one for other weights.

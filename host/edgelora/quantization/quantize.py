@@ -89,15 +89,19 @@ def quantize(
     """
     x = _calibration_inputs(net, x)
     activations = floatnet.forward(net, x)
-    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)
-    if logits is not None:  # and no sigmoid's, which hears each by itself
+    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # a sigmoid hears each
+    of_classes = logits is not None and activations[logits + 1].shape[1:3] == (1, 1)
+    if logits is not None and of_classes:
         activations[logits + 1] = heard(activations[logits + 1])
-    seen = np.asarray if logits is None else heard
     models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
-    wanted = seen(activations[-1])
-    model = max(models, key=lambda made: _sqnr_db(wanted, seen(simulate(made, x)[-1]).reshape(wanted.shape)))
+    model = max(models, key=lambda made: _nearness(activations[-1], simulate(made, x)[-1], of_classes))
     calibrate_adapters(model, x)
     return model
+
+
+def _nearness(wanted: floatnet.Array, found: floatnet.Array, of_classes: bool) -> float:
+    pair = [heard(outputs) if of_classes else outputs for outputs in (wanted, found.reshape(wanted.shape))]
+    return _sqnr_db(pair[0], pair[1])
 
 
 def quantize_on(net: floatnet.FloatNet, data: Dataset) -> QuantModel:

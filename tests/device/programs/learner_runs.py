@@ -257,7 +257,7 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
 
 
 def harm():
-    """A class made of two samples of another one: what is in use before and after, and what the reservoir has counted."""
+    """A class made of two samples of another one: what is in use before and after, and the reservoir's counts."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
     store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
