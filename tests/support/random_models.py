@@ -462,7 +462,9 @@ class _Builder:
     def _partner(self, op: Op) -> int:
         """A second input; where grids may differ it can be any tensor of the shape, else the same one twice."""
         shape = self.model.tensors[op.input].shape
-        same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape]
+        parted = {made.output for made in self.model.ops if made.kind == "pad" and made.stride != (1, 1)}
+        unsaid = parted if self.oracle else set()  # within a TRANSPOSE_CONV, where no other operator reads
+        same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape and i not in unsaid]
         return int(self.rng.choice(same)) if op.kind in ("add", "multiply") else op.input
 
     def _shape(self, op: Op, wanted: Shape | None) -> Shape:
