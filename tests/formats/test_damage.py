@@ -114,8 +114,7 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
     data = formats.pack_model(model)
     (tmp_path / "m.elm").write_bytes(data)
     (tmp_path / "a.ela").write_bytes(trained_adapter(data, model, mode, state))
-    turns = 10 if FULL else 2
-    command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(turns), str(SEED)]
+    command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(rounds(10)), str(SEED)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     for what in ("model", "adapter"):
@@ -124,7 +123,7 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
             re.search(rf"{what}: stale_accepted (\d+) refused (\d+) accepted (\d+) ran (\d+)", done.stdout).groups(),
         )
         assert stale == 0, f"{what}: a damaged file passed with a stale CRC or a wrong length"
-        assert refused > 25 * turns and accepted > 12 * turns and ran > 0, done.stdout
+        assert refused > 100 and accepted > 50 and ran > 0, done.stdout
 
 
 HOST_ONLY = re.compile(

@@ -59,9 +59,11 @@ def expected(module: tnn.Module, x: np.ndarray) -> np.ndarray:
     return dataset.channels_last(y.reshape(len(x), *y.shape[1:] or (1,)))
 
 
-def check_near(module: tnn.Module, *shape: int, decibel: float = 20, seed: int = 0) -> Quantized:
+def check_near(
+    module: tnn.Module, *shape: int, decibel: float = 20, seed: int = 0, loss: str | None = None
+) -> Quantized:
     """On new inputs the twin's output is the module's as far as a softmax hears it, up to this much noise."""
-    made = edgelora.from_torch(randomized(module, seed).eval(), noise(200, *shape, seed=1))
+    made = edgelora.from_torch(randomized(module, seed).eval(), noise(200, *shape, seed=1), loss=loss)
     x = noise(100, *shape, seed=2)
     signal, found = expected(module, x), outputs(made, x)
     if made.model.loss == "cross_entropy" and made.model.output.positions == 1:
@@ -167,6 +169,13 @@ NETS: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], list[str]]] = {
 def test_networks(name: str) -> None:
     build, shape, wanted = NETS[name]
     assert kinds(check_near(build(), *shape)) == wanted
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_values_are_near_over_all_of_their_range(name: str) -> None:
+    """Told that outputs are values, nothing of them is left out."""
+    build, shape, _ = NETS[name]
+    check_near(build(), *shape, loss="mean_squared_error")
 
 
 def test_random_geometry() -> None:
