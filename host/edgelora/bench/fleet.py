@@ -54,7 +54,8 @@ SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
     "trained A, rate 6,000": {"rate": 6000},
     "trained A, server's rate 2": {"server_rate": 512},
     "trained A, plain averages": {"server_momentum": 0, "server_rate": 256},
-    "trained A, 20 rounds of 2 epochs": {"rounds": 20, "epochs": 2},
+    "trained A, 40 rounds": {"rounds": 40},
+    "trained A, 40 rounds of 4 epochs": {"rounds": 40, "epochs": 4},
     "frozen A": {"mode": "frozen_a"},
     "frozen A, rate 6,000": {"mode": "frozen_a", "rate": 6000},
 }

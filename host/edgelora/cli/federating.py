@@ -77,10 +77,18 @@ def add_federating(add: Add, group: Any) -> None:
 
 def add_plan_settings(parser: argparse.ArgumentParser) -> None:
     defaults = fleet.Plan()
+    by_others = {
+        "rate": " or ".join(map(str, fleet.RATES.values())) + ", by mode",
+        "rounds": f"{fleet.ROUNDS}; with noise {fleet.NOISY_ROUNDS}",
+    }
     for name, text in PLAN.items():
         default = getattr(defaults, name)
-        told = " or ".join(map(str, fleet.RATES.values())) + ", by mode" if name == "rate" else f"{default:g}"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), metavar="N", help=f"{text} ({told})")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            metavar="N",
+            help=f"{text} ({by_others.get(name, f'{default:g}')})",
+        )
     parser.add_argument(
         "--mode",
         choices=fleet.RATES,
