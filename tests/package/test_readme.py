@@ -280,6 +280,13 @@ def test_page(page: Path) -> None:
         assert len(line) <= 100 or line.startswith("|") or "](" in line, f"{page.name}:{number} is too long"
 
 
+@pytest.mark.parametrize("name", ["CHANGELOG", "CONTRIBUTING", "DESIGN", "SPEC"])
+def test_lines_of_prose_are_short(name: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / f"{name}.md").read_text(), flags=re.M | re.S)
+    long = [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "    "))]
+    assert not long
+
+
 def test_readme_is_one_page() -> None:
     assert len(README.read_text().splitlines()) <= 135
 
