@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from html import unescape
 from math import floor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fresh import fresh_seeds
 from edgelora import fleet, formats
 from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
-from edgelora.fleet import Federation, Plan, Total
+from edgelora.fleet import Federation, Plan, Total, write_project
 from edgelora.training import fleet_training, fleet_vector, restarted, scale_of, shared_scale
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
@@ -178,7 +179,23 @@ def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
     again = result("fleet", "simulate", tmp_path / "f", "--engine", "loop")
     assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
     page = (tmp_path / "f" / "report.html").read_text()
-    assert "worst tenth" in page and first["sha256"] in page
+    assert "worst tenth" in page and first["sha256"] in page and "masks left out" in page
+
+
+def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
+    base, said = (
+        fleet.fleet_base(),
+        {"project": "saw sums alone", "twins": "masks left out", "open": "each board's update"},
+    )
+    for name, words in said.items():
+        folder = tmp_path / name
+        one = Federation.create(folder, replace(PLAN, masks=name != "open"), base)
+        write_project(folder, "har" if name == "twins" else "", None if name == "twins" else tmp_path)
+        page = unescape(fleet.write_page(one, folder / "report.html", {}).read_text())
+        assert [each for each in said.values() if each in page] == [words]
+        assert ("Nothing hides" in page) == (name == "open")
+    (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # whose boards they were, nobody knows
+    assert not fleet.of_twins(tmp_path / "twins")
 
 
 def test_a_board_with_too_few_samples_is_named(tmp_path: Path) -> None:

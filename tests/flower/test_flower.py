@@ -80,6 +80,9 @@ def test_epsilons_are_those_of_dp_accounting(z: float, share: float, rounds: int
     told = privacy.epsilons(plan, rounds, [[1, 2]] * 4)
     assert f"{told.outsider:.3g}" == f"{of_dp_accounting(z, share, rounds, plan.delta):.3g}"
     assert f"{told.server:.3g}" == f"{of_dp_accounting(z, 1.0, 4, plan.delta):.3g}"
+    bare = privacy.epsilons(replace(plan, masks=False), rounds, [[1, 2]] * 4)  # each board's noise is all that it has
+    assert bare.outsider == told.outsider
+    assert f"{bare.server:.3g}" == f"{of_dp_accounting(plan.sigma / plan.clip, 1.0, 4, plan.delta):.3g}"
 
 
 def of_dp_accounting(z: float, share: float, rounds: int, delta: float) -> float:
@@ -90,7 +93,7 @@ def of_dp_accounting(z: float, share: float, rounds: int, delta: float) -> float
 
 
 def test_epsilon_survives_a_restart_and_the_budget_is_a_hard_stop(tmp_path: Path) -> None:
-    plan = Plan.suited(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, masks=False, seed=11, budget=4.0)
+    plan = Plan.suited(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, seed=11, budget=4.0)
     one = Federation.create(tmp_path, plan, fleet.fleet_base())
     nothing = fleet.Total(np.zeros(632, np.int64), 6)
     with pytest.raises(BudgetSpent, match="the budget is 4"):

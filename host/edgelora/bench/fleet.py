@@ -65,7 +65,6 @@ SIMULATED = {  # but for the mode and its clip
     "rounds": 20,
     "share": 0.1,
     "least": 60,
-    "masks": False,
     "server_rate": 256,
     "server_momentum": 0,
 }

@@ -105,8 +105,8 @@ def cmd_simulate(args: argparse.Namespace) -> None:
     """Federates twin boards on this computer, and writes the page.
 
     Each board trains from the global adapter on its own samples, clips what it learned and adds its noise; the server
-    averages, in exact integers. Masks cancel to the last bit and are left out. With more boards than recordings each
-    has some windows of one.
+    averages, in exact integers. Masks cancel to the last bit: they count for epsilon, and none are made. With more
+    boards than recordings each has some windows of one.
 
         edgelora fleet simulate out/fleet
         edgelora fleet simulate out/private --boards 1000 --share 0.1 --clip 2000 --noise 2 --least 50
@@ -115,7 +115,7 @@ def cmd_simulate(args: argparse.Namespace) -> None:
         federation = fleet.Federation.open(args.federation)
     else:
         base = load_base(args.base) if args.base else fleet.fleet_base()
-        federation = fleet.Federation.create(args.federation, replace(plan_of(args), masks=False), base)
+        federation = fleet.Federation.create(args.federation, plan_of(args), base)
     ended = ""
     try:
         with console.progress("rounds", args.json) as progress:
@@ -163,13 +163,11 @@ def cmd_init(args: argparse.Namespace) -> None:
                 f"{args.site} has {len(active)} boards: a board's update hides among those of others",
                 remedy="enroll more with edgelora fleet enroll",
             )
-        plan = replace(plan, boards=args.boards or max(1, len(active)), masks=not args.no_masks)
-    else:
-        plan = replace(plan, masks=False)
+        plan = replace(plan, boards=args.boards or max(1, len(active)))
     base = load_base(args.base) if args.base else fleet.fleet_base()
-    federation = fleet.Federation.create(args.federation, plan, base)
+    federation = fleet.Federation.create(args.federation, replace(plan, masks=not args.no_masks), base)
     app = fleet.write_project(args.federation, args.data, args.site, args.address)
-    result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **plan.as_json()}
+    result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **federation.plan.as_json()}
     show(
         args,
         result,

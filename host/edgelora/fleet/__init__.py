@@ -18,7 +18,7 @@ from .privacy import BudgetSpent, Epsilons, epsilons, sampled
 from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
 from .secagg import ReplyRefused, Round, RoundAborted, Sum
-from .simulate import ENGINES, judge_of, plain_loop, pooled, simulate, write_page
+from .simulate import ENGINES, judge_of, of_twins, plain_loop, pooled, simulate, write_page
 from .stages import Deliver, in_stages
 from .web import GatewayClient, GatewayError, board_server, local_server
 
@@ -62,6 +62,7 @@ __all__ = [
     "mean",
     "mean_of",
     "moved",
+    "of_twins",
     "plain_loop",
     "pooled",
     "sampled",

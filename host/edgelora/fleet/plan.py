@@ -97,6 +97,11 @@ class Plan:
         """The noise of a sum in clips, at least: z as the integers have it."""
         return self.sigma * math.sqrt(self.least) / self.clip
 
+    @property
+    def alone(self) -> float:
+        """The noise of one board's own update in clips: all that hides it from a server without masks."""
+        return self.sigma / self.clip
+
     def rate_of(self, step: int, rate: int) -> int:
         """The learning rate of round `step`, from 0, where the first has `rate`."""
         return max(1, rate * (self.rounds - step) // self.rounds)

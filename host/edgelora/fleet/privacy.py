@@ -3,7 +3,8 @@
 Two epsilons are told, both of a board's whole data (user level), boards being added or removed:
 
     outsider   sees the global adapters. Which boards were asked is secret, so sampling amplifies (Poisson, by us)
-    server     knows who was asked: the Gaussian mechanism alone, as often as the board that was asked most
+    server     knows who was asked: the Gaussian mechanism alone, as often as the board that was asked most; with masks
+               it sees sums, without them each board's update with that board's noise alone
 
 The arithmetic is dp-accounting's (Renyi). A board's noise is discrete; a sum of such from `least` boards differs from
 one discrete Gaussian by far less than the digits told, from a sigma of 3 on (Kairouz, Liu, Steinke 2021, theorem 1).
@@ -51,9 +52,8 @@ def sampled(secret: bytes, step: int, boards: Sequence[int], share: float) -> li
 def epsilons(plan: Plan, published: int, asked: Iterable[Sequence[int]]) -> Epsilons:
     """Of so many published rounds, and of the boards asked in each attempt, published or not."""
     most = max(Counter(board for boards in asked for board in boards).values(), default=0)
-    return Epsilons(
-        _epsilon(plan.multiplier, plan.share, published, plan.delta), _epsilon(plan.multiplier, 1.0, most, plan.delta)
-    )
+    seen = plan.multiplier if plan.masks else plan.alone
+    return Epsilons(_epsilon(plan.multiplier, plan.share, published, plan.delta), _epsilon(seen, 1.0, most, plan.delta))
 
 
 def check_budget(plan: Plan, published: int, asked: Sequence[Sequence[int]]) -> Epsilons:

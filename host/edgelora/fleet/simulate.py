@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +94,17 @@ def pooled(
         FleetStrategy(federation, twins, progress, judge).start(grid)
 
 
+def of_twins(folder: Path) -> bool:
+    """Whether a federation's boards are twins alone: one without a Flower project, or whose project has their data."""
+    try:
+        project = tomllib.loads((folder / "app" / "pyproject.toml").read_text())
+        return bool(project["tool"]["flwr"]["app"]["config"]["data"])
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):  # whose it is, is not said: nothing is claimed
+        return False
+
+
 def write_page(
     federation: Federation,
     path: Path,
@@ -120,6 +132,7 @@ def write_page(
         delta=plan.delta,
         noise=plan.multiplier,
         masks=plan.masks,
+        twins=of_twins(federation.folder),
         sha256=federation.sha256,
         adapter_bytes=len(federation.adapter),
         settings=settings,

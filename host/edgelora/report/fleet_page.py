@@ -41,6 +41,7 @@ class FleetReport:
     delta: float
     noise: float
     masks: bool
+    twins: bool  # boards of this computer alone, which make no masks
     sha256: str
     adapter_bytes: int
     settings: list[tuple[str, str]]
@@ -79,7 +80,7 @@ def _headline(report: FleetReport, title: str) -> Markup:
     told = _epsilon(last.outsider if last else 0.0)
     badges = [
         ("yes" if report.noise else "no", f"epsilon {told}", f"Of an outsider, at delta {report.delta:g}."),
-        ("yes" if report.masks else "no", f"masks {'on' if report.masks else 'off'}", "On: only sums were seen."),
+        _masks(report),
     ]
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
@@ -88,6 +89,14 @@ def _headline(report: FleetReport, title: str) -> Markup:
     if report.ended:
         sentences.append(report.ended)
     return page.part("headline", "fleet report", title, [page.date(report.created)], numbers, badges, sentences)
+
+
+def _masks(report: FleetReport) -> tuple[str, str, str]:
+    if not report.masks:
+        return "no", "masks off", "The server saw each board's update."
+    if report.twins:
+        return "yes", "masks left out", "Twins on one computer: they cancel to the last bit."
+    return "yes", "masks on", "The server saw sums alone."
 
 
 def _sections(report: FleetReport) -> list[Markup]:
@@ -112,7 +121,7 @@ def _accuracy(report: FleetReport) -> Markup:
     drawn = [(look, [(i, value) for i, by in points if (value := of(by)) is not None]) for look, _, of in curves]
     levels = [i / 10 for i in range(math.floor(10 * min(v for _, line in drawn for _, v in line)), 11)]
     label = "Accuracy on test samples that nobody learned from. Round 0 is the base."
-    picture = _chart(drawn, levels, page.percent, max(len(report.rounds), 1), label)
+    picture = _chart(drawn, levels, "{:.0%}".format, max(len(report.rounds), 1), label)
     return page.figure(picture, label, label, [(page.key(look), name) for look, name, _ in curves])
 
 
@@ -136,7 +145,7 @@ def _chart(
     for level in levels:
         parts.append(page.line(left, y(level), width - right, y(level), "grid" if level > low else "axis"))
         parts.append(page.text(left - 8, y(level) + 4, shown(level), "tick", "end"))
-    every = max(1, math.ceil(rounds / 10))
+    every = max(1, round(page.ticks(rounds, 10)[1]))
     parts += [page.text(x(i), height - bottom + 18, str(i), "tick") for i in range(0, rounds + 1, every)]
     parts.append(page.text((left + width - right) / 2, height - 6, "round", "axis-name"))
     parts += [page.path([(x(i), y(value)) for i, value in line], look) for look, line in lines]
@@ -162,7 +171,8 @@ def _boards(report: FleetReport) -> Markup:
 
 def _privacy(report: FleetReport) -> Markup:
     if not report.noise:
-        return page.part("note", "No noise was added: epsilon is infinite. Masks alone hide a board among the others.")
+        hidden = "Masks alone hide a board among the others." if report.masks else "Nothing hides a board's update."
+        return page.part("note", f"No noise was added: epsilon is infinite. {hidden}")
     rounds = report.rounds
     lines = [
         ("loss-epoch", [(i, one.outsider) for i, one in enumerate(rounds, 1) if math.isfinite(one.outsider)]),

@@ -6,7 +6,6 @@ fleets/NAME/    or a fleet's site, with the roster of its boards, as `edgelora f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from .. import fleet, updates
@@ -67,7 +66,7 @@ class Federations:
             if not (folder / "state.json").exists():
                 job.tell("a base for twins is made: some minutes the first time")
                 base = fleet.fleet_base(progress=job.progress)
-                Federation.create(folder, replace(plan, masks=False), base)
+                Federation.create(folder, plan, base)
             federation = Federation.open(folder)
             fleet.simulate(federation, DATA, "loop", job.progress)
             return federation

@@ -9,7 +9,7 @@ from pathlib import Path
 from nicegui import ui
 
 from ...errors import EdgeloraError
-from ...fleet import Federation, Plan, Rollout, Site, mean_of
+from ...fleet import Federation, Plan, Rollout, Site, mean_of, of_twins
 from ...report import worst_tenth
 from ..desk import Desk
 from ..federations import DATA, Federations
@@ -81,7 +81,7 @@ class _Page:
                 ),
                 ("epsilon of an outsider", _epsilon(last.outsider if last else 0.0, plan.delta)),
                 ("epsilon of the server", _epsilon(last.server if last else 0.0, plan.delta)),
-                ("masks", "on: the server sees sums alone" if plan.masks else "off"),
+                ("masks", _masks(one)),
                 ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}"),
             ]
         )
@@ -223,6 +223,12 @@ class _Page:
                     told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
 
                 parts.button("Show it", show, icon="folder_open")
+
+
+def _masks(one: Federation) -> str:
+    if not one.plan.masks:
+        return "off: the server sees each board's update"
+    return "left out among twins: they cancel" if of_twins(one.folder) else "on: the server sees sums alone"
 
 
 def _plan(boards: float | None, rounds: float | None, noise: float | None) -> Plan:
