@@ -151,7 +151,8 @@ def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pyte
     assert Plan.suited(clip=1000, noise=2.0).rate == fleet.RATES["frozen_a"]
     assert Plan.suited() == Plan() and Plan.suited(noise=2.0, clip=1000, mode="trainable_a").rate == Plan().rate
     assert Plan.suited(mode="frozen_a", rate=5).rate == 5
-    assert Plan.suited(noise=2.0, clip=1000).rounds < Plan.suited(mode="frozen_a").rounds == Plan.suited().rounds
+    noisy, other = Plan.suited(noise=2.0, clip=1000), Plan.suited(mode="frozen_a")
+    assert noisy.rounds < other.rounds == Plan().rounds and noisy.server_rate < other.server_rate == Plan().server_rate
     assert Plan.suited(noise=2.0, clip=1000, rounds=7).rounds == Plan.suited(rounds=7).rounds == 7
 
 

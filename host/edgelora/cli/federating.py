@@ -77,10 +77,8 @@ def add_federating(add: Add, group: Any) -> None:
 
 def add_plan_settings(parser: argparse.ArgumentParser) -> None:
     defaults = fleet.Plan()
-    by_others = {
-        "rate": " or ".join(map(str, fleet.RATES.values())) + ", by mode",
-        "rounds": f"{fleet.ROUNDS}; with noise {fleet.NOISY_ROUNDS}",
-    }
+    by_others = {name: f"{getattr(defaults, name)}; with noise {value}" for name, value in fleet.NOISY.items()}
+    by_others["rate"] = " or ".join(map(str, fleet.RATES.values())) + ", by mode"
     for name, text in PLAN.items():
         default = getattr(defaults, name)
         parser.add_argument(

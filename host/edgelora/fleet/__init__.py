@@ -13,7 +13,7 @@ from .lines import TRIAL_SECONDS, bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, Train, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
-from .plan import NOISY_ROUNDS, RATES, ROUNDS, Plan
+from .plan import NOISY, RATES, Plan
 from .privacy import BudgetSpent, Epsilons, epsilons, sampled
 from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
@@ -45,11 +45,10 @@ __all__ = [
     "ENGINES",
     "Epsilons",
     "Federation",
-    "NOISY_ROUNDS",
+    "NOISY",
     "PEOPLE",
     "Plan",
     "RATES",
-    "ROUNDS",
     "Total",
     "accuracies",
     "board_seed",

@@ -13,7 +13,7 @@ from ..formats import write_atomic
 
 MOST_CLIP = MOST_SIGMA = 65535
 RATES = {"trainable_a": 4500, "frozen_a": 3000}  # of the first round, by mode
-ROUNDS, NOISY_ROUNDS = 160, 40  # the latter where each round costs epsilon
+NOISY = {"rounds": 40, "server_rate": 256}  # each round costs epsilon, and the server's steps carry the noise, too
 LIMITS: dict[str, tuple[float, float]] = {
     "boards": (1, 65535),
     "rounds": (1, 100_000),
@@ -48,7 +48,7 @@ class Plan:
     """
 
     boards: int = 8
-    rounds: int = ROUNDS
+    rounds: int = 160
     epochs: int = 1
     rate: int = RATES["trainable_a"]
     rank: int = 8
@@ -111,15 +111,15 @@ class Plan:
 
     @classmethod
     def suited(cls, **given: Any) -> Plan:
-        """A plan whose mode, rate and rounds suit the others, where they are not given.
+        """A plan whose mode, rates and rounds suit the others, where they are not given.
 
         A fleet whose A trains, too, learns more. Noise goes with the root of the values that are summed: with some, A
-        stays as the seed has it, and a quarter of them is left. More rounds learn more, but each has its noise.
+        stays as the seed has it, and a quarter of them is left. More rounds and larger steps of the server learn more,
+        but each has its noise.
         """
         noisy = bool(given.get("noise"))
         mode = given.get("mode") or ("frozen_a" if noisy else "trainable_a")
-        rounds = NOISY_ROUNDS if noisy else ROUNDS
-        return cls(**{"rate": RATES.get(mode, 0), "rounds": rounds} | given | {"mode": mode})
+        return cls(**{"rate": RATES.get(mode, 0)} | (NOISY if noisy else {}) | given | {"mode": mode})
 
     @classmethod
     def of_json(cls, raw: Any, name: str = "plan") -> Plan:

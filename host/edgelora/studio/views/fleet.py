@@ -21,6 +21,7 @@ edgelora fleet enroll --help                  # boards, into a roster
 edgelora fleet init FOLDER --site SITE --base base.elm
 edgelora fleet run FOLDER --start             # this page shows each round as it ends"""
 SIMULATED = Plan(rounds=8)
+NOISY_CLIP = 1000  # of a frozen A, in masters
 
 
 def page(desk: Desk) -> None:
@@ -234,8 +235,10 @@ def _masks(one: Federation) -> str:
 def _plan(boards: float | None, rounds: float | None, noise: float | None) -> Plan:
     count = int(boards or 0)
     if not noise:
-        return Plan(boards=count, rounds=int(rounds or 0))
-    return Plan(boards=count, rounds=int(rounds or 0), noise=float(noise), clip=2000, least=max(1, count * 3 // 4))
+        return Plan.suited(boards=count, rounds=int(rounds or 0))
+    return Plan.suited(
+        boards=count, rounds=int(rounds or 0), noise=float(noise), clip=NOISY_CLIP, least=max(1, count * 3 // 4)
+    )
 
 
 def _number(pair: tuple[str, float]) -> tuple[int, str]:
