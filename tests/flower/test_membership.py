@@ -15,7 +15,7 @@ from edgelora.fleet.boards import private_update
 from edgelora.training import fleet_vector, restarted
 
 OPEN = Plan(boards=60, rounds=1, least=8, masks=False, seed=1)  # neither clip nor noise
-TIGHT = replace(OPEN, clip=1500, noise=4.0)
+TIGHT = replace(OPEN, clip=1500, noise=4.0, masks=True)  # the attacker sees the sum
 SHADOWS = rounds(600)
 
 
