@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -181,6 +182,15 @@ def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
     assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
     page = (tmp_path / "f" / "report.html").read_text()
     assert "worst tenth" in page and first["sha256"] in page and "masks left out" in page
+    told = result("fleet", "report", tmp_path / "f")
+    assert told["base"] == first["base"] and _undated((tmp_path / "f" / "report.html").read_text()) == _undated(page)
+    state = json.loads((tmp_path / "f" / "state.json").read_text())
+    (tmp_path / "f" / "state.json").write_text(json.dumps(state | {"before": {"0": 2}}))
+    assert "accuracies with the base" in edgelora("fleet", "report", tmp_path / "f", code=1)
+
+
+def _undated(page: str) -> str:
+    return re.sub(r"\d+:\d\d UTC", "", page)
 
 
 def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
@@ -192,7 +202,7 @@ def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
         folder = tmp_path / name
         one = Federation.create(folder, replace(PLAN, masks=name != "open"), base)
         write_project(folder, "har" if name == "twins" else "", None if name == "twins" else tmp_path)
-        page = unescape(fleet.write_page(one, folder / "report.html", {}).read_text())
+        page = unescape(fleet.write_page(one, folder / "report.html").read_text())
         assert [each for each in said.values() if each in page] == [words]
         assert ("Nothing hides" in page) == (name == "open")
     (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # whose boards they were, nobody knows

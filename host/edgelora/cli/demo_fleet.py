@@ -79,7 +79,7 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
         before = judge(None)
         measured = _federate(federation, site, output / "gateway", judge, quiet)
     federation = Federation.open(output / "federation")
-    page = fleet.write_page(federation, output / "report.html", before, "", measured)
+    page = fleet.write_page(federation, output / "report.html", "", before, measured)
     return Demo(federation, before, measured[federation.done], page)
 
 

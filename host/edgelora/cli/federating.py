@@ -120,11 +120,8 @@ def cmd_simulate(args: argparse.Namespace) -> None:
             fleet.simulate(federation, args.data, args.engine, progress, not args.no_accuracy)
     except fleet.BudgetSpent as error:
         ended = str(error)
-    base = federation.base
-    boards = fleet.boards_of(args.data, base.elm, base.name, federation.plan.boards)
-    before = {} if args.no_accuracy else fleet.judge_of(federation, boards)(None)
-    path = fleet.write_page(federation, args.federation / "report.html", before, ended)
-    _tell(args, federation, before, path, ended)
+    path = fleet.write_page(federation, args.federation / "report.html", ended)
+    _tell(args, federation, path, ended)
 
 
 def cmd_report(args: argparse.Namespace) -> None:
@@ -134,8 +131,8 @@ def cmd_report(args: argparse.Namespace) -> None:
     """
     federation = fleet.Federation.open(args.federation)
     ended = federation.ended if federation.done < federation.plan.rounds else ""
-    path = fleet.write_page(federation, args.federation / "report.html", {}, ended)
-    _tell(args, federation, {}, path, ended)
+    path = fleet.write_page(federation, args.federation / "report.html", ended)
+    _tell(args, federation, path, ended)
 
 
 def cmd_init(args: argparse.Namespace) -> None:
@@ -183,7 +180,7 @@ def cmd_run(args: argparse.Namespace) -> None:
     address = fleet.address_of(args.federation)
     if federation.done == federation.plan.rounds and args.stop is None:
         with federation.carried():
-            return _tell(args, federation, {}, fleet.write_page(federation, args.federation / "report.html", {}), "")
+            return _tell(args, federation, fleet.write_page(federation, args.federation / "report.html"), "")
     if args.stop is None:
         for folder in args.gateway:
             fleet.GatewayClient(folder).boards()  # GatewayError: it does not run
@@ -211,14 +208,12 @@ def cmd_run(args: argparse.Namespace) -> None:
             raise fleet.DeploymentError(
                 what, remedy=ended or f"see {deployment.log('superlink')}; the same command goes on"
             )
-    path = fleet.write_page(federation, args.federation / "report.html", {}, ended)
-    _tell(args, federation, {}, path, ended)
+    path = fleet.write_page(federation, args.federation / "report.html", ended)
+    _tell(args, federation, path, ended)
 
 
-def _tell(
-    args: argparse.Namespace, federation: fleet.Federation, before: dict[str, float], path: Path, ended: str
-) -> None:
-    rounds, told = federation.rounds, federation.epsilons
+def _tell(args: argparse.Namespace, federation: fleet.Federation, path: Path, ended: str) -> None:
+    rounds, told, before = federation.rounds, federation.epsilons, federation.before
     if not rounds and not ended:
         raise InputError(f"{args.federation} has no round yet", remedy="carry some, then ask again")
     after = rounds[-1].accuracies if rounds else {}

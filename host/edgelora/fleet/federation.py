@@ -224,6 +224,11 @@ class Federation:
         return [Round(**one) for one in self._state["rounds"]]
 
     @property
+    def before(self) -> dict[str, float]:
+        """Accuracies with the bare base, by board, where rounds are judged."""
+        return dict(self._state.get("before", {}))
+
+    @property
     def done(self) -> int:
         return len(self._state["rounds"])
 
@@ -286,6 +291,8 @@ class Federation:
             "velocity": _packed(velocity),
             "adapter": base64.b64encode(packed).decode(),
         }
+        if judge and "before" not in state:
+            state["before"] = judge(None)
         while True:
             try:
                 self._save(state)
@@ -357,14 +364,21 @@ def _odd(state: dict[str, Any]) -> str:
     rows, attempts = state["rounds"], state["attempts"]
     if len(bytes.fromhex(state["secret"])) != 32 or not _is(number, 0, 1 << 32) or not isinstance(rows, list):
         return "its head"
+    if not _are_shares(state.get("before", {})):
+        return "accuracies with the base"
     if not all(isinstance(boards, list) and all(_is(one, 0, MAX_BOARDS) for one in boards) for boards in attempts):
         return "attempts"
     for place, row in enumerate(rows):
         one = Round(**row)
         whole = all(_is(getattr(one, name), 0, 1 << 53) for name in ("step", "asked", "survivors", "down", "up"))
         real = all(_is(getattr(one, name), 0, math.inf, float) for name in ("seconds", "norm", "outsider", "server"))
-        judged = all(key.isdecimal() and _is(value, 0, 1, float) for key, value in one.accuracies.items())
-        if not whole or not real or not judged or one.step != place or len(bytes.fromhex(one.sha256)) != 32:
+        if (
+            not whole
+            or not real
+            or not _are_shares(one.accuracies)
+            or one.step != place
+            or len(bytes.fromhex(one.sha256)) != 32
+        ):
             return f"round {place}"
     return ""
 
@@ -373,6 +387,10 @@ def _is(value: Any, least: float, most: float, kind: type = int) -> bool:
     """Whether it is a number, a whole one or any, within these."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or isinstance(value, int))
     return known and least <= value <= most
+
+
+def _are_shares(accuracies: dict[str, Any]) -> bool:
+    return all(key.isdecimal() and _is(value, 0, 1, float) for key, value in accuracies.items())
 
 
 def _masters(adapter: formats.Adapter) -> int:

@@ -108,13 +108,14 @@ def of_twins(folder: Path) -> bool:
 def write_page(
     federation: Federation,
     path: Path,
-    before: dict[str, float],
     ended: str = "",
+    before: Mapping[str, float] = MappingProxyType({}),
     measured: Mapping[int, dict[str, float]] = MappingProxyType({}),
 ) -> Path:
-    """The page of a federation as it stands. before: accuracies with the bare base, by board, if anyone knows them.
+    """The page of a federation as it stands.
 
-    measured: those after rounds, by their number from 1, where the federation does not have them.
+    before, measured: accuracies by board with the bare base, and after rounds by their number from 1, where the
+    federation does not have them.
     """
     plan = federation.plan
     rounds = [
@@ -136,7 +137,7 @@ def write_page(
         sha256=federation.sha256,
         adapter_bytes=len(federation.adapter),
         settings=settings,
-        before=before,
+        before=dict(before) or federation.before,
         rounds=rounds,
         ended=ended,
     )
