@@ -372,13 +372,8 @@ def _odd(state: dict[str, Any]) -> str:
         one = Round(**row)
         whole = all(_is(getattr(one, name), 0, 1 << 53) for name in ("step", "asked", "survivors", "down", "up"))
         real = all(_is(getattr(one, name), 0, math.inf, float) for name in ("seconds", "norm", "outsider", "server"))
-        if (
-            not whole
-            or not real
-            or not _are_shares(one.accuracies)
-            or one.step != place
-            or len(bytes.fromhex(one.sha256)) != 32
-        ):
+        known = _are_shares(one.accuracies) and len(bytes.fromhex(one.sha256)) == 32
+        if not (whole and real and known) or one.step != place:
             return f"round {place}"
     return ""
 
