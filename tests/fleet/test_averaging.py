@@ -194,10 +194,8 @@ def _undated(page: str) -> str:
 
 
 def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
-    base, said = (
-        fleet.fleet_base(),
-        {"project": "saw sums alone", "twins": "masks left out", "open": "each board's update"},
-    )
+    base = fleet.fleet_base()
+    said = {"project": "saw sums alone", "twins": "masks left out", "open": "each board's update"}
     for name, words in said.items():
         folder = tmp_path / name
         one = Federation.create(folder, replace(PLAN, masks=name != "open"), base)

@@ -104,6 +104,10 @@ def test_epsilon_survives_a_restart_and_the_budget_is_a_hard_stop(tmp_path: Path
     with pytest.raises(BudgetSpent):
         again.call(range(12), 6000)
     assert Federation.open(tmp_path).done == one.done
+    bare = Federation.create(tmp_path / "bare", replace(plan, masks=False), fleet.fleet_base())
+    with pytest.raises(BudgetSpent) as spent:
+        fleet.federate(bare, lambda call: nothing)
+    assert bare.done < one.done and "with masks" in spent.value.remedy
 
 
 def test_a_killed_round_counts_for_the_server_which_may_have_seen_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`edgelora bench fleet`: one hash from every engine, what a fleet learns, what noise costs, and how it scales.
 
-Settings were chosen on people 7 to 10 (`har-choosing`); figures are of 3 to 6 (`har`). Both have a base of 1 and 2.
+Settings were chosen on people 7 to 10 (`har-choosing`), the number of rounds on fleets of these and of 1 and 2;
+figures are of 3 to 6 (`har`). Both have a base of 1 and 2.
 """
 
 from __future__ import annotations

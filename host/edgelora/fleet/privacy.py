@@ -62,10 +62,11 @@ def check_budget(plan: Plan, published: int, asked: Sequence[Sequence[int]]) -> 
     """Both epsilons after one more round, with these boards asked last. BudgetSpent if one is above the budget."""
     after = epsilons(plan, published + 1, asked)
     if plan.budget and max(after.outsider, after.server) > plan.budget:
+        hidden = "" if plan.masks else ", or one with masks"
         raise BudgetSpent(
             f"after round {published + 1} epsilon would be {after}, the budget is {plan.budget:g}: the federation ends "
             "here, with the adapter of the round before",
-            remedy="publish that, or begin a federation with more noise, a smaller share or fewer rounds",
+            remedy=f"publish that, or begin a federation with more noise, a smaller share or fewer rounds{hidden}",
         )
     return after
 
