@@ -25,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 SUPPORTED = fcntl is not None  # whether virtual boards run on this kind of computer
 STOP_SECONDS = 5.0
+HOLD_SECONDS = 1.0  # for those who look at an entry to be done
 CLOCK = "clock"  # in a board's state folder: f64, seconds that have passed on the board
 
 
@@ -65,7 +66,7 @@ class SimHandle:
             with contextlib.suppress(ProcessLookupError):
                 send(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.01)
-        entry_of(Path(self.state_dir)).unlink(missing_ok=True)
+        _forget(entry_of(Path(self.state_dir)))
 
 
 def send(pid: int, how: signal.Signals) -> None:
@@ -117,6 +118,42 @@ def open_entry(path: Path, flags: int) -> int:
     return descriptor
 
 
+def hold(entry: Path) -> int:
+    """A descriptor of an entry that is this process's for as long as it is open.
+
+    Only who has an entry locked removes it, and only the one that is there: two boards never believe that one entry is
+    theirs, and no board loses its own. Raises BlockingIOError if another board has it, OSError as `open_entry`.
+    """
+    deadline = time.monotonic() + HOLD_SECONDS
+    while True:
+        descriptor = open_entry(entry, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, entry):
+                return descriptor
+            os.close(descriptor)  # somebody removed it meanwhile
+        except BlockingIOError:  # somebody looks at it, if it is not another board
+            os.close(descriptor)
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _forget(entry: Path) -> None:
+    """Removes the entry of a board that is gone, unless another one has it by now."""
+    with contextlib.suppress(OSError), open(open_entry(entry, os.O_RDONLY)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file.fileno(), entry):
+            entry.unlink()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether this open file is the one of that name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
+
+
 def is_held(entry: Path) -> bool:
     """A board's process keeps its entry locked for as long as it lives."""
     try:
@@ -146,7 +183,7 @@ def running() -> list[SimHandle]:
         except OSError:
             continue  # none of ours, or gone by now
         if text is None:
-            entry.unlink(missing_ok=True)
+            _forget(entry)
         elif text:
             with contextlib.suppress(ValueError, TypeError):
                 found.append(SimHandle(**json.loads(text)))

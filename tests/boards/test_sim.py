@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -255,3 +257,29 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     with pytest.raises(virtual_boards.SimError, match="did not start"):
         sim.start("virtual-pico", None, tmp_path / "state")
     assert (tmp_path / "precious.json").read_text() == "{}"
+
+
+def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatch):
+    """Who looks removes entries of boards that died: never that of one which has just come in the place of one."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    entry = virtual_boards.entry_of(tmp_path / "state")
+    look = "from edgelora import virtual_boards\nprint(flush=True)\nwhile True: virtual_boards.running()"
+    command = [sys.executable, "-c", look]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for _ in range(3)]
+    try:
+        for one in others:
+            one.stdout.readline()
+        for turn in range(500):
+            descriptor = virtual_boards.hold(entry)
+            os.ftruncate(descriptor, 0)
+            handle = virtual_boards.SimHandle("unix", "port", "drive", 2**31 - 1, str(tmp_path / "state"))
+            os.write(descriptor, json.dumps(asdict(handle)).encode())
+            time.sleep(0.001)
+            assert virtual_boards.running() == [handle], f"in turn {turn}"
+            os.close(descriptor)  # its power is cut
+            if turn % 2:
+                handle.kill()
+    finally:
+        for one in others:
+            one.kill()
+            one.communicate()

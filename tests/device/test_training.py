@@ -461,9 +461,9 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
         "-o",
         str(tmp_path / "run"),
     ]
-    run += ["--on-board", "--epochs", "2", "--rank", "4", "--sleep-ms", "20", "--commit-every", "2", "--json"]
+    run += ["--on-board", "--epochs", "2", "--rank", "4", "--sleep-ms", "100", "--commit-every", "2", "--json"]
     try:
-        assert main([*run, "--budget-ms", "60"]) == 0
+        assert main([*run, "--budget-ms", "1000"]) == 0  # asleep for most of it, on a busy machine too
         reply = json.loads(capsys.readouterr().out)
         assert reply["state"] == "paused" and 0 < reply["updates"] < 29 and reply["pending"] == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
@@ -12,7 +11,7 @@ import tty
 from dataclasses import asdict
 from pathlib import Path
 
-from ..virtual_boards import CLOCK, SimError, SimHandle, entry_of, open_entry
+from ..virtual_boards import CLOCK, SimError, SimHandle, entry_of, hold
 
 SETTLE_SECONDS = 0.2  # a MicroPython that lives this long has started
 
@@ -30,13 +29,11 @@ class Session:
         self._announced = False
         self._path = entry_of(state_dir)
         try:  # it stays open, and locked, for as long as the process lives
-            self._entry = os.fdopen(open_entry(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
-        except OSError as error:
-            raise SimError(f"cannot register the board: {error}") from None
-        try:
-            fcntl.flock(self._entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._entry = os.fdopen(hold(self._path), "a+")
         except BlockingIOError:
             raise SimError(f"a virtual board already runs on {state_dir}; stop it, or use another folder") from None
+        except OSError as error:
+            raise SimError(f"cannot register the board: {error}") from None
         self.terminal = Terminal(state_dir / "port")
         self._handle = SimHandle(board, str(state_dir / "port"), str(state_dir / "drive"), os.getpid(), str(state_dir))
         self._clock = os.open(state_dir / CLOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -264,7 +264,7 @@ class Place:
             return False
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self._find():
-            if self.state.status != "away" or not self.state.problem:
+            if now or self.state.status != "away" or not self.state.problem:
                 self._set(status="away", problem="the board is not there", remedy=self._absent)
             return False
         try:
