@@ -41,7 +41,7 @@ def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -
     printed = result("personalize", elm, *parts, "--port", port, "-o", host)
     result("personalize", elm, *parts, "--resume", "--port", port, "-o", tmp_path / "again")
     assert (tmp_path / "again" / "adapter.ela").read_bytes() == (host / "adapter.ela").read_bytes()
-    budget = ("--on-board", "--budget-ms", 1)
+    budget = ("--on-board", "--budget-ms", 1000, "--sleep-ms", 100)  # asleep for most of it, on a busy machine too
     suspended = result("personalize", elm, *parts, *budget, "--port", port, "-o", alone)
     assert 0 < suspended["updates"] < 36 and not (alone / "report.json").exists()
     edgelora("personalize", elm, *parts, "--on-board", "--resume", "--port", port, "-o", alone)

@@ -1,7 +1,7 @@
 """`edgelora bench fleet`: one hash from every engine, what a fleet learns, what noise costs, and how it scales.
 
-Settings were chosen on people 7 to 10 (`har-choosing`), the number of rounds on fleets of these and of 1 and 2;
-figures are of 3 to 6 (`har`). Both have a base of 1 and 2.
+Settings were chosen on people 7 to 10 (`har-choosing`), the number of rounds on fifteen fleets of these and of 1 and 2
+(`others`); figures are of 3 to 6 (`har`). Both fleets by name have a base of 1 and 2.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import random
 import sys
@@ -44,7 +45,8 @@ from ..workers import in_parallel
 from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
-CHOICES = "settings"  # a part that is measured only where it is asked for
+CHOICES = ("settings", "others")  # parts that are measured only where they are asked for
+CHOOSING_PEOPLE = (1, 2, 7, 8, 9, 10)
 HASHED = Plan(
     rounds=3, seed=7, noise=1.0, clip=4000, least=8, neighbours=4, threshold=3, deadline=300.0, patience=300.0
 )
@@ -91,7 +93,8 @@ def bench_fleet(
         "noise": lambda: noise(base, seeds, data, mode, progress),
         "scale": lambda: scale(base, sizes, progress),
         "cycles": lambda: cycles(progress),
-        CHOICES: lambda: settings(base, seeds, data, progress),
+        "settings": lambda: settings(base, seeds, data, progress),
+        "others": lambda: others(seeds, mode, progress),
     }
     for part in parts:
         found |= measures[part]()
@@ -243,12 +246,41 @@ def learning(
     gain, gain_worst: what personalizing has of the global adapter, each a mean over seeds and its standard error.
     """
     plan = Plan.suited(mode=mode, masks=False)
-    boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
-    bare = fleet.accuracies(plan, base.elm, None, boards, list(range(plan.boards)))
     runs = []
     for run in in_parallel(learned, [(base, replace(plan, seed=seed), data) for seed in range(1, seeds + 1)]):
         runs.append(run)
         progress(len(runs), seeds, f"seed {len(runs)}: {run['fedavg']:.3f}")
+    return {**_summed_up(runs), "learning_runs": runs}
+
+
+def others(seeds: int, mode: str | None = None, progress: Progress = untold) -> dict[str, Any]:
+    """As `learning`, of fifteen fleets: a base of two of `CHOOSING_PEOPLE`, boards of the other four.
+
+    Means and standard errors are over fleets and seeds.
+    """
+    pairs = list(itertools.combinations(CHOOSING_PEOPLE, 2))
+    bases = []
+    for base in in_parallel(_base_of, [(pair,) for pair in pairs]):
+        bases.append(base)
+        progress(len(bases), len(pairs), "bases")
+    plan = Plan.suited(mode=mode, masks=False)
+    jobs = [
+        (base, replace(plan, seed=seed), tuple(one for one in CHOOSING_PEOPLE if one not in pair))
+        for pair, base in zip(pairs, bases, strict=True)
+        for seed in range(1, seeds + 1)
+    ]
+    runs = []
+    for run in in_parallel(learned, jobs):
+        runs.append(run)
+        progress(len(runs), len(jobs), f"people {jobs[len(runs) - 1][2]}: {run['fedavg']:.3f}")
+    return {"others": _summed_up(runs), "others_runs": runs}
+
+
+def _base_of(people: tuple[int, ...]) -> Base:
+    return fleet.fleet_base(people=people)
+
+
+def _summed_up(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
     means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
     gains = {
         f"gain{which}": mean_and_error(
@@ -256,7 +288,7 @@ def learning(
         )
         for which in ("", "_worst")
     }
-    return {"base": round(float(np.mean(bare)), 4), **means, **gains, "learning_runs": runs}
+    return means | gains
 
 
 def settings(base: Base, seeds: int, data: str = "har", progress: Progress = untold) -> dict[str, Any]:
@@ -297,8 +329,8 @@ def _federated(base: Base, plan: Plan, boards: fleet.Boards) -> bytes:
         return one.adapter
 
 
-def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
-    """One federation, central training of as many epochs, and boards that personalize from either."""
+def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, float]:
+    """One federation of these boards, central training of as many epochs, and boards that personalize from either."""
     everyone, seed = list(range(plan.boards)), plan.seed
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
     adapter = _federated(base, plan, boards)
@@ -308,9 +340,11 @@ def learned(base: Base, plan: Plan, data: str) -> dict[str, float]:
         samples = boards.of(index).train
         own["global"].append(fleet.personalized(base, plan, adapter, samples, seed))
         own["base"].append(fleet.personalized(base, plan, None, samples, seed))
+    bare = fleet.accuracies(plan, base.elm, None, boards, everyone)
     together = _accuracies(base, plan, boards, [adapter] * plan.boards)
     by_start = {start: _accuracies(base, plan, boards, adapters) for start, adapters in own.items()}
     return {
+        "base": float(np.mean(bare)),
         "fedavg": float(np.mean(together)),
         "central": float(np.mean(centre)),
         "worst": min(together),

@@ -152,12 +152,12 @@ def add_commands(add: Add, commands: Any) -> None:
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
     p = add("fleet", cmd_bench_fleet, benches)
-    told = ", ".join((*PARTS, CHOICES))
-    p.add_argument("parts", nargs="*", choices=(*PARTS, CHOICES), metavar="PART", help=f"of {told} (all but {CHOICES})")
+    told, apart = ", ".join((*PARTS, *CHOICES)), " and ".join(CHOICES)
+    p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {told} (all but {apart})")
     p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
     p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
-    p.add_argument("--data", choices=PEOPLE, default="har", help="who learns (%(default)s)")
+    p.add_argument("--data", choices=PEOPLE, default="har", help="who learns, but for others (%(default)s)")
     p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host, benches)
@@ -649,9 +649,11 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
     (board), personalized_global and personalized_base, the gain of one over the other and its standard error, z0
-    and z2 (1,000 boards without noise and with z = 2). `settings` tells what other settings come to:
+    and z2 (1,000 boards without noise and with z = 2). `settings` tells what other settings come to, `others` what
+    fifteen other fleets learn, on which the number of rounds was chosen:
 
         edgelora bench fleet settings --data har-choosing --seeds 6
+        edgelora bench fleet others --seeds 2
     """
     with console.progress("fleet", args.json) as progress:
         found = bench_fleet(

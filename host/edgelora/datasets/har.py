@@ -104,8 +104,8 @@ def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:
 
 
 def load_har_people(subjects: tuple[int, ...]) -> Dataset:
-    """All windows of these people, to pretrain on."""
-    recordings, labels = _load_watch(HAR_SUBJECTS)
+    """All windows of these people, 1 to 10, to pretrain on."""
+    recordings, labels = _load_watch(HAR_PEOPLE)
     return _windowed([r for r in recordings if r.subject in subjects], 0.0, 1.0, HAR_HOP, labels)
 
 

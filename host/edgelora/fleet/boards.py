@@ -26,16 +26,17 @@ from .local import fleet_recipe, learner_of, trained
 from .plan import Plan
 
 BASE_PEOPLE = (1, 2)
-PEOPLE = {"har": (3, 4, 5, 6), "har-choosing": (7, 8, 9, 10)}
+PEOPLE: dict[str, tuple[int, ...]] = {"har": (3, 4, 5, 6), "har-choosing": (7, 8, 9, 10)}
 FEW = 40  # training windows of a board, where there are more boards than recordings
 
 
-def fleet_base(seed: int = 0, progress: Progress = untold) -> Base:
-    """The base of the fleets by name, from the cache if it was made before."""
-    people = datasets.load_har_people(BASE_PEOPLE)
-    net = pretrained("har-fleet", lambda: people, seed, progress)
-    model = quantization.quantize(net, people.x)
-    model.labels = people.labels
+def fleet_base(seed: int = 0, progress: Progress = untold, people: tuple[int, ...] = BASE_PEOPLE) -> Base:
+    """A base of these people, by itself that of the fleets by name; from the cache if it was made before."""
+    windows = datasets.load_har_people(people)
+    name = "-".join(["har-fleet", *map(str, people if people != BASE_PEOPLE else ())])
+    net = pretrained(name, lambda: windows, seed, progress)
+    model = quantization.quantize(net, windows.x)
+    model.labels = windows.labels
     return Base("har.elm", formats.pack_model(model), model)
 
 
@@ -48,13 +49,15 @@ class BoardData:
 
 
 class Boards:
-    """Boards with their data, made when they are asked for. spec: a fleet by name, or a folder."""
+    """Boards with their data, made when they are asked for. spec: a fleet by name, a folder, or people's numbers."""
 
-    def __init__(self, spec: str, base: Base, count: int) -> None:
-        self.spec, self.base, self.count = spec, base, count
+    def __init__(self, spec: str | tuple[int, ...], base: Base, count: int) -> None:
+        self.base, self.count = base, count
         self._parts: list[tuple[Dataset, Dataset]] = []
-        if spec in PEOPLE:
-            arms = [(person, arm) for person in PEOPLE[spec] for arm in datasets.ARMS]
+        if isinstance(spec, str):
+            spec = PEOPLE.get(spec, spec)
+        if isinstance(spec, tuple):
+            arms = [(person, arm) for person in spec for arm in datasets.ARMS]
             self._parts = [datasets.load_har_arm(person, arm) for person, arm in arms]
         elif Path(spec).is_dir():
             files = sorted(Path(spec).glob("*.npz"))
@@ -84,7 +87,7 @@ class Boards:
 
 
 @functools.lru_cache(maxsize=2)
-def boards_of(spec: str, elm: bytes, name: str, count: int) -> Boards:
+def boards_of(spec: str | tuple[int, ...], elm: bytes, name: str, count: int) -> Boards:
     """`Boards`, once for each process."""
     return Boards(spec, Base(name, elm, formats.unpack_model(elm, name)), count)
 
