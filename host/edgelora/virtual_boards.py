@@ -140,10 +140,16 @@ def hold(entry: Path) -> int:
 
 
 def _forget(entry: Path) -> None:
-    """Removes the entry of a board that is gone, unless another one has it by now."""
+    """Removes the entry of a board that is gone, unless another one has it by now, and the link to its port.
+
+    The pseudo-terminal may be another board's soon: whoever still knows the link must not come to that one.
+    """
     with contextlib.suppress(OSError), open(open_entry(entry, os.O_RDONLY)) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(file.fileno(), entry):
+            handle = _handle(file.read())
+            if handle and os.path.islink(handle.port):
+                os.unlink(handle.port)
             entry.unlink()
 
 
@@ -184,10 +190,18 @@ def running() -> list[SimHandle]:
             continue  # none of ours, or gone by now
         if text is None:
             _forget(entry)
-        elif text:
-            with contextlib.suppress(ValueError, TypeError):
-                found.append(SimHandle(**json.loads(text)))
+        elif handle := _handle(text):
+            found.append(handle)
     return found
+
+
+def _handle(text: str) -> SimHandle | None:
+    """The board that an entry tells of; None where it starts, or did not write it."""
+    with contextlib.suppress(ValueError, TypeError):
+        handle = SimHandle(**json.loads(text))
+        texts = (handle.board, handle.port, handle.drive, handle.state_dir)
+        return handle if isinstance(handle.pid, int) and all(isinstance(one, str) for one in texts) else None
+    return None
 
 
 def find(port: str | Path) -> SimHandle | None:

@@ -2,9 +2,12 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import pty
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from edgelora import sim, virtual_boards
 from edgelora import virtual_boards as registry
 from edgelora.boards import build, devices, uf2
 from edgelora.boards.flash import common, write
+from edgelora.link import Link, LinkError
 
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
@@ -246,7 +250,8 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     (folder / "link.json").symlink_to(tmp_path / "precious.json")
     (folder / "folder.json").mkdir()
     os.mkfifo(folder / "pipe.json")
-    for text in ("no JSON", "[]", '{"board": "x"}', "7"):
+    numbers = dict.fromkeys(("board", "port", "drive", "pid", "state_dir"), 7)
+    for text in ("no JSON", "[]", '{"board": "x"}', "7", json.dumps(numbers)):
         with open(folder / "held.json", "w") as file:
             file.write(text)
             file.flush()
@@ -257,6 +262,24 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     with pytest.raises(virtual_boards.SimError, match="did not start"):
         sim.start("virtual-pico", None, tmp_path / "state")
     assert (tmp_path / "precious.json").read_text() == "{}"
+
+
+def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
+    """The kernel gives its pseudo-terminal to the next one that asks."""
+    board = sim.start("unix", None, tmp_path / "state", die_with_parent=True)
+    name = os.readlink(board.port)
+    virtual_boards.send(board.pid, signal.SIGKILL)
+    wait(lambda: not board.running and not os.path.exists(name))
+    others = []
+    try:
+        while name not in [os.ttyname(line) for pair in others for line in pair[1:]]:
+            others.append(pty.openpty())
+            assert len(others) < 100
+        with pytest.raises(LinkError, match="cannot open"):
+            Link.connect(board.port)
+    finally:
+        for line in itertools.chain(*others):
+            os.close(line)
 
 
 def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatch):
