@@ -119,7 +119,7 @@ def open_entry(path: Path, flags: int) -> int:
 
 
 def hold(entry: Path) -> int:
-    """A descriptor of an entry that is this process's for as long as it is open.
+    """A descriptor of an entry that is this process's for as long as it is open: empty, whatever one that died wrote.
 
     Only who has an entry locked removes it, and only the one that is there: two boards never believe that one entry is
     theirs, and no board loses its own. Raises BlockingIOError if another board has it, OSError as `open_entry`.
@@ -130,6 +130,7 @@ def hold(entry: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, entry):
+                os.ftruncate(descriptor, 0)
                 return descriptor
             os.close(descriptor)  # somebody removed it meanwhile
         except BlockingIOError:  # somebody looks at it, if it is not another board

@@ -50,7 +50,6 @@ class Session:
             return
         self._announced = True
         line = json.dumps(asdict(self._handle))
-        self._entry.truncate(0)
         self._entry.write(line)
         self._entry.flush()
         if self._parent is None or os.getppid() == self._parent:
