@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import errno
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import edgelora
-from edgelora import cli, errors, link, streams, text
+from edgelora import cli, errors, link, progress, streams, text
 from edgelora.cli import console
 from edgelora.cli.exit_codes import ExitCode
 from edgelora.errors import EdgeloraError
@@ -243,7 +244,7 @@ def test_time_left_is_told_once_something_is_done(
 ) -> None:
     """It runs down where nothing new is reported, and no rate is made of nothing."""
     now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])  # the one that all of Python has
     lines = console._Lines("rounds")
     for second, done in ((0, 0), (10, 0), (20, 1), (30, None), (60, None), (61, 2)):
         now[0] = 100.0 + second
@@ -256,3 +257,37 @@ def test_time_left_is_told_once_something_is_done(
         "rounds: 1/2 1 done, 0 s left (60 s)",
         "rounds: 2/2 2 done, 0 s left (61 s)",
     ]
+
+
+# Reports as (seconds since the command began, done, total), and what is told to be left after each.
+LATE = [(600, 1, 11, None), (610, 2, 11, 90.0), (630, 4, 11, 70.0)]  # after ten minutes of other work
+RESUMED = [(5, 90, 100, None), (10, 91, 100, 45.0)]  # 89 were done before
+PHASES = [(0, 0, 2, None), (50, 2, 2, 0.0), (100, 2, 8, None), (101, 3, 8, 5.0)]  # done rises, total is another
+AGAIN = [(0, 0, 4, None), (8, 4, 4, 0.0), (30, 1, 4, None), (40, 2, 4, 20.0)]
+
+
+@pytest.mark.parametrize("reports", [LATE, RESUMED, PHASES, AGAIN], ids=["late", "resumed", "total", "again"])
+def test_time_left_is_of_the_present_phase(
+    reports: list[tuple[int, int, int, float | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a command did before the phase began, or a run before it was resumed, is no part of the rate."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines, bar = console._Lines("learn"), progress.TimeLeft()
+    for second, done, total, left in reports:
+        now[0] = float(second)
+        lines(done, total, "")
+        bar.report(done, total)
+        assert lines._left.seconds == bar.seconds == left
+
+
+def test_a_bar_on_a_terminal_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, screen = [0.0], io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with console.progress("learn") as tell:
+        for second, done in ((600, 1), (610, 2)):
+            now[0] = float(second)
+            tell(done, 11, "updates")
+    assert "2/11" in screen.getvalue() and "90 s left" in screen.getvalue()

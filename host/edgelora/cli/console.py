@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..progress import Progress, untold
+from ..progress import Progress, TimeLeft, untold
 from ..streams import note, say
 from ..text import plain, printable
 
@@ -25,19 +25,16 @@ LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 
 @contextlib.contextmanager
 def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
-    """Gives a callback (done, total, what): a bar with rate and time left on a terminal, else a line now and then."""
+    """Gives a callback (done, total, what): a bar with the time left on a terminal, else a line now and then."""
     if quiet:
         yield untold
     elif sys.stderr.isatty():
         with _bar() as bar:
-            task = bar.add_task(title, total=None, what="")
-            last = 0
+            left = TimeLeft()
+            task = bar.add_task(title, total=None, what="", left=left)
 
             def show(done: int, total: int, what: str) -> None:
-                nonlocal last
-                if done < last:  # a new phase: its own rate
-                    bar.reset(task)
-                last = done
+                left.report(done, total)
                 bar.update(task, completed=done, total=total, what=printable(what))
 
             yield show
@@ -53,7 +50,7 @@ def step(title: str, quiet: bool = False) -> Iterator[None]:
         yield
     elif sys.stderr.isatty():
         with _bar(transient=True) as bar:
-            bar.add_task(title, total=None, what="")
+            bar.add_task(title, total=None, what="", left="")
             yield
     else:
         with _Lines(title):
@@ -62,7 +59,7 @@ def step(title: str, quiet: bool = False) -> Iterator[None]:
 
 def _bar(transient: bool = False) -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     columns = (
@@ -70,7 +67,7 @@ def _bar(transient: bool = False) -> Bar:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[what]}", markup=False),
     )
     return Bar(*columns, console=Console(stderr=True), transient=transient)
@@ -81,26 +78,21 @@ class _Lines:
 
     def __init__(self, title: str) -> None:
         self._title, self._where = title, ""
-        self._ends: float | None = None  # when it is over, as far as can be told
-        self._phase = self._said = self._started = time.monotonic()
-        self._last = 0
+        self._left = TimeLeft()
+        self._said = self._started = time.monotonic()
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __call__(self, done: int, total: int, what: str) -> None:
         with self._lock:
-            now = time.monotonic()
-            if done < self._last:  # a new phase: its own rate
-                self._phase = self._said
-            self._last = done
-            self._ends = now + (now - self._phase) * (total - done) / done if done else None
+            self._left.report(done, total)
             self._where = f" {done}/{total} {what}"
-            if done == total or now - self._said >= LINE_SECONDS:
+            if done == total or time.monotonic() - self._said >= LINE_SECONDS:
                 self._tell()
 
     def _tell(self) -> None:
         self._said = time.monotonic()
-        left = "" if self._ends is None else f", {max(0.0, self._ends - self._said):.0f} s left"
+        left = f", {self._left}" if str(self._left) else ""
         note(f"{self._title}:{self._where}{left} ({self._said - self._started:.0f} s)")
 
     def _beat(self) -> None:
