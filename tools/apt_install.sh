@@ -27,5 +27,6 @@ if [ "$(id -u)" -ne 0 ]; then
     root=(sudo)
 fi
 echo "installing ${missing[*]}"
-"${root[@]}" apt-get -qq update
-"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${missing[@]}"
+apt="$(dirname "$0")/apt.sh"
+"${root[@]}" "$apt" -qq update
+"${root[@]}" env DEBIAN_FRONTEND=noninteractive "$apt" -qq install --no-install-recommends "${missing[@]}"

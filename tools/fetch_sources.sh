@@ -7,6 +7,7 @@ set -euo pipefail
 
 dest=$(realpath -m "$1")
 want=${2:-unix}
+apt=$(realpath "$(dirname "$0")/apt.sh")
 mkdir -p "$dest"
 
 if [ -n "${MICROPYTHON_DIR:-}" ]; then
@@ -31,8 +32,8 @@ apt_source() {
         fi
     fi
     local options=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$parts" -o "Dir::State::Lists=$lists")
-    [ -e "$dest/apt/updated" ] || { apt-get "${options[@]}" -qq update && touch "$dest/apt/updated"; }
-    (cd "$dest/apt" && apt-get "${options[@]}" -qq source --download-only "$1")
+    [ -e "$dest/apt/updated" ] || { "$apt" "${options[@]}" -qq update && touch "$dest/apt/updated"; }
+    (cd "$dest/apt" && "$apt" "${options[@]}" -qq source --download-only "$1")
 }
 
 # Unpacks the upstream archive of a Debian source package to a folder, whole or not at all.

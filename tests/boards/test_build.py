@@ -197,7 +197,46 @@ def test_sudo_is_never_run_unasked(nobody: dict[str, str], tmp_path: Path) -> No
     assert not (tmp_path / "done").exists()
     (tmp_path / "bin" / "id").write_text("#!/bin/sh\necho 0\n")
     assert subprocess.run([APT, "cmake"], **run).returncode == 0  # root is not asked
-    assert (tmp_path / "done").read_text().startswith("apt-get -qq update\n")
+    updated, installed = (tmp_path / "done").read_text().splitlines()
+    assert updated.endswith(" -qq update") and installed.endswith(" -qq install --no-install-recommends cmake")
+
+
+BUSY = """
+echo "apt-get $*" >> {done}
+[ $(wc -l < {done}) -gt {times} ] && exit 0
+echo "E: {why}" >&2
+exit 100
+"""
+
+
+@pytest.mark.parametrize(
+    ("why", "times", "tried", "status"),
+    [
+        ("Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)", 3, 4, 0),
+        ("Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt-get)", 999, 151, 100),
+        ("Unable to locate package cmake", 999, 1, 100),
+    ],
+    ids=["held", "held for good", "another error"],
+)
+def test_apt_waits_for_its_locks(
+    why: str, times: int, tried: int, status: int, nobody: dict[str, str], tmp_path: Path
+) -> None:
+    """For 5 minutes, 2 seconds at a time; other errors end it at once."""
+    script = BUSY.format(done=tmp_path / "done", times=times, why=why)
+    (tmp_path / "bin" / "apt-get").write_text(f"#!/bin/sh\n{script}")
+    (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sleep").chmod(0o755)
+    command = [ROOT / "tools" / "apt.sh", "-qq", "update"]
+    done = subprocess.run(command, env=nobody, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status and (why in done.stderr) is bool(status)
+    assert len((tmp_path / "done").read_text().splitlines()) == tried
+
+
+def test_builds_call_apt_by_what_waits() -> None:
+    """No script but that one runs apt-get itself."""
+    scripts = [ROOT / "Makefile", *(ROOT / ".ci").iterdir(), *(ROOT / "tools").rglob("*.sh")]
+    runs = re.compile(r"apt-get [-\"]")
+    assert [path.name for path in scripts if runs.search(path.read_text())] == ["apt.sh"]
 
 
 @pytest.mark.parametrize(("answer", "installs"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
