@@ -1,6 +1,7 @@
 """The link: whatever happens to the line, files arrive whole and every sample is trained once."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 import tty
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 from commands import execute
 from random_models import random_input, random_model, random_target
 
-from edgelora import sim, twin, virtual_boards
+from edgelora import formats, sim, twin, virtual_boards
 from edgelora.bench.link import bench_link
 from edgelora.cli import main
 from edgelora.formats.elm import pack_model
@@ -279,16 +281,45 @@ def test_upload_resumes_in_a_new_session(desktop):
         assert steps[0] > 40_000 and steps[-1] == len(data)
         assert link.get("file") == data
         # what is left of another file is not taken for the beginning of this one
-        link._control(Op.PUT_OPEN, path="file", size=9000, crc=0)
+        link._control(Op.PUT_OPEN, path="file", size=9000, sha256="")
         link._request(Op.PUT_DATA, bytes(4) + b"x" * 4096)
         link.put("file", data[::-1])
         assert link.get("file") == data[::-1]
 
 
+def sample_files() -> tuple[bytes, bytes]:
+    """Two sample files of one size and, as each part ends in its own CRC-32, of one CRC-32."""
+    rng = np.random.default_rng(7)
+    x = rng.integers(-128, 128, (300, 40)).astype(np.int8)
+    files = [formats.pack_samples(x, np.arange(300) % 4 + shift, None, bytes(8)) for shift in (0, 1)]
+    assert zlib.crc32(files[0]) == zlib.crc32(files[1]) and files[0] != files[1]
+    return files[0], files[1]
+
+
+def test_sample_files_of_one_size_are_told_apart(desktop):
+    first, second = sample_files()
+    with faulty(desktop) as (link, _):
+        link.put("./samples.eld", first)
+        assert link.holds("./samples.eld", first) and not link.holds("samples.eld", second)
+        assert link.stat("./samples.eld").sha256 == hashlib.sha256(first).hexdigest()
+
+
+def test_the_rest_of_another_sample_file_is_not_gone_on_with(desktop):
+    first, second = sample_files()
+    whole_records = 32 + 45 * 200
+    with faulty(desktop) as (link, _):
+        link._control(Op.PUT_OPEN, path="samples.eld", size=len(first), sha256=hashlib.sha256(first).hexdigest())
+        for start in range(0, whole_records, 1024):
+            part = first[start : min(start + 1024, whole_records)]
+            link._request(Op.PUT_DATA, start.to_bytes(4, "little") + part)
+        link.put("samples.eld", second)
+        assert link.get("samples.eld") == second
+
+
 def test_failed_commit_keeps_the_old_file(desktop):
     with faulty(desktop) as (link, lines):
         link.put("file", b"old")
-        link._control(Op.PUT_OPEN, path="file", size=3, crc=1)
+        link._control(Op.PUT_OPEN, path="file", size=3, sha256="1")
         link._request(Op.PUT_DATA, bytes(4) + b"new")
         with pytest.raises(DeviceError, match="file arrived damaged"):
             link._control(Op.PUT_DONE)
@@ -338,7 +369,7 @@ def test_requests_are_refused_with_reasons(desktop):
 ODD = [None, True, 0, 1, -1, 3, 255, 256, 2**31, 2**32, 10**12, 1.5, "", "x", "no/where", "é", "\0", "p" * 3000]
 ODD += [[], {}, [[]], [1e9], ["x", 5], [0, -1], {"path": "x"}]
 MEANT: dict[Op, dict[str, object]] = {
-    Op.PUT_OPEN: {"path": "f", "size": 8, "crc": 0, "fresh": False},
+    Op.PUT_OPEN: {"path": "f", "size": 8, "sha256": "", "fresh": False},
     Op.STAT: {"path": "model.elm", "sha256": True},
     Op.LIST: {"path": ".", "skip": 0},
     Op.REMOVE: {"path": "f"},
@@ -381,7 +412,7 @@ def test_whatever_a_request_holds_it_is_answered(learning, op):
     learning.save("a.ela")
     refused = 0
     for payload in odd_payloads(op, MEANT.get(op, {})):
-        learning._control(Op.PUT_OPEN, path="f", size=8, crc=0, fresh=True)
+        learning._control(Op.PUT_OPEN, path="f", size=8, sha256="", fresh=True)
         try:
             learning._request(op, payload)
         except DeviceError as error:
@@ -406,10 +437,10 @@ def test_whatever_a_hello_holds_it_is_answered(desktop):
 def test_a_full_disk_has_no_room(tmp_path):
     with micropython(tmp_path, "['']", RAM_DISK) as port, faulty(port) as (link, _):
         content = random.Random(8).randbytes(24_000)
-        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")
         for start in range(0, len(content), 4000):
             link._request(Op.PUT_DATA, start.to_bytes(4, "little") + content[start : start + 4000])
-        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, crc=0)  # goes on, with blocks that count twice
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")  # goes on, with blocks that count twice
         link._request(Op.PUT_DATA, len(content).to_bytes(4, "little") + bytes(600))
         assert link.space("/ram").free == 0
 
@@ -601,7 +632,7 @@ def test_pico_stands_still_and_goes_on(pico):
     with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
         for work in (
             lambda: link.put("/file", data),
-            lambda: link.stat("/file", sha256=True),
+            lambda: link.stat("/file"),
             lambda: link.get("/file"),
         ):
             stop_soon = threading.Timer(0.1, pause, (board.pid, 2.0))

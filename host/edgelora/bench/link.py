@@ -44,7 +44,7 @@ def bench_link(port: str, size: int = 100 * 1024, seed: int = 1) -> LinkBench:
         link_seconds = time.perf_counter() - start
     mpremote_seconds = _mpremote_seconds(port, data)
     with Link.connect(port) as link:
-        equal = all(link.stat(path, sha256=True).sha256 == digest for path in (LINK_FILE, MPREMOTE_FILE))
+        equal = all(link.stat(path).sha256 == digest for path in (LINK_FILE, MPREMOTE_FILE))
         link.remove(LINK_FILE)
         link.remove(MPREMOTE_FILE)
     return LinkBench(

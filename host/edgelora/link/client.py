@@ -9,9 +9,9 @@ with Link.connect("/dev/ttyACM0") as link:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -60,11 +60,11 @@ class Link(Channel):
 
         progress: in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
         """
-        size, crc = len(data), zlib.crc32(data)
-        have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc)
-        if have["offset"] > size or have["crc"] != zlib.crc32(data[: have["offset"]]):
-            have = self._control(Op.PUT_OPEN, path=path, size=size, crc=crc, fresh=True)
-        offset = have["offset"]
+        whole = {"path": path, "size": len(data), "sha256": _sha256(data)}
+        have = self._control(Op.PUT_OPEN, **whole)
+        offset, size = have["offset"], len(data)
+        if offset > size or offset and have["sha256"] != _sha256(data[:offset]):
+            offset = self._control(Op.PUT_OPEN, **whole, fresh=True)["offset"]
         block = min(PUT_BLOCK, self._max_payload - 4)
         while offset < size:
             step = min(block - offset % block, size - offset)  # stay aligned with the filesystem's blocks
@@ -75,25 +75,24 @@ class Link(Channel):
 
     def get(self, path: str, progress: Progress = untold) -> bytes:
         """Reads a file, checked as a whole."""
-        stat = self.stat(path)
-        return self._download(path, stat.size, stat.crc, progress)
+        return self._download(path, self.stat(path), progress)
 
-    def _download(self, path: str, size: int, crc: int, progress: Progress = untold) -> bytes:
+    def _download(self, path: str, whole: FileStat, progress: Progress = untold) -> bytes:
         data = bytearray()
         name = path.encode()
-        while len(data) < size:
+        while len(data) < whole.size:
             part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
             if not part:
                 break
             data += part
-            progress(len(data), size, "bytes")
-        if zlib.crc32(data) != crc:
+            progress(len(data), whole.size, "bytes")
+        if _sha256(data) != whole.sha256:
             raise LinkError(f"{path} changed on the board while it was read; try again")
         return bytes(data)
 
-    def stat(self, path: str, sha256: bool = False) -> FileStat:
-        """Size and checksum of a file, computed on the board."""
-        return FileStat(**self._control(Op.STAT, path=path, sha256=sha256))
+    def stat(self, path: str) -> FileStat:
+        """Size and SHA-256 of a file, computed on the board."""
+        return _file_stat(self._control(Op.STAT, path=path))
 
     def list(self, path: str = "/") -> list[Entry]:
         """What is in a folder."""
@@ -106,7 +105,7 @@ class Link(Channel):
 
     def holds(self, path: str, content: bytes) -> bool:
         """Whether the file `path` is there with this content."""
-        return self.size(path) == len(content) and self.stat(path).crc == zlib.crc32(content)
+        return self.size(path) == len(content) and self.stat(path).sha256 == _sha256(content)
 
     def size(self, path: str) -> int | None:
         """Bytes of a file, None if there is none of that name."""
@@ -401,8 +400,7 @@ class Link(Channel):
 
     def store_get(self, name: str) -> bytes:
         """Reads what the store has under a name, checked."""
-        stat = self._control(Op.STORE, do="get", name=name)
-        return self._download(":" + name, stat["size"], stat["crc"])
+        return self._download(":" + name, _file_stat(self._control(Op.STORE, do="get", name=name)))
 
     def class_add(self, name: str, path: str) -> None:
         """Makes a class of a sample file on the board part of the adapter in use; its labels mean nothing."""
@@ -414,8 +412,7 @@ class Link(Channel):
 
     def class_get(self) -> bytes:
         """Reads the adapter that the last of these made, checked; no bytes: the bare base."""
-        stat = self._control(Op.CLASS, do="get")
-        return self._download(":class", stat["size"], stat["crc"]) if stat["size"] else b""
+        return self._download(":class", _file_stat(self._control(Op.CLASS, do="get")))
 
     def store_activate(self, name: str | None) -> StoreState:
         """Has the board use an adapter, also after a reset; None: the bare base."""
@@ -522,7 +519,7 @@ class Link(Channel):
 
     def fleet_reply(self, ready: FleetWork) -> bytes:
         """The board's reply, once `fleet_go` says that it is ready."""
-        return self._download(FLEET_REPLY, ready.size, ready.crc)
+        return self._download(FLEET_REPLY, FileStat(ready.size, ready.sha256))
 
     # --- measuring
 
@@ -558,3 +555,14 @@ class Link(Channel):
     def bench_swap_store(self, names: Sequence[str], cache: int, n: int = 100, place: str | None = None) -> Timing:
         """Switching between adapters of the store in turn, with so many bytes of RAM for them."""
         return Timing(**self._control(Op.BENCH, what="swap_store", n=n, names=list(names), cache=cache, place=place))
+
+
+def _sha256(data: bytes | bytearray) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _file_stat(answer: dict[str, Any]) -> FileStat:
+    try:
+        return FileStat(**answer)
+    except TypeError:
+        raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew") from None

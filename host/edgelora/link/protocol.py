@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-LINK_VERSION = 1
+LINK_VERSION = 2
 SYNC = 0xE5
 HEADER_SIZE = 9
 CTRL_C = 3

@@ -73,10 +73,9 @@ class Hello:
 
 @dataclass(frozen=True)
 class FileStat:
-    """A file on the board, as it reads back from its flash. `sha256` is "" unless asked for."""
+    """Bytes that the board has, as they read back, and their SHA-256 in hex."""
 
     size: int
-    crc: int
     sha256: str
 
 
@@ -171,14 +170,14 @@ class FleetState:
 class FleetWork:
     """How far a board is with a message. state: that of its training, "working" or "ready".
 
-    samples, steps: of its training, learned and in all; size, crc: of the reply, when it is ready.
+    samples, steps: of its training, learned and in all; size, sha256: of the reply, when it is ready.
     """
 
     state: str
-    size: int
-    crc: int
     samples: int
     steps: int
+    size: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

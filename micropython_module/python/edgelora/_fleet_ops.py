@@ -115,14 +115,9 @@ class FleetOps:
         except BaseException:
             self._steps = None
             raise
-        run, reply = member.run, b""
+        run = member.run
+        said = {"state": state, "samples": run.position if run else 0, "steps": run.steps if run else 0}
         if state is None:
-            state, self._steps, reply = "ready", None, member.reply
-            self._agent.download(":fleet", reply)
-        return {
-            "state": state,
-            "size": len(reply),
-            "crc": edgelora.core_crc32(reply, 0),
-            "samples": run.position if run else 0,
-            "steps": run.steps if run else 0,
-        }
+            self._steps = None
+            said.update(self._agent.download(":fleet", member.reply), state="ready")
+        return said

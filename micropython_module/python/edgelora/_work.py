@@ -639,9 +639,7 @@ class Work:
         elif do != "get":
             raise ValueError(f"a class can't {do}: add, remove or get")
         data = model.used.buffer if model.used else b""
-        if do == "get":
-            self._agent.download(":class", data)
-        return {"size": len(data), "crc": edgelora.core_crc32(data, 0)}
+        return self._agent.download(":class", data) if do == "get" else {"size": len(data)}
 
     def _each(self, samples, window):
         for i in range(samples.count):
@@ -673,9 +671,7 @@ class Work:
             gc.collect()
             return {"version": store.put(name, data, request.get("version"))}
         if do == "get":
-            data = store.read(name)
-            self._agent.download(":" + name, data)
-            return {"size": len(data), "crc": edgelora.core_crc32(data, 0)}
+            return self._agent.download(":" + name, store.read(name))
         if do == "activate":
             if self.model:
                 store.open(self.model)

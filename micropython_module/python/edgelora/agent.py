@@ -9,6 +9,7 @@ loaded until the board resets, so a host that lost the line goes on where it was
 
 import binascii
 import gc
+import hashlib
 import io
 import json
 import os
@@ -36,7 +37,7 @@ try:
 except ImportError:
     _read_waiting = None
 
-LINK_VERSION = 1
+LINK_VERSION = 2
 _crc32 = getattr(edgelora, "core_crc32", binascii.crc32)  # the module's is twice as fast
 
 _SYNC = 0xE5
@@ -61,9 +62,9 @@ _LARGE = (0x20, 0x34)  # open a model, now or at the end of an update
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
 # What fields of a request are, where they are not null; and the elements of lists.
-_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source")}
+_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source", "sha256")}
 _FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales", "buttons")
-_FIELDS[int] = ("session", "size", "crc", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
+_FIELDS[int] = ("session", "size", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
 _SECRET = "fleet.key"  # a file whose name begins so is neither read nor written over the link
 _ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int, "buttons": int}
 
@@ -224,19 +225,22 @@ def _make_folders(path):
         end = path.find("/", end + 1)
 
 
-def _crc_of(path, alive, digest=None):
-    # (size, CRC-32) of a file; feeds `digest` too, and calls `alive` now and then.
+def _hex(digest):
+    return binascii.hexlify(digest.digest()).decode()
+
+
+def _hash_of(path, alive):
+    # (size, SHA-256 in hex) of a file; calls `alive` now and then. A CRC-32 would not do: it is the same for all files
+    # of one size whose records end in their own CRC-32.
     block = bytearray(_BLOCK)
     view = memoryview(block)
-    size = crc = 0
+    size, digest = 0, hashlib.sha256()
     with open(path, "rb") as file:
         while True:
             count = file.readinto(block)
             if not count:
-                return size, crc
-            crc = _crc32(view[:count], crc)
-            if digest:
-                digest.update(view[:count])
+                return size, _hex(digest)
+            digest.update(view[:count])
             size += count
             alive()
 
@@ -464,21 +468,22 @@ class _Agent:
                 pass  # what could not be written comes again: an upload counts what is in its file
 
     def download(self, name, data):
-        """Has GET_DATA send these bytes under a name."""
+        """Has GET_DATA send these bytes under a name; what the host is told of them."""
         self._close_files()
         self._download = [io.BytesIO(data), name]
+        return {"size": len(data), "sha256": _hex(hashlib.sha256(data))}
 
     def _put_open(self, size):
         request = self.json(size)
         self._close_files()
         path = request["path"]
         part = path + ".part"
-        offset = crc = 0
+        offset, found = 0, ""
         _make_folders(path)
         if _exists(part) and not request.get("fresh"):
-            offset, crc = _crc_of(part, self.line.alive)
-        self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["crc"]]
-        return {"offset": offset, "crc": crc}
+            offset, found = _hash_of(part, self.line.alive)
+        self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["sha256"]]
+        return {"offset": offset, "sha256": found}
 
     def _put_data(self, size):
         if not self._upload:
@@ -511,7 +516,7 @@ class _Agent:
     def _put_done(self, size):
         if not self._upload:
             raise ValueError("no upload is open")
-        file, path, offset, want_size, want_crc = self._upload
+        file, path, offset, want_size, want_hash = self._upload
         part = path + ".part"
         try:
             file.close()
@@ -519,22 +524,17 @@ class _Agent:
             self._drop_upload()
             raise
         self._upload = None
-        if _crc_of(part, self.line.alive) != (want_size, want_crc):
+        if _hash_of(part, self.line.alive) != (want_size, want_hash):
             os.remove(part)
             raise ValueError(f"{path} arrived damaged; the old file is unchanged, send it again")
         _replace(part, path)
-        return {"crc": want_crc}
+        return {"sha256": want_hash}
 
     def _stat(self, size):
         request = self.json(size)
         self._close_files()
-        digest = None
-        if request.get("sha256"):
-            import hashlib
-
-            digest = hashlib.sha256()
-        length, crc = _crc_of(request["path"], self.line.alive, digest)
-        return {"size": length, "crc": crc, "sha256": binascii.hexlify(digest.digest()).decode() if digest else ""}
+        length, found = _hash_of(request["path"], self.line.alive)
+        return {"size": length, "sha256": found}
 
     def _get_data(self, size):
         self.check_least(size, 8)
