@@ -26,7 +26,7 @@ def test_no_view_has_a_serious_fault(studios: Callable[..., Any], browser: Brows
     context = browser.new_context()
     page = context.new_page()
     page.goto(studios("project").url)
-    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (idle)", timeout=60_000)
+    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)", timeout=60_000)
     page.evaluate(AXE.read_text())
     faults = {}
     for view in VIEWS:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,11 +20,12 @@ from sensing import WAVES
 from edgelora import sim, twin, virtual_boards
 from edgelora.boards import Device
 from edgelora.formats import elu
-from edgelora.link import Link
+from edgelora.link import Link, SerialLine
 from edgelora.studio import desk as desks
 from edgelora.studio import place as places
 from edgelora.studio import shelf
 from edgelora.studio.book import Book
+from edgelora.studio.condition import condition
 from edgelora.studio.desk import Desk
 from edgelora.studio.job import Job
 from edgelora.studio.lesson import Head, Lesson
@@ -70,6 +74,8 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     page.get_by_role("button", name="Put it there").click()
     card(page, "two").get_by_text("/motion.elm").wait_for()
     expect(card(page, "one").get_by_text("none on it yet")).to_be_visible()
+    page.get_by_role("button", name="Next: see it sense").click()
+    page.get_by_role("heading", name="Live", exact=True).wait_for()
 
     page.get_by_role("link", name="Adapters").click()
     page.get_by_text("No adapters were pulled yet").wait_for()
@@ -112,7 +118,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
 
     page.get_by_role("link", name="Boards").click()
     card(page, "two").get_by_role("button", name="Stop two").click()
-    card(page, "two").get_by_text("not there", exact=True).wait_for()
+    card(page, "two").get_by_text("unplugged", exact=True).wait_for()
     expect(card(page, "one").get_by_text("ready")).to_be_visible()
     card(page, "two").get_by_role("button", name="Start two").click()  # and the studio ends while it starts
 
@@ -145,7 +151,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     expect(page.get_by_role("button", name="Choose inside")).to_have_count(0)
     card(page, "outside").get_by_role("button", name="Stop outside").wait_for()
     board.kill()
-    card(page, "outside").get_by_text("not there", exact=True).wait_for()
+    card(page, "outside").get_by_text("unplugged", exact=True).wait_for()
 
 
 def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Callable) -> None:
@@ -173,6 +179,52 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
+    """From its start over what it does to a pulled cable; a port that another program has open is no pulled one."""
+    desk = Desk(tmp_path / "project")
+    (desk.folder / "boards" / "mine").mkdir()
+    (ours, theirs) = pty.openpty()
+    other = SerialLine(os.ttyname(theirs))
+    taken = Place(Device(os.ttyname(theirs), "taken", True))
+    until(lambda: taken.state.problem)
+    taken._find = lambda: True  # it is in no list of boards
+    until(lambda: condition(desk, taken) == "used elsewhere")
+    assert "another program" in taken.state.problem
+    other.close()
+    taken.close()
+    os.close(ours)
+
+    start = desk.start_virtual("unix", "mine")
+    assert start.wait(60) and start.state == "done", start.error
+    place, go = start.result, threading.Event()
+    until(lambda: condition(desk, place) == "ready")
+
+    def long(link: Link, job: Job) -> None:
+        go.wait(60)
+
+    def sense(link: Link, job: Job) -> None:
+        while not (job.wanted or job.cancelled):
+            time.sleep(0.01)
+
+    sensing = place.submit("sense", sense, exclusive=False)
+    until(lambda: condition(desk, place) == "listening")
+    work = place.submit("work", long)
+    until(lambda: condition(desk, place) == "working")
+    go.set()
+    assert work.wait(60)
+    until(lambda: condition(desk, place) == "listening")
+    sensing.cancel()
+    until(lambda: condition(desk, place) == "ready")
+    desk.stop_virtual(place.key)
+    until(lambda: condition(desk, place) == "unplugged")
+    begun = Job("start mine")
+    desk.jobs.append(begun)
+    assert condition(desk, place) == "starting"
+    begun.end("done")
+    assert condition(desk, place) == "unplugged"
+    desk.close()
 
 
 def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ class Person:
 
     def plug_in(self) -> None:
         self.go("Boards")
-        self.board().get_by_text("not there", exact=True).wait_for()
+        self.board().get_by_text("unplugged", exact=True).wait_for()
         self.press(f"Start {BOARD}")
-        self.board().get_by_text("not there", exact=True).wait_for(state="detached")
+        self.board().get_by_text("unplugged", exact=True).wait_for(state="detached")
 
     def sense(self) -> None:
         """The sensor of the virtual board measures a gesture, over and over, and the page shows it."""

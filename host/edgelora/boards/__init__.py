@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .doctor import examine
     from .energy import STEPS, EnergyRow, check_power, energy_by_clock
     from .installing import Installation, InstallError, check_format, choose_arch, install, read_package
-    from .probe import ask, board_of
+    from .probe import ask, board_of, used_elsewhere
     from .profiles import (
         BoardError,
         BoardProfile,
@@ -66,5 +66,6 @@ __all__ = [
     "read_package",
     "reset",
     "survey",
+    "used_elsewhere",
     "verification_table",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import re
@@ -133,7 +134,7 @@ def _unreachable(port: str, error: LineLost) -> Answer:
         return Answer("no access", "you may not open it: `edgelora doctor` tells how to change that")
     if "taken nothing" in text:
         return Answer("silent", text)
-    if "lock" in text or "busy" in text or "temporarily unavailable" in text:
+    if used_elsewhere(error):
         return Answer("in use", "another program has it open: close that first")
     return Answer("gone", f"it cannot be opened or went away ({text}): unplug and reconnect the board")
 
@@ -160,3 +161,11 @@ def board_of(machine: str, build: str) -> str | None:
     chip = re.search(r" with (ESP32|RP2\d+)(?:-?([A-Z]\d+))?", machine)  # what follows names the package
     name = chip and "-".join(part for part in chip.groups() if part)
     return next((profile.name for profile in profiles if profile.chip == name), None)
+
+
+def used_elsewhere(error: Exception) -> bool:
+    """Whether a port could not be opened because another program has it open."""
+    cause: BaseException | None = error
+    while cause and getattr(cause, "errno", None) not in (errno.EAGAIN, errno.EBUSY):
+        cause = cause.__cause__
+    return cause is not None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .. import virtual_boards
-from ..boards import Device, board_of, find_devices
+from ..boards import Device, board_of, find_devices, used_elsewhere
 from ..errors import EdgeloraError, InputError
 from ..link import DeviceError, LineLost, Link, LinkError, StoreState
 from ..text import printable
@@ -49,7 +49,8 @@ class PlaceState:
 
     board: a profile's name; firmware: MicroPython's version; module: EdgeLoRA's, None without it; free_heap, free_flash
     in bytes; models: paths of `.elm` files, in ROMFS first; model: the first of them; store: its adapters; active:
-    the name of the one in use. problem, remedy: why it is away. job: the one under way.
+    the name of the one in use. problem, remedy: why it is away; used_elsewhere: as another program has its port. job:
+    the one under way.
     """
 
     port: str
@@ -58,6 +59,7 @@ class PlaceState:
     status: Status = "away"
     problem: str = ""
     remedy: str = ""
+    used_elsewhere: bool = False
     board: str | None = None
     machine: str = ""
     firmware: str | None = None
@@ -208,7 +210,7 @@ class Place:
     def _on_link(self, job: Job, work: Work) -> None:
         known = self.state.id
         if not self._connected(now=True):
-            job.fail(LinkError(self.state.problem or "the board is away", remedy=self.state.remedy))
+            job.fail(LinkError(self.state.problem or "the board is unplugged", remedy=self.state.remedy))
             return self._set()
         if known not in ("", self.state.id):
             job.fail(another())
@@ -245,7 +247,7 @@ class Place:
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + PRESENT_SECONDS
             if not self._find():
-                return self._away(LineLost("the board is not there", remedy=self._absent))
+                return self._away(LineLost("the board is unplugged", remedy=self._absent))
         if not self._stale and time.monotonic() < self._alive_at:
             return
         try:
@@ -265,7 +267,8 @@ class Place:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self._find():
             if now or self.state.status != "away" or not self.state.problem:
-                self._set(status="away", problem="the board is not there", remedy=self._absent)
+                gone = "the board is unplugged"
+                self._set(status="away", problem=gone, remedy=self._absent, used_elsewhere=False)
             return False
         try:
             self._link = Link.connect(self.device.port)
@@ -310,8 +313,11 @@ class Place:
 
     def _away(self, error: Exception) -> None:
         self._drop()
-        remedy = getattr(error, "remedy", "") or "check the cable; the studio connects again by itself"
-        self._set(status="away", problem=printable(error), remedy=printable(remedy), job=None)
+        taken = used_elsewhere(error)
+        usual = "close the other program" if taken else "check the cable"
+        remedy = getattr(error, "remedy", "") or f"{usual}; the studio connects again by itself"
+        problem = "another program has the board's port open" if taken else printable(error)
+        self._set(status="away", problem=problem, remedy=printable(remedy), used_elsewhere=taken, job=None)
 
     def _drop(self) -> None:
         link, self._link = self._link, None

@@ -22,7 +22,7 @@ from . import parts
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.")
+    parts.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.", desk)
     parts.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
     parts.follow(lambda: shelf.files(desk), lambda: _files(desk), 1.0)
 

@@ -10,18 +10,28 @@ from nicegui import ui
 from ...boards import Device
 from ...training import Base
 from .. import care
+from ..condition import Condition, condition
 from ..desk import Desk
 from ..lessons import Lessons
 from ..place import Place, PlaceState
 from . import parts
+from .charts import facts
 
-STATUS = {"away": ("link_off", "not there"), "idle": ("check_circle", "ready"), "busy": ("hourglass_top", "busy")}
+ICONS: dict[Condition, str] = {
+    "ready": "check_circle",
+    "working": "hourglass_top",
+    "listening": "sensors",
+    "starting": "power",
+    "unplugged": "link_off",
+    "used elsewhere": "block",
+    "needs firmware": "bolt",
+}
 NO_BASE = ""
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.")
+    parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.", desk)
     parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
     parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
     parts.follow(lambda: _others(desk), lambda: _plugged_in(desk))
@@ -43,55 +53,50 @@ def _card(desk: Desk, place: Place) -> None:
         with ui.element("div").classes("row-line"):
             ui.icon("developer_board" if not place.state.is_virtual else "laptop").props("aria-hidden=true")
             ui.label(place.state.name).props("role=heading aria-level=2").classes("job-name grow")
-            parts.follow(lambda: place.state.status, lambda: _status(place.state.status))
+            parts.follow(lambda: condition(desk, place), lambda: _condition(condition(desk, place)))
         parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
         parts.place_job(place)
         parts.follow(
             lambda: (
                 place.state.status == "away",
                 place.state.module,
+                place.state.models,
                 desk.selected is place,
                 desk.waits_for_firmware(place),
             ),
             lambda: _actions(desk, place),
         )
+        with parts.fold("Advanced"):
+            parts.follow(lambda: replace(place.state, job=None, status="idle"), lambda: facts(_details(place.state)))
+            parts.follow(lambda: place.state.status == "away", lambda: _rare_actions(desk, place))
 
 
-def _status(status: str) -> None:
-    icon, word = STATUS[status]
-    with ui.element("span").classes(f"chip status-{status}"):
-        ui.icon(icon).props("aria-hidden=true")
+def _condition(word: Condition) -> None:
+    with ui.element("span").classes(f"chip is-{word.replace(' ', '-')}"):
+        ui.icon(ICONS[word]).props("aria-hidden=true")
         ui.label(word)
 
 
 def _facts(place: Place) -> None:
+    """What matters to somebody who teaches a board."""
     state = place.state
     if state.problem:
         parts.problem(state.problem, state.remedy)
-    with ui.element("div").classes("facts"):
-        for name, value in _told(state):
-            ui.label(name)
-            ui.label(value)
-        if state.firmware:
-            ui.label("memory")
-            heap = ui.label()
-
-            def tell() -> None:
-                free = place.state.free_heap
-                heap.set_text("-" if free is None else f"{free / 1024:.0f} KB free")
-
-            tell()
-            ui.timer(1.0, tell)
-
-
-def _told(state: PlaceState) -> list[tuple[str, str]]:
-    """What is known of a board, for people."""
-    told = [("board", state.board or state.machine or "not known yet"), ("port", state.port)]
+    told = [("board", state.board or state.machine or "not known yet")]
     if state.firmware:
-        told.append(("firmware", f"MicroPython {state.firmware}"))
-        told.append(("EdgeLoRA", state.module or "not on it yet"))
+        if not state.module:
+            told.append(("EdgeLoRA", "not on it yet"))
         told.append(("base", ", ".join(state.models) or "none on it yet"))
         told.append(("adapter in use", state.active or "none"))
+    facts(told)
+
+
+def _details(state: PlaceState) -> list[tuple[str, str]]:
+    told = [("port", state.port)]
+    if state.firmware:
+        told.append(("firmware", f"MicroPython {state.firmware}, EdgeLoRA {state.module or 'none'}"))
+        if state.free_heap is not None:
+            told.append(("memory", f"{state.free_heap / 1024:.0f} KB free"))
         if state.free_flash is not None:
             told.append(("storage", f"{state.free_flash / 1024:.0f} KB free"))
     return told
@@ -115,9 +120,12 @@ def _actions(desk: Desk, place: Place) -> None:
         if not state.module:
             parts.button("Install EdgeLoRA", lambda: care.install_on(place), icon="download", main=True)
         parts.button(
-            "Put a base on", lambda: _base_dialog(desk, place), icon="inventory_2", label=f"Put a base on {name}"
+            "Put a base on",
+            lambda: _base_dialog(desk, place),
+            icon="inventory_2",
+            label=f"Put a base on {name}",
+            main=bool(state.module and not state.models),
         )
-        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
         parts.button("Reset", lambda: care.restart(place), icon="restart_alt", label=f"Reset {name}")
         if state.is_virtual:
             parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
@@ -125,6 +133,12 @@ def _actions(desk: Desk, place: Place) -> None:
             parts.button(
                 "Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}"
             )
+
+
+def _rare_actions(desk: Desk, place: Place) -> None:
+    if place.state.status != "away":
+        name = place.state.name
+        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
 
 
 def _start(desk: Desk, place: Place) -> None:
@@ -238,10 +252,10 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
 
 
 def _virtual(desk: Desk) -> None:
-    parts.heading("A virtual board")
-    with ui.element("section").classes("card").props('aria-label="A virtual board"'):
+    with ui.element("section").classes("card whole").props('aria-label="A virtual board"'):
+        parts.heading("No board at hand? Start a virtual one")
         ui.label("It runs real firmware on this computer, and keeps its flash in the project.").classes("quiet")
-        with ui.element("div").classes("row-line"):
+        with ui.element("div").classes("row-line field-line"):
             kinds = desk.virtual_kinds
             usual = "virtual-pico" if "virtual-pico" in kinds and care.can_build() else "unix"
             kind = parts.Choice(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
@@ -259,6 +273,6 @@ def _virtual(desk: Desk) -> None:
 
 def _by_address(desk: Desk) -> None:
     """Ports that are in no list: serial adapters of unknown makers, boards over the network."""
-    with ui.expansion("A port that is not listed").classes("wide quiet"), ui.element("div").classes("row-line"):
+    with parts.fold("A port that is not listed").classes("wide"), ui.element("div").classes("row-line field-line"):
         port = ui.input("Port", placeholder="COM3 or socket://10.0.0.2:3333").props("outlined dense").classes("field")
         parts.button("Open it", parts.told(lambda: desk.connect_address(port.value.strip())), icon="link")

@@ -55,7 +55,7 @@ def _ids(event: events.GenericEventArguments) -> list[str]:
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Collect", "Samples of your own: record what the board senses, class by class.")
+    parts.title("Collect", "Samples of your own: record what the board senses, class by class.", desk)
     parts.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
     _Shelf(desk)
 

@@ -26,7 +26,7 @@ NOISY_CLIP = 1000  # of a frozen A, in masters
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Fleet", "Boards that learn together: no sample leaves a board.")
+    parts.title("Fleet", "Boards that learn together: no sample leaves a board.", desk)
     _Page(desk).build()
 
 

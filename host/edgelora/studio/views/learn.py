@@ -51,7 +51,7 @@ STATUS = {
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Learn", "Your board learns your classes from your samples, by itself.")
+    parts.title("Learn", "Your board learns your classes from your samples, by itself.", desk)
     _Page(desk).build()
 
 

@@ -13,7 +13,7 @@ from .signals import SignalView, SourceChoice, adapter_choice, live_problem, oth
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Live", "What the board senses, and what it says of it.")
+    parts.title("Live", "What the board senses, and what it says of it.", desk)
     parts.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
 
 

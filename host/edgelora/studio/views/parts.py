@@ -12,20 +12,30 @@ from nicegui.element import Element
 
 from ...errors import EdgeloraError
 from ...text import printable
+from ..desk import Desk
 from ..job import Job
 from ..place import Place
+from ..way import Step, next_step
 
 STATIC = Path(__file__).parents[1] / "static"
 POLL_SECONDS = 0.2
 MOST_BYTES = 32 << 20  # of a file that is dropped
 
 
-def title(text: str, subtitle: str = "") -> None:
-    """A view's heading, the only one of its level."""
+def title(text: str, subtitle: str, desk: Desk) -> None:
+    """A view's heading, the only one of its level, and beside it what comes next on the way."""
     with ui.element("header").classes("view-title"):
-        ui.label(text).props("role=heading aria-level=1").classes("view-name")
-        if subtitle:
+        with ui.element("div").classes("grow"):
+            ui.label(text).props("role=heading aria-level=1").classes("view-name")
             ui.label(subtitle).classes("quiet")
+        follow(lambda: next_step(desk, text), lambda: _next(next_step(desk, text)), 0.5)
+
+
+def _next(step: Step | None) -> None:
+    """The button that leads on: filled once all is there that the next view takes."""
+    if step:
+        made = ui.button(f"Next: {step.text}", on_click=lambda: ui.navigate.to(step.path))
+        made.props("no-caps icon-right=arrow_forward " + ("unelevated" if step.ready else "outline")).classes("next")
 
 
 def heading(text: str) -> ui.label:
@@ -114,6 +124,12 @@ def job_card(job: Callable[[], Job | None]) -> None:
 def place_job(place: Place) -> None:
     """The latest exclusive job of a board, while it goes on or if it failed."""
     job_card(lambda: next((job for job in reversed(place.jobs) if job.exclusive), None))
+
+
+def fold(text: str, icon: str = "", is_open: bool = False) -> ui.expansion:
+    """What is shown only when asked for. What is drawn again goes inside, or around it: it would close."""
+    made = ui.expansion(text, icon=icon or None, value=is_open)
+    return made.classes("fold").props("dense dense-toggle header-class=fold-head")
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def routes(app: FastAPI, desk: Desk) -> None:
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Reports", "What runs took and gave. Mark several to see them side by side.")
+    parts.title("Reports", "What runs took and gave. Mark several to see them side by side.", desk)
     _Page(desk).build()
 
 

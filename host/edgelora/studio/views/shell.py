@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from nicegui import app as pages
 from nicegui import ui
 
+from ..condition import condition
 from ..desk import THEMES, Desk
 from . import adapters, boards, collect, fleet, learn, live, reports
 from .streams import add_routes
@@ -105,7 +106,7 @@ def _board_choice(desk: Desk) -> None:
     """Which board the views show."""
 
     def options() -> dict[str, str]:
-        return {port: f"{place.state.name} ({place.state.status})" for port, place in desk.places.items()}
+        return {port: f"{place.state.name} ({condition(desk, place)})" for port, place in desk.places.items()}
 
     def chosen() -> str | None:
         return desk.selected.key if desk.selected else None

@@ -222,7 +222,7 @@ def live_problem(live: Live) -> None:
         if job.state == "failed":
             parts.problem(job.error, job.remedy)
         elif state.status == "away":
-            parts.problem(state.problem or "the board is away", state.remedy)
+            parts.problem(state.problem or "the board is unplugged", state.remedy)
         elif job.state == "queued" and state.job is not None and state.job is not job:
             ui.label(f"It goes on when the board is done with: {state.job.name}").classes("quiet")
 
