@@ -70,6 +70,7 @@ def add_commands(add: Add, commands: Any) -> None:
         help="what the noise of a Pico's ring oscillator is, from which it makes its secrets: this computer's (free, "
         "as it is at first), none (stuck), or what follows from a number",
     )
+    p.add_argument("--read-pins", action="store_true", help="show the level of each pin that a Pico drives")
     p.add_argument("--stop", action="store_true", help="unplug it")
     p = add("flash", cmd_flash)
     p.add_argument(
@@ -138,7 +139,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
     A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion,
     buttons and noise: these options reach one that runs already, too.
     """
-    from ..sim import parse_oscillator, set_world, start, wait_pressed
+    from ..sim import driven_pins, parse_oscillator, set_world, start, wait_pressed
 
     if args.list:
         return _list_running(args)
@@ -156,6 +157,10 @@ def cmd_sim(args: argparse.Namespace) -> None:
         for board in boards:
             board.stop()
         return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
+    if args.read_pins:
+        levels = driven_pins(state)
+        words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
+        return show(args, {"pins": levels}, words or "it drives no pin")
     profile, firmware = load_board(args.board), args.firmware
     if args.i2c or args.press or args.oscillator:
         if not (profile.is_virtual and profile.port == "rp2"):

@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
         "record": Entry("recording", "Records samples of one class from a board's sensor"),
         "convert": Entry("recording", "Makes recordings into other files, or into samples"),
+        "act": Entry("acting", "Has a board act by itself when it sees a class"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),
         "export-adapter": Entry("learning", "Makes an adapter (.ela) into a PEFT checkpoint"),
         "blend": Entry("merging", "Adds adapters up, each times a weight"),

@@ -4,6 +4,8 @@
 seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its own. A
 recording with a new serial begins then with its first sample; presses are that much later, and taken out of the file.
 All follows the board's clock.
+
+`pins.json` beside it is what the board itself does: `{"PIN": 0 or 1}` of each pin that it drives, as it last was.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from rp2040py.rp2040 import RP2040
 
 WORLD = "world.json"
+PINS = "pins.json"
 LOOK_SECONDS = 0.01
 PRESS_SECONDS = 0.1
 STANDS_SECONDS = 120.0  # of real time without any on the board
@@ -83,6 +86,16 @@ def set_world(
     _write(path, playing, presses, told.get("oscillator", FREE) if oscillator is None else oscillator)
 
 
+def driven_pins(state_dir: Path) -> dict[int, int]:
+    """The level of each pin that the board in this folder drives, 0 or 1; what it was when it was stopped."""
+    levels = _read(state_dir / PINS)
+    return {int(pin): int(bool(level)) for pin, level in sorted(levels.items(), key=_by_pin) if pin.isdigit()}
+
+
+def _by_pin(entry: tuple[str, Any]) -> tuple[int, str]:
+    return len(entry[0]), entry[0]
+
+
 def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
     """Returns when a board that runs in this folder has had all these presses; SimError if it stands still."""
     clock, path = BoardClock(state_dir), state_dir / WORLD
@@ -117,6 +130,8 @@ class World:
         self._due: list[tuple[float, int, bool]] = []  # when a pin is pressed or released
         self._sensor = Mpu6050(clock)
         self._oscillator = RingOscillator(mcu)
+        self._pins = state_dir / PINS
+        self._driven: dict[int, int] | None = None
         for bus in mcu.i2c:
             _Wire(mcu, bus, self._sensor)
 
@@ -127,12 +142,26 @@ class World:
             return
         self._next = now + LOOK_SECONDS
         self._follow(now)
+        self._tell_pins()
         while self._due and self._due[0][0] <= now:
             _, pin, pressed = self._due.pop(0)
             if pressed:
                 self._mcu.gpio[pin].set_input_value(False)  # a button is between its pin and ground
             else:
                 self._mcu.gpio[pin].release_input()
+
+    def _tell_pins(self) -> None:
+        """What programs of the board drive, as a button, an LED or a relay would see it."""
+        from rp2040py.gpio_pin import FUNCTION_SIO, GPIOPinState
+
+        levels = {
+            pin: int(gpio.value is GPIOPinState.HIGH)
+            for pin, gpio in enumerate(self._mcu.gpio)
+            if gpio.function_select == FUNCTION_SIO and gpio.value in (GPIOPinState.HIGH, GPIOPinState.LOW)
+        }
+        if levels != self._driven:
+            self._driven = levels
+            write_atomic(self._pins, json.dumps(levels).encode())
 
     def _follow(self, now: float) -> None:
         try:

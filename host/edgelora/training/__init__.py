@@ -5,6 +5,22 @@ from typing import TYPE_CHECKING
 from ..faces import lazily
 
 if TYPE_CHECKING:
+    from .acting import (
+        KEYS,
+        KINDS,
+        MAIN_PATH,
+        MOST_ACTIONS,
+        RULE_PATH,
+        Act,
+        Acting,
+        Sense,
+        Wish,
+        acting_of,
+        checked_act,
+        labels_of,
+        parse_act,
+        save_acting,
+    )
     from .added import (
         AddedClasses,
         activate_stored,
@@ -34,6 +50,7 @@ if TYPE_CHECKING:
     from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH, STATE_PATH, SWITCHED_PATH
     from .consolidating import Consolidated, consolidate_stored
     from .guard import Course, Guard, Judged, Verdict, prepared
+    from .known import NOTHING, Looker, Rule, Shares, rule_of, shares_of
     from .lifelong import REPLAYED, Lifelong
     from .listening import (
         Take,
@@ -128,6 +145,26 @@ else:
 
 __all__ = [
     "SWITCHED_PATH",
+    "Act",
+    "Acting",
+    "KEYS",
+    "KINDS",
+    "MAIN_PATH",
+    "MOST_ACTIONS",
+    "RULE_PATH",
+    "Sense",
+    "Wish",
+    "acting_of",
+    "checked_act",
+    "labels_of",
+    "parse_act",
+    "save_acting",
+    "NOTHING",
+    "Looker",
+    "Rule",
+    "Shares",
+    "rule_of",
+    "shares_of",
     "AddedClasses",
     "activate_stored",
     "add_classes",

@@ -338,14 +338,24 @@ class Session:
         number: below the base's classes one of those, which has no name. TwinError where the base says nothing of
         its last layer's inputs.
         """
-        sums = (C.c_int32 * max(self.class_size, 1))()
-        for x in samples:
-            check(self._lib.edgelora_class_sample(self._arena, self._sample(np.ascontiguousarray(x)), sums))
+        sums = self._class_sums(samples)
         out = (C.c_uint32 * (8 + self.class_size))()
         check(self._lib.edgelora_class_row(self._arena, sums, C.c_uint32(len(samples)), out))
         bias, _, count = struct.unpack_from("<i2H", bytes(out))
         row = np.frombuffer(bytes(out), "<i2", self.class_size, 32).astype(np.int16)
         return ClassRow(number, name, count, bias, row)
+
+    def last_inputs(self, samples: NDArray[np.int8]) -> NDArray[np.int32]:
+        """What reaches the last layer of each sample, int32 [N, class_size], less zero points; TwinError as above."""
+        return np.array([list(self._class_sums(x[None]))[: self.class_size] for x in samples], np.int32).reshape(
+            -1, self.class_size
+        )
+
+    def _class_sums(self, samples: NDArray[np.int8]) -> C.Array[C.c_int32]:
+        sums: C.Array[C.c_int32] = (C.c_int32 * max(self.class_size, 1))()
+        for x in samples:
+            check(self._lib.edgelora_class_sample(self._arena, self._sample(np.ascontiguousarray(x)), sums))
+        return sums
 
     def load(self, adapter: bytes) -> None:
         buffer = _aligned(adapter)

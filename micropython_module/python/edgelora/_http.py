@@ -25,7 +25,6 @@ class Http:
     def ask(self, method, path, more="", body=b""):
         """Sends a request; (status, fields) of the answer, whose bytes `read` gives. more: lines of its head."""
         self.close()
-        self._connect()
         request = "%s %s HTTP/1.0\r\nHost: %s:%d\r\nConnection: close\r\n%s" % (
             method,
             path,
@@ -35,15 +34,21 @@ class Http:
         )
         if body:
             request += "Content-Length: %d\r\n" % len(body)
-        for part in ((request + "\r\n").encode(), body):
-            part = memoryview(part)
-            while part:
-                yield from self._wait(4)  # POLLOUT
-                part = part[self._socket.write(part) or 0 :]
+        yield from self.send((request + "\r\n").encode())
+        yield from self.send(body)
         status, fields = yield from self._head()
         length = fields.get("content-length", "")
         self.length = int(length) if length.isdigit() else None
         return status, fields
+
+    def send(self, data):
+        """Sends bytes, also of another protocol: the connection is made if there is none."""
+        if not self._socket:
+            self._connect()
+        data = memoryview(data)
+        while data:
+            yield from self._wait(4)  # POLLOUT
+            data = data[self._socket.write(data) or 0 :]
 
     def read(self, most=_BLOCK):
         """Some bytes, at most `most`, valid until the next call; none at the end."""

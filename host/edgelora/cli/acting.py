@@ -1,0 +1,109 @@
+"""The command that has a board act by itself."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import datasets
+from ..boards import reset
+from ..errors import InputError
+from ..formats import write_atomic
+from ..streams import note, say
+from ..training import (
+    MAIN_PATH,
+    NAME,
+    RULE_PATH,
+    Acting,
+    Sense,
+    Vote,
+    Wish,
+    acting_of,
+    load_base,
+    parse_act,
+    save_acting,
+)
+from . import console
+from .common import Add, add_port, connect, port_of, show, whole
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("act", cmd_act)
+    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument(
+        "--do",
+        action="append",
+        required=True,
+        metavar="CLASS=ACTION",
+        help="what a class does, once more for each: 'wave=hold 15' has a pin high while it is seen; high, low, toggle "
+        "PIN, pulse PIN MS, print TEXT, key KEY, get URL, post URL TEXT, mqtt HOST/TOPIC TEXT; PIN may be LED, CLASS "
+        "nothing",
+    )
+    p.add_argument("--data", type=Path, help="samples (.npz): what is like none of them is nothing (nothing is told)")
+    p.add_argument(
+        "--name", default=NAME, help="of the adapter in the board's store, - for the bare base (%(default)s)"
+    )
+    p.add_argument(
+        "--source", default="mpu6050", help="mpu6050, lsm6ds3, adc, i2s or a module on the board with source()"
+    )
+    p.add_argument("--pins", default="4,5", help="of the sensor: SDA,SCL, or SCK,WS,SD, or analog ones (%(default)s)")
+    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
+    p.add_argument("--vote", default="2/3", metavar="K/N", help="a class is decided on by K of N windows (%(default)s)")
+    p.add_argument(
+        "-o", "--output", type=Path, help="write main.py here instead, with main.json beside it; no board is asked"
+    )
+    p.add_argument("--adapter", type=Path, help="with -o: the .ela that the board has by that name")
+    p.set_defaults(stopped="stopped; the board runs what it had, or the new program")
+    add_port(p)
+
+
+def cmd_act(args: argparse.Namespace) -> None:
+    """Has a board act by itself when it sees a class.
+
+    Writes main.py, which the board runs after each reset, without a computer: its sensor, the adapter of its store, a
+    vote, and what each class does. With --data it says "nothing" of what is like no sample.
+    """
+    base = load_base(args.model)
+    wish = Wish(tuple(map(parse_act, args.do)), _sense(args), "" if args.name == "-" else args.name, _vote(args.vote))
+    data = datasets.load_dataset(args.data) if args.data else None
+    if args.output:
+        adapter = args.adapter.read_bytes() if args.adapter else None
+        made = acting_of(base, base.paths[1], adapter, data, wish)
+        write_atomic(args.output, made.main.encode())
+        if made.rule:
+            write_atomic(args.output.with_suffix(".json"), made.rule.encode())
+        return _show(args, made, {"main": str(args.output)}, f"{args.output}: {len(made.main)} bytes")
+    if args.adapter:
+        raise InputError("--adapter is for -o: a board has its adapter in its store", remedy="give --name")
+    with connect(args) as link, console.step("save", args.json):
+        made = save_acting(link, base, data, wish)
+    port = port_of(args)
+    reset(port)
+    _show(args, made, {"port": port, "main": MAIN_PATH}, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
+
+
+def _show(args: argparse.Namespace, made: Acting, told: dict[str, Any], words: str) -> None:
+    shares = asdict(made.shares) if made.shares else None
+    show(args, told | {"bytes": len(made.main), "rule": RULE_PATH if made.rule else None, "shares": shares}, words)
+    if args.json:
+        return
+    if made.shares:
+        say(made.shares.words)
+    elif args.data:
+        note("nothing is told: there are too few samples", args.json)
+
+
+def _sense(args: argparse.Namespace) -> Sense:
+    pins = [pin for pin in args.pins.split(",") if pin]
+    if not all(pin.isascii() and pin.isdigit() for pin in pins):
+        raise InputError(f"--pins {args.pins}: give numbers, for example 4,5")
+    return Sense(args.source, tuple(map(int, pins)), args.bus)
+
+
+def _vote(text: str) -> Vote:
+    least, _, windows = text.partition("/")
+    if not (least.isdigit() and windows.isdigit()):
+        raise InputError(f"--vote {text}: give K/N, for example 2/3")
+    return Vote(int(least), int(windows))

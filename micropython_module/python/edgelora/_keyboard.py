@@ -1,0 +1,83 @@
+# A USB keyboard beside the board's own port. SPDX-License-Identifier: MIT
+#
+# An interface of USB's class for keyboards behind those that the firmware has. Reports are of the boot protocol: eight
+# bytes, of which the third is a key.
+
+import time
+
+_REPORT = (
+    b"\x05\x01\x09\x06\xa1\x01\x05\x07\x19\xe0\x29\xe7\x15\x00\x25\x01\x75\x01\x95\x08\x81\x02"  # 8 modifiers
+    b"\x95\x01\x75\x08\x81\x01\x95\x06\x75\x08\x15\x00\x25\x65\x05\x07\x19\x00\x29\x65\x81\x00\xc0"  # a byte, 6 keys
+)
+_NAMES = {"enter": 40, "escape": 41, "backspace": 42, "tab": 43, "space": 44, "right": 79, "left": 80, "down": 81}
+_NAMES.update({"up": 82, "home": 74, "end": 77, "pageup": 75, "pagedown": 78})
+_HELD_MS = 30
+
+
+class Keyboard:
+    _one = None
+
+    @classmethod
+    def shared(cls):
+        """The board's keyboard, made when it is first asked for: its port comes anew to the computer then."""
+        if cls._one is None:
+            cls._one = cls()
+        return cls._one
+
+    def __init__(self):
+        try:
+            from machine import USBDevice
+        except ImportError:
+            raise ValueError("this board is no keyboard: its MicroPython has no machine.USBDevice")
+        self._usb = usb = USBDevice()
+        own = usb.BUILTIN_DEFAULT
+        self._interface, self._end = own.itf_max, own.ep_max | 0x80
+        head = bytearray(own.desc_cfg)
+        more = bytes((9, 4, self._interface, 0, 1, 3, 1, 1, 0))  # an interface: HID, boot, keyboard
+        more += bytes((9, 0x21, 0x11, 1, 0, 1, 0x22, len(_REPORT), 0))  # HID 1.11, one report descriptor
+        more += bytes((7, 5, self._end, 3, 8, 0, 10))  # an interrupt endpoint in, 8 bytes each 10 ms
+        head[2:4] = (len(head) + len(more)).to_bytes(2, "little")
+        head[4] += 1
+        self._hid = more[9:18]
+        self._report, self._due = bytearray(8), None
+        usb.active(False)
+        usb.builtin_driver = own
+        usb.config(own.desc_dev, bytes(head) + more, {}, None, None, self._control, None)
+        usb.active(True)
+
+    def _control(self, stage, request):
+        # The computer asks for descriptors and sets what does not matter here.
+        if stage != 1 or request[4] != self._interface:
+            return stage != 1
+        kind, what, which = request[0] & 0x60, request[1], request[3]
+        if kind == 0 and what == 6:
+            return {0x21: self._hid, 0x22: _REPORT}.get(which, False)
+        return kind == 0x20 and (self._report if what == 1 else what in (10, 11))
+
+    @staticmethod
+    def code(key):
+        """USB's number of a key; ValueError for one that is not here."""
+        if len(key) == 1 and "a" <= key <= "z":
+            return ord(key) - 93
+        if len(key) == 1 and "0" <= key <= "9":
+            return 30 + (ord(key) - 49) % 10
+        if key in _NAMES:
+            return _NAMES[key]
+        raise ValueError("no key %s: give a letter, a digit, or one of %s" % (key, ", ".join(sorted(_NAMES))))
+
+    def press(self, code):
+        self._send(code)
+        self._due = time.ticks_add(time.ticks_ms(), _HELD_MS)
+
+    def step(self):
+        """Lets go of a key when its time has come."""
+        due = self._due is not None and time.ticks_diff(time.ticks_ms(), self._due) >= 0
+        if due and self._send(0):
+            self._due = None
+
+    def _send(self, code):
+        self._report[2] = code
+        try:
+            return self._usb.submit_xfer(self._end, self._report)
+        except OSError:  # nobody listens, or the report before is under way
+            return False

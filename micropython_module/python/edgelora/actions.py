@@ -1,0 +1,227 @@
+# EdgeLoRA: what a board does when it sees a class. SPDX-License-Identifier: MIT
+#
+#     run(pipeline, {"wave": [Hold(15)], "circle": [Say("round"), Get("http://10.0.0.2/lamp")]})
+#
+# An action's `on` is called when its class is seen and was not before, `off` when another one is seen, `step` between
+# windows: what waits for a network does that there, so no sample is lost meanwhile.
+
+import time
+
+_MOST_MS = 8000  # of a request, from its begin to the answer
+_SILENT_MS = 4000
+
+
+class Action:
+    def on(self):
+        pass
+
+    def off(self):
+        pass
+
+    def step(self):
+        pass
+
+
+class _Output(Action):
+    def __init__(self, pin):
+        from machine import Pin
+
+        self.pin = Pin(pin, Pin.OUT, value=0)
+
+
+class Set(_Output):
+    """A pin has a value from then on."""
+
+    def __init__(self, pin, value=1):
+        super().__init__(pin)
+        self.value = value
+
+    def on(self):
+        self.pin.value(self.value)
+
+
+class Hold(_Output):
+    """A pin is high for as long as the class is seen."""
+
+    def on(self):
+        self.pin.value(1)
+
+    def off(self):
+        self.pin.value(0)
+
+
+class Toggle(_Output):
+    """A pin that was high is low then, and the other way round."""
+
+    def on(self):
+        self.pin.value(not self.pin.value())
+
+
+class Pulse(_Output):
+    """A pin is high for a while."""
+
+    def __init__(self, pin, ms=500):
+        super().__init__(pin)
+        self.ms = ms
+        self._since = None
+
+    def on(self):
+        self.pin.value(1)
+        self._since = time.ticks_ms()
+
+    def step(self):
+        if self._since is not None and time.ticks_diff(time.ticks_ms(), self._since) >= self.ms:
+            self.pin.value(0)
+            self._since = None
+
+
+class Say(Action):
+    """A line for whoever listens at the board's port."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def on(self):
+        print(self.text)
+
+
+class Press(Action):
+    """A key of a keyboard, which the board is to the computer that it is plugged into. key: as "a", "space", "right".
+
+    Where MicroPython has machine.USBDevice: RP2 boards, ESP32-S2 and S3.
+    """
+
+    def __init__(self, key):
+        from edgelora._keyboard import Keyboard
+
+        self.key = key
+        self._keyboard = Keyboard.shared()
+        self._code = self._keyboard.code(key)
+
+    def on(self):
+        self._keyboard.press(self._code)
+
+    def step(self):
+        self._keyboard.step()
+
+
+class _Talk(Action):
+    # A request to a server; while one is under way another one is left out.
+
+    def __init__(self, host, port):
+        self.host, self.port = host, port
+        self._job = None
+
+    def on(self):
+        from edgelora._http import Http
+
+        if self._job:
+            return print("%s:%d: still busy, left out" % (self.host, self.port))
+        end = time.ticks_add(time.ticks_ms(), _MOST_MS)
+        self._job = self._talk(Http(self.host, self.port, _SILENT_MS, end))
+
+    def step(self):
+        if not self._job:
+            return
+        try:
+            next(self._job)
+        except StopIteration:
+            self._job = None
+        except (OSError, ValueError) as error:  # a board goes on without a network
+            self._job = None
+            print("%s:%d: %s" % (self.host, self.port, error))
+
+    def _talk(self, http):
+        try:
+            yield from self._ask(http)
+        finally:
+            http.close()
+
+
+class Get(_Talk):
+    """Asks a server for http://HOST[:PORT]/PATH. What it answers does not matter, but for a failure, which is told."""
+
+    _method = "GET"
+    _more = ""
+    _body = b""
+
+    def __init__(self, url):
+        scheme, _, rest = url.partition("://")
+        host, _, path = rest.partition("/")
+        host, _, port = host.partition(":")
+        if scheme != "http" or not host or port and not port.isdigit():
+            raise ValueError("%s: give http://HOST[:PORT]/PATH" % url)
+        super().__init__(host, int(port or 80))
+        self._path = "/" + path
+
+    def _ask(self, http):
+        status, _ = yield from http.ask(self._method, self._path, self._more, self._body)
+        if status >= 400:
+            raise OSError("%s %s: the server says %d" % (self._method, self._path, status))
+
+
+class Post(Get):
+    """Sends a text there."""
+
+    _method = "POST"
+    _more = "Content-Type: text/plain; charset=utf-8\r\n"
+
+    def __init__(self, url, text):
+        super().__init__(url)
+        self._body = text.encode()
+
+
+class Publish(_Talk):
+    """A message for an MQTT broker, at most once, over a connection of its own. name: of the client."""
+
+    def __init__(self, host, topic, text, port=1883, name="edgelora"):
+        super().__init__(host, port)
+        name, topic, text = name.encode(), topic.encode(), text.encode()
+        self._hello = _packet(0x10, _field(b"MQTT") + b"\x04\x02\x00\x3c" + _field(name))  # 3.1.1, clean, 60 s
+        self._message = _packet(0x30, _field(topic) + text)
+
+    def _ask(self, http):
+        yield from http.send(self._hello)
+        answer = bytearray(4)
+        yield from http.read_exactly(answer)
+        if answer[0] != 0x20 or answer[3]:
+            raise OSError("the broker refuses: %d" % answer[3])
+        yield from http.send(self._message)
+        yield from http.send(b"\xe0\x00")
+
+
+def _field(data):
+    return len(data).to_bytes(2, "big") + data
+
+
+def _packet(kind, body):
+    head, left = bytearray((kind,)), len(body)
+    while left > 127:
+        head.append(left & 127 | 128)
+        left >>= 7
+    head.append(left)
+    return bytes(head) + body
+
+
+def run(pipeline, actions, idle_ms=5):
+    """Does what belongs to each class when it is seen, until the source ends. actions: lists of them, by class."""
+    for name in actions:
+        if name not in pipeline.model.labels:
+            raise ValueError("no class %s: there are %s" % (name, ", ".join(pipeline.model.labels)))
+    every = [action for several in actions.values() for action in several]
+    seen = None
+    try:
+        while not pipeline.ended:
+            if pipeline.step() and pipeline.name not in (None, seen):
+                for action in actions.get(seen, ()):
+                    action.off()
+                seen = pipeline.name
+                for action in actions.get(seen, ()):
+                    action.on()
+            for action in every:
+                action.step()
+            if not pipeline.pending:
+                time.sleep_ms(idle_ms)
+    finally:
+        for action in actions.get(seen, ()):
+            action.off()

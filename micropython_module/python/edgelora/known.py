@@ -1,0 +1,133 @@
+# EdgeLoRA: a class for what is like no sample that was learned from. SPDX-License-Identifier: MIT
+#
+#     model = Known(model, "/main.json")       # the rule, which the computer makes of the person's samples
+#     pipeline = Pipeline(model, source)       # to which it is the model; pipeline.name may be "nothing" now
+#
+# A window is compared with the samples of the class that the network says, in two ways: by what reaches the network's
+# last layer, and by how much each of the input's values moves. Too far from the class in either is "nothing".
+
+import json
+from array import array
+
+from edgelora import core_class_sample, hex_id
+
+NOTHING = "nothing"
+_VERSION = 1
+_MOST = 2047  # of a value's distance, in 1/64 of its spread
+_MOST_APART = 32767  # 1/16
+
+
+def _root(n):
+    # floor of the square root, n < 2^30
+    x = 1
+    while x * x <= n:
+        x <<= 1
+    while n:
+        y = (x + n // x) // 2
+        if y >= x:
+            return x
+        x = y
+    return 0
+
+
+class _Near:
+    # How far some values are from a class's: their mean squared distance in spreads, in 1/1024.
+
+    def __init__(self, said, classes):
+        self.means = [array("h", row) for row in said["means"]]  # 1/16
+        self.gains = array("h", said["gains"])  # 2^18 over a spread in 1/16
+        self._limits = array("i", said["limits"])
+        if not len(self.means) == len(self._limits) == classes or min(self.gains) < 1:
+            raise ValueError("the rule of nothing is damaged: save it again")
+        for row in self.means:
+            if len(row) != len(self.gains):
+                raise ValueError("the rule of nothing is damaged: save it again")
+
+    def accepts(self, values, place):
+        means, gains = self.means[place], self.gains
+        total = 0
+        for i in range(len(gains)):
+            apart = values[i] - means[i]
+            apart = -_MOST_APART if apart < -_MOST_APART else _MOST_APART if apart > _MOST_APART else apart
+            z = (apart * gains[i] + 2048) >> 12
+            z = -_MOST if z < -_MOST else _MOST if z > _MOST else z
+            total += z * z >> 2
+        return total // len(gains) <= self._limits[place]
+
+
+class Known:
+    """A model that says `nothing` of windows that are unlike the samples of the class that it would have said."""
+
+    def __init__(self, model, rule):
+        if isinstance(rule, str):
+            with open(rule) as file:
+                rule = json.load(file)
+        if rule["version"] != _VERSION or rule["base"] != hex_id(model.base_id):
+            raise ValueError("the rule of nothing is for another base: save it again")
+        self.model, self.signal = model, model.signal
+        self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
+        self.labels = model.labels + [NOTHING]
+        self.nothing = len(model.labels)  # the number that stands for it
+        self.classes = array("H", rule["classes"])
+        known = len(self.classes)
+        self._moves = _Near(rule["moves"], known)
+        self._last = _Near(rule["last"], known) if rule["last"] else None
+        self._values = len(self._moves.gains)
+        self._rows = model.input_size // self._values
+        if self._rows * self._values != model.input_size or self._last and len(self._last.gains) > 256:
+            raise ValueError("the rule of nothing is for another input: save it again")
+        self._moved = array("h", bytes(2 * self._values))
+        count = len(self._last.gains) if self._last else 0
+        self._sums, self._reached = bytearray(4 * count), array("h", bytes(2 * count))
+
+    @property
+    def used(self):
+        return self.model.used
+
+    def reset(self):
+        self.model.reset()
+
+    def quantize_counts(self, counts, out):
+        return self.model.quantize_counts(counts, out)
+
+    def probabilities(self):
+        return self.model.probabilities()
+
+    def infer(self, x):
+        """The class of an input, or `nothing`."""
+        if self._last:
+            self._reach(x)
+        label = self.model.infer(x)
+        for place in range(len(self.classes)):
+            if self.classes[place] == label:
+                return label if self._is_like(x, place) else self.nothing
+        return self.nothing
+
+    def _is_like(self, x, place):
+        if self._last and not self._last.accepts(self._reached, place):
+            return False
+        self._move(x)
+        return self._moves.accepts(self._moved, place)
+
+    def _reach(self, x):
+        # What of x reaches the last layer, in 1/16: the core's sums, of one sample, are within 255.
+        sums, reached = self._sums, self._reached
+        for i in range(len(sums)):
+            sums[i] = 0
+        core_class_sample(self.model.arena, x, sums)
+        for i in range(len(reached)):
+            reached[i] = 16 * (((sums[4 * i] | sums[4 * i + 1] << 8) ^ 32768) - 32768)
+
+    def _move(self, x):
+        # Of each value: 64 times the root of its mean distance from its mean.
+        rows, values, moved = self._rows, self._values, self._moved
+        for k in range(values):
+            total = 0
+            for row in range(rows):  # a range with a step would take from the heap
+                total += (x[row * values + k] ^ 128) - 128
+            mean = total // rows
+            total = 0
+            for row in range(rows):
+                apart = (x[row * values + k] ^ 128) - 128 - mean
+                total += -apart if apart < 0 else apart
+            moved[k] = _root(4096 * total // rows)

@@ -1,0 +1,181 @@
+"""A board that acts by itself: outputs, requests and keys on desktop MicroPython, and when it says "nothing"."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fresh import fresh_seeds
+from sensing import adapters, motion_base
+
+from edgelora import sim
+from edgelora.datasets import Dataset, har
+from edgelora.training import KEYS, Base, Looker, Rule, adapter_ranks, rule_of, shares_of
+
+PROGRAM = Path(__file__).parent / "programs" / "acting_suite.py"
+
+
+def run(folder: Path, call: str) -> list[str]:
+    shutil.copy(PROGRAM, folder)
+    command = [sim.UNIX_BINARY, "-c", f"import acting_suite; acting_suite.{call}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_outputs_follow_the_class(tmp_path: Path) -> None:
+    """Each acts when its class is seen anew, and Hold lets go when another one is; no decision changes nothing."""
+    line, told, refused = run(tmp_path, "pins()")
+    assert line == "seen b" and "no class x" in refused
+    done = json.loads(told)
+    seen = [(i, one) for i, one in enumerate(done) if not isinstance(one, list)]
+    assert [one for _, one in seen] == ["a", "a", None, "b", "b", "c", "a"]
+    between = [done[at + 1 : (seen[k + 1][0] if k + 1 < len(seen) else len(done))] for k, (at, _) in enumerate(seen)]
+    assert between[0][:4] == [[1, 1], [2, 1], [3, 1], [4, 1]] and [4, 0] in [*between[0], *between[1]]
+    assert not between[2] and between[3] == [[1, 0], [2, 0]] and not between[4] and not between[5]
+    assert between[6][:4] == [[1, 1], [2, 1], [3, 0], [4, 1]], "a pin that was toggled is low again"
+    assert between[6][-1] == [1, 0], "what it holds is let go at the end"
+
+
+class Server:
+    """Listens on a port, and keeps what comes; answers is what it sends when that is enough."""
+
+    def __init__(self, answers: Callable[[bytes], bytes]) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port, self.came = self.listening.getsockname()[1], []
+        self._answers = answers
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self.listening.accept()
+            with connection:
+                connection.settimeout(20)
+                data, answered = b"", False
+                while more := connection.recv(4096):
+                    data += more
+                    if not answered and (answer := self._answers(data)):
+                        answered = True
+                        connection.sendall(answer)
+                        if answer.startswith(b"HTTP"):
+                            break
+                self.came.append(data)
+
+
+def _http(data: bytes) -> bytes:
+    head, _, body = data.partition(b"\r\n\r\n")
+    whole = b"\r\n\r\n" in data and (b"POST" not in head or len(body) >= 3)
+    return b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n" if whole else b""
+
+
+def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
+    """HTTP and MQTT, as they are on the line; nobody at an address is told, and nothing ends."""
+    web, broker = Server(_http), Server(lambda data: b"\x20\x02\x00\x00")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        deaf = taken.getsockname()[1]
+    said = run(tmp_path, f"talk({web.port}, {broker.port}, {deaf})")
+    assert said[-1] == '"done"' and any(f":{deaf}: " in line for line in said[:-1]), said
+    requests = sorted(web.came)
+    assert requests[0].startswith(b"GET /lamp?on=1 HTTP/1.0\r\n")
+    assert requests[1].startswith(b"POST /log HTTP/1.0\r\n") and requests[1].endswith(b"\r\n\r\nh\xc3\xa9")
+    assert b"Content-Length: 3\r\n" in requests[1]
+    hello = b"\x10\x14\x00\x04MQTT\x04\x02\x00\x3c\x00\x08edgelora"
+    topic = b"home/lamp"
+    message = b"\x30" + b"\xd3\x01" + len(topic).to_bytes(2, "big") + topic + b"x" * 200
+    assert broker.came == [hello + message + b"\xe0\x00"]
+
+
+def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
+    told, pressed, refused = (json.loads(line) for line in run(tmp_path, "keyboard()"))
+    config, hid, report, idle, other = told
+    assert config[2] | config[3] << 8 == len(config) == 75 + 25 and config[4] == 3
+    interface, descriptor, endpoint = config[75:84], config[84:93], config[93:]
+    assert interface == [9, 4, 2, 0, 1, 3, 1, 1, 0] and descriptor == hid and endpoint[:4] == [7, 5, 0x83, 3]
+    assert hid[7] == len(report) and report[-1] == 0xC0 and idle is True and other is False
+    reports = [one for one in pressed if isinstance(one, list)]
+    assert reports == [[0x83, [0, 0, 5, 0, 0, 0, 0, 0]], [0x83, [0] * 8]]
+    assert "F13" in refused and set(KEYS[36:]) == set(refused.partition("one of ")[2].split(", "))
+
+
+# --- nothing
+
+
+@pytest.fixture(scope="module")
+def person() -> tuple[Base, Dataset, np.ndarray]:
+    """The studio's base, four exercises of a person by their own names, and a recording: an exercise, rest, another."""
+    base, data = motion_base(), har.load_har(3)
+    own = data.train.only([data.train.labels[i] for i in (0, 2, 4, 6)])
+    signal = base.model.signal
+    assert signal is not None
+    own = replace(own, signal=signal)
+    moving = signal.counts(data.test.x.reshape(-1, signal.window, signal.channels))
+    rest = np.broadcast_to(np.round(moving[0].mean(0)), (500, signal.channels)).astype(np.int16)
+    return base, own, np.concatenate([moving[0], moving[1], rest, *moving[-6:]])
+
+
+def said_by_twin(base: Base, adapter: bytes | None, rule: Rule, counts: np.ndarray) -> list[str]:
+    signal = base.model.signal
+    assert signal is not None
+    from edgelora.datasets import inputs_of
+
+    starts = range(0, len(counts) - signal.window + 1, signal.hop)
+    x = np.array([inputs_of(counts[at : at + signal.window], signal) for at in starts])
+    seen = Looker(base, adapter).look(base.model.input.quantize(x))
+    like = rule.accepts(seen)
+    return [base.model.labels[k] if ok else "nothing" for k, ok in zip(seen.said, like, strict=True)]
+
+
+@pytest.mark.parametrize("how", ["bare", "adapter", "few"])
+def test_a_board_says_nothing_where_the_twin_does(tmp_path: Path, person: Any, how: str) -> None:
+    base, data, counts = person
+    adapter = adapters(base, 1)[0] if how == "adapter" else None
+    rule = rule_of(base, adapter, data if how != "few" else data.only(data.labels[:2]))
+    assert rule is not None
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    (tmp_path / "mine.ela").write_bytes(adapter or b"")
+    (tmp_path / "rule.json").write_text(rule.text())
+    counts.astype("<i2").tofile(tmp_path / "mine.s16")
+    case: dict[str, Any] = {"base": "base.elm", "adapter": "mine.ela" if adapter else "", "recording": "mine.s16"}
+    case |= {"rule": "rule.json", "ranks": list(adapter_ranks(base, adapter)), "said": json.loads(rule.text())}
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    said, refused = (json.loads(line) for line in run(tmp_path, "known('case.json')"))
+    assert said == said_by_twin(base, adapter, rule, counts) and "another base" in refused
+    rest = said[len(said) // 2 - 3 : len(said) // 2 + 1]
+    assert set(rest) == {"nothing"}, said
+    if how == "bare":
+        assert set(said) - {"nothing"}, "and what it knows it says"
+
+
+def test_what_lies_still_is_nothing_and_own_samples_are_not(person: Any) -> None:
+    base, data, _ = person
+    shares = shares_of(base, None, data)
+    assert shares is not None
+    assert shares.still == (0, len(data)) and shares.own[0] >= 0.8 * shares.own[1] > 0
+    assert shares.unknown[0] < shares.own[0] * shares.unknown[1] / shares.own[1]
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(2))
+def test_few_samples_make_no_rule_or_a_sound_one(person: Any, seed: int) -> None:
+    """Of any number of samples of each class: a rule's numbers are within what the device takes."""
+    base, data, _ = person
+    rng = np.random.default_rng(seed)
+    picked = rng.permutation(len(data))[: int(rng.integers(1, 9))]
+    few = Dataset(data.x[picked], data.y[picked], data.labels, data.signal)
+    rule = rule_of(base, None, few)
+    counts = np.bincount(few.y)
+    assert (rule is None) == (counts.max() < 2)
+    if rule:
+        said = json.loads(rule.text())
+        assert said["classes"] == sorted({base.model.labels.index(data.labels[k]) for k in few.y})
+        for near in (said["last"], said["moves"]):
+            assert min(near["gains"]) >= 1 and max(near["gains"]) <= 32767 and min(near["limits"]) >= 0
+            assert np.abs(near["means"]).max() <= 32768

@@ -1,0 +1,200 @@
+"""Programs that a board runs by itself: what is in them, and what can't get into them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+from fresh import fresh_seeds
+from sensing import adapters, motion_base
+
+from edgelora import datasets, formats
+from edgelora.datasets import har
+from edgelora.errors import InputError
+from edgelora.training import KINDS, Act, Base, Sense, Vote, Wish, acting_of, checked_act, labels_of, parse_act
+
+HOSTILE = (
+    "'",
+    '"""',
+    "\\",
+    "\\'",
+    "x'];import os#",
+    "{__import__}",
+    "a\u202eb",
+    "\u00e9\U0001f600",
+    "%s",
+    "'+'",
+    "\r",
+    "\0",
+)
+EVERY = {
+    "hold": ("15", "", "Hold(15)"),
+    "high": ("LED", "", "Set('LED', 1)"),
+    "low": ("0", "", "Set(0, 0)"),
+    "toggle": ("led", "", "Toggle('LED')"),
+    "pulse": ("7", "", "Pulse(7, ms=500)"),
+    "print": ("", "it's", 'Say("it\'s")'),
+    "key": ("Space", "", "Press('space')"),
+    "get": ("http://10.0.0.2:8080/a?b=c", "", "Get('http://10.0.0.2:8080/a?b=c')"),
+    "post": ("http://lamp.local", "on", "Post('http://lamp.local', 'on')"),
+    "mqtt": ("broker:1884/home/lamp", "on", "Publish('broker', 'home/lamp', 'on', port=1884)"),
+}
+
+
+def named(labels: tuple[str, ...]) -> Base:
+    base = motion_base()
+    model = replace(base.model, labels=[*labels, *base.model.labels[len(labels) :]])
+    return Base("own.elm", formats.pack_model(model), model)
+
+
+def parts(main: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Statements that are no docstring, and calls by class."""
+    tree = ast.parse(main)
+    actions = next(s for s in tree.body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "actions")
+    assert isinstance(actions.value, ast.Dict)
+    calls: dict[str, list[str]] = {}
+    for key, value in zip(actions.value.keys, actions.value.values, strict=True):
+        assert isinstance(key, ast.Constant) and isinstance(value, ast.List)
+        for call in value.elts:
+            assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+            literals = [*call.args, *(word.value for word in call.keywords)]
+            assert all(isinstance(one, ast.Constant) for one in literals)
+        calls[key.value] = [ast.unparse(call) for call in value.elts]
+    return [ast.unparse(s) for s in tree.body[1:]], calls
+
+
+def test_every_kind_of_action() -> None:
+    assert EVERY.keys() == KINDS.keys()
+    acts = tuple(Act("PEN", kind, target, text) for kind, (target, text, _) in EVERY.items())
+    made = acting_of(motion_base(), "/rom/motion.elm", None, None, Wish(acts))
+    lines, calls = parts(made.main)
+    assert calls == {"PEN": [ast.unparse(ast.parse(call)) for *_, call in EVERY.values()]}
+    used = "Get, Hold, Post, Press, Publish, Pulse, Say, Set, Toggle, run"
+    assert f"from edgelora.actions import {used}" in lines and made.rule is None and "Known" not in made.main
+    assert made.main.isascii() and lines[-1] == "run(pipeline, actions)"
+
+
+@pytest.mark.parametrize(
+    ("source", "pins", "line"),
+    [
+        (
+            "lsm6ds3",
+            (2, 3),
+            "LSM6DS3(I2C(1, sda=Pin(2), scl=Pin(3), freq=400000), round(signal.rate), scales=signal.scales)",
+        ),
+        ("adc", (26, 27), "ADC([26, 27], round(signal.rate), scales=signal.scales)"),
+        ("i2s", (10, 11, 12), "I2S(10, 11, 12, round(signal.rate), scales=signal.scales)"),
+        ("waves", (), "__import__('waves').source()"),
+    ],
+)
+def test_every_sensor(source: str, pins: tuple[int, ...], line: str) -> None:
+    wish = Wish((Act("PEN", "hold", "1"),), Sense(source, pins, 1), vote=Vote(1, 1))
+    lines, _ = parts(acting_of(motion_base(), "/motion.elm", None, None, wish).main)
+    assert f"sensor = {line}" in lines and "pipeline = Pipeline(model, sensor, vote=(1, 1))" in lines
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(3))
+def test_names_are_literals_whatever_they_are(seed: int) -> None:
+    """A base's labels, a path on a board and texts may hold anything: the program has the same statements."""
+    rng = np.random.default_rng(seed)
+    drawn = ["".join(rng.choice(HOSTILE, int(rng.integers(1, 5)))) for _ in range(4)]
+    labels = tuple(f"{i}{text}" for i, text in enumerate(drawn[:2]))
+    base = named(labels)
+    path = f"/{drawn[2]}.elm"
+    texts = ["".join(c for c in drawn[3] if c.isprintable()) or "x"]
+    acts = tuple(Act(label, "print", "", text) for label in labels for text in texts)
+    lines, calls = parts(acting_of(base, path, None, None, Wish(acts)).main)
+    plain, _ = parts(acting_of(named(("a", "b")), "/x.elm", None, None, Wish((Act("a", "print", "", "x"),))).main)
+    model = next(line for line in lines if line.startswith("model ="))
+    assert [line.split()[0] for line in lines] == [line.split()[0] for line in plain]
+    assert ast.literal_eval(model.partition("Model(")[2].rpartition(", ranks")[0]) == path
+    assert {label: [ast.literal_eval(call[4:-1]) for call in said] for label, said in calls.items()} == {
+        label: texts for label in labels
+    }
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        Act("a", "hold", "x"),
+        Act("a", "hold", "55"),
+        Act("a", "hold", "1)"),
+        Act("a", "hold", "\u0661"),
+        Act("a", "pulse", "1", "0"),
+        Act("a", "pulse", "1", "60001"),
+        Act("a", "print", "", ""),
+        Act("a", "print", "", "two\nlines"),
+        Act("a", "print", "", "x" * 201),
+        Act("a", "key", "F13"),
+        Act("a", "get", "https://10.0.0.2/"),
+        Act("a", "get", "http://10.0.0.2/ HTTP/1.0\r\nX: y"),
+        Act("a", "get", "http://a b/"),
+        Act("a", "post", "http://10.0.0.2/\u00e9", "x"),
+        Act("a", "mqtt", "broker/#", "x"),
+        Act("a", "mqtt", "broker", "x"),
+        Act("a", "exec", "1"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_is_refused(act: Act) -> None:
+    with pytest.raises(InputError):
+        checked_act(act)
+    with pytest.raises(InputError):
+        acting_of(named(("a", "b")), "/x.elm", None, None, Wish((act,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"acts": ()}, "0 actions"),
+        ({"acts": (Act("c", "hold", "1"),)}, "no class 'c'"),
+        ({"acts": (Act("nothing", "hold", "1"),)}, "no class 'nothing'"),  # without samples there is no rule
+        ({"sense": Sense("main")}, "no sensor"),
+        ({"sense": Sense("import")}, "no sensor"),
+        ({"sense": Sense("a.b")}, "no sensor"),
+        ({"sense": Sense("mpu6050", (4,))}, "as many as it has"),
+        ({"vote": Vote(3, 2)}, "vote 3 of 2"),
+        ({"adapter": "../x"}, "1 to 24"),
+    ],
+)
+def test_a_wish_that_can_not_be(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        acting_of(named(("a", "b")), "/x.elm", None, None, replace(Wish((Act("a", "hold", "1"),)), **changes))
+
+
+def test_actions_as_they_are_typed() -> None:
+    assert parse_act("wave = pulse 15 200") == Act("wave", "pulse", "15", "200")
+    assert parse_act("wave=print a  b = c") == Act("wave", "print", "", "a  b = c")
+    for text in ("wave", "wave=", "wave=fly 3", "=hold"):
+        with pytest.raises(InputError):
+            parse_act(text)
+
+
+def test_a_program_on_this_computer(tmp_path: Path) -> None:
+    """By the command: main.py with an adapter's ranks, and the rule of a person's samples beside it."""
+    base = motion_base()
+    (tmp_path / "motion.elm").write_bytes(base.elm)
+    [ela] = adapters(base, 1)
+    (tmp_path / "me.ela").write_bytes(ela)
+    data = replace(har.load_har(3).train, signal=base.model.signal)
+    datasets.save_dataset(data, tmp_path / "mine.npz")
+    out = tmp_path / "on" / "main.py"
+    out.parent.mkdir()
+    model, do, wanted = tmp_path / "motion.elm", ("--do", "PEN=hold 15", "--do", "nothing=low 2"), ("-o", out)
+    files = ("--data", tmp_path / "mine.npz", "--adapter", tmp_path / "me.ela")
+    told = result("act", model, *do, *wanted, *files, "--name", "me")
+    lines, calls = parts(out.read_text())
+    assert calls == {"PEN": ["Hold(15)"], "nothing": ["Set(2, 0)"]} and told["bytes"] == len(out.read_text())
+    assert "store.use('me')" in lines and "model = edgelora.Model('/motion.elm', ranks=4, mode='infer')" in lines
+    rule = json.loads(out.with_suffix(".json").read_text())
+    assert rule["base"] == base.base_id and rule["classes"] == list(range(len(labels_of(base, ela))))
+    assert told["shares"]["still"] == [0, len(data)]
+    edgelora("act", model, "--do", "PEN=fly", *wanted, code=1)
+    edgelora("act", model, "--do", "nothing=low 2", *wanted, code=1)
+    edgelora("act", model, "--do", "PEN=low 2", *wanted, "--vote", "2", code=1)
