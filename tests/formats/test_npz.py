@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -14,9 +15,8 @@ import pytest
 from commands import edgelora
 
 from edgelora import formats, quantization
-from edgelora.datasets import dataset
+from edgelora.datasets import dataset, load_capture
 from edgelora.floatnet import files, layers
-from edgelora.formats import npz as npz_file
 from edgelora.formats.npz import NpzError, read_npz
 
 X = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
@@ -127,10 +127,30 @@ def test_too_many_and_equal_names_are_refused(tmp_path: Path, monkeypatch: pytes
         twice.writestr("x.npy", npy(LARGE % "0,"))
     with pytest.raises(NpzError, match="same name"):
         read_npz(tmp_path / "a.npz", "")
-    monkeypatch.setattr(npz_file, "MAX_BYTES", X.nbytes)
     np.savez(tmp_path / "b.npz", x=X)
-    with pytest.raises(NpzError, match="claim to have"):
-        read_npz(tmp_path / "b.npz", "")
+    with pytest.raises(NpzError, match=f"have {X.nbytes + 128} bytes once unpacked, at most {X.nbytes}"):
+        read_npz(tmp_path / "b.npz", "", X.nbytes)
+    assert np.array_equal(read_npz(tmp_path / "b.npz", "", X.nbytes + 128)["x"], X)
+
+
+def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """Some hundred kilobytes that claim, and have, 300 MiB of samples; what is read takes its size once."""
+    rows, path = 300 << 20 >> 3, tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("samples.npy", "w") as file:
+        file.write(npy(LARGE.replace("<f4", "<i2") % f"{rows}, 4"))
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 20
+    np.savez_compressed(tmp_path / "plain.npz", x=np.zeros(16 << 20, np.int8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NpzError, match=r"bomb\.npz: .*once unpacked, at most 268435456 are possible"):
+            load_capture(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        read_npz(tmp_path / "plain.npz", "")
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

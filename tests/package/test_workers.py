@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from edgelora.bench.learning import TASKS, mean_and_error
 from edgelora.cli import console
-from edgelora.workers import in_parallel
+from edgelora.errors import InputError
+from edgelora.workers import apart, in_parallel
 
 
 def touch(folder: Path, number: int) -> int:
@@ -44,6 +46,26 @@ def test_a_job_that_fails_ends_the_others(tmp_path: Path) -> None:
     while multiprocessing.active_children():
         time.sleep(0.01)
     assert len(list(tmp_path.iterdir())) < 10  # those that had begun
+
+
+def misbehaving(how: str) -> int:
+    if how == "refuses":
+        raise InputError("it can't", remedy="try another")
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(bytearray(int(how)))
+
+
+def test_work_that_may_fail_is_done_apart() -> None:
+    """Its errors are raised here as they are; what kills it, or takes too much memory, is an error of the input."""
+    assert apart(os.getpid) != os.getpid()
+    with pytest.raises(InputError, match="it can't") as error:
+        apart(misbehaving, "refuses")
+    assert error.value.remedy == "try another"
+    for how in ("dies", str(3 << 30)):
+        with pytest.raises(InputError, match="more memory than there is") as error:
+            apart(misbehaving, how, memory=2 << 30)
+    assert apart(misbehaving, str(1 << 20), memory=2 << 30) == 1 << 20
 
 
 def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from collections.abc import Callable
@@ -27,8 +28,9 @@ from edgelora import datasets
 from edgelora.bench import layers_and_adapters
 from edgelora.datasets import held_out, inputs_of
 from edgelora.errors import InputError
-from edgelora.formats import Normal, pack_model, unpack_model
+from edgelora.formats import Normal, pack_model, unpack_model, write_npz
 from edgelora.signal import AUDIO_SIZE, audio_signal
+from edgelora.studio import book as books
 from edgelora.studio.book import Book
 from edgelora.studio.taking import Taker
 from edgelora.training import Base, Take, as_recorded
@@ -48,6 +50,12 @@ for i in range(100000):
     if i % 3 == 2:
         book.relabel([book.samples[-1].id], "c")
 """
+
+
+def csv(rows: np.ndarray, form: str) -> bytes:
+    made = io.BytesIO()
+    np.savetxt(made, rows, form, ",")
+    return made.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +161,6 @@ def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
     assert signal
     counts = waves(260)
 
-    def csv(rows: np.ndarray, form: str) -> bytes:
-        made = io.BytesIO()
-        np.savetxt(made, rows, form, ",")
-        return made.getvalue()
-
     assert len(book.drop("wave.1.csv", csv(counts, "%d"), "", base)) == 4  # one every 50
     assert np.array_equal(book.window(book.samples[1]).counts, counts[50:150])
     units = counts[:100] * np.array(signal.scales)
@@ -194,6 +197,31 @@ def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
     (book.folder / "no sample.npz").write_bytes(b"nothing")
     damaged = reopened(book)
     assert len(damaged) == 8 and len(damaged.left_out()) == 1 and len(damaged.dataset() or ()) == 7
+
+
+def test_pages_do_not_wait_for_a_file_that_is_kept(book: Book, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The book answers, and takes a class, while a thread writes what was dropped in."""
+    writing, named = threading.Event(), threading.Event()
+
+    def slow(path: Path, arrays: Any) -> None:
+        writing.set()
+        assert named.wait(60)
+        write_npz(path, arrays)
+
+    monkeypatch.setattr(books, "write_npz", slow)
+    dropping = threading.Thread(target=book.drop, args=("wave.csv", csv(waves(300), "%d"), "", base))
+    dropping.start()
+    assert writing.wait(60)
+    assert book.name_class("rest") == "rest" and book.dataset(base) is None
+    named.set()
+    dropping.join(60)
+    assert [entry.kept + entry.held for entry in book.classes] == [0, 5]
+
+
+def test_a_sample_that_somebody_put_there_may_be_large(book: Book, base: Base) -> None:
+    (one,) = book.drop("wave.csv", csv(waves(100), "%d"), "", base)
+    np.savez_compressed(book.folder / one.name, samples=np.zeros(64 << 20, np.int8))
+    assert len(book.left_out(base)) == 1 and "once unpacked" in book.left_out(base)[0]
 
 
 def test_a_folder_that_is_gone_and_a_disk_that_is_full(
@@ -343,3 +371,39 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     assert names == ["circle"] * 3 + ["rest"] + ["wave"] * 3
     assert json.loads((folder / "classes.json").read_text()) == ["wave", "rest"]
     assert datasets.load_capture(next(folder.glob("circle.*"))).values.shape == (100, 6)
+
+
+def test_what_is_wrong_with_files_is_told_while_pages_go_on(
+    studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
+) -> None:
+    """Each file that was dropped in says what became of it: that it is read, refused, or to be doubted."""
+    studio = studios("project")
+    page = pages(studio)
+    page.get_by_role("link", name="Collect").click()
+    rows = np.random.default_rng(1).normal(0, 1, (200, 6))
+    bomb = io.BytesIO()
+    np.savez_compressed(bomb, samples=np.zeros((300 << 20 >> 3, 4), np.int16))
+    given = {
+        "wave.csv": csv(rows, "%.5f"),
+        "still.csv": csv(0 * rows, "%d"),
+        "nan.csv": csv(rows * np.nan, "%g"),
+        "bomb.npz": bomb.getvalue(),
+        "empty.csv": b"",
+        "notes.txt": b"1,2",
+        "<b>.csv": b"hello",
+    }
+    files = [{"name": name, "mimeType": "", "buffer": content} for name, content in given.items()]
+    page.get_by_label("Drop files here, or choose them").set_input_files(files)
+    page.get_by_text("wave.csv is read").wait_for()  # the server speaks meanwhile
+    for words in (
+        "still.csv: all values are 0",
+        "nan.csv: has values that are not finite",
+        "bomb.npz: not a readable .npz file (its arrays have 314572928 bytes once unpacked",
+        "empty.csv: is empty",
+        "notes.txt: is no file that can be used here",
+        "_b_.csv: ",
+    ):
+        page.get_by_role("alert").filter(has_text=words).wait_for()
+    page.get_by_role("group", name="Samples of wave").get_by_role("button").nth(2).wait_for()
+    labels = sorted(path.name.split(".")[0] for path in (tmp_path / "project/samples").glob("*.npz"))
+    assert labels == ["still"] * 3 + ["wave"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,9 @@ def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
         ("a.csv", "x,y\n1,2,3\n", "its head names 2"),
         ("a.csv", "timestamp,x\n2,1\n2,1\n", "does not grow"),
         ("a.csv", "1,inf\n", "not finite"),
+        ("a.csv", "1,nan\n", "not finite"),
+        ("a.csv", "", "has no samples"),
+        ("a.csv", "x" * 200_000, "give numbers with commas"),
         ("a.txt", "1,2\n", "is no kind of recording"),
     ],
 )
@@ -147,9 +151,15 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.recordings, "MAX_BYTES", 3)
+    monkeypatch.setattr(datasets.recordings, "MAX_RECORDING_BYTES", 3)
     (tmp_path / "a.csv").write_text("1,2\n")
     assert "cut it into parts" in edgelora("convert", tmp_path / "a.csv", "-o", tmp_path / "b.npz", code=1)
+
+
+@pytest.mark.parametrize("text", ["1,2\r3,4\r", "\ufeff1,2\r\n\r\n3,4", "\ufeffx,y\n1,2\n\n3,4\n"])
+def test_lines_as_other_programs_end_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text, newline="")
+    assert datasets.load_capture(tmp_path / "a.csv").values.tolist() == [[1, 2], [3, 4]]
 
 
 # ---- samples for a base
@@ -209,3 +219,45 @@ def test_counts_of_a_watch_are_its_windows() -> None:
     for takes, part in ((windows, data.test), (datasets.har_takes(3, "train"), data.train)):
         assert [label for _, label in takes] == part.y.tolist()
         assert np.array_equal([counts for counts, _ in takes], signal.counts(part.x[:, 0]))
+
+
+MOTION = Signal(50, 6, 100, 50, (Normal(8 / 32768),) * 3 + (Normal(0.001, 0, 4),) * 3, units="g, then rad/s")
+SOUND = Signal(16000, 1, 16000, 8000, (Normal(0.01),), front="audio")
+REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0)  # g, rad/s: a sensor lies still
+
+
+@pytest.mark.parametrize(
+    ("values", "counted", "words"),
+    [
+        (REST, False, ""),
+        (np.random.default_rng(3).normal(0, (1, 1, 1, 9, 9, 9), (200, 6)), False, ""),  # shaken
+        (0 * REST, False, "all values are 0"),
+        (0 * REST + 0.5, False, "no value ever changes"),
+        (REST * ([9.81] * 3 + [1] * 3), False, "ends of 16 bits"),  # m/s2
+        (MOTION.counts_of_units(REST), False, "are they in g, then rad/s, or counts of 0.0002441, 0.001"),
+        (np.round(REST + np.random.default_rng(4).normal(0, 1, (200, 6))), True, "less than 8%"),  # g taken for counts
+    ],
+)
+def test_values_that_are_not_what_a_base_takes(values: np.ndarray, counted: bool, words: str) -> None:
+    counts = values.astype(np.int16) if counted else MOTION.counts_of_units(values)
+    told = datasets.doubts(counts, MOTION)
+    assert words in told if words else not told
+
+
+def test_a_channel_that_is_much_larger() -> None:
+    shaken = np.random.default_rng(3).normal(0, 4, (200, 6))
+    still = replace(MOTION, normals=(Normal(8 / 32768),) * 5 + (Normal(0.001, 0, 0.2),))
+    assert "channel 6 is 20 times as large" in datasets.doubts(still.counts_of_units(shaken / ([4] * 5 + [1])), still)
+
+
+def test_sound_that_is_none() -> None:
+    noise = np.random.default_rng(5).normal(0, 300, (4000, 1))
+    assert not datasets.doubts(noise.astype(np.int16), SOUND)
+    assert "no value is beyond" in datasets.doubts((noise / 300).astype(np.int16), SOUND)
+    assert "all values are 0" in datasets.doubts(np.zeros((4000, 1), np.int16), SOUND)
+
+
+def test_a_command_tells_of_values_to_doubt(base: Path, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "still.csv", np.zeros((40, 3)), "%d", ",")
+    told = result("convert", tmp_path / "still.csv", "--base", base, "-o", tmp_path / "a.npz")
+    assert list(told["doubts"].values()) == ["all values are 0: is the sensor connected?"]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..datasets import load_recording
+from ..datasets import doubts, load_recording
 from ..formats import QuantModel
 from ..link import Decision
 from ..streams import note, say
@@ -83,6 +83,8 @@ def cmd_listen(args: argparse.Namespace) -> None:
     adapters = [load_adapter(path, base) for path in args.adapter]
     switches = [(round(seconds * signal.rate), number) for seconds, number in args.switch]
     note(f"signal: {signal}", args.json)
+    if doubt := doubts(recording.counts, signal):
+        note(f"{args.source}: {doubt}", args.json)
     decisions: list[Decision] = []
     clipped = elapsed = 0
     with ExitStack() as stack:

@@ -197,8 +197,13 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
         found.append((path.name.split(".")[0], datasets.load_recording(path, signal, args.units, signed)))
     data = datasets.windows_of(found, signal, args.hop)
     datasets.save_dataset(data, args.output)
+    doubted = {str(path): datasets.doubts(r.counts, signal) for path, (_, r) in zip(args.recording, found, strict=True)}
+    for name, doubt in doubted.items():
+        if doubt:
+            note(f"{name}: {doubt}", args.json)
     counts = np.bincount(data.y, minlength=len(data.labels)).tolist()
     told = {"output": str(args.output), "windows": dict(zip(data.labels, counts, strict=True))}
+    told["doubts"] = {name: doubt for name, doubt in doubted.items() if doubt}
     told["signatures"] = {str(p): r.signature for p, (_, r) in zip(args.recording, found, strict=True) if r.signature}
     words = ", ".join(f"{name} {count}" for name, count in zip(data.labels, counts, strict=True))
     show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(told["signatures"]))

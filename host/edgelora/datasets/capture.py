@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
+import warnings
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import read_npz, write_atomic, write_npz
+from ..formats import MAX_RECORDING_BYTES, read_npz, write_atomic, write_npz
 
 MAX_CHANNELS = 256
+MAX_VALUES = MAX_RECORDING_BYTES // 2  # numbers of a recording: two bytes each, as counts or as the shortest text
 TIME_NAMES = ("timestamp", "time", "t")  # of a .csv's first column, in milliseconds as Edge Impulse has it
 
 
@@ -49,6 +52,8 @@ def checked_values(path: Path, rows: Any) -> NDArray[np.float64]:
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "iuf" or values.shape[1] > MAX_CHANNELS:
         raise InputError(f"{path}: has values of shape {values.shape}, type {values.dtype}", remedy=remedy)
+    if values.size > MAX_VALUES:
+        raise InputError(f"{path}: has {values.size} values, {MAX_VALUES} are possible: cut it into parts")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: has values that are not finite", remedy=remedy)
@@ -70,15 +75,17 @@ def load_wav(path: Path) -> Capture:
 
 
 def load_csv(path: Path) -> Capture:
-    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path}: has no samples: give numbers with commas, a row a sample")
-    names = _head(lines[0])
-    try:
-        rows: Any = np.loadtxt(lines[bool(names) :], np.float64, delimiter=",", ndmin=2) if lines[bool(names) :] else []
-    except ValueError as error:
-        raise InputError(f"{path}: {error}: give numbers with commas between them, a sample a line") from error
-    values = checked_values(path, rows)
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        names = _head(first)
+        rows = lines if names else itertools.chain([first], lines)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of NumPy, where there is nothing after the head
+                values = np.loadtxt(rows, np.float64, delimiter=",", ndmin=2)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}: give numbers with commas between them, a sample a line") from error
+    values = checked_values(path, values)
     if names and len(names) != values.shape[1]:
         raise InputError(f"{path}: has {values.shape[1]} columns, its head names {len(names)}: correct the head")
     if not names or names[0].lower() not in TIME_NAMES:
@@ -89,16 +96,19 @@ def load_csv(path: Path) -> Capture:
     return Capture(values[:, 1:], 1000 / float(np.median(steps)), tuple(names[1:]))
 
 
-def _head(line: bytes) -> list[str]:
+def _head(line: str) -> list[str]:
     """Names of columns, if the line holds words rather than numbers."""
-    fields = next(csv.reader([line.decode(errors="replace")]))
+    try:
+        fields = next(csv.reader([line]), [])
+    except csv.Error:  # a field of more characters than a word has
+        return []
     named = [text.strip() for text in fields]
     return named if named and all(re.match(r"[A-Za-z_]\w*$", name) for name in named) and len(named) > 1 else []
 
 
 def load_npz(path: Path) -> Capture:
     remedy = "write it with numpy.savez(path, samples=..., rate=...)"
-    arrays = read_npz(path, remedy)
+    arrays = read_npz(path, remedy, MAX_RECORDING_BYTES)
     if "samples" not in arrays:
         raise InputError(f"{path}: array 'samples' is missing: it is no recording", remedy=remedy)
     rate = arrays.get("rate")
@@ -111,10 +121,9 @@ def load_npz(path: Path) -> Capture:
 
 
 def _texts(path: Path, told: Any, channels: int, what: str) -> tuple[str, ...]:
-    texts = tuple(str(text)[:100] for text in np.atleast_1d(told)) if np.size(told) else ()
-    if texts and len(texts) != channels:
-        raise InputError(f"{path}: has {len(texts)} {what} for {channels} channels: correct them")
-    return texts
+    if np.size(told) not in (0, channels):
+        raise InputError(f"{path}: has {np.size(told)} {what} for {channels} channels: correct them")
+    return tuple(str(text)[:100] for text in np.ravel(told))
 
 
 def checked_rate(path: Path, rate: Any) -> float:

@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import Signal, write_atomic
+from ..formats import MAX_RECORDING_BYTES, Signal, write_atomic
 from .acquisition import load_acquisition, packed_acquisition
 from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
 from .dataset import Dataset
 
 NEAR = 0.05  # how far a recording's rate may be from a signal's, as on boards
-MAX_BYTES = 1 << 28  # of a file
+ENDS = 32767  # of counts, where they saturate
+MUCH_BEYOND = 0.01  # of all values: a sensor that is shaken hard is there for a moment
+SILENT = 7  # counts
+FAR = 12.0  # times as large as what a base learned, or as small: gestures of other people are 0.6 to 2.5 times
+MOST_TOLD = 6
 PLAIN = {".csv": (load_csv, save_csv), ".wav": (load_wav, save_wav), ".npz": (load_npz, save_npz)}
 SIGNED = (".json", ".cbor")  # kinds that have room for a signature
 SAME = {  # units, and what they are in others
@@ -39,8 +43,8 @@ def load_capture(path: Path, key: str | None = None) -> Capture:
     checked, as `signature` of the capture says. Raises InputError for files that can't be used.
     """
     kind = _kind(path, key)
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise InputError(f"{path}: has {size} bytes, {MAX_BYTES} are possible: cut it into parts")
+    if (size := path.stat().st_size) > MAX_RECORDING_BYTES:
+        raise InputError(f"{path}: has {size} bytes, {MAX_RECORDING_BYTES} are possible: cut it into parts")
     return load_acquisition(path, path.read_bytes(), key) if kind in SIGNED else PLAIN[kind][0](path)
 
 
@@ -130,6 +134,38 @@ def converted(path: Path, capture: Capture, wanted: Sequence[str]) -> NDArray[np
         factors.append(factor)
     values: NDArray[np.float64] = capture.values * np.array(factors or 1.0)
     return values
+
+
+def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
+    """What makes it unlikely that counts [..., channels] are what a signal says, in words; "" if nothing does.
+
+    Such as units that were taken for counts, counts that were taken for units, other units, a sensor that is not there.
+    """
+    counts = counts.reshape(-1, counts.shape[-1])
+    if not counts.any():
+        return "all values are 0: is the sensor connected?"
+    if (counts == counts[0]).all() and len(counts) > 1:
+        return "no value ever changes: is the sensor connected?"
+    beyond = float((np.abs(counts.astype(np.int32)) >= ENDS).mean())
+    if beyond > MUCH_BEYOND:
+        return f"{beyond:.0%} of the values are at the ends of 16 bits: {_expected(signal)}"
+    if signal.front != "none" or len(signal.normals) != signal.channels:
+        quiet = int(np.abs(counts.astype(np.int32)).max())
+        return f"no value is beyond {quiet}: is the microphone connected?" if quiet <= SILENT else ""
+    mean, std = (np.array([getattr(normal, name) for normal in signal.normals]) for name in ("mean", "std"))
+    usual = np.hypot(mean, std)
+    rms = np.sqrt(((counts * np.array(signal.scales)) ** 2).mean(axis=0)) / usual
+    far = int(rms.argmax())
+    if rms[far] > FAR:
+        return f"channel {far + 1} is {rms[far]:.0f} times as large as in what the base learned: {_expected(signal)}"
+    if rms.max() < 1 / FAR:
+        return f"the values are less than {1 / FAR:.0%} of what the base learned: {_expected(signal)}"
+    return ""
+
+
+def _expected(signal: Signal) -> str:
+    scales = ", ".join(dict.fromkeys(f"{scale:.4g}" for scale in signal.scales[:MOST_TOLD]))
+    return f"are they in {signal.units or 'its units'}, or counts of {scales}?"
 
 
 def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop: int | None = None) -> Dataset:

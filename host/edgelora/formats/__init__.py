@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .elr import pack_reservoir
     from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
     from .envelope import FormatError
-    from .files import SECRET, read_bounded, write_atomic, write_new
+    from .files import MAX_ARRAYS_BYTES, MAX_RECORDING_BYTES, SECRET, read_bounded, write_atomic, write_new
     from .fixed_point import (
         LOGISTIC_GRID,
         SOFTMAX_GRID,
@@ -109,6 +109,7 @@ __all__ = [
     "MASK_KINDS",
     "MATRIX_KINDS",
     "MAX_ADDED",
+    "MAX_ARRAYS_BYTES",
     "MAX_BIAS",
     "MAX_CLASSES",
     "MAX_CLASS_SAMPLES",
@@ -121,6 +122,7 @@ __all__ = [
     "MAX_OPS",
     "MAX_POSITIONS",
     "MAX_RANK",
+    "MAX_RECORDING_BYTES",
     "MAX_SUMMED",
     "MAX_THRESHOLD",
     "MAX_RESIDUAL_GAIN",

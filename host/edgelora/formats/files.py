@@ -11,6 +11,9 @@ from pathlib import Path
 from ..errors import FileError
 
 SECRET = 0o600  # mode of files for the owner's eyes alone
+# Bytes of a file's content once it is unpacked: read before any of it is, whatever the file's own size.
+MAX_ARRAYS_BYTES = 1 << 30  # of all arrays of a `.npz`
+MAX_RECORDING_BYTES = 1 << 28  # of a recording of any kind, and of what is dropped into the studio
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = None) -> None:

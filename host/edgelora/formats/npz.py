@@ -11,17 +11,17 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ..errors import EdgeloraError
-from .files import write_atomic
+from .files import MAX_ARRAYS_BYTES, write_atomic
 
-MAX_BYTES = 2 << 30  # of all arrays
 MAX_ARRAYS = 1024
+BLOCK = 1 << 20  # bytes unpacked at a time
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -36,14 +36,17 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) 
     write_atomic(path, content.getvalue())
 
 
-def read_npz(path: str | Path, remedy: str) -> dict[str, NDArray[Any]]:
-    """All arrays of a file by name. NpzError, with the file's name and the remedy, or OSError if it can't be opened."""
+def read_npz(path: str | Path, remedy: str, most: int = MAX_ARRAYS_BYTES) -> dict[str, NDArray[Any]]:
+    """All arrays of a file by name, which are of at most `most` bytes together.
+
+    NpzError, with the file's name and the remedy, or OSError if it can't be opened.
+    """
     with open(path, "rb") as file:
         try:
             if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
                 raise NpzError("it holds one bare array, without a name")
             with zipfile.ZipFile(file) as archive:
-                return dict(_array(archive, member) for member in _members(archive))
+                return dict(_array(archive, member) for member in _members(archive, most))
         except Exception as error:  # of zipfile, zlib and NumPy: hostile bytes can raise any of theirs
             raise NpzError(f"{path}: not a readable .npz file ({_reason(error)}); {remedy}") from error
 
@@ -54,29 +57,41 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
     members = archive.infolist()
     size = sum(member.file_size for member in members)
-    if size > MAX_BYTES:
-        raise NpzError(f"its arrays claim to have {size} bytes, at most {MAX_BYTES} are possible")
+    if size > most:
+        raise NpzError(f"its arrays have {size} bytes once unpacked, at most {most} are possible")
     if len(members) > MAX_ARRAYS or len({member.filename for member in members}) < len(members):
         raise NpzError(f"it has {len(members)} arrays, some of the same name, or more than {MAX_ARRAYS}")
     return members
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
-    name, content = member.filename.removesuffix(".npy"), archive.read(member)
-    file = io.BytesIO(content)
-    version = npy.read_magic(file)
-    if version not in _HEADERS:
-        raise NpzError(f"array {name!r} has format {version[0]}.{version[1]}")
-    shape, by_columns, dtype = _HEADERS[version](file)
-    if dtype.hasobject:
-        raise NpzError(f"array {name!r} holds Python objects, which are never loaded")
-    count, left = math.prod(shape), len(content) - file.tell()
-    if any(side < 0 for side in shape) or count * dtype.itemsize != left:
-        raise NpzError(f"array {name!r} is told to be {dtype} {list(shape)[:6]} but has {left} bytes")
-    if not left:
-        return name, np.zeros(shape, dtype)
-    values = np.frombuffer(content, dtype, count, file.tell())
-    return name, values.reshape(shape, order="F" if by_columns else "C").copy()
+    """An array by its name. Its header is checked before memory is taken for it, once."""
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        if version not in _HEADERS:
+            raise NpzError(f"array {name!r} has format {version[0]}.{version[1]}")
+        shape, by_columns, dtype = _HEADERS[version](file)
+        if dtype.hasobject:
+            raise NpzError(f"array {name!r} holds Python objects, which are never loaded")
+        count, left = math.prod(shape), member.file_size - file.tell()
+        if any(side < 0 for side in shape) or count * dtype.itemsize != left:
+            raise NpzError(f"array {name!r} is told to be {dtype} {list(shape)[:6]} but has {left} bytes")
+        values = np.zeros(count, dtype)
+        _fill(file, values.view(np.uint8) if left else np.zeros(0, np.uint8))
+    return name, values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:
+    """Reads exactly as many bytes; the end of the file is read too, which checks its CRC."""
+    at = 0
+    while part := file.read(BLOCK):
+        if at + len(part) > len(room):
+            raise NpzError("an array has more bytes than the archive says")
+        room[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+    if at < len(room):
+        raise NpzError("an array was cut off")

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import tempfile
 import threading
 import time
 import unicodedata
@@ -26,19 +25,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Dataset, Recording, held_out, inputs_of, load_dataset, load_recording
+from ..datasets import Dataset, doubts, held_out, inputs_of
 from ..errors import EdgeloraError, InputError
 from ..formats import FormatError, Signal, read_npz, write_atomic, write_npz
 from ..training import Base, Takes
+from .dropping import dropped_windows, unlike
 from .spectrogram import FAST_RATE, Spectrogram
 
 CLASSES_FILE = "classes.json"
 REMOVED = ".removed"
 MOST_LABEL = 40  # characters
-MOST_DROPPED = 1000  # windows of one file
+MOST_SAMPLE = 4 << 20  # bytes of a sample, unpacked: what a signal allows and what is told of it
 MOST_REMOVED = 500  # files
 MOST_UNDO = 100
-MOST_BYTES = 64 << 20  # of a file that is dropped in
 ENOUGH = 8  # samples of a class with which learning begins to be judged: a quarter is held out
 UNEVEN = 3  # times as many in one class as in another
 REMEDY = "remove the file from the project's folder samples"
@@ -97,6 +96,7 @@ class Book:
         self._undo: deque[tuple[str, Callable[[], None]]] = deque(maxlen=MOST_UNDO)
         self._lock = threading.RLock()
         self._made: dict[tuple[int, str], tuple[Dataset | None, list[str]]] = {}  # the latest data set
+        self._windows: dict[str, tuple[tuple[int, int], Window]] = {}  # by name, with when their file was written
         self._last = 0
         self.reload()
 
@@ -113,6 +113,8 @@ class Book:
             y = np.array([self.labels.index(label) for _, label in found], np.int64)
             held = held_out(y)
             self.samples = tuple(Sample(i, label, bool(h)) for (i, label), h in zip(found, held, strict=True))
+            names = {sample.name for sample in self.samples}
+            self._windows = {name: read for name, read in self._windows.items() if name in names}
             self._last = max([self._last, *(int(sample.id) for sample in self.samples)])
             self.version += 1
 
@@ -160,10 +162,20 @@ class Book:
         return f"Take more of: {', '.join(short)}." if short else "There is enough of each class to learn from."
 
     def window(self, sample: Sample) -> Window:
-        """Reads a sample. InputError if its file is damaged or not a sample's."""
+        """A sample, read when it is first asked for. InputError if its file is damaged or not a sample's."""
         path = self.folder / sample.name
         try:
-            arrays = read_npz(path, REMEDY)
+            there = path.stat()
+        except OSError as error:
+            raise InputError(f"{path.name}: {error.strerror}") from error
+        stamp, known = (there.st_mtime_ns, there.st_size), self._windows.get(sample.name)
+        if known is None or known[0] != stamp:
+            known = self._windows[sample.name] = (stamp, self._read(path))
+        return known[1]
+
+    def _read(self, path: Path) -> Window:
+        try:
+            arrays = read_npz(path, REMEDY, MOST_SAMPLE)
         except OSError as error:
             raise InputError(f"{path.name}: {error.strerror}") from error
         try:
@@ -215,7 +227,7 @@ class Book:
         shape = base.model.input.shape if base else windows[-1][1].shape
         x, y = [], []
         for sample, window in windows:
-            if why := _unlike(window.signal, signal):
+            if why := unlike(window.signal, signal):
                 problems.append(f"{sample.name}: {why}")
                 continue
             takes = Takes(signal, shape=shape)
@@ -273,7 +285,6 @@ class Book:
         self, windows: Sequence[tuple[str, NDArray[np.int16]]], signal: Signal, shape: Sequence[int]
     ) -> list[Sample]:
         """Keeps several windows; one undo takes all of them back."""
-        names: list[str] = []
         for label, counts in windows:
             checked_label(label)
             if counts.shape != (signal.window, signal.channels):
@@ -285,15 +296,16 @@ class Book:
         }
         self._check_folder()
         with self._lock:
-            try:
-                for label, counts in windows:
-                    name = Sample(self._next_id(), checked_label(label), False).name
-                    write_npz(self.folder / name, {"samples": counts.astype(np.int16), **told})
-                    names.append(name)
-            except BaseException:  # all of them or none
-                for name in names:
-                    (self.folder / name).unlink(missing_ok=True)
-                raise
+            names = [Sample(self._next_id(), checked_label(label), False).name for label, _ in windows]
+        try:  # without the lock, which pages wait for: a thousand files take a disk some seconds
+            for name, (_, counts) in zip(names, windows, strict=True):
+                write_npz(self.folder / name, {"samples": counts.astype(np.int16), **told})
+        except BaseException:  # all of them or none
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
+            self.reload()
+            raise
+        with self._lock:
             self._undo.append((_some(len(names)), lambda: self._remove(names)))
             self.reload()
             kept = {sample.name: sample for sample in self.samples}
@@ -347,31 +359,19 @@ class Book:
     # --- files that are dropped in
 
     def drop(self, name: str, content: bytes, label: str, base: Base) -> list[Sample]:
-        """Keeps what a .csv, .wav, .npz, .json or .cbor holds, as windows for a base.
+        """Keeps what a file holds, as windows for a base; see `dropped_windows`. It takes a while.
 
-        label: of all of them, or "" for what the file says: a labelled data set its own, others what their name begins
-        with, `LABEL.what.ever`. InputError for files that can't be used; nothing of them is kept then.
+        InputError for files that can't be used; nothing of them is kept then.
         """
         signal = base.model.signal
         if signal is None:
             raise InputError(f"{base.name} says nothing of its signal: choose another base")
-        if len(content) > MOST_BYTES:
-            raise InputError(f"{name}: has {len(content)} bytes, {MOST_BYTES} are possible: cut it into parts")
-        name = re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:] or "file"
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_bytes(content)
-            try:
-                windows = _windows(path, label, signal)
-            except (EdgeloraError, OSError) as error:
-                remedy = getattr(error, "remedy", "")
-                what = str(error).replace(f"{folder}{os.sep}", "").removesuffix(f": {remedy}")
-                raise InputError(what, remedy=remedy) from error
-        if len(windows) > MOST_DROPPED:
-            raise InputError(
-                f"{name}: makes {len(windows)} windows, {MOST_DROPPED} are taken at once: cut it into parts"
-            )
-        return self.take_all(windows, signal, base.model.input.shape)
+        return self.take_all(dropped_windows(name, content, label, signal), signal, base.model.input.shape)
+
+    def doubts(self, samples: Sequence[Sample]) -> str:
+        """What makes it unlikely that these are what their signal says, in words; "" if nothing does."""
+        windows = [self.window(sample) for sample in samples]
+        return doubts(np.concatenate([one.counts for one in windows]), windows[0].signal) if windows else ""
 
     # --- for pages
 
@@ -463,55 +463,6 @@ def _read_classes(path: Path) -> list[str]:
         with contextlib.suppress(InputError):
             labels.append(checked_label(str(name)))
     return labels
-
-
-def _unlike(mine: Signal, wanted: Signal) -> str:
-    """Why a sample of one signal is none of another; "" if it is."""
-    if (mine.channels, mine.front) != (wanted.channels, wanted.front) or mine.window < wanted.window:
-        return f"is of another signal ({mine})"
-    if abs(mine.rate - wanted.rate) > 0.05 * wanted.rate:
-        return f"has {mine.rate:g} samples a second, {wanted.rate:g} are wanted"
-    if wanted.front == "none" and not np.allclose(mine.scales, wanted.scales, rtol=0.05):
-        return "has counts of another size"
-    return ""
-
-
-def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
-    """Labelled windows of a file."""
-    if path.suffix.lower() == ".npz" and "x" in read_npz(path, "give a data set or a recording"):
-        return _labelled(path, label, signal)
-    recording = _read_recording(path, signal)
-    counts, label = recording.counts, label or path.name.split(".")[0]
-    starts = range(0, len(counts) - signal.window + 1, signal.hop)
-    if not starts:
-        raise InputError(f"{path}: has {len(counts)} samples, a window takes {signal.window}: give a longer recording")
-    return [(label, counts[start : start + signal.window]) for start in starts]
-
-
-def _read_recording(path: Path, signal: Signal) -> Recording:
-    """Values that are whole numbers of 16 bits are counts, others in units."""
-    try:
-        return load_recording(path, signal)
-    except InputError as error:
-        if path.suffix.lower() != ".csv" or "no counts" not in str(error):
-            raise
-        return load_recording(path, signal, units=True)
-
-
-def _labelled(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
-    """Of a data set: its inputs as the counts that give them."""
-    data = load_dataset(path)
-    if signal.front != "none" or (data.signal and data.signal.front != "none"):
-        raise InputError(f"{path}: has what a front end made of samples, which can't be cut: give recordings")
-    if data.x[0].size != signal.window * signal.channels:
-        raise InputError(
-            f"{path}: has samples of {data.x.shape[1:]}, the base takes {signal.window} x {signal.channels}"
-        )
-    if data.signal and (why := _unlike(data.signal, signal)):
-        raise InputError(f"{path}: {why}")
-    counts = signal.counts(data.x.reshape(len(data), signal.window, signal.channels))
-    names = data.labels or [str(i) for i in range(data.classes)]
-    return [(label or names[number], window) for number, window in zip(data.y, counts, strict=True)]
 
 
 def _some(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -311,12 +312,14 @@ class _Shelf:
 
         ui.timer(0.5, look)
 
-        def given(name: str, content: bytes) -> None:
+        async def given(name: str, content: bytes) -> str:
             place = self._desk.selected
             base = (place.of(Live).base if place else None) or self._usual()
             chosen = "" if label.value == AS_TOLD else str(label.value)
-            taken = self._book.drop(name, content, chosen, base)
+            taken = await asyncio.to_thread(self._book.drop, name, content, chosen, base)
             ui.notify(f"{len(taken)} samples taken", type="positive")
+            doubt = await asyncio.to_thread(self._book.doubts, taken)
+            return f"{doubt} They are in the project: Undo takes them back." if doubt else ""
 
         parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
 

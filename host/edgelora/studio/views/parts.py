@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,18 +164,23 @@ def choices(made: ui.dialog, text: str, act: Callable[[], object], then: Callabl
         button(text, begin, main=True)
 
 
-def told(act: Callable[[], object]) -> Callable[[], None]:
-    """Does something, and tells in a card right there why it can't be done, if it can't."""
+def told(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
+    """Does something, which may take a while, and tells in a card right there why it can't be done, if it can't.
+
+    What it returns as text is told there, too.
+    """
     with ui.element("div").classes("follow") as box:
         pass
 
-    def done() -> None:
+    async def done() -> None:
         box.clear()
         try:
-            act()
+            words, remedy = await finished(act()), ""
         except (EdgeloraError, OSError) as error:
+            words, remedy = str(error), getattr(error, "remedy", "")
+        if words and isinstance(words, str) and not box.is_deleted:  # what it stood in may have been drawn anew
             with box:
-                problem(str(error), getattr(error, "remedy", ""))
+                problem(words, remedy)
 
     return done
 
@@ -184,27 +190,50 @@ class Drop(Element, component=STATIC / "drop.js"):
 
     def __init__(self, label: str, accept: str, uploader: ui.upload) -> None:
         super().__init__()
-        self._props.update(label=label, accept=accept, uploader=uploader.id)
+        self._props.update(label=label, accept=accept, uploader=uploader.id, most=MOST_BYTES)
 
 
 def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None:
-    """A place to drop a file at, or to choose one. given: gets its name and content; a mistake in it is told there."""
-    with ui.element("div").classes("follow") as box:
+    """A place to drop files at, or to choose them. given: gets the name and content of each.
+
+    It may take a while, and return what is to be told; a mistake in a file is told there too, with its name.
+    """
+    with ui.element("div").classes("follow").props("aria-live=polite") as box:
         pass
 
-    async def uploaded(event: events.UploadEventArguments) -> None:
-        content = await event.file.read()
-        box.clear()
-        try:
-            given(event.file.name, content)
-        except (EdgeloraError, OSError, ValueError) as error:
+    def refused(event: events.GenericEventArguments) -> None:
+        for name, why in event.args if isinstance(event.args, list) else []:
             with box:
-                problem(plain(f"{event.file.name}: {error}"), getattr(error, "remedy", ""))
-        upload.reset()
+                problem(plain(f"{str(name)[:200]}: {str(why)[:200]}"))
 
-    upload = ui.upload(auto_upload=True, max_file_size=MOST_BYTES, on_upload=uploaded)
+    async def uploaded(event: events.UploadEventArguments) -> None:
+        name = plain(event.file.name)
+        with box, ui.element("div").classes("follow") as line, ui.element("div").classes("row-line quiet"):
+            ui.spinner(size="1.2em").props("aria-hidden=true")
+            ui.label(f"{name} is read")
+        try:
+            words, remedy, wrong = await finished(given(name, await event.file.read())), "", False
+        except (EdgeloraError, OSError, ValueError) as error:
+            words, remedy, wrong = str(error), getattr(error, "remedy", ""), True
+        if line.is_deleted:  # the page is gone, or another file was given
+            return
+        line.clear()
+        with line:
+            if wrong:
+                problem(plain(words if words.startswith(name) else f"{name}: {words}"), remedy)
+            elif words:
+                problem(plain(f"{name}: {words}"))
+
+    upload = ui.upload(auto_upload=True, multiple=True, max_file_size=MOST_BYTES, on_upload=uploaded)
     upload.props(f"accept={accept}").classes("unseen")
-    Drop(label, accept, upload)
+    field = Drop(label, accept, upload)
+    field.on("begun", box.clear)
+    field.on("refused", refused)
+
+
+async def finished(made: object) -> Any:
+    """What was made, once it is there if it takes a while."""
+    return await made if inspect.isawaitable(made) else made
 
 
 def plain(text: object) -> str:

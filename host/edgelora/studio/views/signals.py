@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,13 @@ from nicegui import ui
 from nicegui.element import Element
 
 from ... import sim
-from ...datasets import load_recording
+from ...datasets import doubts
 from ...errors import EdgeloraError, InputError
 from ...formats import write_atomic
 from ...training import Base, signal_of
 from ..book import Book
 from ..desk import Desk
+from ..dropping import check_recording, read_tape
 from ..lessons import Lessons
 from ..live import Live, Sensor, Source, Tape
 from ..place import Place
@@ -72,21 +74,15 @@ def load_tape(desk: Desk, name: str, base: Base) -> Tape:
     """A recording of the project, as counts of the base's signal. InputError for what does not fit."""
     if name not in recordings(desk):
         raise InputError("no recording is chosen", remedy="drop one in")
-    path, signal = desk.folder / RECORDINGS / name, signal_of(base)
-    try:
-        counts = load_recording(path, signal).counts
-    except InputError:
-        if path.suffix.lower() != ".csv":
-            raise
-        counts = load_recording(path, signal, units=True).counts
-    return Tape(name, counts)
+    return Tape(name, read_tape(desk.folder / RECORDINGS / name, signal_of(base)))
 
 
 def keep_recording(desk: Desk, name: str, content: bytes) -> str:
-    """Puts a file that was dropped in into the project; its name there."""
+    """Puts a file that was dropped in into the project, if it is a recording; its name there."""
     kept = re.sub(r"[^\w. -]", "_", Path(name.replace("\\", "/")).name).lstrip(".")[-80:]
     if Path(kept).suffix.lower() not in KINDS:
         raise InputError(f"{kept}: is no recording", remedy=f"give {', '.join(KINDS)}")
+    check_recording(kept, content)
     write_atomic(desk.folder / RECORDINGS / kept, content)
     return kept
 
@@ -134,14 +130,16 @@ class SourceChoice:
         self._tape.set_visibility(kind == "tape")
         self._drop.set_visibility(kind == "tape")
 
-    def _dropped(self, name: str, content: bytes) -> None:
-        kept = keep_recording(self._desk, name, content)
+    async def _dropped(self, name: str, content: bytes) -> None:
+        kept = await asyncio.to_thread(keep_recording, self._desk, name, content)
         self._tape.set_options(recordings(self._desk), value=kept)
 
-    def start(self) -> None:
-        """Begins with what is chosen. InputError for what can't be."""
+    async def start(self) -> str:
+        """Begins with what is chosen; why its values are to be doubted, or "". InputError for what can't be."""
         base = self._bases.get(str(self._base.value))
-        self._live.start(self._source(base), base)
+        source = await asyncio.to_thread(self._source, base)  # reads a recording
+        self._live.start(source, base)
+        return doubts(source.counts, signal_of(base)) if base and isinstance(source, Tape) else ""
 
     def _source(self, base: Base | None) -> Source:
         kind = str(self._kind.value)
@@ -239,12 +237,12 @@ def virtual_world(desk: Desk, place: Place) -> None:
         return
     state = Path(place.device.state_dir)
 
-    def play(name: str) -> None:
-        sim.set_world(state, desk.folder / RECORDINGS / name, [])
+    async def play(name: str) -> None:
+        await asyncio.to_thread(sim.set_world, state, desk.folder / RECORDINGS / name, [])
 
-    def dropped(name: str, content: bytes) -> None:
-        kept = keep_recording(desk, name, content)
-        play(kept)
+    async def dropped(name: str, content: bytes) -> None:
+        kept = await asyncio.to_thread(keep_recording, desk, name, content)
+        await play(kept)
         choice.set_options(recordings(desk), value=kept)
 
     def press() -> None:
