@@ -103,7 +103,7 @@ class Person:
         self.go("Live")
         self.page.get_by_label("Source", exact=True).click()
         self.page.get_by_role("option", name="a recording of this computer").click()
-        self.page.get_by_label("Drop a recording: .csv, .wav, .npz").set_input_files(self.files["mixed"])
+        self.page.get_by_label("Add a recording: .csv, .wav, .npz").set_input_files(self.files["mixed"])
         self.page.get_by_label("Network").click()
         self.page.get_by_role("option", name=network, exact=True).click()
         self.press("Start")

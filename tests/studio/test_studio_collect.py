@@ -346,7 +346,8 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     for count in range(2, 5):
         page.keyboard.press("Space")
         page.wait_for_function("(count) => document.querySelectorAll('.thumb').length == count", arg=count)
-    page.get_by_role("button", name="wave, sample 4, held out").wait_for()
+    page.get_by_role("button", name="wave, sample 4, to test").wait_for()
+    page.get_by_role("region", name="Class wave").get_by_text("3 to learn, 1 to test").wait_for()
     page.get_by_label("New class").fill("rest")
     page.get_by_label("New class").press("Enter")
     page.get_by_role("button", name="rest", exact=True).wait_for()

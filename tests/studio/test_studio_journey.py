@@ -106,7 +106,7 @@ class Person:
         self.press("Start")
 
     def measure(self, label: str) -> None:
-        self.give("Drop a recording: .csv", self.motion / f"{label}.csv")
+        self.give("Add a recording: .csv", self.motion / f"{label}.csv")
 
     def name(self, label: str) -> None:
         self.page.get_by_role("textbox", name="New class").fill(label)
@@ -141,8 +141,8 @@ class Person:
         """More samples of a gesture, from a file."""
         self.go("Collect")
         self.give("Drop files here, or choose them", self.motion / f"{label}.csv")
-        balance = self.page.locator(".balance-row", has_text=label)
-        balance.get_by_text(re.compile(r"[1-9]\d* held out")).wait_for()
+        shown = self.page.get_by_role("region", name=f"Class {label}", exact=True)
+        shown.get_by_text(re.compile(r"[1-9]\d* to test")).wait_for()
 
     def learn(self) -> None:
         self.go("Learn")

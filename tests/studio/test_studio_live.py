@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 import tracemalloc
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from commands import result
 from fresh import FULL
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base, put_board, waves
 
 from edgelora import formats, sim
@@ -234,6 +235,9 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     page.get_by_role("option", name="mine").click()
     page.get_by_role("button", name="Start").click()
     page.locator(".bar-seen").wait_for()
+    assert re.fullmatch(r".+, ?\d+ %", page.locator(".headline").inner_text().replace("\n", " "))
+    expect(page.get_by_label("Source", exact=True)).not_to_be_visible()  # folded while it listens
+    expect(page.get_by_role("button", name="Listens to waves, with mine")).to_be_visible()
     page.evaluate("""() => {
         window.ends = [];
         document.querySelector(".signal").addEventListener("drawn", (event) => window.ends.push(event.detail.end));

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 from .desk import Desk
-from .place import Place
+from .place import Fault, Place
 
-Condition = Literal["ready", "working", "listening", "starting", "unplugged", "used elsewhere", "needs firmware"]
+Condition = Literal["ready", "working", "listening", "starting", "needs firmware"] | Fault
 
 
 def condition(desk: Desk, place: Place) -> Condition:
     """The word for a board of the desk.
 
     working: it does one thing that ends; listening: the live view, which gives way to that; starting: its power is on
-    and it was not reached yet; used elsewhere: another program has its port; needs firmware: it is in its boot loader.
+    and it was not reached yet; needs firmware: it is in its boot loader. Else why it is away: see `PlaceState`.
     """
     state = place.state
     if state.status == "idle":
@@ -26,7 +26,7 @@ def condition(desk: Desk, place: Place) -> Condition:
         return "needs firmware"
     if _is_starting(desk, place):
         return "starting"
-    return "used elsewhere" if state.used_elsewhere else "unplugged"
+    return state.fault
 
 
 def _is_starting(desk: Desk, place: Place) -> bool:

@@ -27,6 +27,7 @@ from .job import Job
 Work = Callable[[Link, Job], Any]
 PortWork = Callable[[str, Job], Any]
 Status = Literal["away", "idle", "busy"]
+Fault = Literal["unplugged", "used elsewhere", "not answering"]
 T = TypeVar("T")
 
 LOST = (LinkError, LineLost)
@@ -49,8 +50,8 @@ class PlaceState:
 
     board: a profile's name; firmware: MicroPython's version; module: EdgeLoRA's, None without it; free_heap, free_flash
     in bytes; models: paths of `.elm` files, in ROMFS first; model: the first of them; store: its adapters; active:
-    the name of the one in use. problem, remedy: why it is away; used_elsewhere: as another program has its port. job:
-    the one under way.
+    the name of the one in use. fault, problem, remedy: why it is away, in a word and in a sentence. job: the one under
+    way.
     """
 
     port: str
@@ -59,7 +60,7 @@ class PlaceState:
     status: Status = "away"
     problem: str = ""
     remedy: str = ""
-    used_elsewhere: bool = False
+    fault: Fault = "unplugged"
     board: str | None = None
     machine: str = ""
     firmware: str | None = None
@@ -268,7 +269,7 @@ class Place:
         if not self._find():
             if now or self.state.status != "away" or not self.state.problem:
                 gone = "the board is unplugged"
-                self._set(status="away", problem=gone, remedy=self._absent, used_elsewhere=False)
+                self._set(status="away", problem=gone, remedy=self._absent, fault="unplugged")
             return False
         try:
             self._link = Link.connect(self.device.port)
@@ -313,11 +314,15 @@ class Place:
 
     def _away(self, error: Exception) -> None:
         self._drop()
-        taken = used_elsewhere(error)
-        usual = "close the other program" if taken else "check the cable"
-        remedy = getattr(error, "remedy", "") or f"{usual}; the studio connects again by itself"
-        problem = "another program has the board's port open" if taken else printable(error)
-        self._set(status="away", problem=problem, remedy=printable(remedy), used_elsewhere=taken, job=None)
+        fault: Fault = "not answering"
+        remedy, problem = "reset the board; the studio connects again by itself", printable(error)
+        if used_elsewhere(error):
+            fault, problem = "used elsewhere", "another program has the board's port open"
+            remedy = "close the other program; the studio connects again by itself"
+        elif isinstance(error, LineLost) or isinstance(error.__cause__, LineLost):
+            fault, remedy = "unplugged", "check the cable; the studio connects again by itself"
+        remedy = printable(getattr(error, "remedy", "") or remedy)
+        self._set(status="away", problem=problem, remedy=remedy, fault=fault, job=None)
 
     def _drop(self) -> None:
         link, self._link = self._link, None

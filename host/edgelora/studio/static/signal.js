@@ -11,6 +11,7 @@ const DARK = ["#6fd0bc", "#ffb38a", "#aab8ff"];
 const SOUND = [[11, 16, 28], [27, 58, 107], [18, 125, 120], [139, 190, 86], [250, 232, 120]];
 const STRIP = 26; // pixels: what was said of each window
 const TAIL = 18; // the axis of time
+const NOTHING = "Nothing is listened to yet: choose a source below, and press Start.";
 
 function spread(stops) {
   const table = new Uint8ClampedArray(1024);
@@ -32,6 +33,7 @@ function lanesOf(channels) {
 export default {
   template: `
     <div class="signal">
+      <div ref="headline" class="headline" hidden><span ref="seen" class="headline-name"></span><span ref="sure" class="headline-share"></span></div>
       <div class="signal-head">
         <span ref="source" class="signal-source"></span>
         <span ref="state" class="chip"></span>
@@ -112,14 +114,15 @@ export default {
     clear(channels) {
       this.end = this.columns = this.lost = 0;
       this.said = [];
+      if (this.$refs.headline) this.$refs.headline.hidden = true;
       this.scales = [];
       this.samples = new Int16Array(0);
       this.channels = channels;
     },
     begin(text) {
       const told = text.told;
-      this.$refs.source.textContent = told.rate ? [told.source, told.base].filter(Boolean).join(" → ") : "Nothing is listened to yet";
-      this.$refs.state.hidden = !told.rate;
+      this.$refs.source.textContent = told.rate ? [told.source, told.base.replace(/\.elm$/, "")].filter(Boolean).join(" → ") : NOTHING;
+      this.$refs.state.hidden = this.$refs.canvas.hidden = !told.rate;
       if (!told.rate) return;
       if (text.run !== this.run) {
         this.run = text.run;
@@ -350,7 +353,7 @@ export default {
       this.rows = labels.map((label) => {
         const row = document.createElement("div"), name = document.createElement("span"), share = document.createElement("span");
         const track = document.createElement("span"), bar = document.createElement("span");
-        row.className = "bar-row";
+        row.className = label.startsWith("(") ? "bar-row bar-spare" : "bar-row"; // an output that nobody taught
         name.className = "bar-name";
         name.textContent = label;
         track.className = "bar-track";
@@ -369,8 +372,12 @@ export default {
         bar.style.width = `${100 * value}%`;
         share.textContent = p.length ? `${Math.round(100 * value)} %` : "";
         row.classList.toggle("bar-seen", i === seen);
+        row.classList.toggle("bar-some", value >= 0.01);
       });
       const name = this.told.labels[seen] ?? String(seen);
+      this.$refs.headline.hidden = false;
+      this.$refs.seen.textContent = p.length ? `${name},` : name;
+      this.$refs.sure.textContent = p.length ? `${Math.round(100 * (p[seen] ?? 0))} %` : "";
       const now = performance.now();
       if (this.bars && name !== this.spoken && now - this.spokenAt > 4000) {
         this.$refs.polite.textContent = name; // rare, so that it can be listened to

@@ -24,6 +24,7 @@ ICONS: dict[Condition, str] = {
     "starting": "power",
     "unplugged": "link_off",
     "used elsewhere": "block",
+    "not answering": "help_outline",
     "needs firmware": "bolt",
 }
 NO_BASE = ""

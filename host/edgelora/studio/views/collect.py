@@ -17,7 +17,7 @@ from ..desk import Desk
 from ..live import Live
 from ..taking import Taker, Takers
 from . import parts
-from .signals import KINDS, SignalView, SourceChoice, guarded, live_problem, other_base, usual_base, virtual_world
+from .signals import KINDS, SignalView, guarded, live_problem, other_base, sources, usual_base, virtual_world
 
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
 COUNTDOWNS = {0: "at once", 1: "1 s", 3: "3 s", 5: "5 s"}
@@ -71,13 +71,13 @@ def _recording(desk: Desk) -> None:
             "No board yet: plug one in, or start a virtual one, in Boards. Files can be dropped in below."
         )
     live, taker = place.of(Live), desk.of(Takers).of(place)
-    SourceChoice(desk, place, buttons=True)
-    virtual_world(desk, place)
     live_problem(live)
     other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Recording"'):
         SignalView(place.key, bars=False).classes("low")
         _controls(desk.of(Book), taker)
+    sources(desk, place, buttons=True)
+    virtual_world(desk, place)
 
 
 def _controls(book: Book, taker: Taker) -> None:
@@ -104,14 +104,15 @@ def _controls(book: Book, taker: Taker) -> None:
         adder = parts.button("Add", parts.told(add), icon="add", label="Add class")
         name.on("keydown.enter", lambda: adder.run_method("click"))
     with ui.element("div").classes("row-line record-line"):
-        record = parts.button("Record", lambda: None, icon="fiber_manual_record", main=True).classes("record")
+        record = parts.button("Record", lambda: None, icon="fiber_manual_record", main=True)
+        record.props("color=negative").classes("record")
         countdown = parts.Choice(COUNTDOWNS, value=taker.seconds, label="Countdown")
         count = parts.Choice(COUNTS, value=taker.count, label="How many")
         for field in (countdown, count):
             field.props("dense outlined options-dense").classes("narrow")
         countdown.on_value_change(lambda event: setattr(taker, "seconds", int(event.value)))
         count.on_value_change(lambda event: setattr(taker, "count", int(event.value)))
-        ui.label("Space records, too; so does a button of the board, if its pin is given above.").classes("quiet")
+        ui.label("Or press space, or a button of the board.").classes("quiet")
     state = ui.label().classes("countdown").props("aria-live=polite")
     meter = ui.linear_progress(0, show_value=False).props('rounded aria-label="Of the window that is recorded"')
 
@@ -148,6 +149,23 @@ def _key(event: events.KeyEventArguments, act: Callable[[], None]) -> None:
 # --- what is there
 
 
+class _Told:
+    """How many samples a class has, beside those of the others: a bar and words, which change in place."""
+
+    def __init__(self) -> None:
+        with ui.element("div").classes("bar-track balance").props("aria-hidden=true"):
+            self._kept = ui.element("div").classes("share-kept")
+            self._held = ui.element("div").classes("share-held")
+        self._count = ui.label().classes("balance-count")
+        self._missing = ui.label().classes("missing grow")
+
+    def tell(self, entry: Class, most: int) -> None:
+        self._kept.style(f"width: {100 * entry.kept / most:.1f}%")
+        self._held.style(f"width: {100 * entry.held / most:.1f}%")
+        self._count.set_text(f"{entry.kept} to learn, {entry.held} to test")
+        self._missing.set_text(entry.missing)
+
+
 class _Shelf:
     """The samples by class, and what can be done to those that are picked."""
 
@@ -155,14 +173,16 @@ class _Shelf:
         self._desk, self._book = desk, desk.of(Book)
         self._picked: dict[str, list[str]] = {}
         self._rows: dict[str, Samples] = {}
+        self._told: dict[str, _Told] = {}
         book = self._book
         with ui.element("div").classes("row-line shelf-head"):
-            parts.heading("Samples").classes("grow")
+            with ui.element("div").classes("grow"):
+                parts.heading("Samples")
+                self._advice = ui.label().classes("quiet")
             self._undo = parts.button("Undo", guarded(book.undo), icon="undo")
-        parts.follow(lambda: book.version, self._draw_balance)
+        self._dropping()
         self._bar()
         parts.follow(lambda: book.labels, self._draw_classes)
-        self._dropping()
         self._version = -1
         self._look()
         ui.timer(parts.POLL_SECONDS, self._look)
@@ -174,6 +194,12 @@ class _Shelf:
         self._version = self._book.version
         for label, row in self._rows.items():
             row.show([{"id": sample.id, "held": sample.held} for sample in self._book.of(label)])
+        self._advice.set_text(parts.plain(self._book.advice))
+        classes = self._book.classes
+        most = max([entry.kept + entry.held for entry in classes], default=1)
+        for entry in classes:
+            if entry.label in self._told:
+                self._told[entry.label].tell(entry, max(most, 1))
         there = {sample.id for sample in self._book.samples}
         self._picked = {label: [i for i in ids if i in there] for label, ids in self._picked.items()}
         self._undo.set_enabled(bool(self._book.can_undo))
@@ -185,41 +211,16 @@ class _Shelf:
     def _ids(self) -> list[str]:
         return [sample_id for ids in self._picked.values() for sample_id in ids]
 
-    # --- balance
-
-    def _draw_balance(self) -> None:
-        classes = self._book.classes
-        if not classes:
-            return parts.empty(
-                "No samples yet: add a class above and record, or drop a file in below.", "add_to_photos"
-            )
-        most = max(max(entry.kept + entry.held for entry in classes), 1)
-        with ui.element("div").classes("card whole balance").props('role=group aria-label="Balance of classes"'):
-            for entry in classes:
-                self._draw_share(entry, most)
-            ui.label(parts.plain(self._book.advice)).classes("quiet")
-            ui.label("Of each class a quarter is held out: it judges what is learned. It is striped here.").classes(
-                "quiet"
-            )
-
-    def _draw_share(self, entry: Class, most: int) -> None:
-        with ui.element("div").classes("balance-row"):
-            ui.label(entry.label).classes("bar-name")
-            with ui.element("div").classes("bar-track"):
-                ui.element("div").classes("share-kept").style(f"width: {100 * entry.kept / most:.1f}%")
-                ui.element("div").classes("share-held").style(f"width: {100 * entry.held / most:.1f}%")
-            ui.label(f"{entry.kept} + {entry.held} held out").classes("balance-count")
-            ui.label(entry.missing).classes("missing" if entry.missing else "")
-
     # --- classes
 
     def _draw_classes(self) -> None:
-        self._rows, self._picked = {}, {}
+        self._rows, self._told, self._picked = {}, {}, {}
         with ui.element("div").classes("shelf"):
             for label in self._book.labels:
                 with ui.element("section").classes("card whole").props(f'aria-label="Class {parts.attribute(label)}"'):
-                    with ui.element("div").classes("row-line"):
-                        ui.label(label).props("role=heading aria-level=3").classes("job-name grow")
+                    with ui.element("div").classes("class-head"):
+                        ui.label(label).props("role=heading aria-level=3").classes("class-name")
+                        self._told[label] = _Told()
                         rename = parts.button("Rename", partial(self._rename, label), label=f"Rename {label}")
                         remove = parts.button("Remove", partial(self._remove_class, label), label=f"Remove {label}")
                         for made in (rename, remove):
@@ -295,15 +296,14 @@ class _Shelf:
     # --- files
 
     def _dropping(self) -> None:
-        parts.heading("Drop files in")
+        with ui.element("div").classes("drop-line"):
+            label = parts.Choice([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Their class")
+            label.props("outlined options-dense").classes("field")
+            zone = ui.element("div").classes("grow")
         ui.label(
-            "A recording (.csv, .wav, .npz, Edge Impulse's .json or .cbor) is cut into windows, "
+            "A recording (.csv, .wav, .npz, Edge Impulse's .json or .cbor) is cut into windows; "
             "a data set (.npz with x, y) is taken as it is."
-        ).classes("quiet")
-        label = parts.Choice([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Class").props(
-            "dense outlined options-dense"
-        )
-        label.classes("wide-select")
+        ).classes("quiet small")
 
         def look() -> None:
             options = [AS_TOLD, *self._book.labels]
@@ -321,7 +321,8 @@ class _Shelf:
             doubt = await asyncio.to_thread(self._book.doubts, taken)
             return f"{doubt} They are in the project: Undo takes them back." if doubt else ""
 
-        parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
+        with zone:
+            parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
 
     def _usual(self) -> Base:
         base = usual_base(self._desk, self._desk.selected)

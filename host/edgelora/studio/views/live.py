@@ -8,7 +8,7 @@ from ..desk import Desk
 from ..live import Live
 from ..place import Place
 from . import parts
-from .signals import SignalView, SourceChoice, adapter_choice, live_problem, other_base, virtual_world
+from .signals import SignalView, adapter_choice, live_problem, other_base, sources, virtual_world
 
 
 def page(desk: Desk) -> None:
@@ -22,8 +22,6 @@ def _board(desk: Desk) -> None:
     if place is None:
         return parts.empty("No board yet: plug one in, or start a virtual one, in Boards.", "sensors_off")
     live = place.of(Live)
-    SourceChoice(desk, place)
-    virtual_world(desk, place)
     live_problem(live)
     other_base(desk, live)
     with ui.element("section").classes("card whole").props('aria-label="Signal"'):
@@ -31,6 +29,8 @@ def _board(desk: Desk) -> None:
         with ui.element("div").classes("row-line live-actions"):
             _pause(live)
             adapter_choice(live)
+    sources(desk, place)
+    virtual_world(desk, place)
     _tallies(place, live)
 
 

@@ -193,10 +193,11 @@ class Drop(Element, component=STATIC / "drop.js"):
         self._props.update(label=label, accept=accept, uploader=uploader.id, most=MOST_BYTES)
 
 
-def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None:
+def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: bool = False) -> None:
     """A place to drop files at, or to choose them. given: gets the name and content of each.
 
-    It may take a while, and return what is to be told; a mistake in a file is told there too, with its name.
+    It may take a while, and return what is to be told; a mistake in a file is told there too, with its name. small: as
+    large as a button, where files are not what the view is for.
     """
     with ui.element("div").classes("follow").props("aria-live=polite") as box:
         pass
@@ -226,7 +227,7 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object]) -> None
 
     upload = ui.upload(auto_upload=True, multiple=True, max_file_size=MOST_BYTES, on_upload=uploaded)
     upload.props(f"accept={accept}").classes("unseen")
-    field = Drop(label, accept, upload)
+    field = Drop(label, accept, upload).classes("drop-small" if small else "")
     field.on("begun", box.clear)
     field.on("refused", refused)
 

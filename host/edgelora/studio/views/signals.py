@@ -87,6 +87,33 @@ def keep_recording(desk: Desk, name: str, content: bytes) -> str:
     return kept
 
 
+def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
+    """The choice of what a board listens to, folded while it does."""
+    live = place.of(Live)
+    with (
+        ui.element("section").classes("card whole fold-card").props('aria-label="What it listens to"'),
+        parts.fold(_listens_to(live), "tune", not live.is_running) as folded,
+    ):
+        SourceChoice(desk, place, buttons)
+    was = [live.is_running]
+
+    def look() -> None:
+        folded.set_text(_listens_to(live))
+        if was != [live.is_running]:
+            was[:] = [live.is_running]
+            folded.set_value(not live.is_running)
+
+    ui.timer(parts.POLL_SECONDS, look)
+
+
+def _listens_to(live: Live) -> str:
+    if not live.is_running:
+        return "What it listens to"
+    source = SOURCES.get(live.source.name, live.source.name)
+    network = parts.plain(live.base.name.removesuffix(".elm")) if live.base else "no network"
+    return f"Listens to {parts.plain(source)}, with {network}"
+
+
 class SourceChoice:
     """What a board is to listen to, and with which base: controls, and the button that begins."""
 
@@ -115,7 +142,7 @@ class SourceChoice:
         elif source.name in recordings(desk):
             self._tape.value = source.name
         with ui.element("div").classes("follow") as self._drop:
-            parts.drop("Drop a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped)
+            parts.drop("Add a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped, small=True)
         self._show()
 
     def _changed(self) -> None:
@@ -248,13 +275,19 @@ def virtual_world(desk: Desk, place: Place) -> None:
     def press() -> None:
         sim.set_world(state, None, sim.parse_press(str(pin.value or "")))
 
-    with ui.expansion("What this virtual board measures", icon="precision_manufacturing").classes("wide"):
+    with (
+        ui.element("section").classes("card whole fold-card").props('aria-label="Around the virtual board"'),
+        parts.fold("What this virtual board measures", "precision_manufacturing"),
+    ):
         ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers a line, 50 a second.").classes(
             "quiet"
         )
-        choice = parts.Choice(recordings(desk), label="Recording").props("dense outlined options-dense")
-        parts.button("Play it", parts.told(lambda: play(str(choice.value or ""))), icon="play_circle")
-        parts.drop("Drop a recording: .csv", ",".join(KINDS), dropped)
+        with ui.element("div").classes("row-line"):
+            choice = (
+                parts.Choice(recordings(desk), label="Recording").props("dense outlined options-dense").classes("field")
+            )
+            parts.button("Play it", parts.told(lambda: play(str(choice.value or ""))), icon="play_circle")
+            parts.drop("Add a recording: .csv", ",".join(KINDS), dropped, small=True)
         with ui.element("div").classes("row-line"):
             pin = ui.input("Pin of a button", value="15").props("dense outlined").classes("narrow")
             parts.button("Press it", parts.told(press), icon="touch_app")
