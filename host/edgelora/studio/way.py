@@ -36,8 +36,10 @@ def _after_boards(desk: Desk) -> Step | None:
 
 def _after_live(desk: Desk) -> Step | None:
     place = desk.selected
-    if place is None or _kept(desk):
+    if place is None:
         return None
+    if _kept(desk):
+        return Step("have it act by itself", "/act", True)
     return Step("collect samples", "/collect", place.of(Live).is_running)
 
 

@@ -12,7 +12,7 @@ from nicegui import ui
 
 from ..condition import condition
 from ..desk import THEMES, Desk
-from . import adapters, boards, collect, fleet, learn, live, reports
+from . import act, adapters, boards, collect, fleet, learn, live, reports
 from .streams import add_routes
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -33,6 +33,7 @@ VIEWS = (
     View("/live", "Live", "sensors", live.page),
     View("/collect", "Collect", "add_to_photos", collect.page),
     View("/learn", "Learn", "school", learn.page),
+    View("/act", "Act", "bolt", act.page),
     View("/adapters", "Adapters", "layers", adapters.page),
     View("/fleet", "Fleet", "hub", fleet.page),
     View("/reports", "Reports", "insights", reports.page),

@@ -1,0 +1,124 @@
+"""The maker's path ends in a board that acts by itself after a reset, and when nobody is there but its sensor."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+from studio_projects import FIRST, PERSON, collect
+
+from edgelora import sim, virtual_boards
+from edgelora.datasets import har
+from edgelora.errors import InputError
+from edgelora.studio.acting import Acts
+from edgelora.studio.desk import Desk
+from edgelora.training import Act
+
+GESTURES = ("circle", "wave", "shake")
+BOARD, PIN = "virtual-pico-1", 15
+LEARN_MS = 300_000
+STILL_SECONDS = 20  # of the board's own time, after which a class must have been decided on
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a person does later than their samples, as motion: g and rad/s; and a sensor that lies still."""
+    folder = tmp_path_factory.mktemp("motion")
+    data = har._load_watch(har.HAR_SUBJECTS)[0]
+    for label, name in enumerate(GESTURES, FIRST):
+        units = max((r.samples for r in data if (r.subject, r.label) == (PERSON, label)), key=len) * har.HAR_UNITS
+        np.savetxt(folder / f"{name}.csv", units[len(units) * 2 // 5 :], "%.5f", ",")
+    np.savetxt(folder / "still.csv", np.tile([0.1, 0.2, 0.97, 0, 0, 0], (50, 1)), "%.5f", ",")
+    return folder
+
+
+def became(state: Path, level: int, steady: bool = False) -> bool:
+    """Whether the pin gets a level in the board's time; steady: and has it at the end of that."""
+    clock = virtual_boards.BoardClock(state)
+    begin, seen = clock(), False
+    while clock() < begin + STILL_SECONDS:
+        seen = sim.driven_pins(state).get(PIN) == level
+        if seen and not steady:
+            return True
+        assert clock.stood < 60, "the board stands still"
+        time.sleep(0.05)
+    return seen
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", '{"acts": 3, "vote": [], "nothing": 0}', '{"acts": [[], {"label": 1}]}'])
+def test_actions_are_kept_in_the_project(tmp_path: Path, damaged: str) -> None:
+    """Choices survive a restart; what somebody has made of the file does not end it."""
+    desk = Desk(tmp_path)
+    (tmp_path / "actions.json").write_text(damaged)
+    assert Acts(desk).acts == () and Acts(desk).vote == "2/3"
+    acts = Acts(desk)
+    acts.add(Act("wave", "hold", "15"))
+    acts.add(Act("nothing", "print", "", "still"))
+    acts.set_vote("1/1")
+    acts.set_nothing(False)
+    again = Acts(desk)
+    assert again.acts == acts.acts and again.vote == "1/1" and not again.nothing
+    for act in (Act("", "hold", "15"), Act("wave", "hold", "x"), Act("wave", "fly")):
+        with pytest.raises(InputError):
+            again.add(act)
+    again.remove(Act("wave", "hold", "15"))
+    assert [act.label for act in Acts(desk).acts] == ["nothing"]
+    edited = (tmp_path / "actions.json").read_text().replace('"print"', '"exec"')
+    (tmp_path / "actions.json").write_text(edited)
+    assert Acts(desk).acts == ()
+
+
+def test_from_samples_to_a_board_that_acts(
+    studios: Callable[..., Any], pages: Callable[..., Page], motion: Path, tmp_path: Path
+) -> None:
+    collect(tmp_path / "project", dict.fromkeys(GESTURES, 12))
+    studio = studios("project")
+    page = pages(studio)
+    page.context.set_default_timeout(LEARN_MS)
+    press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
+    go = lambda view: page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()  # noqa: E731
+    press("Start a virtual board")
+    page.get_by_role("region", name=BOARD, exact=True).get_by_text("ready").wait_for()
+    state = tmp_path / "project/boards" / BOARD
+    go("Learn")
+    press("Learn")
+    press("Keep")
+    page.get_by_text("Kept.").wait_for()
+
+    go("Act")
+    page.get_by_label("When it sees").click()
+    page.get_by_role("option", name="wave", exact=True).click()
+    press("Add action")
+    page.get_by_role("button", name="Remove: wave, pin high while it is seen: 15").wait_for()
+    sim.set_world(state, motion / "still.csv", [])
+    press("Save to the board and start")
+    alone = page.get_by_role("region", name="Runs by itself")
+    alone.wait_for()
+    expect(alone.get_by_role("status", name="Pins")).to_have_text("pin 15 low")
+    told = page.get_by_text(re.compile(r"lying still: 0 of \d+"))
+    assert told.is_visible()
+    page.get_by_text("The program").click()
+    page.get_by_text("'wave': [Hold(15)],").wait_for()
+
+    assert became(state, 0, steady=True), "a sensor that lies still is nothing"
+    sim.set_world(state, motion / "wave.csv", [])
+    assert became(state, 1)
+    expect(alone.get_by_role("status", name="Pins")).to_have_text("pin 15 high")
+    sim.set_world(state, motion / "circle.csv", [])
+    assert became(state, 0)
+    assert studio.stop() == 130
+
+    board = sim.start("virtual-pico", None, state, die_with_parent=True)  # its power is on, and nobody asks it anything
+    try:
+        sim.set_world(state, motion / "wave.csv", [])
+        assert became(state, 1)
+        sim.set_world(state, motion / "still.csv", [])
+        assert became(state, 0)
+    finally:
+        board.stop()
