@@ -48,6 +48,7 @@ def test_no_view_has_a_serious_fault(studios: Callable[..., Any], browser: Brows
 def unfold(page: Page, view: str) -> None:
     """Has a view show what it only shows when asked."""
     if view == "Learn":
+        page.get_by_role("button", name="Advanced").click()
         page.get_by_role("checkbox", name="Choose by a budget of memory").click()
         expect(page.get_by_text("gain expected")).to_be_visible(timeout=60_000)
     if view == "Reports":

@@ -65,6 +65,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     studio = studios("project")
     page = learn_view(pages(studio))
     expect(page.get_by_text("its outputs get your names")).to_be_visible()
+    page.get_by_role("button", name="Advanced").click()
     page.get_by_role("checkbox", name="Choose by a budget of memory").click()
     slider = page.get_by_role("slider", name="Memory to learn in")
     most = page.get_by_text("100 % of the most that is possible")
@@ -89,7 +90,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     report = read_report(folder / "reports" / "001")
     assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)
     assert report["adapted_accuracy"] > report["base_accuracy"]
-    shown = page.get_by_role("img", name="Named right of held-out samples").get_attribute("aria-label")
+    shown = page.get_by_role("img", name="Accuracy on samples to test").get_attribute("aria-label")
     assert shown and shown.endswith(f"{report['epoch_accuracies'][-1]:.0%} now")
     page.get_by_label("Name on the board").fill("no name/")
     page.get_by_role("button", name="Keep", exact=True).click()
@@ -97,6 +98,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     page.get_by_label("Name on the board").fill("mine")
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("The board uses it as mine, after a reset too.")).to_be_visible()
+    expect(page.get_by_role("button", name="Next: see it recognize them")).to_be_visible()
     studio.stop()
 
     collect(folder, GESTURES | {"knock": 8})
@@ -106,7 +108,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     page.get_by_role("button", name="Add knock").click()
     expect(page.get_by_text("Added: knock")).to_be_visible()
     expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
-    page.get_by_role("button", name="Learn anew").click()  # as "Consolidate": it keeps the class
+    page.get_by_role("button", name="Relearn everything").click()
     expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
     store, adapter = stored(studio, "mine")
     assert store.active == "mine" and [one.name for one in store.adapters] == ["mine"]
@@ -127,7 +129,7 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
 
 @pytest.mark.parametrize(
     ("leads", "how_long", "updates"),
-    [("the board by itself", "thorough", 10), ("with this computer's help", "usual", 20)],
+    [("board", "thorough", 10), ("with this computer", "usual", 20)],
 )
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int
@@ -137,8 +139,7 @@ def test_a_run_outlives_its_page_and_its_cable(
     run = folder / "reports" / "001"
     studio = studios("project")
     page = learn_view(pages(studio))
-    page.get_by_label("Who leads").click()
-    page.get_by_role("option", name=leads).click()
+    page.get_by_role("radio", name=leads, exact=True).click()
     begin(page, how_long)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Paused.")).to_be_visible()

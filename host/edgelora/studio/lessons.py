@@ -165,7 +165,7 @@ class Lessons:
                 lesson.note_gone()
             return training.consolidate_stored(link, base, data, name)
 
-        return place.submit("consolidate", work)
+        return place.submit("relearn everything", work)
 
     def _fresh(self) -> Path:
         taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]

@@ -63,7 +63,7 @@ def confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int
         _captioned(caption)
         with ui.element("thead"), ui.element("tr"):
             with ui.element("td"):
-                ui.label("was \\ named").classes("quiet")
+                ui.label("true \\ predicted").classes("quiet")
             for i in used:
                 with ui.element("th").props("scope=col"):
                     ui.label(name_of(labels, i))
@@ -79,13 +79,14 @@ def confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int
                             ui.label(str(counts[i][j]) if counts[i][j] else "·")
 
 
-def verdict(good: bool, title: str, text: str) -> None:
-    """What came of something, as a card."""
-    with ui.element("div").classes("card verdict" + (" verdict-good" if good else "")).props("role=status"):
+def verdict(good: bool, title: str, text: str) -> ui.element:
+    """What came of something, as a card. What is built inside stands below its words."""
+    with ui.element("div").classes("card verdict" + (" verdict-good" if good else "")):
         ui.icon("verified" if good else "info").props("aria-hidden=true")
-        with ui.element("div"):
+        with ui.element("div").classes("grow") as box, ui.element("div").props("role=status"):
             ui.label(title).classes("verdict-title")
             ui.label(text)
+    return box
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:

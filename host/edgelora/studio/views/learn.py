@@ -35,7 +35,8 @@ from ..prospect import (
 from . import parts
 from .charts import LineChart, SizeSlider, confusion, facts, verdict
 
-LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # times through the samples, 0: as many as `Recipe.fitted` says
+LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # epochs, 0: as many as `Recipe.fitted` says
+WHERE = {True: "board", False: "with this computer"}  # whether the board leads
 STATUS = {
     "learning": "The board is learning.",
     "pausing": "Pausing: the board finishes what it is at.",
@@ -72,8 +73,6 @@ class _Page:
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
-            parts.follow(lambda: (self._port, self._samples_version, self.base_name, self.lessons.version), self._what)
-            parts.follow(self._budget_version, self._budget)
             parts.follow(
                 lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
             )
@@ -86,6 +85,41 @@ class _Page:
                 ),
                 self._more,
             )
+            self._setup()
+
+    def _setup(self) -> None:
+        """What to learn and how: it is folded once something was learned."""
+        with (
+            ui.element("section").classes("card fold-card").props('aria-label="What to learn"'),
+            parts.fold(self._setup_name, "tune", self._begins) as folded,
+        ):
+            parts.follow(lambda: (self._port, self._samples_version, self.base_name, self.lessons.version), self._what)
+            parts.follow(lambda: (self._port, self._samples_version, self.base_name), self._how)
+            with parts.fold("Advanced").classes("wide"):
+                parts.follow(self._budget_version, self._budget)
+            parts.follow(lambda: (self._port, id(self.lesson), self._status, self.version), self._begin)
+        was = [self._begins]
+
+        def look() -> None:
+            folded.set_text(self._setup_name)
+            if was != [self._begins]:
+                was[:] = [self._begins]
+                folded.set_value(self._begins)
+
+        ui.timer(parts.POLL_SECONDS, look)
+
+    @property
+    def _status(self) -> str:
+        return self.lesson.status if self.lesson else ""
+
+    @property
+    def _begins(self) -> bool:
+        """Whether nothing is learned, or was."""
+        return self._status in ("", "discarded", "given up")
+
+    @property
+    def _setup_name(self) -> str:
+        return "What to learn" if self._begins else "Learn again"
 
     # --- what there is
 
@@ -136,8 +170,7 @@ class _Page:
     # --- what to learn
 
     def _what(self) -> None:
-        with ui.element("section").classes("card"):
-            parts.heading("1. What to learn")
+        with ui.element("div").classes("stack tight"):
             bases = self.lessons.bases()
             found = self.prospect
             if not bases or found is None:
@@ -177,33 +210,40 @@ class _Page:
         job = self.measured
         return (self._port, self._samples_version, self.base_name, self.within, job and job.state)
 
-    def _budget(self) -> None:
+    def _how(self) -> None:
         found = self.prospect
         if found is None or found.problem or not self.data:
             return
-        with ui.element("section").classes("card"):
-            parts.heading("2. How much it may use")
-            usual = self._planned(found, replace(USUAL, epochs=self.epochs))
-            lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
-            with ui.element("div").classes("row-line"):
-                long = parts.Choice(
-                    lengths, value=self.epochs, label="How long", on_change=lambda e: self._set(epochs=e.value)
+        usual = self._planned(found, replace(USUAL, epochs=self.epochs))
+        lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
+        with ui.element("div").classes("row-line how-line"):
+            long = parts.Choice(
+                lengths, value=self.epochs, label="How long", on_change=lambda e: self._set(epochs=e.value)
+            )
+            long.props("outlined dense").classes("choice-line")
+            with ui.element("div").classes("row-line train-on").props('role=group aria-label="Train on"'):
+                ui.label("Train on").classes("quiet").props("aria-hidden=true")
+                ui.radio(WHERE, value=self.by_board, on_change=lambda e: self._set(by_board=e.value)).props(
+                    "inline dense"
                 )
-                long.props("outlined dense").classes("choice-line")
-                who = {True: "the board by itself", False: "with this computer's help"}
-                where = parts.Choice(
-                    who, value=self.by_board, label="Who leads", on_change=lambda e: self._set(by_board=e.value)
-                )
-                where.props("outlined dense").classes("choice-line")
-            ui.checkbox("Choose by a budget of memory", value=self.within, on_change=lambda e: self._within(e.value))
-            if not self.within:
-                if usual:
-                    facts(_taken(usual))
-                return
-            parts.job_card(lambda: self.measured)
-            job = self.measured
-            if job and job.state == "done":
-                self._sliders(job.result)
+        if usual and not usual.fits and not self.within:
+            needed, limit = _size(usual.arena_bytes), _size(usual.ram_bytes)
+            parts.problem(f"learning takes {needed}, the board has {limit}", "choose by a budget, under Advanced")
+
+    def _budget(self) -> None:
+        found = self.prospect
+        if found is None or found.problem or not self.data:
+            ui.label("There is nothing to choose yet.").classes("quiet")
+            return
+        ui.checkbox("Choose by a budget of memory", value=self.within, on_change=lambda e: self._within(e.value))
+        if not self.within:
+            if usual := self._planned(found, replace(USUAL, epochs=self.epochs)):
+                facts(_taken(usual))
+            return
+        parts.job_card(lambda: self.measured)
+        job = self.measured
+        if job and job.state == "done":
+            self._sliders(job.result)
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -225,7 +265,7 @@ class _Page:
         learned = sum(found.counts[label] - found.counts[label] // 4 for label in found.learned)
         times = Recipe(epochs=epochs).fitted(learned).epochs
         took = plan.step_us * 1e-6 * times * learned if plan and plan.step_us else None
-        return f"{name}: {times} times through the samples" + (f", about {_seconds(took)}" if took else "")
+        return f"{name}: {times} epochs" + (f", about {_seconds(took)}" if took else "")
 
     def _sliders(self, found: Choices) -> None:
         """What a budget buys, as it is moved."""
@@ -287,24 +327,31 @@ class _Page:
     # --- the run
 
     def _run(self) -> None:
-        with ui.element("section").classes("card stack"):
-            parts.heading("3. Learn")
-            place = self.place
-            if place is None:
-                return parts.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
-            lesson = self.lesson
-            if lesson is None:
-                ui.label("Nothing was learned on this board yet.").classes("quiet")
-                return self._start_button(place, "Learn")
+        place, lesson = self.place, self.lesson
+        if place is None:
+            return parts.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
+        if lesson is None:
+            return
+        self._outcome(place, lesson)
+        with ui.element("section").classes("card stack").props('aria-label="The run"'):
             with ui.element("div").props("aria-live=polite"):
                 ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
             if lesson.error and lesson.status in ("failed", "cut off"):
                 parts.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
+            self._run_buttons(place, lesson)
+            if report := lesson.report:
+                with ui.element("div").classes("charts"):
+                    confusion("Before", report.labels, report.confusion_base)
+                    confusion("Now", report.labels, report.confusion_adapted)
             self._progress(lesson)
-            with ui.element("div").classes("row-line"):
-                self._run_buttons(place, lesson)
             if lesson.report:
-                self._outcome(place, lesson)
+                ui.link("The whole report", f"/page/{lesson.number}", new_tab=True)
+
+    def _begin(self) -> None:
+        place = self.place
+        if place and self._status not in GOING:
+            text = "Learn" if self._begins else "Learn again"
+            self._start_button(place, text, self._status not in ("paused", "cut off", "judged"))
 
     def _run_buttons(self, place: Place, lesson: Lesson) -> None:
         if lesson.status == "learning":
@@ -312,8 +359,6 @@ class _Page:
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
             parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
-        if lesson.status not in GOING:
-            self._start_button(place, "Learn anew", lesson.status not in UNFINISHED)
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
         parts.button(text, lambda: self._start(place), icon="school", main=main)
@@ -347,12 +392,11 @@ class _Page:
     def _progress(self, lesson: Lesson) -> None:
         """Charts and figures, which move while it learns."""
         bar = ui.linear_progress(0, show_value=False).props('aria-label="Progress of learning" rounded')
+        bar.set_visibility(lesson.status in UNFINISHED)
         line = ui.label().classes("quiet")
         with ui.element("div").classes("charts"):
             loss = LineChart("Loss, nats", "update", low=0)
-            right = LineChart(
-                "Named right of held-out samples", "times through the samples", percent=True, low=0, high=1
-            )
+            right = LineChart("Accuracy on samples to test", "epoch", percent=True, low=0, high=1)
         last: list[object] = []
 
         def tell() -> None:
@@ -375,7 +419,7 @@ class _Page:
                 )
             found = lesson.accuracies
             if found:
-                told = f"Named right of held-out samples: {found[0]:.0%} before, {found[-1]:.0%} now"
+                told = f"Accuracy on samples to test: {found[0]:.0%} before, {found[-1]:.0%} now"
                 points = [(float(i), value) for i, value in enumerate(found)]
                 best = over and lesson.report and lesson.report.best_epoch
                 kept = points[best] if best and best < len(points) else None  # the one that was taken: least loss
@@ -395,19 +439,16 @@ class _Page:
         report, words = lesson.report, lesson.words()
         if report is None or words is None:
             return
-        verdict(words.good, words.title, words.text)
-        if lesson.status == "judged":
-            self._keep_or_discard(place, lesson, words.good)
-        elif lesson.status == "kept":
-            ui.label(f"The board uses it as {lesson.head.name}, after a reset too.").classes("quiet")
-        with ui.element("div").classes("charts"):
-            confusion("Before", report.labels, report.confusion_base)
-            confusion("Now", report.labels, report.confusion_adapted)
-        ui.link("The whole report", f"/page/{lesson.number}", new_tab=True)
+        with verdict(words.good, words.title, words.text):
+            if lesson.status == "judged":
+                self._keep_or_discard(place, lesson, words.good)
+            elif lesson.status == "kept":
+                ui.label(f"The board uses it as {lesson.head.name}, after a reset too.").classes("quiet")
 
     def _keep_or_discard(self, place: Place, lesson: Lesson, good: bool) -> None:
-        with ui.element("div").classes("row-line"):
-            name = ui.input("Name on the board", value=NAME, validation=_name_problem).props("outlined dense")
+        with ui.element("div").classes("row-line actions"):
+            name = ui.input("Name on the board", value=NAME, validation=_name_problem)
+            name.props("outlined dense hide-bottom-space")
             keep = "Keep" if good else "Keep it all the same"
 
             def kept() -> None:
@@ -453,8 +494,8 @@ class _Page:
             told, why = f"Add {', '.join(new)}", "takes a moment, and no learning"
         elif others:
             told, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
-        with ui.element("section").classes("card stack"):
-            parts.heading("4. Afterwards")
+        with ui.element("section").classes("card stack").props('aria-label="Teach it more"'):
+            parts.heading("Teach it more")
             with ui.element("div").classes("row-line"):
                 add = parts.button(
                     told,
@@ -466,21 +507,20 @@ class _Page:
                 ui.label(why).classes("quiet")
             with ui.element("div").classes("row-line"):
                 parts.button(
-                    "Consolidate",
+                    "Relearn everything",
                     lambda: self._set(after=self.lessons.consolidate(place, lesson, data)),
                     icon="merge",
                 )
                 ui.label(
-                    "Learns anew from all samples, added classes too, on this computer, to the byte as a board would. "
-                    "The board gets it if it is better."
-                ).classes("quiet grow")
+                    "from all samples, added classes too, on this computer. The board gets it if it is better."
+                ).classes("quiet")
 
 
 def _told(lesson: Lesson) -> str:
     """How far it is, in a line."""
     said = [
         f"update {lesson.done} of {lesson.head.total}",
-        f"time {lesson.epoch} of {lesson.epochs} through the samples",
+        f"epoch {lesson.epoch} of {lesson.epochs}",
     ]
     if lesson.joules is not None:
         said.append(f"{lesson.joules * 1000:.3g} mJ by the data sheet")
@@ -517,7 +557,8 @@ def _titled(base: Base) -> str:
 
 def _described(base: Base) -> str:
     signal = f"{base.model.signal}. " if base.model.signal else ""
-    return f"{signal}Knows {', '.join(base.model.labels) or base.model.classes}."
+    mine = [label for label in base.model.labels if not label.startswith("(")]  # the others are nobody's yet
+    return f"{signal}Knows {', '.join(mine) or base.model.classes}."
 
 
 def _name_problem(text: str) -> str | None:

@@ -15,6 +15,12 @@ function steps(low, high, most) {
 export default {
   template: `
     <figure class="chart" ref="box">
+      <figcaption>
+        <span class="chart-name">{{ name }}</span>
+        <span v-for="(one, i) in series" :key="one.name" v-show="series.length > 1" :class="'chart-key chart-line chart-line-' + i">
+          <svg width="26" height="10" aria-hidden="true"><line x1="1" x2="25" y1="5" y2="5" /></svg>{{ one.name }}
+        </span>
+      </figcaption>
       <svg :viewBox="'0 0 ' + width + ' ' + height" :height="height" width="100%" role="img" :aria-label="told">
         <g class="chart-grid">
           <template v-for="tick in yTicks" :key="'y' + tick">
@@ -31,12 +37,6 @@ export default {
           <circle v-if="one.ring" class="chart-ring" :cx="x(one.ring[0])" :cy="y(one.ring[1])" r="8" />
         </g>
       </svg>
-      <figcaption>
-        <span class="chart-name">{{ name }}</span>
-        <span v-for="(one, i) in series" :key="one.name" v-show="series.length > 1" :class="'chart-key chart-line chart-line-' + i">
-          <svg width="26" height="10" aria-hidden="true"><line x1="1" x2="25" y1="5" y2="5" /></svg>{{ one.name }}
-        </span>
-      </figcaption>
     </figure>`,
   props: {
     name: String, xName: String, told: String, series: Array, percent: Boolean, bytes: Boolean,
