@@ -88,6 +88,8 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     walk = card(page, "walk")
     walk.get_by_role("button", name="Use walk").click()
     walk.get_by_text("in use").wait_for()
+    walk.get_by_text("not measured in this project").wait_for()  # it came as a file
+    walk.get_by_role("button", name="Advanced").click()
     walk.get_by_role("button", name="Pin walk").click()
     walk.get_by_text("pinned").wait_for()
     walk.get_by_role("button", name="Rename walk").click()
@@ -100,6 +102,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     stroll = card(page, "stroll")
     stroll.get_by_role("button", name="Pull stroll").click()
     page.get_by_role("button", name="Push stroll.ela").wait_for()
+    stroll.get_by_role("button", name="Advanced").click()
     stroll.get_by_role("button", name="Release stroll").click()
     dialog.get_by_role("button", name="Sign and release").click()
     page.get_by_text("signed by key").wait_for()

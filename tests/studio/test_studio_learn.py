@@ -99,19 +99,28 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("The board uses it as mine, after a reset too.")).to_be_visible()
     expect(page.get_by_role("button", name="Next: see it recognize them")).to_be_visible()
+    page.get_by_role("link", name="Adapters").click()
+    card = page.get_by_role("region", name="mine", exact=True)
+    expect(card.get_by_text("circle, wave, shake", exact=True)).to_be_visible()
+    expect(card.get_by_text(f"{report['adapted_accuracy']:.1%} accuracy on 6 samples to test")).to_be_visible()
+    card.get_by_role("button", name="Rename mine").click()
+    page.get_by_label("New name").fill("gestures")
+    page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    card = page.get_by_role("region", name="gestures", exact=True)
+    expect(card.get_by_text("circle, wave, shake", exact=True)).to_be_visible()  # still its run's
     studio.stop()
 
     collect(folder, GESTURES | {"knock": 8})
     studio = studios("project")
     page = learn_view(pages(studio))
-    expect(page.get_by_text("The board uses it as mine")).to_be_visible()
+    expect(page.get_by_text("The board uses it as gestures")).to_be_visible()
     page.get_by_role("button", name="Add knock").click()
     expect(page.get_by_text("Added: knock")).to_be_visible()
     expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
     page.get_by_role("button", name="Relearn everything").click()
     expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
-    store, adapter = stored(studio, "mine")
-    assert store.active == "mine" and [one.name for one in store.adapters] == ["mine"]
+    store, adapter = stored(studio, "gestures")
+    assert store.active == "gestures" and [one.name for one in store.adapters] == ["gestures"]
     assert "knock" in [row.name for row in unpack_adapter(adapter).classes]
     assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
 

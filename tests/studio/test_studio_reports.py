@@ -58,10 +58,13 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     page.get_by_role("link", name="Fleet").click()
     expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
     last = federation.rounds[-1].accuracies
-    assert cells(page, "Named right, by board, after the last round")[1:] == [
+    assert cells(page, "Accuracy by board, after the last round")[1:] == [
         [f"board {index}", f"{share:.1%}"] for index, share in last.items()
     ]
+    expect(page.get_by_text("no bound: boards add no noise").first).not_to_be_visible()
+    page.get_by_role("button", name="Advanced").first.click()
     expect(page.get_by_text("no bound: boards add no noise")).to_have_count(2)
+    expect(page.get_by_text("no bound: boards add no noise").first).to_be_visible()
 
     def publish(button: str, told: str) -> None:
         page.get_by_role("button", name=button, exact=True).click()

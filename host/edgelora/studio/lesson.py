@@ -341,6 +341,10 @@ class Lesson:
         """Classes are with what was learned, on the board."""
         self._now(added=tuple(dict.fromkeys([*self.head.added, *labels])))
 
+    def note_renamed(self, name: str) -> None:
+        """What was learned has another name on the board."""
+        self._now(name=name)
+
     def note_gone(self) -> None:
         """What was learned is on the board no more, and so are classes that were added to it."""
         self._now(added=())

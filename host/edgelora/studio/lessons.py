@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from .. import datasets, training
 from ..datasets import Dataset
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
-from ..link import Link
+from ..link import Link, StoredAdapter, StoreState
 from ..report import Report, read_report
 from ..text import printable, store_name
 from ..training import NAME, AddedClasses, Base, Consolidated, Recipe, load_base
@@ -92,6 +93,27 @@ class Lessons:
     def of(self, place: Place) -> Lesson | None:
         """The latest run of a board."""
         return next((one for one in self.runs if _is_of(one, place)), None)
+
+    def source(self, place: Place, adapter: StoredAdapter) -> Lesson | None:
+        """The run that an adapter of a board's store came of, if it is one of the project's."""
+        for one in self.runs:
+            if _is_of(one, place) and one.status in ("judged", "kept") and (one.head.name or NAME) == adapter.name:
+                with contextlib.suppress(EdgeloraError, OSError):
+                    if one.base.base_id == adapter.base_id:
+                        return one
+        return None
+
+    def rename(self, place: Place, adapter: StoredAdapter, to: str) -> Job:
+        """Gives an adapter of a board's store another name; its run goes by that, too."""
+        to, lesson = store_name(to), self.source(place, adapter)
+
+        def work(link: Link, job: Job) -> StoreState:
+            store = link.store_rename(adapter.name, to)
+            if lesson:
+                lesson.note_renamed(to)
+            return store
+
+        return place.submit(f"rename {adapter.name}", work)
 
     def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
         """Begins a run on a board. InputError where it can't be."""

@@ -32,11 +32,6 @@ def activate(desk: Desk, place: Place, name: str) -> Job:
     return _change(place, what, lambda link: activate_stored(link, bases, name or None))
 
 
-def rename(place: Place, name: str, to: str) -> Job:
-    to = store_name(to)
-    return _change(place, f"rename {name}", lambda link: link.store_rename(name, to))
-
-
 def remove(place: Place, name: str) -> Job:
     return _change(place, f"remove {name}", lambda link: link.store_remove(name))
 

@@ -15,9 +15,11 @@ from .. import shelf
 from ..book import Book
 from ..desk import Desk
 from ..job import Job
+from ..knowledge import knowledge
 from ..lessons import Lessons
 from ..place import Place
 from . import parts
+from .charts import facts
 
 
 def page(desk: Desk) -> None:
@@ -31,13 +33,14 @@ def _of_board(desk: Desk, place: Place | None) -> None:
     if place is None:
         return parts.empty("No board is chosen: start or plug in one in Boards.", "memory")
     parts.place_job(place)
-    parts.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place))
+    opened: dict[str, set[str]] = {}  # what is unfolded, by adapter
+    parts.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place, opened))
     compared: list[Job] = []  # what was asked for last stays when the store changes
     parts.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
     parts.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
 
 
-def _store(desk: Desk, place: Place) -> None:
+def _store(desk: Desk, place: Place, opened: dict[str, set[str]]) -> None:
     store = place.state.store
     if store is None:
         if place.state.problem:
@@ -45,11 +48,10 @@ def _store(desk: Desk, place: Place) -> None:
         return parts.empty("The board has no store yet: EdgeLoRA is not on it.", "layers_clear")
     for notice in store.notices:
         ui.label(notice).classes("quiet")
-    bases = {base.base_id: base for base in desk.of(Lessons).bases().values()}
     with ui.element("div").classes("cards"):
-        _bare(desk, place, store.active)
         for adapter in store.adapters:
-            _card(desk, place, adapter, store.active, bases.get(adapter.base_id))
+            _card(desk, place, adapter, store.active, opened.setdefault(adapter.name, set()))
+        _bare(desk, place, store.active)
     ui.label(f"{store.free / 1024:.0f} KB of the store are free").classes("quiet")
 
 
@@ -60,13 +62,14 @@ def _bare(desk: Desk, place: Place, active: str | None) -> None:
             _chip("check_circle", "in use", active is None)
         ui.label("Without anything learned.").classes("quiet")
         if active is not None:
-            parts.button(
-                "Use", lambda: shelf.activate(desk, place, shelf.BARE), icon="play_arrow", label="Use the bare base"
-            )
+            with ui.element("div").classes("row-line actions"):
+                parts.button(
+                    "Use", lambda: shelf.activate(desk, place, shelf.BARE), icon="play_arrow", label="Use the bare base"
+                )
 
 
-def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, base: Base | None) -> None:
-    name = parts.plain(adapter.name)
+def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, opened: set[str]) -> None:
+    name, knows = parts.plain(adapter.name), knowledge(desk, place, adapter)
     in_use = adapter.name == active and not adapter.trial
     with ui.element("section").classes("card").props(f'aria-label="{parts.attribute(name)}"'):
         with ui.element("div").classes("row-line"):
@@ -74,13 +77,13 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
             _chip("check_circle", "in use", in_use)
             _chip("push_pin", "pinned", adapter.pinned)
             _chip("science", "on trial", adapter.trial)
-        with ui.element("div").classes("facts"):
-            ui.label("version")
-            ui.label(str(adapter.version))
-            ui.label("size")
-            ui.label(f"{adapter.size} bytes")
-            ui.label("base")
-            ui.label(base.name if base else parts.plain(adapter.base_id))
+        facts(
+            [
+                ("knows", parts.plain(", ".join(knows.classes)) or "not known here"),
+                ("how well", parts.plain(knows.how_well) or "not measured in this project"),
+                ("since", parts.when(knows.since) if knows.since else "not known here"),
+            ]
+        )
         with ui.element("div").classes("row-line actions"):
             if not in_use:
                 parts.button(
@@ -90,19 +93,25 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
                     label=f"Use {name}",
                     main=True,
                 )
-            pinned = "Unpin" if adapter.pinned else "Pin"
-            parts.button(
-                pinned,
-                lambda: shelf.pin(place, adapter.name, not adapter.pinned),
-                icon="push_pin",
-                label=f"{pinned} {name}",
-            )
-            parts.button("Rename", lambda: _rename(place, adapter.name), icon="edit", label=f"Rename {name}")
+            parts.button("Rename", lambda: _rename(desk, place, adapter), icon="edit", label=f"Rename {name}")
             parts.button("Pull", lambda: shelf.pull(desk, place, adapter.name), icon="download", label=f"Pull {name}")
-            parts.button(
-                "Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}"
-            )
             parts.button("Remove", lambda: _remove(place, adapter.name), icon="delete", label=f"Remove {name}")
+        with parts.fold("Advanced", opened=opened):
+            base = knows.base.removesuffix(".elm") or adapter.base_id
+            facts([("base", parts.plain(base)), ("size", f"{adapter.size} bytes"), ("version", str(adapter.version))])
+            with ui.element("div").classes("row-line"):
+                _rare_actions(desk, place, adapter, name)
+
+
+def _rare_actions(desk: Desk, place: Place, adapter: StoredAdapter, name: str) -> None:
+    pinned = "Unpin" if adapter.pinned else "Pin"
+    parts.button(
+        pinned,
+        lambda: shelf.pin(place, adapter.name, not adapter.pinned),
+        icon="push_pin",
+        label=f"{pinned} {name}",
+    )
+    parts.button("Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}")
 
 
 def _chip(icon: str, word: str, holds: bool) -> None:
@@ -115,10 +124,10 @@ def _chip(icon: str, word: str, holds: bool) -> None:
 # --- dialogs
 
 
-def _rename(place: Place, name: str) -> None:
-    with parts.dialog(f"Rename {parts.plain(name)}") as dialog:
-        to = ui.input("New name", value=name).props("outlined maxlength=24").classes("wide")
-        parts.choices(dialog, "Rename", lambda: shelf.rename(place, name, to.value.strip()))
+def _rename(desk: Desk, place: Place, adapter: StoredAdapter) -> None:
+    with parts.dialog(f"Rename {parts.plain(adapter.name)}") as dialog:
+        to = ui.input("New name", value=adapter.name).props("outlined maxlength=24").classes("wide")
+        parts.choices(dialog, "Rename", lambda: desk.of(Lessons).rename(place, adapter, to.value.strip()))
 
 
 def _remove(place: Place, name: str) -> None:
@@ -175,9 +184,11 @@ def _comparable(place: Place) -> dict[str, str]:
 def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -> None:
     if not ids:
         return
-    parts.heading("Compare two on your samples")
     names = {shelf.BARE: "the bare base"} | {name: parts.plain(name) for name in ids}
-    with ui.element("section").classes("card").props('aria-label="Compare"'), ui.element("div").classes("row-line"):
+    card = ui.element("section").classes("card whole").props('aria-label="Compare"')
+    with card:
+        parts.heading("Compare two on your samples")
+    with card, ui.element("div").classes("row-line field-line"):
         first = parts.Choice(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
         second = parts.Choice(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
 
@@ -225,9 +236,9 @@ def _row(kind: str, cells: Sequence[str]) -> None:
 
 
 def _files(desk: Desk) -> None:
-    parts.heading("In the project")
     files = shelf.files(desk)
-    with ui.element("section").classes("card").props('aria-label="In the project"'):
+    with ui.element("section").classes("card whole stack tight").props('aria-label="In the project"'):
+        parts.heading("In the project")
         for name, size in files.items():
             with ui.element("div").classes("row-line"):
                 ui.label(name).classes("grow")

@@ -40,6 +40,7 @@ class _Page:
         self.error: EdgeloraError | None = None
         self.told = ""
         self.changes = 0
+        self.opened: set[str] = set()  # what is unfolded
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
@@ -80,25 +81,36 @@ class _Page:
                     "boards",
                     f"{plan.boards}" + (f", {last.survivors} of {last.asked} in the last round" if last else ""),
                 ),
-                ("epsilon of an outsider", _epsilon(last.outsider if last else 0.0, plan.delta)),
-                ("epsilon of the server", _epsilon(last.server if last else 0.0, plan.delta)),
-                ("masks", _masks(one)),
-                ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}"),
             ]
         )
         measured = [(float(i), r.accuracies) for i, r in enumerate(rounds, 1) if r.accuracies]
         if measured:
-            chart = LineChart("Named right of test samples, by round", "round", percent=True)
+            chart = LineChart("Accuracy on test samples, by round", "round", percent=True)
             lines = [("mean of boards", mean_of), ("worst tenth of boards", worst_tenth)]
             series = [{"name": name, "points": [(i, of(by) or 0.0) for i, by in measured]} for name, of in lines]
             mean, worst = (one["points"][-1][1] for one in series)
             told = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
             chart.show(told, series, xLow=1, high=1.0)
             rows = [(f"board {index}", f"{share:.1%}") for index, share in sorted(measured[-1][1].items(), key=_number)]
-            table("Named right, by board, after the last round", ("board", "named right"), rows)
+            table("Accuracy by board, after the last round", ("board", "accuracy"), rows)
         elif rounds:
             told = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
             ui.label(told).classes("quiet")
+        with parts.fold("Advanced", opened=self.opened).classes("wide"):
+            self._advanced(one)
+
+    def _advanced(self, one: Federation) -> None:
+        """Privacy in figures, and every round."""
+        plan, rounds = one.plan, one.rounds
+        last = rounds[-1] if rounds else None
+        facts(
+            [
+                ("epsilon of an outsider", _epsilon(last.outsider if last else 0.0, plan.delta)),
+                ("epsilon of the server", _epsilon(last.server if last else 0.0, plan.delta)),
+                ("masks", _masks(one)),
+                ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}"),
+            ]
+        )
         if rounds:
             head = ("round", "boards", "took", "down", "up", "epsilon outside", "epsilon server")
             shown = [
@@ -124,9 +136,7 @@ class _Page:
         with ui.element("section").classes("card stack"):
             parts.heading("Publish")
             if not sites:
-                told = (
-                    "There is no fleet to publish to: put the folder of its roster (edgelora fleet enroll) into fleets."
-                )
+                told = "There is no fleet to publish to: put the folder of its roster into the project's folder fleets."
                 ui.label(told).classes("quiet")
                 return
             if self.site not in sites:
@@ -202,9 +212,6 @@ class _Page:
                 name = ui.input("Name", value="simulated").props("outlined dense")
                 boards = ui.number("Boards", value=SIMULATED.boards, min=2, max=1000, precision=0)
                 rounds = ui.number("Rounds", value=SIMULATED.rounds, min=1, max=1000, precision=0)
-                noise = ui.number("Noise, in clips", value=0, min=0, max=100)
-                for one in (boards, rounds, noise):
-                    one.props("outlined dense")
 
                 def start() -> None:
                     self.name = str(name.value)
@@ -213,17 +220,23 @@ class _Page:
                 parts.button("Simulate", start, icon="play_arrow", main=True)
             wrong = ui.element("div")
             parts.job_card(lambda: self.federations.job)
-            ui.label("Of real boards: Flower's engine carries the rounds, in an environment of its own.").classes(
-                "quiet"
-            )
-            ui.label(COMMANDS).classes("code").props('tabindex=0 role=region aria-label="Commands that begin one"')
-            with ui.element("div").classes("row-line"):
-                folder = ui.input("Folder of a federation or a fleet").props("outlined dense").classes("choice-line")
+            with parts.fold("Advanced").classes("wide"):
+                noise = ui.number("Noise, in clips", value=0, min=0, max=100)
+                for one in (boards, rounds, noise):
+                    one.props("outlined dense")
+                ui.label("Of real boards: Flower's engine carries the rounds, in an environment of its own.").classes(
+                    "quiet"
+                )
+                ui.label(COMMANDS).classes("code").props('tabindex=0 role=region aria-label="Commands that begin one"')
+                with ui.element("div").classes("row-line"):
+                    folder = (
+                        ui.input("Folder of a federation or a fleet").props("outlined dense").classes("choice-line")
+                    )
 
-                def show() -> None:
-                    told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
+                    def show() -> None:
+                        told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
 
-                parts.button("Show it", show, icon="folder_open")
+                    parts.button("Show it", show, icon="folder_open")
 
 
 def _masks(one: Federation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,11 @@ def place_job(place: Place) -> None:
     job_card(lambda: next((job for job in reversed(place.jobs) if job.exclusive), None))
 
 
-def fold(text: str, icon: str = "", is_open: bool = False) -> ui.expansion:
-    """What is shown only when asked for. What is drawn again goes inside, or around it: it would close."""
-    made = ui.expansion(text, icon=icon or None, value=is_open)
+def fold(text: str, icon: str = "", is_open: bool = False, opened: set[str] | None = None) -> ui.expansion:
+    """What is shown only when asked for. opened: remembers by `text` whether it is, where it is drawn again."""
+    made = ui.expansion(text, icon=icon or None, value=is_open or bool(opened and text in opened))
+    if opened is not None:
+        made.on_value_change(lambda event: opened.add(text) if event.value else opened.discard(text))
     return made.classes("fold").props("dense dense-toggle header-class=fold-head")
 
 
@@ -240,6 +243,14 @@ async def finished(made: object) -> Any:
 def plain(text: object) -> str:
     """Text of a board or file on one line, without characters that would not show as themselves."""
     return printable(text)
+
+
+def when(iso: str) -> str:
+    """A time as people say it."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%d %b %H:%M")
+    except ValueError:
+        return plain(iso)
 
 
 def button(

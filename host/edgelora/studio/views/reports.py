@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
 from nicegui import ui
@@ -79,7 +77,7 @@ class _Page:
             with ui.element("th").props("scope=row"):
                 ui.label(name)
             said = (
-                _when(report.created),
+                parts.when(report.created),
                 report.board,
                 ", ".join(_learned(report)),
                 measure.shown(measure.before),
@@ -124,10 +122,3 @@ def _learned(report: Report) -> list[str]:
     """The classes that its test samples had."""
     there = [label for label, row in zip(report.labels, report.confusion_base, strict=False) if sum(row)]
     return there or [report.subject]
-
-
-def _when(iso: str) -> str:
-    try:
-        return datetime.fromisoformat(iso).astimezone().strftime("%d %b %H:%M")
-    except ValueError:
-        return iso
