@@ -27,10 +27,13 @@ from edgelora.formats.elm import base_id, pack_model
 from edgelora.planning.choose import Budget, Candidate, Choice
 from edgelora.planning.plan import layer_plans, plan
 from edgelora.planning.sensitivity import Sensitivity
+from edgelora.report.compare import comparison
+from edgelora.report.conclusion import State
 from edgelora.report.metrics import Metrics, read_metrics
 from edgelora.report.plan_page import write_plan_report
 from edgelora.report.record import Change, LayerRow, Report, ReportError, read_report
 from edgelora.report.sections import device_code, render_html, write_report
+from edgelora.training.guard import Verdict
 from edgelora.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
@@ -209,30 +212,76 @@ def test_page_without_the_optional_parts() -> None:
 def test_page_tells_a_worse_run() -> None:
     """Better, worse, or neither; an adapter below its base is not activated, measurably worse or not."""
     for gained, lost, activated, said in (
-        (50, 3, True, "Better"),
+        (50, 3, True, "Better than before"),
         (5, 3, True, "No measurable difference"),
         (3, 5, False, "No measurable difference: not activated"),
-        (3, 29, False, "Worse: not activated"),
+        (3, 29, False, "Worse than before: not activated"),
     ):
         page = Page(render_html(example(gained=gained, lost=lost, activated=activated)))
         badges = [attributes["class"] for attributes in page.named("p") if "badge" in (attributes.get("class") or "")]
-        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better' else ''}"
+        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better than before' else ''}"
         assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
-        assert ("went back to it" in page.text) is not activated
+        assert ("keeps what it had" in page.text) is not activated
     assert "95% interval 64.6 to 75.9%" in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "short", "said"),
+    [
+        ({"judged": Verdict.BETTER}, State.BETTER, "better", "On 20 samples held out from training it is better"),
+        ({"judged": Verdict.BETTER, "gained": 5}, State.UNPROVEN, "better on held-out samples only", "5 test samples"),
+        (
+            {"judged": Verdict.BETTER, "tested_on_seen": 9},
+            State.UNPROVEN,
+            "better on held-out samples only",
+            "seen 9 of",
+        ),
+        (
+            {"judged": Verdict.NOT_BETTER, "activated": False},
+            State.NOT_BETTER,
+            "not better, not activated",
+            "no better",
+        ),
+        ({"judged": Verdict.NOT_BETTER}, State.NOT_BETTER, "not better, activated all the same", "uses the adapter"),
+        ({"judged": Verdict.WORSE, "gained": 0, "activated": False}, State.NOT_BETTER, "not better, not activated", ""),
+        ({"judged": Verdict.WORSE, "gained": 0, "lost": 9}, State.WORSE, "worse, activated all the same", ""),
+        ({"judged": Verdict.CAUTIOUS, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "shorter steps"),
+        ({"judged": Verdict.CAUTIOUS, "held_out": 0}, State.BETTER, "better", "shorter steps"),
+        ({"judged": Verdict.UNTOLD, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "Record another class"),
+        ({"judged": Verdict.BETTER, "host_twin_identical": False}, State.DIFFERS, State.DIFFERS.value, "Don't rely on"),
+    ],
+)
+def test_the_conclusion_is_the_same_everywhere(changes: dict[str, Any], state: State, short: str, said: str) -> None:
+    """The page, its table of runs, a notebook and `repr` have the words of one function."""
+    report = example(**{"activated": True, "gained": 50, "lost": 3, "held_out": 20} | changes)
+    conclusion = report.conclusion
+    assert (conclusion.state, conclusion.short) == (state, short) and said in conclusion.text
+    page = " ".join(Page(render_html(report)).text.split())
+    assert conclusion.headline in page and conclusion.text in page
+    assert short in comparison([("1", report)])[1][0]
+    assert short in repr(report) and f"conclusion{short}" in Page(report._repr_html_()).text
+
+
+def test_the_conclusion_tells_which_adapter_was_kept() -> None:
+    """Epochs over all samples, which the ones that judged are among then, are no secret."""
+    report = example(best_epoch=6, held_out=20, samples=60, judged=Verdict.BETTER)
+    assert "Kept: the adapter of epoch 6, chosen by 20 held-out samples." in report.conclusion.text
+    longer = dataclasses.replace(report, final_epochs=2)
+    assert "then trained for 2 more epochs on all 80 samples, held-out ones included." in longer.conclusion.text
+    assert "2 more epochs on all 80" in " ".join(Page(render_html(longer)).text.split())
 
 
 def test_page_of_values_tells_errors() -> None:
     """By the interval of the change: better, worse, or neither; nothing of classes."""
     for change, activated, after, said in (
-        (Change(-0.021, -0.0089), True, 0.0251, "Better"),
+        (Change(-0.021, -0.0089), True, 0.0251, "Better than before"),
         (Change(-0.021, 0.0003), True, 0.03, "No measurable difference"),
         (None, False, 0.0401, "No measurable difference: not activated"),
-        (Change(0.001, 0.02), False, 0.05, "Worse: not activated"),
+        (Change(0.001, 0.02), False, 0.05, "Worse than before: not activated"),
     ):
         page = Page(render_html(of_values(error_change=change, activated=activated, adapted_error=after)))
         badges = [attributes["class"] for attributes in page.named("p") if "badge" in (attributes.get("class") or "")]
-        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better' else ''}"
+        assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better than before' else ''}"
         assert said in page.text and f"it had a mean squared error of {after:.4g}" in page.text
     text = Page(render_html(of_values())).text
     assert "changed by \u22120.021 to \u22120.0089 (95% interval" in text and "37.2% less." in text
@@ -268,7 +317,7 @@ def test_records_of_values_are_whole(changes: dict[str, object], said: str) -> N
 def test_notebooks_show_a_small_table() -> None:
     report = example(title=HOSTILE, board=HOSTILE)
     text = Page(report._repr_html_()).text
-    assert text.count(HOSTILE) == 2 and "89.7% (95% interval 85.3% to 92.9%)" in text and "changebetter" in text
+    assert text.count(HOSTILE) == 2 and "89.7% (95% interval 85.3% to 92.9%)" in text and "conclusionbetter" in text
     assert repr(example()) == "<Report Smartwatch gestures of person 6: accuracy 70.6% -> 89.7%, better>"
     model = random_model(13, "medium", ("conv", "mean", "dense"))
     made = plan(pack_model(model), load_board("rpi_pico"), Recipe(seed=1))

@@ -182,11 +182,11 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
             book.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
         data = book.dataset(base)
         assert data is not None
-        compared = shelf.compare(place, base, data, [NAME])
+        compared = shelf.compare(place, base, data, [NAME], set())
         assert compared.wait(600) and compared.state == "done", compared.error
         store = place.submit("store", lambda link, job: link.store_list())
         assert store.wait(60) and store.result.active == NAME
-        return {label: counts[0] / total for label, total, counts in compared.result.rows()}
+        return {label: counts[0] / total for label, total, counts in compared.result.rows(False)}
     finally:
         place.close()
         handle.stop()

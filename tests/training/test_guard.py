@@ -29,7 +29,6 @@ from edgelora.training import (
     as_board,
     personalize_board,
     prepared,
-    repeat_on_twin,
 )
 
 RECIPE = Recipe(rank=2, placement="last")
@@ -160,8 +159,7 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             reply = link.judge(run.course.held.x, run.course.held.y)
             now, best = Judged.of(run.course.held, reply.predictions, reply.losses), run.outcome.kept
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
-            again = repeat_on_twin(base, test, run)
-            assert again.identical
+            assert run.twin.identical
             if not on_board:  # its end was cut off: resumed, the run repeats that, and is the same
                 once_more = personalize_board(link, base, samples, test, recipe, metrics, resume=True)
                 assert once_more.run.adapter == run.run.adapter and once_more.verdict is Verdict.BETTER

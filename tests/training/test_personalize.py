@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from edgelora import formats, sim, twin
+from edgelora.cli.exit_codes import ExitCode
 from edgelora.cli.runs import print_report
 from edgelora.link import Link
-from edgelora.report import Metrics, make_report, write_report
+from edgelora.report import Metrics, State, comparison, make_report, write_report
 from edgelora.report.sections import device_code
 from edgelora.resources import ROOT
-from edgelora.training import Base, Recipe, Samples, personalize_board, repeat_on_twin
+from edgelora.training import Base, Recipe, Samples, Verdict, personalize_board
+from edgelora.training.board_paths import SAMPLES_PATH
 from edgelora.training.on_board import NAME
 
 MICROPYTHON = ROOT / ".build" / "unix" / "micropython"
@@ -49,8 +51,7 @@ def test_a_worse_adapter_is_not_activated(
                 assert state.active == NAME and [entry.name for entry in state.adapters] == [NAME]
                 assert link.store_get(NAME) == earlier.run.adapter != run.run.adapter, "it is in the store again"
             hello = link.hello()
-        again = repeat_on_twin(base, test, run)
-        report = make_report(base, test, run, hello, None, "noise", again, "noise")
+        report = make_report(base, test, run, hello, None, "noise", "noise")
         (tmp_path / "kws.elm").write_bytes(base.elm)
         (tmp_path / "adapter.ela").write_bytes(run.run.adapter)
         here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})
@@ -63,11 +64,75 @@ def test_a_worse_adapter_is_not_activated(
     finally:
         board.kill()
     assert report.verdict == "worse" and report.gained == 0 and report.activated is False
-    assert again.identical and [found.rounded for found in again.epochs] == report.epoch_accuracies
-    assert len(again.epochs) == 3 and again.epochs[-1].rounded == report.adapted_accuracy
+    assert run.twin.identical and [found.rounded for found in run.twin.epochs] == report.epoch_accuracies
+    assert len(run.twin.epochs) == 3 and run.twin.epochs[-1].rounded == report.adapted_accuracy
     page = write_report(report, tmp_path / "run")
-    assert "Worse: not activated" in page.read_text()
+    assert "Worse than before" in page.read_text()
     print_report(argparse.Namespace(json=False), report, page)
     said = capsys.readouterr().out
     assert ": worse" in said and "not activated" in said
     assert json.loads(page.with_name("report.json").read_text())["activated"] is False
+
+
+def shifted(base: Base, number: int) -> tuple[Samples, Samples]:
+    """Samples to learn and to test, labels as the base has them but `number` further on."""
+    rng = np.random.default_rng(6)
+    x = rng.integers(-128, 128, (64, *base.model.input.shape)).astype(np.int8)
+    y = (twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(x) + number) % base.model.classes
+    return Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
+
+
+def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path) -> None:
+    """The same windows under other labels make files of the same size."""
+    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    recipe = Recipe(rank=2, epochs=2, on_board=True)
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
+            for number in (0, 1):
+                assert personalize_board(link, base, *shifted(base, number), recipe, metrics).twin.identical
+    finally:
+        board.kill()
+
+
+@pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
+def test_what_differs_from_the_twin_is_an_error(
+    keyword_elm: bytes,
+    tmp_path: Path,
+    on_board: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A board that learns a label that nobody gave it: not in use even by force, and the same words everywhere."""
+    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    samples, test = shifted(base, 0)
+    recipe = Recipe(rank=2, epochs=2, on_board=on_board)
+    put, train = Link.put, Link.train
+
+    def put_other(link: Link, path: str, data: bytes, *more: object) -> None:
+        if path == SAMPLES_PATH:
+            x, y = samples.x[: len(samples.x) // 2], samples.y[: len(samples.y) // 2]
+            data = formats.pack_samples(x, (y + 1) % 12, None, formats.base_id(base.elm))
+        put(link, path, data, *more)
+
+    monkeypatch.setattr(Link, "put", put_other)
+    monkeypatch.setattr(Link, "train", lambda link, x, y, *more: train(link, x, (y + 1) % 12, *more))
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
+            run = personalize_board(link, base, samples, test, recipe, metrics, force=True)
+            assert run.verdict is Verdict.DIFFERS and not run.activated and not run.twin.identical
+            assert link.store_list().active is None
+            bare = twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
+            assert np.array_equal(link.eval(test.x).predictions, bare)
+            hello = link.hello()
+    finally:
+        board.kill()
+    report = make_report(base, test, run, hello, None, "noise", "noise")
+    page = write_report(report, tmp_path / "run")
+    assert print_report(argparse.Namespace(json=False), report, page) is ExitCode.DIFFERS
+    assert print_report(argparse.Namespace(json=True), report, page) is ExitCode.DIFFERS
+    text, title = capsys.readouterr().out, report.conclusion.title
+    assert report.conclusion.state is State.DIFFERS
+    assert "the host twin differs" in text and '"title": "Not reliable' in text and title in page.read_text()
+    assert State.DIFFERS in comparison([("1", report)])[1][0]

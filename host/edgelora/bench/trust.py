@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import datasets, floatnet, formats, quantization
 from ..errors import InputError
 from ..progress import Progress, untold
-from ..training import MODES, Recipe, Samples, TwinLearner, Verdict, as_board, placed
+from ..training import MODES, Recipe, Samples, TwinLearner, as_board, placed
 from ..workers import in_parallel
 from .learning import TASKS, base_of, mean_and_error, prepare
 
@@ -195,7 +195,7 @@ def _integer(
     base = float(np.mean(learner.predict(x) == test.y))
     learner.use(run.adapter)
     trained = float(np.mean(learner.predict(x) == test.y))
-    active = trained if run.verdict in (Verdict.BETTER, Verdict.CAUTIOUS) else base
+    active = trained if run.verdict and run.verdict.is_for_use else base
     return _Outcome(case, recipe.mode, base, trained, active, beside)
 
 

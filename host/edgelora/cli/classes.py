@@ -15,6 +15,7 @@ from . import console
 from .common import Add, add_port, connect, show
 from .exit_codes import ExitCode
 from .recipes import DATA_HELP, data_part
+from .runs import exit_code
 
 NAME = "personal"  # of the adapter in the store
 STOPPED = "stopped; the store has the adapter that it had, or the new one: `edgelora store list`"
@@ -76,9 +77,11 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     }
     told = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
     show(args, result, f"{name}: {told}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
-    if not used:
+    if not made.identical:
+        note("the board made another adapter than its host twin: not used; install or flash its EdgeLoRA anew")
+    elif not used:
         note("not better than what was in use, which stays: give more samples, or --force")
-    return ExitCode.OK if used else ExitCode.NOT_ACTIVATED
+    return exit_code(made.identical, used)
 
 
 def cmd_consolidate(args: argparse.Namespace) -> ExitCode:

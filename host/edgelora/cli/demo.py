@@ -37,7 +37,6 @@ from ..training import (
     pretrained_har,
     pretrained_kws,
     record_on_board,
-    repeat_on_twin,
 )
 from . import console
 
@@ -122,10 +121,9 @@ class _Setting:
     ) -> tuple[Report, Path]:
         """The run again on the host, beside float LoRA, and the page."""
         write_atomic(self.output / "adapter.ela", run.run.adapter)
-        with console.step("the same on the host twin, and float LoRA", self.quiet):
-            again = repeat_on_twin(base, test, run)
+        with console.step("float LoRA, to compare", self.quiet):
             baseline = float_baseline(net, data.train, data.test, run.course)
-        report = make_report(base, test, run, hello, baseline, who, again, tested_on)
+        report = make_report(base, test, run, hello, baseline, who, tested_on)
         report.board = self.profile.name
         if self.profile.is_virtual:
             report.notes[0] = TIMES[self.profile.port]

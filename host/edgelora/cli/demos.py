@@ -17,7 +17,7 @@ from .console import emit
 from .demo import demo_har, demo_keywords
 from .exit_codes import ExitCode
 from .recipes import add_recipe, recipe_of
-from .runs import print_report
+from .runs import exit_code, print_report
 
 DEMOS = "Whole demonstrations, in which every step is what its own command does."
 PHASES = {  # of `Phases`, in windows of 4.9 s
@@ -104,7 +104,7 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     recipe = recipe_of(args, training.MACHINE_RECIPE)
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
     report, path = demo_machine(args.board, args.machine, recipe, phases, args.output, port, quiet=args.json)
-    code = ExitCode.OK if report.activated else ExitCode.NOT_ACTIVATED
+    code = exit_code(report.host_twin_identical, report.activated)
     if args.json:
         emit(report.as_json() | {"report": str(path)})
         return code
@@ -112,7 +112,7 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     say(f"AUC {base.auc:.3f} -> {own.auc:.3f}: {report.verdict}  (Mahalanobis {report.methods['mahalanobis'].auc:.3f})")
     say(f"normal windows above the threshold: {report.false_alarms:.1%}, aimed at {1 / report.one_in:.1%}")
     say(f"false alarms in {24 * report.days:.1f} hours: {report.alarms}")
-    say(f"host twin identical: {'yes' if report.host_twin_identical else 'no'}")
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
     say(f"report: {path}")
     return code

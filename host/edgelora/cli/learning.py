@@ -30,7 +30,6 @@ from ..training import (
     measured,
     personalize_board,
     remarks,
-    repeat_on_twin,
 )
 from . import console
 from .common import Add, add_port, connect, show, whole
@@ -182,9 +181,7 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
         with console.step("float LoRA, for comparison", args.json):
             own, others = base.numbered(parts.train), base.numbered(parts.test)
             baseline = float_baseline(floatnet.load_net(args.net), own, others, run.course)
-    with console.step("the same on the host twin", args.json):
-        again = repeat_on_twin(base, test, run)
-    report = make_report(base, test, run, hello, baseline, args.data, again, parts.tested_on)
+    report = make_report(base, test, run, hello, baseline, args.data, parts.tested_on, parts.seen)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     return print_report(args, report, write_report(report, args.output))
 
@@ -273,8 +270,8 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     if result.run.verdict:
         told += f"\n{result.run.verdict}: {result.run.said}"
     show(args, summary, told)
-    worse = result.run.verdict not in (None, training.Verdict.BETTER, training.Verdict.CAUTIOUS)
-    return ExitCode.NOT_ACTIVATED if worse else ExitCode.OK
+    good = result.run.verdict is None or result.run.verdict.is_for_use
+    return ExitCode.OK if good else ExitCode.NOT_ACTIVATED
 
 
 def _tell(args: argparse.Namespace, told: Remarks) -> None:

@@ -104,21 +104,27 @@ def cmd_compare(args: argparse.Namespace) -> None:
     say(f"page: {args.output}")
 
 
+def exit_code(identical: bool | None, activated: bool | None) -> ExitCode:
+    """Of a run: whether the board's adapter is the twin's, and whether it is in use."""
+    if identical is False:
+        return ExitCode.DIFFERS
+    return ExitCode.NOT_ACTIVATED if activated is False else ExitCode.OK
+
+
 def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCode:
     """Tells a run's report; the exit code says whether the board infers with the adapter."""
-    code = ExitCode.NOT_ACTIVATED if report.activated is False else ExitCode.OK
+    code, conclusion = exit_code(report.host_twin_identical, report.activated), report.conclusion
     if args.json:
-        emit(asdict(report) | {"verdict": report.verdict, "report": str(path)})
+        said = {"state": conclusion.state, "title": conclusion.title, "text": conclusion.text}
+        emit(asdict(report) | {"verdict": report.verdict, "conclusion": said, "report": str(path)})
         return code
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
-    verdict = f": {report.verdict}" if report.verdict else ""
-    say(f"{report.told}{verdict}{baseline}")
-    if report.activated is False:
-        say(f"not activated ({report.judged}): the board keeps what it had; the adapter is saved (--force activates)")
-    elif report.best_epoch:
-        say(f"kept: the adapter of epoch {report.best_epoch}, by {report.held_out} samples held out from training")
+    say(f"{report.told}: {conclusion.short}{baseline}")
+    say(conclusion.text)
+    if report.activated is False and code is ExitCode.NOT_ACTIVATED:
+        say("the adapter is saved; --force activates it")
     if report.tested_on:
         say(f"tested on {report.tested_on}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")

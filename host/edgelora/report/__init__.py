@@ -6,6 +6,7 @@ from ..faces import lazily
 
 if TYPE_CHECKING:
     from .compare import comparison, differences, write_comparison
+    from .conclusion import Conclusion, State, conclude
     from .curves import PARTIAL, auc, partial_auc, roc
     from .fleet_page import FleetReport, FleetRound, mean_of, worst_tenth, write_fleet_page
     from .machine_page import NAMES, MachineReport, Method, write_machine_page
@@ -23,6 +24,7 @@ __all__ = [
     "Accuracy",
     "Error",
     "Change",
+    "Conclusion",
     "End",
     "FleetReport",
     "FleetRound",
@@ -34,9 +36,11 @@ __all__ = [
     "NAMES",
     "Report",
     "ReportError",
+    "State",
     "Update",
     "auc",
     "comparison",
+    "conclude",
     "differences",
     "follow",
     "make_report",

@@ -49,7 +49,7 @@ def _row(name: str, report: Report) -> list[str]:
         measure.shown(measure.before),
         measure.shown(measure.after),
         measure.spread,
-        report.verdict or "–",
+        report.conclusion.short,
         page.time(report.infer_us),
         page.time(report.train_step_us),
         page.size(report.adapter_bytes),

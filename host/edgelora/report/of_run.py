@@ -17,7 +17,6 @@ from ..training import (
     BoardRun,
     Recipe,
     Samples,
-    TwinRun,
     _profile,
     confusion,
     loss_unit,
@@ -37,10 +36,10 @@ def make_report(
     hello: Hello,
     baseline: floatnet.FloatLoraResult | None,
     subject: str,
-    again: TwinRun,
     tested_on: str,
+    tested_on_seen: int = 0,
 ) -> Report:
-    """Everything a run measured, in one report."""
+    """Everything a run measured, in one report. tested_on_seen: how many test samples training has seen."""
     samples, recipe = run.course.samples, run.course.recipe
     epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
@@ -69,7 +68,7 @@ def make_report(
         float_base_accuracy=baseline.base_accuracy if baseline else None,
         float_lora_accuracy=baseline.accuracy if baseline else None,
         float_lora_losses=baseline.losses if baseline else [],
-        host_twin_identical=again.identical,
+        host_twin_identical=run.twin.identical,
         arena_bytes=run.info.arena,
         free_heap_bytes=run.info.free,
         adapter_bytes=len(run.run.adapter),
@@ -89,6 +88,7 @@ def make_report(
         samples=len(samples),
         test_samples=len(test),
         tested_on=tested_on,
+        tested_on_seen=tested_on_seen,
         epochs=epochs,
         steps=sum(batch.epoch < epochs for batch in schedule(samples, recipe)),
         rank=max(recipe.ranks(base.model)),
@@ -109,19 +109,20 @@ def make_report(
         judged=run.verdict,
         held_out=len(run.course.held) if run.course.held else 0,
         best_epoch=run.outcome.best + 1 if run.outcome and run.outcome.epochs else None,
+        final_epochs=run.run.final_epochs,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",
         clipped=remarked.clipped,
         saturated=remarked.saturated,
-        **_measures(base, test, run, again),
+        **_measures(base, test, run),
     )
 
 
-def _measures(base: Base, test: Samples, run: BoardRun, again: TwinRun) -> dict[str, Any]:
+def _measures(base: Base, test: Samples, run: BoardRun) -> dict[str, Any]:
     """The report's fields that say how right the network is: those of classes, or those of values."""
     before, after = (measured(base, answered, test).rounded for answered in (run.before, run.after))
-    epochs = [found.rounded for found in again.epochs]
+    epochs = [found.rounded for found in run.twin.epochs]
     if base.model.learns_values:
         gap = mean_interval((run.after - run.before).tolist())
         return {

@@ -17,6 +17,7 @@ from ..errors import EdgeloraError, FileError
 from ..formats import read_bounded
 from ..text import notebook_table, plain, printable
 from ..twin import Region
+from .conclusion import Conclusion, conclude
 from .measures import Accuracy, Error
 from .statistics import Interval
 
@@ -103,6 +104,7 @@ class Report:
     labels: list[str] = field(default_factory=list)
     test_samples: Count = 0
     tested_on: str = ""  # what these are
+    tested_on_seen: Count = 0  # how many of them training has seen, or the choice of the epoch
     micro_batch: Annotated[int, Within(1, 1 << 32)] = 1
     momentum: Few = 0
     learning_rate: Count = 0
@@ -135,7 +137,8 @@ class Report:
     activated: bool | None = None  # does the board infer with the adapter since?
     judged: str = ""  # by the samples held out: see `training.Verdict`
     held_out: Count = 0  # samples that were not learned from, but judged
-    best_epoch: Count | None = None  # counted from 1: whose adapter this is
+    best_epoch: Count | None = None  # counted from 1: the one that they chose,
+    final_epochs: Few = 0  # and how many epochs over all samples, held-out ones included, the adapter has behind it
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
     base_error: Amount | None = None
     adapted_error: Amount | None = None
@@ -162,12 +165,19 @@ class Report:
 
     @property
     def verdict(self) -> str | None:
-        """ "better", "worse" or "no measurable difference"; None if samples were not compared one by one."""
+        """What the test samples alone say, for `conclude`: "better", "worse" or "no measurable difference".
+
+        None if they were not compared one by one.
+        """
         return self.measure.verdict
 
+    @property
+    def conclusion(self) -> Conclusion:
+        """What became of the run: of the twin, the samples held out and the test samples together."""
+        return conclude(self)
+
     def __repr__(self) -> str:
-        said = f", {self.verdict}" if self.verdict else ""
-        return f"<Report {self.title}: {self.told}{said}>"
+        return f"<Report {self.title}: {self.told}, {self.conclusion.short}>"
 
     @property
     def told(self) -> str:
@@ -181,8 +191,7 @@ class Report:
             ("board", self.board),
             (f"{measure.name} before", _with_interval(measure, measure.before)),
             (f"{measure.name} after", _with_interval(measure, measure.after)),
-            ("change", self.verdict or ""),
-            ("adapter", "" if self.activated is None else "activated" if self.activated else "not activated"),
+            ("conclusion", self.conclusion.short),
             ("bytes of arena, adapter", f"{self.arena_bytes:,}, {self.adapter_bytes:,}"),
         ]
         return notebook_table(self.title, [(name, value) for name, value in rows if value])

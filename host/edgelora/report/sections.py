@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ..formats import write_atomic
 from . import page
 from .charts import loss_section, memory_section
+from .conclusion import Conclusion
 from .record import Report
 
 # --- Headline ---
@@ -26,27 +27,13 @@ def _headline(report: Report) -> Markup:
     if report.float_lora_accuracy is not None:
         numbers.append(("float", "float LoRA, for comparison", page.percent(report.float_lora_accuracy)))
     under = [report.subject, report.board, page.date(report.created)]
-    badges = [badge for badge in (_verdict_badge(report), _twin_badge(report.host_twin_identical)) if badge]
+    badges = [_conclusion_badge(report.conclusion), _twin_badge(report.host_twin_identical)]
     return page.part("headline", "personalization report", report.title, under, numbers, badges, _summary(report))
 
 
-def _verdict_badge(report: Report) -> tuple[str, str, str] | None:
-    """What the test samples tell of the change, and whether the board infers with the adapter."""
-    bad = report.verdict == "worse" or report.activated is False
-    kind = "no" if bad else "yes" if report.verdict == "better" else ""
-    said = [report.verdict.capitalize()] if report.verdict else []
-    if report.activated is False:
-        said.append("not activated")
-    if not said:
-        return None
-    return kind, ": ".join(said), " ".join(part for part in (report.measure.why, *_activation_said(report)) if part)
-
-
-def _activation_said(report: Report) -> list[str]:
-    if report.activated is not False:
-        return []
-    why = f"Judged by samples held out from training: {report.judged or 'worse'}."
-    return [why, "The board went back to its base. The adapter is saved all the same."]
+def _conclusion_badge(conclusion: Conclusion) -> tuple[str, str, str]:
+    kind = {"good": "yes", "bad": "no", "neutral": ""}[conclusion.tone]
+    return kind, conclusion.headline, conclusion.text
 
 
 def _twin_badge(identical: bool | None) -> tuple[str, str, str]:
@@ -123,7 +110,7 @@ def _go_on_section(report: Report) -> Markup:
     """Commands for the computer and a program for the board, for the files of this run."""
     if not (report.base_path and report.adapter_path):
         return Markup()
-    caution = "This adapter was not better than the base." if report.activated is False else ""
+    caution = f"{report.conclusion.title}." if report.activated is False else ""
     note = page.part("note", f"The commands are for the folder of this report. {caution}".strip())
     return page.section(
         "To go on with",

@@ -5,6 +5,7 @@ its own, so that it can go on after the page, the studio or the board was gone:
 
     reports/NNN/lesson.json     what it is, and how far it has come
                 base.elm        the network, and samples.npz, test.npz
+                more-N.npz      samples that were learned afterwards: of added classes, or all anew
                 previous.ela    what the board had before, if anything
                 metrics.jsonl   every update
                 adapter.ela     what was learned, report.json and report.html
@@ -12,6 +13,7 @@ its own, so that it can go on after the page, the studio or the board was gone:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -19,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from .. import datasets, training, twin
 from ..errors import EdgeloraError, InputError
@@ -30,10 +34,11 @@ from ..training import NAME, Base, Measure, Recipe, Suspended, load_base
 from .job import Job
 from .place import another
 from .prospect import PACKAGED
-from .verdict import Words, in_words
 
 VERSION = 1
-Status = Literal["learning", "pausing", "paused", "cut off", "judged", "kept", "discarded", "given up", "failed"]
+Status = Literal[
+    "learning", "pausing", "paused", "cut off", "judged", "differs", "kept", "discarded", "given up", "failed"
+]
 GOING, UNFINISHED = ("learning", "pausing"), ("learning", "pausing", "paused", "cut off")
 
 
@@ -55,6 +60,7 @@ class Head:
     added: tuple[str, ...] = ()  # classes that were added to it since
     begun: bool = False  # whether the board has got as far as a checkpoint of this run
     id: str = ""  # the board's chip's number
+    tested_on_seen: int = 0  # test samples that training sees, or the choice of the epoch
     version: int = VERSION
 
 
@@ -187,11 +193,6 @@ class Lesson:
             self._pause.set()
             self._now(status="pausing")
 
-    def words(self) -> Words | None:
-        """What became of it; None before its end."""
-        report = self.report
-        return None if report is None else in_words(report)
-
     # --- the run, on the board's thread
 
     def run(self, link: Link, job: Job) -> None:
@@ -216,21 +217,12 @@ class Lesson:
         training.without_classes(link, base, NAME)
         resume = self._prepared(link, base)
         self._now(status="learning", error="")
-        course, previous = training.prepared(samples, recipe), self._previous
-        epochs: list[Measure] = []
-        again: list[Any] = []
-        before = _bare(base, test)
-        self._accuracies = [before]
+        self._accuracies = [_bare(base, test)]
 
-        def judged(measure: Measure) -> None:
-            epochs.append(measure)
-            self._accuracies = [before, *epochs]
+        def tested_epoch(measure: Measure) -> None:
+            self._accuracies = [*self._accuracies, measure]
             self.version += 1
 
-        ahead = threading.Thread(
-            target=lambda: again.append(training.course_on_twin(base, course, test, previous, judged)), daemon=True
-        )
-        ahead.start()
         self._since = (0.0, self.done)
 
         def told(done: int, total: int, what: str) -> None:
@@ -258,20 +250,19 @@ class Lesson:
                 resume,
                 note=lambda text: job.tell(text),
                 stop=stop,
+                tested=tested_epoch,
             )
             hello = link.hello()
         if run.activated and not recipe.on_board:
             link.store_put(NAME, run.run.adapter)
             link.store_activate(NAME)
-        job.tell("the same on this computer, to compare")
-        ahead.join()
-        twin_run = training.compared(run, again[0], epochs)
-        report = make_report(base, test, run, hello, None, self.head.title, twin_run, self.head.tested_on)
+        about = (self.head.title, self.head.tested_on, self.head.tested_on_seen)
+        report = make_report(base, test, run, hello, None, *about)
         report.title, report.board = self.head.title, self.head.board or report.board
         write_atomic(self.folder / "adapter.ela", run.run.adapter)
         write_report(report, self.folder)
         self.doing = ""
-        self._now(status="judged", error="")
+        self._now(status="judged" if run.twin.identical else "differs", error="")
 
     def _prepared(self, link: Link, base: Base) -> bool:
         """Whether the board goes on with this run; else all is as it was before it first began."""
@@ -336,6 +327,20 @@ class Lesson:
         self.check(link)
         self._restore(link)
         self._now(status="discarded")
+
+    def note_learned(self, data: datasets.Dataset) -> None:
+        """The adapter has learned these samples, too."""
+        count = len(list(self.folder.glob("more-*.npz")))
+        datasets.save_dataset(data, self.folder / f"more-{count + 1}.npz")
+
+    def learned_samples(self) -> set[bytes]:
+        """The float32 values of each sample that training has seen, or the choice of the epoch."""
+        found: set[bytes] = set()
+        for path in (self.folder / "samples.npz", *self.folder.glob("more-*.npz")):
+            with contextlib.suppress(EdgeloraError, OSError):
+                x = np.asarray(datasets.load_dataset(path).x, np.float32)
+                found |= {row.tobytes() for row in x}
+        return found
 
     def note_added(self, labels: Sequence[str]) -> None:
         """Classes are with what was learned, on the board."""

@@ -134,6 +134,7 @@ class Lessons:
         total = len(training.schedule(course.samples, course.recipe))
         board = place.state.board or place.state.machine
         head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
+        head = replace(head, tested_on_seen=parts.seen)
         lesson = Lesson(folder, head)
         lesson._now()
         for other in self.runs:
@@ -171,6 +172,7 @@ class Lessons:
             lesson.check(link)
             made, used = training.add_stored_classes(link, base, data, name, job.progress, force)
             if used:
+                lesson.note_learned(data)
                 lesson.note_added([row.name for row in made.classes if row.name])
             return Added(name, made, used)
 
@@ -185,9 +187,16 @@ class Lessons:
             job.tell("learning anew from all samples")
             if training.stored_adapter(link, base, name) is None:
                 lesson.note_gone()
-            return training.consolidate_stored(link, base, data, name)
+            made = training.consolidate_stored(link, base, data, name)
+            if made.better:
+                lesson.note_learned(data)
+            return made
 
         return place.submit("relearn everything", work)
+
+    def learned_samples(self) -> set[bytes]:
+        """Of all runs: see `Lesson.learned_samples`."""
+        return set().union(*(one.learned_samples() for one in self.runs))
 
     def _fresh(self) -> Path:
         taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]

@@ -68,9 +68,6 @@ def counts_of(data: Dataset | None) -> dict[str, int]:
     return {} if data is None else {label: int((data.y == i).sum()) for i, label in enumerate(data.labels)}
 
 
-JUDGES = "chose the best epoch"  # said of samples that test although they had a say in what is kept
-
-
 def parted(data: Dataset, name: str, on_board: bool) -> datasets.Parts:
     """What trains and what tests. Of few samples, those that choose the epoch test too, and it is said.
 
@@ -81,8 +78,8 @@ def parted(data: Dataset, name: str, on_board: bool) -> datasets.Parts:
         return datasets.split(data, name)
     test = Dataset(data.x[held], data.y[held], data.labels, data.signal)
     learned = "" if on_board else ", and were learned from in the last epochs"
-    told = f"{int(held.sum())} samples held out from training, which also {JUDGES}{learned}"
-    return datasets.Parts(data, test, told)
+    told = f"{int(held.sum())} samples held out from training, which also chose the best epoch{learned}"
+    return datasets.Parts(data, test, told, seen=int(held.sum()))
 
 
 def fits(base: Base, data: Dataset) -> bool:

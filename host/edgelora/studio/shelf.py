@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,23 +104,22 @@ class Answers:
     said: tuple[str, ...]
     infer_us: float
 
-    def right(self, classes: Sequence[str]) -> int:
-        return sum(said == true for said, true in zip(self.said, classes, strict=True))
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """Answers to the same samples, whose classes are `classes`."""
+    """Answers to the same samples, whose classes are `classes`; seen: which of them a run of the project learned."""
 
     classes: tuple[str, ...]
     answers: tuple[Answers, ...]
+    seen: tuple[bool, ...]
 
-    def rows(self) -> list[tuple[str, int, tuple[int, ...]]]:
-        """By class: its samples, and how many each adapter names right."""
+    def rows(self, seen: bool) -> list[tuple[str, int, tuple[int, ...]]]:
+        """By class, of the samples that were learned or of the others: their number, and how many each names right."""
         rows = []
         for label in sorted(set(self.classes)):
-            at = [i for i, true in enumerate(self.classes) if true == label]
-            rows.append((label, len(at), tuple(sum(one.said[i] == label for i in at) for one in self.answers)))
+            at = [i for i, true in enumerate(self.classes) if true == label and self.seen[i] == seen]
+            if at:
+                rows.append((label, len(at), tuple(sum(one.said[i] == label for i in at) for one in self.answers)))
         return rows
 
     @property
@@ -128,14 +128,16 @@ class Comparison:
         return sum(len({one.said[i] for one in self.answers}) > 1 for i in range(len(self.classes)))
 
 
-def compare(place: Place, base: Base, data: Dataset, names: Sequence[str]) -> Job:
+def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learned: AbstractSet[bytes]) -> Job:
     """Has the board say what samples are, with one adapter after another. The job's result is a `Comparison`.
 
-    data: windows that fit the base, classes by name. What its store says is in use stays so.
+    data: windows that fit the base, classes by name; learned: as `Lessons.learned_samples` has them. What its
+    store says is in use stays so.
     """
     if not len(data.y):
         raise InputError("there are no samples to compare with", remedy="record some in Collect")
     x = base.model.input.quantize(data.x)
+    seen = tuple(row.tobytes() in learned for row in np.asarray(data.x, np.float32))
     frames = base.model.frames(data.x.shape[1:])
 
     def work(link: Link, job: Job) -> Comparison:
@@ -147,7 +149,7 @@ def compare(place: Place, base: Base, data: Dataset, names: Sequence[str]) -> Jo
             board.use(adapter)
             numbers = board.predict(x)
             answers.append(Answers(name, _named(base, adapter, numbers), board.infer_us))
-        return Comparison(tuple(data.labels[label] for label in data.y), tuple(answers))
+        return Comparison(tuple(data.labels[label] for label in data.y), tuple(answers), seen)
 
     return place.submit("compare", work)
 

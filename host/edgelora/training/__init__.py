@@ -105,11 +105,8 @@ if TYPE_CHECKING:
         BoardRun,
         TwinRun,
         _profile,
-        compared,
-        course_on_twin,
         float_baseline,
         personalize_board,
-        repeat_on_twin,
     )
     from .qat import KEPT, RECIPE, train_qat
     from .recipe import (
@@ -172,10 +169,8 @@ __all__ = [
     "remove_class",
     "remove_stored_class",
     "stored_adapter",
-    "compared",
     "Consolidated",
     "consolidate_stored",
-    "course_on_twin",
     "CHOOSING_MACHINES",
     "MACHINE_RECIPE",
     "Machine",
@@ -288,7 +283,6 @@ __all__ = [
     "record_on_board",
     "remarks",
     "restarted",
-    "repeat_on_twin",
     "scale_of",
     "schedule",
     "shared_scale",

@@ -40,8 +40,8 @@ class AddedClasses:
 
     @property
     def is_better(self) -> bool:
-        """Whether it may be used: nothing judges, or it names more of the held samples right."""
-        return self.before is None or self.after is None or self.after > self.before
+        """Whether it may be used: nothing judges, or it names more of the held samples right. What differs never."""
+        return self.identical and (self.before is None or self.after is None or self.after > self.before)
 
 
 def add_classes(
@@ -95,10 +95,11 @@ def add_stored_classes(
 ) -> tuple[AddedClasses, bool]:
     """Adds classes to the adapter of that name in the board's store, and whether it is used: then it is active there.
 
-    Without such an adapter for this base it begins with the bare base. force: it is used whatever judges.
+    Without such an adapter for this base it begins with the bare base. force: it is used whatever judges,
+    unless the twin made another one.
     """
     made = add_classes(link, base, data, stored_adapter(link, base, name), progress)
-    used = made.is_better or force
+    used = made.is_better or force and made.identical
     if used:
         link.store_put(name, made.ela)
         link.store_activate(name)

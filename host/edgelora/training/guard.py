@@ -38,7 +38,8 @@ class Verdict(StrEnum):
 
     CAUTIOUS: a board alone had too few to say anything, so it was trained with short steps; UNTOLD: they had one class
     alone, and it may have forgotten the others; WORSE: whatever they say, it names fewer of the test samples right or,
-    of values, has a larger error on them.
+    of values, has a larger error on them; DIFFERS: the host twin made another adapter of the same samples, so nothing
+    that board or host say of it can be relied on.
     """
 
     BETTER = "better"
@@ -46,6 +47,12 @@ class Verdict(StrEnum):
     WORSE = "worse on the test samples"
     CAUTIOUS = "not judged: few samples, short steps"
     UNTOLD = "not judged: one class"
+    DIFFERS = "the host twin differs"
+
+    @property
+    def is_for_use(self) -> bool:
+        """Whether the board infers with the adapter, unless somebody decides otherwise."""
+        return self in (Verdict.BETTER, Verdict.CAUTIOUS)
 
 
 @dataclass(frozen=True, order=True)

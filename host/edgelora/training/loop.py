@@ -57,7 +57,8 @@ class Learner(Protocol):
 class Run:
     """What a training run left behind: the adapter kept, and the state at its end.
 
-    losses: nats, one an update (mean of its samples).
+    losses: nats, one an update (mean of its samples); final_epochs: those over all samples, held-out ones included,
+    that the adapter kept has behind the epoch that was judged.
     """
 
     adapter: bytes
@@ -66,6 +67,7 @@ class Run:
     epoch_losses: list[float] = field(default_factory=list)
     verdict: Verdict | None = None  # of the samples held out, None: nobody asked
     said: str = ""  # what was held out
+    final_epochs: int = 0
 
 
 def train(
@@ -166,8 +168,9 @@ def guarded(
     finishes = stop is None and not course.recipe.on_board
     if finishes and guard and guard.verdict is Verdict.BETTER:
         learner.go_on()
-        _learn(learner, course.everything, course.finishing, finishing, None, 0, None, guard.finishing())
-        run = replace(run, adapter=learner.kept())
+        last = guard.finishing()
+        _learn(learner, course.everything, course.finishing, finishing, None, 0, None, last)
+        run = replace(run, adapter=learner.kept(), final_epochs=last.best)
     return run
 
 

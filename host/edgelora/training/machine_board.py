@@ -31,7 +31,7 @@ class BoardMachine:
 
     verdict: of the adapter, which is in use if that is BETTER; step_us: a training step, window_us: a window's share of
     front end, network and monitor, on the board's clock; identical: has the twin the same samples, adapter, record and
-    scores, to the last bit?
+    scores, to the last bit? If not the verdict is DIFFERS, and the board uses nothing of it.
     """
 
     adapter: bytes
@@ -107,10 +107,15 @@ def learn_on_board(
 
     mine = learn_machine(base, parts, recipe, phases)
     identical &= _same(base, mine, whole, adapter, activated, features[phases.total :], decisions)
+    verdict = outcome.verdict
+    if not identical:
+        verdict, activated = Verdict.DIFFERS, False
+        link.store_activate(None)
+        link.use(None)
     window_us = elapsed / len(decisions)
     sizes = (board.info.arena, link.hello().free)
     end = (state.threshold, scores, alarms, trained.step_us, window_us, *sizes, identical, mine)
-    return BoardMachine(whole, outcome, outcome.verdict, activated, *end)
+    return BoardMachine(whole, outcome, verdict, activated, *end)
 
 
 class _Stream:

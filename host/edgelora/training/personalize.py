@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -25,6 +27,20 @@ from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, guard_twin
 
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TwinRun:
+    """The same run on the host twin: has it the board's adapter and training state, byte for byte?
+
+    epochs: how right it is on the test samples after each epoch. Twin and board being the same, it is what the board
+    was, which had no time to measure it.
+    """
+
+    identical: bool
+    epochs: list[Measure]
+
 
 @dataclass(frozen=True)
 class BoardRun:
@@ -33,7 +49,8 @@ class BoardRun:
     Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
     a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
     run that the board did by itself. activated: the board infers with the adapter since; it does not unless that is
-    better than the base. previous: what the board's store had under the run's name, which such a run is judged against.
+    better than the base and the twin's. previous: what the board's store had under the run's name, which such a run is
+    judged against. twin: the same run on this computer.
     """
 
     course: Course
@@ -50,6 +67,7 @@ class BoardRun:
     energy: list[EnergyRow]
     activated: bool
     base_path: str  # on the board
+    twin: TwinRun
     clock_hz: int | None = None  # of training, if not the board's usual one
     end: RunReply | None = None
     previous: bytes | None = None
@@ -69,15 +87,17 @@ def personalize_board(
     force: bool = False,
     ask: Callable[[], NDArray[Any]] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    tested: Callable[[Measure], None] = lambda measure: None,
 ) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
     Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
-    infers with it afterwards. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
-    hands it every sample. force: it infers with the adapter whatever the verdict. ask: has the board, with what is in
-    use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself is
-    to be suspended, as by Ctrl-C. InputError where a board by itself would write over added classes of the store's
-    adapter NAME.
+    infers with it afterwards. The host twin does the same run beside it: an adapter that differs from the twin's is
+    never in use. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
+    hands it every sample. force: it infers with the adapter whatever the guard says. ask: has the board, with what is
+    in use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself
+    is to be suspended, as by Ctrl-C. tested: is called, from the twin's thread, with how right the test samples are
+    after each epoch. InputError where a board by itself would write over added classes of the store's adapter NAME.
     """
     if recipe.on_board:  # else the store stays as it is
         without_classes(link, base, NAME)
@@ -87,10 +107,11 @@ def personalize_board(
     learner.use(None)
     before = ask() if ask else learner.answers(test)
     profile = _profile(link.hello())
-    end = previous = None
+    end = None
+    previous = stored_adapter(link, base, NAME) if recipe.on_board else None
+    on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, tested))
     if recipe.on_board:
         pace = pace or Pace()
-        previous = stored_adapter(link, base, NAME)
         told = (recipe, pace, profile, metrics, progress, resume, note, stop)
         trained = train_on_board(link, formats.base_id(base.elm), samples, course.held, *told)
         run = Run(_left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
@@ -120,15 +141,57 @@ def personalize_board(
     verdict = course.verdict(outcome)
     if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
-    activated = force or verdict in (Verdict.BETTER, Verdict.CAUTIOUS)
+    again, epochs = on_twin.result()
+    identical = again.adapter == run.adapter and again.state == run.state
+    if not identical:
+        verdict = Verdict.DIFFERS
+    activated = identical and (force or verdict.is_for_use)
     if end:
         _settle_store(link, end, run.adapter, previous, activated)
     if not activated:
         link.use(None)
     times = (step_us, infer_us, swap_us, swap_flash_us, energy)
     path = base_path(link, base) or base.paths[1]
-    what = (course, outcome, verdict, run, before, after, learner.info, *times, activated, path, clock_hz)
-    return BoardRun(*what, end, previous)
+    what = (course, outcome, verdict, run, before, after, learner.info, *times, activated, path)
+    return BoardRun(*what, TwinRun(identical, epochs), clock_hz, end, previous)
+
+
+def _beside(work: Callable[[], _T]) -> Future[_T]:
+    """Has a thread do it, which ends with the program whatever it does then."""
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
+
+
+def _run_on_twin(
+    base: Base, course: Course, test: Samples, previous: bytes | None, tested: Callable[[Measure], None]
+) -> tuple[Run, list[Measure]]:
+    """What a board's run by this course comes to, and how right it is on the test samples after each epoch.
+
+    previous: what was in use before, as a run by the board itself is judged against; None: the bare base.
+    """
+    recipe, ranks = course.recipe, course.recipe.ranks(base.model)
+    session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
+    epochs: list[Measure] = []
+
+    def test_epoch(adapter: bytes) -> None:
+        session.use(adapter)
+        epochs.append(measured(base, answers(base, session, test), test))
+        tested(epochs[-1])
+
+    guard = None
+    if course.held:
+        learner = TwinLearner(base.elm, ranks, recipe, test.frames)
+        learner.use(previous)
+        guard = course.guard(learner)
+    return guard_twin(base.elm, course, guard, on_epoch=test_epoch), epochs
 
 
 def _left_in_store(link: Link, end: RunReply) -> bytes:
@@ -238,51 +301,6 @@ def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
     if guard and not link.holds(ADAPTER_PATH, again.adapter):
         link.put(ADAPTER_PATH, again.adapter)
     return done
-
-
-@dataclass(frozen=True)
-class TwinRun:
-    """The same run on the host twin: has it the board's adapter and training state, byte for byte?
-
-    epochs: how right it is on the test samples after each epoch. Twin and board being the same, it is what the board
-    was, which had no time to measure it.
-    """
-
-    identical: bool
-    epochs: list[Measure]
-
-
-def repeat_on_twin(base: Base, test: Samples, run: BoardRun) -> TwinRun:
-    """Trains the host twin on the same samples, and tests what it has after each epoch."""
-    epochs: list[Measure] = []
-    return compared(run, course_on_twin(base, run.course, test, run.previous, epochs.append), epochs)
-
-
-def compared(run: BoardRun, again: Run, epochs: list[Measure]) -> TwinRun:
-    """A board's run beside the same one of the twin."""
-    return TwinRun(again.adapter == run.run.adapter and again.state == run.run.state, epochs)
-
-
-def course_on_twin(
-    base: Base, course: Course, test: Samples, previous: bytes | None, told: Callable[[Measure], None]
-) -> Run:
-    """What a board's run by this course comes to, and how right it is on the test samples after each epoch.
-
-    previous: what was in use before, as a run by the board itself is judged against; None: the bare base.
-    """
-    recipe, ranks = course.recipe, course.recipe.ranks(base.model)
-    session = twin.Session(base.elm, ranks, "infer", frames=test.frames)
-
-    def judge(adapter: bytes) -> None:
-        session.use(adapter)
-        told(measured(base, answers(base, session, test), test))
-
-    guard = None
-    if course.held:
-        learner = TwinLearner(base.elm, ranks, recipe, test.frames)
-        learner.use(previous)
-        guard = course.guard(learner)
-    return guard_twin(base.elm, course, guard, on_epoch=judge)
 
 
 def float_baseline(

@@ -207,7 +207,7 @@ def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) ->
     data = desk.of(Book).dataset(base)
     if data is None:
         raise InputError("there are no samples to compare with", remedy="record some in Collect")
-    return shelf.compare(place, base, data, names)
+    return shelf.compare(place, base, data, names, desk.of(Lessons).learned_samples())
 
 
 def _compared(answer: Sequence[Any]) -> None:
@@ -216,12 +216,16 @@ def _compared(answer: Sequence[Any]) -> None:
     found: shelf.Comparison = answer[0].result
     titles = [one.name or "the bare base" for one in found.answers]
     with ui.element("table").classes("table"):
-        _row("th", ["class", "samples", *(f"{parts.plain(title)}: right" for title in titles)])
-        for label, count, right in found.rows():
-            _row("td", [parts.plain(label), str(count), *map(str, right)])
-        total = [str(one.right(found.classes)) for one in found.answers]
-        _row("td", ["all", str(len(found.classes)), *total])
+        for what, seen in (("new samples", False), ("samples that a run of this project learned from", True)):
+            if rows := found.rows(seen):
+                _row("th", [what, "samples", *(f"{parts.plain(title)}: right" for title in titles)])
+                for label, count, right in rows:
+                    _row("td", [parts.plain(label), str(count), *map(str, right)])
+                totals = [sum(column) for column in zip(*(right for _, _, right in rows), strict=True)]
+                _row("td", ["all", str(sum(count for _, count, _ in rows)), *map(str, totals)])
         _row("td", ["time of one", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
+    if any(found.seen):
+        ui.label("Only new samples show how well an adapter does: those it learned from, it may know by heart.")
     ui.label(f"They say different things of {found.apart} of {len(found.classes)} samples.")
 
 

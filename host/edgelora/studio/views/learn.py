@@ -43,6 +43,7 @@ STATUS = {
     "paused": "Paused. The board has all that it needs to go on.",
     "cut off": "Cut off. The board goes on from its last checkpoint.",
     "judged": "Done. Keep it, or discard it.",
+    "differs": "Done, but the board and its twin on this computer differ. The board keeps what it had.",
     "kept": "Kept.",
     "discarded": "Discarded: the board has what it had before.",
     "given up": "Given up: another run has the board.",
@@ -436,12 +437,14 @@ class _Page:
     # --- what came of it
 
     def _outcome(self, place: Place, lesson: Lesson) -> None:
-        report, words = lesson.report, lesson.words()
-        if report is None or words is None:
+        report = lesson.report
+        if report is None:
             return
-        with verdict(words.good, words.title, words.text):
+        conclusion = report.conclusion
+        good = conclusion.tone != "bad"
+        with verdict(good, conclusion.title, conclusion.text):
             if lesson.status == "judged":
-                self._keep_or_discard(place, lesson, words.good)
+                self._keep_or_discard(place, lesson, good)
             elif lesson.status == "kept":
                 ui.label(f"The board uses it as {lesson.head.name}, after a reset too.").classes("quiet")
 

@@ -82,7 +82,7 @@ class _Page:
                 ", ".join(_learned(report)),
                 measure.shown(measure.before),
                 measure.shown(measure.after),
-                report.judged or report.verdict or "–",
+                report.conclusion.short,
             )
             for text in said:
                 with ui.element("td"):
