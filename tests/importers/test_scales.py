@@ -19,7 +19,7 @@ Grid = tuple[float, int]
 EVERY = (1, 16, 16, 1)
 SHAPE = (1, 4, 5, 6)
 ENDS = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0), "SOFTMAX": (1 / 256, -128)}
-TABLES = ("LOGISTIC", "TANH", "RELU", "RELU6", "QUANTIZE", "LEAKY_RELU", "HARD_SWISH")
+TABLES = ("LOGISTIC", "TANH", "RELU", "RELU6", "QUANTIZE", "LEAKY_RELU", "HARD_SWISH", "ABS", "ELU", "RSQRT")
 PAIRS = ("ADD", "SUB", "MUL", "PRELU", "MINIMUM", "MAXIMUM")
 
 
@@ -39,6 +39,8 @@ def drawn(name: str, rng: Rng) -> Sketch:
     """One operator between grids whose scales are far apart or near each other, powers of two and beside them."""
     wide = float(rng.choice([3, 10, 25]))
     source = grid(rng, wide)
+    if name == "RSQRT" and rng.integers(4):
+        source = (source[0], -128)
     target = ENDS.get(name) or beside(rng, source, wide)
     if name in TABLES:
         return table(name, source, source if name == "RELU6" else target, rng)
@@ -126,6 +128,8 @@ def test_steps_of_more_than_sixteen_leave_nothing_between_the_ends(name: str, st
         ("TANH", 2.0**-40, ENDS["TANH"][0], r"operator 0 TANH .* input scale .* too small"),
         ("HARD_SWISH", 0.01, 10, r"operator 0 HARD_SWISH .* output scale 10 .* too large"),
         ("HARD_SWISH", 0.01, 1e-6, r"operator 0 HARD_SWISH .* output scale 1e-06 .* too small"),
+        ("RSQRT", 0.01, 0.01, r"operator 0 RSQRT .* zero point is 3, must be -128: it has values below 0"),
+        ("ELU", 1e9, 0.1, r"operator 0 ELU .* output scale 0.1 is too small .* more than 2\^30 steps"),
         ("HARD_SWISH", 1e-7, 1e-8, r"operator 0 HARD_SWISH .* input scale 1e-07 .* too small"),
     ],
 )

@@ -24,8 +24,9 @@ from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema, write_tfl
 
 from edgelora import formats, twin
 from edgelora.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.importers.tflite.codes import Code
 from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.file import Code, read_graph
+from edgelora.importers.tflite.file import read_graph
 from edgelora.importers.tflite.flatbuffer import TfliteError
 
 TYPES = (TYPE.FLOAT32, TYPE.INT32, TYPE.UINT8, TYPE.INT64, TYPE.INT16, TYPE.INT8, TYPE.BOOL)

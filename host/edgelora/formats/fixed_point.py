@@ -19,6 +19,7 @@ from .network import Op, QuantModel, Tensor
 Ints = NDArray[np.int64]
 ADD_LEFT_SHIFT = 20
 SOFTMAX_INTEGER_BITS = 5  # of the scaled difference to the maximum
+ROOT_SHIFT = 20  # of a reciprocal square root, before its scale
 SIGMOID_INTEGER_BITS = 4  # of the inputs of logistic and tanh
 INT32_MAX = 2**31 - 1
 # k and exp(-2^k) as Q31
@@ -265,6 +266,75 @@ def set_hard_swish(op: Op, source: Tensor, target: Tensor) -> None:
     set_table(op, table, slope * (source.scale / target.scale))
 
 
+def set_relu(op: Op, source: Tensor, target: Tensor, low: float, high: float) -> None:
+    """Makes a lookup a ReLU with both bounds, from one grid to another."""
+    centred = np.arange(-128, 128) - source.zero_point
+    pair = quantize_multiplier(_float32(source.scale) / _float32(target.scale))
+    table = np.clip(multiply(centred, *pair) + target.zero_point, *fused_range(target, low, high)).astype(np.int8)
+    x = _real_inputs(source)
+    set_table(op, table, ((x > low) & (x < high)) * (source.scale / target.scale))
+
+
+def set_abs(op: Op, source: Tensor, target: Tensor) -> None:
+    """Makes a lookup the absolute value."""
+    centred = np.arange(-128, 128) - source.zero_point
+    pair = quantize_multiplier(_float32(source.scale) / _float32(target.scale))
+    table = np.clip(multiply(np.abs(centred), *pair) + target.zero_point, -128, 127).astype(np.int8)
+    set_table(op, table, np.sign(centred) * (source.scale / target.scale))
+
+
+def set_rsqrt(op: Op, source: Tensor, target: Tensor) -> None:
+    """Makes a lookup 1 / sqrt(x). ValueError for a grid with values below 0, of which TFLite has none."""
+    if source.zero_point != -128:
+        raise InputError(f"its input's zero point is {source.zero_point}, must be -128: it has values below 0")
+    root = 1 / (float(np.sqrt(np.float32(source.scale))) * _float32(target.scale))
+    multiplier, shift = quantize_multiplier(root)
+    if shift - ROOT_SHIFT < -31:
+        raise InputError(f"scales of {source.scale:g} and {target.scale:g} are too large for TFLite's square roots")
+    table = [127]
+    for value in range(1, 256):
+        factor, right = _inverse_root(value)
+        part = multiply(np.array([1]), factor, ROOT_SHIFT - right)
+        y = int(multiply(part, multiplier, shift - ROOT_SHIFT)[0]) + target.zero_point
+        table.append(min(max(y, -128), 127))
+    real = np.maximum(_real_inputs(source), source.scale)
+    set_table(op, np.array(table, np.int8), -0.5 * real**-1.5 * (source.scale / target.scale))
+
+
+def _inverse_root(value: int) -> tuple[int, int]:
+    """1 / sqrt(value) as a Q31 factor and a shift to the right, by Newton's method in fixed point."""
+    if value == 1:
+        return INT32_MAX, 0
+    pairs = (31 - value.bit_length()) // 2 - 1
+    half = rounding_divide(value << 2 * pairs >> 1, 1)  # 3 integer bits
+    x = np.int64(1 << 28)
+    for _ in range(5):
+        cube = saturate(rounding_multiply(rounding_multiply(x, x), x) << 6)
+        x = saturate((rounding_multiply(3 << 27, x) - rounding_multiply(half, cube)) << 3)
+    return int(rounding_multiply(x, 1518500250)), 11 - pairs
+
+
+def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> None:
+    """Makes a lookup one of REAL_FUNCTIONS, whose tables TFLite makes in float32.
+
+    ValueError for values so far beyond the output's grid that TFLite's conversion isn't defined.
+    """
+    compute, derivative = REAL_FUNCTIONS[function]
+    x = np.float32(source.scale) * (np.arange(-128, 128) - source.zero_point).astype(np.float32)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        y = np.asarray(compute(x), np.float32)
+        steps = y * (np.float32(1) / np.float32(target.scale))
+    lowest = function == "log"  # of what has no logarithm
+    steps = np.where(x > 0, steps, np.float32(-128 - target.zero_point)) if lowest else steps
+    if not (np.abs(steps) < 2.0**30).all():
+        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
+    rounded = np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps).astype(np.int64)
+    table = np.clip(rounded + target.zero_point, -128, 127).astype(np.int8)
+    real = x.astype(np.float64)
+    slope = derivative(np.where(x > 0, real, source.scale) if lowest else real)
+    set_table(op, table, np.nan_to_num(slope) * (source.scale / target.scale))
+
+
 def _real_inputs(source: Tensor) -> NDArray[np.float64]:
     return source.scale * (np.arange(-128, 128) - source.zero_point).astype(np.float64)
 
@@ -325,6 +395,54 @@ def _sigmoid_table(
 def _radius(integer_bits: int, left_shift: int) -> int:
     """The largest input whose scaled value fits (TFLite's CalculateInputRadius)."""
     return math.floor(math.ldexp((1 << integer_bits) - 1, 31 - integer_bits - left_shift))
+
+
+# ---- functions of real numbers ---------------------------------------------------------------------------------------
+
+
+def _each(function: Callable[[float], float], x: NDArray[Any]) -> NDArray[np.float64]:
+    return np.array([function(float(value)) for value in x])
+
+
+def _normal(x: NDArray[Any]) -> NDArray[np.float64]:
+    """The standard normal distribution's density."""
+    return np.exp(-(x.astype(np.float64) ** 2) / 2) / math.sqrt(2 * math.pi)
+
+
+def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    tail = _each(math.erfc, x * np.float32(-math.sqrt(0.5))).astype(np.float32)
+    return np.float32(0.5) * x * tail
+
+
+def _gelu_slope(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * _each(math.erfc, -x * math.sqrt(0.5)) + x * _normal(x)
+
+
+def _gelu_tanh(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return np.float32(0.5) * x * (np.float32(1) + np.tanh(inner.astype(np.float64)).astype(np.float32))
+
+
+def _exp(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.exp(x.astype(np.float64)).astype(np.float32)
+
+
+def _elu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(x < 0, _exp(np.minimum(x, np.float32(0))) - np.float32(1), x)
+
+
+def _log(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log(x.astype(np.float64)).astype(np.float32)
+
+
+RealFunction = tuple[Callable[[NDArray[np.float32]], NDArray[np.float32]], Callable[[NDArray[Any]], NDArray[Any]]]
+REAL_FUNCTIONS: dict[str, RealFunction] = {  # with their derivatives
+    "elu": (_elu, lambda x: np.exp(np.minimum(x, 0))),
+    "exp": (_exp, np.exp),
+    "gelu": (_gelu, _gelu_slope),
+    "gelu_tanh": (_gelu_tanh, _gelu_slope),
+    "log": (_log, lambda x: 1 / x),
+}
 
 
 # ---- gemmlowp's fixed point ------------------------------------------------------------------------------------------

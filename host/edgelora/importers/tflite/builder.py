@@ -19,12 +19,8 @@ from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
 from . import state
 from .file import FileTensor, Graph, Operator, Type
 from .flatbuffer import TfliteError
+from .refusals import CONVERT
 
-CONVERT = (
-    "convert with full integer quantization: converter.optimizations = [tf.lite.Optimize.DEFAULT], "
-    "converter.representative_dataset = ..., "
-    "converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
-)
 ACTIVATIONS = {  # fused ones: real bounds
     0: ("NONE", None, None),
     1: ("RELU", 0.0, None),

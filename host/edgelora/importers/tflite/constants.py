@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .builder import Builder, Handler
-from .file import Code, Type
+from .codes import Code
+from .file import Type
 
 
 def fold_shape(at: Builder) -> None:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ... import formats
 from ...formats import Op, Tensor
-from .builder import CONVERT, Builder, Handler, grid_of, spatial
-from .file import Code
+from .builder import Builder, Handler, grid_of, spatial
+from .codes import Code
+from .refusals import CONVERT
 
 MAX_TFLITE_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
 _PAIRS = {
@@ -157,6 +158,32 @@ def hard_swish(at: Builder) -> None:
     formats.set_hard_swish(op, at.model.tensors[op.input], at.model.tensors[op.output])
 
 
+def bounded_relu(at: Builder) -> None:
+    """ReLU with both bounds, as an operator of its own."""
+    low, high = {Code.RELU_N1_TO_1: (-1.0, 1.0), Code.RELU_0_TO_1: (0.0, 1.0)}[Code(at.operator.code)]
+    op = lookup(at)
+    formats.set_relu(op, at.model.tensors[op.input], at.model.tensors[op.output], low, high)
+
+
+def magnitude(at: Builder) -> None:
+    op = lookup(at)
+    formats.set_abs(op, at.model.tensors[op.input], at.model.tensors[op.output])
+
+
+def inverse_root(at: Builder) -> None:
+    op = lookup(at)
+    formats.set_rsqrt(op, at.model.tensors[op.input], at.model.tensors[op.output])
+
+
+def real_function(at: Builder) -> None:
+    """An operator whose table TensorFlow Lite makes in float32."""
+    name = Code(at.operator.code).name.lower()
+    if name == "gelu" and at.operator.number(0, "B"):
+        name = "gelu_tanh"
+    op = lookup(at)
+    formats.set_real_function(op, name, at.model.tensors[op.input], at.model.tensors[op.output])
+
+
 HANDLERS = {
     **dict.fromkeys((Code.ADD, Code.SUB, Code.MUL), Handler(pair, 2, 2, options=True)),
     **dict.fromkeys((Code.MINIMUM, Code.MAXIMUM, Code.PRELU), Handler(pair, 2, 2)),
@@ -167,4 +194,9 @@ HANDLERS = {
     Code.RELU6: Handler(relu6, 1, 1),
     Code.LEAKY_RELU: Handler(leaky_relu, 1, 1, options=True),
     Code.HARD_SWISH: Handler(hard_swish, 1, 1),
+    **dict.fromkeys((Code.RELU_N1_TO_1, Code.RELU_0_TO_1), Handler(bounded_relu, 1, 1)),
+    Code.ABS: Handler(magnitude, 1, 1),
+    Code.RSQRT: Handler(inverse_root, 1, 1),
+    **dict.fromkeys((Code.ELU, Code.EXP, Code.LOG), Handler(real_function, 1, 1)),
+    Code.GELU: Handler(real_function, 1, 1, options=True),
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ... import formats
 from ...formats import Op
-from .builder import CONVERT, FORMS, Builder, Handler, grid_of, spatial
-from .file import Code, Type
+from .builder import FORMS, Builder, Handler, grid_of, spatial
+from .codes import Code
+from .file import Type
+from .refusals import CONVERT
 
 
 def requantize(at: Builder) -> None:

@@ -1,6 +1,6 @@
 """What a `.tflite` file says, as plain objects: tensors, operators and their options, checked to be well formed.
 
-Field numbers and codes are those of TensorFlow Lite's schema.fbs.
+Field numbers are those of TensorFlow Lite's schema.fbs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import flatbuffer
+from .codes import Code
 from .flatbuffer import Table, TfliteError
 
 MAX_FILE = 16 << 20  # bytes
@@ -21,81 +22,6 @@ MAX_TENSORS = 4096
 MAX_OPERATORS = 1024
 MAX_DIMENSIONS = 6
 MAX_FILE_ELEMENTS = 1 << 24  # of a file; what an op may have is in formats.limits
-
-
-class Code(IntEnum):
-    """Operators that this project knows by name; all others are told by their number."""
-
-    ADD = 0
-    AVERAGE_POOL_2D = 1
-    CONCATENATION = 2
-    CONV_2D = 3
-    DEPTHWISE_CONV_2D = 4
-    DEQUANTIZE = 6
-    FULLY_CONNECTED = 9
-    LOGISTIC = 14
-    LSTM = 16
-    MAX_POOL_2D = 17
-    MUL = 18
-    RELU = 19
-    RELU_N1_TO_1 = 20
-    RELU6 = 21
-    RESHAPE = 22
-    RESIZE_BILINEAR = 23
-    RNN = 24
-    SOFTMAX = 25
-    SVDF = 27
-    TANH = 28
-    CUSTOM = 32
-    PAD = 34
-    UNIDIRECTIONAL_SEQUENCE_RNN = 35
-    GATHER = 36
-    BATCH_TO_SPACE_ND = 37
-    SPACE_TO_BATCH_ND = 38
-    TRANSPOSE = 39
-    MEAN = 40
-    SUB = 41
-    DIV = 42
-    SQUEEZE = 43
-    UNIDIRECTIONAL_SEQUENCE_LSTM = 44
-    STRIDED_SLICE = 45
-    SPLIT = 49
-    LOG_SOFTMAX = 50
-    BIDIRECTIONAL_SEQUENCE_LSTM = 52
-    CAST = 53
-    PRELU = 54
-    MAXIMUM = 55
-    ARG_MAX = 56
-    MINIMUM = 57
-    PADV2 = 60
-    SLICE = 65
-    TRANSPOSE_CONV = 67
-    TILE = 69
-    EXPAND_DIMS = 70
-    SUM = 74
-    RSQRT = 76
-    SHAPE = 77
-    REDUCE_PROD = 81
-    REDUCE_MAX = 82
-    PACK = 83
-    UNPACK = 88
-    RESIZE_NEAREST_NEIGHBOR = 97
-    LEAKY_RELU = 98
-    SQUARED_DIFFERENCE = 99
-    MIRROR_PAD = 100
-    ABS = 101
-    SPLIT_V = 102
-    ELU = 111
-    QUANTIZE = 114
-    HARD_SWISH = 117
-    IF = 118
-    WHILE = 119
-    BATCH_MATMUL = 126
-    CALL_ONCE = 129
-    VAR_HANDLE = 142
-    READ_VARIABLE = 143
-    ASSIGN_VARIABLE = 144
-    GELU = 150
 
 
 class Type(IntEnum):
@@ -146,6 +72,7 @@ OPTIONS = {  # of which kind an operator's options are: a number of the schema's
     Code.HARD_SWISH: 91,
     Code.CALL_ONCE: 103,
     Code.VAR_HANDLE: 111,
+    Code.GELU: 116,
 }
 
 _DTYPES = {

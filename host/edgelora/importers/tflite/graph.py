@@ -4,36 +4,13 @@ from __future__ import annotations
 
 from ... import formats
 from ...formats import QuantModel
-from . import state
-from .builder import CONVERT, Builder, _OperatorError, grid_of, spatial
-from .file import Code, Operator, Type
+from . import refusals
+from .builder import Builder, _OperatorError, grid_of, spatial
+from .codes import Code
+from .file import Operator, Type
 from .flatbuffer import TfliteError
 from .operators import HANDLERS
-
-STATELESS = (
-    f"networks with state are possible where {state.RINGS}; "
-    f"convert other ones without state, to see a whole window at once, recurrent layers with unroll=True; and {CONVERT}"
-)
-_STATEFUL = {
-    Code.LSTM,
-    Code.RNN,
-    Code.UNIDIRECTIONAL_SEQUENCE_RNN,
-    Code.UNIDIRECTIONAL_SEQUENCE_LSTM,
-    Code.BIDIRECTIONAL_SEQUENCE_LSTM,
-    Code.WHILE,
-    Code.IF,
-}
-_NORMALIZATION = (
-    "batch normalization is possible right behind a layer with weights, before its activation, where the converter "
-    "folds it in; scale inputs outside the network"
-)
-_FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
-_REMEDIES = dict.fromkeys((Code.DIV, Code.RSQRT), _NORMALIZATION)
-_REMEDIES[Code.TILE] = (
-    "TensorFlow Lite Micro has it not; resize with keras.layers.Resizing(..., interpolation='nearest'), as "
-    "UpSampling2D becomes TILE, or with Conv2DTranspose"
-)
-_REMEDIES |= dict.fromkeys((Code.GATHER, Code.REDUCE_PROD), _FIXED_BATCH)
+from .refusals import CONVERT
 
 
 class Importer(Builder):
@@ -91,12 +68,10 @@ class Importer(Builder):
     def _check_known(self) -> None:
         code = self.operator.code
         variable = any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0)
-        if code in _STATEFUL or variable and code != Code.SVDF:
-            raise self.refusal(f"not supported; {STATELESS}")
+        if variable and code != Code.SVDF:
+            raise self.refusal(f"not supported: it keeps a variable; {refusals.STATELESS}")
         if code not in HANDLERS:
-            names = ", ".join(known.name for known in HANDLERS)
-            remedy = _REMEDIES[Code(code)] if code in _REMEDIES else CONVERT
-            raise self.refusal(f"not supported (supported are {names}); {remedy}")
+            raise self.refusal(f"not supported: it {refusals.why(code)}")
         form, inputs, outputs = HANDLERS[Code(code)], len(self.operator.inputs), len(self.operator.outputs)
         most = inputs if form.most is None else form.most
         if not form.least <= inputs <= most or form.outputs not in (None, outputs):

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from ... import floatnet
 from ...formats import Op
-from .builder import CONVERT, Builder, Handler, grid_of
-from .file import Code, Type, type_name
+from .builder import Builder, Handler, grid_of
+from .codes import Code
+from .file import Type, type_name
+from .refusals import CONVERT
 
 PADDINGS = ("same", "valid")
 BIAS_TOLERANCE = 0.02  # of the output's scale

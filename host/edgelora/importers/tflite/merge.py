@@ -18,8 +18,9 @@ from ... import formats, quantization
 from ...errors import InputError
 from ...formats import Op, QuantModel
 from ...quantization import Freedom, Merging
+from .codes import Code
 from .convert import calibrate, inputs_for_calibration, set_loss
-from .file import Code, FileTensor, read_graph
+from .file import FileTensor, read_graph
 from .flatbuffer import TfliteError
 from .graph import Importer
 from .write import write_tflite

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ... import formats
 from ...formats import Op
 from . import constants, parts, recurrent
-from .builder import CONVERT, Builder, Handler, Shape, grid_of, spatial
-from .file import Code, Type
+from .builder import Builder, Handler, Shape, grid_of, spatial
+from .codes import Code
+from .file import Type
+from .refusals import CONVERT
 
 
 def reshape(at: Builder) -> None:

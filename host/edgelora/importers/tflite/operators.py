@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import constants, elementwise, ends, layers, moves, recurrent
 from .builder import Handler
-from .file import Code
+from .codes import Code
 
 HANDLERS: dict[Code, Handler] = {
     **layers.HANDLERS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .file import Code, Operator
+from .codes import Code
+from .file import Operator
 from .flatbuffer import TfliteError
 
 Shape = tuple[int, ...]

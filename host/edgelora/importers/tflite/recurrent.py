@@ -6,9 +6,11 @@ import numpy as np
 
 from ... import formats
 from ...formats import Op
-from .builder import ACTIVATIONS, CONVERT, Builder, Handler, grid_of, spatial
-from .file import Code, FileTensor, Type
+from .builder import ACTIVATIONS, Builder, Handler, grid_of, spatial
+from .codes import Code
+from .file import FileTensor, Type
 from .layers import bias_of, weights_of
+from .refusals import CONVERT
 
 _STATE = (
     "only int8 state is possible, with int8 weights over time; TensorFlow's converter makes 16 bits of them. Build "

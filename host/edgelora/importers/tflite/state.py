@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import parts
-from .file import Code, FileTensor, Graph, Operator, Subgraph, Type
+from .codes import Code
+from .file import FileTensor, Graph, Operator, Subgraph, Type
 from .flatbuffer import TfliteError
 
 RINGS = (

@@ -19,7 +19,8 @@ from ... import floatnet, formats
 from ...errors import InputError
 from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
 from .builder import ACTIVATIONS
-from .file import OPTIONS, Code, Type
+from .codes import Code
+from .file import OPTIONS, Type
 from .flatbuffer_writer import Fields, Scalar, build
 from .moves import nearest_positions
 

@@ -1,0 +1,108 @@
+"""Why an operator can't be imported, and what to do instead: one line for each that converters write."""
+
+from __future__ import annotations
+
+from . import state
+from .codes import Code
+
+CONVERT = (
+    "convert with full integer quantization: converter.optimizations = [tf.lite.Optimize.DEFAULT], "
+    "converter.representative_dataset = ..., "
+    "converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
+)
+STATELESS = (
+    f"networks with state are possible where {state.RINGS}; "
+    "convert other ones without state, to see a whole window at once, recurrent layers with unroll=True"
+)
+_LIST = "what can be imported is listed in docs/guides/own-network.md"
+_NORMALIZATION = (
+    "batch normalization is possible right behind a layer with weights, before its activation, where the converter "
+    "folds it in; scale inputs outside the network"
+)
+_FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
+_RECURRENT = "is a recurrent layer of its own arithmetic: " + STATELESS
+_LOOP = "is control flow, which no board runs: " + STATELESS
+_ATTENTION = (
+    "multiplies two activations as matrices, as attention does: take convolutions, or squeeze and excitation, in its "
+    "place"
+)
+_FLOAT_ONLY = "has no INT8 kernel in TensorFlow Lite: compute it outside the network, or take another activation"
+_CHOICE = (
+    "compares or selects values, for which there is no INT8 arithmetic here: express it by ReLU, Minimum and Maximum, "
+    "or compute it outside the network"
+)
+_INDEX = "makes indices of values, which nothing can learn through: end the network before it, and find them outside"
+_REDUCE = "pools in a way that no op has: take GlobalAveragePooling or GlobalMaxPooling over all positions"
+_INTEGERS = "computes on integers that are no activations: " + _FIXED_BATCH
+_MOVES = "moves values between batch, height, width and channels: do that to the data, outside the network"
+_STABLEHLO = f"is an operator of StableHLO, not of TensorFlow Lite: {CONVERT}"
+
+_WHY: dict[Code, str] = {
+    **dict.fromkeys(
+        (
+            Code.LSTM,
+            Code.RNN,
+            Code.UNIDIRECTIONAL_SEQUENCE_RNN,
+            Code.UNIDIRECTIONAL_SEQUENCE_LSTM,
+            Code.BIDIRECTIONAL_SEQUENCE_RNN,
+            Code.BIDIRECTIONAL_SEQUENCE_LSTM,
+        ),
+        _RECURRENT,
+    ),
+    **dict.fromkeys((Code.WHILE, Code.IF, Code.CALL), _LOOP),
+    **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that are no constant: " + _NORMALIZATION),
+    **dict.fromkeys((Code.BATCH_MATMUL,), _ATTENTION),
+    Code.SQUARED_DIFFERENCE: (
+        "is part of a layer normalization, which scales each sample by its own spread: train with BatchNormalization "
+        "right behind a layer with weights, where the converter folds it in"
+    ),
+    Code.L2_NORMALIZATION: "scales each sample by its own length: leave it out, or normalize outside the network",
+    Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its own size: train with BatchNormalization instead",
+    Code.TILE: (
+        "repeats its input, for which TensorFlow Lite Micro has no INT8 kernel: resize with "
+        "keras.layers.Resizing(..., interpolation='nearest'), as "
+        "UpSampling2D becomes TILE, or with Conv2DTranspose"
+    ),
+    Code.RESIZE_BILINEAR: "mixes neighbours with weights of its own: resize with interpolation='nearest'",
+    Code.MIRROR_PAD: "pads with values of the input: pad with zeros (padding='same', or ZeroPadding2D)",
+    **dict.fromkeys((Code.GATHER, Code.GATHER_ND, Code.REDUCE_PROD), "computes on a shape: " + _FIXED_BATCH),
+    **dict.fromkeys(
+        (Code.EMBEDDING_LOOKUP, Code.EMBEDDING_LOOKUP_SPARSE, Code.HASHTABLE_LOOKUP, Code.ONE_HOT),
+        "looks words or numbers up in a table: do that outside, and let the network begin with what it finds",
+    ),
+    **dict.fromkeys(
+        (
+            *(Code.EXP, Code.LOG, Code.SIN, Code.COS, Code.SQRT, Code.SQUARE, Code.NEG, Code.POW, Code.FLOOR),
+            *(Code.CEIL, Code.ROUND, Code.SIGN, Code.FLOOR_MOD, Code.ATAN2),
+        ),
+        _FLOAT_ONLY,
+    ),
+    **dict.fromkeys(
+        (
+            *(Code.EQUAL, Code.NOT_EQUAL, Code.GREATER, Code.GREATER_EQUAL, Code.LESS, Code.LESS_EQUAL),
+            *(Code.LOGICAL_AND, Code.LOGICAL_OR, Code.LOGICAL_NOT, Code.SELECT, Code.SELECT_V2, Code.WHERE),
+        ),
+        _CHOICE,
+    ),
+    **dict.fromkeys((Code.ARG_MAX, Code.ARG_MIN, Code.TOPK_V2, Code.UNIQUE), _INDEX),
+    **dict.fromkeys((Code.SUM, Code.REDUCE_MAX, Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
+    **dict.fromkeys((Code.CAST, Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
+    **dict.fromkeys(
+        (Code.BATCH_TO_SPACE_ND, Code.SPACE_TO_BATCH_ND),
+        "moves positions into the batch, as old converters make dilated convolutions: convert with a newer TensorFlow",
+    ),
+    **dict.fromkeys((Code.DEPTH_TO_SPACE, Code.SPACE_TO_DEPTH, Code.REVERSE_V2, Code.REVERSE_SEQUENCE), _MOVES),
+    **dict.fromkeys((Code.CONV_3D, Code.CONV_3D_TRANSPOSE), "has three axes of positions: two are possible (Conv2D)"),
+    Code.CUSTOM: f"is no builtin operator, so nothing says what it computes: leave its layer out, or {CONVERT}",
+    Code.DELEGATE: "is a network compiled for another processor: import the file from before that",
+}
+
+
+def why(code: int) -> str:
+    """Why an operator is refused, and what to do."""
+    if code not in set(Code):
+        return "is newer than this version of edgelora: convert with an older TensorFlow, or update edgelora"
+    known = Code(code)
+    if known.name.startswith("STABLEHLO"):
+        return _STABLEHLO
+    return _WHY.get(known, f"has no counterpart here: replace its layer; {_LIST}")

@@ -1,0 +1,49 @@
+"""Operators that TensorFlow Lite Micro lacks and LiteRT has: tables equal LiteRT's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from tflite_writer import BUILTIN, Sketch, schema
+
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.flatbuffer import TfliteError
+
+EVERY = np.arange(-128, 128).astype(np.int8)
+TURNS = 150
+
+
+def litert(file: bytes) -> NDArray[np.int8]:
+    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_content=file, experimental_op_resolver_type=kernels)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], EVERY.reshape(1, 16, 16, 1))
+    interpreter.invoke()
+    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])).reshape(-1)
+
+
+@pytest.mark.parametrize("name", ["GELU", "EXP", "LOG", "RELU_N1_TO_1", "RELU_0_TO_1", "ABS", "RSQRT"])
+def test_tables_are_litert_s(name: str) -> None:
+    """Every input, over random scales and zero points."""
+    rng = np.random.default_rng(list(name.encode()))
+    taken = 0
+    for turn in range(TURNS):
+        scales = np.exp(rng.uniform(-1, 1, 2) * (3 if turn % 2 else 8) - 3).astype(np.float32)
+        points = [-128 if name == "RSQRT" else int(rng.integers(-128, 128)), int(rng.integers(-128, 128))]
+        options = schema.GeluOptionsT(approximate=bool(rng.integers(2))) if name == "GELU" else None
+        source, target = zip(scales.tolist(), points, strict=True)
+        sketch = Sketch(1, 16, 16, 1, grid=source).add(getattr(BUILTIN, name), options, (1, 16, 16, 1), grid=target)
+        try:
+            table = import_tflite(sketch.file()).ops[0].table
+        except TfliteError:
+            continue
+        taken += 1
+        assert litert(sketch.file()).tolist() == table.tolist(), f"turn {turn}: {source} -> {target}"
+    assert taken > TURNS / 2
