@@ -616,12 +616,12 @@ def net_mlperf_visual_wake_words(shape: Shape) -> Any:
     return K.Model(base.input, L.Dense(2, activation="softmax")(x))
 
 
-@listed("sound", (99, 13), "signal")
+@listed("sound", (1287,), "signal")
 def net_edge_impulse_keywords(shape: Shape) -> Any:
     """The 1-D network that Edge Impulse proposes: features come flat."""
     model = K.Sequential()
-    model.add(K.Input((shape[0] * shape[1],)))
-    model.add(L.Reshape(shape))
+    model.add(K.Input(shape))
+    model.add(L.Reshape((99, 13)))
     model.add(L.Conv1D(8, kernel_size=3, padding="same", activation="relu"))
     model.add(L.MaxPooling1D(pool_size=2, strides=2, padding="same"))
     model.add(L.Dropout(0.25))

@@ -307,7 +307,7 @@ def _inverse_root(value: int) -> tuple[int, int]:
         return INT32_MAX, 0
     pairs = (31 - value.bit_length()) // 2 - 1
     half = rounding_divide(value << 2 * pairs >> 1, 1)  # 3 integer bits
-    x = np.int64(1 << 28)
+    x: Ints = np.asarray(1 << 28, np.int64)
     for _ in range(5):
         cube = saturate(rounding_multiply(rounding_multiply(x, x), x) << 6)
         x = saturate((rounding_multiply(3 << 27, x) - rounding_multiply(half, cube)) << 3)
