@@ -1,6 +1,6 @@
 # What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all` (all
 # that is drawn, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
-# `make tables` (constants of the front ends).
+# `make tables` (constants of the front ends, limits of the formats).
 # Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
@@ -124,6 +124,10 @@ docs: $(STAMPS)/docs
 tables:
 	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
 	@mv $(BUILD)/tables.c $(MODULE)/core/signal/tables.c
+	@$(PYTHON) tools/limits.py header > $(BUILD)/limits.h
+	@mv $(BUILD)/limits.h $(MODULE)/core/formats/limits.h
+	@$(PYTHON) tools/limits.py spec > $(BUILD)/SPEC.md
+	@mv $(BUILD)/SPEC.md SPEC.md
 
 ledger: setup firmware-rp2 $(STAMPS)/packages-cortex-m $(BUILD)/natmod/armv6m/edgelora.mpy
 	@$(VENV)/bin/python tools/ledger.py

@@ -11,16 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "formats/limits.h"
+
 #define EDGELORA_VERSION "0.1.0"
 #define EDGELORA_MODEL_FORMAT 2
 #define EDGELORA_ADAPTER_FORMAT 1
 #define EDGELORA_RECORD_VERSION 1 // of each kind
-#define EDGELORA_MAX_OPS 127 // the steps of a training pass, 0 to 2 * ops, are bytes
-#define EDGELORA_MAX_RANK 32
-#define EDGELORA_MAX_PARTS 8 // adapters that edgelora_blend adds up at once
-#define EDGELORA_MAX_CLASSES 256
-#define EDGELORA_MAX_ADDED 16 // classes that an adapter adds to the base's
-#define EDGELORA_MAX_CLASS_SAMPLES 1024
 
 // The texts of front ends, which a native module of their own has without the others.
 #define EDGELORA_TEXT_FRONTEND \
@@ -208,7 +204,7 @@ typedef struct {
     int32_t bias;
     uint16_t number;  // below the base's classes: one of those
     uint16_t samples; // that it was made from
-    uint8_t name[24]; // UTF-8, padded with 0; empty for one of the base's
+    uint8_t name[EDGELORA_MAX_NAME]; // UTF-8, padded with 0; empty for one of the base's
 } edgelora_class_t;
 
 // What a session is laid out for. ranks: one byte for each op, 0 = no adapter.

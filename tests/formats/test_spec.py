@@ -113,6 +113,5 @@ def test_versions_agree() -> None:
 
 
 def test_a_rank_has_one_limit() -> None:
-    """That of the core, in files, recipes and words."""
-    assert f"#define EDGELORA_MAX_RANK {formats.MAX_RANK}\n" in HEADER
+    """In files, recipes and words."""
     assert LIMITS["rank"] == (1, formats.MAX_RANK) and f"rank r, 1..{formats.MAX_RANK} |" in SPEC

@@ -206,7 +206,7 @@ def shape(draw: Draw, elements: int, channels: int = POSITIONS) -> Shape:
 
 def _dense(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     source = shape(draw, min(work, 16384))
-    outputs = side(draw, min(work // math.prod(source), 65536 // (source[0] * source[1])), CHANNELS)
+    outputs = side(draw, min(work // math.prod(source), POSITIONS), CHANNELS)
     return {"source": source, "target": (1, 1, outputs)}
 
 

@@ -110,8 +110,11 @@ def read_space(reader: Reader, labels_at: int, header: int, model: QuantModel) -
 
 
 def pack_classes(classes: Sequence[ClassRow]) -> bytes:
-    """The body of a record of classes, in ascending order of number."""
+    """The body of a record of classes, in ascending order of number. FormatError for a name that has no room."""
     size = len(classes[0].row)
+    for one in classes:
+        length = len(one.name.encode())
+        require(length <= MAX_NAME, f"the name {one.name!r} takes {length} bytes, at most {MAX_NAME}: shorten it")
     body = _CLASSES.pack(len(classes), size)
     for one in classes:
         body += _CLASS.pack(one.bias, one.number, one.samples, one.name.encode()) + pack_row(one.row)

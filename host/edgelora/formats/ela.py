@@ -27,7 +27,18 @@ from .envelope import (
     require_zero,
     seal,
 )
-from .limits import MAX_ELEMENTS, MAX_FACTOR, MAX_MOMENTUM, MAX_OPS, MAX_PATCH, MAX_RANK, MAX_THRESHOLD
+from .limits import (
+    MAX_FACTOR,
+    MAX_MASTER,
+    MAX_MEAN,
+    MAX_MOMENTUM,
+    MAX_OPS,
+    MAX_PATCH,
+    MAX_RANK,
+    MAX_SCALE_EXPONENT,
+    MAX_T,
+    MAX_THRESHOLD,
+)
 from .network import MATRIX_KINDS, Op, QuantModel, layer_size
 
 _ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
@@ -265,7 +276,7 @@ def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter
         )
         height, width, _ = model.tensors[model.ops[layer.op].output].shape
         work = layer.rank * height * width
-        require(work <= MAX_ELEMENTS, f"{where}: rank * positions is {work}, at most {MAX_ELEMENTS}: take a lower rank")
+        require(work <= MAX_T, f"{where}: rank * positions is {work}, at most {MAX_T}: take a lower rank")
 
 
 def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -353,16 +364,18 @@ def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
 
 
 def _check_state(state: TensorState, weights: NDArray[np.int8], momentum: bool, where: str) -> None:
-    scaled = 1 << 15 <= state.vm < 1 << 16 and -(1 << 15) <= state.vx < 1 << 15
+    scaled = 1 << 15 <= state.vm < 1 << 16 and abs(state.vx) <= MAX_SCALE_EXPONENT
     require(scaled or (state.vm, state.vx) == (0, 0), f"{where}: scale ({state.vm}, {state.vx}) is not normalized")
     check_array(state.master, np.dtype(np.int16), weights.shape, f"{where}: masters")
+    largest = int(np.abs(state.master.astype(np.int32)).max())
+    require(largest <= MAX_MASTER, f"{where}: a master of size {largest}, at most {MAX_MASTER} is possible")
     agree = np.array_equal((state.master.astype(np.int32) + 128) >> 8, weights)
     require(agree, f"{where}: masters and int8 weights do not agree")
     require((state.momentum is not None) == momentum, f"{where}: momentum is {'missing' if momentum else 'not wanted'}")
     if state.momentum is not None:
         check_array(state.momentum, np.dtype(np.int16), weights.shape, f"{where}: momentum")
         worst = int(np.abs(state.momentum.astype(np.int32)).max())
-        require(worst <= 1 << 14, f"{where}: momentum of size {worst}, at most {1 << 14} is possible")
+        require(worst <= MAX_MEAN, f"{where}: momentum of size {worst}, at most {MAX_MEAN} is possible")
 
 
 def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:

@@ -33,19 +33,23 @@ from .envelope import (
 )
 from .fixed_point import SOFTMAX_GRID
 from .limits import (
+    MAX_ADD_SHIFT,
     MAX_BIAS,
+    MAX_BINARY,
     MAX_CLASSES,
     MAX_DEPTHWISE,
     MAX_ELEMENTS,
     MAX_LOGIT_SCALE,
     MAX_OPS,
     MAX_PATCH,
-    MAX_POOL,
+    MAX_POOLED,
     MAX_POSITIONS,
     MAX_REPEATED,
+    MAX_SHIFT,
     MAX_SOFTMAX,
-    MAX_TARGETS,
+    MAX_VALUES,
     MAX_WEIGHT_ROWS,
+    MIN_SHIFT,
 )
 from .network import (
     AXIS_KINDS,
@@ -68,11 +72,12 @@ from .signal import check_signal, pack_signal, read_signal
 _MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H 2B H")
 _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
-_BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {1 << 30} is possible"
+_BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {MAX_BIAS} is possible"
 _CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
 _OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions")
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
 _MASK_LOW, _MASK_HIGH = 1, 2
+_MAX_SIGNAL_AT = 4 * 65535  # largest offset of a signal record
 WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding, which kernels may read
 
 
@@ -83,12 +88,35 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
     _check_structure(model, name)
     _check_values(model, range(len(model.ops)), name)
+    signal = pack_signal(model.signal, model.input, name) if model.signal else None
+    body = _tables_and_arrays(model)
+    if signal and len(body) > _MAX_SIGNAL_AT:  # behind the arrays it would be out of the header's reach
+        body, signal_at = _tables_and_arrays(model, signal), _ops_at(model) + _OP.size * len(model.ops)
+    else:
+        signal_at = _append(body, signal)
+    _append(body, pack_space(model.space) if model.space else None)
+    labels = "\n".join(model.labels).encode()
+    labels_at = len(body)
+    body += labels
+    logit_scale, exponentials = softmax_constants(model.loss_scale)
+    tables = (len(model.tensors), len(model.ops), _MODEL_HEADER.size, _ops_at(model), labels_at, len(labels))
+    envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
+    rest = (LOSSES.index(model.loss), model.space is not None, signal_at // 4)
+    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, *rest)
+    body[ID_AT:ID_FROM] = base_id(body)
+    return seal(body)
+
+
+def _ops_at(model: QuantModel) -> int:
+    return _MODEL_HEADER.size + _TENSOR.size * len(model.tensors)
+
+
+def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
+    """The file's start: a blank header, both tables, what is to lie behind them, and the ops' arrays."""
     body = bytearray(_MODEL_HEADER.size)
-    tensors_at = len(body)
     for tensor in model.tensors:
         body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
-    ops_at = len(body)
-    body += bytes(_OP.size * len(model.ops))
+    body += bytes(_OP.size * len(model.ops)) + between
     weights_at: dict[bytes, int] = {}  # those that several ops have, as steps of a recurrence, are there once
     for index, op in enumerate(model.ops):
         weights, *others = _stored_arrays(model, op)
@@ -100,21 +128,9 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
         padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding
         record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
         shifts = (op.t_shift, op.branch_shift)
-        _OP.pack_into(body, ops_at + index * _OP.size, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
-    signal_at = 0
-    if model.signal:
-        signal_at = _append(body, pack_signal(model.signal, model.input, name))
-    _append(body, pack_space(model.space) if model.space else None)
-    labels = "\n".join(model.labels).encode()
-    labels_at = len(body)
-    body += labels
-    logit_scale, exponentials = softmax_constants(model.loss_scale)
-    tables = (len(model.tensors), len(model.ops), tensors_at, ops_at, labels_at, len(labels))
-    envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
-    rest = (LOSSES.index(model.loss), model.space is not None, signal_at // 4)
-    _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, *rest)
-    body[ID_AT:ID_FROM] = base_id(body)
-    return seal(body)
+        at = _ops_at(model) + index * _OP.size
+        _OP.pack_into(body, at, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
+    return body
 
 
 def unpack_model(data: bytes, name: str = "model") -> QuantModel:
@@ -164,7 +180,7 @@ def base_id(data: bytes | bytearray) -> bytes:
 def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
     """logit_scale and E[0..7] of SPEC.md section 4, for a model's `loss_scale`."""
     exponentials = tuple(min(65535, math.floor(65536 * math.exp(-scale * 2**j) + 0.5)) for j in range(8))
-    return math.floor(65536 * scale + 0.5), exponentials
+    return min(2**32 - 1, math.floor(65536 * scale + 0.5)), exponentials
 
 
 @dataclass(frozen=True)
@@ -363,10 +379,11 @@ def _check_loss(model: QuantModel, name: str) -> None:
         )
         require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
     else:
-        most = MAX_TARGETS[model.loss]
+        most = MAX_BINARY if model.loss == "binary_cross_entropy" else MAX_VALUES
         require(tensor.size <= most, f"{name}: {tensor.size} outputs, {model.loss} can have {most}")
-    scale = tensor.scale
-    require(scale <= MAX_LOGIT_SCALE, f"{name}: output scale {scale:g}, at most {MAX_LOGIT_SCALE:g} is possible")
+    logit_scale, _ = softmax_constants(model.loss_scale)
+    scale = f"{name}: output scale {tensor.scale:g}, at most {MAX_LOGIT_SCALE / 65536:g} is possible"
+    require(model.learns_values or logit_scale <= MAX_LOGIT_SCALE, f"{scale} with {model.loss}")
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:
@@ -407,7 +424,7 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
         require(len(grids) == 1, f"{where}: inputs and output must share scale and zero point")
     if op.kind in POOL_KINDS:
         area = op.kernel[0] * op.kernel[1]
-        require(area <= MAX_POOL, f"{where}: a window of {area}, at most {MAX_POOL} is possible: use mean")
+        require(area <= MAX_POOLED, f"{where}: a window of {area}, at most {MAX_POOLED} is possible: use mean")
         touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
         require(touch, f"{where}: a window lies outside the input, correct padding or shape")
     if op.kind in WEIGHT_KINDS:
@@ -545,5 +562,5 @@ def _check_op_shifts(op: Op, where: str) -> None:
         require(64 <= shifts[0] <= 127, f"{where}: mantissa {shifts[0]} of the scales' ratio, must be 64..127")
         shifts = shifts[1:]
     low, high = int(shifts.min()), int(shifts.max())
-    most = 0 if op.kind == "add" else 30
-    require(low >= -31 and high <= most, f"{where}: has shifts {low}..{high}, must be in -31..{most}")
+    most = MAX_ADD_SHIFT if op.kind == "add" else MAX_SHIFT
+    require(MIN_SHIFT <= low <= high <= most, f"{where}: has shifts {low}..{high}, must be in {MIN_SHIFT}..{most}")

@@ -15,16 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .envelope import FormatError, Reader, require, require_zero
+from .limits import (
+    MAX_CHANNELS,
+    MAX_HOP,
+    MAX_NORMAL_MULTIPLIER,
+    MAX_NORMAL_OFFSET,
+    MAX_NORMAL_SHIFT,
+    MAX_WINDOW,
+)
 from .network import Tensor
 
 FRONTS = ("none", "audio", "spectral")
 SIGNAL_VERSION = 1
-MAX_CHANNELS = 256
-MAX_WINDOW = 1 << 20  # values of all channels
-MAX_HOP = 1 << 24
 MAX_RATE = (2**31 - 1) / 1000
 MAX_UNITS = 65535  # bytes
-_MAX_MULTIPLIER, _MAX_OFFSET, _MAX_SHIFT = 32767, 1 << 30, 30  # with any int16 count the sum stays within 32 bits
 _RECORD = struct.Struct("<2B H I 2I 2H")  # version, front, channels, rate, window, hop, values, size of units
 _NORMAL = struct.Struct("<3f i h 2B")  # scale, mean, std, offset, multiplier, shift, 0
 
@@ -55,10 +59,10 @@ class Normal:
         """
         step = self.std * float(np.float32(tensor.scale))
         gain, middle = self.scale / step, tensor.zero_point + 0.5 - self.mean / step
-        for shift in range(_MAX_SHIFT, -1, -1):
+        for shift in range(MAX_NORMAL_SHIFT, -1, -1):
             if max(abs(gain), abs(middle)) * 2.0**shift < 2.0**31:
                 multiplier, offset = math.floor(gain * 2**shift + 0.5), math.floor(middle * 2**shift + 0.5)
-                if abs(multiplier) <= _MAX_MULTIPLIER and abs(offset) <= _MAX_OFFSET:
+                if abs(multiplier) <= MAX_NORMAL_MULTIPLIER and abs(offset) <= MAX_NORMAL_OFFSET:
                     return multiplier, offset, shift
         raise FormatError(
             f"a count is {gain:g} steps of the input and 0 is step {middle:g}: correct the normalization's scale, mean "
@@ -186,7 +190,7 @@ def read_signal(reader: Reader, at: int, header: int, tensor: Tensor) -> Signal:
     check_signal(signal, tensor, name)
     for i, (record, normal) in enumerate(zip(records, normals, strict=True)):
         scale, mean, std, offset, multiplier, shift, reserved = record
-        within = multiplier >= -_MAX_MULTIPLIER and abs(offset) <= _MAX_OFFSET and shift <= _MAX_SHIFT
+        within = multiplier >= -MAX_NORMAL_MULTIPLIER and abs(offset) <= MAX_NORMAL_OFFSET and shift <= MAX_NORMAL_SHIFT
         require(within, f"{name}: signal, channel {i}: integers are out of range: make the file again")
         require_zero(reserved, name, f"the last byte of the signal's channel {i}")
         derived = normal.fixed(tensor)

@@ -9,12 +9,13 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     int16_t exponent = *(const int16_t *)(const void *)(at + 2);
     const int16_t *master = (const int16_t *)(const void *)(at + 4);
     const int16_t *mean = (const int16_t *)(const void *)(at + 4 + align4(2 * count));
-    if ((scale && scale < 32768) || exponent < -8192 || exponent > 8192) {
+    if ((scale && scale < 32768) || exponent < -EDGELORA_MAX_SCALE_EXPONENT ||
+        exponent > EDGELORA_MAX_SCALE_EXPONENT) {
         return false;
     }
     for (uint32_t i = 0; i < count; ++i) {
-        if (master[i] < -32512 || master[i] > 32512 ||
-            (momentum && (mean[i] < -16384 || mean[i] > 16384))) {
+        if (abs_u32(master[i]) > EDGELORA_MAX_MASTER ||
+            (momentum && abs_u32(mean[i]) > EDGELORA_MAX_MEAN)) {
             return false;
         }
     }
@@ -23,16 +24,14 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
 
 // One layer's record against its op.
 static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
-    uint32_t rank = l->rank;
-    if (l->op >= m->op_count || !rank || rank > EDGELORA_MAX_RANK || l->t_shift < 0 ||
-        l->t_shift > 24 || l->branch_shift < -15 || l->branch_shift > 8) {
+    if (l->op >= m->op_count || !shifts_ok(l->t_shift, l->branch_shift)) {
         return false;
     }
     const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
     const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
     return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
-        l->inputs == matrix_kernel(op, in) * in->channels && rank * l->inputs <= 65536 &&
-        rank * l->outputs <= 65536 && rank * out->height * out->width <= 1u << 20;
+        l->inputs == matrix_inputs(op, in) &&
+        rank_fits(l->rank, l->outputs, l->inputs, (uint32_t)out->height * out->width);
 }
 
 EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {
@@ -102,7 +101,8 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     }
     bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE,
          records = h->flags & EDGELORA_RECORDS;
-    if (h->flags > 15 || (trainable && !stored) || h->momentum > 8 || h->threshold > 16384 ||
+    if (h->flags > 15 || (trainable && !stored) || h->momentum > EDGELORA_MAX_MOMENTUM ||
+        h->threshold > EDGELORA_MAX_THRESHOLD ||
         h->layer_count > m->op_count || (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
         (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
         return EDGELORA_ERR_FORMAT;

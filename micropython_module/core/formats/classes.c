@@ -3,14 +3,14 @@
 
 #include "formats/formats.h"
 
-enum { SPACE_VERSION = 1, MAX_INPUTS = 128, MAX_BIAS = 1 << 29 };
+enum { SPACE_VERSION = 1 };
 
 // Inputs of the last op, if classes can be told apart by them; else 0.
 static uint32_t head_inputs(const edgelora_model_t *m) {
     const edgelora_op_t *op = model_op(m, m->op_count - 1u);
     uint32_t size = tensor_size(m, op->input);
     bool head = m->loss == EDGELORA_CROSS_ENTROPY && op->kind == EDGELORA_DENSE;
-    return head && size <= MAX_INPUTS ? size : 0;
+    return head && size <= EDGELORA_MAX_CLASS_INPUTS ? size : 0;
 }
 
 // Bytes of the record: head, biases, rows, triangle.
@@ -48,9 +48,10 @@ edgelora_status_t edgelora_space_check(const void *model) {
     if (space.head->version != SPACE_VERSION) {
         return EDGELORA_ERR_UNSUPPORTED;
     }
-    bool ok = space.head->row_shift <= 24 && space.head->exponent <= 12 && !space.head->unused;
+    bool ok = space.head->row_shift <= EDGELORA_MAX_ROW_SHIFT &&
+        space.head->exponent <= EDGELORA_MAX_SCORE && !space.head->unused;
     for (uint32_t k = 0; k < classes; ++k) {
-        ok = ok && space.biases[k] >= -MAX_BIAS && space.biases[k] <= MAX_BIAS;
+        ok = ok && abs_u32(space.biases[k]) <= EDGELORA_MAX_CLASS_BIAS;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
@@ -69,7 +70,7 @@ bool edgelora_classes_fit(const edgelora_model_t *m, const void *body, uint32_t 
         bool is_added = c->number >= known;
         added += is_added;
         if (c->number < least || c->number >= EDGELORA_MAX_CLASSES || !c->samples ||
-            c->bias < -MAX_BIAS || c->bias > MAX_BIAS || is_added != (c->name[0] != 0) ||
+            abs_u32(c->bias) > EDGELORA_MAX_CLASS_BIAS || is_added != (c->name[0] != 0) ||
             ((size & 1) && class_row(c)[size])) {
             return false;
         }

@@ -11,10 +11,23 @@ static inline const edgelora_adapter_layer_t *adapter_layers(const edgelora_adap
     return behind;
 }
 
-// Elements of a dense or conv op's kernel.
-static inline uint32_t matrix_kernel(const edgelora_op_t *op, const edgelora_tensor_t *in) {
-    return op->kind == EDGELORA_DENSE ? (uint32_t)in->height * in->width
-                                      : (uint32_t)op->kernel_h * op->kernel_w;
+// K of a dense or conv op; < 2^32, as tensors and kernels are below 2^16 positions and 2^16 channels.
+static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_tensor_t *in) {
+    bool dense = op->kind == EDGELORA_DENSE;
+    return (dense ? (uint32_t)in->height * in->width : (uint32_t)op->kernel_h * op->kernel_w) *
+        in->channels;
+}
+
+// Can an adapter have this rank on a layer of O outputs and K inputs?
+static inline bool rank_fits(
+    uint32_t rank, uint32_t outputs, uint32_t inputs, uint32_t positions) {
+    return rank && rank <= EDGELORA_MAX_RANK && rank * inputs <= EDGELORA_MAX_FACTOR &&
+        rank * outputs <= EDGELORA_MAX_FACTOR && rank * positions <= EDGELORA_MAX_T;
+}
+
+static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {
+    return t_shift >= EDGELORA_MIN_T_SHIFT && t_shift <= EDGELORA_MAX_T_SHIFT &&
+        branch_shift >= EDGELORA_MIN_BRANCH_SHIFT && branch_shift <= EDGELORA_MAX_BRANCH_SHIFT;
 }
 
 // What both headers start with, but for the CRC. size: what the caller has.

@@ -11,8 +11,8 @@ static bool array_in_file(uint32_t size, uint32_t offset, uint32_t count, uint32
 
 static bool tensor_ok(const edgelora_tensor_t *t) {
     uint32_t positions = (uint32_t)t->height * t->width;
-    return positions > 0 && positions <= 65535 && t->channels > 0 &&
-        t->channels <= (1u << 20) / positions;
+    return positions > 0 && positions <= EDGELORA_MAX_POSITIONS && t->channels > 0 &&
+        t->channels <= EDGELORA_MAX_ELEMENTS / positions;
 }
 
 // A file and its size, for what follows.
@@ -47,17 +47,16 @@ static bool in_s32(const file_t *file, uint32_t offset, uint32_t count, int32_t 
     return true;
 }
 
-static bool requantization_ok(
-    const file_t *file, const edgelora_op_t *op, uint32_t count, int32_t max_shift) {
+static bool requantization_ok(const file_t *file, const edgelora_op_t *op, uint32_t count) {
     return in_s32(file, op->multiplier, count, 0, INT32_MAX) &&
-        in_s8(file, op->shift, count, -31, max_shift);
+        in_s8(file, op->shift, count, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
 }
 
 // Those of an add's inputs are negative where they are taken off.
 static bool add_ok(const file_t *file, const edgelora_op_t *op) {
     return in_s32(file, op->multiplier, 3, -INT32_MAX, INT32_MAX) &&
         ((const int32_t *)(const void *)(file->at + op->multiplier))[2] >= 0 &&
-        in_s8(file, op->shift, 3, -31, 0);
+        in_s8(file, op->shift, 3, EDGELORA_MIN_SHIFT, EDGELORA_MAX_ADD_SHIFT);
 }
 
 // Kernels read the last row of weights in pairs of words: a word more than there is may be read,
@@ -68,7 +67,7 @@ enum { WEIGHTS_SLACK = 4 };
 static bool weights_ok(
     const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t outputs) {
     if (!array_in_file(file->size, op->weights, align4(count) + WEIGHTS_SLACK, 1) ||
-        !in_s32(file, op->bias, outputs, -(1 << 30), 1 << 30)) {
+        !in_s32(file, op->bias, outputs, -EDGELORA_MAX_BIAS, EDGELORA_MAX_BIAS)) {
         return false;
     }
     for (uint32_t i = 0; i < count; ++i) {
@@ -76,17 +75,17 @@ static bool weights_ok(
             return false;
         }
     }
-    return requantization_ok(file, op, outputs, 30);
+    return requantization_ok(file, op, outputs);
 }
 
+// An error of the input sums so many products of one element; a dense layer has one position, so that
+// each of its inputs is read once by an output.
 static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     bool dense = op->kind == EDGELORA_DENSE;
-    uint32_t kernel = matrix_kernel(op, in);
-    // < 2^32: tensors and kernels are below 2^16 positions and 2^16 channels
-    uint32_t inputs = kernel * in->channels;
-    return !(dense && (out->height != 1 || out->width != 1)) && kernel <= 65535 &&
-        inputs <= 16384 && (uint32_t)out->channels * kernel <= 65536 &&
+    uint32_t inputs = matrix_inputs(op, in), kernel = (uint32_t)op->kernel_h * op->kernel_w;
+    return !(dense && (out->height != 1 || out->width != 1)) && inputs <= EDGELORA_MAX_PATCH &&
+        out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
         weights_ok(file, op, out->channels * inputs, out->channels);
 }
 
@@ -94,7 +93,8 @@ static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelor
 static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     uint32_t kernel = (uint32_t)op->kernel_h * op->kernel_w;
-    return out->channels % in->channels == 0 && kernel <= 1024 && out->channels * kernel <= 65536 &&
+    return out->channels % in->channels == 0 && kernel <= EDGELORA_MAX_DEPTHWISE &&
+        out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
         weights_ok(file, op, out->channels * kernel, out->channels);
 }
 
@@ -103,11 +103,11 @@ static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t 
     return kernel > pad && (out - 1) * stride < in + pad;
 }
 
-// 512: as many windows over one position keep the backward sum in 32 bits
+// As many windows over one position as a window has elements keep the backward sum in 32 bits.
 static bool pool_ok(
     const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     return op->dilation_h == 1 && op->dilation_w == 1 &&
-        (uint32_t)op->kernel_h * op->kernel_w <= 512 && in->channels == out->channels &&
+        (uint32_t)op->kernel_h * op->kernel_w <= EDGELORA_MAX_POOLED && in->channels == out->channels &&
         in->zero_point == out->zero_point &&
         windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
         windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width);
@@ -118,14 +118,14 @@ static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
 }
 
 // Ops that go element by element: the first input has the output's shape, the second one's sides
-// are its or 1. At most 65535 products are added for an error.
+// are its or 1. As many products are added for an error as an element is repeated.
 static bool pair_ok(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
     const edgelora_tensor_t *out) {
     uint32_t parts = (uint32_t)b->height * b->width * b->channels;
     return same_shape(a, out) && (b->height == out->height || b->height == 1) &&
         (b->width == out->width || b->width == 1) &&
         (b->channels == out->channels || b->channels == 1) &&
-        (uint32_t)out->height * out->width * out->channels / parts <= 65535;
+        (uint32_t)out->height * out->width * out->channels / parts <= EDGELORA_MAX_REPEATED;
 }
 
 static bool same_grid(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
@@ -196,13 +196,15 @@ static bool pad_ok(
         op->pad_left + (in->width - 1u) * op->stride_w < out->width;
 }
 
-// With the largest exponential at least 1/2 a position's outputs add up to about 256, whatever the
+// With the largest exponential 1 a position's outputs add up to about 256, whatever the
 // others are.
-static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in) {
-    return in->channels <= 1024 && in_s32(file, op->multiplier, 256, 0, INT32_MAX) &&
-        in_s32(file, op->multiplier, 1, 1 << 30, INT32_MAX) &&
-        in_s8(file, op->shift, 2, -31, 127) && in_s8(file, op->shift, 1, 64, 127) &&
-        ((const int8_t *)file->at)[op->shift + 1] <= 30;
+static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    return in->channels <= EDGELORA_MAX_SOFTMAX && out->zero_point == -128 &&
+        in_s32(file, op->multiplier, 256, 0, INT32_MAX) &&
+        in_s32(file, op->multiplier, 1, INT32_MAX, INT32_MAX) &&
+        in_s8(file, op->shift, 2, EDGELORA_MIN_SHIFT, 127) && in_s8(file, op->shift, 1, 64, 127) &&
+        ((const int8_t *)file->at)[op->shift + 1] <= EDGELORA_MAX_SHIFT;
 }
 
 // Fields that a kind does not use hold 1 (kernel, stride, dilation), 0 (padding, flags) or the
@@ -229,8 +231,8 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
         return EDGELORA_ERR_UNSUPPORTED;
     }
     if (!op->kernel_h || !op->kernel_w || !op->stride_h || !op->stride_w || !op->dilation_h ||
-        !op->dilation_w || op->act_min > op->act_max || op->t_shift < 0 || op->t_shift > 24 ||
-        op->branch_shift < -15 || op->branch_shift > 8 || !unused_ok(op, has)) {
+        !op->dilation_w || op->act_min > op->act_max ||
+        !shifts_ok(op->t_shift, op->branch_shift) || !unused_ok(op, has)) {
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_tensor_t *in = &tensors[op->input], *in2 = &tensors[op->input2],
@@ -247,7 +249,7 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             break;
         case EDGELORA_MEAN:
             ok = in->channels == out->channels && out->height == 1 && out->width == 1 &&
-                requantization_ok(file, op, 1, 30);
+                requantization_ok(file, op, 1);
             break;
         case EDGELORA_DEPTHWISE:
             ok = depthwise_ok(file, op, in, out);
@@ -256,14 +258,14 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             ok = pair_ok(in, in2, out) && add_ok(file, op);
             break;
         case EDGELORA_MULTIPLY:
-            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 1, 30);
+            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 1);
             break;
         case EDGELORA_MINIMUM:
         case EDGELORA_MAXIMUM:
             ok = pair_ok(in, in2, out) && same_grid(in, in2, out);
             break;
         case EDGELORA_PRELU: // slopes are in the file: they get no error
-            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 2, 30) && op->input2 &&
+            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 2) && op->input2 &&
                 ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
             break;
         case EDGELORA_CONSTANT:
@@ -292,10 +294,10 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             break;
         case EDGELORA_LOOKUP:
             ok = same_shape(in, out) && array_in_file(file->size, op->weights, 256, 1) &&
-                in_s8(file, op->bias, 256, -127, 127) && in_s8(file, op->shift, 1, -31, 30);
+                in_s8(file, op->bias, 256, -127, 127) && in_s8(file, op->shift, 1, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
             break;
         case EDGELORA_SOFTMAX:
-            ok = same_shape(in, out) && softmax_ok(file, op, in);
+            ok = same_shape(in, out) && softmax_ok(file, op, in, out);
             break;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
@@ -324,11 +326,14 @@ static edgelora_status_t loss_check(const edgelora_model_t *m) {
     }
     const edgelora_tensor_t *t = model_tensor(m, trained_ops(m));
     uint32_t size = tensor_size(m, trained_ops(m));
-    bool ok = m->logit_scale <= 128u << 16; // the loss of the farthest logit stays in 32 bits
+    // scores of classes are divided by it; the loss of the farthest logit stays in 32 bits
+    bool ok = m->logit_scale >= EDGELORA_MIN_LOGIT_SCALE && m->logit_scale <= EDGELORA_MAX_LOGIT_SCALE;
     if (m->loss == EDGELORA_CROSS_ENTROPY) {
         ok = ok && t->height == 1 && t->width == 1 && size >= 2 && size <= EDGELORA_MAX_CLASSES;
+    } else if (m->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
+        ok = ok && size <= EDGELORA_MAX_BINARY;
     } else {
-        ok = ok && size <= (m->loss == EDGELORA_BINARY_CROSS_ENTROPY ? 256 : 65536);
+        ok = size <= EDGELORA_MAX_VALUES;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }

@@ -3,7 +3,7 @@
 
 #include "formats/formats.h"
 
-enum { SIGNAL_VERSION = 1, MAX_CHANNELS = 256, MAX_WINDOW = 1 << 20, MAX_HOP = 1 << 24 };
+enum { SIGNAL_VERSION = 1 };
 
 static uint32_t signal_offset(const edgelora_model_t *m) {
     return 4u * m->signal;
@@ -21,8 +21,9 @@ static const edgelora_normal_t *normals(const edgelora_signal_t *signal) {
 
 // |count * multiplier + offset| < 2^31 for every int16 count.
 static bool normal_ok(const edgelora_normal_t *n) {
-    return n->multiplier >= -32767 && n->offset >= -(1 << 30) && n->offset <= 1 << 30 &&
-        n->shift <= 30 && !n->unused;
+    return abs_u32(n->multiplier) <= EDGELORA_MAX_NORMAL_MULTIPLIER &&
+        abs_u32(n->offset) <= EDGELORA_MAX_NORMAL_OFFSET &&
+        n->shift <= EDGELORA_MAX_NORMAL_SHIFT && !n->unused;
 }
 
 // Without a front end samples are the input; with one, its outputs are.
@@ -47,9 +48,10 @@ edgelora_status_t edgelora_signal_check(const void *model, uint32_t size) {
         return EDGELORA_ERR_UNSUPPORTED;
     }
     uint32_t behind = signal->values * (uint32_t)sizeof(edgelora_normal_t) + signal->units_size;
-    if (!signal->channels || signal->channels > MAX_CHANNELS || !signal->rate ||
+    if (!signal->channels || signal->channels > EDGELORA_MAX_CHANNELS || !signal->rate ||
         signal->rate > INT32_MAX || !signal->window ||
-        signal->window > MAX_WINDOW / signal->channels || !signal->hop || signal->hop > MAX_HOP ||
+        signal->window > EDGELORA_MAX_WINDOW / signal->channels || !signal->hop ||
+        signal->hop > EDGELORA_MAX_HOP ||
         behind > size - at - sizeof(*signal) || !values_ok(signal, tensor_size(model, 0))) {
         return EDGELORA_ERR_FORMAT;
     }

@@ -92,8 +92,7 @@ static bool walk_next(walk_t *w, sum_t *m) {
 // Can a file have a layer of this rank?
 static bool rank_ok(const walk_t *w, const sum_t *m) {
     edgelora_shape_t g = edgelora_shape(session_model(w->session), m->op);
-    return m->rank <= EDGELORA_MAX_RANK && m->rank * g.inputs <= 65536 &&
-        m->rank * g.out_c <= 65536 && m->rank * g.positions <= 1u << 20;
+    return rank_fits(m->rank, g.out_c, g.inputs, g.positions);
 }
 
 // What the sum's file has: the size of its As, that of the rest, its layers, and whether it stores
@@ -193,9 +192,9 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
 }
 
 // Writes B and returns its branch_shift, the finest that has room, and unless `fine` is not finer
-// than all of those that it is made from; above 8: there is none.
+// than all of those that it is made from; above EDGELORA_MAX_BRANCH_SHIFT: there is none.
 static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
-    int32_t top = -128, low = fine ? -15 : 8, peak = 0;
+    int32_t top = -128, low = fine ? EDGELORA_MIN_BRANCH_SHIFT : EDGELORA_MAX_BRANCH_SHIFT, peak = 0;
     for (uint32_t k = 0; k < w->count; ++k) {
         if (m->of[k].layer) {
             top = m->of[k].exponent > top ? m->of[k].exponent : top;
@@ -207,10 +206,10 @@ static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
         peak = v > peak ? v : peak;
     }
     low = low < top - 12 ? top - 12 : low; // of what is finer, elements have nothing
-    while (low <= 8 && round_shift(peak, 12 + low - top) > 127) {
+    while (low <= EDGELORA_MAX_BRANCH_SHIFT && round_shift(peak, 12 + low - top) > 127) {
         ++low;
     }
-    for (uint32_t i = 0; low <= 8 && i < m->outputs * m->rank; ++i) {
+    for (uint32_t i = 0; low <= EDGELORA_MAX_BRANCH_SHIFT && i < m->outputs * m->rank; ++i) {
         int32_t v = element(w, m, i / m->rank, i % m->rank, top);
         b[i] = (int8_t)round_shift(v, 12 + low - top);
     }
@@ -232,7 +231,7 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
         if (status != EDGELORA_OK) {
             return status;
         }
-        if (abs_u32(w->parts[k].weight) > 32767) {
+        if (abs_u32(w->parts[k].weight) > EDGELORA_MAX_PART_WEIGHT) {
             return EDGELORA_ERR_BLEND;
         }
     }
@@ -271,7 +270,7 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
             at = pad4(at + m.rank * m.inputs, m.rank * m.inputs);
         }
         int32_t branch_shift = sum_b(w, &m, fine, (int8_t *)at);
-        if (branch_shift > 8) {
+        if (branch_shift > EDGELORA_MAX_BRANCH_SHIFT) {
             return EDGELORA_ERR_BLEND;
         }
         at = pad4(at + m.rank * m.outputs, m.rank * m.outputs);

@@ -25,8 +25,8 @@ typedef struct {
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
     const edgelora_model_t *m = model;
-    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > 8 ||
-        config->threshold > 16384) {
+    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > EDGELORA_MAX_MOMENTUM ||
+        config->threshold > EDGELORA_MAX_THRESHOLD) {
         return EDGELORA_ERR_CONFIG;
     }
     if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
@@ -48,11 +48,10 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         }
         any = true;
         edgelora_shape_t g = edgelora_shape(model, i);
-        if (rank > EDGELORA_MAX_RANK || !g.is_matrix || rank * g.inputs > 65536 ||
-            rank * g.out_c > 65536 || rank * g.positions > 1u << 20) {
+        if (!g.is_matrix || !rank_fits(rank, g.out_c, g.inputs, g.positions)) {
             return EDGELORA_ERR_RANK;
         }
-        if (config->mode != EDGELORA_INFER && g.positions * config->micro_batch > 65536) {
+        if (config->mode != EDGELORA_INFER && g.positions * config->micro_batch > EDGELORA_MAX_SUMMED) {
             return EDGELORA_ERR_CONFIG;
         }
     }

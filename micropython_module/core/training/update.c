@@ -65,7 +65,7 @@ EDGELORA_KERNEL static uint32_t gradient_sum(const int32_t *v, uint32_t count, i
 // The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for
 // one.
 
-enum { MAX_U = 16384, MAX_MASTER = 32512 };
+enum { MAX_U = EDGELORA_MAX_MEAN, MAX_MASTER = EDGELORA_MAX_MASTER };
 
 // The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal: up
 // to 2^16; n: 0..31

@@ -1,0 +1,490 @@
+"""The limits have one source: the host's checks, the core's and SPEC's table agree at each limit and around it."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from class_cases import INPUTS, KNOWN, small_base
+from fresh import fresh_seeds
+
+from edgelora import formats, twin
+from edgelora.formats import ela, elm, limits
+from edgelora.formats.classes import ClassRow
+from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
+from edgelora.formats.fixed_point import SOFTMAX_GRID
+from edgelora.formats.network import PAIR_KINDS, Op, QuantModel, Tensor
+from edgelora.resources import ROOT
+
+CORE = ROOT / "micropython_module" / "core"
+Shape = tuple[int, int, int]
+
+
+@pytest.mark.parametrize(
+    ("what", "path"), [("header", "micropython_module/core/formats/limits.h"), ("spec", "SPEC.md")]
+)
+def test_header_and_table_are_made_from_the_source(what: str, path: str) -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "tools" / "limits.py", what], capture_output=True, text=True, check=True
+    )
+    assert (ROOT / path).read_text() == made.stdout, "make tables"
+
+
+def test_the_core_has_every_limit() -> None:
+    core = "".join(path.read_text() for path in CORE.rglob("*.[ch]") if path.name != "limits.h")
+    for name in limits.TABLE:
+        assert re.search(rf"\bEDGELORA_{name}\b", core), name
+
+
+# ---- files that break a rule, as an honest packer would lay them out ------------------------------------------------
+
+
+def unchecked(pack: Callable[[], bytes]) -> bytes:
+    """What packs a file, without the host's checks of what is packed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((elm, "_check_structure"), (elm, "_check_values"), (ela, "_check_adapter")):
+            patch.setattr(module, name, lambda *args: None)
+        return pack()
+
+
+def host_packs(model: QuantModel) -> bool:
+    try:
+        formats.pack_model(model)
+    except formats.FormatError:
+        return False
+    return True
+
+
+def host_reads(data: bytes) -> bool:
+    try:
+        formats.unpack_model(data)
+    except formats.FormatError:
+        return False
+    return True
+
+
+def core_takes(data: bytes) -> bool:
+    try:
+        twin.check_model(data)
+    except twin.TwinError as error:
+        assert error.status == twin.statuses()["ERR_FORMAT"]
+        return False
+    return True
+
+
+def sealed(data: bytes, layout: str, at: int, value: int) -> bytes:
+    """A model with a field changed, its base id and CRC right."""
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, at, value)
+    changed[16:24] = formats.base_id(changed)
+    struct.pack_into("<I", changed, 12, zlib.crc32(changed[16:]))
+    return bytes(changed)
+
+
+# ---- models at a limit ----------------------------------------------------------------------------------------------
+
+
+def model_of(op: Op, source: Shape, target: Shape, second: Shape | None = None, loss: str = "") -> QuantModel:
+    """One op, the second input of which is a constant, with arrays of ones."""
+    grid = SOFTMAX_GRID if op.kind == "softmax" else (0.5, 0)
+    model = QuantModel([Tensor(source, 0.5, 0)], [], loss=loss or "mean_squared_error")
+    if second:
+        model.tensors.append(Tensor(second, 0.5, 0))
+        model.ops.append(Op("constant", 0, 1, values=np.ones(second, np.int8)))
+        op.input2 = 1
+    model.tensors.append(Tensor(target, *grid))
+    op.output = len(model.ops) + 1
+    model.ops.append(op)
+    for slot in filter(None, elm._slots(model, op.output - 1)):
+        if not slot.optional:
+            setattr(op, slot.attribute, np.ones(slot.shape, np.dtype(slot.dtype)))
+    if op.kind == "softmax":
+        op.exponentials[0], op.shift[:] = 2**31 - 1, (64, 0)
+    if op.kind == "add":
+        op.shift[:] = 0
+    return model
+
+
+def split(n: int, most: int = 65535) -> tuple[int, int]:
+    """Two factors of n, each at most `most`; n is not a prime beyond it."""
+    return next((a, n // a) for a in range(1, n + 1) if n % a == 0 and n // a <= most)
+
+
+def chain(n: int) -> QuantModel:
+    tensors = [Tensor((1, 1, 2), 0.5, 0) for _ in range(n + 1)]
+    return QuantModel(tensors, [Op("reshape", i, i + 1) for i in range(n)])
+
+
+def dense(n: int, outputs: int = 2) -> QuantModel:
+    """Of n inputs."""
+    return model_of(Op("dense", 0, 1), (1, *split(n)), (1, 1, outputs))
+
+
+def conv(kernel: int, channels: int, outputs: int) -> QuantModel:
+    sides = split(kernel, 255)
+    return model_of(Op("conv", 0, 1, kernel=sides), (*sides, channels), (1, 1, outputs))
+
+
+def patch(n: int) -> QuantModel:
+    kernel = next(k for k in range(1, n) if n % k == 0 and k > 2)
+    return conv(kernel, n // kernel, 2) if kernel <= 255 * 255 else dense(n)
+
+
+def depthwise(n: int) -> QuantModel:
+    return model_of(Op("depthwise", 0, 1, kernel=split(n, 255)), (*split(n, 255), 2), (1, 1, 2))
+
+
+def pool(n: int) -> QuantModel:
+    return model_of(Op("average_pool", 0, 1, kernel=split(n, 255)), (*split(n, 255), 2), (1, 1, 2))
+
+
+def outputs(loss: str) -> Callable[[int], QuantModel]:
+    def make(n: int) -> QuantModel:
+        shape = (1, 1, n) if loss == "cross_entropy" else (1, *split(n))
+        return model_of(Op("reshape", 0, 1), shape, shape, loss=loss)
+
+    return make
+
+
+def with_array(kind: str, attribute: str) -> Callable[[int], QuantModel]:
+    """An op whose last value of an array is n."""
+
+    def make(n: int) -> QuantModel:
+        second = (1, 1, 2) if kind in PAIR_KINDS else None
+        model = model_of(Op(kind, 0, 1), (1, 1, 2), (1, 1, 2), second)
+        getattr(model.ops[-1], attribute)[-1] = n
+        return model
+
+    return make
+
+
+def with_shift(attribute: str) -> Callable[[int], QuantModel]:
+    def make(n: int) -> QuantModel:
+        model = dense(3)
+        setattr(model.ops[0], attribute, n)
+        return model
+
+    return make
+
+
+def logit_scale(loss: str) -> Callable[[int], QuantModel]:
+    def make(n: int) -> QuantModel:
+        model = outputs(loss)(2)
+        model.tensors[-1] = Tensor((1, 1, 2), n / 65536, 0)
+        model.tensors[0] = Tensor((1, 1, 2), n / 65536, 0)
+        return model
+
+    return make
+
+
+def sensed(n: int, window: int = 1, hop: int = 1, front: str = "none") -> QuantModel:
+    """An input of n channels, or with a front end of 4 values."""
+    values = n if front == "none" else 4
+    model = model_of(Op("reshape", 0, 1), (1, 1, values), (1, 1, values))
+    normals = tuple(formats.Normal(1) for _ in range(values))
+    model.signal = formats.Signal(10, n, window, hop, normals, front)
+    return model
+
+
+def spread(field: str) -> Callable[[int], QuantModel]:
+    def make(n: int) -> QuantModel:
+        model = small_base(np.random.default_rng(0))
+        if field == "biases":
+            model.space.biases[1] = n
+        else:
+            setattr(model.space, field, n)
+        return model
+
+    return make
+
+
+def head(n: int) -> QuantModel:
+    """Of n inputs, to which classes could be added."""
+    model = model_of(Op("dense", 0, 1), (1, 1, n), (1, 1, 2), loss="cross_entropy")
+    counts = np.zeros(2, np.int32), np.zeros((2, n), np.int16), np.zeros(n * (n + 1) // 2, np.int16)
+    model.space = formats.Space(1, 1, *counts)
+    return model
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Below a limit, at it, and the next that there can be beyond it."""
+
+    make: Callable[[int], QuantModel]
+    at: int
+    within: int  # beside it
+    beyond: int
+
+
+def edge(make: Callable[[int], QuantModel], name: str, within: int = 0, beyond: int = 0) -> tuple[str, Edge]:
+    at = getattr(limits, name)
+    out = -1 if name.startswith("MIN_") else 1
+    return name, Edge(make, at, within or at - out, beyond or at + out)
+
+
+EDGES = [
+    edge(chain, "MAX_OPS"),
+    edge(lambda n: model_of(Op("reshape", 0, 1), (1, *split(n)), (1, *split(n))), "MAX_VALUES", beyond=65538),
+    edge(lambda n: model_of(Op("mean", 0, 1), (1, *split(n)), (1, 1, split(n)[1])), "MAX_ELEMENTS"),
+    edge(lambda n: model_of(Op("mean", 0, 1), (*split(n, 60000), 2), (1, 1, 2)), "MAX_POSITIONS"),
+    edge(dense, "MAX_PATCH"),
+    edge(patch, "MAX_PATCH"),
+    edge(lambda n: conv(n // split(n, 4096)[1], 1, split(n, 4096)[1]), "MAX_WEIGHT_ROWS", beyond=65538),
+    edge(depthwise, "MAX_DEPTHWISE"),
+    *(edge(with_array(kind, "bias"), "MAX_BIAS") for kind in ("dense", "conv", "depthwise")),
+    *(
+        edge(with_array(kind, "shift"), name)
+        for kind in ("dense", "conv", "depthwise", "mean", "multiply", "prelu", "lookup", "softmax", "add")
+        for name in (("MIN_SHIFT", "MAX_SHIFT") if kind != "add" else ("MIN_SHIFT", "MAX_ADD_SHIFT"))
+    ),
+    edge(pool, "MAX_POOLED"),
+    edge(lambda n: model_of(Op("add", 0, 1), (1, *split(n)), (1, *split(n)), (1, 1, 1)), "MAX_REPEATED", beyond=65536),
+    edge(lambda n: model_of(Op("softmax", 0, 1), (2, 3, n), (2, 3, n)), "MAX_SOFTMAX"),
+    edge(with_shift("t_shift"), "MIN_T_SHIFT"),
+    edge(with_shift("t_shift"), "MAX_T_SHIFT"),
+    edge(with_shift("branch_shift"), "MIN_BRANCH_SHIFT"),
+    edge(with_shift("branch_shift"), "MAX_BRANCH_SHIFT"),
+    edge(outputs("cross_entropy"), "MAX_CLASSES"),
+    edge(outputs("binary_cross_entropy"), "MAX_BINARY"),
+    *(edge(logit_scale(loss), "MAX_LOGIT_SCALE") for loss in ("cross_entropy", "binary_cross_entropy")),
+    edge(sensed, "MAX_CHANNELS"),
+    edge(lambda n: sensed(2, n // 2, front="audio"), "MAX_WINDOW", (1 << 20) - 2, (1 << 20) + 2),
+    edge(lambda n: sensed(2, 1, n), "MAX_HOP"),
+    edge(head, "MAX_CLASS_INPUTS"),
+    edge(spread("biases"), "MAX_CLASS_BIAS"),
+    edge(spread("exponent"), "MAX_SCORE"),
+    edge(spread("row_shift"), "MAX_ROW_SHIFT"),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), EDGES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(EDGES)])
+def test_host_and_core_agree_around_a_limit_of_models(name: str, case: Edge) -> None:
+    for n in (case.within, case.at, case.beyond):
+        model, good = case.make(n), n != case.beyond
+        data = unchecked(lambda model=model: formats.pack_model(model))
+        assert (host_packs(model), core_takes(data), host_reads(data)) == (good, good, good), f"{name}: {n}"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(outputs("cross_entropy")(2)), "<I", 44, n)),
+        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(outputs("binary_cross_entropy")(2)), "<I", 44, n)),
+        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(head(3)), "<I", 44, n)),  # scores are divided by it
+        ("MAX_NORMAL_SHIFT", lambda n: with_normal("<B", 18, n)),
+        ("MAX_NORMAL_OFFSET", lambda n: with_normal("<i", 12, n)),
+        ("MAX_NORMAL_OFFSET", lambda n: with_normal("<i", 12, -n)),
+        ("MAX_NORMAL_MULTIPLIER", lambda n: with_normal("<h", 16, -n)),
+    ],
+)
+def test_core_holds_limits_of_what_a_host_derives(name: str, make: Callable[[int], bytes]) -> None:
+    """Files of other hosts may have any value there."""
+    at, out = getattr(limits, name), -1 if name.startswith("MIN_") else 1
+    assert [core_takes(make(n)) for n in (at - out, at, at + out)] == [True, True, False]
+
+
+def with_normal(layout: str, at: int, value: int) -> bytes:
+    """The signal's first normalization with another integer."""
+    data = formats.pack_model(sensed(3))
+    return sealed(data, layout, 4 * struct.unpack_from("<H", data, 66)[0] + 20 + at, value)
+
+
+def test_a_squared_error_has_any_scale() -> None:
+    """Nothing divides by its logit_scale or multiplies with it."""
+    for scale in (1e-9, 0.25, 128, 129, 1e6, 3e38):
+        model = model_of(Op("reshape", 0, 1), (1, 1, 2), (1, 1, 2))
+        model.tensors = [replace(tensor, scale=scale) for tensor in model.tensors]
+        data = formats.pack_model(model)
+        assert core_takes(data) and formats.unpack_model(data).output.scale == np.float32(scale)
+
+
+def test_a_signal_may_lie_behind_any_size_of_weights() -> None:
+    """The header has 16 bits for its place: with more than 256 KB of weights it lies before them."""
+    for inputs in (100, 16384):
+        model = model_of(Op("dense", 0, 1), (1, inputs // 4, 4), (1, 1, 40))
+        model.signal = formats.Signal(10, 4, inputs // 4, 1, (formats.Normal(model.input.scale),) * 4)
+        data = formats.pack_model(model)
+        assert core_takes(data) and formats.unpack_model(data).signal == model.signal
+        counts = np.arange(inputs, dtype=np.int16) % 100
+        assert np.array_equal(twin.Session(data, bytes(1), "infer").quantize(counts)[0], counts)
+
+
+# ---- models drawn without a thought of what is allowed --------------------------------------------------------------
+
+SIDES = (1, 1, 1, 2, 3, 28, 254, 255, 256, 257, 512, 1024, 16384, 65535)
+
+
+def careless(rng: np.random.Generator) -> QuantModel:
+    """An op of shapes and a window near limits, which fit each other as chance has it, of at most 2^20 weights."""
+    while True:
+        kind = str(rng.choice(["dense", "conv", "depthwise", "average_pool", "mean", "add", "softmax", "pad"]))
+        source, target = (tuple(int(side) for side in rng.choice(SIDES, 3)) for _ in range(2))
+        windowed = kind in ("conv", "depthwise", "average_pool")
+        kernel = tuple(int(k) for k in rng.choice([1, 2, 3, 16, 31, 255], 2)) if windowed else (1, 1)
+        if rng.random() < 0.9:  # as an op's shapes have to be
+            target = (1, 1, target[2]) if kind in ("dense", "mean") else target
+            target = (*target[:2], source[2]) if kind in ("mean", "average_pool", "depthwise", "pad") else target
+            target = source if kind in ("add", "softmax") else target
+        elements = (int(np.prod(shape, dtype=np.int64)) for shape in (source, target))
+        patch = int(np.prod(source)) if kind == "dense" else kernel[0] * kernel[1] * source[2]
+        if max(elements) <= 1 << 21 and patch * target[2] <= 1 << 20:
+            return model_of(Op(kind, 0, 1, kernel=kernel), source, target, (1, 1, 1) if kind == "add" else None)
+
+
+def test_whatever_the_host_packs_the_core_takes() -> None:
+    """And what it refuses the core does, too."""
+    packed = refused = 0
+    for seed in fresh_seeds(400):
+        model = careless(np.random.default_rng(seed))
+        good = host_packs(model)
+        data = unchecked(lambda model=model: formats.pack_model(model))
+        assert (core_takes(data), host_reads(data)) == (good, good), f"seed {seed}: {model}, {model.ops[-1]}"
+        packed, refused = packed + good, refused + (not good)
+    assert packed > 50 and refused > 50
+
+
+# ---- adapters -------------------------------------------------------------------------------------------------------
+
+
+def trainable(model: QuantModel, rank: int, momentum: int = 0) -> Adapter:
+    """An adapter of op 0 with training state."""
+    outputs, patch = formats.layer_size(model, 0)
+
+    def state(shape: tuple[int, int]) -> TensorState:
+        return TensorState(1 << 15, 0, np.full(shape, 256, np.int16), np.zeros(shape, np.int16) if momentum else None)
+
+    a, b = np.ones((rank, patch), np.int8), np.ones((outputs, rank), np.int8)
+    layer = AdapterLayer(0, a, b, 0, 0, state(a.shape), state(b.shape))
+    return Adapter(formats.base_id(formats.pack_model(model)), 1, [layer], True, True, momentum=momentum)
+
+
+def ranked(make: Callable[[int], QuantModel], rank: int) -> Callable[[int], tuple[QuantModel, Adapter]]:
+    """A rank on a layer of which some product with the rank is n."""
+    return lambda n: (make(n // rank), trainable(make(n // rank), rank))
+
+
+def spots(n: int) -> QuantModel:
+    """A convolution of n positions."""
+    return model_of(Op("conv", 0, 1), (*split(n), 1), (*split(n), 1))
+
+
+def with_field(field: str, sign: int = 1) -> Callable[[int], tuple[QuantModel, Adapter]]:
+    """One value of an adapter."""
+
+    def make(n: int) -> tuple[QuantModel, Adapter]:
+        model = dense(3)
+        adapter = trainable(model, 2, momentum=1)
+        layer, state, n = adapter.layers[0], adapter.layers[0].b_state, sign * n
+        if field == "master":
+            state.master[-1, -1], layer.b[-1, -1] = n, (n + 128) >> 8
+        elif field == "mean":
+            state.momentum[-1, -1] = n
+        else:
+            owner = {"vx": state, "t_shift": layer, "branch_shift": layer}.get(field, adapter)
+            setattr(owner, field, n)
+        return model, adapter
+
+    return make
+
+
+def with_classes(count: int, **fields: int | str) -> tuple[QuantModel, Adapter]:
+    """So many added to a base of three, the last of them with these fields."""
+    model = small_base(np.random.default_rng(0))
+    adapter = Adapter(formats.base_id(formats.pack_model(model)), 1)
+    rows = [ClassRow(KNOWN + i, "name", 3, 5, np.ones(INPUTS, np.int16)) for i in range(count)]
+    rows[-1] = replace(rows[-1], **fields)
+    adapter.classes = rows
+    return model, adapter
+
+
+ADAPTER_EDGES = [  # limit, beside it, beyond it, what makes one
+    ("MAX_RANK", 31, 33, lambda n: (dense(3), trainable(dense(3), n))),
+    ("MAX_FACTOR", 65532, 65536, ranked(dense, 4)),
+    ("MAX_FACTOR", 65535, 65540, ranked(dense, 5)),
+    ("MAX_FACTOR", 65534, 65538, ranked(lambda n: dense(3, n), 2)),
+    ("MAX_T", (1 << 20) - 32, (1 << 20) + 32, ranked(spots, 32)),
+    ("MAX_MOMENTUM", 7, 9, with_field("momentum")),
+    ("MAX_THRESHOLD", 16383, 16385, with_field("threshold")),
+    *(
+        (name, at - 1, at + 1, with_field(field, sign))
+        for name, field in (("MAX_MASTER", "master"), ("MAX_MEAN", "mean"), ("MAX_SCALE_EXPONENT", "vx"))
+        for at, sign in ((getattr(limits, name), 1), (getattr(limits, name), -1))
+    ),
+    ("MIN_T_SHIFT", 1, -1, with_field("t_shift")),
+    ("MAX_T_SHIFT", 23, 25, with_field("t_shift")),
+    ("MIN_BRANCH_SHIFT", -14, -16, with_field("branch_shift")),
+    ("MAX_BRANCH_SHIFT", 7, 9, with_field("branch_shift")),
+    ("MAX_ADDED", 15, 17, with_classes),
+    ("MAX_CLASS_BIAS", (1 << 29) - 1, (1 << 29) + 1, lambda n: with_classes(2, bias=n)),
+    ("MAX_CLASS_BIAS", (1 << 29) - 1, (1 << 29) + 1, lambda n: with_classes(2, bias=-n)),
+    ("MAX_CLASSES", 255, 257, lambda n: with_classes(2, number=n - 1)),
+    ("MAX_NAME", 23, 25, lambda n: with_classes(2, name="x" * n)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "beyond", "make"), ADAPTER_EDGES, ids=[f"{case[0]}-{i}" for i, case in enumerate(ADAPTER_EDGES)]
+)
+def test_host_and_core_agree_around_a_limit_of_adapters(
+    name: str, within: int, beyond: int, make: Callable[[int], tuple[QuantModel, Adapter]]
+) -> None:
+    at = getattr(limits, name)
+    for n in (within, at, beyond):
+        good = n <= at if name.startswith("MAX_") else n >= at
+        try:
+            model, adapter = make(n)
+            formats.check_adapter_fits(adapter, model)
+            formats.pack_adapter(adapter)
+            packs = True
+        except formats.FormatError:
+            packs = False
+        assert packs == good, f"{name}: {n}"
+        if name == "MAX_NAME" and not good:
+            continue  # a file has no more bytes for it
+        data = unchecked(lambda adapter=adapter: formats.pack_adapter(adapter))
+        assert adapter_taken(model, data) == good, f"{name}: {n}, by the core"
+
+
+def adapter_taken(model: QuantModel, data: bytes) -> bool:
+    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    try:
+        session.use(data)
+    except twin.TwinError as error:
+        assert error.status == twin.statuses()["ERR_FORMAT"]
+        return False
+    return True
+
+
+def status_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except twin.TwinError as error:
+        return next(name for name, value in twin.statuses().items() if value == error.status)
+    return "OK"
+
+
+def test_limits_of_calls() -> None:
+    """The core's own: of a session's settings, of samples of a class, of sums."""
+    data = formats.pack_model(spots(1024))
+    batches = [status_of(lambda n=n: twin.Session(data, bytes([1]), "frozen_a", n)) for n in (63, 64, 65)]
+    assert limits.MAX_SUMMED == 1024 * 64 and batches == ["OK", "OK", "ERR_CONFIG"]
+    base = small_base(np.random.default_rng(0))
+    session = twin.Session(formats.pack_model(base), bytes(2), "infer")
+    x, most = np.ones((limits.MAX_CLASS_SAMPLES + 1, session.sample_size), np.int8), limits.MAX_CLASS_SAMPLES
+    made = [status_of(lambda n=n: session.class_row(x[:n], KNOWN, "new")) for n in (0, 1, most, most + 1)]
+    assert made == ["ERR_CLASSES", "OK", "OK", "ERR_CLASSES"]
+    trained = twin.Session(data, bytes([1]), "frozen_a")
+    trained.begin(1)
+    part, parts = trained.save(), limits.MAX_PARTS
+    sums = [status_of(lambda n=n: trained.blend([part] * n, [1] * n)) for n in (parts - 1, parts, parts + 1)]
+    assert sums == ["OK", "OK", "ERR_BLEND"]
+    weight = limits.MAX_PART_WEIGHT
+    sums = [status_of(lambda n=n: trained.blend([part], [n])) for n in (-weight - 1, -weight, weight, weight + 1)]
+    assert sums == ["ERR_BLEND", "OK", "OK", "ERR_BLEND"]

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Writes the limits of host/edgelora/formats/limits.py where they are needed too: `make tables`.
+
+tools/limits.py header     prints micropython_module/core/formats/limits.h
+tools/limits.py spec       prints SPEC.md with its table as it should be
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN = "| limit | value | of |\n| --- | --- | --- |\n"
+
+
+def limits() -> dict[str, tuple[int, str]]:
+    """Name -> value and what it limits."""
+    source = runpy.run_path(str(ROOT / "host" / "edgelora" / "formats" / "limits.py"))
+    return {name: (source[name], what) for name, what in source["TABLE"].items()}
+
+
+def header() -> str:
+    lines = [
+        "// The limits of the formats, written by `make tables` from host/edgelora/formats/limits.py.",
+        "// SPDX-License-Identifier: MIT",
+        "",
+        "#ifndef EDGELORA_LIMITS_H",
+        "#define EDGELORA_LIMITS_H",
+        "",
+    ]
+    for name, (value, what) in limits().items():
+        lines += [f"// {what}", f"#define EDGELORA_{name} {value if value >= 0 else f'({value})'}"]
+    return "\n".join([*lines, "", "#endif", ""])
+
+
+def told(value: int) -> str:
+    """As a person reads it: large powers of two as such."""
+    power = value > 100_000 and value & (value - 1) == 0
+    return f"2^{value.bit_length() - 1}" if power else str(value)
+
+
+def spec() -> str:
+    text = (ROOT / "SPEC.md").read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split("\n\n", 1)[1]
+    rows = [f"| `{name}` | {told(value)} | {what} |" for name, (value, what) in limits().items()]
+    return before + BEGIN + "\n".join(rows) + "\n\n" + after
+
+
+if __name__ == "__main__":
+    print({"header": header, "spec": spec}[sys.argv[1]](), end="")
