@@ -177,6 +177,48 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert [row.tolist() for row in logits] == [np.asarray(tflm(window)).reshape(-1).tolist() for window in x]
 
 
+def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
+    """Flatten of 28x28 pixels, a hidden layer of 128, ten classes: imported, planned, run and trained on a board."""
+    pytest.importorskip("tflite_micro")
+    from tflite_writer import BUILTIN, Sketch, TflmModel, schema
+
+    rng = np.random.default_rng(0)
+    kinds = rng.random((10, 7, 7)).repeat(4, 1).repeat(4, 2)
+    for name, count in (("train", 60), ("test", 40)):
+        y = np.arange(count) % 10
+        x = (kinds[y] + rng.normal(0, 0.2, (count, 28, 28))).clip(0, 1).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    pixels = 1 / 255, -128
+    sketch = Sketch(1, 28, 28, grid=pixels).add(BUILTIN.RESHAPE, None, (1, 784), grid=pixels)
+    file, elm, run = tmp_path / "mnist.tflite", tmp_path / "mnist.elm", tmp_path / "run"
+    for inputs, outputs, scale, relu in ((784, 128, 0.001, 1), (128, 10, 0.003, 0)):
+        options = schema.FullyConnectedOptionsT(fusedActivationFunction=relu)
+        sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, outputs), sketch.weights(outputs, inputs, scale=scale), -1)
+    file.write_bytes(sketch.file())
+    parts = ["--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
+    imported = result("import", file, *parts[:2], "-o", elm)
+    assert [layer["kind"] for layer in imported["layers"]] == ["dense", "dense"]
+    for mode in ("frozen_a", "trainable_a"):
+        plan = result("plan", elm, "--mode", mode, "--rank", 4)
+        options = ["--mode", mode, "--rank", 4, "--epochs", 20, "--force"]
+        edgelora("personalize", elm, *parts, *options, "--port", unix, "-o", run)
+        report = read_report(run)
+        assert report["host_twin_identical"] is True and report["arena_bytes"] == plan["arena_bytes"]
+        assert report["adapted_accuracy"] > 0.6 > 0.4 > report["base_accuracy"]
+        accuracies = [
+            result("eval", elm, "--adapter", run / "adapter.ela", *parts[:1], tmp_path / "test.npz", *where)["accuracy"]
+            for where in (["--twin"], ["--port", unix])
+        ]
+        assert accuracies == [report["adapted_accuracy"]] * 2
+
+    model, tflm = formats.unpack_model(elm.read_bytes()), TflmModel(file.read_bytes())
+    session = twin.Session(elm.read_bytes(), bytes(2), "infer")
+    for image in np.load(tmp_path / "test.npz")["x"]:
+        x = model.input.quantize(image.reshape(model.input.shape))
+        session.infer(x)
+        assert session.logits.tolist() == tflm(x.reshape(28, 28)).tolist()
+
+
 def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     """A streaming network with one output: imported, planned, personalized from windows of frames, judged."""
     pytest.importorskip("tflite_micro")

@@ -174,7 +174,8 @@ def save_dataset(data: Dataset, path: str | Path) -> None:
 def load_dataset(path: str | Path) -> Dataset:
     """Reads an `.npz` file with x, float [N, height, width, channels], y, int [N], and optionally the names `labels`.
 
-    It may also say, as `signal`, what samples are made of: the text of a JSON object (`Signal.of_json`).
+    An x of three axes, as of time series and flat images, has height 1. The file may also say, as `signal`, what
+    samples are made of: the text of a JSON object (`Signal.of_json`).
 
     Raises ValueError, naming the file and the remedy, for missing arrays, wrong shapes or types, values that are not
     finite and labels out of range. Nothing in the file is unpickled.
@@ -183,7 +184,8 @@ def load_dataset(path: str | Path) -> Dataset:
     names = arrays.get("labels", np.array([], np.str_))
     if problem := _problem_of_names(names):
         raise InputError(f"{path}: {problem}")
-    data = Dataset.of(arrays["x"], arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
+    x = arrays["x"][:, None] if arrays["x"].ndim == 3 else arrays["x"]
+    data = Dataset.of(x, arrays["y"], [str(name) for name in np.atleast_1d(names)], str(path))
     data.signal = _signal(arrays, path)
     return data
 
