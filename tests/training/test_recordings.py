@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,58 @@ def test_windows_to_train_on(tmp_path: Path, base: Path) -> None:
     assert result("convert", *files, "--base", base, "--hop", 1, "-o", out)["windows"] == {"rest": 14, "wave": 31}
     short = edgelora("convert", files[2], "--base", base, "-o", tmp_path / "none.npz", code=1)
     assert "give longer ones" in short and not (tmp_path / "none.npz").exists()
+
+
+def test_windows_without_a_base(tmp_path: Path) -> None:
+    """Edge Impulse's recordings become samples that a network can be trained on, in their own units."""
+    rows = np.round(np.random.default_rng(3).normal(0, 9, (40, 3)), 3)
+    for name, part in (("wave.1.json", rows), ("rest.a.cbor", rows[:20]), ("rest.b.json", rows[:5])):
+        datasets.save_capture(Capture(part, 50, ("x", "y", "z"), ("m/s2",) * 3), tmp_path / name)
+    files, out = sorted(tmp_path.iterdir()), tmp_path / "samples.npz"
+    made = result("convert", *files, "--window", 10, "--hop", 5, "-o", out)
+    assert made["windows"] == {"rest": 3, "wave": 7} and (made["shape"], made["rate"]) == ([1, 10, 3], 50)
+    data = datasets.load_dataset(out)
+    assert data.labels == ["rest", "wave"] and np.allclose(data.x[4, 0], rows[5:15])
+    assert result("convert", *files, "--window", 10, "-o", out) == made, "half a window is the usual hop"
+    assert "give longer ones" in edgelora("convert", *files, "--window", 99, "-o", out, code=1)
+    datasets.save_capture(Capture(rows, 50, ("x", "y", "z"), ("g",) * 3), tmp_path / "wave.2.json")
+    said = edgelora("convert", *files, tmp_path / "wave.2.json", "--window", 10, "-o", out, code=1)
+    assert "wave has units ('g', 'g', 'g'), rest ('m/s2'" in said
+
+
+@pytest.mark.parametrize("rate", [0, 10_000_001, 0xFFFFFFFF])
+def test_a_wav_without_a_usable_rate(tmp_path: Path, rate: int) -> None:
+    head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16)
+    (tmp_path / "a.wav").write_bytes(b"RIFF\x2c\0\0\0WAVEfmt " + head + b"data\x08\0\0\0" + bytes(8))
+    assert f"{rate} is no rate" in edgelora("convert", tmp_path / "a.wav", "-o", tmp_path / "b.csv", code=1)
+
+
+def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
+    datasets.save_capture(Capture(np.ones((9, 1)), 0.25, ("x",), ("g",)), tmp_path / "a.json")
+    said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.wav", code=1)
+    assert "1 a second or more, not 0.25" in said and not (tmp_path / "b.wav").exists()
+    (tmp_path / "c.csv").write_text("timestamp,x\n0,1\n1e-320,2\n")
+    assert "inf is no rate" in edgelora("convert", tmp_path / "c.csv", "-o", tmp_path / "b.wav", code=1)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_half_a_character_in_a_name(tmp_path: Path, kind: str) -> None:
+    datasets.save_capture(capture(), tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text().replace("accX", "a\\ud800").replace("m/s2", "\\udfff")
+    (tmp_path / "a.json").write_text(text)
+    edgelora("convert", tmp_path / "a.json", "-o", tmp_path / f"b{kind}")
+    back = datasets.load_capture(tmp_path / f"b{kind}")
+    assert back.names[0] in ("a?", "a_")
+
+
+@pytest.mark.parametrize("signature", ["\\ud800", "é" * 32, "\\ud800" * 64])
+def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
+    datasets.save_capture(capture(), tmp_path / "a.json", KEY)
+    told = json.loads((tmp_path / "a.json").read_text())
+    text = (tmp_path / "a.json").read_text().replace(told["signature"], signature)
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.csv", "--hmac-key", KEY, code=1)
+    assert "the signature is not that of this file" in said
 
 
 def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:

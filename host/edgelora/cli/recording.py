@@ -38,7 +38,10 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("-o", "--output", type=Path, required=True, help="another of these, or with --base a .npz to train")
     p.add_argument("--base", type=Path, help="a .elm: cut windows as its signal says, labelled by the files' names")
-    p.add_argument("--hop", type=int, help="samples from a window to the next (the base's)")
+    p.add_argument(
+        "--window", type=whole(1, 1 << 20), metavar="N", help="without --base: cut windows of N samples, for training"
+    )
+    p.add_argument("--hop", type=whole(1), help="samples from a window to the next (the base's; half a window)")
     p.add_argument("--rate", type=float, help="samples a second, if the file doesn't say")
     p.add_argument("--units", action="store_true", help="a .csv has values in the base's units, not counts")
     p.add_argument(
@@ -165,15 +168,19 @@ def cmd_convert(args: argparse.Namespace) -> None:
     """Makes recordings into other files, or into samples.
 
     Edge Impulse's acquisition format is read and written, as JSON and as CBOR. Its signature is checked if there is a
-    key, else what it is is said. With --base the result has x, y, labels and the base's signal.
+    key, else what it is is said. With --base the result has x, y, labels and the base's signal; with --window it has
+    windows in the recordings' own units, from which a network can be trained. Classes are what file names begin with,
+    up to the first dot: wave.1.json is a wave.
     """
     key = args.hmac_key or os.environ.get(KEY_VARIABLE)
     if args.base:
         return _windows(args, key)
-    if len(args.recording) > 1:
-        raise InputError("several recordings become samples with --base MODEL; convert others one by one")
+    if args.window:
+        return _plain_windows(args, key)
+    if len(args.recording) > 1 or args.hop:
+        raise InputError("recordings become samples with --base MODEL or --window N; convert others one by one")
     [path] = args.recording
-    capture = datasets.load_capture(path, key if path.suffix.lower() in datasets.SIGNED else None)
+    capture = datasets.load_capture(path, _key_of(path, key))
     if args.rate:
         capture = datasets.with_rate(capture, args.rate)
     datasets.save_capture(capture, args.output, key if args.output.suffix.lower() in datasets.SIGNED else None)
@@ -186,15 +193,14 @@ def cmd_convert(args: argparse.Namespace) -> None:
 
 
 def _windows(args: argparse.Namespace, key: str | None) -> None:
-    if args.output.suffix.lower() != ".npz":
-        raise InputError(f"{args.output}: samples are a .npz: end its name so")
-    if args.hop is not None and args.hop < 1:
-        raise InputError(f"--hop {args.hop}: give 1 or more")
+    _check_samples(args)
+    if args.window:
+        raise InputError("the base says how long a window is: leave --window out")
     signal = signal_of(load_base(args.base))
-    found = []
-    for path in args.recording:
-        signed = key if path.suffix.lower() in datasets.SIGNED else None
-        found.append((path.name.split(".")[0], datasets.load_recording(path, signal, args.units, signed)))
+    found = [
+        (_class_of(path), datasets.load_recording(path, signal, args.units, _key_of(path, key)))
+        for path in args.recording
+    ]
     data = datasets.windows_of(found, signal, args.hop)
     datasets.save_dataset(data, args.output)
     doubted = {str(path): datasets.doubts(r.counts, signal) for path, (_, r) in zip(args.recording, found, strict=True)}
@@ -207,6 +213,39 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
     told["signatures"] = {str(p): r.signature for p, (_, r) in zip(args.recording, found, strict=True) if r.signature}
     words = ", ".join(f"{name} {count}" for name, count in zip(data.labels, counts, strict=True))
     show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(told["signatures"]))
+
+
+def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
+    _check_samples(args)
+    if args.units:
+        raise InputError("--units is for --base: windows without a base keep the recordings' own units")
+    found = []
+    for path in args.recording:
+        capture = datasets.load_capture(path, _key_of(path, key))
+        found.append((path, datasets.with_rate(capture, args.rate) if args.rate else capture))
+    data = datasets.cut_windows([(_class_of(path), capture) for path, capture in found], args.window, args.hop)
+    datasets.save_dataset(data, args.output)
+    counts = np.bincount(data.y, minlength=len(data.labels)).tolist()
+    windows = dict(zip(data.labels, counts, strict=True))
+    signatures = {str(path): capture.signature for path, capture in found if capture.signature}
+    first = found[0][1]
+    told: dict[str, Any] = {"output": str(args.output), "windows": windows, "shape": list(data.x.shape[1:]), "rate": first.rate}
+    told |= {"units": first.units, "signatures": signatures}
+    words = ", ".join(f"{name} {count}" for name, count in windows.items())
+    show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(signatures))
+
+
+def _check_samples(args: argparse.Namespace) -> None:
+    if args.output.suffix.lower() != ".npz":
+        raise InputError(f"{args.output}: samples are a .npz: end its name so")
+
+
+def _class_of(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _key_of(path: Path, key: str | None) -> str | None:
+    return key if path.suffix.lower() in datasets.SIGNED else None
 
 
 def _signatures(said: Any) -> str:

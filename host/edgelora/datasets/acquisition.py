@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingPackage
-from .capture import Capture, checked_values
+from .capture import Capture, checked_text, checked_values
 
 UNSIGNED = "0" * 64  # stands for a signature while it is made
 AUDIO_UNITS = "wav"  # counts of 16 bits
@@ -40,7 +40,7 @@ def load_acquisition(path: Path, data: bytes, key: str | None) -> Capture:
     values = checked_values(path, rows)
     if len(sensors) != values.shape[1]:
         raise InputError(f"{path}: {len(sensors)} sensors, {values.shape[1]} values in a row: correct it")
-    names, units = (tuple(str(sensor.get(what, ""))[:100] for sensor in sensors) for what in ("name", "units"))
+    names, units = (tuple(checked_text(sensor.get(what, "")) for sensor in sensors) for what in ("name", "units"))
     counts = set(units) == {AUDIO_UNITS}
     return Capture(values, 1000 / interval, names, () if counts else units, counts, said)
 
@@ -72,10 +72,10 @@ def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str
         raise InputError(f"{path}: signed by {algorithm!r}, known are 'HS256' and 'none': export it anew")
     if key is None:
         return "signed, not checked: no key was given"
-    there = signature.encode()
+    there = signature.encode(errors="replace")
     if len(there) == 64 and data.count(there) == 1:
         made = hmac.new(key.encode(), data.replace(there, UNSIGNED.encode()), hashlib.sha256).hexdigest()
-        if hmac.compare_digest(made, signature):
+        if hmac.compare_digest(made.encode(), there):
             return "signed, and the signature is right"
     raise InputError(f"{path}: the signature is not that of this file with this key: was it changed, is the key its?")
 

@@ -71,7 +71,7 @@ def load_wav(path: Path) -> Capture:
         raise InputError(f"{path}: is no .wav that can be read ({error}): give one of 16 bits PCM") from error
     whole = len(raw) // (2 * channels)  # a file that was cut off may end within a sample
     values = np.frombuffer(raw[: 2 * channels * whole], "<i2").reshape(whole, channels)
-    return Capture(checked_values(path, values), rate, counts=True)
+    return Capture(checked_values(path, values), checked_rate(path, rate), counts=True)
 
 
 def load_csv(path: Path) -> Capture:
@@ -93,7 +93,9 @@ def load_csv(path: Path) -> Capture:
     steps = np.diff(values[:, 0])
     if not len(steps) or not (steps > 0).all() or values.shape[1] < 2:
         raise InputError(f"{path}: its column {names[0]!r} does not grow, or is alone: correct it, or leave it out")
-    return Capture(values[:, 1:], 1000 / float(np.median(steps)), tuple(names[1:]))
+    with np.errstate(over="ignore"):
+        rate = float(1000 / np.median(steps))
+    return Capture(values[:, 1:], checked_rate(path, rate), tuple(names[1:]))
 
 
 def _head(line: str) -> list[str]:
@@ -123,7 +125,15 @@ def load_npz(path: Path) -> Capture:
 def _texts(path: Path, told: Any, channels: int, what: str) -> tuple[str, ...]:
     if np.size(told) not in (0, channels):
         raise InputError(f"{path}: has {np.size(told)} {what} for {channels} channels: correct them")
-    return tuple(str(text)[:100] for text in np.ravel(told))
+    return tuple(checked_text(text) for text in np.ravel(told))
+
+
+def checked_text(told: Any) -> str:
+    """A name or unit as text of at most 100 characters that any file can hold.
+
+    Half a character, a lone surrogate, which JSON can say, becomes a question mark.
+    """
+    return str(told)[:100].encode(errors="replace").decode()
 
 
 def checked_rate(path: Path, rate: Any) -> float:
@@ -136,6 +146,8 @@ def save_wav(path: Path, capture: Capture) -> None:
     whole = capture.values.astype(np.int16)
     if not capture.rate or not (whole == capture.values).all():
         raise InputError(f"{path}: a .wav has counts of 16 bits and a rate: give --rate, or write another kind")
+    if round(capture.rate) < 1:
+        raise InputError(f"{path}: a .wav has a rate of 1 a second or more, not {capture.rate:g}: write another kind")
     made = io.BytesIO()
     with wave.open(made, "wb") as file:
         file.setparams((whole.shape[1], 2, round(capture.rate), len(whole), "NONE", ""))

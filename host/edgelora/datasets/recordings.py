@@ -187,6 +187,34 @@ def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop:
     return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels, signal)
 
 
+def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int | None = None) -> Dataset:
+    """Labelled captures as windows of their own values, [N, 1, window, channels]; classes in order of names.
+
+    For a network that is yet to be trained, by any framework. hop: samples from a window to the next (half a window).
+    InputError for captures with other channels, units or rates than the first, and if all are too short.
+    """
+    first_name, first = captures[0]
+    for name, capture in captures[1:]:
+        for what, mine, its in (
+            ("channels", first.values.shape[1], capture.values.shape[1]),
+            ("units", first.units, capture.units),
+        ):
+            if mine != its:
+                raise InputError(f"{name} has {what} {its}, {first_name} {mine}: convert or leave out one of them")
+        if first.rate and capture.rate and abs(capture.rate - first.rate) > NEAR * first.rate:
+            raise InputError(f"{name} has {capture.rate:g} samples a second, {first_name} {first.rate:g}: resample one")
+    labels = sorted({label for label, _ in captures})
+    x: list[NDArray[np.float64]] = []
+    y: list[int] = []
+    for label, capture in captures:
+        starts = range(0, len(capture.values) - window + 1, hop or max(1, window // 2))
+        x += [capture.values[start : start + window] for start in starts]
+        y += [labels.index(label)] * len(starts)
+    if not x:
+        raise InputError(f"no recording is as long as a window, {window} samples: give longer ones")
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
+
+
 def inputs_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.float32]:
     """A sensor's counts [..., channels] as the real inputs of a network without a front end."""
     scale, mean, std = (np.array([getattr(n, name) for n in signal.normals]) for name in ("scale", "mean", "std"))
