@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from edgelora import datasets, fleet, training
 from edgelora.studio.prospect import PACKAGED
@@ -31,7 +31,7 @@ DOCS = ROOT / "docs" / "pictures"
 EVERY = ROOT / "out" / "pictures"
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
-VIEWS = ("Boards", "Live", "Collect", "Learn", "Adapters", "Fleet", "Reports")
+VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Adapters", "Fleet", "Reports")
 PERSON, FIRST = 3, 3  # whose recordings, from which of their classes on
 GESTURES = ("circle", "wave", "shake", "knock")
 OVERLAP = 4  # so many windows on is the one that follows without a gap
@@ -104,6 +104,7 @@ class Person:
         self.page.get_by_label("Source", exact=True).click()
         self.page.get_by_role("option", name="a recording of this computer").click()
         self.page.get_by_label("Add a recording: .csv, .wav, .npz").set_input_files(self.files["mixed"])
+        expect(self.page.get_by_label("Recording", exact=True)).to_have_value(self.files["mixed"].name)
         self.page.get_by_label("Network").click()
         self.page.get_by_role("option", name=network, exact=True).click()
         self.press("Start")
@@ -118,7 +119,7 @@ class Person:
     def learn(self) -> None:
         self.go("Learn")
         self.press("Learn")
-        self.page.get_by_text("Better than before").wait_for()
+        self.page.get_by_role("button", name="Keep", exact=True).wait_for()
 
     def picture(self, path: Path, width: int = 1280, theme: str = "light", height: int = 900) -> None:
         """The view as it is, whole; small as a file."""

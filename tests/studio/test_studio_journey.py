@@ -144,8 +144,13 @@ class Person:
         shown = self.page.get_by_role("region", name=f"Class {label}", exact=True)
         shown.get_by_text(re.compile(r"[1-9]\d* to test")).wait_for()
 
+    def follow(self, step: str, view: str) -> None:
+        """Goes on to what comes next."""
+        self.press(f"Next: {step}")
+        self.page.get_by_role("heading", name=view, exact=True).first.wait_for()
+
     def learn(self) -> None:
-        self.go("Learn")
+        self.follow("learn", "Learn")
         self.choose("How long", self.page.get_by_role("option", name=re.compile("^quick")))
         self.press("Learn")
         self.page.get_by_text("The board is learning.").wait_for()
@@ -207,6 +212,9 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         person.plug_in()
         person.put_base()
         person.board().get_by_text("/motion.elm").wait_for()
+    if pulled:
+        person.follow("see it sense", "Live")
+        person.follow("collect samples", "Collect")
     person.sense()
     if pulled:
         page.get_by_role("button", name="Record", exact=True).wait_for()
@@ -232,6 +240,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         person.go("Learn")
         page.get_by_text("The board is learning.").or_(page.get_by_text("Done. Keep it")).first.wait_for()
     person.keep()
+    person.follow("see it recognize them", "Live")
     person.go("Boards")
     person.press(f"Reset {BOARD}")
     person.in_use()

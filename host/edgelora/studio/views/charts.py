@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nicegui import ui
 
@@ -79,10 +79,13 @@ def confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int
                             ui.label(str(counts[i][j]) if counts[i][j] else "·")
 
 
-def verdict(good: bool, title: str, text: str) -> ui.element:
+VERDICT_ICONS = {"good": "verified", "neutral": "info", "bad": "warning"}
+
+
+def verdict(tone: Literal["good", "neutral", "bad"], title: str, text: str) -> ui.element:
     """What came of something, as a card. What is built inside stands below its words."""
-    with ui.element("div").classes("card verdict" + (" verdict-good" if good else "")):
-        ui.icon("verified" if good else "info").props("aria-hidden=true")
+    with ui.element("div").classes(f"card verdict verdict-{tone}"):
+        ui.icon(VERDICT_ICONS[tone]).props("aria-hidden=true")
         with ui.element("div").classes("grow") as box, ui.element("div").props("role=status"):
             ui.label(title).classes("verdict-title")
             ui.label(text)

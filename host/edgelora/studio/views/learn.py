@@ -442,7 +442,7 @@ class _Page:
             return
         conclusion = report.conclusion
         good = conclusion.tone != "bad"
-        with verdict(good, conclusion.title, conclusion.text):
+        with verdict(conclusion.tone, conclusion.title, conclusion.text):
             if lesson.status == "judged":
                 self._keep_or_discard(place, lesson, good)
             elif lesson.status == "kept":
@@ -472,7 +472,7 @@ class _Page:
             found = job.result
             told = f"Of {found.judged_by} held-out samples {found.before} were named right before, {found.after} now."
             end = "The board uses the new one." if found.better else "No better: the board keeps what it has."
-            verdict(found.better, "Learned anew from all samples", f"{told} {end}")
+            verdict("good" if found.better else "neutral", "Learned anew from all samples", f"{told} {end}")
 
     def _added(self, found: Added) -> None:
         made = found.made
@@ -481,7 +481,7 @@ class _Page:
         if made.before is not None and made.after is not None:
             told = f"Of {made.judged_by} held-out samples {made.before:.0%} were named right, {made.after:.0%} now. "
         end = "The board uses it." if found.used else "Not better, so the board keeps what it has. Record more samples."
-        verdict(found.used, f"Added: {names}" if found.used else "Not added", told + end)
+        verdict("good" if found.used else "neutral", f"Added: {names}" if found.used else "Not added", told + end)
 
     # --- afterwards
 
