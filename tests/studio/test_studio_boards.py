@@ -157,6 +157,32 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     card(page, "outside").get_by_text("unplugged", exact=True).wait_for()
 
 
+def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, pages: Callable) -> None:
+    """Stopped, it is there after a restart of the studio, with what it had; forgotten, it is not."""
+    studio = studios()
+    page = pages(studio)
+    start_virtual(page, "unix", "one")
+    with_base = card(page, "one")
+    with_base.get_by_role("button", name="Put a base on one").click()
+    page.get_by_role("button", name="Put it there").click()
+    with_base.get_by_text("/motion.elm").wait_for()
+    with_base.get_by_role("button", name="Stop one").click()
+    with_base.get_by_text("unplugged", exact=True).wait_for()
+    studio.stop()
+    studio.start()
+    page = pages(studio)
+    card(page, "one").get_by_text("unplugged", exact=True).wait_for()
+    card(page, "one").get_by_role("button", name="Start one").click()
+    card(page, "one").get_by_text("/motion.elm").wait_for()
+    card(page, "one").get_by_role("button", name="Stop one").click()
+    card(page, "one").get_by_role("button", name="Forget one").click()
+    page.get_by_text("No board yet").wait_for()
+    studio.stop()
+    studio.start()
+    pages(studio).get_by_text("No board yet").wait_for()
+    assert (studio.folder / "boards" / "one").is_dir()
+
+
 def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Callable) -> None:
     studio = studios()
     start_virtual(pages(studio), "unix", "one")
@@ -166,6 +192,22 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
 
 
 # --- without a page
+
+
+
+def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
+    """A virtual board that a project has started is its own; one of no project may be connected."""
+    folders = [tmp_path / "other/boards/theirs", tmp_path / "free"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/studio.json").write_text("{}")
+    handles = [sim.start("unix", None, folder, die_with_parent=True) for folder in folders]
+    desk = Desk(tmp_path / "mine")
+    desk.open()
+    until(lambda: len(desk.devices) == 2)
+    assert [device.state_dir for device in desk.others] == [str(folders[1])]
+    desk.close()
+    for handle in handles:
+        handle.kill()
 
 
 @pytest.fixture

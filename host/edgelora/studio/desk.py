@@ -29,7 +29,8 @@ T = TypeVar("T")
 class Desk:
     """A project's folder and what is on the desk: boards by their ports, jobs without one, the board that is chosen.
 
-    What is remembered over a restart is in `studio.json`: the boards, which virtual ones are on, choices.
+    What is remembered over a restart is in `studio.json`: the boards, the virtual ones by name and which of them are
+    on, choices.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,10 +48,12 @@ class Desk:
         self._watcher = threading.Thread(target=self._watch, name="devices", daemon=True)
 
     def open(self) -> None:
-        """Begins to look for boards, and starts those virtual ones that were on."""
-        for name, board in sorted(self._on.items()):
+        """Begins to look for boards, and starts those virtual ones that were on; others wait to be started."""
+        for name, board in sorted(self._virtual.items()):
             with contextlib.suppress(EdgeloraError):
-                self.start_virtual(board, name)
+                self._show_virtual(board, store_name(name))
+                if name in self._on:
+                    self.start_virtual(board, name)
         for entry in self._state["boards"]:
             if "://" in entry["port"]:
                 self.connect_address(entry["port"])
@@ -117,6 +120,18 @@ class Desk:
         """The board that this device is, if it was opened here."""
         return next((place for place in self.places.values() if place.holds(device)), None)
 
+    @property
+    def others(self) -> tuple[Device, ...]:
+        """What is there and was not opened here, without the virtual boards of other projects."""
+        return tuple(one for one in self.devices if self.held(one) is None and not self._is_of_another(one))
+
+    def _is_of_another(self, device: Device) -> bool:
+        """Whether a virtual board belongs to another project, whose studio has it, had it or will have it."""
+        if not device.state_dir:
+            return False
+        project = Path(device.state_dir).parent.parent
+        return project != self.folder and (project / STATE_FILE).is_file()
+
     def connect_address(self, port: str) -> Place:
         """Opens a port by its name, or by an address as `socket://10.0.0.2:3333`."""
         if not port:
@@ -130,6 +145,7 @@ class Desk:
             place = self.places.get(key)
             self.places = {name: other for name, other in self.places.items() if name != key}
             if place:
+                self._forget_virtual(place.device)
                 gone = {"serial_number": place.device.serial_number, "state_dir": place.device.state_dir}
                 ports = (key, place.device.port)
                 kept = [one for one in self._state["boards"] if one["port"] not in ports or one | gone != one]
@@ -147,9 +163,9 @@ class Desk:
         name = store_name(name or self._free_name(board))
         if board not in self.virtual_kinds:
             raise InputError(f"{board} is no virtual board", remedy=f"choose one of {', '.join(self.virtual_kinds)}")
-        if self._on.get(name, board) != board:
-            raise InputError(f"{name} is a {self._on[name]}", remedy="give another name")
-        self._remember(on=self._on | {name: board})
+        if self._virtual.get(name, board) != board:
+            raise InputError(f"{name} is a {self._virtual[name]}", remedy="give another name")
+        self._remember(on=self._on | {name: board}, virtual=self._virtual | {name: board})
         return self.submit(f"start {name}", lambda job: self._power_up(board, name, job))
 
     def _power_up(self, board: str, name: str, job: Job) -> Place:
@@ -171,13 +187,29 @@ class Desk:
         """Whether a board is in its boot loader: nothing else can be done with it than flashing."""
         return any(device.boot_loader and device.port == place.device.port for device in self.devices)
 
-    def stop_virtual(self, port: str) -> None:
+    def stop_virtual(self, key: str) -> None:
         """Takes a virtual board's power; its flash stays. It is away until it is started again."""
-        name = Path(port).parent.name
+        place = self.places.get(key)
+        if place is None or not place.device.state_dir:
+            return
+        name = Path(place.device.state_dir).name
         self._remember(on={other: board for other, board in self._on.items() if other != name})
         for board in self._own_boards():
-            if board.port == port:
+            if board.state_dir == place.device.state_dir:
                 board.stop()
+
+    def _show_virtual(self, board: str, name: str) -> None:
+        """A board of the project that has no power is on the desk, too."""
+        state = self.folder / "boards" / name
+        if board in self.virtual_kinds and state.is_dir():
+            self.connect(Device(str(state / "port"), f"virtual {board}", True, board, state_dir=str(state)))
+
+    def _forget_virtual(self, device: Device) -> None:
+        """What is let go of is not shown at the next start; its flash stays in the project."""
+        if device.state_dir and Path(device.state_dir).parent == self.folder / "boards":
+            name = Path(device.state_dir).name
+            kept = {what: {n: b for n, b in self._state[what].items() if n != name} for what in ("on", "virtual")}
+            self._remember(**kept)
 
     def _own_boards(self) -> list[virtual_boards.SimHandle]:
         return [board for board in virtual_boards.running() if board.belongs_to(self.folder / "boards")]
@@ -188,14 +220,14 @@ class Desk:
 
     def _watch(self) -> None:
         while not self._closing.wait(0 if not self.version else LOOK_SECONDS):
-            with contextlib.suppress(EdgeloraError, OSError):
+            with contextlib.suppress(EdgeloraError, OSError):  # a full disk, for one: the next look may go well
                 there = tuple(find_devices() + find_boot_loaders())
                 if there != self.devices or not self.version:
                     self.devices = there
                     self._touch()
-            for device in self.devices:
-                if self.held(device) is None and self._is_known(device):
-                    self.connect(device)
+                for device in self.devices:
+                    if self.held(device) is None and self._is_known(device):
+                        self.connect(device)
 
     def _is_known(self, device: Device) -> bool:
         """Whether this board was opened before, so that it may be opened again without being asked for."""
@@ -216,8 +248,15 @@ class Desk:
 
     @property
     def _on(self) -> dict[str, str]:
+        """Virtual boards of the project that have power: kinds by name."""
         on: dict[str, str] = self._state["on"]
         return on
+
+    @property
+    def _virtual(self) -> dict[str, str]:
+        """All virtual boards of the project."""
+        virtual: dict[str, str] = self._state["virtual"]
+        return virtual
 
     def _remember(self, **changes: Any) -> None:
         with self._lock:
@@ -238,11 +277,17 @@ def _read(path: Path) -> dict[str, Any]:
         said = {}
     said = said if isinstance(said, dict) else {}
     boards = said.get("boards") if isinstance(said.get("boards"), list) else []
-    on = said.get("on") if isinstance(said.get("on"), dict) else {}
+    on, virtual = (_kinds(said.get(what)) for what in ("on", "virtual"))
     known = {"port", "serial_number", "state_dir"}
     return {
         "boards": [b for b in boards or [] if isinstance(b, dict) and set(b) == known and isinstance(b["port"], str)],
-        "on": {name: board for name, board in (on or {}).items() if isinstance(board, str)},
+        "on": on,
+        "virtual": virtual | on,
         "selected": said.get("selected") if isinstance(said.get("selected"), str) else None,
         "theme": said.get("theme") if said.get("theme") in THEMES else "auto",
     }
+
+
+def _kinds(said: Any) -> dict[str, str]:
+    """Kinds of boards by name, as far as they are."""
+    return {name: kind for name, kind in said.items() if isinstance(kind, str)} if isinstance(said, dict) else {}

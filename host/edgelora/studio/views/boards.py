@@ -35,7 +35,7 @@ def page(desk: Desk) -> None:
     parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.", desk)
     parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
     parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
-    parts.follow(lambda: _others(desk), lambda: _plugged_in(desk))
+    parts.follow(lambda: desk.others, lambda: _plugged_in(desk))
     if desk.virtual_kinds:
         _virtual(desk)
     _by_address(desk)
@@ -155,17 +155,17 @@ def _off_thread(desk: Desk, what: str, place: Place) -> None:
 # --- what is plugged in and was not opened
 
 
-def _others(desk: Desk) -> tuple[Device, ...]:
-    return tuple(device for device in desk.devices if desk.held(device) is None)
-
-
 def _plugged_in(desk: Desk) -> None:
-    others = _others(desk)
-    if not others:
-        return
-    parts.heading("Also plugged in")
+    for heading, virtual in (("Also plugged in", False), ("Virtual boards that were started elsewhere", True)):
+        found = [device for device in desk.others if device.virtual == virtual]
+        if found:
+            parts.heading(heading)
+            _cards(desk, found)
+
+
+def _cards(desk: Desk, devices: list[Device]) -> None:
     with ui.element("div").classes("cards"):
-        for device in others:
+        for device in devices:
             with ui.element("section").classes("card"):
                 ui.label(device.description).classes("job-name")
                 ui.label(device.port).classes("quiet")
