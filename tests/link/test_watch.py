@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from random_models import random_model
 
 from edgelora import formats, sim, twin
 from edgelora.formats import Normal, Signal
-from edgelora.link import DeviceError, Link, LinkError, WatchReply
+from edgelora.link import DeviceError, Interrupted, Link, LinkError, WatchReply
 from edgelora.resources import ROOT
 from edgelora.training import Base, BoardLearner, Recipe, listen_on_twin
 
@@ -174,3 +175,18 @@ def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
     first = [int(np.abs(wanted - row).sum(1).argmin()) for row in counts[:8]]
     assert len(counts) >= 8 and np.abs(wanted[first] - counts[:8]).max() <= 2
     assert all((b - a) % 40 in (0, 1) for a, b in zip(first, first[1:], strict=False)), "50 a second, measured at 100"
+
+
+@pytest.mark.parametrize("module", ["while True:\n    pass\n", "while True:\n    print('for ever')\n"])
+def test_a_source_that_never_ends_is_interrupted(tmp_path: Path, module: str) -> None:
+    """Ctrl-C ends it, on the board too; what the board has loaded stays."""
+    board = sim.start("unix", None, tmp_path, die_with_parent=True)
+    wanted = threading.Event()
+    with Link.connect(board.port, interrupted=wanted.is_set) as mine:
+        mine.put("/endless.py", module.encode())
+        threading.Timer(1, wanted.set).start()
+        with pytest.raises(Interrupted):
+            mine.sense("endless")
+    with Link.connect(board.port) as mine:
+        assert mine.hello().resumed
+    board.stop()

@@ -194,7 +194,6 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
 # --- without a page
 
 
-
 def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
     """A virtual board that a project has started is its own; one of no project may be connected."""
     folders = [tmp_path / "other/boards/theirs", tmp_path / "free"]
@@ -320,6 +319,63 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
     assert sensing.state == "cancelled"
     with Link.connect(place.device.port) as link:  # its port is free
         assert link.hello()
+
+
+HANGS = {
+    "hangs": "def source():\n    while True:\n        pass\n",
+    "prints": "def source():\n    while True:\n        print('for ever and ever')\n",
+    "hangs_later": WAVES.replace("due = time", "time.sleep(9999)\n        due = time"),
+}
+
+
+def hanging(place: Place, module: str, content: str) -> Live:
+    """A live view of a module that never ends, once the board is in it."""
+    put = place.submit("put", lambda link, job: link.put(f"/{module}.py", content.encode()))
+    assert put.wait(60) and put.state == "done", put.error
+    live = place.of(Live)
+    live.start(Sensor(module, ()), None)
+    until(lambda: live.job and live.job.state == "running")
+    time.sleep(1)  # in which the board goes into it
+    return live
+
+
+@pytest.mark.parametrize("module", HANGS)
+def test_a_module_that_never_ends_is_ended(place: Place, module: str) -> None:
+    """The page's Stop ends it by Ctrl-C: the board answers again, what it has loaded stays."""
+    until(lambda: place.state.status == "idle")
+    live = hanging(place, module, HANGS[module])
+    job = live.job
+    live.stop()
+    assert job and job.wait(60) and job.state == "cancelled"
+    until(lambda: place.state.status == "idle")
+    space = place.submit("space", lambda link, job: link.space("/"))
+    assert space.wait(60) and space.state == "done"
+
+
+def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages: Callable) -> None:
+    """Reset gets a virtual board back whatever it is at."""
+    studio = studios()
+    page = pages(studio)
+    start_virtual(page, "unix", "one")
+    studio.stop()
+    board = sim.start("unix", None, studio.folder / "boards" / "one")
+    with Link.connect(board.port) as link:
+        link.put("/deaf.py", b"import micropython\nmicropython.kbd_intr(-1)\nwhile True:\n    print('no')\n")
+    board.stop()
+    studio.start()
+    page = pages(studio)
+    card(page, "one").get_by_text("ready").wait_for()
+    page.get_by_role("link", name="Live").click()
+    page.get_by_label("Source", exact=True).click()
+    page.get_by_role("option", name="a module on the board").click()
+    page.get_by_label("Module").fill("deaf")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("link", name="Boards").click()
+    card(page, "one").get_by_text("listening").wait_for()
+    page.wait_for_timeout(1000)
+    card(page, "one").get_by_role("button", name="Reset one").click()
+    card(page, "one").get_by_text("its power is cut").wait_for()
+    card(page, "one").get_by_text("ready").wait_for()
 
 
 def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path: Path) -> None:

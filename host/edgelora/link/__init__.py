@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TrainReply,
         WatchReply,
     )
-    from .transport import BRIDGES, Clock, Deadline, LineLost, SerialLine, reset, soft_reset
+    from .transport import BRIDGES, Clock, Deadline, Interrupted, LineLost, SerialLine, reset, soft_reset
 else:
     __getattr__, __dir__ = lazily(__name__, __file__)
 
@@ -40,6 +40,7 @@ __all__ = [
     "FleetWork",
     "FrameReader",
     "Hello",
+    "Interrupted",
     "LineLost",
     "Link",
     "LinkError",

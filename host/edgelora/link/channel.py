@@ -14,11 +14,12 @@ from .. import resources
 from ..errors import InputError
 from .protocol import LINK_VERSION, Frame, FrameReader, Op, Status, encode
 from .replies import DeviceError, Hello, LinkError
-from .transport import Deadline, LineLost, SerialLine, Transport
+from .transport import CTRL_C, Deadline, Interrupted, LineLost, SerialLine, Transport
 
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
 MOST_SECONDS = 20.0  # between requests that are sent again, where the board has always answered sooner
 SLOWER = 4  # a board may take this many times its slowest answer until now
+LATE_SECONDS = 2.0  # of real time, for what came before a deadline to be read
 LEAVE_SECONDS = 3.0  # of real time for a board to say goodbye, each time it is asked
 AGENT_SOURCE = resources.device_file("edgelora/agent.py")
 PROBE = (
@@ -88,13 +89,18 @@ class Channel:
             raise
 
     @classmethod
-    def connect(cls, port: str, *, baudrate: int = 115200, **options: Any) -> Self:
+    def connect(
+        cls, port: str, *, baudrate: int = 115200, interrupted: Callable[[], bool] = lambda: False, **options: Any
+    ) -> Self:
         """Opens the serial port `port` (or pyserial URL) and starts the agent on the board, if it isn't running.
 
-        options: as for the class. Raises LinkError.
+        interrupted: once it is so, whatever goes on ends with `Interrupted`, and the board gets Ctrl-C. options: as for
+        the class. Raises LinkError.
         """
         try:
-            return cls(lambda: SerialLine(port, baudrate), **options)
+            return cls(lambda: SerialLine(port, baudrate, interrupted), **options)
+        except Interrupted:
+            raise
         except LineLost as error:
             raise LinkError(str(error)) from error
 
@@ -165,14 +171,16 @@ class Channel:
                         return
                     if frame.code == Status.NAK:
                         break
-            self._line.write(b"\r\x03\x03")
+            self._line.write(CTRL_C)
         except LineLost:
             pass
         finally:
             self._line.close()
 
     def _recover(self, error: LineLost) -> None:
-        """Reopens a lost line within `reconnect` seconds, or raises LinkError."""
+        """Reopens a lost line within `reconnect` seconds, or raises LinkError; one that was interrupted stays so."""
+        if isinstance(error, Interrupted):
+            raise error
         deadline = time.monotonic() + self._reconnect
         while True:
             self._line.close()
@@ -195,16 +203,21 @@ class Channel:
         self.stats.bytes_sent += len(frame)
 
     def _next_frame(self, deadline: Deadline, damaged: int | None = None) -> Frame | None:
-        """The next intact frame; None at `deadline`, or as soon as more than `damaged` frames came damaged."""
+        """The next intact frame; None at `deadline`, or as soon as more than `damaged` frames came damaged.
+
+        What came while this computer was busy is still read after it, but not all that a board says for ever.
+        """
+        last = Deadline(time.monotonic, float("inf"))
         while True:
             for frame in self._reader.frames():
                 return frame
             self.stats.damaged = self._reader.damaged
             if damaged is not None and self._reader.damaged > damaged:
                 return None
-            late = not deadline.left  # looked up first: what came while this computer was busy is still read
+            late = not deadline.left
+            last = Deadline(time.monotonic, min(last.left, LATE_SECONDS)) if late else last
             data = self._line.read(65536, deadline.look)
-            if late and not data:
+            if late and (not data or not last.left):
                 return None
             self.stats.bytes_received += len(data)
             self._reader.feed(data)

@@ -28,7 +28,7 @@ class RawRepl:
             self._line.write(INTERRUPT)
             self._skip_noise()
             self._line.write(RAW)
-            if self._until(RAW_PROMPT, PROMPT_SECONDS) is not None:
+            if self._until(RAW_PROMPT, PROMPT_SECONDS, 2 * PROMPT_SECONDS) is not None:
                 self._skip_noise()  # what an earlier round has asked for
                 return
         raise LineLost(f"{self._port}: no MicroPython REPL answers; reset the board, and check that it has MicroPython")
@@ -92,10 +92,10 @@ class RawRepl:
         self._buffer += self._line.read(1, 0)
         return bool(self._buffer)
 
-    def _until(self, end: bytes, seconds: float) -> bytes | None:
+    def _until(self, end: bytes, seconds: float, most_seconds: float = 0.0) -> bytes | None:
         """What comes before `end`; None when nothing came for `seconds`, or more than a board would say."""
         deadline = Deadline(self._line.clock, seconds)
-        most = Deadline(self._line.clock, 10 * seconds)
+        most = Deadline(self._line.clock, most_seconds or 10 * seconds)
         while (at := self._buffer.find(end)) < 0:
             data = self._line.read(4096, deadline.look)
             self._buffer += data

@@ -19,12 +19,17 @@ BRIDGES = {0x10C4: "CP210x", 0x1A86: "CH340", 0x0403: "FTDI"}  # serial adapters
 WRITE_SECONDS = 10.0  # for a board to take any of what is sent
 WRITE_BLOCK = 256  # bytes written at a time where the port cannot tell how much it took
 STANDSTILL_SECONDS = 600.0  # of real time for a virtual board's clock to move at all
+CTRL_C = b"\r\x03\x03"
 LOOK_SECONDS = 0.25  # between looks at the clock while nothing comes
 Clock = Callable[[], float]
 
 
 class LineLost(EdgeloraError, ConnectionError):
     """The byte stream broke: cable pulled, board reset, or port closed."""
+
+
+class Interrupted(LineLost):
+    """Somebody wants what goes on over this line to end."""
 
 
 class Deadline:
@@ -78,8 +83,10 @@ class Transport(Protocol):
 class SerialLine:
     """A serial port by name, or any URL that pyserial knows (`socket://host:port`, `rfc2217://...`)."""
 
-    def __init__(self, port: str, baudrate: int = 115200) -> None:
-        self.port = port
+    def __init__(self, port: str, baudrate: int = 115200, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """interrupted: is asked at least every `LOOK_SECONDS`; once it is so, the board gets Ctrl-C, and whatever
+        reads or writes here raises `Interrupted`."""
+        self.port, self._interrupted = port, interrupted
         self._board = virtual_boards.clock_of(port)
         try:
             self._serial = _open(port, baudrate)
@@ -97,7 +104,15 @@ class SerialLine:
             )
         return now
 
+    def _look(self) -> None:
+        """Raises `Interrupted` if somebody wants it."""
+        if self._interrupted():
+            with contextlib.suppress(OSError, TypeError):
+                self._write_some(memoryview(CTRL_C))
+            raise Interrupted(f"{self.port}: what went on was interrupted")
+
     def read(self, size: int, timeout: float) -> bytes:
+        self._look()
         try:
             waiting = self._serial.in_waiting
             self._serial.timeout = 0 if waiting else timeout
@@ -110,6 +125,7 @@ class SerialLine:
         rest = memoryview(data)
         deadline = Deadline(self.clock, WRITE_SECONDS)
         while rest:
+            self._look()
             try:
                 taken = self._write_some(rest)
             except serial.SerialTimeoutException:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -30,6 +34,27 @@ except ImportError:
     import edgelora_unix
 edgelora_unix.run("flash", "rom")
 """
+
+
+UNREAD_SECONDS = 0.3  # that input waits for a program which does not read it
+CTRL_C = b"\x03"
+
+
+def _waiting(terminal: int) -> int:
+    """Bytes of input that nobody has read."""
+    return int.from_bytes(fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _hears_ctrl_c(process: int) -> bool:
+    """Whether Ctrl-C is to end what runs, as `micropython.kbd_intr` has it. A board's USB looks for it in what comes;
+    desktop MicroPython leaves it among its input, where a program that does not read never finds it. Linux only.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signal.SIGINT - 1) & 1)
 
 
 class Unix:
@@ -71,8 +96,12 @@ class Unix:
 
     def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:
         """Returns when MicroPython ended, or has to be started again with a new ROMFS image."""
+        unread = 0.0
         while process.poll() is None:
             self.session.check(POLL_SECONDS)
+            unread = unread + POLL_SECONDS if _waiting(self.terminal.fd) else 0.0
+            if unread > UNREAD_SECONDS and _hears_ctrl_c(process.pid) and CTRL_C in os.read(self.terminal.fd, 4096):
+                process.send_signal(signal.SIGINT)
             if time.monotonic() - started > SETTLE_SECONDS:
                 self.session.announce()
             for path in self.drive.glob("*.romfs"):

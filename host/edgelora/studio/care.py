@@ -10,7 +10,7 @@ from ..boards import Device, build_firmware, find_devices, install, list_boards,
 from ..boards.flash import flash
 from ..errors import InputError
 from ..formats import write_atomic
-from ..link import Link
+from ..link import Link, LinkError
 from ..training import Base, base_path, load_base
 from .desk import Desk
 from .job import Job
@@ -52,9 +52,20 @@ def install_on(place: Place) -> Job:
     return place.submit_on_port("install EdgeLoRA", lambda port, job: install(port, None, job.progress))
 
 
-def restart(place: Place) -> Job:
-    """Restarts MicroPython on a board, as at power-up."""
-    return place.submit_on_port("reset", lambda port, job: reset(port))
+def restart(desk: Desk, place: Place) -> Job:
+    """Restarts MicroPython on a board, as at power-up, whatever it is at. A virtual one that hangs loses its power."""
+    place.interrupt()
+
+    def work(port: str, job: Job) -> None:
+        try:
+            reset(port)
+        except LinkError:
+            if not desk.is_own(place.device):
+                raise
+            job.tell("it does not answer: its power is cut")
+            desk.cut_power(place.device)
+
+    return place.submit_on_port("reset", work)
 
 
 def can_build() -> bool:

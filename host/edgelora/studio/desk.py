@@ -183,6 +183,10 @@ class Desk:
         device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
         return self.connect(device)
 
+    def is_there(self, place: Place) -> bool:
+        """Whether a board's port was there when it was last looked for."""
+        return any(device.port == place.device.port for device in self.devices)
+
     def waits_for_firmware(self, place: Place) -> bool:
         """Whether a board is in its boot loader: nothing else can be done with it than flashing."""
         return any(device.boot_loader and device.port == place.device.port for device in self.devices)
@@ -198,6 +202,17 @@ class Desk:
             if board.state_dir == place.device.state_dir:
                 board.stop()
 
+    def is_own(self, device: Device) -> bool:
+        """Whether it is a virtual board of this project."""
+        return bool(device.state_dir) and Path(str(device.state_dir)).parent == self.folder / "boards"
+
+    def cut_power(self, device: Device) -> None:
+        """Takes a virtual board's power, and gives it back. Takes a moment. Raises `SimError` if it does not start."""
+        for board in self._own_boards():
+            if board.state_dir == device.state_dir:
+                board.stop()
+        start(str(device.board), None, Path(str(device.state_dir)), die_with_parent=True)
+
     def _show_virtual(self, board: str, name: str) -> None:
         """A board of the project that has no power is on the desk, too."""
         state = self.folder / "boards" / name
@@ -206,8 +221,8 @@ class Desk:
 
     def _forget_virtual(self, device: Device) -> None:
         """What is let go of is not shown at the next start; its flash stays in the project."""
-        if device.state_dir and Path(device.state_dir).parent == self.folder / "boards":
-            name = Path(device.state_dir).name
+        if self.is_own(device):
+            name = Path(str(device.state_dir)).name
             kept = {what: {n: b for n, b in self._state[what].items() if n != name} for what in ("on", "virtual")}
             self._remember(**kept)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..errors import EdgeloraError
+from ..link import Interrupted
 from ..text import printable_lines
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -31,14 +32,16 @@ class Job:
         exclusive: bool = True,
         wanted: Callable[[], bool] = lambda: False,
         changed: Callable[[], None] = lambda: None,
+        unwanted: Callable[[], None] = lambda: None,
     ) -> None:
-        """wanted: whether others wait for the board; changed: is called at each change, on the thread that makes it."""
+        """wanted: whether others wait for the board; changed: is called at each change, on the thread that makes it;
+        unwanted: when it is cancelled."""
         self.name, self.exclusive = name, exclusive
         self.state: JobState = "queued"
         self.done = self.total = 0
         self.text = self.error = self.remedy = ""
         self.result: Any = None
-        self._wanted, self._changed = wanted, changed
+        self._wanted, self._changed, self._unwanted = wanted, changed, unwanted
         self._cancelled = threading.Event()
         self._ended = threading.Event()
 
@@ -76,6 +79,7 @@ class Job:
     def cancel(self) -> None:
         """Asks it to end."""
         self._cancelled.set()
+        self._unwanted()
         self._changed()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -104,6 +108,8 @@ class Job:
         except Exception as error:
             if isinstance(error, forgiven) and not self.cancelled:
                 self._again()
+            elif isinstance(error, Interrupted) and self.cancelled:
+                self.end("cancelled")
             else:
                 self.fail(error)
             return error

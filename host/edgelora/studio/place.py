@@ -9,6 +9,7 @@ is at its port then.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from .. import virtual_boards
 from ..boards import Device, board_of, find_devices, used_elsewhere
 from ..errors import EdgeloraError, InputError
-from ..link import DeviceError, LineLost, Link, LinkError, StoreState
+from ..link import DeviceError, Interrupted, LineLost, Link, LinkError, StoreState
 from ..text import printable
 from .job import Job
 
@@ -30,12 +31,15 @@ Status = Literal["away", "idle", "busy"]
 Fault = Literal["unplugged", "used elsewhere", "not answering"]
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
 LOST = (LinkError, LineLost)
 ALIVE_SECONDS = 5.0  # between words to a board that nobody wants anything of, which stays at its agent then
 PRESENT_SECONDS = 1.0  # between looks for its port,
 RETRY_SECONDS = 0.5  # for one that is gone,
 SILENT_SECONDS = 5.0  # or for a board that is there and does not answer
 LEAVE_SECONDS = 8.0  # for a job to notice that it is cancelled
+BREAK_SECONDS = 3.0  # for a request to be over that nobody waits for any more, before it is broken off
+MOST_BREAK_SECONDS = 30.0  # where it is part of what is done once, and the board may be right in the middle of it
 JOBS_KEPT = 20
 
 
@@ -97,6 +101,7 @@ class Place:
         self._parts: dict[Any, Any] = {}
         self._retry_at = self._alive_at = self._look_at = 0.0
         self._stale = True  # whether the board is to be looked at
+        self._break_at = float("inf")  # when what goes on over the line is broken off
         self._thread = threading.Thread(target=self._serve, name=f"board {name}", daemon=True)
         self._thread.start()
 
@@ -128,6 +133,13 @@ class Place:
             part: T = self._parts[kind]
             return part
 
+    def interrupt(self) -> None:
+        """Ends what the board is at, whatever that is: a request that is not over soon is broken off, by Ctrl-C."""
+        job = self.state.job
+        if job is not None:
+            job.cancel()
+            self._break_at = time.monotonic() + BREAK_SECONDS
+
     @property
     def key(self) -> str:
         """What a desk knows it by: the port that it was first seen at, if no other board has that."""
@@ -152,11 +164,13 @@ class Place:
                     job.cancel()
             self._changed.notify_all()
         self._thread.join(LEAVE_SECONDS)
+        self._break_at = 0.0
+        self._thread.join(LEAVE_SECONDS)
 
     # --- the thread
 
     def _submit(self, name: str, work: Work | None, port_work: PortWork | None, exclusive: bool) -> Job:
-        job = Job(name, exclusive, self._is_wanted, self._touch)
+        job = Job(name, exclusive, self._is_wanted, self._touch, lambda: self._unwanted(job))
         with self._changed:
             self.jobs.append(job)
             self._queue.append((job, work, port_work))
@@ -166,6 +180,16 @@ class Place:
 
     def _is_wanted(self) -> bool:
         return self._closing or any(job.exclusive for job, *_ in self._queue)
+
+    def _unwanted(self, job: Job) -> None:
+        """The job is to end; what it has asked of the board is not waited for much longer."""
+        if self.state.job is job:
+            self._break_at = time.monotonic() + (MOST_BREAK_SECONDS if job.exclusive else BREAK_SECONDS)
+
+    def _interrupted(self) -> bool:
+        """Whether what goes on over the line has to end: also where only a board that is silent is knocked at."""
+        knocking = self._link is None and any(port_work for *_, port_work in list(self._queue))
+        return time.monotonic() > self._break_at or knocking
 
     def _set(self, **fields: Any) -> None:
         """The snapshot that others see changes as a whole."""
@@ -180,12 +204,19 @@ class Place:
     def _serve(self) -> None:
         while not self._closing:
             entry = self._take()
-            if entry is None:
-                self._keep()
-            elif entry[2] is not None:
-                self._on_port(entry[0], entry[2])
-            elif entry[1] is not None:
-                self._on_link(entry[0], entry[1])
+            try:
+                if entry is None:
+                    self._keep()
+                elif entry[2] is not None:
+                    self._on_port(entry[0], entry[2])
+                elif entry[1] is not None:
+                    self._on_link(entry[0], entry[1])
+            except Exception as error:  # whatever it is, it is told, and others can have the board
+                log.exception("%s", self.device.port)
+                if entry and not entry[0].ended:
+                    entry[0].fail(error)
+                self._retry_at = time.monotonic() + SILENT_SECONDS
+                self._away(error)
         for job, *_ in self._queue:
             job.end("cancelled")
         self._drop()
@@ -228,12 +259,14 @@ class Place:
         if job.state == "queued":
             with self._changed:
                 self._queue.append((job, work, None))
+        self._break_at = float("inf")
         self._alive_at = time.monotonic() + ALIVE_SECONDS
         self._stale |= job.exclusive
         self._set(status="idle" if self._link else "away", job=None)
 
     def _on_port(self, job: Job, work: PortWork) -> None:
         self._drop()
+        self._break_at = float("inf")
         self._set(status="busy", job=job)
         job.run(lambda: work(self.device.port, job))
         self._stale, self._retry_at = True, 0.0
@@ -272,7 +305,7 @@ class Place:
                 self._set(status="away", problem=gone, remedy=self._absent, fault="unplugged")
             return False
         try:
-            self._link = Link.connect(self.device.port)
+            self._link = Link.connect(self.device.port, interrupted=self._interrupted)
             found = printable(self._link.hello().id)
         except (EdgeloraError, OSError) as error:
             self._retry_at = time.monotonic() + SILENT_SECONDS
@@ -314,11 +347,14 @@ class Place:
 
     def _away(self, error: Exception) -> None:
         self._drop()
+        self._break_at = float("inf")
         fault: Fault = "not answering"
         remedy, problem = "reset the board; the studio connects again by itself", printable(error)
         if used_elsewhere(error):
             fault, problem = "used elsewhere", "another program has the board's port open"
             remedy = "close the other program; the studio connects again by itself"
+        elif isinstance(error, Interrupted):
+            remedy = "the studio connects again by itself"
         elif isinstance(error, LineLost) or isinstance(error.__cause__, LineLost):
             fault, remedy = "unplugged", "check the cable; the studio connects again by itself"
         remedy = printable(getattr(error, "remedy", "") or remedy)

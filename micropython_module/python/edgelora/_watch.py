@@ -4,14 +4,23 @@ import gc
 import struct
 from array import array
 
+import micropython
+
 _HEAD = 16  # bytes of an answer before its samples
+_ENDED = "Ctrl-C ended what the source was at"
 
 
 def _source_of(request):
     # A sensor by its name, or what `source()` of a module on the board makes.
     name = request["source"]
     if name not in ("mpu6050", "lsm6ds3", "adc", "i2s"):
-        return __import__(name).source()
+        micropython.kbd_intr(3)  # it is anybody's code, which may never end
+        try:
+            return __import__(name).source()
+        except KeyboardInterrupt:
+            raise RuntimeError(_ENDED)
+        finally:
+            micropython.kbd_intr(-1)
     from machine import I2C, Pin
 
     from edgelora import sources
@@ -91,6 +100,12 @@ class Watch:
 
     def _read(self, at, most):
         # Puts what the source has, so many values at most, into the answer; returns the bytes.
-        size = 2 * self.source.channels * self.source.read_into(self._sensed[:most])
+        micropython.kbd_intr(3)
+        try:
+            size = 2 * self.source.channels * self.source.read_into(self._sensed[:most])
+        except KeyboardInterrupt:
+            raise RuntimeError(_ENDED)
+        finally:
+            micropython.kbd_intr(-1)
         self._line.payload[at : at + size] = bytes(self._sensed[: size // 2])
         return size

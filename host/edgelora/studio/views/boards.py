@@ -64,6 +64,7 @@ def _card(desk: Desk, place: Place) -> None:
                 place.state.models,
                 desk.selected is place,
                 desk.waits_for_firmware(place),
+                desk.is_there(place),
             ),
             lambda: _actions(desk, place),
         )
@@ -114,6 +115,8 @@ def _actions(desk: Desk, place: Place) -> None:
                 parts.button(
                     "Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True
                 )
+            elif desk.is_there(place):  # it does not answer, or another program has it
+                _reset_and_stop(desk, place)
             elif state.is_virtual:
                 parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
             parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
@@ -127,13 +130,18 @@ def _actions(desk: Desk, place: Place) -> None:
             label=f"Put a base on {name}",
             main=bool(state.module and not state.models),
         )
-        parts.button("Reset", lambda: care.restart(place), icon="restart_alt", label=f"Reset {name}")
-        if state.is_virtual:
-            parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
-        else:
+        _reset_and_stop(desk, place)
+        if not state.is_virtual:
             parts.button(
                 "Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}"
             )
+
+
+def _reset_and_stop(desk: Desk, place: Place) -> None:
+    name = place.state.name
+    parts.button("Reset", lambda: care.restart(desk, place), icon="restart_alt", label=f"Reset {name}")
+    if place.state.is_virtual:
+        parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
 
 
 def _rare_actions(desk: Desk, place: Place) -> None:
