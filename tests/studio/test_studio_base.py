@@ -1,12 +1,13 @@
 """The base that comes with the studio is what the commands make."""
 
-from studio_projects import PERSON, motion
+import runpy
 
-from edgelora import datasets, formats, quantization
-from edgelora.training import pretrained_har
+from studio_projects import motion
+
+from edgelora.resources import ROOT
+from edgelora.studio.prospect import PACKAGED
 
 
 def test_the_base_for_motion_is_what_pretrain_and_quantize_make() -> None:
-    people = datasets.load_har(PERSON)
-    model = quantization.quantize_on(pretrained_har(PERSON, 0), people.pretrain)
-    assert motion().elm == formats.pack_model(model)
+    elm, rule = runpy.run_path(str(ROOT / "tools" / "studio_bases.py"))["motion"]()
+    assert motion().elm == elm and (PACKAGED / "motion.json").read_text() == rule

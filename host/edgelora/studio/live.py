@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,16 @@ class Cursor:
     told: int = -1
 
 
+class Judging(Protocol):
+    """Says which windows are like no sample."""
+
+    def labels(self) -> tuple[str, ...]:
+        """What these are called, if they are told apart now."""
+
+    def is_nothing(self, counts: NDArray[np.int16]) -> bool:
+        """Of a window, int16 [window, channels]."""
+
+
 class Live:
     """The live view of a board. Any thread may call it; the board's own does the work."""
 
@@ -126,6 +136,8 @@ class Live:
         self.told = Told()
         self.on_fed: Callable[[], None] = lambda: None  # after each part, on the board's thread
         self.on_press: Callable[[int], None] = lambda button: None  # a button of the board, by its place
+        self.judge_of: Callable[[Base, bytes | None], Judging | None] = lambda base, adapter: None
+        self.judge: Judging | None = None  # of the adapter in use
         self.tallies: dict[str, Tally] = {}
         self._lock = threading.Condition()
         self._listeners: set[Callable[[], object]] = set()
@@ -366,10 +378,13 @@ class _Watching:
         self._live, self._link, self._job, self._paths = live, link, job, paths
         self._base, self._source = live._base, live._source
         self._adapter = ""
+        self._data: bytes | None = None  # of the adapter
+        self._judging: object = None  # what made its judge
         self._active: str | None = None  # in the board's store, if it fits
         self._elapsed = 0.0
         self._piped = self._offset = 0  # samples that the pipeline had; of the ring's count, where it began
-        self._numbers: list[int] = []  # of added classes
+        self._labels: tuple[str, ...] = ()  # of classes
+        self._numbers: list[int] = []  # of added ones
         self._down: frozenset[int] = frozenset()
 
     def serve(self) -> None:
@@ -466,8 +481,40 @@ class _Watching:
             added = sorted((row for row in rows if row.number >= base.model.output.size), key=lambda row: row.number)
             self._numbers = [row.number for row in added]
             labels += [row.name for row in added]
-        self._adapter = adapter
-        live._tell(adapter=adapter, labels=tuple(labels))
+        self._adapter, self._data, self._labels = adapter, data, tuple(labels)
+        self._judge_anew()
+        live._tell(adapter=adapter, labels=(*self._labels, *self._more))
+
+    def _judge_anew(self) -> None:
+        assert self._base is not None
+        self._judging = self._live.judge_of
+        self._live.judge = self._judging(self._base, self._data)
+
+    @property
+    def _more(self) -> tuple[str, ...]:
+        """What windows are called that are like no sample, if they are told apart and no class is called so."""
+        there = self._live.judge.labels() if self._live.judge else ()
+        return tuple(name for name in there if name not in self._labels)
+
+    def _come(self, counts: NDArray[np.int16], lost: int, decisions: Sequence[Decision], elapsed_us: int) -> None:
+        """Puts a part into the rings, then what is said of windows that end in it."""
+        live = self._live
+        live._feed(counts, lost, ())
+        said = self._said(decisions, elapsed_us)
+        if said and self._judging is not live.judge_of:
+            self._judge_anew()
+        if said and live.told.labels != (now := (*self._labels, *self._more)):
+            live._tell(labels=now)  # samples have changed
+        live._feed(counts[:0], lost, [self._judged(one) for one in said])
+
+    def _judged(self, said: Said) -> Said:
+        live = self._live
+        if live.judge is None or not (names := live.judge.labels()):
+            return said
+        window = live.window(said.end, live.told.window)
+        if window is None or not live.judge.is_nothing(window):
+            return said
+        return replace(said, seen=live.told.labels.index(names[0]), p=())
 
     def _stand(self, began: float) -> float:
         """A moment of a pause; when a recording that goes on after it would have begun."""
@@ -485,8 +532,7 @@ class _Watching:
 
     def _watch(self) -> None:
         reply = self._link.watch()
-        said = self._said(reply.decisions, reply.elapsed_us)
-        self._live._feed(reply.counts, reply.lost, said)
+        self._come(reply.counts, reply.lost, reply.decisions, reply.elapsed_us)
         self._piped += len(reply.counts)
         self._pressed(reply.down)
         self._live.on_fed()
@@ -498,7 +544,7 @@ class _Watching:
             start = at % len(tape.counts)
             part = tape.counts[start : start + min(due - at, self._chunk, len(tape.counts) - start)]
             for reply in self._link.hear(part, anew=not start):
-                self._live._feed(part, 0, self._said(reply.decisions, reply.elapsed_us))
+                self._come(part, 0, reply.decisions, reply.elapsed_us)
             at += len(part)
             self._live.on_fed()
         return at

@@ -21,12 +21,14 @@ MOST_TAKES = 100
 
 @dataclass(frozen=True)
 class Due:
-    """A window that is to be taken: its last sample, in what was begun as `run`; left: how many follow it."""
+    """A window that is to be taken: its last sample, in what was begun as `run`; left: how many follow it, each after
+    so many seconds."""
 
     end: int
     run: int
     label: str
     left: int
+    seconds: int
 
 
 class Taker:
@@ -42,6 +44,7 @@ class Taker:
         self.count = 1
         self.problem = self.last = ""  # why nothing was taken; what was taken last, in words
         self._due: Due | None = None
+        self._held: tuple[int, int] | None = None  # since when a button is held: the run, and its samples then
         live.on_fed, live.on_press = self._fed, self._pressed
 
     @property
@@ -54,21 +57,50 @@ class Taker:
 
     def begin(self) -> None:
         """Takes `count` windows, each after the countdown; without one, that which ends now. InputError if it can't."""
+        self.take_some(self.label, self.seconds, self.count)
+
+    def take_some(self, label: str, seconds: int, count: int) -> None:
+        """The same of another class than the one that is chosen."""
         signal = self._signal
+        if not label:
+            raise InputError("no class is chosen", remedy="name one, and choose it")
+        self.problem = ""
+        if seconds == 0 and count == 1:
+            return self._take(self.live.end, label)
+        self._plan(label, min(count, MOST_TAKES) - 1, seconds, signal)
+
+    def hold(self) -> None:
+        """What is sensed from now to `release` is of the class. InputError if nothing can be taken."""
+        self._signal  # noqa: B018  # raises
         if not self.label:
             raise InputError("no class is chosen", remedy="name one, and choose it")
         self.problem = ""
-        if self.seconds == 0 and self.count == 1:
-            return self._take(self.live.end, self.label)
-        self._plan(self.label, min(self.count, MOST_TAKES) - 1, signal)
+        self._held = (self.live.run, self.live.end)
+
+    def release(self) -> None:
+        """Takes what was sensed since `hold`: whole windows, the last of which ends now; one if it was shorter."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        run, since = held
+        signal, end = self._signal, self.live.end
+        if run != self.live.run:
+            raise InputError("the board began anew meanwhile", remedy="record again")
+        count = min(max((end - since) // signal.window, 1), MOST_TAKES)
+        self._take_all([end - signal.window * i for i in reversed(range(count))], self.label)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds the button, or the key."""
+        return self._held is not None
 
     def stop(self) -> None:
         """Takes no more."""
         self._due = None
 
-    def _plan(self, label: str, left: int, signal: Signal) -> None:
-        end = self.live.end + round(self.seconds * signal.rate) + signal.window
-        self._due = Due(end, self.live.run, label, left)
+    def _plan(self, label: str, left: int, seconds: int, signal: Signal) -> None:
+        end = self.live.end + round(seconds * signal.rate) + signal.window
+        self._due = Due(end, self.live.run, label, left, seconds)
 
     @property
     def phase(self) -> Phase:
@@ -107,7 +139,7 @@ class Taker:
             self._due = None
             self._take(due.end, due.label)
             if due.left and not self.problem:
-                self._plan(due.label, due.left - 1, self._signal)
+                self._plan(due.label, due.left - 1, due.seconds, self._signal)
 
     def _pressed(self, button: int) -> None:
         """One button takes the class that is chosen; of several each has a class of its own, in the book's order."""
@@ -120,14 +152,17 @@ class Taker:
             self.problem = "a button of the board was pressed, and no class is chosen for it"
 
     def _take(self, end: int, label: str) -> None:
+        self._take_all([end], label)
+
+    def _take_all(self, ends: list[int], label: str) -> None:
         self.problem = ""
         try:
             signal, base = self._signal, self.live.base
-            counts = self.live.window(end, signal.window)
-            if counts is None:
+            windows = [(label, counts) for end in ends if (counts := self.live.window(end, signal.window)) is not None]
+            if not windows:
                 raise InputError("no whole window has come yet, or samples of it were lost: record again")
             assert base is not None
-            self.book.take(label, counts, signal, base.model.input.shape)
+            self.book.take_all(windows, signal, base.model.input.shape)
             self.last = f"{label}: {len(self.book.of(label))}"
         except (EdgeloraError, OSError) as error:
             self.problem = str(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,18 @@ class Rule:
                 "limits": list(near.limits),
             }
         return json.dumps(said, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Rule:
+        """Of what `text` holds, read by a JSON reader: of a file of this package."""
+        nears = [
+            near
+            and Near(
+                np.array(near["means"], np.int16), np.array(near["gains"], np.uint16), tuple(map(int, near["limits"]))
+            )
+            for near in (said["last"], said["moves"])
+        ]
+        return cls(said["base"], tuple(map(int, said["classes"])), *nears)
 
     def accepts(self, seen: Seen, said: Sequence[int] | None = None) -> NDArray[np.bool_]:
         """Which windows are not nothing. said: other classes than those that the network says."""

@@ -367,17 +367,18 @@ export default {
     },
     tell() {
       const [, seen, , , p] = this.said[this.said.length - 1];
+      const known = seen < p.length; // else outputs are values, or the window is like no sample
       this.rows.forEach(({ row, bar, share }, i) => {
-        const value = p.length ? p[i] ?? 0 : i === seen ? 1 : 0;
+        const value = known ? p[i] ?? 0 : i === seen ? 1 : 0;
         bar.style.width = `${100 * value}%`;
-        share.textContent = p.length ? `${Math.round(100 * value)} %` : "";
+        share.textContent = known && i < p.length ? `${Math.round(100 * value)} %` : "";
         row.classList.toggle("bar-seen", i === seen);
         row.classList.toggle("bar-some", value >= 0.01);
       });
       const name = this.told.labels[seen] ?? String(seen);
       this.$refs.headline.hidden = false;
-      this.$refs.seen.textContent = p.length ? `${name},` : name;
-      this.$refs.sure.textContent = p.length ? `${Math.round(100 * (p[seen] ?? 0))} %` : "";
+      this.$refs.seen.textContent = known ? `${name},` : name;
+      this.$refs.sure.textContent = known ? `${Math.round(100 * (p[seen] ?? 0))} %` : "";
       const now = performance.now();
       if (this.bars && name !== this.spoken && now - this.spokenAt > 4000) {
         this.$refs.polite.textContent = name; // rare, so that it can be listened to

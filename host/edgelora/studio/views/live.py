@@ -7,7 +7,7 @@ from nicegui import ui
 from ..desk import Desk
 from ..live import Live
 from ..place import Place
-from . import parts
+from . import hold, nothing, parts
 from .signals import SignalView, adapter_choice, live_problem, other_base, sources, virtual_world
 
 
@@ -29,6 +29,8 @@ def _board(desk: Desk) -> None:
         with ui.element("div").classes("row-line live-actions"):
             _pause(live)
             adapter_choice(live)
+        hold.panel(desk, place)
+    nothing.panel(desk, place)
     sources(desk, place)
     virtual_world(desk, place)
     _tallies(place, live)

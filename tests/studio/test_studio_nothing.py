@@ -1,0 +1,159 @@
+"""A window that is like no sample is "nothing" on the page as on a board, and a held button records beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+from sensing import motion_base, put_board, waves
+from studio_projects import PERSON
+
+from edgelora import sim
+from edgelora.boards import Device
+from edgelora.datasets import har_takes
+from edgelora.errors import InputError
+from edgelora.studio.acting import Acts
+from edgelora.studio.book import ENOUGH, Book
+from edgelora.studio.desk import Desk
+from edgelora.studio.judging import judge_of, packaged_rule
+from edgelora.studio.live import Live, Tape
+from edgelora.studio.place import Place
+from edgelora.studio.taking import Taker
+from edgelora.training import NOTHING
+
+STILL = np.tile(np.array([400, 800, 3900, 3, -2, 1], np.int16), (1000, 1))
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def collected(folder: Path) -> Book:
+    """A project with samples under the base's own names."""
+    base = motion_base()
+    book = Book(SimpleNamespace(folder=folder))
+    assert base.model.signal
+    for counts, label in har_takes(PERSON, "train"):
+        if label < 4:
+            book.take(base.model.labels[label], counts, base.model.signal, base.model.input.shape)
+    return book
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    state = put_board(tmp_path / "desk")
+    board = sim.start("unix", None, state, die_with_parent=True)
+    place = Place(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
+    yield place
+    place.close()
+    board.stop()
+
+
+def test_what_lies_still_is_nothing_in_the_live_view(place: Place, tmp_path: Path) -> None:
+    """With the person's samples, and with those of the people whom the base was trained on; off, it is a class."""
+    base, live = motion_base(), place.of(Live)
+    moving = np.concatenate([counts for counts, label in har_takes(PERSON, "train") if label == 0])
+    collected(tmp_path / "own")
+    for folder in ("own", "empty"):
+        desk = Desk(tmp_path / folder)
+        live.judge_of = lambda base, adapter, desk=desk: judge_of(desk, base, adapter)
+        for counts, is_nothing in ((STILL, True), (moving, False)):
+            name = f"{folder}, {is_nothing}"
+            live.start(Tape(name, counts), base, "")
+            until(lambda name=name: live.told.source == name and live.latest and live.latest.end >= 300)
+            assert live.told.labels == (*base.model.labels, NOTHING)
+            said = [one.seen == len(base.model.labels) for one in live._said]
+            assert all(said) if is_nothing else not all(said), (folder, said)
+            assert all(one.p == () for one in live._said if one.seen == len(base.model.labels))
+    desk.of(Acts).set_nothing(False)
+    until(lambda: live.told.labels == tuple(base.model.labels))
+    until(lambda: live.latest and live.latest.seen < len(base.model.labels))
+    live.stop()
+
+
+def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
+    base = motion_base()
+    rule = packaged_rule(base)
+    assert rule and rule.classes == tuple(range(7))
+    assert packaged_rule(base.renamed("motion.elm", ["a", "b"])) is None
+    judge = judge_of(Desk(tmp_path), base, None)
+    assert judge and judge.is_nothing(STILL[:100]) and judge.labels() == (NOTHING,)
+    takes = [counts for counts, _ in har_takes(PERSON, "test")]
+    assert sum(judge.is_nothing(counts) for counts in takes) < len(takes) / 3
+
+
+def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
+    """Short, the window that ends when it is let go; long, one after the other; one undo takes all of them back."""
+    base = motion_base()
+    live, book = Live(SimpleNamespace()), Book(SimpleNamespace(folder=tmp_path))
+    taker = Taker(live, book)
+    with pytest.raises(InputError, match="nothing is listened to"):
+        taker.hold()
+    live._base, live._job = base, SimpleNamespace(ended=False)
+    live._clear(6, 50.0, 100)
+    live._tell(rate=50.0, window=100)
+    samples = waves(700)
+    with pytest.raises(InputError, match="no class"):
+        taker.hold()
+    taker.label = "wave"
+    live._feed(samples[:150], 0, [])
+    taker.hold()
+    live._feed(samples[150:190], 0, [])
+    assert taker.is_held
+    taker.release()
+    assert not taker.is_held and not taker.problem
+    assert [book.window(one).counts.tolist() for one in book.samples] == [samples[90:190].tolist()]
+    taker.hold()
+    live._feed(samples[190:440], 0, [])
+    taker.release()
+    taken = [book.window(one).counts.tolist() for one in book.samples[1:]]
+    assert taken == [samples[240:340].tolist(), samples[340:440].tolist()]
+    taker.release()
+    assert len(book) == 3
+    assert book.undo() == "2 samples" and len(book) == 1
+    taker.hold()
+    live._clear(6, 50.0, 100)
+    with pytest.raises(InputError, match="began anew"):
+        taker.release()
+
+
+def test_the_page_records_beside_what_it_says(
+    studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
+) -> None:
+    """By mouse and by space; and one click makes a class of nothing."""
+    project = tmp_path / "project"
+    put_board(project)
+    Book(SimpleNamespace(folder=project)).name_class("wave")
+    page = pages(studios("project"))
+    page.get_by_role("navigation", name="Views").get_by_role("link", name="Live").click()
+    page.get_by_label("Source", exact=True).click()
+    page.get_by_role("option", name="a module on the board").click()
+    page.get_by_label("Module").fill("waves")
+    page.get_by_role("button", name="Start", exact=True).click()
+    button = page.get_by_role("button", name="Hold while you do it")
+    page.locator(".headline-name").wait_for()
+    book = lambda label: len(Book(SimpleNamespace(folder=project)).of(label))  # noqa: E731
+    button.hover()
+    page.mouse.down()
+    page.get_by_text("wave: now").wait_for()
+    page.mouse.up()
+    page.get_by_text("Taken: wave: 1").wait_for()
+    button.focus()
+    page.keyboard.down(" ")
+    page.get_by_text("wave: now").wait_for()
+    page.keyboard.up(" ")
+    page.get_by_text("Taken: wave: 2").wait_for()
+    assert book("wave") == 2
+    assert page.get_by_role("checkbox", name="Say “nothing”").is_checked()
+    page.get_by_role("button", name="Record “nothing”").click()
+    expect(page.get_by_text(f"Taken: nothing: {ENOUGH}")).to_be_visible(timeout=120_000)
+    assert book(NOTHING) == ENOUGH
