@@ -34,6 +34,7 @@ PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-use
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+PACKAGES_CLANG := clang-22 llvm-22 libclang-rt-22-dev libfuzzer-22-dev
 PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
@@ -61,7 +62,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test test-studio pictures test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test soak test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -107,6 +108,11 @@ test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/
 # The studio's page in a real browser, which `make test` includes.
 test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMPS)/packages-browser $(STAMPS)/axe
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
+
+# Fuzzers for TIME seconds in all, under each sanitizer; the corpus stays in .build/fuzz (docs/verification.md).
+TIME ?= 600
+soak: setup $(STAMPS)/packages-clang
+	@nice -n 10 $(VENV)/bin/python tools/soak.py $(TIME)
 
 # Of the studio, for its guide: a person's way on its page, and every view.
 pictures: setup firmware-unix $(STAMPS)/packages-browser
@@ -165,6 +171,10 @@ $(STAMPS)/packages-cortex-m: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
 	@$(STEP) "aarch64 tools" tools/apt_install.sh $(PACKAGES_AARCH64)
+	@touch $@
+
+$(STAMPS)/packages-clang: $(STAMPS)/packages-base
+	@$(STEP) "clang, fuzzers" tools/apt_install.sh $(PACKAGES_CLANG)
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base

@@ -13,12 +13,12 @@ FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build(source: Path, folder: Path) -> Path:
-    """Compiles a C file with the core that `make sanitized` has compiled; returns the program."""
+def build(source: Path, folder: Path, *others: Path) -> Path:
+    """Compiles C files with the core that `make sanitized` has compiled; returns the program, named as the first."""
     sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.[ch]")]
     if not LIBRARY.exists() or LIBRARY.stat().st_mtime < max(file.stat().st_mtime for file in sources):
         raise RuntimeError(f"{LIBRARY} is older than the core: run `make sanitized`")
     program = folder / source.stem
     flags = [*FLAGS, *SANITIZERS, f"-I{CORE}", f"-I{CRYPTO}"]
-    subprocess.run(["cc", *flags, str(source), str(LIBRARY), "-o", str(program)], check=True)
+    subprocess.run(["cc", *flags, source, *others, LIBRARY, "-o", program], check=True)
     return program

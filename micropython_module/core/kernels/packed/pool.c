@@ -47,6 +47,12 @@ static inline pool_window_t pool_window(
     return (pool_window_t){x + (y.from * g->in_w + z.from) * g->in_c, y.count, z.count};
 }
 
+static inline uint32_t window_count(const edgelora_shape_t *g, uint32_t oy, uint32_t ox) {
+    const edgelora_op_t *op = g->op;
+    return range_at(oy, op->stride_h, op->pad_top, g->kernel_h, g->in_h).count *
+        range_at(ox, op->stride_w, op->pad_left, g->kernel_w, g->in_w).count;
+}
+
 // A block of positions, whose bytes are added up for each channel: onto `start` or, if `add`, onto
 // that and what is there.
 typedef struct {
@@ -262,9 +268,7 @@ EDGELORA_KERNEL static void average_row(const edgelora_shape_t *g, const edgelor
     }
     for (uint32_t oy = wy.from; oy < wy.from + wy.count; ++oy) {
         for (uint32_t ox = wx.from; ox < wx.from + wx.count; ++ox) {
-            edgelora_cursor_t at = {oy, ox, g->out_w};
-            pool_window_t w = pool_window(g, 0, &at);
-            int32_t count = (int32_t)(w.rows * w.columns),
+            int32_t count = (int32_t)window_count(g, oy, ox),
                     reciprocal = (32768 + count / 2) / count;
             const int8_t *e = error->e + (oy * g->out_w + ox) * g->out_c;
             for (uint32_t c = 0; c < g->in_c; ++c) {

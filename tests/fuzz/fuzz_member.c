@@ -1,0 +1,358 @@
+// A fleet's member at the hands of a server and neighbours that know every key: rounds in any order of messages, right or with
+// flaws, sealed right or not. SPDX-License-Identifier: MIT
+//
+// X25519 is a stand-in that agrees both ways, as the real one takes longer than all else; tests/core/fuzz_fleet.c has the real
+// one. What is refused must leave the member as it was. The program: 16 bytes of the board's, then commands of 8 bytes.
+
+#include "fleet/parts.h"
+#include "input.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { BOARDS = 12, HEAD = 16, COMMAND = 8, MAX_COMMANDS = 40, MAX_VALUES = 70, MAX_MESSAGE = 4096 };
+enum { BEGIN, TASK, COHORT, PEERS, INPUT, UNMASK, RAW, KEY, WORK, UPDATE, REPLY, ANSWER, COMMANDS };
+
+// ---- a group: numbers modulo 2^61 - 1
+
+static uint64_t product(uint64_t a, uint64_t b) {
+    unsigned __int128 p = (unsigned __int128)a * b;
+    uint64_t sum = (uint64_t)(p & ((1ull << 61) - 1)) + (uint64_t)(p >> 61);
+    return sum >= (1ull << 61) - 1 ? sum - ((1ull << 61) - 1) : sum;
+}
+
+static uint64_t number(const uint8_t *k) {
+    uint64_t v;
+    memcpy(&v, k, 8);
+    return v & ((1ull << 60) - 1);
+}
+
+bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]) {
+    uint64_t v = product(number(scalar) | 1, number(u));
+    memset(out, 0, 32);
+    memcpy(out, &v, 8);
+    return v != 0;
+}
+
+void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]) {
+    const uint8_t base[32] = {9};
+    edgelora_x25519(out, scalar, base);
+}
+
+// ---- the world around a member
+
+typedef struct {
+    edgelora_member_t *m;
+    void *before;
+    uint32_t size, index, round;
+    uint8_t server[64];                // the key with the server
+    uint8_t pairs[BOARDS][64];         // with each board; after PEERS those that shares are sent by
+    uint8_t mask_key[32];              // of the member, from its reply to COHORT
+    uint8_t *reply;
+    uint32_t reply_size;
+    uint16_t near[EDGELORA_FLEET_MAX_NEIGHBOURS];
+    uint32_t near_count;
+} world_t;
+
+static const uint8_t FLEET[8] = "a fleet";
+
+static void secret_of(uint32_t i, uint8_t out[32]) {
+    memset(out, (int)(i * 37 + 11), 32);
+}
+
+static void public_of(uint32_t i, uint8_t out[32]) {
+    uint8_t secret[32];
+    secret_of(i, secret);
+    edgelora_x25519_public(out, secret);
+}
+
+static void begin(world_t *w, const uint8_t *p) {
+    uint8_t secret[32], server[32], seed[32], key[32];
+    w->index = p[0] % BOARDS;
+    secret_of(w->index, secret);
+    public_of(EDGELORA_FLEET_SERVER, server);
+    if (p[1] == 255) {
+        memset(server, 0, 32);
+    }
+    memset(seed, p[2], 32);
+    edgelora_board_t board = {.secret = secret, .server = server, .fleet = FLEET, .seed = seed, .round = p[3] & 1,
+        .roster = 7, .index = (uint16_t)(p[1] == 254 ? EDGELORA_FLEET_SERVER : w->index)};
+    board.policy = (edgelora_policy_t){.least_survivors = p[4] & 3, .least_z = p[5] & 63, .least_neighbours = p[6] & 7,
+        .threshold_percent = p[7] & 127, .masks = (p[8] & 7) == 1, .last_round = p[9] & 3 ? 0 : p[9]};
+    w->m = 0;
+    edgelora_fleet_t status = edgelora_member_begin(w->before, w->size, &board);
+    CHECK((status == EDGELORA_FLEET_OK) == (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
+    if (status == EDGELORA_FLEET_OK) {
+        void *memory = w->before;
+        w->m = edgelora_member(memory, w->size);
+        CHECK(w->m && edgelora_member_next(w->m) == EDGELORA_NEXT_WORK && !edgelora_member(memory, w->size - 8 * (w->size / 8)));
+    }
+    edgelora_pair_key(w->server, secret, server);
+    for (uint32_t i = 0; i < BOARDS; ++i) {
+        public_of(i, key);
+        edgelora_pair_key(w->pairs[i], secret, key);
+    }
+}
+
+static edgelora_way_t from(const world_t *w, uint32_t index) {
+    return (edgelora_way_t){FLEET, w->round, index, w->index};
+}
+
+// Seals a body that lies at message + 16 and hands the message over; true if it was taken.
+static bool send(world_t *w, uint32_t stage, uint8_t *message, uint32_t body_size, const uint8_t *c) {
+    uint32_t size = body_size + EDGELORA_FLEET_ENVELOPE, flaw = c[1];
+    if (flaw & 1) {
+        message[16 + (c[7] * 5u) % (body_size + 1)] ^= (uint8_t)(1 << (c[6] & 7));
+    }
+    memcpy(message, "ELF1", 4);
+    message[4] = (uint8_t)stage;
+    message[5] = 0;
+    put_u16(message + 6, w->index);
+    put_u32(message + 8, (flaw & 14) == 2 ? w->round - 1 : (flaw & 14) == 4 ? UINT32_MAX : w->round);
+    put_u32(message + 12, body_size);
+    if ((flaw & 14) == 6) {
+        message[c[7] & 15] = c[6];
+    }
+    edgelora_way_t way = {FLEET, u32_at(message + 8), EDGELORA_FLEET_SERVER, w->index};
+    edgelora_tag(w->server, "msg", way, message, size - TAG_BYTES, message + size - TAG_BYTES);
+    if ((flaw & 14) == 8) {
+        message[(c[7] * 3u) % size] ^= (uint8_t)(1 << (c[6] & 7));
+    }
+    if ((flaw & 14) == 10) {
+        size = c[7] % size;
+    }
+    uint8_t *exact = heap_copy(message, size), *before = heap_copy(w->m, w->size);
+    edgelora_fleet_t status = edgelora_member_receive(w->m, exact, size);
+    CHECK(status <= EDGELORA_FLEET_AGAIN && *edgelora_fleet_text(status));
+    CHECK(status == EDGELORA_FLEET_OK || !memcmp(before, w->m, w->size));
+    if (status == EDGELORA_FLEET_OK) { // and once more
+        memcpy(exact, message, size);
+        CHECK(edgelora_member_receive(w->m, exact, size) == EDGELORA_FLEET_AGAIN);
+        CHECK(edgelora_member_stage(w->m) == (edgelora_stage_t)stage || (flaw & 14) == 6);
+    }
+    free(exact);
+    free(before);
+    return status == EDGELORA_FLEET_OK;
+}
+
+static void task(world_t *w, const uint8_t *c) {
+    static const uint32_t counts[] = {0, 1, 2, 3, 17, 64, 65536, 65537};
+    static const uint32_t clips[] = {0, 1, 2000, 65535, 65536, 40, 3, UINT32_MAX};
+    static const uint16_t sigmas[] = {0, 1, 3, 37, 400, 65535, 256, 12};
+    uint8_t message[MAX_MESSAGE] = {0}, *body = message + 16;
+    put_u32(body, c[7] == 255 ? 8 : 7);
+    put_u32(body + 44, counts[c[2] & 7]);
+    put_u16(body + 48, c[2] != 255);
+    put_u32(body + 56, clips[c[3] & 7]);
+    put_u16(body + 60, sigmas[(c[3] >> 3) & 7]);
+    put_u16(body + 62, (c[4] >> 5) + (c[4] != 255));
+    put_u16(body + 64, c[4] & 31);
+    put_u16(body + 66, c[5] & 31);
+    put_u16(body + 68, c[5] >> 6 == 3 ? 2 : !(c[5] & 32));
+    w->round += c[7] & 1;
+    send(w, EDGELORA_TASK, message, TASK_BYTES + (c[6] == 255), c);
+}
+
+static void cohort(world_t *w, const uint8_t *c) {
+    uint8_t message[MAX_MESSAGE] = {0}, *body = message + 16;
+    uint32_t wanted = c[2] | (uint32_t)c[3] << 8, count = 0;
+    for (uint32_t i = 0; i < BOARDS; ++i) {
+        if (wanted >> i & 1 || (i == w->index && c[4] != 255)) {
+            put_u16(body + 2 + 2 * count++, i);
+        }
+    }
+    put_u16(body, count + (c[5] == 255));
+    if (send(w, EDGELORA_COHORT, message, 2 + 2 * count, c)) {
+        w->near_count = edgelora_member_neighbours(w->m, w->near);
+        CHECK(w->near_count >= 1 && w->near_count <= EDGELORA_FLEET_MAX_NEIGHBOURS);
+        for (uint32_t i = 0; i < w->near_count; ++i) {
+            CHECK(w->near[i] != w->index && (!i || w->near[i] > w->near[i - 1]));
+        }
+    }
+}
+
+// Entries of the neighbours that are wanted: index, data, tag.
+static uint32_t entries(world_t *w, uint8_t *body, const uint8_t *c, const char *label, uint32_t data) {
+    uint32_t wanted = ~(c[2] | (uint32_t)c[3] << 8), size = 0;
+    for (uint32_t i = 0; i < w->near_count; ++i) {
+        uint32_t at = c[4] == 255 ? w->near_count - 1 - i : i, index = w->near[at] % BOARDS;
+        if (wanted >> at & 1 && size + data + 18 < MAX_MESSAGE - 100) {
+            uint8_t *p = body + size, e[32];
+            put_u16(p, index);
+            memset(e, (int)(index + 1), 32);
+            if (data == KEY_BYTES) {
+                edgelora_x25519_public(p + 2, e);
+                if (c[5] == index) {
+                    memset(p + 2, 0, 32);
+                }
+            } else {
+                memset(p + 2, c[5], data);
+            }
+            edgelora_tag(w->pairs[index], label, from(w, index), p + 2, data, p + 2 + data);
+            size += 2 + data + TAG_BYTES;
+        }
+    }
+    return size;
+}
+
+static void peers(world_t *w, const uint8_t *c) {
+    uint8_t message[MAX_MESSAGE] = {0};
+    uint32_t size = entries(w, message + 16, c, "advert", KEY_BYTES);
+    if (send(w, EDGELORA_PEERS, message, size, c)) {
+        for (uint32_t i = 0; i < w->near_count; ++i) {
+            uint8_t e[32], shared[32];
+            memset(e, w->near[i] + 1, 32);
+            edgelora_x25519(shared, e, w->mask_key);
+            edgelora_bind(w->pairs[w->near[i] % BOARDS], shared);
+        }
+    }
+}
+
+static void input(world_t *w, const uint8_t *c) {
+    uint8_t message[MAX_MESSAGE] = {0};
+    uint32_t size = edgelora_member_task(w->m)->masks ? entries(w, message + 18, c, "sharetag", SHARE_BYTES) : 0;
+    put_u16(message + 16, size / (2 + SEALED_BYTES) + (c[6] == 255));
+    send(w, EDGELORA_INPUT, message, 2 + size, c);
+}
+
+static void unmask(world_t *w, const uint8_t *c) {
+    uint8_t message[MAX_MESSAGE] = {0};
+    uint32_t asked = c[2] & 31;
+    put_u16(message + 16, c[3]);
+    for (uint32_t i = 0; i < asked; ++i) {
+        message[18 + i] = (c[4] | c[5] << 8) >> (i & 15) & 1;
+    }
+    send(w, EDGELORA_UNMASK, message, 2 + asked, c);
+}
+
+static void give_key(world_t *w, uint32_t place, uint32_t kind) {
+    uint16_t near[EDGELORA_FLEET_MAX_NEIGHBOURS];
+    uint32_t count = edgelora_member_neighbours(w->m, near);
+    uint8_t key[32] = {0};
+    if (place < count && kind != 255) {
+        public_of(near[place], key);
+    }
+    edgelora_fleet_t status = edgelora_member_key(w->m, place, key);
+    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER || status == EDGELORA_FLEET_ERR_REVOKED);
+}
+
+static void new_reply(world_t *w) {
+    free(w->reply);
+    w->reply_size = edgelora_member_reply_size(w->m);
+    w->reply = malloc(w->reply_size + 1);
+}
+
+static void update(world_t *w, const uint8_t *c) {
+    uint32_t n = edgelora_member_task(w->m)->parameters;
+    if (n > MAX_VALUES) {
+        return;
+    }
+    int16_t before[MAX_VALUES + 1], after[MAX_VALUES + 1];
+    for (uint32_t i = 0; i <= n; ++i) {
+        before[i] = (int16_t)(c[2] & 1 ? (i & 1 ? 32767 : -32768) : (int32_t)(i * c[3]));
+        after[i] = (int16_t)(c[2] & 1 ? (i & 1 ? -32768 : 32767) : (int32_t)(i * c[4]));
+    }
+    if (edgelora_member_next(w->m) == EDGELORA_NEXT_UPDATE) {
+        new_reply(w);
+    }
+    edgelora_fleet_t status =
+        edgelora_member_update(w->m, before, after, n + (c[5] == 255), w->reply, w->reply_size - (c[6] == 255 && w->reply_size));
+    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER || status == EDGELORA_FLEET_ERR_SIZE);
+}
+
+static void reply(world_t *w, const uint8_t *c) {
+    edgelora_next_t next = edgelora_member_next(w->m);
+    if (next == EDGELORA_NEXT_TRAIN || (next == EDGELORA_NEXT_REPLY && edgelora_member_stage(w->m) != EDGELORA_INPUT)) {
+        new_reply(w);
+    }
+    edgelora_stage_t stage = edgelora_member_stage(w->m);
+    int32_t size = edgelora_member_reply(w->m, w->reply, w->reply_size - (c[2] == 255 && w->reply_size));
+    if (size > 0) {
+        CHECK((uint32_t)size == w->reply_size && w->reply[4] == stage + 1);
+        if (stage == EDGELORA_COHORT) {
+            memcpy(w->mask_key, w->reply + 16, 32);
+        }
+    } else {
+        CHECK(size == EDGELORA_FLEET_ERR_ORDER || size == EDGELORA_FLEET_ERR_SIZE);
+    }
+}
+
+// Whatever comes next, done right, up to the reply.
+static void answer(world_t *w, const uint8_t *c) {
+    for (uint32_t i = 0; edgelora_member_next(w->m) == EDGELORA_NEXT_KEYS; ++i) {
+        give_key(w, i, 0);
+    }
+    update(w, c);
+    while (edgelora_member_next(w->m) == EDGELORA_NEXT_WORK && edgelora_member_task(w->m)->parameters <= MAX_VALUES &&
+        edgelora_member_work(w->m) >= 0) {
+    }
+    reply(w, c);
+}
+
+static void step(world_t *w, const uint8_t *c) {
+    switch (c[0] % COMMANDS) {
+        case TASK:
+            task(w, c);
+            break;
+        case COHORT:
+            cohort(w, c);
+            break;
+        case PEERS:
+            peers(w, c);
+            break;
+        case INPUT:
+            input(w, c);
+            break;
+        case UNMASK:
+            unmask(w, c);
+            break;
+        case RAW: {
+            uint8_t message[MAX_MESSAGE];
+            memset(message, c[2], sizeof message);
+            send(w, c[3] & 15, message, c[4], c);
+            break;
+        }
+        case KEY:
+            give_key(w, c[2], c[3]);
+            break;
+        case WORK:
+            if (edgelora_member_task(w->m)->parameters <= MAX_VALUES || edgelora_member_stage(w->m) != EDGELORA_INPUT) {
+                int32_t left = edgelora_member_work(w->m);
+                CHECK(left >= 0 || (left == EDGELORA_FLEET_ERR_KEY && edgelora_member_next(w->m) == EDGELORA_NEXT_OVER));
+            }
+            break;
+        case UPDATE:
+            update(w, c);
+            break;
+        case REPLY:
+            reply(w, c);
+            break;
+        case ANSWER:
+            answer(w, c);
+            break;
+        default:
+            break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < HEAD) {
+        return 0;
+    }
+    world_t w = {.round = 1};
+    w.size = edgelora_member_size(data[10] & 15) - 8 * (data[11] == 255);
+    w.before = malloc(w.size);
+    memset(w.before, 0, w.size);
+    CHECK(!edgelora_member(w.before, w.size));
+    begin(&w, data);
+    size_t end = size < HEAD + COMMAND * MAX_COMMANDS ? size : HEAD + COMMAND * MAX_COMMANDS;
+    for (size_t at = HEAD; w.m && at + COMMAND <= end; at += COMMAND) {
+        if (data[at] % COMMANDS == BEGIN && data[at + 1] > 200 && at + 10 <= size) {
+            begin(&w, data + at); // 9 of the next command's bytes, too
+        } else {
+            step(&w, data + at);
+        }
+    }
+    free(w.reply);
+    free(w.before);
+    return 0;
+}

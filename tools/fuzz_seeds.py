@@ -1,0 +1,152 @@
+"""Seeds for the fuzzers of tests/fuzz, drawn anew: `fuzz_seeds.py FOLDER`. Each harness has a folder there."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+from class_cases import small_base
+from random_models import model_of, random_frames, random_model, random_sample, random_target
+from random_ops import drawn_op, generated
+
+from edgelora import formats, twin
+from edgelora.formats.network import QuantModel
+
+MAX_FILE = 4000  # bytes of a model or an adapter: small files are fuzzed fast
+CHAINS = (
+    ("cross_entropy", ("conv", "average_pool", "mean", "dense")),
+    ("cross_entropy", ("depthwise", "residual", "max_pool", "dense", "softmax")),
+    ("binary_cross_entropy", ("pad", "branches", "reshape", "dense", "lookup")),
+    ("mean_squared_error", ("conv", "lookup", "autoencoder")),
+    ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
+    ("cross_entropy", ("recurrent", "dense")),
+    ("cross_entropy", ("conv", "multiply", "minimum", "prelu", "dense")),
+    ("cross_entropy", ("gather", "conv", "transposed", "dense")),
+    ("mean_squared_error", ("conv", "twice", "gate", "difference", "maximum")),
+)
+NAMES = [
+    "infer",
+    "infer_sample",
+    "reset",
+    "ranges",
+    "backward",
+    "probabilities",
+    "use",
+    "use_none",
+    "begin",
+    "load",
+    "merge",
+    "blend",
+    "train",
+    "flush",
+    "features",
+    "infer_features",
+    "train_features",
+    "evaluate",
+    "class_sample",
+    "class_row",
+    "with_record",
+    "save",
+    "quantize",
+    "copy",
+    "init",
+]  # command_t of fuzz_session.c
+PROGRAMS = (
+    "infer 5; probabilities; use 0; infer 9; probabilities; use_none; infer 5; quantize 2 3 1",
+    "begin 5; train 3 1 200; train 4 0 200; flush 9; save 1 1; load 1; train 7 1 255; save 0 2",
+    "load 0; train 3 1 99; evaluate 5 1; save 0 1; use 1; merge 0; merge 1; infer_sample 6",
+    "features 3; begin 1; train_features 0 1 80; infer_features; train_features 0 0 80; save 0 1",
+    "class_sample 3; class_sample 4; class_row 9 0 1; use 1; infer 4; probabilities; load 1; train 3 9 60",
+    "blend 2 0 40; blend 67 16 200; use 0; with_record 32 1 7; with_record 16 255 0; copy 16 90 3; use 1",
+    "ranges 3 1; reset; infer 3; begin 3; backward 1 0 9; begin 4; init 255; infer 3",
+)
+
+
+def work(model: QuantModel) -> int:
+    """Multiplications of an inference, as fuzz_session.c bounds them."""
+    return sum(
+        model.tensors[op.output].size * (model.tensors[op.input].size if op.kind == "dense" else 16) for op in model.ops
+    )
+
+
+def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
+    """Small ones of each chain, with what inputs are made of or how they spread; and of drawn ops."""
+    for loss, kinds in CHAINS:
+        found = 0
+        for seed in range(200):
+            model = random_model(int(rng.integers(1 << 30)) + seed, kinds=kinds, edges=bool(seed & 1), loss=loss)
+            if work(model) < 4000 and len(formats.pack_model(model)) < MAX_FILE:
+                channels = model.input.shape[2]
+                normals = tuple(formats.Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
+                model.signal = formats.Signal(50, channels, model.input.size // channels, 3, normals, units="g")
+                yield model
+                found += 1
+                if found == 3:
+                    break
+    yield small_base(rng)
+    draw = generated(rng)
+    for _ in range(drawn):
+        model = model_of(drawn_op(draw, work=12))
+        if len(formats.pack_model(model)) < MAX_FILE:
+            yield model
+
+
+def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterator[bytes]:
+    """Trained a little, in each mode; with records."""
+    ranks = bytes(2 if op.is_matrix else 0 for op in model.ops)
+    if not any(ranks):
+        return
+    frames = min(random_frames(rng, model), 3)
+    for mode, state, momentum in (("frozen_a", False, 0), ("trainable_a", True, 3)):
+        session = twin.Session(data, ranks, mode, 2, momentum, frames=frames)
+        session.begin(int(rng.integers(1 << 32)))
+        for _ in range(4):
+            session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
+        yield session.save(state)
+        record = formats.MONITOR, b"usual"
+        if model.space:
+            session.use(session.save())
+            x = np.stack([random_sample(rng, model, frames) for _ in range(3)])
+            record = formats.CLASSES, formats.pack_classes([session.class_row(x, model.output.size, "wave")])
+        yield session.with_record(session.save(state), *record)
+
+
+def command_of(name: str, *values: str) -> bytes:
+    """A command of a program, 4 bytes."""
+    return bytes([NAMES.index(name), *map(int, values), 0, 0, 0])[:4]
+
+
+def configuration(rng: np.random.Generator, program: int) -> bytes:
+    """16 bytes, as fuzz_session.c reads them: mode, micro-batch, momentum, frames, threshold, recompute, ranks."""
+    mode = 1 + program % 2
+    return bytes([mode, 2, (mode == 2) * 3, 1, 0, 0, int(rng.integers(2)), int(rng.integers(256)), *[2] * 8])
+
+
+def inputs(rng: np.random.Generator, drawn: int) -> Iterator[bytes]:
+    """A model, one of its adapters and a program, as tests/fuzz/input.h reads them."""
+    for model in models(rng, drawn):
+        data = formats.pack_model(model)
+        for i, adapter in enumerate(adapters(rng, data, model) or ()):
+            for k, commands in enumerate(PROGRAMS):
+                if len(adapter) < MAX_FILE and (i + k) % 2 == 0:
+                    program = b"".join(command_of(*command.split()) for command in commands.split(";"))
+                    head = struct.pack("<HH", len(data), len(adapter))
+                    yield head + data + adapter + configuration(rng, i // 2) + program
+
+
+def main(folder: Path) -> None:
+    """Writes the seeds."""
+    rng = np.random.default_rng()
+    for name, seeds in (("session", inputs(rng, 60)), ("files", inputs(rng, 60))):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i, seed in enumerate(seeds):
+            (folder / name / f"seed{i}").write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
