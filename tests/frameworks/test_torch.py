@@ -14,7 +14,7 @@ from torch import nn as tnn
 from torch.nn import functional as F
 
 import edgelora
-from edgelora import formats, twin
+from edgelora import floatnet, formats, twin
 from edgelora.datasets import dataset
 from edgelora.importers import peft
 from edgelora.importers.safetensors import write_safetensors
@@ -272,6 +272,169 @@ def test_lora_of_the_module_fits_its_base(trained: tuple[tnn.Module, Quantized],
             weight -= torch.from_numpy(change).reshape(weight.shape)
     got = outputs(made, x, formats.pack_adapter(imported.adapter)) - outputs(made, x)
     assert np.corrcoef(got.reshape(-1), moved.reshape(-1))[0, 1] > 0.97
+
+
+# ---- LoRA of modules with batch normalization ------------------------------------------------------------------------
+
+NORMALIZED: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], tuple[str, ...]]] = {
+    "Conv2d, BatchNorm2d": (
+        lambda: tnn.Sequential(
+            *(tnn.Conv2d(2, 6, 3, padding=1, bias=False), tnn.BatchNorm2d(6), tnn.ReLU(), tnn.Conv2d(6, 5, (1, 3), 2)),
+            *(tnn.BatchNorm2d(5), tnn.BatchNorm2d(5), tnn.Hardswish(), tnn.Flatten(), tnn.Linear(30, 4)),
+        ),
+        (2, 5, 6),
+        ("0", "3", "8"),
+    ),
+    "Conv1d, BatchNorm1d": (
+        lambda: tnn.Sequential(
+            *(tnn.Conv1d(3, 8, 5, padding=2, dilation=1), tnn.BatchNorm1d(8), tnn.ReLU6(), tnn.MaxPool1d(2)),
+            *(tnn.Conv1d(8, 6, 3), tnn.BatchNorm1d(6, affine=False), tnn.AdaptiveAvgPool1d(1), tnn.Flatten()),
+            tnn.Linear(6, 3),
+        ),
+        (3, 20),
+        ("0", "4", "8"),
+    ),
+    "Linear, BatchNorm1d": (
+        lambda: tnn.Sequential(tnn.Linear(9, 12), tnn.BatchNorm1d(12), tnn.ReLU(), tnn.Linear(12, 4)),
+        (9,),
+        ("0", "3"),
+    ),
+    "BatchNorm before the layer": (
+        lambda: tnn.Sequential(
+            *(tnn.BatchNorm1d(3), tnn.Conv1d(3, 8, 3), tnn.ReLU(), tnn.BatchNorm1d(8), tnn.Conv1d(8, 4, 3)),
+            *(tnn.Flatten(), tnn.Linear(64, 3)),
+        ),
+        (3, 20),
+        ("1", "4", "6"),
+    ),
+    "depthwise between": (
+        lambda: tnn.Sequential(
+            *(tnn.Conv2d(2, 6, 3), tnn.BatchNorm2d(6), tnn.ReLU(), tnn.Conv2d(6, 6, 3, groups=6), tnn.BatchNorm2d(6)),
+            *(tnn.ReLU(), tnn.Conv2d(6, 8, 1), tnn.BatchNorm2d(8), tnn.ReLU(), tnn.Flatten(), tnn.Linear(32, 3)),
+        ),
+        (2, 6, 6),
+        ("0", "6", "10"),
+    ),
+    "residual": (
+        lambda: tnn.Sequential(Residual(4), Residual(4), tnn.Flatten(), tnn.Linear(96, 3)),
+        (4, 4, 6),
+        ("0.first.0", "0.second", "1.first.0", "1.second", "3"),
+    ),
+}
+
+
+def lora_of(module: tnn.Module, names: tuple[str, ...], folder: Path, seed: int, rank: int = 2) -> tnn.Module:
+    """Writes a checkpoint that changes these layers by about half of what they are; returns the module so changed."""
+    rng, stored, changed = np.random.default_rng(seed), {}, copy.deepcopy(module)
+    for name in names:
+        weight = changed.get_submodule(name).weight
+        a = rng.normal(0, 1, (rank, *weight.shape[1:])).astype(np.float32)
+        size = float(weight.detach().std()) / 2 / rank**0.5 / 3
+        b = rng.normal(0, size, (len(weight), rank, *[1] * (weight.dim() - 2))).astype(np.float32)
+        stored |= {f"base_model.model.{name}.lora_{part}.weight": v for part, v in (("A", a), ("B", b))}
+        with torch.no_grad():
+            weight += torch.from_numpy(3 * np.einsum("or,r...->o...", b.reshape(len(b), rank), a))
+    write_safetensors(folder / "adapter_model.safetensors", stored)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": 3 * rank}))
+    return changed.eval()
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_lora_is_folded_as_batch_normalization_is(name: str, tmp_path: Path) -> None:
+    """The float network that is kept computes, with the LoRA, what the module with it does; integers stay near."""
+    build, shape, layers = NORMALIZED[name]
+    module = randomized(build(), 4).eval()
+    changed = lora_of(module, layers, tmp_path, 5)
+    x = noise(200, *shape, seed=1)
+    made = edgelora.from_torch(module, x, loras=[tmp_path])
+    made.save(tmp_path / "base.elm")
+    net, modules = floatnet.load_net(tmp_path / "base.float.npz"), peft.load_checkpoint(tmp_path)
+    wanted = expected(changed, x)
+    computed = floatnet.predict(peft.with_lora(net, modules), dataset.channels_last(x)).reshape(wanted.shape)
+    assert np.allclose(computed, wanted, atol=1e-3 * np.abs(wanted).max())
+    assert np.abs(wanted - expected(module, x)).max() > 0.1 * np.abs(wanted).max()
+    imported = peft.import_adapter(made.elm, modules, x=dataset.channels_last(x), net=net)
+    assert imported.fidelity.agreement > 0.9 and not imported.fidelity.lost
+    error = heard(outputs(made, x, formats.pack_adapter(imported.adapter))) - heard(wanted)
+    assert 10 * np.log10((heard(wanted) ** 2).sum() / (error**2).sum()) > 18
+
+
+def test_lora_of_a_depthwise_layer_is_refused_by_name(tmp_path: Path) -> None:
+    """Though it has the shape of another layer, which could take it."""
+    module = tnn.Sequential(tnn.Conv2d(1, 4, 3), tnn.Conv2d(4, 4, 3, groups=4), tnn.Flatten(), tnn.Linear(16, 2))
+    made = edgelora.from_torch(randomized(module).eval(), noise(50, 1, 6, 6))
+    one = peft.Module("1", np.ones((1, 1, 3, 3), np.float32), np.ones((4, 1), np.float32), 1.0)
+    assert peft.match_modules(made.model, [one], {}) == {"1": 0}
+    with pytest.raises(peft.PeftError, match="module 1 is a depthwise convolution, which carries no adapter"):
+        peft.import_adapter(made.elm, [one], net=made.net)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_trained_lora_keeps_its_accuracy(seed: int, tmp_path: Path) -> None:
+    """Of a trained network with batch normalization whose user means other classes."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    module = tnn.Sequential(
+        *(tnn.Conv2d(2, 12, 3, padding=1, bias=False), tnn.BatchNorm2d(12), tnn.ReLU(), tnn.MaxPool2d(2)),
+        *(tnn.Conv2d(12, 12, 3, padding=1), tnn.BatchNorm2d(12), tnn.ReLU(), tnn.Flatten(), tnn.Linear(144, 8)),
+    )
+    x, y = picture_problem(seed)
+    trained_on(module.train(), list(module.parameters()), x, y)
+    own_x, own_y = picture_problem(seed + 10)
+    own_y = (own_y + 3) % 8
+    names = ("0", "4", "8")
+    layers = {name: Lora(module.get_submodule(name)) for name in names}
+    adapted = copy.deepcopy(module.eval())
+    for name in names:
+        adapted[int(name)] = layers[name]
+    trained_on(adapted, [p for layer in layers.values() for p in (layer.a, layer.b)], own_x, own_y, 1e-3, 300)
+    stored = {
+        f"base_model.model.{name}.lora_{part}.weight": getattr(layer, part.lower()).detach().numpy()
+        for name, layer in layers.items()
+        for part in "AB"
+    }
+    write_safetensors(tmp_path / "adapter_model.safetensors", stored)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    made = edgelora.from_torch(module, np.concatenate([x, own_x]), loras=[tmp_path])
+    test_x, test_y = picture_problem(seed + 20)
+    test_y = (test_y + 3) % 8
+    rows, modules = dataset.channels_last(test_x), peft.load_checkpoint(tmp_path)
+    fidelity = peft.import_adapter(made.elm, modules, x=rows, y=test_y, net=made.net).fidelity
+    assert fidelity.float_accuracy == pytest.approx(float(np.mean(predicted(adapted, test_x) == test_y)), abs=0.005)
+    assert fidelity.float_accuracy > 0.5 and not fidelity.lost  # the bare base: none
+    assert abs(fidelity.accuracy - fidelity.float_accuracy) < 0.02
+
+
+class Lora(tnn.Module):
+    """A layer with a LoRA of rank 4 and a scaling of 2."""
+
+    def __init__(self, layer: tnn.Module) -> None:
+        super().__init__()
+        self.layer, outputs = layer, len(layer.weight)
+        ones = [1] * (layer.weight.dim() - 2)
+        self.a = tnn.Parameter(torch.randn(4, *layer.weight.shape[1:]) / layer.weight[0].numel() ** 0.5)
+        self.b = tnn.Parameter(torch.zeros(outputs, 4, *ones))
+
+    def forward(self, x):
+        if isinstance(self.layer, tnn.Linear):
+            return self.layer(x) + 2 * F.linear(F.linear(x, self.a), self.b)
+        return self.layer(x) + 2 * F.conv2d(F.conv2d(x, self.a, padding=1), self.b)
+
+
+def trained_on(
+    module: tnn.Module, parameters: list, x: np.ndarray, y: np.ndarray, rate: float = 1e-2, steps: int = 100
+) -> None:
+    optimizer = torch.optim.Adam(parameters, rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(module(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    module.eval()
+
+
+def predicted(module: tnn.Module, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return module(torch.from_numpy(x)).numpy().argmax(axis=1)
 
 
 def test_a_sigmoid_at_the_end_says_yes_or_no() -> None:

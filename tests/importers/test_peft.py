@@ -15,6 +15,7 @@ from random_models import random_adapter, random_input, random_model
 
 from edgelora import cli, formats, quantization, twin
 from edgelora.datasets import dataset
+from edgelora.floatnet import files as floatnet_files
 from edgelora.floatnet import layers as floatnet_layers
 from edgelora.importers import peft
 from edgelora.importers.safetensors import SafetensorsError, read_safetensors, write_safetensors
@@ -275,7 +276,7 @@ def test_the_integer_network_computes_what_the_float_one_does(
     bare = np.linalg.norm((twin_logits(elm, None, x) - wanted)[fits]) / np.linalg.norm(wanted[fits])
     assert error < 0.3 < 0.7 < bare
     if calibrated:
-        assert imported.agreement is not None and imported.agreement > 0.95
+        assert imported.fidelity is not None and imported.fidelity.agreement > 0.95
         assert all(fit.branch_error is not None and fit.branch_error < 0.05 for fit in imported.fits)
 
 
@@ -356,6 +357,125 @@ def test_commands(
     (source / "adapter_model.safetensors").write_bytes(b"cut")
     assert cli.main(["import-adapter", *run]) == 1
     assert "adapter_model.safetensors: ends after 3 bytes" in capsys.readouterr().err
+
+
+# ---- the float network beside the base -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def original(net: floatnet_layers.FloatNet, elm: bytes) -> floatnet_layers.FloatNet:
+    """The same network, whose first and third layers have had batch normalization folded into them."""
+    rng = np.random.default_rng(8)
+    layers = [replace(layer, name=name) for layer, name in zip(net.layers, NAMES, strict=True)]
+    for i in (0, 2):
+        layers[i].gain = (rng.uniform(0.2, 5, len(layers[i].bias)) * rng.choice([-1, 1], len(layers[i].bias))).astype(
+            "f4"
+        )
+    return replace(net, layers=layers, base_id=formats.base_id(elm))
+
+
+def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
+    tmp_path: Path, elm: bytes, original: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]]
+) -> None:
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
+    imported = peft.import_adapter(elm, modules, net=original)
+    for layer, module, folded in zip(imported.adapter.layers, modules, original.layers, strict=True):
+        change = np.moveaxis(module.scaling * np.einsum("or,r...->o...", module.b, module.a), 1, -1)
+        if folded.kind == "dense":
+            height, width, channels = formats.unpack_model(elm).tensors[3].shape
+            change = np.moveaxis(change.reshape(len(change), channels, height, width), 1, -1)
+        change = change.reshape(len(change), -1) * (1.0 if folded.gain is None else folded.gain[:, None])
+        got = adapter_fit.real_change(formats.unpack_model(elm), layer)
+        assert np.linalg.norm(got - change) < 0.03 * np.linalg.norm(change)
+
+
+def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.FloatNet) -> None:
+    """Where the float network has them, whatever order they sort in, and whatever wraps the module."""
+    alike = floatnet_layers.build((4, 4, 2), [floatnet_layers.conv(2, (3, 3)) for _ in range(3)], 0)
+    x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype(np.float32)
+    model = quantization.quantize(alike, x)
+    model.loss = "mean_squared_error"
+    packed = formats.pack_model(model)
+    for layer, name in zip(alike.layers, ("zoo", "ant", "bee"), strict=True):
+        layer.name = name
+    alike.base_id = formats.base_id(packed)
+    a, b = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 1), np.float32)
+    found = peft.import_adapter(packed, [peft.Module(name, a, b, 1.0) for name in ("ant", "bee", "zoo")], net=alike)
+    assert [fit.module for fit in found.fits] == ["zoo", "ant", "bee"]
+    found = peft.import_adapter(packed, [peft.Module("wrapped.bee", a, b, 1.0)], net=alike)
+    assert [fit.op for fit in found.fits] == [2]
+    alike.layers[0].name = "bee"
+    with pytest.raises(peft.PeftError, match="bee is 2 layers .*0, 2.* a module of its own"):
+        peft.import_adapter(packed, [peft.Module("bee", a, b, 1.0)], net=alike)
+
+
+def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.FloatNet) -> None:
+    """It tells what to fold by name alone, and refuses what it doesn't know."""
+    model = formats.unpack_model(elm)
+    other = replace(original, base_id=b"")
+    a, b = np.ones((1, 8, 1, 1), np.float32), np.ones((6, 1), np.float32)
+    [layer] = peft.import_adapter(elm, [peft.Module("features.10", a, b, 1.0)], net=other).adapter.layers
+    assert np.allclose(adapter_fit.real_change(model, layer), other.layers[2].gain[:, None], rtol=0.05)
+    with pytest.raises(peft.PeftError, match="module x is no layer of the float network; it has features.0, "):
+        peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=other)
+    with pytest.raises(peft.PeftError, match="the float network takes"):
+        peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=replace(other, input_shape=(5, 7, 3)))
+
+
+def labelled(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> dataset.Dataset:
+    """Data on which this float network is always right."""
+    return dataset.Dataset(x, floatnet_layers.predict(net, x).argmax(axis=1))
+
+
+def test_a_loss_is_told(
+    tmp_path: Path,
+    elm: bytes,
+    x: NDArray[np.float32],
+    original: floatnet_layers.FloatNet,
+    tensors: dict[str, NDArray[np.float32]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In figures of the float network with its LoRA, by an exit code, and with the base's ranges that are too small."""
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
+    (tmp_path / "base.elm").write_bytes(elm)
+    run = ["import-adapter", str(tmp_path / "base.elm"), str(tmp_path / "c"), "-o", str(tmp_path / "user.ela")]
+    floatnet_files.save_net(original, tmp_path / "base.float.npz")
+    right = labelled(peft.with_lora(original, modules), x)
+    dataset.save_dataset(right, tmp_path / "x.npz")
+    assert cli.main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == cli.exit_codes.ExitCode.LOST
+    told = json.loads(capsys.readouterr().out)
+    assert told["compared_with"] == "float with LoRA" and told["lost"] and told["float_accuracy"] == 1
+    assert told["accuracy"] < 0.97 and told["full"] and told["samples"] == len(x) and (tmp_path / "user.ela").exists()
+    assert cli.main([*run, "--data", str(tmp_path / "x.npz")]) == cli.exit_codes.ExitCode.LOST
+    printed = capsys.readouterr()
+    assert f"accuracy: float with LoRA 100.0%, integer {told['accuracy']:.1%}" in printed.out
+    assert "from_torch(..., loras=[checkpoint])" in printed.err
+    assert cli.main(run) == 0 and not capsys.readouterr().err.strip()
+    floatnet_files.save_net(replace(original, base_id=bytes(8)), tmp_path / "base.float.npz")
+    assert cli.main(run) == 1
+    assert "is the float network of another base than base.elm" in capsys.readouterr().err
+    assert cli.main([*run, "--net", str(tmp_path / "base.float.npz")]) == 0
+
+
+def test_no_loss_is_told_where_there_is_none(
+    tmp_path: Path,
+    x: NDArray[np.float32],
+    net: floatnet_layers.FloatNet,
+    original: floatnet_layers.FloatNet,
+    tensors: dict[str, NDArray[np.float32]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a base whose ranges have room for the LoRA."""
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
+    adapted = peft.with_lora(original, modules)
+    elm = formats.pack_model(quantization.quantize(net, x, adapted=[adapted]))
+    (tmp_path / "base.elm").write_bytes(elm)
+    floatnet_files.save_net(replace(original, base_id=formats.base_id(elm)), tmp_path / "base.float.npz")
+    dataset.save_dataset(labelled(adapted, x), tmp_path / "x.npz")
+    run = ["import-adapter", str(tmp_path / "base.elm"), str(tmp_path / "c"), "-o", str(tmp_path / "user.ela")]
+    assert cli.main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert not told["lost"] and told["accuracy"] > 0.96 and not told["full"]
 
 
 # ---- other kinds of LoRA ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # the command line is wrong
     NOT_ACTIVATED = 3  # it learned, but what it learned is not better than what was in use, which stays
     DIFFERS = 4  # the board made another adapter than its host twin: nothing that either says of it can be relied on
+    LOST = 5  # an adapter was brought over and written, but much of its accuracy was lost
     BUG = 70  # something that nobody foresaw: a bug of edgelora (EX_SOFTWARE)
     INTERRUPTED = 130  # Ctrl-C, 128 + SIGINT; SIGTERM and a closed terminal, too
     OUTPUT_CLOSED = 141  # nobody reads standard output any more, 128 + SIGPIPE; nothing is printed
@@ -20,6 +21,7 @@ class ExitCode(IntEnum):
 
 MEANINGS = (
     "exit codes: 0 done; 1 can't be done, and why; 2 wrong command line; 3 learned, but no better and "
-    "so not activated; 4 the board's adapter differs from the host twin's; 70 a bug of edgelora; 130 Ctrl-C; "
+    "so not activated; 4 the board's adapter differs from the host twin's; "
+    "5 brought over, but much of its accuracy was lost; 70 a bug of edgelora; 130 Ctrl-C; "
     "141 standard output was closed"
 )

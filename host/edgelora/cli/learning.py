@@ -11,6 +11,7 @@ from typing import Any
 from .. import floatnet, formats, streams, training, twin
 from ..errors import InputError
 from ..formats import write_atomic
+from ..quantization import Fidelity, original_path
 from ..report import Metrics, make_report, write_report
 from ..streams import say
 from ..training import (
@@ -91,7 +92,14 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
     p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
-    p.add_argument("--data", help="samples that choose how to round: " + DATA_HELP)
+    p.add_argument(
+        "--data", help="samples that choose how to round, and tell what is lost of its accuracy: " + DATA_HELP
+    )
+    p.add_argument(
+        "--net",
+        type=Path,
+        help="the float network that it was trained on (NAME.float.npz beside the model, which from_torch leaves)",
+    )
     p.add_argument(
         "--rank", type=whole(*LIMITS["rank"]), help="approximate by at most this rank (that of the checkpoint)"
     )
@@ -292,34 +300,78 @@ def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tup
     return recipe, partial(training.train_qat, augment=augment)
 
 
-def cmd_import_adapter(args: argparse.Namespace) -> None:
+def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     """Makes a PEFT checkpoint into an adapter (.ela).
 
-    It is a LoRA that was trained on the base's float original.
+    It is a LoRA that was trained on the base's float original. With --data it is compared with that network and its
+    LoRA; exit code 5 if much was lost.
     """
     from ..importers import peft
 
     base = load_base(args.model)
-    part = data_part(args, args.data, "train") if args.data else None
+    net, compared_with = _original(args, base)
+    part = base.numbered(data_part(args, args.data, "train")) if args.data else None
     if part:
         base.samples(part)
-    modules, x = peft.load_checkpoint(args.checkpoint), part.x if part else None
+    modules, x, y = peft.load_checkpoint(args.checkpoint), part.x if part else None, part.y if part else None
     with console.step("round", args.json):
-        result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, x)
+        result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, x, y, net)
     content = formats.pack_adapter(result.adapter, args.output.name)
     write_atomic(args.output, content)
+    if net is None:
+        streams.note(f"note: {_NO_NET.format(original_path(args.model).name, args.model.name)}", args.json)
+    found = result.fidelity
     if args.json:
         fits = [asdict(fit) for fit in result.fits]
-        return emit({"output": args.output, "bytes": len(content), "agreement": result.agreement, "layers": fits})
-    console.table(
-        ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),
-        [
-            (f.op, f.module, f.rank, f.t_shift, f.branch_shift, f.factors, f"{f.weight_error:.2%}", *_on_data(f))
-            for f in result.fits
-        ],
-    )
-    agrees = "" if result.agreement is None else f"; predicts as unrounded for {result.agreement:.2%} of the data"
-    say(f"\n{args.output}: {len(content)} bytes{agrees}")
+        told = {"compared_with": compared_with, "lost": found.lost} | asdict(found) if found else {}
+        emit({"output": args.output, "bytes": len(content), "agreement": None} | told | {"layers": fits})
+    else:
+        console.table(
+            ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),
+            [
+                (f.op, f.module, f.rank, f.t_shift, f.branch_shift, f.factors, f"{f.weight_error:.2%}", *_on_data(f))
+                for f in result.fits
+            ],
+        )
+        say(f"\n{args.output}: {len(content)} bytes" + (f"\n{found.told(compared_with)}" if found else ""))
+    if found is None or not found.lost:
+        return ExitCode.OK
+    streams.note(f"loss: {_why_lost(found, net is not None)}", args.json)
+    return ExitCode.LOST
+
+
+_NO_NET = (
+    "no float network ({}) lies beside {}, so that the adapter is compared with the INT8 base. If batch normalization "
+    "was folded into an adapted layer, its LoRA is wrong by that: save what from_torch returns, or give --net"
+)
+
+
+def _original(args: argparse.Namespace, base: training.Base) -> tuple[floatnet.FloatNet | None, str]:
+    """The float network of --net, or the one beside the base; and what it with LoRA is called."""
+    beside = original_path(args.model)
+    if args.net is None and not beside.exists():
+        return None, "INT8 base with LoRA unrounded"
+    net = floatnet.load_net(args.net or beside)
+    if args.net is None and net.base_id != formats.base_id(base.elm):
+        raise InputError(
+            f"{beside} is the float network of another base than {base.name}: save both again, or say with --net which "
+            "network the LoRA was trained on"
+        )
+    return net, "float with LoRA"
+
+
+def _why_lost(found: Fidelity, known: bool) -> str:
+    """What to do about an adapter that lost much."""
+    if found.full:
+        ops = ", ".join(f"op {op} ({share:.1%})" for op, share in found.full)
+        return (
+            f"the adapter drives outputs to an end of the base's range: {ops} more than without it. Make the base anew "
+            "with room for it, from_torch(..., loras=[checkpoint]) with samples like these, or train LoRA with a lower "
+            "rate or alpha"
+        )
+    if not known:
+        return "the LoRA may be one for another network than the base was made of; see the note"
+    return "integers can't follow this LoRA: try it without --rank, or train it with a lower rate or alpha"
 
 
 def _on_data(fit: Any) -> tuple[object, object]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from .lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, FloatLoraResult, train_float_lora
     from .pretraining import PRETRAINING_VERSION, pretrain
+    from .tables import Sampled, sampled
     from .train import Adam, Augment, RunningMean, minibatches, scheduled
     from .zoo import ds_cnn, har_net
 else:
@@ -53,6 +54,7 @@ __all__ = [
     "RATE_TRAINED_A",
     "RunningMean",
     "SPEECH_EPOCHS",
+    "Sampled",
     "Shape",
     "Sides",
     "accuracy",
@@ -74,6 +76,7 @@ __all__ = [
     "predict",
     "pretrain",
     "pretrain_autoencoder",
+    "sampled",
     "save_net",
     "scheduled",
     "sources",

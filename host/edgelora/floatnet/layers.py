@@ -23,12 +23,14 @@ Shape = tuple[int, int, int]  # height, width, channels
 Sides = tuple[tuple[int, int], tuple[int, int]]  # rows (above, below), columns (left, right)
 WEIGHTED = ("conv", "depthwise", "dense")
 TRAINABLE = (*WEIGHTED, "average_pool", "mean")  # what the trainer passes gradients through
+PAIRS = ("add", "multiply")  # of two inputs; sides of the second that are 1 are repeated
 ACTIVATIONS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
 
 
 @dataclass
 class Layer:
-    """One layer. Only conv, depthwise and dense have weights and a bias [out]; they and add have an activation.
+    """One layer. Only conv, depthwise and dense have weights and a bias [out]; they, add and multiply have an
+    activation.
 
     Weights are [out, kernel_h, kernel_w, in]. A dense layer flattens its input [height, width, channels] and has
     weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself, into out / in
@@ -47,6 +49,7 @@ class Layer:
     function: Callable[[Array], Array] | None = None
     inputs: tuple[int, ...] = ()  # tensors it reads: 0 is the network's input, i + 1 what layer i makes; (): the last
     name: str = ""  # where it comes from, for reports
+    gain: Array | None = None  # [out]: normalization that was folded in multiplied each channel's weights by it
 
 
 @dataclass
@@ -56,6 +59,7 @@ class FloatNet:
     input_shape: Shape
     layers: list[Layer]
     labels: list[str] = field(default_factory=list)
+    base_id: bytes = b""  # of the base that was made of it, where one layer became one op
 
     def __repr__(self) -> str:
         return f"<FloatNet {self.input_shape}, {len(self.layers)} layers>"
@@ -264,11 +268,11 @@ def backward(
 
 
 def layer_forward(layer: Layer, x: Array, other: Array | None = None) -> Array:
-    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is an add's second input."""
+    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is the second input of an add or multiply."""
     if layer.kind in _PLAIN:
         return _PLAIN[layer.kind](layer, x)
     if other is not None:
-        out: Array = x + other
+        out: Array = x * other if layer.kind == "multiply" else x + other
     else:
         assert layer.weights is not None and layer.bias is not None
         out = linear(layer, layer.weights, x)
@@ -313,6 +317,11 @@ _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights
     "lookup": _lookup,
     "softmax": _softmax,
 }
+
+
+def layer_kinds() -> tuple[str, ...]:
+    """All kinds of layers that `layer_forward` knows."""
+    return (*WEIGHTED, *PAIRS, *_PLAIN)
 
 
 def linear(layer: Layer, weights: Array, x: Array) -> Array:

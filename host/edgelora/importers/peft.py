@@ -7,6 +7,10 @@ A = `lora_A.weight` [r, in] and B = `lora_B.weight` [out, r], for convolutions [
 
 The integer branch (SPEC.md section 3) changes weight [o, i] by s_w[o] * 2^(branch_shift - t_shift) * (B A)[o, i], s_w
 being the base's own scale of channel o, which its multiplier tells.
+
+Where batch normalization was folded into a layer, its weights are those of the module times `gain[o]`, and so is the
+change: gain[o] * scaling * (B A)[o, i]. The float network that `from_torch` leaves beside the base tells the gains, and
+which op each module became.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats
+from .. import floatnet, formats
 from ..errors import EdgeloraError
-from ..formats import Adapter, QuantModel, write_atomic
+from ..floatnet import FloatNet, Layer
+from ..formats import WEIGHT_KINDS, Adapter, QuantModel, write_atomic
 from ..quantization import UNIT_A, AdapterFit, Matrix, fit_adapter, weight_scales
 from .safetensors import read_safetensors, write_safetensors
 
@@ -238,13 +243,90 @@ def _shape(key: tuple[int, ...]) -> str:
     return f"{key[3]} inputs to {key[0]} outputs, kernel {key[1]}x{key[2]}"
 
 
+# ---- the float network ----------------------------------------------------------------------------------------------
+
+
+def layer_of(net: FloatNet, name: str) -> int | None:
+    """The layer that a module of this name became; None if the network doesn't know the name.
+
+    What wrapped the one or the other may have put something before the name. Raises PeftError if there are several.
+    """
+    known = [(i, layer.name) for i, layer in enumerate(net.layers) if layer.name and layer.kind in WEIGHT_KINDS]
+    for same in (str.__eq__, _ends_alike):
+        found = [i for i, other in known if same(name, other)]
+        if len(found) > 1:
+            raise PeftError(
+                f"module {name} is {len(found)} layers of the float network ({', '.join(map(str, found))}), an adapter "
+                "has to change one: give each layer a module of its own, and train without LoRA of a shared one"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _ends_alike(one: str, other: str) -> bool:
+    return one.endswith(f".{other}") or other.endswith(f".{one}")
+
+
+def with_lora(
+    net: FloatNet, modules: list[Module], layers: Mapping[str, int] | None = None, flatten: str = "chw"
+) -> FloatNet:
+    """The float network with the change of a checkpoint's modules, for which normalization is folded as for weights.
+
+    layers: which one each module is, if their names don't tell. Raises PeftError.
+    """
+    made, shapes = list(net.layers), floatnet.shapes(net)
+    for module in modules:
+        index = (layers or {}).get(module.name, layer_of(net, module.name))
+        if index is None:
+            names = ", ".join(layer.name or str(i) for i, layer in enumerate(net.layers) if layer.weights is not None)
+            raise PeftError(f"module {module.name} is no layer of the float network; it has {names}")
+        layer = made[index]
+        assert layer.weights is not None
+        if layer.kind == "depthwise":
+            raise PeftError(_depthwise(module))
+        shape = shapes[floatnet.sources(net, index)[0]]
+        b, a = _gained(layer, module), _to_patch(layer.kind, shape, module.a, flatten)
+        if (len(b), a.shape[1]) != (len(layer.weights), layer.weights[0].size):
+            raise PeftError(
+                f"module {module.name} is {_shape(module.key)}, which layer {index} of the float network isn't"
+            )
+        made[index] = replace(layer, weights=(layer.weights + (b @ a).reshape(layer.weights.shape)).astype(np.float32))
+    return replace(net, layers=made)
+
+
+def _gained(layer: Layer | None, module: Module) -> Matrix:
+    """The module's B with its scaling and what was folded into its layer."""
+    b = module.scaling * module.b.astype(np.float64)
+    return b if layer is None or layer.gain is None else b * layer.gain.astype(np.float64)[:, None]
+
+
+def _depthwise(module: Module) -> str:
+    return f"module {module.name} is a depthwise convolution, which carries no adapter: train without LoRA of it"
+
+
+def is_original(net: FloatNet, elm: bytes, model: QuantModel) -> bool:
+    """Whether the base was made of just this network, layer by layer."""
+    return net.base_id == formats.base_id(elm) and [one.kind for one in net.layers] == [op.kind for op in model.ops]
+
+
+def _layers_of(net: FloatNet, original: bool, modules: list[Module], chosen: Mapping[str, int]) -> dict[str, int]:
+    """The layer of the float network that each module is, as far as known: in the base's original that of its op."""
+    if original:
+        return dict(chosen)
+    named = ((module.name, layer_of(net, module.name)) for module in modules)
+    return {name: index for name, index in named if index is not None}
+
+
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _to_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str) -> Matrix:
-    """PyTorch's A [r, in, kernel...] in the order of our patches, [r, K]."""
-    height, width, channels = _before_reshape(model, index)
-    if a.ndim == 2 and _flattens(model, index) and flatten == "chw":
+def _to_patch(kind: str, shape: floatnet.Shape, a: NDArray[Any], flatten: str) -> Matrix:
+    """PyTorch's A [r, in, kernel...] in the order of our patches, [r, K]; a dense layer reads an input of `shape`."""
+    height, width, channels = shape
+    if a.ndim == 2 and kind == "dense" and height * width > 1 and flatten == "chw":
+        if a.shape[1] != height * width * channels:
+            raise PeftError(f"A has {a.shape[1]} inputs, its layer {height * width * channels}")
         a = a.reshape(len(a), channels, height, width)
     return np.moveaxis(a, 1, -1).reshape(len(a), -1).astype(np.float64)
 
@@ -253,16 +335,12 @@ def _from_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str, co
     """The reverse: A [r, K] as a PyTorch layer has it; with conv1d, kernels of height 1 become those of a Conv1d."""
     op = model.ops[index]
     if op.kind == "dense":
-        if _flattens(model, index) and flatten == "chw":
-            a = np.moveaxis(a.reshape(len(a), *_before_reshape(model, index)), -1, 1)
+        height, width, channels = _before_reshape(model, index)
+        if height * width > 1 and flatten == "chw":
+            a = np.moveaxis(a.reshape(len(a), height, width, channels), -1, 1)
         return a.reshape(len(a), -1)
     a = np.moveaxis(a.reshape(len(a), *op.kernel, -1), -1, 1)
     return a[:, :, 0] if conv1d and op.kernel[0] == 1 else a
-
-
-def _flattens(model: QuantModel, index: int) -> bool:
-    height, width, _ = _before_reshape(model, index)
-    return model.ops[index].kind == "dense" and height * width > 1
 
 
 def _before_reshape(model: QuantModel, index: int) -> tuple[int, int, int]:
@@ -283,21 +361,43 @@ def import_adapter(
     flatten: str = "chw",
     rank: int | None = None,
     x: NDArray[np.floating] | None = None,
+    y: NDArray[np.integer] | None = None,
+    net: FloatNet | None = None,
 ) -> AdapterFit:
     """The adapter of base `elm` that changes its weights as a checkpoint's modules do.
 
-    given: the ops of modules, where shapes don't tell; flatten: how PyTorch's network lays out what a Linear reads;
-    rank and x as in `fit_adapter`. Raises PeftError, or FormatError for ranks and shapes that adapters can't have.
+    given: the ops of modules, where names and shapes don't tell; flatten: how PyTorch's network lays out what a Linear
+    reads; rank, x and y as in `fit_adapter`. net: the float network that the checkpoint was trained on, as `from_torch`
+    leaves it beside the base: it tells what was folded into its layers, and what answers are compared with. Raises
+    PeftError, or FormatError for ranks and shapes that adapters can't have.
     """
-    model = formats.unpack_model(elm)
-    chosen = match_modules(model, modules, given or {})
-    products = {
-        chosen[m.name]: (_to_patch(model, chosen[m.name], m.a, flatten), m.scaling * m.b.astype(np.float64))
-        for m in modules
-    }
-    imported = fit_adapter(elm, products, rank, x)
+    model, given = formats.unpack_model(elm), dict(given or {})
+    original = net is not None and is_original(net, elm, model)
+    if net is not None and original:
+        given = _named(net, modules) | given
+    chosen = match_modules(model, modules, given)
+    layers = _layers_of(net, original, modules, chosen) if net else {}
+    if net is not None and net.input_shape != model.input.shape:
+        raise PeftError(f"the float network takes {net.input_shape}, the base {model.input.shape}: is it another's?")
+    adapted = None if net is None else with_lora(net, modules, layers, flatten)
+    products = {}
+    for m in modules:
+        op = chosen[m.name]
+        a = _to_patch(model.ops[op].kind, _before_reshape(model, op), m.a, flatten)
+        products[op] = a, _gained(net.layers[layers[m.name]] if net else None, m)
+    imported = fit_adapter(elm, products, rank, x, y, adapted)
     names = {op: name for name, op in chosen.items()}
     return replace(imported, fits=[replace(fit, module=names[fit.op]) for fit in imported.fits])
+
+
+def _named(net: FloatNet, modules: list[Module]) -> dict[str, int]:
+    """The ops of the modules that the base's float original has by name."""
+    named = {module.name: layer_of(net, module.name) for module in modules}
+    for module in modules:
+        index = named[module.name]
+        if index is not None and net.layers[index].kind == "depthwise":
+            raise PeftError(_depthwise(module))
+    return {name: index for name, index in named.items() if index is not None}
 
 
 # ---- and back --------------------------------------------------------------------------------------------------------

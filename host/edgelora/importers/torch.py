@@ -11,7 +11,8 @@ import copy
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, quantization, twin
 from ..errors import EdgeloraError, InputError, MissingPackage
-from ..formats import WEIGHT_KINDS
+from ..formats import WEIGHT_KINDS, QuantModel
 from ..quantization import Quantized
-from . import tflite
+from . import peft, tflite
 
 try:
     import torch
@@ -34,6 +35,7 @@ except ModuleNotFoundError as missing:
 TRACED = 2  # samples that the module is traced with
 CHECKED = 16  # samples on which the float network has to agree with the module
 TOLERANCE = 1e-3  # of the largest output
+TABLED = 1.0  # of a function's range in the base, on both sides: what its table in the float original has besides
 
 
 class TorchError(EdgeloraError, ValueError):
@@ -46,6 +48,7 @@ def from_torch(
     y: NDArray[np.integer] | None = None,
     labels: Sequence[str] = (),
     loss: str | None = None,
+    loras: Sequence[str | Path] = (),
 ) -> Quantized:
     """Quantizes a trained module to INT8; it is left as it was, and used in evaluation mode.
 
@@ -54,21 +57,38 @@ def from_torch(
     of model.LOSSES, else what the module's end suggests; of classes, outputs far below a sample's largest are not told
     apart, of values (mean_squared_error) all are. Data for the base has channels last: `datasets.channels_last`.
 
-    Batch normalization is folded into the layer before. A LoRA for such a layer has to be trained on the folded one
-    (torch.nn.utils.fusion), or it is one for other weights.
+    Batch normalization is folded into the layer before. `save` writes beside the base the float network and what each
+    channel was multiplied by, so that `import-adapter` folds a LoRA of the module alike. loras: PEFT checkpoints,
+    trained on this module, whose activations the base's ranges have to hold, too; give inputs like theirs among
+    calibration_x. A large one loses much in a base that was made without it.
 
-    Raises TorchError, which names the module that can't be used, and ValueError for inputs or labels that don't fit.
+    Raises TorchError, which names the module that can't be used, PeftError and SafetensorsError for checkpoints, and
+    ValueError for inputs or labels that don't fit.
     """
     given = calibration_x.detach().cpu() if isinstance(calibration_x, torch.Tensor) else calibration_x
     x = np.asarray(given, np.float32)
     net, ends_logistic = float_net(module, x)
     own = datasets.channels_last(x)
-    values = loss == "mean_squared_error"
-    model = quantization.quantize(net, own, head_room=1.0 if values else quantization.HEAD_ROOM)
+    head_room = 1.0 if loss == "mean_squared_error" else quantization.HEAD_ROOM
+    adapted = [peft.with_lora(net, peft.load_checkpoint(Path(path))) for path in loras]
+    model = quantization.quantize(net, own, head_room=head_room, adapted=adapted)
     tflite.set_loss(model, labels, loss, ends_logistic)
     elm = formats.pack_model(model, "as .elm")
     twin.check_model(elm)
-    return Quantized(model, elm, quantization.report(net, model, own, y))
+    report = quantization.report(net, model, own, y)
+    return Quantized(model, elm, report, _kept(net, model, formats.base_id(elm)))
+
+
+def _kept(net: floatnet.FloatNet, model: QuantModel, base_id: bytes) -> floatnet.FloatNet:
+    """The float original as files can hold it: functions as tables, over more than the range that the base has."""
+    layers = []
+    for layer, op in zip(net.layers, model.ops, strict=True):
+        if layer.function is not None:
+            low, high = (float(end) for end in model.tensors[op.input].dequantize(np.array([-128, 127])))
+            room = TABLED * (high - low)
+            layer = replace(layer, function=floatnet.sampled(layer.function, low - room, high + room))
+        layers.append(layer)
+    return floatnet.FloatNet(net.input_shape, layers, list(model.labels), base_id)
 
 
 def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, bool]:
@@ -270,6 +290,7 @@ class _Converter:
         assert before.weights is not None and before.bias is not None
         before.weights = before.weights * (factor if before.kind == "depthwise" else factor[:, None, None, None])
         before.bias = (before.bias - mean) * factor + shift
+        before.gain = factor if before.gain is None else before.gain * factor
         return call.source
 
     def clamp(self, call: _Call) -> _Value:

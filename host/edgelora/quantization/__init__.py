@@ -15,8 +15,9 @@ from .adapter_fit import (
 )
 from .autoencoder import quantize_autoencoder
 from .calibrate import set_adapter_shifts
+from .fidelity import Fidelity
 from .merging import Distance, Freedom, MergedLayer, Merging, merge
-from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, quantize, quantize_on
+from .quantize import CALIBRATION_LIMIT, HEAD_ROOM, Quantized, original_path, quantize, quantize_on
 from .report import QuantReport, compare, logits_note, report
 from .simulate import simulate
 from .spread import RIDGE, spread
@@ -25,6 +26,7 @@ __all__ = [
     "AdapterFit",
     "CALIBRATION_LIMIT",
     "Distance",
+    "Fidelity",
     "Freedom",
     "HEAD_ROOM",
     "Matrix",
@@ -42,6 +44,7 @@ __all__ = [
     "merge",
     "op_inputs",
     "op_patches",
+    "original_path",
     "quantize",
     "quantize_autoencoder",
     "quantize_on",

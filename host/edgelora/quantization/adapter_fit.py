@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import floatnet, formats, twin
+from .. import floatnet, formats
 from ..errors import InputError
 from ..formats import Adapter, AdapterLayer, Op, QuantModel
 from . import calibrate
+from .fidelity import Fidelity, compare_adapter, with_adapter
 from .simulate import float_layer, simulate
 
 Matrix = NDArray[np.float64]
@@ -42,12 +43,12 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class AdapterFit:
-    """An adapter and its layers' fits; agreement: share of samples where the integer network with the adapter predicts
-    what it would with the unrounded change of its weights (None: no data, or a network with history)."""
+    """An adapter and its layers' fits; fidelity: what its network has left of the float one's answers (None: no data,
+    or a network with history)."""
 
     adapter: Adapter
     fits: list[LayerFit]
-    agreement: float | None = None
+    fidelity: Fidelity | None = None
 
 
 def weight_scales(model: QuantModel, op: Op) -> Matrix:
@@ -73,11 +74,15 @@ def fit_adapter(
     products: Mapping[int, tuple[NDArray[Any], NDArray[Any]]],
     rank: int | None = None,
     x: NDArray[np.floating] | None = None,
+    y: NDArray[np.integer] | None = None,
+    original: floatnet.FloatNet | None = None,
 ) -> AdapterFit:
     """The integer adapter nearest to the changes B A of real weights, by op: A [r, K], B [O, r].
 
     rank: at most this, by the best approximation; x: real inputs [N, H, W, C] like those it will see, which choose
-    shifts and factors. Raises ValueError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
+    shifts and factors, each layer's with the adapters of the layers before it at work; y: their classes [N]; original:
+    the float network with these changes, which answers are compared with (without: the INT8 base with the unrounded
+    changes). Raises ValueError for a wrong rank, FormatError for ranks and shapes that adapters can't have.
     """
     if rank is not None and rank < 1:
         raise InputError(f"rank {rank}: give 1 or more")
@@ -86,18 +91,19 @@ def fit_adapter(
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]
     adapter = Adapter(formats.base_id(elm), 0, a_stored=True)
     fits, changes = [], {}
-    read = None if some is None else op_inputs(elm, products, some)
     for index, (a, b) in sorted(products.items()):
         scales = weight_scales(model, model.ops[index])[:, None]
         steps = np.divide(b, scales, where=scales > 0, out=np.zeros(b.shape))
-        inputs = None if read is None else read[index]
+        inputs = None if some is None else op_inputs(elm, [index], some, adapter)[index]
         layer, fit = fit_layer(model, index, a, steps, min(rank or len(a), len(a)), inputs)
         adapter.layers.append(layer)
         fits.append(fit)
         changes[index] = steps @ a
     formats.check_adapter_fits(adapter, model)
-    agreement = None if quantized is None else _agreement(elm, model, adapter, changes, quantized)
-    return AdapterFit(adapter, fits, agreement)
+    if x is None or model.has_history:
+        return AdapterFit(adapter, fits)
+    wanted = _unrounded(model, changes, x) if original is None else floatnet.predict(original, x)
+    return AdapterFit(adapter, fits, compare_adapter(elm, adapter, wanted, x, y))
 
 
 def fit_layer(
@@ -216,13 +222,15 @@ def _relative(difference: NDArray[Any], whole: NDArray[Any]) -> float:
     return float(np.linalg.norm(difference)) / norm if norm else 0.0
 
 
-def op_inputs(elm: bytes, ops: Iterable[int], x: NDArray[np.int8]) -> dict[int, NDArray[np.int8]]:
-    """What these ops of the bare base read for samples x [N, ...], int8 [N, height, width, channels], by the twin.
+def op_inputs(
+    elm: bytes, ops: Iterable[int], x: NDArray[np.int8], adapter: Adapter | None = None
+) -> dict[int, NDArray[np.int8]]:
+    """What these ops of the base, with the adapter's layers or bare, read for samples x [N, ...], by the twin.
 
-    Of samples of several frames, what they read for the last.
+    int8 [N, height, width, channels]; of samples of several frames, what they read for the last.
     """
     model = formats.unpack_model(elm)
-    session = twin.Session(elm, bytes(len(model.ops)), "infer")
+    session = with_adapter(elm, model, adapter)
     read: dict[int, list[NDArray[np.int8]]] = {op: [] for op in ops}
     for sample in x:
         tensors = session.sample_activations(sample, model)
@@ -231,17 +239,10 @@ def op_inputs(elm: bytes, ops: Iterable[int], x: NDArray[np.int8]) -> dict[int, 
     return {op: np.stack(inputs) for op, inputs in read.items()}
 
 
-def _agreement(
-    elm: bytes, model: QuantModel, adapter: Adapter, changes: dict[int, Matrix], x: NDArray[np.int8]
-) -> float | None:
-    if model.has_history:
-        return None
+def _unrounded(model: QuantModel, changes: dict[int, Matrix], x: NDArray[np.floating]) -> floatnet.Array:
+    """Outputs [N, n] of the INT8 network with real changes of its weights, in floating point."""
     ops = [replace(op, weight_scale=weight_scales(model, op)) if op.weights is not None else op for op in model.ops]
     for index, change in changes.items():
         weights: Any = ops[index].weights  # whose sum with real numbers stands for them in the simulation alone
         ops[index] = replace(ops[index], weights=weights + change.reshape(weights.shape))
-    real = model.input.dequantize(x)
-    exact: floatnet.Array = simulate(replace(model, ops=ops), real)[-1]
-    session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer", 1)
-    session.use(formats.pack_adapter(adapter))
-    return float(np.mean(session.predict(x) == exact.reshape(len(x), -1).argmax(axis=1)))
+    return simulate(replace(model, ops=ops), x)[-1].reshape(len(x), -1)

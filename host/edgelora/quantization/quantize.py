@@ -44,11 +44,15 @@ CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original."""
+    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original.
+
+    net: that original, if it is known layer by layer; `import-adapter` brings LoRA over by it.
+    """
 
     model: QuantModel
     elm: bytes
     report: QuantReport
+    net: floatnet.FloatNet | None = None
 
     def __repr__(self) -> str:
         return (
@@ -56,8 +60,15 @@ class Quantized:
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes the `.elm` file, whole or not at all."""
+        """Writes the `.elm` file, whole or not at all; the float original, if known, beside it (`original_path`)."""
+        if self.net is not None:
+            floatnet.save_net(self.net, original_path(path))
         write_atomic(Path(path), self.elm)
+
+
+def original_path(elm: str | Path) -> Path:
+    """Where the float original of a `.elm` file is kept: base.float.npz beside base.elm."""
+    return Path(elm).with_suffix(".float.npz")
 
 
 # ---- quantization ----------------------------------------------------------------------------------------------------
@@ -78,23 +89,26 @@ def quantize(
     percentiles: Sequence[float] = PERCENTILES,
     head_room: float = HEAD_ROOM,
     ends: tuple[float, int] | None = None,
+    adapted: Sequence[floatnet.FloatNet] = (),
 ) -> QuantModel:
     """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
 
     Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
     network's. Logits get `head_room` times the range that they have, as training makes them larger, not counting what
     is too far below a sample's largest to be heard; 1: values that are targets, all of whose range is. ends: scale and
-    zero point of input and output, whatever their ranges. Raises ValueError for inputs that are empty, of the wrong
+    zero point of input and output, whatever their ranges. adapted: the same network with other weights, LoRA's, whose
+    activations the ranges have to hold, too. Raises ValueError for inputs that are empty, of the wrong
     shape or not finite.
     """
     x = _calibration_inputs(net, x)
-    activations = floatnet.forward(net, x)
+    runs = [floatnet.forward(one, x) for one in (net, *adapted)]
+    wanted, activations = runs[0][-1], [np.concatenate(values) for values in zip(*runs, strict=True)]
     logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # a sigmoid hears each
     of_classes = logits is not None and activations[logits + 1].shape[1:3] == (1, 1)
     if logits is not None and of_classes:
         activations[logits + 1] = heard(activations[logits + 1])
     models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
-    model = max(models, key=lambda made: _nearness(activations[-1], simulate(made, x)[-1], of_classes))
+    model = max(models, key=lambda made: _nearness(wanted, simulate(made, x)[-1], of_classes))
     calibrate_adapters(model, x)
     return model
 

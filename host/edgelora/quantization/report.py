@@ -99,7 +99,7 @@ def compare(
                 sums = [float(np.sum(np.square(values))) for values in (pair[0], pair[1] - pair[0])]
                 power[i] = power.get(i, np.zeros(2)) + sums
         assert real[-1] is not None
-        predicted.append((_classes(model, real[-1]), _classes(model, ints[-1])))
+        predicted.append((classes_of(model, real[-1]), classes_of(model, ints[-1])))
     layers = [
         LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
         for i, sums in sorted(power.items())
@@ -111,7 +111,7 @@ def compare(
     return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
 
 
-def _classes(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
+def classes_of(model: QuantModel, outputs: floatnet.Array) -> NDArray[Any]:
     """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
     flat = outputs.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
