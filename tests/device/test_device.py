@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import device_cases
+import numpy as np
 import pytest
 import random_models
 import wake_words
-from fresh import FULL
+from fresh import FULL, fresh_seeds
 
-from edgelora import boards, formats, sim, virtual_boards
+from edgelora import boards, formats, sim, twin, virtual_boards
 from edgelora.boards import build, romfs
 from edgelora.link.client import Link
 from edgelora.resources import ROOT
@@ -74,6 +77,36 @@ def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> N
     (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
     shutil.copy(SUITE.parent / "two_threads.py", tmp_path)
     assert run_desktop(sim.UNIX_BINARY, "import two_threads; two_threads.main([2, 2, 2])", tmp_path) == "EQUAL\n"
+
+
+def interrupted(micropython: Path, folder: Path, times: int, before: str = "") -> tuple[int, bytes]:
+    """Samples learned, and the adapter, of a program that Ctrl-C met so many times, at any moment."""
+    shutil.copy(SUITE.parent / "interrupted.py", folder)
+    code = f"{before}import interrupted; interrupted.main([2, 2, 2], {times})"
+    rng = np.random.default_rng(fresh_seeds(1)[0])
+    with subprocess.Popen([micropython, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(times):
+            assert process.stdout.readline() == "READY\n"
+            time.sleep(rng.uniform(0, 0.003))
+            process.send_signal(signal.SIGINT)
+        samples, adapter = process.stdout.read().split()
+    return int(samples), bytes.fromhex(adapter)
+
+
+def test_ctrl_c_comes_between_calls_of_the_core(tmp_path: Path) -> None:
+    """No session stays locked, no sample is learned in part: the adapter is that of a run without interrupts."""
+    model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
+    data = formats.pack_model(model)
+    (tmp_path / "base.elm").write_bytes(data)
+    samples, adapter = interrupted(sim.UNIX_BINARY, tmp_path, 300)
+    session = twin.Session(data, bytes([2, 2, 2]), "trainable_a", 2, momentum=2)
+    session.begin(1)
+    size = session.sample_size
+    x = [((np.arange(size) * 37 + k) & 255).astype(np.uint8).view(np.int8) for k in range(4)]
+    for done in range(samples):
+        session.train(x[done % 4], done % 2, 20000)
+    assert samples > 300 and session.save() == adapter
 
 
 def test_x64_native_module(folder: Path) -> None:
