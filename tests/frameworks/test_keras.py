@@ -94,6 +94,27 @@ def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_pa
     assert np.array_equal(loaded.predict(x[:5], verbose=0), trained.predict(x[:5], verbose=0))
 
 
+def test_recurrences_are_unrolled(tmp_path: Path) -> None:
+    """A loop in integers ends TensorFlow's process: layers as people write them become their steps, the model stays."""
+    K.utils.set_random_seed(1)
+    layers = [L.Bidirectional(L.SimpleRNN(4)), L.Lambda(lambda t: 2 * t), L.Dense(3)]
+    model = K.Sequential([K.Input((6, 2)), L.SimpleRNN(5, return_sequences=True), *layers])
+    x = np.random.default_rng(0).normal(size=(60, 6, 2)).astype(np.float32)
+    before = model.predict(x, verbose=0)
+    made = edgelora.from_keras(model, x)
+    assert np.array_equal(model.predict(x, verbose=0), before)
+    assert not any(layer.unroll for layer in model._flatten_layers() if isinstance(layer, L.SimpleRNN))
+    file = keras.convert(model, x)
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x.reshape(60, *made.model.input.shape)):
+        session.infer(row)
+        interpreter.set_input(row.reshape(1, 6, 2), 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    assert made.report.worst[0].sqnr_db > 10, str(made.report)
+
+
 def test_refusals(trained: tf.keras.Model, tmp_path: Path) -> None:
     x, _ = problem(0, 20)
     with pytest.raises(KerasError, match=r"inputs are \[20, 31, 2\], must be finite \[N, 32, 2\]"):

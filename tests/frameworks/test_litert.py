@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from tflite_writer import BUILTIN, Sketch, schema
 
+from edgelora import formats, twin
 from edgelora.importers.tflite.convert import import_tflite
 from edgelora.importers.tflite.flatbuffer import TfliteError
 
@@ -20,11 +21,12 @@ EVERY = np.arange(-128, 128).astype(np.int8)
 TURNS = 150
 
 
-def litert(file: bytes) -> NDArray[np.int8]:
+def litert(file: bytes, x: NDArray[np.int8] = EVERY) -> NDArray[np.int8]:
     kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=file, experimental_op_resolver_type=kernels)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], EVERY.reshape(1, 16, 16, 1))
+    source = interpreter.get_input_details()[0]
+    interpreter.set_tensor(source["index"], x.reshape(source["shape"]))
     interpreter.invoke()
     return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])).reshape(-1)
 
@@ -47,3 +49,16 @@ def test_tables_are_litert_s(name: str) -> None:
         taken += 1
         assert litert(sketch.file()).tolist() == table.tolist(), f"turn {turn}: {source} -> {target}"
     assert taken > TURNS / 2
+
+
+@pytest.mark.parametrize("times", [(1, 2, 1, 1), (1, 1, 3, 1), (1, 1, 1, 2), (1, 2, 3, 2), (1, 1, 1, 1)])
+def test_tile_is_litert_s(times: tuple[int, ...]) -> None:
+    sketch = Sketch(1, 3, 4, 5)
+    sketch.add(BUILTIN.TILE, None, tuple(np.multiply((1, 3, 4, 5), times).tolist()), sketch.ints(*times))
+    sketch.add(BUILTIN.ABS, None, tuple(np.multiply((1, 3, 4, 5), times).tolist()), grid=(0.04, -9))
+    model = import_tflite(sketch.file())
+    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    for seed in range(5):
+        x = np.random.default_rng(seed).integers(-128, 128, (3, 4, 5)).astype(np.int8)
+        session.infer(x)
+        assert session.logits.tolist() == litert(sketch.file(), x).tolist()

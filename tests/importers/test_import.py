@@ -172,10 +172,56 @@ def test_mean(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, same: b
     assert [op.kind for op in check_same(sketch.file(), count=40).ops] == ["mean"]
 
 
-def test_mean_over_channels_is_refused() -> None:
-    sketch = Sketch(1, 7, 5, 6)
-    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 7, 5), sketch.ints(3))
-    refuse(sketch, "operator 0 MEAN .* over all positions")
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", ["MEAN", "REDUCE_MAX"])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [*MEANS, ((1, 7, 5, 6), (3,)), ((1, 9, 6), (-1,)), ((1, 3, 300, 2), (1, 2)), ((1, 600, 2), (1,))]
+)
+def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> None:
+    """Over positions, those that a pool can't hold at once too, and over channels."""
+    gone = {axis % len(shape) for axis in axes}
+    out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
+    grid = (0.02, -7) if name == "MEAN" else GRID
+    sketch = Sketch(*shape)
+    sketch.add(getattr(BUILTIN, name), schema.ReducerOptionsT(keepDims=keep), out, sketch.ints(*axes), grid=grid)
+    check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
+
+
+def test_other_reductions_are_refused() -> None:
+    for axes, out in (((1,), (1, 5, 6)), ((1, 2, 3), (1,)), ((2, 3), (1, 7))):
+        sketch = Sketch(1, 7, 5, 6)
+        sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), out, sketch.ints(*axes))
+        refuse(sketch, "operator 0 MEAN .* must be all positions, or the channels")
+
+
+@pytest.mark.parametrize("name", ["ELU", "NEG", "ABS", "SQUARE", "EXP", "TANH", "SIN", "COS", "RELU"])
+def test_real_numbers_between_integers_are_a_table(name: str) -> None:
+    """Every input: DEQUANTIZE, the function in float32, QUANTIZE."""
+    rng = np.random.default_rng(list(name.encode()))
+    for turn in range(40):
+        scales = np.exp(rng.uniform(-2, 2, 2) - (5 if name == "EXP" else 3)).astype(np.float32).tolist()
+        points = rng.integers(-128, 128, 2).tolist()
+        sketch = Sketch(1, 16, 16, 1, grid=(scales[0], points[0]))
+        for code in (BUILTIN.DEQUANTIZE, getattr(BUILTIN, name)):
+            sketch.add(code, None, (1, 16, 16, 1), kind=TYPE.FLOAT32)
+        sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 16, 16, 1), grid=(scales[1], points[1]))
+        op = import_tflite(sketch.file()).ops[0]
+        every = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
+        assert op.table.tolist() == TflmModel(sketch.file())(every).tolist(), f"turn {turn}: {scales}, {points}"
+        inner = (op.table[1:-1] > -128) & (op.table[1:-1] < 127)
+        rise = (op.table[2:].astype(float) - op.table[:-2]) / 2
+        slope = (op.slope * 2.0 ** float(op.shift[0]))[1:-1]
+        assert inner.sum() < 20 or np.median(np.abs(rise - slope)[inner]) < 0.6
+
+
+def test_real_numbers_of_two_values_are_refused() -> None:
+    sketch = Sketch(1, 4, 4, 2)
+    one = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32).last
+    sketch.last = sketch.first
+    sketch.add(BUILTIN.TANH, None, (1, 4, 4, 2), grid=(1 / 128, 0))
+    sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32)
+    sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4, 4, 2), one, kind=TYPE.FLOAT32)
+    refuse(sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4, 4, 2)), "operator 3 MUL .* of two tensors")
 
 
 @pytest.mark.parametrize("fused", [0, 1, 2, 3])
@@ -637,7 +683,6 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),
-        ("TILE", "Resizing"),
         ("BATCH_MATMUL", "multiplies two activations as matrices, as attention does"),
         ("BIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
         ("SQUARED_DIFFERENCE", "layer normalization"),

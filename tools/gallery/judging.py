@@ -16,10 +16,11 @@ import networks
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora import formats, quantization, twin
+from edgelora import formats, twin
 from edgelora.boards import load_board
 from edgelora.errors import EdgeloraError
 from edgelora.importers import tflite
+from edgelora.quantization.report import heard
 
 BOARDS = {"RP2040": "rpi_pico", "ESP32": "esp32"}
 CALIBRATION, COMPARED = 64, 8  # inputs; so many of both sorts are compared
@@ -67,6 +68,7 @@ def judge(name: str, files: str | None) -> Verdict:
     except EdgeloraError as error:
         verdict.reason = " ".join(str(error).split())
     except Exception as error:  # a bug, of this project or of a framework
+        verdict.accepted = False
         verdict.reason = f"CRASH: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return verdict
 
@@ -134,7 +136,7 @@ def _accepted(verdict: Verdict, model: formats.QuantModel) -> twin.Session:
 
 
 def _reference(content: bytes) -> tuple[str, Callable[[NDArray[np.int8]], NDArray[Any]]]:
-    """TensorFlow Lite Micro or, where it lacks an operator, LiteRT's reference kernels: outputs of int8 inputs."""
+    """TensorFlow Lite Micro or, where it lacks an operator, LiteRT: outputs of int8 inputs."""
     from tflite_micro.python.tflite_micro import runtime
 
     try:
@@ -155,7 +157,9 @@ def _reference(content: bytes) -> tuple[str, Callable[[NDArray[np.int8]], NDArra
 def _litert(content: bytes) -> tuple[str, Callable[[NDArray[np.int8]], NDArray[Any]]]:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    lite = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    lite = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
     lite.allocate_tensors()
     [source], [target] = lite.get_input_details(), lite.get_output_details()
 
@@ -205,7 +209,7 @@ def _torch(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
         found.append(made.model.output.dequantize(session.logits.reshape(-1)))
     got = np.stack(found)
     if made.model.loss == "cross_entropy" and made.model.ops[-1].kind != "softmax":
-        wanted, got = (quantization.heard(part) for part in (wanted, got))
+        wanted, got = (heard(part) for part in (wanted, got))
     noise = float(np.square(got - wanted).sum())
     verdict.sqnr_db = round(
         10 * np.log10(max(float(np.square(wanted - wanted.mean()).sum()), 1e-30) / max(noise, 1e-30)), 1

@@ -1104,9 +1104,9 @@ def net_lenet5(shape: Shape) -> Any:
     return sequential(
         shape,
         L.Conv2D(6, kernel_size=5, padding="same", activation="tanh"),
-        L.AveragePooling2D(),
+        L.AveragePooling2D(2),
         L.Conv2D(16, kernel_size=5, activation="tanh"),
-        L.AveragePooling2D(),
+        L.AveragePooling2D(2),
         L.Flatten(),
         L.Dense(120, activation="tanh"),
         L.Dense(84, activation="tanh"),

@@ -84,8 +84,33 @@ def _inputs(model: Any, calibration_x: Any) -> NDArray[np.float32]:
     return x
 
 
+def _unrolled(model: Any) -> Any:
+    """The model with its recurrences as their steps: TensorFlow's converter ends the process over a loop in integers.
+
+    The same model where it has none, or has them so already.
+    """
+    layers = list(model._flatten_layers())
+    if all(layer.unroll for layer in layers if isinstance(layer, tf.keras.layers.RNN)):
+        return model
+
+    def copied(layer: Any) -> Any:
+        if isinstance(layer, tf.keras.layers.Lambda):  # its function may be one that can't be written down
+            return layer
+        config = layer.get_config()
+        inner = [config[key]["config"] for key in ("layer", "backward_layer") if isinstance(config.get(key), dict)]
+        for part in (config, *inner):
+            if "unroll" in part:
+                part["unroll"] = True
+        return type(layer).from_config(config)
+
+    clone = tf.keras.models.clone_model(model, clone_function=copied, recursive=True)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
 def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
     """A `.tflite` file, quantized on inputs x or, without any, float."""
+    model = _unrolled(model)
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = tf.keras.Model(source, model(source, training=False), name="base")  # tensors' names begin with its own
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ... import formats
 from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
-from . import state
+from . import reals, state
 from .file import FileTensor, Graph, Operator, Type
 from .flatbuffer import TfliteError
 from .refusals import CONVERT
@@ -64,6 +64,7 @@ class Builder:
         self.found: dict[int, int] = {}
         self.makers: list[Operator] = []  # of the model's ops
         self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
+        self.reals: dict[int, reals.Real] = {}  # between DEQUANTIZE and QUANTIZE
         self.shaped: dict[tuple[int, Shape], int] = {}  # the model's tensors in other shapes
         self.kept: dict[tuple[int, Shape], int] = {}  # the file's constants
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ... import formats
 from ...formats import Op
+from . import reals
 from .builder import FORMS, Builder, Handler, grid_of, spatial
 from .codes import Code
 from .file import Type
@@ -20,6 +21,8 @@ def requantize(at: Builder) -> None:
         raise at.refusal(f"makes {target.type_name}{FORMS.get(target.type, '')}, must make int8; {CONVERT}")
     if begins and source.type == Type.FLOAT32:
         return _quantized_input(at)
+    if at.operator.inputs[0] in at.reals:
+        return reals.end(at)
     if not (begins and source.type == Type.UINT8):
         at.source()
     index = at.found[at.operator.inputs[0]]
@@ -44,11 +47,11 @@ def _quantized_input(at: Builder) -> None:
 
 def dequantize(at: Builder) -> None:
     """Dropped at the end of the graph; the int8 values before it are the output."""
-    if at.operator.outputs != (at.graph.output,):
-        raise at.refusal(f"real numbers inside the network; {CONVERT}")
     at.want_shape(at.tensor(0).shape)
     if at.target.type != Type.FLOAT32:
         raise at.refusal(f"makes {at.target.type_name}, must make float32: the file is damaged")
+    if at.operator.outputs != (at.graph.output,):
+        return reals.begin(at)
     at.found[at.operator.outputs[0]] = at.source()
 
 

@@ -55,6 +55,7 @@ OPTIONS = {  # of which kind an operator's options are: a number of the schema's
     Code.PAD: 22,
     Code.TRANSPOSE: 26,
     Code.MEAN: 27,
+    Code.REDUCE_MAX: 27,
     Code.SUB: 28,
     Code.SQUEEZE: 30,
     Code.STRIDED_SLICE: 32,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import formats
 from ...formats import QuantModel
-from . import refusals
+from . import reals, refusals
 from .builder import Builder, _OperatorError, grid_of, spatial
 from .codes import Code
 from .file import Operator, Type
@@ -31,8 +31,9 @@ class Importer(Builder):
         self._input()
         for operator in self._needed():
             self.operator = operator
+            real = operator.code != Code.QUANTIZE and any(i in self.reals for i in operator.inputs)
             try:
-                HANDLERS[Code(operator.code)].run(self)
+                (reals.compute if real else HANDLERS[Code(operator.code)].run)(self)
             except _OperatorError:
                 raise
             except ValueError as error:  # of the file or of the arithmetic: scales that TFLite itself refuses
@@ -70,6 +71,9 @@ class Importer(Builder):
         variable = any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0)
         if variable and code != Code.SVDF:
             raise self.refusal(f"not supported: it keeps a variable; {refusals.STATELESS}")
+        first = self.graph.tensors[self.operator.inputs[0]] if self.operator.inputs[:1] else None
+        if code in reals.FUNCTIONS and first and first.type == Type.FLOAT32 and code not in HANDLERS:
+            return
         if code not in HANDLERS:
             raise self.refusal(f"not supported: it {refusals.why(code)}")
         form, inputs, outputs = HANDLERS[Code(code)], len(self.operator.inputs), len(self.operator.outputs)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import floatnet
+from ... import floatnet, formats
 from ...formats import Op
 from .builder import Builder, Handler, grid_of
 from .codes import Code
@@ -205,19 +205,54 @@ def pool(at: Builder) -> None:
     emit_window(at, Op(kind, 0, 0), _window(at, (number(4, "i"), number(3, "i")), 1, None), number(5, "b"))
 
 
-def mean(at: Builder) -> None:
+def _over_positions(at: Builder) -> int:
+    """The tensor whose positions an operator reduces to one, channels moved there if it reduces these.
+
+    Refuses other axes, and another output.
+    """
     shape = at.tensor(0).shape
-    source = at.channel_source()
+    at.source()
     axes = {int(axis) + len(shape) * (axis < 0) for axis in at.constant(1).reshape(-1)[: len(shape) + 1]}
     spatial = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
-    if {axis for axis in axes if not 0 <= axis < len(shape) or shape[axis] > 1} != spatial:
-        raise at.refusal(f"mean over axes {sorted(axes)} of {list(shape)}, must be over all positions")
+    reduced = {axis for axis in axes if not 0 <= axis < len(shape) or shape[axis] > 1}
+    if reduced not in (spatial, {len(shape) - 1}):
+        raise at.refusal(f"reduces axes {sorted(axes)} of {list(shape)}, must be all positions, or the channels")
     gone = {axis: 1 for axis in axes} if at.operator.number(0, "B") else dict.fromkeys(axes, 0)
     at.want_shape(tuple(side for i, n in enumerate(shape) if (side := gone.get(i, n))))
-    at.emit(Op("mean", source, 0), (1, 1, shape[-1]))
+    at.check_int8(at.target)
+    if reduced == spatial:
+        return at.channel_source()
+    height, width, channels = at.shape_of(at.spatial_source())
+    source = at.reshaped(at.source(), (1, height * width, channels))
+    tensor = at.model.tensors[source]
+    return at.append(
+        Op("gather", source, 0, axes=(1, 3)), (1, channels, height * width), tensor.scale, tensor.zero_point
+    )
+
+
+def mean(at: Builder) -> None:
+    source = _over_positions(at)
+    at.emit(Op("mean", source, 0), (1, 1, at.shape_of(source)[2]))
+
+
+def reduce_max(at: Builder) -> None:
+    """The largest of all positions: pools over height, then over width, each as long as a pool may be."""
+    source = _over_positions(at)
+    at.same_grid(source)
+    height, width, channels = at.shape_of(source)
+    tensor = at.model.tensors[source]
+    while height * width > 1:
+        high = min(height, 255)
+        wide = min(width, 255, formats.MAX_POOL // high)
+        shape = (-(-height // high), -(-width // wide), channels)
+        op = Op("max_pool", source, 0, kernel=(high, wide), stride=(high, wide))
+        source = at.append(op, shape, tensor.scale, tensor.zero_point)
+        height, width, _ = shape
+    at.found[at.operator.outputs[0]] = source
 
 
 HANDLERS = {
+    Code.REDUCE_MAX: Handler(reduce_max, 2, 2, options=True),
     Code.CONV_2D: Handler(conv, 2, 3, options=True),
     Code.DEPTHWISE_CONV_2D: Handler(depthwise, 2, 3, options=True),
     Code.TRANSPOSE_CONV: Handler(transposed, 3, 4, options=True),

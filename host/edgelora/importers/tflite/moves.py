@@ -233,7 +233,33 @@ def unpack(at: Builder) -> None:
             at.found[output] = at.append(op, (outer, 1, inner), tensor.scale, tensor.zero_point)
 
 
+def tile(at: Builder) -> None:
+    """Copies side by side along axes, which UpSampling makes along new ones of one element."""
+    shape, times = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
+    if len(times) != len(shape) or not all(1 <= n <= formats.MAX_POSITIONS for n in times):
+        raise at.refusal(f"repeats {list(shape)} {times[:6]} times: the file is damaged")
+    at.want_shape(tuple(side * n for side, n in zip(shape, times, strict=True)))
+    index = at.source()
+    at.same_grid(index)
+    sides = list(shape)
+    for axis, n in enumerate(times):
+        if n == 1:
+            continue
+        outer, side, inner = math.prod(sides[:axis]), sides[axis], math.prod(sides[axis + 1 :])
+        index = at.reshaped(index, (outer, side, inner))
+        positions = [np.arange(outer), np.tile(np.arange(side), n), np.arange(inner)]
+        if max(outer, side * n, inner) > formats.MAX_POSITIONS:
+            raise at.refusal(f"repeats {outer} x {side} x {inner} values, at most {formats.MAX_POSITIONS} a side")
+        op = Op("gather", index, 0, positions=np.concatenate(positions).astype(np.uint16))
+        grid = at.model.tensors[index]
+        index = at.append(op, (outer, side * n, inner), grid.scale, grid.zero_point)
+        sides[axis] *= n
+    at.check_int8(at.target)
+    at.found[at.operator.outputs[0]] = index
+
+
 HANDLERS = {
+    Code.TILE: Handler(tile, 2, 2),
     Code.RESHAPE: Handler(reshape, 1, 2),
     Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),
     Code.EXPAND_DIMS: Handler(expand_dims, 2, 2),

@@ -58,11 +58,6 @@ _WHY: dict[Code, str] = {
     ),
     Code.L2_NORMALIZATION: "scales each sample by its own length: leave it out, or normalize outside the network",
     Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its own size: train with BatchNormalization instead",
-    Code.TILE: (
-        "repeats its input, for which TensorFlow Lite Micro has no INT8 kernel: resize with "
-        "keras.layers.Resizing(..., interpolation='nearest'), as "
-        "UpSampling2D becomes TILE, or with Conv2DTranspose"
-    ),
     Code.RESIZE_BILINEAR: "mixes neighbours with weights of its own: resize with interpolation='nearest'",
     Code.MIRROR_PAD: "pads with values of the input: pad with zeros (padding='same', or ZeroPadding2D)",
     **dict.fromkeys((Code.GATHER, Code.GATHER_ND, Code.REDUCE_PROD), "computes on a shape: " + _FIXED_BATCH),
@@ -85,7 +80,7 @@ _WHY: dict[Code, str] = {
         _CHOICE,
     ),
     **dict.fromkeys((Code.ARG_MAX, Code.ARG_MIN, Code.TOPK_V2, Code.UNIQUE), _INDEX),
-    **dict.fromkeys((Code.SUM, Code.REDUCE_MAX, Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
+    **dict.fromkeys((Code.SUM, Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
     **dict.fromkeys((Code.CAST, Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
     **dict.fromkeys(
         (Code.BATCH_TO_SPACE_ND, Code.SPACE_TO_BATCH_ND),
