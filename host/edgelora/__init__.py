@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Board as Board
     from .api import blend as blend
+    from .api import confusion_matrix as confusion_matrix
     from .api import evaluate as evaluate
     from .api import load as load
     from .api import merge as merge
     from .api import personalize as personalize
     from .api import plan as plan
+    from .api import predict as predict
     from .api import pretrain as pretrain
     from .api import quantize as quantize
     from .errors import EdgeloraError as EdgeloraError
@@ -29,6 +31,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "blend",
+    "confusion_matrix",
     "evaluate",
     "from_keras",
     "from_torch",
@@ -36,6 +39,7 @@ __all__ = [
     "merge",
     "personalize",
     "plan",
+    "predict",
     "pretrain",
     "quantize",
 ]

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import boards, datasets, floatnet, formats, planning, quantization, sim, training, twin
 from .datasets import Dataset, Parts
+from .errors import InputError
 from .floatnet import FloatNet
 from .formats import Adapter
 from .importers import tflite
@@ -32,7 +33,7 @@ from .planning import Plan
 from .progress import Progress, untold
 from .quantization import Distance, MergedLayer, Quantized
 from .report import Report, make_report, render_html, write_report
-from .training import Base, BoardLearner, Recipe, Remarks
+from .training import Base, BoardLearner, Recipe, Remarks, Samples
 
 Data = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
 """Samples: by name (`har:3`, `kws:VOICE`), a .npz file, or x, float [N, height, width, channels], and classes y [N]."""
@@ -191,23 +192,65 @@ def personalize(
     return Personalized(base, run.run.adapter, before, after, parts.tested_on, losses, told, report)
 
 
-def evaluate(base: Network, data: Data, adapter: Adapter | None = None, *, board: Board | None = None) -> float:
+def evaluate(
+    base: Network, data: Data, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
+) -> float:
     """Accuracy, a share of 1, of a base or of an adapter for it: on the board, or on this computer to the same bytes.
 
-    Of a network that learns values it is the mean squared error, in squared units of the data.
-    Data by name means its test part; of a file, all samples count.
+    Of a network that learns values it is the mean squared error, in squared units of the data. adapter: made here, or a
+    .ela file. Data by name means its test part; of a file, all samples count.
     """
     base = _base(base)
     tested = base.samples(_samples(data, "test"))
-    ela = formats.pack_adapter(adapter) if adapter else None
+    return training.measured(base, _answers(base, tested, adapter, board), tested).rounded
+
+
+def predict(
+    base: Network, x: Data | ArrayLike, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
+) -> NDArray[np.int64]:
+    """The class of each sample, int64 [N], by a base or an adapter for it, on the board or on this computer.
+
+    x: float [N, height, width, channels], or samples as for `evaluate`. `base.model.labels` has the classes' names;
+    classes that an adapter added have the numbers behind these. InputError for a network that learns values.
+    """
+    base = _of_classes(_base(base))
+    given = _samples(x, "test").x if isinstance(x, str | Path | Dataset | tuple) else np.asarray(x, np.float32)
+    return _answers(base, base.samples(Dataset.of(given, np.zeros(len(given), np.int64))), adapter, board)
+
+
+def confusion_matrix(
+    base: Network, data: Data, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
+) -> NDArray[np.int64]:
+    """How many samples of each class (rows) a base, or an adapter for it, takes for each class (columns).
+
+    Arguments are those of `evaluate`. Rows and columns are in the order of `base.model.labels`; a column more, if there
+    is one, has those that were taken for a class that the adapter added. InputError for a network that learns values.
+    """
+    base = _of_classes(_base(base))
+    tested = base.samples(_samples(data, "test"))
+    classes = base.model.classes
+    said = np.minimum(_answers(base, tested, adapter, board), classes)
+    counts = np.array(training.confusion(said, tested.y, classes + 1), np.int64)[:classes]
+    return counts if counts[:, classes].any() else counts[:, :classes]
+
+
+def _answers(base: Base, samples: Samples, adapter: Adapter | str | Path | None, board: Board | None) -> NDArray[Any]:
+    """Classes of samples, or squared errors: see `training.answers`."""
+    ela = _ela(base, adapter) if adapter is not None else None
     ranks = training.adapter_ranks(base, ela)
     if board is None:
-        session = twin.Session(base.elm, ranks, "infer", 1, frames=tested.frames)
+        session = twin.Session(base.elm, ranks, "infer", 1, frames=samples.frames)
         session.use(ela)
-        return training.measured(base, training.answers(base, session, tested), tested).rounded
-    learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=tested.frames)
+        return training.answers(base, session, samples)
+    learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=samples.frames)
     learner.use(ela)
-    return training.measured(base, learner.answers(tested), tested).rounded
+    return learner.answers(samples)
+
+
+def _of_classes(base: Base) -> Base:
+    if base.model.learns_values:
+        raise InputError(f"{base.name} learns values, and has no classes", remedy="evaluate() tells its error")
+    return base
 
 
 def blend(

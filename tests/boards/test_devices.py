@@ -245,3 +245,12 @@ def test_doctor_judges_what_boards_say(answer: Answer, problem: str) -> None:
     checks = doctor.check_board(devices.Device("/dev/x", "x", False), answer)
     assert [problem in check.detail for check in checks if check.state == "problem"] == [True]
     assert all(check.remedy for check in checks if check.state == "problem")
+
+
+def test_a_board_that_another_program_has_is_no_problem(
+    pico: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Link.connect(pico.port):
+        assert main(["doctor", "--port", pico.port, "--json"]) == 0
+    checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)}
+    assert checks[f"board on {pico.port}"]["state"] == "in use"

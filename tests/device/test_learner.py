@@ -149,7 +149,7 @@ def test_guide_classes(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "momentum"), [("frozen_a", 3), ("trainable_a", 1)])
 def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Samples], folder: Path) -> None:
     elm, samples = life
-    recipe = Recipe(rank=4, mode=mode, given_momentum=momentum, seed=SEED, epochs=6)
+    recipe = Recipe(rank=4, mode=mode, momentum=momentum, seed=SEED, epochs=6)
     classes = formats.unpack_model(elm).classes
     learner = Lifelong(elm, recipe, Reservoir(samples.x.shape[1:], SLOTS, classes, SEED), EVERY)
     wanted: list[object] = []
@@ -180,7 +180,7 @@ def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Sample
 def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folder: Path) -> None:
     """Cut at changes of the store, in a judgement or in a consolidation: it goes on as the twin does from there."""
     elm, samples = life
-    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=2)
+    recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
     classes = formats.unpack_model(elm).classes
 
     def twin_of(cut_at: int, left: str | None) -> str | None:
@@ -225,7 +225,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     """A class of one's own is learned, judged and consolidated over as the twin does, wherever the power is cut; its
     removal leaves, to the byte, the layers that there were."""
     elm, samples = life
-    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=4)
+    recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=4)
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
     learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
     wanted: list[object] = []
@@ -293,7 +293,7 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
     elm, samples = life
     names = ["wave", "saw"] if "added" in what else []
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
-    recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=2)
+    recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
     learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + len(names), SEED), EVERY)
     for turn, name in enumerate(names):
         learner.add_class(name, np.array([waved(k + 40 * turn, shape) for k in range(10)]))
@@ -318,7 +318,7 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
     two = [i for i in np.flatnonzero(samples.y < 2).tolist()] * 3
     used = []
     for only in (None, {0, 1}):
-        recipe = Recipe(rank=4, given_momentum=3, seed=SEED, epochs=6)
+        recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=6)
         reservoir = Reservoir(samples.x.shape[1:], SLOTS, formats.unpack_model(elm).classes, SEED)
         learner = Lifelong(elm, recipe, reservoir, EVERY, only=only)
         for i in two:
@@ -337,7 +337,7 @@ def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], fol
     """Two samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
     elm, samples = life
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
-    recipe = Recipe(rank=4, given_momentum=3, seed=SEED)
+    recipe = Recipe(rank=4, momentum=3, seed=SEED)
     learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
     for x, y in zip(samples.x, samples.y, strict=True):
         learner.learn(x, int(y))
@@ -371,7 +371,7 @@ class TwinLife:
     """What `cut_life.Life` does, from a state that it tells."""
 
     def __init__(self, elm: bytes, samples: Samples, found: dict[str, Any] | None = None) -> None:
-        recipe = Recipe(rank=4, micro_batch=4, given_momentum=2, seed=SEED, epochs=6)
+        recipe = Recipe(rank=4, micro_batch=4, momentum=2, seed=SEED, epochs=6)
         reservoir = Reservoir(samples.x.shape[1:], 24, 4, SEED)
         self.learner, self.samples = Lifelong(elm, recipe, reservoir, EVERY), samples
         if found:

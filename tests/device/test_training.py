@@ -36,7 +36,7 @@ from edgelora.training.twin_learner import TwinLearner, guard_twin, train_twin
 DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
 HELD = 7  # samples that judge
-SETTINGS = {"epochs": 2, "seed": 7, "given_rate": 6000, "rank": 4, "on_board": True}
+SETTINGS = {"epochs": 2, "seed": 7, "learning_rate": 6000, "rank": 4, "on_board": True}
 
 
 def device(code: str, folder: Path) -> str:
@@ -256,7 +256,7 @@ def test_judged_as_by_the_twin(har: tuple[bytes, Samples], held: Samples, folder
     ends = json.loads(told(device("training_runs.judged()", folder), "JUDGED"))
     found = set()
     for mode, epochs, rate, batch, before, best, best_epoch, judged, better, adapter in ends:
-        settings = SETTINGS | {"mode": mode, "epochs": epochs, "given_rate": rate, "micro_batch": batch}
+        settings = SETTINGS | {"mode": mode, "epochs": epochs, "learning_rate": rate, "micro_batch": batch}
         kept, _, guard = guarded(*har, held, Recipe(**settings))
         outcome = guard.outcome
         assert before == [outcome.before.right, -outcome.before.minus_loss]
@@ -348,8 +348,8 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
         if not link.holds(path, data_):
             link.put(path, data_)
     ranks = recipe.ranks(formats.unpack_model(elm))
-    link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
-    fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.learning_rate, "commit_every": 1}
+    link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
+    fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.initial_rate, "commit_every": 1}
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
 
 

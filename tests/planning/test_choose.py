@@ -77,7 +77,7 @@ def test_what_short_trials_do_not_find_the_recipes_own_length_does():
     y = rng.integers(0, 3, 40)
     x = rng.normal(0, 0.2, (40, 1, 1, 6)) + np.repeat(np.eye(3), 2, axis=1)[y][:, None, None]
     elm, samples = made(build((1, 1, 6), [dense(3)], 1), x.astype(np.float32), y)
-    slow = Recipe(mode="trainable_a", given_rate=100, given_momentum=0)
+    slow = Recipe(mode="trainable_a", learning_rate=100, momentum=0)
     assert set(gains(elm, samples, replace(slow, epochs=3), "ablation")[0].values()) == {0.0}
     found = gains(elm, samples, replace(slow, epochs=300), "ablation")[0]
     assert 0 < found[1] < found[2]
@@ -160,7 +160,7 @@ def test_short_memory_is_met_by_computing_again(keyword_elm):
     recipe, limit = Recipe(placement="pointwise"), 72 * 1024
     tight = choose(keyword_elm, samples, recipe, Budget(limit), ["trainable_a"], "gradient").chosen
     assert tight.recompute and tight.arena_bytes <= limit
-    kept = twin.layout(keyword_elm, bytes(tight.recipe.given_ranks), "trainable_a", 8, tight.recipe.momentum)
+    kept = twin.layout(keyword_elm, bytes(tight.recipe.given_ranks), "trainable_a", 8, tight.recipe.momentum_shift)
     assert kept.arena_bytes > limit
     planned = plan(keyword_elm, PICO, tight.recipe)
     assert (planned.arena_bytes, planned.recompute) == (tight.arena_bytes, tight.recompute)
@@ -218,7 +218,7 @@ def test_bench_ranks_compares_at_equal_bytes():
 def test_bench_ranks_where_no_adapter_is_worth_its_bytes():
     """A rate that moves nothing: the method keeps the bare base, and is tested with it."""
     settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1,), "workers": 1}
-    (run,) = bench_ranks("har", Recipe(epochs=1, given_rate=1, given_momentum=0), **settings).runs
+    (run,) = bench_ranks("har", Recipe(epochs=1, learning_rate=1, momentum=0), **settings).runs
     assert not any(run.ranks["ablation"]) and any(run.ranks["gradient"])
     assert run.accuracy["ablation"] == run.accuracy["uniform"]  # B is still 0 there
 

@@ -41,7 +41,7 @@ def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
 
 def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
     ranks = recipe.ranks(formats.unpack_model(elm))
-    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, bytes(flags)).arena_bytes
+    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, bytes(flags)).arena_bytes
 
 
 @pytest.mark.parametrize("kinds, mode, seeds", CASES)
@@ -117,7 +117,7 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
     samples = [(random_input(rng, model), int(rng.integers(12))) for _ in range(5)]
     runs = []
     for again in (None, flags):
-        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum, again)
+        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum_shift, again)
         session.begin(3)
         losses = [session.train(x, label, 20000) for x, label in samples]
         session.flush(20000)

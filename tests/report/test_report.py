@@ -48,7 +48,7 @@ def example(**changes: object) -> Report:
     model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
     elm = pack_model(model)
     recipe = Recipe(seed=1)
-    plan = twin.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum)
+    plan = twin.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
         for p in layer_plans(model, recipe)

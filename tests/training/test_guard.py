@@ -66,7 +66,7 @@ def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
     assert (len(course.samples), len(course.held)) == (36, 12) and course.recipe.epochs == 134
     few = prepared(samples.part(np.arange(48) < 12), RECIPE)
     assert few.held is None and few.verdict(None) is Verdict.CAUTIOUS
-    assert few.recipe.learning_rate == RECIPE.learning_rate // 2 and "too few" in few.said
+    assert few.recipe.initial_rate == RECIPE.initial_rate // 2 and "too few" in few.said
     lopsided = prepared(replace(samples, y=(np.arange(48) > 0).astype(samples.y.dtype)), RECIPE)
     assert lopsided.held is None and "nearly all of one class" in lopsided.said
     one = prepared(samples.part(samples.y == 1), RECIPE)
@@ -77,7 +77,7 @@ def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
 def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
     """What is kept is what held-out samples rank first; the loss counts what `train` tells; nothing is learned."""
     base, samples, _ = task
-    recipe = replace(RECIPE, epochs=30, given_rate=60000, given_momentum=0)
+    recipe = replace(RECIPE, epochs=30, learning_rate=60000, momentum=0)
     course = prepared(samples, recipe)
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     guard = course.guard(learner)

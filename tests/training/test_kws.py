@@ -119,9 +119,9 @@ def test_parts_are_made_once(tmp_path, monkeypatch):
 
 def test_the_task_has_its_own_settings_unless_given():
     task = TASKS["kws"]
-    own, given = (task.recipe_for("frozen_a", 3, recipe) for recipe in (task.recipe, Recipe(given_rate=5)))
-    assert (own.given_rate, own.given_momentum, own.seed) == (task.rates["frozen_a"], task.momenta["frozen_a"], 3)
-    assert (own.rank, own.placement, given.given_rate) == (4, "pointwise", 5)
+    own, given = (task.recipe_for("frozen_a", 3, recipe) for recipe in (task.recipe, Recipe(learning_rate=5)))
+    assert (own.learning_rate, own.momentum, own.seed) == (task.rates["frozen_a"], task.momenta["frozen_a"], 3)
+    assert (own.rank, own.placement, given.learning_rate) == (4, "pointwise", 5)
 
 
 def test_placements():

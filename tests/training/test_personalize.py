@@ -34,7 +34,7 @@ def test_a_worse_adapter_is_not_activated(
     session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer")
     right = session.predict(x)
     samples, test = Samples(x[:12], (right[:12] + 1 + rng.integers(0, 11, 12)) % 12), Samples(x[12:], right[12:])
-    recipe = Recipe(rank=2, epochs=3, given_rate=30000, on_board=on_board)
+    recipe = Recipe(rank=2, epochs=3, learning_rate=30000, on_board=on_board)
     board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:

@@ -62,7 +62,7 @@ def test_part(base: Base) -> Samples:
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: Samples, mode: str, cache: str) -> None:
     """The adapter is that of the board's own training; what is said about it is what an `.ela` of it answers."""
-    recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, given_rate=20000, cache=cache, placement="last")
+    recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, learning_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
     course = prepared(samples, recipe)
     guard = course.guard(TwinLearner(base.elm, recipe.ranks(base.model), recipe))
@@ -87,13 +87,13 @@ def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
     assert [one.seed for one in tried.tries] == [2**32 - 2, 2**32 - 1, 0, 1]
     assert [one.learning_rate for one in tried.tries] == [6000, 3000, 12000, 6000]
     best = max(tried.tries, key=lambda one: one.validation_accuracy)
-    assert (tried.recipe.seed, tried.recipe.learning_rate) == (best.seed, best.learning_rate)
+    assert (tried.recipe.seed, tried.recipe.initial_rate) == (best.seed, best.learning_rate)
     assert tried.run == train_adapter(base, samples, test_part, tried.recipe).run
     turned = Samples(test_part.x, (test_part.y + 1) % CLASSES)
     again = train_adapter(base, samples, turned, recipe, tries=4)
     told = replace(again.run, verdict=tried.run.verdict)  # that the test samples find it worse
     assert (again.tries, told) == (tried.tries, tried.run)
-    given = Recipe(given_rate=60000)
+    given = Recipe(learning_rate=60000)
     assert {one.learning_rate for one in variants(given, 5)} == {60000}
     with pytest.raises(ValueError, match="0 tries"):
         train_adapter(base, samples, test_part, recipe, tries=0)

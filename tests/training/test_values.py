@@ -33,7 +33,7 @@ def test_the_error_falls(base: Base, tries: int) -> None:
     assert after.value < 0.7 * before.value and after.merit > before.merit
     if tries > 1:
         best = min(result.tries, key=lambda one: one.validation_error)
-        assert (result.recipe.seed, result.recipe.learning_rate) == (best.seed, best.learning_rate)
+        assert (result.recipe.seed, result.recipe.initial_rate) == (best.seed, best.learning_rate)
         assert {one.validation_accuracy for one in result.tries} == {None}
 
 

@@ -48,7 +48,7 @@ NORMAL_TESTED, FAULTY_TESTED = 400, 12  # windows; the latter of each fault and 
 REPORTED_PEOPLE, CHOOSING_PEOPLE = (1, 2, 3, 4, 5, 6), (7, 8, 9, 10)
 UNSEEN = ((0, 4), (2, 5))  # exercises
 RIDGE = 0.05  # of the variance, in the covariance of `mahalanobis`
-PERSON_RECIPE = Recipe(rank=8, epochs=6, given_rate=3000)
+PERSON_RECIPE = Recipe(rank=8, epochs=6, learning_rate=3000)
 _PERSON_HIDDEN, _PERSON_EPOCHS, _PERSON_STEP = (64, 24, 64), 40, 2  # every second window: they overlap
 
 

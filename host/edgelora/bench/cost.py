@@ -390,9 +390,9 @@ def held_out() -> list[Trial]:
             for ranks in ((4,), (5, 0, 1, 3, 2, 6))
         )
         trials.append(Trial(name, elm, bytes(alike), momentum=3))
-        recipe = Recipe(mode="trainable_a", micro_batch=BATCH, given_momentum=1, given_ranks=mixed)
+        recipe = Recipe(mode="trainable_a", micro_batch=BATCH, momentum=1, given_ranks=mixed)
         again = choose_recompute(elm, recipe, smallest_arena(elm, recipe))
-        trials.append(Trial(name, elm, bytes(mixed), recipe.mode, recipe.momentum, again))
+        trials.append(Trial(name, elm, bytes(mixed), recipe.mode, recipe.momentum_shift, again))
     return trials
 
 

@@ -72,9 +72,9 @@ class Task:
 
     def recipe_for(self, mode: str, seed: int, recipe: Recipe) -> Recipe:
         """`recipe` in a mode, with this task's rate and momentum for it unless given."""
-        rate = self.rates[mode] if recipe.given_rate is None else recipe.given_rate
-        momentum = self.momenta[mode] if recipe.given_momentum is None else recipe.given_momentum
-        return replace(recipe, mode=mode, seed=seed, given_rate=rate, given_momentum=momentum)
+        rate = self.rates[mode] if recipe.learning_rate is None else recipe.learning_rate
+        momentum = self.momenta[mode] if recipe.momentum is None else recipe.momentum
+        return replace(recipe, mode=mode, seed=seed, learning_rate=rate, momentum=momentum)
 
 
 TASKS = {
@@ -233,15 +233,15 @@ def _settings(name: str, recipe: Recipe, subjects: Sequence[str], seeds: Sequenc
     task = TASKS[name]
     settings = asdict(recipe) | {
         "task": name,
-        "learning_rate": recipe.given_rate or task.rates,
-        "momentum": task.momenta if recipe.given_momentum is None else recipe.given_momentum,
+        "learning_rate": recipe.learning_rate or task.rates,
+        "momentum": task.momenta if recipe.momentum is None else recipe.momentum,
         "subjects": list(subjects),
         "seeds": list(seeds),
         "float_lora_rate": task.float_rates["trainable_a"],
         "float_lora_rate_frozen_a": task.float_rates["frozen_a"],
         "float_lora_alpha": floatnet.ALPHA,
     }
-    for key in ("mode", "seed", "given_rate", "given_momentum"):
+    for key in ("mode", "seed", "learning_rate", "momentum"):
         settings.pop(key)
     return settings
 

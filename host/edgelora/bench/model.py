@@ -102,7 +102,7 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
     try:
         link.put(ELM, elm)
         link.put(ADAPTER, random_adapter(elm, ranks, recipe.mode, rng))
-        info = link.open_model(ELM, ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+        info = link.open_model(ELM, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
         count = len(model.ops)
         progress(0, 5, "layers of the base")
         infer, base = ops(0, count), [ops(i, i + 1) for i in range(count)]
@@ -123,7 +123,7 @@ def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progre
         difference = np.abs(logits() - unmerged)
         progress(4, 5, "from the feature cache")
         last_ranks = last.ranks(model)
-        cached_info = link.open_model(ELM, last_ranks, recipe.mode, recipe.micro_batch, recipe.momentum)
+        cached_info = link.open_model(ELM, last_ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
         link.put(ADAPTER, random_adapter(elm, last_ranks, recipe.mode, rng))
         link.load(ADAPTER)
         link.cache(x[:CACHED])

@@ -39,7 +39,10 @@ OLDEST_MICROPYTHON = (1, 25)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. state: "ok"; "missing", where only some uses need it; "problem". remedy: "" if it is ok."""
+    """One thing looked at. remedy: "" if it is ok.
+
+    state: "ok"; "missing", where only some uses need it; "in use", a board that another program has open; "problem".
+    """
 
     what: str
     state: str
@@ -159,6 +162,8 @@ def check_board(device: Device, answer: Answer) -> list[Check]:
         return [Check(what, "missing", "in its boot loader, without firmware that runs", "`edgelora flash IMAGE`")]
     if answer.state == "not asked":
         return [Check(what, "missing", f"{device.description}: not asked", answer.detail)]
+    if answer.state == "in use":
+        return [Check(what, "in use", "another program has it open", answer.detail)]
     if answer.micropython is None:
         return [Check(what, "problem", answer.state, answer.detail)]
     name = f"{answer.machine}, MicroPython {answer.micropython}"

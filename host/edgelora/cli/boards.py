@@ -304,10 +304,8 @@ def cmd_doctor(args: argparse.Namespace) -> None:
                 say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
         raise training.WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
-    note(
-        "all is well, but for what is missing" if any(c.state == "missing" for c in checks) else "all is well",
-        args.json,
-    )
+    but = [state for state in ("missing", "in use") if any(check.state == state for check in checks)]
+    note("all is well" + (f", but for what is {' or '.join(but)}" if but else ""), args.json)
 
 
 def cmd_boards(args: argparse.Namespace) -> None:

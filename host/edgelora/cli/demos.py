@@ -28,7 +28,7 @@ PHASES = {  # of `Phases`, in windows of 4.9 s
 }
 DEMO_RECIPE = Recipe(epochs=4, on_board=True)  # enough to show; an emulated board takes its time
 KEYWORDS_RECIPE = Recipe(
-    rank=4, placement="pointwise", epochs=8, given_rate=14000, given_momentum=2, on_board=True
+    rank=4, placement="pointwise", epochs=8, learning_rate=14000, momentum=2, on_board=True
 )  # as `bench learning kws` has it
 ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 

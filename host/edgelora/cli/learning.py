@@ -40,8 +40,8 @@ from .recipes import DATA_HELP, add_peft, add_plan, add_recipe, data_part, data_
 from .runs import print_report
 
 BOARDS_OWN = {  # settings that --qat has no use for
-    "given_rate": "--learning-rate",
-    "given_momentum": "--momentum",
+    "learning_rate": "--learning-rate",
+    "momentum": "--momentum",
     "threshold": "--threshold",
     "cache": "--cache",
     "ram": "--ram",
@@ -267,7 +267,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
         "tested_on_seen": parts.seen,
         "judged": result.run.verdict,
         "seed": result.recipe.seed,
-        "learning_rate": result.recipe.learning_rate,
+        "learning_rate": result.recipe.initial_rate,
         "tries": [asdict(one) for one in result.tries],
         "losses": result.run.losses,
         "epoch_losses": result.run.epoch_losses,

@@ -34,7 +34,7 @@ DATA_HELP = (
     f"one of {', '.join(datasets.VOICES)}) or a .npz with x, y, labels"
 )
 DEFAULTS = Recipe()
-PLANNED = ("rank", "placement", "mode", "micro_batch", "given_momentum", "ram")
+PLANNED = ("rank", "placement", "mode", "micro_batch", "momentum", "ram")
 
 
 def data_part(args: argparse.Namespace, spec: str, part: str) -> datasets.Dataset:
@@ -55,7 +55,7 @@ def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
         return recipe_of(args)
     decided = [name for name in PLANNED if getattr(args, name) is not None]
     if decided:
-        names = ", ".join(name.removeprefix("given_").replace("_", "-") for name in decided)
+        names = ", ".join(name.replace("_", "-") for name in decided)
         raise InputError(f"the plan decides {names}: leave them out, or plan again with them")
     from ..planning import load_plan
 
@@ -125,7 +125,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
     )
     group.add_argument(
         "--momentum",
-        dest="given_momentum",
+        dest="momentum",
         type=int,
         metavar="SHIFT",
         help=f"running mean of the gradient over about 2^SHIFT updates, {span['momentum']}; 0: none "
@@ -133,7 +133,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
     )
     group.add_argument(
         "--learning-rate",
-        dest="given_rate",
+        dest="learning_rate",
         type=int,
         metavar="RATE",
         help=f"int8 steps / 8192 for an average gradient, falling to 0; {span['learning_rate']} "

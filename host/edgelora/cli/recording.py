@@ -229,8 +229,8 @@ def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
     windows = dict(zip(data.labels, counts, strict=True))
     signatures = {str(path): capture.signature for path, capture in found if capture.signature}
     first = found[0][1]
-    told: dict[str, Any] = {"output": str(args.output), "windows": windows, "shape": list(data.x.shape[1:]), "rate": first.rate}
-    told |= {"units": first.units, "signatures": signatures}
+    told: dict[str, Any] = {"output": str(args.output), "windows": windows, "shape": list(data.x.shape[1:])}
+    told |= {"rate": first.rate, "units": first.units, "signatures": signatures}
     words = ", ".join(f"{name} {count}" for name, count in windows.items())
     show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(signatures))
 

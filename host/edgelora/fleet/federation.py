@@ -335,7 +335,7 @@ def _round(
 ) -> Total | None:
     """Carries one; None where nobody was drawn for it."""
     plan = federation.plan
-    call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).learning_rate)
+    call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).initial_rate)
     started = time.monotonic()
     nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
     total = exchange(call) if call.boards else nobody

@@ -35,4 +35,4 @@ def trained(
     learner: TwinLearner, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
 ) -> NDArray[np.int16]:
     """The vector [n] after a board's run from the global adapter."""
-    return vector_after(learner, adapter, samples, replace(recipe, epochs=epochs, given_rate=rate, seed=seed))
+    return vector_after(learner, adapter, samples, replace(recipe, epochs=epochs, learning_rate=rate, seed=seed))

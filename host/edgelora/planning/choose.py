@@ -173,7 +173,7 @@ def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, gain: float) -> Ca
 
 def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> twin.Layout:
     ranks = bytes(recipe.given_ranks or ())
-    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, recompute)
+    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
 
 
 def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:

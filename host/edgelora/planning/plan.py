@@ -126,7 +126,7 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         if recipe.ram:
             raise
         recompute = None
-    settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recompute)
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
     layout = twin.layout(elm, ranks, *settings)
     infer = twin.layout(elm, ranks, "infer", 1)
     cost = predict(elm, ranks, *settings, board)
@@ -137,7 +137,7 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         rank=max(ranks),
         ranks=tuple(ranks),
         micro_batch=recipe.micro_batch,
-        momentum=recipe.momentum,
+        momentum=recipe.momentum_shift,
         model_bytes=len(elm),
         adapter_bytes=formats.adapter_size(model, ranks, recipe.mode == "trainable_a"),
         arena_bytes=layout.arena_bytes,

@@ -203,7 +203,7 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
     chunk = most_summed(model, ops)
     if not chunk:
         raise InputError("a layer has too many positions to sum its gradient over samples: use the method ablation")
-    recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, given_momentum=0)
+    recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, momentum=0)
     starts = range(0, len(samples), chunk)
     found = {op: np.zeros(sizes[op]) for op in ops}
     for number in range(passes):

@@ -42,7 +42,7 @@ def make_report(
     """Everything a run measured, in one report. tested_on_seen: how many test samples training has seen."""
     samples, recipe = run.course.samples, run.course.recipe
     epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
-    settings = (recipe.mode, recipe.micro_batch, recipe.momentum, recomputed(base, recipe))
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recomputed(base, recipe))
     layout = twin.layout(base.elm, recipe.ranks(base.model), *settings)
     profile = _profile(hello)
     cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
@@ -94,8 +94,8 @@ def make_report(
         rank=max(recipe.ranks(base.model)),
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,
-        momentum=recipe.momentum,
-        learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum_shift,
+        learning_rate=recipe.initial_rate,
         losses=[loss * unit for loss in run.run.losses],
         epoch_losses=[loss * unit for loss in run.run.epoch_losses],
         layers=[

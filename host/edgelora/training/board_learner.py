@@ -131,7 +131,7 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
         path = base.paths[1]
         link.put(path, base.elm)
     ranks = recipe.ranks(base.model) if ranks is None else ranks
-    settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum, recompute, recipe.threshold)
+    settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum_shift, recompute, recipe.threshold)
     info = link.open_model(path, *settings, frames=frames)
     if info.base_id != base.base_id:
         raise WorkflowError(

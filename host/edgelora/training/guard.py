@@ -161,8 +161,8 @@ class Course:
     @property
     def finishing(self) -> Recipe:
         """Of a run's end."""
-        rate = max(1, self.recipe.learning_rate // 2)
-        return replace(self.recipe, epochs=FINISHING_EPOCHS, given_rate=rate)
+        rate = max(1, self.recipe.initial_rate // 2)
+        return replace(self.recipe, epochs=FINISHING_EPOCHS, learning_rate=rate)
 
     @property
     def folds(self) -> list[tuple[Samples, Samples]]:

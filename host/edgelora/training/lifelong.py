@@ -143,7 +143,7 @@ class Lifelong:
     @property
     def rate(self) -> int:
         """Of the next update."""
-        return max(1, self.recipe.learning_rate * HORIZON // (HORIZON + self.updates))
+        return max(1, self.recipe.initial_rate * HORIZON // (HORIZON + self.updates))
 
     @property
     def learned(self) -> bytes:

@@ -112,7 +112,7 @@ def train_on_board(
         NAME,
         epochs=recipe.epochs,
         seed=recipe.seed,
-        learning_rate=recipe.learning_rate,
+        learning_rate=recipe.initial_rate,
         commit_every=pace.commit_every,
         held=HELD_PATH if held else None,
         resume=resume,

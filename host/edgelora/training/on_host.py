@@ -97,13 +97,13 @@ def train_adapter(
 def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
     """The recipe and others: seeds counting on, the rate also times these factors in turn unless it is given."""
     low, high = LIMITS["learning_rate"]
-    factors = factors if recipe.given_rate is None else (1.0,)
+    factors = factors if recipe.learning_rate is None else (1.0,)
     seeds = LIMITS["seed"][1] + 1
     return [
         replace(
             recipe,
             seed=(recipe.seed + i) % seeds,
-            given_rate=min(max(round(recipe.learning_rate * factors[i % len(factors)]), low), high),
+            learning_rate=min(max(round(recipe.initial_rate * factors[i % len(factors)]), low), high),
         )
         for i in range(count)
     ]
@@ -138,7 +138,7 @@ def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trai
     learner.use(trainer(base.elm, kept, recipe, untold).adapter)
     found = measured(base, answers(base, learner.session, held), held)
     by_name = {f"validation_{found.name}": found.rounded}
-    return Try(recipe.seed, recipe.learning_rate, **{"validation_accuracy": None, **by_name})
+    return Try(recipe.seed, recipe.initial_rate, **{"validation_accuracy": None, **by_name})
 
 
 def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:

@@ -49,7 +49,7 @@ def train_qat(
     if recipe.mode != "trainable_a" or batch < 1:
         what = "a layer has too many positions" if batch < 1 else "A is frozen"
         raise InputError(f"{what}: quantization-aware training sums gradients of A and B over a batch")
-    counting = Recipe(mode="trainable_a", micro_batch=batch + 1, given_momentum=recipe.momentum)
+    counting = Recipe(mode="trainable_a", micro_batch=batch + 1, momentum=recipe.momentum_shift)
     learner = TwinLearner(elm, ranks, counting, samples.frames)
     optimizer, mean = floatnet.Adam(masters.parameters), floatnet.RunningMean(masters.parameters, KEPT)
     losses: list[float] = []

@@ -52,13 +52,17 @@ def placed(layers: Sequence[HasKernel], placement: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to personalize. Momentum and learning rate are the mode's own unless given. ValueError outside `LIMITS`."""
+    """How to personalize. ValueError outside `LIMITS`.
+
+    learning_rate: of the first update, in int8 steps / 8192, falling to 0; None: the mode's own (`initial_rate`).
+    momentum: shift of the gradient's running mean, 0: none; None: the mode's own (`momentum_shift`).
+    """
 
     rank: int = 8
     mode: str = "frozen_a"
     micro_batch: int = 8
-    given_momentum: int | None = None
-    given_rate: int | None = None
+    momentum: int | None = None
+    learning_rate: int | None = None
     epochs: int = 0  # times through the samples; 0: as `fitted` to their number
     seed: int = 0
     placement: str = "all"
@@ -71,9 +75,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
+        decided = {"momentum": self.momentum_shift, "learning_rate": self.initial_rate}
         for name, (low, high) in LIMITS.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: give one from {low} to {high}")
+            value = decided.get(name, getattr(self, name))
+            if not low <= value <= high:
+                raise InputError(f"{name.replace('_', ' ')} {value}: give one from {low} to {high}")
         if self.given_ranks is not None and not all(0 <= rank <= formats.MAX_RANK for rank in self.given_ranks):
             raise InputError(f"ranks {max(self.given_ranks)}: give them from 0, for none, to {formats.MAX_RANK}")
         if self.placement not in PLACEMENTS:
@@ -86,18 +92,18 @@ class Recipe:
     def fitted(self, samples: int, cautious: bool = False) -> Recipe:
         """The same with a number of epochs of so many samples; cautious: and smaller steps, unless rates are given."""
         updates = -(-LEAST_UPDATES * self.micro_batch // max(1, samples))
-        rate = self.learning_rate // CAUTION if cautious and self.given_rate is None else self.given_rate
-        return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), given_rate=rate)
+        rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.learning_rate
+        return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), learning_rate=rate)
 
     @property
-    def learning_rate(self) -> int:
+    def initial_rate(self) -> int:
         """Of the first update, falling to 0: int8 steps / 8192 for an average gradient."""
-        return LEARNING_RATES[self.mode] if self.given_rate is None else self.given_rate
+        return LEARNING_RATES[self.mode] if self.learning_rate is None else self.learning_rate
 
     @property
-    def momentum(self) -> int:
+    def momentum_shift(self) -> int:
         """Shift of the gradient's running mean; 0: none."""
-        return MOMENTA[self.mode] if self.given_momentum is None else self.given_momentum
+        return MOMENTA[self.mode] if self.momentum is None else self.momentum
 
     def ranks(self, model: QuantModel) -> bytes:
         """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given."""

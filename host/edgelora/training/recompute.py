@@ -49,7 +49,7 @@ def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
 
     def layout(chosen: tuple[int, ...]) -> twin.Layout:
         flags = bytes(i in chosen for i in range(count))
-        return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum, flags)
+        return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, flags)
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes

@@ -91,7 +91,7 @@ def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
     starts = range(0, len(order), recipe.micro_batch)
     return [
         MicroBatch(
-            order[at : at + recipe.micro_batch], falling_rate(recipe.learning_rate, step, len(starts)), at // count
+            order[at : at + recipe.micro_batch], falling_rate(recipe.initial_rate, step, len(starts)), at // count
         )
         for step, at in enumerate(starts)
     ]

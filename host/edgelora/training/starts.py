@@ -55,8 +55,8 @@ def recipe_of(adapter: bytes, ops: int, seed: int = 0, epochs: int = 0, rate: in
     return Recipe(
         mode="trainable_a" if found.trainable_a else "frozen_a",
         given_ranks=tuple(found.ranks(ops)),
-        given_momentum=found.momentum,
-        given_rate=rate or None,
+        momentum=found.momentum,
+        learning_rate=rate or None,
         threshold=found.threshold,
         epochs=epochs,
         seed=seed,

@@ -68,12 +68,19 @@ class Signal:
         self.scales, self.means, self.stds = [[one[i] for one in each] for i in range(3)]
         self.units = str(file[at + 20 + 20 * self.values :][:size], "utf-8")
 
+    def __repr__(self):
+        told = self.channels, self.rate, self.window, self.hop, self.units or "counts"
+        return "<Signal of %d channels at %s Hz, windows of %d every %d, in %s>" % told
+
 
 class Adapter:
     """A verified .ela in memory, ready for Model.use."""
 
     def __init__(self, buffer):
         self.buffer = buffer
+
+    def __repr__(self):
+        return "<Adapter for base %s, %d bytes>" % (hex_id(bytes(self.buffer[16:24])), len(self.buffer))
 
     def record(self, kind):
         found = core_record(self.buffer, kind)
@@ -131,6 +138,7 @@ class Model:
         threshold=0,
         plain=False,
         frames=1,
+        labels=None,
     ):
         self.mode = mode
         gc.collect()  # base and arena, the largest pieces, go into the lowest gaps: what is free stays in one piece
@@ -151,6 +159,10 @@ class Model:
         layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
         self.arena = bytearray(core_arena_size(self.buffer, *layout))
         core_init(self.arena, self.buffer, *layout)
+        if labels is not None:  # other names than the file's; what an adapter adds comes behind them
+            if len(labels) != self.output_size:
+                raise ValueError("%d labels for %d outputs: give one each" % (len(labels), self.output_size))
+            self._labels = [str(label) for label in labels]
         start = core_output(self.arena)
         self.output = memoryview(self.arena)[start : start + self.output_size]
         self.micro_batch = micro_batch
@@ -162,6 +174,10 @@ class Model:
         self.store = None  # one that was opened with this model switches adapters, too
         self.merged = {}
         self._probabilities = None
+
+    def __repr__(self):
+        told = hex_id(self.base_id), self.mode, max(self.ranks), self.input_size, self.output_size, len(self.arena)
+        return "<Model of base %s, %s, rank %d, %d inputs, %d outputs, arena of %d bytes>" % told
 
     @property
     def signal(self):

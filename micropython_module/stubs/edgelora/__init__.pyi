@@ -68,7 +68,8 @@ class Model:
 
     threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
     recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
-    which saves memory. plain: only the portable kernels. Neither of the two changes a result.
+    which saves memory. plain: only the portable kernels. Neither of the two changes a result. labels: names of the
+    outputs in place of the file's, one each.
 
     A model with history sees a stream, frame by frame: `infer` takes the next one, `reset` begins anew. It is trained
     with samples of `frames` frames, which are streams of their own: their last frame is what is learned, and what is
@@ -112,6 +113,7 @@ class Model:
         threshold: int = 0,
         plain: bool = False,
         frames: int = 1,
+        labels: Optional[Sequence[str]] = None,
     ) -> None: ...
     @property
     def signal(self) -> Optional[Signal]:

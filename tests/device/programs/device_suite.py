@@ -179,9 +179,21 @@ def check_stream(name, model, case):
     report(name + " reset", bytes(model.output) == unhex(case["stream"][0][1]))
 
 
+def check_names(name, model):
+    """Names of outputs in place of the file's; what objects say of themselves."""
+    names = [f"output {i}" for i in range(model.output_size)]
+    named = edgelora.Model(model.buffer, 0, "infer", 1, labels=names)
+    report(name + " given names", named.labels == names)
+    few = names[1:]
+    why = f"{len(few)} labels for {len(names)} outputs"
+    report(name + " too few names", refused(lambda: edgelora.Model(model.buffer, 0, "infer", 1, labels=few), why))
+    report(name + " repr", edgelora.hex_id(model.base_id) in repr(model) and "infer" in repr(model), repr(model))
+
+
 def check_network(path, plain):
     """A network, and frames in a file beside it, each with the outputs that belong to it."""
     model = edgelora.Model(path[:-7] + ".elm", 0, "infer", 1, plain=plain)
+    check_names(path[:-7], model)
     x, right = bytearray(model.input_size), bytearray(model.output_size)
     equal = frames = 0
     with open(path, "rb") as f:
