@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -386,3 +387,42 @@ def test_nothing_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     with console.step("long"):
         assert heard.wait(60)
     assert all(re.fullmatch(r"long: \(\d+ s\)", line) for line in lines)
+
+
+def test_help_of_a_command_has_two_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for line in (["help", "personalize"], ["personalize", "--help"], ["help"], ["--help"], ["-V"], ["--version"]):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(line)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "edgelora personalize base.elm --data mine.npz --on-board --resume" in said[0]
+    assert said[2] == said[3] and "help COMMAND" in said[2]
+    assert said[4] == said[5] and said[4].startswith("edgelora ")
+    assert cli.main(["help", "persnalize"]) == 2
+    assert "did you mean personalize?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only there: a file gets whole cells."""
+    rows: list[tuple[object, ...]] = [("a name that is long" * 3, 12, "and words on it " * 5), ("short", 1, "")]
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console.table(("name", "count", "words"), rows)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns and ("…" in lines[1]) == (columns < 150)
+    assert all("12" in line or "1" in line for line in lines[1:])
+    whole = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", whole)
+    console.table(("name", "count", "words"), rows)
+    assert "…" not in whole.getvalue()
+
+
+def test_a_librarys_warning_is_for_who_debugs() -> None:
+    program = "import numpy, sys; from edgelora import cli\nwith cli._telling(sys.argv[1:]): numpy.mean([])"
+    for flags, told in (([], False), (["-v"], True)):
+        done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and ("Mean of empty slice" in done.stderr) == told, done.stderr
+        assert not told or done.stderr.startswith("warnings: ")

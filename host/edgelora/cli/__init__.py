@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -34,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     streams.open_closed()
     gc.set_threshold(OBJECTS_A_LOOK)
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
     args = None
     try:
         with _quick_stop():
@@ -107,8 +110,9 @@ class _Notes(logging.Handler):
 
 @contextlib.contextmanager
 def _telling(argv: list[str]) -> Iterator[None]:
-    """Under -v and --debug, what the package logs is told."""
+    """Under -v and --debug, what the package logs is told, and what libraries warn of. Else neither is."""
     level = logging.DEBUG if "--debug" in argv else logging.INFO if {"-v", "--verbose"} & set(argv) else None
+    warnings.showwarning = _log_warning
     if level is None:
         yield
         return
@@ -120,6 +124,14 @@ def _telling(argv: list[str]) -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """A library's warning is for who debugs: what a user has to know, a command says in its own words."""
+    where = f"{os.path.basename(filename)}:{lineno}"
+    logging.getLogger("edgelora.warnings").info("%s: %s: %s", where, category.__name__, message)
 
 
 def _tell(error: Exception, as_json: bool) -> int:

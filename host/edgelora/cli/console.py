@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from ..text import plain, printable
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+LEAST_WIDTH = 12  # characters of a column that is cut to fit a terminal
 LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 
 
@@ -116,16 +118,31 @@ def emit(value: Any) -> None:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    """Aligned columns on standard output; numbers to the right."""
+    """Aligned columns on standard output; numbers to the right. A terminal gets no line that is too long for it."""
     cells = [head, *[tuple(map(printable, row)) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    if sys.stdout.isatty():
+        widths = _fitting(widths, shutil.get_terminal_size().columns)
     for row in cells:
+        shown = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
         say(
             "  ".join(
                 cell.rjust(width) if _is_number(cell) else cell.ljust(width)
-                for cell, width in zip(row, widths, strict=True)
+                for cell, width in zip(shown, widths, strict=True)
             ).rstrip()
         )
+
+
+def _fitting(widths: list[int], columns: int) -> list[int]:
+    """Widths that fit a terminal: the widest give way first, down to `LEAST_WIDTH`."""
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > LEAST_WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _is_number(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,21 @@ from .exit_codes import ExitCode
 from .recipes import DATA_HELP, add_peft, add_plan, add_recipe, data_part, data_parts, planned_recipe
 from .runs import print_report
 
+PERSONALIZE_EXAMPLES = """
+A person's samples in mine.npz, a quarter of which test; the page is out/run/report.html:
+
+  edgelora personalize base.elm --data mine.npz
+
+Other samples test; within 16 KB of RAM, as a plan decided:
+
+  edgelora plan base.elm --data mine.npz --ram 16K -o plan.json
+  edgelora personalize base.elm --data mine.npz --test later.npz --plan plan.json
+
+The board trains by itself, and goes on after a reset or Ctrl-C:
+
+  edgelora personalize base.elm --data mine.npz --on-board --budget-ms 60000
+  edgelora personalize base.elm --data mine.npz --on-board --resume
+"""
 BOARDS_OWN = {  # settings that --qat has no use for
     "learning_rate": "--learning-rate",
     "momentum": "--momentum",
@@ -57,6 +73,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
     p.add_argument("--force", action="store_true", help="use the adapter even if held-out samples say it is no better")
+    p.epilog = inspect.cleandoc(PERSONALIZE_EXAMPLES)
     _add_on_board(p)
     add_recipe(p)
     add_plan(p)

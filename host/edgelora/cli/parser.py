@@ -31,10 +31,10 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
     parser = Parser(
         prog="edgelora",
         description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
-        epilog="The whole way in one command: edgelora demo har. A command's own page: edgelora COMMAND --help. "
+        epilog="The whole way in one command: edgelora demo har. A command's own page: edgelora help COMMAND. "
         f"{MEANINGS[0].upper()}{MEANINGS[1:]}.",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
     _add_telling(parser, False)
     parser.set_defaults(usual_port=None)
     parser.sections = GROUPS

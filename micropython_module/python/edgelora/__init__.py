@@ -148,9 +148,9 @@ class Model:
         if momentum is None:
             momentum = MOMENTA[MODES.index(mode)]
         self.learning_rate = LEARNING_RATES[MODES.index(mode)]
-        ops, self.input_size, self.output_size, self.target_size, labels, labels_size = core_model_check(self.buffer)
+        ops, self.input_size, self.output_size, self.target_size, at, size = core_model_check(self.buffer)
         self.base_id = bytes(self.buffer[16:24])
-        self._labels = str(self.buffer[labels : labels + labels_size], "utf-8").split("\n") if labels_size else []
+        self._labels = str(self.buffer[at : at + size], "utf-8").split("\n") if size else []
         if isinstance(ranks, int):
             ranks = self._everywhere(ranks, ops)
         self.ranks = bytes(ranks)
