@@ -1,6 +1,6 @@
 """Writes what comes with the studio: the base for motion, and when a window is like nothing that it was taught.
 
-    python tools/studio_bases.py
+python tools/studio_bases.py
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..training import (
     Recipe,
     Samples,
     Take,
+    Verdict,
     WorkflowError,
     as_heard,
     as_recorded,
@@ -198,6 +199,8 @@ def demo_keywords(
             again = hear_on_board(link, base, run.run.adapter, test, progress)
     same = int(np.sum(again == run.after))
     streams.note(f"after a reset, from sound: {same} of {len(test)} decisions as before it", quiet)
+    if same < len(test):
+        run = replace(run, verdict=Verdict.DIFFERS, activated=False, twin=replace(run.twin, identical=False))
     report, page = here.reported(base, net, data, held_out, run, hello, f"voice {voice}", WORDS)
     return report, page
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, twin
@@ -32,7 +33,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class TwinRun:
-    """The same run on the host twin: has it the board's adapter and training state, byte for byte?
+    """The same run on the host twin: has it the board's adapter and training state, byte for byte, and does it say the
+    same of each test sample?
 
     epochs: how right it is on the test samples after each epoch. Twin and board being the same, it is what the board
     was, which had no time to measure it.
@@ -141,8 +143,8 @@ def personalize_board(
     verdict = course.verdict(outcome)
     if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
-    again, epochs = on_twin.result()
-    identical = again.adapter == run.adapter and again.state == run.state
+    again, epochs, answered = on_twin.result()
+    identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
     if not identical:
         verdict = Verdict.DIFFERS
     activated = identical and (force or verdict.is_for_use)
@@ -172,8 +174,8 @@ def _beside(work: Callable[[], _T]) -> Future[_T]:
 
 def _run_on_twin(
     base: Base, course: Course, test: Samples, previous: bytes | None, tested: Callable[[Measure], None]
-) -> tuple[Run, list[Measure]]:
-    """What a board's run by this course comes to, and how right it is on the test samples after each epoch.
+) -> tuple[Run, list[Measure], NDArray[Any]]:
+    """What a board's run by this course comes to, how right it is after each epoch, and what it says of test samples.
 
     previous: what was in use before, as a run by the board itself is judged against; None: the bare base.
     """
@@ -191,7 +193,9 @@ def _run_on_twin(
         learner = TwinLearner(base.elm, ranks, recipe, test.frames)
         learner.use(previous)
         guard = course.guard(learner)
-    return guard_twin(base.elm, course, guard, on_epoch=test_epoch), epochs
+    run = guard_twin(base.elm, course, guard, on_epoch=test_epoch)
+    session.use(run.adapter)
+    return run, epochs, answers(base, session, test)
 
 
 def _left_in_store(link: Link, end: RunReply) -> bytes:

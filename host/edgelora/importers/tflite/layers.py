@@ -243,7 +243,7 @@ def reduce_max(at: Builder) -> None:
     tensor = at.model.tensors[source]
     while height * width > 1:
         high = min(height, 255)
-        wide = min(width, 255, formats.MAX_POOL // high)
+        wide = min(width, 255, formats.MAX_POOLED // high)
         shape = (-(-height // high), -(-width // wide), channels)
         op = Op("max_pool", source, 0, kernel=(high, wide), stride=(high, wide))
         source = at.append(op, shape, tensor.scale, tensor.zero_point)
