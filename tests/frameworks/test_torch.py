@@ -103,6 +103,40 @@ class Written(tnn.Module):
         return self.fc(x.view(x.size(0), -1))
 
 
+class Squeeze(tnn.Module):
+    """Squeeze-and-excitation, whose scale [N, channels, 1, 1] is written in the way that is given."""
+
+    def __init__(self, channels: int, axes: int, way: str) -> None:
+        super().__init__()
+        self.axes, self.way = axes, way
+        self.pool = (tnn.AdaptiveAvgPool1d, tnn.AdaptiveAvgPool2d)[axes - 1](1)
+        conv = (tnn.Conv1d, tnn.Conv2d)[axes - 1]
+        layers = [conv(channels, 2, 1), conv(2, channels, 1)]
+        if way in ("view", "expand", "index", "unsqueeze"):
+            layers = [tnn.Linear(channels, 2), tnn.Linear(2, channels)]
+        gate = tnn.Hardsigmoid() if way == "first" else tnn.Sigmoid()
+        self.gate = tnn.Sequential(layers[0], tnn.ReLU(), layers[1], gate)
+
+    def forward(self, x):
+        if self.way in ("pool", "first", "in place"):
+            scale = self.gate(self.pool(x))
+        elif self.way == "mean":
+            scale = self.gate(x.mean((2, 3)[: self.axes], keepdim=True))
+        elif self.way in ("view", "expand"):
+            n, channels = x.size()[:2]
+            scale = self.gate(self.pool(x).view(n, channels)).view(n, channels, *[1] * self.axes)
+        elif self.way == "index":
+            scale = self.gate(torch.flatten(self.pool(x), 1))[(slice(None), slice(None), *[None] * self.axes)]
+        else:
+            scale = self.gate(self.pool(x).flatten(1))
+            for _ in range(self.axes):
+                scale = scale.unsqueeze(-1)
+        if self.way == "in place":
+            x *= scale
+            return x
+        return scale * x if self.way == "first" else x * (scale.expand_as(x) if self.way == "expand" else scale)
+
+
 class Shared(tnn.Module):
     """What several layers read can't be changed for one of them."""
 
@@ -176,6 +210,66 @@ def test_values_are_near_over_all_of_their_range(name: str) -> None:
     """Told that outputs are values, nothing of them is left out."""
     build, shape, _ = NETS[name]
     check_near(build(), *shape, loss="mean_squared_error")
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("way", ["pool", "first", "in place", "mean", "view", "expand", "index", "unsqueeze"])
+def test_squeeze_and_excitation(way: str, axes: int) -> None:
+    conv = (tnn.Conv1d, tnn.Conv2d)[axes - 1](3, 8, 3, padding=1)
+    module = tnn.Sequential(conv, tnn.ReLU(), Squeeze(8, axes, way), tnn.Flatten(), tnn.Linear(8 * 6**axes, 3))
+    made = check_near(module, 3, *[6] * axes)
+    assert "multiply" in kinds(made)
+    op = next(op for op in made.model.ops if op.kind == "multiply")
+    assert made.model.tensors[op.input].positions == 6**axes and made.model.tensors[op.input2].positions == 1
+
+
+class Attention(tnn.Module):
+    """A scale for each position, one for all channels, and the mean of each channel taken along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = tnn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.map(x)) + x.mean((2, 3), keepdim=True)
+
+
+def test_what_is_repeated_may_be_any_axis() -> None:
+    module = tnn.Sequential(Attention(), tnn.Flatten(), tnn.Linear(4 * 30, 3))
+    made = check_near(module, 4, 5, 6)
+    assert {"multiply", "add"} < set(kinds(made))
+
+
+WORDS: list[Callable] = [  # functions of one value, in forward's own words
+    lambda x: x * torch.sigmoid(x),
+    lambda x: x * F.relu6(x + 3) / 6,
+    lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))),
+    lambda x: 1 - x,
+    lambda x: -x.abs(),
+    lambda x: torch.square(x) - 2,
+    lambda x: F.mish(x) + F.softplus(x, beta=2),
+    lambda x: F.gelu(x, approximate="tanh") + F.selu(x),
+    lambda x: F.relu(x * F.logsigmoid(x)),
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_functions_in_forwards_own_words(words: Callable) -> None:
+    made = check_near(tnn.Sequential(Calls(words), tnn.Flatten(), tnn.Linear(24, 4)), 3, 8, decibel=18)
+    assert made.net.layers[-1].kind == "dense" and made.report.agreement > 0.9
+
+
+def test_a_network_that_was_saved_is_the_same(tmp_path: Path) -> None:
+    """Whatever it consists of: what lies beside the base computes what the module does."""
+    cases = [(build(), shape) for build, shape, _ in NETS.values()]
+    cases += [(tnn.Sequential(Squeeze(3, 1, "view"), activation), (3, 20)) for activation in ACTIVATIONS]
+    for module, shape in cases:
+        made = edgelora.from_torch(randomized(module).eval(), noise(50, *shape, seed=1))
+        made.save(tmp_path / "base.elm")
+        x = noise(50, *shape, seed=1)
+        wanted = expected(module, x).reshape(50, -1)
+        found = floatnet.predict(floatnet.load_net(tmp_path / "base.float.npz"), dataset.channels_last(x))
+        assert np.allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
 def test_random_geometry() -> None:
@@ -452,6 +546,15 @@ class Calls(tnn.Module):
         return self.call(self.block(x))
 
 
+class Outer(tnn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = tnn.Conv1d(3, 1, 1)
+
+    def forward(self, x):
+        return x.mean(2, keepdim=True) * self.map(x)
+
+
 REFUSED = [
     (tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.LSTM(8, 3))), r"0\.1 \(LSTM\): .* supported are Linear"),
     (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3)), r"^0 \(ConvTranspose1d\): not supported"),
@@ -468,8 +571,14 @@ REFUSED = [
     (tnn.Sequential(tnn.BatchNorm1d(3, track_running_stats=False)), "track_running_stats=True"),
     (tnn.Sequential(tnn.Identity()), "isn't that of its last layer"),
     (Calls(lambda x: torch.cumsum(x, 2)), r"cumsum \(cumsum\): not supported"),
-    (Calls(lambda x: x + 1), "adds a constant"),
-    (Calls(lambda x: x + x.mean(2, keepdim=True)), r"\[3, 8\] and \[3, 1\]: both must have one shape"),
+    (Calls(lambda x: x + torch.ones(3, 8)), "adds a tensor that isn't computed from the input"),
+    (Calls(lambda x: x - F.relu(x)), "subtracts two activations"),
+    (Calls(lambda x: x / 0), "can be divided by a number that isn't 0"),
+    (Calls(lambda x: 2**x), "must have an exponent of 1 to 8"),
+    (Calls(lambda x: x * float("inf")), "inf is no number"),
+    (Calls(lambda x: x[:, :, 2:]), "takes a part of an activation"),
+    (Calls(lambda x: F.relu(x.mean(2, keepdim=True).expand_as(x))), "only what is added or multiplied next"),
+    (Outer(), r"multiplies \[3, 1\] and \[1, 8\]: both must have one shape, or one of them one element along an axis"),
     (Calls(lambda x: (x, x)), "returns several values"),
     (Calls(lambda x: x.permute(0, 2, 1)), r"\(permute\): not supported"),
     (Calls(lambda x: x.reshape(2, -1, 4)), "only all of a sample can be flattened"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .files import load_net, save_net
     from .layers import (
         ACTIVATIONS,
+        PAIRS,
         Array,
         FloatNet,
         Layer,
@@ -49,6 +50,7 @@ __all__ = [
     "FloatNet",
     "Layer",
     "MOTION_EPOCHS",
+    "PAIRS",
     "PRETRAINING_VERSION",
     "RATE_FROZEN_A",
     "RATE_TRAINED_A",

@@ -191,8 +191,8 @@ class _Converter:
 
     def _convert(self, node: Any) -> _Value:
         path = self._path(node)
-        if node.target in _ADDITIONS:
-            return self._add(node, path)
+        if node.target in _PAIRS:
+            return self._pair(node, path)
         if not node.args or node.args[0] not in self.values:
             raise TorchError(f"{path}: must compute on activations")
         source = node.args[0]
@@ -226,7 +226,7 @@ class _Converter:
     def _append(self, path: str, layer: floatnet.Layer, source: _Value, shape: tuple[int, ...] | None) -> _Value:
         layer.name = path
         made = floatnet.output_shape(layer, self.shapes[source.tensor])
-        flat = source.flat and layer.kind in ("lookup", "add")
+        flat = source.flat and layer.kind in ("lookup", *floatnet.PAIRS)
         if shape is not None and not flat and made != _own_shape(shape):
             raise InputError(
                 f"makes {list(shape[1:])}, only {list(made)} in our order is possible; use ceil_mode=False"
@@ -301,7 +301,12 @@ class _Converter:
         while (before := self._writer(tensor)) is not None and before.kind == "max_pool":
             tensor = floatnet.sources(self.net, tensor - 1)[0]
         names = [name for name, known in floatnet.ACTIVATIONS.items() if known == bounds]
-        if not names or before is None or before.kind not in (*WEIGHT_KINDS, "add") or before.activation != "none":
+        if (
+            not names
+            or before is None
+            or before.kind not in (*WEIGHT_KINDS, *floatnet.PAIRS)
+            or before.activation != "none"
+        ):
             return self.elementwise(call)
         before.activation = names[0]
         return call.source
@@ -311,11 +316,7 @@ class _Converter:
         if isinstance(module, tnn.PReLU) and module.num_parameters > 1:
             raise call.refusal("has a slope for each channel: make it with num_parameters=1")
 
-        def function(x: floatnet.Array) -> floatnet.Array:
-            with torch.no_grad():
-                return np.asarray(module(torch.tensor(x, dtype=torch.float32)).numpy(), x.dtype)
-
-        value = self._emit(call, floatnet.Layer("lookup", function=function))
+        value = self._emit(call, floatnet.Layer("lookup", function=_in_numpy(module)))
         if isinstance(module, tnn.Sigmoid):
             self.sigmoid = value.tensor
         return value
@@ -376,15 +377,49 @@ class _Converter:
             raise call.refusal(f"reshapes {change}: only all of a sample can be flattened")
         return call.source
 
-    def _add(self, node: Any, path: str) -> _Value:
-        sources = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
-        if len(sources) < 2 or None in sources or node.kwargs:
-            raise TorchError(f"{path}: adds a constant; only two activations can be added")
-        one, two = (source for source in sources if source is not None)
-        if self.shapes[one.tensor] != self.shapes[two.tensor] or one.flat != two.flat:
-            shapes = " and ".join(str(list(arg.meta["tensor_meta"].shape[1:])) for arg in node.args[:2])
-            raise TorchError(f"{path}: adds {shapes}: both must have one shape")
-        return self._append(path, floatnet.Layer("add", inputs=(one.tensor, two.tensor)), one, None)
+    def expand(self, call: _Call) -> _Value:
+        """Repeats along axes with one element, which whatever reads two activations does by itself."""
+        if any(reader.target not in _PAIRS for reader in call.node.users):
+            raise call.refusal("only what is added or multiplied next can be repeated")
+        return call.source
+
+    def _pair(self, node: Any, path: str) -> _Value:
+        """An operator of two activations, or of one and a number, which makes it a function of one value."""
+        kind, name, function = _PAIRS[node.target]
+        known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
+        if len(known) < 2 or node.kwargs or any(isinstance(arg, fx.Node) for arg, value in _only(node, known)):
+            raise TorchError(f"{path}: {name} a tensor that isn't computed from the input; put it into a layer")
+        if None in known:
+            return self._with_number(node, path, known, function)
+        if not kind:
+            raise TorchError(f"{path}: {name} two activations, which only additions and multiplications can")
+        one, two = (value for value in known if value is not None)
+        shapes = [tuple(arg.meta["tensor_meta"].shape) for arg in node.args[:2]]
+        wide, narrow = self.shapes[one.tensor], self.shapes[two.tensor]
+        if any(b not in (1, a) for a, b in zip(wide, narrow, strict=True)):
+            one, two, wide, narrow = two, one, narrow, wide
+        fits = all(b in (1, a) for a, b in zip(wide, narrow, strict=True))
+        if not fits or len(shapes[0]) != len(shapes[1]) or one.flat != two.flat:
+            told = " and ".join(str(list(shape[1:])) for shape in shapes)
+            raise TorchError(
+                f"{path}: {name} {told}: both must have one shape, or one of them one element along an axis"
+            )
+        return self._append(path, floatnet.Layer(kind, inputs=(one.tensor, two.tensor)), one, None)
+
+    def _with_number(self, node: Any, path: str, known: list[_Value | None], function: Any) -> _Value:
+        [place] = [i for i, value in enumerate(known) if value is not None]
+        source, number = known[place], node.args[1 - place]
+        assert source is not None
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise TorchError(f"{path}: {number!r} is no number")
+        if function is operator.pow and (place or number not in range(1, 9)):
+            raise TorchError(f"{path}: a power must have an exponent of 1 to 8")
+        if function is operator.truediv and (place or number == 0):
+            raise TorchError(f"{path}: can be divided by a number that isn't 0, no more")
+        of_one = (lambda x: function(x, number)) if place == 0 else (lambda x: function(number, x))
+        inputs = () if source.tensor == len(self.net.layers) else (source.tensor,)
+        layer = floatnet.Layer("lookup", function=_in_numpy(of_one), inputs=inputs)
+        return self._append(path, layer, source, None)
 
     def _check_axes(self, call: _Call, axes: int) -> None:
         if len(call.source_shape) != 2 + axes:
@@ -396,13 +431,31 @@ class _Converter:
 _ELEMENTWISE = (
     *(tnn.Sigmoid, tnn.Tanh, tnn.LeakyReLU, tnn.PReLU, tnn.Hardswish, tnn.Hardsigmoid, tnn.GELU, tnn.SiLU, tnn.Mish),
     *(tnn.ELU, tnn.CELU, tnn.SELU, tnn.Softplus, tnn.Softsign, tnn.Hardshrink, tnn.Softshrink, tnn.Threshold),
+    *(tnn.LogSigmoid, tnn.Tanhshrink),
 )
+
+
+class Function:
+    """Stands for a function of one value."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(x)
+
+
+class Expand:
+    """Stands for a repetition along axes."""
+
+
 _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     tnn.Linear: _Converter.linear,
     **dict.fromkeys((tnn.Conv1d, tnn.Conv2d), _Converter.conv),
     **dict.fromkeys((tnn.BatchNorm1d, tnn.BatchNorm2d), _Converter.batch_norm),
     **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
-    **dict.fromkeys(_ELEMENTWISE, _Converter.elementwise),
+    **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
+    Expand: _Converter.expand,
     **dict.fromkeys((tnn.MaxPool1d, tnn.MaxPool2d, tnn.AvgPool1d, tnn.AvgPool2d), _Converter.pool),
     **dict.fromkeys(
         (tnn.AdaptiveAvgPool1d, tnn.AdaptiveAvgPool2d, tnn.AdaptiveMaxPool1d, tnn.AdaptiveMaxPool2d),
@@ -414,9 +467,28 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     tnn.Flatten: _Converter.reshape,
     **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
 }
-_SUPPORTED = ", ".join(kind.__name__ for kind in _HANDLERS if kind is not tnn.LogSoftmax) + ", and adding two"
-_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_RESHAPES = {torch.flatten, torch.reshape, torch.squeeze, "flatten", "reshape", "view", "squeeze", "contiguous"}
+_UNNAMED = (tnn.LogSoftmax, Function, Expand)
+_SUPPORTED = ", ".join(kind.__name__ for kind in _HANDLERS if kind not in _UNNAMED) + ", and adding or multiplying two"
+_PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), ("multiply", "multiplies", operator.mul)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), ("", "subtracts", operator.sub)),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), ("", "divides", operator.truediv)),
+    **dict.fromkeys((operator.pow, torch.pow, "pow"), ("", "raises to a power", operator.pow)),
+}
+_RESHAPES = {
+    *(torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, operator.getitem),
+    *("flatten", "reshape", "view", "view_as", "reshape_as", "squeeze", "unsqueeze", "contiguous"),
+}
+_EXPANSIONS = {"expand", "expand_as"}
+_TOTAL = {  # functions of one value that are finite everywhere
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), torch.neg),
+    **dict.fromkeys((operator.abs, torch.abs, "abs"), torch.abs),
+    **dict.fromkeys((torch.square, "square"), torch.square),
+    **dict.fromkeys((torch.sin, "sin"), torch.sin),
+    **dict.fromkeys((torch.cos, "cos"), torch.cos),
+    **dict.fromkeys((torch.erf, "erf"), torch.erf),
+}
 _MEANS = {torch.mean, "mean"}
 _WINDOW = ("kernel_size", "stride", "padding")
 _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does the same, and what it is made with
@@ -432,6 +504,15 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does 
     F.gelu: (tnn.GELU, ()),
     F.silu: (tnn.SiLU, ()),
     F.elu: (tnn.ELU, ("alpha",)),
+    F.celu: (tnn.CELU, ("alpha",)),
+    F.selu: (tnn.SELU, ()),
+    F.mish: (tnn.Mish, ()),
+    F.softplus: (tnn.Softplus, ("beta", "threshold")),
+    F.softsign: (tnn.Softsign, ()),
+    F.logsigmoid: (tnn.LogSigmoid, ()),
+    F.tanhshrink: (tnn.Tanhshrink, ()),
+    F.hardshrink: (tnn.Hardshrink, ("lambd",)),
+    F.softshrink: (tnn.Softshrink, ("lambd",)),
     F.softmax: (tnn.Softmax, ("dim",)),
     F.log_softmax: (tnn.LogSoftmax, ("dim",)),
     F.dropout: (tnn.Dropout, ()),
@@ -447,8 +528,14 @@ _IGNORED = ("inplace", "training", "p", "_stacklevel", "dtype")  # of functions,
 
 def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
     """The module that does what a function or method does to a tensor of `shape`."""
+    if node.target is operator.getitem and not _adds_axes(node.args[1]):
+        raise TorchError(f"{path}: takes a part of an activation; only axes can be put in, as in x[:, :, None]")
     if node.target in _RESHAPES:
         return tnn.Flatten()
+    if node.target in _EXPANSIONS:
+        return Expand()
+    if node.target in _TOTAL:
+        return Function(_TOTAL[node.target])
     if node.target in _MEANS:
         dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
         axes = {dim % len(shape) for dim in ([dims] if isinstance(dims, int) else dims)}
@@ -465,6 +552,27 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
     return kind(**{key: value for key, value in given.items() if value is not None})
+
+
+def _adds_axes(index: Any) -> bool:
+    """Whether an index takes all of a tensor, with new axes of one element."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is ... or part == slice(None) for part in parts)
+
+
+def _only(node: Any, known: list[_Value | None]) -> list[tuple[Any, _Value | None]]:
+    """Operands that are no activations."""
+    return [(arg, value) for arg, value in zip(node.args, known, strict=False) if value is None]
+
+
+def _in_numpy(function: Callable[[Any], Any]) -> Callable[[floatnet.Array], floatnet.Array]:
+    """A function of PyTorch's tensors as one of arrays."""
+
+    def of_arrays(x: floatnet.Array) -> floatnet.Array:
+        with torch.no_grad():
+            return np.asarray(function(torch.tensor(x, dtype=torch.float32)).numpy(), x.dtype)
+
+    return of_arrays
 
 
 # ---- shapes and arrays -----------------------------------------------------------------------------------------------
