@@ -249,9 +249,11 @@ enum {
 // A buffer of the arena and the steps of a training pass in which it is needed. Steps: op i runs
 // forward at i, the loss at n, op i runs backward at 2n - i. size 0: not there.
 typedef struct {
-    uint32_t offset, size; // bytes
-    uint8_t birth, death;  // first and last step
-    uint16_t next;         // the planner's own
+    uint32_t offset;    // bytes
+    uint32_t size : 22; // bytes; of two tensors at most
+    uint32_t birth : 10;
+    uint16_t death; // from step birth to step death
+    uint16_t next;  // the planner's own
 } edgelora_span_t;
 
 // One adapter matrix in the arena. From `at` on: s8 weight, what the kernels use; if it trains, s16
@@ -284,10 +286,10 @@ typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = not there
     uint16_t lora;               // offset of its edgelora_lora_t, 0 = not dense or conv
     int16_t exponent;            // of the error
-    uint8_t needs;               // runs backward
-    uint8_t arrived;             // the error has received something
-    // before this op's backward step the output is computed again; 255 = it is not
-    uint8_t recomputed_for;
+    // before this op's backward step the output is computed again; EDGELORA_MAX_OPS = it is not
+    uint16_t recomputed_for;
+    uint8_t needs : 1;           // runs backward
+    uint8_t arrived : 1;         // the error has received something
     uint8_t flags;               // EDGELORA_OP_BOUNDED and more, in session.h
 } edgelora_layer_t;
 
@@ -301,10 +303,10 @@ typedef struct {
     uint32_t draws, steps, samples;
     uint16_t pending;   // samples since the last update
     uint16_t threshold; // of config
-    uint8_t op_count;
-    uint8_t lowest;  // lowest op with an adapter; op_count = none
+    uint32_t op_count : 10;
+    uint32_t lowest : 10; // lowest op with an adapter; op_count = none
     // the training pass runs this many ops: its loss is on the output of the last of them
-    uint8_t trained;
+    uint32_t trained : 10;
     uint8_t mode, micro_batch, momentum; // of config
     uint8_t plain : 1;       // of config
     uint8_t wide : 2;        // edgelora_wide_level, 0 if plain

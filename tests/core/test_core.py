@@ -129,18 +129,18 @@ def test_training_of_wide_models_equals_reference() -> None:
 
 
 def test_the_deepest_graph_trains_as_the_reference() -> None:
-    """Its steps, 0 to 254, fill their bytes; one op more is refused by boards and host."""
-    case = case_of(random_model(1, kinds=("residual",) * 63 + ("dense",), edges=False), np.random.default_rng(1), 2)
-    assert len(case.model.ops) == formats.MAX_OPS == 127
+    """Its steps, 0 to 1022, fill their 10 bits; one op more is refused by boards and host."""
+    case = case_of(random_model(1, kinds=("residual",) * 255 + ("dense",), edges=False), np.random.default_rng(1), 2)
+    assert len(case.model.ops) == formats.MAX_OPS == 511
     check_training(case, 1)
     longer = QuantModel([case.model.input, *case.model.tensors], [Op("reshape", 0, 1)], loss=case.model.loss)
     longer.ops += [replace(op, input=op.input + 1, input2=op.input2 + 1, output=op.output + 1) for op in case.model.ops]
     for op in longer.ops:
         op.input2 *= op.kind in TWO_INPUT_KINDS
-    with pytest.raises(formats.FormatError, match="128 ops, 1 to 127"):
+    with pytest.raises(formats.FormatError, match="512 ops, 1 to 511"):
         formats.pack_model(longer)
     forged = bytearray(case.data)
-    struct.pack_into("<HH", forged, 24, 129, 128)
+    struct.pack_into("<HH", forged, 24, 513, 512)
     struct.pack_into("<I", forged, 12, zlib.crc32(forged[16:]))
     with pytest.raises(twin.TwinError, match="inconsistent"):
         twin.check_model(bytes(forged))

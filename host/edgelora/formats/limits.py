@@ -7,7 +7,7 @@ This is their one source. `make tables` writes the core's `formats/limits.h` and
 from __future__ import annotations
 
 # Models
-MAX_OPS = 127
+MAX_OPS = 511
 MAX_ELEMENTS = 1 << 20
 MAX_POSITIONS = 65535
 MAX_PATCH = 16384
@@ -59,7 +59,7 @@ MAX_UPDATE = 1 << 20  # bytes of an update's bundle, and of the adapter in it: b
 
 # What each limits, and why where a number alone would not tell.
 TABLE = {
-    "MAX_OPS": "ops of a model: the steps of a training pass, 0 to 2 * ops, are bytes",
+    "MAX_OPS": "ops of a model: the steps of a training pass, 0 to 2 * ops, have 10 bits",
     "MAX_ELEMENTS": "elements of a tensor",
     "MAX_POSITIONS": "positions of a tensor",
     "MAX_PATCH": "K of dense and conv: with any weights and inputs a sum stays within 2^28 of its bias",

@@ -33,9 +33,9 @@ class TwinError(EdgeloraError, ValueError):
 class _Span(C.Structure):
     _fields_ = [
         ("offset", C.c_uint32),
-        ("size", C.c_uint32),
-        ("birth", C.c_uint8),
-        ("death", C.c_uint8),
+        ("size", C.c_uint32, 22),
+        ("birth", C.c_uint32, 10),
+        ("death", C.c_uint16),
         ("next", C.c_uint16),
     ]
 

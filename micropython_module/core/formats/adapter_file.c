@@ -42,7 +42,7 @@ EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) 
     for (uint32_t i = 0; i < h->layer_count; ++i) {
         const edgelora_adapter_layer_t *l = &layers[i];
         uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
-        // < 2^25 for EDGELORA_MAX_OPS layers, and the state < 2^27: no overflow
+        // < 2^27 for EDGELORA_MAX_OPS layers, and the state < 2^29: no overflow
         end += (stored ? align4(count_a) : 0) + align4(count_b);
         state += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 +
             copies * align4(2 * count_b);

@@ -4,8 +4,8 @@
 #ifndef EDGELORA_LIMITS_H
 #define EDGELORA_LIMITS_H
 
-// ops of a model: the steps of a training pass, 0 to 2 * ops, are bytes
-#define EDGELORA_MAX_OPS 127
+// ops of a model: the steps of a training pass, 0 to 2 * ops, have 10 bits
+#define EDGELORA_MAX_OPS 511
 // elements of a tensor
 #define EDGELORA_MAX_ELEMENTS 1048576
 // positions of a tensor

@@ -18,9 +18,6 @@ typedef struct {
     uint32_t n, lowest, trained;
     uint32_t layers_end; // offset behind the session, its layers and their low-rank parts
     uint32_t scratch, scratch_size;
-    bool needs[EDGELORA_MAX_OPS];                             // runs backward
-    // steps of the backward pass that read the output; 0 = none
-    uint8_t first[EDGELORA_MAX_OPS], last[EDGELORA_MAX_OPS];
 } plan_t;
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
@@ -60,27 +57,43 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
     return (edgelora_span_t){
-        .size = align4(size), .birth = (uint8_t)birth, .death = (uint8_t)death};
+        .size = align4(size) & 0x3FFFFF, .birth = birth & 1023, .death = (uint16_t)death};
+}
+
+static edgelora_span_t *span_of(const plan_t *p, uint32_t op, uint32_t which) {
+    return &p->spans[op * EDGELORA_PLANNED + which];
+}
+
+// Does op i run backward? It has an error then.
+static bool needs(const plan_t *p, uint32_t i) {
+    return span_of(p, i, EDGELORA_ERROR)->size;
 }
 
 // Does the op that writes this tensor run backward?
 static bool wanted(const plan_t *p, uint32_t tensor) {
-    return tensor && p->needs[tensor - 1];
+    return tensor && needs(p, tensor - 1);
+}
+
+// The life of what is computed again, if it is: from the first step of the backward pass that reads
+// the output to the last; a death of 0: none does.
+static edgelora_span_t *read_span(const plan_t *p, uint32_t i) {
+    return span_of(p, i, EDGELORA_RECOMPUTED);
 }
 
 // A step of the backward pass reads this tensor.
 static void read_back(plan_t *p, uint32_t tensor, uint32_t step) {
     if (tensor) {
-        uint8_t *first = &p->first[tensor - 1], *last = &p->last[tensor - 1];
-        *first = *first && *first < step ? *first : (uint8_t)step;
-        *last = *last > step ? *last : (uint8_t)step;
+        edgelora_span_t *read = read_span(p, tensor - 1);
+        uint32_t first = read->death && read->birth < step ? read->birth : step;
+        uint32_t last = read->death > step ? read->death : step;
+        *read = span(0, first, last);
     }
 }
 
 // The highest op above `from` that hands error to this tensor; 0: none.
 static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) {
     for (uint32_t j = p->n; j-- > from + 1;) {
-        if (p->needs[j] && op_reads(model_op(p->model, j), tensor)) {
+        if (needs(p, j) && op_reads(model_op(p->model, j), tensor)) {
             return j;
         }
     }
@@ -107,7 +120,7 @@ static void output_span(plan_t *p, uint32_t i) {
     }
     bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS),
          in_file = op_has(model_op(p->model, i), EDGELORA_NO_INPUT);
-    p->spans[i * EDGELORA_PLANNED + EDGELORA_OUTPUT] = span(
+    *span_of(p, i, EDGELORA_OUTPUT) = span(
         in_file ? 0 : tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
@@ -116,7 +129,7 @@ static void output_span(plan_t *p, uint32_t i) {
 static void backward_reads(plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
     uint32_t step = 2 * p->n - i;
-    if (p->needs[i]) {
+    if (needs(p, i)) {
         bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
         for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
             uint32_t same = k ? g.op->input2 : g.op->input, other = k ? g.op->input : g.op->input2;
@@ -132,23 +145,24 @@ static void backward_reads(plan_t *p, uint32_t i) {
         }
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
+    uint32_t first = read_span(p, i)->birth, last = read_span(p, i)->death;
     if (g.traits & EDGELORA_KEEPS) { // over all forward passes of a sample
         spans[EDGELORA_RECOMPUTED] = span(
             p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
-            p->last[i] > p->n ? p->last[i] : p->n);
+            last > p->n ? last : p->n);
         return;
     }
-    if (!p->last[i]) {
+    if (!last) {
         return;
     }
     if (p->config->recompute && p->config->recompute[i]) {
-        spans[EDGELORA_RECOMPUTED] = span(spans[EDGELORA_OUTPUT].size, p->first[i], p->last[i]);
-        read_back(p, g.op->input, p->first[i]);
+        spans[EDGELORA_RECOMPUTED] = span(spans[EDGELORA_OUTPUT].size, first, last);
+        read_back(p, g.op->input, first);
         if (g.traits & EDGELORA_TWO_INPUTS) {
-            read_back(p, g.op->input2, p->first[i]);
+            read_back(p, g.op->input2, first);
         }
     } else {
-        spans[EDGELORA_OUTPUT].death = p->last[i];
+        spans[EDGELORA_OUTPUT].death = (uint16_t)last;
     }
 }
 
@@ -270,19 +284,20 @@ static int32_t plan(plan_t *p) {
     for (uint32_t i = 0; i < p->n; ++i) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
-        p->needs[i] = trains && i < p->trained &&
+        bool runs_back = trains && i < p->trained &&
             (ranks[i] || wanted(p, g.op->input) || wanted(p, g.op->input2));
         p->layers_end += g.is_matrix ? lora_size(ranks[i]) : 0;
-        uint32_t size = edgelora_op_scratch(&g, ranks[i], p->needs[i], p->config->plain);
+        uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
         p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
-            p->spans[i * EDGELORA_PLANNED + k] = span(0, 0, 0);
+            *span_of(p, i, k) = span(0, 0, 0);
         }
+        *span_of(p, i, EDGELORA_ERROR) = span(runs_back, 0, 0); // until backward_spans
         output_span(p, i);
     }
     for (uint32_t i = p->n; i-- > 0;) {
         backward_reads(p, i);
-        if (p->needs[i]) {
+        if (needs(p, i)) {
             backward_spans(p, i);
         }
     }
@@ -295,7 +310,7 @@ static int32_t plan(plan_t *p) {
     for (uint32_t i = 0; i < p->n; ++i) {
         if (ranks[i]) {
             edgelora_shape_t g = edgelora_shape(p->model, i);
-            edgelora_span_t *a = &p->spans[i * EDGELORA_PLANNED + EDGELORA_A], *b = a + 1;
+            edgelora_span_t *a = span_of(p, i, EDGELORA_A), *b = a + 1;
             *a = span(matrix_size(ranks[i] * g.inputs, p->config->mode == EDGELORA_TRAINABLE_A,
                           p->config->momentum),
                 0, 2 * p->n);
@@ -364,9 +379,9 @@ edgelora_status_t edgelora_init(
         .scratch = p.scratch,
         .scratch_size = p.scratch_size,
         .threshold = config->threshold,
-        .op_count = (uint8_t)n,
-        .lowest = (uint8_t)p.lowest,
-        .trained = (uint8_t)p.trained,
+        .op_count = n & 1023,
+        .lowest = p.lowest & 1023,
+        .trained = p.trained & 1023,
         .mode = config->mode,
         .micro_batch = config->micro_batch,
         .momentum = config->momentum,
@@ -379,8 +394,9 @@ edgelora_status_t edgelora_init(
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
         bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
-        layers[i] = (edgelora_layer_t){.needs = p.needs[i],
-            .recomputed_for = (uint8_t)(recomputed ? 2 * n - p.first[i] : 255),
+        layers[i] = (edgelora_layer_t){.needs = spans[EDGELORA_ERROR].size != 0,
+            .recomputed_for =
+                (uint16_t)(recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth : EDGELORA_MAX_OPS),
             .flags = op_flags(s, &g, config->ranks[i])};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             layers[i].at[k] = spans[k].offset;

@@ -305,7 +305,7 @@ def _found(file, count, public):
 
 def open_model(adapter=ADAPTER):
     """The model that learns from an adapter, with its ranks, mode and momentum, of its base on the board."""
-    head = _read(adapter, 48 + 12 * 127)
+    head = _read(adapter, 48 + 12 * 511)
     if len(head) < 48 or head[:4] != b"ELA1":
         raise FleetError("%s is no adapter" % adapter)
     flags, momentum, threshold = struct.unpack_from("<H10xHH", head, 28)
