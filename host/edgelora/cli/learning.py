@@ -27,6 +27,7 @@ from ..training import (
     adapter_ranks,
     answers,
     float_baseline,
+    is_named,
     load_adapter,
     load_base,
     measured,
@@ -219,7 +220,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
     base = load_base(args.model)
     parts = data_parts(args, None) if args.held_out else None
     test = base.samples(parts.test if parts else data_part(args, args.data, "test"))
-    tested_on = parts.tested_on if parts else f"the test samples of {args.data}"
+    tested_on = parts.tested_on if parts else _tested_on(args)
     adapter = load_adapter(args.adapter, base) if args.adapter else None
     ranks = adapter_ranks(base, adapter)
     if args.twin:
@@ -247,6 +248,13 @@ def cmd_eval(args: argparse.Namespace) -> None:
     if base.model.signal:
         streams.note(f"signal: {base.model.signal}", args.json)
     show(args, result, f"{found.name} {found} on {len(test)} windows ({where}), {tested_on}")
+
+
+def _tested_on(args: argparse.Namespace) -> str:
+    if is_named(args.data):
+        return f"the test samples of {args.data}"
+    seen = ": those it was trained on it may know by heart; --held-out leaves them out" if args.adapter else ""
+    return f"all samples of {args.data}{seen}"
 
 
 def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
