@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import signal
@@ -19,6 +20,7 @@ from sensing import WAVES
 
 from edgelora import sim, twin, virtual_boards
 from edgelora.boards import Device
+from edgelora.errors import InputError
 from edgelora.formats import elu
 from edgelora.link import Link, SerialLine
 from edgelora.studio import desk as desks
@@ -33,6 +35,7 @@ from edgelora.studio.lessons import Lessons
 from edgelora.studio.live import Live, Sensor
 from edgelora.studio.place import Place
 from edgelora.studio.prospect import PACKAGED
+from edgelora.studio.taking import Taker
 from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
 
 BASE = PACKAGED / "motion.elm"
@@ -191,6 +194,41 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
     assert not virtual_boards.running()
 
 
+def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages: Callable) -> None:
+    """As a choice that can't be written, until somebody has read it; the rest of the page goes on."""
+    studio = studios()
+    first, second = pages(studio), pages(studio)
+    (studio.folder / "studio.json").unlink(missing_ok=True)
+    (studio.folder / "studio.json").mkdir()
+    first.get_by_role("button", name="Colours: auto").click()
+    for page in (first, second):
+        page.get_by_role("alert").get_by_text("studio.json is no regular file").wait_for()
+    second.get_by_role("button", name="Close what went wrong").click()
+    for page in (first, second):
+        expect(page.get_by_role("alert")).to_have_count(0)
+    first.get_by_role("link", name="Collect").click()
+    first.get_by_role("heading", name="Collect", exact=True).wait_for()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (InputError("wrong", remedy="mend it"), "wrong: mend it"),
+        (KeyError("x"), "this is a bug in edgelora: KeyError"),
+    ],
+)
+def test_words_for_any_error(error: Exception, words: str, tmp_path: Path) -> None:
+    """On the page, and of a job; once if it repeats."""
+    desk, job = Desk(tmp_path), Job("work")
+    for _ in range(3):
+        desk.trouble(error)
+    job.run(lambda: (_ for _ in ()).throw(error))
+    [trouble] = desk.troubles
+    assert words in trouble.what and job.error == trouble.what and job.remedy == trouble.remedy
+
+
 # --- without a page
 
 
@@ -319,6 +357,23 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
     assert sensing.state == "cancelled"
     with Link.connect(place.device.port) as link:  # its port is free
         assert link.hello()
+
+
+def test_a_board_that_is_lost_ends_its_countdown(place: Place, tmp_path: Path) -> None:
+    until(lambda: place.state.status == "idle")
+    put = place.submit("put", lambda link, job: link.put("/waves.py", WAVES.encode()))
+    assert put.wait(60) and put.state == "done", put.error
+    live, taker = place.of(Live), Taker(place.of(Live), Book(SimpleNamespace(folder=tmp_path)))
+    live.start(Sensor("waves", ()), load_base(BASE))
+    until(lambda: live.end)
+    taker.label, taker.seconds = "wave", 600
+    taker.begin()
+    assert taker.phase == "counting"
+    handle = virtual_boards.find(place.device.port)
+    assert handle
+    handle.kill()
+    until(lambda: taker.phase == "idle")
+    assert "went away" in taker.problem
 
 
 HANGS = {

@@ -97,6 +97,21 @@ def test_the_address_opens_it_once_and_leaves_a_cookie() -> None:
     assert not is_in(asked("websocket", query=f"token={TOKEN}", host=OWN, origin=f"http://{OWN}"))
 
 
+def test_cookies_of_studios_that_have_ended_are_taken_away() -> None:
+    """They are of the host, whatever the port, and would pile up; those of studios that are open stay."""
+    with socket.socket() as other, socket.socket() as ended:
+        for one in (other, ended):
+            one.bind(("127.0.0.1", 0))
+        other.listen()
+        there, gone = other.getsockname()[1], ended.getsockname()[1]
+        ended.close()
+        had = "; ".join(f"edgelora-studio-{port}=x" for port in (there, gone, gone, PORT, 99999))
+        start, _ = asked("http", query=f"token={TOKEN}", host=OWN, cookie=f"mine=1; {had}")
+    cookies = [value.decode() for name, value in start["headers"] if name == b"set-cookie"]
+    assert cookies[0].startswith(f"{COOKIE};") and len(cookies) == 2
+    assert cookies[1].startswith(f"edgelora-studio-{gone}=; Max-Age=0; Path=/;")
+
+
 def test_what_answers_may_be_used_for() -> None:
     start = asked("http", host=OWN, cookie=COOKIE)[0]
     headers = dict(start["headers"])

@@ -125,6 +125,41 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
 
 
+def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """By the length and the leader that are chosen, the class is added again; discarded, it is as it was before."""
+    folder = project(tmp_path / "project", dict.fromkeys(("circle", "wave"), 8))
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    begin(page, "quick")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("after a reset too.")).to_be_visible()
+    studio.stop()
+    collect(folder, {"circle": 8, "wave": 8, "knock": 8})
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    page.get_by_role("button", name="Add knock").click()
+    expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
+    added, _ = stored(studio)
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    page.get_by_text("Learn again").first.click()  # unfolds
+    page.get_by_role("radio", name="with this computer", exact=True).click()
+    page.get_by_label("How long").click()
+    page.get_by_role("option", name="usual").click()
+    page.get_by_role("button", name="Learn again", exact=True).click()
+    expect(page.get_by_role("button", name="Discard")).to_be_visible(timeout=120_000)
+    said = json.loads((folder / "reports" / "002" / "lesson.json").read_text())
+    recipe = said["recipe"]
+    assert (recipe["on_board"], recipe["base_name"], said["again"]) == (False, "own-motion.elm", ["knock"])
+    assert recipe["epochs"] > 16
+    if read_report(folder / "reports" / "002")["activated"]:
+        assert said["added"] == ["knock"]
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_text("Discarded: the board has what it had before.").first).to_be_visible()
+    store, adapter = stored(studio, added.active)
+    assert store.active == added.active and "knock" in [row.name for row in unpack_adapter(adapter).classes]
+
+
 def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
     """What the board's store has, and an adapter of it or b"": the studio ends, and the board is started again."""
     studio.stop()

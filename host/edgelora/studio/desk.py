@@ -18,10 +18,12 @@ from ..sim import start
 from ..text import store_name
 from .job import Job
 from .place import JOBS_KEPT, Place
+from .trouble import Trouble, trouble_of
 
 FOLDERS = ("samples", "bases", "adapters", "reports", "boards", "keys", "releases")
 STATE_FILE = "studio.json"
 LOOK_SECONDS = 1.0  # between looks at what is plugged in
+TROUBLES_KEPT = 3
 THEMES = ("auto", "light", "dark")
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class Desk:
         self.devices: tuple[Device, ...] = ()  # what is plugged in, as it was last seen
         self.places: dict[str, Place] = {}
         self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)
+        self.troubles: tuple[Trouble, ...] = ()  # what went wrong outside of jobs, the latest last
         self.version = 0  # rises at each change of these
         self._parts: dict[Any, Any] = {}
         self._lock = threading.RLock()
@@ -90,6 +93,21 @@ class Desk:
         self.jobs.append(job)
         threading.Thread(target=job.run, args=(lambda: work(job),), name=name, daemon=True).start()
         return job
+
+    # --- what went wrong
+
+    def trouble(self, error: BaseException) -> None:
+        """Tells every page, once, of an error that nobody has foreseen, or could tell where it happened."""
+        found = trouble_of(error)
+        with self._lock:
+            if found not in self.troubles:
+                self.troubles = (*self.troubles, found)[-TROUBLES_KEPT:]
+                self.version += 1
+
+    def calm(self) -> None:
+        """Somebody has read of them."""
+        self.troubles = ()
+        self._touch()
 
     # --- boards
 

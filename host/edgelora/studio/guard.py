@@ -9,6 +9,8 @@ same site for cookies, so what a browser says of where a request comes from (Sec
 from __future__ import annotations
 
 import hmac
+import re
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -30,6 +32,10 @@ POLICY = (
 # Goes on to the page itself, so that the token is neither in the address nor in what the browser remembers.
 WELCOME = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>EdgeLoRA studio</title>
 <meta http-equiv="refresh" content="0;url=/"><p><a href="/">To the studio</a></p></html>"""
+COOKIE = "edgelora-studio-"  # before the port
+COOKIES = re.compile(rf"(?:^|;)\s*{COOKIE}(\d{{1,5}})=")
+MOST_COOKIES = 100
+LOOK_SECONDS = 0.2  # for a port of this computer to answer
 NO_RESPONSE = "No response returned."  # Starlette's middleware says so when a browser left before it got one
 REFUSED = "This is not the studio's own page: open the whole address that `edgelora studio` printed.\n"
 
@@ -38,7 +44,7 @@ class Guard:
     """An ASGI app that hands on to `app` only what may speak to it, and says how its answers may be used."""
 
     def __init__(self, app: App, port: int, token: str) -> None:
-        self._app, self._token, self._cookie = app, token, f"edgelora-studio-{port}"
+        self._app, self._token, self._cookie = app, token, f"{COOKIE}{port}"
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         ws = " ".join(f"ws://{host}" for host in sorted(self._hosts))
         self._headers = [
@@ -57,7 +63,7 @@ class Guard:
         if why:
             return await _refuse(scope, send, why)
         if scope["type"] == "http" and scope["path"] == "/" and self._is_token(_asked(scope, "token")):
-            return await self._welcome(send)
+            return await self._welcome(headers, send)
         if not self._is_token(_cookie(headers, self._cookie)):
             return await _refuse(scope, send, REFUSED)
         # The framework believes these of a proxy, and there is none.
@@ -86,12 +92,22 @@ class Guard:
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
-    async def _welcome(self, send: Send) -> None:
-        cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"set-cookie", cookie.encode())]
+    async def _welcome(self, asked: list[tuple[str, str]], send: Send) -> None:
+        """Leaves the token, and takes away those of studios that have ended: a browser keeps them for this host."""
+        kept = "Path=/; HttpOnly; SameSite=Strict"
+        cookies = [f"{self._cookie}={self._token}; {kept}"]
+        cookies += [f"{COOKIE}{port}=; Max-Age=0; {kept}" for port in self._ended(asked)]
+        headers = [(b"content-type", b"text/html; charset=utf-8")]
+        headers += [(b"set-cookie", cookie.encode()) for cookie in cookies]
         headers += [(b"cache-control", b"no-store"), *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": WELCOME})
+
+    def _ended(self, headers: list[tuple[str, str]]) -> list[int]:
+        """Ports of the studios whose cookies a browser has, and at which nothing listens any more."""
+        text = ";".join(value for name, value in headers if name == "cookie")
+        ports = [int(port) for port in dict.fromkeys(COOKIES.findall(text)) if int(port) < 1 << 16][:MOST_COOKIES]
+        return [port for port in ports if f"{COOKIE}{port}" != self._cookie and not _is_served(port)]
 
     def _with_headers(self, send: Send) -> Send:
         async def sender(message: Message) -> None:
@@ -113,6 +129,13 @@ def _asked(scope: Scope, name: str) -> str:
     except ValueError:
         return ""
     return values[0] if len(values) == 1 else ""
+
+
+def _is_served(port: int) -> bool:
+    """Whether something listens at a port of this computer."""
+    with socket.socket() as line:
+        line.settimeout(LOOK_SECONDS)
+        return line.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _cookie(headers: list[tuple[str, str]], name: str) -> str:

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ..errors import EdgeloraError
 from ..link import Interrupted
-from ..text import printable_lines
+from .trouble import is_bug, trouble_of
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 log = logging.getLogger(__name__)
@@ -122,12 +121,10 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """Notes what went wrong, and logs what is no user's to mend."""
-        if isinstance(error, EdgeloraError | OSError):
-            self.error, self.remedy = printable_lines(error), printable_lines(getattr(error, "remedy", ""))
-        else:
+        if is_bug(error):
             log.exception("%s", self.name, exc_info=error)
-            self.error = printable_lines(f"this is a bug in edgelora: {type(error).__name__}: {error}")
-            self.remedy = "please report it with what the terminal of the studio says"
+        told = trouble_of(error)
+        self.error, self.remedy = told.what, told.remedy
         self.end("failed")
 
     def end(self, state: JobState) -> None:

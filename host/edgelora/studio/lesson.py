@@ -7,6 +7,7 @@ its own, so that it can go on after the page, the studio or the board was gone:
                 base.elm        the network, and samples.npz, test.npz
                 more-N.npz      samples that were learned afterwards: of added classes, or all anew
                 previous.ela    what the board had before, if anything
+                again.npz       samples of classes that are added to it afterwards, and of the others
                 metrics.jsonl   every update
                 adapter.ela     what was learned, report.json and report.html
 """
@@ -24,7 +25,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .. import datasets, training, twin
+from .. import datasets, formats, training, twin
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..link import LineLost, Link, LinkError
@@ -58,6 +59,7 @@ class Head:
     active: str | None = None  # in the board's store before
     name: str = ""  # under which it was kept
     added: tuple[str, ...] = ()  # classes that were added to it since
+    again: tuple[str, ...] = ()  # classes that an earlier run had added, and are added to this one when it is over
     begun: bool = False  # whether the board has got as far as a checkpoint of this run
     id: str = ""  # the board's chip's number
     tested_on_seen: int = 0  # test samples that training sees, or the choice of the epoch
@@ -88,8 +90,10 @@ class Lesson:
             said = json.loads((folder / "lesson.json").read_bytes())
             known = {one.name for one in fields(Head)}
             head = Head(**{key: value for key, value in said.items() if key in known})
-            learned, added = tuple(map(str, head.learned)), tuple(map(str, head.added))
-            head = replace(head, title=str(head.title), learned=learned, added=added)
+            classes: dict[str, Any] = {
+                what: tuple(map(str, getattr(head, what))) for what in ("learned", "added", "again")
+            }
+            head = replace(head, title=str(head.title), **classes)
             if head.status not in get_args(Status) or not isinstance(head.total, int):
                 raise InputError(f"status {head.status!r}, total {head.total!r}")
             Recipe(**_recipe_fields(head.recipe))
@@ -214,7 +218,8 @@ class Lesson:
         base, recipe = self.base, self.recipe
         train, tested = (datasets.load_dataset(self.folder / f"{name}.npz") for name in ("samples", "test"))
         samples, test = base.samples(train), base.samples(tested)
-        training.without_classes(link, base, NAME)
+        if not self.head.again:
+            training.without_classes(link, base, NAME)
         resume = self._prepared(link, base)
         self._now(status="learning", error="")
         self._accuracies = [_bare(base, test)]
@@ -261,6 +266,8 @@ class Lesson:
         report.title, report.board = self.head.title, self.head.board or report.board
         write_atomic(self.folder / "adapter.ela", run.run.adapter)
         write_report(report, self.folder)
+        if self.head.again:
+            self._add_again(link, job, run.activated)
         self.doing = ""
         self._now(status="judged" if run.twin.identical else "differs", error="")
 
@@ -281,7 +288,31 @@ class Lesson:
         previous = training.stored_adapter(link, base, NAME)
         write_atomic(self.folder / "previous.ela", previous or b"")
         self._now(begun=True, active=link.store_list().active)
+        if previous and self.head.again:
+            self._take_classes_out(link, base, previous)
         return False
+
+    def _take_classes_out(self, link: Link, base: Base, previous: bytes) -> None:
+        """What is in use while the board learns has no added classes: its layers are judged, and learned from."""
+        adapter = formats.unpack_adapter(previous, base.model)
+        if adapter.layers:
+            adapter.classes = []
+            link.store_put(NAME, formats.pack_adapter(adapter))
+            return
+        if link.store_list().active == NAME:
+            link.store_activate(None)
+        link.store_remove(NAME)
+
+    def _add_again(self, link: Link, job: Job, activated: bool) -> None:
+        """The classes that an earlier run had added; where nothing better was learned the board has what it had."""
+        if not activated:
+            return self._restore(link)
+        job.tell(f"adding {', '.join(self.head.again)} again")
+        data = datasets.load_dataset(self.folder / "again.npz")
+        made, used = training.add_stored_classes(link, self.base, data, NAME, force=True)
+        if used:
+            self.note_learned(data)
+            self.note_added([row.name for row in made.classes if row.name])
 
     @property
     def _previous(self) -> bytes | None:

@@ -116,7 +116,10 @@ class Lessons:
         return place.submit(f"rename {adapter.name}", work)
 
     def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
-        """Begins a run on a board. InputError where it can't be."""
+        """Begins a run on a board. Classes that the board's latest run has added are added to this one again.
+
+        InputError where it can't be.
+        """
         if prospect.problem:
             raise InputError(prospect.problem, remedy=prospect.remedy)
         there = self.of(place)
@@ -134,7 +137,9 @@ class Lessons:
         total = len(training.schedule(course.samples, course.recipe))
         board = place.state.board or place.state.machine
         head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
-        head = replace(head, tested_on_seen=parts.seen)
+        head = replace(head, tested_on_seen=parts.seen, again=_added_before(there, prospect))
+        if head.again:
+            datasets.save_dataset(data.only([*prospect.learned, *head.again]), folder / "again.npz")
         lesson = Lesson(folder, head)
         lesson._now()
         for other in self.runs:
@@ -203,6 +208,13 @@ class Lessons:
         folder = self.folder / f"{max(taken, default=0) + 1:03d}"
         folder.mkdir()
         return folder
+
+
+def _added_before(earlier: Lesson | None, prospect: Prospect) -> tuple[str, ...]:
+    """Classes that an earlier run has beside those that it learned, and that have samples now."""
+    if earlier is None or earlier.status not in ("judged", "kept"):
+        return ()
+    return tuple(label for label in prospect.added if label in earlier.head.added)
 
 
 def _is_of(lesson: Lesson, place: Place) -> bool:

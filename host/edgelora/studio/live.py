@@ -26,7 +26,7 @@ from ..formats import Signal
 from ..link import Decision, Link, LinkError
 from ..training import SWITCHED_PATH, Base, BoardLearner, Recipe, adapter_ranks, signal_of
 from .job import Job
-from .place import Place
+from .place import LOST, Place
 from .spectrogram import COLUMN, FAST_RATE, Spectrogram
 
 KEPT_SECONDS = 12.0  # of samples, at least two windows
@@ -136,6 +136,7 @@ class Live:
         self.told = Told()
         self.on_fed: Callable[[], None] = lambda: None  # after each part, on the board's thread
         self.on_press: Callable[[int], None] = lambda button: None  # a button of the board, by its place
+        self.on_lost: Callable[[], None] = lambda: None  # the board went away meanwhile
         self.judge_of: Callable[[Base, bytes | None], Judging | None] = lambda base, adapter: None
         self.judge: Judging | None = None  # of the adapter in use
         self.tallies: dict[str, Tally] = {}
@@ -352,6 +353,9 @@ class Live:
         try:
             while not job.cancelled and not job.wanted:
                 _Watching(self, link, job, paths).serve()
+        except LOST:
+            self.on_lost()
+            raise
         finally:
             for path in paths.values():
                 with contextlib.suppress(EdgeloraError):

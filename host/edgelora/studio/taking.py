@@ -14,6 +14,7 @@ from .book import Book
 from .desk import Desk
 from .live import Live
 from .place import Place
+from .trouble import trouble_of
 
 Phase = Literal["idle", "counting", "recording"]
 MOST_TAKES = 100
@@ -45,7 +46,7 @@ class Taker:
         self.problem = self.last = ""  # why nothing was taken; what was taken last, in words
         self._due: Due | None = None
         self._held: tuple[int, int] | None = None  # since when a button is held: the run, and its samples then
-        live.on_fed, live.on_press = self._fed, self._pressed
+        live.on_fed, live.on_press, live.on_lost = self._fed, self._pressed, self._lost
 
     @property
     def _signal(self) -> Signal:
@@ -141,6 +142,12 @@ class Taker:
             if due.left and not self.problem:
                 self._plan(due.label, due.left - 1, due.seconds, self._signal)
 
+    def _lost(self) -> None:
+        """Nothing is counted down, or held, for a board that is gone."""
+        if self._due or self._held:
+            self._due = self._held = None
+            self.problem = "the board went away meanwhile: record again when it is back"
+
     def _pressed(self, button: int) -> None:
         """One button takes the class that is chosen; of several each has a class of its own, in the book's order."""
         source, labels = self.live.source, self.book.labels
@@ -165,7 +172,7 @@ class Taker:
             self.book.take_all(windows, signal, base.model.input.shape)
             self.last = f"{label}: {len(self.book.of(label))}"
         except (EdgeloraError, OSError) as error:
-            self.problem = str(error)
+            self.problem = trouble_of(error).what
 
 
 class Takers:

@@ -367,9 +367,7 @@ class _Page:
             parts.problem(str(self.error))
 
     def _start(self, place: Place) -> None:
-        found, data, lesson = self.prospect, self.data, self.lesson
-        if lesson and data and lesson.head.added and lesson.status in ("judged", "kept"):  # a run would lose these
-            return self._set(after=self.lessons.consolidate(place, lesson, data))
+        found, data = self.prospect, self.data
         if found is None or data is None:
             return self._say("there are no samples yet: record some in Collect")
         self._try(lambda: self.lessons.start(place, found, data, self.recipe()))

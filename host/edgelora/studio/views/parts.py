@@ -17,6 +17,7 @@ from ...text import printable
 from ..desk import Desk
 from ..job import Job
 from ..place import Place
+from ..trouble import trouble_of
 from ..way import Step, next_step
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -180,7 +181,8 @@ def told(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
         try:
             words, remedy = await finished(act()), ""
         except (EdgeloraError, OSError) as error:
-            words, remedy = str(error), getattr(error, "remedy", "")
+            told = trouble_of(error)
+            words, remedy = told.what, told.remedy
         if words and isinstance(words, str) and not box.is_deleted:  # what it stood in may have been drawn anew
             with box:
                 problem(words, remedy)
@@ -218,7 +220,7 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: 
         try:
             words, remedy, wrong = await finished(given(name, await event.file.read())), "", False
         except (EdgeloraError, OSError, ValueError) as error:
-            words, remedy, wrong = str(error), getattr(error, "remedy", ""), True
+            words, remedy, wrong = (told := trouble_of(error)).what, told.remedy, True
         if line.is_deleted:  # the page is gone, or another file was given
             return
         line.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,11 @@ from nicegui import ui
 
 from ..condition import condition
 from ..desk import THEMES, Desk
-from . import act, adapters, boards, collect, fleet, learn, live, reports
+from ..trouble import OnlyBugs, is_bug
+from . import act, adapters, boards, collect, fleet, learn, live, parts, reports
 from .streams import add_routes
 
+log = logging.getLogger(__name__)
 STATIC = Path(__file__).parents[1] / "static"
 STATIC_URL = "/static"
 
@@ -47,6 +50,8 @@ def show(app: FastAPI, desk: Desk) -> None:
     add_routes(pages, desk)
     pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for a screen reader
     reports.routes(app, desk)
+    pages.on_exception(desk.trouble)
+    logging.getLogger("nicegui").addFilter(OnlyBugs())
     ui.run_with(
         app,
         root=lambda: _frame(desk),
@@ -73,11 +78,29 @@ def _frame(desk: Desk) -> None:
             _theme_button(desk)
         _navigation()
         with ui.element("div").classes("view").props("id=view tabindex=-1"):  # in Quasar's main
+            parts.follow(lambda: desk.troubles, lambda: _troubles(desk))
             ui.sub_pages({view.path: _built(view, desk) for view in VIEWS})
 
 
 def _built(view: View, desk: Desk) -> Callable[[], None]:
-    return lambda: view.page(desk)
+    def page() -> None:
+        try:
+            view.page(desk)
+        except Exception as error:  # whatever it is, the page around it stays
+            if is_bug(error):
+                log.exception("%s", view.name)
+            desk.trouble(error)
+            parts.empty(f"{view.name} can't be shown now.", "error_outline")
+
+    return page
+
+
+def _troubles(desk: Desk) -> None:
+    """What went wrong, until somebody has read it."""
+    for one in desk.troubles:
+        parts.problem(one.what, one.remedy)
+    if desk.troubles:
+        parts.button("Close", desk.calm, icon="close", label="Close what went wrong")
 
 
 def _skip_link() -> None:

@@ -21,6 +21,7 @@ from ..dropping import check_recording, read_tape
 from ..lessons import Lessons
 from ..live import Live, Sensor, Source, Tape
 from ..place import Place
+from ..trouble import trouble_of
 from . import parts
 
 COMPONENT = Path(__file__).parents[1] / "static" / "signal.js"
@@ -300,6 +301,6 @@ def guarded(act: Callable[[], object]) -> Callable[[], None]:
         try:
             act()
         except (EdgeloraError, OSError) as error:
-            ui.notify(str(error), type="warning")
+            ui.notify(trouble_of(error).what, type="warning")
 
     return done
