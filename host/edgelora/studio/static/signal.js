@@ -11,7 +11,7 @@ const DARK = ["#6fd0bc", "#ffb38a", "#aab8ff"];
 const SOUND = [[11, 16, 28], [27, 58, 107], [18, 125, 120], [139, 190, 86], [250, 232, 120]];
 const STRIP = 26; // pixels: what was said of each window
 const TAIL = 18; // the axis of time
-const NOTHING = "Nothing is listened to yet: choose a source below, and press Start.";
+const IDLE = "Not listening yet: choose a source below, and press Start.";
 
 function spread(stops) {
   const table = new Uint8ClampedArray(1024);
@@ -121,7 +121,7 @@ export default {
     },
     begin(text) {
       const told = text.told;
-      this.$refs.source.textContent = told.rate ? [told.source, told.base.replace(/\.elm$/, "")].filter(Boolean).join(" → ") : NOTHING;
+      this.$refs.source.textContent = told.rate ? [told.source, told.base.replace(/\.elm$/, "")].filter(Boolean).join(" → ") : IDLE;
       this.$refs.state.hidden = this.$refs.canvas.hidden = !told.rate;
       if (!told.rate) return;
       if (text.run !== this.run) {

@@ -30,7 +30,8 @@ def _controls(book: Book, live: Live, taker: Taker) -> None:
         label = parts.Choice(list(book.labels), value=taker.label, label="Record")
         label.props("dense outlined options-dense").classes("narrow")
         label.on_value_change(lambda event: setattr(taker, "label", str(event.value)))
-        button = parts.button("Hold while you do it", lambda: None, icon="fiber_manual_record").classes("record")
+        button = parts.button("Hold while you do it", lambda: None, icon="fiber_manual_record", main=True)
+        button.props("color=negative").classes("record")
         told = ui.label().classes("quiet").props("aria-live=polite")
     hold, release = guarded(taker.hold), guarded(taker.release)
     for event in ("pointerdown", "keydown.space"):

@@ -30,9 +30,9 @@ def _board(desk: Desk) -> None:
             _pause(live)
             adapter_choice(live)
         hold.panel(desk, place)
-    nothing.panel(desk, place)
     sources(desk, place)
     virtual_world(desk, place)
+    nothing.panel(desk, place)
     _tallies(place, live)
 
 

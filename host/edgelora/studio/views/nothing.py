@@ -19,14 +19,12 @@ def panel(desk: Desk, place: Place) -> None:
     """Has the board's live view tell it apart, and says what that does."""
     live, acts = place.of(Live), desk.of(Acts)
     live.judge_of = lambda base, adapter: judge_of(desk, base, adapter)
-    with ui.element("section").classes("card whole").props('aria-label="Nothing"'):
-        choice = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing)
+    with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
+        choice = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing).props("dense")
         choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         told = ui.label().classes("quiet")
         with ui.element("div").classes("row-line"):
-            ui.label(f"Or teach it: {ENOUGH} windows of everyday movement become a class “{NOTHING}”.").classes(
-                "quiet grow"
-            )
+            ui.label(f"Or teach it: {ENOUGH} windows of everyday movement become a class “{NOTHING}”.").classes("quiet")
             act = parts.told(lambda: _record(desk, place))
             parts.button(f"Record “{NOTHING}”", act, icon="fiber_manual_record")
 

@@ -13,7 +13,7 @@ from ..lessons import Lessons
 from . import parts
 from .charts import PairChart, table
 
-HEAD = ("run", "when", "board", "learned", "before", "after", "verdict")
+HEAD = ("run", "conclusion", "before", "after", "learned", "board", "when")
 COMPARISON = "comparison"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # of a page without scripts
 
@@ -53,7 +53,7 @@ class _Page:
         if not found:
             return parts.empty("No run is over yet. Have a board learn something in Learn.", "insights")
         with ui.element("section").classes("card"), ui.element("div").classes("table-box"), ui.element("table") as box:
-            box.classes("table")
+            box.classes("table runs")
             with ui.element("thead"), ui.element("tr"):
                 for name in ("mark", *HEAD, "page"):
                     with ui.element("th").props("scope=col"):
@@ -65,7 +65,8 @@ class _Page:
     def _row(self, name: str, report: Report | EdgeloraError) -> None:
         with ui.element("tr"):
             if isinstance(report, EdgeloraError):
-                with ui.element("td"), ui.element("td"):
+                ui.element("td")
+                with ui.element("th").props("scope=row"):
                     ui.label(name)
                 with ui.element("td").props(f"colspan={len(HEAD)}"):
                     ui.label(str(report))
@@ -77,12 +78,12 @@ class _Page:
             with ui.element("th").props("scope=row"):
                 ui.label(name)
             said = (
-                parts.when(report.created),
-                report.board,
-                ", ".join(_learned(report)),
+                report.conclusion.short,
                 measure.shown(measure.before),
                 measure.shown(measure.after),
-                report.conclusion.short,
+                ", ".join(_learned(report)),
+                report.board,
+                parts.when(report.created),
             )
             for text in said:
                 with ui.element("td"):
