@@ -328,20 +328,40 @@ $(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cr
 $(DIST)/%/package.json: $(call NATMODS_OF,%) $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
 
-# One wheel for all versions of Python, and its sources with the native modules.
+# What packages carry of boards' programs: those of virtual boards, and of Picos.
+PROGRAMS := unix/micropython rp2/rpi_pico/firmware.uf2 rp2/rpi_pico2/firmware.uf2 rp2/RPI_PICO/firmware.uf2 \
+    qemu/virtual-riscv/firmware.elf
+$(PROGRAMS:%=$(DIST)/programs/%): $(DIST)/programs/%: $(BUILD)/%
+	@mkdir -p $(@D)
+	@cp $< $@
+
+# The emulator that `make setup` compiles: the package on PyPI takes twenty times as long.
+$(DIST)/emulator/rp2040py/__init__.py: $(STAMPS)/emulator
+	@rm -rf $(DIST)/emulator
+	@$(VENV)/bin/python -m zipfile -e $(BUILD)/emulator/current/rp2040py-*-abi3-*.whl $(DIST)/emulator
+	@mv $(DIST)/emulator/*.dist-info/licenses/LICENSE $(@D)
+	@rm -r $(DIST)/emulator/*.dist-info
+	@find $(DIST)/emulator -name '*.[ch]' -delete -o -name '*.p[yx][xdi]' -delete
+	@touch $@
+
+# One wheel for all versions of Python, and its sources with native modules, programs and emulator. Its programs for this
+# computer need glibc 2.34 or later, which is what its name says then (PEP 600).
+WHEEL_PLATFORM := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),_PYTHON_HOST_PLATFORM=manylinux_2_34_x86_64)
 PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/stubs/*/*.pyi) \
     $(DEVICE_PYTHON) $(wildcard boards/*.toml boards/*/profile.toml firmware/unix/*.py) \
     $(shell find host -type f -not -name '*.pyc')
-$(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) | $(STAMPS)/venv
+$(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(PROGRAMS:%=$(DIST)/programs/%) $(DIST)/emulator/rp2040py/__init__.py | $(STAMPS)/venv
 	@rm -f $(DIST)/edgelora-*
-	@$(STEP) "wheel" $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
+	@$(STEP) "wheel" env $(WHEEL_PLATFORM) $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
 	@touch $@
 
-# An environment as a user has it: the wheel alone, with the lowest versions of what it needs.
+# An environment as a user has it: the wheel alone, with the lowest versions of what it needs. The demo's data lie beside.
 $(STAMPS)/wheel-env: $(STAMPS)/wheel requirements.lock
 	@rm -rf $(BUILD)/wheel-env
 	@$(STEP) "wheel's environment" $(PYTHON) -m venv $(BUILD)/wheel-env
 	@sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",.*/\1==\2/p' pyproject.toml > $(BUILD)/wheel-env/lowest.txt
 	@$(STEP) "wheel's packages" $(BUILD)/wheel-env/bin/pip install --disable-pip-version-check \
 	    -c $(BUILD)/wheel-env/lowest.txt `ls $(DIST)/edgelora-*.whl` `grep jonnor requirements.lock`
+	@$(STEP) "demo's data" $(BUILD)/wheel-env/bin/pip install --disable-pip-version-check --no-deps \
+	    --target $(BUILD)/wheel-env/demo `grep seglearn requirements.lock`
 	@touch $@

@@ -32,13 +32,6 @@ def installed() -> bool:
     return _DATA.is_dir()
 
 
-def checkout() -> Path:
-    """The checkout's folder, where firmware can be built. ResourceError in an installed wheel."""
-    if installed():
-        raise ResourceError("this needs a checkout of EdgeLoRA: an installed package can't build firmware")
-    return ROOT
-
-
 def boards() -> Path:
     """The folder of board profiles and of chips' measured cycles."""
     return _DATA / "boards" if installed() else ROOT / "boards"
@@ -47,6 +40,17 @@ def boards() -> Path:
 def natmods() -> Path:
     """The folder with a package for each architecture, whose native module and Python go to boards."""
     return _DATA / "natmods" if installed() else ROOT / "dist"
+
+
+def programs() -> Path:
+    """The folder of boards' programs, as `make` builds them; a wheel carries some."""
+    return _DATA / "programs" if installed() else ROOT / ".build"
+
+
+def emulator() -> Path | None:
+    """The folder that a wheel carries the RP2040's emulator in, as compiled by `make`; None where it is a package."""
+    carried = _DATA / "emulator"
+    return carried if carried.is_dir() else None
 
 
 def stubs() -> Path:
@@ -64,12 +68,14 @@ def device_file(name: str) -> Path:
 def micropython() -> Path:
     """MicroPython for this computer, which is the board `unix`: $EDGELORA_MICROPYTHON, or the one made here.
 
-    Without a checkout it is the one that is installed beside Python or on the path: stock firmware.
+    A wheel carries it for Linux on x86-64. Elsewhere stock firmware takes its place: what is installed beside Python or
+    on the path.
     """
     if chosen := os.environ.get("EDGELORA_MICROPYTHON"):
         return Path(chosen)
-    if not installed():
-        return ROOT / ".build" / "unix" / "micropython"
+    own = programs() / "unix" / "micropython"
+    if own.exists() or not installed():
+        return own
     path = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
     return Path(shutil.which("micropython", path=path) or "micropython")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import importlib
 import itertools
 import json
 import os
@@ -21,12 +22,13 @@ import serial
 from commands import execute
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import sim, virtual_boards
+from edgelora import cli, sim, virtual_boards
 from edgelora import virtual_boards as registry
 from edgelora.boards import build, devices, uf2
 from edgelora.boards.flash import common, write
 from edgelora.link import Link, LinkError
 
+sim_start = importlib.import_module("edgelora.sim.start")  # the package's face has a function of that name
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
 
@@ -49,6 +51,21 @@ def wait(condition, seconds=10.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("command", [["sim"], ["demo", "har", "--board"], ["demo", "machine", "--board"]])
+def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch, capsys):
+    """Before anything is pretrained, and in words."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sim_start, "find_spec", lambda name: None)
+    monkeypatch.setattr(sim_start, "UNIX_BINARY", tmp_path / "micropython")
+    monkeypatch.setattr(sim_start.shutil, "which", lambda name: None)
+    remedies = {"virtual-pico": "edgelora[sim]", "unix": "make firmware-unix", "virtual-riscv": "qemu-system-riscv"}
+    for board, remedy in remedies.items():
+        assert cli.main([*command, board]) == 1
+        told = capsys.readouterr().err
+        assert remedy in told and "pretrain" not in told and "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_are_mapped_and_flash_survives_a_power_cut(firmware, tmp_path, monkeypatch):
@@ -138,7 +155,7 @@ def test_a_board_that_cannot_start_says_why(tmp_path):
 def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path
-from edgelora import sim, virtual_boards
+from edgelora import cli, sim, virtual_boards
 state = Path({str(tmp_path)!r})
 print(sim.start("virtual-pico", None, state, die_with_parent=True).pid)
 try:

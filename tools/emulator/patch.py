@@ -148,6 +148,14 @@ TIMER = [
     ),
     ("import math\n", "import math\nfrom array import array\n"),
 ]
+# What runs a chip needs none of it: a wheel carries the emulator without its dependencies.
+FIRMWARE = [
+    ("\nimport semver\n", "\n"),
+    (
+        "        return semver.Version.parse(version, ",
+        "        import semver\n\n        return semver.Version.parse(version, ",
+    ),
+]
 
 
 def replace(path: Path, changes: list[tuple[str, str]]) -> None:
@@ -162,4 +170,5 @@ def replace(path: Path, changes: list[tuple[str, str]]) -> None:
 replace(NATIVE / "_simulator.pyx", LOOP)
 replace(NATIVE.parent / "sio.py", SIO)
 replace(NATIVE.parent / "peripherals" / "timer.py", TIMER)
+replace(NATIVE.parent / "utils" / "firmware_retrieve.py", FIRMWARE)
 shutil.copy(Path(__file__).parent / "thumb.h", NATIVE)

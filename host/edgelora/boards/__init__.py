@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ..faces import lazily
 
 if TYPE_CHECKING:
-    from .build import SUFFIXES, build_firmware, program
+    from .build import SUFFIXES, build_firmware, has_program, program
     from .devices import Device, Permit, find_boot_loaders, find_devices, pick_port, survey
     from .doctor import examine
     from .energy import STEPS, EnergyRow, check_power, energy_by_clock
@@ -57,6 +57,7 @@ __all__ = [
     "family",
     "find_boot_loaders",
     "find_devices",
+    "has_program",
     "install",
     "list_boards",
     "load_board",

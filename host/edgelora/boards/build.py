@@ -15,11 +15,17 @@ from typing import IO, Any
 from .. import resources
 from ..formats import write_atomic
 from . import uf2
-from .profiles import BoardProfile, load_board
+from .profiles import BoardProfile, list_boards, load_board
 from .romfs import ROMFS_SUFFIX, BuildError, make_romfs
 
 SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "qemu": ".elf", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
 MICROPYTHON = resources.ROOT / ".build/src/micropython"
+PROGRAMS = {  # by MicroPython's port: where `make` puts one, under `resources.programs()`
+    "rp2": "rp2/{}/firmware.uf2",
+    "esp32": "esp32/{}/firmware.bin",
+    "qemu": "qemu/{}/firmware.elf",
+    "unix": "unix/micropython",
+}
 DIST = resources.natmods()
 NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
 SIGN_OF_LIFE = 5.0  # seconds after which a step is told to go on
@@ -31,8 +37,8 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path, tell: Tell
 
     On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
     The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`. Stock
-    firmware takes no files. Builds the program first unless it is up to date. tell: takes lines about that, one at
-    least every few seconds. Raises `BuildError`; then `out` is as it was.
+    firmware takes no files. In a checkout the program is built first unless it is up to date. tell: takes lines about
+    that, one at least every few seconds. Raises `BuildError`; then `out` is as it was.
     """
     profile = load_board(board)
     if profile.stock:
@@ -80,16 +86,42 @@ def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> b
 
 
 def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
-    """Builds a board's MicroPython, with EdgeLoRA in it unless it is stock, and returns its path. tell: see above."""
-    path = {
-        "rp2": f"rp2/{profile.stock_board if profile.stock else profile.firmware}/firmware.uf2",
-        "esp32": f"esp32/{profile.firmware}/firmware.bin",
-        "qemu": f"qemu/{profile.firmware}/firmware.elf",
-        "unix": "unix/micropython",
-    }[profile.port]
+    """A board's MicroPython, with EdgeLoRA in it unless it is stock: its path. tell: see above.
+
+    It is built in a checkout. An installed wheel has some boards' own; BuildError for others.
+    """
+    if resources.installed():
+        if not has_program(profile):
+            raise BuildError(f"firmware for {profile.name} {_elsewhere(profile)}")
+        return _program_path(profile)
     if profile.port == "esp32":
         check_esp_idf(profile)
-    return _make(resources.checkout() / ".build" / path, tell)
+    return _make(_program_path(profile), tell)
+
+
+def has_program(profile: BoardProfile) -> bool:
+    """Whether a board's program is here, or can be built here."""
+    return not resources.installed() or _program_path(profile).exists()
+
+
+def _program_path(profile: BoardProfile) -> Path:
+    if profile.port == "unix":
+        return resources.micropython()
+    name = profile.stock_board if profile.stock and profile.port == "rp2" else profile.firmware
+    return resources.programs() / PROGRAMS[profile.port].format(name)
+
+
+def _elsewhere(profile: BoardProfile) -> str:
+    """Where firmware for a board is to be had that this wheel has none of."""
+    if profile.port == "unix":
+        return f"is missing: {resources.micropython_remedy()}"
+    known = ", ".join(name for name in list_boards() if has_program(load_board(name))) or "no board"
+    stock = (
+        ""
+        if profile.is_virtual
+        else f"; or flash MicroPython's own {profile.stock_board} image, then `edgelora install`"
+    )
+    return f"needs a checkout of EdgeLoRA: this package has firmware for {known}{stock}"
 
 
 def native_package(arch: str) -> Path:

@@ -75,7 +75,7 @@ def check_packages() -> list[Check]:
     checks = []
     for requirement in map(Requirement, metadata.requires("edgelora") or []):
         extra = next((name for name in EXTRAS if _applies(requirement, name)), None)
-        if extra is None:
+        if extra is None or (extra == "sim" and resources.emulator()):
             continue
         what, remedy = (
             f"Python package {requirement.name}",

@@ -54,7 +54,8 @@ def add_commands(add: Add, commands: Any) -> None:
         "--i2c",
         metavar="CHIP=FILE",
         help="mpu6050=FILE: the sensor on the Pico's I2C measures this recording over and over (6 channels, g and "
-        "rad/s: .csv, .npz, .json, .cbor), also while the board runs",
+        "rad/s: .csv, .npz, .json, .cbor), also while the board runs; demo:circle (wave, shake, knock, circle-later): "
+        "those of a person's watch; demo: all of them",
     )
     p.add_argument(
         "--press",
@@ -123,7 +124,8 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_build(args: argparse.Namespace) -> None:
     """Makes firmware for a board, with a model in it.
 
-    The model goes into ROMFS, where the board uses it in place. Needs a checkout of EdgeLoRA.
+    The model goes into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
+    installed package has some boards' own.
     """
     base = training.load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
@@ -181,14 +183,14 @@ def cmd_sim(args: argparse.Namespace) -> None:
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
 
 
-def _around(args: argparse.Namespace) -> tuple[Path | None, list[tuple[int, float]]]:
+def _around(args: argparse.Namespace) -> tuple[str | None, list[tuple[int, float]]]:
     """What --i2c has the sensor play, and the presses of --press."""
     from ..sim import parse_press
 
     chip, _, file = (args.i2c or "").partition("=")
     if args.i2c and not (chip == "mpu6050" and file):
-        raise InputError(f"--i2c {args.i2c}: give mpu6050=FILE")
-    return Path(file) if file else None, [press for text in args.press for press in parse_press(text)]
+        raise InputError(f"--i2c {args.i2c}: give mpu6050=FILE, or mpu6050=demo")
+    return file or None, [press for text in args.press for press in parse_press(text)]
 
 
 def _list_running(args: argparse.Namespace) -> None:

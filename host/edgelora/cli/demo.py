@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import datasets, floatnet, formats, quantization, sim, streams, virtual_boards
-from ..boards import SUFFIXES, BoardProfile, build_firmware, install, load_board, pick_port, reset
+from ..boards import SUFFIXES, BoardProfile, build_firmware, install, load_board, pick_port, program, reset
 from ..boards.flash import flash
 from ..formats import write_atomic
 from ..link import Hello, Link
@@ -53,8 +53,8 @@ TIMES = {
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """Where a demo runs: on a board of a profile, virtual or behind `port`, with everything left in `output`."""
+class Setting:
+    """Where a demo runs, and what it leaves in `output`. port: None for a new virtual board of this profile."""
 
     profile: BoardProfile
     output: Path
@@ -72,16 +72,14 @@ class _Setting:
         profile, output, port, quiet = self.profile, self.output, self.port, self.quiet
         handle = None
         try:
-            if profile.is_virtual and port is None:
+            if port is None:
                 firmware = make_firmware(profile, base, output, quiet)
-                handle = start_board(profile.name, firmware, output / f"{profile.name}.board", quiet)
+                handle = start_board(profile.name, firmware, state_of(profile, output), quiet)
                 port = handle.port
-            else:
-                port = pick_port(port)
-                if not profile.stock:
-                    image = make_firmware(profile, base, output, quiet)
-                    with console.progress("flash", quiet) as progress:
-                        flash(port, image, progress)
+            elif not profile.stock:
+                image = make_firmware(profile, base, output, quiet)
+                with console.progress("flash", quiet) as progress:
+                    flash(port, image, progress)
             if profile.stock:
                 with console.progress("install", quiet) as progress:
                     install(port, progress=progress)
@@ -133,9 +131,29 @@ class _Setting:
         return report, write_report(report, self.output)
 
 
-def _setting(board: str, output: Path, port: str | None, quiet: bool) -> _Setting:
+def set_up(board: str, output: Path, port: str | None, quiet: bool) -> Setting:
+    """Raises what would stop a demo later: no board, no firmware for it, or nothing to run a virtual one."""
+    profile = load_board(board)
+    if profile.is_virtual and port is None:
+        check_virtual(profile, state_of(profile, output), quiet)
+    else:
+        port = pick_port(port)
+        if not profile.stock:
+            program(profile, lambda line: streams.note(line, quiet))
     output.mkdir(parents=True, exist_ok=True)
-    return _Setting(load_board(board), output, port, quiet)
+    return Setting(profile, output, port, quiet)
+
+
+def check_virtual(profile: BoardProfile, state: Path, quiet: bool) -> None:
+    """Raises an `EdgeloraError` unless a new virtual board can be started in this folder. Its firmware is built."""
+    sim.check_can_run(profile.name)
+    sim.check_unplugged(state)
+    program(profile, lambda line: streams.note(line, quiet))
+
+
+def state_of(profile: BoardProfile, output: Path) -> Path:
+    """The folder of a demo's virtual board."""
+    return output / f"{profile.name}.board"
 
 
 def demo_har(
@@ -149,7 +167,7 @@ def demo_har(
     `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. Everything is left in
     `output`. Returns the report and its page.
     """
-    here = _setting(board, output, port, quiet)
+    here = set_up(board, output, port, quiet)
     with console.step(f"data har:{subject}", quiet):
         har = datasets.load_har(subject)
     with console.progress("pretrain on the other five people", quiet) as progress:
@@ -176,7 +194,8 @@ def demo_keywords(
     The board gets sound as a microphone has it. Its front end makes the samples that it keeps and learns from, by
     itself. After a reset it hears words that were held out. See `demo_har` for the rest.
     """
-    here = _setting(board, output, port, quiet)
+    datasets.check_speech()
+    here = set_up(board, output, port, quiet)
     with console.step(f"{voice} speaks", quiet):
         data = datasets.load_kws(voice)
         train, test = ([Take(*take) for take in data.takes(part)] for part in ("train", "test"))

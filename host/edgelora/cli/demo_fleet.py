@@ -18,7 +18,7 @@ from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_at
 from ..link import Link
 from ..training import Base
 from . import console
-from .demo import make_firmware, start_board
+from .demo import check_virtual, make_firmware, start_board
 
 TARGET = "band"
 SAMPLES = "/fleet.eld"  # on a board: what it has seen
@@ -51,6 +51,9 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
     with contextlib.suppress(fleet.GatewayError):
         fleet.GatewayClient(output / "gateway").boards()
         raise InputError(f"a demo runs in {output}", remedy="wait for its end, or give another folder with -o")
+    fleet.check_flower()
+    for place, name in enumerate(boards):
+        check_virtual(load_board(name), _state(output, place, name), quiet)
     count = len(boards) + twins
     plan = replace(PLAN, boards=count, rounds=rounds, least=max(2, count * 3 // 4))
     with console.step("pretrain on two people", quiet):
@@ -88,11 +91,15 @@ def _board(name: str, place: int, base: Base, output: Path, quiet: bool) -> Iter
     """The port of a virtual board with the base in it."""
     profile = load_board(name)
     firmware = make_firmware(profile, base, output, quiet)
-    handle = start_board(name, firmware, output / f"{place}-{name}.board", quiet)
+    handle = start_board(name, firmware, _state(output, place, name), quiet)
     try:
         yield handle.port
     finally:
         handle.stop()
+
+
+def _state(output: Path, place: int, name: str) -> Path:
+    return output / f"{place}-{name}.board"
 
 
 def _enrolled(

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from .. import datasets, streams
 from ..bench import scores_by_method
-from ..boards import install, load_board, pick_port
-from ..boards.flash import flash
 from ..datasets import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
 from ..formats import MONITOR, unpack_adapter, write_atomic
 from ..link import Link
@@ -33,7 +31,7 @@ from ..training import (
     normal_windows,
 )
 from . import console
-from .demo import make_firmware, start_board
+from .demo import set_up
 
 WATCHED = 40  # normal windows that the board watches, before one of each fault and severity
 WATCHED_SEED = 2  # of streams
@@ -48,38 +46,20 @@ def demo_machine(
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
     `port`. Everything is left in `output`.
     """
-    profile = load_board(board)
-    output.mkdir(parents=True, exist_ok=True)
+    here = set_up(board, output, port, quiet)
     with console.progress("pretrain on 40 other machines", quiet) as progress:
         base = machine_base(progress=progress)
     write_atomic(output / base.name, base.elm)
     streams.note(f"base: {len(base.elm)} bytes, {base.base_id}", quiet)
     with console.step(f"simulate machine {number}", quiet):
         normal, watched = _vibration(number, phases)
-    handle = None
-    try:
-        if profile.is_virtual and port is None:
-            firmware = make_firmware(profile, base, output, quiet)
-            handle = start_board(board, firmware, output / f"{board}.board", quiet)
-            port = handle.port
-        else:
-            port = pick_port(port)
-            if not profile.stock:
-                image = make_firmware(profile, base, output, quiet)
-                with console.progress("flash", quiet) as progress:
-                    flash(port, image, progress)
-        if profile.stock:
-            with console.progress("install", quiet) as progress:
-                install(port, progress=progress)
-        with (
-            Link.connect(port) as link,
-            console.progress("learn the machine on the board", quiet) as progress,
-            Metrics(output / "metrics.jsonl", fresh=True) as metrics,
-        ):
-            learned = learn_on_board(link, base, normal, watched, recipe, phases, metrics, progress)
-    finally:
-        if handle:
-            handle.stop()
+    with (
+        here.board(base) as at,
+        Link.connect(at) as link,
+        console.progress("learn the machine on the board", quiet) as progress,
+        Metrics(output / "metrics.jsonl", fresh=True) as metrics,
+    ):
+        learned = learn_on_board(link, base, normal, watched, recipe, phases, metrics, progress)
     write_atomic(output / "machine.ela", learned.adapter)
     with console.step("score more windows on the host twin", quiet):
         parts = phases.cut(features_of(normal))

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
         split,
     )
     from .exercises import EXERCISE_PEOPLE, Exercises, load_exercises, load_normal_exercises
-    from .har import ARMS, HAR_SUBJECTS, HarData, har_takes, load_har, load_har_arm, load_har_people
+    from .har import (
+        ARMS,
+        HAR_RATE,
+        HAR_SUBJECTS,
+        HarData,
+        demo_motion,
+        har_takes,
+        load_har,
+        load_har_arm,
+        load_har_people,
+    )
     from .keywords import PRETRAINING, VOICES, KwsData, load_kws, part_key, spoken
     from .machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES, machine, machine_signal, vibration
     from .prompts import PROMPTS, load_prompts
@@ -39,7 +49,7 @@ if TYPE_CHECKING:
         windows_of,
         with_rate,
     )
-    from .speech import RATE, Voice, speak
+    from .speech import RATE, Voice, check_speech, speak
 else:
     __getattr__, __dir__ = lazily(__name__, __file__)
 
@@ -50,6 +60,7 @@ __all__ = [
     "EXERCISE_PEOPLE",
     "Exercises",
     "FAULTS",
+    "HAR_RATE",
     "HAR_SUBJECTS",
     "HELD_OUT",
     "HarData",
@@ -67,8 +78,10 @@ __all__ = [
     "Voice",
     "by_name",
     "channels_last",
+    "check_speech",
     "converted",
     "cut_windows",
+    "demo_motion",
     "doubts",
     "held_out",
     "inputs_of",

@@ -26,6 +26,7 @@ TRAIN, TEST = (0.0, 0.3), (0.4, 1.0)  # shares of a recording's time that the he
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
 # As an MPU-6050 counts with ranges of 8 g and 2000 degrees a second.
 HAR_SCALES = (1 / 4096, math.radians(1 / 16.4))
+GESTURES = {"circle": 0, "wave": 2, "shake": 4, "knock": 6}  # and the exercises that stand for them
 HAR_SIGNAL = Signal(
     HAR_RATE,
     6,
@@ -94,6 +95,26 @@ def har_takes(subject: int, part: str) -> list[tuple[NDArray[np.int16], int]]:
         return [(HAR_SIGNAL.counts(x[0]), int(y)) for x, y in zip(train.x, train.y, strict=True)]
     own = [recording for recording in _load_watch(HAR_SUBJECTS)[0] if recording.subject == subject]
     return [(HAR_SIGNAL.counts(_part(recording, *TEST)), recording.label) for recording in own]
+
+
+def demo_motion(name: str) -> NDArray[np.float64]:
+    """A recording for a simulated sensor, HAR_RATE rows a second: g and rad/s, [n, 6]. InputError for other names.
+
+    An exercise of person 3 stands for each gesture of the guide: "circle" is the first 40 % of its longest recording,
+    "circle-later" the rest, and "" all of them, one after the other.
+    """
+    gesture, _, part = name.partition("-")
+    if name and (gesture not in GESTURES or part not in ("", "later")):
+        raise InputError(
+            f"there is no recording {name!r}", remedy=f"give one of {', '.join(GESTURES)}, or circle-later"
+        )
+    recordings = _load_watch(HAR_SUBJECTS)[0]
+    shares = (0.0, 1.0) if not name else (0.4, 1.0) if part else (0.0, 0.4)
+    motion = []
+    for label in [GESTURES[gesture]] if name else GESTURES.values():
+        longest = max((r for r in recordings if (r.subject, r.label) == (3, label)), key=lambda r: len(r.samples))
+        motion.append(_part(longest, *shares).astype(np.float64) * HAR_UNITS)
+    return np.concatenate(motion)
 
 
 def load_har_arm(subject: int, arm: str) -> tuple[Dataset, Dataset]:

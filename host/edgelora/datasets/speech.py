@@ -58,9 +58,16 @@ def speak(voice: Voice, word: str, speed: float, pitch: float, stretch: float = 
     return _resampled(_trimmed(samples), stretch * RATE / rate)
 
 
+def check_speech(*programs: str) -> None:
+    """Raises `SpeechError` if a program that speaks keywords is missing; without names any of them."""
+    missing = [program for program in programs or ("espeak-ng", "flite") if shutil.which(program) is None]
+    if missing:
+        speaks = "are not installed, which speak" if missing[1:] else "is not installed, which speaks"
+        raise SpeechError(f"{' and '.join(missing)} {speaks} the keywords: apt-get install espeak-ng flite")
+
+
 def _run(program: str, *arguments: str) -> bytes:
-    if shutil.which(program) is None:
-        raise SpeechError(f"{program} is not installed, which speaks the keywords: apt-get install espeak-ng flite")
+    check_speech(program)
     result = subprocess.run([program, *arguments], capture_output=True)
     if result.returncode or not result.stdout.startswith(b"RIFF"):
         raise SpeechError(f"{program} {' '.join(arguments)}: {result.stderr.decode(errors='replace').strip()}")

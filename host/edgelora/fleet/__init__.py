@@ -6,7 +6,7 @@ from .afterwards import bare_start, personalized
 from .averaging import board_seed, mean, moved, server_step, with_vector
 from .board import BoardMember
 from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
-from .deployment import Deployment, DeploymentError, address_of, federated, free_port, write_project
+from .deployment import Deployment, DeploymentError, address_of, check_flower, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .lines import TRIAL_SECONDS, bring_roster, serial_boards
@@ -53,6 +53,7 @@ __all__ = [
     "accuracies",
     "board_seed",
     "bring_roster",
+    "check_flower",
     "boards_of",
     "epsilons",
     "federate",

@@ -373,6 +373,12 @@ def _runtime(folder: Path) -> list[str]:
     return [f"--ssl-{name}={folder / 'tls' / file}" for name, file in _TLS.items()]
 
 
+def check_flower() -> None:
+    """Raises `MissingPackage` without the programs of Flower that a deployment runs."""
+    for name in ("flower-superlink", "flower-supernode", "flwr"):
+        _program(name)
+
+
 def _program(name: str) -> str:
     path = Path(sys.executable).parent / name
     if not path.exists():

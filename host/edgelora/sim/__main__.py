@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import boards
+from .. import boards, resources
 from ..boards import load_board
 from ..virtual_boards import SimError
 from .console import log
@@ -36,6 +36,8 @@ def main() -> int:
         elif profile.port == "qemu":
             Qemu(args.state_dir, session, args.firmware).run()
         else:
+            if carried := resources.emulator():
+                sys.path.insert(0, str(carried))
             pico = Pico(profile, args.state_dir, session)
             if args.firmware:
                 pico.flash.program(boards.parse(args.firmware.read_bytes(), name=str(args.firmware)))

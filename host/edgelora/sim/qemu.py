@@ -13,10 +13,10 @@ from .. import resources
 from ..virtual_boards import SimError
 from .console import POLL_SECONDS
 from .session import SETTLE_SECONDS, Session
+from .start import QEMU
 
-QEMU = "qemu-system-riscv32"
 CPU = "rv32,zkr=on"  # with a source of entropy
-QEMU_FIRMWARE = resources.ROOT / ".build/qemu/virtual-riscv/firmware.elf"
+QEMU_FIRMWARE = resources.programs() / "qemu/virtual-riscv/firmware.elf"
 MEMORY_BYTES = 16 << 20  # program, RAM and flash
 
 
@@ -39,10 +39,7 @@ class Qemu:
 
     def run(self) -> None:
         """Runs the board until the session ends. Raises `SimError` if the machine ends by itself."""
-        try:
-            process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
-        except FileNotFoundError:
-            raise SimError(f"{QEMU} is missing; install it (`apt-get install qemu-system-riscv`)") from None
+        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
         assert process.stdout is not None
         try:
             if said := re.search(r"redirected to (\S+)", process.stdout.readline()):

@@ -24,14 +24,17 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from .. import resources
 from ..boards import load_board
+from ..errors import MissingPackage
 from ..virtual_boards import SUPPORTED, BoardClock, SimError, SimHandle, entry_of, is_held, send
 
 UNIX_BINARY = resources.micropython()
+QEMU = "qemu-system-riscv32"
 
 POLL_SECONDS = 0.2
 REAL_SECONDS = 600.0  # for a board to come up on the slowest computer
@@ -53,15 +56,10 @@ def start(
     there.
     A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
     die_with_parent: end the board when the calling process ends.
-    Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time.
+    Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time,
+    and as `check_can_run` does.
     """
-    profile = load_board(board)
-    if not SUPPORTED:
-        raise SimError("virtual boards need Linux or macOS")
-    if not profile.is_virtual:
-        raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")
-    if profile.port == "unix" and not UNIX_BINARY.exists():
-        raise SimError(f"{UNIX_BINARY} is missing: {resources.micropython_remedy()}")
+    check_can_run(board)
     if firmware is not None and not firmware.is_file():
         raise SimError(f"{firmware}: no such firmware file")
     state_dir = state_dir.resolve()
@@ -88,16 +86,37 @@ def start(
     raise SimError(f"{board} did not start:\n  " + "\n  ".join(tail or [f"no answer within {timeout:g} s"]))
 
 
+def check_can_run(board: str) -> None:
+    """Raises `SimError` or `MissingPackage` where this computer lacks what runs a virtual board."""
+    profile = load_board(board)
+    if not SUPPORTED:
+        raise SimError("virtual boards need Linux or macOS")
+    if not profile.is_virtual:
+        raise SimError(f"{board} is real hardware; connect it by USB, or use virtual-pico")
+    if profile.port == "unix" and not UNIX_BINARY.exists():
+        raise SimError(f"{UNIX_BINARY} is missing: {resources.micropython_remedy()}")
+    if profile.port == "rp2" and resources.emulator() is None and find_spec("rp2040py") is None:
+        raise MissingPackage(
+            f"{board} runs on the emulator rp2040py, which is not installed", remedy="pip install 'edgelora[sim]'"
+        )
+    if profile.port == "qemu" and shutil.which(QEMU) is None:
+        raise SimError(f"{QEMU} is missing; install it (`apt-get install qemu-system-riscv`)")
+
+
 def discard(state_dir: Path) -> None:
-    """Throws a virtual board away, with all that it kept, if there is one. Raises `SimError` while it is plugged in."""
+    """Throws a virtual board away, with all that it kept, if there is one. Raises as `check_unplugged` does."""
+    check_unplugged(state_dir)
+    if state_dir.exists():
+        shutil.rmtree(state_dir)
+
+
+def check_unplugged(state_dir: Path) -> None:
+    """Raises `SimError` unless a folder is one whose virtual board may be thrown away, or is not there."""
     state_dir = state_dir.resolve()
     if is_held(entry_of(state_dir)):
         raise SimError(f"the virtual board in {state_dir} is plugged in: `edgelora sim --stop` unplugs it")
-    if not state_dir.exists():
-        return
-    if not (state_dir / "sim.log").is_file():
+    if state_dir.exists() and not (state_dir / "sim.log").is_file():
         raise SimError(f"{state_dir} is no virtual board's folder: remove it, or choose another one")
-    shutil.rmtree(state_dir)
 
 
 def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:

@@ -1,9 +1,9 @@
 """What lies around an emulated chip: a sensor of motion on its I2C buses that plays a recording, buttons, noise.
 
-`world.json` in the board's state folder says what goes on there: `{"motion": [PATH, serial] or null, "presses": [[pin,
-seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its own. A
-recording with a new serial begins then with its first sample; presses are that much later, and taken out of the file.
-All follows the board's clock.
+`world.json` in the board's state folder says what goes on there: `{"motion": [RECORDING, serial] or null, "presses":
+[[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its
+own. A recording with a new serial begins then with its first sample; presses are that much later, and taken out of the
+file. All follows the board's clock.
 
 `pins.json` beside it is what the board itself does: `{"PIN": 0 or 1}` of each pin that it drives, as it last was.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 WORLD = "world.json"
 PINS = "pins.json"
+BUILT_IN = re.compile(r"demo(?::([\w-]+))?")
 LOOK_SECONDS = 0.01
 PRESS_SECONDS = 0.1
 STANDS_SECONDS = 120.0  # of real time without any on the board
@@ -41,13 +43,16 @@ PER_DEGREE = (131.0, 65.5, 32.8, 16.4)  # counts for a degree a second, by the r
 Clock = Callable[[], float]  # seconds on the board
 
 
-def load_motion(path: Path) -> tuple[NDArray[np.float64], float]:
+def load_motion(motion: str) -> tuple[NDArray[np.float64], float]:
     """Acceleration in g and rotation in rad/s, [n, 6], and samples a second. InputError for other files.
 
-    A file that says no units has these.
+    motion: a file's path, or one of `datasets.demo_motion` as `demo:NAME`. A file that says no units has these.
     """
-    from ..datasets import converted, load_capture  # a board with no sensor needs none of it
+    from ..datasets import HAR_RATE, converted, demo_motion, load_capture  # a board with no sensor needs none of it
 
+    if built_in := BUILT_IN.fullmatch(motion):
+        return demo_motion(built_in[1] or ""), HAR_RATE
+    path = Path(motion)
     capture = load_capture(path)
     if capture.values.shape[1] != 6 or capture.counts:
         raise InputError(
@@ -70,18 +75,19 @@ def parse_press(text: str) -> list[tuple[int, float]]:
 
 
 def set_world(
-    state_dir: Path, motion: Path | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
+    state_dir: Path, motion: Path | str | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
 ) -> None:
     """Has the board in this folder, running or not, play a recording and press its buttons; sets what its noise is.
 
-    oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
+    motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
     """
     path = state_dir / WORLD
     told = _read(path)
     playing = told.get("motion")
     if motion:
-        load_motion(motion)
-        playing = [str(motion.resolve()), time.time_ns()]
+        load_motion(str(motion))
+        where = motion if BUILT_IN.fullmatch(str(motion)) else Path(motion).resolve()
+        playing = [str(where), time.time_ns()]
     state_dir.mkdir(parents=True, exist_ok=True)
     _write(path, playing, presses, told.get("oscillator", FREE) if oscillator is None else oscillator)
 
@@ -173,7 +179,7 @@ class World:
         told = _read(self._path)
         try:
             if (motion := told.get("motion")) and motion != self._playing:
-                self._sensor.play(*load_motion(Path(motion[0])))
+                self._sensor.play(*load_motion(motion[0]))
                 self._playing = motion
             self._oscillator.become(parse_oscillator(str(told.get("oscillator", FREE))))
             presses = [(int(pin), now + float(at)) for pin, at in told.get("presses", ())]

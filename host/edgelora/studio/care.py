@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .. import formats, resources, twin
-from ..boards import Device, build_firmware, find_devices, install, list_boards, load_board, reset
+from .. import formats, twin
+from ..boards import Device, build_firmware, find_devices, has_program, install, list_boards, load_board, reset
 from ..boards.flash import flash
 from ..errors import InputError
 from ..formats import write_atomic
@@ -69,13 +69,14 @@ def restart(desk: Desk, place: Place) -> Job:
 
 
 def can_build() -> bool:
-    """Whether firmware can be built here: in a checkout of EdgeLoRA."""
-    return not resources.installed()
+    """Whether firmware for some board can be made here."""
+    return bool(flashed_kinds())
 
 
 def flashed_kinds() -> list[str]:
     """Boards whose firmware can be built, and copied to them or their boot loader."""
-    return [name for name in list_boards() if load_board(name).port == "rp2" and not load_board(name).stock]
+    profiles = map(load_board, list_boards())
+    return [one.name for one in profiles if one.port == "rp2" and not one.stock and has_program(one)]
 
 
 def keep_image(desk: Desk, name: str, content: bytes) -> Path:
