@@ -17,7 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from documents import all_blocks, blocks, pages
 from fresh import FULL
@@ -25,7 +24,6 @@ from fresh import FULL
 import edgelora
 from edgelora import sim, virtual_boards
 from edgelora.cli.parser import make_parser
-from edgelora.datasets import har
 from edgelora.resources import ROOT
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -133,16 +131,6 @@ def test_from_keras_to_a_report(after_demo: Path) -> None:
     assert (after_demo / "out/run/report.html").exists()
 
 
-def motion_files(folder: Path) -> None:
-    """Four of a person's exercises as a sensor's motion, g and rad/s: the first 40 % to record, the rest for later."""
-    data, labels = har._load_watch(har.HAR_SUBJECTS)[0], (0, 2, 4, 6)
-    for name, label in zip(("circle", "wave", "shake", "knock"), labels, strict=True):
-        units = max((r.samples for r in data if (r.subject, r.label) == (3, label)), key=len) * har.HAR_UNITS
-        cut = len(units) * 2 // 5
-        np.savetxt(folder / f"{name}.csv", units[:cut], "%.5f", ",")
-        np.savetxt(folder / f"{name}-later.csv", units[cut:], "%.5f", ",")
-
-
 class Port:
     """What a board's program prints."""
 
@@ -167,17 +155,15 @@ class Port:
 
 def test_first_gesture(after_demo: Path) -> None:
     """Three gestures by buttons, learned, kept over a power cut; then a fourth, which is added. The Pico's own driver
-    reads motion that a person's watch had measured."""
+    reads motion that a person's watch had measured, by the page's own commands."""
     page, folder = "docs/guides/first-gesture.md", after_demo
     start, record, fourth = (blocks(page, "sh", f"tested: {part}")[0] for part in ("start", "record", "fourth"))
-    motion_files(folder)
     names = ("circle", "wave", "shake", "knock")
     state = folder / "pico"
-    set_up = f"edgelora sim virtual-pico --firmware out/har/virtual-pico.uf2 --state pico\n{start}"
 
     def recognized(name: str) -> bool:
         """Whether most of what is said of a later part of the recording is its name."""
-        sim.set_world(state, folder / f"{name}-later.csv", [])
+        sim.set_world(state, f"demo:{name}-later", [])
         said = port.until(f"^(?:{'|'.join(names)})$", 4)[2:]  # the first windows hold what was before
         return said.count(name) > len(said) / 2
 
@@ -187,7 +173,7 @@ def test_first_gesture(after_demo: Path) -> None:
         assert done.returncode == 0, done.stderr
 
     try:
-        shell(set_up)
+        shell(start)
         port = Port(state / "port")
         port.until("^ready$")
         shell(record)
@@ -280,11 +266,47 @@ def test_page(page: Path) -> None:
         assert len(line) <= 100 or line.startswith("|") or "](" in line, f"{page.name}:{number} is too long"
 
 
+PROSE = [*pages(), *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "DESIGN", "SPEC", "LEDGER"))]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+def test_a_number_that_ends_a_sentence_begins_no_list(page: Path) -> None:
+    """A line that begins with `6. ` renders as an item of a list: the item before it has to be there."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
+    for block in re.split(r"\n(?=#)", text):
+        last = 0
+        for number in map(int, re.findall(r"^ *(\d+)[.] ", block, re.M)):
+            assert number in (1, last + 1), f"{page.name}: a line begins with {number}."
+            last = number
+
+
 @pytest.mark.parametrize("name", ["CHANGELOG", "CONTRIBUTING", "DESIGN", "SPEC"])
 def test_lines_of_prose_are_short(name: str) -> None:
     text = re.sub(r"^```.*?^```$", "", (ROOT / f"{name}.md").read_text(), flags=re.M | re.S)
     long = [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "    "))]
     assert not long
+
+
+def test_readme_begins_with_what_to_run() -> None:
+    """Two targets of the Makefile, and in plain sentences the words that people search for."""
+    text = README.read_text()
+    first = blocks(README, "sh")[0]
+    asked = re.findall(r"^make (\S+)", first, re.M)
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    assert asked == ["demo", "test"] and set(asked) <= set(targets)
+    beginning = text[: text.index(first)]
+    for words in (
+        "TinyML",
+        "on-device training",
+        "federated learning",
+        "anomaly detection",
+        "continual learning",
+        "MicroPython",
+        "INT8",
+        "LoRA",
+        "## When to use it",
+    ):
+        assert words.lower() in " ".join(beginning.split()).lower(), words
 
 
 def test_readme_is_one_page() -> None:
