@@ -197,6 +197,7 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
     for content, config, message in (
         ({a: ones}, {}, "has no lora_B"),
         ({a: ones, b: np.ones((2, 3), np.float32)}, {}, "do not fit"),
+        ({a: np.ones((4, 1, 3)), b: np.ones((4, 1, 1))}, {}, "a convolution of 4 groups, .* without LoRA of it"),
         ({a: ones * np.inf, b: ones}, {}, "not finite"),
         ({a: ones, b: ones, "m.lora_magnitude_vector": ones}, {}, "only plain LoRA"),
         ({a: ones, b: ones}, {"use_dora": True}, "use_dora is 'True'"),
@@ -420,6 +421,21 @@ def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.F
         peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=other)
     with pytest.raises(peft.PeftError, match="the float network takes"):
         peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=replace(other, input_shape=(5, 7, 3)))
+
+
+def test_export_takes_back_what_was_folded(
+    tmp_path: Path, elm: bytes, original: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]]
+) -> None:
+    """A checkpoint is one of the network before folding, by its modules' names, as it was when it came."""
+    modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
+    adapter, model = peft.import_adapter(elm, modules, net=original).adapter, formats.unpack_model(elm)
+    back = peft.load_checkpoint(peft.export_adapter(adapter, model, tmp_path / "d", net=original))
+    assert [module.name for module in back] == [*NAMES]
+    for one, other in zip(modules, back, strict=True):
+        before, after = (m.scaling * m.b @ m.a.reshape(len(m.a), -1) for m in (one, other))
+        assert np.linalg.norm(after - before) < 0.05 * np.linalg.norm(before)
+    with pytest.raises(peft.PeftError, match="not the one that the adapter's base was made of"):
+        peft.export_adapter(adapter, model, tmp_path / "d", net=replace(original, base_id=bytes(8)))
 
 
 def labelled(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> dataset.Dataset:

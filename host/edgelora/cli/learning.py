@@ -114,11 +114,6 @@ def add_commands(add: Add, commands: Any) -> None:
         "--data", help="samples that choose how to round, and tell what is lost of its accuracy: " + DATA_HELP
     )
     p.add_argument(
-        "--net",
-        type=Path,
-        help="the float network that it was trained on (NAME.float.npz beside the model, which from_torch leaves)",
-    )
-    p.add_argument(
         "--rank", type=whole(*LIMITS["rank"]), help="approximate by at most this rank (that of the checkpoint)"
     )
     add_peft(p)
@@ -412,6 +407,7 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
 
     base = load_base(args.model)
     adapter = formats.unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
-    path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d)
+    net, _ = _original(args, base)
+    path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d, net)
     layers = [layer.op for layer in adapter.layers]
     show(args, {"output": str(path), "ops": layers}, f"{path}: {len(layers)} layers")

@@ -162,6 +162,11 @@ def add_peft(parser: argparse.ArgumentParser) -> None:
         help="which op a module is; repeatable",
     )
     parser.add_argument(
+        "--net",
+        type=Path,
+        help="the float network that LoRA is of (NAME.float.npz beside the model, which from_torch leaves)",
+    )
+    parser.add_argument(
         "--flatten",
         choices=FLATTENINGS,
         default=FLATTENINGS[0],

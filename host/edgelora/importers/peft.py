@@ -149,6 +149,11 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
     if missing:
         raise PeftError(f"{file}: module {name} has no lora_{missing.pop()}.weight: copy it again")
     a, b = pair["A"], pair["B"]
+    if 2 < a.ndim == b.ndim and b.shape[1] < len(a) and len(a) % b.shape[1] == 0:
+        raise PeftError(
+            f"{file}: module {name} is a convolution of {len(a) // b.shape[1]} groups, which carries no adapter: train "
+            "without LoRA of it"
+        )
     if not 2 <= a.ndim <= 4 or b.ndim != a.ndim or b.shape[1] != len(a) or b[0, 0].size != 1:
         raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not fit")
     told = _setting(config, "r", "rank_pattern", name)
@@ -410,11 +415,16 @@ def export_adapter(
     names: Mapping[str, int] | None = None,
     flatten: str = "chw",
     conv1d: bool = False,
+    net: FloatNet | None = None,
 ) -> Path:
     """Writes an adapter as an FP32 checkpoint, a folder or a .safetensors file with its adapter_config.json beside it.
 
-    names: the module that each op is in PyTorch; others are called `ops.INDEX`. Returns the .safetensors file.
+    names: the module that each op is in PyTorch; others are called as in `net` or, without it, `ops.INDEX`. net: the
+    float original of the base, for whose layers, before normalization was folded in, the checkpoint then is. Returns
+    the .safetensors file. Raises PeftError.
     """
+    if net is not None and (net.base_id != adapter.base_id or len(net.layers) != len(model.ops)):
+        raise PeftError("the float network is not the one that the adapter's base was made of")
     target = Path(output)
     file = target if target.suffix == ".safetensors" else target / MODEL_FILE
     called = {op: name for name, op in (names or {}).items()}
@@ -423,11 +433,15 @@ def export_adapter(
         raise PeftError(f"the adapter has no layer of op {min(unknown)}, mapped from {called[min(unknown)]}")
     tensors, ranks = {}, {}
     for layer in adapter.layers:
-        name = called.get(layer.op, f"ops.{layer.op}")
+        known = net.layers[layer.op] if net else None
+        name = called.get(layer.op, (known.name if known else "") or f"ops.{layer.op}")
         ranks[name] = layer.rank
         scales = weight_scales(model, model.ops[layer.op])[:, None]
         a = _from_patch(model, layer.op, layer.a / UNIT_A, flatten, conv1d)
         b = layer.b * scales * (UNIT_A * 2.0 ** (layer.branch_shift - layer.t_shift))
+        if known is not None and known.gain is not None:
+            gain = known.gain.astype(np.float64)[:, None]
+            b = np.divide(b, gain, where=gain != 0, out=np.zeros_like(b))
         tensors[f"{PREFIX}{name}.lora_A.weight"] = a.astype(np.float32)
         tensors[f"{PREFIX}{name}.lora_B.weight"] = b.reshape(*b.shape, *[1] * (a.ndim - 2)).astype(np.float32)
     write_atomic(file.with_name(CONFIG_FILE), json.dumps(_config_of(ranks), indent=2).encode())
