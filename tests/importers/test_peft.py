@@ -281,6 +281,29 @@ def test_the_integer_network_computes_what_the_float_one_does(
         assert all(fit.branch_error is not None and fit.branch_error < 0.05 for fit in imported.fits)
 
 
+def test_a_large_lora_does_not_saturate_the_layers_after_it(x: NDArray[np.float32]) -> None:
+    """Their t has room for what the changed layers before hand them, not only for what the bare base does."""
+    net = floatnet_layers.build((5, 6, 3), [floatnet_layers.conv(8, (3, 3)), floatnet_layers.dense(5)], 2)
+    rng, layers = np.random.default_rng(4), []
+    for name, layer in zip(NAMES, net.layers, strict=False):
+        layers.append(replace(layer, name=name))
+    net = replace(net, layers=layers)
+    first = peft.Module(NAMES[0], rng.normal(0, 1, (2, 3, 3, 3)), rng.normal(0, 1.5, (8, 2)), 1.0)
+    second = peft.Module(NAMES[1], rng.normal(0, 0.1, (2, 240)), rng.normal(0, 0.1, (5, 2)), 1.0)
+    adapted = peft.with_lora(net, [first, second])
+    elm = formats.pack_model(quantization.quantize(net, x, adapted=[adapted]))
+    found = peft.import_adapter(elm, [first, second], x=x, net=replace(net, base_id=formats.base_id(elm)))
+    model, layer = formats.unpack_model(elm), found.adapter.layers[1]
+    q = model.input.quantize(x)
+    largest = {}
+    for name, adapter in (("bare", None), ("adapted", found.adapter)):
+        read = quantization.op_inputs(elm, [1], q, adapter)[1].reshape(len(x), -1).astype(float)
+        t = (read - model.tensors[1].zero_point) @ layer.a.T.astype(float) / 2.0**layer.t_shift
+        largest[name] = np.abs(t)
+    assert largest["bare"].max() < 60 and np.mean(largest["adapted"] > 127) < 0.005
+    assert found.fidelity is not None and found.fidelity.agreement > 0.95
+
+
 def test_flattening_hwc(elm: bytes, x: NDArray[np.float32], tensors: dict[str, NDArray[np.float32]]) -> None:
     head = [tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB"]
     module = peft.Module("head", head[0], head[1], 1.0)
