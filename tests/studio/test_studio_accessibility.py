@@ -40,8 +40,65 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
             page.wait_for_timeout(200)  # until charts have their new size
             faults |= dict.fromkeys(f"{view}, {theme}, {width} px: {fault}" for fault in page.evaluate(FOUND))
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than its window"
+    page.get_by_role("navigation", name="Views").get_by_role("link", name="Boards").click()
+    page.get_by_role("button", name=f"Put a base on {BOARD}").click()
+    page.get_by_role("dialog").wait_for()
+    faults |= dict.fromkeys(f"a dialog: {fault}" for fault in page.evaluate(FOUND))
     context.close()
     assert not faults, "\n".join(faults)
+
+
+# What has the focus, in words, if no line around it or around what it is in shows that; null: nothing has it.
+UNSEEN = """() => {
+  const now = document.activeElement;
+  if (!now || now === document.body || now.dataset.seen) return null;
+  now.dataset.seen = 1;
+  for (let one = now, up = 0; one && up < 4; one = one.parentElement, up++) {
+    const style = getComputedStyle(one);
+    if (style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2) return "";
+  }
+  return now.outerHTML.slice(0, 200);
+}"""
+
+
+def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
+    """Of each view, and of a dialog, by the Tab key."""
+    folder = project(tmp_path / "project", {"rest": 4, "wave": 4})
+    reported(folder)
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(studios("project").url)
+    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)", timeout=60_000)
+    unseen = {view: tabbed(page, view) for view in VIEWS}
+    page.get_by_role("link", name="Boards").click()
+    page.get_by_role("button", name=f"Put a base on {BOARD}").click()
+    page.get_by_role("dialog").wait_for()
+    page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
+    unseen["a dialog"] = walked(page)
+    context.close()
+    assert not any(unseen.values()), unseen
+
+
+def tabbed(page: Page, view: str) -> list[str]:
+    """Controls of a view that don't show that they have the focus."""
+    page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
+    page.get_by_role("heading", name=view, exact=True).first.wait_for()
+    page.wait_for_timeout(500)  # until it is drawn
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
+    return walked(page)
+
+
+def walked(page: Page) -> list[str]:
+    found, count = [], 0
+    while True:
+        page.keyboard.press("Tab")
+        said = page.evaluate(UNSEEN)
+        if said is None:
+            assert count > 2, "nothing takes the focus"
+            return found
+        count += 1
+        found += [said] if said else []
 
 
 def unfold(page: Page, view: str) -> None:
