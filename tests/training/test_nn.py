@@ -1,10 +1,12 @@
 """The float trainer: geometry, gradients against finite differences, learning, files."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from edgelora import floatnet
 from edgelora.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.floatnet import files
 from edgelora.floatnet import layers as floatnet_layers
@@ -325,6 +327,61 @@ def test_net_file_round_trip_and_bad_file(tmp_path):
     files.save_net(net, tmp_path / "torn.npz")
     with pytest.raises(ValueError, match="layer 0: weights are"):
         files.load_net(tmp_path / "torn.npz")
+
+
+def graph() -> floatnet_layers.FloatNet:
+    """Branches, a function, explicit padding, folded normalization."""
+    conv = floatnet_layers.build((5, 6, 2), [floatnet_layers.conv(4, (3, 2))], seed=0).layers[0]
+    conv = replace(conv, name="stem.0", gain=np.arange(1, 5, dtype=np.float32), padding=((1, 1), (0, 1)))
+    table = floatnet.sampled(np.tanh, -4.0, 4.0)
+    head = floatnet_layers.build((5, 6, 4), [floatnet_layers.dense(3)], seed=1).layers[0]
+    layers = [
+        conv,
+        floatnet_layers.mean(),
+        floatnet_layers.Layer("lookup", function=table),
+        floatnet_layers.Layer("multiply", activation="relu", inputs=(1, 3)),
+        floatnet_layers.Layer("add", inputs=(4, 1)),
+        head,
+    ]
+    return floatnet_layers.FloatNet((5, 6, 2), layers, ["a", "b", "c"], bytes(range(8)))
+
+
+def test_graphs_are_saved_whole(tmp_path):
+    net, x = graph(), np.random.default_rng(0).normal(size=(3, 5, 6, 2)).astype(np.float32)
+    files.save_net(net, tmp_path / "net.npz")
+    back = files.load_net(tmp_path / "net.npz")
+    assert np.array_equal(floatnet_layers.predict(net, x), floatnet_layers.predict(back, x))
+    assert back.base_id == net.base_id and back.layers[0].name == "stem.0"
+    assert np.array_equal(back.layers[0].gain, net.layers[0].gain)
+    net.layers[2].function = np.tanh
+    with pytest.raises(ValueError, match="its function can't be saved"):
+        files.save_net(net, tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("3.inputs", np.array([1, 9]), "can't read the tensors"),
+        ("3.inputs", np.array([1]), "can't read the tensors"),
+        ("3.inputs", np.array([3, 1]), "layer 3: it reads"),
+        ("0.sides", np.array([[1, 1], [0, -1]]), "padding must be at least 0"),
+        ("0.gain", np.ones(3, np.float32), "bias and gain must have one axis"),
+        ("0.gain", np.full(4, np.nan, np.float32), "its gain must be finite"),
+        ("0.window", np.array([[3, 2], [0, 1], [1, 1]]), "must be at least 1"),
+        ("2.values", np.zeros(1), "has no values over a range"),
+        ("2.range", np.array([4.0, -4.0]), "has no values over a range"),
+        ("1.names", np.array(["history", "same", "none"]), "unknown kind 'history'"),
+        ("1.names", np.array(["mean", "same", "relu"]), "can't have activation"),
+        ("base_id", np.zeros(7, np.uint8), "base id has 7 bytes"),
+    ],
+)
+def test_damaged_graphs_are_explained(tmp_path, name, value, message):
+    files.save_net(graph(), tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz") as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / "bad.npz", **(arrays | {name: value}))
+    with pytest.raises(ValueError, match=rf"bad\.npz: not a float network .*{message}.*from_torch"):
+        files.load_net(tmp_path / "bad.npz")
 
 
 def test_dataset_file_round_trip(tmp_path):
