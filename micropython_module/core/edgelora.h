@@ -357,6 +357,10 @@ void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t cou
 int32_t edgelora_arena_size(
     const void *model, const edgelora_config_t *config, edgelora_span_t *spans);
 
+// Bytes that an arena takes more, so that a session runs on this processor's vector kernels; with
+// less it runs without them. 0: there are none.
+uint32_t edgelora_vector_room(void);
+
 // Begins a session, whatever the arena held. A session is for one call at a time: all that take it,
 // but for those that only tell its sizes, answer EDGELORA_ERR_BUSY while another one is under way.
 edgelora_status_t edgelora_init(

@@ -69,6 +69,47 @@ def test_base_is_tflite_micros_to_the_byte(trained: tf.keras.Model, made: Quanti
     assert made.model.labels == LABELS and made.model.loss == "cross_entropy"
 
 
+def test_tensorflows_quickstart_for_beginners(tmp_path: Path) -> None:
+    """Flatten of 28x28, Dense(128), Dropout, Dense(10): to the byte TFLite Micro's, and it learns other images."""
+    rng = np.random.default_rng(0)
+    kinds = rng.random((2, 10, 7, 7)).repeat(4, 2).repeat(4, 3)
+
+    def images(which: int, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(count) % 10
+        noise = np.random.default_rng(seed).normal(0, 0.2, (count, 28, 28))
+        return (kinds[which, y] + noise).clip(0, 1).astype(np.float32), y
+
+    K.utils.set_random_seed(0)
+    model = K.Sequential([K.Input((28, 28)), L.Flatten(), L.Dense(128, activation="relu"), L.Dropout(0.2), L.Dense(10)])
+    model.compile("adam", K.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = images(0, 1, 500)
+    model.fit(x, y, epochs=3, verbose=0)
+    made = edgelora.from_keras(model, x)
+    assert [op.kind for op in made.model.ops] == ["dense", "dense"]
+    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes([8, 8]), "frozen_a", 4)
+    for row in made.model.input.quantize(images(0, 2, 100)[0]):
+        session.infer(row)
+        interpreter.set_input(row[None], 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    mine, other = (made.model.input.quantize(images(1, seed, 100)[0]) for seed in (3, 4))
+    before = session.accuracy(other, images(1, 4, 100)[1])
+    session.begin(1)
+    for _ in range(8):
+        session.train_all(mine, images(1, 3, 100)[1], 6000)
+    session.flush(6000)
+    session.use(session.save())
+    assert before < 0.5 < 0.9 < session.accuracy(other, images(1, 4, 100)[1])
+    np.savez(tmp_path / "mine.npz", x=images(1, 3, 60)[0], y=images(1, 3, 60)[1])
+    model.save(tmp_path / "quickstart.keras")
+    for args in ("import quickstart.keras --data mine.npz -o base.elm", "plan base.elm --data mine.npz --ram 20K"):
+        done = subprocess.run(
+            [COMMAND, *args.split()], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_report_compares_with_kerass_own_layers(trained: tf.keras.Model, made: Quantized) -> None:
     x, y = problem(0, 200)
     report = made.report

@@ -34,7 +34,7 @@ typedef struct {
     const void *model;
     edgelora_config_t config;
     edgelora_session_t *s[2];
-    uint32_t arena[2];
+    uint32_t arena[2], given[2]; // bytes of what is compared; and with what vector kernels work in behind it
     void *before[2];
     slot_t slots[SLOTS];
     void *kept[KEPT]; // buffers that a session may use: they stay until the end
@@ -398,8 +398,8 @@ static void quantize(world_t *w, const uint8_t *c) {
 static void init(world_t *w) {
     for (int k = 0; k < 2; ++k) {
         w->config.plain = k == 0;
-        int32_t status = edgelora_init(w->s[k], w->arena[k], w->model, &w->config);
-        CHECK(status == EDGELORA_OK && edgelora_session(w->s[k], w->arena[k]) == w->s[k]);
+        int32_t status = edgelora_init(w->s[k], w->given[k], w->model, &w->config);
+        CHECK(status == EDGELORA_OK && edgelora_session(w->s[k], w->given[k]) == w->s[k]);
     }
     w->trusted = true;
     w->inferred = w->spoiled = false;
@@ -563,7 +563,8 @@ static void run(const void *model, const input_t *in) {
     }
     for (int k = 0; k < 2; ++k) {
         w.arena[k] = (uint32_t)size[k];
-        w.s[k] = malloc(w.arena[k]);
+        w.given[k] = w.arena[k] + (k ? edgelora_vector_room() : 0);
+        w.s[k] = malloc(w.given[k]);
         w.before[k] = malloc(w.arena[k]);
         w.sums[k] = calloc(edgelora_class_size(model) + 1, 4);
         if (!UNINITIALIZED_IS_SEEN) {

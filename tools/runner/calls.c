@@ -19,7 +19,7 @@ enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT, CRYPTO }
 enum { GUARD = 64, GUARD_BYTE = 0xA5, WROTE_BEHIND_ARENA = -1000, NO_ROOM = -1001 };
 
 static uint64_t arena_room[(ARENA_ROOM + GUARD) / 8];
-static uint32_t arena_size;
+static uint32_t arena_size, given_size; // as planned, and with what is behind it
 
 static const uint32_t *at;
 static uint8_t *to, *end;
@@ -84,11 +84,18 @@ static int32_t open_model(void) {
     if (size < 0 || size > ARENA_ROOM) {
         return size < 0 ? size : NO_ROOM;
     }
+    // behind its guard is what vector kernels work in, if there are any
+    uint32_t vectors = edgelora_vector_room();
     arena_size = (uint32_t)size;
-    merged = (uint8_t *)arena_room + size;
+    given_size = arena_size + (vectors ? GUARD + vectors : 0);
+    if (given_size > ARENA_ROOM) {
+        return NO_ROOM;
+    }
+    int32_t status = edgelora_init(arena_room, given_size, model, &config);
+    merged = (uint8_t *)arena_room + arena_size;
     __builtin_memset(merged, GUARD_BYTE, GUARD);
-    merged = (uint8_t *)merged + GUARD;
-    return edgelora_init(arena_room, arena_size, model, &config);
+    merged = (uint8_t *)arena_room + given_size + (vectors ? 0 : GUARD);
+    return status;
 }
 
 static int32_t merge(edgelora_session_t *s, uint32_t op) {

@@ -88,9 +88,10 @@ class Session:
         size = self._layout.arena_bytes
         self._lib = library()
         self._model = _aligned(model)
-        self._arena = (C.c_uint64 * (size // 8))()
+        with_vectors = size + self._lib.edgelora_vector_room()
+        self._arena = (C.c_uint64 * (with_vectors // 8))()
         config = _config(model, ranks, mode, *options)
-        check(self._lib.edgelora_init(self._arena, C.c_uint32(size), self._model, C.byref(config)))
+        check(self._lib.edgelora_init(self._arena, C.c_uint32(with_vectors), self._model, C.byref(config)))
         self.arena_bytes, self.mode, self.ranks = size, mode, ranks
         self.input_size = self._lib.edgelora_input_size(self._model)
         self.sample_size = frames * self.input_size

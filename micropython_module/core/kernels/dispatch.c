@@ -29,9 +29,9 @@ static bool wide_forward(
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return wide->matrix_forward(g, branch, pass->x, pass->y, pass->t);
+            return wide->matrix_forward(g, branch, pass->x, pass->y, pass->t, pass->work);
         case EDGELORA_DEPTHWISE:
-            return wide->depthwise_forward(g, pass->x, pass->y);
+            return wide->depthwise_forward(g, pass->x, pass->y, pass->work);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:

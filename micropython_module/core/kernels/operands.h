@@ -20,6 +20,7 @@ typedef struct {
     void *scratch;        // s32, edgelora_op_scratch bytes
     bool packed;          // edgelora_op_is_packed said so, forward
     const struct edgelora_wide *wide; // tried first; NULL: none
+    void *work;                       // what they work in
 } edgelora_pass_t;
 
 // What one op has in its step of a backward pass.
@@ -34,6 +35,7 @@ typedef struct {
     void *scratch;       // as in a forward pass
     bool packed;         // the same, backward
     const struct edgelora_wide *wide;
+    void *work;
 } edgelora_error_t;
 
 #endif

@@ -350,6 +350,11 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));
 }
 
+uint32_t edgelora_vector_room(void) {
+    const edgelora_wide_t *wide = edgelora_wide(edgelora_wide_level());
+    return wide ? (wide->work_size + 63 + 64) & ~63u : 0;
+}
+
 edgelora_status_t edgelora_init(
     void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
     uint32_t n = ((const edgelora_model_t *)model)->op_count,
@@ -386,7 +391,9 @@ edgelora_status_t edgelora_init(
         .micro_batch = config->micro_batch,
         .momentum = config->momentum,
         .plain = config->plain != 0,
-        .wide = config->plain ? 0 : edgelora_wide_level() & 3,
+        .wide = config->plain || arena_size - (uint32_t)size < edgelora_vector_room()
+            ? 0
+            : edgelora_wide_level() & 3,
         .frames = config->frames,
     };
     edgelora_layer_t *layers = session_layers(s);

@@ -115,6 +115,7 @@ EDGELORA_HOT static void op_forward(
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
                                        : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
     pass.wide = edgelora_wide(s->wide);
+    pass.work = wide_work(s);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
         edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.wide);
@@ -327,7 +328,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         .exponent = l->exponent,
         .scratch = arena_at(s, s->scratch),
         .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
-        .wide = edgelora_wide(s->wide)};
+        .wide = edgelora_wide(s->wide),
+        .work = wide_work(s)};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }

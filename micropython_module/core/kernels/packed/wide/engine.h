@@ -22,9 +22,10 @@ enum {
     CHUNK = 256,         // groups of a panel at a time
     TAPS_BYTES = 131072, // of a depthwise kernel's input at a time
     MOST_TAPS = 64,
+    SUMS = 16384, // of a gradient of A
 };
 
-// Scratch of a matrix product.
+// Work memory of a matrix product,
 typedef struct {
     int8_t rows[BLOCK_BYTES + 16]; // gather writes behind a row's end
     int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
@@ -35,7 +36,20 @@ typedef struct {
     weight_t panel[CHUNK * 4 * LANES];
     int32_t acc[BLOCK_ROWS * LANES], branch_acc[BLOCK_ROWS * LANES];
     uint32_t places[BLOCK_ROWS]; // of rows: which position each is
+    int32_t sums[SUMS];          // [panels, rank, LANES]
 } work_t;
+
+// and of a depthwise kernel.
+typedef struct {
+    int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
+    uint32_t offset[MOST_TAPS], places[BLOCK_ROWS];
+    int32_t acc[BLOCK_ROWS * 16];
+} taps_work_t;
+
+typedef union {
+    work_t product;
+    taps_work_t taps;
+} any_work_t;
 
 // Where a panel's values come from: segments of `count` values, each padded to whole groups.
 typedef struct {
@@ -373,12 +387,12 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
 }
 
 static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *x, int8_t *y, int8_t *t) {
+    const int8_t *x, int8_t *y, int8_t *t, void *work) {
     uint32_t groups = (g->inputs + 3) / 4, most = block_rows(groups), rank = branch->rank;
     if (!most) {
         return false;
     }
-    work_t w;
+    work_t *w = work;
     const edgelora_op_t *op = g->op;
     bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
         op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
@@ -391,22 +405,22 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
         t_start[j] = -g->zp_in * sum;
     }
     image_t image;
-    bool has_image = !as_it_is && image_of(g, x, &w, &image);
+    bool has_image = !as_it_is && image_of(g, x, w, &image);
     most = has_image ? BLOCK_ROWS : most;
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
         rows_t rows, t_rows = {0};
         if (has_image) {
-            rows = image_rows(g, &image, &w, p, n);
+            rows = image_rows(g, &image, w, p, n);
         } else {
-            const int8_t *from = as_it_is ? x + p * g->inputs : w.rows;
+            const int8_t *from = as_it_is ? x + p * g->inputs : w->rows;
             if (!as_it_is) {
-                gather(g, x, p, n, w.rows);
+                gather(g, x, p, n, w->rows);
             }
-            rows = rows_of(from, groups, n, w.units, w.at, w.offset);
+            rows = rows_of(from, groups, n, w->units, w->at, w->offset);
         }
         if (rank) {
-            t_rows = branch_down(g, branch, t_start, &w, &rows, t ? t + p * rank : 0);
+            t_rows = branch_down(g, branch, t_start, w, &rows, t ? t + p * rank : 0);
         }
         for (uint32_t o = 0; o < g->out_c; o += LANES) {
             uint32_t lanes = lesser(g->out_c - o, LANES);
@@ -419,18 +433,18 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                 .count = g->inputs,
                 .flip = FLIP_OFFSET};
             bool is_packed = p && !rank && g->out_c <= LANES && groups <= CHUNK;
-            panel_products(w.acc, w.panel, bias, is_packed ? 0 : &weights, lanes, &rows);
+            panel_products(w->acc, w->panel, bias, is_packed ? 0 : &weights, lanes, &rows);
             if (rank) {
                 source_t b = {
                     .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
-                panel_products(w.branch_acc, w.panel, zeros, &b, lanes, &t_rows);
+                panel_products(w->branch_acc, w->panel, zeros, &b, lanes, &t_rows);
                 for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
                     lanes_t v = lanes_round_shift(
-                        lanes_load(w.branch_acc + i), -branch->branch_shift);
-                    lanes_store(w.acc + i, lanes_add(lanes_load(w.acc + i), v));
+                        lanes_load(w->branch_acc + i), -branch->branch_shift);
+                    lanes_store(w->acc + i, lanes_add(lanes_load(w->acc + i), v));
                 }
             }
-            outputs(g, o, lanes, w.acc, n, y + p * g->out_c);
+            outputs(g, o, lanes, w->acc, n, y + p * g->out_c);
         }
     }
     return true;
@@ -497,17 +511,17 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     if (!most) {
         return false;
     }
-    work_t w;
+    work_t *w = error->work;
     block_t block = {t_error, g->positions * rank, 0, false};
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
         for (uint32_t k = 0; k < n; ++k) {
-            int8_t *row = w.rows + 4 * groups * k;
+            int8_t *row = w->rows + 4 * groups * k;
             copy_run(row, error->e + (p + k) * g->out_c, g->out_c);
             fill_run(row + g->out_c, -g->out_c & 3, 0);
-            w.places[k] = p + k;
+            w->places[k] = p + k;
         }
-        rows_t rows = rows_of(w.rows, groups, n, w.units, w.at, w.offset);
+        rows_t rows = rows_of(w->rows, groups, n, w->units, w->at, w->offset);
         for (uint32_t j = 0; j < rank; j += LANES) {
             uint32_t lanes = lesser(rank - j, LANES);
             source_t b = {.from = (const uint8_t *)branch->b + j,
@@ -515,8 +529,8 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
                 .columns = true,
                 .flip = FLIP_SIGNED,
                 .count = g->out_c};
-            panel_products(w.acc, w.panel, zeros, &b, lanes, &rows);
-            block_put(&block, w.acc, n, w.places, rank, j, lanes);
+            panel_products(w->acc, w->panel, zeros, &b, lanes, &rows);
+            block_put(&block, w->acc, n, w->places, rank, j, lanes);
         }
     }
     *exponent = error->exponent + block.shift;
@@ -756,24 +770,24 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     int32_t top = rank && branch_exponent > error->exponent ? branch_exponent : error->exponent;
     joint_t j = {g, branch, error, top - error->exponent, top - branch_exponent,
         {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false}};
-    work_t w;
+    work_t *w = error->work;
     if (dense) {
-        int8_t *end = w.rows;
+        int8_t *end = w->rows;
         copy_run(end, error->e, g->out_c);
         end = fill_run(end + g->out_c, -g->out_c & 3, 0);
         if (rank) {
             copy_run(end, error->t_error, rank);
             fill_run(end + rank, -rank & 3, 0);
         }
-        w.places[0] = 0;
-        gathered_errors(&j, &w, g->inputs, 0, 1, 1);
+        w->places[0] = 0;
+        gathered_errors(&j, w, g->inputs, 0, 1, 1);
     } else {
         readers_t ry, rx;
         for (uint32_t py = 0; py < op->stride_h && py < g->in_h; ++py) {
             readers_of(&ry, py, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h);
             for (uint32_t px = 0; px < op->stride_w && px < g->in_w; ++px) {
                 readers_of(&rx, px, op->stride_w, op->pad_left, op->dilation_w, g->kernel_w);
-                phase_errors(&j, &w, py, px, &ry, &rx);
+                phase_errors(&j, w, py, px, &ry, &rx);
             }
         }
     }
@@ -798,9 +812,9 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
     if (4 * groups * rank > BLOCK_BYTES || rank > BLOCK_ROWS) {
         return false;
     }
-    work_t w;
-    turn_columns(w.rows, t, rank, 0, g->positions);
-    rows_t columns = rows_of(w.rows, groups, rank, w.units, w.at, w.offset);
+    work_t *w = error->work;
+    turn_columns(w->rows, t, rank, 0, g->positions);
+    rows_t columns = rows_of(w->rows, groups, rank, w->units, w->at, w->offset);
     for (uint32_t o = 0; o < g->out_c; o += LANES) {
         uint32_t lanes = lesser(g->out_c - o, LANES);
         source_t e = {.from = (const uint8_t *)error->e + o,
@@ -808,11 +822,11 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
             .columns = true,
             .flip = FLIP_SIGNED,
             .count = g->positions};
-        panel_products(w.acc, w.panel, zeros, &e, lanes, &columns);
-        trunc_all(w.acc, shift, rank * LANES);
+        panel_products(w->acc, w->panel, zeros, &e, lanes, &columns);
+        trunc_all(w->acc, shift, rank * LANES);
         for (uint32_t l = 0; l < lanes; ++l) {
             for (uint32_t j = 0; j < rank; ++j) {
-                gradient[(o + l) * rank + j] += w.acc[j * LANES + l];
+                gradient[(o + l) * rank + j] += w->acc[j * LANES + l];
             }
         }
     }
@@ -821,32 +835,31 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
 
 static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     int32_t *gradient, int32_t shift) {
-    enum { SUMS = 16384 };
     uint32_t row = (g->inputs + 3) & ~3u, most = block_rows(row / 4) & ~3u,
              panels = (g->inputs + LANES - 1) / LANES;
     if (!most || panels * LANES * rank > SUMS || rank > BLOCK_ROWS) {
         return false;
     }
-    work_t w;
-    int32_t sums[SUMS]; // [panels, rank, LANES]
+    work_t *w = error->work;
+    int32_t *sums = w->sums;
     for (uint32_t i = 0; i < panels * LANES * rank; ++i) {
         sums[i] = 0;
     }
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
-        gather(g, error->x, p, n, w.rows);
-        turn_columns(w.t_rows, error->t_error, rank, p, n);
-        rows_t columns = rows_of(w.t_rows, (n + 3) / 4, rank, w.t_units, w.t_at, w.t_offset);
+        gather(g, error->x, p, n, w->rows);
+        turn_columns(w->t_rows, error->t_error, rank, p, n);
+        rows_t columns = rows_of(w->t_rows, (n + 3) / 4, rank, w->t_units, w->t_at, w->t_offset);
         for (uint32_t i = 0, at = 0; i < g->inputs; i += LANES, at += LANES * rank) {
-            source_t x = {.from = (const uint8_t *)w.rows + i,
+            source_t x = {.from = (const uint8_t *)w->rows + i,
                 .step = row,
                 .columns = true,
                 .flip = FLIP_SIGNED,
                 .count = n};
             panel_products(
-                w.acc, w.panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
+                w->acc, w->panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
             for (uint32_t k = 0; k < LANES * rank; ++k) {
-                sums[at + k] += w.acc[k];
+                sums[at + k] += w->acc[k];
             }
         }
     }
@@ -939,7 +952,7 @@ static void plane_offsets(const plane_t *p, uint32_t *offset) {
     offset[p->taps] = offset[0]; // meets weights of 0
 }
 
-static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work) {
     const edgelora_op_t *op = g->op;
     uint32_t taps = (uint32_t)g->kernel_h * g->kernel_w;
     if (taps > MOST_TAPS - 1 || g->in_c != g->out_c || !g->bounded) {
@@ -969,8 +982,9 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
     if (!most) {
         return false;
     }
-    int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
-    uint32_t offset[MOST_TAPS];
+    taps_work_t *w = work;
+    int16_t *plane = w->plane, *weights = w->weights;
+    uint32_t *offset = w->offset;
     plane_offsets(&p, offset);
     lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(op->act_min),
             high = lanes_of(op->act_max);
@@ -1050,9 +1064,10 @@ static bool depthwise_backward(
     if (!most) {
         return false;
     }
-    int16_t plane[TAPS_BYTES / 2], weights[MOST_TAPS * 16];
-    uint32_t offset[MOST_TAPS], places[BLOCK_ROWS];
-    int32_t acc[BLOCK_ROWS * 16];
+    taps_work_t *w = error->work;
+    int16_t *plane = w->plane, *weights = w->weights;
+    uint32_t *offset = w->offset, *places = w->places;
+    int32_t *acc = w->acc;
     plane_offsets(&p, offset);
     block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
     for (uint32_t first = 0; first < p.out_h; first += most) {
@@ -1344,6 +1359,7 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
 }
 
 const edgelora_wide_t EDGELORA_TABLE = {
+    .work_size = sizeof(any_work_t),
     .matrix_forward = matrix_forward,
     .depthwise_forward = depthwise_forward,
     .pool_forward = pool_forward,

@@ -2,7 +2,8 @@
 //
 // Bytes are multiplied in lanes, not in pairs of a word, and an op is one matrix product with
 // vectors at both ends, so that these processors have kernels of whole ops where others have the
-// primitives of primitives.h. Results are equal bit for bit. Scratch is the stack's.
+// primitives of primitives.h. Results are equal bit for bit. They work in memory behind the arena, as
+// its size is the same on every machine; without it a session runs without them.
 //
 // Test: tests/core/test_cores.py. Time: `edgelora bench host`.
 
@@ -21,9 +22,10 @@
 // Kernels, as their namesakes of reference.h. One that answers false has done nothing: the shape is
 // not among its own.
 typedef struct edgelora_wide {
+    uint32_t work_size; // bytes of work memory, at a multiple of 64
     bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-        const int8_t *x, int8_t *y, int8_t *t);
-    bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+        const int8_t *x, int8_t *y, int8_t *t, void *work);
+    bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work);
     bool (*pool_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
     void (*add_forward)(
         const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
