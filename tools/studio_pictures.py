@@ -49,7 +49,7 @@ def recordings(folder: Path) -> dict[str, Path]:
         files[name] = folder / f"{name}.csv"
         np.savetxt(files[name], counts, "%d", ",")
     files["mixed"] = folder / "my hand.csv"
-    np.savetxt(files["mixed"], np.concatenate([rows[name][:150] for name in (*GESTURES, *GESTURES)]), "%d", ",")
+    np.savetxt(files["mixed"], np.concatenate([rows[name][:250] for name in (*GESTURES, *GESTURES)]), "%d", ",")
     return files
 
 
@@ -108,7 +108,8 @@ class Person:
         self.page.get_by_label("Network").click()
         self.page.get_by_role("option", name=network, exact=True).click()
         self.press("Start")
-        self.page.wait_for_timeout(13_000)  # until all gestures were there
+        self.page.wait_for_timeout(21_000)  # until all gestures were there
+        self.page.locator(".headline-share", has_text="%").wait_for()  # in the middle of one
 
     def collect(self, gesture: str) -> None:
         self.go("Collect")

@@ -92,7 +92,7 @@ class _Page:
             told = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
             chart.show(told, series, xLow=1, high=1.0)
             rows = [(f"board {index}", f"{share:.1%}") for index, share in sorted(measured[-1][1].items(), key=_number)]
-            table("Accuracy by board, after the last round", ("board", "accuracy"), rows)
+            table("Accuracy by board, after the last round", ("board", "accuracy"), rows, "narrow-table")
         elif rounds:
             told = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
             ui.label(told).classes("quiet")

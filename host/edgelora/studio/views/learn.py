@@ -74,10 +74,10 @@ class _Page:
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
+            parts.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
             parts.follow(
                 lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
             )
-            parts.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
             parts.follow(
                 lambda: (
                     self._port,
@@ -468,7 +468,7 @@ class _Page:
             self._added(job.result)
         elif isinstance(job.result, Consolidated):
             found = job.result
-            told = f"Of {found.judged_by} held-out samples {found.before} were named right before, {found.after} now."
+            told = f"Right of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
             end = "The board uses the new one." if found.better else "No better: the board keeps what it has."
             verdict("good" if found.better else "neutral", "Learned anew from all samples", f"{told} {end}")
 
@@ -477,7 +477,7 @@ class _Page:
         names = ", ".join(row.name for row in made.classes if row.name) or "rows of your own"
         told = "Too few samples were held to judge it. "
         if made.before is not None and made.after is not None:
-            told = f"Of {made.judged_by} held-out samples {made.before:.0%} were named right, {made.after:.0%} now. "
+            told = f"Accuracy on {made.judged_by} held-out samples: {made.before:.0%} before, {made.after:.0%} now. "
         end = "The board uses it." if found.used else "Not better, so the board keeps what it has. Record more samples."
         verdict("good" if found.used else "neutral", f"Added: {names}" if found.used else "Not added", told + end)
 
