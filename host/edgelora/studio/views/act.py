@@ -29,11 +29,12 @@ def page(desk: Desk) -> None:
 
 
 def _list(desk: Desk, acts: Acts) -> None:
-    with ui.element("section").classes("card whole").props('aria-label="Actions"'):
+    with ui.element("section").classes("card whole stack tight").props('aria-label="Actions"'):
+        parts.heading("What each class does")
         for act in acts.acts:
             words = _words(act)
-            with ui.element("div").classes("row-line"):
-                ui.label(act.label).classes("bar-name")
+            with ui.element("div").classes("row-line act-line"):
+                ui.label(act.label).classes("bar-name job-name")
                 ui.label(words).classes("grow")
                 remove = partial(acts.remove, act)
                 parts.button("Remove", remove, icon="delete", label=f"Remove: {act.label}, {words}")
@@ -55,6 +56,7 @@ def _new(acts: Acts, labels: list[str]) -> None:
         key = parts.Choice(list(KEYS), value="space", label="Key").classes("narrow")
         for field in (label, kind, target, text, key):
             field.props("dense outlined options-dense")
+        end = ui.element("div").classes("follow")
 
     def show() -> None:
         chosen = KINDS[str(kind.value)]
@@ -78,9 +80,7 @@ def _new(acts: Acts, labels: list[str]) -> None:
 
     kind.on_value_change(changed)
     show()
-    with ui.element("div").classes("follow") as below:
-        pass
-    with below:
+    with end:
         act = parts.told(add)
         parts.button("Add", act, icon="add", label="Add action")
 
@@ -93,15 +93,16 @@ def _saving(acts: Acts, place: Place | None) -> None:
         if not acts.there():
             parts.empty("No board yet: plug one in, or start a virtual one, in Boards.", "memory")
         return
-    with ui.element("section").classes("card whole").props('aria-label="By itself"'):
+    with ui.element("section").classes("card whole stack tight").props('aria-label="By itself"'):
+        parts.heading("Without this computer")
         ui.label(
             "The board gets a program, main.py, which it runs after each reset, without this computer: its sensor, the "
             "adapter that is in use, and these actions. The studio lets go of it."
         ).classes("quiet")
-        nothing = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing)
+        nothing = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing).props("dense")
         nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         vote = parts.Choice(VOTES, value=acts.vote, label="A class is decided on by").props("dense outlined")
-        vote.classes("wide-select").on_value_change(lambda event: acts.set_vote(str(event.value)))
+        vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
         act = parts.told(lambda: acts.start(place))
         parts.button("Save to the board and start", act, icon="rocket_launch", main=True)
 
