@@ -62,7 +62,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models demo test soak test-studio pictures test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -85,6 +85,9 @@ frameworks: $(STAMPS)/frameworks
 fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
+# How many of 148 networks, as people write them, come in; NETWORKS names some: 'keras-*lstm*'.
+gallery: frameworks twin
+	@OPENBLAS_NUM_THREADS=1 $(FRAMEWORKS)/bin/python tools/gallery --only $(or $(NETWORKS),'*')
 
 ifeq ($(PORT),)
 demo:

@@ -156,6 +156,30 @@ def test_recurrences_are_unrolled(tmp_path: Path) -> None:
     assert made.report.worst[0].sqnr_db > 10, str(made.report)
 
 
+def test_layer_normalization_is_made_of_multiplications() -> None:
+    """TFLite's squared difference has no op here."""
+    K.utils.set_random_seed(2)
+    layers = [L.Dense(12), L.LayerNormalization(), L.ReLU(), L.Conv1D(6, 3), L.LayerNormalization(center=False)]
+    model = K.Sequential([K.Input((8, 5)), *layers, L.GlobalAveragePooling1D(), L.Dense(3)])
+    x = np.random.default_rng(0).normal(size=(80, 8, 5)).astype(np.float32)
+    plain = keras._plain(model)
+    assert np.allclose(plain.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-4)
+    made = edgelora.from_keras(model, x)
+    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x.reshape(80, *made.model.input.shape)):
+        session.infer(row)
+        interpreter.set_input(row.reshape(1, 8, 5), 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+
+
+def test_long_recurrences_are_refused_before_they_are_converted() -> None:
+    model = K.Sequential([K.Input((128, 9)), L.Bidirectional(L.LSTM(8)), L.Dense(3)])
+    with pytest.raises(KerasError, match=r"of 128 steps\) take at least 4352 ops, 511 are possible: put a convolution"):
+        edgelora.from_keras(model, np.zeros((4, 128, 9), np.float32))
+
+
 def test_refusals(trained: tf.keras.Model, tmp_path: Path) -> None:
     x, _ = problem(0, 20)
     with pytest.raises(KerasError, match=r"inputs are \[20, 31, 2\], must be finite \[N, 32, 2\]"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from edgelora.quantization.report import heard
 BOARDS = {"RP2040": "rpi_pico", "ESP32": "esp32"}
 CALIBRATION, COMPARED = 64, 8  # inputs; so many of both sorts are compared
 GOOD_DB = 15.0  # signal to noise of a PyTorch module's outputs, quantized
-TENSOR_ARENA = 16 << 20
 
 
 @dataclass
@@ -93,6 +91,7 @@ def _fits(verdict: Verdict, parameters: int, activations: int) -> None:
 
 def _keras(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, files: Path | None) -> None:
     import keras_networks
+    from oracle import Oracle
 
     from edgelora.importers import keras
 
@@ -109,11 +108,12 @@ def _keras(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     tflite.calibrate(base, tflite.inputs_for_calibration(base, real))
     session = _accepted(verdict, base)
     noise = np.random.default_rng(2).integers(-128, 128, (COMPARED, *base.input.shape)).astype(np.int8)
-    verdict.reference, run = _reference(content)
+    oracle = Oracle(content)
+    verdict.reference = oracle.name
     for row in (*base.input.quantize(real[:COMPARED]), *noise):
         session.infer(np.ascontiguousarray(row))
         verdict.compared += 1
-        verdict.differing += bool((session.logits.reshape(-1) != run(row)).any())
+        verdict.differing += bool((session.logits.reshape(-1) != oracle(row)).any())
 
 
 def _layer_elements(layer: Any) -> int:
@@ -133,55 +133,6 @@ def _accepted(verdict: Verdict, model: formats.QuantModel) -> twin.Session:
     session = twin.Session(elm, bytes(len(model.ops)), "infer")
     verdict.accepted, verdict.ops, verdict.arena = True, len(model.ops), session.arena_bytes
     return session
-
-
-def _reference(content: bytes) -> tuple[str, Callable[[NDArray[np.int8]], NDArray[Any]]]:
-    """TensorFlow Lite Micro or, where it lacks an operator, LiteRT: outputs of int8 inputs."""
-    from tflite_micro.python.tflite_micro import runtime
-
-    try:
-        with _no_standard_error():
-            micro = runtime.Interpreter.from_bytes(content, arena_size=TENSOR_ARENA)
-        shape = micro.get_input_details(0)["shape"]
-    except Exception:  # of its own kinds
-        return _litert(content)
-
-    def run(row: NDArray[np.int8]) -> NDArray[Any]:
-        micro.set_input(row.reshape(shape), 0)
-        micro.invoke()
-        return np.asarray(micro.get_output(0)).reshape(-1)
-
-    return "TensorFlow Lite Micro", run
-
-
-def _litert(content: bytes) -> tuple[str, Callable[[NDArray[np.int8]], NDArray[Any]]]:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    lite = Interpreter(
-        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    lite.allocate_tensors()
-    [source], [target] = lite.get_input_details(), lite.get_output_details()
-
-    def run(row: NDArray[np.int8]) -> NDArray[Any]:
-        lite.set_tensor(source["index"], row.reshape(source["shape"]))
-        lite.invoke()
-        return np.asarray(lite.get_tensor(target["index"])).reshape(-1)
-
-    return "LiteRT", run
-
-
-class _no_standard_error:
-    """Keeps what C code writes to standard error off the terminal."""
-
-    def __enter__(self) -> None:
-        self._kept, self._null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(self._null, 2)
-
-    def __exit__(self, *_: object) -> None:
-        os.dup2(self._kept, 2)
-        os.close(self._kept)
-        os.close(self._null)
 
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
@@ -211,9 +162,7 @@ def _torch(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     if made.model.loss == "cross_entropy" and made.model.ops[-1].kind != "softmax":
         wanted, got = (heard(part) for part in (wanted, got))
     noise = float(np.square(got - wanted).sum())
-    verdict.sqnr_db = round(
-        10 * np.log10(max(float(np.square(wanted - wanted.mean()).sum()), 1e-30) / max(noise, 1e-30)), 1
-    )
+    verdict.sqnr_db = round(10 * np.log10(max(float(np.square(wanted).sum()), 1e-30) / max(noise, 1e-30)), 1)
     verdict.reference, verdict.compared = "the module", len(x)
     verdict.differing = len(x) if verdict.sqnr_db < GOOD_DB else 0
 

@@ -84,33 +84,77 @@ def _inputs(model: Any, calibration_x: Any) -> NDArray[np.float32]:
     return x
 
 
-def _unrolled(model: Any) -> Any:
-    """The model with its recurrences as their steps: TensorFlow's converter ends the process over a loop in integers.
+STEP_OPS = {"LSTM": 17, "GRU": 18, "SimpleRNN": 5}  # ops that a step takes, at least
 
-    The same model where it has none, or has them so already.
+
+def _plain(model: Any) -> Any:
+    """The model made of what TensorFlow's converter and INT8 kernels can do; the same one where it is so already.
+
+    Recurrences become their steps, as the converter ends the process over a loop in integers. Layer normalization
+    multiplies the distance from the mean by itself, in place of TFLite's squared difference, which has 14 bits inside.
+    KerasError for more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
-    if all(layer.unroll for layer in layers if isinstance(layer, tf.keras.layers.RNN)):
+    if all(getattr(layer, "unroll", True) for layer in layers if isinstance(layer, tf.keras.layers.RNN)) and not any(
+        isinstance(layer, tf.keras.layers.LayerNormalization) for layer in layers
+    ):
         return model
-
-    def copied(layer: Any) -> Any:
-        if isinstance(layer, tf.keras.layers.Lambda):  # its function may be one that can't be written down
-            return layer
-        config = layer.get_config()
-        inner = [config[key]["config"] for key in ("layer", "backward_layer") if isinstance(config.get(key), dict)]
-        for part in (config, *inner):
-            if "unroll" in part:
-                part["unroll"] = True
-        return type(layer).from_config(config)
-
-    clone = tf.keras.models.clone_model(model, clone_function=copied, recursive=True)
+    _check_steps(model.name, layers)
+    clone = tf.keras.models.clone_model(model, clone_function=_copied, recursive=True)
     clone.set_weights(model.get_weights())
     return clone
 
 
+def _check_steps(name: str, layers: list[Any]) -> None:
+    """Refuses recurrences of which a network could not hold the steps, before minutes of conversion."""
+    found = {
+        layer.name: (layer.input.shape[1] or 0, STEP_OPS[type(layer).__name__])
+        for layer in layers
+        if type(layer).__name__ in STEP_OPS and getattr(layer, "_inbound_nodes", False)
+    }
+    for layer in layers:
+        if isinstance(layer, tf.keras.layers.Bidirectional):
+            kind = type(layer.forward_layer).__name__
+            found[layer.name] = (layer.input.shape[1] or 0, 2 * STEP_OPS.get(kind, 0))
+    ops = sum(steps * each for steps, each in found.values())
+    if ops > formats.MAX_OPS:
+        told = ", ".join(f"{layer} of {steps} steps" for layer, (steps, _) in found.items())
+        raise KerasError(
+            f"{name}: its recurrent layers ({told}) take at least {ops} ops, {formats.MAX_OPS} are possible: put a "
+            "convolution with strides or a pool before them, or give them shorter windows"
+        )
+
+
+def _copied(layer: Any) -> Any:
+    """A layer for `_plain`, its weights fresh."""
+    layers = tf.keras.layers
+    if isinstance(layer, layers.Lambda):  # its function may be one that can't be written down
+        return layer
+    config = layer.get_config()
+    inner = [config[key]["config"] for key in ("layer", "backward_layer") if isinstance(config.get(key), dict)]
+    for part in (config, *inner):
+        if "unroll" in part:
+            part["unroll"] = True
+    if type(layer) is layers.LayerNormalization:
+        return _Normalization.from_config(config)
+    return type(layer).from_config(config)
+
+
+class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
+    """Layer normalization by multiplications."""
+
+    def call(self, inputs: Any) -> Any:
+        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        apart = inputs - tf.reduce_mean(inputs, axes, keepdims=True)
+        spread = tf.reduce_mean(apart * apart, axes, keepdims=True)
+        made = apart * tf.math.rsqrt(spread + self.epsilon)
+        made = made if self.gamma is None else made * self.gamma
+        return made if self.beta is None else made + self.beta
+
+
 def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
     """A `.tflite` file, quantized on inputs x or, without any, float."""
-    model = _unrolled(model)
+    model = _plain(model)
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = tf.keras.Model(source, model(source, training=False), name="base")  # tensors' names begin with its own
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
