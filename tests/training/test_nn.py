@@ -398,7 +398,7 @@ X, Y = np.zeros((4, 1, 8, 2), np.float32), np.zeros(4, np.int64)
     ("arrays", "message"),
     [
         ({"x": X}, "'y' is missing"),
-        ({"x": X[0], "y": Y}, "it must be .samples, height, width, channels"),
+        ({"x": X[0, 0], "y": Y}, "it must be .samples, height, width, channels"),
         ({"x": X.astype(np.int16), "y": Y}, "x has type int16"),
         ({"x": X, "y": Y.astype(np.float32)}, "type float32"),
         ({"x": X, "y": Y[:3]}, "4 samples and y has 3"),

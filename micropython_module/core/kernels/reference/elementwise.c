@@ -105,7 +105,7 @@ static int32_t share(
 }
 
 // Along one axis: the outputs [from, to) that element i of an input of this size is part of.
-static void span_of(uint32_t i, uint32_t size, uint32_t outputs, uint32_t *from, uint32_t *to) {
+static void repeat_span(uint32_t i, uint32_t size, uint32_t outputs, uint32_t *from, uint32_t *to) {
     *from = size == outputs ? i : 0;
     *to = size == outputs ? i + 1 : outputs;
 }
@@ -118,9 +118,9 @@ static int32_t shares(
     int32_t v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0};
     for (uint32_t i = 0; i < height * width * channels; ++i) {
-        span_of(i / channels / width, height, g->out_h, &y0, &y1);
-        span_of(i / channels % width, width, g->out_w, &x0, &x1);
-        span_of(i % channels, channels, g->out_c, &c0, &c1);
+        repeat_span(i / channels / width, height, g->out_h, &y0, &y1);
+        repeat_span(i / channels % width, width, g->out_w, &x0, &x1);
+        repeat_span(i % channels, channels, g->out_c, &c0, &c1);
         v[n] = 0; // |v| <= 127 * 255 * 65535, or less than 2^27
         for (uint32_t y = y0; y < y1; ++y) {
             for (uint32_t x = x0; x < x1; ++x) {
