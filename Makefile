@@ -62,14 +62,15 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak test-studio pictures test-all cores lint docs tables ledger clean
-all: setup twin firmware-unix firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak test-studio pictures test-all cores lint docs tables ledger clean
+all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
+firmware-faults: $(BUILD)/faults/micropython
 firmware-xtensa: $(BUILD)/xtensa/micropython
 firmware-cortex-m33: $(BUILD)/cortex_m33/firmware.elf
 firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
@@ -269,6 +270,14 @@ $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/
 	@rm -f $(@D)/frozen_content.c
 	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \
 	    VARIANT_DIR=$(CURDIR)/firmware/unix/variant USER_C_MODULES=$(MODULE)
+	@touch $@
+
+# The same in which what is asked for fails, for tests (firmware/faults/faults.c).
+$(BUILD)/faults/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/* firmware/faults/* firmware/faults/variant/*) \
+    | $(STAMPS)/mpy-cross
+	@rm -f $(@D)/frozen_content.c
+	@$(STEP) "firmware faults" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \
+	    VARIANT_DIR=$(CURDIR)/firmware/faults/variant USER_C_MODULES=$(MODULE)
 	@touch $@
 
 $(BUILD)/rp2/%/firmware.uf2: boards/%/mpconfigboard.h boards/%/mpconfigboard.cmake $(FIRMWARE_CODE) $(wildcard firmware/rp2/*) \

@@ -162,12 +162,8 @@ class Identity:
         """From here on this board answers no round up to this number; it is in flash before this returns."""
         if number <= self.round:
             raise FleetError("round %d is over for this board: the last one was %d" % (number, self.round))
-        before, self.round = self.round, number
-        try:
-            self._save()
-        except OSError:
-            self.round = before
-            raise
+        _save(self._path, self._starts, number, self._secret)
+        self.round = number  # not before: what could not be written may be written again
 
     def _save(self):
         _save(self._path, self._starts, self.round, self._secret)

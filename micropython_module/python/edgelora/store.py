@@ -16,6 +16,7 @@ from edgelora import _index
 from edgelora._index import ARMED, NO_SPACE, PINNED, TRIAL, Entry, StoreError, checked
 
 _SAME = 0  # leave active what is
+_BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # what a change may end with instead
 
 
 class Store:
@@ -36,11 +37,15 @@ class Store:
         self._slots, self._cached = [], {None: self._bare}
         self._slot_size = 0
         self._sequence = self._cursor = 0
-        self.active = None
-        self._adopt([])
+        self._active, self._all, self._named = None, [], {}
+        self._unsure = False  # whether flash may hold another index than is known here
         size, torn = self._flash.load_index(self._index)
         if size:
-            self._unpack()
+            writing = self._unpack()
+            if writing:
+                self.notices.append(
+                    "%s version %d was being written when the power failed: it is lost, put it again" % writing
+                )
             if torn and not self.notices:
                 self.notices.append("a change was cut off by a power failure: the store is as it was before it")
         else:
@@ -50,6 +55,22 @@ class Store:
             self._flash.sweep(self._used())
 
     # --- what it holds
+
+    @property
+    def active(self):
+        """What `start` goes on with; None: the bare base."""
+        self._settle()
+        return self._active
+
+    @property
+    def _entries(self):
+        self._settle()
+        return self._all
+
+    @property
+    def _by_name(self):
+        self._settle()
+        return self._named
 
     def list(self):
         """The entries, those on trial included."""
@@ -110,11 +131,11 @@ class Store:
 
     def decline(self, name, version, why):
         """An update that is not to be kept: of this name nothing up to its version is installed. why: a notice."""
-        self.notices.append(why)
         old = [entry for entry in self._entries if entry.name == name]
         new = [entry.changed(floor=max(entry.floor, version)) for entry in old]
         new = new or [Entry(checked(name), 0, 0, 0, version, bytes(8), 0, ())]
         self._save([entry for entry in self._entries if entry not in old] + new)
+        self.notices.append(why)
 
     def declined(self):
         """(name, version) of updates that were here and did not stay: declined, or not confirmed."""
@@ -130,10 +151,7 @@ class Store:
             raise StoreError("%s is taken: remove it first, or choose another name" % new)
         entries = self._without(entry) + [entry.changed(name=checked(new), floor=max(entry.floor, self.floor(new)))]
         entries = [e for e in entries if e.size or e.name != new]
-        self._save(entries, new if self.active == old else self.active)
-        if old in self._cached:
-            self._cached[new] = self._cached.pop(old)
-            self._cached[new].name = new
+        self._save(entries, new if self.active == old else self.active, renamed=new)
 
     def remove(self, *names):
         """Removes adapters in one change, updates of them on trial included. The one in use stays in RAM until the next
@@ -154,8 +172,6 @@ class Store:
         floor, flags = (old.floor, old.flags) if old else (last, 0)
         entries = [e for e in self._entries if e is not new and e.name != name]
         entries.append(new.changed(name=name, version=last + 1, floor=floor, flags=flags))
-        self._forget(name)
-        self._forget(source)
         self._drop(removed, entries, name if self.active == source else self.active)
 
     def _drop(self, names, entries, active):
@@ -163,8 +179,6 @@ class Store:
         for entry in [e for e in entries if e.name in names and e.size]:
             entries = self._without(entry, entries)
         self._save(entries, None if active in names else active)
-        for name in names:
-            self._forget(name)
         self._flash.sweep(self._used())
 
     def pin(self, name, on=True):
@@ -215,12 +229,25 @@ class Store:
 
     def activate(self, name):
         """`use`, and remembered: `start` goes on with it after a reset."""
-        if self._model:
-            self.use(name)
-        elif name is not None:
-            self._entry(name)
-        if name != self.active:
-            self._save(self._entries, name)
+        before = self._in_use().name if self._model else None
+        try:
+            if self._model:
+                self.use(name)
+            elif name is not None:
+                self._entry(name)
+            if name != self.active:
+                self._save(self._entries, name)
+        except _BROKEN_OFF:
+            if self._model and not self._remembers(name):
+                self.use(before)
+            raise
+
+    def _remembers(self, name):
+        # Whether `start` goes on with it, as far as that can be found out.
+        try:
+            return name == self.active
+        except _BROKEN_OFF:
+            return False
 
     def start(self):
         """Once after a reset: uses the active adapter, updates on trial among them.
@@ -232,7 +259,6 @@ class Store:
             if entry.flags & TRIAL:
                 entries = self._fallen_back(entry, entries)
             elif entry.flags & ARMED:
-                self._forget(entry.name)
                 entries = [e.changed(flags=TRIAL) if e is entry else e for e in entries]
         if entries is not self._entries:
             self._save(entries)
@@ -272,7 +298,6 @@ class Store:
             "update %s %d was not confirmed: %s"
             % (entry.name, entry.version, "version %d is back" % old[0].version if old else "it is removed")
         )
-        self._forget(entry.name)
         return entries
 
     def _add(self, old, name, data, version, floor, flags):
@@ -297,7 +322,6 @@ class Store:
             self._flash.sweep(self._used())
             self._save(self._entries)
             raise _explained(error, name)
-        self._forget(name)
         self._flash.sweep(self._used())
 
     def _bound(self, name, data):
@@ -316,34 +340,44 @@ class Store:
     def _used(self):
         return {place for entry in self._entries for place in entry.places}
 
-    def _adopt(self, entries):
-        self._entries = entries
-        self._by_name = {e.name: e for e in entries if e.size and not e.flags & (ARMED | TRIAL)}
-        self._by_name.update({e.name: e for e in entries if e.flags & TRIAL})
-
     # --- index
 
     def _pack(self, entries, active=None, writing=None):
         return _index.pack(self._index, entries, self._sequence + 1, self._cursor, active, writing)
 
-    def _save(self, entries, active=_SAME, writing=None):
-        # The one way in which the store changes: a new index.
+    def _save(self, entries, active=_SAME, writing=None, renamed=None):
+        # The one way in which the store changes: a new index. All memory that it takes is taken before; if it is broken
+        # off while flash changes, `_settle` finds out what came of it. renamed: the new name of what has another one.
         active = self.active if active is _SAME else active
+        named = _by_name(entries)
+        changed = _changed(self._named, named)
+        size = self._pack(entries, active, writing)
+        self._unsure = True
         try:
-            self._flash.save_index(memoryview(self._index), self._pack(entries, active, writing))
+            self._flash.save_index(memoryview(self._index), size)
         except OSError as error:
             raise _explained(error, "the index")
+        for name in changed:
+            self._forget(name, renamed)
         self._sequence += 1
-        self.active = active
-        self._adopt(entries)
+        self._active, self._all, self._named = active, entries, named
+        self._unsure = False
+
+    def _settle(self):
+        # After a change that was broken off flash tells whether it was made.
+        if self._unsure:
+            self._flash.load_index(self._index)
+            self._unpack()
+            self._unsure = False
 
     def _unpack(self):
-        entries, self._sequence, self._cursor, self.active, writing = _index.unpack(self._index)
-        self._adopt(entries)
-        if writing:
-            self.notices.append(
-                "%s version %d was being written when the power failed: it is lost, put it again" % writing
-            )
+        entries, sequence, cursor, active, writing = _index.unpack(self._index)
+        named = _by_name(entries)
+        for name in _changed(self._named, named):
+            self._forget(name)
+        self._sequence, self._cursor = sequence, cursor
+        self._active, self._all, self._named = active, entries, named
+        return writing
 
     # --- cache
 
@@ -368,7 +402,7 @@ class Store:
         before = self._in_use()
         try:
             return self._read_into_slot(name)
-        except (OSError, StoreError):
+        except _BROKEN_OFF:
             if before.name not in (None, name) and before is not self._in_use():
                 self.use(before.name)
             raise
@@ -417,10 +451,13 @@ class Store:
             )
         return best
 
-    def _forget(self, name):
+    def _forget(self, name, renamed=None):
         # What is cached under a name is no longer what the name means; one in use goes on until the next `use`.
         slot = self._cached.pop(name, None)
-        if slot:
+        if slot and renamed:
+            self._cached[renamed] = slot
+            slot.name = renamed
+        elif slot:
             if slot is not self._in_use():
                 slot.tick = 0
             slot.name = None
@@ -450,6 +487,18 @@ class _Slot:
         self.room = self.buffer = room
         self.name = None
         self.tick = 0
+
+
+def _by_name(entries):
+    # What `find` finds: updates on trial in place of what they update.
+    found = {e.name: e for e in entries if e.size and not e.flags & (ARMED | TRIAL)}
+    found.update({e.name: e for e in entries if e.flags & TRIAL})
+    return found
+
+
+def _changed(old, new):
+    # Names whose bytes are others now, or none.
+    return [name for name in old if name not in new or new[name].places != old[name].places]
 
 
 def _explained(error, what):

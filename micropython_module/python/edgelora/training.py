@@ -401,6 +401,7 @@ class Run:
         self.seed, self.learning_rate = seed, learning_rate
         self._start, self._keeps_state = start, keep_state
         self.commit_every, self.notice, self.done, self.watch = commit_every, "", False, None
+        self._astray = False  # a step was broken off, and what is known of it may be wrong
         self.better = None
         self.loss = self.sequence = self.resumes = self.busy_us = self.energy_uj = 0
         self.step_us = self.commit_us = 0  # of the last step without its commit, of the last commit
@@ -503,6 +504,7 @@ class Run:
         else:
             self.updates, self.position, self.pending = self.model.counts()
         self._updated()
+        self._astray = False
 
     def _updated(self):
         # What follows from the number of updates: the next one's rate, and whether something else is due.
@@ -558,6 +560,8 @@ class Run:
         """
         if self.done:
             return 0
+        if self._astray:
+            self._synchronize()
         try:
             start = time.ticks_us()
             making, judging = self._making, self.judging
@@ -580,6 +584,7 @@ class Run:
             if self._rtc and not self.done:
                 self._keep(flash=False)
         except BaseException:
+            self._astray = True  # as long as there is no memory to find out where it is
             self._synchronize()
             raise
         return self.loss

@@ -1,0 +1,6 @@
+# Desktop MicroPython in which the n-th allocation, flash operation or jump of the bytecode fails: for tests alone.
+UNIX_VARIANT := $(VARIANT_DIR)/../../unix/variant
+FROZEN_MANIFEST ?= $(UNIX_VARIANT)/manifest.py
+include $(UNIX_VARIANT)/mpconfigvariant.mk
+SRC_C := $(subst $(VARIANT_DIR)/edgelora_stdin.c,$(UNIX_VARIANT)/edgelora_stdin.c,$(SRC_C)) $(VARIANT_DIR)/../faults.c
+LDFLAGS += -Wl,--wrap=gc_alloc,--wrap=gc_realloc
