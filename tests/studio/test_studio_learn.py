@@ -59,6 +59,42 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
     expect(page.get_by_label("How long")).to_have_value(re.compile("^thorough"))
 
 
+def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+    """What is chosen and not begun yet, of a run, a source and files; another page has it, too."""
+    project(tmp_path / "project", {"circle": 4, "wave": 4})
+    studio = studios("project")
+    page = learn_view(pages(studio))
+    page.get_by_label("How long").click()
+    page.get_by_role("option", name="thorough").click()
+    page.get_by_role("radio", name="with this computer", exact=True).click()
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_role("checkbox", name="Choose by a budget of memory").click()
+    expect(page.get_by_text("gain expected")).to_be_visible()
+    page.get_by_role("link", name="Live").click()
+    page.get_by_label("Source", exact=True).click()
+    page.get_by_role("option", name="analog pins").click()
+    page.get_by_label("Pins", exact=True).fill("27, 28")
+    page.get_by_label("Network").click()
+    page.get_by_role("option", name="no network").click()
+    page.get_by_role("link", name="Collect").click()
+    page.get_by_label("Their class").click()
+    page.get_by_role("option", name="wave").click()
+    page.wait_for_timeout(500)  # until the server has it
+    for seen in (page, pages(studio)):
+        seen.reload()
+        seen.get_by_role("link", name="Collect").click()
+        expect(seen.get_by_label("Their class")).to_have_value("wave")
+        seen.get_by_role("link", name="Live").click()
+        expect(seen.get_by_label("Source", exact=True)).to_have_value("analog pins")
+        expect(seen.get_by_label("Pins", exact=True)).to_have_value("27, 28")
+        expect(seen.get_by_label("Network")).to_have_value("no network, the signal alone")
+        seen.get_by_role("link", name="Learn").click()
+        expect(seen.get_by_label("How long")).to_have_value(re.compile("^thorough"))
+        expect(seen.get_by_role("radio", name="with this computer", exact=True)).to_be_checked()
+        seen.get_by_role("button", name="Advanced").click()
+        expect(seen.get_by_text("gain expected")).to_be_visible()
+
+
 def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them anew."""
     folder = project(tmp_path / "project", GESTURES)

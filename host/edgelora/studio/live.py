@@ -35,6 +35,7 @@ DECISIONS_KEPT = 600
 POLL_SECONDS = 0.015  # between questions to the board,
 PAUSED_SECONDS = 0.25  # and while the view is paused: the sensor's queue is emptied all the same
 STEADY_SECONDS = 5.0  # over which rates are told
+OWN_SOURCES = ("mpu6050", "lsm6ds3", "adc", "i2s")  # that boards bring; others are modules on them
 OWN_RATE = 50  # samples a second of a sensor that is watched without a network
 
 

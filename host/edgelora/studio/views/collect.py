@@ -13,6 +13,7 @@ from nicegui.element import Element
 from ...errors import InputError
 from ...training import Base
 from ..book import Book, Class
+from ..chosen import DropChoice
 from ..desk import Desk
 from ..live import Live
 from ..taking import Taker, Takers
@@ -166,6 +167,10 @@ class _Told:
         self._missing.set_text(entry.missing)
 
 
+def _as_told(label: object) -> str:
+    return "" if label == AS_TOLD else str(label)
+
+
 class _Shelf:
     """The samples by class, and what can be done to those that are picked."""
 
@@ -297,7 +302,8 @@ class _Shelf:
 
     def _dropping(self) -> None:
         with ui.element("div").classes("drop-line"):
-            label = parts.Choice([AS_TOLD, *self._book.labels], value=AS_TOLD, label="Their class")
+            label = parts.Choice([AS_TOLD, *self._book.labels], value=self._drop_label, label="Their class")
+            label.on_value_change(lambda event: setattr(self._desk.of(DropChoice), "label", _as_told(event.value)))
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
         ui.label(
@@ -308,21 +314,26 @@ class _Shelf:
         def look() -> None:
             options = [AS_TOLD, *self._book.labels]
             if label.options != options:
-                label.set_options(options, value=label.value if label.value in options else AS_TOLD)
+                label.set_options(options, value=self._drop_label)
 
         ui.timer(0.5, look)
 
         async def given(name: str, content: bytes) -> str:
             place = self._desk.selected
             base = (place.of(Live).base if place else None) or self._usual()
-            chosen = "" if label.value == AS_TOLD else str(label.value)
-            taken = await asyncio.to_thread(self._book.drop, name, content, chosen, base)
+            taken = await asyncio.to_thread(self._book.drop, name, content, _as_told(label.value), base)
             ui.notify(f"{len(taken)} samples taken", type="positive")
             doubt = await asyncio.to_thread(self._book.doubts, taken)
             return f"{doubt} They are in the project: Undo takes them back." if doubt else ""
 
         with zone:
             parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
+
+    @property
+    def _drop_label(self) -> str:
+        """Of files that are dropped in, as it was chosen, also before a reload."""
+        label = self._desk.of(DropChoice).label
+        return label if label in self._book.labels else AS_TOLD
 
     def _usual(self) -> Base:
         base = usual_base(self._desk, self._desk.selected)

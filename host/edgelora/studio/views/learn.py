@@ -14,6 +14,7 @@ from ...errors import EdgeloraError
 from ...planning import Choices, Plan
 from ...text import store_name
 from ...training import NAME, Base, Consolidated, Recipe
+from ..chosen import RunChoice
 from ..desk import Desk
 from ..job import Job
 from ..lesson import GOING, UNFINISHED, Lesson
@@ -62,12 +63,7 @@ class _Page:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.lessons = desk, desk.of(Lessons)
-        self.base_name = ""
-        self.epochs = 60
-        self.by_board = True
-        self.within = False  # whether a budget chooses
-        self.measured: Job | None = None
-        self.offer: Offer | None = None
+        self.chosen = desk.of(RunChoice)
         self.error: EdgeloraError | None = None
         self.after: Job | None = None  # add a class, consolidate, keep, discard
         self.version = 0
@@ -94,8 +90,10 @@ class _Page:
             ui.element("section").classes("card fold-card").props('aria-label="What to learn"'),
             parts.fold(self._setup_name, "tune", self._begins) as folded,
         ):
-            parts.follow(lambda: (self._port, self._samples_version, self.base_name, self.lessons.version), self._what)
-            parts.follow(lambda: (self._port, self._samples_version, self.base_name), self._how)
+            parts.follow(
+                lambda: (self._port, self._samples_version, self.chosen.base_name, self.lessons.version), self._what
+            )
+            parts.follow(lambda: (self._port, self._samples_version, self.chosen.base_name), self._how)
             with parts.fold("Advanced").classes("wide"):
                 parts.follow(self._budget_version, self._budget)
             parts.follow(lambda: (self._port, id(self.lesson), self._status, self.version), self._begin)
@@ -143,9 +141,9 @@ class _Page:
     @property
     def base(self) -> Base | None:
         bases = self.lessons.bases()
-        if self.base_name not in bases:
-            self.base_name = self.lessons.usual_base(collected(self.desk, None)) or ""
-        return bases.get(self.base_name)
+        if self.chosen.base_name not in bases:
+            self.chosen.base_name = self.lessons.usual_base(collected(self.desk, None)) or ""
+        return bases.get(self.chosen.base_name)
 
     @property
     def data(self) -> Dataset | None:
@@ -162,8 +160,8 @@ class _Page:
         return board or "rpi_pico"
 
     def recipe(self) -> Recipe:
-        recipe = self.offer.recipe if self.within and self.offer else USUAL
-        return replace(recipe, epochs=self.epochs, on_board=self.by_board)
+        recipe = self.chosen.offer.recipe if self.chosen.within and self.chosen.offer else USUAL
+        return replace(recipe, epochs=self.chosen.epochs, on_board=self.chosen.by_board)
 
     def changed(self) -> None:
         self.version += 1
@@ -178,10 +176,10 @@ class _Page:
                 return parts.problem("there is no base network", "put a .elm file into the project's folder bases")
             options = {name: _titled(base) for name, base in bases.items()}
             choice = parts.Choice(
-                options, value=self.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
+                options, value=self.chosen.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
             )
             choice.props("outlined dense").classes("choice-line")
-            ui.label(_described(bases[self.base_name])).classes("quiet")
+            ui.label(_described(bases[self.chosen.base_name])).classes("quiet")
             others = left_out(self.desk, self.base)
             if others:
                 parts.problem(f"{len(others)} samples are left out: {others[0]}", "choose a base for their sensor")
@@ -202,32 +200,28 @@ class _Page:
                 ui.label(told).classes("quiet")
 
     def _choose(self, name: str) -> None:
-        self.base_name, self.measured, self.offer = name, None, None
+        self.chosen.base_name, self.chosen.measured, self.chosen.offer = name, None, None
         self.changed()
 
     # --- with how much
 
     def _budget_version(self) -> object:
-        job = self.measured
-        return (self._port, self._samples_version, self.base_name, self.within, job and job.state)
+        job = self.chosen.measured
+        return (self._port, self._samples_version, self.chosen.base_name, self.chosen.within, job and job.state)
 
     def _how(self) -> None:
         found = self.prospect
         if found is None or found.problem or not self.data:
             return
-        usual = self._planned(found, replace(USUAL, epochs=self.epochs))
+        usual = self._planned(found, replace(USUAL, epochs=self.chosen.epochs))
         lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
         with ui.element("div").classes("row-line how-line"):
-            long = parts.Choice(
-                lengths, value=self.epochs, label="How long", on_change=lambda e: self._set(epochs=e.value)
-            )
+            long = parts.Choice(lengths, label="How long").bind_value(self.chosen, "epochs")
             long.props("outlined dense").classes("choice-line")
             with ui.element("div").classes("row-line train-on").props('role=group aria-label="Train on"'):
                 ui.label("Train on").classes("quiet").props("aria-hidden=true")
-                ui.radio(WHERE, value=self.by_board, on_change=lambda e: self._set(by_board=e.value)).props(
-                    "inline dense"
-                )
-        if usual and not usual.fits and not self.within:
+                ui.radio(WHERE).bind_value(self.chosen, "by_board").props("inline dense")
+        if usual and not usual.fits and not self.chosen.within:
             needed, limit = _size(usual.arena_bytes), _size(usual.ram_bytes)
             parts.problem(f"learning takes {needed}, the board has {limit}", "choose by a budget, under Advanced")
 
@@ -236,13 +230,13 @@ class _Page:
         if found is None or found.problem or not self.data:
             ui.label("There is nothing to choose yet.").classes("quiet")
             return
-        ui.checkbox("Choose by a budget of memory", value=self.within, on_change=lambda e: self._within(e.value))
-        if not self.within:
-            if usual := self._planned(found, replace(USUAL, epochs=self.epochs)):
+        ui.checkbox("Choose by a budget of memory", value=self.chosen.within, on_change=lambda e: self._within(e.value))
+        if not self.chosen.within:
+            if usual := self._planned(found, replace(USUAL, epochs=self.chosen.epochs)):
                 facts(_taken(usual))
             return
-        parts.job_card(lambda: self.measured)
-        job = self.measured
+        parts.job_card(lambda: self.chosen.measured)
+        job = self.chosen.measured
         if job and job.state == "done":
             self._sliders(job.result)
 
@@ -251,9 +245,11 @@ class _Page:
             setattr(self, name, value)
 
     def _within(self, on: bool) -> None:
-        self.within, found, data = on, self.prospect, self.data
-        if on and self.measured is None and found and data:
-            self.measured = measured_choices(self.desk, found, data, USUAL)
+        self.chosen.within, found, data = on, self.prospect, self.data
+        fresh = self.chosen.measured is not None and self.chosen.measured_for == self._samples_version
+        if on and not fresh and found and data:
+            self.chosen.measured_for = self._samples_version
+            self.chosen.measured = measured_choices(self.desk, found, data, USUAL)
 
     def _planned(self, found: Prospect, recipe: Recipe) -> Plan | None:
         try:
@@ -300,16 +296,16 @@ class _Page:
 
         async def choose() -> None:
             try:
-                self.offer = await run.io_bound(offer, found, self.board, wanted["ram"], wanted["adapter"])
+                self.chosen.offer = await run.io_bound(offer, found, self.board, wanted["ram"], wanted["adapter"])
                 self.error = None
             except EdgeloraError as error:
-                self.offer, self.error = None, error
+                self.chosen.offer, self.error = None, error
             box.clear()
             with box:
                 if self.error:
                     return parts.problem(_first_words(self.error), "give it more memory, or a larger adapter")
-                if self.offer:
-                    self._bought(self.offer, most, chart, wanted["ram"])
+                if self.chosen.offer:
+                    self._bought(self.chosen.offer, most, chart, wanted["ram"])
 
         ui.timer(0.01, lambda: moved("ram", limit), once=True)
 
@@ -363,7 +359,7 @@ class _Page:
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
         parts.button(text, lambda: self._start(place), icon="school", main=main)
-        if self.error and not self.within:
+        if self.error and not self.chosen.within:
             parts.problem(str(self.error))
 
     def _start(self, place: Place) -> None:
@@ -372,7 +368,7 @@ class _Page:
             return self._say("there are no samples yet: record some in Collect")
         self._try(lambda: self.lessons.start(place, found, data, self.recipe()))
         if found.renamed and self.lesson:
-            self.base_name = str(self.lesson.head.recipe["base_name"])
+            self.chosen.base_name = str(self.lesson.head.recipe["base_name"])
         self.after = None
 
     def _try(self, what: Callable[[], object]) -> None:

@@ -16,6 +16,7 @@ from ...errors import EdgeloraError, InputError
 from ...formats import write_atomic
 from ...training import Base, signal_of
 from ..book import Book
+from ..chosen import SourceWish
 from ..desk import Desk
 from ..dropping import check_recording, read_tape
 from ..lessons import Lessons
@@ -120,38 +121,53 @@ class SourceChoice:
 
     def __init__(self, desk: Desk, place: Place, buttons: bool = False) -> None:
         self._desk, self._place, self._live = desk, place, place.of(Live)
-        source, base = self._live.source, self._live.base or usual_base(desk, place)
+        wish = self._wish = place.of(SourceWish)
+        self._shown = ""
         self._bases = desk.of(Lessons).bases()
         named = {NONE: "no network, the signal alone"} | {name: name.removesuffix(".elm") for name in self._bases}
-        known = isinstance(source, Sensor) and source.source in SOURCES
-        kind = "tape" if isinstance(source, Tape) else source.source if known else "module"
+        if wish.base not in named:
+            usual = usual_base(desk, place)
+            wish.base = usual.name if usual and usual.name in named else NONE
         with ui.element("div").classes("row-line choice"):
-            self._kind = parts.Choice(SOURCES, value=kind, label="Source", on_change=self._changed)
-            self._pins = ui.input("Pins").classes("narrow")
-            self._module = ui.input("Module", value="" if known or kind == "tape" else source.name).classes("narrow")
+            self._kind = parts.Choice(SOURCES, value=wish.kind, label="Source", on_change=self._changed)
+            self._pins = ui.input("Pins").classes("narrow").bind_value(wish, "pins")
+            self._module = ui.input("Module").classes("narrow").bind_value(wish, "module")
             self._tape = parts.Choice(recordings(desk), label="Recording").classes("wide-select")
-            self._base = parts.Choice(named, value=base.name if base and base.name in named else NONE, label="Network")
+            self._base = parts.Choice(named, label="Network").bind_value(wish, "base")
             self._button = ui.input("Button pins", placeholder="15").classes("narrow") if buttons else None
             for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
                 if field:
                     field.props("dense outlined options-dense")
             parts.button("Start", parts.told(self.start), icon="play_arrow", main=True)
-        if isinstance(source, Sensor):
-            self._pins.value = ", ".join(map(str, source.pins))
-            if self._button:
-                self._button.value = ", ".join(map(str, source.buttons))
-        elif source.name in recordings(desk):
-            self._tape.value = source.name
+        if self._button:
+            self._button.bind_value(wish, "buttons")
         with ui.element("div").classes("follow") as self._drop:
             parts.drop("Add a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped, small=True)
+        self._tape.on_value_change(lambda event: setattr(wish, "tape", event.value or ""))
+        self._follow()
+        ui.timer(parts.POLL_SECONDS, self._follow)
+
+    def _follow(self) -> None:
+        """What has begun elsewhere is what the fields say, and so is what another page chose."""
+        wish = self._wish
+        wish.follow()
+        if self._kind.value != wish.kind:
+            self._kind.set_value(wish.kind)
+        if wish.tape in self._tape.options and self._tape.value != wish.tape:
+            self._tape.set_value(wish.tape)
         self._show()
 
     def _changed(self) -> None:
-        self._pins.value = USUAL_PINS.get(str(self._kind.value), "")
+        kind = str(self._kind.value)
+        if kind != self._wish.kind:
+            self._wish.kind, self._wish.pins = kind, USUAL_PINS.get(kind, "")
         self._show()
 
     def _show(self) -> None:
         kind = str(self._kind.value)
+        if self._shown == kind:
+            return
+        self._shown = kind
         self._pins.set_visibility(kind in USUAL_PINS)
         self._pins.props(f'label="{PIN_WORDS.get(kind, "Pins")}"')
         self._module.set_visibility(kind == "module")
@@ -175,7 +191,7 @@ class SourceChoice:
             if base is None:
                 raise InputError("a recording is for a network to listen to", remedy="choose a network")
             return load_tape(self._desk, str(self._tape.value or ""), base)
-        buttons = _pins(str(self._button.value or "")) if self._button else ()
+        buttons = _pins(self._wish.buttons)
         if kind == "module":
             name = str(self._module.value or "").strip()
             if not MODULE.match(name):
