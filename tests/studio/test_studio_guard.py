@@ -19,6 +19,7 @@ import pytest
 from processes import edgelora
 
 from edgelora.link import Op, Status
+from edgelora.link.protocol import LINK_VERSION
 from edgelora.studio.guard import Guard
 
 PORT, TOKEN = 8123, "the-token"
@@ -313,7 +314,15 @@ class EvilBoard:
         adapter = [EVIL, 1, 728, EVIL, False, False]
         answers: dict[int, dict[str, Any]] = {
             Op.HELLO: {
-                **{"link": 1, "edgelora": EVIL, "board": EVIL, "micropython": EVIL, "mpy": 0, "free": 1, "id": EVIL},
+                **{
+                    "link": LINK_VERSION,
+                    "edgelora": EVIL,
+                    "board": EVIL,
+                    "micropython": EVIL,
+                    "mpy": 0,
+                    "free": 1,
+                    "id": EVIL,
+                },
                 **{"max_payload": 4096, "resumed": False, "sequence": 0, "model": False, "trained": 0, "ticks_us": 0},
             },
             Op.QUIT: {},
@@ -342,12 +351,14 @@ def test_what_a_board_says_is_text(studios: Callable, pages: Callable, evil: Evi
     page.get_by_text("A port that is not listed").click()
     page.get_by_label("Port", exact=True).fill(evil.url)
     page.get_by_role("button", name="Open it").click()
+    page.get_by_role("button", name="Advanced").click()
     page.get_by_text(f"MicroPython {shown}").wait_for()
     page.get_by_role("button", name="Put a base on").click()
     page.get_by_role("button", name="Put it there").click()
     page.get_by_role("alert").get_by_text(shown).wait_for()  # its error
     page.get_by_role("link", name="Adapters").click()
     page.get_by_role("heading", name=shown).wait_for()
+    page.get_by_role("button", name="Advanced").first.click()
     for name in ("Rename", "Remove", "Release"):
         page.get_by_role("button", name=name).click()
         page.get_by_role("dialog").get_by_text(shown).wait_for()
