@@ -154,6 +154,8 @@ def _torch(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     with torch.no_grad():
         wanted = module(torch.from_numpy(x)).numpy()
     wanted = edgelora.datasets.channels_last(wanted.reshape(len(x), *wanted.shape[1:] or (1,))).reshape(len(x), -1)
+    if made.model.ops[-1].kind == "softmax" and wanted.max() <= 0:  # its logarithms
+        wanted = np.exp(wanted)
     found = []
     for row in made.model.input.quantize(edgelora.datasets.channels_last(x)):
         session.infer(np.ascontiguousarray(row.reshape(made.model.input.shape)))

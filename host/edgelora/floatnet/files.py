@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..formats import NpzError, read_npz, write_npz
-from .layers import ACTIVATIONS, PAIRS, WEIGHTED, FloatNet, Layer, Shape, Sides, layer_kinds, output_shape, sources
+from .layers import (
+    ACTIVATIONS,
+    PAIRS,
+    TWO_INPUTS,
+    WEIGHTED,
+    FloatNet,
+    Layer,
+    Places,
+    Shape,
+    Sides,
+    layer_kinds,
+    output_shape,
+    sources,
+)
 from .tables import Sampled
 
 ID_BYTES = 8
@@ -51,6 +64,9 @@ def _arrays_of(layer: Layer) -> dict[str, NDArray[Any]]:
         arrays["name"] = np.array(layer.name)
     if layer.gain is not None:
         arrays["gain"] = layer.gain
+    if layer.places is not None:
+        arrays["order"] = np.array(layer.order)
+        arrays |= {f"places{axis}": np.array(places) for axis, places in enumerate(layer.places)}
     if layer.kind == "lookup":
         if not isinstance(layer.function, Sampled):
             raise InputError(f"layer {layer.name or layer.kind}: its function can't be saved; sample it first")
@@ -100,9 +116,19 @@ def _load_layer(arrays: dict[str, NDArray[Any]], i: int) -> Layer:
         layer.gain = arrays.get(f"{i}.gain")
     if kind == "lookup":
         layer.function = _function(arrays[f"{i}.range"], arrays[f"{i}.values"], i)
+    if kind == "gather":
+        layer.places, layer.order = _places(arrays, i)
     layer.inputs = tuple(int(tensor) for tensor in arrays.get(f"{i}.inputs", ()))
     layer.name = str(arrays.get(f"{i}.name", ""))
     return layer
+
+
+def _places(arrays: dict[str, NDArray[Any]], i: int) -> tuple[Places, tuple[int, int, int]]:
+    first, second, third = (int(axis) for axis in arrays[f"{i}.order"])
+    rows, columns, channels = (tuple(int(n) for n in arrays[f"{i}.places{axis}"]) for axis in range(3))
+    if sorted((first, second, third)) != [0, 1, 2] or not (rows and columns and channels):
+        raise InputError(f"layer {i}: a gather of axes {(first, second, third)}, or of nothing")
+    return (rows, columns, channels), (first, second, third)
 
 
 def _sides(stored: NDArray[Any], i: int) -> Sides:
@@ -126,14 +152,20 @@ def _check_graph(net: FloatNet) -> None:
     shapes: list[Shape] = [net.input_shape]
     for i, layer in enumerate(net.layers):
         read = sources(net, i)
-        if len(read) != 1 + (layer.kind in PAIRS) or not all(0 <= tensor <= i for tensor in read):
+        if len(read) != 1 + (layer.kind in TWO_INPUTS) or not all(0 <= tensor <= i for tensor in read):
             raise InputError(f"layer {i}: a {layer.kind} layer can't read the tensors {read}")
         shape = shapes[read[0]]
         if layer.weights is not None and layer.bias is not None:
             _check_weights(layer, shape, i)
         if layer.kind in PAIRS and any(b not in (1, a) for a, b in zip(shape, shapes[read[1]], strict=True)):
             raise InputError(f"layer {i}: it reads {shape} and {shapes[read[1]]}")
-        shapes.append(output_shape(layer, shape))
+        if layer.kind == "concatenate" and shape[:2] != shapes[read[1]][:2]:
+            raise InputError(f"layer {i}: it joins {shape} and {shapes[read[1]]}")
+        if layer.places is not None and any(
+            not 0 <= place < side for places, side in zip(layer.places, shape, strict=True) for place in places
+        ):
+            raise InputError(f"layer {i}: it takes places that {shape} has not")
+        shapes.append(output_shape(layer, *(shapes[tensor] for tensor in read)))
 
 
 def _check_weights(layer: Layer, shape: Shape, i: int) -> None:

@@ -20,9 +20,11 @@ from . import same
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
+Places = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Sides = tuple[tuple[int, int], tuple[int, int]]  # rows (above, below), columns (left, right)
 WEIGHTED = ("conv", "depthwise", "dense")
 TRAINABLE = (*WEIGHTED, "average_pool", "mean")  # what the trainer passes gradients through
+TWO_INPUTS = ("add", "multiply", "concatenate")
 PAIRS = ("add", "multiply")  # of two inputs; sides of the second that are 1 are repeated
 ACTIVATIONS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
 
@@ -36,6 +38,8 @@ class Layer:
     weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself, into out / in
     channels, and has weights [kernel_h, kernel_w, out]. A mean layer averages over all positions (global average
     pooling); pad surrounds its input with zeros; lookup applies `function` to each element; softmax is over channels.
+    A gather takes `places` of its input's rows, columns and channels, and makes them the output's axes `order` says;
+    concatenate puts its second input behind the first along channels.
     """
 
     kind: str
@@ -49,6 +53,8 @@ class Layer:
     function: Callable[[Array], Array] | None = None
     inputs: tuple[int, ...] = ()  # tensors it reads: 0 is the network's input, i + 1 what layer i makes; (): the last
     name: str = ""  # where it comes from, for reports
+    places: Places | None = None  # of a gather: indices of rows, columns, channels
+    order: tuple[int, int, int] = (0, 1, 2)  # of a gather: the output's axes are these of the input
     gain: Array | None = None  # [out]: normalization that was folded in multiplied each channel's weights by it
 
 
@@ -189,8 +195,13 @@ def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str | tup
     return output, total // 2, total - total // 2
 
 
-def output_shape(layer: Layer, shape: Shape) -> Shape:
-    """[height, width, channels] that `layer` makes of an input of `shape`."""
+def output_shape(layer: Layer, shape: Shape, other: Shape = (0, 0, 0)) -> Shape:
+    """[height, width, channels] that `layer` makes of an input of `shape`, and of another of shape `other`."""
+    if layer.kind == "concatenate":
+        return (*shape[:2], shape[2] + other[2])
+    if layer.kind == "gather" and layer.places is not None:
+        height, width, channels = (len(layer.places[axis]) for axis in layer.order)
+        return height, width, channels
     if layer.kind == "mean":
         return (1, 1, shape[2])
     if layer.kind in ("average_pool", "max_pool", "pad"):
@@ -204,7 +215,7 @@ def shapes(net: FloatNet) -> list[Shape]:
     """Shapes of the input and of every layer's output, in order."""
     out = [net.input_shape]
     for i, layer in enumerate(net.layers):
-        out.append(output_shape(layer, out[sources(net, i)[0]]))
+        out.append(output_shape(layer, *(out[source] for source in sources(net, i))))
     return out
 
 
@@ -268,9 +279,12 @@ def backward(
 
 
 def layer_forward(layer: Layer, x: Array, other: Array | None = None) -> Array:
-    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is the second input of an add or multiply."""
+    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is the second input of those that have one."""
     if layer.kind in _PLAIN:
         return _PLAIN[layer.kind](layer, x)
+    if layer.kind == "concatenate":
+        assert other is not None
+        return np.concatenate([x, other], axis=3)
     if other is not None:
         out: Array = x * other if layer.kind == "multiply" else x + other
     else:
@@ -299,6 +313,12 @@ def _pad(layer: Layer, x: Array) -> Array:
     return np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0)))
 
 
+def _gather(layer: Layer, x: Array) -> Array:
+    assert layer.places is not None
+    rows, columns, channels = (list(places) for places in layer.places)
+    return np.transpose(x[:, rows][:, :, columns][:, :, :, channels], (0, *(axis + 1 for axis in layer.order)))
+
+
 def _lookup(layer: Layer, x: Array) -> Array:
     assert layer.function is not None
     return layer.function(x)
@@ -314,6 +334,7 @@ _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights
     "average_pool": _average_pool,
     "max_pool": _max_pool,
     "pad": _pad,
+    "gather": _gather,
     "lookup": _lookup,
     "softmax": _softmax,
 }
@@ -321,7 +342,7 @@ _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights
 
 def layer_kinds() -> tuple[str, ...]:
     """All kinds of layers that `layer_forward` knows."""
-    return (*WEIGHTED, *PAIRS, *_PLAIN)
+    return (*WEIGHTED, *TWO_INPUTS, *_PLAIN)
 
 
 def linear(layer: Layer, weights: Array, x: Array) -> Array:

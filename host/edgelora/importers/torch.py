@@ -113,6 +113,7 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
         expected = module(torch.from_numpy(x[:CHECKED].copy()))
     converter = _Converter(traced, datasets.channels_last(x).shape[1:])
     net = converter.run()
+    expected = expected.exp() if converter.ends_in_logarithms else expected
     got = floatnet.predict(net, datasets.channels_last(x[:CHECKED]))
     wanted = datasets.channels_last(expected.numpy().reshape(-1, *expected.shape[1:] or (1,))).reshape(got.shape)
     if not np.allclose(got, wanted, rtol=0, atol=TOLERANCE * max(1e-6, float(np.abs(wanted).max()))):
@@ -156,6 +157,7 @@ class _Converter:
         self.shapes = [input_shape]
         self.values: dict[Any, _Value] = {}
         self.shared: set[int] = set()  # tensors that several calls read
+        self.ends_in_logarithms = False  # of probabilities, which the network gives as they are
         self.sigmoid = 0  # the last tensor that a Sigmoid wrote
 
     @property
@@ -191,6 +193,8 @@ class _Converter:
 
     def _convert(self, node: Any) -> _Value:
         path = self._path(node)
+        if node.target in _JOINS:
+            return self._join(node, path)
         if node.target in _PAIRS:
             return self._pair(node, path)
         if not node.args or node.args[0] not in self.values:
@@ -225,7 +229,7 @@ class _Converter:
 
     def _append(self, path: str, layer: floatnet.Layer, source: _Value, shape: tuple[int, ...] | None) -> _Value:
         layer.name = path
-        made = floatnet.output_shape(layer, self.shapes[source.tensor])
+        made = floatnet.output_shape(layer, *(self.shapes[tensor] for tensor in layer.inputs or (source.tensor,)))
         flat = source.flat and layer.kind in ("lookup", *floatnet.PAIRS)
         if shape is not None and not flat and made != _own_shape(shape):
             raise InputError(
@@ -366,7 +370,11 @@ class _Converter:
         return self._emit(call, floatnet.Layer("softmax"))
 
     def log_softmax(self, call: _Call) -> _Value:
-        raise call.refusal("leave it out, or use Softmax: training on the board begins from the logits anyway")
+        """At the end it becomes a softmax: boards give probabilities, and their loss begins from the logits."""
+        if [user.op for user in call.node.users] != ["output"]:
+            raise call.refusal("is possible at the end only")
+        self.ends_in_logarithms = True
+        return self.softmax(call)
 
     def reshape(self, call: _Call) -> _Value:
         height, width, channels = shape = self.shapes[call.source.tensor]
@@ -376,6 +384,51 @@ class _Converter:
             change = f"{list(call.source_shape[1:])} to {list(call.shape[1:])}"
             raise call.refusal(f"reshapes {change}: only all of a sample can be flattened")
         return call.source
+
+    def gather(self, call: _Call) -> _Value:
+        """Axes turned and parts taken, told of PyTorch's axes."""
+        m, shape = call.module, self.shapes[call.source.tensor]
+        own = {4: (2, 0, 1), 3: (2, 1), 2: (2,)}[len(call.source_shape)]  # our axes of PyTorch's, the batch's left out
+        if call.source.flat or m.order is not None and len(m.order) != len(own):
+            raise call.refusal("moves values of flattened activations: do that before Flatten")
+        places = [range(side) for side in shape]
+        for axis, part in m.parts.items():
+            places[own[axis - 1]] = part
+        order = [0, 1, 2]
+        for to, axis in enumerate(m.order or range(1, 1 + len(own))):
+            order[own[to]] = own[axis - 1]
+        rows, columns, channels = (tuple(part) for part in places)
+        first, second, third = order
+        layer = floatnet.Layer("gather", places=(rows, columns, channels), order=(first, second, third))
+        return self._emit(call, layer)
+
+    def upsample(self, call: _Call) -> _Value:
+        if getattr(call.module, "mode", "nearest") != "nearest":
+            raise call.refusal(f"mode {call.module.mode!r}: only 'nearest' is possible")
+        source, (height, width, _) = self.shapes[call.source.tensor], _own_shape(call.shape)
+        rows, columns = (tuple(i * n // m for i in range(m)) for n, m in ((source[0], height), (source[1], width)))
+        return self._emit(call, floatnet.Layer("gather", places=(rows, columns, tuple(range(source[2])))))
+
+    def _join(self, node: Any, path: str) -> _Value:
+        """Activations side by side along channels; each has the grid of all."""
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        parts = node.args[0] if node.args else node.kwargs.get("tensors", ())
+        values = [self.values.get(part) for part in parts if isinstance(part, fx.Node)]
+        known = [value for value in values if value is not None]
+        axes = len(node.meta["tensor_meta"].shape)
+        if len(known) != len(parts) or len(known) < 2 or dim % axes != 1 or len({value.flat for value in known}) > 1:
+            raise TorchError(f"{path}: joins along axis {dim}; only activations of one form, along channels (dim=1)")
+        if known[0].flat:
+            raise TorchError(f"{path}: joins flattened activations: join them before Flatten, along channels")
+        joined: list[_Value] = []
+        for value in known:
+            layer = floatnet.Layer("lookup", function=_same, inputs=(value.tensor,))
+            joined.append(self._append(path, layer, value, None))
+        whole = joined[0]
+        for value in joined[1:]:
+            layer = floatnet.Layer("concatenate", inputs=(whole.tensor, value.tensor))
+            whole = self._append(path, layer, whole, None)
+        return whole
 
     def expand(self, call: _Call) -> _Value:
         """Repeats along axes with one element, which whatever reads two activations does by itself."""
@@ -445,6 +498,17 @@ class Function:
         return self.function(x)
 
 
+class Gather:
+    """Stands for axes in another order, [axes of PyTorch but the batch], and parts of axes."""
+
+    def __init__(self, order: tuple[int, ...] | None = None, parts: dict[int, range] | None = None) -> None:
+        self.order, self.parts = order, parts or {}
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
 class Expand:
     """Stands for a repetition along axes."""
 
@@ -456,6 +520,8 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
     **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
     Expand: _Converter.expand,
+    Gather: _Converter.gather,
+    **dict.fromkeys((tnn.Upsample, tnn.UpsamplingNearest2d), _Converter.upsample),
     **dict.fromkeys((tnn.MaxPool1d, tnn.MaxPool2d, tnn.AvgPool1d, tnn.AvgPool2d), _Converter.pool),
     **dict.fromkeys(
         (tnn.AdaptiveAvgPool1d, tnn.AdaptiveAvgPool2d, tnn.AdaptiveMaxPool1d, tnn.AdaptiveMaxPool2d),
@@ -467,7 +533,9 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     tnn.Flatten: _Converter.reshape,
     **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
 }
-_UNNAMED = (tnn.LogSoftmax, Function, Expand)
+_UNNAMED = (tnn.LogSoftmax, Function, Expand, Gather)
+_JOINS = {torch.cat, torch.concat, torch.concatenate}
+_PERMUTATIONS = {torch.permute, torch.transpose, torch.swapaxes, "permute", "transpose", "swapaxes"}
 _SUPPORTED = ", ".join(kind.__name__ for kind in _HANDLERS if kind not in _UNNAMED) + ", and adding or multiplying two"
 _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
@@ -522,14 +590,26 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does 
     F.avg_pool2d: (tnn.AvgPool2d, (*_WINDOW, "ceil_mode", "count_include_pad")),
     F.adaptive_avg_pool1d: (tnn.AdaptiveAvgPool1d, ("output_size",)),
     F.adaptive_avg_pool2d: (tnn.AdaptiveAvgPool2d, ("output_size",)),
+    F.interpolate: (tnn.Upsample, ("size", "scale_factor", "mode")),
 }
-_IGNORED = ("inplace", "training", "p", "_stacklevel", "dtype")  # of functions, without a meaning here
+_IGNORED = (
+    "inplace",
+    "training",
+    "p",
+    "_stacklevel",
+    "dtype",
+    "align_corners",
+    "recompute_scale_factor",
+    "antialias",
+)  # of functions, without a meaning here
 
 
 def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
     """The module that does what a function or method does to a tensor of `shape`."""
     if node.target is operator.getitem and not _adds_axes(node.args[1]):
-        raise TorchError(f"{path}: takes a part of an activation; only axes can be put in, as in x[:, :, None]")
+        return Gather(parts=_parts(node.args[1], shape, path))
+    if node.target in _PERMUTATIONS:
+        return Gather(order=_order(node, shape, path))
     if node.target in _RESHAPES:
         return tnn.Flatten()
     if node.target in _EXPANSIONS:
@@ -552,6 +632,49 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
     return kind(**{key: value for key, value in given.items() if value is not None})
+
+
+def _parts(index: Any, shape: tuple[int, ...], path: str) -> dict[int, range]:
+    """What an index takes of axes, the batch whole: slices, or the last axes by number."""
+    found, listed = {}, list(index) if isinstance(index, tuple) else [index]
+    if ... in listed:
+        place = listed.index(...)
+        listed[place : place + 1] = [slice(None)] * (len(shape) - len(listed) + 1)
+    for axis, part in enumerate(listed):
+        if (
+            isinstance(part, int)
+            and not isinstance(part, bool)
+            and len(listed) == len(shape)
+            and axis == len(shape) - 1
+        ):
+            start = part % shape[axis]
+            found[axis] = range(start, start + 1)
+        elif isinstance(part, slice) and not any(
+            isinstance(end, fx.Node) for end in (part.start, part.stop, part.step)
+        ):
+            if part != slice(None):
+                found[axis] = range(shape[axis])[part]
+        else:
+            raise TorchError(f"{path}: takes {index}; slices, and a number for the last axis, are possible")
+    if 0 in found or not all(found.values()):
+        raise TorchError(f"{path}: takes a part of the batch, or nothing")
+    return found
+
+
+def _order(node: Any, shape: tuple[int, ...], path: str) -> tuple[int, ...]:
+    """The axes that a permutation makes the output's, the batch left out."""
+    given = node.args[1:] or tuple(node.kwargs.values())
+    listed = list(given[0]) if len(given) == 1 and isinstance(given[0], tuple | list) else list(given)
+    if not all(isinstance(axis, int) for axis in listed):
+        raise TorchError(f"{path}: its axes must be numbers")
+    axes = [axis % len(shape) for axis in listed]
+    if len(axes) == 2 and len(shape) > 2:
+        one, two = axes
+        axes = list(range(len(shape)))
+        axes[one], axes[two] = two, one
+    if sorted(axes) != list(range(len(shape))) or axes[0] != 0:
+        raise TorchError(f"{path}: axes {listed} move the batch")
+    return tuple(axes[1:])
 
 
 def _adds_axes(index: Any) -> bool:

@@ -145,11 +145,11 @@ def _quantized(
 ) -> QuantModel:
     first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
     model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
-    logits = _logits(net)
+    logits, joined = _logits(net), _joined(net)
     for i, layer in enumerate(net.layers):
         sources = floatnet.sources(net, i)
         source = model.tensors[sources[0]]
-        shape = floatnet.output_shape(layer, source.shape)
+        shape = floatnet.output_shape(layer, *(model.tensors[tensor].shape for tensor in sources))
         if layer.kind in SAME_GRID_KINDS:
             model.tensors.append(replace(source, shape=shape))
         elif layer.kind == "softmax":
@@ -157,7 +157,7 @@ def _quantized(
         elif ends and i + 1 == len(net.layers):
             model.tensors.append(Tensor(shape, *ends))
         else:
-            low, high = _range(activations[i + 1], percentile)
+            low, high = _range(activations[joined.get(i, i) + 1], percentile)
             room = head_room if i == logits else 1.0
             model.tensors.append(activation_tensor(shape, room * low, room * high))
         op = _op(layer, sources, i + 1, source, model.tensors[-1])
@@ -167,6 +167,15 @@ def _quantized(
         else:
             derive(model, op)
     return model
+
+
+def _joined(net: floatnet.FloatNet) -> dict[int, int]:
+    """For each layer whose output a concatenate reads, which has one grid for all: the last of a chain of these."""
+    found: dict[int, int] = {}
+    for i in reversed(range(len(net.layers))):
+        if net.layers[i].kind == "concatenate":
+            found |= dict.fromkeys((tensor - 1 for tensor in floatnet.sources(net, i)), found.get(i, i))
+    return found
 
 
 def _logits(net: floatnet.FloatNet) -> int | None:
@@ -191,6 +200,11 @@ def _op(layer: floatnet.Layer, sources: tuple[int, ...], output: int, source: Te
         at = floatnet.geometry(layer, source.shape)
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
         op.padding = (at.pad_h[0], at.pad_w[0])
+    if layer.kind == "concatenate":
+        op.axis = 3
+    if layer.places is not None:
+        op.axes = (layer.order.index(0) + 1, layer.order.index(1) + 1)
+        op.positions = np.concatenate([np.array(places) for places in layer.places]).astype(np.uint16)
     if layer.weights is not None and layer.bias is not None:
         depthwise = layer.kind == "depthwise"
         peak = np.abs(layer.weights).max(axis=(0, 1) if depthwise else (1, 2, 3))
