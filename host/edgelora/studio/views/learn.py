@@ -196,7 +196,7 @@ class _Page:
                     told += " (To go on with what the board has learned, choose your own base.)"
                 ui.label(told).classes("quiet")
             if found.added and not found.renamed:
-                told = f"{', '.join(found.added)}: new to this base. Add it below: it takes a moment, and no learning."
+                told = f"{', '.join(found.added)}: new to this base. Add it under Teach it more, without learning."
                 ui.label(told).classes("quiet")
 
     def _choose(self, name: str) -> None:
