@@ -41,11 +41,16 @@ class Acts:
         self.alone: dict[str, Device] = {}
         self.saved: Acting | None = None
         self._path = desk.folder / FILE
+        self.read()
+
+    def read(self) -> None:
+        """Reads the file again: somebody may have put one there."""
         said = _read(self._path)
         self.acts: tuple[Act, ...] = tuple(_acts(said.get("acts")))
         self.nothing = said.get("nothing") is not False
         vote = said.get("vote")
         self.vote = vote if isinstance(vote, str) and vote in VOTES else USUAL_VOTE
+        self.version += 1
 
     def add(self, act: Act) -> None:
         """InputError for one that can't be."""

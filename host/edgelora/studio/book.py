@@ -17,7 +17,7 @@ import time
 import unicodedata
 import wave
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -251,6 +251,13 @@ class Book:
                 self.reload()
         return label
 
+    def adopt(self, labels: Sequence[str]) -> None:
+        """Reads the folder again, in which somebody has put samples, and takes over the names of their classes."""
+        with self._lock:
+            known = [*self.labels, *(label for label in map(checked_label, labels) if label not in self.labels)]
+            self._write_classes(dict.fromkeys(known))
+            self.reload()
+
     def rename_class(self, label: str, to: str) -> None:
         """Gives a class and all of its samples another name."""
         to = checked_label(to)
@@ -438,7 +445,7 @@ class Book:
     def _forget_class(self, label: str) -> None:
         self._write_classes([name for name in self.labels if name != label])
 
-    def _write_classes(self, labels: Sequence[str]) -> None:
+    def _write_classes(self, labels: Iterable[str]) -> None:
         self._check_folder()
         write_atomic(self.folder / CLASSES_FILE, json.dumps(list(labels), ensure_ascii=False).encode())
 

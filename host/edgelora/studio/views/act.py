@@ -11,7 +11,7 @@ from ...training import KEYS, KINDS, Act
 from ..acting import VOTES, Acts, pins_of
 from ..desk import Desk
 from ..place import Place
-from . import parts
+from . import console, parts
 
 
 def page(desk: Desk) -> None:
@@ -129,6 +129,7 @@ def _alone(acts: Acts) -> None:
                 ui.label(f"{device.description} runs by itself").props("role=heading aria-level=2").classes("grow")
                 connect = parts.told(partial(acts.connect, device))
                 parts.button("Stop and connect", connect, icon="link")
+                console.watch_button(acts.desk, device)
             _pins(device)
 
 

@@ -14,7 +14,7 @@ from ..condition import Condition, condition
 from ..desk import Desk
 from ..lessons import Lessons
 from ..place import Place, PlaceState
-from . import parts
+from . import console, parts, project
 from .charts import facts
 
 ICONS: dict[Condition, str] = {
@@ -36,9 +36,11 @@ def page(desk: Desk) -> None:
     parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
     parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
     parts.follow(lambda: desk.others, lambda: _plugged_in(desk))
+    project.sample_card(desk)
     if desk.virtual_kinds:
         _virtual(desk)
     _by_address(desk)
+    project.file_card(desk)
 
 
 def _places(desk: Desk) -> None:
@@ -131,6 +133,7 @@ def _actions(desk: Desk, place: Place) -> None:
             main=bool(state.module and not state.models),
         )
         _reset_and_stop(desk, place)
+        console.button(place)
         if not state.is_virtual:
             parts.button(
                 "Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}"

@@ -1,0 +1,204 @@
+"""A project as one file, and a sample project for the first minute. No pages in here.
+
+A bundle is a .zip of a project's samples, bases, adapters, recordings and actions; keys, boards and reports stay. One
+that comes is untrusted: every name is one that the studio itself would give, sizes are counted while it is unpacked,
+whatever its directory says, and all of it is checked before any of it is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import formats, resources, twin
+from ..datasets import har_takes
+from ..errors import EdgeloraError, InputError
+from ..formats import write_atomic
+from .acting import FILE as ACTIONS
+from .acting import Acts
+from .book import CLASSES_FILE, Book, checked_label
+from .desk import Desk
+from .job import Job
+from .lessons import Lessons
+
+MOST_FILES = 20_000
+MOST_BYTES = 256 << 20  # in all, unpacked
+MOST_OF_ONE = 32 << 20
+TIME = (2000, 1, 1, 0, 0, 0)  # of all entries: the same project is the same file
+NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,60}"
+SAMPLE = re.compile(r"samples/([^/]{1,80})\.([0-9]{1,20})\.npz")
+CLASSES = f"samples/{CLASSES_FILE}"
+REMEDY = "give a file that the studio has exported"
+
+
+def _sample(name: str, content: bytes) -> None:
+    found = SAMPLE.fullmatch(name)
+    assert found
+    if checked_label(found[1]) != found[1]:
+        raise InputError(f"{found[1]!r} is no name of a class")
+    if content[:2] != b"PK":  # what is in it is looked at, within bounds, wherever it is read
+        raise InputError(f"{name}: is no sample", remedy=REMEDY)
+
+
+def _base(name: str, content: bytes) -> None:
+    formats.unpack_model(content, name)
+    twin.check_model(content)
+
+
+def _adapter(name: str, content: bytes) -> None:
+    formats.unpack_adapter(content, name=name)
+
+
+def _classes(name: str, content: bytes) -> None:
+    for label in json.loads(content):
+        checked_label(str(label))
+
+
+def _json(name: str, content: bytes) -> None:
+    json.loads(content)
+
+
+def _any(name: str, content: bytes) -> None:
+    """Read, and refused if need be, when somebody uses it."""
+
+
+KINDS: tuple[tuple[re.Pattern[str], Callable[[str, bytes], None]], ...] = (
+    (SAMPLE, _sample),
+    (re.compile(re.escape(CLASSES)), _classes),
+    (re.compile(re.escape(ACTIONS)), _json),
+    (re.compile(rf"bases/{NAME}\.elm"), _base),
+    (re.compile(rf"adapters/{NAME}\.ela"), _adapter),
+    (re.compile(rf"recordings/{NAME}\.(csv|wav|npz|json|cbor)"), _any),
+)
+
+
+def _kind(name: str) -> Callable[[str, bytes], None] | None:
+    return next((check for pattern, check in KINDS if pattern.fullmatch(name)), None)
+
+
+def export(desk: Desk) -> bytes:
+    """A project's bundle. InputError where it is too large for one."""
+    made, total = io.BytesIO(), 0
+    paths = sorted(path for path in desk.folder.rglob("*") if path.is_file())
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for path in paths:
+            name = path.relative_to(desk.folder).as_posix()
+            if _kind(name) is None:
+                continue
+            content = path.read_bytes()
+            total += len(content)
+            if total > MOST_BYTES or len(content) > MOST_OF_ONE:
+                raise InputError(f"the project has more than {MOST_BYTES >> 20} MB", remedy=f"move {name} away")
+            bundle.writestr(zipfile.ZipInfo(name, TIME), content, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    """What is in a bundle, checked. InputError for anything that the studio would not have written."""
+    files: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as bundle:
+            entries = bundle.infolist()
+            if len(entries) > MOST_FILES:
+                raise InputError(f"it has {len(entries)} files, {MOST_FILES} are possible", remedy=REMEDY)
+            left = MOST_BYTES
+            for entry in entries:
+                check = _kind(entry.filename)
+                if check is None or entry.filename in files or entry.flag_bits & 1:
+                    raise InputError(f"it has {entry.filename[:80]!r}, which is no file of a project", remedy=REMEDY)
+                with bundle.open(entry) as file:
+                    data = file.read(min(left, MOST_OF_ONE) + 1)
+                if len(data) > min(left, MOST_OF_ONE):
+                    raise InputError(f"{entry.filename}: is larger than is possible", remedy=REMEDY)
+                left -= len(data)
+                check(entry.filename, data)
+                files[entry.filename] = data
+    except EdgeloraError:
+        raise
+    except Exception as error:  # of zipfile, zlib and JSON: hostile bytes can raise any of theirs
+        raise InputError(f"it is no project's file: {error or type(error).__name__}", remedy=REMEDY) from None
+    if not files:
+        raise InputError("there is nothing in it", remedy=REMEDY)
+    return files
+
+
+def take_in(desk: Desk, content: bytes) -> int:
+    """Puts a bundle into the project, beside what is there; how many files are new.
+
+    InputError, with nothing changed, for one that can't be used, or has another file of a name that is there.
+    """
+    files = unpacked(content)
+    named = [str(label) for label in json.loads(files.pop(CLASSES, b"[]"))]
+    if (desk.folder / ACTIONS).exists():
+        files.pop(ACTIONS, None)  # what was chosen here stays
+    new = {}
+    for name, data in files.items():
+        path = desk.folder / name
+        if not path.exists():
+            new[path] = data
+        elif path.read_bytes() != data:
+            raise InputError(f"the project has another {name}", remedy="use a new one: `edgelora studio NEW`")
+    for path, data in new.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    book = desk.of(Book)
+    book.adopt(named)
+    if (desk.folder / ACTIONS) in new:
+        desk.of(Acts).read()
+    return len(new)
+
+
+# --- a sample project
+
+PERSON = 3  # whom the base that comes along has never seen
+GESTURES = {
+    "swing": 0,
+    "lift": 1,
+    "raise": 2,
+    "row": 6,
+}  # exercises, by names that the base does not know
+SAMPLES = 12
+
+
+def put_samples(desk: Desk) -> int:
+    """Fills an empty project with a person's real movements, and recordings that a virtual board may measure.
+
+    Returns how many samples there are. InputError if the project has some; `MissingPackage` without the recordings.
+    """
+    book, base = desk.of(Book), desk.of(Lessons).bases()["motion.elm"]
+    if len(book):
+        raise InputError("the project has samples of its own", remedy="open a new one: `edgelora studio NEW`")
+    assert base.model.signal
+    train, later = har_takes(PERSON, "train"), har_takes(PERSON, "test")
+    windows = []
+    for label, number in GESTURES.items():
+        mine = [counts for counts, of in train if of == number]
+        picked = np.linspace(0, len(mine) - 1, min(SAMPLES, len(mine))).astype(int)
+        windows += [(label, mine[i]) for i in picked]
+        units = np.concatenate([counts for counts, of in later if of == number]) * np.array(base.model.signal.scales)
+        text = io.StringIO()
+        np.savetxt(text, units, "%.5f", ",")
+        write_atomic(desk.folder / "recordings" / f"{label}.csv", text.getvalue().encode())
+    still = "0.10000,0.20000,0.97000,0.00000,0.00000,0.00000\n" * base.model.signal.window
+    write_atomic(desk.folder / "recordings" / "lying still.csv", still.encode())
+    return len(book.take_all(windows, base.model.signal, base.model.input.shape))
+
+
+def sample_project(desk: Desk) -> Job:
+    """The same, and a virtual board that is started if none is there. The job's result: how many samples there are."""
+
+    def work(job: Job) -> int:
+        job.tell("a person's movements are put into the project")
+        count = put_samples(desk)
+        if not desk.places and desk.virtual_kinds:
+            kinds = desk.virtual_kinds
+            can_build = "virtual-pico" in kinds and not resources.installed()
+            desk.start_virtual("virtual-pico" if can_build else "unix")
+        return count
+
+    return desk.submit("make a sample project", work)

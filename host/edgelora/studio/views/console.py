@@ -1,0 +1,67 @@
+"""A board's console: what its programs print, a line to type, Ctrl-C and a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nicegui import ui
+
+from ...boards import Device
+from ..console import Console
+from ..desk import Desk
+from ..job import Job
+from ..place import Place
+from . import parts
+
+
+def button(place: Place) -> None:
+    """Opens the console of a board of the desk."""
+    name = place.state.name
+    show = lambda: _show(name, place.device, place.submit_on_port)  # noqa: E731
+    parts.button("Console", parts.told(show), icon="terminal", label=f"Console of {name}")
+
+
+def watch_button(desk: Desk, device: Device) -> None:
+    """The same for a board that runs by itself, which goes on with what it does."""
+
+    def submit(name: str, work: Callable[[str, Job], object]) -> Job:
+        return desk.submit(name, lambda job: work(device.port, job))
+
+    show = parts.told(lambda: _show(device.description, device, submit))
+    parts.button("Watch what it prints", show, icon="terminal")
+
+
+def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job], object]], Job]) -> None:
+    console = Console()
+    console.open(device, submit)
+    with parts.dialog(f"Console of {parts.plain(name)}") as made:
+        made.on("hide", console.close)  # before it is gone
+        screen = ui.label().classes("program console").props('role=log aria-label="What it prints" tabindex=0')
+        state = ui.label().classes("quiet").props("aria-live=polite")
+        with ui.element("div").classes("row-line"):
+            line = ui.input("A line to type").props("dense outlined autofocus spellcheck=false").classes("grow")
+
+            def send() -> None:
+                console.type(str(line.value or ""))
+                line.value = ""
+
+            act = parts.told(send)
+            line.on("keydown.enter", act)
+            parts.button("Send", act, icon="send")
+        with ui.element("div").classes("row-line actions"):
+            parts.button("Interrupt", console.interrupt, icon="pan_tool", label="Interrupt: Ctrl-C")
+            parts.button("Restart", console.restart, icon="restart_alt", label="Restart: Ctrl-D")
+            parts.button("Close", made.close, main=True)
+        shown = [-1]
+
+        def tell() -> None:
+            if shown[0] != console.version:
+                shown[0] = console.version
+                screen.set_text(console.text)
+                ui.run_javascript(f"const log = getHtmlElement({screen.id}); log && (log.scrollTop = log.scrollHeight)")
+            job = console.job
+            words = "" if job is None or not job.ended else job.error or "Closed: the board is wanted elsewhere."
+            state.set_text("" if console.is_open else words)
+
+        ui.timer(parts.POLL_SECONDS, tell)
+    made.client.on_disconnect(console.close)

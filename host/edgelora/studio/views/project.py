@@ -1,0 +1,44 @@
+"""A project as one file, and a sample project for who has no sensor yet."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from .. import bundle
+from ..book import Book
+from ..desk import Desk
+from . import parts
+
+
+def sample_card(desk: Desk) -> None:
+    """Offers the sample project as long as this one is empty."""
+    book = desk.of(Book)
+    parts.follow(lambda: len(book) == 0 and not desk.places, lambda: _sample(desk))
+
+
+def _sample(desk: Desk) -> None:
+    if len(desk.of(Book)) or desk.places:
+        return
+    with ui.element("section").classes("card whole").props('aria-label="Sample project"'):
+        names = ", ".join(bundle.GESTURES)
+        ui.label(
+            f"No board at hand? Try it with a person's real movements ({names}) and a virtual board, which can measure "
+            "them, too."
+        )
+        act = parts.told(lambda: bundle.sample_project(desk))
+        parts.button("Make a sample project", act, icon="auto_awesome")
+
+
+def file_card(desk: Desk) -> None:
+    """Exports the project, and takes one in."""
+    with parts.fold("The project as one file", "folder_zip"):
+        words = "Samples, networks, adapters, recordings and actions; keys, boards and reports stay here."
+        ui.label(words).classes("quiet")
+        name = f"{desk.folder.name}.zip"
+        act = parts.told(lambda: ui.download.content(bundle.export(desk), name, "application/zip"))
+        parts.button("Export", act, icon="download", label="Export the project")
+
+        def given(name: str, content: bytes) -> None:
+            ui.notify(f"{bundle.take_in(desk, content)} files taken in", type="positive")
+
+        parts.drop("Add a project's file: .zip", ".zip", given)

@@ -1,0 +1,147 @@
+"""A project as one file: what goes out comes in again, and nothing else does; a sample project by one click."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fresh import fresh_seeds
+from playwright.sync_api import Page, expect
+from sensing import adapters, motion_base
+from studio_projects import collect
+
+from edgelora.errors import InputError
+from edgelora.studio import bundle
+from edgelora.studio.acting import Acts
+from edgelora.studio.book import Book
+from edgelora.studio.desk import Desk
+from edgelora.studio.prospect import PACKAGED
+from edgelora.training import Act
+
+
+def filled(folder: Path) -> Desk:
+    collect(folder, {"wave": 3, "circle é": 2})
+    desk = Desk(folder)
+    desk.of(Book).name_class("empty")
+    (folder / "bases" / "mine.elm").write_bytes((PACKAGED / "motion.elm").read_bytes())
+    (folder / "adapters" / "me.ela").write_bytes(adapters(motion_base(), 1)[0])
+    (folder / "keys" / "release.pem").write_text("secret")
+    desk.of(Acts).add(Act("wave", "hold", "15"))
+    return desk
+
+
+def zipped(files: dict[str, bytes], **how: Any) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, content in files.items():
+            out.writestr(zipfile.ZipInfo(name), content, **how)
+    return made.getvalue()
+
+
+def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
+    one, two = filled(tmp_path / "one"), Desk(tmp_path / "two")
+    content = bundle.export(one)
+    assert content == bundle.export(one) and b"secret" not in content
+    assert "keys/release.pem" not in bundle.unpacked(content)
+    assert bundle.take_in(two, content) == len(bundle.unpacked(content)) - 1  # classes are taken over, not copied
+    assert set(two.of(Book).labels) == {"wave", "circle é", "empty"}
+    assert [s.name for s in two.of(Book).samples] == [s.name for s in one.of(Book).samples]
+    assert two.of(Acts).acts == (Act("wave", "hold", "15"),)
+    assert bundle.take_in(two, content) == 0, "once more changes nothing"
+    (two.folder / "bases" / "mine.elm").write_bytes(b"another")
+    with pytest.raises(InputError, match="another bases/mine.elm"):
+        bundle.take_in(two, content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x.elm",
+        "/etc/passwd",
+        "bases/../../x.elm",
+        "bases\\..\\x.elm",
+        "bases/.elm",
+        "samples/a/b.1.npz",
+        "samples/...1.npz",
+        "samples/ wave.1.npz",
+        "keys/release.pem",
+        "studio.json",
+        "boards/x/flash.bin",
+        "samples/",
+        "recordings/x.py",
+    ],
+)
+def test_names_that_the_studio_would_not_give(tmp_path: Path, name: str) -> None:
+    desk = Desk(tmp_path / "inner" / "project")
+    before = sorted(tmp_path.rglob("*"))
+    good = (PACKAGED / "motion.elm").read_bytes()
+    with pytest.raises(InputError):
+        bundle.take_in(desk, zipped({"bases/good.elm": good, name: b"PK"}))
+    assert sorted(tmp_path.rglob("*")) == before, "all or nothing"
+
+
+def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path)
+    bomb = zipped({"recordings/x.csv": bytes(bundle.MOST_OF_ONE + 1)})
+    with pytest.raises(InputError, match="larger"):
+        bundle.take_in(desk, bomb)
+    for at in (i for i in range(len(bomb)) if bomb[i : i + 4] in (b"PK\1\2", b"PK\3\4")):  # says that it is small
+        place = at + (24 if bomb[at + 2] == 1 else 22)
+        bomb = bomb[:place] + struct.pack("<I", 10) + bomb[place + 4 :]
+    with pytest.raises(InputError):
+        bundle.take_in(desk, bomb)
+    monkeypatch.setattr(bundle, "MOST_FILES", 3)
+    with pytest.raises(InputError, match="4 files"):
+        bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" for i in range(4)}))
+    monkeypatch.setattr(bundle, "MOST_BYTES", 100)
+    with pytest.raises(InputError, match="larger"):
+        bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" * 60 for i in range(2)}))
+    for bad in (b"", b"PK", zipped({})):
+        with pytest.raises(InputError):
+            bundle.take_in(desk, bad)
+    assert not list((tmp_path / "recordings").glob("*") if (tmp_path / "recordings").exists() else [])
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(2))
+def test_damaged_files_are_refused_in_words(tmp_path: Path, seed: int) -> None:
+    """Bytes changed anywhere: taken as it was, or refused; never anything else."""
+    content, rng = bundle.export(filled(tmp_path / "one")), random.Random(seed)
+    for round_ in range(60):
+        damaged = bytearray(content)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        try:
+            bundle.take_in(
+                Desk(tmp_path / f"two{round_ % 2}"), bytes(damaged[: rng.choice([len(damaged)] * 3 + [500])])
+            )
+        except InputError as error:
+            assert str(error)
+
+
+def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
+    """And what was made goes out as one file, which another project takes in."""
+    (tmp_path / "project").mkdir()
+    page = pages(studios("project"))
+    page.get_by_role("button", name="Make a sample project").click()
+    page.get_by_role("region", name="virtual-pico-1", exact=True).wait_for()
+    book = Book(Desk(tmp_path / "project"))
+    assert {label: len(book.of(label)) for label in book.labels} == dict.fromkeys(bundle.GESTURES, bundle.SAMPLES)
+    assert (tmp_path / "project/recordings/row.csv").exists()
+    expect(page.get_by_role("button", name="Make a sample project")).to_have_count(0)
+    page.get_by_text("The project as one file").click()
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Export the project").click()
+    coming.value.save_as(tmp_path / "mine.zip")
+    other = pages(studios("other"))
+    other.get_by_text("The project as one file").click()
+    other.get_by_label("Add a project's file: .zip", exact=True).set_input_files(tmp_path / "mine.zip")
+    other.get_by_text("files taken in").wait_for()
+    assert len(Book(Desk(tmp_path / "other"))) == len(book)
+    with pytest.raises(InputError, match="samples of its own"):
+        bundle.put_samples(Desk(tmp_path / "project"))
