@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import pty
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -66,6 +68,26 @@ def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch
         told = capsys.readouterr().err
         assert remedy in told and "pretrain" not in told and "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_told_of_a_board_in_use_works(tmp_path, monkeypatch, capsys):
+    """A demo does not pretrain for nothing, and its remedy unplugs the board that is in its way, and no other."""
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "out" / "har" / "unix.board"
+    with running(None, state, "unix"), running(None, tmp_path / "other", "unix") as other:
+        assert cli.main(["demo", "har", "--board", "unix"]) == 1
+        told = capsys.readouterr().err
+        assert "pretrain" not in told
+        [remedy] = re.findall("`edgelora (.*)` unplugs it", told)
+        assert cli.main(shlex.split(remedy)) == 0
+        assert [board.state_dir for board in virtual_boards.running()] == [other.state_dir]
+
+
+def test_a_pico_without_firmware_says_what_to_do(tmp_path, capsys):
+    assert cli.main(["sim", "virtual-pico", "--state", str(tmp_path / "new")]) == 0
+    assert "edgelora build --board virtual-pico --model MODEL.elm" in capsys.readouterr().err
+    assert cli.main(["sim", "--stop", "--state", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out == "stopped 1\n"
 
 
 def test_files_are_mapped_and_flash_survives_a_power_cut(firmware, tmp_path, monkeypatch):

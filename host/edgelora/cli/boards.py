@@ -72,7 +72,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "as it is at first), none (stuck), or what follows from a number",
     )
     p.add_argument("--read-pins", action="store_true", help="show the level of each pin that a Pico drives")
-    p.add_argument("--stop", action="store_true", help="unplug it")
+    p.add_argument("--stop", action="store_true", help="unplug it; without BOARD and --state, all of this folder")
     p = add("flash", cmd_flash)
     p.add_argument(
         "image",
@@ -145,20 +145,12 @@ def cmd_sim(args: argparse.Namespace) -> None:
 
     if args.list:
         return _list_running(args)
+    if args.stop:
+        return _stop(args)
     if args.board is None:
         names = ", ".join(name for name in list_boards() if load_board(name).is_virtual)
         raise InputError(f"which board? give one of {names}, or --list for those that run")
     state = args.state or Path("out") / "boards" / args.board
-    if args.stop:
-        boards = [
-            b
-            for b in running()
-            if b.board == args.board
-            and (b.state_dir == str(state.resolve()) if args.state else b.belongs_to(Path.cwd()))
-        ]
-        for board in boards:
-            board.stop()
-        return show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
     if args.read_pins:
         levels = driven_pins(state)
         words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
@@ -181,6 +173,19 @@ def cmd_sim(args: argparse.Namespace) -> None:
     with console.step(f"start {args.board}", args.json):
         handle = start(args.board, firmware, state)
     show(args, asdict(handle), f"{args.board} on {handle.port}\nfirmware drive: {handle.drive}")
+    if profile.port == "rp2" and any(Path(handle.drive).glob("*")):
+        remedy = f"`edgelora build --board {args.board} --model MODEL.elm`, then `edgelora flash firmware.uf2 --drive"
+        note(f"it is in its boot loader, as nothing was flashed yet: {remedy} {handle.drive}`", args.json)
+
+
+def _stop(args: argparse.Namespace) -> None:
+    """Unplugs the board in --state, or those below this folder; of a kind, if that is given."""
+    folder = str(args.state.resolve()) if args.state else None
+    boards = [b for b in running() if args.board in (None, b.board)]
+    boards = [b for b in boards if (b.state_dir == folder if folder else b.belongs_to(Path.cwd()))]
+    for board in boards:
+        board.stop()
+    show(args, {"stopped": [b.port for b in boards]}, f"stopped {len(boards)}")
 
 
 def _around(args: argparse.Namespace) -> tuple[str | None, list[tuple[int, float]]]:

@@ -114,7 +114,8 @@ def check_unplugged(state_dir: Path) -> None:
     """Raises `SimError` unless a folder is one whose virtual board may be thrown away, or is not there."""
     state_dir = state_dir.resolve()
     if is_held(entry_of(state_dir)):
-        raise SimError(f"the virtual board in {state_dir} is plugged in: `edgelora sim --stop` unplugs it")
+        remedy = f"`edgelora sim --stop --state {state_dir}` unplugs it"
+        raise SimError(f"the virtual board in {state_dir} is plugged in", remedy=remedy)
     if state_dir.exists() and not (state_dir / "sim.log").is_file():
         raise SimError(f"{state_dir} is no virtual board's folder: remove it, or choose another one")
 
