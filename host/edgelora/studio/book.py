@@ -95,7 +95,7 @@ class Book:
         self.labels: tuple[str, ...] = ()  # those that were named by hand first
         self._undo: deque[tuple[str, Callable[[], None]]] = deque(maxlen=MOST_UNDO)
         self._lock = threading.RLock()
-        self._made: dict[tuple[int, str], tuple[Dataset | None, list[str]]] = {}  # the latest data set
+        self._made: dict[tuple[int, str], tuple[Dataset | None, list[str], list[str]]] = {}  # the latest data set
         self._windows: dict[str, tuple[tuple[int, int], Window]] = {}  # by name, with when their file was written
         self._last = 0
         self.reload()
@@ -207,14 +207,18 @@ class Book:
         """Why samples are not in `dataset`, in words."""
         return self._dataset(base)[1]
 
-    def _dataset(self, base: Base | None) -> tuple[Dataset | None, list[str]]:
+    def fitting(self, base: Base | None = None) -> list[str]:
+        """Ids of the samples of `dataset`, in its order."""
+        return self._dataset(base)[2]
+
+    def _dataset(self, base: Base | None) -> tuple[Dataset | None, list[str], list[str]]:
         with self._lock:
             key = (self.version, base.base_id if base else "")
             if key not in self._made:
                 self._made = {key: self._all(base)}
             return self._made[key]
 
-    def _all(self, base: Base | None) -> tuple[Dataset | None, list[str]]:
+    def _all(self, base: Base | None) -> tuple[Dataset | None, list[str], list[str]]:
         windows, problems = [], []
         for sample in self.samples:
             try:
@@ -223,9 +227,9 @@ class Book:
                 problems.append(str(error))
         signal = base.model.signal if base else windows[-1][1].signal if windows else None
         if signal is None:
-            return None, problems
+            return None, problems, []
         shape = base.model.input.shape if base else windows[-1][1].shape
-        x, y = [], []
+        x, y, ids = [], [], []
         for sample, window in windows:
             if why := unlike(window.signal, signal):
                 problems.append(f"{sample.name}: {why}")
@@ -235,9 +239,10 @@ class Book:
             takes.take(sample.label)
             x.append(takes.data.x[0])
             y.append(self.labels.index(sample.label))
+            ids.append(sample.id)
         if not x:
-            return None, problems
-        return Dataset(np.array(x, np.float32), np.array(y, np.int64), list(self.labels), signal), problems
+            return None, problems, []
+        return Dataset(np.array(x, np.float32), np.array(y, np.int64), list(self.labels), signal), problems, ids
 
     # --- changes
 

@@ -17,7 +17,7 @@ from ..chosen import DropChoice
 from ..desk import Desk
 from ..live import Live
 from ..taking import Taker, Takers
-from . import parts
+from . import mapped, parts, trimmed
 from .signals import KINDS, SignalView, guarded, live_problem, other_base, sources, usual_base, virtual_world
 
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
@@ -60,6 +60,8 @@ def page(desk: Desk) -> None:
     parts.title("Collect", "Samples of your own: record what the board senses, class by class.", desk)
     parts.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
     _Shelf(desk)
+    mapped.panel(desk)
+    trimmed.panel(desk)
 
 
 # --- recording

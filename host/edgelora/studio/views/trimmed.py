@@ -1,0 +1,40 @@
+"""Keeps the part of a recording that is wanted."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from ..desk import Desk
+from ..trimming import seconds_of, trim
+from . import parts
+from .signals import recordings
+
+
+def panel(desk: Desk) -> None:
+    """Shown where the project has recordings."""
+    parts.follow(lambda: tuple(recordings(desk)), lambda: _panel(desk), 1.0)
+
+
+def _panel(desk: Desk) -> None:
+    names = recordings(desk)
+    if not names:
+        return
+    with parts.fold("Trim a recording", "content_cut"):
+        with ui.element("div").classes("row-line"):
+            choice = parts.Choice(names, label="Recording to trim").props("outlined dense options-dense")
+            choice.classes("wide-select")
+            start = ui.number("From, s", value=0.0, min=0).props("outlined dense").classes("narrow")
+            end = ui.number("To, s", value=0.0, min=0).props("outlined dense").classes("narrow")
+        told = ui.label().classes("quiet")
+
+        def chosen() -> None:
+            seconds = seconds_of(desk, str(choice.value or ""))
+            start.value, end.value = 0.0, round(seconds, 2)
+            told.set_text(f"It has {seconds:.2f} s.")
+
+        def cut() -> None:
+            kept = trim(desk, str(choice.value or ""), float(start.value or 0), float(end.value or 0))
+            ui.notify(f"Kept as {kept}", type="positive")
+
+        choice.on_value_change(parts.told(chosen))
+        parts.button("Keep this part", parts.told(cut), icon="content_cut")

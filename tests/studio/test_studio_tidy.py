@@ -1,0 +1,93 @@
+"""Samples under a wrong name are found, and recordings are trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+from sensing import motion_base
+from studio_projects import collect
+
+from edgelora.datasets import load_capture
+from edgelora.errors import InputError
+from edgelora.studio.book import Book
+from edgelora.studio.desk import Desk
+from edgelora.studio.mapping import sample_map
+from edgelora.studio.trimming import seconds_of, trim
+
+
+def swapped(folder: Path) -> tuple[Book, list[str]]:
+    """Samples of three gestures, of which two have the name of another one; their ids."""
+    collect(folder, {"circle": 10, "wave": 10, "shake": 10})
+    book = Book(SimpleNamespace(folder=folder))
+    wrong = [book.of("circle")[4].id, book.of("shake")[2].id]
+    book.relabel(wrong, "wave")
+    return book, wrong
+
+
+def test_samples_under_a_wrong_name_are_found(tmp_path: Path) -> None:
+    book, wrong = swapped(tmp_path)
+    spots = sample_map(book, motion_base())
+    assert [spot.id for spot in spots] == [sample.id for sample in book.samples]
+    assert max(max(abs(spot.x), abs(spot.y)) for spot in spots) == pytest.approx(1)
+    found = {spot.id: spot.looks_like for spot in spots if spot.looks_like}
+    assert found.items() >= {wrong[0]: "circle", wrong[1]: "shake"}.items() and len(found) <= 4, found
+    for sample_id, label in found.items():
+        book.relabel([sample_id], label)
+    assert len([spot for spot in sample_map(book, motion_base()) if spot.looks_like]) < len(found)
+
+
+def test_few_samples_accuse_nobody(tmp_path: Path) -> None:
+    book = Book(SimpleNamespace(folder=tmp_path))
+    with pytest.raises(InputError, match="no samples"):
+        sample_map(book, motion_base())
+    collect(tmp_path, {"circle": 2, "wave": 2})
+    book.reload()
+    assert not any(spot.looks_like for spot in sample_map(book, motion_base()))
+
+
+def test_the_part_that_is_wanted(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    values = np.arange(1200).reshape(200, 6) / 100
+    (tmp_path / "recordings").mkdir()
+    np.savetxt(tmp_path / "recordings" / "mine.csv", values, "%.5f", ",")
+    assert seconds_of(desk, "mine.csv") == 4
+    kept = trim(desk, "mine.csv", 0.5, 2)
+    assert kept == "mine 0_5-2 s.csv"
+    assert np.allclose(load_capture(tmp_path / "recordings" / kept).values, values[25:100])
+    for start, end in ((2, 2), (3, 1), (-1, 1), (0, 4.1)):
+        with pytest.raises(InputError, match="4 s"):
+            trim(desk, "mine.csv", start, end)
+    for name in ("", "../studio.json", "other.csv"):
+        with pytest.raises(InputError, match="no recording"):
+            trim(desk, name, 0, 1)
+
+
+def test_the_page_relabels_and_trims(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    _, wrong = swapped(project)
+    (project / "recordings").mkdir()
+    np.savetxt(project / "recordings" / "mine.csv", np.zeros((100, 6)), "%.2f", ",")
+    page = pages(studios("project"))
+    page.get_by_role("navigation", name="Views").get_by_role("link", name="Collect").click()
+    page.get_by_text("Look for mislabelled samples").click()
+    page.get_by_role("button", name="Draw the map").click()
+    page.get_by_role("img", name="Map of 30 samples of 3 classes").wait_for()
+    page.get_by_role("button", name="Relabel 1: wave looks like circle").click()
+    page.wait_for_timeout(500)
+    assert any(
+        sample.id == wrong[0] and sample.label == "circle" for sample in Book(SimpleNamespace(folder=project)).samples
+    )
+    page.get_by_text("Trim a recording").click()
+    page.get_by_label("Recording to trim").click()
+    page.get_by_role("option", name="mine.csv").click()
+    page.get_by_text("It has 2.00 s.").wait_for()
+    page.get_by_label("To, s").fill("1")
+    page.get_by_role("button", name="Keep this part").click()
+    page.get_by_text("Kept as mine 0-1 s.csv").wait_for()
+    assert (project / "recordings" / "mine 0-1 s.csv").exists()
