@@ -177,7 +177,7 @@ def _plugged_in(desk: Desk) -> None:
 def _cards(desk: Desk, devices: list[Device]) -> None:
     with ui.element("div").classes("cards"):
         for device in devices:
-            with ui.element("section").classes("card"):
+            with ui.element("section").classes("card stack tight"):
                 ui.label(device.description).classes("job-name")
                 ui.label(device.port).classes("quiet")
                 _offer(desk, device)

@@ -19,12 +19,10 @@ def sample_card(desk: Desk) -> None:
 def _sample(desk: Desk) -> None:
     if len(desk.of(Book)) or desk.places:
         return
-    with ui.element("section").classes("card whole").props('aria-label="Sample project"'):
+    with ui.element("section").classes("card whole stack tight").props('aria-label="Sample project"'):
+        parts.heading("Just looking? Take a sample project")
         names = ", ".join(bundle.GESTURES)
-        ui.label(
-            f"No board at hand? Try it with a person's real movements ({names}) and a virtual board, which can measure "
-            "them, too."
-        )
+        ui.label(f"A person's real movements ({names}), and a virtual board that measures them.").classes("quiet")
         act = parts.told(lambda: bundle.sample_project(desk))
         parts.button("Make a sample project", act, icon="auto_awesome")
 
