@@ -113,6 +113,8 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t arena = buffer(args[0], MP_BUFFER_RW);
     const edgelora_model_t *m = checked_model(args[1]);
     edgelora_config_t c = config(m, args + 2);
+    mp_buffer_info_t changeable;
+    c.fixed = !mp_get_buffer(args[1], &changeable, MP_BUFFER_WRITE);
     check(edgelora_init(arena.buf, arena.len, m, &c));
     return mp_const_none;
 }
@@ -401,7 +403,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_class_row_obj, 4, 4, core_class_
 // core_record(adapter, kind) -> (offset, size) of that record's body in a checked adapter, or None
 static mp_obj_t core_record(mp_obj_t adapter, mp_obj_t kind) {
     mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
-    const edgelora_record_t *r = edgelora_record(info.buf, (edgelora_record_kind_t)in_range(kind, 255));
+    const edgelora_record_t *r = edgelora_record(info.buf, info.len, (edgelora_record_kind_t)in_range(kind, 255));
     if (!r) {
         return mp_const_none;
     }

@@ -1,9 +1,24 @@
 // EdgeLoRA: INT8 inference and low-rank adapter training in integers. SPDX-License-Identifier: MIT
 //
 // The caller owns all memory. `edgelora_arena_size` tells how much a session needs, `edgelora_init`
-// lays it out in the caller's arena; nothing is allocated and there are no globals. Models and
-// adapters are read in place from the caller's buffers, which must stay where they are while in
-// use. Arithmetic and formats: SPEC.md.
+// lays it out in the caller's arena; nothing is allocated and there are no globals. Arithmetic and
+// formats: SPEC.md.
+//
+// Models and adapters are read in place from the caller's buffers. What has to stay, where it is and
+// as it is:
+//
+//   the model            from `edgelora_init` on, as long as there is the session
+//   an adapter           from `edgelora_use` on, until another or none is in use
+//   one with records     from `edgelora_load` on, until the next `load` or `begin`: they are saved again
+//   a buffer of `merge`  until `use`, `begin` or `load`
+//
+// The arena is the session's alone. No model, adapter or buffer that a call writes to may lie in it,
+// and what is written may overlap nothing that the call reads: EDGELORA_ERR_ALIAS where sizes are
+// known. All others may overlap: one adapter in several sessions, a file within another.
+//
+// Should the bytes change all the same, nothing outside of these buffers is read or written. Counts,
+// sizes and places of an adapter are the session's own: results are anything, what is saved may be
+// refused. `edgelora_session` refuses an arena whose model's tables have changed.
 
 #ifndef EDGELORA_H
 #define EDGELORA_H
@@ -38,7 +53,7 @@
     X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
     X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op") \
     X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in a model without history, and at most 2^31 values in all tensors of all frames) is out of range, or positions * micro_batch of a layer is over 65536") \
-    X(ERR_ARENA, -12, "arena is too small, or is not a session: ask arena_size and open the model again") \
+    X(ERR_ARENA, -12, "arena is too small, is not a session, or its model was changed in memory: ask arena_size and open the model again") \
     X(ERR_SIZE, -13, "buffer has the wrong size for this model's input, target or features, or for this adapter") \
     X(ERR_LABEL, -14, "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 and 1)") \
     X(ERR_MODE, -15, "session can't train: open the model in mode frozen_a or trainable_a, with a rank on some layer") \
@@ -55,7 +70,8 @@
     X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
     X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES) \
     X(ERR_RECORD, -28, "adapter has a record that this firmware does not know, or of a version that it does not know: update the firmware, or make the adapter without it") \
-    X(ERR_CLASSES, -29, "no class can be made: the base must say how its last layer's inputs spread (quantize it with the data it was trained on), and a class takes 1 to 1024 samples")
+    X(ERR_CLASSES, -29, "no class can be made: the base must say how its last layer's inputs spread (quantize it with the data it was trained on), and a class takes 1 to 1024 samples") \
+    X(ERR_ALIAS, -30, "buffers overlap: none may lie in the arena, and what is written in none that is read, so give each a buffer of its own")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -220,6 +236,7 @@ typedef struct {
     // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of
     // keeping it
     const uint8_t *recompute;
+    uint8_t fixed; // 1: the model's buffer can't change, as in flash; nothing looks whether it did
 } edgelora_config_t;
 
 // A pointer that takes 8 bytes everywhere, so that arenas have one size on 32- and 64-bit machines.
@@ -293,6 +310,12 @@ typedef struct {
     uint8_t flags;               // EDGELORA_OP_BOUNDED and more, in session.h
 } edgelora_layer_t;
 
+// The classes of an adapter, as they were when it came in.
+typedef struct {
+    uint16_t own : 10;  // rows for classes of the base
+    uint16_t added : 6; // behind them
+} edgelora_told_t;
+
 // The start of the arena; the layers [op_count] follow.
 typedef struct {
     edgelora_ref_t self;  // the arena's own address: tells a session from any other buffer
@@ -315,8 +338,11 @@ typedef struct {
     uint8_t a_is_seeded : 1; // its A is that of `seed`
     uint16_t busy;   // not 0 while a call is under way
     uint16_t frames; // of config
-    edgelora_ref_t loaded;  // the .ela whose records go with the training adapter, or NULL
+    edgelora_ref_t records; // those that go with the training adapter, in its .ela, or NULL
     edgelora_ref_t classes; // edgelora_classes_t of the adapter in use, or NULL
+    uint32_t records_size;  // bytes
+    edgelora_told_t trained_classes, used_classes; // of records, and of classes
+    uint32_t model_size, stamp; // edgelora_model_stamp; 0: the model is fixed
 } edgelora_session_t;
 
 const char *edgelora_status_text(edgelora_status_t status);
@@ -366,7 +392,7 @@ uint32_t edgelora_vector_room(void);
 edgelora_status_t edgelora_init(
     void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
 
-// The session in an arena, or NULL if the buffer holds none.
+// The session in an arena, or NULL if the buffer holds none, or tables of its model have changed.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 
 // x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at
@@ -412,7 +438,7 @@ edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint
 
 // Makes W + B A of the adapter in use the weights of an op, in a buffer of edgelora_merge_size
 // bytes (0: the op has no weights to merge) at a multiple of 4. Inference uses the buffer until
-// `edgelora_use`, `begin` or `load`.
+// `edgelora_use`, `begin` or `load`. Each op has one of its own.
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op);
 edgelora_status_t edgelora_merge(edgelora_session_t *s, uint32_t op, void *buffer);
 
@@ -472,8 +498,9 @@ edgelora_status_t edgelora_class_row(
 // Classes that inference tells apart: the base's and those that the adapter in use adds.
 uint32_t edgelora_class_count(edgelora_session_t *s);
 
-// The record of a kind in an adapter that has been checked, or NULL.
-const edgelora_record_t *edgelora_record(const void *adapter, edgelora_record_kind_t kind);
+// The record of a kind in an adapter file, or NULL; one that has not been checked may have none.
+const edgelora_record_t *edgelora_record(
+    const void *adapter, uint32_t size, edgelora_record_kind_t kind);
 
 // An adapter file as it is, but for its record of this kind: body, u8 [body_size], takes its place;
 // NULL: it is left out. adapter NULL: the bare base. Into a buffer at a multiple of 4 that is none of

@@ -34,7 +34,7 @@ static void read_model(const void *model) {
 
 static void read_adapter(const edgelora_session_t *s, const void *adapter, uint32_t size) {
     for (uint32_t kind = EDGELORA_RECORD_CLASSES; kind < EDGELORA_RECORD_KINDS; ++kind) {
-        const edgelora_record_t *r = edgelora_record(adapter, kind);
+        const edgelora_record_t *r = edgelora_record(adapter, size, kind);
         if (r) {
             const uint8_t *end = (const uint8_t *)(r + 1) + r->size;
             CHECK((const uint8_t *)r > (const uint8_t *)adapter && end <= (const uint8_t *)adapter + size);

@@ -50,6 +50,7 @@ class _Config(C.Structure):
         ("threshold", C.c_uint16),
         ("frames", C.c_uint16),
         ("recompute", C.c_char_p),
+        ("fixed", C.c_uint8),
     ]
 
 
@@ -153,7 +154,8 @@ def _config(
     ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535))
     if not all(0 <= value <= most for value, most in ranges):
         check(statuses()["ERR_CONFIG"])
-    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute)
+    fixed = True  # the twin has its own copy
+    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute, fixed)
 
 
 def check_model(model: bytes) -> None:

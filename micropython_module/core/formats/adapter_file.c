@@ -121,17 +121,28 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     return !records && ends->layers == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
-const edgelora_record_t *edgelora_record(const void *adapter, edgelora_record_kind_t kind) {
+const edgelora_record_t *edgelora_record(
+    const void *adapter, uint32_t size, edgelora_record_kind_t kind) {
     const edgelora_adapter_t *h = adapter;
-    if (h->flags & EDGELORA_RECORDS) {
-        for (uint32_t at = edgelora_adapter_ends(h).layers; at < h->file_size;) {
-            const void *here = (const uint8_t *)adapter + at;
-            const edgelora_record_t *r = here;
-            if (r->kind == kind) {
-                return r;
-            }
-            at += record_span(r->size);
+    if (((uintptr_t)adapter & 3) || size < sizeof(*h) || !(h->flags & EDGELORA_RECORDS) ||
+        (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
+        return 0;
+    }
+    for (uint32_t at = edgelora_adapter_ends(h).layers;
+         at <= size && size - at >= sizeof(edgelora_record_t);) {
+        const void *here = (const uint8_t *)adapter + at;
+        const edgelora_record_t *r = here;
+        uint32_t left = size - at - (uint32_t)sizeof(*r);
+        if (r->size > left) {
+            return 0;
         }
+        if (r->kind == kind) {
+            return r;
+        }
+        if (align4(r->size) > left) {
+            return 0;
+        }
+        at += record_span(r->size);
     }
     return 0;
 }

@@ -87,6 +87,10 @@ edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h);
 // values: nothing that is read by them lies outside.
 edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends);
+// Of what a session relies on in a model's buffer: header, tables, positions of gathers, the head of
+// the signal. Another number, or 0, if any of it has changed since the model was checked; never 0
+// before. size: of the file as it was checked.
+uint32_t edgelora_model_stamp(const void *model, uint32_t size);
 // The signal record of a model file whose tensors have passed, if it has one.
 edgelora_status_t edgelora_signal_check(const void *model, uint32_t size);
 

@@ -374,6 +374,50 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
     return status == EDGELORA_OK ? loss_check(m) : status;
 }
 
+static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
+    for (const uint32_t *v = from, *end = v + words; v != end; ++v) {
+        h ^= *v;
+        h = (h << 13 | h >> 19) * 0x85EBCA6Bu;
+    }
+    return h;
+}
+
+// Each table is looked at where those before it, which are as they were, say that it is; checked
+// against the size all the same, as a hash is no proof.
+uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
+    const edgelora_model_t *m = model;
+    uint32_t h = stamp_words(size, m, sizeof(*m) / 4);
+    if (!m->op_count || m->op_count > EDGELORA_MAX_OPS || m->tensor_count != m->op_count + 1 ||
+        !array_in_file(size, m->tensors, m->tensor_count, sizeof(edgelora_tensor_t)) ||
+        !array_in_file(size, m->ops, m->op_count, sizeof(edgelora_op_t))) {
+        return 0;
+    }
+    const edgelora_op_t *ops = model_at(model, m->ops);
+    h = stamp_words(h, model_at(model, m->tensors), m->tensor_count * sizeof(edgelora_tensor_t) / 4);
+    h = stamp_words(h, ops, m->op_count * sizeof(edgelora_op_t) / 4);
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        if (ops[i].kind == EDGELORA_GATHER && ops[i].weights) {
+            if (ops[i].output >= m->tensor_count) {
+                return 0;
+            }
+            const edgelora_tensor_t *to = model_tensor(model, ops[i].output);
+            uint32_t count = (uint32_t)to->height + to->width + to->channels;
+            if (!array_in_file(size, ops[i].weights, count, sizeof(uint16_t))) {
+                return 0;
+            }
+            h = stamp_words(h, model_at(model, ops[i].weights), count / 2);
+            h ^= count & 1 ? ((const uint16_t *)model_at(model, ops[i].weights))[count - 1] : 0u;
+        }
+    }
+    if (m->signal) {
+        if (!array_in_file(size, 4u * m->signal, 1, sizeof(edgelora_signal_t))) {
+            return 0;
+        }
+        h = stamp_words(h, model_at(model, 4u * m->signal), sizeof(edgelora_signal_t) / 4);
+    }
+    return h ? h : 1;
+}
+
 uint32_t edgelora_input_size(const void *model) {
     return tensor_size(model, 0);
 }

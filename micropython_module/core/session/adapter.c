@@ -55,7 +55,8 @@ static bool same_ranks(edgelora_session_t *s, const void *adapter) {
     return true;
 }
 
-EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *adapter) {
+EDGELORA_HOT static edgelora_status_t use(
+    edgelora_session_t *s, const void *adapter, uint32_t size) {
     const edgelora_adapter_t *h = adapter;
     bool stored = h && (h->flags & EDGELORA_A_STORED);
     if (h && !stored && h->layer_count) {
@@ -70,7 +71,9 @@ EDGELORA_HOT static edgelora_status_t use(edgelora_session_t *s, const void *ada
         }
     }
     use_none(s);
-    s->classes.p = adapter_classes(adapter);
+    const edgelora_classes_t *classes = adapter_classes(adapter, size);
+    s->classes.p = classes;
+    s->used_classes = edgelora_classes_told(session_model(s), classes);
     if (h) {
         adapter_reader_t r = adapter_reader(adapter);
         for (; r.layer < r.end; ++r.layer) {
@@ -93,9 +96,10 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
         return EDGELORA_ERR_BUSY;
     }
     edgelora_ends_t ends;
-    edgelora_status_t status = adapter ? edgelora_adapter_fits(s, adapter, size, &ends)
-                                       : EDGELORA_OK;
-    return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter) : status);
+    edgelora_status_t status = !adapter       ? EDGELORA_OK
+        : !outside(s, adapter, size) ? EDGELORA_ERR_ALIAS
+                                     : edgelora_adapter_fits(s, adapter, size, &ends);
+    return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter, size) : status);
 }
 
 // A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
@@ -122,7 +126,9 @@ static void training_start(edgelora_session_t *s) {
         }
     }
     s->draws = s->steps = s->samples = s->pending = 0;
-    s->loaded.p = s->classes.p = 0;
+    s->records.p = s->classes.p = 0;
+    s->records_size = 0;
+    s->trained_classes = s->used_classes = (edgelora_told_t){0, 0};
     s->begun = true;
     use_own(s);
 }
@@ -213,12 +219,18 @@ static edgelora_status_t load_layers(edgelora_session_t *s, const void *adapter)
 }
 
 static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
-    edgelora_status_t status =
-        s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : edgelora_adapter_check(s, adapter, size);
+    edgelora_status_t status = s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE
+        : !outside(s, adapter, size)                     ? EDGELORA_ERR_ALIAS
+                                     : edgelora_adapter_check(s, adapter, size);
     status = status == EDGELORA_OK ? load_layers(s, adapter) : status;
-    if (status == EDGELORA_OK) {
-        s->loaded.p = ((const edgelora_adapter_t *)adapter)->flags & EDGELORA_RECORDS ? adapter : 0;
-        s->classes.p = adapter_classes(adapter);
+    const edgelora_adapter_t *h = adapter;
+    if (status == EDGELORA_OK && (h->flags & EDGELORA_RECORDS)) {
+        uint32_t at = edgelora_adapter_ends(h).layers;
+        const edgelora_classes_t *classes = adapter_classes(adapter, size);
+        s->records.p = (const uint8_t *)adapter + at;
+        s->records_size = size - at;
+        s->classes.p = classes;
+        s->trained_classes = s->used_classes = edgelora_classes_told(session_model(s), classes);
     }
     return status;
 }
@@ -244,14 +256,8 @@ static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
     return size;
 }
 
-// Bytes of the records that go with the training adapter.
-static uint32_t records_size(const edgelora_session_t *s) {
-    const edgelora_adapter_t *h = s->loaded.p;
-    return h ? h->file_size - edgelora_adapter_ends(h).layers : 0;
-}
-
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state) {
-    return adapter_size(s, !s->a_is_seeded, state) + records_size(s);
+    return adapter_size(s, !s->a_is_seeded, state) + s->records_size;
 }
 
 static uint8_t *put(uint8_t *out, const void *from, uint32_t size) {
@@ -286,6 +292,9 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
     if ((uintptr_t)buffer & 3) {
         return EDGELORA_ERR_ALIGN;
     }
+    if (!writable(s, buffer, size) || !apart(buffer, size, s->records.p, s->records_size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
     edgelora_adapter_t h = {
         .magic = {'E', 'L', 'A', '1'},
@@ -294,7 +303,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
         .file_size = size,
         .seed = s->seed,
         .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
-            (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->loaded.p ? EDGELORA_RECORDS : 0)),
+            (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->records.p ? EDGELORA_RECORDS : 0)),
         .steps = s->steps,
         .draws = s->draws,
         .momentum = s->momentum,
@@ -327,11 +336,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
             out = put_state(s, out, &l->matrix_b);
         }
     }
-    if (s->loaded.p) {
-        uint32_t records = records_size(s);
-        copy_bytes(out, (const uint8_t *)s->loaded.p +
-            ((const edgelora_adapter_t *)s->loaded.p)->file_size - records, records);
-    }
+    copy_bytes(out, s->records.p, s->records_size);
     copy_bytes(buffer, &h, sizeof(h));
     ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
     return (int32_t)size;

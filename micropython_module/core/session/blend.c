@@ -248,6 +248,13 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
     if ((uintptr_t)out & 3) {
         return EDGELORA_ERR_ALIGN;
     }
+    bool alone = writable(w->session, out, extent.size);
+    for (uint32_t k = 0; k < w->count; ++k) {
+        alone = alone && apart(out, extent.size, w->parts[k].adapter, w->parts[k].size);
+    }
+    if (!alone) {
+        return EDGELORA_ERR_ALIAS;
+    }
     const edgelora_adapter_t *first = w->parts[0].adapter;
     edgelora_adapter_t *h = out;
     *h = (edgelora_adapter_t){

@@ -28,6 +28,10 @@ edgelora_status_t edgelora_class_row(
     if (((uintptr_t)out | (uintptr_t)sums) & 3) {
         return EDGELORA_ERR_ALIGN;
     }
+    if (!writable(s, out, class_span(size)) || !writable(s, sums, 4 * size) ||
+        !apart(out, class_span(size), sums, 4 * size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     space_t space = model_space(model);
     void *behind = out + 1;
     int16_t *row = behind;
@@ -50,14 +54,13 @@ edgelora_status_t edgelora_class_row(
     return EDGELORA_OK;
 }
 
-// Classes that are told apart with a record of them, or NULL: the base's and the added ones.
-static uint32_t classes_count(const edgelora_model_t *m, const edgelora_classes_t *record) {
-    uint32_t known = edgelora_output_size(m), n = known, left = record ? record->count : 0;
-    for (const edgelora_class_t *c = left ? first_class(record) : 0; left; --left) {
-        n += c->number >= known;
-        c = next_class(c, record->size);
+edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record) {
+    uint32_t known = edgelora_output_size(m), added = 0, count = record ? record->count : 0;
+    const edgelora_class_t *c = count ? first_class(record) : 0;
+    for (uint32_t left = count; left; --left, c = next_class(c, record->size)) {
+        added += c->number >= known;
     }
-    return n;
+    return (edgelora_told_t){(uint16_t)(count - added), (uint16_t)added};
 }
 
 static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t zp, uint32_t size) {
@@ -82,8 +85,8 @@ static void as_logits(const edgelora_model_t *m, int32_t *scores, uint32_t n, in
 // Rows by place: the base's classes, each the adapter's own or else the base's, then added ones.
 typedef struct {
     space_t space;
-    const edgelora_class_t *next; // of those that the adapter has, in ascending order
-    uint32_t left, known, size, place;
+    const edgelora_class_t *next, *added; // of those that the adapter has, in ascending order
+    uint32_t own, known, size, place;     // own: left before the added ones
 } class_rows_t;
 
 typedef struct {
@@ -91,19 +94,27 @@ typedef struct {
     int32_t bias;
 } row_t;
 
-static class_rows_t walk_rows(const edgelora_model_t *m, const edgelora_classes_t *record) {
-    return (class_rows_t){model_space(m), first_class(record), record->count, edgelora_output_size(m),
-        record->size, 0};
+// Class `place` of those that an adapter has; size: inputs of the last layer.
+static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size, uint32_t place) {
+    const void *at = (const uint8_t *)first_class(classes->record) + place * class_span(size);
+    return at;
+}
+
+static class_rows_t walk_rows(const edgelora_model_t *m, const classes_t *classes) {
+    uint32_t size = edgelora_class_size(m);
+    return (class_rows_t){model_space(m), class_at(classes, size, 0),
+        class_at(classes, size, classes->own), classes->own, edgelora_output_size(m), size, 0};
 }
 
 static row_t next_row(class_rows_t *w) {
     uint32_t place = w->place++;
-    if (!w->left || (place < w->known && w->next->number != place)) {
+    w->next = place == w->known ? w->added : w->next;
+    if (place < w->known && (!w->own || w->next->number != place)) {
         return (row_t){w->space.rows + place * w->size, w->space.biases[place]};
     }
     row_t row = {class_row(w->next), w->next->bias};
     w->next = next_class(w->next, w->size);
-    --w->left;
+    w->own -= place < w->known;
     return row;
 }
 
@@ -116,10 +127,10 @@ static uint32_t class_of(const int8_t *q, uint32_t n) {
 }
 
 // Puts the logits of all n classes into scratch; returns the first of the largest scores.
-static uint32_t put_logits(edgelora_session_t *s, const edgelora_classes_t *record, uint32_t n,
-    const int8_t *x) {
+static uint32_t put_logits(
+    edgelora_session_t *s, const classes_t *classes, uint32_t n, const int8_t *x) {
     const edgelora_model_t *m = session_model(s);
-    class_rows_t walk = walk_rows(m, record);
+    class_rows_t walk = walk_rows(m, classes);
     const int8_t *q = edgelora_output(s);
     int32_t *scores = arena_at(s, s->scratch), top = q[class_of(q, walk.known)];
     int32_t zp = model_tensor(m, model_op(m, s->op_count - 1u)->input)->zero_point;
@@ -138,17 +149,13 @@ static uint32_t put_logits(edgelora_session_t *s, const edgelora_classes_t *reco
 }
 
 int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x) {
-    const edgelora_classes_t *record = s->classes.p;
-    uint32_t known = edgelora_output_size(session_model(s)), n = edgelora_class_count(s);
-    uint32_t best = put_logits(s, record, n, x), skip = n - best;
-    if (best < known) {
-        return (int32_t)best;
-    }
-    const edgelora_class_t *c = first_class(record);
-    for (uint32_t left = record->count; left > skip; --left) { // the added ones are its last
-        c = next_class(c, record->size);
-    }
-    return c->number;
+    const classes_t classes = used_classes(s);
+    const edgelora_model_t *m = session_model(s);
+    uint32_t known = edgelora_output_size(m);
+    uint32_t best = put_logits(s, &classes, known + classes.added, x);
+    return best < known
+        ? (int32_t)best
+        : class_at(&classes, edgelora_class_size(m), classes.own + best - known)->number;
 }
 
 // The error of the last layer's outputs from those of all classes, d: s32, Q15. What its largest
@@ -168,7 +175,8 @@ static void output_error(const int32_t *d, const int8_t *q, uint32_t known, edge
 // The error of the last layer's inputs through the rows, by the same unit, from those of all n
 // classes, d: s32, Q15, which are spent. Returns its exponent.
 static int32_t input_error(
-    const edgelora_model_t *m, const edgelora_classes_t *record, int32_t *d, uint32_t n, int8_t *e) {
+    const edgelora_model_t *m, const classes_t *classes, int32_t *d, uint32_t n, int8_t *e) {
+    uint32_t size = edgelora_class_size(m);
     int32_t bits = bit_length(m->logit_scale), v[EDGELORA_PIECE];
     uint32_t scale = bits > 16 ? m->logit_scale >> (bits - 16) : m->logit_scale << (16 - bits);
     int32_t inverse = (int32_t)((1u << 30) / scale); // (2^14, 2^15]
@@ -176,10 +184,10 @@ static int32_t input_error(
         d[k] = trunc_shift(d[k] * inverse, 16);
     }
     edgelora_block_t block = {e, 0, 0};
-    while (block.count < record->size) {
-        uint32_t left = record->size - block.count,
+    while (block.count < size) {
+        uint32_t left = size - block.count,
                  count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
-        class_rows_t walk = walk_rows(m, record);
+        class_rows_t walk = walk_rows(m, classes);
         for (uint32_t i = 0; i < count; ++i) {
             v[i] = 0;
         }
@@ -194,19 +202,19 @@ static int32_t input_error(
     return block.shift + 3 - bits - model_space(m).head->exponent;
 }
 
-int32_t edgelora_classes_loss(edgelora_session_t *s, const edgelora_classes_t *record,
-    uint32_t place, const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below) {
+int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
+    const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below) {
     const edgelora_model_t *m = session_model(s);
-    uint32_t n = classes_count(m, record);
+    uint32_t n = edgelora_output_size(m) + classes->added;
     int32_t *d = arena_at(s, s->scratch);
-    put_logits(s, record, n, x);
+    put_logits(s, classes, n, x);
     int32_t loss = edgelora_logits_error(m, arena_at(s, s->scratch), n, place, d);
     edgelora_block_t e = {arena_at(s, last->at[EDGELORA_ERROR]), 0, 0};
     output_error(d, edgelora_output(s), edgelora_output_size(m), &e);
     last->exponent = (int16_t)(e.shift - 15);
     if (below) {
         int8_t *error = arena_at(s, below->at[EDGELORA_ERROR]);
-        below->exponent = (int16_t)input_error(m, record, d, n, error);
+        below->exponent = (int16_t)input_error(m, classes, d, n, error);
     }
     return loss;
 }
@@ -216,19 +224,17 @@ const int8_t *edgelora_class_logits(edgelora_session_t *s) {
 }
 
 uint32_t edgelora_class_count(edgelora_session_t *s) {
-    return classes_count(session_model(s), s->classes.p);
+    return edgelora_output_size(session_model(s)) + s->used_classes.added;
 }
 
-uint32_t edgelora_class_place(
-    const edgelora_model_t *m, const edgelora_classes_t *record, uint32_t label) {
-    uint32_t n = classes_count(m, record), left = record ? record->count : 0;
-    if (label < edgelora_output_size(m)) {
+uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label) {
+    uint32_t known = edgelora_output_size(m), size = edgelora_class_size(m);
+    if (label < known) {
         return label;
     }
-    const edgelora_class_t *c = record ? first_class(record) : 0;
-    for (; left; --left, c = next_class(c, record->size)) {
-        if (c->number == label) {
-            return n - left; // the added ones are its last
+    for (uint32_t k = 0; k < classes->added; ++k) {
+        if (class_at(classes, size, classes->own + k)->number == label) {
+            return known + k;
         }
     }
     return UINT32_MAX;

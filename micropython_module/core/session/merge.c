@@ -19,6 +19,12 @@ static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer)
         return EDGELORA_ERR_ALIGN;
     }
     edgelora_shape_t g = edgelora_shape(session_model(s), op);
+    uint32_t weights_size = g.out_c * g.inputs;
+    if (!writable(s, buffer, align4(weights_size) + 4u * g.out_c) ||
+        !apart(buffer, align4(weights_size) + 4u * g.out_c, l->a.p, l->used_rank * g.inputs) ||
+        !apart(buffer, align4(weights_size) + 4u * g.out_c, l->b.p, l->used_rank * g.out_c)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     edgelora_branch_t branch = lora_used(l);
     uint8_t *weights = buffer;
     int32_t *bias = (int32_t *)(void *)(weights + align4(g.out_c * g.inputs));

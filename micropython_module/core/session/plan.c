@@ -6,7 +6,7 @@
 #include "session/session.h"
 
 // Arenas are alike on all machines.
-typedef char sizes_are_right[sizeof(edgelora_session_t) == 80 && sizeof(edgelora_layer_t) == 32 &&
+typedef char sizes_are_right[sizeof(edgelora_session_t) == 96 && sizeof(edgelora_layer_t) == 32 &&
             sizeof(edgelora_lora_t) == 56 && sizeof(edgelora_span_t) == 12
         ? 1
         : -1];
@@ -365,6 +365,10 @@ edgelora_status_t edgelora_init(
     if (arena_size < sizeof(edgelora_session_t) + planner) {
         return EDGELORA_ERR_ARENA;
     }
+    uint32_t model_size = ((const edgelora_model_t *)model)->file_size;
+    if (!apart(arena, arena_size, model, model_size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     edgelora_session_t *s = arena;
     s->self.p = 0;
     // until the layers are made
@@ -395,6 +399,8 @@ edgelora_status_t edgelora_init(
             ? 0
             : edgelora_wide_level() & 3,
         .frames = config->frames,
+        .model_size = model_size,
+        .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),
     };
     edgelora_layer_t *layers = session_layers(s);
     uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));

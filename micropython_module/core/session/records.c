@@ -19,8 +19,8 @@ typedef struct {
     uint32_t size;
 } body_t;
 
-static body_t body_of(const void *adapter, edgelora_record_kind_t kind) {
-    const edgelora_record_t *r = adapter ? edgelora_record(adapter, kind) : 0;
+static body_t body_of(const void *adapter, uint32_t size, edgelora_record_kind_t kind) {
+    const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, kind) : 0;
     return r ? (body_t){r + 1, r->size} : (body_t){0, 0};
 }
 
@@ -44,7 +44,7 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
     uint32_t whole = ends.layers;
     h.flags &= (uint16_t)~EDGELORA_RECORDS;
     for (uint32_t k = EDGELORA_RECORD_CLASSES; k < EDGELORA_RECORD_KINDS; ++k) {
-        body_t b = k == kind ? (body_t){body, body_size} : body_of(adapter, k);
+        body_t b = k == kind ? (body_t){body, body_size} : body_of(adapter, size, k);
         whole += b.body ? record_span(b.size) : 0;
         h.flags |= b.body ? EDGELORA_RECORDS : 0;
     }
@@ -60,12 +60,16 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
     if ((uintptr_t)out & 3) {
         return EDGELORA_ERR_ALIGN;
     }
+    if (!writable(s, out, whole) || !apart(out, whole, adapter, size) ||
+        !apart(out, whole, body, body_size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     if (adapter) {
         copy_bytes(out, adapter, ends.layers);
     }
     uint8_t *at = (uint8_t *)out + ends.layers;
     for (uint32_t k = EDGELORA_RECORD_CLASSES; k < EDGELORA_RECORD_KINDS; ++k) {
-        body_t b = k == kind ? (body_t){body, body_size} : body_of(adapter, k);
+        body_t b = k == kind ? (body_t){body, body_size} : body_of(adapter, size, k);
         uint8_t *begin = at;
         at = b.body ? put_record(at, k, b.body, b.size) : at;
         begin += sizeof(edgelora_record_t);

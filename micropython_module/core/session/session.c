@@ -6,7 +6,8 @@
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;
     bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena &&
-        s->magic == 0x454C5332 && s->arena_size == arena_size;
+        s->magic == 0x454C5332 && s->arena_size == arena_size &&
+        (!s->stamp || s->stamp == edgelora_model_stamp(s->model.p, s->model_size));
     return ok ? s : 0;
 }
 
@@ -249,9 +250,12 @@ uint32_t edgelora_feature_size(const edgelora_session_t *s) {
 
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
     // from the stream
-    bool apart = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
-    if (s->lowest == s->op_count || !apart) {
+    bool of_none = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
+    if (s->lowest == s->op_count || !of_none) {
         return EDGELORA_ERR_MODE;
+    }
+    if (!writable(s, out, edgelora_feature_size(s))) {
+        return EDGELORA_ERR_ALIAS;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
@@ -453,10 +457,10 @@ typedef struct {
     const int8_t *target; // s8 [n], the others
 } answer_t;
 
-// classes: NULL or those that are told apart, of which the label is at `place`.
+// classes: those that are told apart, if there are any, of which the label is at `place`.
 static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t trained,
-    const edgelora_classes_t *classes, uint32_t place, answer_t answer) {
-    return classes && place < UINT32_MAX
+    const classes_t *classes, uint32_t place, answer_t answer) {
+    return classes->record && place < UINT32_MAX
         ? EDGELORA_OK
         : target_check(model, tensor_size(model, trained), answer.label, answer.target);
 }
@@ -485,22 +489,22 @@ static bool arrives(edgelora_session_t *s, edgelora_layer_t *l, uint32_t tensor)
 static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t answer,
     uint16_t learning_rate, int32_t *loss) {
     const edgelora_model_t *model = session_model(s);
-    const edgelora_classes_t *classes = adapter_classes(s->loaded.p);
-    uint32_t place = edgelora_class_place(model, classes, answer.label), under_way = 0;
+    const classes_t classes = trained_classes(s);
+    uint32_t place = edgelora_class_place(model, &classes, answer.label), under_way = 0;
     edgelora_status_t status = ready(s);
     if (status == EDGELORA_OK) {
-        status = answer_check(model, s->trained, classes, place, answer);
+        status = answer_check(model, s->trained, &classes, place, answer);
     }
     if (status != EDGELORA_OK) {
         return status;
     }
     source_t last_frame = forward_sample(s, sample, s->trained, TRAINING);
     edgelora_layer_t *layers = session_layers(s), *last = &layers[s->trained - 1];
-    if (classes) {
+    if (classes.record) {
         uint32_t tensor = head_tensor(s);
         edgelora_layer_t *below = error_wanted(s, tensor) ? &layers[tensor - 1] : 0;
         const int8_t *x = head_input(s, &last_frame, TRAINING);
-        *loss = edgelora_classes_loss(s, classes, place, x, last, below);
+        *loss = edgelora_classes_loss(s, &classes, place, x, last, below);
         under_way = below && arrives(s, below, tensor);
     } else {
         *loss = loss_of(s, &last_frame, answer, TRAINING);
@@ -539,6 +543,9 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     if (model->loss == EDGELORA_MEAN_SQUARED_ERROR || (!logits && t->zero_point != -128)) {
         return EDGELORA_ERR_OUTPUTS;
     }
+    if (!writable(s, p, 2 * edgelora_class_count(s))) {
+        return EDGELORA_ERR_ALIAS;
+    }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -561,10 +568,10 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
         return EDGELORA_ERR_MODE;
     }
     const edgelora_model_t *model = session_model(s);
-    const edgelora_classes_t *classes = s->classes.p;
+    const classes_t classes = used_classes(s);
     answer_t answer = {label, target};
-    uint32_t place = edgelora_class_place(model, classes, label);
-    edgelora_status_t status = answer_check(model, s->trained, classes, place, answer);
+    uint32_t place = edgelora_class_place(model, &classes, label);
+    edgelora_status_t status = answer_check(model, s->trained, &classes, place, answer);
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -573,7 +580,7 @@ int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label
     }
     source_t last_frame = forward_sample(s, (source_t){x, 0}, s->op_count, INFERENCE);
     int32_t best = decide(s, &last_frame);
-    *loss = classes
+    *loss = classes.record
         ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)
         : loss_of(s, &last_frame, answer, INFERENCE);
     return edgelora_leave(s, best);
@@ -587,6 +594,9 @@ edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, 
     }
     if ((uintptr_t)sums & 3) {
         return EDGELORA_ERR_ALIGN;
+    }
+    if (!writable(s, sums, 4 * size)) {
+        return EDGELORA_ERR_ALIAS;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;

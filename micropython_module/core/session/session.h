@@ -23,29 +23,67 @@ enum {
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 
+// Classes beside the base's: rows of an adapter's record, which may have changed since, and how many
+// there were. record NULL: none.
+typedef struct {
+    const edgelora_classes_t *record;
+    uint32_t own, added;
+} classes_t;
+
+// Those of a record that fits the model, or NULL.
+edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record);
+
 // The class that the last inference says where classes are in use, from the inputs x of the last op.
 // Scores are then in scratch as logits, s8 [class count].
 int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_class_logits(edgelora_session_t *s);
-// Where a class is among those of a record, or NULL; UINT32_MAX: it is none. Without one a label of the
-// base is all there is.
-uint32_t edgelora_class_place(
-    const edgelora_model_t *m, const edgelora_classes_t *record, uint32_t label);
-// The loss of a sample over all classes of a record, from the inputs x of the last op, which has run;
-// `place` is the right one's. Its error goes to the last op's layer and, through the rows, to the
-// layer that makes x; NULL: none runs backward there.
-int32_t edgelora_classes_loss(edgelora_session_t *s, const edgelora_classes_t *record,
-    uint32_t place, const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
+// Where a class is among these; UINT32_MAX: it is none. Without a record a label of the base is all
+// there is.
+uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label);
+// The loss of a sample over all classes, from the inputs x of the last op, which has run; `place` is
+// the right one's. Its error goes to the last op's layer and, through the rows, to the layer that
+// makes x; NULL: none runs backward there.
+int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
+    const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
 
 // A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at
 // its own part of the inputs, whole groups of 4; elsewhere at all, across the rows before it.
 void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a);
 
-// The classes of an adapter; NULL: it has none, or is NULL.
-static inline const edgelora_classes_t *adapter_classes(const void *adapter) {
-    const edgelora_record_t *r = adapter ? edgelora_record(adapter, EDGELORA_RECORD_CLASSES) : 0;
+// The classes of an adapter that fits; NULL: it has none, or is NULL.
+static inline const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
+    const edgelora_record_t *r =
+        adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES) : 0;
     const void *body = r ? r + 1 : 0;
     return body;
+}
+
+// Those of the adapter in use, and those that the training adapter was loaded with: the first of its
+// records, as kinds ascend.
+static inline classes_t used_classes(const edgelora_session_t *s) {
+    return (classes_t){s->classes.p, s->used_classes.own, s->used_classes.added};
+}
+
+static inline classes_t trained_classes(const edgelora_session_t *s) {
+    uint32_t own = s->trained_classes.own, added = s->trained_classes.added;
+    const void *body = own + added ? (const edgelora_record_t *)s->records.p + 1 : 0;
+    return (classes_t){body, own, added};
+}
+
+// Do [a, a + n) and [b, b + m) have no byte in common?
+static inline bool apart(const void *a, uint32_t n, const void *b, uint32_t m) {
+    uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
+    return first < second ? second - first >= n : first - second >= m;
+}
+
+// Does a buffer lie outside the arena?
+static inline bool outside(const edgelora_session_t *s, const void *p, uint32_t size) {
+    return apart(p, size, s, s->arena_size);
+}
+
+// May a call write there? Neither arena nor model.
+static inline bool writable(const edgelora_session_t *s, const void *p, uint32_t size) {
+    return outside(s, p, size) && apart(p, size, s->model.p, s->model_size);
 }
 
 static inline void copy_bytes(void *to, const void *from, uint32_t size) {

@@ -292,6 +292,30 @@ def check_misuse(name, model, checked, x, logits):
     model.use(checked)
 
 
+def check_changed(case):
+    # Bytes that change in memory after their check: an error or anything, but nothing that ends the board.
+    name, data = case["name"], bytearray(unhex(case["elm"]))
+    configuration = unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
+    model = edgelora.Model(data, *configuration, frames=case["frames"])
+    x = bytes(model.sample_size)
+    logits = model.infer_sample(x), bytes(model.output)
+    for at in (28, 33, 44, 70, 80):  # header, tensors
+        data[at] ^= 255
+        report(name + " changed base", refused(lambda: model.infer_sample(x), "changed in memory"))
+        data[at] ^= 255
+    report(name + " base as it was", (model.infer_sample(x), bytes(model.output)) == logits)
+    model.begin(1)
+    changed = bytearray(model.save())
+    model.use(model.adapter(changed))
+    for at in range(8, len(changed), 3):
+        changed[at] = 255
+        model.infer_sample(x)
+    report(name + " record of anything", edgelora.core_record(changed, 1) is None)
+    report(name + " record of nothing", edgelora.core_record(b"", 1) is None)
+    arena = memoryview(model.arena)
+    report(name + " adapter in the arena", refused(lambda: edgelora.core_use(model.arena, arena[96:]), "overlap"))
+
+
 def main(*paths):
     check_signatures()
     check_order()
@@ -304,8 +328,10 @@ def main(*paths):
         with open(path) as f:
             names = json.loads(f.readline())
             for _ in names:
-                check_training(json.loads(f.readline()))
+                case = json.loads(f.readline())
+                check_training(case)
                 gc.collect()
+            check_changed(case)
     print("SUITE", passed, failed, "free", gc.mem_free() if hasattr(gc, "mem_free") else "-")
 
 

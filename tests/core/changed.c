@@ -1,0 +1,207 @@
+// Buffers that change after their check: nothing outside is read or written, whatever the results. SPDX-License-Identifier: MIT
+//
+// Usage: changed MODEL.elm ADAPTER.ela TIMES SEED. The adapter has classes. Every buffer is of its own size on the heap, under
+// AddressSanitizer alone: values that no check has seen may overflow sums, which harms nobody. Prints how often each was changed.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph.h"
+
+#define CHECK(what) \
+    do { \
+        if (!(what)) { \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #what); \
+            exit(1); \
+        } \
+    } while (0)
+
+static uint32_t state;
+
+static uint32_t drawn(uint32_t below) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return (state >> 4) % below;
+}
+
+static void *read_file(const char *path, uint32_t *size) {
+    FILE *f = fopen(path, "rb");
+    CHECK(f && !fseek(f, 0, SEEK_END));
+    *size = (uint32_t)ftell(f);
+    rewind(f);
+    void *data = malloc(*size);
+    CHECK(fread(data, 1, *size, f) == *size);
+    fclose(f);
+    return data;
+}
+
+static void *copy_of(const void *data, uint32_t size) {
+    void *copy = malloc(size);
+    memcpy(copy, data, size);
+    return copy;
+}
+
+// One to four fields of 1, 2 or 4 bytes, at the front more often than elsewhere, get values that are seldom right.
+static void change(uint8_t *file, uint32_t size) {
+    static const uint32_t values[] = {0, 1, 2, 3, 15, 16, 127, 128, 255, 256, 4096, 32767, 32768, 65535, 1u << 20, INT32_MAX, 1u << 31, UINT32_MAX};
+    for (uint32_t left = 1 + drawn(4); left; --left) {
+        uint32_t width = 1u << drawn(3), places = (drawn(3) && size > 256 ? 256 : size) / width, at = width * drawn(places);
+        uint32_t value = drawn(4) ? values[drawn(sizeof(values) / sizeof(values[0]))] : drawn(UINT32_MAX);
+        memcpy(file + at, &value, width);
+    }
+}
+
+typedef struct {
+    uint32_t arena_size, classes;
+    void *model, *arena;
+    edgelora_session_t *s;
+    int8_t *x;
+} world_t;
+
+static edgelora_session_t *open_session(world_t *w, edgelora_mode_t mode) {
+    uint8_t ranks[EDGELORA_MAX_OPS];
+    const edgelora_model_t *m = w->model;
+    for (uint32_t i = 0; i < m->op_count; ++i) {
+        ranks[i] = mode != EDGELORA_INFER && edgelora_shape(w->model, i).is_matrix ? 2 : 0;
+    }
+    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .frames = 1};
+    edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
+    int32_t size = edgelora_arena_size(w->model, &config, spans);
+    free(spans);
+    CHECK(size > 0);
+    w->arena_size = (uint32_t)size + (drawn(2) ? edgelora_vector_room() : 0);
+    w->arena = malloc(w->arena_size);
+    CHECK(edgelora_init(w->arena, w->arena_size, w->model, &config) == EDGELORA_OK);
+    return w->s = edgelora_session(w->arena, w->arena_size);
+}
+
+// What a session does with an adapter that it has taken.
+static void work(world_t *w) {
+    edgelora_session_t *s = w->s;
+    uint32_t n = edgelora_class_count(s), size = edgelora_class_size(w->model);
+    int32_t loss, best = edgelora_infer(s, w->x), *sums = calloc(size + 1, 4);
+    uint16_t *p = malloc(2 * n);
+    CHECK(best >= 0 && edgelora_probabilities(s, p) == EDGELORA_OK && n == w->classes);
+    edgelora_infer_sample(s, w->x);
+    edgelora_class_sample(s, w->x, sums);
+    if (s->mode != EDGELORA_INFER) {
+        edgelora_evaluate(s, w->x, drawn(EDGELORA_MAX_CLASSES), 0, &loss);
+        for (uint32_t i = 0; s->begun && i < 3; ++i) {
+            edgelora_train(s, w->x, i ? drawn(EDGELORA_MAX_CLASSES) : 0, 0, 6000, &loss);
+        }
+        if (s->begun && edgelora_flush(s, 6000) == EDGELORA_OK) {
+            uint32_t room = edgelora_adapter_size(s, true);
+            void *out = malloc(room);
+            CHECK(edgelora_save(s, true, out, room) == (int32_t)room);
+            free(out);
+        }
+    }
+    uint32_t op = drawn(s->op_count), room = edgelora_merge_size(s, op);
+    void *merged = malloc(room + 1);
+    if (room && edgelora_merge(s, op, merged) == EDGELORA_OK) {
+        memset(merged, (int)drawn(256), room);
+        edgelora_infer(s, w->x);
+        edgelora_use(s, 0, 0);
+    }
+    free(merged), free(p), free(sums);
+}
+
+static uint32_t change_adapter(world_t *w, const void *file, uint32_t size) {
+    uint8_t *adapter = copy_of(file, size);
+    bool load = drawn(2) && w->s->mode != EDGELORA_INFER;
+    CHECK((load ? edgelora_load : edgelora_use)(w->s, adapter, size) == EDGELORA_OK);
+    w->classes = edgelora_class_count(w->s);
+    CHECK(w->classes > edgelora_output_size(w->model));
+    change(adapter, size);
+    // refused or not: read within its size
+    edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES);
+    edgelora_record(adapter, drawn(size), EDGELORA_RECORD_MONITOR);
+    work(w);
+    edgelora_use(w->s, adapter, size);
+    if (w->s->mode != EDGELORA_INFER) {
+        edgelora_begin(w->s, 1);
+    }
+    edgelora_use(w->s, 0, 0);
+    free(adapter);
+    return 1;
+}
+
+// A changed model's session is none, if anything that it relies on has changed; else it runs.
+static uint32_t change_model(world_t *w, uint32_t size, uint32_t structure) {
+    uint8_t *before = copy_of(w->model, size);
+    w->classes = edgelora_class_count(w->s);
+    change(w->model, size);
+    bool same = !memcmp(before, w->model, structure);
+    CHECK(same || !edgelora_session(w->arena, w->arena_size));
+    if (edgelora_session(w->arena, w->arena_size)) {
+        work(w);
+    }
+    memcpy(w->model, before, size);
+    CHECK(edgelora_session(w->arena, w->arena_size) == w->s);
+    free(before);
+    return !same;
+}
+
+// Buffers that overlap what they must not are refused.
+static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
+    edgelora_session_t *s = w->s;
+    uint8_t *arena = w->arena, *model = w->model;
+    uint8_t *own = copy_of(file, size);
+    uint8_t *weights = own + sizeof(edgelora_adapter_t) + ((edgelora_adapter_t *)(void *)own)->layer_count * sizeof(edgelora_adapter_layer_t);
+    edgelora_part_t part = {own, size, 4096};
+    CHECK(edgelora_load(s, own, size) == EDGELORA_OK && edgelora_use(s, own, size) == EDGELORA_OK);
+    uint32_t room = edgelora_adapter_size(s, true), op = s->lowest;
+    uint8_t *out = malloc(size + room);
+    int32_t sum = edgelora_blend(s, &part, 1, true, 0, 0);
+    CHECK(sum > 0 && edgelora_merge_size(s, op));
+    memcpy(out, own, size);
+    part.adapter = out;
+    int32_t found[] = {
+        edgelora_use(s, arena + 128, size), edgelora_load(s, arena + 128, size), edgelora_merge(s, op, arena + 128),
+        edgelora_merge(s, op, weights), edgelora_save(s, true, arena + 128, room), edgelora_save(s, true, own, room),
+        edgelora_save(s, true, model, room), edgelora_blend(s, &part, 1, true, arena + 128, (uint32_t)sum),
+        edgelora_blend(s, &part, 1, true, out + 4, (uint32_t)sum),
+        edgelora_with_record(s, out, size, EDGELORA_RECORD_MONITOR, "usual", 5, out, size + room),
+        edgelora_features(s, w->x, (int8_t *)arena), edgelora_class_sample(s, w->x, (int32_t *)(void *)arena),
+        edgelora_probabilities(s, (uint16_t *)(void *)arena),
+        edgelora_init(model, w->arena_size, model, &(edgelora_config_t){.ranks = model, .micro_batch = 1, .frames = 1}),
+    };
+    for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
+        if (found[i] != EDGELORA_ERR_ALIAS) {
+            fprintf(stderr, "overlap %u: %d\n", i, found[i]);
+            exit(1);
+        }
+    }
+    CHECK(edgelora_infer(s, w->x) >= 0);
+    edgelora_begin(s, 1);
+    free(own), free(out);
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 5);
+    uint32_t model_size, size, times = (uint32_t)strtoul(argv[3], 0, 10), changed[2] = {0};
+    world_t w = {.model = read_file(argv[1], &model_size)};
+    void *file = read_file(argv[2], &size);
+    state = (uint32_t)strtoul(argv[4], 0, 10) | 1;
+    CHECK(edgelora_model_check(w.model, model_size) == EDGELORA_OK);
+    const edgelora_model_t *m = w.model;
+    uint32_t structure = m->ops + m->op_count * (uint32_t)sizeof(edgelora_op_t);
+    w.x = malloc(edgelora_input_size(w.model));
+    memset(w.x, 77, edgelora_input_size(w.model));
+    for (edgelora_mode_t mode = EDGELORA_INFER; mode <= EDGELORA_TRAINABLE_A; ++mode) {
+        open_session(&w, mode);
+        for (uint32_t i = 0; i < times; ++i) {
+            changed[0] += change_adapter(&w, file, size);
+            changed[1] += change_model(&w, model_size, structure);
+        }
+        if (mode != EDGELORA_INFER) {
+            refuse_overlaps(&w, file, size);
+        }
+        free(w.arena);
+    }
+    printf("%u %u\n", changed[0], changed[1]);
+    free(w.model), free(w.x), free(file);
+    return 0;
+}

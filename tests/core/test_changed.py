@@ -1,0 +1,71 @@
+"""Models and adapters that change in memory after their check, and buffers that overlap: the contract of edgelora.h."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from class_cases import drawn_space, small_base
+from fresh import SEED, rounds
+from random_models import random_model
+from sanitized import CORE, CRYPTO, FLAGS
+
+from edgelora import formats, twin
+from edgelora.formats import ClassRow, QuantModel
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, under AddressSanitizer alone."""
+    folder = tmp_path_factory.mktemp("changed")
+    flags = [*FLAGS, "-fsanitize=address", f"-I{CORE}", f"-I{CRYPTO}"]
+    sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.c")] + [Path(__file__).with_name("changed.c")]
+    objects = [folder / f"{i}.o" for i in range(len(sources))]
+
+    def compiled(source: Path, target: Path) -> None:
+        subprocess.run(["cc", *flags, "-c", str(source), "-o", str(target)], check=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compiled, sources, objects))
+    program = folder / "program"
+    subprocess.run(["cc", *flags, *map(str, objects), "-o", str(program)], check=True)
+    return program
+
+
+def models() -> Iterator[QuantModel]:
+    """Of dense layers; of the kinds that read in other ways; each with room for classes."""
+    rng = np.random.default_rng(0)
+    yield small_base(rng)
+    for kinds in (("conv", "gather", "depthwise", "dense"), ("conv", "residual", "max_pool", "dense")):
+        for seed in range(100):
+            model = random_model(seed, "small", kinds, edges=False)
+            inputs = formats.class_inputs(model)
+            if inputs and len(formats.pack_model(model)) < 3000:
+                model.space = drawn_space(rng, inputs, model.output.size)
+                yield model
+                break
+
+
+def with_classes(model: QuantModel) -> bytes:
+    """An adapter with a row for one of the base's classes and for four that are added."""
+    data, size = formats.pack_model(model), formats.class_inputs(model)
+    session = twin.Session(data, bytes(2 if op.is_matrix else 0 for op in model.ops), "trainable_a", 2)
+    session.begin(1)
+    known, row = model.output.size, np.arange(size).astype(np.int16)
+    rows = [ClassRow(1, "", 3, -5, row), *(ClassRow(known + 2 * i, f"new {i}", 3, 5 * i, row * i) for i in range(4))]
+    return session.with_record(session.save(state=True), formats.CLASSES, formats.pack_classes(rows))
+
+
+def test_nothing_outside_is_touched(changed: Path, tmp_path: Path) -> None:
+    for number, model in enumerate(models()):
+        for path, data in (("m.elm", formats.pack_model(model)), ("a.ela", with_classes(model))):
+            (tmp_path / path).write_bytes(data)
+        command = [changed, "m.elm", "a.ela", str(rounds(2000)), str(SEED)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, f"seed {SEED}, model {number}: {done.stderr[-4000:]}"
+        adapters, structures = map(int, done.stdout.split())
+        assert adapters == 3 * rounds(2000) and structures > 0.3 * adapters
