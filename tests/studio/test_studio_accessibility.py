@@ -103,6 +103,13 @@ def walked(page: Page) -> list[str]:
 
 def unfold(page: Page, view: str) -> None:
     """Has a view show what it only shows when asked."""
+    if view == "Boards":
+        page.get_by_text("The project as one file").click()
+        expect(page.get_by_role("button", name="Export the project")).to_be_visible()
+    if view == "Collect":
+        page.get_by_text("Look for mislabelled samples").click()
+        page.get_by_role("button", name="Draw the map").click()
+        expect(page.get_by_role("img", name="Map of 8 samples of 2 classes")).to_be_visible(timeout=60_000)
     if view == "Learn":
         page.get_by_role("button", name="Advanced").click()
         page.get_by_role("checkbox", name="Choose by a budget of memory").click()
