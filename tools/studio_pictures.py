@@ -1,6 +1,6 @@
 """Pictures of the studio, made by a person's way on its page: real server, real browser, a virtual board, real data.
 
-    make pictures        docs/pictures/studio-*.png, the six of docs/guides/studio.md, and all views in out/pictures
+    make pictures        docs/pictures/studio-*.png, the seven of docs/guides/studio.md, and all views in out/pictures
 
 All views are taken at 1,280 and 400 px, light and dark. The data are a watch's recordings of a person whom the base has
 never seen, under names of gestures: they go onto the page as a CSV file of each gesture, as anybody's would.
@@ -162,6 +162,7 @@ def take_all(person: Person) -> None:
     person.picture(DOCS / "studio-5-add.png")
     person.listen("own-motion")
     person.picture(DOCS / "studio-6-known.png")
+    person.picture(DOCS / "studio-7-narrow.png", 400)
     for view in VIEWS:
         person.go(view)
         if view == "Reports":
