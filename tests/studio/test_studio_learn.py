@@ -9,18 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
+from sensing import motion_base
 from studio_projects import BOARD, collect, project
 
-from edgelora import sim, virtual_boards
+from edgelora import sim, training, virtual_boards
+from edgelora.datasets import Dataset, save_dataset
 from edgelora.formats import unpack_adapter
 from edgelora.link import Link, StoreState
+from edgelora.report import Update
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
+from edgelora.studio.job import Job
+from edgelora.studio.lesson import Head, Lesson, _Paused
 from edgelora.studio.lessons import Lessons
-from edgelora.training import load_base
+from edgelora.training import Measure, load_base
 
 expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
@@ -263,3 +269,27 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
         False,
         None,
     )
+
+
+def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host twin of what was paused goes on for a while: it says nothing of the run that has gone on since."""
+    base = motion_base()
+    data = Dataset(np.zeros((2, *base.model.input.shape), np.float32), np.arange(2), base.model.labels[:2])
+    (tmp_path / "base.elm").write_bytes(base.elm)
+    for name in ("samples.npz", "test.npz"):
+        save_dataset(data, tmp_path / name)
+    lesson = Lesson(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
+    lesson.updates = [Update(9, 9, 0.0, 1, 1, 1.0)]
+    twins: list[Callable[[Measure], None]] = []
+
+    def run(*told: Any, tested: Callable[[Measure], None], **more: Any) -> None:
+        twins.append(tested)
+        raise _Paused
+
+    monkeypatch.setattr(training, "personalize_board", run)
+    monkeypatch.setattr(Lesson, "_prepared", lambda *told: True)
+    for _ in range(2):
+        lesson.run(None, Job("learn"))  # type: ignore[arg-type]
+    for tested in (*twins, *twins):
+        tested(Measure("accuracy", 0.5))
+    assert len(lesson.accuracies) == 3, "before, and two epochs"

@@ -222,10 +222,10 @@ class Lesson:
             training.without_classes(link, base, NAME)
         resume = self._prepared(link, base)
         self._now(status="learning", error="")
-        self._accuracies = [_bare(base, test)]
+        accuracies = self._accuracies = [_bare(base, test)]
 
         def tested_epoch(measure: Measure) -> None:
-            self._accuracies = [*self._accuracies, measure]
+            accuracies.append(measure)  # of this session: the twin of one that was paused goes on for a while
             self.version += 1
 
         self._since = (0.0, self.done)
