@@ -224,6 +224,15 @@ def test_real_numbers_of_two_values_are_refused() -> None:
     refuse(sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4, 4, 2)), "operator 3 MUL .* of two tensors")
 
 
+@pytest.mark.parametrize("name, more", [("DIV", 0), ("SIN", 1)])
+def test_functions_of_real_numbers_with_other_inputs_are_refused(name: str, more: int) -> None:
+    sketch = Sketch(1, 4, 4, 2)
+    one = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32).last
+    sketch.add(getattr(BUILTIN, name), None, (1, 4, 4, 2), *([one] * more), kind=TYPE.FLOAT32)
+    told = f"{name} .*has {1 + more} inputs and 1 outputs"
+    refuse(sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4, 4, 2)), told)
+
+
 @pytest.mark.parametrize("fused", [0, 1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_fused_activations(fused: int, padding: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ... import formats
 from ...formats import QuantModel
 from . import reals, refusals
-from .builder import Builder, _OperatorError, grid_of, spatial
+from .builder import Builder, Handler, _OperatorError, grid_of, spatial
 from .codes import Code
 from .file import Operator, Type
 from .flatbuffer import TfliteError
@@ -72,11 +72,13 @@ class Importer(Builder):
         if variable and code != Code.SVDF:
             raise self.refusal(f"not supported: it keeps a variable; {refusals.STATELESS}")
         first = self.graph.tensors[self.operator.inputs[0]] if self.operator.inputs[:1] else None
-        if code in reals.FUNCTIONS and first and first.type == Type.FLOAT32 and code not in HANDLERS:
-            return
-        if code not in HANDLERS:
+        if code in HANDLERS:
+            form = HANDLERS[Code(code)]
+        elif code in reals.FUNCTIONS and first and first.type == Type.FLOAT32:
+            form = Handler(reals.compute, reals.FUNCTIONS[Code(code)], reals.FUNCTIONS[Code(code)])
+        else:
             raise self.refusal(f"not supported: it {refusals.why(code)}")
-        form, inputs, outputs = HANDLERS[Code(code)], len(self.operator.inputs), len(self.operator.outputs)
+        inputs, outputs = len(self.operator.inputs), len(self.operator.outputs)
         most = inputs if form.most is None else form.most
         if not form.least <= inputs <= most or form.outputs not in (None, outputs):
             raise self.refusal(f"has {inputs} inputs and {outputs} outputs: the file is damaged")

@@ -56,7 +56,7 @@ _TWO: dict[Code, Callable[[Reals, Reals], Reals]] = {
     Code.MAXIMUM: np.maximum,
     Code.MINIMUM: np.minimum,
 }
-FUNCTIONS = {*_ONE, *_TWO}
+FUNCTIONS = dict.fromkeys(_ONE, 1) | dict.fromkeys(_TWO, 2)  # and how many inputs they have
 
 
 def begin(at: Builder) -> None:
