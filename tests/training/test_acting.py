@@ -17,7 +17,7 @@ from sensing import adapters, motion_base
 from edgelora import datasets, formats
 from edgelora.datasets import har
 from edgelora.errors import InputError
-from edgelora.training import KINDS, Act, Base, Sense, Vote, Wish, acting_of, checked_act, labels_of, parse_act
+from edgelora.training import KINDS, Act, Base, Sense, Vote, Wish, acting, acting_of, checked_act, labels_of, parse_act
 
 HOSTILE = (
     "'",
@@ -176,6 +176,32 @@ def test_actions_as_they_are_typed() -> None:
             parse_act(text)
 
 
+class Files:
+    """A board's flash, as a link has it."""
+
+    def __init__(self, **files: bytes) -> None:
+        self.files = {f"/{name}.py": data for name, data in files.items()}
+
+    def size(self, path: str) -> int | None:
+        return len(self.files[path]) if path in self.files else None
+
+    def get(self, path: str) -> bytes:
+        return self.files[path]
+
+    def put(self, path: str, data: bytes) -> None:
+        self.files[path] = data
+
+
+def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, wish = named(("a", "b")), Wish((Act("a", "hold", "1"),))
+    monkeypatch.setattr(acting, "open_base", lambda *told: None)
+    monkeypatch.setattr(acting, "base_path", lambda *told: base.paths[1])
+    link: Any = Files(main=b"print('my own')")
+    first, second = (acting.save_acting(link, base, None, wish) for _ in range(2))
+    assert (first.kept, second.kept) == ("/main.old.py", None)
+    assert link.files == {"/main.old.py": b"print('my own')", "/main.py": first.main.encode()}
+
+
 def test_a_program_on_this_computer(tmp_path: Path) -> None:
     """By the command: main.py with an adapter's ranks, and the rule of a person's samples beside it."""
     base = motion_base()
@@ -197,4 +223,5 @@ def test_a_program_on_this_computer(tmp_path: Path) -> None:
     assert told["shares"]["still"] == [0, len(data)]
     edgelora("act", model, "--do", "PEN=fly", *wanted, code=1)
     edgelora("act", model, "--do", "nothing=low 2", *wanted, code=1)
-    edgelora("act", model, "--do", "PEN=low 2", *wanted, "--vote", "2", code=1)
+    edgelora("act", model, "--do", "PEN=low 2", *wanted, "--vote", "2", code=2)
+    edgelora("act", model, "--do", "PEN=low 2", *wanted, "--pins", "\u00b2,3", code=1)

@@ -18,7 +18,6 @@ from ..training import (
     RULE_PATH,
     Acting,
     Sense,
-    Vote,
     Wish,
     acting_of,
     load_base,
@@ -27,6 +26,7 @@ from ..training import (
 )
 from . import console
 from .common import Add, add_port, connect, port_of, show, whole
+from .listening import vote
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -41,7 +41,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "PIN, pulse PIN MS, print TEXT, key KEY, get URL, post URL TEXT, mqtt HOST/TOPIC TEXT; PIN may be LED, CLASS "
         "nothing",
     )
-    p.add_argument("--data", type=Path, help="samples (.npz): what is like none of them is nothing (nothing is told)")
+    p.add_argument("--data", type=Path, help="samples (.npz): a window unlike all of them is 'nothing' (no such class)")
     p.add_argument(
         "--name", default=NAME, help="of the adapter in the board's store, - for the bare base (%(default)s)"
     )
@@ -50,7 +50,9 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("--pins", default="4,5", help="of the sensor: SDA,SCL, or SCK,WS,SD, or analog ones (%(default)s)")
     p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
-    p.add_argument("--vote", default="2/3", metavar="K/N", help="a class is decided on by K of N windows (%(default)s)")
+    p.add_argument(
+        "--vote", type=vote, default="2/3", metavar="K/N", help="a class is decided on by K of N windows (%(default)s)"
+    )
     p.add_argument(
         "-o", "--output", type=Path, help="write main.py here instead, with main.json beside it; no board is asked"
     )
@@ -63,10 +65,10 @@ def cmd_act(args: argparse.Namespace) -> None:
     """Has a board act by itself when it sees a class.
 
     Writes main.py, which the board runs after each reset, without a computer: its sensor, the adapter of its store, a
-    vote, and what each class does. With --data it says "nothing" of what is like no sample.
+    vote, and what each class does. With --data windows that resemble no sample are "nothing".
     """
     base = load_base(args.model)
-    wish = Wish(tuple(map(parse_act, args.do)), _sense(args), "" if args.name == "-" else args.name, _vote(args.vote))
+    wish = Wish(tuple(map(parse_act, args.do)), _sense(args), "" if args.name == "-" else args.name, args.vote)
     data = datasets.load_dataset(args.data) if args.data else None
     if args.output:
         adapter = args.adapter.read_bytes() if args.adapter else None
@@ -81,7 +83,10 @@ def cmd_act(args: argparse.Namespace) -> None:
         made = save_acting(link, base, data, wish)
     port = port_of(args)
     reset(port)
-    _show(args, made, {"port": port, "main": MAIN_PATH}, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
+    told = {"port": port, "main": MAIN_PATH, "kept": made.kept}
+    _show(args, made, told, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
+    if made.kept:
+        note(f"the board had a main.py of its own: it is {made.kept} now", args.json)
 
 
 def _show(args: argparse.Namespace, made: Acting, told: dict[str, Any], words: str) -> None:
@@ -92,18 +97,11 @@ def _show(args: argparse.Namespace, made: Acting, told: dict[str, Any], words: s
     if made.shares:
         say(made.shares.words)
     elif args.data:
-        note("nothing is told: there are too few samples", args.json)
+        note("there is no class 'nothing': too few samples", args.json)
 
 
 def _sense(args: argparse.Namespace) -> Sense:
     pins = [pin for pin in args.pins.split(",") if pin]
-    if not all(pin.isascii() and pin.isdigit() for pin in pins):
+    if not all(pin.isdecimal() for pin in pins):
         raise InputError(f"--pins {args.pins}: give numbers, for example 4,5")
     return Sense(args.source, tuple(map(int, pins)), args.bus)
-
-
-def _vote(text: str) -> Vote:
-    least, _, windows = text.partition("/")
-    if not (least.isdigit() and windows.isdigit()):
-        raise InputError(f"--vote {text}: give K/N, for example 2/3")
-    return Vote(int(least), int(windows))

@@ -91,7 +91,7 @@ def cmd_record(args: argparse.Namespace) -> None:
 
 def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
     pins = args.pins.split(",")
-    if len(pins) != 2 or not all(pin.isdigit() for pin in pins):
+    if len(pins) != 2 or not all(pin.isdecimal() for pin in pins):
         raise InputError(f"--pins {args.pins}: give SDA,SCL, for example 4,5")
     settings = {"pins": [int(pin) for pin in pins], "bus": args.bus, "rate": round(signal.rate)}
     scales = list(signal.scales) if signal.front == "none" else None  # a front end's outputs have others than counts

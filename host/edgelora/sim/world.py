@@ -95,7 +95,7 @@ def set_world(
 def driven_pins(state_dir: Path) -> dict[int, int]:
     """The level of each pin that the board in this folder drives, 0 or 1; what it was when it was stopped."""
     levels = _read(state_dir / PINS)
-    return {int(pin): int(bool(level)) for pin, level in sorted(levels.items(), key=_by_pin) if pin.isdigit()}
+    return {int(pin): int(bool(level)) for pin, level in sorted(levels.items(), key=_by_pin) if pin.isdecimal()}
 
 
 def _by_pin(entry: tuple[str, Any]) -> tuple[int, str]:

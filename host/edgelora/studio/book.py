@@ -106,7 +106,7 @@ class Book:
             found = sorted(
                 (parts[1], parts[0])
                 for path in self.folder.glob("*.npz")
-                if len(parts := path.name.split(".")) == 3 and parts[1].isdigit() and not path.name.startswith(".")
+                if len(parts := path.name.split(".")) == 3 and parts[1].isdecimal() and not path.name.startswith(".")
             )
             named = _read_classes(self.folder / CLASSES_FILE)
             self.labels = tuple(dict.fromkeys([*named, *(label for _, label in found)]))

@@ -204,7 +204,7 @@ class Lessons:
         return set().union(*(one.learned_samples() for one in self.runs))
 
     def _fresh(self) -> Path:
-        taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
         folder = self.folder / f"{max(taken, default=0) + 1:03d}"
         folder.mkdir()
         return folder

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..datasets import Dataset
 from ..errors import InputError
@@ -25,6 +25,8 @@ from .listening import Vote, signal_of
 from .recipe import Recipe
 
 MAIN_PATH, RULE_PATH = "/main.py", "/main.json"
+KEPT_PATH = "/main.old.py"  # a main.py that somebody else wrote
+MADE_BY = '"""What this board does by itself when it sees a class. Made by EdgeLoRA'
 MOST_ACTIONS = 50
 MOST_TEXT = 200  # characters
 MOST_PIN = 54
@@ -214,7 +216,7 @@ def program(base: Base, path: str, ranks: bytes, labels: Sequence[str], wish: Wi
         *(["from edgelora.store import Store, default_place"] if wish.adapter else []),
     ]
     lines = [
-        '"""What this board does by itself when it sees a class. Made by EdgeLoRA; change it as you like.',
+        f"{MADE_BY}; change it as you like.",
         "",
         "It runs after each reset, without a computer; Ctrl-C at the board's port ends it.",
         '"""',
@@ -253,11 +255,12 @@ def _ranks(base: Base, ranks: bytes) -> str:
 @dataclass(frozen=True)
 class Acting:
     """What a board was given. main: the program; rule: what `edgelora.known` reads, None without; shares: what the rule
-    does, None where it was not measured."""
+    does, None where it was not measured; kept: where a main.py that somebody else wrote is on the board now."""
 
     main: str
     rule: str | None
     shares: Shares | None
+    kept: str | None = None
 
 
 def acting_of(base: Base, path: str, adapter: bytes | None, data: Dataset | None, wish: Wish) -> Acting:
@@ -282,6 +285,8 @@ def labels_of(base: Base, adapter: bytes | None) -> list[str]:
 def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Acting:
     """Puts the program onto a board, whose next reset begins it. The base is put there if it is missing.
 
+    A main.py that EdgeLoRA did not make is kept as KEPT_PATH.
+
     InputError where its store has not the adapter, or for a wish that can't be.
     """
     adapter = stored_adapter(link, base, wish.adapter) if wish.adapter else None
@@ -299,5 +304,15 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
         link.put(RULE_PATH, made.rule.encode())
     elif link.size(RULE_PATH) is not None:
         link.remove(RULE_PATH)
+    made = replace(made, kept=_keep_own(link))
     link.put(MAIN_PATH, made.main.encode())
     return made
+
+
+def _keep_own(link: Link) -> str | None:
+    """Copies a main.py that EdgeLoRA did not make, and says where to."""
+    there = link.get(MAIN_PATH) if link.size(MAIN_PATH) else b""
+    if not there or there.startswith(MADE_BY.encode()):
+        return None
+    link.put(KEPT_PATH, there)
+    return KEPT_PATH

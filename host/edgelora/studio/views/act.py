@@ -99,7 +99,7 @@ def _saving(acts: Acts, place: Place | None) -> None:
             "The board gets a program, main.py, which it runs after each reset, without this computer: its sensor, the "
             "adapter that is in use, and these actions. The studio lets go of it."
         ).classes("quiet")
-        nothing = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing).props("dense")
+        nothing = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
         nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         vote = parts.Choice(VOTES, value=acts.vote, label="A class is decided on by").props("dense outlined")
         vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
@@ -110,10 +110,12 @@ def _saving(acts: Acts, place: Place | None) -> None:
 def _saved(acts: Acts) -> None:
     if acts.saved is None:
         return
+    if acts.saved.kept:
+        ui.label(f"The board had a main.py of its own: it is {acts.saved.kept} now.").classes("quiet")
     if acts.saved.shares:
         ui.label(f"“Nothing”: {acts.saved.shares.words}.").classes("quiet")
     elif acts.nothing:
-        ui.label("“Nothing” is not told: there are too few samples of the adapter's classes.").classes("quiet")
+        ui.label("There is no class “nothing”: too few samples of the adapter's classes.").classes("quiet")
     with parts.fold("The program", "code"):
         ui.label(acts.saved.main).classes("program").props('role=region aria-label="The program" tabindex=0')
 

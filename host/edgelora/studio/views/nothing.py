@@ -20,7 +20,7 @@ def panel(desk: Desk, place: Place) -> None:
     live, acts = place.of(Live), desk.of(Acts)
     live.judge_of = lambda base, adapter: judge_of(desk, base, adapter)
     with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
-        choice = ui.checkbox("Say “nothing” of what is like no sample", value=acts.nothing).props("dense")
+        choice = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
         choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         told = ui.label().classes("quiet")
         with ui.element("div").classes("row-line"):
