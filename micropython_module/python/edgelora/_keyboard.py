@@ -12,6 +12,7 @@ _REPORT = (
 _NAMES = {"enter": 40, "escape": 41, "backspace": 42, "tab": 43, "space": 44, "right": 79, "left": 80, "down": 81}
 _NAMES.update({"up": 82, "home": 74, "end": 77, "pageup": 75, "pagedown": 78})
 _HELD_MS = 30
+_RELEASE_TRIES, _RETRY_MS = 20, 5  # a report takes up to 10 ms, if the computer listens
 
 
 class Keyboard:
@@ -74,6 +75,16 @@ class Keyboard:
         due = self._due is not None and time.ticks_diff(time.ticks_ms(), self._due) >= 0
         if due and self._send(0):
             self._due = None
+
+    def release(self):
+        """Lets go of a key now, as soon as the report before is sent."""
+        for _ in range(_RELEASE_TRIES):
+            if self._due is None:
+                return
+            if self._send(0):
+                self._due = None
+            else:
+                time.sleep_ms(_RETRY_MS)
 
     def _send(self, code):
         self._report[2] = code

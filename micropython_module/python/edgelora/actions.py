@@ -3,7 +3,8 @@
 #     run(pipeline, {"wave": [Hold(15)], "circle": [Say("round"), Get("http://10.0.0.2/lamp")]})
 #
 # An action's `on` is called when its class is seen and was not before, `off` when another one is seen, `step` between
-# windows: what waits for a network does that there, so no sample is lost meanwhile.
+# windows: what waits for a network does that there, so no sample is lost meanwhile. `end` is called when the run ends,
+# by Ctrl-C too: what was to last for a moment ends then.
 
 import time
 
@@ -19,6 +20,9 @@ class Action:
         pass
 
     def step(self):
+        pass
+
+    def end(self):
         pass
 
 
@@ -71,6 +75,10 @@ class Pulse(_Output):
 
     def step(self):
         if self._since is not None and time.ticks_diff(time.ticks_ms(), self._since) >= self.ms:
+            self.end()
+
+    def end(self):
+        if self._since is not None:
             self.pin.value(0)
             self._since = None
 
@@ -104,6 +112,9 @@ class Press(Action):
     def step(self):
         self._keyboard.step()
 
+    def end(self):
+        self._keyboard.release()
+
 
 class _Talk(Action):
     # A request to a server; while one is under way another one is left out.
@@ -130,6 +141,11 @@ class _Talk(Action):
         except (OSError, ValueError) as error:  # a board goes on without a network
             self._job = None
             print("%s:%d: %s" % (self.host, self.port, error))
+
+    def end(self):
+        if self._job:
+            self._job.close()
+            self._job = None
 
     def _talk(self, http):
         try:
@@ -225,3 +241,5 @@ def run(pipeline, actions, idle_ms=5):
     finally:
         for action in actions.get(seen, ()):
             action.off()
+        for action in every:
+            action.end()

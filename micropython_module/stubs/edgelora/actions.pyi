@@ -5,7 +5,7 @@ from typing import Any, Dict, Sequence
 from edgelora.pipeline import Pipeline
 
 class Action:
-    """What is done when a class is seen; one of your own has these three."""
+    """What is done when a class is seen; one of your own has these four."""
 
     def on(self) -> None:
         """Its class is seen, and was not before."""
@@ -13,6 +13,8 @@ class Action:
         """Another class is seen."""
     def step(self) -> None:
         """Called between windows: goes on with what takes its time."""
+    def end(self) -> None:
+        """The run ends, by Ctrl-C too: ends what was to last for a moment."""
 
 class _Output(Action):
     """pin: a number, or a name as "LED"; low at first."""

@@ -87,6 +87,29 @@ def talk(port, broker, deaf):
     print(json.dumps("done"))
 
 
+class Stopped(Steps):
+    """Somebody presses Ctrl-C as soon as a class was seen."""
+
+    def step(self):
+        if not self.names[1:]:
+            raise KeyboardInterrupt
+        return super().step()
+
+
+def stopped(port):
+    """What outputs are left like by Ctrl-C while they are in the middle of something."""
+    Machine.USBDevice = Usb
+    get = actions.Get(f"http://127.0.0.1:{port}/")
+    every = {"a": [actions.Pulse(4, ms=60_000), actions.Press("b"), get]}
+    told.clear()
+    Usb.busy = 2
+    try:
+        actions.run(Stopped(["a", "a"], ["a"]), every)
+    except KeyboardInterrupt:
+        print(json.dumps([one for one in told if isinstance(one, list)]))
+        print(json.dumps(get._job is None))
+
+
 def known(path):
     """What a board says of a recording with the rule, with a heap that is locked."""
     with open(path) as file:
@@ -129,7 +152,12 @@ class Usb:
     def config(self, device, config, strings, opened, reset, control, done):
         Usb.configuration, Usb.control = config, control
 
+    busy = 0  # how many reports of a key that is let go are refused, while the one before is under way
+
     def submit_xfer(self, endpoint, report):
+        if not report[2] and Usb.busy:
+            Usb.busy -= 1
+            return False
         told.append([endpoint, list(report)])
         return True
 
