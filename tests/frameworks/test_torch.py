@@ -626,6 +626,26 @@ def test_moves_and_joins() -> None:
     assert 10 * np.log10(np.square(wanted).sum() / noise_power) > 20
 
 
+def test_numbers_of_shapes_are_known() -> None:
+    """`x.size(2)` and `x.shape[-1]`, as pools over all positions are often written."""
+
+    class Sized(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = tnn.Conv2d(2, 6, 3, padding=1), tnn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.conv(x))
+            x = x * torch.sigmoid(F.avg_pool2d(x, x.size(2)))
+            x = F.avg_pool2d(x, (x.shape[-2], x.shape[-1]))
+            return self.out(x.view(x.size(0), -1))
+
+    module, x = randomized(Sized()), noise(64, 2, 6, 6)
+    made = edgelora.from_torch(module, x)
+    found, wanted = (heard(part.reshape(64, 3)) for part in (outputs(made, x), expected(module, x)))
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 20
+
+
 def test_a_last_position_and_both_sides_of_a_cut(tmp_path: Path) -> None:
     class Causal(tnn.Module):
         def __init__(self) -> None:

@@ -109,7 +109,7 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
             "input; put them into a torch.nn.Sequential"
         ) from error
     with torch.no_grad():
-        ShapeProp(traced).propagate(torch.from_numpy(x[:TRACED].copy()))
+        _Sizes(traced).propagate(torch.from_numpy(x[:TRACED].copy()))
         expected = module(torch.from_numpy(x[:CHECKED].copy()))
     converter = _Converter(traced, datasets.channels_last(x).shape[1:])
     net = converter.run()
@@ -122,6 +122,16 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
             "values, state or chance"
         )
     return net, converter.ends_logistic
+
+
+class _Sizes(ShapeProp):  # type: ignore[misc]
+    """Notes shapes, and the numbers that a module computes of them, such as `x.size(2)`."""
+
+    def run_node(self, n: Any) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, int) and not isinstance(result, bool):
+            n.meta["number"] = result
+        return result
 
 
 @dataclass(frozen=True)
@@ -626,12 +636,17 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
     if node.target not in _FUNCTIONS:
         raise TorchError(f"{path} ({name}): not supported; supported are {_SUPPORTED}")
     kind, parameters = _FUNCTIONS[node.target]
-    given = dict(zip(parameters, node.args[1:], strict=False))
+    given = dict(zip(parameters, fx.map_arg(node.args[1:], _number), strict=False))
     given |= {key: value for key, value in node.kwargs.items() if key not in _IGNORED}
     if kind is tnn.Hardtanh:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
     return kind(**{key: value for key, value in given.items() if value is not None})
+
+
+def _number(node: Any) -> Any:
+    """The number that a node has computed of shapes; itself if it has none."""
+    return node.meta.get("number", node)
 
 
 def _parts(index: Any, shape: tuple[int, ...], path: str) -> dict[int, range]:
