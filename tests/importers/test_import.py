@@ -427,6 +427,35 @@ def test_transposed_convolution(
     assert [op.kind for op in model.ops] == kinds and model.ops[-1].mask_low == (fused > 0)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("crops", [(0, 0), (1, 0), (0, 2)])
+@pytest.mark.parametrize("block", [2, 4])
+def test_dilated_convolutions_in_batches(flat: bool, crops: tuple[int, int], block: int) -> None:
+    """SPACE_TO_BATCH_ND, CONV_2D, BATCH_TO_SPACE_ND, with the reshapes of 1-D layers or without."""
+    inner, after, one = 16 // block, 16 // block - 2, () if flat else (1,)
+    sketch = Sketch(1, *one, 16, 5)
+    blocks, sides = ([block], [[0, 0]]) if flat else ([1, block], [[0, 0], [0, 0]])
+    cropped = [list(crops)] if flat else [[0, 0], list(crops)]
+    sketch.add(BUILTIN.SPACE_TO_BATCH_ND, None, (block, *one, inner, 5), sketch.ints(*blocks), sketch.ints(*sides))
+    if flat:
+        sketch.add(BUILTIN.RESHAPE, None, (block, 1, inner, 5), sketch.ints(block, 1, inner, 5))
+    options = conv_options(padding=1, fusedActivationFunction=1)
+    sketch.add(BUILTIN.CONV_2D, options, (block, 1, after, 4), sketch.weights(4, 1, 3, 5), sketch.bias(4))
+    if flat:
+        sketch.add(BUILTIN.RESHAPE, None, (block, after, 4), sketch.ints(block, after, 4))
+    end = (1, *one, block * after - sum(crops), 4)
+    sketch.add(BUILTIN.BATCH_TO_SPACE_ND, None, end, sketch.ints(*blocks), sketch.ints(*cropped))
+    model = check_same(sketch.file(), count=10)
+    assert [op.dilation for op in model.ops if op.kind == "conv"] == [(1, block)]
+
+
+def test_padding_in_batches_is_refused() -> None:
+    sketch = Sketch(1, 1, 14, 5)
+    sides = sketch.ints([0, 0], [1, 1])
+    sketch.add(BUILTIN.SPACE_TO_BATCH_ND, None, (2, 1, 8, 5), sketch.ints(1, 2), sides)
+    refuse(sketch.add(BUILTIN.ABS, None, (2, 1, 8, 5)), "operator 0 SPACE_TO_BATCH_ND .* pads, which")
+
+
 def test_transposed_convolutions_that_are_refused() -> None:
     refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6, of an input of 4x3")
     refuse(transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2.")

@@ -345,6 +345,8 @@ class _Converter:
         if _pair(getattr(m, "dilation", 1), 1, axes) != (1, 1):
             raise call.refusal("dilation of a pool isn't possible")
         kernel, stride = _pair(m.kernel_size, 1, axes), _pair(m.stride, 1, axes)
+        if average and kernel == self.shapes[call.source.tensor][:2] and _own_shape(call.shape)[:2] == (1, 1):
+            return self._emit(call, floatnet.mean())
         (above, left) = _pair(m.padding, 0, axes)
         sides: floatnet.Sides = ((above, above), (left, left))
         if average and m.count_include_pad and any(sides[0] + sides[1]):

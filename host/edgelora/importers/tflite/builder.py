@@ -64,6 +64,7 @@ class Builder:
         self.found: dict[int, int] = {}
         self.makers: list[Operator] = []  # of the model's ops
         self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
+        self.blocked: dict[int, tuple[int, tuple[int, int]]] = {}  # in the batch: the model's tensor, every n-th of it
         self.reals: dict[int, reals.Real] = {}  # between DEQUANTIZE and QUANTIZE
         self.shaped: dict[tuple[int, Shape], int] = {}  # the model's tensors in other shapes
         self.kept: dict[tuple[int, Shape], int] = {}  # the file's constants

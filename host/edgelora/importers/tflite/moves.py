@@ -16,7 +16,71 @@ from .file import Type
 from .refusals import CONVERT
 
 
+def space_to_batch(at: Builder) -> None:
+    """Every n-th position becomes a batch, as converters write dilated convolutions: noted, for the CONV_2D to come."""
+    (top, bottom), (left, right), block = _block(at)
+    source = at.spatial_source()
+    at.same_grid(source)
+    height, width, channels = at.shape_of(source)
+    if top or bottom or left or right:
+        raise at.refusal(
+            "pads, which TensorFlow Lite Micro does wrong: pad before, with ZeroPadding or padding='causal'"
+        )
+    if height % block[0] or width % block[1]:
+        raise at.refusal(f"parts {height}x{width} positions by {block[0]}x{block[1]}: the file is damaged")
+    rows, columns = height // block[0], width // block[1]
+    at.want_shape((block[0] * block[1], *([rows, columns] if len(at.target.shape) == 4 else [columns]), channels))
+    at.check_int8(at.target)
+    at.blocked[at.operator.outputs[0]] = (source, block)
+
+
+def batch_to_space(at: Builder) -> None:
+    """The end of a dilated convolution, without the positions that are cropped."""
+    index, known = _block(at), at.operator.inputs[0]
+    (top, bottom), (left, right), block = index
+    if known not in at.blocked or at.blocked[known][1] != block:
+        raise at.refusal("is possible behind a SPACE_TO_BATCH_ND of the same blocks and a CONV_2D")
+    source = at.blocked[known][0]
+    at.same_grid(source)
+    height, width, channels = at.shape_of(source)
+    bounds = ((0, 1), (top, height - bottom), (left, width - right), (0, channels))
+    rank = len(at.target.shape)
+    part = parts.Part(bounds, (1, height, width, channels))
+    at.want_shape(part.shape if rank == 4 else (1, *part.shape[2:]))
+    at.check_int8(at.target)
+    for axis in part.cut:
+        start, stop = bounds[axis]
+        height, width, channels = (stop - start if i == axis - 1 else n for i, n in enumerate(at.shape_of(source)))
+        tensor = at.model.tensors[source]
+        op = Op("slice", source, 0, axis=axis, start=start)
+        source = at.append(op, (height, width, channels), tensor.scale, tensor.zero_point)
+    at.found[at.operator.outputs[0]] = source
+
+
+def _block(at: Builder) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """What is put around or cropped along height and width, and the blocks of these."""
+    block, sides = at.constant(1).reshape(-1).tolist(), at.constant(2)
+    axes = len(at.tensor(0).shape) - 2
+    if axes not in (1, 2) or len(block) != axes or sides.shape != (axes, 2) or (sides < 0).any() or (sides > 255).any():
+        raise at.refusal(f"blocks {block[:4]} of {list(at.tensor(0).shape)}: the file is damaged")
+    if not all(1 <= n <= 255 for n in block):
+        raise at.refusal(f"blocks {block[:4]}, 1 to 255 are possible")
+    whole = [(0, 0)] * (2 - axes) + [(int(before), int(after)) for before, after in sides]
+    height, width = [1] * (2 - axes) + block
+    return whole[0], whole[1], (height, width)
+
+
 def reshape(at: Builder) -> None:
+    known = at.operator.inputs[0]
+    if known in at.blocked:
+        source, target = at.tensor(0), at.target
+        if [n for n in source.shape[1:] if n > 1] != [n for n in target.shape[1:] if n > 1] or source.shape[
+            :1
+        ] != target.shape[:1]:
+            raise at.refusal("reshapes what SPACE_TO_BATCH_ND made: only axes of one element can come and go")
+        at.same_grid(at.blocked[known][0])
+        at.blocked[at.operator.outputs[0]] = at.blocked[known]
+        return
     if len(at.operator.inputs) > 1:
         wanted = at.constant(1).reshape(-1).tolist()
         known = math.prod(side for side in wanted if side != -1)
@@ -259,6 +323,8 @@ def tile(at: Builder) -> None:
 
 
 HANDLERS = {
+    Code.SPACE_TO_BATCH_ND: Handler(space_to_batch, 3, 3),
+    Code.BATCH_TO_SPACE_ND: Handler(batch_to_space, 3, 3),
     Code.TILE: Handler(tile, 2, 2),
     Code.RESHAPE: Handler(reshape, 1, 2),
     Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),

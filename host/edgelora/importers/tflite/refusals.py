@@ -82,10 +82,6 @@ _WHY: dict[Code, str] = {
     **dict.fromkeys((Code.ARG_MAX, Code.ARG_MIN, Code.TOPK_V2, Code.UNIQUE), _INDEX),
     **dict.fromkeys((Code.SUM, Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
     **dict.fromkeys((Code.CAST, Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
-    **dict.fromkeys(
-        (Code.BATCH_TO_SPACE_ND, Code.SPACE_TO_BATCH_ND),
-        "moves positions into the batch, as old converters make dilated convolutions: convert with a newer TensorFlow",
-    ),
     **dict.fromkeys((Code.DEPTH_TO_SPACE, Code.SPACE_TO_DEPTH, Code.REVERSE_V2, Code.REVERSE_SEQUENCE), _MOVES),
     **dict.fromkeys((Code.CONV_3D, Code.CONV_3D_TRANSPOSE), "has three axes of positions: two are possible (Conv2D)"),
     Code.CUSTOM: f"is no builtin operator, so nothing says what it computes: leave its layer out, or {CONVERT}",
