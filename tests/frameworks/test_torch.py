@@ -626,6 +626,26 @@ def test_moves_and_joins() -> None:
     assert 10 * np.log10(np.square(wanted).sum() / noise_power) > 20
 
 
+@pytest.mark.parametrize("shape", [(12,), (6, 9), (4, 5, 7)])
+def test_layer_normalization(shape: tuple[int, ...]) -> None:
+    """Over the last axis, which is channels for features alone; as a module and as a function."""
+
+    class Normed(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.out = tnn.LayerNorm(shape[-1]), tnn.Linear(int(np.prod(shape)), 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(x))
+            x = F.layer_norm(x, self.norm.normalized_shape, self.norm.weight, self.norm.bias, 1e-4)
+            return self.out(torch.flatten(x, 1) if len(shape) > 1 else x)
+
+    module, x = randomized(Normed()), noise(128, *shape)
+    made = edgelora.from_torch(module, x)
+    found, wanted = (heard(part.reshape(128, 3)) for part in (outputs(made, x), expected(module, x)))
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 12, str(made.report)
+
+
 def test_numbers_of_shapes_are_known() -> None:
     """`x.size(2)` and `x.shape[-1]`, as pools over all positions are often written."""
 

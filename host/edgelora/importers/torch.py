@@ -414,6 +414,38 @@ class _Converter:
         layer = floatnet.Layer("gather", places=(rows, columns, channels), order=(first, second, third))
         return self._emit(call, layer)
 
+    def layer_norm(self, call: _Call) -> _Value:
+        """Over the last axis, made of what there is: means are 1x1 convolutions, the spread's root is a table."""
+        m, axes = call.module, len(call.source_shape)
+        if len(m.normalized_shape) != 1 or call.source.flat:
+            raise call.refusal(f"normalizes {list(m.normalized_shape)}: only the last axis can be, and not flattened")
+        order = {2: (0, 1, 2), 3: (0, 2, 1), 4: (0, 2, 1)}[axes]  # PyTorch's last axis is our width
+        source = self._turned(call, call.source, order)
+        channels = self.shapes[source.tensor][2]
+        below = np.full((1, 1, 1, channels), 1 / channels, np.float32)
+        one = np.zeros(1, np.float32)
+
+        def then(kind: str, *inputs: _Value, **fields: Any) -> _Value:
+            layer = floatnet.Layer(kind, inputs=tuple(value.tensor for value in inputs), **fields)
+            return self._append(call.path, layer, inputs[0], None)
+
+        minus = then("conv", source, weights=-below, bias=one)
+        apart = then("add", source, minus)
+        spread = then("conv", then("multiply", apart, apart), weights=below, bias=one)
+        root = then("lookup", spread, function=_in_numpy(lambda v: torch.rsqrt(torch.relu(v) + m.eps)))
+        made = then("multiply", apart, root)
+        if m.weight is not None:
+            gain, shift = _array(m.weight), np.zeros(channels, np.float32) if m.bias is None else _array(m.bias)
+            made = then("depthwise", made, weights=gain.reshape(1, 1, -1), bias=shift)
+        return self._turned(call, made, order)
+
+    def _turned(self, call: _Call, value: _Value, order: tuple[int, int, int]) -> _Value:
+        if order == (0, 1, 2):
+            return value
+        rows, columns, channels = (tuple(range(side)) for side in self.shapes[value.tensor])
+        layer = floatnet.Layer("gather", places=(rows, columns, channels), order=order, inputs=(value.tensor,))
+        return self._append(call.path, layer, value, None)
+
     def upsample(self, call: _Call) -> _Value:
         if getattr(call.module, "mode", "nearest") != "nearest":
             raise call.refusal(f"mode {call.module.mode!r}: only 'nearest' is possible")
@@ -540,6 +572,7 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
         _Converter.adaptive_pool,
     ),
     **dict.fromkeys((tnn.ZeroPad1d, tnn.ZeroPad2d, tnn.ConstantPad1d, tnn.ConstantPad2d), _Converter.pad),
+    tnn.LayerNorm: _Converter.layer_norm,
     tnn.Softmax: _Converter.softmax,
     tnn.LogSoftmax: _Converter.log_softmax,
     tnn.Flatten: _Converter.reshape,
@@ -634,6 +667,8 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         if len(shape) > 2 and axes == set(range(2, len(shape))):
             return tnn.AdaptiveAvgPool2d(1)
         raise TorchError(f"{path}: a mean over axes {dims} of {list(shape)}; only one over all positions is possible")
+    if node.target is F.layer_norm:
+        return _layer_norm(node)
     name = getattr(node.target, "__name__", str(node.target))
     if node.target not in _FUNCTIONS:
         raise TorchError(f"{path} ({name}): not supported; supported are {_SUPPORTED}")
@@ -644,6 +679,24 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
     return kind(**{key: value for key, value in given.items() if value is not None})
+
+
+def _layer_norm(node: Any) -> tnn.LayerNorm:
+    names = ("normalized_shape", "weight", "bias", "eps")
+    given = dict(zip(names, node.args[1:], strict=False)) | {k: v for k, v in node.kwargs.items() if k in names}
+    made = tnn.LayerNorm(given["normalized_shape"], given.get("eps", 1e-5))
+    owner = node.graph.owning_module
+    for name in ("weight", "bias"):
+        value = given.get(name)
+        setattr(made, name, None if value is None else tnn.Parameter(_attribute(owner, value.target)))
+    return made
+
+
+def _attribute(owner: Any, path: str) -> Any:
+    """A parameter of a module by its path."""
+    for part in path.split("."):
+        owner = getattr(owner, part)
+    return owner.detach()
 
 
 def _number(node: Any) -> Any:
