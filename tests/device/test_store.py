@@ -217,6 +217,38 @@ def test_power_cut_at_every_operation_of_a_folder() -> None:
     check_cuts(run_device("import store_cuts; store_cuts.main('folder', 10, 1)"), 300)
 
 
+UNREADABLE = """
+from edgelora import _folder
+from edgelora.store import Store
+
+store = Store({folder!r})
+store.put("old", b"abcd")
+save, whole = store._flash.save_index, _folder.Folder._whole
+
+def broken(*told):
+    raise OSError(5)
+
+def tell(what):
+    try:
+        print(what())
+    except (OSError, ValueError) as error:
+        print(type(error).__name__)
+
+store._flash.save_index, _folder.Folder._whole = broken, lambda *told: None
+tell(lambda: store.rename("old", "new"))
+tell(lambda: [entry.name for entry in store.list()])
+store._flash.save_index, _folder.Folder._whole = save, whole
+tell(lambda: [entry.name for entry in store.list()])
+"""
+
+
+def test_a_change_that_failed_is_not_told_of_while_flash_can_not_be_read(tmp_path: Path) -> None:
+    """What is in RAM then is an index that was never written."""
+    (tmp_path / "store").mkdir()
+    said = run_device(UNREADABLE.format(folder=str(tmp_path / "store"))).split("\n")[:3]
+    assert said == ["OSError", "StoreError", "['old']"], said
+
+
 SWITCHED = """
 import edgelora
 from edgelora.store import Store

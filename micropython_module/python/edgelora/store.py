@@ -366,7 +366,9 @@ class Store:
     def _settle(self):
         # After a change that was broken off flash tells whether it was made.
         if self._unsure:
-            self._flash.load_index(self._index)
+            size, _ = self._flash.load_index(self._index)
+            if not size:  # what is in RAM is the index that may not have been written
+                raise StoreError("the index can't be read: try again, or reset the board")
             self._unpack()
             self._unsure = False
 
