@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nicegui import ui
+from nicegui import run, ui
 
 from .. import bundle
 from ..book import Book
@@ -33,10 +33,14 @@ def file_card(desk: Desk) -> None:
         words = "Samples, networks, adapters, recordings and actions; keys, boards and reports stay here."
         ui.label(words).classes("quiet")
         name = f"{desk.folder.name}.zip"
-        act = parts.told(lambda: ui.download.content(bundle.export(desk), name, "application/zip"))
-        parts.button("Export", act, icon="download", label="Export the project")
 
-        def given(name: str, content: bytes) -> None:
-            ui.notify(f"{bundle.take_in(desk, content)} files taken in", type="positive")
+        async def export() -> None:  # beside the pages: it may be hundreds of MB
+            ui.download.content(await run.io_bound(bundle.export, desk), name, "application/zip")
+
+        async def given(name: str, content: bytes) -> None:
+            count = await run.io_bound(bundle.take_in, desk, content)
+            ui.notify(f"{count} files taken in", type="positive")
+
+        parts.button("Export", parts.told(export), icon="download", label="Export the project")
 
         parts.drop("Add a project's file: .zip", ".zip", given)
