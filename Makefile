@@ -62,7 +62,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak test-studio pictures test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -103,7 +103,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test
-test: all cores sanitized prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
+test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
 # Twice as many workers as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
@@ -117,6 +117,21 @@ test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMP
 TIME ?= 600
 soak: setup $(STAMPS)/packages-clang
 	@nice -n 10 $(VENV)/bin/python tools/soak.py $(TIME)
+
+# Bounds of fixed-point arithmetic, softmax, FFT and checks of files, proven by CBMC.
+proofs: $(STAMPS)/venv $(STAMPS)/packages-proofs
+	@nice -n 10 $(VENV)/bin/python tools/proofs.py
+
+# Branches of core and crypto that the C-level tests and fuzzers take.
+coverage: setup $(STAMPS)/packages-clang
+	@nice -n 10 $(VENV)/bin/python tools/branches.py
+# Stack that calls take on an emulated Cortex-M0+.
+stacks: cores
+	@$(VENV)/bin/python tools/stacks.py
+# Changes of their code, of which tests should see all.
+SAMPLE ?= 200
+mutants: setup
+	@nice -n 10 $(VENV)/bin/python tools/mutants.py --sample $(SAMPLE)
 
 # Of the studio, for its guide: a person's way on its page, and every view.
 pictures: setup firmware-unix $(STAMPS)/packages-browser
@@ -149,7 +164,7 @@ lock:
 	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
 
 # Tools and sources
 
@@ -179,6 +194,10 @@ $(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-clang: $(STAMPS)/packages-base
 	@$(STEP) "clang, fuzzers" tools/apt_install.sh $(PACKAGES_CLANG)
+	@touch $@
+
+$(STAMPS)/packages-proofs: $(STAMPS)/packages-base
+	@$(STEP) "cbmc" tools/apt_install.sh cbmc
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base

@@ -157,6 +157,9 @@ CORES = (
 )
 
 
+# Answers of this one are bytes of stack (tools/stacks.py).
+STACKS = Core("cortex-m0plus-stacks", (*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"), CORTEX_M0PLUS.emulator)
+
 SHARED = (RUNNER / "calls.c", RUNNER / "secrets.c", *sorted(CORE.rglob("*.c")), *sorted(CRYPTO.rglob("*.c")))
 SOURCES = (RUNNER / "linux.c", *SHARED)
 INCLUDE = tuple(f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER))
@@ -283,7 +286,7 @@ MPS2_CORTEX_M33 = Machine("cortex-m33", "mps2-an505", 0x10000000, 0x38000000)
 
 def main() -> None:
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(build, CORES))
+        list(pool.map(build, (*CORES, STACKS)))
 
 
 if __name__ == "__main__":

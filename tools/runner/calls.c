@@ -117,6 +117,29 @@ static bool guard_is_whole(void) {
     return i == GUARD;
 }
 
+#ifdef EDGELORA_STACKS // each call's answer is how many bytes of stack it took, those of this runner's steps included
+enum { PAINTED = 8192, PAINT = 0xC5 };
+
+// Both have one frame at one place, below that of who calls them.
+__attribute__((noinline, noclone)) static void paint(void) {
+    volatile uint8_t room[PAINTED];
+    for (uint32_t i = 0; i < PAINTED; ++i) {
+        room[i] = PAINT;
+    }
+    __asm volatile("" : : "r"(room) : "memory");
+}
+
+__attribute__((noinline, noclone)) static int32_t stack_taken(void) {
+    volatile uint8_t room[PAINTED];
+    uint32_t i = 0;
+    __asm volatile("" : : "r"(room) : "memory");
+    while (i < PAINTED && room[i] == PAINT) {
+        ++i;
+    }
+    return (int32_t)(PAINTED - i);
+}
+#endif
+
 uint32_t carry_out(const void *calls, void *answers) {
     edgelora_session_t *s = (edgelora_session_t *)(void *)arena_room;
     static uint64_t saved[(1 << 20) / 8];
@@ -127,6 +150,9 @@ uint32_t carry_out(const void *calls, void *answers) {
         int32_t status = 0, loss = 0;
         const void *data = &status;
         uint32_t size = 4;
+#ifdef EDGELORA_STACKS
+        paint();
+#endif
         switch (word()) {
             case OPEN:
                 status = open_model();
@@ -187,6 +213,11 @@ uint32_t carry_out(const void *calls, void *answers) {
                 break;
             }
         }
+#ifdef EDGELORA_STACKS
+        status = stack_taken();
+        data = &status;
+        size = 4;
+#endif
         if (arena_size && !guard_is_whole()) {
             status = WROTE_BEHIND_ARENA;
             data = &status;

@@ -1,0 +1,83 @@
+"""Prints the deepest stack that each call took on an emulated Cortex-M0+, by painting it: `make stacks`.
+
+The core as for the boards, over drawn networks of every kind of op in every mode, and the cryptography. Bytes include
+the runner's own steps (some 50 to 100). What MicroPython puts on top is not in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import cores
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+from random_models import random_frames, random_model, random_ranks, random_sample, random_target, ranks_of
+
+from edgelora import formats
+
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
+
+
+def calls_of(seed: int) -> cores.Calls:
+    """A drawn network's life."""
+    rng = np.random.default_rng(seed)
+    model = random_model(seed, loss=LOSSES[seed % 3])
+    ranks = ranks_of(model, random_ranks(rng, model))
+    calls, frames = cores.Calls(), random_frames(rng, model)
+    mode = ("frozen_a", "trainable_a")[seed % 2]
+    calls.open(formats.pack_model(model), ranks, mode, 2, seed % 3, frames=frames, plain=seed % 5 == 0)
+    calls.begin(seed)
+    for _ in range(3):
+        calls.train(random_sample(rng, model, frames), random_target(rng, model), 9000)
+    calls.flush(9000)
+    calls.save(state=True)
+    calls.infer(random_sample(rng, model, frames)[0])
+    calls.merge(int(np.flatnonzero(np.frombuffer(ranks, np.uint8))[0]))
+    calls.use(None)
+    return calls
+
+
+def crypto_calls() -> cores.Calls:
+    """The functions that secrets and signatures take."""
+    calls = cores.Calls()
+    for what in ("x25519", "public"):
+        calls.crypto(what, bytes(range(1, 33)) + bytes([9]) + bytes(31))
+    calls.crypto("verify", bytes(32) + bytes(64) + bytes(200))
+    return calls
+
+
+def numbers(program: cores.Program, calls: cores.Calls) -> list[int]:
+    """What each call answered, which is a number here, of `infer` and `save` too."""
+    answers = program.run(calls)
+    return [int.from_bytes(one, "little") if isinstance(one, bytes) else one for one in answers]
+
+
+def deepest(count: int) -> dict[str, int]:
+    """Bytes by call."""
+    program = cores.Program(cores.STACKS)
+    found: dict[str, int] = defaultdict(int)
+    try:
+        for calls in map(calls_of, range(count)):
+            for name, taken in zip(calls.names, numbers(program, calls), strict=True):
+                found[name] = max(found[name], taken)
+        crypto = crypto_calls()
+        names = [f"crypto {cores.CRYPTO_CALLS[i]}" for i in (0, 1, cores.CRYPTO_CALLS.index("verify"))]
+        found |= dict(zip(names, numbers(program, crypto), strict=True))
+    finally:
+        program.close()
+    return dict(found)
+
+
+def main(count: int = 60) -> None:
+    """Prints a table."""
+    cores.build(cores.STACKS)
+    print("| call | bytes of stack |\n| --- | --- |")
+    for name, taken in sorted(deepest(count).items(), key=lambda row: -row[1]):
+        print(f"| `{name}` | {taken:,} |")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
