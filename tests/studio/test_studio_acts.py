@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_actions_are_kept_in_the_project(tmp_path: Path, damaged: str) -> None:
     edited = (tmp_path / "actions.json").read_text().replace('"print"', '"exec"')
     (tmp_path / "actions.json").write_text(edited)
     assert Acts(desk).acts == ()
+
+
+def test_a_virtual_board_is_no_keyboard(tmp_path: Path) -> None:
+    """Its emulator would lose it: nothing is saved."""
+    acts = Acts(Desk(tmp_path))
+    acts.add(Act("wave", "key", "space"))
+    with pytest.raises(InputError, match="no keyboard"):
+        acts.start(SimpleNamespace(state=SimpleNamespace(is_virtual=True)))
 
 
 def test_from_samples_to_a_board_that_acts(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import datasets
+from .. import datasets, virtual_boards
 from ..boards import reset
 from ..errors import InputError
 from ..formats import write_atomic
@@ -20,6 +20,7 @@ from ..training import (
     Sense,
     Wish,
     acting_of,
+    check_keys,
     load_base,
     parse_act,
     save_acting,
@@ -79,6 +80,7 @@ def cmd_act(args: argparse.Namespace) -> None:
         return _show(args, made, {"main": str(args.output)}, f"{args.output}: {len(made.main)} bytes")
     if args.adapter:
         raise InputError("--adapter is for -o: a board has its adapter in its store", remedy="give --name")
+    check_keys(wish.acts, virtual_boards.find(port_of(args)) is not None)
     with connect(args) as link, console.step("save", args.json):
         made = save_acting(link, base, data, wish)
     port = port_of(args)

@@ -15,7 +15,7 @@ from ..boards import Device, load_board, reset
 from ..errors import EdgeloraError, InputError
 from ..formats import write_atomic
 from ..link import Link
-from ..training import MOST_ACTIONS, NOTHING, Act, Acting, Base, Sense, Vote, Wish, checked_act, save_acting
+from ..training import MOST_ACTIONS, NOTHING, Act, Acting, Base, Sense, Vote, Wish, check_keys, checked_act, save_acting
 from .book import Book
 from .desk import Desk
 from .job import Job
@@ -101,6 +101,7 @@ class Acts:
 
         InputError where nothing is to be done, or the board has nothing to do it with.
         """
+        check_keys(self.acts, place.state.is_virtual)
         base = self._base(place)
         if base is None:
             raise InputError(

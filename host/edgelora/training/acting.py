@@ -122,6 +122,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def check_keys(acts: Sequence[Act], is_virtual: bool) -> None:
+    """InputError for keys on a virtual board: its emulator knows no keyboard, and the board is not reached any more."""
+    if is_virtual and any(act.kind == "key" for act in acts):
+        raise InputError("a virtual board is no keyboard", remedy="take a real board, or another action")
+
+
 def parse_act(text: str) -> Act:
     """Of `CLASS=KIND TARGET TEXT`, such as `wave=hold 15`. InputError for what is none."""
     label, sign, rest = text.partition("=")
