@@ -646,6 +646,27 @@ def test_layer_normalization(shape: tuple[int, ...]) -> None:
     assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 12, str(made.report)
 
 
+def test_features_become_an_image(tmp_path: Path) -> None:
+    class Viewed(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = tnn.Conv2d(1, 4, 3, padding=1), tnn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.conv(x.view(-1, 1, 6, 8)))
+            return self.out(x.mean((2, 3)))
+
+    module, x = randomized(Viewed()), noise(64, 48)
+    made = edgelora.from_torch(module, x)
+    found, wanted = (heard(part.reshape(64, 3)) for part in (outputs(made, x), expected(module, x)))
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 20
+    assert made.net is not None
+    floatnet.save_net(made.net, tmp_path / "net.npz")
+    inputs = dataset.channels_last(x)
+    loaded = floatnet.load_net(tmp_path / "net.npz")
+    assert np.array_equal(floatnet.predict(loaded, inputs), floatnet.predict(made.net, inputs))
+
+
 def test_numbers_of_shapes_are_known() -> None:
     """`x.size(2)` and `x.shape[-1]`, as pools over all positions are often written."""
 

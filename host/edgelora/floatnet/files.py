@@ -64,6 +64,8 @@ def _arrays_of(layer: Layer) -> dict[str, NDArray[Any]]:
         arrays["name"] = np.array(layer.name)
     if layer.gain is not None:
         arrays["gain"] = layer.gain
+    if layer.shape is not None:
+        arrays["shape"] = np.array(layer.shape)
     if layer.places is not None:
         arrays["order"] = np.array(layer.order)
         arrays |= {f"places{axis}": np.array(places) for axis, places in enumerate(layer.places)}
@@ -116,6 +118,9 @@ def _load_layer(arrays: dict[str, NDArray[Any]], i: int) -> Layer:
         layer.gain = arrays.get(f"{i}.gain")
     if kind == "lookup":
         layer.function = _function(arrays[f"{i}.range"], arrays[f"{i}.values"], i)
+    if kind == "reshape":
+        height, width, channels = (int(n) for n in arrays[f"{i}.shape"])
+        layer.shape = (height, width, channels)
     if kind == "gather":
         layer.places, layer.order = _places(arrays, i)
     layer.inputs = tuple(int(tensor) for tensor in arrays.get(f"{i}.inputs", ()))
@@ -159,6 +164,8 @@ def _check_graph(net: FloatNet) -> None:
             _check_weights(layer, shape, i)
         if layer.kind in PAIRS and any(b not in (1, a) for a, b in zip(shape, shapes[read[1]], strict=True)):
             raise InputError(f"layer {i}: it reads {shape} and {shapes[read[1]]}")
+        if layer.shape is not None and (min(layer.shape) < 1 or math.prod(layer.shape) != math.prod(shape)):
+            raise InputError(f"layer {i}: it makes {layer.shape} of {shape}")
         if layer.kind == "concatenate" and shape[:2] != shapes[read[1]][:2]:
             raise InputError(f"layer {i}: it joins {shape} and {shapes[read[1]]}")
         if layer.places is not None and any(

@@ -39,7 +39,7 @@ class Layer:
     channels, and has weights [kernel_h, kernel_w, out]. A mean layer averages over all positions (global average
     pooling); pad surrounds its input with zeros; lookup applies `function` to each element; softmax is over channels.
     A gather takes `places` of its input's rows, columns and channels, and makes them the output's axes `order` says;
-    concatenate puts its second input behind the first along channels.
+    concatenate puts its second input behind the first along channels; reshape tells the same elements as `shape`.
     """
 
     kind: str
@@ -54,6 +54,7 @@ class Layer:
     inputs: tuple[int, ...] = ()  # tensors it reads: 0 is the network's input, i + 1 what layer i makes; (): the last
     name: str = ""  # where it comes from, for reports
     places: Places | None = None  # of a gather: indices of rows, columns, channels
+    shape: Shape | None = None  # of a reshape
     order: tuple[int, int, int] = (0, 1, 2)  # of a gather: the output's axes are these of the input
     gain: Array | None = None  # [out]: normalization that was folded in multiplied each channel's weights by it
 
@@ -199,6 +200,8 @@ def output_shape(layer: Layer, shape: Shape, other: Shape = (0, 0, 0)) -> Shape:
     """[height, width, channels] that `layer` makes of an input of `shape`, and of another of shape `other`."""
     if layer.kind == "concatenate":
         return (*shape[:2], shape[2] + other[2])
+    if layer.kind == "reshape" and layer.shape is not None:
+        return layer.shape
     if layer.kind == "gather" and layer.places is not None:
         height, width, channels = (len(layer.places[axis]) for axis in layer.order)
         return height, width, channels
@@ -319,6 +322,11 @@ def _gather(layer: Layer, x: Array) -> Array:
     return np.transpose(x[:, rows][:, :, columns][:, :, :, channels], (0, *(axis + 1 for axis in layer.order)))
 
 
+def _reshape(layer: Layer, x: Array) -> Array:
+    assert layer.shape is not None
+    return x.reshape(len(x), *layer.shape)
+
+
 def _lookup(layer: Layer, x: Array) -> Array:
     assert layer.function is not None
     return layer.function(x)
@@ -336,6 +344,7 @@ _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights
     "pad": _pad,
     "gather": _gather,
     "lookup": _lookup,
+    "reshape": _reshape,
     "softmax": _softmax,
 }
 

@@ -392,7 +392,10 @@ class _Converter:
         height, width, channels = shape = self.shapes[call.source.tensor]
         if len(call.shape) == 2 and call.shape[1] == height * width * channels:
             return _Value(call.source.tensor, call.source.flat or height * width > 1)
-        if call.source.flat or _own_shape(call.shape) != shape:
+        wanted = _own_shape(call.shape)
+        if not call.source.flat and height * width == wanted[2] == 1 and len(call.shape) > 2:  # features as an image
+            return self._emit(call, floatnet.Layer("reshape", shape=wanted))
+        if call.source.flat or wanted != shape:
             change = f"{list(call.source_shape[1:])} to {list(call.shape[1:])}"
             raise call.refusal(f"reshapes {change}: only all of a sample can be flattened")
         return call.source
