@@ -557,7 +557,7 @@ class Outer(tnn.Module):
 
 REFUSED = [
     (tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.LSTM(8, 3))), r"0\.1 \(LSTM\): .* supported are Linear"),
-    (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3)), r"^0 \(ConvTranspose1d\): not supported"),
+    (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3, dilation=2)), r"^0 \(ConvTranspose1d\): groups and dilation"),
     (tnn.Sequential(tnn.Conv1d(3, 6, 3), tnn.Conv1d(6, 6, 3, groups=2)), r"^1 \(Conv1d\): 2 groups: only 1, or one"),
     (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is possible"),
     (tnn.Sequential(tnn.MaxPool1d(3, ceil_mode=True)), "use ceil_mode=False"),
@@ -665,6 +665,22 @@ def test_features_become_an_image(tmp_path: Path) -> None:
     inputs = dataset.channels_last(x)
     loaded = floatnet.load_net(tmp_path / "net.npz")
     assert np.array_equal(floatnet.predict(loaded, inputs), floatnet.predict(made.net, inputs))
+
+
+@pytest.mark.parametrize("fields", [{}, {"padding": 1, "output_padding": 1}, {"padding": 2, "bias": False}])
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_transposed_convolutions(axes: int, stride: int, fields: dict) -> None:
+    kind, size = (tnn.ConvTranspose1d, (9,)) if axes == 1 else (tnn.ConvTranspose2d, (5, 4))
+    if stride == 1:
+        fields = fields | {"output_padding": 0}
+    norm = tnn.BatchNorm1d(4) if axes == 1 else tnn.BatchNorm2d(4)
+    convs = (tnn.Conv1d, tnn.Conv2d)[axes - 1]
+    layers = [kind(3, 4, 3, stride=stride, **fields), norm, tnn.ReLU(), convs(4, 2, 1)]
+    module, x = randomized(tnn.Sequential(*layers)), noise(64, 3, *size)
+    made = edgelora.from_torch(module, x, loss="mean_squared_error")
+    found, wanted = (part.reshape(64, -1) for part in (outputs(made, x), expected(module, x)))
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 20
 
 
 def test_numbers_of_shapes_are_known() -> None:

@@ -37,7 +37,8 @@ class Layer:
     Weights are [out, kernel_h, kernel_w, in]. A dense layer flattens its input [height, width, channels] and has
     weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself, into out / in
     channels, and has weights [kernel_h, kernel_w, out]. A mean layer averages over all positions (global average
-    pooling); pad surrounds its input with zeros; lookup applies `function` to each element; softmax is over channels.
+    pooling); pad surrounds its input with zeros and, with a stride, parts its positions by
+    them; lookup applies `function` to each element; softmax is over channels.
     A gather takes `places` of its input's rows, columns and channels, and makes them the output's axes `order` says;
     concatenate puts its second input behind the first along channels; reshape tells the same elements as `shape`.
     """
@@ -207,11 +208,24 @@ def output_shape(layer: Layer, shape: Shape, other: Shape = (0, 0, 0)) -> Shape:
         return height, width, channels
     if layer.kind == "mean":
         return (1, 1, shape[2])
-    if layer.kind in ("average_pool", "max_pool", "pad"):
+    if layer.kind == "pad":
+        (height, width), sides = _parted(layer, shape), _pad_sides(layer, shape)
+        return height + sum(sides[0]), width + sum(sides[1]), shape[2]
+    if layer.kind in ("average_pool", "max_pool"):
         return (*geometry(layer, shape).output, shape[2])
     if layer.bias is None:
         return shape
     return (1, 1, len(layer.bias)) if layer.kind == "dense" else (*geometry(layer, shape).output, len(layer.bias))
+
+
+def _parted(layer: Layer, shape: Shape) -> tuple[int, int]:
+    """Height and width with zeros between the positions."""
+    return (shape[0] - 1) * layer.stride[0] + 1, (shape[1] - 1) * layer.stride[1] + 1
+
+
+def _pad_sides(layer: Layer, shape: Shape) -> Sides:
+    at = geometry(replace(layer, stride=(1, 1)), shape)
+    return at.pad_h, at.pad_w
 
 
 def shapes(net: FloatNet) -> list[Shape]:
@@ -312,8 +326,11 @@ def _max_pool(layer: Layer, x: Array) -> Array:
 
 
 def _pad(layer: Layer, x: Array) -> Array:
-    at = geometry(layer, x.shape[1:])
-    return np.pad(x, ((0, 0), at.pad_h, at.pad_w, (0, 0)))
+    above, left = (sides[0] for sides in _pad_sides(layer, x.shape[1:]))
+    out = np.zeros((len(x), *output_shape(layer, x.shape[1:])), x.dtype)
+    (height, width), (down, right) = _parted(layer, x.shape[1:]), layer.stride
+    out[:, above : above + height : down, left : left + width : right] = x
+    return out
 
 
 def _gather(layer: Layer, x: Array) -> Array:

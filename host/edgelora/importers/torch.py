@@ -286,6 +286,26 @@ class _Converter:
         layer.weights, layer.bias = np.ascontiguousarray(weights), _bias(m, m.out_channels)
         return self._emit(call, layer)
 
+    def conv_transpose(self, call: _Call) -> _Value:
+        """Zeros between the positions, then a convolution with the kernel turned around."""
+        m = call.module
+        axes = len(m.kernel_size)
+        self._check_axes(call, axes)
+        if m.groups != 1 or any(d != 1 for d in m.dilation):
+            raise call.refusal("groups and dilation of a transposed convolution aren't possible")
+        kernel, stride = _pair(m.kernel_size, 1), _pair(m.stride, 1)
+        pads, more = _pair(m.padding, 0, axes), _pair(m.output_padding, 0, axes)
+        sides = [(k - 1 - p, k - 1 - p + o) for k, p, o in zip(kernel, pads, more, strict=True)]
+        if min(before for before, _ in sides) < 0:
+            raise call.refusal(f"padding {list(pads)}, at most one less than the kernel is possible")
+        if stride != (1, 1):
+            parted = self._emit(call, floatnet.Layer("pad", stride=stride, padding="valid"), as_shaped=False)
+            call = replace(call, source=parted)
+        weights = _array(m.weight).reshape(m.in_channels, m.out_channels, *kernel).transpose(1, 2, 3, 0)
+        layer = floatnet.Layer("conv", kernel, padding=(sides[0], sides[1]))
+        layer.weights, layer.bias = np.ascontiguousarray(weights[:, ::-1, ::-1]), _bias(m, m.out_channels)
+        return self._emit(call, layer)
+
     def batch_norm(self, call: _Call) -> _Value:
         """Folded into the layer before, if that has weights and no other reader; else a depthwise layer of one tap."""
         m = call.module
@@ -563,6 +583,7 @@ class Expand:
 _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     tnn.Linear: _Converter.linear,
     **dict.fromkeys((tnn.Conv1d, tnn.Conv2d), _Converter.conv),
+    **dict.fromkeys((tnn.ConvTranspose1d, tnn.ConvTranspose2d), _Converter.conv_transpose),
     **dict.fromkeys((tnn.BatchNorm1d, tnn.BatchNorm2d), _Converter.batch_norm),
     **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
     **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),

@@ -197,7 +197,7 @@ def _range(values: floatnet.Array, percentile: float) -> tuple[float, float]:
 def _op(layer: floatnet.Layer, sources: tuple[int, ...], output: int, source: Tensor, target: Tensor) -> Op:
     op = Op(layer.kind, sources[0], output, input2=sources[-1] if len(sources) > 1 else 0)
     if layer.kind in (*WINDOW_KINDS, "pad"):
-        at = floatnet.geometry(layer, source.shape)
+        at = floatnet.geometry(replace(layer, stride=(1, 1)) if layer.kind == "pad" else layer, source.shape)
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
         op.padding = (at.pad_h[0], at.pad_w[0])
     if layer.kind == "concatenate":
