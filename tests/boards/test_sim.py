@@ -26,9 +26,11 @@ from mpremote.transport_serial import SerialTransport
 
 from edgelora import cli, sim, virtual_boards
 from edgelora import virtual_boards as registry
-from edgelora.boards import build, devices, uf2
+from edgelora.boards import build, devices, load_board, uf2
 from edgelora.boards.flash import common, write
 from edgelora.link import Link, LinkError
+from edgelora.sim.session import Ended, Terminal
+from edgelora.sim.unix import Unix
 
 sim_start = importlib.import_module("edgelora.sim.start")  # the package's face has a function of that name
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
@@ -188,6 +190,35 @@ except virtual_boards.SimError as error:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out[1] == "True"
     wait(lambda: not any(board.pid == int(out[0]) for board in virtual_boards.running()))
+
+
+@pytest.mark.parametrize("typed, left", [(b"print(1)\r", b"print(1)\r"), (b"x\r\x03\x03\r\x01", b"\r\x01")])
+def test_what_is_typed_ahead_reaches_the_unix_board(typed, left, tmp_path):
+    """While a program runs that reads nothing, but what comes before a Ctrl-C, which ends it."""
+    begun = "print('begun', flush=True); import time; time.sleep(60)"
+    program = subprocess.Popen([sys.executable, "-c", begun], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert program.stdout.readline() == b"begun\n"
+    terminal = Terminal(tmp_path / "port")
+    os.write(terminal._client, typed)
+    looks = iter(range(200))
+
+    class Session:
+        def check(self, seconds):
+            if next(looks) == 99:
+                raise Ended
+
+        def announce(self):
+            pass
+
+    Session.terminal = terminal
+    board = Unix(load_board("unix"), tmp_path, Session())
+    with contextlib.suppress(Ended):
+        board._watch(program, time.monotonic())
+    assert (program.poll() is None) is (b"\x03" not in typed)
+    program.kill()
+    program.wait()
+    os.set_blocking(terminal.fd, False)
+    assert os.read(terminal.fd, 100) == left
 
 
 def test_unix_board(tmp_path):

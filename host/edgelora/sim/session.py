@@ -82,6 +82,10 @@ class Terminal:
         self._client = os.open(name, os.O_RDWR | os.O_NOCTTY)
         self._publish()
 
+    def put_back(self, data: bytes) -> None:
+        """The board reads this again, behind what has come meanwhile."""
+        os.write(self._client, data)
+
     def _publish(self) -> None:
         tty.setraw(self._client)
         self._link.unlink(missing_ok=True)

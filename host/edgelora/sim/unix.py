@@ -94,14 +94,23 @@ class Unix:
             failures = failures + 1 if short and process.returncode else 0  # 0: a host was quick to say goodbye
         raise SimError("MicroPython ends as soon as it is started")
 
+    def _look_for_ctrl_c(self, process: subprocess.Popen[bytes]) -> None:
+        """Ctrl-C among the input interrupts, and what came before it is dropped; without, all of it stays."""
+        _, ctrl_c, rest = (data := os.read(self.terminal.fd, 4096)).rpartition(CTRL_C)
+        if left := rest if ctrl_c else data:
+            self.terminal.put_back(left)
+        if ctrl_c:
+            process.send_signal(signal.SIGINT)
+
     def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:
         """Returns when MicroPython ended, or has to be started again with a new ROMFS image."""
         unread = 0.0
         while process.poll() is None:
             self.session.check(POLL_SECONDS)
             unread = unread + POLL_SECONDS if _waiting(self.terminal.fd) else 0.0
-            if unread > UNREAD_SECONDS and _hears_ctrl_c(process.pid) and CTRL_C in os.read(self.terminal.fd, 4096):
-                process.send_signal(signal.SIGINT)
+            if unread > UNREAD_SECONDS and _hears_ctrl_c(process.pid):
+                self._look_for_ctrl_c(process)
+                unread = 0.0
             if time.monotonic() - started > SETTLE_SECONDS:
                 self.session.announce()
             for path in self.drive.glob("*.romfs"):
