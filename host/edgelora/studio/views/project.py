@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nicegui import run, ui
+import asyncio
+
+from nicegui import ui
 
 from .. import bundle
 from ..book import Book
@@ -35,10 +37,10 @@ def file_card(desk: Desk) -> None:
         name = f"{desk.folder.name}.zip"
 
         async def export() -> None:  # beside the pages: it may be hundreds of MB
-            ui.download.content(await run.io_bound(bundle.export, desk), name, "application/zip")
+            ui.download.content(await asyncio.to_thread(bundle.export, desk), name, "application/zip")
 
         async def given(name: str, content: bytes) -> None:
-            count = await run.io_bound(bundle.take_in, desk, content)
+            count = await asyncio.to_thread(bundle.take_in, desk, content)
             ui.notify(f"{count} files taken in", type="positive")
 
         parts.button("Export", parts.told(export), icon="download", label="Export the project")
