@@ -22,7 +22,7 @@ HEAD = (
     "before",
     "after",
     "95% interval",
-    "verdict",
+    "conclusion",
     "inference",
     "step",
     "adapter",
