@@ -12,6 +12,8 @@ from processes import edgelora, result
 
 from edgelora import formats
 from edgelora.datasets import dataset
+from edgelora.link import Link
+from edgelora.training import add_stored_classes, load_base
 
 CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, -9, 9, -9), "jump": (9, 9, 9, -9, -9)}
 
@@ -48,6 +50,9 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     assert "can't tell what it takes from others" in told["judged"]
     again = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=3)
     assert "not better than what was in use" in again.stderr
+    with Link.connect(port) as link:
+        _, used = add_stored_classes(link, load_base(elm), windows(["rest", "walk", "wave"], 12, 7), "personal")
+        assert not used and link.class_get() == link.store_get("personal"), "the board keeps what it had"
     dataset.save_dataset(windows(["rest", "walk"], 24, 4), tmp_path / "base.npz")
     refused = edgelora(
         "personalize", elm, "--data", tmp_path / "base.npz", "-o", tmp_path / "run", "--on-board", *at, code=1

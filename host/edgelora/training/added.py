@@ -98,11 +98,14 @@ def add_stored_classes(
     Without such an adapter for this base it begins with the bare base. force: it is used whatever judges,
     unless the twin made another one.
     """
-    made = add_classes(link, base, data, stored_adapter(link, base, name), progress)
+    before = stored_adapter(link, base, name)
+    made = add_classes(link, base, data, before, progress)
     used = made.is_better or force and made.identical
     if used:
         link.store_put(name, made.ela)
         link.store_activate(name)
+    else:
+        _use(link, before)
     return made, used
 
 
@@ -160,9 +163,13 @@ def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | No
 
 def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
     open_base(link, base, Recipe(), ranks)
-    if before:
-        link.put(CLASS_PATH, before)
-    link.use(CLASS_PATH if before else None)
+    _use(link, before)
+
+
+def _use(link: Link, adapter: bytes | None) -> None:
+    if adapter:
+        link.put(CLASS_PATH, adapter)
+    link.use(CLASS_PATH if adapter else None)
 
 
 def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:
