@@ -216,7 +216,10 @@ def demo_keywords(
             reset(at)
         with Link.connect(at) as link, console.progress("hear the words held out", quiet) as progress:
             again = hear_on_board(link, base, run.run.adapter, test, progress)
-    same = int(np.sum(again == run.after))
+            same = int(np.sum(again == run.after))
+            if same < len(test):
+                link.store_activate(None)
+                link.use(None)
     streams.note(f"after a reset, from sound: {same} of {len(test)} decisions as before it", quiet)
     if same < len(test):
         run = replace(run, verdict=Verdict.DIFFERS, activated=False, twin=replace(run.twin, identical=False))
