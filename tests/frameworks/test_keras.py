@@ -174,6 +174,23 @@ def test_layer_normalization_is_made_of_multiplications() -> None:
         assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
 
 
+def test_selu_is_made_of_relu_and_elu() -> None:
+    K.utils.set_random_seed(3)
+    layers = [L.Conv1D(8, 3, activation="selu"), L.Conv1D(8, 3), L.Activation("selu")]
+    model = K.Sequential([K.Input((10, 2)), *layers, L.GlobalAveragePooling1D(), L.Dense(3)])
+    x = np.random.default_rng(0).normal(size=(80, 10, 2)).astype(np.float32)
+    assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+    assert model.layers[0].activation is K.activations.selu
+    made = edgelora.from_keras(model, x)
+    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x.reshape(80, *made.model.input.shape)):
+        session.infer(row)
+        interpreter.set_input(row.reshape(1, 10, 2), 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+
+
 def test_long_recurrences_are_refused_before_they_are_converted() -> None:
     model = K.Sequential([K.Input((128, 9)), L.Bidirectional(L.LSTM(8)), L.Dense(3)])
     with pytest.raises(KerasError, match=r"of 128 steps\) take at least 4352 ops, 511 are possible: put a convolution"):

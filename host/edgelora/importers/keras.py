@@ -92,17 +92,31 @@ def _plain(model: Any) -> Any:
 
     Recurrences become their steps, as the converter ends the process over a loop in integers. Layer normalization
     multiplies the distance from the mean by itself, in place of TFLite's squared difference, which has 14 bits inside.
+    SELU is of ReLU and ELU, in place of a comparison and a choice.
     KerasError for more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
     if all(getattr(layer, "unroll", True) for layer in layers if isinstance(layer, tf.keras.layers.RNN)) and not any(
-        isinstance(layer, tf.keras.layers.LayerNormalization) for layer in layers
+        isinstance(layer, tf.keras.layers.LayerNormalization) or _is_selu(layer) for layer in layers
     ):
         return model
     _check_steps(model.name, layers)
     clone = tf.keras.models.clone_model(model, clone_function=_copied, recursive=True)
     clone.set_weights(model.get_weights())
+    for layer in clone._flatten_layers():
+        if _is_selu(layer):
+            layer.activation = _selu
     return clone
+
+
+def _is_selu(layer: Any) -> bool:
+    return getattr(layer, "activation", None) is tf.keras.activations.selu
+
+
+def _selu(x: Any) -> Any:
+    """Keras' selu: ELU with an alpha of its own, and scaled."""
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return scale * tf.nn.relu(x) + scale * alpha * tf.nn.elu(-tf.nn.relu(-x))
 
 
 def _check_steps(name: str, layers: list[Any]) -> None:

@@ -215,7 +215,7 @@ class _Converter:
         call = _Call(node, module, path, self.values[source], source_shape, shape)
         handler = _HANDLERS.get(type(module))
         if handler is None:
-            raise call.refusal(f"not supported; supported are {_SUPPORTED}")
+            raise call.refusal(f"not supported: {_SUPPORTED}")
         if shape[:1] != (TRACED,) or len(shape) > 4:
             raise call.refusal(f"makes {list(shape)} of {TRACED} samples; must make up to three axes of each by itself")
         try:
@@ -602,10 +602,9 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
     tnn.Flatten: _Converter.reshape,
     **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
 }
-_UNNAMED = (tnn.LogSoftmax, Function, Expand, Gather)
 _JOINS = {torch.cat, torch.concat, torch.concatenate}
 _PERMUTATIONS = {torch.permute, torch.transpose, torch.swapaxes, "permute", "transpose", "swapaxes"}
-_SUPPORTED = ", ".join(kind.__name__ for kind in _HANDLERS if kind not in _UNNAMED) + ", and adding or multiplying two"
+_SUPPORTED = "replace it; what can be imported is listed in docs/guides/own-network.md"
 _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), ("multiply", "multiplies", operator.mul)),
@@ -695,7 +694,7 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         return _layer_norm(node)
     name = getattr(node.target, "__name__", str(node.target))
     if node.target not in _FUNCTIONS:
-        raise TorchError(f"{path} ({name}): not supported; supported are {_SUPPORTED}")
+        raise TorchError(f"{path} ({name}): not supported: {_SUPPORTED}")
     kind, parameters = _FUNCTIONS[node.target]
     given = dict(zip(parameters, fx.map_arg(node.args[1:], _number), strict=False))
     given |= {key: value for key, value in node.kwargs.items() if key not in _IGNORED}
