@@ -185,6 +185,8 @@ class Place:
         """The job is to end; what it has asked of the board is not waited for much longer."""
         if self.state.job is job:
             self._break_at = time.monotonic() + (MOST_BREAK_SECONDS if job.exclusive else BREAK_SECONDS)
+            if self.state.job is not job:  # it ended meanwhile
+                self._break_at = float("inf")
 
     def _interrupted(self) -> bool:
         """Whether what goes on over the line has to end: also where only a board that is silent is knocked at."""
@@ -249,6 +251,7 @@ class Place:
             return self._set()
         link = self._link
         assert link is not None
+        self._break_at = float("inf")  # of what was cancelled before
         self._set(status="busy", job=job)
         if job.exclusive:
             error = job.run(lambda: work(link, job))
