@@ -41,3 +41,8 @@ def test_every_field_at_its_limits(seeds: Path, tmp_path: Path, name: str, pairs
 def test_drawn_bytes(tmp_path: Path, name: str, size: int, count: int) -> None:
     program = sanitized.build(HERE / f"fuzz_{name}.c", tmp_path, HERE / "drawn.c")
     assert run([program, str(rounds(count)), str(SEED), str(size)]) == rounds(count)
+
+
+def test_the_mutator_compiles_where_there_is_no_fuzzer(tmp_path: Path) -> None:
+    flags = [*sanitized.FLAGS, f"-I{sanitized.CORE}", f"-I{sanitized.CRYPTO}"]
+    subprocess.run(["cc", *flags, "-c", HERE / "mutator.c", "-o", tmp_path / "mutator.o"], check=True)
