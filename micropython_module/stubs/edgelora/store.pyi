@@ -58,8 +58,10 @@ class Store:
 
     place: str
     notices: List[str]  # changes that a power cut undid, told once
-    active: Optional[str]  # what `start` goes on with; None: the bare base
     def __init__(self, place: Union[str, _BlockDevice], cache: int = 8192, adapters: int = 32) -> None: ...
+    @property
+    def active(self) -> Optional[str]:
+        """What `start` goes on with; None: the bare base."""
     def list(self) -> List[Entry]:
         """The entries, those on trial included."""
     def find(self, name: str) -> Optional[Entry]:
