@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,6 +61,8 @@ def test_the_part_that_is_wanted(tmp_path: Path) -> None:
     kept = trim(desk, "mine.csv", 0.5, 2)
     assert kept == "mine 0_5-2 s.csv"
     assert np.allclose(load_capture(tmp_path / "recordings" / kept).values, values[25:100])
+    shutil.copy(tmp_path / "recordings" / "mine.csv", tmp_path / "recordings" / "wave.1.csv")
+    assert trim(desk, "wave.1.csv", 0.5, 2) == "wave.1 0_5-2 s.csv", "still a recording of wave"
     for start, end in ((2, 2), (3, 1), (-1, 1), (0, 4.1)):
         with pytest.raises(InputError, match="4 s"):
             trim(desk, "mine.csv", start, end)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Recording, load_capture, load_dataset, load_recording
+from ..datasets import Capture, Recording, load_capture, load_dataset, load_recording
 from ..errors import EdgeloraError, InputError
 from ..formats import MAX_RECORDING_BYTES, Signal, read_npz
 from ..workers import apart
@@ -43,6 +43,11 @@ def check_recording(name: str, content: bytes) -> None:
         path = Path(folder) / name
         path.write_bytes(content)
         _told_of(path, lambda: apart(_check, path))
+
+
+def read_capture(path: Path) -> Capture:
+    """A recording as its file has it. InputError for files that can't be used."""
+    return _told_of(path, lambda: apart(load_capture, path))
 
 
 def read_tape(path: Path, signal: Signal) -> NDArray[np.int16]:

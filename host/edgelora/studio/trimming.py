@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..datasets import load_capture, save_capture
+from ..datasets import save_capture
 from ..errors import InputError
 from .desk import Desk
+from .dropping import read_capture
 
 FOLDER = "recordings"
 USUAL_RATE = 50.0  # of files that say none, as a virtual board's sensor takes them
@@ -16,7 +17,7 @@ WRITTEN = {".csv", ".wav", ".npz", ".json", ".cbor"}
 
 def seconds_of(desk: Desk, name: str) -> float:
     """How long a recording of the project is. InputError for what is none."""
-    capture = load_capture(_path(desk, name))
+    capture = read_capture(_path(desk, name))
     return len(capture.values) / (capture.rate or USUAL_RATE)
 
 
@@ -26,14 +27,15 @@ def trim(desk: Desk, name: str, start: float, end: float) -> str:
     InputError for an empty part, or one that is not inside.
     """
     path = _path(desk, name)
-    capture = load_capture(path)
+    capture = read_capture(path)
     rate = capture.rate or USUAL_RATE
     first, last = round(start * rate), round(end * rate)
     if not 0 <= first < last <= len(capture.values):
         raise InputError(
             f"{start:g} to {end:g} s: the recording has {len(capture.values) / rate:g} s", remedy="choose a part of it"
         )
-    kept = f"{path.stem[:50]} {start:g}-{end:g} s{path.suffix}".replace(".", "_", f"{start:g}{end:g}".count("."))
+    part = f"{start:g}-{end:g} s".replace(".", "_")  # a dot ends the name of a class
+    kept = f"{path.stem[:50]} {part}{path.suffix}"
     save_capture(replace(capture, values=capture.values[first:last]), path.with_name(kept), None)
     return kept
 

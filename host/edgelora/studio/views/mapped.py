@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from nicegui import ui
@@ -29,11 +30,11 @@ def panel(desk: Desk) -> None:
         found: list[Spot] = []
         made = [0]
 
-        def look() -> None:
+        async def look() -> None:
             base = usual_base(desk, desk.selected)
             if base is None:
                 raise InputError("there is no network to look with", remedy="put one into the project's folder bases")
-            found[:] = sample_map(book, base)
+            found[:] = await asyncio.to_thread(sample_map, book, base)
             made[0] += 1
 
         parts.button("Draw the map", parts.told(look), icon="scatter_plot")

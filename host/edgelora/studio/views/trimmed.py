@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nicegui import ui
 
 from ..desk import Desk
@@ -27,13 +29,14 @@ def _panel(desk: Desk) -> None:
             end = ui.number("To, s", value=0.0, min=0).props("outlined dense").classes("narrow")
         told = ui.label().classes("quiet")
 
-        def chosen() -> None:
-            seconds = seconds_of(desk, str(choice.value or ""))
+        async def chosen() -> None:
+            seconds = await asyncio.to_thread(seconds_of, desk, str(choice.value or ""))
             start.value, end.value = 0.0, round(seconds, 2)
             told.set_text(f"It has {seconds:.2f} s.")
 
-        def cut() -> None:
-            kept = trim(desk, str(choice.value or ""), float(start.value or 0), float(end.value or 0))
+        async def cut() -> None:
+            times = float(start.value or 0), float(end.value or 0)
+            kept = await asyncio.to_thread(trim, desk, str(choice.value or ""), *times)
             ui.notify(f"Kept as {kept}", type="positive")
 
         choice.on_value_change(parts.told(chosen))
