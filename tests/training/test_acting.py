@@ -126,6 +126,8 @@ def test_names_are_literals_whatever_they_are(seed: int) -> None:
         Act("a", "hold", "55"),
         Act("a", "hold", "1)"),
         Act("a", "hold", "\u0661"),
+        pytest.param(Act("a", "hold", "9" * 5000), id="a pin of 5000 digits"),
+        pytest.param(Act("a", "pulse", "1", "9" * 5000), id="5000 digits of ms"),
         Act("a", "pulse", "1", "0"),
         Act("a", "pulse", "1", "60001"),
         Act("a", "print", "", ""),

@@ -35,6 +35,7 @@ KEYS = (
     *("enter", "escape", "backspace", "tab", "space", "up", "down", "left", "right"),
     *("home", "end", "pageup", "pagedown"),
 )
+NUMBER = re.compile(r"[0-9]{1,9}")
 MODULE = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
 URL = re.compile(r"http://[A-Za-z0-9.-]{1,100}(:[0-9]{1,5})?(/[!-~]{0,200})?")
 BROKER = re.compile(r"([A-Za-z0-9.-]{1,100})(?::([0-9]{1,5}))?/(.{1,100})")
@@ -65,14 +66,14 @@ def _pin(act: Act) -> str:
     text = act.target.strip()
     if text.upper() == "LED":
         return ascii("LED")
-    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PIN):
+    if not (NUMBER.fullmatch(text) and int(text) <= MOST_PIN):
         raise InputError(f"{text[:40]!r} is no pin", remedy=f"give a number from 0 to {MOST_PIN}, or LED")
     return str(int(text))
 
 
 def _pulse(act: Act) -> str:
     text = act.text.strip() or KINDS["pulse"].usual
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 60_000):
+    if not (NUMBER.fullmatch(text) and 1 <= int(text) <= 60_000):
         raise InputError(f"{text[:40]!r}: give 1 to 60000 ms")
     return f"Pulse({_pin(act)}, ms={int(text)})"
 
