@@ -44,7 +44,7 @@ def seeds(rng: Rng) -> list[Callable[[], bytes]]:
     def graph() -> bytes:
         return write_tflite(random_model(int(rng.integers(1 << 20)), oracle=True, loss=LOSSES[rng.integers(3)]))
 
-    makers = [one_dimensional, rows, tables, parts, shapes, ends, flattened, pairs, steps, moves]
+    makers = [one_dimensional, rows, tables, functions, parts, shapes, ends, flattened, pairs, steps, moves]
     return [graph, graph, graph, *makers]
 
 
@@ -79,6 +79,20 @@ def tables() -> bytes:
     sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 5, 3), sketch.last, grid=(0.03, 2))
     sketch.add(BUILTIN.LOGISTIC, None, (1, 4, 5, 3), grid=(1 / 256, -128))
     return sketch.file()
+
+
+def functions() -> bytes:
+    """Tables of later versions, real numbers between integers, reductions, a dilated convolution in batches."""
+    sketch, shape = Sketch(1, 1, 16, 5, grid=(0.05, -128)), (1, 1, 16, 5)
+    sketch.add(BUILTIN.RSQRT, None, shape, grid=(0.04, -100)).add(BUILTIN.ABS, None, shape, grid=(0.04, -20))
+    sketch.add(BUILTIN.DEQUANTIZE, None, shape, kind=TYPE.FLOAT32).add(BUILTIN.ELU, None, shape, kind=TYPE.FLOAT32)
+    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), shape)
+    sketch.add(BUILTIN.SPACE_TO_BATCH_ND, None, (2, 1, 8, 5), sketch.ints(1, 2), sketch.ints([0, 0], [0, 0]))
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (2, 1, 6, 4), sketch.weights(4, 1, 3, 5), sketch.bias(4))
+    sketch.add(BUILTIN.BATCH_TO_SPACE_ND, None, (1, 1, 12, 4), sketch.ints(1, 2), sketch.ints([0, 0], [0, 0]))
+    sketch.add(BUILTIN.ELU, None, (1, 1, 12, 4))
+    sketch.add(BUILTIN.REDUCE_MAX, schema.ReducerOptionsT(), (1, 4), sketch.ints(1, 2))
+    return sketch.dense(4, 3).file()
 
 
 def parts() -> bytes:
