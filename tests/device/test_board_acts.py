@@ -94,6 +94,12 @@ def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
     assert broker.came == [hello + message + b"\xe0\x00"]
 
 
+def test_an_answer_that_is_cut_off_promises_nothing(tmp_path: Path) -> None:
+    """Downloads of updates go on where they were, requests of actions don't."""
+    server = Server(lambda data: b"HTTP/")
+    assert run(tmp_path, f"cut({server.port})") == [f"127.0.0.1:{server.port}: the server ended the connection"]
+
+
 def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
     told, pressed, refused = (json.loads(line) for line in run(tmp_path, "keyboard()"))
     config, hid, report, idle, other = told

@@ -91,7 +91,7 @@ class Http:
         deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
         while True:
             if time.ticks_diff(self._end_ms, time.ticks_ms()) < 0:
-                raise OSError("the download takes too long; the next try goes on from here")
+                raise OSError("the server takes too long; the next try goes on from here")
             if self._poll.poll(0):
                 return
             if time.ticks_diff(deadline, time.ticks_ms()) < 0:

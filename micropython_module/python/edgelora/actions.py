@@ -140,7 +140,8 @@ class _Talk(Action):
             self._job = None
         except (OSError, ValueError) as error:  # a board goes on without a network
             self._job = None
-            print("%s:%d: %s" % (self.host, self.port, error))
+            why = str(error).partition(";")[0]  # the rest is of downloads, which go on where they were
+            print("%s:%d: %s" % (self.host, self.port, why))
 
     def end(self):
         if self._job:

@@ -110,6 +110,11 @@ def stopped(port):
         print(json.dumps(get._job is None))
 
 
+def cut(port):
+    """A request whose answer is cut off."""
+    actions.run(Steps(["a"] * 60, ["a"]), {"a": [actions.Get(f"http://127.0.0.1:{port}/")]})
+
+
 def known(path):
     """What a board says of a recording with the rule, with a heap that is locked."""
     with open(path) as file:
