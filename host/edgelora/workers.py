@@ -73,6 +73,7 @@ def apart(function: Callable[..., Result], *arguments: Any, memory: int = MOST_M
 
 
 def _begin_apart(memory: int) -> None:
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is there: each thread takes addresses
     begin()
     if resource is not None:
         with contextlib.suppress(ValueError, OSError):

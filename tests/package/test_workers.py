@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from edgelora.bench.learning import TASKS, mean_and_error
 from edgelora.cli import console
@@ -54,6 +55,15 @@ def misbehaving(how: str) -> int:
     if how == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     return len(bytearray(int(how)))
+
+
+def threads() -> int:
+    return max(int(found["num_threads"]) for found in threadpool_info())
+
+
+def test_work_apart_takes_no_addresses_for_threads() -> None:
+    """NumPy's take some for each core, of which a large machine has more than the memory allows."""
+    assert apart(threads) == 1
 
 
 def test_work_that_may_fail_is_done_apart() -> None:
