@@ -281,6 +281,7 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
     lesson = Lesson(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
     lesson.updates = [Update(9, 9, 0.0, 1, 1, 1.0)]
     twins: list[Callable[[Measure], None]] = []
+    jobs: list[Job] = []
 
     def run(*told: Any, tested: Callable[[Measure], None], **more: Any) -> None:
         twins.append(tested)
@@ -289,7 +290,11 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(training, "personalize_board", run)
     monkeypatch.setattr(Lesson, "_prepared", lambda *told: True)
     for _ in range(2):
-        lesson.run(None, Job("learn"))  # type: ignore[arg-type]
+        jobs.append(Job("learn"))
+        lesson.run(None, jobs[-1])  # type: ignore[arg-type]
     for tested in (*twins, *twins):
         tested(Measure("accuracy", 0.5))
     assert len(lesson.accuracies) == 3, "before, and two epochs"
+    jobs[0].end("done")
+    with pytest.raises(_Paused):
+        twins[0](Measure("accuracy", 0.5))

@@ -225,6 +225,8 @@ class Lesson:
         accuracies = self._accuracies = [_bare(base, test)]
 
         def tested_epoch(measure: Measure) -> None:
+            if job.ended:
+                raise _Paused  # the twin has nothing more to do
             accuracies.append(measure)  # of this session: the twin of one that was paused goes on for a while
             self.version += 1
 
