@@ -2,5 +2,5 @@
 UNIX_VARIANT := $(VARIANT_DIR)/../../unix/variant
 FROZEN_MANIFEST ?= $(UNIX_VARIANT)/manifest.py
 include $(UNIX_VARIANT)/mpconfigvariant.mk
-SRC_C := $(subst $(VARIANT_DIR)/edgelora_stdin.c,$(UNIX_VARIANT)/edgelora_stdin.c,$(SRC_C)) $(VARIANT_DIR)/../faults.c
+SRC_C := $(subst $(VARIANT_DIR)/,$(UNIX_VARIANT)/,$(SRC_C)) $(VARIANT_DIR)/../faults.c
 LDFLAGS += -Wl,--wrap=gc_alloc,--wrap=gc_realloc
