@@ -26,7 +26,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset.save_dataset(dataset.Dataset(few.x[:, :, :50], few.y, few.labels), folder / "short.npz")
     dataset.save_dataset(dataset.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), folder / "turned.npz")
     dataset.save_dataset(dataset.Dataset(few.x, few.y + 7), folder / "classes.npz")
-    dataset.save_dataset(dataset.Dataset(few.x[:, 0], few.y, few.labels), folder / "flat.npz")
+    dataset.save_dataset(dataset.Dataset(few.x[:, 0, 0], few.y, few.labels), folder / "flat.npz")
     session = twin.Session((folder / "har.elm").read_bytes(), bytes([3, 0, 5, 0, 2]))
     session.begin(0)
     (folder / "mine.ela").write_bytes(session.save())

@@ -75,6 +75,12 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": port[1:]}
 
 
+def test_the_demo_on_stock_firmware(tmp_path: Path) -> None:
+    """It takes most of the heap that a native module leaves, in pieces that have to fit."""
+    report = result("demo", "har", "--board", "virtual-pico-stock", "-o", tmp_path)
+    assert report["host_twin_identical"] is True and report["activated"] is True
+
+
 def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
     state, elm = tmp_path / "board", spoken / "kws.elm"
     edgelora("build", "--board", "virtual-pico", "--model", elm, "-o", tmp_path / "kws.uf2")

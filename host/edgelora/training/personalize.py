@@ -101,11 +101,11 @@ def personalize_board(
     is to be suspended, as by Ctrl-C. tested: is called, from the twin's thread, with how right the test samples are
     after each epoch. InputError where a board by itself would write over added classes of the store's adapter NAME.
     """
-    if recipe.on_board:  # else the store stays as it is
-        without_classes(link, base, NAME)
     course = prepared(samples, recipe)
     samples, recipe = course.samples, course.recipe
     learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
+    if recipe.on_board:  # else the store stays as it is; it is opened after the model, which needs room in one piece
+        without_classes(link, base, NAME)
     learner.use(None)
     before = ask() if ask else learner.answers(test)
     profile = _profile(link.hello())

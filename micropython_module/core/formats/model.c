@@ -397,8 +397,8 @@ uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
         return 0;
     }
     const edgelora_op_t *ops = model_at(model, m->ops);
-    h = stamp_words(h, model_at(model, m->tensors), m->tensor_count * sizeof(edgelora_tensor_t) / 4);
-    h = stamp_words(h, ops, m->op_count * sizeof(edgelora_op_t) / 4);
+    h = stamp_words(h, model_at(model, m->tensors), m->tensor_count * (uint32_t)sizeof(edgelora_tensor_t) / 4);
+    h = stamp_words(h, ops, m->op_count * (uint32_t)sizeof(edgelora_op_t) / 4);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         if (ops[i].kind == EDGELORA_GATHER && ops[i].weights) {
             if (ops[i].output >= m->tensor_count) {

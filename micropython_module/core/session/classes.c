@@ -60,7 +60,7 @@ edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_
     for (uint32_t left = count; left; --left, c = next_class(c, record->size)) {
         added += c->number >= known;
     }
-    return (edgelora_told_t){(uint16_t)(count - added), (uint16_t)added};
+    return (edgelora_told_t){(count - added) & 1023, added & 63}; // at most 512 and 16
 }
 
 static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t zp, uint32_t size) {

@@ -229,20 +229,19 @@ def _hex(digest):
     return binascii.hexlify(digest.digest()).decode()
 
 
-def _hash_of(path, alive):
-    # (size, SHA-256 in hex) of a file; calls `alive` now and then. A CRC-32 would not do: it is the same for all files
-    # of one size whose records end in their own CRC-32.
-    block = bytearray(_BLOCK)
-    view = memoryview(block)
+def _hash_of(path, line):
+    # (size, SHA-256 in hex) of a file, read by way of the answer's buffer, as the heap may have no room; tells the host
+    # that it is alive. A CRC-32 would not do: it is the same for all files of one size whose records end in their own.
+    block = line.payload
     size, digest = 0, hashlib.sha256()
     with open(path, "rb") as file:
         while True:
             count = file.readinto(block)
             if not count:
                 return size, _hex(digest)
-            digest.update(view[:count])
+            digest.update(block[:count])
             size += count
-            alive()
+            line.alive()
 
 
 def _replace(source, target):
@@ -481,7 +480,7 @@ class _Agent:
         offset, found = 0, ""
         _make_folders(path)
         if _exists(part) and not request.get("fresh"):
-            offset, found = _hash_of(part, self.line.alive)
+            offset, found = _hash_of(part, self.line)
         self._upload = [open(part, "ab" if offset else "wb"), path, offset, request["size"], request["sha256"]]
         return {"offset": offset, "sha256": found}
 
@@ -524,7 +523,7 @@ class _Agent:
             self._drop_upload()
             raise
         self._upload = None
-        if _hash_of(part, self.line.alive) != (want_size, want_hash):
+        if _hash_of(part, self.line) != (want_size, want_hash):
             os.remove(part)
             raise ValueError(f"{path} arrived damaged; the old file is unchanged, send it again")
         _replace(part, path)
@@ -533,7 +532,7 @@ class _Agent:
     def _stat(self, size):
         request = self.json(size)
         self._close_files()
-        length, found = _hash_of(request["path"], self.line.alive)
+        length, found = _hash_of(request["path"], self.line)
         return {"size": length, "sha256": found}
 
     def _get_data(self, size):

@@ -13,7 +13,7 @@ import gc
 
 import edgelora
 from edgelora import _index
-from edgelora._index import ARMED, NO_SPACE, PINNED, TRIAL, Entry, StoreError, checked
+from edgelora._index import ARMED, NO_SPACE, OUTDATED, PINNED, TRIAL, Entry, StoreError, checked
 
 _SAME = 0  # leave active what is
 _BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # what a change may end with instead
@@ -357,6 +357,9 @@ class Store:
             self._flash.save_index(memoryview(self._index), size)
         except OSError as error:
             raise _explained(error, "the index")
+        except StoreError as error:
+            self._unsure = str(error) != OUTDATED  # nothing was written: it is out of date until it is opened again
+            raise
         for name in changed:
             self._forget(name, renamed)
         self._sequence += 1

@@ -181,11 +181,11 @@ def check_stream(name, model, case):
 
 def check_names(name, model):
     """Names of outputs in place of the file's; what objects say of themselves."""
-    names = [f"output {i}" for i in range(model.output_size)]
+    names = ["output " + str(i) for i in range(model.output_size)]
     named = edgelora.Model(model.buffer, 0, "infer", 1, labels=names)
     report(name + " given names", named.labels == names)
     few = names[1:]
-    why = f"{len(few)} labels for {len(names)} outputs"
+    why = str(len(few)) + " labels for " + str(len(names)) + " outputs"
     report(name + " too few names", refused(lambda: edgelora.Model(model.buffer, 0, "infer", 1, labels=few), why))
     report(name + " repr", edgelora.hex_id(model.base_id) in repr(model) and "infer" in repr(model), repr(model))
 
