@@ -150,7 +150,7 @@ tables:
 	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
 	@mv $(BUILD)/tables.c $(MODULE)/core/signal/tables.c
 	@$(PYTHON) tools/limits.py header > $(BUILD)/limits.h
-	@mv $(BUILD)/limits.h $(MODULE)/core/limits.h
+	@mv $(BUILD)/limits.h $(MODULE)/core/edgelora_limits.h
 	@$(PYTHON) tools/limits.py spec > $(BUILD)/SPEC.md
 	@mv $(BUILD)/SPEC.md SPEC.md
 

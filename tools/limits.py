@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the limits of host/edgelora/formats/limits.py where they are needed too: `make tables`.
 
-tools/limits.py header     prints micropython_module/core/limits.h
+tools/limits.py header     prints micropython_module/core/edgelora_limits.h
 tools/limits.py spec       prints SPEC.md with its table as it should be
 """
 

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "edgelora_limits.h"
 
 #define EDGELORA_VERSION "0.1.0"
 #define EDGELORA_MODEL_FORMAT 2

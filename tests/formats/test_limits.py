@@ -27,7 +27,7 @@ CORE = ROOT / "micropython_module" / "core"
 Shape = tuple[int, int, int]
 
 
-@pytest.mark.parametrize(("what", "path"), [("header", "micropython_module/core/limits.h"), ("spec", "SPEC.md")])
+@pytest.mark.parametrize(("what", "path"), [("header", "micropython_module/core/edgelora_limits.h"), ("spec", "SPEC.md")])
 def test_header_and_table_are_made_from_the_source(what: str, path: str) -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "tools" / "limits.py", what], capture_output=True, text=True, check=True
@@ -36,7 +36,7 @@ def test_header_and_table_are_made_from_the_source(what: str, path: str) -> None
 
 
 def test_the_core_has_every_limit() -> None:
-    core = "".join(path.read_text() for path in CORE.rglob("*.[ch]") if path.name != "limits.h")
+    core = "".join(path.read_text() for path in CORE.rglob("*.[ch]") if path.name != "edgelora_limits.h")
     for name in limits.TABLE:
         assert re.search(rf"\bEDGELORA_{name}\b", core), name
 

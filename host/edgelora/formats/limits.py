@@ -1,6 +1,6 @@
 """The limits of the formats: what the host checks, what the core checks and the table of SPEC.md, section 8.
 
-This is their one source. `make tables` writes the core's `limits.h` and SPEC's table from it, and
+This is their one source. `make tables` writes the core's `edgelora_limits.h` and SPEC's table from it, and
 `tests/formats/test_limits.py` holds both to it.
 """
 
