@@ -27,7 +27,9 @@ CORE = ROOT / "micropython_module" / "core"
 Shape = tuple[int, int, int]
 
 
-@pytest.mark.parametrize(("what", "path"), [("header", "micropython_module/core/edgelora_limits.h"), ("spec", "SPEC.md")])
+@pytest.mark.parametrize(
+    ("what", "path"), [("header", "micropython_module/core/edgelora_limits.h"), ("spec", "SPEC.md")]
+)
 def test_header_and_table_are_made_from_the_source(what: str, path: str) -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "tools" / "limits.py", what], capture_output=True, text=True, check=True
