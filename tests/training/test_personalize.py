@@ -136,3 +136,27 @@ def test_what_differs_from_the_twin_is_an_error(
     assert report.conclusion.state is State.DIFFERS
     assert "the host twin differs" in text and '"title": "Not reliable' in text and title in page.read_text()
     assert State.DIFFERS in comparison([("1", report)])[1][0]
+
+
+@pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
+def test_what_nobody_has_compared_is_not_in_use(
+    keyword_elm: bytes, tmp_path: Path, on_board: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the twin is awaited: the board has learned, and its base stays in use."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgelora.training.personalize._run_on_twin", stopped)
+    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    samples, test = shifted(base, 0)
+    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
+            with pytest.raises(KeyboardInterrupt):
+                personalize_board(link, base, samples, test, Recipe(rank=2, epochs=2, on_board=on_board), metrics)
+            assert link.store_list().active is None
+            bare = twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
+            assert np.array_equal(link.eval(test.x).predictions, bare)
+    finally:
+        board.kill()

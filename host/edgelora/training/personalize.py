@@ -143,7 +143,13 @@ def personalize_board(
     verdict = course.verdict(outcome)
     if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
-    again, epochs, answered = on_twin.result()
+    try:
+        again, epochs, answered = on_twin.result()
+    except BaseException:  # nobody has compared it
+        if end:
+            _settle_store(link, end, run.adapter, previous, False)
+        link.use(None)
+        raise
     identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
     if not identical:
         verdict = Verdict.DIFFERS
