@@ -26,7 +26,6 @@
     ├── PortError            no board to talk to, or more than one
     ├── SimError             a virtual board can't start, or is not there
     ├── LineLost             the byte stream to a board broke
-    ├── Interrupted          somebody wants what goes on over the line to end
     ├── LinkError            a board can't be reached, or lost what was relied on
     ├── DeviceError          a board refused a request
     │                        --- work

@@ -552,6 +552,15 @@ def test_tables(name: str) -> None:
         assert op.table.tolist() == TflmModel(file)(every).tolist(), f"turn {turn}"
 
 
+def test_a_value_just_below_a_tie() -> None:
+    """In float32 0.49999997 and 0.5 make 1, which would round it up."""
+    sketch = Sketch(1, 16, 16, 1, grid=(0.99999994, 116))
+    sketch.add(BUILTIN.ELU, None, (1, 16, 16, 1), grid=(16.0, -43))
+    every = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
+    file = sketch.file()
+    assert import_tflite(file).ops[0].table.tolist() == TflmModel(file)(every).tolist()
+
+
 @pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "abs", "elu", "gelu", "exp", "relu_n1_to_1"])
 def test_slopes_of_tables(name: str) -> None:
     """The slope is that of the table, away from its corners."""

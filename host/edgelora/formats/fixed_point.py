@@ -328,11 +328,15 @@ def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> 
     steps = np.where(x > 0, steps, np.float32(-128 - target.zero_point)) if lowest else steps
     if not (np.abs(steps) < 2.0**30).all():
         raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
-    rounded = np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps).astype(np.int64)
-    table = np.clip(rounded + target.zero_point, -128, 127).astype(np.int8)
+    table = np.clip(round_away(steps) + target.zero_point, -128, 127).astype(np.int8)
     real = x.astype(np.float64)
     slope = derivative(np.where(x > 0, real, source.scale) if lowest else real)
     set_table(op, table, np.nan_to_num(slope) * (source.scale / target.scale))
+
+
+def round_away(x: NDArray[np.float32]) -> Ints:
+    """The nearest integers, of ties those away from zero. In float32 1/2 and what is just below it make 1."""
+    return np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x).astype(np.int64)
 
 
 def _real_inputs(source: Tensor) -> NDArray[np.float64]:

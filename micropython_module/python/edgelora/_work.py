@@ -652,11 +652,9 @@ class Work:
     def opened_store(self, place=None, cache=8192):
         # The board's own, or the one in a folder.
         if self._store is None or self._place != place:
-            from edgelora.store import Store, default_place
-
-            self._store = None
+            module, self._store = self._agent.imported("store"), None
             gc.collect()
-            self._store = Store(place or default_place(), cache)
+            self._store = module.Store(place or module.default_place(), cache)
             self._place = place
         return self._store
 

@@ -273,8 +273,25 @@ def _largest():
             size -= size // 8
 
 
+def imported(name):
+    """A module of the package; what its import leaves goes into gaps of the heap: models find the rest whole."""
+    gc.collect()
+    hold = _largest()
+    try:
+        module = __import__("edgelora." + name, None, None, ("*",))
+    except MemoryError:
+        hold = None
+        gc.collect()
+        module = __import__("edgelora." + name, None, None, ("*",))
+    del hold
+    gc.collect()
+    return module
+
+
 class _Agent:
     """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
+
+    imported = staticmethod(imported)
 
     def __init__(self, max_payload):
         self.line = _Line(max_payload)
@@ -359,20 +376,13 @@ class _Agent:
         if self._work is None:
             if edgelora is None:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
-            gc.collect()
             try:
-                self._hold = _largest()  # what the import leaves goes elsewhere: a model finds this in one piece
-                from edgelora._work import Work
-            except MemoryError:
-                self._hold = None
-                gc.collect()
-                from edgelora._work import Work
+                Work = imported("_work").Work
             except ImportError:
                 raise ValueError(
                     "this board's EdgeLoRA is older than the host tools: install or flash it anew"
                 ) from None
             self._work = Work(self)
-            self._hold = None
             gc.collect()
         return self._work.handlers
 

@@ -108,6 +108,6 @@ def end(at: Builder) -> None:
         raise at.refusal(
             "some values are no numbers, or far beyond the output's scale: TensorFlow Lite can't tell them"
         )
-    whole = np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps).astype(np.int64)
+    whole = formats.round_away(steps)
     table = np.clip(whole + target.zero_point, -128, 127).astype(np.int8)
     formats.set_table(op, table, np.gradient(steps.astype(np.float64)))
