@@ -38,6 +38,8 @@ def test_what_a_board_prints_is_text_of_a_bounded_size() -> None:
     job = Job("console", wanted=wanted.is_set)
     thread = threading.Thread(target=job.run, args=(lambda: console.serve(os.ttyname(port), job),))
     thread.start()
+    console.type("0")
+    assert os.read(board, 100) == b"0\r", "the port is open: what comes before that is dropped"
     os.write(board, b"a\x1b[31mred\r\n\xff\xe2\x82")
     until(lambda: "red" in console.text)
     os.write(board, b"\xacb\n")
