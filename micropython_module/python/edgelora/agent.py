@@ -273,7 +273,7 @@ def _largest():
             size -= size // 8
 
 
-def imported(name):
+def _imported(name):
     """A module of the package; what its import leaves goes into gaps of the heap: models find the rest whole."""
     gc.collect()
     hold = _largest()
@@ -291,7 +291,7 @@ def imported(name):
 class _Agent:
     """Carries out requests. Handlers return a dict (sent as JSON) or the size of what they put in `line.payload`."""
 
-    imported = staticmethod(imported)
+    imported = staticmethod(_imported)
 
     def __init__(self, max_payload):
         self.line = _Line(max_payload)
@@ -377,7 +377,7 @@ class _Agent:
             if edgelora is None:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
             try:
-                Work = imported("_work").Work
+                Work = _imported("_work").Work
             except ImportError:
                 raise ValueError(
                     "this board's EdgeLoRA is older than the host tools: install or flash it anew"
