@@ -428,8 +428,11 @@ def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages
     page.get_by_role("link", name="Boards").click()
     card(page, "one").get_by_text("listening").wait_for()
     page.wait_for_timeout(1000)
+    [before] = [one.pid for one in virtual_boards.running() if one.belongs_to(studio.folder)]
     card(page, "one").get_by_role("button", name="Reset one").click()
-    card(page, "one").get_by_text("ready").wait_for()  # nothing else than a cut of its power ends this module
+    card(page, "one").get_by_text("ready").wait_for()
+    [after] = [one.pid for one in virtual_boards.running() if one.belongs_to(studio.folder)]
+    assert after != before, "its power was cut: another process is the board now"
 
 
 def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path: Path) -> None:
