@@ -225,11 +225,18 @@ class Desk:
         return bool(device.state_dir) and Path(str(device.state_dir)).parent == self.folder / "boards"
 
     def cut_power(self, device: Device) -> None:
-        """Takes a virtual board's power, and gives it back. Takes a moment. Raises `SimError` if it does not start."""
+        """Takes a virtual board's power, and gives it back unless it was stopped meanwhile. It takes a moment.
+
+        Raises `SimError` if it does not start.
+        """
+        state = Path(str(device.state_dir))
         for board in self._own_boards():
             if board.state_dir == device.state_dir:
                 board.stop()
-        start(str(device.board), None, Path(str(device.state_dir)), die_with_parent=True)
+        if state.name in self._on:
+            handle = start(str(device.board), None, state, die_with_parent=True)
+            if state.name not in self._on:  # it was stopped meanwhile
+                handle.stop()
 
     def _show_virtual(self, board: str, name: str) -> None:
         """A board of the project that has no power is on the desk, too."""

@@ -59,17 +59,8 @@ def _card(desk: Desk, place: Place) -> None:
             parts.follow(lambda: condition(desk, place), lambda: _condition(condition(desk, place)))
         parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
         parts.place_job(place)
-        parts.follow(
-            lambda: (
-                place.state.status == "away",
-                place.state.module,
-                place.state.models,
-                desk.selected is place,
-                desk.waits_for_firmware(place),
-                desk.is_there(place),
-            ),
-            lambda: _actions(desk, place),
-        )
+        with ui.element("div").classes("row-line actions"):
+            _actions(desk, place)
         with parts.fold("Advanced"):
             parts.follow(lambda: replace(place.state, job=None, status="idle"), lambda: facts(_details(place.state)))
             parts.follow(lambda: place.state.status == "away", lambda: _rare_actions(desk, place))
@@ -107,22 +98,23 @@ def _details(state: PlaceState) -> list[tuple[str, str]]:
 
 
 def _actions(desk: Desk, place: Place) -> None:
+    """What can be done to a board. Reset and Stop are not drawn again while it restarts."""
+
+    def shown() -> tuple[object, ...]:
+        state, is_away = place.state, place.state.status == "away"
+        of_desk = desk.selected is place, desk.waits_for_firmware(place), desk.is_there(place)
+        return is_away, state.module, state.models, *of_desk
+
+    parts.follow(shown, lambda: _first_actions(desk, place))
+    parts.follow(lambda: _can_reset(desk, place), lambda: _reset_and_stop(desk, place))
+    parts.follow(lambda: place.state.status == "away", lambda: _last_actions(desk, place))
+
+
+def _first_actions(desk: Desk, place: Place) -> None:
     state, name = place.state, place.state.name
-    with ui.element("div").classes("row-line actions"):
-        if desk.selected is not place:
-            parts.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
-        if state.status == "away":
-            if desk.waits_for_firmware(place):
-                ui.label("It waits for firmware.").classes("grow")
-                parts.button(
-                    "Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True
-                )
-            elif desk.is_there(place):  # it does not answer, or another program has it
-                _reset_and_stop(desk, place)
-            elif state.is_virtual:
-                parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
-            parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
-            return
+    if desk.selected is not place:
+        parts.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
+    if state.status != "away":
         if not state.module:
             parts.button("Install EdgeLoRA", lambda: care.install_on(place), icon="download", main=True)
         parts.button(
@@ -132,19 +124,35 @@ def _actions(desk: Desk, place: Place) -> None:
             label=f"Put a base on {name}",
             main=bool(state.module and not state.models),
         )
-        _reset_and_stop(desk, place)
-        console.button(place)
-        if not state.is_virtual:
-            parts.button(
-                "Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}"
-            )
+    elif desk.waits_for_firmware(place):
+        ui.label("It waits for firmware.").classes("grow")
+        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True)
+    elif state.is_virtual and not desk.is_there(place):
+        parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
+
+
+def _can_reset(desk: Desk, place: Place) -> bool:
+    """Whether it has power and runs a program, though it may not answer, or another program may have its port."""
+    return not desk.waits_for_firmware(place) and (place.state.status != "away" or desk.is_there(place))
 
 
 def _reset_and_stop(desk: Desk, place: Place) -> None:
+    if not _can_reset(desk, place):
+        return
     name = place.state.name
     parts.button("Reset", lambda: care.restart(desk, place), icon="restart_alt", label=f"Reset {name}")
     if place.state.is_virtual:
         parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
+
+
+def _last_actions(desk: Desk, place: Place) -> None:
+    name = place.state.name
+    if place.state.status == "away":
+        parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
+        return
+    console.button(place)
+    if not place.state.is_virtual:
+        parts.button("Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}")
 
 
 def _rare_actions(desk: Desk, place: Place) -> None:

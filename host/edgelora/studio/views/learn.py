@@ -335,7 +335,7 @@ class _Page:
                 ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
             if lesson.error and lesson.status in ("failed", "cut off"):
                 parts.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
-            self._run_buttons(place, lesson)
+            parts.follow(lambda: place.state.status == "away", lambda: self._run_buttons(place, lesson))
             if report := lesson.report:
                 with ui.element("div").classes("charts"):
                     confusion("Before", report.labels, report.confusion_base)
@@ -355,7 +355,8 @@ class _Page:
             parts.button("Pause", lesson.pause, icon="pause")
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
-            parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
+            made = parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
+            made.set_enabled(place.state.status != "away")  # its power may be on, and it cannot be reached yet
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
         parts.button(text, lambda: self._start(place), icon="school", main=main)

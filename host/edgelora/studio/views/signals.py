@@ -287,7 +287,8 @@ def virtual_world(desk: Desk, place: Place) -> None:
     async def dropped(name: str, content: bytes) -> None:
         kept = await asyncio.to_thread(keep_recording, desk, name, content)
         await play(kept)
-        choice.set_options(recordings(desk), value=kept)
+        if not choice.is_deleted:  # the page may show another view meanwhile
+            choice.set_options(recordings(desk), value=kept)
 
     def press() -> None:
         sim.set_world(state, None, sim.parse_press(str(pin.value or "")))
