@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, quantization, twin
 from ..errors import EdgeloraError, InputError, MissingPackage
-from ..formats import WEIGHT_KINDS, QuantModel
+from ..formats import MAX_POOLED, WEIGHT_KINDS, QuantModel
 from ..quantization import Quantized
-from . import peft, tflite
+from . import moves, peft, tflite
 
 try:
     import torch
@@ -98,8 +98,8 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
     if not np.isfinite(x).all():
         raise TorchError("inputs have values that are not finite")
     module = copy.deepcopy(module).cpu().float().eval()
-    if type(module) in _HANDLERS:  # a layer by itself, which would be traced into
-        module = tnn.Sequential(module)
+    if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
+        module = tnn.Sequential(module)  # a layer by itself, which would be traced into
     try:
         traced = fx.symbolic_trace(module)
         traced.graph.eliminate_dead_code()
@@ -111,8 +111,10 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
     with torch.no_grad():
         _Sizes(traced).propagate(torch.from_numpy(x[:TRACED].copy()))
         expected = module(torch.from_numpy(x[:CHECKED].copy()))
-    converter = _Converter(traced, datasets.channels_last(x).shape[1:])
+    converter = _Converter(traced, x.shape[1:])
     net = converter.run()
+    if len(expected) != len(x[:CHECKED]):
+        raise TorchError(f"{type(module).__name__} makes {len(expected)} outputs of {len(x[:CHECKED])} samples")
     expected = expected.exp() if converter.ends_in_logarithms else expected
     got = floatnet.predict(net, datasets.channels_last(x[:CHECKED]))
     wanted = datasets.channels_last(expected.numpy().reshape(-1, *expected.shape[1:] or (1,))).reshape(got.shape)
@@ -129,29 +131,34 @@ class _Sizes(ShapeProp):  # type: ignore[misc]
 
     def run_node(self, n: Any) -> Any:
         result = super().run_node(n)
-        if isinstance(result, int) and not isinstance(result, bool):
+        if isinstance(result, int | torch.Size) and not isinstance(result, bool):
             n.meta["number"] = result
         return result
 
 
 @dataclass(frozen=True)
 class _Value:
-    """What a call returns: a tensor of the float network; flat: for PyTorch it is [N, C * H * W], in that order."""
+    """What a call returns: a view of a tensor of the float network. places: of PyTorch's axes but the batch."""
 
     tensor: int
-    flat: bool = False
+    places: moves.Places
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of `module` (functions are taken for the module that does the same), on one value."""
+    """A call of `module` (functions are taken for the module that does the same), on one value.
+
+    source, shape: what it reads and makes, as PyTorch has it; tensor: what it reads, as [height, width, channels], of
+    handlers that want all axes in this order.
+    """
 
     node: Any
     module: Any
     path: str
     source: _Value
-    source_shape: tuple[int, ...]  # PyTorch's
+    source_shape: tuple[int, ...]
     shape: tuple[int, ...]
+    tensor: int = -1
 
     def refusal(self, why: str) -> TorchError:
         return TorchError(f"{self.path} ({type(self.module).__name__}): {why}")
@@ -160,13 +167,15 @@ class _Call:
 class _Converter:
     """Walks the traced calls and builds the layers."""
 
-    def __init__(self, traced: Any, input_shape: floatnet.Shape) -> None:
+    def __init__(self, traced: Any, input_shape: tuple[int, ...]) -> None:
         self.traced = traced
         self.modules = dict(traced.named_modules())
-        self.net = floatnet.FloatNet(input_shape, [])
-        self.shapes = [input_shape]
-        self.values: dict[Any, _Value] = {}
+        self.source = _Value(0, moves.laid_out(input_shape))
+        self.net = floatnet.FloatNet(_own_shape((1, *input_shape)), [])
+        self.shapes = [self.net.input_shape]
+        self.values: dict[Any, _Value | list[_Value | None]] = {}
         self.shared: set[int] = set()  # tensors that several calls read
+        self.moved: dict[tuple[int, bytes, tuple[int, ...]], int] = {}  # tensors in other orders
         self.ends_in_logarithms = False  # of probabilities, which the network gives as they are
         self.sigmoid = 0  # the last tensor that a Sigmoid wrote
 
@@ -175,33 +184,39 @@ class _Converter:
         return self.sigmoid == len(self.net.layers)
 
     def run(self) -> floatnet.FloatNet:
-        end = _Value(0)
+        end = 0
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
                 if self.values:
                     raise TorchError(f"the module takes several inputs ({node.name}): one is possible")
-                self.values[node] = _Value(0)
+                self.values[node] = self.source
             elif node.op == "output":
                 end = self._end(node.args[0])
             elif node.op != "get_attr" and "tensor_meta" in node.meta:
                 self.values[node] = self._convert(node)
-            if node in self.values and len(node.users) > 1:
-                self.shared.add(self.values[node].tensor)
-        if not self.net.layers or end.tensor != len(self.net.layers):
+            if len(node.users) > 1:
+                values = self.values.get(node, [])
+                listed = [values] if isinstance(values, _Value) else values
+                self.shared |= {value.tensor for value in listed if value is not None}
+        if not end or end != len(self.net.layers):
             raise TorchError("the module's output isn't that of its last layer: end with a Linear layer or a Softmax")
         return self.net
 
-    def _end(self, returned: Any) -> _Value:
-        if not isinstance(returned, fx.Node):
+    def _end(self, returned: Any) -> int:
+        value = self.values.get(returned) if isinstance(returned, fx.Node) else None
+        if not isinstance(value, _Value):
             raise TorchError("the module returns several values: one is possible")
-        value = self.values[returned]
-        if value.flat:
-            raise TorchError("the module ends in a flattened tensor: end with it as it is, or with a Linear layer")
-        return value
+        if value.places.ndim > 3:
+            raise TorchError(f"the module returns {value.places.ndim} axes of a sample: up to three are possible")
+        tensor, wanted = value.tensor, moves.channels_last(value.places)
+        ends = tensor and self.net.layers[tensor - 1].kind in ("softmax", "lookup")
+        if ends and moves.is_in_order(wanted, self.shapes[tensor]):
+            return tensor  # the loss begins from what these read, which a reshape behind them would hide
+        return self._moved("output", tensor, wanted)
 
     # ---- calls ----
 
-    def _convert(self, node: Any) -> _Value:
+    def _convert(self, node: Any) -> _Value | list[_Value | None]:
         path = self._path(node)
         if node.target in _JOINS:
             return self._join(node, path)
@@ -210,15 +225,27 @@ class _Converter:
         if not node.args or node.args[0] not in self.values:
             raise TorchError(f"{path}: must compute on activations")
         source = node.args[0]
+        given = self.values[source]
+        if not isinstance(given, _Value):
+            return self._part_of(node, given, path)
+        if _only_moves(node, self.modules):
+            return self._move(node, given, path)
         shape, source_shape = (tuple(getattr(n.meta["tensor_meta"], "shape", ())) for n in (node, source))
         module = self.modules[node.target] if node.op == "call_module" else _module_of(node, source_shape, path)
-        call = _Call(node, module, path, self.values[source], source_shape, shape)
-        handler = _HANDLERS.get(type(module))
-        if handler is None:
+        call = _Call(node, module, path, given, source_shape, shape)
+        return self._handled(call)
+
+    def _handled(self, call: _Call) -> _Value | list[_Value | None]:
+        handler, laid = _HANDLERS.get(type(call.module)), _LAID_OUT.get(type(call.module))
+        if handler is None and laid is None:
             raise call.refusal(f"not supported: {_SUPPORTED}")
-        if shape[:1] != (TRACED,) or len(shape) > 4:
-            raise call.refusal(f"makes {list(shape)} of {TRACED} samples; must make up to three axes of each by itself")
+        if call.shape and call.shape[:1] != (TRACED,):
+            raise call.refusal(f"makes {list(call.shape)} of {TRACED} samples; must make as many of each by itself")
         try:
+            if laid is not None:
+                tensor = self._moved(call.path, call.source.tensor, moves.channels_last(call.source.places))
+                return laid(self, replace(call, tensor=tensor))
+            assert handler is not None
             return handler(self, call)
         except TorchError:
             raise
@@ -231,27 +258,97 @@ class _Converter:
         owners = [path for path in node.meta.get("nn_module_stack", {}) if path]
         return f"{owners[-1]}.{node.name}" if owners else str(node.name)
 
-    def _emit(self, call: _Call, layer: floatnet.Layer, as_shaped: bool = True) -> _Value:
-        """Appends a layer that reads the call's value; as_shaped: it makes what the call makes."""
-        tensor = call.source.tensor
-        layer.inputs = () if tensor == len(self.net.layers) else (tensor,)
-        return self._append(call.path, layer, call.source, call.shape if as_shaped else None)
+    def _part_of(self, node: Any, given: list[_Value | None], path: str) -> _Value:
+        """One of several that a call returned."""
+        place = node.args[1] if node.target is operator.getitem else 0 if node.args[1:] == ("values",) else None
+        value = given[place] if isinstance(place, int) and -len(given) <= place < len(given) else None
+        if value is None:
+            raise TorchError(f"{path}: takes {place} of {len(given)} results, which isn't a tensor that is known")
+        return value
 
-    def _append(self, path: str, layer: floatnet.Layer, source: _Value, shape: tuple[int, ...] | None) -> _Value:
-        layer.name = path
-        made = floatnet.output_shape(layer, *(self.shapes[tensor] for tensor in layer.inputs or (source.tensor,)))
-        flat = source.flat and layer.kind in ("lookup", *floatnet.PAIRS)
-        if shape is not None and not flat and made != _own_shape(shape):
-            raise InputError(
-                f"makes {list(shape[1:])}, only {list(made)} in our order is possible; use ceil_mode=False"
-            )
+    def _layer(self, path: str, kind: str, *inputs: int, **fields: Any) -> int:
+        """Appends a layer that reads these tensors; returns its own."""
+        last = inputs == (len(self.net.layers),)
+        layer = floatnet.Layer(kind, inputs=() if last else inputs, name=path, **fields)
+        return self._append(layer, *inputs)
+
+    def _append(self, layer: floatnet.Layer, *inputs: int) -> int:
+        made = floatnet.output_shape(layer, *(self.shapes[tensor] for tensor in inputs))
         self.net.layers.append(layer)
         self.shapes.append(made)
-        return _Value(len(self.net.layers), flat)
+        return len(self.net.layers)
+
+    def _emit(self, call: _Call, kind: str, **fields: Any) -> _Value:
+        """Appends a layer that reads the call's tensor and makes what the call makes."""
+        tensor = self._layer(call.path, kind, call.tensor, **fields)
+        made = self.shapes[tensor]
+        if made != _own_shape(call.shape):
+            raise InputError(f"makes {list(call.shape[1:])}, only {list(made)} in our order is possible")
+        return _Value(tensor, moves.laid_out(call.shape[1:]))
+
+    def _moved(self, path: str, tensor: int, wanted: moves.Places) -> int:
+        """The tensor whose elements are these [height, width, channels] of another one; itself if they are."""
+        key = (tensor, wanted.tobytes(), wanted.shape)
+        if key not in self.moved:
+            made = tensor
+            for layer in moves.layers(self.shapes[tensor], wanted):
+                layer.name, layer.inputs = path, () if made == len(self.net.layers) else (made,)
+                made = self._append(layer, made)
+            self.moved[key] = made
+        return self.moved[key]
+
+    def _rows(self, path: str, value: _Value, axes: Sequence[int]) -> int:
+        """A tensor whose channels are these axes of a value, of PyTorch's without the batch, and positions the others.
+
+        Positions may lie on one axis or on two.
+        """
+        kept = [axis for axis in range(value.places.ndim) if axis not in axes]
+        turned = value.places.transpose(*kept, *axes)
+        wanted = turned.reshape(1, math.prod(turned.shape[: len(kept)]), -1)
+        shape = self.shapes[value.tensor]
+        if moves.is_in_order(wanted, shape) and shape[2] == wanted.shape[2]:
+            return value.tensor
+        return self._moved(path, value.tensor, wanted)
 
     def _writer(self, tensor: int) -> floatnet.Layer | None:
         """The layer that wrote a tensor, if nobody else reads it."""
         return None if tensor == 0 or tensor in self.shared else self.net.layers[tensor - 1]
+
+    # ---- moves ----
+
+    def _move(self, node: Any, source: _Value, path: str) -> _Value | list[_Value | None]:
+        """Whatever only moves elements is done to their places."""
+        size = math.prod(self.shapes[source.tensor])
+        batch = np.stack([source.places + i * size for i in range(TRACED)])
+        batch = torch.from_numpy(np.ascontiguousarray(batch, np.float64))
+        given = node.args[0]
+
+        def value_of(n: Any) -> Any:
+            if n is given:
+                return batch
+            if n in self.values:  # of which only the shape can matter
+                return torch.zeros(n.meta["tensor_meta"].shape)
+            return _attribute(self.traced, n.target) if n.op == "get_attr" else _number(n)
+
+        args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
+        if node.op == "call_module":
+            made = self.modules[node.target](*args, **kwargs)
+        else:
+            made = (getattr(torch.Tensor, node.target) if node.op == "call_method" else node.target)(*args, **kwargs)
+        if isinstance(made, torch.Tensor):
+            return self._view(source, made, size, path)
+        return [self._view(source, part, size, path) for part in made]
+
+    def _view(self, source: _Value, moved: Any, size: int, path: str) -> _Value:
+        places = moved.numpy().round().astype(np.int64)
+        inside = (
+            places.ndim and len(places) == TRACED and places.size and 0 <= places[0].min() <= places[0].max() < size
+        )
+        if not inside or any((row - i * size != places[0]).any() for i, row in enumerate(places)):
+            raise TorchError(
+                f"{path}: takes or moves a part of the batch, or takes nothing: each sample must be whole by itself"
+            )
+        return _Value(source.tensor, np.asarray(places[0]))
 
     # ---- layers ----
 
@@ -259,32 +356,35 @@ class _Converter:
         return call.source
 
     def linear(self, call: _Call) -> _Value:
-        if len(call.source_shape) != 2:
-            raise call.refusal(f"reads {list(call.source_shape[1:])}, must read [features]: put a Flatten before it")
-        weights = _array(call.module.weight)
-        if call.source.flat:
-            weights = weights[:, _channels_first(self.shapes[call.source.tensor])]
-        layer = floatnet.Layer("dense", weights=weights[:, None, None], bias=_bias(call.module, len(weights)))
-        return self._emit(call, layer)
+        """Over the last axis; the weights of one over all features are in the order in which these lie."""
+        weights, places = _array(call.module.weight), call.source.places
+        bias, shape = _bias(call.module, len(weights)), self.shapes[call.source.tensor]
+        if np.array_equal(places, moves.laid_out((shape[2], *shape[:2])).reshape(-1)):
+            weights = weights[:, np.argsort(places)]
+            tensor = self._layer(call.path, "dense", call.source.tensor, weights=weights[:, None, None], bias=bias)
+        else:
+            rows = self._rows(call.path, call.source, (places.ndim - 1,))
+            kind = "dense" if math.prod(self.shapes[rows][:2]) == 1 else "conv"
+            tensor = self._layer(call.path, kind, rows, weights=weights[:, None, None], bias=bias)
+        return _Value(tensor, np.arange(math.prod(call.shape[1:])).reshape(call.shape[1:]))
 
     def conv(self, call: _Call) -> _Value:
         m = call.module
         self._check_axes(call, len(m.kernel_size))
         if m.padding_mode != "zeros":
             raise call.refusal(f"padding_mode {m.padding_mode!r}: only 'zeros' is possible")
-        if m.groups not in (1, m.in_channels):
-            raise call.refusal(f"{m.groups} groups: only 1, or one for each of the {m.in_channels} channels")
         kernel, stride, dilation = (_pair(v, 1) for v in (m.kernel_size, m.stride, m.dilation))
         if m.padding == "same":
             sides = [(d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2) for d, k in zip(dilation, kernel, strict=True)]
         else:
             sides = [(p, p) for p in _pair(0 if m.padding == "valid" else m.padding, 0, len(m.kernel_size))]
         weights = _array(m.weight).reshape(m.out_channels, -1, *kernel)  # [out, in / groups, kernel_h, kernel_w]
-        depthwise = m.groups > 1
-        weights = weights[:, 0].transpose(1, 2, 0) if depthwise else weights.transpose(0, 2, 3, 1)
-        layer = floatnet.Layer("depthwise" if depthwise else "conv", kernel, stride, dilation, (sides[0], sides[1]))
-        layer.weights, layer.bias = np.ascontiguousarray(weights), _bias(m, m.out_channels)
-        return self._emit(call, layer)
+        depthwise = m.groups == m.in_channels > 1
+        whole = weights if depthwise else _ungrouped(weights, m.groups)
+        weights = whole[:, 0].transpose(1, 2, 0) if depthwise else whole.transpose(0, 2, 3, 1)
+        fields: dict[str, Any] = {"kernel": kernel, "stride": stride, "dilation": dilation}
+        fields |= {"weights": np.ascontiguousarray(weights), "bias": _bias(m, m.out_channels)}
+        return self._emit(call, "depthwise" if depthwise else "conv", padding=(sides[0], sides[1]), **fields)
 
     def conv_transpose(self, call: _Call) -> _Value:
         """Zeros between the positions, then a convolution with the kernel turned around."""
@@ -299,28 +399,23 @@ class _Converter:
         if min(before for before, _ in sides) < 0:
             raise call.refusal(f"padding {list(pads)}, at most one less than the kernel is possible")
         if stride != (1, 1):
-            parted = self._emit(call, floatnet.Layer("pad", stride=stride, padding="valid"), as_shaped=False)
-            call = replace(call, source=parted)
+            call = replace(call, tensor=self._layer(call.path, "pad", call.tensor, stride=stride, padding="valid"))
         weights = _array(m.weight).reshape(m.in_channels, m.out_channels, *kernel).transpose(1, 2, 3, 0)
-        layer = floatnet.Layer("conv", kernel, padding=(sides[0], sides[1]))
-        layer.weights, layer.bias = np.ascontiguousarray(weights[:, ::-1, ::-1]), _bias(m, m.out_channels)
-        return self._emit(call, layer)
+        fields = {"weights": np.ascontiguousarray(weights[:, ::-1, ::-1]), "bias": _bias(m, m.out_channels)}
+        return self._emit(call, "conv", kernel=kernel, padding=(sides[0], sides[1]), **fields)
 
     def batch_norm(self, call: _Call) -> _Value:
         """Folded into the layer before, if that has weights and no other reader; else a depthwise layer of one tap."""
         m = call.module
         if m.running_mean is None:
             raise call.refusal("has no running statistics: make it with track_running_stats=True and train it")
-        if call.source.flat:
-            raise call.refusal("normalizes flattened activations: put a BatchNorm before Flatten")
         mean, variance = _array(m.running_mean), _array(m.running_var)
         gain = np.ones_like(mean) if m.weight is None else _array(m.weight)
         shift = np.zeros_like(mean) if m.bias is None else _array(m.bias)
         factor = gain / np.sqrt(variance + m.eps)
-        before = self._writer(call.source.tensor)
+        before = self._writer(call.tensor)
         if before is None or before.kind not in WEIGHT_KINDS or before.activation != "none":
-            weights = factor.reshape(1, 1, -1)
-            return self._emit(call, floatnet.Layer("depthwise", weights=weights, bias=shift - mean * factor))
+            return self._emit(call, "depthwise", weights=factor.reshape(1, 1, -1), bias=shift - mean * factor)
         assert before.weights is not None and before.bias is not None
         before.weights = before.weights * (factor if before.kind == "depthwise" else factor[:, None, None, None])
         before.bias = (before.bias - mean) * factor + shift
@@ -347,13 +442,38 @@ class _Converter:
 
     def elementwise(self, call: _Call) -> _Value:
         module = call.module
-        if isinstance(module, tnn.PReLU) and module.num_parameters > 1:
-            raise call.refusal("has a slope for each channel: make it with num_parameters=1")
-
-        value = self._emit(call, floatnet.Layer("lookup", function=_in_numpy(module)))
+        value = self._looked_up(call.path, call.source, _in_numpy(module))
         if isinstance(module, tnn.Sigmoid):
             self.sigmoid = value.tensor
         return value
+
+    def _looked_up(self, path: str, value: _Value, function: Callable[[floatnet.Array], floatnet.Array]) -> _Value:
+        """A function of each element, which lie where they lay."""
+        value = self._whole(path, value)
+        return replace(value, tensor=self._layer(path, "lookup", value.tensor, function=function))
+
+    def _whole(self, path: str, value: _Value) -> _Value:
+        """The same value as all elements of a tensor, if it is a part of a larger one."""
+        if moves.is_whole(value.places, self.shapes[value.tensor]):
+            return value
+        if value.places.size >= math.prod(self.shapes[value.tensor]):
+            return value
+        tensor = self._moved(path, value.tensor, moves.channels_last(value.places))
+        return _Value(tensor, moves.laid_out(value.places.shape))
+
+    def prelu(self, call: _Call) -> _Value:
+        """One slope is a function; of one a channel, the part below 0 is multiplied by them."""
+        if call.module.num_parameters == 1:
+            return self.elementwise(call)
+        slopes = _array(call.module.weight)
+        parts = [
+            self._layer(call.path, "lookup", call.tensor, function=_in_numpy(part))
+            for part in (torch.relu, lambda x: -torch.relu(-x))
+        ]
+        bias = np.zeros(len(slopes), np.float32)
+        below = self._layer(call.path, "depthwise", parts[1], weights=slopes.reshape(1, 1, -1), bias=bias)
+        made = self._layer(call.path, "add", parts[0], below)
+        return _Value(made, moves.laid_out(call.shape[1:]))
 
     def pool(self, call: _Call) -> _Value:
         m = call.module
@@ -365,41 +485,47 @@ class _Converter:
         if _pair(getattr(m, "dilation", 1), 1, axes) != (1, 1):
             raise call.refusal("dilation of a pool isn't possible")
         kernel, stride = _pair(m.kernel_size, 1, axes), _pair(m.stride, 1, axes)
-        if average and kernel == self.shapes[call.source.tensor][:2] and _own_shape(call.shape)[:2] == (1, 1):
-            return self._emit(call, floatnet.mean())
-        (above, left) = _pair(m.padding, 0, axes)
-        sides: floatnet.Sides = ((above, above), (left, left))
-        if average and m.count_include_pad and any(sides[0] + sides[1]):
-            padded = self._emit(call, floatnet.Layer("pad", padding=sides), as_shaped=False)
-            call, sides = _Call(call.node, m, call.path, padded, call.source_shape, call.shape), ((0, 0), (0, 0))
+        if average and kernel == self.shapes[call.tensor][:2] and _own_shape(call.shape)[:2] == (1, 1):
+            return self._emit(call, "mean")
+        above, left = _pair(m.padding, 0, axes)
+        if average and m.count_include_pad and above + left:
+            sides = ((above, above), (left, left))
+            call = replace(call, tensor=self._layer(call.path, "pad", call.tensor, padding=sides))
+            above = left = 0
+        sizes = zip(_own_shape(call.shape), kernel, stride, self.shapes[call.tensor], (above, left), strict=False)
+        below, right = (max(p, (n - 1) * s + k - size - p) for n, k, s, size, p in sizes)  # more with ceil_mode
+        padding = ((above, below), (left, right))
         return self._emit(
-            call, floatnet.Layer("average_pool" if average else "max_pool", kernel, stride, padding=sides)
+            call, "average_pool" if average else "max_pool", kernel=kernel, stride=stride, padding=padding
         )
 
     def adaptive_pool(self, call: _Call) -> _Value:
         average = isinstance(call.module, tnn.AdaptiveAvgPool1d | tnn.AdaptiveAvgPool2d)
-        source, (height, width, _) = self.shapes[call.source.tensor], _own_shape(call.shape)
+        source, (height, width, _) = self.shapes[call.tensor], _own_shape(call.shape)
         if average and (height, width) == (1, 1):
-            return self._emit(call, floatnet.mean())
+            return self._emit(call, "mean")
+        if (height, width) == (1, 1):
+            return _Value(self._largest(call.path, call.tensor), moves.laid_out(call.shape[1:]))
         if source[0] % height or source[1] % width:
             raise call.refusal(f"{list(source[:2])} positions can't be shared evenly among {[height, width]}")
         kernel = (source[0] // height, source[1] // width)
-        return self._emit(call, floatnet.Layer("average_pool" if average else "max_pool", kernel, kernel))
+        return self._emit(call, "average_pool" if average else "max_pool", kernel=kernel, stride=kernel)
 
     def pad(self, call: _Call) -> _Value:
         sides = [*call.module.padding, 0, 0][:4]  # left, right, and above, below
         if min(sides) < 0 or getattr(call.module, "value", 0):
             raise call.refusal("only padding with zeros is possible")
-        return self._emit(call, floatnet.Layer("pad", padding=((sides[2], sides[3]), (sides[0], sides[1]))))
+        return self._emit(call, "pad", padding=((sides[2], sides[3]), (sides[0], sides[1])))
 
     def softmax(self, call: _Call) -> _Value:
-        axes = len(call.shape)
         dim = call.module.dim
         if dim is None:
-            dim = 0 if axes == 3 else 1
-        if dim % axes != 1 or call.source.flat:
-            raise call.refusal(f"over axis {dim} of {list(call.shape)}: must be over channels, dim=1")
-        return self._emit(call, floatnet.Layer("softmax"))
+            dim = 0 if len(call.shape) == 3 else 1
+        axis = dim % len(call.shape) - 1
+        if axis < 0:
+            raise call.refusal(f"over axis {dim} of {list(call.shape)}, the batch")
+        tensor = self._layer(call.path, "softmax", self._rows(call.path, call.source, (axis,)))
+        return _Value(tensor, _places_of(call.shape[1:], (axis,)))
 
     def log_softmax(self, call: _Call) -> _Value:
         """At the end it becomes a softmax: boards give probabilities, and their loss begins from the logits."""
@@ -408,128 +534,174 @@ class _Converter:
         self.ends_in_logarithms = True
         return self.softmax(call)
 
-    def reshape(self, call: _Call) -> _Value:
-        height, width, channels = shape = self.shapes[call.source.tensor]
-        if len(call.shape) == 2 and call.shape[1] == height * width * channels:
-            return _Value(call.source.tensor, call.source.flat or height * width > 1)
-        wanted = _own_shape(call.shape)
-        if not call.source.flat and height * width == wanted[2] == 1 and len(call.shape) > 2:  # features as an image
-            return self._emit(call, floatnet.Layer("reshape", shape=wanted))
-        if call.source.flat or wanted != shape:
-            change = f"{list(call.source_shape[1:])} to {list(call.shape[1:])}"
-            raise call.refusal(f"reshapes {change}: only all of a sample can be flattened")
-        return call.source
+    def reduce(self, call: _Call) -> _Value | list[_Value | None]:
+        """The mean, sum, largest, variance or deviation over some axes."""
+        m = call.module
+        rows = self._columns(call, m.axes)
+        count = math.prod(self.shapes[rows][:2])
+        if m.name in ("amax", "max"):
+            made = self._largest(call.path, rows)
+        elif m.name in ("mean", "sum"):
+            made = self._layer(call.path, "mean", rows)
+            if m.name == "sum":
+                made = self._layer(call.path, "lookup", made, function=lambda x: x * count)
+        else:
+            if count == 1 and m.correction == 1:
+                raise call.refusal("is of one value, which has no spread")
+            minus = self._layer(call.path, "lookup", self._layer(call.path, "mean", rows), function=np.negative)
+            apart = self._layer(call.path, "add", rows, minus)
+            made = self._layer(call.path, "mean", self._layer(call.path, "multiply", apart, apart))
+            by = count / (count - m.correction)
+            root = (lambda x: np.sqrt(np.maximum(x, 0) * by)) if m.name == "std" else (lambda x: x * by)
+            made = self._layer(call.path, "lookup", made, function=root)
+        shape = call.source.places.shape
+        left = [1 if i in m.axes else n for i, n in enumerate(shape) if m.keeps or i not in m.axes]
+        value = _Value(made, np.arange(math.prod(left)).reshape(left))
+        return [value, None] if m.name == "max" else value
 
-    def gather(self, call: _Call) -> _Value:
-        """Axes turned and parts taken, told of PyTorch's axes."""
-        m, shape = call.module, self.shapes[call.source.tensor]
-        own = {4: (2, 0, 1), 3: (2, 1), 2: (2,)}[len(call.source_shape)]  # our axes of PyTorch's, the batch's left out
-        if call.source.flat or m.order is not None and len(m.order) != len(own):
-            raise call.refusal("moves values of flattened activations: do that before Flatten")
-        places = [range(side) for side in shape]
-        for axis, part in m.parts.items():
-            places[own[axis - 1]] = part
-        order = [0, 1, 2]
-        for to, axis in enumerate(m.order or range(1, 1 + len(own))):
-            order[own[to]] = own[axis - 1]
-        rows, columns, channels = (tuple(part) for part in places)
-        first, second, third = order
-        layer = floatnet.Layer("gather", places=(rows, columns, channels), order=(first, second, third))
-        return self._emit(call, layer)
+    def _columns(self, call: _Call, axes: tuple[int, ...]) -> int:
+        """A tensor whose positions are these axes of a value, and channels the others."""
+        return self._rows(call.path, call.source, [i for i in range(call.source.places.ndim) if i not in axes])
 
-    def layer_norm(self, call: _Call) -> _Value:
-        """Over the last axis, made of what there is: means are 1x1 convolutions, the spread's root is a table."""
-        m, axes = call.module, len(call.source_shape)
-        if len(m.normalized_shape) != 1 or call.source.flat:
-            raise call.refusal(f"normalizes {list(m.normalized_shape)}: only the last axis can be, and not flattened")
-        order = {2: (0, 1, 2), 3: (0, 2, 1), 4: (0, 2, 1)}[axes]  # PyTorch's last axis is our width
-        source = self._turned(call, call.source, order)
-        channels = self.shapes[source.tensor][2]
-        below = np.full((1, 1, 1, channels), 1 / channels, np.float32)
-        one = np.zeros(1, np.float32)
-
-        def then(kind: str, *inputs: _Value, **fields: Any) -> _Value:
-            layer = floatnet.Layer(kind, inputs=tuple(value.tensor for value in inputs), **fields)
-            return self._append(call.path, layer, inputs[0], None)
-
-        minus = then("conv", source, weights=-below, bias=one)
-        apart = then("add", source, minus)
-        spread = then("conv", then("multiply", apart, apart), weights=below, bias=one)
-        root = then("lookup", spread, function=_in_numpy(lambda v: torch.rsqrt(torch.relu(v) + m.eps)))
-        made = then("multiply", apart, root)
-        if m.weight is not None:
-            gain, shift = _array(m.weight), np.zeros(channels, np.float32) if m.bias is None else _array(m.bias)
-            made = then("depthwise", made, weights=gain.reshape(1, 1, -1), bias=shift)
-        return self._turned(call, made, order)
-
-    def _turned(self, call: _Call, value: _Value, order: tuple[int, int, int]) -> _Value:
-        if order == (0, 1, 2):
-            return value
-        rows, columns, channels = (tuple(range(side)) for side in self.shapes[value.tensor])
-        layer = floatnet.Layer("gather", places=(rows, columns, channels), order=order, inputs=(value.tensor,))
-        return self._append(call.path, layer, value, None)
+    def _largest(self, path: str, tensor: int) -> int:
+        """Of all positions: pools over height, then over width, each as long as a pool may be."""
+        while math.prod(self.shapes[tensor][:2]) > 1:
+            height, width, _ = self.shapes[tensor]
+            high = min(height, 255)
+            kernel = high, min(width, 255, MAX_POOLED // high)
+            tensor = self._layer(path, "max_pool", tensor, kernel=kernel, stride=kernel)
+        return tensor
 
     def upsample(self, call: _Call) -> _Value:
-        if getattr(call.module, "mode", "nearest") != "nearest":
-            raise call.refusal(f"mode {call.module.mode!r}: only 'nearest' is possible")
-        source, (height, width, _) = self.shapes[call.source.tensor], _own_shape(call.shape)
-        rows, columns = (tuple(i * n // m for i in range(m)) for n, m in ((source[0], height), (source[1], width)))
-        return self._emit(call, floatnet.Layer("gather", places=(rows, columns, tuple(range(source[2])))))
+        """Between neighbours, by a whole factor: each position several times, then the mean of as many around it."""
+        m, (height, width, channels) = call.module, self.shapes[call.tensor]
+        own = _own_shape(call.shape)
+        factors = own[0] // height, own[1] // width
+        whole = (height * factors[0], width * factors[1]) == own[:2]
+        if m.mode not in ("linear", "bilinear") or m.align_corners or not whole:
+            raise call.refusal(
+                f"mode {m.mode!r} from {height}x{width} to {own[0]}x{own[1]}: possible are 'nearest', and 'linear' or "
+                "'bilinear' with align_corners=False by a whole factor"
+            )
+        taps = [_between(factor) for factor in factors]
+        rows, columns = (
+            tuple(int(n) for n in np.clip((np.arange(size * f + len(tap) - 1) - len(tap) // 2) // f, 0, size - 1))
+            for size, f, tap in zip((height, width), factors, taps, strict=True)
+        )
+        places = (rows, columns, tuple(range(channels)))
+        call = replace(call, tensor=self._layer(call.path, "gather", call.tensor, places=places))
+        weights = np.repeat(np.outer(*taps)[:, :, None], channels, axis=2).astype(np.float32)
+        fields = {"kernel": weights.shape[:2], "padding": "valid", "bias": np.zeros(channels, np.float32)}
+        return self._emit(call, "depthwise", weights=weights, **fields)
+
+    def layer_norm(self, call: _Call) -> _Value:
+        """Over the last axes, made of what there is: means are 1x1 convolutions, the spread's root is a table."""
+        m, places = call.module, call.source.places
+        axes = range(places.ndim - len(m.normalized_shape), places.ndim)
+        rows = self._rows(call.path, call.source, axes)
+        made = self._normalized(call.path, rows, m.eps)
+        if m.weight is not None:
+            gain = _array(m.weight).reshape(-1)
+            shift = np.zeros(len(gain), np.float32) if m.bias is None else _array(m.bias).reshape(-1)
+            made = self._layer(call.path, "depthwise", made, weights=gain.reshape(1, 1, -1), bias=shift)
+        return _Value(made, _places_of(places.shape, axes))
+
+    def _normalized(self, path: str, rows: int, eps: float) -> int:
+        channels = self.shapes[rows][2]
+        below = np.full((1, 1, 1, channels), 1 / channels, np.float32)
+        one = np.zeros(1, np.float32)
+        apart = self._layer(path, "add", rows, self._layer(path, "conv", rows, weights=-below, bias=one))
+        squares = self._layer(path, "multiply", apart, apart)
+        spread = self._layer(path, "conv", squares, weights=below, bias=one)
+        function = _in_numpy(lambda v: torch.rsqrt(torch.relu(v) + eps))
+        root = self._layer(path, "lookup", spread, function=function)
+        return self._layer(path, "multiply", apart, root)
+
+    def group_norm(self, call: _Call) -> _Value:
+        """Groups of channels by themselves, then a factor and a shift for each channel."""
+        m, shape = call.module, call.source.places.shape
+        grouped = call.source.places.reshape(m.num_groups, -1)
+        rows = self._rows(call.path, replace(call.source, places=grouped), (1,))
+        made = _Value(self._normalized(call.path, rows, m.eps), np.arange(grouped.size).reshape(shape))
+        if m.weight is None:
+            return made
+        tensor = self._moved(call.path, made.tensor, moves.channels_last(made.places))
+        gain, shift = _array(m.weight), _array(m.bias)
+        tensor = self._layer(call.path, "depthwise", tensor, weights=gain.reshape(1, 1, -1), bias=shift)
+        return _Value(tensor, moves.laid_out(shape))
+
+    # ---- two activations ----
 
     def _join(self, node: Any, path: str) -> _Value:
-        """Activations side by side along channels; each has the grid of all."""
+        """Activations side by side along an axis; each has the grid of all."""
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         parts = node.args[0] if node.args else node.kwargs.get("tensors", ())
         values = [self.values.get(part) for part in parts if isinstance(part, fx.Node)]
-        known = [value for value in values if value is not None]
-        axes = len(node.meta["tensor_meta"].shape)
-        if len(known) != len(parts) or len(known) < 2 or dim % axes != 1 or len({value.flat for value in known}) > 1:
-            raise TorchError(f"{path}: joins along axis {dim}; only activations of one form, along channels (dim=1)")
-        if known[0].flat:
-            raise TorchError(f"{path}: joins flattened activations: join them before Flatten, along channels")
-        joined: list[_Value] = []
-        for value in known:
-            layer = floatnet.Layer("lookup", function=_same, inputs=(value.tensor,))
-            joined.append(self._append(path, layer, value, None))
+        known = [value for value in values if isinstance(value, _Value)]
+        axis = dim % len(node.meta["tensor_meta"].shape) - 1
+        if len(known) != len(parts) or not known or axis < 0:
+            raise TorchError(f"{path}: joins along axis {dim}; only activations, along axes of a sample, can be joined")
+        if node.target is torch.stack:
+            known = [replace(value, places=np.expand_dims(value.places, axis)) for value in known]
+        rows = [self._rows(path, value, (axis,)) for value in known]
+        if len({self.shapes[tensor][:2] for tensor in rows}) > 1:
+            rows = [self._flattened(path, tensor) for tensor in rows]
+        joined = [self._layer(path, "lookup", tensor, function=_same) for tensor in rows]
         whole = joined[0]
-        for value in joined[1:]:
-            layer = floatnet.Layer("concatenate", inputs=(whole.tensor, value.tensor))
-            whole = self._append(path, layer, whole, None)
-        return whole
+        for tensor in joined[1:]:
+            whole = self._layer(path, "concatenate", whole, tensor)
+        return _Value(whole, _places_of(tuple(node.meta["tensor_meta"].shape[1:]), (axis,)))
 
-    def expand(self, call: _Call) -> _Value:
-        """Repeats along axes with one element, which whatever reads two activations does by itself."""
-        if any(reader.target not in _PAIRS for reader in call.node.users):
-            raise call.refusal("only what is added or multiplied next can be repeated")
-        return call.source
+    def _flattened(self, path: str, tensor: int) -> int:
+        """The tensor with all its positions along its width."""
+        height, width, channels = self.shapes[tensor]
+        places = np.arange(height * width * channels).reshape(1, height * width, channels)
+        return self._moved(path, tensor, places)
 
     def _pair(self, node: Any, path: str) -> _Value:
-        """An operator of two activations, or of one and a number, which makes it a function of one value."""
+        """An operator of two activations, or of one and what is known, which makes it a function or a layer."""
         kind, name, function = _PAIRS[node.target]
         known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
-        if len(known) < 2 or node.kwargs or any(isinstance(arg, fx.Node) for arg, value in _only(node, known)):
-            raise TorchError(f"{path}: {name} a tensor that isn't computed from the input; put it into a layer")
-        if None in known:
-            return self._with_number(node, path, known, function)
+        if len(known) < 2 or node.kwargs or any(isinstance(value, list) for value in known):
+            raise TorchError(f"{path}: {name} what isn't one tensor and another, or a number")
+        first, second = (value if isinstance(value, _Value) else None for value in known)
+        if first is None or second is None:
+            place = 0 if second is None else 1
+            value = first or second
+            assert value is not None
+            return self._with_known(node, path, value, place, function)
         if not kind:
-            raise TorchError(f"{path}: {name} two activations, which only additions and multiplications can")
-        one, two = (value for value in known if value is not None)
-        shapes = [tuple(arg.meta["tensor_meta"].shape) for arg in node.args[:2]]
-        wide, narrow = self.shapes[one.tensor], self.shapes[two.tensor]
-        if any(b not in (1, a) for a, b in zip(wide, narrow, strict=True)):
-            one, two, wide, narrow = two, one, narrow, wide
-        fits = all(b in (1, a) for a, b in zip(wide, narrow, strict=True))
-        if not fits or len(shapes[0]) != len(shapes[1]) or one.flat != two.flat:
-            told = " and ".join(str(list(shape[1:])) for shape in shapes)
-            raise TorchError(
-                f"{path}: {name} {told}: both must have one shape, or one of them one element along an axis"
-            )
-        return self._append(path, floatnet.Layer(kind, inputs=(one.tensor, two.tensor)), one, None)
+            raise TorchError(f"{path}: {name} two activations, which only sums, differences and products can")
+        if function is operator.sub:
+            second = self._looked_up(path, second, np.negative)
+        return self._paired(path, kind, first, second)
 
-    def _with_number(self, node: Any, path: str, known: list[_Value | None], function: Any) -> _Value:
-        [place] = [i for i, value in enumerate(known) if value is not None]
-        source, number = known[place], node.args[1 - place]
-        assert source is not None
+    def _paired(self, path: str, kind: str, one: _Value, two: _Value) -> _Value:
+        """Sum or product where the one that has all elements lies; of the other those that repeat are there once."""
+        shape = np.broadcast_shapes(one.places.shape, two.places.shape)
+        small = [moves.unrepeated(value.places) for value in (one, two)]
+        if small[1].size > small[0].size:
+            one, two, small = two, one, small[::-1]
+        places = small[0] if small[0].size == math.prod(shape) else np.broadcast_to(one.places, shape)
+        wide = self._whole(path, _Value(one.tensor, places.reshape(shape)))
+        if not moves.is_whole(wide.places, self.shapes[wide.tensor]):
+            tensor = self._moved(path, wide.tensor, moves.channels_last(wide.places))
+            wide = _Value(tensor, moves.laid_out(shape))
+        wanted = np.empty(math.prod(shape), np.int64)
+        wanted[wide.places.reshape(-1)] = np.broadcast_to(two.places, shape).reshape(-1)
+        narrow = moves.unrepeated(wanted.reshape(self.shapes[wide.tensor]))
+        other = self._moved(path, two.tensor, narrow)
+        return replace(wide, tensor=self._layer(path, kind, wide.tensor, other))
+
+    def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
+        """An activation and a number; or a parameter, which makes a layer of one tap."""
+        other = node.args[1 - place]
+        if isinstance(other, fx.Node) and other.op == "get_attr":
+            values = _attribute(self.traced, other.target).float().numpy()
+            if values.size > 1:
+                return self._with_values(node, path, source, place, values)
+            other = float(values.reshape(()))
+        number = _number(other) if isinstance(other, fx.Node) else other
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise TorchError(f"{path}: {number!r} is no number")
         if function is operator.pow and (place or number not in range(1, 9)):
@@ -537,9 +709,40 @@ class _Converter:
         if function is operator.truediv and (place or number == 0):
             raise TorchError(f"{path}: can be divided by a number that isn't 0, no more")
         of_one = (lambda x: function(x, number)) if place == 0 else (lambda x: function(number, x))
-        inputs = () if source.tensor == len(self.net.layers) else (source.tensor,)
-        layer = floatnet.Layer("lookup", function=_in_numpy(of_one), inputs=inputs)
-        return self._append(path, layer, source, None)
+        return self._looked_up(path, source, _in_numpy(of_one))
+
+    def _with_values(self, node: Any, path: str, source: _Value, place: int, values: floatnet.Array) -> _Value:
+        """An activation and a parameter, told as a sum or a product."""
+        name, function = _PAIRS[node.target][1:]
+        if function is operator.sub:
+            source = self._looked_up(path, source, np.negative) if place else source
+            function, values = operator.add, values if place else -values
+        elif function is operator.truediv and place == 0 and values.all():
+            function, values = operator.mul, 1 / values
+        if function not in (operator.add, operator.mul):
+            raise TorchError(f"{path}: {name} an activation and a parameter, which isn't possible in this way")
+        return self._with_parameter(path, source, tuple(node.meta["tensor_meta"].shape[1:]), function, values)
+
+    def _with_parameter(
+        self, path: str, source: _Value, shape: tuple[int, ...], function: Any, values: floatnet.Array
+    ) -> _Value:
+        """A sum or product of each element, or channel, with its own number: a depthwise layer of one tap."""
+        told = values[0] if values.ndim > len(shape) and len(values) == 1 else values
+        if source.places.shape != shape or told.ndim > len(shape) or not np.isfinite(told).all():
+            raise TorchError(f"{path}: {list(shape)} of an activation of {list(source.places.shape)} and a parameter")
+        value = self._whole(path, source)
+        if not moves.is_whole(value.places, self.shapes[value.tensor]):
+            tensor = self._moved(path, value.tensor, moves.channels_last(value.places))
+            value = _Value(tensor, moves.laid_out(shape))
+        laid = np.empty(value.places.size, np.float32)
+        laid[value.places.reshape(-1)] = np.broadcast_to(told, shape).reshape(-1)
+        tensor, by_channel = value.tensor, laid.reshape(self.shapes[value.tensor])
+        if (by_channel == by_channel[:1, :1]).all():
+            laid = by_channel[0, 0]
+        else:
+            tensor = self._moved(path, tensor, np.arange(laid.size).reshape(1, 1, -1))
+        weights, bias = (laid, np.zeros_like(laid)) if function is operator.mul else (np.ones_like(laid), laid)
+        return replace(value, tensor=self._layer(path, "depthwise", tensor, weights=weights[None, None], bias=bias))
 
     def _check_axes(self, call: _Call, axes: int) -> None:
         if len(call.source_shape) != 2 + axes:
@@ -549,7 +752,7 @@ class _Converter:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 _ELEMENTWISE = (
-    *(tnn.Sigmoid, tnn.Tanh, tnn.LeakyReLU, tnn.PReLU, tnn.Hardswish, tnn.Hardsigmoid, tnn.GELU, tnn.SiLU, tnn.Mish),
+    *(tnn.Sigmoid, tnn.Tanh, tnn.LeakyReLU, tnn.Hardswish, tnn.Hardsigmoid, tnn.GELU, tnn.SiLU, tnn.Mish),
     *(tnn.ELU, tnn.CELU, tnn.SELU, tnn.Softplus, tnn.Softsign, tnn.Hardshrink, tnn.Softshrink, tnn.Threshold),
     *(tnn.LogSigmoid, tnn.Tanhshrink),
 )
@@ -565,58 +768,70 @@ class Function:
         return self.function(x)
 
 
-class Gather:
-    """Stands for axes in another order, [axes of PyTorch but the batch], and parts of axes."""
+@dataclass(frozen=True)
+class Reduction:
+    """Stands for what becomes of axes, those of PyTorch without the batch; correction: of a variance's divisor."""
 
-    def __init__(self, order: tuple[int, ...] | None = None, parts: dict[int, range] | None = None) -> None:
-        self.order, self.parts = order, parts or {}
+    name: str
+    axes: tuple[int, ...]
+    keeps: bool = False
+    correction: int = 1
 
 
 def _same(x: Any) -> Any:
     return x
 
 
-class Expand:
-    """Stands for a repetition along axes."""
-
-
-_HANDLERS: dict[type, Callable[[_Converter, _Call], _Value]] = {
+Made = _Value | list[_Value | None]
+_HANDLERS: dict[type, Callable[[_Converter, _Call], Made]] = {
     tnn.Linear: _Converter.linear,
+    **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
+    **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
+    Reduction: _Converter.reduce,
+    tnn.LayerNorm: _Converter.layer_norm,
+    tnn.GroupNorm: _Converter.group_norm,
+    tnn.Softmax: _Converter.softmax,
+    tnn.LogSoftmax: _Converter.log_softmax,
+    **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
+}
+_LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # those that read [height, width, channels]
     **dict.fromkeys((tnn.Conv1d, tnn.Conv2d), _Converter.conv),
     **dict.fromkeys((tnn.ConvTranspose1d, tnn.ConvTranspose2d), _Converter.conv_transpose),
     **dict.fromkeys((tnn.BatchNorm1d, tnn.BatchNorm2d), _Converter.batch_norm),
-    **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
-    **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
-    Expand: _Converter.expand,
-    Gather: _Converter.gather,
-    **dict.fromkeys((tnn.Upsample, tnn.UpsamplingNearest2d), _Converter.upsample),
+    tnn.PReLU: _Converter.prelu,
+    **dict.fromkeys((tnn.Upsample, tnn.UpsamplingBilinear2d), _Converter.upsample),
     **dict.fromkeys((tnn.MaxPool1d, tnn.MaxPool2d, tnn.AvgPool1d, tnn.AvgPool2d), _Converter.pool),
     **dict.fromkeys(
         (tnn.AdaptiveAvgPool1d, tnn.AdaptiveAvgPool2d, tnn.AdaptiveMaxPool1d, tnn.AdaptiveMaxPool2d),
         _Converter.adaptive_pool,
     ),
     **dict.fromkeys((tnn.ZeroPad1d, tnn.ZeroPad2d, tnn.ConstantPad1d, tnn.ConstantPad2d), _Converter.pad),
-    tnn.LayerNorm: _Converter.layer_norm,
-    tnn.Softmax: _Converter.softmax,
-    tnn.LogSoftmax: _Converter.log_softmax,
-    tnn.Flatten: _Converter.reshape,
-    **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
 }
-_JOINS = {torch.cat, torch.concat, torch.concatenate}
-_PERMUTATIONS = {torch.permute, torch.transpose, torch.swapaxes, "permute", "transpose", "swapaxes"}
+_JOINS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
 _SUPPORTED = "replace it; what can be imported is listed in docs/guides/own-network.md"
 _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), ("multiply", "multiplies", operator.mul)),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), ("", "subtracts", operator.sub)),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), ("add", "subtracts", operator.sub)),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), ("", "divides", operator.truediv)),
     **dict.fromkeys((operator.pow, torch.pow, "pow"), ("", "raises to a power", operator.pow)),
 }
-_RESHAPES = {
-    *(torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, operator.getitem),
-    *("flatten", "reshape", "view", "view_as", "reshape_as", "squeeze", "unsqueeze", "contiguous"),
+_MOVING_MODULES = (
+    *(tnn.Flatten, tnn.Unflatten, tnn.PixelShuffle, tnn.PixelUnshuffle, tnn.ChannelShuffle, tnn.UpsamplingNearest2d),
+    *(tnn.ReflectionPad1d, tnn.ReflectionPad2d, tnn.ReplicationPad1d, tnn.ReplicationPad2d),
+    *(tnn.CircularPad1d, tnn.CircularPad2d),
+)
+_NAMED_MOVES = (  # functions of torch, and methods
+    *("flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim", "t"),
+    *("chunk", "split", "tensor_split", "unbind", "select", "narrow", "flip", "roll", "tile", "repeat_interleave"),
+    *("index_select", "clone"),
+)
+_MOVES = {
+    *_NAMED_MOVES,
+    *(getattr(torch, name) for name in _NAMED_MOVES),
+    *("view", "view_as", "reshape_as", "contiguous", "expand", "expand_as", "repeat", "detach", "float", "to", "type"),
+    *(operator.getitem, F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle),
 }
-_EXPANSIONS = {"expand", "expand_as"}
 _TOTAL = {  # functions of one value that are finite everywhere
     **dict.fromkeys((operator.neg, torch.neg, "neg"), torch.neg),
     **dict.fromkeys((operator.abs, torch.abs, "abs"), torch.abs),
@@ -625,7 +840,9 @@ _TOTAL = {  # functions of one value that are finite everywhere
     **dict.fromkeys((torch.cos, "cos"), torch.cos),
     **dict.fromkeys((torch.erf, "erf"), torch.erf),
 }
-_MEANS = {torch.mean, "mean"}
+_REDUCTIONS: dict[Any, str] = {
+    getter: name for name in ("mean", "sum", "amax", "max", "var", "std") for getter in (name, getattr(torch, name))
+}
 _WINDOW = ("kernel_size", "stride", "padding")
 _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does the same, and what it is made with
     **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), (tnn.ReLU, ())),
@@ -658,7 +875,8 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does 
     F.avg_pool2d: (tnn.AvgPool2d, (*_WINDOW, "ceil_mode", "count_include_pad")),
     F.adaptive_avg_pool1d: (tnn.AdaptiveAvgPool1d, ("output_size",)),
     F.adaptive_avg_pool2d: (tnn.AdaptiveAvgPool2d, ("output_size",)),
-    F.interpolate: (tnn.Upsample, ("size", "scale_factor", "mode")),
+    F.interpolate: (tnn.Upsample, ("size", "scale_factor", "mode", "align_corners")),
+    F.pad: (tnn.ConstantPad2d, ("padding", "mode", "value")),
 }
 _IGNORED = (
     "inplace",
@@ -666,30 +884,33 @@ _IGNORED = (
     "p",
     "_stacklevel",
     "dtype",
-    "align_corners",
     "recompute_scale_factor",
     "antialias",
 )  # of functions, without a meaning here
 
 
+def _only_moves(node: Any, modules: dict[str, Any]) -> bool:
+    """Whether a call only moves elements of its first argument."""
+    if node.op == "call_module":
+        module = modules[node.target]
+        return isinstance(module, _MOVING_MODULES) or isinstance(module, tnn.Upsample) and module.mode == "nearest"
+    if node.target is F.interpolate:
+        return bool(_argument(node, 3, "mode", "nearest") == "nearest")
+    if node.target is F.pad:
+        return bool(_argument(node, 2, "mode", "constant") != "constant")
+    return node.target in _MOVES
+
+
+def _argument(node: Any, place: int, name: str, default: Any = None) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
 def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
     """The module that does what a function or method does to a tensor of `shape`."""
-    if node.target is operator.getitem and not _adds_axes(node.args[1]):
-        return Gather(parts=_parts(node.args[1], shape, path))
-    if node.target in _PERMUTATIONS:
-        return Gather(order=_order(node, shape, path))
-    if node.target in _RESHAPES:
-        return tnn.Flatten()
-    if node.target in _EXPANSIONS:
-        return Expand()
     if node.target in _TOTAL:
         return Function(_TOTAL[node.target])
-    if node.target in _MEANS:
-        dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
-        axes = {dim % len(shape) for dim in ([dims] if isinstance(dims, int) else dims)}
-        if len(shape) > 2 and axes == set(range(2, len(shape))):
-            return tnn.AdaptiveAvgPool2d(1)
-        raise TorchError(f"{path}: a mean over axes {dims} of {list(shape)}; only one over all positions is possible")
+    if node.target in _REDUCTIONS:
+        return _reduction(node, shape, path)
     if node.target is F.layer_norm:
         return _layer_norm(node)
     name = getattr(node.target, "__name__", str(node.target))
@@ -697,11 +918,28 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
         raise TorchError(f"{path} ({name}): not supported: {_SUPPORTED}")
     kind, parameters = _FUNCTIONS[node.target]
     given = dict(zip(parameters, fx.map_arg(node.args[1:], _number), strict=False))
-    given |= {key: value for key, value in node.kwargs.items() if key not in _IGNORED}
+    given |= {key: fx.map_arg(value, _number) for key, value in node.kwargs.items() if key not in _IGNORED}
     if kind is tnn.Hardtanh:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
+    if kind is tnn.ConstantPad2d:
+        sides = tuple(given.get("padding", given.get("pad", ())))
+        given = {"padding": (*sides, 0, 0, 0)[: max(4, len(sides))], "value": given.get("value") or 0}
     return kind(**{key: value for key, value in given.items() if value is not None})
+
+
+def _reduction(node: Any, shape: tuple[int, ...], path: str) -> Reduction:
+    name, dims = _REDUCTIONS[node.target], _argument(node, 1, "dim", node.kwargs.get("axis"))
+    spread = name in ("var", "std")
+    listed = [dims] if isinstance(dims, int) else list(dims or ())
+    axes = {dim % len(shape) for dim in listed if isinstance(dim, int) and not isinstance(dim, bool)}
+    if not axes or 0 in axes or len(axes) < len(listed):
+        raise TorchError(f"{path}: {name} over axes {listed} of {list(shape)}; possible are axes of a sample, as dim=")
+    unbiased = _argument(node, 2, "unbiased", True) if spread else True
+    keeps = bool(_argument(node, 3 if spread else 2, "keepdim", False))
+    return Reduction(
+        name, tuple(sorted(axis - 1 for axis in axes)), keeps, node.kwargs.get("correction", int(unbiased))
+    )
 
 
 def _layer_norm(node: Any) -> tnn.LayerNorm:
@@ -727,60 +965,6 @@ def _number(node: Any) -> Any:
     return node.meta.get("number", node)
 
 
-def _parts(index: Any, shape: tuple[int, ...], path: str) -> dict[int, range]:
-    """What an index takes of axes, the batch whole: slices, or the last axes by number."""
-    found, listed = {}, list(index) if isinstance(index, tuple) else [index]
-    if ... in listed:
-        place = listed.index(...)
-        listed[place : place + 1] = [slice(None)] * (len(shape) - len(listed) + 1)
-    for axis, part in enumerate(listed):
-        if (
-            isinstance(part, int)
-            and not isinstance(part, bool)
-            and len(listed) == len(shape)
-            and axis == len(shape) - 1
-        ):
-            start = part % shape[axis]
-            found[axis] = range(start, start + 1)
-        elif isinstance(part, slice) and not any(
-            isinstance(end, fx.Node) for end in (part.start, part.stop, part.step)
-        ):
-            if part != slice(None):
-                found[axis] = range(shape[axis])[part]
-        else:
-            raise TorchError(f"{path}: takes {index}; slices, and a number for the last axis, are possible")
-    if 0 in found or not all(found.values()):
-        raise TorchError(f"{path}: takes a part of the batch, or nothing")
-    return found
-
-
-def _order(node: Any, shape: tuple[int, ...], path: str) -> tuple[int, ...]:
-    """The axes that a permutation makes the output's, the batch left out."""
-    given = node.args[1:] or tuple(node.kwargs.values())
-    listed = list(given[0]) if len(given) == 1 and isinstance(given[0], tuple | list) else list(given)
-    if not all(isinstance(axis, int) for axis in listed):
-        raise TorchError(f"{path}: its axes must be numbers")
-    axes = [axis % len(shape) for axis in listed]
-    if len(axes) == 2 and len(shape) > 2:
-        one, two = axes
-        axes = list(range(len(shape)))
-        axes[one], axes[two] = two, one
-    if sorted(axes) != list(range(len(shape))) or axes[0] != 0:
-        raise TorchError(f"{path}: axes {listed} move the batch")
-    return tuple(axes[1:])
-
-
-def _adds_axes(index: Any) -> bool:
-    """Whether an index takes all of a tensor, with new axes of one element."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is ... or part == slice(None) for part in parts)
-
-
-def _only(node: Any, known: list[_Value | None]) -> list[tuple[Any, _Value | None]]:
-    """Operands that are no activations."""
-    return [(arg, value) for arg, value in zip(node.args, known, strict=False) if value is None]
-
-
 def _in_numpy(function: Callable[[Any], Any]) -> Callable[[floatnet.Array], floatnet.Array]:
     """A function of PyTorch's tensors as one of arrays."""
 
@@ -800,10 +984,27 @@ def _own_shape(shape: tuple[int, ...]) -> floatnet.Shape:
     return height, width, (*shape, 1)[1]
 
 
-def _channels_first(shape: floatnet.Shape) -> NDArray[np.integer]:
-    """Where each element of a flattened [height, width, channels] is in the flattened [channels, height, width]."""
-    height, width, channels = shape
-    return np.arange(channels * height * width).reshape(channels, height, width).transpose(1, 2, 0).reshape(-1)
+def _places_of(shape: tuple[int, ...], axes: Sequence[int]) -> moves.Places:
+    """The places of a sample's axes in a tensor that has these as channels, and the others, in order, as positions."""
+    order = [*(axis for axis in range(len(shape)) if axis not in axes), *axes]
+    places = np.arange(math.prod(shape), dtype=np.int64).reshape([shape[axis] for axis in order])
+    return places.transpose(np.argsort(order))
+
+
+def _between(factor: int) -> NDArray[np.float64]:
+    """The weights that make steps of so many equal positions a straight line from middle to middle."""
+    taps = np.ones(factor) if factor % 2 else np.array([0.5, *[1.0] * (factor - 1), 0.5])
+    return taps / factor
+
+
+def _ungrouped(weights: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
+    """Weights [out, in / groups, height, width] as those of one group, with zeros for inputs of other groups."""
+    outputs, inputs = weights.shape[0] // groups, weights.shape[1]
+    whole = np.zeros((len(weights), inputs * groups, *weights.shape[2:]), np.float32)
+    for group in range(groups):
+        rows, columns = (slice(group * n, (group + 1) * n) for n in (outputs, inputs))
+        whole[rows, columns] = weights[rows]
+    return whole
 
 
 def _pair(value: int | tuple[int, ...], fill: int, axes: int = 2) -> tuple[int, int]:
