@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn as tnn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 import edgelora
 from edgelora import floatnet, formats, twin
@@ -556,7 +557,10 @@ class Outer(tnn.Module):
 
 
 REFUSED = [
-    (tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.LSTM(8, 3))), r"0\.1 \(LSTM\): not supported: replace it"),
+    (
+        tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Hardtanh(), tnn.Softmin(1))),
+        r"0\.2 \(Softmin\): not supp",
+    ),
     (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3, dilation=2)), r"^0 \(ConvTranspose1d\): groups and dilation"),
     (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is possible"),
     (tnn.Sequential(tnn.AdaptiveAvgPool1d(3)), "can't be shared evenly"),
@@ -628,6 +632,25 @@ ACCEPTED: dict[str, tuple[Callable, tuple[int, ...]]] = {  # what moves, joins, 
         lambda: tnn.Sequential(tnn.Upsample(scale_factor=2, mode="bilinear"), tnn.Conv2d(3, 4, 3)),
         (3, 4, 5),
     ),
+    "upsampling to any size": (lambda: Calls(lambda x: F.interpolate(x, size=13, mode="linear")), (3, 8)),
+    "upsampling with corners": (
+        lambda: tnn.Sequential(tnn.Upsample((9, 7), mode="bilinear", align_corners=True), tnn.Conv2d(3, 4, 3)),
+        (3, 4, 5),
+    ),
+    "weights of a norm": (
+        lambda: tnn.Sequential(parametrizations.weight_norm(tnn.Conv1d(3, 4, 3)), tnn.ReLU(), tnn.Conv1d(4, 2, 1)),
+        (3, 8),
+    ),
+    "of a length": (lambda: Calls(lambda x: F.normalize(x, dim=2)), (3, 8)),
+    "pools as functions": (
+        lambda: Calls(lambda x: F.adaptive_max_pool1d(x, 1) * torch.softmax(F.adaptive_avg_pool1d(x, 1), dim=1)),
+        (3, 8),
+    ),
+    "functions that end somewhere": (
+        lambda: Calls(lambda x: torch.exp(-x) + torch.sqrt(torch.square(x)) + torch.log(x.abs() + 0.5)),
+        (3, 8),
+    ),
+    "what nobody reads": (lambda: Calls(lambda x: x.max(2).values + x.std(2) * 0), (3, 8)),
     "pixel shuffle": (lambda: tnn.Sequential(tnn.Conv2d(3, 8, 1), tnn.PixelShuffle(2)), (3, 4, 5)),
     "pixel unshuffle": (lambda: tnn.Sequential(tnn.PixelUnshuffle(2), tnn.Conv2d(12, 4, 1)), (3, 4, 6)),
     "channel shuffle": (
@@ -834,8 +857,7 @@ def test_a_last_position_and_both_sides_of_a_cut(tmp_path: Path) -> None:
         (lambda x: x.permute(1, 0, 2), "moves a part of the batch"),
         (lambda x: torch.cat([x, x], dim=0), "along axes of a sample"),
         (lambda x: F.log_softmax(x, dim=1) + 1, "at the end only"),
-        (lambda x: F.interpolate(x, size=9, mode="linear"), "by a whole factor"),
-        (lambda x: F.interpolate(x, scale_factor=2, mode="linear", align_corners=True), "align_corners=False"),
+        (lambda x: F.interpolate(x, size=9, mode="area"), "mode 'area': possible are"),
     ],
 )
 def test_other_moves_are_refused(part: Callable[[torch.Tensor], torch.Tensor], message: str) -> None:
@@ -849,3 +871,85 @@ def test_other_moves_are_refused(part: Callable[[torch.Tensor], torch.Tensor], m
 
     with pytest.raises(TorchError, match=message):
         edgelora.from_torch(Part(), noise(8, 3, 6))
+
+
+RECURRENT: dict[str, tuple[Callable[[tnn.Module, torch.Tensor], torch.Tensor], tuple[int, int], dict]] = {
+    "last output": (lambda rnn, x: rnn(x)[0][:, -1], (7, 4), {}),
+    "last state": (lambda rnn, x: state_of(rnn, rnn(x)[1])[-1], (7, 4), {}),
+    "both states": (
+        lambda rnn, x: torch.cat([state_of(rnn, rnn(x)[1])[i] for i in (0, 1)], 1),
+        (6, 4),
+        {"bidirectional": True},
+    ),
+    "two layers": (lambda rnn, x: rnn(x)[0][:, -1, :], (5, 4), {"num_layers": 2, "dropout": 0.3}),
+    "mean over time": (lambda rnn, x: rnn(x)[0].mean(1), (4, 3), {"bidirectional": True, "bias": False}),
+    "time first": (lambda rnn, x: rnn(x.permute(1, 0, 2))[0][-1], (5, 4), {"batch_first": False}),
+    "a state of zeros": (lambda rnn, x: rnn(x, zeros(rnn, x))[0].flatten(1), (4, 3), {}),
+    "two layers, two ways": (lambda rnn, x: rnn(x)[0][:, 0], (3, 4), {"num_layers": 2, "bidirectional": True}),
+    "behind a convolution": (lambda rnn, x: rnn(F.relu(x.transpose(1, 2)).transpose(1, 2))[0][:, -1], (6, 4), {}),
+}
+
+
+def state_of(rnn: tnn.Module, state):
+    return state[0] if isinstance(rnn, tnn.LSTM) else state
+
+
+def zeros(rnn: tnn.Module, x: torch.Tensor):
+    state = torch.zeros(1, x.size(0), 6)
+    return (state, state) if isinstance(rnn, tnn.LSTM) else state
+
+
+@pytest.mark.parametrize("kind", [tnn.LSTM, tnn.GRU, tnn.RNN], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrences(name: str, kind: type) -> None:
+    words, (steps, features), fields = RECURRENT[name]
+
+    class Net(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(features, 6, **{"batch_first": True, **fields})
+            with torch.no_grad():
+                width = words(self.rnn, torch.zeros(2, steps, features)).shape[1]
+            self.out = tnn.Linear(width, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(words(self.rnn, x))
+
+    made = check_near(Net(), steps, features, decibel=18, loss="mean_squared_error")
+    if name == "last output":
+        each = {tnn.LSTM: 15, tnn.GRU: 16, tnn.RNN: 4}[kind]
+        assert len(made.model.ops) <= steps * each + 3
+
+
+def test_weights_of_a_recurrence_are_in_the_file_once() -> None:
+    class Net(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = tnn.RNN(4, 100, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rnn(x)[0][:, -1]
+
+    made = edgelora.from_torch(Net(), noise(30, 9, 4))
+    assert kinds(made).count("dense") == 8 and len(made.elm) < 3 * 100 * 100
+
+
+@pytest.mark.parametrize(
+    ("rnn", "message"),
+    [
+        (lambda: tnn.LSTM(4, 6, batch_first=True), "its 60 steps take 15 ops each, 511 are possible"),
+        (lambda: tnn.GRU(4, 6), r"reads \[2, 60, 4\]: must read \[batch, time, features\], batch_first=True"),
+        (lambda: tnn.LSTM(4, 6, proj_size=3, batch_first=True), "must read"),
+    ],
+)
+def test_recurrences_that_are_refused(rnn: Callable[[], tnn.Module], message: str) -> None:
+    class Net(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = rnn()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rnn(x)[0][:, -1]
+
+    with pytest.raises(TorchError, match=message):
+        edgelora.from_torch(Net(), noise(8, 60, 4))

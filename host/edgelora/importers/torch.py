@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .. import datasets, floatnet, formats, quantization, twin
 from ..errors import EdgeloraError, InputError, MissingPackage
-from ..formats import MAX_POOLED, WEIGHT_KINDS, QuantModel
+from ..formats import MAX_OPS, MAX_POOLED, WEIGHT_KINDS, QuantModel
 from ..quantization import Quantized
 from . import moves, peft, tflite
 
@@ -30,11 +30,13 @@ try:
     from torch import nn as tnn
     from torch.fx.passes.shape_prop import ShapeProp
     from torch.nn import functional as F
+    from torch.nn.utils import parametrize
 except ModuleNotFoundError as missing:
     raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
 TRACED = 2  # samples that the module is traced with
 CHECKED = 16  # samples on which the float network has to agree with the module
 TOLERANCE = 1e-3  # of the largest output
+LEAST, EXP_MOST = 1e-6, 80.0  # of what functions take that aren't finite everywhere
 TABLED = 1.0  # of a function's range in the base, on both sides: what its table in the float original has besides
 
 
@@ -100,6 +102,7 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
     module = copy.deepcopy(module).cpu().float().eval()
     if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
         module = tnn.Sequential(module)  # a layer by itself, which would be traced into
+    _settle(module)
     try:
         traced = fx.symbolic_trace(module)
         traced.graph.eliminate_dead_code()
@@ -126,22 +129,94 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
     return net, converter.ends_logistic
 
 
+def _settle(module: Any) -> None:
+    """Puts plain layers, with the weights computed, for those with parametrizations (weight_norm, spectral_norm)."""
+    for parent in list(module.modules()):
+        for name, part in parent.named_children():
+            if parametrize.is_parametrized(part):
+                kind = parametrize.type_before_parametrizations(part)
+                plain = kind.__new__(kind)
+                plain.__dict__ = dict(part.__dict__)
+                plain._modules = {key: value for key, value in part._modules.items() if key != "parametrizations"}
+                computed = {key: tnn.Parameter(getattr(part, key).detach()) for key in part.parametrizations}
+                plain._parameters = part._parameters | computed
+                setattr(parent, name, plain)
+
+
+Made = Any  # a `_Value`, None for what isn't known, or a list of these
+
+
+def _listed(made: Made) -> list[_Value]:
+    """All values that a call returns."""
+    if isinstance(made, list):
+        return [value for part in made for value in _listed(part)]
+    return [] if made is None else [made]
+
+
+def _read_layers(net: floatnet.FloatNet) -> floatnet.FloatNet:
+    """The network without layers that nothing reads, on the way to its last one."""
+    sources = [floatnet.sources(net, i) for i in range(len(net.layers))]
+    read = {len(net.layers)}
+    for i in reversed(range(len(net.layers))):
+        read.update(sources[i] if i + 1 in read else ())
+    kept = [i for i in range(len(net.layers)) if i + 1 in read]
+    places = {0: 0} | {i + 1: place + 1 for place, i in enumerate(kept)}
+    layers = []
+    for place, i in enumerate(kept):
+        inputs = tuple(places[tensor] for tensor in sources[i])
+        layers.append(replace(net.layers[i], inputs=() if inputs == (place,) else inputs))
+    return replace(net, layers=layers)
+
+
+class _Recurrence:
+    """A recurrent layer's weights, gates in the order in which steps take them.
+
+    inputs: [gates * hidden, features]; state: [gates * hidden, hidden]; input_bias: of both, but for what new_bias
+    [hidden] has, which a GRU's reset gate multiplies.
+    """
+
+    def __init__(self, module: Any, suffix: str) -> None:
+        self.kind, self.hidden = type(module), module.hidden_size
+        self.relu = getattr(module, "nonlinearity", "tanh") == "relu"
+        parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"][: 2 + 2 * module.bias]
+        values = [_array(getattr(module, f"{part}_{suffix}")) for part in parts]
+        if self.kind is tnn.LSTM:  # PyTorch's: input, forget, cell, output
+            order = np.arange(4 * self.hidden).reshape(4, -1)[[0, 1, 3, 2]].reshape(-1)
+            values = [value[order] for value in values]
+        self.inputs, self.state = values[:2]
+        zero = np.zeros(len(self.state), np.float32)
+        of_inputs, of_state = values[2:] or (zero, zero)
+        self.new_bias = zero[: self.hidden]
+        if self.kind is tnn.GRU:
+            self.new_bias, of_state = of_state[2 * self.hidden :], of_state.copy()
+            of_state[2 * self.hidden :] = 0
+        self.input_bias = of_inputs + of_state
+
+
 class _Sizes(ShapeProp):  # type: ignore[misc]
-    """Notes shapes, and the numbers that a module computes of them, such as `x.size(2)`."""
+    """Notes shapes, the numbers that a module computes of them, such as `x.size(2)`, and tensors made of no input."""
 
     def run_node(self, n: Any) -> Any:
         result = super().run_node(n)
         if isinstance(result, int | torch.Size) and not isinstance(result, bool):
             n.meta["number"] = result
+        of_input = n.op == "placeholder" or any(other.meta.get("of_input") for other in n.all_input_nodes)
+        n.meta["of_input"] = of_input and "tensor_meta" in n.meta
+        if not of_input or "tensor_meta" not in n.meta:
+            n.meta["known"] = result
         return result
 
 
 @dataclass(frozen=True)
 class _Value:
-    """What a call returns: a view of a tensor of the float network. places: of PyTorch's axes but the batch."""
+    """What a call returns: a view of a tensor of the float network. places: of PyTorch's axes but the batch.
+
+    tensor: below 0 one of `_Converter.lists`, tensors that lie one behind the other. batch: where the batch is.
+    """
 
     tensor: int
     places: moves.Places
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,15 +248,13 @@ class _Converter:
         self.source = _Value(0, moves.laid_out(input_shape))
         self.net = floatnet.FloatNet(_own_shape((1, *input_shape)), [])
         self.shapes = [self.net.input_shape]
-        self.values: dict[Any, _Value | list[_Value | None]] = {}
+        self.values: dict[Any, Made] = {}
+        self.lists: list[tuple[int, ...]] = []  # tensors of one size, behind each other: the outputs of steps
         self.shared: set[int] = set()  # tensors that several calls read
         self.moved: dict[tuple[int, bytes, tuple[int, ...]], int] = {}  # tensors in other orders
         self.ends_in_logarithms = False  # of probabilities, which the network gives as they are
         self.sigmoid = 0  # the last tensor that a Sigmoid wrote
-
-    @property
-    def ends_logistic(self) -> bool:
-        return self.sigmoid == len(self.net.layers)
+        self.ends_logistic = False
 
     def run(self) -> floatnet.FloatNet:
         end = 0
@@ -192,20 +265,22 @@ class _Converter:
                 self.values[node] = self.source
             elif node.op == "output":
                 end = self._end(node.args[0])
-            elif node.op != "get_attr" and "tensor_meta" in node.meta:
+            elif node.meta["of_input"]:
                 self.values[node] = self._convert(node)
             if len(node.users) > 1:
-                values = self.values.get(node, [])
-                listed = [values] if isinstance(values, _Value) else values
-                self.shared |= {value.tensor for value in listed if value is not None}
+                self.shared |= {value.tensor for value in _listed(self.values.get(node))}
         if not end or end != len(self.net.layers):
             raise TorchError("the module's output isn't that of its last layer: end with a Linear layer or a Softmax")
-        return self.net
+        self.ends_logistic = self.sigmoid == end
+        return _read_layers(self.net)
 
     def _end(self, returned: Any) -> int:
         value = self.values.get(returned) if isinstance(returned, fx.Node) else None
         if not isinstance(value, _Value):
             raise TorchError("the module returns several values: one is possible")
+        value = self._real(value, "output")
+        if value.batch:
+            raise TorchError(f"the module returns the batch as axis {value.batch}: it moves a part of the batch")
         if value.places.ndim > 3:
             raise TorchError(f"the module returns {value.places.ndim} axes of a sample: up to three are possible")
         tensor, wanted = value.tensor, moves.channels_last(value.places)
@@ -216,7 +291,7 @@ class _Converter:
 
     # ---- calls ----
 
-    def _convert(self, node: Any) -> _Value | list[_Value | None]:
+    def _convert(self, node: Any) -> Made:
         path = self._path(node)
         if node.target in _JOINS:
             return self._join(node, path)
@@ -230,17 +305,19 @@ class _Converter:
             return self._part_of(node, given, path)
         if _only_moves(node, self.modules):
             return self._move(node, given, path)
+        if not (node.op == "call_module" and isinstance(self.modules[node.target], _RECURRENT)):
+            given = self._real(given, path)
         shape, source_shape = (tuple(getattr(n.meta["tensor_meta"], "shape", ())) for n in (node, source))
         module = self.modules[node.target] if node.op == "call_module" else _module_of(node, source_shape, path)
         call = _Call(node, module, path, given, source_shape, shape)
         return self._handled(call)
 
-    def _handled(self, call: _Call) -> _Value | list[_Value | None]:
+    def _handled(self, call: _Call) -> Made:
         handler, laid = _HANDLERS.get(type(call.module)), _LAID_OUT.get(type(call.module))
         if handler is None and laid is None:
             raise call.refusal(f"not supported: {_SUPPORTED}")
-        if call.shape and call.shape[:1] != (TRACED,):
-            raise call.refusal(f"makes {list(call.shape)} of {TRACED} samples; must make as many of each by itself")
+        if call.source.batch and not isinstance(call.module, _RECURRENT):
+            raise call.refusal(f"reads {list(call.source_shape)} of {TRACED} samples: the batch must be the first axis")
         try:
             if laid is not None:
                 tensor = self._moved(call.path, call.source.tensor, moves.channels_last(call.source.places))
@@ -258,7 +335,7 @@ class _Converter:
         owners = [path for path in node.meta.get("nn_module_stack", {}) if path]
         return f"{owners[-1]}.{node.name}" if owners else str(node.name)
 
-    def _part_of(self, node: Any, given: list[_Value | None], path: str) -> _Value:
+    def _part_of(self, node: Any, given: Sequence[Made], path: str) -> Made:
         """One of several that a call returned."""
         place = node.args[1] if node.target is operator.getitem else 0 if node.args[1:] == ("values",) else None
         value = given[place] if isinstance(place, int) and -len(given) <= place < len(given) else None
@@ -316,10 +393,10 @@ class _Converter:
 
     # ---- moves ----
 
-    def _move(self, node: Any, source: _Value, path: str) -> _Value | list[_Value | None]:
+    def _move(self, node: Any, source: _Value, path: str) -> Made:
         """Whatever only moves elements is done to their places."""
-        size = math.prod(self.shapes[source.tensor])
-        batch = np.stack([source.places + i * size for i in range(TRACED)])
+        size = self._size(source.tensor)
+        batch = np.stack([source.places + i * size for i in range(TRACED)], axis=source.batch)
         batch = torch.from_numpy(np.ascontiguousarray(batch, np.float64))
         given = node.args[0]
 
@@ -328,7 +405,7 @@ class _Converter:
                 return batch
             if n in self.values:  # of which only the shape can matter
                 return torch.zeros(n.meta["tensor_meta"].shape)
-            return _attribute(self.traced, n.target) if n.op == "get_attr" else _number(n)
+            return n.meta.get("known")
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if node.op == "call_module":
@@ -336,19 +413,47 @@ class _Converter:
         else:
             made = (getattr(torch.Tensor, node.target) if node.op == "call_method" else node.target)(*args, **kwargs)
         if isinstance(made, torch.Tensor):
-            return self._view(source, made, size, path)
-        return [self._view(source, part, size, path) for part in made]
+            return self._view(source, made, path)
+        return [self._view(source, part, path) for part in made]
 
-    def _view(self, source: _Value, moved: Any, size: int, path: str) -> _Value:
-        places = moved.numpy().round().astype(np.int64)
-        inside = (
-            places.ndim and len(places) == TRACED and places.size and 0 <= places[0].min() <= places[0].max() < size
-        )
-        if not inside or any((row - i * size != places[0]).any() for i, row in enumerate(places)):
-            raise TorchError(
-                f"{path}: takes or moves a part of the batch, or takes nothing: each sample must be whole by itself"
-            )
-        return _Value(source.tensor, np.asarray(places[0]))
+    def _view(self, source: _Value, moved: Any, path: str) -> _Value:
+        """What the moved places are, with the batch on whatever axis keeps samples apart."""
+        found, size = moved.numpy().round().astype(np.int64), self._size(source.tensor)
+        for axis in range(found.ndim if found.size else 0):
+            rows = np.moveaxis(found, axis, 0)
+            apart = all(np.array_equal(row, rows[0] + i * size) for i, row in enumerate(rows))
+            if len(rows) == TRACED and apart and rows[0].min() >= 0 and rows[0].max() < size:
+                return self._within_one(_Value(source.tensor, np.asarray(rows[0]), axis))
+        raise TorchError(f"{path}: takes or moves a part of the batch, or takes nothing: keep each sample whole")
+
+    # ---- lists of tensors ----
+
+    def _size(self, tensor: int) -> int:
+        """The elements of a tensor, or of a list of them."""
+        return sum(self._size(part) for part in self.lists[~tensor]) if tensor < 0 else math.prod(self.shapes[tensor])
+
+    def _within_one(self, value: _Value) -> _Value:
+        """A view of a list as one of a tensor in it, if it has elements of no other."""
+        if value.tensor >= 0:
+            return value
+        parts = self.lists[~value.tensor]
+        size = self._size(parts[0])
+        first, last = int(value.places.min()) // size, int(value.places.max()) // size
+        return replace(value, tensor=parts[first], places=value.places - first * size) if first == last else value
+
+    def _real(self, value: _Value, path: str) -> _Value:
+        """A view of a list as one of a tensor that has all of it."""
+        if value.tensor >= 0:
+            return value
+        whole, *others = self.lists[~value.tensor]
+        for tensor in others:
+            whole = self._layer(path, "concatenate", whole, tensor)
+        return replace(value, tensor=whole)
+
+    def _in_list(self, tensors: Sequence[int], shape: tuple[int, ...]) -> _Value:
+        """A view, in order, of tensors one behind the other."""
+        self.lists.append(tuple(tensors))
+        return self._within_one(_Value(~(len(self.lists) - 1), np.arange(math.prod(shape)).reshape(shape)))
 
     # ---- layers ----
 
@@ -534,7 +639,7 @@ class _Converter:
         self.ends_in_logarithms = True
         return self.softmax(call)
 
-    def reduce(self, call: _Call) -> _Value | list[_Value | None]:
+    def reduce(self, call: _Call) -> Made:
         """The mean, sum, largest, variance or deviation over some axes."""
         m = call.module
         rows = self._columns(call, m.axes)
@@ -563,6 +668,32 @@ class _Converter:
         """A tensor whose positions are these axes of a value, and channels the others."""
         return self._rows(call.path, call.source, [i for i in range(call.source.places.ndim) if i not in axes])
 
+    def _mixed(self, call: _Call, own: floatnet.Shape) -> _Value:
+        """Between neighbours, each axis by a matrix."""
+        value = call.source
+        for axis, made in zip(range(1, value.places.ndim), own[3 - value.places.ndim : 2], strict=True):
+            sides = [*value.places.shape]
+            unit = torch.eye(sides[axis])[None]
+            weights = F.interpolate(unit, size=made, mode="linear", align_corners=call.module.align_corners)
+            rows, bias = self._rows(call.path, value, (axis,)), np.zeros(made, np.float32)
+            tensor = self._layer(call.path, "conv", rows, weights=weights[0].T.numpy()[:, None, None].copy(), bias=bias)
+            sides[axis] = made
+            value = _Value(tensor, _places_of(tuple(sides), (axis,)))
+        return value
+
+    def unit_length(self, call: _Call) -> _Value:
+        m, shape = call.module, call.source.places.shape
+        axis = m.dim % len(call.source_shape) - 1
+        if m.p != 2 or axis < 0:
+            raise call.refusal("divides by another length than that of a sample's values along an axis")
+        rows = self._rows(call.path, call.source, (axis,))
+        ones, bias = np.ones((1, 1, 1, shape[axis]), np.float32), np.zeros(1, np.float32)
+        squares = self._layer(call.path, "multiply", rows, rows)
+        length = self._layer(call.path, "conv", squares, weights=ones, bias=bias)
+        least = max(m.eps, LEAST) ** 2
+        inverse = self._gate(call.path, length, lambda x: torch.rsqrt(x.clamp(min=least)))
+        return _Value(self._layer(call.path, "multiply", rows, inverse), _places_of(shape, (axis,)))
+
     def _largest(self, path: str, tensor: int) -> int:
         """Of all positions: pools over height, then over width, each as long as a pool may be."""
         while math.prod(self.shapes[tensor][:2]) > 1:
@@ -576,13 +707,11 @@ class _Converter:
         """Between neighbours, by a whole factor: each position several times, then the mean of as many around it."""
         m, (height, width, channels) = call.module, self.shapes[call.tensor]
         own = _own_shape(call.shape)
+        if m.mode not in ("linear", "bilinear"):
+            raise call.refusal(f"mode {m.mode!r}: possible are 'nearest', 'linear' and 'bilinear'")
         factors = own[0] // height, own[1] // width
-        whole = (height * factors[0], width * factors[1]) == own[:2]
-        if m.mode not in ("linear", "bilinear") or m.align_corners or not whole:
-            raise call.refusal(
-                f"mode {m.mode!r} from {height}x{width} to {own[0]}x{own[1]}: possible are 'nearest', and 'linear' or "
-                "'bilinear' with align_corners=False by a whole factor"
-            )
+        if m.align_corners or (height * factors[0], width * factors[1]) != own[:2]:
+            return self._mixed(call, own)
         taps = [_between(factor) for factor in factors]
         rows, columns = (
             tuple(int(n) for n in np.clip((np.arange(size * f + len(tap) - 1) - len(tap) // 2) // f, 0, size - 1))
@@ -630,6 +759,128 @@ class _Converter:
         tensor = self._layer(call.path, "depthwise", tensor, weights=gain.reshape(1, 1, -1), bias=shift)
         return _Value(tensor, moves.laid_out(shape))
 
+    # ---- recurrences ----
+
+    def recurrent(self, call: _Call) -> Made:
+        """Step by step: what a layer says of the inputs, of all steps at once, and of its state, one by one."""
+        m = call.module
+        if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first or m.proj_size:
+            raise call.refusal(f"reads {list(call.source_shape)}: must read [batch, time, features], batch_first=True")
+        if not all(_is_zero(given) for given in (*call.node.args[1:], *call.node.kwargs.values())):
+            raise call.refusal("begins with a state that isn't 0, which isn't possible")
+        steps, directions = len(call.source.places), 1 + m.bidirectional
+        self._check_steps(call, steps * directions * m.num_layers)
+        source, last = call.source, []
+        for layer in range(m.num_layers):
+            sides: list[list[int]] = []
+            for side in range(directions):
+                weights = _Recurrence(m, f"l{layer}" + ("_reverse" if side else ""))
+                states = self._steps(call.path, weights, source, range(steps)[:: -1 if side else 1])
+                last.append(states[-1])
+                sides.append(states[:: -1 if side else 1])
+            rows = (
+                [self._beside(call.path, row) for row in zip(*sides, strict=True)] if self._is_read(call, layer) else []
+            )
+            source = self._in_list(rows, (steps, directions * m.hidden_size)) if rows else source
+        state = replace(self._in_list(last, (len(last), m.hidden_size)), batch=1)
+        made = replace(source, batch=call.source.batch)
+        return [made, [state, None] if isinstance(m, tnn.LSTM) else state]
+
+    def _check_steps(self, call: _Call, steps: int) -> None:
+        each = _RECURRENT_OPS[type(call.module)]
+        if steps * each > MAX_OPS:
+            raise call.refusal(
+                f"its {steps} steps take {each} ops each, {MAX_OPS} are possible in a network: put a convolution with "
+                "strides or a pool before it, or give it shorter windows"
+            )
+
+    def _is_read(self, call: _Call, layer: int) -> bool:
+        """Whether anything reads the outputs of a layer's steps, and not only its last state."""
+        outputs = any(user.target is operator.getitem and user.args[1] == 0 for user in call.node.users)
+        return outputs or layer < call.module.num_layers - 1
+
+    def _beside(self, path: str, tensors: Sequence[int]) -> int:
+        whole, *others = tensors
+        for tensor in others:
+            whole = self._layer(path, "concatenate", whole, tensor)
+        return whole
+
+    def _steps(self, path: str, of: _Recurrence, source: _Value, order: range) -> list[int]:
+        """The states [1, 1, hidden] after each step, in this order."""
+        given = self._given(path, of, source)
+        states: list[int] = []
+        cell = -1
+        for step in order:
+            x = given(step)
+            if of.kind is tnn.LSTM:
+                cell, state = self._lstm_step(path, of, x, cell, states)
+            else:
+                state = (self._gru_step if of.kind is tnn.GRU else self._rnn_step)(path, of, x, states)
+            states.append(state)
+        return states
+
+    def _given(self, path: str, of: _Recurrence, source: _Value) -> Callable[[int], int]:
+        """What inputs add to the gates at a step: of all at once if they lie in one tensor."""
+        weights, bias = of.inputs[:, None, None], of.input_bias
+        if source.tensor < 0:
+            parts = [self._within_one(replace(source, places=row)) for row in source.places]
+            each = [self._rows(path, part, (0,)) for part in parts]
+            return lambda step: self._layer(path, "dense", each[step], weights=weights, bias=bias)
+        made = self._layer(path, "conv", self._rows(path, source, (1,)), weights=weights, bias=bias)
+        places = np.arange(len(source.places) * len(bias)).reshape(-1, 1, 1, len(bias))
+        return lambda step: self._moved(path, made, places[step])
+
+    def _of_state(self, path: str, of: _Recurrence, states: list[int], x: int, part: slice) -> int:
+        """Inputs and state of some gates added up."""
+        x = self._taken(path, x, part)
+        if not states:
+            return x
+        weights, bias = of.state[part][:, None, None], np.zeros(len(of.state[part]), np.float32)
+        return self._layer(path, "add", x, self._layer(path, "dense", states[-1], weights=weights, bias=bias))
+
+    def _taken(self, path: str, tensor: int, part: slice) -> int:
+        return self._moved(path, tensor, np.arange(self._size(tensor))[part].reshape(1, 1, -1))
+
+    def _gate(self, path: str, tensor: int, function: Any = torch.sigmoid) -> int:
+        return self._layer(path, "lookup", tensor, function=_in_numpy(function))
+
+    def _rnn_step(self, path: str, of: _Recurrence, x: int, states: list[int]) -> int:
+        function = torch.relu if of.relu else torch.tanh
+        return self._gate(path, self._of_state(path, of, states, x, slice(None)), function)
+
+    def _lstm_step(self, path: str, of: _Recurrence, x: int, cell: int, states: list[int]) -> tuple[int, int]:
+        """The cell and the state. Gates: input, forget, output, cell."""
+        n = of.hidden
+        gates = self._of_state(path, of, states, x, slice(None))
+        opened = self._gate(path, self._taken(path, gates, slice(0, 3 * n)))
+        new = self._gate(path, self._taken(path, gates, slice(3 * n, None)), torch.tanh)
+        admit, keep, show = (slice(i * n, (i + 1) * n) for i in range(3))
+        made = self._layer(path, "multiply", self._taken(path, opened, admit), new)
+        if cell >= 0:
+            made = self._layer(path, "add", made, self._layer(path, "multiply", self._taken(path, opened, keep), cell))
+        shown = self._gate(path, made, torch.tanh)
+        return made, self._layer(path, "multiply", self._taken(path, opened, show), shown)
+
+    def _gru_step(self, path: str, of: _Recurrence, x: int, states: list[int]) -> int:
+        """Gates: reset, update, new."""
+        n = of.hidden
+        opened = self._gate(path, self._of_state(path, of, states, x, slice(0, 2 * n)))
+        reset, update = self._taken(path, opened, slice(0, n)), self._taken(path, opened, slice(n, None))
+        bias = np.ascontiguousarray(of.new_bias)
+        if states:
+            of_state = self._layer(path, "dense", states[-1], weights=of.state[2 * n :][:, None, None], bias=bias)
+            of_state = self._layer(path, "multiply", reset, of_state)
+        else:
+            zero = np.zeros_like(bias)
+            of_state = self._layer(path, "depthwise", reset, weights=bias[None, None], bias=zero)
+        new = self._layer(path, "add", self._taken(path, x, slice(2 * n, None)), of_state)
+        new = self._gate(path, new, torch.tanh)
+        rest = self._gate(path, update, lambda z: 1 - z)
+        made = self._layer(path, "multiply", rest, new)
+        if not states:
+            return made
+        return self._layer(path, "add", made, self._layer(path, "multiply", update, states[-1]))
+
     # ---- two activations ----
 
     def _join(self, node: Any, path: str) -> _Value:
@@ -637,7 +888,7 @@ class _Converter:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         parts = node.args[0] if node.args else node.kwargs.get("tensors", ())
         values = [self.values.get(part) for part in parts if isinstance(part, fx.Node)]
-        known = [value for value in values if isinstance(value, _Value)]
+        known = [self._real(value, path) for value in values if isinstance(value, _Value) and not value.batch]
         axis = dim % len(node.meta["tensor_meta"].shape) - 1
         if len(known) != len(parts) or not known or axis < 0:
             raise TorchError(f"{path}: joins along axis {dim}; only activations, along axes of a sample, can be joined")
@@ -662,9 +913,10 @@ class _Converter:
         """An operator of two activations, or of one and what is known, which makes it a function or a layer."""
         kind, name, function = _PAIRS[node.target]
         known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
-        if len(known) < 2 or node.kwargs or any(isinstance(value, list) for value in known):
+        apart = any(isinstance(value, list) or value is not None and value.batch for value in known)
+        if len(known) < 2 or node.kwargs or apart:
             raise TorchError(f"{path}: {name} what isn't one tensor and another, or a number")
-        first, second = (value if isinstance(value, _Value) else None for value in known)
+        first, second = (self._real(value, path) if isinstance(value, _Value) else None for value in known)
         if first is None or second is None:
             place = 0 if second is None else 1
             value = first or second
@@ -696,8 +948,9 @@ class _Converter:
     def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
         """An activation and a number; or a parameter, which makes a layer of one tap."""
         other = node.args[1 - place]
-        if isinstance(other, fx.Node) and other.op == "get_attr":
-            values = _attribute(self.traced, other.target).float().numpy()
+        known = other.meta.get("known") if isinstance(other, fx.Node) else None
+        if isinstance(known, torch.Tensor):
+            values = known.detach().float().numpy()
             if values.size > 1:
                 return self._with_values(node, path, source, place, values)
             other = float(values.reshape(()))
@@ -769,6 +1022,15 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Length:
+    """Stands for a division by the length along an axis."""
+
+    p: float = 2.0
+    dim: int = 1
+    eps: float = 1e-12
+
+
+@dataclass(frozen=True)
 class Reduction:
     """Stands for what becomes of axes, those of PyTorch without the batch; correction: of a variance's divisor."""
 
@@ -782,14 +1044,15 @@ def _same(x: Any) -> Any:
     return x
 
 
-Made = _Value | list[_Value | None]
 _HANDLERS: dict[type, Callable[[_Converter, _Call], Made]] = {
     tnn.Linear: _Converter.linear,
     **dict.fromkeys((tnn.ReLU, tnn.ReLU6, tnn.Hardtanh), _Converter.clamp),
     **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
     Reduction: _Converter.reduce,
+    Length: _Converter.unit_length,
     tnn.LayerNorm: _Converter.layer_norm,
     tnn.GroupNorm: _Converter.group_norm,
+    **dict.fromkeys((tnn.LSTM, tnn.GRU, tnn.RNN), _Converter.recurrent),
     tnn.Softmax: _Converter.softmax,
     tnn.LogSoftmax: _Converter.log_softmax,
     **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
@@ -816,6 +1079,8 @@ _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, 
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), ("", "divides", operator.truediv)),
     **dict.fromkeys((operator.pow, torch.pow, "pow"), ("", "raises to a power", operator.pow)),
 }
+_RECURRENT = tnn.LSTM | tnn.GRU | tnn.RNN
+_RECURRENT_OPS = {tnn.LSTM: 15, tnn.GRU: 16, tnn.RNN: 4}  # that a step takes
 _MOVING_MODULES = (
     *(tnn.Flatten, tnn.Unflatten, tnn.PixelShuffle, tnn.PixelUnshuffle, tnn.ChannelShuffle, tnn.UpsamplingNearest2d),
     *(tnn.ReflectionPad1d, tnn.ReflectionPad2d, tnn.ReplicationPad1d, tnn.ReplicationPad2d),
@@ -840,6 +1105,15 @@ _TOTAL = {  # functions of one value that are finite everywhere
     **dict.fromkeys((torch.cos, "cos"), torch.cos),
     **dict.fromkeys((torch.erf, "erf"), torch.erf),
 }
+_BOUNDED = {  # functions of one value, made finite everywhere
+    **dict.fromkeys((torch.exp, "exp"), lambda x: torch.exp(x.clamp(max=EXP_MOST))),
+    **dict.fromkeys((torch.sqrt, "sqrt"), lambda x: torch.sqrt(torch.relu(x))),
+    **dict.fromkeys((torch.log, "log"), lambda x: torch.log(x.clamp(min=LEAST))),
+    **dict.fromkeys((torch.log1p, "log1p"), lambda x: torch.log1p(x.clamp(min=LEAST - 1))),
+    **dict.fromkeys((torch.rsqrt, "rsqrt"), lambda x: torch.rsqrt(x.clamp(min=LEAST))),
+    **dict.fromkeys((torch.reciprocal, "reciprocal"), lambda x: 1 / torch.where(x.abs() < LEAST, LEAST, x)),
+}
+_TOTAL |= _BOUNDED
 _REDUCTIONS: dict[Any, str] = {
     getter: name for name in ("mean", "sum", "amax", "max", "var", "std") for getter in (name, getattr(torch, name))
 }
@@ -866,8 +1140,8 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does 
     F.tanhshrink: (tnn.Tanhshrink, ()),
     F.hardshrink: (tnn.Hardshrink, ("lambd",)),
     F.softshrink: (tnn.Softshrink, ("lambd",)),
-    F.softmax: (tnn.Softmax, ("dim",)),
-    F.log_softmax: (tnn.LogSoftmax, ("dim",)),
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), (tnn.Softmax, ("dim",))),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), (tnn.LogSoftmax, ("dim",))),
     F.dropout: (tnn.Dropout, ()),
     F.max_pool1d: (tnn.MaxPool1d, _WINDOW),
     F.max_pool2d: (tnn.MaxPool2d, _WINDOW),
@@ -875,6 +1149,9 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does 
     F.avg_pool2d: (tnn.AvgPool2d, (*_WINDOW, "ceil_mode", "count_include_pad")),
     F.adaptive_avg_pool1d: (tnn.AdaptiveAvgPool1d, ("output_size",)),
     F.adaptive_avg_pool2d: (tnn.AdaptiveAvgPool2d, ("output_size",)),
+    F.adaptive_max_pool1d: (tnn.AdaptiveMaxPool1d, ("output_size",)),
+    F.adaptive_max_pool2d: (tnn.AdaptiveMaxPool2d, ("output_size",)),
+    F.normalize: (Length, ("p", "dim", "eps")),
     F.interpolate: (tnn.Upsample, ("size", "scale_factor", "mode", "align_corners")),
     F.pad: (tnn.ConstantPad2d, ("padding", "mode", "value")),
 }
@@ -958,6 +1235,14 @@ def _attribute(owner: Any, path: str) -> Any:
     for part in path.split("."):
         owner = getattr(owner, part)
     return owner.detach()
+
+
+def _is_zero(given: Any) -> bool:
+    """Whether what a call is given, besides activations, is made of no input and 0."""
+    if isinstance(given, tuple | list):
+        return all(_is_zero(part) for part in given)
+    known = given.meta.get("known") if isinstance(given, fx.Node) else given
+    return known is None or isinstance(known, torch.Tensor) and not known.any()
 
 
 def _number(node: Any) -> Any:
