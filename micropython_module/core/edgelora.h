@@ -51,7 +51,7 @@
     X(ERR_UNSUPPORTED, -7, "model has a layer or a loss this version can't run") \
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
     X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
-    X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op") \
+    X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op; to train, 0 on layers below an lstm or SVDF too, which pass no gradient") \
     X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in a model without history, and at most 2^31 values in all tensors of all frames) is out of range, or positions * micro_batch of a layer is over 65536") \
     X(ERR_ARENA, -12, "arena is too small, is not a session, or its model was changed in memory: ask arena_size and open the model again") \
     X(ERR_SIZE, -13, "buffer has the wrong size for this model's input, target or features, or for this adapter") \
@@ -100,6 +100,9 @@ typedef enum {
     EDGELORA_MAXIMUM = 18,
     EDGELORA_PRELU = 19,
     EDGELORA_GATHER = 20,
+    EDGELORA_LSTM = 21,
+    EDGELORA_SVDF_FEATURES = 22,
+    EDGELORA_SVDF_TIME = 23,
 } edgelora_kind_t;
 
 typedef enum {

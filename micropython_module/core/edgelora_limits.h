@@ -30,6 +30,10 @@
 #define EDGELORA_MAX_REPEATED 65535
 // channels of softmax
 #define EDGELORA_MAX_SOFTMAX 1024
+// power of two from an lstm's cell to Q12, at least
+#define EDGELORA_MIN_TANH_SHIFT (-15)
+// the same, at most
+#define EDGELORA_MAX_TANH_SHIFT 14
 // t_shift, at least
 #define EDGELORA_MIN_T_SHIFT 0
 // the same, at most

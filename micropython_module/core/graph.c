@@ -28,6 +28,9 @@ static const uint32_t traits[] = {
     [EDGELORA_MAXIMUM] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
     [EDGELORA_PRELU] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
     [EDGELORA_GATHER] = EDGELORA_COPIES,
+    [EDGELORA_LSTM] = EDGELORA_NO_GRADIENT,
+    [EDGELORA_SVDF_FEATURES] = EDGELORA_WHOLE_INPUT | EDGELORA_NO_GRADIENT,
+    [EDGELORA_SVDF_TIME] = EDGELORA_NO_GRADIENT,
 };
 
 uint32_t edgelora_traits(uint32_t kind) {
@@ -45,6 +48,7 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->weights = model_at(model, op->weights);
     g->table = model_at(model, op->weights);
     g->slope = model_at(model, op->bias);
+    g->taps = model_at(model, op->weights);
     g->initial = op->weights ? model_at(model, op->weights) : 0;
     g->gathered = op->weights ? model_at(model, op->weights) : 0;
     g->bias = model_at(model, op->bias);

@@ -24,22 +24,40 @@ enum {
     // backward, the error of an input needs the other one, as READS_INPUT does the same one
     EDGELORA_READS_OTHER = 4096,
     EDGELORA_SCALES = 8192, // multiplier and shift are the output's: an error is multiplied first
+    EDGELORA_NO_GRADIENT = 16384, // has no backward pass: nothing below it trains
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
+
+// An lstm's multipliers and shifts: two of each gate, of its input's share and its state's, in the
+// order input, forget, cell, output; then those of the cell, what is admitted to it, and the output.
+// Behind the multipliers: how large the cell may be, and the logistic function's table.
+enum {
+    LSTM_CELL = 8,
+    LSTM_ADMITTED = 9,
+    LSTM_OUTPUT = 10,
+    LSTM_SCALES = 11,
+    LSTM_CLIP = 11,
+    LSTM_TABLE = 12,
+    LSTM_TABLE_SIZE = 256,
+    // of the shifts: the state's zero point, and the power of two from the cell to the tanh's Q12
+    LSTM_STATE_ZERO = 11,
+    LSTM_TANH = 12,
+};
 
 // An op with its tensors, decoded from a checked model. A dense layer is a convolution whose kernel
 // covers the whole input: one position.
 typedef struct {
     const edgelora_op_t *op;
     // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w,
-    // out_c]
+    // out_c], lstm [out_c, 4, in_c + out_c], svdf features [out_c / 2, K]
     const uint8_t *weights;
     const int8_t *table, *slope; // lookup: s8 [256], of x + 128
     // history: s8 [output - input], what it holds at first; NULL: the zero point
     const int8_t *initial;
     // gather: u16, positions along height, width and channels of the input; NULL: all, in order
     const uint16_t *gathered;
-    const int32_t *bias;         // s32 [out_c], the input's zero point folded in
+    const int16_t *taps; // svdf time: s16 [out_c, memory, rank]
+    const int32_t *bias;         // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
     const int32_t *multiplier;   // s32 [out_c]; mean, multiply [1], prelu [2], add [3], softmax [256]
     const int8_t *shift;         // s8 [out_c]; mean, multiply, lookup [1], prelu, softmax [2], add [3]
     uint32_t traits;

@@ -201,7 +201,7 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
         ("<B", HEADER + 7, 1, "byte 7 of tensor 0"),
         ("<f", HEADER + 8, float("nan"), "scale nan"),
         ("<f", HEADER + 8, -1.0, "scale -1.0"),
-        ("<B", OP_AT, 21, "kind 21"),
+        ("<B", OP_AT, 200, "kind 200"),
         ("<B", OP_AT, 0, "kind 0"),
         ("<B", OP_AT + 1, 4, "flags 0x4"),
         ("<H", OP_AT + 2, 1, "op 0 .conv. reads tensor 1, only 0 to 0"),

@@ -726,7 +726,7 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "networks with state.*recurrent layers with unroll=True"),
+        ("UNIDIRECTIONAL_SEQUENCE_RNN", "networks with state.*recurrent layers with unroll=True"),
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),

@@ -63,21 +63,29 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
 
 
 class SvdfSketch(Sketch):
-    """A chain of SVDF layers with int8 state."""
+    """A chain of SVDF layers."""
 
-    def svdf(self, units: int, memory: int, rank: int = 1, fused: int = 0, zero_point: int = 3) -> SvdfSketch:
-        """Another one, on grids that its values fill; `state` is the number of its state."""
+    def svdf(
+        self, units: int, memory: int, rank: int = 1, fused: int = 0, zero_point: int = 3, wide: bool = False
+    ) -> SvdfSketch:
+        """Another one, on grids that its values fill; `state` is the number of its state, int16 if it is wide."""
         source, filters, rng = self.tensors[self.last], units * rank, self.rng
         inputs, scale = source.shape[1], source.quantization.scale[0]
         features = self.weights(filters, inputs, scale=0.013)
-        times = self.weights(filters, memory, scale=0.017)
-        held = float(np.float32(scale * 0.013 * 60 * inputs**0.5))
-        values = rng.integers(-5000, 5000, units).astype(np.int32)
-        bias = self.tensor((units,), (held * 0.017, 0), TYPE.INT32, values)
-        self.state = self.tensor((1, memory * filters), (held, 0))
+        held, time_scale, kind = scale * 0.013 * 60 * inputs**0.5, 0.017, TYPE.INT8
+        if wide:
+            held, time_scale, kind = held / 200, 0.017 / 200, TYPE.INT16
+            values = rng.integers(-32768, 32768, (filters, memory)).astype(np.int16)
+            times = self.tensor((filters, memory), (time_scale, 0), kind, values)
+        else:
+            times = self.weights(filters, memory, scale=time_scale)
+        held = float(np.float32(held))
+        values = rng.integers(-5000, 5000, units).astype(np.int32) * (20000 if wide else 1)
+        bias = self.tensor((units,), (held * time_scale, 0), TYPE.INT32, values.astype(np.int32))
+        self.state = self.tensor((1, memory * filters), (held, 0), kind)
         self.tensors[self.state].isVariable = True
         options = schema.SVDFOptionsT(rank=rank, fusedActivationFunction=fused)
-        grid = (held * 0.017 * 60 * (memory * rank) ** 0.5, zero_point)
+        grid = (held * time_scale * (40000 if wide else 1) * 60 * (memory * rank) ** 0.5, zero_point)
         return self.add(BUILTIN.SVDF, options, (1, units), features, times, bias, self.state, grid=grid)
 
 
@@ -91,7 +99,8 @@ def test_svdf_is_that_of_tflite_micro(seed: int) -> None:
         sketch = SvdfSketch(1, inputs, grid=(0.04, int(rng.integers(-128, 128))))
         for _ in range(2):
             units, memory, rank, fused = rng.integers((1, 1, 1, 0), (9, 12, 4, 2)).tolist()
-            sketch.svdf(units, memory, rank, fused, -128 if fused else int(rng.integers(-40, 40)))
+            zero_point = -128 if fused else int(rng.integers(-40, 40))
+            sketch.svdf(units, memory, rank, fused, zero_point, wide=bool(rng.integers(2)))
         file = sketch.file()
         frames = rng.integers(-128, 128, (40, 1, inputs)).astype(np.int8)
         model, expected = import_tflite(file), micro_outputs(file, frames)
@@ -126,10 +135,10 @@ def state_of_two(sketch: SvdfSketch) -> None:
     [
         (
             lambda: svdf_with(sixteen_bits),
-            "operator 0 SVDF .*is int16: only int8 state is possible.*Build the layer of",
+            "operator 0 SVDF .*is int8: its state and its weights over time must both be int8 or both int16",
         ),
         (lambda: svdf_with(scales_by_unit), "must have one scale each"),
-        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "isVariable", False)), "must be an int8 variable"),
+        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "isVariable", False)), "must be a variable"),
         (
             lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "shape", [1, 11])),
             r"is \[1, 11\], must be \[1, 12\]",

@@ -17,10 +17,19 @@ from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches,
 
 from edgelora.formats.ela import Adapter, AdapterLayer
 from edgelora.formats.elm import base_id, pack_model
-from edgelora.formats.fixed_point import LOGISTIC_GRID, LOOKUPS, SOFTMAX_GRID, TANH_GRID, derive
+from edgelora.formats.fixed_point import (
+    LOGISTIC_GRID,
+    LOOKUPS,
+    SOFTMAX_GRID,
+    TANH_GRID,
+    derive,
+    logistic_table,
+    quantize_multiplier,
+)
 from edgelora.formats.limits import MAX_PATCH
 from edgelora.formats.network import (
     AXIS_KINDS,
+    FORWARD_KINDS,
     MASK_KINDS,
     PAIR_KINDS,
     POOL_KINDS,
@@ -66,6 +75,7 @@ BLOCKS = {  # what a chain can have besides single kinds
     "gate": ("lookup", "add"),
     "twice": ("concatenate", "conv", "add"),  # three readers of one tensor
     "autoencoder": ("dense", "reshape"),
+    "svdf": ("svdf_features", "history", "svdf_time"),
 }
 
 
@@ -83,7 +93,7 @@ def random_model(
     """
     builder = _Builder(np.random.default_rng(seed), SHAPES[size], oracle, edges)
     model = builder.model
-    kinds = kinds or _random_kinds(builder.rng, loss)
+    kinds = kinds or _random_kinds(builder.rng, loss, MIDDLE if oracle else (*MIDDLE, *FORWARD))
     for index, kind in enumerate(kinds):
         last = index == len(kinds) - 1
         if last and kind in ("softmax", "lookup"):
@@ -102,6 +112,8 @@ def model_of(drawn: DrawnOp) -> QuantModel:
     builder = _Builder(
         rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2
     )
+    if drawn.kind == "svdf_time":  # int16 has none
+        builder.model.tensors[0] = Tensor(drawn.source, builder.model.input.scale, 0)
     if not drawn.alone:
         builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
         if drawn.source2:
@@ -157,7 +169,7 @@ def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8
 
 def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
     """A rank for some of the layers that can carry an adapter, at least one."""
-    able = [index for index, op in enumerate(model.ops) if op.is_matrix]
+    able = model.trainable
     chosen = [index for index in able if rng.random() < 0.7] or able[:1]
     return {index: int(rng.integers(1, 7)) for index in chosen}
 
@@ -224,15 +236,16 @@ MIDDLE = (
     *("history",) * 2,
     *("multiply", "minimum", "maximum", "prelu", "repeated", "difference", "gather", "transposed", "recurrent"),
 )
+FORWARD = ("lstm", "svdf")  # test_lstm.py and test_stream.py have those that TFLite can say
 
 
-def _random_kinds(rng: np.random.Generator, loss: str) -> tuple[str, ...]:
+def _random_kinds(rng: np.random.Generator, loss: str, middle: tuple[str, ...]) -> tuple[str, ...]:
     """Kinds with at least one layer that can carry an adapter."""
-    body = [str(kind) for kind in rng.choice(MIDDLE, rng.integers(0, 6))]
+    body = [str(kind) for kind in rng.choice(middle, rng.integers(0, 6))]
     if loss == "mean_squared_error" and rng.random() < 0.7:
         return (*body, "dense", "autoencoder") if rng.random() < 0.5 else (*body, "conv")
     ending = ["mean"] if rng.random() < 0.4 else []
-    if rng.random() < 0.2 and {"conv", "branches"} & set(body):
+    if rng.random() < 0.2 and {"conv", "branches"} & set(body) and not {*FORWARD} & set(body):
         return (*body, "mean")
     head = {"cross_entropy": "softmax", "binary_cross_entropy": "lookup", "mean_squared_error": "lookup"}[loss]
     return (*body, *ending, "dense", *([head] if rng.random() < 0.3 else []))
@@ -313,6 +326,10 @@ class _Builder:
             self._transposed(last)
         elif kind == "recurrent":
             self._recurrent()
+        elif kind == "svdf":
+            self._svdf()
+        elif kind == "lstm" and (shape[2] > 60 or shape[0] * shape[1] > 150):
+            self._dense(last)
         elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
             self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
         elif kind == "difference":
@@ -347,6 +364,17 @@ class _Builder:
             fresh = self._made("lookup", fresh, function="tanh")
             change = self._made("add", fresh, state, takes_off=1)
             state = self._made("add", state, self._made("multiply", keep, change))
+
+    def _svdf(self) -> None:
+        """With int16 state."""
+        if math.prod(self.shape) > MAX_PATCH:
+            self.op("mean")
+        units, rank, memory = (int(self.rng.integers(1, most)) for most in (7, 4, 6))
+        self.op("svdf_features", shape=(1, 1, 2 * units * rank))
+        if memory > 1:
+            wide = self.shape
+            self.op("history", drawn=DrawnOp("history", wide, (memory, 1, wide[2])))
+        self.op("svdf_time", shape=(1, 1, units))
 
     def _gates(self, units: int, parts: Iterable[int]) -> list[int]:
         """Some of the three parts of the last tensor's channels."""
@@ -476,6 +504,12 @@ class _Builder:
             if op.kind == "depthwise":
                 channels = source[2] * int(rng.integers(1, max(1, self.plan.outputs // source[2]) + 1))
             return wanted or (height, width, channels if op.kind not in POOL_KINDS else source[2])
+        if op.kind == "lstm":
+            all_of_them = rng.random() < 0.5
+            return wanted or (*(source[:2] if all_of_them else (1, 1)), int(rng.integers(1, self.plan.outputs + 1)))
+        if op.kind in ("svdf_features", "svdf_time"):
+            assert wanted
+            return wanted
         if op.kind in ("dense", "mean"):
             channels = int(rng.integers(2, self.plan.outputs + 1)) if op.kind == "dense" else source[2]
             return wanted or (1, 1, channels)
@@ -523,6 +557,8 @@ class _Builder:
         function = function or str(rng.choice(LOOKUPS))
         fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
         name = function if op.kind == "lookup" else op.kind
+        if op.kind in FORWARD_KINDS:
+            return _forward_op(rng, model, op, self.edges and not self.oracle)
         if op.kind in WEIGHT_KINDS:
             spread = self._weights(op)
             grid = grid or (_scale(rng), self._zero_point(op))
@@ -585,6 +621,50 @@ class _Builder:
             op.table = self.rng.integers(-128, 128, 256).astype(np.int8)
             op.slope = self.rng.integers(-127, 128, 256).astype(np.int8) * np.int8(self.rng.integers(0, 2))
             op.shift[0] += self.rng.integers(0, 9)
+
+
+def _forward_op(rng: np.random.Generator, model: QuantModel, op: Op, edges: bool) -> None:
+    """Gives an lstm or an SVDF its arrays, with values that spread over the range, and its output a grid."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    zero_point = 0 if op.kind == "svdf_features" else _zero_point(rng)
+    model.tensors[op.output] = Tensor(target.shape, _scale(rng), zero_point)
+    if op.kind == "lstm":
+        return _lstm_arrays(rng, op, source, target.shape[2], edges)
+    if op.kind == "svdf_features":
+        op.weights = rng.integers(-127, 128, (target.shape[2] // 2, source.size)).astype(np.int8)
+        op.bias = rng.integers(-3000, 3000, len(op.weights)).astype(np.int32)
+        ratio = float(rng.uniform(0.5, 4)) * 2 / math.sqrt(source.size)
+    else:
+        memory, _, wide = source.shape
+        units = target.shape[2]
+        op.taps = rng.integers(-(2**15), 2**15, (units, memory, wide // 2 // units)).astype(np.int16)
+        op.bias = rng.integers(-(2**31), 2**31, units).astype(np.int32) >> int(rng.choice([0, 4, 16]))
+        ratio = float(rng.uniform(0.3, 3)) * 2**-24
+    pair = quantize_multiplier(ratio)
+    op.multiplier, op.shift = np.array([pair[0]], np.int32), np.array([pair[1]], np.int8)
+    if edges and rng.random() < 0.3:
+        _edge_multipliers(rng, op)
+
+
+def _lstm_arrays(rng: np.random.Generator, op: Op, source: Tensor, units: int, edges: bool) -> None:
+    inputs = source.shape[2]
+    op.weights = rng.integers(-127, 128, (units, 4, inputs + units)).astype(np.int8)
+    op.bias = rng.integers(-5000, 5000, (units, 4, 2)).astype(np.int32)
+    gain = float(rng.choice([0.3, 1, 4]))
+    gates = [gain / math.sqrt(n) * float(rng.uniform(0.5, 2)) for _ in range(4) for n in (inputs, units)]
+    power = int(rng.integers(-5, 3))  # of the cell's grid to Q12
+    reals = [*gates, 2.0**-15, 2.0 ** -(30 - 12 + power), float(rng.uniform(100, 300)) * 2.0**-30]
+    pairs = np.array([quantize_multiplier(real) for real in reals])
+    clip = int(rng.choice([2**15, 2**15 - 1, 3000, 0], p=[0.5, 0.3, 0.15, 0.05]))
+    op.multiplier = np.array([*pairs[:, 0], clip, *logistic_table()], np.int32)
+    op.shift = np.array([*pairs[:, 1], _zero_point(rng), power], np.int8)
+    if edges and rng.random() < 0.3:
+        scales = Op("lstm", 0, 1, multiplier=op.multiplier[:11], shift=op.shift[:11])  # views
+        _edge_multipliers(rng, scales)
+        op.shift[12] = rng.choice([-15, 14, power])
+        op.bias = np.where(rng.random(op.bias.shape) < 0.1, rng.choice([-(2**30), 2**30]), op.bias).astype(np.int32)
+        if rng.random() < 0.5:
+            op.multiplier[12:] = rng.integers(2**15, 2**16, 256)
 
 
 def _as_drawn(op: Op, drawn: DrawnOp) -> Shape:

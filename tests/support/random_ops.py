@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgelora.formats.network import KINDS, MATRIX_KINDS, PAIR_KINDS, POOL_KINDS, WINDOW_KINDS, Op, gather_axes
+from edgelora.formats.network import (
+    FORWARD_KINDS,
+    KINDS,
+    MATRIX_KINDS,
+    PAIR_KINDS,
+    POOL_KINDS,
+    WINDOW_KINDS,
+    Op,
+    gather_axes,
+)
 
 Draw = Callable[[int, int], int]  # an integer of [low, high]
 Shape = tuple[int, int, int]
@@ -62,7 +71,7 @@ def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
     fields = shapes(draw, kind, work, tflite)
     source, target = fields["source"], fields["target"]
-    alone = kind in MATRIX_KINDS and draw(0, 2) == 0
+    alone = kind in FORWARD_KINDS or kind in MATRIX_KINDS and draw(0, 2) == 0
     rank = 0
     if kind in MATRIX_KINDS:
         inputs = math.prod(fields.get("kernel", source[:2])) * source[2]
@@ -246,6 +255,27 @@ def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     return {"source": source, "target": tuple(target), "axes": axes}
 
 
+def _lstm(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    """Its output has all positions, or one."""
+    units = side(draw, min(math.isqrt(work // 4) or 1, 8192), CHANNELS)
+    source = shape(draw, max(1, min(work // (4 * units * units), ELEMENTS)), 8192)
+    steps = max(1, min(source[0] * source[1], work // (4 * units * (units + source[2])), ELEMENTS // units))
+    source = (1, steps, source[2]) if draw(0, 1) else (steps, 1, source[2])
+    return {"source": source, "target": (1, 1, units) if draw(0, 1) else (*source[:2], units)}
+
+
+def _svdf_features(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    source = shape(draw, min(work, 16384))
+    return {"source": source, "target": (1, 1, 2 * side(draw, min(work // math.prod(source), 32767), CHANNELS))}
+
+
+def _svdf_time(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    units = side(draw, min(work, ELEMENTS // 2), CHANNELS)
+    rank = side(draw, min(work, ELEMENTS // 2) // units, (1, 2, 4, 300))
+    memory = side(draw, min(work, ELEMENTS // 2) // (units * rank), (1, 10, 40, 300))
+    return {"source": (memory, 1, 2 * units * rank), "target": (1, 1, units)}
+
+
 def _concatenate(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     source, along = shape(draw, min(work, ELEMENTS)), draw(1, 3)
     more = source[along - 1] if tflite else side(draw, max(1, ELEMENTS * source[along - 1] // math.prod(source)))
@@ -317,6 +347,9 @@ _OTHERS = {
     "mean": _mean,
     **dict.fromkeys(PAIR_KINDS, _pair),
     "gather": _gather,
+    "lstm": _lstm,
+    "svdf_features": _svdf_features,
+    "svdf_time": _svdf_time,
     "lookup": _same,
     "softmax": _same,
     "concatenate": _concatenate,

@@ -185,7 +185,85 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
         return x.reshape(-1, model.tensors[op.output].shape[2])
     if op.kind == "lookup":
         return op.table.astype(np.int64)[x + 128]
+    if op.kind == "lstm":
+        return lstm_forward(model, op, x)
+    if op.kind == "svdf_features":
+        return svdf_features(model, op, x)
+    if op.kind == "svdf_time":
+        return svdf_time(model, op, x)
     return softmax_forward(op, x)
+
+
+def int16(v: Ints) -> Ints:
+    """v, saturated at 16 bits."""
+    return np.clip(v, -(2**15), 2**15 - 1)
+
+
+def lstm_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
+    """The state behind every position, or behind the last."""
+    units = model.tensors[op.output].shape[2]
+    zero = int(op.shift[11])
+    state, cell, states = np.full(units, zero, np.int64), np.zeros(units, np.int64), []
+    for row in x:
+        state, cell = lstm_step(op, row, state, cell)
+        states.append(state)
+    return np.stack(states)[-model.tensors[op.output].positions :]
+
+
+def lstm_step(op: Op, x: Ints, state: Ints, cell: Ints) -> tuple[Ints, Ints]:
+    """State and cell [units] behind one position x [inputs]."""
+    weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
+    pairs = list(zip(op.multiplier[:11].astype(np.int64), op.shift[:11].astype(np.int64), strict=True))
+    gates = []
+    for gate in range(4):
+        own = int32(weights[:, gate, : len(x)] @ x + bias[:, gate, 0])
+        back = int32(weights[:, gate, len(x) :] @ state + bias[:, gate, 1])
+        parts = (int16(requantize(v, *pairs[2 * gate + k])) for k, v in enumerate((own, back)))
+        gates.append(int16(sum(parts)))
+    admit, keep, out = (logistic_16(op, gates[gate]) for gate in (0, 1, 3))
+    fresh = tanh_16(op, gates[2], 0)
+    kept, admitted = int16(requantize(keep * cell, *pairs[8])), int16(requantize(admit * fresh, *pairs[9]))
+    clip = int(op.multiplier[11])
+    cell = np.clip(int16(kept + admitted), -clip, clip)
+    made = requantize(out * tanh_16(op, cell, int(op.shift[12])), *pairs[10])
+    return np.clip(made + int(op.shift[11]), -128, 127), cell
+
+
+def logistic_q25(op: Op, y: Ints, most: int) -> Ints:
+    """2^25 times the logistic function at y / 2^9 / 24 >= 0, between two values of the table."""
+    table = op.multiplier[12:].astype(np.int64)
+    at = np.minimum(y >> 9, 254)
+    between = table[at] * 512 + (y & 511) * (table[at + 1] - table[at])
+    return np.where(y >> 9 >= 255, most, between)
+
+
+def logistic_16(op: Op, v: Ints) -> Ints:
+    """Q15 of Q12."""
+    p = logistic_q25(op, np.abs(3 * v), 0x7FFF << 10)
+    return np.where(v >= 0, p + 512, (1 << 25) - p + 511) >> 10
+
+
+def tanh_16(op: Op, v: Ints, power: int) -> Ints:
+    """Q15 of v * 2^power, Q12: tanh v = 2 * logistic(2 v) - 1."""
+    v = round_shift(3 * v, -power) if power < 0 else int32(3 * v << power)
+    p = logistic_q25(op, 2 * np.abs(v), 0xFFFF << 9) >> 1
+    return np.where(v >= 0, p - (1 << 23) + 128, (1 << 23) - p + 127) >> 8
+
+
+def svdf_features(model: QuantModel, op: Op, x: Ints) -> Ints:
+    """int16 [filters], two bytes each."""
+    acc = int32((x.reshape(-1) - model.tensors[op.input].zero_point) @ op.weights.astype(np.int64).T + op.bias)
+    values = int16(requantize(acc, *(array.astype(np.int64) for array in (op.multiplier, op.shift))))
+    return values.astype("<i2").view(np.int8).astype(np.int64)[None]
+
+
+def svdf_time(model: QuantModel, op: Op, x: Ints) -> Ints:
+    """Sums over time and rank wrap around."""
+    units, memory, rank = op.taps.shape
+    rows = np.ascontiguousarray(x.astype(np.int8)).view("<i2").astype(np.int64).reshape(memory, units, rank)
+    acc = wrap32(op.bias + (op.taps.astype(np.int64) * rows.transpose(1, 0, 2)).sum(axis=(1, 2)))
+    made = requantize(acc, *(array.astype(np.int64) for array in (op.multiplier, op.shift)))
+    return np.clip(made + model.tensors[op.output].zero_point, -128, 127)[None]
 
 
 def image(model: QuantModel, index: int, values: Ints) -> Ints:

@@ -47,14 +47,17 @@ from .limits import (
     MAX_REPEATED,
     MAX_SHIFT,
     MAX_SOFTMAX,
+    MAX_TANH_SHIFT,
     MAX_VALUES,
     MAX_WEIGHT_ROWS,
     MIN_SHIFT,
+    MIN_TANH_SHIFT,
 )
 from .network import (
     AXIS_KINDS,
     KINDS,
     LOSSES,
+    LSTM_SCALES,
     MASK_KINDS,
     PAIR_KINDS,
     POOL_KINDS,
@@ -74,7 +77,7 @@ _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {MAX_BIAS} is possible"
 _CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
-_OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions")
+_OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions", "taps")
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
 _MASK_LOW, _MASK_HIGH = 1, 2
 _MAX_SIGNAL_AT = 4 * 65535  # largest offset of a signal record
@@ -208,6 +211,22 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         kernel = op.kernel[0] * op.kernel[1]
         shape = (*op.kernel, outputs) if op.kind == "depthwise" else (outputs, *op.kernel, patch // kernel)
         return [_Slot("weights", "<i1", shape, "<u1"), _Slot("bias", "<i4", (outputs,), "<i4"), *_pair(outputs)]
+    if op.kind == "lstm":
+        units, patch = layer_size(model, index)[0] // 4, layer_size(model, index)[1]
+        return [
+            _Slot("weights", "<i1", (units, 4, patch), "<u1"),
+            _Slot("bias", "<i4", (units, 4, 2), "<i4"),
+            _Slot("multiplier", "<i4", (LSTM_SCALES + 1 + 256,), "<i4"),
+            _Slot("shift", "<i1", (LSTM_SCALES + 2,), "<i1"),
+        ]
+    if op.kind == "svdf_features":
+        filters, patch = layer_size(model, index)
+        return [_Slot("weights", "<i1", (filters, patch), "<u1"), _Slot("bias", "<i4", (filters,), "<i4"), *_pair(1)]
+    if op.kind == "svdf_time":
+        memory, _, wide = model.tensors[op.input].shape
+        units = model.tensors[op.output].shape[2]
+        taps = _Slot("taps", "<i2", (units, memory, wide // 2 // units), "<i2")
+        return [taps, _Slot("bias", "<i4", (units,), "<i4"), *_pair(1)]
     if op.kind in _MULTIPLIERS:
         return [None, None, *_pair(_MULTIPLIERS[op.kind])]
     if op.kind == "lookup":
@@ -259,8 +278,9 @@ def folded_bias(model: QuantModel, op: Op) -> NDArray[np.int64]:
 
 
 def _zero_point_share(model: QuantModel, op: Op) -> NDArray[np.int64]:
-    assert op.weights is not None
-    taps = (0, 1) if op.kind == "depthwise" else (1, 2, 3)
+    if op.weights is None or op.kind == "lstm":
+        return np.zeros(1, np.int64)
+    taps = (0, 1) if op.kind == "depthwise" else tuple(range(1, op.weights.ndim))
     sums: NDArray[np.int64] = op.weights.sum(axis=taps, dtype=np.int64)
     return model.tensors[op.input].zero_point * sums
 
@@ -427,8 +447,11 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
         require(area <= MAX_POOLED, f"{where}: a window of {area}, at most {MAX_POOLED} is possible: use mean")
         touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
         require(touch, f"{where}: a window lies outside the input, correct padding or shape")
-    if op.kind in WEIGHT_KINDS:
+    if op.kind in (*WEIGHT_KINDS, "lstm", "svdf_features"):
         _check_weight_limits(model, op, where)
+    if op.kind in ("svdf_features", "svdf_time"):
+        zero = model.tensors[op.output if op.kind == "svdf_features" else op.input].zero_point
+        require(zero == 0, f"{where}: its int16 tensor has zero point {zero}, must be 0")
     if op.kind == "softmax":
         target = model.tensors[op.output]
         grid = (target.scale, target.zero_point)
@@ -487,6 +510,14 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
         require(fits, f"{where}: {shapes}: the output is smaller than input and padding {op.padding}")
     elif op.kind == "reshape":
         require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have as many elements")
+    elif op.kind == "lstm":
+        require(target[:2] in (source[:2], (1, 1)), f"{where}: {shapes}, must have as many positions or one")
+    elif op.kind == "svdf_features":
+        fits = target[:2] == (1, 1) and target[2] % 2 == 0
+        require(fits, f"{where}: {shapes}, its output must be one position of int16, two bytes each")
+    elif op.kind == "svdf_time":
+        fits = source[1] == 1 and target[:2] == (1, 1) and source[2] % (2 * target[2]) == 0
+        require(fits, f"{where}: {shapes}, which are no int16 rows of as many filters for each of the outputs")
     elif op.kind in ("lookup", "softmax"):
         require(source == target, f"{where}: {shapes}, must be equal")
         wide = op.kind == "softmax" and source[2] > MAX_SOFTMAX
@@ -528,6 +559,8 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
             require(worst <= MAX_BIAS, f"{name}: op {index} {_BIAS_LIMIT.format(worst)}")
         if op.multiplier is not None:
             least = int((op.multiplier[2:] if op.kind == "add" else op.multiplier).min())
+            if op.kind == "lstm":
+                _check_lstm(op, where)
             require(least >= 0, f"{name}: op {index} has a negative multiplier {least}")
             require(
                 op.multiplier.min() > -(2**31), f"{name}: op {index} has a multiplier of -2^31, which has no positive"
@@ -555,12 +588,25 @@ def _check_positions(model: QuantModel, op: Op, where: str) -> None:
         require(int(part.max()) < size, f"{where}: takes position {part.max()} of {size}")
 
 
+def _check_lstm(op: Op, where: str) -> None:
+    """The limits of what is behind an lstm's multipliers and shifts."""
+    assert op.multiplier is not None and op.shift is not None
+    clip, table, power = op.multiplier[LSTM_SCALES], op.multiplier[LSTM_SCALES + 1 :], op.shift[LSTM_SCALES + 1]
+    require(0 <= clip <= 1 << 15, f"{where}: its cell is clipped at {clip}, must be 0..32768")
+    whole = table.min() >= 1 << 15 and table.max() < 1 << 16
+    require(whole, f"{where}: its table of the logistic function must be 32768..65535")
+    good = MIN_TANH_SHIFT <= power <= MAX_TANH_SHIFT
+    require(good, f"{where}: its cell is scaled by 2^{power}, must be {MIN_TANH_SHIFT}..{MAX_TANH_SHIFT}")
+
+
 def _check_op_shifts(op: Op, where: str) -> None:
     assert op.shift is not None
     shifts = op.shift
     if op.kind == "softmax":
         require(64 <= shifts[0] <= 127, f"{where}: mantissa {shifts[0]} of the scales' ratio, must be 64..127")
         shifts = shifts[1:]
+    if op.kind == "lstm":
+        shifts = shifts[:LSTM_SCALES]
     low, high = int(shifts.min()), int(shifts.max())
     most = MAX_ADD_SHIFT if op.kind == "add" else MAX_SHIFT
     require(MIN_SHIFT <= low <= high <= most, f"{where}: has shifts {low}..{high}, must be in {MIN_SHIFT}..{most}")

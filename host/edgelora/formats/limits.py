@@ -19,6 +19,7 @@ MAX_ADD_SHIFT = 0
 MAX_POOLED = 512
 MAX_REPEATED = 65535
 MAX_SOFTMAX = 1024
+MIN_TANH_SHIFT, MAX_TANH_SHIFT = -15, 14
 MIN_T_SHIFT, MAX_T_SHIFT = 0, 24
 MIN_BRANCH_SHIFT, MAX_BRANCH_SHIFT = -15, 8
 T_SHIFTS, BRANCH_SHIFTS = (MIN_T_SHIFT, MAX_T_SHIFT), (MIN_BRANCH_SHIFT, MAX_BRANCH_SHIFT)
@@ -72,6 +73,8 @@ TABLE = {
     "MAX_POOLED": "elements of a pool's window",
     "MAX_REPEATED": "outputs for which an element of a second input is repeated",
     "MAX_SOFTMAX": "channels of softmax",
+    "MIN_TANH_SHIFT": "power of two from an lstm's cell to Q12, at least",
+    "MAX_TANH_SHIFT": "the same, at most",
     "MIN_T_SHIFT": "t_shift, at least",
     "MAX_T_SHIFT": "the same, at most",
     "MIN_BRANCH_SHIFT": "branch_shift, at least",

@@ -9,9 +9,11 @@ from .network import QuantModel
 def op_macs(model: QuantModel, index: int) -> int:
     """Multiply-accumulates of an op's inference, padding included; 0 for ops without weights."""
     op = model.ops[index]
+    if op.taps is not None:
+        return op.taps.size
     if op.weights is None:
         return 0
-    height, width, _ = model.tensors[op.output].shape
+    height, width, _ = model.tensors[op.input if op.kind == "lstm" else op.output].shape
     return height * width * op.weights.size
 
 

@@ -23,8 +23,13 @@ def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
     op = model.ops[index]
     source = model.tensors[op.input]
     kernel = op.kernel[0] * op.kernel[1]
+    outputs = model.tensors[op.output].shape[2]
+    if op.kind == "lstm":
+        return 4 * outputs, source.shape[2] + outputs
+    if op.kind == "svdf_features":
+        return outputs // 2, source.size
     patch = {"dense": source.size, "depthwise": kernel}.get(op.kind, kernel * source.shape[2])
-    return model.tensors[op.output].shape[2], patch
+    return outputs, patch
 
 
 KINDS = (
@@ -48,6 +53,9 @@ KINDS = (
     "maximum",
     "prelu",
     "gather",
+    "lstm",
+    "svdf_features",
+    "svdf_time",
 )
 MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
@@ -66,7 +74,9 @@ SAME_GRID_KINDS = (
     "maximum",
     "gather",
 )  # inputs and output share scale and zero point
+FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: nothing below them trains
 MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
+LSTM_SCALES = 11
 LEAST_NATS = 16  # that the grid of a loss tensor spans, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
@@ -121,6 +131,13 @@ class Op:
     before the first frame, as many values as its output has more than its input; None: the zero point.
     A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along its input's height,
     width and channels, which one each output is; None: all, in order.
+
+    An lstm has weights [units, 4, inputs + units] of the gates input, forget, cell and output, biases [units, 4, 2] of
+    both parts, into which their zero points are folded, and `LSTM_SCALES` multipliers and shifts: of both parts of each
+    gate, the cell, what is admitted to it, and the output. Behind the multipliers are the largest cell, 2^15 where none
+    is clipped, and the 256 values of the logistic function's table; behind the shifts the state's zero point and the
+    power of two from the cell's grid to Q12. SVDF features have weights [filters, inputs] and write int16, two bytes
+    each; SVDF time has int16 `taps` [units, memory, rank] over such rows.
     """
 
     kind: str
@@ -151,6 +168,7 @@ class Op:
     initial: NDArray[np.int8] | None = None
     values: NDArray[np.int8] | None = None
     positions: NDArray[np.uint16] | None = None
+    taps: NDArray[np.int16] | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -214,6 +232,15 @@ class QuantModel:
     def training_ops(self) -> int:
         """How many ops, from the first, training runs."""
         return len(self.ops) - (self.loss_index != self.ops[-1].output)
+
+    @property
+    def trainable(self) -> list[int]:
+        """The ops that can train an adapter: those with weights that no op reads which passes no gradient."""
+        cut: set[int] = set()  # tensors that get no error
+        for op in reversed(self.ops):
+            if op.kind in FORWARD_KINDS or op.output in cut:
+                cut.update(op.inputs)
+        return [index for index, op in enumerate(self.ops) if op.is_matrix and op.output not in cut]
 
     @property
     def has_history(self) -> bool:

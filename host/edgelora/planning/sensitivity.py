@@ -160,7 +160,7 @@ def _summing_to(total: float, gains: Gains) -> Gains:
 
 def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
     """The ranks to choose among for each op that the recipe's placement names."""
-    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement)}
+    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, model.trainable)}
 
 
 # ---- gradient --------------------------------------------------------------------------------------------------------

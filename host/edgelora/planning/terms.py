@@ -299,6 +299,16 @@ def _other_forward(g: Layer) -> Terms:
         yield from _copies(1, elements, 1)
     elif g.kind == "lookup":
         yield "lookup", elements
+    elif g.kind == "lstm":  # four gates of each unit, at every position of the input
+        rows = 4 * g.in_positions * g.outputs
+        yield "plain.row", 3 * rows
+        yield "plain.products", rows * (g.channels + g.outputs)
+    elif g.kind == "svdf_features":
+        yield "plain.row", g.outputs // 2
+        yield "plain.products", g.outputs // 2 * prod(g.source)
+    elif g.kind == "svdf_time":
+        yield "plain.row", elements
+        yield "plain.products", prod(g.source) // 2
     elif g.kind != "constant":  # of two inputs: at most what an add takes
         yield "add", elements
 

@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import floatnet
-from ..formats import PAIR_KINDS, Op, QuantModel, gather_axes
+from ..formats import (
+    LSTM_SCALES,
+    PAIR_KINDS,
+    Op,
+    QuantModel,
+    gather_axes,
+    logistic_16,
+    multiply,
+    saturate_16,
+    tanh_16,
+)
 
 # ---- simulation and calibration --------------------------------------------------------------------------------------
 
@@ -49,6 +59,15 @@ def simulate_op(model: QuantModel, op: Op, q: floatnet.Array, other: floatnet.Ar
         return np.concatenate([q, other], axis=op.axis)
     if op.kind == "slice":
         return np.take(q, np.arange(op.start, op.start + target.shape[op.axis - 1]), axis=op.axis)
+    if op.kind == "lstm":
+        return _lstm(model, op, q)
+    if op.kind == "svdf_features":
+        return _svdf_features(model, op, q)
+    if op.kind == "svdf_time" and op.taps is not None:
+        rows = np.ascontiguousarray(q.astype(np.int8)).view("<i2").reshape(len(q), *op.taps.transpose(1, 0, 2).shape)
+        sums = np.einsum("nmur,umr->nu", rows.astype(np.int64), op.taps.astype(np.int64)) + op.bias
+        made = _scaled(op, (sums + 2**31) % 2**32 - 2**31) + target.zero_point
+        return np.clip(made, -128, 127).reshape(len(q), *target.shape).astype(np.float64)
     if op.weights is not None and op.bias is not None and op.weight_scale is not None:
         total: floatnet.Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif other is not None and op.kind in PAIR_KINDS:
@@ -69,6 +88,46 @@ def _pair(op: Op, a: floatnet.Array, b: floatnet.Array) -> floatnet.Array:
         return np.where(a >= 0, a, a * b)
     assert op.multiplier is not None
     return np.asarray(a * np.sign(op.multiplier[0]) + b * np.sign(op.multiplier[1]))
+
+
+def _lstm(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
+    """The state behind all positions, or the last: to the bit, as a step's rounding goes on in the next."""
+    assert op.weights is not None and op.bias is not None and op.multiplier is not None and op.shift is not None
+    weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
+    units, _, inputs = weights.shape
+    inputs -= units
+    table, clip = op.multiplier[LSTM_SCALES + 1 :].astype(np.int64), int(op.multiplier[LSTM_SCALES])
+    zero, power = (int(value) for value in op.shift[LSTM_SCALES:])
+    x = q.astype(np.int64).reshape(len(q), -1, inputs)
+    state, cell, states = np.full((len(q), units), zero), np.zeros((len(q), units), np.int64), []
+    for step in range(x.shape[1]):
+        gates = []
+        for gate in range(4):
+            own = _scaled(op, x[:, step] @ weights[:, gate, :inputs].T + bias[:, gate, 0], 2 * gate)
+            back = _scaled(op, state @ weights[:, gate, inputs:].T + bias[:, gate, 1], 2 * gate + 1)
+            gates.append(saturate_16(saturate_16(own) + saturate_16(back)))
+        admit, keep, out = (logistic_16(gates[gate], table) for gate in (0, 1, 3))
+        admitted = saturate_16(_scaled(op, admit * tanh_16(gates[2], table, 0), 9))
+        cell = np.clip(saturate_16(saturate_16(_scaled(op, keep * cell, 8)) + admitted), -clip, clip)
+        state = np.clip(_scaled(op, out * tanh_16(cell, table, power), 10) + zero, -128, 127)
+        states.append(state)
+    target = model.tensors[op.output]
+    made = np.stack(states[-target.positions :], axis=1).reshape(len(q), *target.shape)
+    return made.astype(np.float64)
+
+
+def _svdf_features(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:
+    """To the bit, as values have two bytes each."""
+    assert op.weights is not None and op.bias is not None
+    centred = (q.reshape(len(q), -1) - model.tensors[op.input].zero_point).astype(np.int64)
+    values = np.clip(_scaled(op, centred @ op.weights.astype(np.int64).T + op.bias), -(2**15), 2**15 - 1)
+    return values.astype("<i2").view(np.int8).reshape(len(q), 1, 1, -1).astype(np.float64)
+
+
+def _scaled(op: Op, acc: NDArray[np.int64], place: int = 0) -> NDArray[np.int64]:
+    """By one of the op's multipliers."""
+    assert op.multiplier is not None and op.shift is not None
+    return multiply(acc, int(op.multiplier[place]), int(op.shift[place]))
 
 
 def _gathered(model: QuantModel, op: Op, q: floatnet.Array) -> floatnet.Array:

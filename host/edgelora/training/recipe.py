@@ -38,13 +38,13 @@ class HasKernel(Protocol):
     def kernel(self) -> tuple[int, int]: ...
 
 
-def placed(layers: Sequence[HasKernel], placement: str) -> list[int]:
-    """Which layers carry an adapter, by index.
+def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | None = None) -> list[int]:
+    """Which layers carry an adapter, by index; able: of these only.
 
     all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two
     of these; last: the last of all.
     """
-    chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS]
+    chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS and (able is None or i in able)]
     if placement in ("pointwise", "last_block"):
         chosen = [i for i in chosen if layers[i].kernel == (1, 1)]
     return chosen[{"last": -1, "last_block": -2}.get(placement, 0) :]
@@ -106,14 +106,26 @@ class Recipe:
         return MOMENTA[self.mode] if self.momentum is None else self.momentum
 
     def ranks(self, model: QuantModel) -> bytes:
-        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given."""
+        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given.
+
+        InputError where a given one could not train: below an lstm or SVDF, which passes no gradient.
+        """
+        able = model.trainable
         if self.given_ranks is not None:
             if len(self.given_ranks) != len(model.ops):
                 raise InputError(
                     f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one each"
                 )
+            below = [i for i, op in enumerate(model.ops) if op.is_matrix and self.given_ranks[i] and i not in able]
+            if below:
+                raise InputError(
+                    f"op {below[0]} ({model.ops[below[0]].kind}) can't train: it is below an lstm or SVDF, which "
+                    "passes no gradient; give it rank 0"
+                )
             return bytes(self.given_ranks)
-        chosen = placed(model.ops, self.placement)
+        chosen = placed(model.ops, self.placement, able)
+        if not chosen:
+            raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
     def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:

@@ -63,11 +63,11 @@ static bool add_ok(const file_t *file, const edgelora_op_t *op) {
 // and is not used.
 enum { WEIGHTS_SLACK = 4 };
 
-// Dense, conv, depthwise. Weights: u8 [count], count <= 2^30, 0 is not one.
+// Weights: u8 [count], count <= 2^30, 0 is not one. Biases: s32 [biases].
 static bool weights_ok(
-    const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t outputs) {
+    const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t biases) {
     if (!array_in_file(file->size, op->weights, align4(count) + WEIGHTS_SLACK, 1) ||
-        !in_s32(file, op->bias, outputs, -EDGELORA_MAX_BIAS, EDGELORA_MAX_BIAS)) {
+        !in_s32(file, op->bias, biases, -EDGELORA_MAX_BIAS, EDGELORA_MAX_BIAS)) {
         return false;
     }
     for (uint32_t i = 0; i < count; ++i) {
@@ -75,7 +75,7 @@ static bool weights_ok(
             return false;
         }
     }
-    return requantization_ok(file, op, outputs);
+    return true;
 }
 
 // An error of the input sums so many products of one element; a dense layer has one position, so that
@@ -86,7 +86,8 @@ static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelor
     uint32_t inputs = matrix_inputs(op, in), kernel = (uint32_t)op->kernel_h * op->kernel_w;
     return !(dense && (out->height != 1 || out->width != 1)) && inputs <= EDGELORA_MAX_PATCH &&
         out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
-        weights_ok(file, op, out->channels * inputs, out->channels);
+        weights_ok(file, op, out->channels * inputs, out->channels) &&
+        requantization_ok(file, op, out->channels);
 }
 
 // The sum of a position's error over windows and multipliers is within O * kernel * 127 * 127.
@@ -95,7 +96,8 @@ static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edge
     uint32_t kernel = (uint32_t)op->kernel_h * op->kernel_w;
     return out->channels % in->channels == 0 && kernel <= EDGELORA_MAX_DEPTHWISE &&
         out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
-        weights_ok(file, op, out->channels * kernel, out->channels);
+        weights_ok(file, op, out->channels * kernel, out->channels) &&
+        requantization_ok(file, op, out->channels);
 }
 
 // Along one axis: every window holds at least one input element.
@@ -207,6 +209,39 @@ static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelo
         ((const int8_t *)file->at)[op->shift + 1] <= EDGELORA_MAX_SHIFT;
 }
 
+// The output is the state behind every position or behind the last. Weights: u8 [units, 4, inputs +
+// units]; bias: s32 [units, 4, 2].
+static bool lstm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    uint32_t units = out->channels, inputs = in->channels + units,
+             clip = op->multiplier + 4 * LSTM_CLIP;
+    bool all = out->height == in->height && out->width == in->width;
+    return (all || (out->height == 1 && out->width == 1)) && inputs <= EDGELORA_MAX_PATCH &&
+        4 * units <= EDGELORA_MAX_WEIGHT_ROWS && weights_ok(file, op, 4 * units * inputs, 8 * units) &&
+        requantization_ok(file, op, LSTM_SCALES) && in_s32(file, clip, 1, 0, 1 << 15) &&
+        in_s32(file, clip + 4, LSTM_TABLE_SIZE, 1 << 15, (1 << 16) - 1) &&
+        in_s8(file, op->shift + LSTM_TANH, 1, EDGELORA_MIN_TANH_SHIFT, EDGELORA_MAX_TANH_SHIFT);
+}
+
+// The output is s16 [filters].
+static bool svdf_features_ok(const file_t *file, const edgelora_op_t *op,
+    const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
+    uint32_t inputs = (uint32_t)in->height * in->width * in->channels, filters = out->channels / 2u;
+    return out->height == 1 && out->width == 1 && out->channels % 2 == 0 &&
+        out->zero_point == 0 && inputs <= EDGELORA_MAX_PATCH &&
+        weights_ok(file, op, filters * inputs, filters) && requantization_ok(file, op, 1);
+}
+
+// The input is s16 [memory, filters]; taps: s16 [units, memory, rank], with filters = units * rank.
+static bool svdf_time_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    return in->width == 1 && out->height == 1 && out->width == 1 && in->zero_point == 0 &&
+        in->channels % (2u * out->channels) == 0 &&
+        array_in_file(file->size, op->weights, in->height * (in->channels / 2u), sizeof(int16_t)) &&
+        array_in_file(file->size, op->bias, out->channels, sizeof(int32_t)) &&
+        requantization_ok(file, op, 1);
+}
+
 // Fields that a kind does not use hold 1 (kernel, stride, dilation), 0 (padding, flags) or the
 // whole range.
 static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
@@ -298,6 +333,15 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             break;
         case EDGELORA_SOFTMAX:
             ok = same_shape(in, out) && softmax_ok(file, op, in, out);
+            break;
+        case EDGELORA_LSTM:
+            ok = lstm_ok(file, op, in, out);
+            break;
+        case EDGELORA_SVDF_FEATURES:
+            ok = svdf_features_ok(file, op, in, out);
+            break;
+        case EDGELORA_SVDF_TIME:
+            ok = svdf_time_ok(file, op, in, out);
             break;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;

@@ -133,6 +133,15 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_SOFTMAX:
             edgelora_softmax_forward_s8(g, x, y);
             break;
+        case EDGELORA_LSTM:
+            edgelora_lstm_forward_s8(g, x, y, pass->scratch);
+            break;
+        case EDGELORA_SVDF_FEATURES:
+            edgelora_svdf_features_forward_s8(g, x, y);
+            break;
+        case EDGELORA_SVDF_TIME:
+            edgelora_svdf_time_forward_s8(g, x, y);
+            break;
     }
 }
 

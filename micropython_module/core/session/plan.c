@@ -286,6 +286,9 @@ static int32_t plan(plan_t *p) {
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
         bool runs_back = trains && i < p->trained &&
             (ranks[i] || wanted(p, g.op->input) || wanted(p, g.op->input2));
+        if (runs_back && (g.traits & EDGELORA_NO_GRADIENT)) {
+            return EDGELORA_ERR_RANK;
+        }
         p->layers_end += g.is_matrix ? lora_size(ranks[i]) : 0;
         uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
         p->scratch_size = size > p->scratch_size ? size : p->scratch_size;

@@ -185,9 +185,16 @@ class Model:
         return Signal(self.buffer, at) if at else None
 
     def _everywhere(self, rank, ops):
-        # kinds 1 and 2 are dense and conv: the ops that can carry an adapter
-        table = int.from_bytes(self.buffer[32:36], "little")
-        return bytes(rank if self.buffer[table + 36 * i] in (1, 2) else 0 for i in range(ops))
+        # kinds 1 and 2 are dense and conv, which can carry an adapter; 21 to 23 pass no gradient: nothing below trains
+        table, cut, ranks = int.from_bytes(self.buffer[32:36], "little"), set(), bytearray(ops)
+        for i in reversed(range(ops)):
+            kind, _, source, _ = struct.unpack_from("<BBHH", self.buffer, table + 36 * i)
+            if kind in (21, 22, 23) or i + 1 in cut:
+                cut.add(source)
+                cut.add(struct.unpack_from("<H", self.buffer, table + 36 * i + 18)[0])
+            elif kind in (1, 2):
+                ranks[i] = rank
+        return ranks
 
     def infer(self, x):
         return core_infer(self.arena, x)

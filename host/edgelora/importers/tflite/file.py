@@ -66,6 +66,7 @@ OPTIONS = {  # of which kind an operator's options are: a number of the schema's
     Code.SHAPE: 55,
     Code.PACK: 59,
     Code.UNPACK: 64,
+    Code.UNIDIRECTIONAL_SEQUENCE_LSTM: 71,
     Code.RESIZE_NEAREST_NEIGHBOR: 74,
     Code.LEAKY_RELU: 75,
     Code.SPLIT_V: 79,

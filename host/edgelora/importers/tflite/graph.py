@@ -69,7 +69,7 @@ class Importer(Builder):
     def _check_known(self) -> None:
         code = self.operator.code
         variable = any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0)
-        if variable and code != Code.SVDF:
+        if variable and code not in (Code.SVDF, Code.UNIDIRECTIONAL_SEQUENCE_LSTM):
             raise self.refusal(f"not supported: it keeps a variable; {refusals.STATELESS}")
         first = self.graph.tensors[self.operator.inputs[0]] if self.operator.inputs[:1] else None
         if code in HANDLERS:

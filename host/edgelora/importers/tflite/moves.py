@@ -322,7 +322,22 @@ def tile(at: Builder) -> None:
     at.found[at.operator.outputs[0]] = index
 
 
+def reverse(at: Builder) -> None:
+    """Positions or channels in reverse, as the part of a bidirectional layer that goes backwards reads them."""
+    shape, axes = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
+    axis = axes[0] + len(shape) * (axes[0] < 0) if len(axes) == 1 else -1
+    at.want_shape(shape)
+    source = at.spatial_source()
+    at.same_grid(source)
+    where = axis + 3 - len(shape)
+    if not 0 < axis < len(shape) or where < 0:
+        raise at.refusal(f"reverses axes {axes[:6]} of {list(shape)}, must be one of those behind the batch")
+    positions = [np.arange(side)[:: -1 if i == where else 1] for i, side in enumerate(at.shape_of(source))]
+    at.emit(Op("gather", source, 0, positions=np.concatenate(positions).astype(np.uint16)), at.shape_of(source))
+
+
 HANDLERS = {
+    Code.REVERSE_V2: Handler(reverse, 2, 2),
     Code.SPACE_TO_BATCH_ND: Handler(space_to_batch, 3, 3),
     Code.BATCH_TO_SPACE_ND: Handler(batch_to_space, 3, 3),
     Code.TILE: Handler(tile, 2, 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import constants, elementwise, ends, layers, moves, recurrent
+from . import constants, elementwise, ends, layers, lstm, moves, recurrent
 from .builder import Handler
 from .codes import Code
 
@@ -12,5 +12,6 @@ HANDLERS: dict[Code, Handler] = {
     **moves.HANDLERS,
     **ends.HANDLERS,
     **recurrent.HANDLERS,
+    **lstm.HANDLERS,
     **constants.HANDLERS,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import formats
 from ...formats import Op
@@ -12,10 +13,7 @@ from .file import FileTensor, Type
 from .layers import bias_of, weights_of
 from .refusals import CONVERT
 
-_STATE = (
-    "only int8 state is possible, with int8 weights over time; TensorFlow's converter makes 16 bits of them. Build "
-    "the layer of Dense and a streaming DepthwiseConv1D instead"
-)
+_STATE = "its state and its weights over time must both be int8 or both int16"
 _BIAS_TOLERANCE = 1e-5  # of TensorFlow Lite Micro, an absolute one
 
 
@@ -44,10 +42,9 @@ def history(at: Builder) -> None:
 
 
 def svdf(at: Builder) -> None:
-    """SVDF: a dense layer's outputs (filters), what they were over time, and a depthwise convolution over that.
+    """SVDF: features of an input (filters), what they were over time, and for each unit a sum over time and filters.
 
-    A unit sums over `rank` filters. They lie side by side in the history, [memory, rank, units]: one kernel sums over
-    both.
+    A unit has `rank` filters.
     """
     rank, fused = at.operator.number(0, "i"), at.operator.number(1, "b")
     x, features, times, state = (at.tensor(place) for place in (0, 1, 2, 4))
@@ -62,8 +59,23 @@ def svdf(at: Builder) -> None:
     scale, zero_point = grid_of(state)
     if zero_point:
         raise at.refusal(f"its state '{state.name}' has zero point {zero_point}, must be 0")
-    source, bias = at.source(), bias_of(at, units, place=3)
+    bias = bias_of(at, units, place=3)
     _check_scales(at, scale)
+    (_narrow if state.type == Type.INT8 else _wide)(at, bias, rank, memory, scale)
+    op = at.model.ops[-1]
+    if fused and op.act_min > -128 or op.act_max < 127:
+        name = ACTIVATIONS[fused][0]
+        raise at.refusal(f"TensorFlow Lite Micro leaves its activation {name} out: its output's grid must begin at 0")
+
+
+def _narrow(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: float) -> None:
+    """With int8 state: a dense layer, a history and a depthwise convolution.
+
+    The filters of a unit lie side by side in the history, [memory, rank, units]: one kernel sums over both.
+    """
+    source, units, fused = at.source(), len(bias), at.operator.number(1, "b")
+    x, features, times = (at.tensor(place) for place in range(3))
+    filters, inputs = features.shape
     over_time, time_scale = weights_of(at, 2, units, 0)
     over_features, feature_scale = weights_of(at, 1, filters, 0)
     by_rank = over_features.reshape(units, rank, inputs).swapaxes(0, 1).reshape(filters, 1, 1, inputs)
@@ -77,20 +89,40 @@ def svdf(at: Builder) -> None:
     op.weight_scale = time_scale
     _set_multiplier(op, units, scale, times, grid_of(at.target)[0])
     at.emit(op, (1, 1, units), fused)
-    if fused and op.act_min > -128 or op.act_max < 127:
-        name = ACTIVATIONS[fused][0]
-        raise at.refusal(f"TensorFlow Lite Micro leaves its activation {name} out: its output's grid must begin at 0")
+
+
+def _wide(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: float) -> None:
+    """With int16 state: ops of its own on both sides of a history, whose values have two bytes each."""
+    source, units, fused = at.source(), len(bias), at.operator.number(1, "b")
+    x, features, times = (at.tensor(place) for place in range(3))
+    filters = features.shape[0]
+    weights, _ = weights_of(at, 1, filters, 0)
+    op = Op("svdf_features", source, 0, weights=weights, bias=np.zeros(filters, np.int32))
+    _set_multiplier(op, 1, grid_of(x)[0], features, scale)
+    held = at.append(op, (1, 1, 2 * filters), scale, 0)
+    if memory > 1:
+        held = at.append(Op("history", held, 0), (memory, 1, 2 * filters), scale, 0)
+    if times.data is None or times.zero_point.any():
+        raise at.refusal(f"its weights '{times.name}' must be constants with zero point 0; {CONVERT}")
+    taps = times.values().reshape(units, rank, memory).transpose(0, 2, 1)
+    op = Op("svdf_time", held, 0, taps=np.ascontiguousarray(taps), bias=bias)
+    _set_multiplier(op, 1, scale, times, grid_of(at.target)[0])
+    at.emit(op, (1, 1, units))
+    if fused:  # without effect, or refused
+        grid = at.model.tensors[op.output]
+        at.fuse(op, grid, fused)
+        op.mask_low = op.mask_high = False
 
 
 def _check_state(at: Builder, state: FileTensor, size: int) -> None:
-    """Refuses state that isn't int8, a variable, and the operator's alone."""
+    """Refuses state that isn't int8 or int16, a variable, and the operator's alone."""
     for tensor in (state, at.tensor(2)):
-        if tensor.type in (Type.INT16, Type.FLOAT32):
-            raise at.refusal(f"'{tensor.name}' is {tensor.type_name}: {_STATE}")
+        if tensor.type not in (Type.INT8, Type.INT16) or tensor.type != state.type:
+            raise at.refusal(f"'{tensor.name}' is {tensor.type_name}: {_STATE}; {CONVERT}")
     number = at.operator.inputs[4]
     users = sum(number in (*operator.inputs, *operator.outputs) for operator in at.graph.operators)
-    if state.type != Type.INT8 or not state.is_variable or state.data is not None or users > 1:
-        raise at.refusal(f"its state '{state.name}' must be an int8 variable without a value, and used nowhere else")
+    if not state.is_variable or state.data is not None or users > 1:
+        raise at.refusal(f"its state '{state.name}' must be a variable without a value, and used nowhere else")
     if state.shape != (1, size):
         raise at.refusal(f"its state '{state.name}' is {list(state.shape)}, must be [1, {size}]")
 

@@ -3,7 +3,9 @@
 #include "kernels/reference/reference.h"
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
-    uint32_t patch = g->op->kind == EDGELORA_CONV ? g->inputs : 0;
+    uint32_t patch = g->op->kind == EDGELORA_CONV ? g->inputs
+        : g->op->kind == EDGELORA_LSTM            ? 3u * g->out_c
+                                                  : 0;
     bool sums = backward &&
         ((g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW)) ||
             g->op->kind == EDGELORA_GATHER);

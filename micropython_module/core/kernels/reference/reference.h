@@ -62,6 +62,13 @@ void edgelora_softmax_forward_s8(
 int32_t edgelora_softmax_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
+// These have no backward pass. lstm: from an empty state; work: s16 [out_c] and s8 [out_c].
+void edgelora_lstm_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, int16_t *work);
+// y: s16 [out_c / 2], little-endian; x: such rows, the newest last
+void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+
 // Copies. Backward: e's exponent stays.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);
 void edgelora_concatenate_forward_s8(

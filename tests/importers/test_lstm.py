@@ -1,0 +1,254 @@
+"""LSTM operators against TensorFlow Lite Micro, whose state a base leaves empty before every inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fresh import fresh_seeds
+from random_models import random_model
+from reference import forward
+
+from edgelora import formats, twin
+from edgelora.errors import InputError
+from edgelora.formats.network import QuantModel
+from edgelora.importers.tflite.convert import import_tflite
+from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.training import Recipe
+
+pytest.importorskip("tflite_micro")
+from tflite_micro.python.tflite_micro import runtime
+from tflite_writer import BUILTIN, TYPE, Sketch, schema
+
+WEIGHTS, BIASES, STATE, CELL = 1, 12, 18, 19  # places of an operator's inputs
+
+
+class LstmSketch(Sketch):
+    """Layers one behind the other over [1, steps, inputs]."""
+
+    def lstm(
+        self,
+        units: int,
+        power: int = -12,
+        clip: float = 0.0,
+        gain: float = 1.0,
+        grid: tuple[float, int] = (1 / 128, 0),
+        weights: tuple[int, int] = (-127, 128),
+        largest: int = 3000,
+    ) -> LstmSketch:
+        """Gates spread over +-gain or so; power: of the cell's scale; grid: of the state."""
+        _, steps, inputs = self.tensors[self.last].shape
+        scale = self.tensors[self.last].quantization.scale[0]
+        rng, places = self.rng, np.full(24, -1)
+        scales = {1: gain / (scale * 5000 * inputs**0.5), 5: gain / (grid[0] * 5000 * units**0.5)}
+        for first, sides in ((1, (units, inputs)), (5, (units, units))):
+            for gate in range(4):
+                scale_of = float(np.float32(scales[first] * np.exp(rng.uniform(-0.5, 0.5))))
+                values = rng.integers(*weights, sides).astype(np.int8)
+                places[first + gate] = self.tensor(sides, (scale_of, 0), data=values)
+        for gate in range(4):
+            values = rng.integers(-largest, largest + 1, units).astype(np.int32)
+            places[BIASES + gate] = self.tensor((units,), (0.001, 0), TYPE.INT32, values)
+        places[STATE] = self.tensor((1, units), grid)
+        places[CELL] = self.tensor((1, units), (2.0**power, 0), TYPE.INT16)
+        for place in (STATE, CELL):
+            self.tensors[places[place]].isVariable = True
+        options = schema.UnidirectionalSequenceLSTMOptionsT(fusedActivationFunction=4, cellClip=clip)
+        return self.add(
+            BUILTIN.UNIDIRECTIONAL_SEQUENCE_LSTM, options, (1, steps, units), *places[1:].tolist(), grid=grid
+        )
+
+    def last_step(self) -> LstmSketch:
+        """All that Keras returns without return_sequences."""
+        shape, quantization = self.tensors[self.last].shape, self.tensors[self.last].quantization
+        grid = (quantization.scale[0], quantization.zeroPoint[0])
+        options = schema.StridedSliceOptionsT(beginMask=5, endMask=5, shrinkAxisMask=2)
+        bounds = [self.ints(*values) for values in ((0, -1, 0), (0, 0, 0), (1, 1, 1))]
+        return self.add(BUILTIN.STRIDED_SLICE, options, (1, shape[2]), *bounds, grid=grid)
+
+    def reverse(self, axis: int) -> LstmSketch:
+        tensor = self.tensors[self.last]
+        grid = (tensor.quantization.scale[0], tensor.quantization.zeroPoint[0])
+        return self.add(BUILTIN.REVERSE_V2, schema.ReverseV2OptionsT(), tuple(tensor.shape), self.ints(axis), grid=grid)
+
+
+def micro_outputs(file: bytes, inputs: list[np.ndarray]) -> list[list[int]]:
+    """TensorFlow Lite Micro's, each from an empty state."""
+    interpreter, found = runtime.Interpreter.from_bytes(file, arena_size=1 << 20), []
+    for x in inputs:
+        interpreter.reset()
+        interpreter.set_input(x.reshape(interpreter.get_input_details(0)["shape"]), 0)
+        interpreter.invoke()
+        found.append(np.array(interpreter.get_output(0)).reshape(-1).tolist())
+    return found
+
+
+def inputs_of(rng: np.random.Generator, model: QuantModel, count: int = 8) -> list[np.ndarray]:
+    """Noise, and the ends of the range."""
+    noise = [rng.integers(-128, 128, model.input.shape) for _ in range(count)]
+    ends = [rng.choice([-128, 127], model.input.shape), np.full(model.input.shape, rng.choice([-128, 127]))]
+    return [x.astype(np.int8) for x in (*noise, *ends)]
+
+
+def check_same(file: bytes, rng: np.random.Generator) -> QuantModel:
+    """Every byte is TensorFlow Lite Micro's, of the twin and of the reference."""
+    model = import_tflite(file)
+    elm = formats.pack_model(model)
+    twin.check_model(elm)
+    session = twin.Session(elm, bytes(len(model.ops)), "infer")
+    inputs = inputs_of(rng, model)
+    for turn, (x, wanted) in enumerate(zip(inputs, micro_outputs(file, inputs), strict=True)):
+        session.infer(x)
+        assert session.logits.reshape(-1).tolist() == wanted, f"input {turn}"
+        if turn in (0, len(inputs) - 1):
+            assert forward(model, x).logits.tolist() == wanted
+    return model
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(8))
+def test_lstm_is_that_of_tflite_micro(seed: int) -> None:
+    """Sizes, grids, cells of every power of two that fits, clips; saturated gates, states and sums."""
+    rng = np.random.default_rng(seed)
+    for _ in range(6):
+        steps, inputs = int(rng.integers(2, 20)), int(rng.integers(1, 20))
+        sketch = LstmSketch(
+            1, steps, inputs, grid=(float(rng.choice([0.003, 0.04, 1.7])), int(rng.integers(-128, 128)))
+        )
+        sketch.rng = np.random.default_rng(int(rng.integers(1 << 30)))
+        for _ in range(int(rng.integers(1, 3))):
+            wide = rng.random() < 0.3  # weights at their ends, biases that saturate
+            sketch.lstm(
+                int(rng.integers(1, 20)),
+                power=int(rng.integers(-15, 0)),
+                clip=float(rng.choice([0, 0, 10, 0.7, 1e-7])),
+                gain=float(rng.choice([0.3, 1, 3, 40])),
+                grid=(float(rng.uniform(0.002, 0.012)), int(rng.integers(-128, 128))),
+                weights=(-127, -120) if wide else (-127, 128),
+                largest=1 << 22 if wide else 3000,
+            )
+        file = (sketch.last_step() if rng.random() < 0.5 else sketch).file()
+        check_same(file, rng)
+
+
+def test_only_the_last_state_is_kept_where_only_it_is_read() -> None:
+    rng = np.random.default_rng(3)
+    whole, last = (
+        check_same(make(LstmSketch(1, 12, 4).lstm(5)).file(), rng) for make in (lambda s: s, LstmSketch.last_step)
+    )
+    assert [t.shape for t in (whole.output, last.output)] == [(1, 12, 5), (1, 1, 5)]
+    assert [op.kind for op in last.ops] == ["lstm"]
+
+
+def test_parts_that_are_not_the_last_state_are_slices() -> None:
+    sketch = LstmSketch(1, 12, 4).lstm(5)
+    options = schema.StridedSliceOptionsT(beginMask=5, endMask=5, shrinkAxisMask=2)
+    bounds = [sketch.ints(*values) for values in ((0, 3, 0), (0, 4, 0), (1, 1, 1))]
+    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 5), *bounds, grid=(1 / 128, 0))
+    model = check_same(sketch.file(), np.random.default_rng(1))
+    assert [op.kind for op in model.ops] == ["lstm", "slice"]
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1, -2])
+def test_reversed_positions(axis: int) -> None:
+    """As the part of a bidirectional layer that goes backwards reads them."""
+    model = check_same(LstmSketch(1, 9, 4).reverse(axis).lstm(3).reverse(axis).file(), np.random.default_rng(2))
+    assert [op.kind for op in model.ops] == ["gather", "lstm", "gather"]
+
+
+def test_bytes_are_the_states_whatever_grid_the_file_tells() -> None:
+    """TensorFlow's converter gives the output the grid of a CONCATENATION behind it; TFLite copies the state there."""
+    sketch = LstmSketch(1, 9, 4).lstm(3)
+    sketch.tensors[sketch.last].quantization.scale = [1 / 100]
+    sketch.tensors[sketch.last].quantization.zeroPoint = [5]
+    model = check_same(sketch.file(), np.random.default_rng(2))
+    assert (round(model.output.scale, 4), model.output.zero_point) == (0.01, 5)
+
+
+def test_every_inference_begins_with_an_empty_state() -> None:
+    model = import_tflite(LstmSketch(1, 6, 4).lstm(5).file())
+    session = twin.Session(formats.pack_model(model), bytes(1), "infer")
+    x = inputs_of(np.random.default_rng(1), model)[0]
+    first = [session.infer(x), session.logits.tolist()]
+    assert [session.infer(x), session.logits.tolist()] == first
+
+
+def changed(change: Callable[[LstmSketch, list[int]], object], steps: int = 6) -> bytes:
+    sketch = LstmSketch(1, steps, 4).lstm(5)
+    change(sketch, sketch.operators[-1].inputs)
+    return sketch.file()
+
+
+def with_tensor(place: int, **fields: object) -> Callable[[LstmSketch, list[int]], None]:
+    def change(sketch: LstmSketch, inputs: list[int]) -> None:
+        tensor = sketch.tensors[inputs[place]]
+        for name, value in fields.items():
+            setattr(tensor.quantization if hasattr(tensor.quantization, name) else tensor, name, value)
+
+    return change
+
+
+def with_option(name: str, value: object) -> Callable[[LstmSketch, list[int]], None]:
+    return lambda sketch, inputs: setattr(sketch.operators[-1].builtinOptions, name, value)
+
+
+def with_input(place: int, index: int) -> Callable[[LstmSketch, list[int]], None]:
+    return lambda sketch, inputs: inputs.__setitem__(place, inputs[index] if index >= 0 else -1)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (lambda: changed(lambda s, i: None, steps=1), "sees one position.*give it whole windows"),
+        (lambda: changed(with_input(9, 1)), "has peephole connections"),
+        (lambda: changed(with_input(16, 1)), "has a projection"),
+        (lambda: changed(with_input(20, 12)), "has layer normalization"),
+        (lambda: changed(with_input(1, -1)), "has no input gate"),
+        (lambda: changed(with_input(2, -1)), "input 2 is missing"),
+        (lambda: changed(with_input(13, -1)), "told as left out"),
+        (lambda: changed(with_option("fusedActivationFunction", 1)), "activation is number 1, must be tanh"),
+        (lambda: changed(with_option("timeMajor", True)), "first axis is time"),
+        (lambda: changed(with_option("cellClip", float("nan"))), "clips its cell at nan"),
+        (lambda: changed(with_option("cellClip", -1.0)), "clips its cell at -1"),
+        (lambda: changed(with_tensor(STATE, isVariable=False)), "its state .* must be int8, a variable"),
+        (lambda: changed(with_tensor(CELL, type=TYPE.INT8)), "its cell .* is int8, must be int16"),
+        (lambda: changed(with_tensor(CELL, scale=[0.0003])), "has scale 0.0003, must be a power of two"),
+        (lambda: changed(with_tensor(CELL, scale=[8.0])), "scale 2\\^3, 2\\^-27 to 2\\^2 are possible"),
+        (lambda: changed(with_tensor(CELL, scale=[2.0**-120])), "scale 2\\^-120"),
+        (lambda: changed(with_tensor(CELL, zeroPoint=[1])), "must have one scale and zero point 0"),
+        (lambda: changed(with_tensor(CELL, shape=[1, 6])), r"\[1, 6\], must be \[1, 5\]"),
+        (lambda: changed(with_tensor(2, shape=[4, 5])), "must be \\[5, 4\\] of one scale"),
+        (lambda: changed(with_tensor(6, scale=[0.1] * 5, zeroPoint=[0] * 5)), "of one scale"),
+        (lambda: changed(with_tensor(BIASES, type=TYPE.INT8)), "must be 5 int32 constants"),
+    ],
+)
+def test_other_lstm_is_refused(file: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(TfliteError, match=message):
+        import_tflite(file())
+
+
+@pytest.mark.parametrize("kinds", [("conv", "lstm", "dense"), ("conv", "svdf", "dense")])
+def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
+    """What nobody chose trains above it; who chooses a layer below is told."""
+    model = random_model(1, kinds=kinds, edges=False)
+    elm, last = formats.pack_model(model), len(model.ops) - 1
+    assert model.trainable == [last]
+    assert Recipe(rank=4).ranks(model) == bytes([*[0] * last, 4])
+    everywhere = bytes([2, *[0] * (last - 1), 2])
+    twin.Session(elm, everywhere, "infer").infer(np.zeros(model.input.shape, np.int8))
+    with pytest.raises(twin.TwinError, match="0 on layers below an lstm or SVDF"):
+        twin.Session(elm, everywhere, "frozen_a")
+    with pytest.raises(InputError, match=r"op 0 \(conv\) can't train: it is below an lstm or SVDF"):
+        Recipe(given_ranks=tuple(everywhere)).ranks(model)
+    session = twin.Session(elm, Recipe(rank=4).ranks(model), "frozen_a", 1)
+    session.begin(1)
+    before = session.save()
+    session.train(np.full(model.input.shape, 50, np.int8), 0, 60000)
+    assert session.save() != before
+
+
+def test_a_network_without_a_layer_that_trains_is_refused() -> None:
+    model = random_model(1, kinds=("conv", "lstm"), edges=False, loss="mean_squared_error")
+    assert not model.trainable
+    with pytest.raises(InputError, match="no layer can train"):
+        Recipe().ranks(model)
