@@ -28,8 +28,13 @@ RUNNER = Path(__file__).with_name("runner")
 PROGRAMS = ROOT / ".build" / "cores"
 XTENSA = ROOT / "firmware" / "xtensa"
 NATMOD = ROOT / "micropython_module" / "natmod"
-CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count", "crypto")
+CORE_CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count")
+CALLS = (*CORE_CALLS, "crypto", "front_end", "member", "session")
 CRYPTO_CALLS = ("x25519", "public", "xor", "add", "subtract", "hmac", "random", "verify", "field")
+BYTES = ("infer", "save", "crypto", "front_end", "member", "session")  # calls that answer bytes
+FRONT_ENDS = ("audio", "spectral")
+MEMBER_CALLS = ("begin", "receive", "key", "work", "update", "reply")
+SESSION_CALLS = ("probabilities", "features", "evaluate", "classes", "blend", "record", "reset")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 TIMEOUT = 120.0  # seconds
 
@@ -42,6 +47,7 @@ class Calls:
     def __init__(self) -> None:
         self._script = bytearray()
         self.names: list[str] = []
+        self.kinds: list[str] = []  # names, and what of it is asked
 
     def __bytes__(self) -> bytes:
         return struct.pack("<I", len(self.names)) + self._script
@@ -55,6 +61,7 @@ class Calls:
                 data = bytes(argument)
                 self._script += struct.pack("<I", len(data)) + data + bytes(-len(data) % 4)
         self.names.append(name)
+        self.kinds.append(name)
 
     def open(
         self,
@@ -102,9 +109,28 @@ class Calls:
     def crypto(self, what: str, data: bytes, shift: int = 0) -> None:
         """A function of the cryptography; tools/runner/secrets.c says what it takes. shift: as for `infer`."""
         self._call("crypto", CRYPTO_CALLS.index(what), data, shift)
+        self.kinds[-1] += f" {what}"
+
+    def front_end(self, kind: str, settings: tuple[int, ...], samples: NDArray[np.int16]) -> None:
+        """Features of whole steps of samples. settings: what `begin` takes in C, u32."""
+        words = struct.pack(f"<{1 + len(settings)}I", FRONT_ENDS.index(kind), *settings)
+        self._call("front_end", words, np.ascontiguousarray(samples, np.int16).view(np.int8))
+        self.kinds[-1] += f" {kind}"
+
+    def member(self, what: str, data: bytes = b"") -> None:
+        """A call of the one member of a fleet; tools/runner/members.c says what it takes."""
+        self._call("member", MEMBER_CALLS.index(what), data)
+        self.kinds[-1] += f" {what}"
+
+    def session(self, what: str, x: NDArray[np.int8], label: int | NDArray[np.int8]) -> None:
+        """More of what boards do with a sample, and of what it is; tools/runner/sessions.c says what it answers."""
+        is_label = isinstance(label, int | np.integer)
+        number, target = (label, b"") if is_label else (0, label)
+        self._call("session", SESSION_CALLS.index(what), x, 0, target, number)
+        self.kinds[-1] += f" {what}"
 
     def answers(self, data: bytes) -> Answers:
-        """What each call answered: bytes of `infer` (all outputs), `save`, `crypto`, else a number (status, loss)."""
+        """What each call answered: bytes for BYTES (of `infer` all outputs), else a number (status, loss)."""
         return list(self._answers(data))
 
     def _answers(self, data: bytes) -> Iterator[bytes | int]:
@@ -113,7 +139,7 @@ class Calls:
             size = int.from_bytes(data[at : at + 4], "little")
             answer = data[at + 4 : at + 4 + size]
             at += 4 + size
-            yield answer if name in ("infer", "save", "crypto") else int.from_bytes(answer, "little", signed=True)
+            yield answer if name in BYTES else int.from_bytes(answer, "little", signed=True)
 
 
 @dataclass(frozen=True)
@@ -160,7 +186,11 @@ CORES = (
 # Answers of this one are bytes of stack (tools/stacks.py).
 STACKS = Core("cortex-m0plus-stacks", (*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"), CORTEX_M0PLUS.emulator)
 
-SHARED = (RUNNER / "calls.c", RUNNER / "secrets.c", *sorted(CORE.rglob("*.c")), *sorted(CRYPTO.rglob("*.c")))
+SHARED = (
+    *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members")),
+    *sorted(CORE.rglob("*.c")),
+    *sorted(CRYPTO.rglob("*.c")),
+)
 SOURCES = (RUNNER / "linux.c", *SHARED)
 INCLUDE = tuple(f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER))
 

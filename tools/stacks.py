@@ -1,7 +1,7 @@
 """Prints the deepest stack that each call took on an emulated Cortex-M0+, by painting it: `make stacks`.
 
-The core as for the boards, over drawn networks of every kind of op in every mode, and the cryptography. Bytes include
-the runner's own steps (some 50 to 100). What MicroPython puts on top is not in it.
+The core as for the boards, over drawn networks of every kind of op in every mode, the cryptography, a fleet's round and
+the front ends. Bytes include the runner's own steps (some 50 to 100). What MicroPython puts on top is not in it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import cores
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+from class_cases import small_base
+from member_calls import round_of_a_board
 from random_models import random_frames, random_model, random_ranks, random_sample, random_target, ranks_of
 
 from edgelora import formats
@@ -24,7 +26,7 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 def calls_of(seed: int) -> cores.Calls:
     """A drawn network's life."""
     rng = np.random.default_rng(seed)
-    model = random_model(seed, loss=LOSSES[seed % 3])
+    model = random_model(seed, loss=LOSSES[seed % 3]) if seed % 4 else small_base(rng)
     ranks = ranks_of(model, random_ranks(rng, model))
     calls, frames = cores.Calls(), random_frames(rng, model)
     mode = ("frozen_a", "trainable_a")[seed % 2]
@@ -35,6 +37,8 @@ def calls_of(seed: int) -> cores.Calls:
     calls.flush(9000)
     calls.save(state=True)
     calls.infer(random_sample(rng, model, frames)[0])
+    for what in cores.SESSION_CALLS:
+        calls.session(what, random_sample(rng, model, frames), random_target(rng, model))
     calls.merge(int(np.flatnonzero(np.frombuffer(ranks, np.uint8))[0]))
     calls.use(None)
     return calls
@@ -49,6 +53,16 @@ def crypto_calls() -> cores.Calls:
     return calls
 
 
+def front_end_calls(seed: int) -> cores.Calls:
+    """Two windows of sound, and two of three channels of vibration, as values of 16 bits and of 8."""
+    calls, rng = cores.Calls(), np.random.default_rng(seed)
+    for how in ((0, 0, 0), (1, 0, 0)):
+        calls.front_end("audio", how, rng.integers(-32768, 32768, 160 * 6))
+    for how in ((0, 0, 0), (2, 0x3D000000, 3)):
+        calls.front_end("spectral", (3, 1, 8, *how), rng.integers(-32768, 32768, 512 * 3 * 16))
+    return calls
+
+
 def numbers(program: cores.Program, calls: cores.Calls) -> list[int]:
     """What each call answered, which is a number here, of `infer` and `save` too."""
     answers = program.run(calls)
@@ -58,14 +72,12 @@ def numbers(program: cores.Program, calls: cores.Calls) -> list[int]:
 def deepest(count: int) -> dict[str, int]:
     """Bytes by call."""
     program = cores.Program(cores.STACKS)
+    lives = [*map(calls_of, range(count)), crypto_calls(), front_end_calls(0), round_of_a_board(0).calls]
     found: dict[str, int] = defaultdict(int)
     try:
-        for calls in map(calls_of, range(count)):
-            for name, taken in zip(calls.names, numbers(program, calls), strict=True):
-                found[name] = max(found[name], taken)
-        crypto = crypto_calls()
-        names = [f"crypto {cores.CRYPTO_CALLS[i]}" for i in (0, 1, cores.CRYPTO_CALLS.index("verify"))]
-        found |= dict(zip(names, numbers(program, crypto), strict=True))
+        for calls in lives:
+            for kind, taken in zip(calls.kinds, numbers(program, calls), strict=True):
+                found[kind] = max(found[kind], taken)
     finally:
         program.close()
     return dict(found)

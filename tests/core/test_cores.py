@@ -14,11 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from class_cases import INPUTS, small_base
 from drawn_runs import Runs
-from fresh import FULL
+from fresh import FULL, fresh_seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_models import random_input, ranks_of
+from member_calls import round_of_a_board
+from random_models import (
+    random_frames,
+    random_input,
+    random_model,
+    random_ranks,
+    random_sample,
+    random_target,
+    ranks_of,
+)
 from random_ops import DrawnOp, drawn_op
 
 from edgelora import formats, twin
@@ -26,10 +36,11 @@ from edgelora.bench.kernels import SHAPES
 from edgelora.bench.networks import network
 from edgelora.resources import ROOT
 from edgelora.training.recipe import Recipe
+from edgelora.twin.front_ends import FrontEnd
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from cores import CORES, MPS2_CORTEX_M33, SANITIZED, Answers, Calls, Program  # noqa: E402
+from cores import CORES, MPS2_CORTEX_M33, SANITIZED, SESSION_CALLS, Answers, Calls, Program  # noqa: E402
 
 tflite_writer = pytest.importorskip("tflite_writer")
 
@@ -233,6 +244,54 @@ def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: 
         expected.append(session.train(*sample))
     calls.save(state=True)
     assert program.run(calls) == [*expected, session.save(state=True)]
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(2))
+def test_a_member_of_a_fleet_answers_as_the_twin_does(program: Program, seed: int) -> None:
+    recorded = round_of_a_board(seed)
+    assert program.run(recorded.calls) == recorded.answers
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(2))
+def test_features_are_the_twins(program: Program, seed: int) -> None:
+    rng, calls, expected = np.random.default_rng(seed), Calls(), Answers()
+    audio = ("audio", 40, 160, 12, ())
+    spectral = ("spectral", 68, 512 * 3, 16, (3, 1, 8))
+    grid = (float(np.float32(2.0 ** rng.uniform(-8, 2))), int(rng.integers(-128, 128)))
+    bits = int(np.float32(grid[0]).view(np.uint32))
+    ways = ((audio, None, (0, 0, 0)), (audio, "firmware", (1, 0, 0)), (audio, grid, (2, bits, grid[1] & 0xFFFFFFFF)))
+    ways += ((spectral, None, (0, 0, 0)), (spectral, grid, (2, bits, grid[1] & 0xFFFFFFFF)))
+    for (kind, size, window, steps, channels), to, how in ways:
+        samples = (rng.integers(-32768, 32768, (steps, window)) >> rng.integers(0, 12)).astype(np.int16)
+        calls.front_end(kind, (*channels, *how), samples.reshape(-1))
+        expected.append(features(FrontEnd(kind, size, window, to, channels), samples))
+    assert program.run(calls) == expected and all(expected)
+
+
+def features(front_end: FrontEnd, steps: np.ndarray) -> bytes:
+    out = np.zeros(front_end.size, front_end.dtype)
+    return b"".join(out.tobytes() for samples in steps if front_end.step(samples, out))
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(2))
+def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Program], seed: int) -> None:
+    """Evaluation, features, classes and adapters that add up: a drawn network's, and one's with room for classes."""
+    for model in (random_model(seed), small_base(np.random.default_rng(seed))):
+        rng, calls = np.random.default_rng(seed), Calls()
+        frames = random_frames(rng, model)
+        calls.open(
+            formats.pack_model(model), ranks_of(model, random_ranks(rng, model)), "trainable_a", 2, frames=frames
+        )
+        calls.begin(seed)
+        calls.train(random_sample(rng, model, frames), random_target(rng, model), 9000)
+        for what in SESSION_CALLS:
+            calls.session(what, random_sample(rng, model, frames), random_target(rng, model))
+        calls.save(state=True)
+        expected, *others = (program.run(calls) for program in programs)
+        assert all(other == expected for other in others)
+        assert expected[:3] >= [0, 0, 0] and all(isinstance(one, bytes) for one in expected[3:])
+        row = expected[3 + SESSION_CALLS.index("classes")]
+        assert (len(row) > 4 + 2 * INPUTS) == (model.space is not None)
 
 
 def test_instructions_are_counted(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@
 
 #include <stddef.h>
 
-#include "edgelora.h"
-
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
@@ -14,7 +12,7 @@
 #endif
 
 // In the order of cores.py
-enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT, CRYPTO };
+enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT, CRYPTO, FRONT_END, MEMBER, SESSION };
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5, WROTE_BEHIND_ARENA = -1000, NO_ROOM = -1001 };
 
@@ -209,6 +207,27 @@ uint32_t carry_out(const void *calls, void *answers) {
                 uint32_t what = word();
                 const int8_t *x = input(&size);
                 size = crypto_call(what, (const uint8_t *)x, size, (uint8_t *)saved);
+                data = saved;
+                break;
+            }
+            case FRONT_END: {
+                blob_t settings = blob(), samples = blob();
+                size = front_end_call(settings.data, samples.data, samples.size, (uint8_t *)saved);
+                data = saved;
+                break;
+            }
+            case SESSION: {
+                uint32_t what = word();
+                const int8_t *x = input(0);
+                blob_t target = blob();
+                size = session_call(s, model, what, x, word(), target.data, (uint8_t *)saved);
+                data = saved;
+                break;
+            }
+            case MEMBER: {
+                uint32_t what = word();
+                blob_t given = blob();
+                size = member_call(what, given.data, given.size, (uint8_t *)saved);
                 data = saved;
                 break;
             }

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "edgelora.h"
+
 // Rooms in bytes; a runner with little memory sets its own.
 #ifndef CALLS_ROOM
 #define CALLS_ROOM (16 << 20)
@@ -18,6 +20,14 @@ uint32_t carry_out(const void *calls, void *answers);
 
 // A function of the cryptography: writes its answer, whose size it returns. data: of 64 KB at most, not aligned.
 uint32_t crypto_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out);
+
+// Of front ends and of one member of a fleet: as crypto_call, but data is at a multiple of 4.
+uint32_t front_end_call(const uint32_t *settings, const int16_t *samples, uint32_t size, uint8_t *out);
+uint32_t member_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out);
+
+// What boards do with one sample (s8 [frames, input]) or with what was learned; model: that of the session.
+uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, const int8_t *x, uint32_t label,
+    const int8_t *target, uint8_t *out);
 
 // Of the runner: instructions since the last start, -1 if it can't tell.
 void start_counting(void);
