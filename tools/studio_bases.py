@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from edgelora import datasets, formats, quantization, resources
 from edgelora.formats import write_atomic
-from edgelora.training import Base, pretrained_har, rule_of
+from edgelora.training import Base, Known, pretrained_har
 
 FOLDER = resources.ROOT / "host" / "edgelora" / "studio" / "bases"
 PERSON = 3  # who is not among those that it was trained on
@@ -22,7 +22,7 @@ def motion() -> tuple[bytes, str]:
     model = quantization.quantize_on(pretrained_har(PERSON, 0), people.pretrain)
     base = Base("motion.elm", formats.pack_model(model), model)
     some = replace(people.pretrain, x=people.pretrain.x[::EVERY], y=people.pretrain.y[::EVERY])
-    rule = rule_of(base, None, some)
+    rule = Known(base, None, some).rule
     assert rule
     return base.elm, rule.text()
 

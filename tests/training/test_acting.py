@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,21 @@ from sensing import adapters, motion_base
 from edgelora import datasets, formats
 from edgelora.datasets import har
 from edgelora.errors import InputError
-from edgelora.training import KINDS, Act, Base, Sense, Vote, Wish, acting, acting_of, checked_act, labels_of, parse_act
+from edgelora.training import (
+    KINDS,
+    Act,
+    Base,
+    Looker,
+    Sense,
+    Vote,
+    Wish,
+    acting,
+    acting_of,
+    checked_act,
+    labels_of,
+    parse_act,
+)
+from edgelora.training.known import Seen
 
 HOSTILE = (
     "'",
@@ -204,6 +219,40 @@ def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPa
     assert link.files == {"/main.old.py": b"print('my own')", "/main.py": first.main.encode()}
 
 
+def test_each_sample_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the board has the base in its ROMFS, too: the rule is made once, and what it does is told of the same."""
+    base, wish = motion_base(), Wish((Act("PEN", "hold", "1"),))
+    data = har.load_har(3).train
+    looked = []
+    look = Looker.look
+
+    def counted(self: Looker, x: np.ndarray) -> Seen:
+        looked.append(x.copy())
+        return look(self, x)
+
+    monkeypatch.setattr(Looker, "look", counted)
+    monkeypatch.setattr(acting, "open_base", lambda *told: None)
+    monkeypatch.setattr(acting, "base_path", lambda *told: base.paths[0])
+    link: Any = Files()
+    made = acting.save_acting(link, base, data, wish)
+    assert made.rule and made.shares and "Model('/rom/motion.elm'" in made.main
+    own, still = looked
+    assert len(own) == len(data) and (still == still[:, :1, :1]).reshape(len(still), -1, 6).all()
+
+
+def test_samples_of_another_shape_are_told(tmp_path: Path) -> None:
+    base = motion_base()
+    (tmp_path / "motion.elm").write_bytes(base.elm)
+    data = har.load_har(3).train
+    datasets.save_dataset(replace(data, x=data.x[:, :, :50]), tmp_path / "mine.npz")
+    out = tmp_path / "main.py"
+    said = edgelora(
+        "act", tmp_path / "motion.elm", "--do", "PEN=low 2", "--data", tmp_path / "mine.npz", "-o", out, code=1
+    )
+    assert "motion.elm: windows are (1, 50, 6)" in said and "use data of the base's kind" in said
+    assert not out.exists()
+
+
 def test_a_program_on_this_computer(tmp_path: Path) -> None:
     """By the command: main.py with an adapter's ranks, and the rule of a person's samples beside it."""
     base = motion_base()
@@ -222,6 +271,7 @@ def test_a_program_on_this_computer(tmp_path: Path) -> None:
     assert "store.use('me')" in lines and "model = edgelora.Model('/motion.elm', ranks=4, mode='infer')" in lines
     rule = json.loads(out.with_suffix(".json").read_text())
     assert rule["base"] == base.base_id and rule["classes"] == list(range(len(labels_of(base, ela))))
+    assert rule["adapter"] == hashlib.sha256(ela).hexdigest()[:16]
     assert told["shares"]["still"] == [0, len(data)]
     edgelora("act", model, "--do", "PEN=fly", *wanted, code=1)
     edgelora("act", model, "--do", "nothing=low 2", *wanted, code=1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgeloraError
-from ..training import NOTHING, Base, Looker, Rule, Shares, Takes, rule_of, shares_of
+from ..training import NOTHING, Base, Known, Looker, Rule, Takes
 from .acting import Acts
 from .book import Book
 from .desk import Desk
@@ -42,12 +42,12 @@ class Judge:
 
     def _made(self) -> tuple[Rule | None, str]:
         data = self._book.dataset(self._base)
-        rule = rule_of(self._base, self._adapter, data) if data else None
-        if rule is None:
+        known = Known(self._base, self._adapter, data) if data else None
+        if known is None or known.rule is None:
             packaged = packaged_rule(self._base) if self._adapter is None else None
             return packaged, "by the people whom the base was trained on" if packaged else ""
-        shares = shares_of(self._base, self._adapter, data) if data else None
-        return rule, shares.words if isinstance(shares, Shares) else ""
+        shares = known.shares
+        return known.rule, shares.words if shares else ""
 
     def is_nothing(self, counts: NDArray[np.int16]) -> bool:
         """Of a window, int16 [window, channels]; False where nothing is told apart."""

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH, STATE_PATH, SWITCHED_PATH
     from .consolidating import Consolidated, consolidate_stored
     from .guard import Course, Guard, Judged, Verdict, prepared
-    from .known import NOTHING, Looker, Rule, Shares, rule_of, shares_of
+    from .known import NOTHING, Known, Looker, Rule, Shares
     from .lifelong import REPLAYED, Lifelong
     from .listening import (
         Take,
@@ -159,11 +159,10 @@ __all__ = [
     "parse_act",
     "save_acting",
     "NOTHING",
+    "Known",
     "Looker",
     "Rule",
     "Shares",
-    "rule_of",
-    "shares_of",
     "AddedClasses",
     "activate_stored",
     "add_classes",

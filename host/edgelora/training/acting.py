@@ -20,7 +20,7 @@ from ..text import store_name
 from .added import stored_adapter
 from .base import Base, adapter_ranks
 from .board_learner import base_path, open_base
-from .known import NOTHING, Shares, rule_of, shares_of
+from .known import NOTHING, Known, Shares
 from .listening import Vote, signal_of
 from .recipe import Recipe
 
@@ -275,10 +275,13 @@ def acting_of(base: Base, path: str, adapter: bytes | None, data: Dataset | None
 
     Without samples, or with too few of them, nothing is told apart from everything else: then there is no rule.
     """
-    rule = rule_of(base, adapter, data) if data is not None and wish.nothing else None
-    shares = shares_of(base, adapter, data) if rule and data is not None else None
-    main = program(base, path, adapter_ranks(base, adapter), labels_of(base, adapter), wish, rule is not None)
-    return Acting(main, rule.text() if rule else None, shares)
+    known = Known(base, adapter, data) if data is not None and wish.nothing else None
+    rule, shares = (known.rule, known.shares) if known else (None, None)
+    return Acting(_main(base, path, adapter, wish, rule is not None), rule.text() if rule else None, shares)
+
+
+def _main(base: Base, path: str, adapter: bytes | None, wish: Wish, has_rule: bool) -> str:
+    return program(base, path, adapter_ranks(base, adapter), labels_of(base, adapter), wish, has_rule)
 
 
 def labels_of(base: Base, adapter: bytes | None) -> list[str]:
@@ -306,7 +309,7 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
     open_base(link, base, Recipe(), adapter_ranks(base, adapter))
     path = base_path(link, base)
     if path and path != base.paths[1]:
-        made = acting_of(base, path, adapter, data, wish)
+        made = replace(made, main=_main(base, path, adapter, wish, made.rule is not None))
     if made.rule:
         link.put(RULE_PATH, made.rule.encode())
     elif link.size(RULE_PATH) is not None:

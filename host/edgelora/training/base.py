@@ -64,6 +64,16 @@ class Base:
         names = self.model.labels if named else []
         return datasets.by_name(part, names, self.name)
 
+    def inputs(self, part: datasets.Dataset) -> NDArray[np.int8]:
+        """Windows quantized to this network's input, [N, ...]. WorkflowError when they are of another shape."""
+        return self._inputs(part, self._frames(part))
+
+    def _frames(self, part: datasets.Dataset) -> int:
+        try:
+            return self.model.frames(part.x.shape[1:])
+        except ValueError as error:
+            raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+
     def samples(self, part: datasets.Dataset) -> Samples:
         """Windows quantized to this network's input, classes by name where both have names (`datasets.by_name`).
 
@@ -72,8 +82,8 @@ class Base:
         """
         part = self.numbered(part)
         targets: NDArray[Any] = part.y
+        frames = self._frames(part)
         try:
-            frames = self.model.frames(part.x.shape[1:])
             if not self.model.learns_values:
                 targets = self.model.targets(part.y)
         except ValueError as error:
@@ -87,7 +97,7 @@ class Base:
 
     def _inputs(self, part: datasets.Dataset, frames: int) -> NDArray[np.int8]:
         x = self.model.input.quantize(part.x)
-        return x.reshape(-1, frames, *self.model.input.shape) if self.model.has_history else x
+        return x.reshape(len(x), frames, *self.model.input.shape) if self.model.has_history else x
 
     def _reconstructed(self, part: datasets.Dataset, frames: int) -> Samples:
         """Windows whose last frame is the target, on the output's grid."""

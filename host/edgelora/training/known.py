@@ -7,6 +7,7 @@ limit, which held samples of the person's own set, it is nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..formats import unpack_adapter
 from .base import Base, adapter_ranks
 
 NOTHING = "nothing"
-VERSION = 1
+VERSION = 2
 LEAST_OF_CLASS = 2  # samples: each is judged by the others
 LEAST_OF_LIMIT = 4  # for a limit of their own; classes of fewer have that of all samples
 ROOM_LAST, ROOM_MOVES = 1.5, 5.0  # limits above the farthest own sample; squares of spreads
@@ -76,17 +77,19 @@ def _int16(values: NDArray[np.floating]) -> NDArray[np.int16]:
 class Rule:
     """When windows are like samples of a class. classes: numbers of those that it knows; others are nothing.
 
-    last: by what reaches the last layer, None for a base without a space record; moves: by how its values move.
+    adapter_id: of the adapter that it was made with, see `adapter_id`. last: by what reaches the last layer, None for a
+    base without a space record; moves: by how its values move.
     """
 
     base_id: str
+    adapter_id: str
     classes: tuple[int, ...]
     last: Near | None
     moves: Near
 
     def text(self) -> str:
         """As the board reads it: JSON."""
-        said = {"version": VERSION, "base": self.base_id, "classes": list(self.classes)}
+        said = {"version": VERSION, "base": self.base_id, "adapter": self.adapter_id, "classes": list(self.classes)}
         for name, near in (("last", self.last), ("moves", self.moves)):
             said[name] = near and {
                 "means": near.means.tolist(),
@@ -105,7 +108,7 @@ class Rule:
             )
             for near in (said["last"], said["moves"])
         ]
-        return cls(said["base"], tuple(map(int, said["classes"])), *nears)
+        return cls(said["base"], said["adapter"], tuple(map(int, said["classes"])), *nears)
 
     def accepts(self, seen: Seen, said: Sequence[int] | None = None) -> NDArray[np.bool_]:
         """Which windows are not nothing. said: other classes than those that the network says."""
@@ -160,24 +163,69 @@ def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.floor(np.sqrt(n)).astype(np.int64)
 
 
-def rule_of(base: Base, adapter: bytes | None, data: Dataset) -> Rule | None:
-    """The rule of a person's samples, as an adapter (None: the bare base) sees them; None where they are too few for
-    one, or the base remembers what came before, so that a window says nothing alone."""
-    numbers = _numbers(base, adapter, data)
-    if base.model.has_history or base.model.learns_values or not any(n is not None for n in numbers):
-        return None
-    mine = np.array([numbers[y] is not None for y in data.y], bool)
-    seen = Looker(base, adapter).look(base.model.input.quantize(data.x[mine]))
-    return _rule(base, seen, np.array([numbers[y] for y in data.y[mine]], np.int64))
+def adapter_id(adapter: bytes | None) -> str:
+    """The start of the SHA-256 of an adapter's bytes, as hexadecimal digits; "" for the bare base."""
+    return hashlib.sha256(adapter).hexdigest()[:16] if adapter else ""
 
 
-def _rule(base: Base, seen: Seen, y: NDArray[np.int64]) -> Rule | None:
+class Known:
+    """A person's samples as an adapter, None for the bare base, sees them: each is looked at once.
+
+    rule: what is like them; None where they are too few, or the base remembers what came before, so that a window says
+    nothing alone. WorkflowError for samples of another shape than the base's input.
+    """
+
+    def __init__(self, base: Base, adapter: bytes | None, data: Dataset) -> None:
+        numbers = _numbers(base, adapter, data)
+        mine = np.array([numbers[y] is not None for y in data.y], bool)
+        self._base, self._adapter_id, self._looker = base, adapter_id(adapter), Looker(base, adapter)
+        self._x = base.inputs(data)[mine]
+        self._y = np.array([numbers[y] for y in data.y[mine]], np.int64)
+        self.rule: Rule | None = None
+        if len(self._y) and not base.model.has_history and not base.model.learns_values:
+            self._seen = self._looker.look(self._x)
+            self.rule = self._of(self._seen, self._y)
+
+    def _of(self, seen: Seen, y: NDArray[np.int64]) -> Rule | None:
+        return _rule(self._base, self._adapter_id, seen, y)
+
+    @property
+    def shares(self) -> Shares | None:
+        """How a rule of three quarters of the samples does on the last quarter; None where there is no rule."""
+        if self.rule is None:
+            return None
+        held = held_out(self._y)
+        rule = self._of(self._seen.part(~held), self._y[~held])
+        if rule is None:
+            return None
+        own = rule.accepts(self._seen.part(held))
+        lying = rule.accepts(self._looker.look(_still(self._x, self._base.model.input.shape[-1])))
+        return Shares(_counted(own), self._left_out(held), _counted(lying))
+
+    def _left_out(self, held: NDArray[np.bool_]) -> tuple[int, int]:
+        """Held windows of each class of the base that a rule of the other ones accepts, whose logits decide."""
+        seen, y = self._seen, self._y
+        accepted = total = 0
+        for left in sorted(set(y[y < seen.logits.shape[1]].tolist())):
+            rest = ~held & (y != left) & (y < seen.logits.shape[1])
+            rule = self._of(seen.part(rest), y[rest])
+            if rule is None:
+                continue
+            windows = seen.part(held & (y == left))
+            others = np.array(rule.classes)
+            said = others[windows.logits[:, others].argmax(1)] if len(windows.said) else np.zeros(0, np.int64)
+            accepted += int(rule.accepts(windows, said.tolist()).sum())
+            total += len(windows.said)
+        return accepted, total
+
+
+def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule | None:
     classes = tuple(sorted(set(y.tolist())))
     places = np.array([classes.index(int(k)) for k in y], np.int64)
     if not len(y) or np.bincount(places).max() < LEAST_OF_CLASS:
         return None
     last = _near(seen.last, places, ROOM_LAST) if seen.last.shape[1] else None
-    return Rule(base.base_id, classes, last, _near(seen.moves, places, ROOM_MOVES))
+    return Rule(base.base_id, adapter_id, classes, last, _near(seen.moves, places, ROOM_MOVES))
 
 
 def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
@@ -209,23 +257,6 @@ class Shares:
         return f"{', '.join(told)}; lying still: {self.still[0]} of {self.still[1]}"
 
 
-def shares_of(base: Base, adapter: bytes | None, data: Dataset) -> Shares | None:
-    """How a rule of three quarters of the samples does on the last quarter; None where there is no rule."""
-    numbers = _numbers(base, adapter, data)
-    if rule_of(base, adapter, data) is None:
-        return None
-    mine = np.array([numbers[y] is not None for y in data.y], bool)
-    x, y = base.model.input.quantize(data.x[mine]), np.array([numbers[k] for k in data.y[mine]], np.int64)
-    looker, held = Looker(base, adapter), held_out(data.y[mine])
-    seen = looker.look(x)
-    rule = _rule(base, seen.part(~held), y[~held])
-    if rule is None:
-        return None
-    own = rule.accepts(seen.part(held))
-    lying = rule.accepts(looker.look(_still(x, base.model.input.shape[-1])))
-    return Shares(_counted(own), _left_out(base, seen, y, held), _counted(lying))
-
-
 def _counted(accepted: NDArray[np.bool_]) -> tuple[int, int]:
     return int(accepted.sum()), len(accepted)
 
@@ -234,19 +265,3 @@ def _still(x: NDArray[np.int8], values: int) -> NDArray[np.int8]:
     """Inputs whose values do not move: the mean of each window's, as of a sensor that lies so."""
     rows = x.reshape(len(x), -1, values).astype(np.float64)
     return np.broadcast_to(np.round(rows.mean(1, keepdims=True)), rows.shape).astype(np.int8).reshape(x.shape)
-
-
-def _left_out(base: Base, seen: Seen, y: NDArray[np.int64], held: NDArray[np.bool_]) -> tuple[int, int]:
-    """Held windows of each class of the base that a rule of the other ones accepts, whose logits decide."""
-    accepted = total = 0
-    for left in sorted(set(y[y < seen.logits.shape[1]].tolist())):
-        rest = ~held & (y != left) & (y < seen.logits.shape[1])
-        rule = _rule(base, seen.part(rest), y[rest])
-        if rule is None:
-            continue
-        windows = seen.part(held & (y == left))
-        others = np.array(rule.classes)
-        said = others[windows.logits[:, others].argmax(1)] if len(windows.said) else np.zeros(0, np.int64)
-        accepted += int(rule.accepts(windows, said.tolist()).sum())
-        total += len(windows.said)
-    return accepted, total

@@ -5,14 +5,16 @@
 #
 # A window is compared with the samples of the class that the network says, in two ways: by what reaches the network's
 # last layer, and by how much each of the input's values moves. Too far from the class in either is "nothing".
+# A rule goes with the adapter that is in use when a Known is made: after a switch, make another one.
 
+import hashlib
 import json
 from array import array
 
 from edgelora import core_class_sample, hex_id
 
 NOTHING = "nothing"
-_VERSION = 1
+_VERSION = 2
 _MOST = 2047  # of a value's distance, in 1/64 of its spread
 _MOST_APART = 32767  # 1/16
 
@@ -64,6 +66,9 @@ class Known:
                 rule = json.load(file)
         if rule["version"] != _VERSION or rule["base"] != hex_id(model.base_id):
             raise ValueError("the rule of nothing is for another base: save it again")
+        used = model.used
+        if rule["adapter"] != (hex_id(hashlib.sha256(used.buffer).digest()[:8]) if used else ""):
+            raise ValueError("the rule of nothing is for another adapter: save it again")
         self.model, self.signal = model, model.signal
         self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
         self.labels = model.labels + [NOTHING]

@@ -24,7 +24,8 @@ class Known:
     classes: array[int]  # numbers of those that the rule knows; any other one is nothing
 
     def __init__(self, model: Model, rule: str | dict[str, Any]) -> None:
-        """rule: a path, or what such a file holds. ValueError if it is damaged or another base's."""
+        """rule: a path, or what such a file holds. ValueError if it is damaged, or another base's or
+        adapter's."""
     @property
     def used(self) -> Any: ...
     def reset(self) -> None: ...

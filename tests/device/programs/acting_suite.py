@@ -135,10 +135,18 @@ def known(path):
         if new:
             said.append(pipeline.name)
     print(json.dumps(said))
-    bad = dict(case["said"])
-    bad["base"] = "00" * 8
+    for changed in ("base", "adapter"):
+        bad = dict(case["said"])
+        bad[changed] = "00" * 8
+        try:
+            Known(model, bad)
+        except ValueError as error:
+            print(json.dumps(str(error)))
+    model = edgelora.Model(case["base"], bytes(case["ranks"]), "infer")
+    if not case["adapter"]:
+        model.use(model.adapter("other.ela"))
     try:
-        Known(model, bad)
+        Known(model, case["said"])
     except ValueError as error:
         print(json.dumps(str(error)))
 
