@@ -216,6 +216,18 @@ def test_windows_without_a_base(tmp_path: Path) -> None:
     assert "wave has units ('g', 'g', 'g'), rest ('m/s2'" in said
 
 
+def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) -> None:
+    """Before any is cut: a recording of 1 MB would make 500 GB of windows."""
+    datasets.save_capture(Capture(np.zeros((400_000, 3)), 50, counts=True), tmp_path / "rest.npz")
+    out = tmp_path / "samples.npz"
+    said = edgelora("convert", tmp_path / "rest.npz", "--window", 200_000, "--hop", 1, "-o", out, code=1)
+    assert "200001 windows of 200000 samples take 480002400000 bytes" in said and "a larger --hop" in said
+    assert not out.exists()
+    long = np.zeros((10_000_000, 3), np.int16)
+    with pytest.raises(InputError, match="9999991 windows of 10 samples take 1199998920 bytes"):
+        datasets.windows_of([("rest", datasets.Recording(long))], SIGNAL, 1)
+
+
 @pytest.mark.parametrize("rate", [0, 10_000_001, 0xFFFFFFFF])
 def test_a_wav_without_a_usable_rate(tmp_path: Path, rate: int) -> None:
     head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16)

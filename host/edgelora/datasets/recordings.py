@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..formats import MAX_RECORDING_BYTES, Signal, write_atomic
+from ..formats import MAX_ARRAYS_BYTES, MAX_RECORDING_BYTES, Signal, write_atomic
 from .acquisition import load_acquisition, packed_acquisition
 from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
 from .dataset import Dataset
@@ -171,27 +171,42 @@ def _expected(signal: Signal) -> str:
 def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop: int | None = None) -> Dataset:
     """Labelled recordings as windows of real inputs, for a signal without a front end; classes in order of names.
 
-    hop: samples from a window to the next (the signal's). InputError for recordings that are all too short.
+    hop: samples from a window to the next (the signal's). InputError for recordings that are all too
+    short, or make more windows than memory is to hold.
     """
     if signal.front != "none":
         raise InputError(f"windows of a signal with the front end {signal.front!r} are no samples: take `listen`")
+    real = ((label, inputs_of(recording.counts, signal)) for label, recording in recordings)
+    return replace(_cut(list(real), signal.window, hop or signal.hop), signal=signal)
+
+
+def _cut(recordings: Sequence[tuple[str, NDArray[np.floating]]], window: int, hop: int) -> Dataset:
+    """Windows [N, 1, window, channels] of labelled values [n, channels], classes in order of names.
+
+    InputError where there are none, or more than memory is to hold, which is found before any is cut.
+    """
+    starts = [range(0, len(values) - window + 1, hop) for _, values in recordings]
+    count = sum(map(len, starts))
+    if not count:
+        raise InputError(f"no recording is as long as a window, {window} samples: give longer ones")
+    size = 4 * count * window * recordings[0][1].shape[1]
+    if size > MAX_ARRAYS_BYTES:
+        raise InputError(
+            f"{count} windows of {window} samples take {size} bytes, {MAX_ARRAYS_BYTES} are possible",
+            remedy="give a larger --hop, or fewer recordings at once",
+        )
     labels = sorted({label for label, _ in recordings})
-    x, y = [], []
-    for label, recording in recordings:
-        real = inputs_of(recording.counts, signal)
-        starts = range(0, len(real) - signal.window + 1, hop or signal.hop)
-        x += [real[start : start + signal.window] for start in starts]
-        y += [labels.index(label)] * len(starts)
-    if not x:
-        raise InputError(f"no recording is as long as a window, {signal.window} samples: give longer ones")
-    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels, signal)
+    x = [values[at : at + window] for (_, values), each in zip(recordings, starts, strict=True) for at in each]
+    y = [labels.index(label) for (label, _), each in zip(recordings, starts, strict=True) for _ in each]
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
 
 
 def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int | None = None) -> Dataset:
     """Labelled captures as windows of their own values, [N, 1, window, channels]; classes in order of names.
 
     For a network that is yet to be trained, by any framework. hop: samples from a window to the next (half a window).
-    InputError for captures with other channels, units or rates than the first, and if all are too short.
+    InputError for captures with other channels, units or rates than the first, and if all are too short
+    or make more windows than memory is to hold.
     """
     first_name, first = captures[0]
     for name, capture in captures[1:]:
@@ -203,16 +218,7 @@ def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int |
                 raise InputError(f"{name} has {what} {its}, {first_name} {mine}: convert or leave out one of them")
         if first.rate and capture.rate and abs(capture.rate - first.rate) > NEAR * first.rate:
             raise InputError(f"{name} has {capture.rate:g} samples a second, {first_name} {first.rate:g}: resample one")
-    labels = sorted({label for label, _ in captures})
-    x: list[NDArray[np.float64]] = []
-    y: list[int] = []
-    for label, capture in captures:
-        starts = range(0, len(capture.values) - window + 1, hop or max(1, window // 2))
-        x += [capture.values[start : start + window] for start in starts]
-        y += [labels.index(label)] * len(starts)
-    if not x:
-        raise InputError(f"no recording is as long as a window, {window} samples: give longer ones")
-    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
+    return _cut([(label, capture.values) for label, capture in captures], window, hop or max(1, window // 2))
 
 
 def inputs_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.float32]:
