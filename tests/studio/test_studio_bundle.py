@@ -32,6 +32,9 @@ def filled(folder: Path) -> Desk:
     (folder / "bases" / "mine.elm").write_bytes((PACKAGED / "motion.elm").read_bytes())
     (folder / "adapters" / "me.ela").write_bytes(adapters(motion_base(), 1)[0])
     (folder / "keys" / "release.pem").write_text("secret")
+    (folder / "recordings").mkdir()
+    for name in ("lying still.csv", "wave 0_5-2 s.2.csv", "größe.CSV"):  # as the studio calls them
+        (folder / "recordings" / name).write_text("1,2\n")
     desk.of(Acts).add(Act("wave", "hold", "15"))
     return desk
 
@@ -49,6 +52,9 @@ def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
     content = bundle.export(one)
     assert content == bundle.export(one) and b"secret" not in content
     assert "keys/release.pem" not in bundle.unpacked(content)
+    assert {path.name for path in (one.folder / "recordings").iterdir()} == {
+        name.partition("/")[2] for name in bundle.unpacked(content) if name.startswith("recordings/")
+    }
     assert bundle.take_in(two, content) == len(bundle.unpacked(content)) - 1  # classes are taken over, not copied
     assert set(two.of(Book).labels) == {"wave", "circle é", "empty"}
     assert [s.name for s in two.of(Book).samples] == [s.name for s in one.of(Book).samples]

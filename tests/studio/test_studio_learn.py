@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
 from sensing import motion_base
-from studio_projects import BOARD, collect, project
+from studio_projects import BOARD, collect, motion, project
 
 from edgelora import sim, training, virtual_boards
 from edgelora.datasets import Dataset, save_dataset
@@ -269,6 +269,19 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
         False,
         None,
     )
+
+
+def test_a_file_that_is_no_base_is_told(tmp_path: Path) -> None:
+    """Until it is gone, or is one."""
+    lessons = Desk(tmp_path).of(Lessons)
+    bad = tmp_path / "bases" / "bad.elm"
+    bad.write_bytes(b"PK\x03\x04none")
+    bad.with_name("folder.elm").mkdir()
+    refused = lessons.refused()
+    assert refused.keys() == {"bad.elm", "folder.elm"} and "bad.elm" in refused["bad.elm"], refused
+    bad.with_name("folder.elm").rmdir()
+    bad.write_bytes(motion().elm)
+    assert not lessons.refused() and "bad.elm" in lessons.bases()
 
 
 def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Page
-from sensing import motion_base
+from sensing import adapters, motion_base
 from studio_projects import collect
 
 from edgelora.datasets import load_capture
@@ -19,7 +19,9 @@ from edgelora.errors import InputError
 from edgelora.studio.book import Book
 from edgelora.studio.desk import Desk
 from edgelora.studio.mapping import sample_map
+from edgelora.studio.shelf import keep_file
 from edgelora.studio.trimming import seconds_of, trim
+from edgelora.studio.views.signals import keep_recording
 
 
 def swapped(folder: Path) -> tuple[Book, list[str]]:
@@ -71,12 +73,38 @@ def test_the_part_that_is_wanted(tmp_path: Path) -> None:
             trim(desk, name, 0, 1)
 
 
+def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Two that begin alike, two parts that are called alike, two files that are dropped in under one name."""
+    desk, folder = Desk(tmp_path), tmp_path / "recordings"
+    folder.mkdir()
+    values = np.arange(1200).reshape(200, 6) / 100
+    for number in (1, 2):
+        np.savetxt(folder / f"{'long' * 20}{number}.csv", values + number, "%.5f", ",")
+    first, second = (trim(desk, f"{'long' * 20}{number}.csv", 0.5, 2) for number in (1, 2))
+    assert first != second
+    for number, name in ((1, first), (2, second)):
+        assert np.allclose(load_capture(folder / name).values, values[25:100] + number)
+    assert trim(desk, f"{'long' * 20}1.csv", 0.5, 2) == first, "the same part once more"
+    one, other = b"1,2\n3,4\n", b"5,6\n7,8\n"
+    names = [keep_recording(desk, "wave.csv", content) for content in (one, other, one)]
+    assert names == ["wave.csv", "wave.2.csv", "wave.csv"] and (folder / "wave.csv").read_bytes() == one
+
+
+def test_no_adapter_takes_the_place_of_another(tmp_path: Path) -> None:
+    desk, (one, other) = Desk(tmp_path), adapters(motion_base(), 2)
+    names = [keep_file(desk, "me.ela", content).name for content in (one, other, one)]
+    assert names == ["me.ela", "me-2.ela", "me.ela"] and (tmp_path / "adapters" / "me.ela").read_bytes() == one
+
+
 def test_the_page_relabels_and_trims(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     project = tmp_path / "project"
     _, wrong = swapped(project)
     (project / "recordings").mkdir()
     np.savetxt(project / "recordings" / "mine.csv", np.zeros((100, 6)), "%.2f", ",")
+    (project / "bases").mkdir()
+    (project / "bases" / "bad.elm").write_bytes(b"PK")
     page = pages(studios("project"))
+    page.get_by_text("bad.elm is no base").wait_for()
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Collect").click()
     page.get_by_text("Look for mislabelled samples").click()
     page.get_by_role("button", name="Draw the map").click()

@@ -73,7 +73,7 @@ KINDS: tuple[tuple[re.Pattern[str], Callable[[str, bytes], None]], ...] = (
     (re.compile(re.escape(ACTIONS)), _json),
     (re.compile(rf"bases/{NAME}\.elm"), _base),
     (re.compile(rf"adapters/{NAME}\.ela"), _adapter),
-    (re.compile(rf"recordings/{NAME}\.(csv|wav|npz|json|cbor)"), _any),
+    (re.compile(r"recordings/[\w-][\w. -]{0,80}\.(csv|wav|npz|json|cbor)", re.IGNORECASE), _any),
 )
 
 

@@ -16,6 +16,7 @@ from ..text import printable, store_name
 from ..training import NAME, AddedClasses, Base, Consolidated, Recipe, load_base
 from .desk import Desk
 from .job import Job
+from .keeping import keep_network
 from .lesson import GOING, UNFINISHED, Head, Lesson
 from .place import Place
 from .prospect import OWN, PACKAGED, Prospect, fits, parted
@@ -33,7 +34,7 @@ class Lessons:
 
     def __post_init__(self) -> None:
         self.folder = self.desk.folder / "reports"
-        self._bases: dict[Path, tuple[float, Base]] = {}
+        self._bases: dict[Path, tuple[int, Base | str]] = {}  # as read, or why it can't be, with when it was written
         for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
             try:
                 self.runs.append(Lesson.read(path.parent))
@@ -44,16 +45,23 @@ class Lessons:
 
     def bases(self) -> dict[str, Base]:
         """By name: those of the project, then those that come with the studio."""
-        found: dict[str, Base] = {}
+        return {name: base for name, base in self._files().items() if isinstance(base, Base)}
+
+    def refused(self) -> dict[str, str]:
+        """Files of the project's folder of bases that are none, by name, and why."""
+        return {name: why for name, why in self._files().items() if isinstance(why, str)}
+
+    def _files(self) -> dict[str, Base | str]:
+        found: dict[str, Base | str] = {}
         for path in [*sorted((self.desk.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
-            if path.name in found:
+            if isinstance(found.get(path.name), Base):
                 continue
-            changed = path.stat().st_mtime
-            if self._bases.get(path, (0.0,))[0] != changed:
-                try:
-                    self._bases[path] = (changed, load_base(path))
-                except (EdgeloraError, OSError):
-                    continue
+            try:
+                changed = path.stat().st_mtime_ns
+            except OSError:  # it is gone
+                continue
+            if path not in self._bases or self._bases[path][0] != changed:
+                self._bases[path] = (changed, _base_or_why(path))
             found[path.name] = self._bases[path][1]
         return found
 
@@ -66,16 +74,7 @@ class Lessons:
 
     def put_base(self, base: Base) -> Base:
         """Puts a base into the project, under a name that no other one there has."""
-        folder, stem = self.desk.folder / "bases", base.name.removesuffix(".elm")
-        for number in range(1, 1000):
-            name = f"{stem}.elm" if number == 1 else f"{stem}-{number}.elm"
-            path = folder / name
-            if not path.exists():
-                write_atomic(path, base.elm)
-                return replace(base, name=name)
-            if path.read_bytes() == base.elm:
-                return replace(base, name=name)
-        raise InputError(f"{folder} has a thousand bases of this name", remedy="delete some")
+        return replace(base, name=keep_network(self.desk.folder / "bases" / base.name, base.elm).name)
 
     # --- reports
 
@@ -221,6 +220,13 @@ def _is_of(lesson: Lesson, place: Place) -> bool:
     """Whether it is this board's, by its chip's number if both are known, else by its port."""
     head, chip = lesson.head, place.state.id
     return head.id == chip if head.id and chip else head.port in (place.key, place.device.port)
+
+
+def _base_or_why(path: Path) -> Base | str:
+    try:
+        return load_base(path)
+    except (EdgeloraError, OSError) as error:
+        return str(error)
 
 
 def _report(folder: Path) -> Report | EdgeloraError:

@@ -12,13 +12,13 @@ import numpy as np
 from .. import formats, updates
 from ..datasets import Dataset
 from ..errors import InputError
-from ..formats import write_atomic
 from ..link import Link, StoreState
 from ..text import store_name
 from ..training import Base, BoardLearner, Recipe, activate_stored, adapter_ranks
 from ..updates import Release
 from .desk import Desk
 from .job import Job
+from .keeping import keep_network
 from .lessons import Lessons
 from .place import Place
 
@@ -56,8 +56,7 @@ def pull(desk: Desk, place: Place, name: str) -> Job:
     path = desk.folder / "adapters" / f"{store_name(name)}.ela"
 
     def work(link: Link, job: Job) -> Path:
-        write_atomic(path, link.store_get(name))
-        return path
+        return keep_network(path, link.store_get(name))
 
     return place.submit(f"pull {name}", work)
 
@@ -77,9 +76,7 @@ def push(desk: Desk, place: Place, file: str) -> Job:
 def keep_file(desk: Desk, name: str, content: bytes) -> Path:
     """Puts a `.ela` that a person has into the project. It is checked first."""
     formats.unpack_adapter(content, name=name)
-    path = desk.folder / "adapters" / f"{store_name(Path(name).stem)}.ela"
-    write_atomic(path, content)
-    return path
+    return keep_network(desk.folder / "adapters" / f"{store_name(Path(name).stem)}.ela", content)
 
 
 def release(desk: Desk, place: Place, name: str, target: str) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ..datasets import save_capture
 from ..errors import InputError
 from .desk import Desk
 from .dropping import read_capture
+from .keeping import keep_capture
 
 FOLDER = "recordings"
 USUAL_RATE = 50.0  # of files that say none, as a virtual board's sensor takes them
@@ -35,9 +37,11 @@ def trim(desk: Desk, name: str, start: float, end: float) -> str:
             f"{start:g} to {end:g} s: the recording has {len(capture.values) / rate:g} s", remedy="choose a part of it"
         )
     part = f"{start:g}-{end:g} s".replace(".", "_")  # a dot ends the name of a class
-    kept = f"{path.stem[:50]} {part}{path.suffix}"
-    save_capture(replace(capture, values=capture.values[first:last]), path.with_name(kept), None)
-    return kept
+    kept = path.with_name(f"{path.stem[:50]} {part}{path.suffix}")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / kept.name
+        save_capture(replace(capture, values=capture.values[first:last]), made)
+        return keep_capture(kept, made.read_bytes()).name
 
 
 def _path(desk: Desk, name: str) -> Path:

@@ -36,6 +36,7 @@ def page(desk: Desk) -> None:
     parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
     parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
     parts.follow(lambda: desk.others, lambda: _plugged_in(desk))
+    parts.follow(lambda: desk.of(Lessons).refused(), lambda: _refused(desk), 1.0)
     project.sample_card(desk)
     if desk.virtual_kinds:
         _virtual(desk)
@@ -64,6 +65,11 @@ def _card(desk: Desk, place: Place) -> None:
         with parts.fold("Advanced"):
             parts.follow(lambda: replace(place.state, job=None, status="idle"), lambda: facts(_details(place.state)))
             parts.follow(lambda: place.state.status == "away", lambda: _rare_actions(desk, place))
+
+
+def _refused(desk: Desk) -> None:
+    for name, why in desk.of(Lessons).refused().items():
+        parts.problem(f"{name} is no base: {why}", "give another file, or remove it from the project's folder bases")
 
 
 def _condition(word: Condition) -> None:

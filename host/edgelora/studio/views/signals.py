@@ -13,12 +13,12 @@ from nicegui.element import Element
 from ... import sim
 from ...datasets import doubts
 from ...errors import EdgeloraError, InputError
-from ...formats import write_atomic
 from ...training import Base, signal_of
 from ..book import Book
 from ..chosen import SourceWish
 from ..desk import Desk
 from ..dropping import check_recording, read_tape
+from ..keeping import keep_capture
 from ..lessons import Lessons
 from ..live import Live, Sensor, Source, Tape
 from ..place import Place
@@ -85,8 +85,7 @@ def keep_recording(desk: Desk, name: str, content: bytes) -> str:
     if Path(kept).suffix.lower() not in KINDS:
         raise InputError(f"{kept}: is no recording", remedy=f"give {', '.join(KINDS)}")
     check_recording(kept, content)
-    write_atomic(desk.folder / RECORDINGS / kept, content)
-    return kept
+    return keep_capture(desk.folder / RECORDINGS / kept, content).name
 
 
 def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
