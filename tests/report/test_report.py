@@ -269,6 +269,8 @@ def test_the_conclusion_tells_which_adapter_was_kept() -> None:
     longer = dataclasses.replace(report, final_epochs=2)
     assert "then trained for 2 more epochs on all 80 samples, held-out ones included." in longer.conclusion.text
     assert "2 more epochs on all 80" in " ".join(Page(render_html(longer)).text.split())
+    unused = dataclasses.replace(report, judged=Verdict.NOT_BETTER, activated=False).conclusion.text
+    assert "Not used: the adapter of epoch 6" in unused and "Kept" not in unused
 
 
 def test_page_of_values_tells_errors() -> None:

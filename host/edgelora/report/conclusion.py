@@ -145,7 +145,9 @@ def _tests(report: Report) -> str:
 def _kept(report: Report) -> str:
     if not report.best_epoch:
         return ""
-    kept = f"Kept: the adapter of epoch {report.best_epoch}, chosen by {page.count(report.held_out, 'held-out sample')}"
+    lead = "Not used" if report.activated is False else "Kept"
+    judges = page.count(report.held_out, "held-out sample")
+    kept = f"{lead}: the adapter of epoch {report.best_epoch}, chosen by {judges}"
     if not report.final_epochs:
         return f"{kept}."
     everything = f"all {report.samples + report.held_out:,} samples, held-out ones included"
