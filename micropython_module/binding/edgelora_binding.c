@@ -537,9 +537,22 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
 
 #if MICROPY_ENABLE_DYNRUNTIME
 
+#ifdef EDGELORA_HOLD_SIGNALS
+bool edgelora_has_signals;
+
+static bool is_linux(void) {
+    mp_obj_t sys = mp_import_name(MP_QSTR_sys, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
+    mp_obj_t name = mp_load_attr(sys, MP_QSTR_platform);
+    return mp_fun_table.binary_op(MP_BINARY_OP_EQUAL, name, MP_OBJ_NEW_QSTR(MP_QSTR_linux)) == mp_const_true;
+}
+#endif
+
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
     EDGELORA_CHECK_CONSTANTS(edgelora_status_text(EDGELORA_OK), MP_QSTR_constants_in_instruction_memory)
+#ifdef EDGELORA_HOLD_SIGNALS
+    edgelora_has_signals = is_linux();
+#endif
 #define EDGELORA_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
     EDGELORA_FUNCTIONS(EDGELORA_STORE)
     MP_DYNRUNTIME_INIT_EXIT

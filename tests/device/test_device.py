@@ -79,10 +79,10 @@ def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> N
     assert run_desktop(sim.UNIX_BINARY, "import two_threads; two_threads.main([2, 2, 2])", tmp_path) == "EQUAL\n"
 
 
-def interrupted(micropython: Path, folder: Path, times: int, before: str = "") -> tuple[int, bytes]:
+def interrupted(micropython: Path, folder: Path, times: int, before: str = "", heap: bool = True) -> tuple[int, bytes]:
     """Samples learned, and the adapter, of a program that Ctrl-C met so many times, at any moment."""
     shutil.copy(SUITE.parent / "interrupted.py", folder)
-    code = f"{before}import interrupted; interrupted.main([2, 2, 2], {times})"
+    code = f"{before}import interrupted; interrupted.main([2, 2, 2], {times}, {heap})"
     rng = np.random.default_rng(fresh_seeds(1)[0])
     with subprocess.Popen([micropython, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -94,19 +94,39 @@ def interrupted(micropython: Path, folder: Path, times: int, before: str = "") -
     return int(samples), bytes.fromhex(adapter)
 
 
-def test_ctrl_c_comes_between_calls_of_the_core(tmp_path: Path) -> None:
-    """No session stays locked, no sample is learned in part: the adapter is that of a run without interrupts."""
+def interruptible(folder: Path) -> bytes:
+    """The base of the program that is interrupted."""
     model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
     data = formats.pack_model(model)
-    (tmp_path / "base.elm").write_bytes(data)
-    samples, adapter = interrupted(sim.UNIX_BINARY, tmp_path, 300)
+    (folder / "base.elm").write_bytes(data)
+    return data
+
+
+def learned(data: bytes, samples: list[int]) -> bytes:
+    """The adapter that its samples make, by number, without interrupts; the class is odd or even as the number is."""
     session = twin.Session(data, bytes([2, 2, 2]), "trainable_a", 2, momentum=2)
     session.begin(1)
     size = session.sample_size
-    x = [((np.arange(size) * 37 + k) & 255).astype(np.uint8).view(np.int8) for k in range(4)]
-    for done in range(samples):
-        session.train(x[done % 4], done % 2, 20000)
-    assert samples > 300 and session.save() == adapter
+    for k in samples:
+        x = ((np.arange(size) * 37 + k) & 255).astype(np.uint8).view(np.int8)
+        session.train(x, k % 2, 20000)
+    return session.save()
+
+
+def test_ctrl_c_comes_between_calls_of_the_core(tmp_path: Path) -> None:
+    """No session stays locked, no sample is learned in part: the adapter is that of a run without interrupts."""
+    data = interruptible(tmp_path)
+    samples, adapter = interrupted(sim.UNIX_BINARY, tmp_path, 300)
+    assert samples > 300 and learned(data, [done % 4 for done in range(samples)]) == adapter
+
+
+def test_ctrl_c_waits_for_calls_of_the_native_module(tmp_path: Path) -> None:
+    """On MicroPython as it is released, which jumps out of C code: the signal comes when the call is over."""
+    data = interruptible(tmp_path)
+    shutil.copytree(build.DIST / "x64", tmp_path / "x64")
+    before = "import sys; sys.path.insert(0, 'x64'); "
+    samples, adapter = interrupted(Path(sys.executable).parent / "micropython", tmp_path, 300, before, heap=False)
+    assert samples > 300 and learned(data, [0] * samples) == adapter
 
 
 def test_x64_native_module(folder: Path) -> None:

@@ -45,8 +45,20 @@ EDGELORA_HOT static bool take(uint16_t *busy) {
 #endif
 }
 
+// What keeps an interrupt that jumps from jumping out of a call: nothing, as on boards it waits. `natmod/signals.h` has
+// that of a system where it does.
+#ifndef EDGELORA_HOLD_SIGNALS
+#define EDGELORA_HOLD_SIGNALS()
+#define EDGELORA_LET_SIGNALS_COME()
+#endif
+
 EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
-    return take(&s->busy);
+    EDGELORA_HOLD_SIGNALS();
+    if (take(&s->busy)) {
+        return true;
+    }
+    EDGELORA_LET_SIGNALS_COME();
+    return false;
 }
 
 EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
@@ -56,5 +68,6 @@ EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
     __asm volatile("" ::: "memory");
     *(volatile uint16_t *)&s->busy = 0;
 #endif
+    EDGELORA_LET_SIGNALS_COME();
     return result;
 }

@@ -16,14 +16,21 @@ def work(model, x):
         model.save(None, False)
 
 
-def main(ranks, times):
+def work_without_heap(model, x):
+    # For MicroPython that interrupts its own C code anywhere, too: what takes from the heap may be broken then.
+    while True:
+        model.train(x[0], 0, RATE)
+        model.infer(x[0])
+
+
+def main(ranks, times, heap=True):
     model = edgelora.Model("base.elm", bytes(ranks), "trainable_a", 2)
     x = [bytes((i * 37 + k) & 255 for i in range(model.sample_size)) for k in range(4)]
     model.begin(1)
     for _ in range(times):
         try:
             print("READY")
-            work(model, x)
+            (work if heap else work_without_heap)(model, x)
         except KeyboardInterrupt:
             continue
     print(model.counts()[1], edgelora.hex_id(model.save(None, False)))
