@@ -172,26 +172,32 @@ def test_mean(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, same: b
     assert [op.kind for op in check_same(sketch.file(), count=40).ops] == ["mean"]
 
 
+SOME = [((1, 7, 5, 6), axes) for axes in [(3,), (1,), (2,), (2, 3), (1, 3), (1, 2, 3), (0, 2)]]
+
+
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("name", ["MEAN", "REDUCE_MAX"])
+@pytest.mark.parametrize("name", ["MEAN", "SUM", "REDUCE_MAX"])
 @pytest.mark.parametrize(
-    ("shape", "axes"), [*MEANS, ((1, 7, 5, 6), (3,)), ((1, 9, 6), (-1,)), ((1, 3, 300, 2), (1, 2)), ((1, 600, 2), (1,))]
+    ("shape", "axes"), [*MEANS, *SOME, ((1, 9, 6), (-1,)), ((1, 3, 300, 2), (1, 2)), ((1, 600, 2), (1,))]
 )
 def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> None:
-    """Over positions, those that a pool can't hold at once too, and over channels."""
+    """Over any axes; those that a pool can't hold at once, too."""
     gone = {axis % len(shape) for axis in axes}
     out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
-    grid = (0.02, -7) if name == "MEAN" else GRID
+    grid = {"MEAN": (0.02, -7), "SUM": (0.3, 9), "REDUCE_MAX": GRID}[name]
     sketch = Sketch(*shape)
     sketch.add(getattr(BUILTIN, name), schema.ReducerOptionsT(keepDims=keep), out, sketch.ints(*axes), grid=grid)
     check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
 
 
-def test_other_reductions_are_refused() -> None:
-    for axes, out in (((1,), (1, 5, 6)), ((1, 2, 3), (1,)), ((2, 3), (1, 7))):
-        sketch = Sketch(1, 7, 5, 6)
-        sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), out, sketch.ints(*axes))
-        refuse(sketch, "operator 0 MEAN .* must be all positions, or the channels")
+def test_reductions_that_are_refused() -> None:
+    sketch = Sketch(1, 7, 5, 6)
+    refuse(
+        sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 5, 6), sketch.ints(4)), "reduces axes .* file is damaged"
+    )
+    sketch = Sketch(1, 1031, 2)
+    sketch.add(BUILTIN.SUM, schema.ReducerOptionsT(), (1, 2), sketch.ints(1))
+    refuse(sketch, "operator 0 SUM .* adds 1031 values up, at most 1024")
 
 
 @pytest.mark.parametrize("name", ["ELU", "NEG", "ABS", "SQUARE", "EXP", "TANH", "SIN", "COS", "RELU"])
@@ -329,9 +335,100 @@ def test_transpose_of_axes_of_one_moves_nothing() -> None:
     sketch = Sketch(1, 1, 6, 4)
     sketch.add(BUILTIN.TRANSPOSE, None, (1, 6, 1, 4), sketch.ints(0, 2, 1, 3))
     assert [op.kind for op in check_same(sketch.dense(24, 3).file()).ops] == ["dense"]
+
+
+def test_transpose_of_the_batch_s_axis_and_of_five() -> None:
+    """As channel shuffles and time-major recurrences have them."""
     turned = Sketch(1, 2, 6, 4)
     turned.add(BUILTIN.TRANSPOSE, None, (4, 1, 2, 6), turned.ints(3, 0, 1, 2))
-    refuse(turned, "operator 0 TRANSPOSE .* only height, width and channels")
+    turned.add(BUILTIN.RESHAPE, None, (1, 48), turned.ints(1, 48))
+    assert [op.kind for op in check_same(turned.dense(48, 3).file()).ops].count("gather") == 1
+    shuffled = Sketch(1, 3, 4, 6)
+    shuffled.add(BUILTIN.RESHAPE, None, (1, 3, 4, 2, 3), shuffled.ints(1, 3, 4, 2, 3))
+    shuffled.add(BUILTIN.TRANSPOSE, None, (1, 3, 4, 3, 2), shuffled.ints(0, 1, 2, 4, 3))
+    shuffled.add(BUILTIN.RESHAPE, None, (1, 3, 4, 6), shuffled.ints(1, 3, 4, 6))
+    check_same(shuffled.add(BUILTIN.ABS, None, (1, 3, 4, 6), grid=(0.04, 5)).file())
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_depth_to_space_and_back(block: int) -> None:
+    sketch = Sketch(1, 3, 4, 2 * block * block)
+    sketch.add(BUILTIN.DEPTH_TO_SPACE, schema.DepthToSpaceOptionsT(blockSize=block), (1, 3 * block, 4 * block, 2))
+    check_same(sketch.add(BUILTIN.ABS, None, (1, 3 * block, 4 * block, 2), grid=(0.04, 5)).file())
+    sketch = Sketch(1, 2 * block, 3 * block, 5)
+    shape = (1, 2, 3, 5 * block * block)
+    sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=block), shape)
+    check_same(sketch.add(BUILTIN.ABS, None, shape, grid=(0.04, 5)).file())
+    for size in (0, 7):
+        sketch = Sketch(1, 3, 4, 6)
+        sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=size), (1, 1, 1, 294))
+        refuse(sketch, f"parts 3x4x6 by {size}: the file is damaged")
+
+
+@pytest.mark.parametrize("mode", ["REFLECT", "SYMMETRIC"])
+def test_mirror_pad(mode: str) -> None:
+    sketch, options = Sketch(1, 4, 5, 3), schema.MirrorPadOptionsT(mode=getattr(schema.MirrorPadMode, mode))
+    sides = sketch._tensor([4, 2], TYPE.INT32, data=np.array([[0, 0], [1, 3], [2, 0], [0, 1]], np.int32))
+    sketch.add(BUILTIN.MIRROR_PAD, options, (1, 8, 7, 4), sides)
+    check_same(sketch.add(BUILTIN.ABS, None, (1, 8, 7, 4), grid=(0.04, 5)).file())
+    sketch = Sketch(1, 4, 5, 3)
+    sides = sketch._tensor([4, 2], TYPE.INT32, data=np.array([[0, 0], [5, 0], [0, 0], [0, 0]], np.int32))
+    refuse(sketch.add(BUILTIN.MIRROR_PAD, options, (1, 9, 5, 3), sides), "pads .* the file is damaged")
+
+
+@pytest.mark.parametrize("grid", [GRID, (0.02, 0), (0.02, -128), (0.02, 127)])
+@pytest.mark.parametrize("factors", [(2, 2), (4, 4), (1, 2), (8, 2), (16, 1), (1, 1)])
+def test_resize_bilinear(factors: tuple[int, int], grid: tuple[float, int]) -> None:
+    """Every rounding of halves counts, so small values, of both signs, are drawn too."""
+    shape = (1, 5 * factors[0], 4 * factors[1], 2)
+    sketch = Sketch(1, 5, 4, 2, grid=grid)
+    options = schema.ResizeBilinearOptionsT(halfPixelCenters=True)
+    file = sketch.add(BUILTIN.RESIZE_BILINEAR, options, shape, sketch.ints(*shape[1:3]), grid=grid).file()
+    model, micro = import_tflite(file), TflmModel(file)
+    rng = np.random.default_rng(sum(factors))
+    for reach in (2, 5, 20, 127) * 8:
+        x = rng.integers(-reach - 1, reach + 1, 40).astype(np.int8)
+        [(plain, _)] = outputs(model, [x.reshape(model.input.shape)])
+        assert plain.tolist() == micro(x.reshape(model.input.shape)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fields", "message"),
+    [
+        ((10, 12), {"halfPixelCenters": True}, "from 5x4 to 10x12: possible are half pixel centers and factors"),
+        ((10, 8), {}, "mixes neighbours"),
+        ((10, 8), {"alignCorners": True}, "mixes neighbours"),
+        ((3, 3), {"halfPixelCenters": True}, "resize with interpolation='nearest'"),
+    ],
+)
+def test_resize_bilinear_that_is_refused(wanted: tuple[int, int], fields: dict, message: str) -> None:
+    sketch, options = Sketch(1, 5, 4, 2), schema.ResizeBilinearOptionsT(**fields)
+    refuse(sketch.add(BUILTIN.RESIZE_BILINEAR, options, (1, *wanted, 2), sketch.ints(*wanted)), message)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_grouped_convolution(groups: int) -> None:
+    sketch = Sketch(1, 6, 5, 4 * groups)
+    weights, bias = sketch.weights(2 * groups, 3, 2, 4), sketch.bias(2 * groups)
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=schema.Padding.SAME), (1, 6, 5, 2 * groups), weights, bias)
+    assert [op.kind for op in check_same(sketch.file()).ops] == ["conv"]
+
+
+def test_parts_of_real_numbers() -> None:
+    """The first step of a GRU as the converter leaves it, when one of the parts is not read."""
+    sketch = Sketch(1, 6).dense(6, 12)
+    whole = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 12), kind=TYPE.FLOAT32).last
+    axis = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
+    parts = [sketch.tensor((1, 4), kind=TYPE.FLOAT32) for _ in range(3)]
+    sketch._operator(BUILTIN.SPLIT, [axis, whole], parts, schema.SplitOptionsT(numSplits=3))
+    ends = []
+    for part in (parts[0], parts[2]):
+        sketch.last = part
+        ends.append(sketch.add(BUILTIN.QUANTIZE, None, (1, 4)).last)
+    sketch.last = ends[0]
+    sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4), ends[1])
+    model = check_same(sketch.file())
+    assert [op.kind for op in model.ops if op.kind != "lookup"] == ["dense", "gather", "gather", "multiply"]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
@@ -733,7 +830,7 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
         ("BATCH_MATMUL", "multiplies two activations as matrices, as attention does"),
         ("BIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
         ("SQUARED_DIFFERENCE", "layer normalization"),
-        ("RESIZE_BILINEAR", "interpolation='nearest'"),
+        ("CAST", "one word is taken for another; look words up outside"),
         ("STABLEHLO_DOT_GENERAL", "StableHLO"),
         ("BITCAST", "own-network.md"),
         ("CUSTOM", "TFLITE_BUILTINS_INT8"),
@@ -826,10 +923,10 @@ def test_other_pairs_are_refused() -> None:
     refuse(sketch, "its slopes 't0' must be a constant")
 
 
-def test_grouped_layers_are_refused() -> None:
+def test_layers_of_other_shapes_are_refused() -> None:
     sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 3), sketch.bias(4))
-    refuse(sketch, "grouped convolutions")
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 4), sketch.bias(4))
+    refuse(sketch, r"weights \[4, 1, 1, 4\] for 6 channels in, 4 out")
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), sketch.weights(4, 1, 1, 6), sketch.bias(4))
     refuse(sketch, "output is 5x4, computed is 4x4")

@@ -45,6 +45,7 @@ def seeds(rng: Rng) -> list[Callable[[], bytes]]:
         return write_tflite(random_model(int(rng.integers(1 << 20)), oracle=True, loss=LOSSES[rng.integers(3)]))
 
     makers = [one_dimensional, rows, tables, functions, parts, shapes, ends, flattened, pairs, steps, moves]
+    makers += [blocks, real_parts]
     return [graph, graph, graph, *makers]
 
 
@@ -154,6 +155,36 @@ def moves() -> bytes:
     sketch._operator(BUILTIN.TRANSPOSE_CONV, inputs, [target], options)
     sketch.last = target
     return sketch.file()
+
+
+def blocks() -> bytes:
+    """Depth and space, mirrored sides, groups of channels, neighbours mixed, sums and means over some axes."""
+    sketch = Sketch(1, 3, 4, 8)
+    sketch.add(BUILTIN.DEPTH_TO_SPACE, schema.DepthToSpaceOptionsT(blockSize=2), (1, 6, 8, 2))
+    sides = sketch.ints((0, 0), (1, 0), (0, 2), (0, 0))
+    sketch.add(BUILTIN.MIRROR_PAD, schema.MirrorPadOptionsT(mode=schema.MirrorPadMode.REFLECT), (1, 7, 10, 2), sides)
+    weights, bias = sketch.weights(4, 2, 2, 1), sketch.bias(4)
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 6, 9, 4), weights, bias)
+    sketch.add(BUILTIN.TRANSPOSE, None, (6, 1, 4, 9), sketch.ints(1, 0, 3, 2))
+    sketch.add(BUILTIN.SUM, schema.ReducerOptionsT(), (6, 1, 4), sketch.ints(3), grid=(0.2, 3))
+    sketch.add(BUILTIN.RESHAPE, None, (1, 2, 3, 4), sketch.ints(1, 2, 3, 4), grid=(0.2, 3))
+    options = schema.ResizeBilinearOptionsT(halfPixelCenters=True)
+    sketch.add(BUILTIN.RESIZE_BILINEAR, options, (1, 4, 12, 4), sketch.ints(4, 12), grid=(0.2, 3))
+    sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=2), (1, 2, 6, 16), grid=(0.2, 3))
+    return sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 2, 16), sketch.ints(2)).file()
+
+
+def real_parts() -> bytes:
+    sketch = Sketch(1, 6).dense(6, 12)
+    whole = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 12), kind=TYPE.FLOAT32).last
+    axis = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
+    three = [sketch.tensor((1, 4), kind=TYPE.FLOAT32) for _ in range(3)]
+    sketch._operator(BUILTIN.SPLIT, [axis, whole], three, schema.SplitOptionsT(numSplits=3))
+    sketch.last = three[2]
+    last = sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4), grid=(0.1, 2)).last
+    sketch.last = three[0]
+    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4))
+    return sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4), last).file()
 
 
 def shapes() -> bytes:

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from itertools import combinations_with_replacement, permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,3 +188,15 @@ def _turns(turns: list[Turn]) -> Iterator[Layer]:
         layer = Layer("gather", places=(rows, columns, channels), order=order)
         yield layer
         shape = floatnet.output_shape(layer, sides)
+
+
+def ungrouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Weights [out, height, width, in / groups] as those of one group, with zeros for inputs of other groups."""
+    if groups == 1:
+        return weights
+    outputs, inputs = len(weights) // groups, weights.shape[3]
+    whole = np.zeros((*weights.shape[:3], inputs * groups), weights.dtype)
+    for group in range(groups):
+        rows, columns = (slice(group * n, (group + 1) * n) for n in (outputs, inputs))
+        whole[rows, :, :, columns] = weights[rows]
+    return whole

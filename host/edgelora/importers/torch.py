@@ -485,8 +485,10 @@ class _Converter:
             sides = [(p, p) for p in _pair(0 if m.padding == "valid" else m.padding, 0, len(m.kernel_size))]
         weights = _array(m.weight).reshape(m.out_channels, -1, *kernel)  # [out, in / groups, kernel_h, kernel_w]
         depthwise = m.groups == m.in_channels > 1
-        whole = weights if depthwise else _ungrouped(weights, m.groups)
-        weights = whole[:, 0].transpose(1, 2, 0) if depthwise else whole.transpose(0, 2, 3, 1)
+        if depthwise:
+            weights = weights[:, 0].transpose(1, 2, 0)
+        else:
+            weights = moves.ungrouped(weights.transpose(0, 2, 3, 1), m.groups)
         fields: dict[str, Any] = {"kernel": kernel, "stride": stride, "dilation": dilation}
         fields |= {"weights": np.ascontiguousarray(weights), "bias": _bias(m, m.out_channels)}
         return self._emit(call, "depthwise" if depthwise else "conv", padding=(sides[0], sides[1]), **fields)
@@ -1280,16 +1282,6 @@ def _between(factor: int) -> NDArray[np.float64]:
     """The weights that make steps of so many equal positions a straight line from middle to middle."""
     taps = np.ones(factor) if factor % 2 else np.array([0.5, *[1.0] * (factor - 1), 0.5])
     return taps / factor
-
-
-def _ungrouped(weights: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
-    """Weights [out, in / groups, height, width] as those of one group, with zeros for inputs of other groups."""
-    outputs, inputs = weights.shape[0] // groups, weights.shape[1]
-    whole = np.zeros((len(weights), inputs * groups, *weights.shape[2:]), np.float32)
-    for group in range(groups):
-        rows, columns = (slice(group * n, (group + 1) * n) for n in (outputs, inputs))
-        whole[rows, columns] = weights[rows]
-    return whole
 
 
 def _pair(value: int | tuple[int, ...], fill: int, axes: int = 2) -> tuple[int, int]:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import formats
+from ... import floatnet, formats
 from ...formats import WEIGHT_KINDS, Op, QuantModel, Tensor
+from .. import moves
 from . import reals, state
 from .file import FileTensor, Graph, Operator, Type
 from .flatbuffer import TfliteError
@@ -149,6 +150,20 @@ class Builder:
                 raise self.refusal(f"its input has {tensor.size} elements, not those of {list(shape)}")
             self.shaped[key] = self.append(Op("reshape", index, 0), shape, tensor.scale, tensor.zero_point)
         return self.shaped[key]
+
+    def moved(self, index: int, wanted: moves.Places) -> int:
+        """The tensor whose elements are these [height, width, channels] of another one, flat; itself if they are."""
+        tensor = self.model.tensors[index]
+        for layer in moves.layers(tensor.shape, wanted):
+            shape = self.shape_of(index)
+            op = Op(layer.kind, index, 0)
+            if layer.places is not None:
+                op.axes = (layer.order.index(0) + 1, layer.order.index(1) + 1)
+                whole = all(part == tuple(range(side)) for part, side in zip(layer.places, shape, strict=True))
+                if not whole:
+                    op.positions = np.concatenate([np.array(part) for part in layer.places]).astype(np.uint16)
+            index = self.append(op, floatnet.output_shape(layer, shape), tensor.scale, tensor.zero_point)
+        return index
 
     def spatial_source(self, place: int = 0) -> int:
         """The tensor that the operator reads, in the shape the file gives it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import floatnet, formats
 from ...formats import Op
+from .. import moves
 from .builder import Builder, Handler, grid_of
 from .codes import Code
 from .file import Type, type_name
@@ -145,14 +147,16 @@ def conv(at: Builder) -> None:
         return _dilated(at)
     outputs, inputs = at.four_axes(at.target)[2], at.four_axes(at.tensor(0))[2]
     shape = at.tensor(1).shape
-    if len(shape) != 4 or shape[0] != outputs or shape[3] != inputs:
-        raise at.refusal(
-            f"weights {list(shape)} for {inputs} channels in, {outputs} out: grouped convolutions aren't possible"
-        )
+    groups = inputs // shape[3] if len(shape) == 4 and shape[3] else 0
+    if not groups or shape[0] != outputs or shape[3] * groups != inputs or outputs % groups:
+        raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out")
+    if groups > 1 and inputs * outputs * shape[1] * shape[2] > formats.MAX_ELEMENTS:
+        raise at.refusal(f"{groups} groups of weights {list(shape)} are too many, with the zeros between them")
     at.source()
     weights, scale = weights_of(at, 1, outputs, 0)
+    weights = moves.ungrouped(weights, groups)
     op = Op("conv", 0, 0, weights=weights, bias=bias_of(at, outputs, 6), weight_scale=scale)
-    emit_window(at, op, _window(at, shape[1:3], 1, 4), at.operator.number(3, "b"))
+    emit_window(at, op, _window(at, (shape[1], shape[2]), 1, 4), at.operator.number(3, "b"))
 
 
 def depthwise(at: Builder) -> None:
@@ -227,33 +231,50 @@ def pool(at: Builder) -> None:
 
 
 def _over_positions(at: Builder) -> int:
-    """The tensor whose positions an operator reduces to one, channels moved there if it reduces these.
-
-    Refuses other axes, and another output.
-    """
+    """The tensor whose positions an operator reduces to one, what it leaves as channels; refuses another output."""
     shape = at.tensor(0).shape
     at.source()
     axes = {int(axis) + len(shape) * (axis < 0) for axis in at.constant(1).reshape(-1)[: len(shape) + 1]}
-    spatial = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
-    reduced = {axis for axis in axes if not 0 <= axis < len(shape) or shape[axis] > 1}
-    if reduced not in (spatial, {len(shape) - 1}):
-        raise at.refusal(f"reduces axes {sorted(axes)} of {list(shape)}, must be all positions, or the channels")
+    if not all(0 <= axis < len(shape) for axis in axes):
+        raise at.refusal(f"reduces axes {sorted(axes)} of {list(shape)}: the file is damaged")
     gone = {axis: 1 for axis in axes} if at.operator.number(0, "B") else dict.fromkeys(axes, 0)
     at.want_shape(tuple(side for i, n in enumerate(shape) if (side := gone.get(i, n))))
     at.check_int8(at.target)
-    if reduced == spatial:
+    spatial = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
+    reduced = {axis for axis in axes if shape[axis] > 1}
+    if reduced == spatial and shape[0] == 1:
         return at.channel_source()
-    height, width, channels = at.shape_of(at.spatial_source())
-    source = at.reshaped(at.source(), (1, height * width, channels))
-    tensor = at.model.tensors[source]
-    return at.append(
-        Op("gather", source, 0, axes=(1, 3)), (1, channels, height * width), tensor.scale, tensor.zero_point
-    )
+    if reduced == {len(shape) - 1} and shape[0] == 1 and len(shape) <= 4:
+        height, width, channels = at.shape_of(at.spatial_source())
+        source = at.reshaped(at.source(), (1, height * width, channels))
+        tensor = at.model.tensors[source]
+        turned = Op("gather", source, 0, axes=(1, 3))
+        return at.append(turned, (1, channels, height * width), tensor.scale, tensor.zero_point)
+    left = [axis for axis in range(len(shape)) if axis not in reduced]
+    places = np.arange(at.tensor(0).size).reshape(shape).transpose(*sorted(reduced), *left)
+    return at.moved(at.source(), places.reshape(1, -1, math.prod(shape[axis] for axis in left)))
 
 
 def mean(at: Builder) -> None:
     source = _over_positions(at)
     at.emit(Op("mean", source, 0), (1, 1, at.shape_of(source)[2]))
+
+
+def total(at: Builder) -> None:
+    """A sum over positions: a depthwise convolution of ones over all of them."""
+    source = _over_positions(at)
+    height, width, channels = at.shape_of(source)
+    count = height * width
+    if max(height, width) > 255:
+        height = next((n for n in range(1, 256) if count % n == 0 and count // n <= 255), 0)
+    if not height or count > formats.MAX_DEPTHWISE:
+        raise at.refusal(f"adds {count} values up, at most {formats.MAX_DEPTHWISE} are possible, in rows of up to 255")
+    width = count // height
+    source = at.reshaped(source, (height, width, channels))
+    weights = np.ones((height, width, channels), np.int8)
+    op = Op("depthwise", source, 0, kernel=(height, width), weights=weights, bias=np.zeros(channels, np.int32))
+    op.weight_scale = np.ones(channels)
+    at.emit(op, (1, 1, channels))
 
 
 def reduce_max(at: Builder) -> None:
@@ -281,4 +302,5 @@ HANDLERS = {
     Code.AVERAGE_POOL_2D: Handler(pool, 1, 1, options=True),
     Code.MAX_POOL_2D: Handler(pool, 1, 1, options=True),
     Code.MEAN: Handler(mean, 2, 2, options=True),
+    Code.SUM: Handler(total, 2, 2, options=True),
 }

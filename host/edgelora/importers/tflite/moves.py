@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ... import formats
 from ...formats import Op
+from ..moves import Places
 from . import constants, parts, recurrent
 from .builder import Builder, Handler, Shape, grid_of, spatial
 from .codes import Code
@@ -118,12 +119,98 @@ def transpose(at: Builder) -> None:
     if moved == sorted(moved):
         return at.alias()
     turned = [0, 1, 2, 3][: 4 - len(shape)] + [axis + 4 - len(shape) for axis in order]
-    if len(shape) > 4 or turned[0] != 0:
-        raise at.refusal(f"moves elements, axes {order} of {list(shape)}: only height, width and channels can be moved")
+    if len(shape) > 4 or turned[0] != 0 or shape[0] != 1:
+        return _move(at, _places(at).transpose(order))
     source = at.spatial_source()
     at.same_grid(source)
     op = Op("gather", source, 0, axes=(turned.index(1), turned.index(2)))
     at.emit(op, spatial(at.target.shape))
+
+
+def _places(at: Builder) -> Places:
+    """Where the elements of the operator's input are."""
+    if at.tensor(0).size > formats.MAX_ELEMENTS:
+        raise at.refusal(f"moves {at.tensor(0).size} values, {formats.MAX_ELEMENTS} are possible")
+    return np.arange(at.tensor(0).size).reshape(at.tensor(0).shape)
+
+
+def _move(at: Builder, places: Places) -> None:
+    """The operator's output has these elements of its input, flat, in its shape."""
+    at.want_shape(places.shape)
+    index = at.source()
+    at.check_int8(at.target)
+    at.same_grid(index)
+    shape = places.shape
+    wanted = spatial(shape) if shape[:1] == (1,) and 2 <= len(shape) <= 4 else (1, -1, (1, *shape)[-1])
+    at.found[at.operator.outputs[0]] = at.moved(index, places.reshape(wanted))
+
+
+def blocks(at: Builder) -> None:
+    """DEPTH_TO_SPACE and SPACE_TO_DEPTH: channels become positions of a block, or these channels."""
+    (height, width, channels), block = at.four_axes(at.tensor(0)), at.operator.number(0, "i")
+    deeper = at.operator.code == Code.SPACE_TO_DEPTH
+    parted = block * block if not deeper else block
+    if block < 1 or (height % block or width % block if deeper else channels % parted):
+        raise at.refusal(f"parts {height}x{width}x{channels} by {block}: the file is damaged")
+    if deeper:
+        sides = (height // block, block, width // block, block, channels)
+        made: tuple[int, ...] = (1, height // block, width // block, channels * block * block)
+    else:
+        sides = (height, width, block, block, channels // parted)
+        made = (1, height * block, width * block, channels // parted)
+    order = (0, 2, 1, 3, 4)
+    _move(at, _places(at).reshape(sides).transpose(order).reshape(made))
+
+
+def mirror_pad(at: Builder) -> None:
+    """Surrounds with what lies inside: without the outermost values, or with these."""
+    shape, sides, mode = at.tensor(0).shape, at.constant(1), at.operator.number(0, "b")
+    least = np.array(shape) - (mode == 0) if sides.shape == (len(shape), 2) else np.zeros(1)
+    if mode not in (0, 1) or sides.shape != (len(shape), 2) or (sides < 0).any() or (sides.max(axis=1) > least).any():
+        raise at.refusal(f"pads {list(shape)} by {sides.reshape(-1)[:8].tolist()}, mode {mode}: the file is damaged")
+    if math.prod(int(n) + int(side.sum()) for n, side in zip(shape, sides, strict=True)) > formats.MAX_ELEMENTS:
+        raise at.refusal(f"makes more than {formats.MAX_ELEMENTS} values")
+    _move(at, np.pad(_places(at), sides.astype(int), mode="symmetric" if mode else "reflect"))
+
+
+def resize_bilinear(at: Builder) -> None:
+    """Between neighbours, by 2, 4, 8 or 16: each position several times, then weighted sums of those around it.
+
+    TensorFlow Lite weighs the int8 values themselves, and rounds halves away from 0; so the sums are of a grid whose
+    zero point is 0. Their weights' sum is a power of two, and twice as large as need be: the multiplier's first
+    rounding then changes nothing.
+    """
+    shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
+    align, half = (bool(at.operator.number(field, "b")) for field in (2, 3))
+    if at.tensor(1).shape != (2,) or not all(1 <= side <= formats.MAX_POSITIONS for side in wanted):
+        raise at.refusal(f"resizes to {wanted[:4]}: the file is damaged")
+    at.want_shape((1, *wanted, shape[2]))
+    factors = [side // size if side % size == 0 else 0 for side, size in zip(wanted, shape[:2], strict=False)]
+    if align or not half or not set(factors) <= {1, 2, 4, 8, 16}:
+        raise at.refusal(
+            f"mixes neighbours, from {shape[0]}x{shape[1]} to {wanted[0]}x{wanted[1]}: possible are half pixel centers "
+            "and factors of 1, 2, 4, 8 and 16; resize with interpolation='nearest', or outside the network"
+        )
+    source = at.spatial_source()
+    at.same_grid(source)
+    scale, identity = at.model.tensors[source].scale, np.arange(-128, 128).astype(np.int8)
+    taps = [np.array([1] if f == 1 else [1, *[2] * (f - 1), 1]) for f in factors]
+    rows, columns = (
+        np.clip((np.arange(size * f + len(tap) - 1) - len(tap) // 2) // f, 0, size - 1)
+        for size, f, tap in zip(shape[:2], factors, taps, strict=False)
+    )
+    centred = Op("lookup", source, 0)
+    formats.set_table(centred, identity, np.ones(256))
+    source = at.append(centred, shape, scale, 0)
+    positions = np.concatenate([rows, columns, np.arange(shape[2])]).astype(np.uint16)
+    source = at.append(Op("gather", source, 0, positions=positions), (len(rows), len(columns), shape[2]), scale, 0)
+    weights = np.repeat(2 * np.outer(*taps)[:, :, None], shape[2], axis=2).astype(np.int8)
+    mixed = Op("depthwise", source, 0, kernel=weights.shape[:2], weights=weights, bias=np.zeros(shape[2], np.int32))
+    mixed.weight_scale = np.full(shape[2], 1 / weights[:, :, 0].sum(dtype=int))
+    source = at.append(mixed, (wanted[0], wanted[1], shape[2]), scale, 0)
+    formats.derive(at.model, mixed)
+    back = at.emit(Op("lookup", source, 0), (wanted[0], wanted[1], shape[2]))
+    formats.set_table(back, identity, np.ones(256))
 
 
 def resize_nearest(at: Builder) -> None:
@@ -345,6 +432,9 @@ HANDLERS = {
     Code.SQUEEZE: Handler(squeeze, 1, 1, options=True),
     Code.EXPAND_DIMS: Handler(expand_dims, 2, 2),
     Code.TRANSPOSE: Handler(transpose, 2, 2),
+    **dict.fromkeys((Code.DEPTH_TO_SPACE, Code.SPACE_TO_DEPTH), Handler(blocks, 1, 1, options=True)),
+    Code.MIRROR_PAD: Handler(mirror_pad, 2, 2, options=True),
+    Code.RESIZE_BILINEAR: Handler(resize_bilinear, 2, 2, options=True),
     Code.RESIZE_NEAREST_NEIGHBOR: Handler(resize_nearest, 2, 2, options=True),
     Code.PAD: Handler(pad, 2, 2),
     Code.PADV2: Handler(pad, 3, 3),

@@ -6,6 +6,7 @@ depends on one int8 value at a time, so the whole is one table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ... import formats
 from ...formats import Op
+from . import parts
 from .codes import Code
 from .file import Type
 
@@ -71,6 +73,8 @@ def begin(at: Builder) -> None:
 def compute(at: Builder) -> None:
     """An operator on real numbers; each is computed in float32, as TensorFlow Lite's kernels do."""
     code = Code(at.operator.code)
+    if code == Code.SPLIT:
+        return _split(at)
     if code not in FUNCTIONS:
         raise at.refusal("computes on real numbers, which is possible for functions of one value only")
     if at.target.type != Type.FLOAT32 or at.operator.number(0, "b") and code in _TWO:
@@ -85,6 +89,24 @@ def compute(at: Builder) -> None:
         else:
             values = np.asarray(_TWO[code](*(_operand(at, place) for place in (0, 1))), np.float32)
     at.reals[at.operator.outputs[0]] = Real(known[0].source, values)
+
+
+def _split(at: Builder) -> None:
+    """Parts of a real tensor are real parts of the model's; converters leave those of recurrent layers so."""
+    if at.operator.inputs[1] not in at.reals:
+        raise at.refusal("splits along an axis that is a real number: the file is damaged")
+    real, shape = at.reals[at.operator.inputs[1]], at.tensor(1).shape
+    found = parts.split(at.operator, shape, at.integers, len(at.operator.outputs))
+    if math.prod(shape) > formats.MAX_ELEMENTS:
+        raise at.refusal(f"parts {math.prod(shape)} values, {formats.MAX_ELEMENTS} are possible")
+    places = np.arange(math.prod(shape)).reshape(shape)
+    for place, (output, part) in enumerate(zip(at.operator.outputs, found, strict=True)):
+        at.want_shape(part.told_shape, place)
+        if at.graph.tensors[output].type != Type.FLOAT32:
+            raise at.refusal("makes other than float32 of real numbers: the file is damaged")
+        if output in at.read:
+            taken = places[tuple(slice(*bound) for bound in part.bounds)]
+            at.reals[output] = Real(at.moved(real.source, taken.reshape(1, -1, taken.shape[-1])), real.values)
 
 
 def _operand(at: Builder, place: int) -> Reals:

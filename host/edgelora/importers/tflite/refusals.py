@@ -32,8 +32,12 @@ _CHOICE = (
     "or compute it outside the network"
 )
 _INDEX = "makes indices of values, which nothing can learn through: end the network before it, and find them outside"
-_REDUCE = "pools in a way that no op has: take GlobalAveragePooling or GlobalMaxPooling over all positions"
+_REDUCE = "pools in a way that no op has: take a mean, a sum or the largest"
 _INTEGERS = "computes on integers that are no activations: " + _FIXED_BATCH
+_CAST = (
+    "makes whole numbers of real ones, as Embedding does with the numbers of words: an int8 input rounds these, and "
+    "one word is taken for another; look words up outside, and let the network begin with what is found"
+)
 _MOVES = "moves values between batch, height, width and channels: do that to the data, outside the network"
 _STABLEHLO = f"is an operator of StableHLO, not of TensorFlow Lite: {CONVERT}"
 
@@ -57,8 +61,6 @@ _WHY: dict[Code, str] = {
     ),
     Code.L2_NORMALIZATION: "scales each sample by its own length: leave it out, or normalize outside the network",
     Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its own size: train with BatchNormalization instead",
-    Code.RESIZE_BILINEAR: "mixes neighbours with weights of its own: resize with interpolation='nearest'",
-    Code.MIRROR_PAD: "pads with values of the input: pad with zeros (padding='same', or ZeroPadding2D)",
     **dict.fromkeys((Code.GATHER, Code.GATHER_ND, Code.REDUCE_PROD), "computes on a shape: " + _FIXED_BATCH),
     **dict.fromkeys(
         (Code.EMBEDDING_LOOKUP, Code.EMBEDDING_LOOKUP_SPARSE, Code.HASHTABLE_LOOKUP, Code.ONE_HOT),
@@ -79,9 +81,10 @@ _WHY: dict[Code, str] = {
         _CHOICE,
     ),
     **dict.fromkeys((Code.ARG_MAX, Code.ARG_MIN, Code.TOPK_V2, Code.UNIQUE), _INDEX),
-    **dict.fromkeys((Code.SUM, Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
-    **dict.fromkeys((Code.CAST, Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
-    **dict.fromkeys((Code.DEPTH_TO_SPACE, Code.SPACE_TO_DEPTH, Code.REVERSE_SEQUENCE), _MOVES),
+    **dict.fromkeys((Code.REDUCE_MIN, Code.REDUCE_ANY, Code.REDUCE_ALL), _REDUCE),
+    **dict.fromkeys((Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
+    Code.CAST: _CAST,
+    Code.REVERSE_SEQUENCE: _MOVES,
     **dict.fromkeys((Code.CONV_3D, Code.CONV_3D_TRANSPOSE), "has three axes of positions: two are possible (Conv2D)"),
     Code.CUSTOM: f"is no builtin operator, so nothing says what it computes: leave its layer out, or {CONVERT}",
     Code.DELEGATE: "is a network compiled for another processor: import the file from before that",
