@@ -953,3 +953,57 @@ def test_recurrences_that_are_refused(rnn: Callable[[], tnn.Module], message: st
 
     with pytest.raises(TorchError, match=message):
         edgelora.from_torch(Net(), noise(8, 60, 4))
+
+
+class Attends(tnn.Module):
+    """Attention in forward's own words, or in PyTorch's."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.qkv, self.proj = way, tnn.Linear(12, 36), tnn.Linear(12, 12)
+        self.other, self.mix = (
+            tnn.MultiheadAttention(12, 2, batch_first=way != "time first"),
+            tnn.Parameter(torch.eye(12)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == "module":
+            return self.proj(self.other(x, x, x, need_weights=False)[0])
+        if self.way == "time first":
+            x = x.transpose(0, 1)
+            return self.proj(self.other(x, x, x)[0].transpose(0, 1))
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.way == "one head":
+            scores = torch.bmm(q, k.transpose(1, 2)) / 12**0.5
+            return self.proj(torch.bmm(torch.softmax(scores, dim=-1), v)) @ self.mix
+        b, n, c = x.shape
+        q, k, v = (part.reshape(b, n, 3, 4).permute(0, 2, 1, 3) for part in (q, k, v))
+        if self.way == "function":
+            return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+        weights = ((q @ k.transpose(-2, -1)) * 4**-0.5).softmax(dim=-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
+
+
+@pytest.mark.parametrize("way", ["module", "time first", "one head", "function", "words"])
+def test_attention(way: str) -> None:
+    check_near(Attends(way), 7, 12, decibel=15, loss="mean_squared_error")
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm_first": True, "activation": "gelu"}, {"bias": False}])
+def test_transformer_encoders(fields: dict) -> None:
+    layer = tnn.TransformerEncoderLayer(12, 2, 24, batch_first=True, **fields)
+    for module in (tnn.Sequential(layer), tnn.TransformerEncoder(layer, 2, tnn.LayerNorm(12))):
+        check_near(tnn.Sequential(module, tnn.Flatten(), tnn.Linear(84, 3)), 7, 12, decibel=12)
+
+
+def test_masks_are_refused() -> None:
+    class Masked(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = tnn.MultiheadAttention(12, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.attention(x, x, x, attn_mask=torch.ones(7, 7))[0]
+
+    with pytest.raises(TorchError, match="attention with a mask isn't possible"):
+        edgelora.from_torch(Masked(), noise(8, 7, 12))

@@ -30,9 +30,10 @@ try:
     from torch import nn as tnn
     from torch.fx.passes.shape_prop import ShapeProp
     from torch.nn import functional as F
-    from torch.nn.utils import parametrize
 except ModuleNotFoundError as missing:
     raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
+from .torch_plain import settle
+
 TRACED = 2  # samples that the module is traced with
 CHECKED = 16  # samples on which the float network has to agree with the module
 TOLERANCE = 1e-3  # of the largest output
@@ -102,7 +103,7 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
     module = copy.deepcopy(module).cpu().float().eval()
     if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
         module = tnn.Sequential(module)  # a layer by itself, which would be traced into
-    _settle(module)
+    settle(module)
     try:
         traced = fx.symbolic_trace(module)
         traced.graph.eliminate_dead_code()
@@ -127,20 +128,6 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[floatnet.FloatNet, b
             "values, state or chance"
         )
     return net, converter.ends_logistic
-
-
-def _settle(module: Any) -> None:
-    """Puts plain layers, with the weights computed, for those with parametrizations (weight_norm, spectral_norm)."""
-    for parent in list(module.modules()):
-        for name, part in parent.named_children():
-            if parametrize.is_parametrized(part):
-                kind = parametrize.type_before_parametrizations(part)
-                plain = kind.__new__(kind)
-                plain.__dict__ = dict(part.__dict__)
-                plain._modules = {key: value for key, value in part._modules.items() if key != "parametrizations"}
-                computed = {key: tnn.Parameter(getattr(part, key).detach()) for key in part.parametrizations}
-                plain._parameters = part._parameters | computed
-                setattr(parent, name, plain)
 
 
 Made = Any  # a `_Value`, None for what isn't known, or a list of these
@@ -198,7 +185,7 @@ class _Sizes(ShapeProp):  # type: ignore[misc]
 
     def run_node(self, n: Any) -> Any:
         result = super().run_node(n)
-        if isinstance(result, int | torch.Size) and not isinstance(result, bool):
+        if isinstance(result, int | float | torch.Size) and not isinstance(result, bool):
             n.meta["number"] = result
         of_input = n.op == "placeholder" or any(other.meta.get("of_input") for other in n.all_input_nodes)
         n.meta["of_input"] = of_input and "tensor_meta" in n.meta
@@ -297,6 +284,10 @@ class _Converter:
             return self._join(node, path)
         if node.target in _PAIRS:
             return self._pair(node, path)
+        if node.target in _PRODUCTS:
+            return self._product(node, path)
+        if node.target is F.scaled_dot_product_attention:
+            return self._attention(node, path)
         if not node.args or node.args[0] not in self.values:
             raise TorchError(f"{path}: must compute on activations")
         source = node.args[0]
@@ -947,6 +938,55 @@ class _Converter:
         other = self._moved(path, two.tensor, narrow)
         return replace(wide, tensor=self._layer(path, kind, wide.tensor, other))
 
+    # ---- products of matrices ----
+
+    def _product(self, node: Any, path: str) -> _Value:
+        """Of two activations; or of one and a matrix that is known."""
+        one, two = (self._operand(arg, path) for arg in node.args[:2])
+        if isinstance(two, torch.Tensor) and two.ndim == 2 and isinstance(one, _Value):
+            weights, shape = _array(two.float().T), (*one.places.shape[:-1], two.shape[1])
+            rows, bias = self._rows(path, one, (one.places.ndim - 1,)), np.zeros(len(weights), np.float32)
+            tensor = self._layer(path, "conv", rows, weights=weights[:, None, None], bias=bias)
+            return _Value(tensor, np.arange(math.prod(shape)).reshape(shape))
+        if not isinstance(one, _Value) or not isinstance(two, _Value) or min(one.places.ndim, two.places.ndim) < 2:
+            raise TorchError(f"{path}: multiplies what isn't two activations of matrices, or one and a known matrix")
+        return self._multiplied(path, one, two)
+
+    def _operand(self, arg: Any, path: str) -> Any:
+        value = self.values.get(arg) if isinstance(arg, fx.Node) else None
+        if isinstance(value, _Value) and value.batch == 0:
+            return self._real(value, path)
+        return arg.meta.get("known") if isinstance(arg, fx.Node) and value is None else None
+
+    def _multiplied(self, path: str, one: _Value, two: _Value) -> _Value:
+        """[..., rows, n] times [..., n, columns]: of each matrix all products [rows, columns, n], then their sums."""
+        outer = np.broadcast_shapes(one.places.shape[:-2], two.places.shape[:-2])
+        rows, inner, columns = *one.places.shape[-2:], two.places.shape[-1]
+        left = np.broadcast_to(one.places, (*outer, rows, inner)).reshape(-1, rows, 1, inner)
+        right = np.broadcast_to(two.places, (*outer, inner, columns)).reshape(-1, inner, columns)
+        ones, bias = np.ones((1, 1, 1, inner), np.float32), np.zeros(1, np.float32)
+        made: list[int] = []
+        for a, b in zip(left, right, strict=True):
+            wide = self._moved(path, one.tensor, np.broadcast_to(a, (rows, columns, inner)))
+            products = self._layer(path, "multiply", wide, self._moved(path, two.tensor, b.T[None]))
+            made.append(self._layer(path, "conv", products, weights=ones, bias=bias))
+        places = np.arange(len(made) * rows * columns).reshape(rows, columns, len(made))
+        return _Value(self._beside(path, made), np.moveaxis(places, -1, 0).reshape(*outer, rows, columns))
+
+    def _attention(self, node: Any, path: str) -> _Value:
+        """softmax(Q K^T / sqrt(n)) V, as `scaled_dot_product_attention` has it without mask."""
+        query, key, value = (self._operand(arg, path) for arg in node.args[:3])
+        if len(node.args) > 3 or any(bool(given) for name, given in node.kwargs.items() if name != "dropout_p"):
+            raise TorchError(f"{path}: attention with a mask or a scale of its own isn't possible")
+        if not all(isinstance(side, _Value) for side in (query, key, value)):
+            raise TorchError(f"{path}: must attend to activations")
+        scale = query.places.shape[-1] ** -0.5
+        scores = self._multiplied(path, query, replace(key, places=key.places.swapaxes(-1, -2)))
+        scaled = self._looked_up(path, scores, lambda x: x * scale)
+        last = (scaled.places.ndim - 1,)
+        weights = self._layer(path, "softmax", self._rows(path, scaled, last))
+        return self._multiplied(path, _Value(weights, _places_of(scaled.places.shape, last)), value)
+
     def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
         """An activation and a number; or a parameter, which makes a layer of one tap."""
         other = node.args[1 - place]
@@ -1074,6 +1114,7 @@ _LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # those that rea
 }
 _JOINS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
 _SUPPORTED = "replace it; what can be imported is listed in docs/guides/own-network.md"
+_PRODUCTS = {operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"}
 _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), ("multiply", "multiplies", operator.mul)),
