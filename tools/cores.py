@@ -252,9 +252,13 @@ class Program:
             raise RuntimeError(f"{self.core.name}: the program died\n{told}") from None
 
     def close(self) -> None:
+        """Ends its input, and it with that; kills it if it doesn't."""
         if self._process:
-            self._process.kill()
-            self._process.communicate()
+            try:
+                self._process.communicate(timeout=10)
+            except (subprocess.TimeoutExpired, BrokenPipeError):
+                self._process.kill()
+                self._process.communicate()
             self._process = None
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sanitized
 from class_cases import drawn_space, small_base
 from fresh import SEED, rounds
 from random_models import random_model
-from sanitized import CORE, CRYPTO, FLAGS
 
 from edgelora import formats, twin
 from edgelora.formats import ClassRow, QuantModel
@@ -20,20 +19,7 @@ from edgelora.formats import ClassRow, QuantModel
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, under AddressSanitizer alone."""
-    folder = tmp_path_factory.mktemp("changed")
-    flags = [*FLAGS, "-fsanitize=address", f"-I{CORE}", f"-I{CRYPTO}"]
-    sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.c")] + [Path(__file__).with_name("changed.c")]
-    objects = [folder / f"{i}.o" for i in range(len(sources))]
-
-    def compiled(source: Path, target: Path) -> None:
-        subprocess.run(["cc", *flags, "-c", str(source), "-o", str(target)], check=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compiled, sources, objects))
-    program = folder / "program"
-    subprocess.run(["cc", *flags, *map(str, objects), "-o", str(program)], check=True)
-    return program
+    return sanitized.build_for_addresses(Path(__file__).with_name("changed.c"), tmp_path_factory.mktemp("changed"))
 
 
 def models() -> Iterator[QuantModel]:

@@ -13,6 +13,7 @@ import pytest
 import reference
 from fresh import fresh_seeds
 from random_models import (
+    model_of,
     random_adapter,
     random_frames,
     random_input,
@@ -22,6 +23,7 @@ from random_models import (
     random_target,
     ranks_of,
 )
+from random_ops import DrawnOp
 
 from edgelora import formats, twin
 from edgelora.formats.ela import Adapter
@@ -292,6 +294,9 @@ def test_merging_equals_reference(first: int) -> None:
         rng = np.random.default_rng(seed)
         model = random_model(3000 + seed, edges=False)
         adapter = random_adapter(rng, model, trainable_a=True)
+        if seed % 5 == 0:
+            for layer in adapter.layers:
+                layer.t_shift, layer.branch_shift = (24, -15) if seed % 2 else (0, 8)
         session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", plain=bool(seed % 2))
         session.use(formats.pack_adapter(adapter))
         for layer in list(adapter.layers):
@@ -354,6 +359,42 @@ def test_sums_of_adapters_equal_reference(first: int) -> None:
             continue
         assert session.blend(files, weights, fine) == formats.pack_adapter(wanted), f"seed {seed}"
     assert min(found.values()) > 0, found
+
+
+def test_sums_of_a_trained_a_and_a_seed_s() -> None:
+    """Of one rank and shift: neither is taken for the other."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        model = random_model(4000 + seed, kinds=("conv", "dense"), edges=False)
+        parts = [random_adapter(rng, model, trainable_a=bool(k + seed & 1), ranks={0: 2, 1: 3}) for k in range(2)]
+        for layer, other in zip(parts[0].layers, parts[1].layers, strict=True):
+            other.t_shift, other.branch_shift = layer.t_shift, layer.branch_shift
+        session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+        wanted = reference.blend(model, parts, [4096, 2048], True)
+        files = [formats.pack_adapter(part) for part in parts]
+        assert wanted and session.blend(files, [4096, 2048], True) == formats.pack_adapter(wanted), f"seed {seed}"
+
+
+def test_adapters_of_several_seeds_take_turns() -> None:
+    """Where nothing is trained the A of each seed is made when its adapter comes into use."""
+    model = random_model(2, kinds=("conv", "dense"), edges=False)
+    rng, ranks = np.random.default_rng(2), {0: 2, 1: 3}
+    session = twin.Session(formats.pack_model(model), ranks_of(model, ranks), "infer")
+    adapters = [random_adapter(rng, model, ranks=ranks) for _ in range(3)]
+    for turn in range(9):
+        x, adapter = random_input(rng, model), adapters[turn * 2 % 3]
+        session.use(formats.pack_adapter(adapter))
+        session.infer(x)
+        assert session.logits.tolist() == reference.forward(model, x, adapter).logits.tolist()
+    training = twin.Session(formats.pack_model(model), ranks_of(model, ranks), "frozen_a", 1)
+    training.begin(adapters[0].seed)
+    training.use(formats.pack_adapter(adapters[0]))
+    with pytest.raises(twin.TwinError) as error:
+        training.use(formats.pack_adapter(adapters[1]))
+    assert error.value.status == twin.statuses()["ERR_SEED"]
+    with pytest.raises(twin.TwinError) as error:
+        training.load(formats.pack_adapter(random_adapter(rng, model, ranks={0: 1, 1: 3})))
+    assert error.value.status == twin.statuses()["ERR_RANKS"]
 
 
 def test_sums_that_are_exact() -> None:
@@ -430,6 +471,56 @@ def test_a_sample_is_a_stream_of_its_own() -> None:
             assert session.logits.tolist() == reference.forward_sample(case.model, x).logits.tolist()
             session.reset()
             assert [session.infer(frame) for frame in x][-1] == found
+
+
+def test_features_of_a_stream_are_a_training_session_s() -> None:
+    """Below its lowest adapter an inference's histories are the stream's: they make no features."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        model = random_model(seed, kinds=STREAMS, edges=False)
+        data, x = formats.pack_model(model), random_sample(rng, model, 3)
+        made = []
+        for lowest in (0, 3, 7):
+            ranks = ranks_of(model, {lowest: 1})
+            training, inference = (twin.Session(data, ranks, mode, frames=3) for mode in ("frozen_a", "infer"))
+            training.begin(1)
+            if lowest:
+                with pytest.raises(twin.TwinError) as error:
+                    inference.features(x)
+                assert error.value.status == twin.statuses()["ERR_MODE"]
+            else:
+                assert inference.features(x).tolist() == training.features(x).tolist() == x.reshape(-1).tolist()
+            made.append(training.infer_features(training.features(x)))
+        assert len(set(made)) == 1
+
+
+def test_softmax_of_many_equal_values() -> None:
+    """The sum of exponentials is the largest that there is: each output is less than half a step."""
+    for channels in (255, 511, 512, 513, 1024):
+        model = model_of(DrawnOp("softmax", (1, 2, channels), (1, 2, channels), alone=True, seed=channels))
+        x = np.zeros(model.input.shape, np.int8)
+        x[0, 1] = np.random.default_rng(channels).integers(-2, 2, channels)
+        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        session.infer(x)
+        assert session.logits.tolist() == reference.forward(model, x).logits.tolist(), channels
+
+
+def test_outputs_that_are_no_probabilities() -> None:
+    """A last op that makes them of logits has the grid of probabilities, or says that it has none."""
+    found = []
+    for seed in range(20):
+        model = random_model(seed, kinds=("dense", "lookup"), edges=False, loss="binary_cross_entropy")
+        session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+        session.infer(random_input(np.random.default_rng(seed), model))
+        probable = model.output.zero_point == -128
+        found.append(probable)
+        if probable:
+            assert session.probabilities().tolist() == ((session.logits.astype(int) + 128) << 7).tolist()
+            continue
+        with pytest.raises(twin.TwinError) as error:
+            session.probabilities()
+        assert error.value.status == twin.statuses()["ERR_OUTPUTS"]
+    assert not all(found)
 
 
 def test_only_models_with_history_have_frames() -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 from class_cases import INPUTS, small_base
@@ -179,6 +180,32 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
             error.add_note(repr(op))
             raise
     record_property("drawn ops", 68)
+
+
+def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_property: Callable) -> None:
+    """Kernels of 3x3 whose windows begin before the input or end behind it, with several outputs of a channel."""
+    rng = np.random.default_rng(fresh.SEED)
+    for _ in range(60):
+        channels, times = int(rng.integers(1, 6)), int(rng.choice([1, 1, 2, 5]))
+        stride = int(rng.choice([1, 1, 2, 3, 5])), int(rng.choice([1, 2]))
+        size, before = rng.integers(1, 34, 2), rng.integers(0, 4, 2)
+        out = [int(rng.integers(1, max(2, (n + p + 4) // s + 1))) for n, p, s in zip(size, before, stride, strict=True)]
+        op = DrawnOp(
+            "depthwise",
+            (int(size[0]), int(size[1]), channels),
+            (out[0], out[1], channels * times),
+            (3, 3),
+            stride,
+            padding=(int(before[0]), int(before[1])),
+            shift=int(rng.integers(4)),
+            seed=int(rng.integers(2**32)),
+        )
+        try:
+            check(programs, op)
+        except AssertionError as error:
+            error.add_note(repr(op))
+            raise
+    record_property("drawn ops", 60)
 
 
 @pytest.fixture(params=range(len(CORES)), ids=[core.name for core in CORES])

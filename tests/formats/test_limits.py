@@ -316,6 +316,18 @@ def test_a_signal_may_lie_behind_any_size_of_weights() -> None:
         assert np.array_equal(twin.Session(data, bytes(1), "infer").quantize(counts)[0], counts)
 
 
+def test_slopes_of_prelu_are_constants() -> None:
+    """Not the input, nor what another op makes."""
+    model = model_of(Op("prelu", 0, 1), (1, 1, 3), (1, 1, 3), (1, 1, 3))
+    assert core_takes(formats.pack_model(model))
+    at = struct.unpack_from("<I", formats.pack_model(model), 32)[0] + 36 + 18  # input2 of the second op
+    assert not core_takes(sealed(formats.pack_model(model), "<H", at, 0))
+    made = model_of(Op("prelu", 0, 1), (1, 1, 3), (1, 1, 3), (1, 1, 3))
+    made.ops[0] = Op("reshape", 0, 1)
+    data = unchecked(lambda: formats.pack_model(made))
+    assert not core_takes(data) and not host_reads(data)
+
+
 # ---- models drawn without a thought of what is allowed --------------------------------------------------------------
 
 SIDES = (1, 1, 1, 2, 3, 28, 254, 255, 256, 257, 512, 1024, 16384, 65535)

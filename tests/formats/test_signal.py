@@ -127,6 +127,25 @@ def test_broken_signals_are_not_written(changes: dict[str, object], words: str) 
         pack_model(sensing(**changes))
 
 
+@pytest.mark.parametrize("values", [0, 8])
+def test_values_that_the_input_is_not_made_of_are_refused(values: int) -> None:
+    """By host and core, of a front end: none, or more than divide the input."""
+    model = sensing()
+    size = model.input.size
+    assert size % 8
+    model.signal = replace(model.signal, front="audio", normals=(Normal(1),) * size, units="x" * 200)
+    data = bytearray(pack_model(model))
+    at = 4 * struct.unpack_from("<H", data, 66)[0] + 16
+    assert struct.unpack_from("<H", data, at)[0] == size
+    struct.pack_into("<H", data, at, values)
+    data[16:24] = formats.base_id(bytes(data))
+    struct.pack_into("<I", data, 12, zlib.crc32(data[16:]))
+    with pytest.raises(twin.TwinError, match="inconsistent"):
+        twin.check_model(bytes(data))
+    with pytest.raises(FormatError):
+        unpack_model(bytes(data))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [((0.0,), "scale that is not 0"), ((1, 0, 0), "std above 0"), ((float("nan"),), "float32"), ((1e39,), "float32")],

@@ -23,7 +23,7 @@ static uint64_t product(uint64_t a, uint64_t b) {
 static uint64_t number(const uint8_t *k) {
     uint64_t v;
     memcpy(&v, k, 8);
-    return v & ((1ull << 60) - 1);
+    return v & ((1ull << 61) - 1);
 }
 
 bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]) {
@@ -81,10 +81,15 @@ static void begin(world_t *w, const uint8_t *p) {
     w->m = 0;
     edgelora_fleet_t status = edgelora_member_begin(w->before, w->size, &board);
     CHECK((status == EDGELORA_FLEET_OK) == (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
+    uint8_t *odd = (uint8_t *)w->before + 4;
+    CHECK(!edgelora_member(0, w->size) && !edgelora_member(odd, w->size - 4));
+    CHECK(edgelora_member_begin(0, w->size, &board) == EDGELORA_FLEET_ERR_MEMBER);
+    CHECK(edgelora_member_begin(odd, w->size - 4, &board) == EDGELORA_FLEET_ERR_MEMBER);
     if (status == EDGELORA_FLEET_OK) {
         void *memory = w->before;
         w->m = edgelora_member(memory, w->size);
         CHECK(w->m && edgelora_member_next(w->m) == EDGELORA_NEXT_WORK && !edgelora_member(memory, w->size - 8 * (w->size / 8)));
+        CHECK(edgelora_member_round(w->m) == 0 && edgelora_member_reply_size(w->m) == 0);
     }
     edgelora_pair_key(w->server, secret, server);
     for (uint32_t i = 0; i < BOARDS; ++i) {
@@ -210,6 +215,9 @@ static void peers(world_t *w, const uint8_t *c) {
 static void input(world_t *w, const uint8_t *c) {
     uint8_t message[MAX_MESSAGE] = {0};
     uint32_t size = edgelora_member_task(w->m)->masks ? entries(w, message + 18, c, "sharetag", SHARE_BYTES) : 0;
+    if (!edgelora_member_task(w->m)->masks && c[2] & 1) { // a share that nobody asked for
+        size = 2 + SEALED_BYTES;
+    }
     put_u16(message + 16, size / (2 + SEALED_BYTES) + (c[6] == 255));
     send(w, EDGELORA_INPUT, message, 2 + size, c);
 }
@@ -253,6 +261,9 @@ static void update(world_t *w, const uint8_t *c) {
     }
     if (edgelora_member_next(w->m) == EDGELORA_NEXT_UPDATE) {
         new_reply(w);
+        CHECK(edgelora_member_update(w->m, before, after, n + 1, w->reply, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
+        CHECK(edgelora_member_update(w->m, before, after, n, w->reply, w->reply_size - 1) == EDGELORA_FLEET_ERR_SIZE);
+        CHECK(edgelora_member_update(w->m, before, after, n, w->reply + 2, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
     }
     edgelora_fleet_t status =
         edgelora_member_update(w->m, before, after, n + (c[5] == 255), w->reply, w->reply_size - (c[6] == 255 && w->reply_size));
@@ -265,6 +276,12 @@ static void reply(world_t *w, const uint8_t *c) {
         new_reply(w);
     }
     edgelora_stage_t stage = edgelora_member_stage(w->m);
+    if (next == EDGELORA_NEXT_REPLY) { // into less room; an update into other memory than that which it is in
+        CHECK(edgelora_member_reply(w->m, w->reply, edgelora_member_reply_size(w->m) - 1) == EDGELORA_FLEET_ERR_SIZE);
+        uint8_t *elsewhere = malloc(w->reply_size + 1);
+        CHECK(stage != EDGELORA_INPUT || edgelora_member_reply(w->m, elsewhere, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
+        free(elsewhere);
+    }
     int32_t size = edgelora_member_reply(w->m, w->reply, w->reply_size - (c[2] == 255 && w->reply_size));
     if (size > 0) {
         CHECK((uint32_t)size == w->reply_size && w->reply[4] == stage + 1);
@@ -279,6 +296,8 @@ static void reply(world_t *w, const uint8_t *c) {
 // Whatever comes next, done right, up to the reply.
 static void answer(world_t *w, const uint8_t *c) {
     for (uint32_t i = 0; edgelora_member_next(w->m) == EDGELORA_NEXT_KEYS; ++i) {
+        const uint8_t key[32] = {9};
+        CHECK(edgelora_member_key(w->m, EDGELORA_FLEET_MAX_NEIGHBOURS, key) == EDGELORA_FLEET_ERR_ORDER && edgelora_member_reply_size(w->m));
         give_key(w, i, 0);
     }
     update(w, c);
@@ -288,8 +307,42 @@ static void answer(world_t *w, const uint8_t *c) {
     reply(w, c);
 }
 
+// The right message of the stage that is next, or its answer: so that drawn commands meet every stage.
+static void go_on(world_t *w, const uint8_t *c) {
+    edgelora_next_t next = edgelora_member_next(w->m);
+    uint32_t neighbours = 2 + (c[4] & 2), sigma = c[3] % 3 ? 3 + c[3] % 2 : 0, all = (1u << BOARDS) - 1;
+    const uint8_t right[COMMAND] = {0, 0, 2 + (c[2] & 2), (uint8_t)(1 | sigma << 3), (uint8_t)((c[5] & 3) << 5 | neighbours),
+        (uint8_t)(neighbours | (c[6] % 3 ? 0 : 32)), 0, 1};
+    const uint8_t asked[COMMAND] = {0, 0, (uint8_t)w->near_count, (uint8_t)(w->near_count + 1), 255, 255};
+    const uint8_t cohort_of[COMMAND] = {0, 0, (uint8_t)all, (uint8_t)(all >> 8)}, every[COMMAND] = {0};
+    if (next != EDGELORA_NEXT_MESSAGE && next != EDGELORA_NEXT_OVER) {
+        answer(w, every);
+        return;
+    }
+    switch (next == EDGELORA_NEXT_OVER ? 0 : (uint32_t)edgelora_member_stage(w->m)) {
+        case EDGELORA_TASK:
+            if (edgelora_member_task(w->m)->masks) {
+                cohort(w, cohort_of);
+                break;
+            }
+            input(w, c[2] == 1 ? right : every);
+            break;
+        case EDGELORA_COHORT:
+            peers(w, every);
+            break;
+        case EDGELORA_PEERS:
+            input(w, every);
+            break;
+        case EDGELORA_INPUT:
+            unmask(w, asked);
+            break;
+        default:
+            task(w, right);
+    }
+}
+
 static void step(world_t *w, const uint8_t *c) {
-    switch (c[0] % COMMANDS) {
+    switch (c[0] & 128 ? BEGIN : c[0] % COMMANDS) {
         case TASK:
             task(w, c);
             break;
@@ -330,7 +383,7 @@ static void step(world_t *w, const uint8_t *c) {
             answer(w, c);
             break;
         default:
-            break;
+            go_on(w, c);
     }
 }
 
@@ -339,7 +392,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     world_t w = {.round = 1};
-    w.size = edgelora_member_size(data[10] & 15) - 8 * (data[11] == 255);
+    w.size = edgelora_member_size(data[10] & 15) - (data[11] == 255 ? 8 : data[11] & 32 ? 4 : 0);
     w.before = malloc(w.size);
     memset(w.before, 0, w.size);
     CHECK(!edgelora_member(w.before, w.size));

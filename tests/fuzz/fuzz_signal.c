@@ -77,7 +77,8 @@ static void sound(const uint8_t *data, size_t size) {
 }
 
 static void vibration(const uint8_t *data, size_t size) {
-    uint32_t scale, kind = data[1] & 3, channels = data[8], channel = data[9], frames = data[3];
+    uint32_t scale, kind = data[1] & 3, frames = data[3];
+    uint32_t channels = data[8] & 64 ? data[8] : data[8] & 3, channel = data[9] & 64 ? data[9] : data[9] % (channels + 1);
     memcpy(&scale, data + 4, 4);
     frames = data[10] & 1 ? frames & ~7u : frames + (data[10] == 254 ? 65536u : 0);
     void *state = malloc(edgelora_spectral_state_size());

@@ -1,10 +1,39 @@
-"""A pytest plugin: tests with the library that EDGELORA_OTHER_TWIN names in place of the usual twin."""
+"""A pytest plugin: tests with another build of the core in place of the usual ones.
+
+EDGELORA_OTHER_TWIN names the library, EDGELORA_OTHER_CORE an archive of the same objects, which C programs of tests are
+linked with by EDGELORA_OTHER_CC, EDGELORA_OTHER_RUNNERS programs of tools/runner over such objects, in place of those
+of every core.
+"""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import sanitized
+
 from edgelora import resources
+
+sys.path.insert(0, str(resources.ROOT / "tools"))
+import cores
 
 OTHER = Path(os.environ["EDGELORA_OTHER_TWIN"])
 resources.twin = lambda: OTHER
 resources.core_digest = lambda: ""  # it may have been made from changed sources
+
+
+def build(source: Path, folder: Path, *others: Path) -> Path:
+    """`sanitized.build` with the archive, without sanitizers."""
+    program = folder / source.stem
+    includes = [f"-I{sanitized.CORE}", f"-I{sanitized.CRYPTO}"]
+    command = [*os.environ["EDGELORA_OTHER_CC"].split(), "-std=gnu11", "-pthread", *includes]
+    subprocess.run([*command, source, *others, os.environ["EDGELORA_OTHER_CORE"], "-o", program], check=True)
+    return program
+
+
+sanitized.build = sanitized.build_for_addresses = build
+runners = [Path(path) for path in os.environ.get("EDGELORA_OTHER_RUNNERS", "").split()]
+if runners:
+    cores.CORES = tuple(cores.Core(str(path), ()) for path in runners)
+    cores.HOST = cores.SANITIZED = cores.CORES[0]
+    cores.built = lambda core: Path(core.name)

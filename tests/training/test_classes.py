@@ -127,6 +127,27 @@ def test_broken_classes_are_refused_by_host_and_core(change, words: str) -> None
         session.use(broken)
 
 
+@pytest.mark.parametrize("body", [b"", b"\1", struct.pack("<HH", 0, INPUTS), struct.pack("<HH", 1, INPUTS - 1)])
+def test_records_that_hold_no_class_are_refused(body: bytes) -> None:
+    model = small_base(np.random.default_rng(6))
+    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+    with pytest.raises(twin.TwinError, match="inconsistent"):
+        session.with_record(None, formats.CLASSES, body)
+
+
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_classes_alone_begin_a_training(mode: str) -> None:
+    """An adapter without layers is loaded as a fresh one of seed 0, with its classes."""
+    model = small_base(np.random.default_rng(6))
+    row = ClassRow(4, "wave", 1, 5, np.ones(INPUTS, np.int16))
+    loaded, begun = (twin.Session(formats.pack_model(model), bytes([2, 2]), mode, 1) for _ in range(2))
+    alone = loaded.with_record(None, formats.CLASSES, formats.pack_classes([row]))
+    loaded.load(alone)
+    begun.begin(0)
+    assert loaded.with_record(loaded.save(state=True), formats.CLASSES, None) == begun.save(state=True)
+    assert formats.unpack_adapter(loaded.save(), model).classes[0].name == "wave"
+
+
 def test_a_base_without_room_for_classes_says_so() -> None:
     model = small_base(np.random.default_rng(7))
     model.space = None
