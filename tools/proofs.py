@@ -1,11 +1,13 @@
-"""Proves the functions prove_* of tests/proofs with CBMC, of each of which it takes seconds: `make proofs`.
+"""Proves the functions prove_* of tests/proofs with CBMC, each within a time of its own: `make proofs`.
 
 CBMC tries all values that are assumed, and checks on the way every array access, pointer, shift, division and signed
-overflow. `proofs.py [NAME...]`: those alone. Exits with 1 if one fails or takes too long.
+overflow. A line for each says that it is proven, that it fails, or that it did not end: then nothing is known.
+`proofs.py [--seconds N] [NAME...]`: those alone. Exits with 1 if one fails, with 2 if one did not end.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -17,7 +19,8 @@ FOLDER, MODULE = ROOT / "tests" / "proofs", ROOT / "micropython_module"
 UNWIND = {"parsers": 8, "fft": 5, "softmax": 7, "fixed": 7}  # loops go round so often at most, which is proven, too
 CHECKED = ("signed-overflow", "undefined-shift", "div-by-zero", "bounds", "pointer")
 CHECKS = [f"--{what}-check" for what in CHECKED]
-LONGEST = 600  # seconds
+LONGEST = 300  # seconds of a proof
+NOT_ENDED = "not ended"
 
 
 def functions() -> list[tuple[Path, str]]:
@@ -28,33 +31,37 @@ def functions() -> list[tuple[Path, str]]:
     ]
 
 
-def prove(file: Path, name: str) -> tuple[bool, str]:
-    """Whether it holds, and what was said if not."""
+def prove(file: Path, name: str, seconds: int = LONGEST) -> tuple[bool, str]:
+    """Whether it holds, and what was said if not: `NOT_ENDED` within so many seconds, or what fails."""
     command = ["cbmc", str(file), "--function", f"prove_{name}", *CHECKS, f"-I{MODULE / 'core'}", f"-I{FOLDER}"]
     command += ["--unwind", str(UNWIND[file.stem]), "--unwinding-assertions", "--object-bits", "9"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return False, f"not ended in {LONGEST} s"
+        return False, NOT_ENDED
     wrong = [line for line in done.stdout.splitlines() if line.endswith("FAILURE")]
     proven = done.returncode == 0 and "VERIFICATION SUCCESSFUL" in done.stdout
     return proven, "; ".join(wrong[:3]) or done.stderr[-300:]
 
 
-def main(names: list[str]) -> int:
-    """Prints a line for each proof; returns the exit code."""
-    failed = 0
+def main(arguments: list[str]) -> int:
+    """Prints a line for each proof and how many ended how; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=LONGEST, help="of each proof")
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args(arguments)
+    count = {"proven": 0, NOT_ENDED: 0, "FAILED": 0}
     for file, name in functions():
-        if names and name not in names:
+        if args.names and name not in args.names:
             continue
         start = time.monotonic()
-        proven, why = prove(file, name)
-        print(
-            f"{file.stem:8} {name:18} {'proven' if proven else 'FAILED ' + why} {time.monotonic() - start:6.1f} s",
-            flush=True,
-        )
-        failed += not proven
-    return 1 if failed else 0
+        proven, why = prove(file, name, args.seconds)
+        verdict = "proven" if proven else NOT_ENDED if why == NOT_ENDED else "FAILED"
+        count[verdict] += 1
+        told = f"{verdict} {why}" if verdict == "FAILED" else verdict
+        print(f"{file.stem:8} {name:18} {time.monotonic() - start:6.1f} s  {told}", flush=True)
+    print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
+    return 1 if count["FAILED"] else 2 if count[NOT_ENDED] else 0
 
 
 if __name__ == "__main__":

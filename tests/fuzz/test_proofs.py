@@ -29,3 +29,8 @@ def test_a_wrong_claim_is_not_proven(tmp_path: Path) -> None:
     )
     proven, why = proofs.prove(wrong, "wrong")
     assert not proven and "clamp_s32" in why
+
+
+def test_what_does_not_end_is_no_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    assert proofs.main(["--seconds", "0", "clamp"]) == 2
+    assert "0 proven, 1 not ended, 0 FAILED" in capsys.readouterr().out
