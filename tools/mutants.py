@@ -1,11 +1,12 @@
 """Changes the core's C in small ways, one at a time, and tells which changes no test sees: `make mutants SAMPLE=200`.
 
 A mutant is one change of one line: a comparison, an operator, a constant by 1, a statement left out, a condition
-turned round. So many are drawn by a seed from all of core and crypto that this build has (without kernels for other
-processors, tables and texts). Each is compiled for a processor without vectors and goes through the sweep of
-sessions, whose portable and fast kernels must agree, then through tests that take the twin. What compiles to the same
-code is not counted; what can't make a difference is listed with the reason in tests/core/equivalent_mutants.txt.
-Exits with 1 if less than the goal are seen.
+turned round. So many are drawn by a seed, evenly, from all of core and crypto that a processor without vectors runs
+(without tables and texts). Of each only its file is compiled; it then meets tests, the fastest first, up to the first
+that sees it: a runner with calls whose answers the NumPy reference gave before (golden runs, drawn ops:
+tests/core/test_cores.py), harnesses of the fuzzers, and the tests of its folder with a twin made of it. A mutant that
+hangs is seen, one that compiles to the same code is none. What can't make a difference is listed with the reason in
+tests/core/equivalent_mutants.txt and counted apart. Exits with 1 if less than the goal are seen.
 """
 
 from __future__ import annotations
@@ -15,33 +16,51 @@ import hashlib
 import os
 import random
 import re
+import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE, FUZZ, WORK = ROOT / "micropython_module", ROOT / "tests" / "fuzz", ROOT / ".build" / "mutants"
+RUNNER = ROOT / "tools" / "runner"
 EQUIVALENT = ROOT / "tests" / "core" / "equivalent_mutants.txt"
 GOAL = 95.0  # per cent
 OTHERS = re.compile(r"/(m0plus|dsp|wide)/|_m0plus|tables\.c|status\.c|secret\.c")
-FLAGS = ["-std=c99", "-O1", "-fPIC", "-w", "-DEDGELORA_NARROW", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
-SWEEP = ("800", "1")  # pairs of fields, seed
-TESTS = {  # by folder: those that tell soonest, first
-    "crypto": ("core/test_ed25519.py", "core/test_fleet_member.py"),
-    "core/fleet": ("core/test_fleet_member.py", "core/test_fleet_privacy.py"),
-    "core/signal": ("core/test_frontends.py",),
-    "core/formats": (
-        "formats/test_damage.py",
-        "core/test_core.py",
-        "formats/test_signal.py",
-        "core/test_class_training.py",
-    ),
-    "core": ("core/test_class_training.py", "core/test_core.py", "core/test_extremes.py"),
+FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NARROW", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
+DRAWN_OPS = 250  # of the runner's calls
+HARNESSES = {  # with what arguments
+    "member": ("1500", "1", "340"),
+    "signal": ("400", "1", "60"),
+    "crypto": ("300", "1", "300"),
+    "files": ("400", "1"),
+    "session": ("400", "1"),
 }
-LONGEST = 400  # seconds of a test run: a mutant that hangs is seen
+PLANS: dict[str, tuple[str | tuple[str, ...], ...]] = {  # by folder: the runner, a harness, files of tests
+    "crypto": ("crypto", ("core/test_crypto.py", "core/test_ed25519.py"), ("core/test_fleet_member.py",)),
+    "core/fleet": ("member", ("core/test_fleet_member.py", "core/test_fleet_privacy.py", "core/test_misuse.py")),
+    "core/signal": ("signal", ("core/test_frontends.py", "core/test_misuse.py")),
+    "core/formats": (
+        "runner",
+        ("formats/test_limits.py", "formats/test_signal.py", "training/test_classes.py", "core/test_misuse.py"),
+        "files",
+        "session",
+        ("core/test_core.py", "core/test_changed.py", "formats/test_damage.py"),
+    ),
+    "core": (
+        "runner",
+        ("core/test_class_training.py", "training/test_classes.py", "core/test_order.py", "core/test_misuse.py"),
+        "session",
+        ("core/test_core.py", "formats/test_limits.py", "core/test_changed.py"),
+        ("core/test_extremes.py",),
+    ),
+}
+LONGEST = 100  # seconds of a processor: a mutant that hangs is seen
 SWAPS = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "+": "-", "-": "+", "*": "+", "/": "*",
     "&&": "||", "||": "&&", "<<": ">>", ">>": "<<", "&": "|", "|": "&", "+=": "-=", "-=": "+=", "++": "--", "^": "&",
@@ -106,90 +125,155 @@ def mutants() -> list[Mutant]:
     return found
 
 
-def compile_file(source: Path, made: Path, include: Path) -> bool:
+def compile_file(source: Path, made: Path, *include: Path) -> bool:
     """Whether it compiles."""
-    command = ["cc", *FLAGS, f"-I{include}", "-c", str(source), "-o", str(made)]
+    command = ["cc", *FLAGS, *(f"-I{folder}" for folder in include), "-c", str(source), "-o", str(made)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def objects() -> dict[str, Path]:
-    """The core as it is, compiled: an object for each file."""
-    made = {}
-    newest = max(path.stat().st_mtime for path in MODULE.rglob("*.h"))
+@dataclass(frozen=True)
+class Objects:
+    """What is linked: the core's objects by file, and those of drivers and harnesses."""
+
+    core: dict[str, Path]
+    others: dict[str, Path]
+
+    def but(self, file: str, made: Path) -> Objects:
+        return Objects({**self.core, file: made}, self.others)
+
+    def link(self, out: Path, *names: str, options: tuple[str, ...] = ()) -> Path:
+        """A program or library of these others over the core; one that defines what the core has goes before it."""
+        archive = out.with_suffix(".a")
+        archive.unlink(missing_ok=True)
+        subprocess.run(["ar", "rcs", archive, *self.core.values()], check=True)
+        whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"] if "-shared" in options else [archive]
+        own = [self.others[name] for name in names]
+        subprocess.run(["cc", *options, *own, *whole, "-lpthread", "-o", out], check=True, capture_output=True)
+        return out
+
+
+def objects(folders: str = "") -> Objects:
+    """The core as it is, or what a regular expression finds of it, compiled."""
+    folder = WORK / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = max(path.stat().st_mtime for path in [*MODULE.rglob("*.h"), Path(__file__)])
+    core: dict[str, Path] = {}
     for path in [*sorted((MODULE / "core").rglob("*.c")), *sorted((MODULE / "crypto").rglob("*.c"))]:
         name = path.relative_to(MODULE).as_posix()
-        made[name] = WORK / "objects" / (name.replace("/", "_") + ".o")
-        made[name].parent.mkdir(parents=True, exist_ok=True)
-        if not made[name].exists() or made[name].stat().st_mtime < max(newest, path.stat().st_mtime):
-            assert compile_file(path, made[name], path.parent), path
-    made["twin"] = WORK / "objects" / "twin.o"
+        if not re.search(folders, name):
+            continue
+        core[name] = folder / (name.replace("/", "_") + ".o")
+        if not core[name].exists() or core[name].stat().st_mtime < max(newest, path.stat().st_mtime):
+            assert compile_file(path, core[name], path.parent), path
     (WORK / "twin_sources.h").write_text('#define EDGELORA_SOURCES ""\n')
-    assert compile_file(ROOT / "host" / "native" / "twin.c", made["twin"], WORK)
-    for name in ("session", "member", "signal", "crypto"):
-        driver = "sweep" if name == "session" else "drawn"
-        made[name] = WORK / "objects" / f"fuzz_{name}.o"
-        made[driver] = WORK / "objects" / f"{driver}.o"
-        assert compile_file(FUZZ / f"fuzz_{name}.c", made[name], FUZZ)
-        assert compile_file(FUZZ / f"{driver}.c", made[driver], FUZZ)
-    return made
+    sources = {"twin": ROOT / "host" / "native" / "twin.c", "sweep": FUZZ / "sweep.c", "drawn": FUZZ / "drawn.c"}
+    sources |= {name: FUZZ / f"fuzz_{name}.c" for name in HARNESSES}
+    sources |= {name: RUNNER / f"{name}.c" for name in ("linux", "calls", "secrets")}
+    others = {name: folder / f"{name}.o" for name in sources}
+    for name, path in sources.items():
+        assert compile_file(path, others[name], WORK, FUZZ, RUNNER), path
+    return Objects(core, others)
 
 
-DRIVERS = ("twin", "session", "member", "signal", "crypto", "sweep", "drawn")
+@dataclass(frozen=True)
+class Tests:
+    """What mutants meet. questions: of the runner; answers: what it has to say; seeds: of harnesses that sweep."""
+
+    questions: Path
+    answers: bytes
+    seeds: dict[str, list[str]]
+
+    def sees(self, parts: Objects, what: str | tuple[str, ...], folder: Path) -> str:
+        """How something of a plan sees what is changed, "" if it doesn't; folder: to work in."""
+        if what == "runner":
+            answers, how = self.asked(parts.link(folder / "runner", "linux", "calls", "secrets"))
+            return "" if answers == self.answers else f"runner{how}"
+        if isinstance(what, str):
+            driver = "sweep" if what in self.seeds else "drawn"
+            program = parts.link(folder / what, what, driver)
+            how = _end([program, *HARNESSES[what], *self.seeds.get(what, [])]).how
+            return how and f"{what}{how}"
+        library = parts.link(folder / "libedgelora.so", "twin", options=("-shared",))
+        env = os.environ | {
+            "EDGELORA_OTHER_TWIN": str(library),
+            "EDGELORA_OTHER_CORE": str(library.with_suffix(".a")),
+            "EDGELORA_OTHER_CC": "cc -w -O1",
+            "EDGELORA_SEED": "1",
+            "PYTHONPATH": str(ROOT / "tests" / "support"),
+        }
+        if "core/test_crypto.py" in what:
+            env["EDGELORA_OTHER_RUNNERS"] = str(parts.link(folder / "runner", "linux", "calls", "secrets"))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "other_twin", "-p", "no:cacheprovider"]
+        how = _end([*command, *(ROOT / "tests" / test for test in what)], env).how
+        return how and " ".join(Path(test).stem for test in what) + how
+
+    def asked(self, program: Path) -> tuple[bytes, str]:
+        """What the runner answers, and how it ends."""
+        end = _end([program], questions=self.questions)
+        return end.told, end.how
 
 
-def program(parts: dict[str, Path], name: str, arguments: list[str]) -> bool:
-    """Whether a harness ends well with these objects."""
-    driver = "sweep" if name == "session" else "drawn"
-    core = [path for part, path in parts.items() if part not in DRIVERS and not (name == "member" and "x25519" in part)]
-    made = WORK / f"run_{name}"
-    subprocess.run(["cc", parts[name], parts[driver], *core, "-o", made], check=True, capture_output=True)
-    try:
-        return subprocess.run([made, *arguments], capture_output=True, timeout=60, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+@dataclass(frozen=True)
+class End:
+    """How a program ends: what it told; "", or that it fails or hangs."""
+
+    told: bytes
+    how: str
 
 
-def tests_pass(parts: dict[str, Path], file: str) -> bool:
-    """Whether the tests of this file's folder pass with a twin of these objects."""
-    library = WORK / "libedgelora.so"
-    core = [path for part, path in parts.items() if part == "twin" or part not in DRIVERS]
-    subprocess.run(["cc", "-shared", *core, "-o", library], check=True, capture_output=True)
-    folder = next(name for name in TESTS if file.startswith(name + "/"))
-    env = {**os.environ, "EDGELORA_OTHER_TWIN": str(library), "PYTHONPATH": str(ROOT / "tests" / "support")}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "other_twin", "-p", "no:cacheprovider"]
-    command += ["-k", "not sanitizers and not flipped and not drop"]
-    command += [str(ROOT / "tests" / test) for test in TESTS[folder]]
-    try:
-        done = subprocess.run(
-            command, env={**env, "EDGELORA_SEED": "1"}, cwd=ROOT, capture_output=True, timeout=LONGEST
-        )
-        return done.returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+def _end(command: list[str | Path], env: dict[str, str] | None = None, questions: Path = Path(os.devnull)) -> End:
+    """Runs it, for as long as LONGEST on a processor, so that a busy machine makes none hang."""
+    limited = ["prlimit", f"--cpu={LONGEST}", *command]
+    with questions.open("rb") as given:
+        done = subprocess.run(limited, env=env, cwd=ROOT, stdin=given, capture_output=True, check=False)
+    hangs = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    return End(done.stdout, " (hangs)" if hangs else " (fails)" if done.returncode else "")
 
 
-def seen(parts: dict[str, Path], mutant: Mutant, seeds: list[str]) -> str:
+def prepared(parts: Objects) -> Tests:
+    """Seeds, and calls whose answers the NumPy reference and golden files give; of the core as it is all tests hold."""
+    sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "core")]
+    import numpy as np
+    from drawn_runs import Runs
+    from random_ops import drawn_op, generated
+    from test_cores import FIXED, GOLDEN, golden_calls
+
+    subprocess.run([sys.executable, ROOT / "tools" / "fuzz_seeds.py", WORK / "seeds"], check=True)
+    seeds = {
+        name: sorted(str(path) for path in (WORK / "seeds" / name).iterdir())[:: 1 << 6]
+        for name in ("files", "session")
+    }
+    draw = generated(np.random.default_rng(1))
+    runs = [golden_calls(path) for path in GOLDEN]
+    for op in [*FIXED.values(), *(drawn_op(draw, work=15) for _ in range(DRAWN_OPS))]:
+        made = Runs(op)
+        runs.append((made.calls, made.answers))
+    questions = WORK / "questions"
+    questions.write_bytes(b"".join(struct.pack("<I", len(bytes(calls))) + bytes(calls) for calls, _ in runs))
+    tests = Tests(questions, b"", seeds)
+    answers, at = tests.asked(parts.link(WORK / "runner", "linux", "calls", "secrets"))[0], 0
+    for calls, expected in runs:
+        size = int.from_bytes(answers[at : at + 4], "little")
+        assert calls.answers(answers[at + 4 : at + 4 + size]) == expected
+        at += 4 + size
+    assert at == len(answers)
+    return Tests(questions, answers, seeds)
+
+
+def seen(parts: Objects, tests: Tests, mutant: Mutant, folder: Path) -> str:
     """What sees the mutant; "": nothing does; "same": it compiles to the same code, or not at all."""
-    source = WORK / Path(mutant.file).name
+    folder.mkdir(parents=True, exist_ok=True)
+    source, made = folder / Path(mutant.file).name, folder / "mutant.o"
     lines = (MODULE / mutant.file).read_text().splitlines()
     lines[mutant.number - 1] = mutant.new
     source.write_text("\n".join(lines) + "\n")
-    made = WORK / "mutant.o"
     if not compile_file(source, made, (MODULE / mutant.file).parent):
         return "same"
-    if text_of(made) == text_of(parts[mutant.file]):
+    if text_of(made) == text_of(parts.core[mutant.file]):
         return "same"
-    changed = {**parts, mutant.file: made}
-    if mutant.file.startswith("crypto/") and not program(changed, "crypto", ["300", "1", "300"]):
-        return "harness"
-    if mutant.file.startswith("core/fleet/") and not program(changed, "member", ["2000", "1", "340"]):
-        return "harness"
-    if mutant.file.startswith("core/signal/") and not program(changed, "signal", ["100", "1", "60"]):
-        return "harness"
-    others = mutant.file.startswith(("crypto/", "core/fleet/", "core/signal/"))
-    if not others and not program(changed, "session", [*SWEEP, *seeds]):
-        return "sweep"
-    return "" if tests_pass(changed, mutant.file) else "tests"
+    changed = parts.but(mutant.file, made)
+    plan = PLANS[next(name for name in PLANS if mutant.file.startswith(name + "/"))]
+    return next(filter(None, (tests.sees(changed, what, folder) for what in plan)), "")
 
 
 def text_of(made: Path) -> str:
@@ -205,35 +289,81 @@ def equivalents() -> set[tuple[str, str, str]]:
     return {(row[0].strip(), row[1].strip(), row[2].strip()) for row in rows}
 
 
+class Tally:
+    """Tries mutants one after the other and prints each as it is known."""
+
+    def __init__(self, parts: Objects, tests: Tests, drawn: Iterator[Mutant], sample: int, end: float) -> None:
+        self.parts, self.tests, self.drawn, self.sample, self.end = parts, tests, drawn, sample, end
+        self.known = equivalents()
+        self.killed, self.equivalent, self.same = 0, 0, 0
+        self.survivors: list[Mutant] = []
+
+    def tried(self) -> int:
+        return self.killed + self.equivalent + len(self.survivors)
+
+    def work(self, folder: Path) -> None:
+        """Until the sample is whole, or the time over."""
+        while self.tried() < self.sample and time.monotonic() < self.end:
+            mutant = next(self.drawn, None)
+            if mutant is None:
+                return
+            start = time.monotonic()
+            listed = (mutant.file, mutant.old.strip(), mutant.new.strip()) in self.known
+            by = "" if listed else seen(self.parts, self.tests, mutant, folder)
+            if by == "same":
+                self.same += 1
+                continue
+            self.killed += bool(by)
+            self.equivalent += listed
+            if not by and not listed:
+                self.survivors.append(mutant)
+            told = "equivalent" if listed else f"seen by {by}" if by else "SURVIVED"
+            print(f"[{self.tried()}/{self.sample}] {time.monotonic() - start:5.1f} s {told:32} {mutant}", flush=True)
+
+    def unchanged_passes(self, folder: Path) -> bool:
+        """Whether no plan sees anything in the core as it is; else their verdicts mean nothing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, plan in PLANS.items():
+            wrong = next(filter(None, (self.tests.sees(self.parts, what, folder) for what in plan)), "")
+            print(f"{name} as it is: {wrong or 'passes'}", flush=True)
+            if wrong:
+                return False
+        return True
+
+    def report(self) -> int:
+        """Prints survivors and shares; returns the exit code."""
+        for mutant in self.survivors:
+            print(f"survived: {mutant}")
+        differ, every = self.killed + len(self.survivors), self.tried()
+        share, strict = 100 * self.killed / max(1, differ), 100 * self.killed / max(1, every)
+        print(f"{every} mutants tried, {self.same} more left out as the same code: {self.killed} seen, ", end="")
+        print(f"{len(self.survivors)} survived, {self.equivalent} listed as equivalent")
+        print(f"{share:.1f} % seen of those that differ, {strict:.1f} % of all; the goal is {GOAL} %")
+        return 0 if share >= GOAL else 1
+
+
 def main() -> int:
     """Draws, tries and prints; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     parser.add_argument("--files", default="", help="a regular expression of the files to change")
+    parser.add_argument("--line", type=int, default=0, help="of the files: this line alone")
     parser.add_argument("--seconds", type=int, default=1 << 30, help="end after so many")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, ROOT / "tools" / "fuzz_seeds.py", WORK / "seeds"], check=True)
-    seeds = sorted(str(path) for path in (WORK / "seeds" / "session").iterdir())[::60]
-    parts, known = objects(), equivalents()
-    every = [mutant for mutant in mutants() if re.search(args.files, mutant.file)]
+    end, parts = time.monotonic() + args.seconds, objects()
+    tests = prepared(parts)
+    every = [m for m in mutants() if re.search(args.files, m.file) and args.line in (0, m.number)]
     print(f"{len(every)} mutants, seed {args.seed}", flush=True)
     random.Random(args.seed).shuffle(every)
-    end, killed, survived = time.monotonic() + args.seconds, 0, 0
-    for mutant in every:
-        if killed + survived >= args.sample or time.monotonic() > end:
-            break
-        if (mutant.file, mutant.old.strip(), mutant.new.strip()) in known:
-            continue
-        by = seen(parts, mutant, seeds)
-        killed += by not in ("", "same")
-        survived += not by
-        if by != "same":
-            print(f"{'seen by ' + by if by else 'SURVIVED':16} {mutant}", flush=True)
-    share = 100 * killed / max(1, killed + survived)
-    print(f"{killed} of {killed + survived} seen, {share:.1f} %; the goal is {GOAL} %")
-    return 0 if share >= GOAL else 1
+    tally = Tally(parts, tests, iter(every), args.sample, end)
+    if not tally.unchanged_passes(WORK / "job0"):
+        return 1
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(tally.work, [WORK / f"job{k}" for k in range(args.jobs)]))
+    return tally.report()
 
 
 if __name__ == "__main__":

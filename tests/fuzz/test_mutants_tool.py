@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from edgelora.resources import ROOT
 
@@ -30,7 +31,20 @@ def test_there_are_many_everywhere() -> None:
     assert all(mutant.new != mutant.old for mutant in every)
 
 
-def test_equivalents_are_lines_that_exist() -> None:
-    for file, old, _ in mutants.equivalents():
-        lines = [line.strip() for line in (mutants.MODULE / file).read_text().splitlines()]
-        assert old in lines, f"{file}: {old}"
+def test_equivalents_are_changes_of_lines_that_exist() -> None:
+    every = {(mutant.file, mutant.old.strip(), mutant.new.strip()) for mutant in mutants.mutants()}
+    assert mutants.equivalents() <= every
+    rows = [line for line in mutants.EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
+    assert all(len(row.split(" | ", 3)) == 4 and len(row.split(" | ", 3)[3]) > 10 for row in rows)
+
+
+def test_a_change_is_seen_and_one_without_effect_is_not(tmp_path: Path) -> None:
+    """By a harness, in seconds; the same code is none."""
+    file = "core/signal/audio.c"
+    lines = (mutants.MODULE / file).read_text().splitlines()
+    number, line = next((n, line) for n, line in enumerate(lines, 1) if line.strip() == "audio->steps = 0;")
+    parts = mutants.objects("core/signal")
+    tests = mutants.Tests(tmp_path, b"", {})
+    changed = mutants.Mutant(file, number, line, line.replace("0", "1"))
+    assert mutants.seen(parts, tests, changed, tmp_path) == "signal (fails)"
+    assert mutants.seen(parts, tests, mutants.Mutant(file, number, line, line + " // so"), tmp_path) == "same"
