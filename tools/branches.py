@@ -77,7 +77,7 @@ def compiled(name: str) -> Build:
     made.archive.unlink(missing_ok=True)
     subprocess.run(["ar", "rcs", made.archive, *objects], check=True)
     link = ["clang-22", "-std=gnu99", *FLAGS.split(), f"-I{MODULE}/core", f"-I{MODULE}/crypto", f"-I{RUNNER}"]
-    sources = [RUNNER / name for name in ("linux.c", "calls.c", "secrets.c")]
+    sources = sorted(set(RUNNER.glob("*.c")) - {RUNNER / "cortex_m.c"})
     subprocess.run([*link, *sources, made.archive, "-o", made.runner], check=True)
     return made
 
@@ -90,7 +90,7 @@ def run(test: str, build: Build, runners: list[Build]) -> str:
         "EDGELORA_OTHER_CORE": str(build.archive),
         "EDGELORA_OTHER_CC": f"clang-22 {FLAGS}",
         "EDGELORA_OTHER_RUNNERS": " ".join(str(one.runner) for one in runners),
-        "PYTHONPATH": str(ROOT / "tests" / "support"),
+        "PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/host",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "other_twin", "-p", "no:cacheprovider"]
     done = subprocess.run(

@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODULE, FUZZ, WORK = ROOT / "micropython_module", ROOT / "tests" / "fuzz", ROOT / ".build" / "mutants"
 RUNNER = ROOT / "tools" / "runner"
+RUNNER_SOURCES = tuple(path.stem for path in sorted(RUNNER.glob("*.c")) if path.stem != "cortex_m")
 EQUIVALENT = ROOT / "tests" / "core" / "equivalent_mutants.txt"
 GOAL = 95.0  # per cent
 OTHERS = re.compile(r"/(m0plus|dsp|wide)/|_m0plus|tables\.c|status\.c|secret\.c")
@@ -168,7 +169,7 @@ def objects(folders: str = "") -> Objects:
     (WORK / "twin_sources.h").write_text('#define EDGELORA_SOURCES ""\n')
     sources = {"twin": ROOT / "host" / "native" / "twin.c", "sweep": FUZZ / "sweep.c", "drawn": FUZZ / "drawn.c"}
     sources |= {name: FUZZ / f"fuzz_{name}.c" for name in HARNESSES}
-    sources |= {name: RUNNER / f"{name}.c" for name in ("linux", "calls", "secrets")}
+    sources |= {name: RUNNER / f"{name}.c" for name in RUNNER_SOURCES}
     others = {name: folder / f"{name}.o" for name in sources}
     for name, path in sources.items():
         assert compile_file(path, others[name], WORK, FUZZ, RUNNER), path
@@ -186,7 +187,7 @@ class Tests:
     def sees(self, parts: Objects, what: str | tuple[str, ...], folder: Path) -> str:
         """How something of a plan sees what is changed, "" if it doesn't; folder: to work in."""
         if what == "runner":
-            answers, how = self.asked(parts.link(folder / "runner", "linux", "calls", "secrets"))
+            answers, how = self.asked(parts.link(folder / "runner", *RUNNER_SOURCES))
             return "" if answers == self.answers else f"runner{how}"
         if isinstance(what, str):
             driver = "sweep" if what in self.seeds else "drawn"
@@ -199,10 +200,10 @@ class Tests:
             "EDGELORA_OTHER_CORE": str(library.with_suffix(".a")),
             "EDGELORA_OTHER_CC": "cc -w -O1",
             "EDGELORA_SEED": "1",
-            "PYTHONPATH": str(ROOT / "tests" / "support"),
+            "PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/host",
         }
         if "core/test_crypto.py" in what:
-            env["EDGELORA_OTHER_RUNNERS"] = str(parts.link(folder / "runner", "linux", "calls", "secrets"))
+            env["EDGELORA_OTHER_RUNNERS"] = str(parts.link(folder / "runner", *RUNNER_SOURCES))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "other_twin", "-p", "no:cacheprovider"]
         how = _end([*command, *(ROOT / "tests" / test for test in what)], env).how
         return how and " ".join(Path(test).stem for test in what) + how
@@ -251,7 +252,7 @@ def prepared(parts: Objects) -> Tests:
     questions = WORK / "questions"
     questions.write_bytes(b"".join(struct.pack("<I", len(bytes(calls))) + bytes(calls) for calls, _ in runs))
     tests = Tests(questions, b"", seeds)
-    answers, at = tests.asked(parts.link(WORK / "runner", "linux", "calls", "secrets"))[0], 0
+    answers, at = tests.asked(parts.link(WORK / "runner", *RUNNER_SOURCES))[0], 0
     for calls, expected in runs:
         size = int.from_bytes(answers[at : at + 4], "little")
         assert calls.answers(answers[at + 4 : at + 4 + size]) == expected
@@ -320,15 +321,18 @@ class Tally:
             told = "equivalent" if listed else f"seen by {by}" if by else "SURVIVED"
             print(f"[{self.tried()}/{self.sample}] {time.monotonic() - start:5.1f} s {told:32} {mutant}", flush=True)
 
-    def unchanged_passes(self, folder: Path) -> bool:
+    def unchanged_passes(self, jobs: int) -> bool:
         """Whether no plan sees anything in the core as it is; else their verdicts mean nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, plan in PLANS.items():
-            wrong = next(filter(None, (self.tests.sees(self.parts, what, folder) for what in plan)), "")
+
+        def check(name: str) -> bool:
+            folder = WORK / "unchanged" / name.replace("/", "_")
+            folder.mkdir(parents=True, exist_ok=True)
+            wrong = next(filter(None, (self.tests.sees(self.parts, what, folder) for what in PLANS[name])), "")
             print(f"{name} as it is: {wrong or 'passes'}", flush=True)
-            if wrong:
-                return False
-        return True
+            return not wrong
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return all(list(pool.map(check, reversed(PLANS))))
 
     def report(self) -> int:
         """Prints survivors and shares; returns the exit code."""
@@ -359,7 +363,7 @@ def main() -> int:
     print(f"{len(every)} mutants, seed {args.seed}", flush=True)
     random.Random(args.seed).shuffle(every)
     tally = Tally(parts, tests, iter(every), args.sample, end)
-    if not tally.unchanged_passes(WORK / "job0"):
+    if not tally.unchanged_passes(args.jobs):
         return 1
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(tally.work, [WORK / f"job{k}" for k in range(args.jobs)]))
