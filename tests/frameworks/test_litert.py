@@ -31,14 +31,14 @@ def litert(file: bytes, x: NDArray[np.int8] = EVERY) -> NDArray[np.int8]:
     return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])).reshape(-1)
 
 
-@pytest.mark.parametrize("name", ["GELU", "EXP", "LOG", "RELU_N1_TO_1", "RELU_0_TO_1", "ABS", "RSQRT"])
+@pytest.mark.parametrize("name", ["GELU", "EXP", "LOG", "RELU_N1_TO_1", "RELU_0_TO_1", "ABS", "RSQRT", "SQRT"])
 def test_tables_are_litert_s(name: str) -> None:
     """Every input, over random scales and zero points."""
     rng = np.random.default_rng(list(name.encode()))
     taken = 0
     for turn in range(TURNS):
         scales = np.exp(rng.uniform(-1, 1, 2) * (3 if turn % 2 else 8) - 3).astype(np.float32)
-        points = [-128 if name == "RSQRT" else int(rng.integers(-128, 128)), int(rng.integers(-128, 128))]
+        points = [-128 if name in ("RSQRT", "SQRT") else int(rng.integers(-128, 128)), int(rng.integers(-128, 128))]
         options = schema.GeluOptionsT(approximate=bool(rng.integers(2))) if name == "GELU" else None
         source, target = zip(scales.tolist(), points, strict=True)
         sketch = Sketch(1, 16, 16, 1, grid=source).add(getattr(BUILTIN, name), options, (1, 16, 16, 1), grid=target)

@@ -33,6 +33,7 @@ EXTRAS = {
     "host/edgelora/bench/host.py": "litert",
     "host/edgelora/importers/keras.py": "keras",
     "host/edgelora/importers/torch.py": "torch",
+    "host/edgelora/importers/torch_plain.py": "torch",
     "host/edgelora/sim/clock.py": "sim",
     "host/edgelora/sim/oscillator.py": "sim",
     "host/edgelora/sim/pico.py": "sim",

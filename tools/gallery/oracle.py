@@ -21,7 +21,8 @@ from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as sch
 
 ARENA = 16 << 20
 LACKING = {
-    schema.BuiltinOperator.__dict__[name] for name in ["GELU", "EXP", "LOG", "TILE", "RELU_N1_TO_1", "RELU_0_TO_1"]
+    schema.BuiltinOperator.__dict__[name]
+    for name in ["GELU", "EXP", "LOG", "SQRT", "TILE", "RELU_N1_TO_1", "RELU_0_TO_1"]
 }
 Tensors = dict[int, NDArray[Any]]
 Part = tuple[list[int], list[int], Callable[[list[NDArray[Any]]], list[NDArray[Any]]]]  # inputs, outputs, what it does

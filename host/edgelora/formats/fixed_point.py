@@ -301,6 +301,18 @@ def set_rsqrt(op: Op, source: Tensor, target: Tensor) -> None:
     set_table(op, np.array(table, np.int8), -0.5 * real**-1.5 * (source.scale / target.scale))
 
 
+def set_sqrt(op: Op, source: Tensor, target: Tensor) -> None:
+    """Makes a lookup a square root, rounded down. ValueError for a grid with values below 0, of which there is none."""
+    if source.zero_point != -128:
+        raise InputError(f"its input's zero point is {source.zero_point}, must be -128: it has values below 0")
+    root = np.sqrt(np.float32(source.scale) * np.arange(256, dtype=np.float32)) / np.float32(target.scale)
+    if not root[-1] < 2.0**30:
+        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
+    table = np.clip(np.floor(root).astype(np.int64) + target.zero_point, -128, 127).astype(np.int8)
+    real = np.maximum(_real_inputs(source), source.scale)
+    set_table(op, table, 0.5 * real**-0.5 * (source.scale / target.scale))
+
+
 def _inverse_root(value: int) -> tuple[int, int]:
     """1 / sqrt(value) as a Q31 factor and a shift to the right, by Newton's method in fixed point."""
     if value == 1:

@@ -19,10 +19,12 @@ from ..errors import EdgeloraError, MissingPackage
 from ..quantization import CALIBRATION_LIMIT, Quantized
 from . import tflite
 from .tflite import Importer, read_graph
+from .tflite.codes import Code
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of the processor's instructions
 try:
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 except ModuleNotFoundError as missing:
     raise MissingPackage("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
 
@@ -171,7 +173,34 @@ def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
     model = _plain(model)
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = tf.keras.Model(source, model(source, training=False), name="base")  # tensors' names begin with its own
-    converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
+    content = _lowered(model.name, tf.lite.TFLiteConverter.from_keras_model(fixed), x)
+    if any(operator.code == Code.SQUARED_DIFFERENCE for operator in read_graph(content).operators):
+        content = _lowered(model.name, tf.lite.TFLiteConverter.from_concrete_functions([_without_squares(fixed)]), x)
+    return content
+
+
+def _without_squares(fixed: Any) -> Any:
+    """The model as a function in which squares are products, which the converter doesn't join with differences.
+
+    TFLite's squared difference, of variances and deviations, has 14 bits inside.
+    """
+    source = tf.TensorSpec(fixed.inputs[0].shape, tf.float32, name="source")
+    function = tf.function(lambda x: fixed(x, training=False), input_signature=[source]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(function)
+    graph = frozen.graph.as_graph_def()
+    for node in graph.node:
+        if node.op == "Square":
+            node.op = "Mul"
+            node.input.append(node.input[0])
+    whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    ends = (
+        [whole.graph.get_tensor_by_name(tensor.name) for tensor in side] for side in (frozen.inputs, frozen.outputs)
+    )
+    return whole.prune(*ends)
+
+
+def _lowered(name: str, converter: Any, x: NDArray[np.float32] | None) -> bytes:
+    """What a converter makes, quantized on inputs x or, without any, float."""
     if x is not None:
         some = x[:: -(-len(x) // CALIBRATION_LIMIT)]
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -183,7 +212,7 @@ def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
             return bytes(converter.convert())
         except Exception as error:  # of many kinds
             reason = str(error).strip().splitlines()[0]
-            raise KerasError(f"{model.name}: TensorFlow's converter can't convert it ({reason})") from error
+            raise KerasError(f"{name}: TensorFlow's converter can't convert it ({reason})") from error
 
 
 @contextlib.contextmanager

@@ -175,6 +175,11 @@ def inverse_root(at: Builder) -> None:
     formats.set_rsqrt(op, at.model.tensors[op.input], at.model.tensors[op.output])
 
 
+def root(at: Builder) -> None:
+    op = lookup(at)
+    formats.set_sqrt(op, at.model.tensors[op.input], at.model.tensors[op.output])
+
+
 def real_function(at: Builder) -> None:
     """An operator whose table TensorFlow Lite makes in float32."""
     name = Code(at.operator.code).name.lower()
@@ -197,6 +202,7 @@ HANDLERS = {
     **dict.fromkeys((Code.RELU_N1_TO_1, Code.RELU_0_TO_1), Handler(bounded_relu, 1, 1)),
     Code.ABS: Handler(magnitude, 1, 1),
     Code.RSQRT: Handler(inverse_root, 1, 1),
+    Code.SQRT: Handler(root, 1, 1),
     **dict.fromkeys((Code.ELU, Code.EXP, Code.LOG), Handler(real_function, 1, 1)),
     Code.GELU: Handler(real_function, 1, 1, options=True),
 }

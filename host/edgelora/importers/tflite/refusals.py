@@ -68,7 +68,7 @@ _WHY: dict[Code, str] = {
     ),
     **dict.fromkeys(
         (
-            *(Code.EXP, Code.LOG, Code.SIN, Code.COS, Code.SQRT, Code.SQUARE, Code.NEG, Code.POW, Code.FLOOR),
+            *(Code.EXP, Code.LOG, Code.SIN, Code.COS, Code.SQUARE, Code.NEG, Code.POW, Code.FLOOR),
             *(Code.CEIL, Code.ROUND, Code.SIGN, Code.FLOOR_MOD, Code.ATAN2),
         ),
         _FLOAT_ONLY,
