@@ -29,7 +29,7 @@ Part = tuple[list[int], list[int], Callable[[list[NDArray[Any]]], list[NDArray[A
 
 
 class Oracle:
-    """Runs a `.tflite` file of one input and one output."""
+    """Runs a `.tflite` file of one input and one output, each time from an empty state, as a base does."""
 
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -83,6 +83,7 @@ def _micro(content: bytes) -> Callable[[list[NDArray[Any]]], list[NDArray[Any]]]
     outputs = len(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].outputs)
 
     def run(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        interpreter.reset()
         for i, value in enumerate(values):
             interpreter.set_input(value.reshape(interpreter.get_input_details(i)["shape"]), i)
         interpreter.invoke()
@@ -98,6 +99,7 @@ def _lite(content: bytes) -> Callable[[list[NDArray[Any]]], list[NDArray[Any]]]:
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        interpreter.reset_all_variables()
         for detail, value in zip(inputs, values, strict=True):
             interpreter.set_tensor(detail["index"], value.reshape(detail["shape"]))
         interpreter.invoke()

@@ -24,6 +24,7 @@ from .tflite.codes import Code
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of the processor's instructions
 try:
     import tensorflow as tf
+    from tensorflow.lite.tools import flatbuffer_utils
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 except ModuleNotFoundError as missing:
     raise MissingPackage("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
@@ -92,23 +93,35 @@ STEP_OPS = {"LSTM": 17, "GRU": 18, "SimpleRNN": 5}  # ops that a step takes, at 
 def _plain(model: Any) -> Any:
     """The model made of what TensorFlow's converter and INT8 kernels can do; the same one where it is so already.
 
-    Recurrences become their steps, as the converter ends the process over a loop in integers. Layer normalization
-    multiplies the distance from the mean by itself, in place of TFLite's squared difference, which has 14 bits inside.
-    SELU is of ReLU and ELU, in place of a comparison and a choice.
+    Recurrences become their steps, as the converter ends the process over a loop in integers, but for plain LSTMs, for
+    which it has an operator. Layer normalization multiplies the distance from the mean by itself, in place of TFLite's
+    squared difference, which has 14 bits inside. SELU is of ReLU and ELU, in place of a comparison and a choice.
+    TimeDistributed is left out around a Dense, as it takes the batch apart.
     KerasError for more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
-    if all(getattr(layer, "unroll", True) for layer in layers if isinstance(layer, tf.keras.layers.RNN)) and not any(
-        isinstance(layer, tf.keras.layers.LayerNormalization) or _is_selu(layer) for layer in layers
+    fused = _fused(model.name, layers)
+    if (
+        not fused
+        and all(getattr(layer, "unroll", True) for layer in layers if isinstance(layer, tf.keras.layers.RNN))
+        and not any(isinstance(layer, tf.keras.layers.LayerNormalization) for layer in layers)
+        and not any(_is_selu(layer) or _is_dense_at_each_step(layer) for layer in layers)
     ):
         return model
-    _check_steps(model.name, layers)
-    clone = tf.keras.models.clone_model(model, clone_function=_copied, recursive=True)
+    clone = tf.keras.models.clone_model(model, clone_function=lambda layer: _copied(layer, fused), recursive=True)
     clone.set_weights(model.get_weights())
     for layer in clone._flatten_layers():
         if _is_selu(layer):
             layer.activation = _selu
+        if layer.name in fused:
+            for part in _parts(layer):
+                part.inner_loop = _fused_loop(part)
     return clone
+
+
+def _is_dense_at_each_step(layer: Any) -> bool:
+    """Whether it is a Dense in a TimeDistributed, which a Dense is by itself."""
+    return isinstance(layer, tf.keras.layers.TimeDistributed) and type(layer.layer) is tf.keras.layers.Dense
 
 
 def _is_selu(layer: Any) -> bool:
@@ -121,27 +134,78 @@ def _selu(x: Any) -> Any:
     return scale * tf.nn.relu(x) + scale * alpha * tf.nn.elu(-tf.nn.relu(-x))
 
 
-def _check_steps(name: str, layers: list[Any]) -> None:
-    """Refuses recurrences of which a network could not hold the steps, before minutes of conversion."""
-    found = {
-        layer.name: (layer.input.shape[1] or 0, STEP_OPS[type(layer).__name__])
-        for layer in layers
-        if type(layer).__name__ in STEP_OPS and getattr(layer, "_inbound_nodes", False)
-    }
+def _parts(layer: Any) -> list[Any]:
+    """A recurrent layer, or both of a bidirectional one."""
+    return [layer.forward_layer, layer.backward_layer] if isinstance(layer, tf.keras.layers.Bidirectional) else [layer]
+
+
+def _fused(name: str, layers: list[Any]) -> set[str]:
+    """Names of the layers that become one operator: plain LSTMs, but those that ask for their steps (unroll=True).
+
+    KerasError, before minutes of conversion, where the steps of the others are more than a network may have ops.
+    """
+    steps, ops, fused = {}, {}, set()
+    masked = any(isinstance(layer, tf.keras.layers.Masking) or getattr(layer, "mask_zero", False) for layer in layers)
     for layer in layers:
-        if isinstance(layer, tf.keras.layers.Bidirectional):
-            kind = type(layer.forward_layer).__name__
-            found[layer.name] = (layer.input.shape[1] or 0, 2 * STEP_OPS.get(kind, 0))
-    ops = sum(steps * each for steps, each in found.values())
-    if ops > formats.MAX_OPS:
-        told = ", ".join(f"{layer} of {steps} steps" for layer, (steps, _) in found.items())
+        kinds = [type(part).__name__ for part in _parts(layer)]
+        if not getattr(layer, "_inbound_nodes", False) or not STEP_OPS.keys() >= {*kinds}:
+            continue
+        if not masked and all(_can_fuse(part) for part in _parts(layer)) and not _has_initial_state(layer):
+            fused.add(layer.name)
+        else:
+            steps[layer.name] = tf.nest.flatten(layer.input)[0].shape[1] or 0
+            ops[layer.name] = steps[layer.name] * sum(STEP_OPS[kind] for kind in kinds)
+    if sum(ops.values()) > formats.MAX_OPS:
+        told = ", ".join(f"{layer} of {count} steps" for layer, count in steps.items())
         raise KerasError(
-            f"{name}: its recurrent layers ({told}) take at least {ops} ops, {formats.MAX_OPS} are possible: put a "
-            "convolution with strides or a pool before them, or give them shorter windows"
+            f"{name}: its recurrent layers ({told}) take at least {sum(ops.values())} ops, {formats.MAX_OPS} are "
+            "possible: put a convolution with strides or a pool before them, give them shorter windows, or take a "
+            "plain LSTM, which is one op"
         )
+    return fused
 
 
-def _copied(layer: Any) -> Any:
+def _can_fuse(layer: Any) -> bool:
+    """Whether it is the LSTM that TensorFlow Lite has an operator for."""
+    functions = tf.keras.activations.tanh, tf.keras.activations.sigmoid
+    return (
+        type(layer) is tf.keras.layers.LSTM
+        and (layer.activation, layer.recurrent_activation) == functions
+        and not (layer.stateful or layer.return_state or layer.unroll)
+    )
+
+
+def _has_initial_state(layer: Any) -> bool:
+    """Whether it is called with one."""
+    arguments = [node.arguments for node in layer._inbound_nodes]
+    return any(len(a.args) > 1 or a.kwargs.get("initial_state") is not None for a in arguments)
+
+
+def _fused_loop(layer: Any) -> Any:
+    """What an LSTM runs over its steps, marked for the converter, which puts its operator in its place.
+
+    The mark, and the order of inputs and outputs, are those of Keras 2; what is computed here is left out.
+    """
+
+    def marked(x: Any, state: Any, cell: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
+        outputs = tf.zeros((1, x.shape[1], layer.units)) + sum(map(tf.reduce_sum, (x, state, cell)))
+        outputs += sum(map(tf.reduce_sum, (kernel, recurrent, bias)))
+        return outputs[:, -1], outputs, state, cell, tf.constant(0.0)
+
+    mark = {"api_implements": f"lstm_{layer.name}", "time_major": False, "go_backwards": layer.go_backwards}
+    call = tf.function(marked, autograph=False, experimental_attributes=mark)
+
+    def loop(sequences: Any, initial_state: Any, mask: None, training: bool = False) -> Any:
+        empty = tf.zeros((1, layer.units))
+        bias = layer.cell.bias if layer.use_bias else tf.zeros(4 * layer.units)
+        weights = (layer.cell.kernel, layer.cell.recurrent_kernel, bias)
+        last, outputs, *_ = call(sequences, empty, empty, *map(tf.convert_to_tensor, weights))
+        return last, outputs, initial_state
+
+    return loop
+
+
+def _copied(layer: Any, fused: set[str]) -> Any:
     """A layer for `_plain`, its weights fresh."""
     layers = tf.keras.layers
     if isinstance(layer, layers.Lambda):  # its function may be one that can't be written down
@@ -150,9 +214,11 @@ def _copied(layer: Any) -> Any:
     inner = [config[key]["config"] for key in ("layer", "backward_layer") if isinstance(config.get(key), dict)]
     for part in (config, *inner):
         if "unroll" in part:
-            part["unroll"] = True
+            part["unroll"] = layer.name not in fused
     if type(layer) is layers.LayerNormalization:
         return _Normalization.from_config(config)
+    if _is_dense_at_each_step(layer):
+        return layers.Dense.from_config(layer.layer.get_config())
     return type(layer).from_config(config)
 
 
@@ -170,13 +236,15 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
 
 def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
     """A `.tflite` file, quantized on inputs x or, without any, float."""
+    layers = list(model._flatten_layers())
+    wanted = sum(len(_parts(layer)) for layer in layers if layer.name in _fused(model.name, layers))
     model = _plain(model)
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = tf.keras.Model(source, model(source, training=False), name="base")  # tensors' names begin with its own
     content = _lowered(model.name, tf.lite.TFLiteConverter.from_keras_model(fixed), x)
     if any(operator.code == Code.SQUARED_DIFFERENCE for operator in read_graph(content).operators):
         content = _lowered(model.name, tf.lite.TFLiteConverter.from_concrete_functions([_without_squares(fixed)]), x)
-    return content
+    return _with_one_grid(content, model.name, wanted) if wanted else content
 
 
 def _without_squares(fixed: Any) -> Any:
@@ -213,6 +281,33 @@ def _lowered(name: str, converter: Any, x: NDArray[np.float32] | None) -> bytes:
         except Exception as error:  # of many kinds
             reason = str(error).strip().splitlines()[0]
             raise KerasError(f"{name}: TensorFlow's converter can't convert it ({reason})") from error
+
+
+def _with_one_grid(content: bytes, name: str, wanted: int) -> bytes:
+    """The file with the state of each LSTM on the grid of its output, and of a REVERSE_V2 that alone reads that.
+
+    The converter gives the output the grid of a CONCATENATION behind it, and the kernel copies the state there as it
+    is. KerasError unless there are as many operators as layers that were to become one.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    codes = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
+    found = [
+        operator
+        for operator, code in zip(graph.operators, codes, strict=True)
+        if code == Code.UNIDIRECTIONAL_SEQUENCE_LSTM
+    ]
+    if len(found) != wanted:
+        raise KerasError(
+            f"{name}: TensorFlow's converter made {len(found)} operators of {wanted} LSTM layers: give these unroll=True"
+        )
+    for operator in found:
+        output = operator.outputs[0]
+        readers = [k for k, other in enumerate(graph.operators) if output in other.inputs]
+        if len(readers) == 1 and codes[readers[0]] == Code.REVERSE_V2:
+            graph.tensors[output].quantization = graph.tensors[graph.operators[readers[0]].outputs[0]].quantization
+        graph.tensors[operator.inputs[tflite.LSTM_STATE]].quantization = graph.tensors[output].quantization
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 @contextlib.contextmanager
@@ -253,6 +348,7 @@ class _Reference:
         return [None if values[0] is None else np.stack(values) for values in zip(*runs, strict=True)]
 
     def _run(self, row: floatnet.Array) -> list[floatnet.Array | None]:
+        self.interpreter.reset_all_variables()
         self.interpreter.set_tensor(self.source["index"], row.reshape(self.source["shape"]))
         self.interpreter.invoke()
         return [None if i is None else self.interpreter.get_tensor(i) for i in self.tensors]

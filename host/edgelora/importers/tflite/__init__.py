@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .convert import calibrate, import_tflite, inputs_for_calibration, layer_rows, set_loss
     from .file import read_graph
     from .graph import Importer
+    from .lstm import LSTM_STATE
     from .merge import Merged, Source, check_suffix, find_source, merge_elm, merge_tflite
     from .write import write_tflite
 else:
@@ -15,6 +16,7 @@ else:
 
 __all__ = [
     "Importer",
+    "LSTM_STATE",
     "Merged",
     "Source",
     "calibrate",

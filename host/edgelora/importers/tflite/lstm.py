@@ -23,7 +23,7 @@ from .refusals import CONVERT
 
 _GATES = ("input", "forget", "cell", "output")
 _INPUT, _STATE_WEIGHTS, _BIASES = 1, 5, 12  # the first gate's
-_STATE, _CELL = 18, 19
+LSTM_STATE, _CELL = 18, 19
 _LEFT_OUT = {  # what TensorFlow Lite Micro doesn't compute
     "peephole connections, from the cell to the gates,": (9, 10, 11),
     "a projection of its state": (16, 17),
@@ -37,10 +37,10 @@ _UNIT_GRID = 2.0**-15  # of what an activation makes
 
 def lstm(at: Builder) -> None:
     """LSTM; where only the state behind the last position is read, nothing else is kept."""
-    x, state, cell = at.tensor(0), at.tensor(_STATE), at.tensor(_CELL)
+    x, state, cell = at.tensor(0), at.tensor(LSTM_STATE), at.tensor(_CELL)
     units = math.prod(state.shape)
     _check_form(at, x, units)
-    for name, place, wanted in (("state", _STATE, Type.INT8), ("cell", _CELL, Type.INT16)):
+    for name, place, wanted in (("state", LSTM_STATE, Type.INT8), ("cell", _CELL, Type.INT16)):
         _check_state(at, name, place, wanted, units)
     steps, inputs = x.shape[1:]
     at.want_shape((1, steps, units))

@@ -2,16 +2,27 @@
 
 #include "kernels/reference/reference.h"
 
+// Small rather than fast: all but the products is done once a unit.
+#define SMALL __attribute__((noinline))
+
 static int32_t clamp_s16(int32_t v) {
     return clamp_s32(v, INT16_MIN, INT16_MAX);
 }
 
-static int32_t scaled(const edgelora_shape_t *g, int32_t v, uint32_t k) {
+SMALL static int32_t scaled(const edgelora_shape_t *g, int32_t v, uint32_t k) {
     return requantize(v, g->multiplier[k], g->shift[k]);
 }
 
+SMALL static int32_t scaled_s16(const edgelora_shape_t *g, int32_t v, uint32_t k) {
+    return clamp_s16(scaled(g, v, k));
+}
+
+static int8_t to_s8(int32_t v, int32_t zero_point) {
+    return (int8_t)clamp_s32((int32_t)((uint32_t)v + (uint32_t)zero_point), -128, 127);
+}
+
 // acc + sum (w - 128) * x over n elements; |sum| < 2^28
-EDGELORA_WARM static int32_t products(
+EDGELORA_WARM SMALL static int32_t products(
     const uint8_t *w, const int8_t *x, uint32_t n, int32_t acc) {
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n; ++i) {
@@ -22,7 +33,7 @@ EDGELORA_WARM static int32_t products(
 
 // 2^25 times the logistic function of y / 2^9 / 24, between two values of the table; from its end on
 // `most`.
-static int32_t logistic_q25(const edgelora_shape_t *g, uint32_t y, int32_t most) {
+SMALL static int32_t logistic_q25(const edgelora_shape_t *g, uint32_t y, int32_t most) {
     const int32_t *table = g->multiplier + LSTM_TABLE;
     uint32_t at = y >> 9;
     int32_t part = (int32_t)(y & 511);
@@ -30,13 +41,13 @@ static int32_t logistic_q25(const edgelora_shape_t *g, uint32_t y, int32_t most)
 }
 
 // v: Q12; returns Q15
-static int32_t logistic(const edgelora_shape_t *g, int32_t v) {
+SMALL static int32_t logistic(const edgelora_shape_t *g, int32_t v) {
     int32_t p = logistic_q25(g, abs_u32(v * 3), 0x7FFF << 10);
     return (v >= 0 ? p + 512 : (1 << 25) - p + 511) >> 10;
 }
 
 // v: Q12 / 2^power; returns Q15. tanh v = 2 * logistic(2 v) - 1
-static int32_t tanh_q15(const edgelora_shape_t *g, int32_t v, int power) {
+SMALL static int32_t tanh_q15(const edgelora_shape_t *g, int32_t v, int power) {
     v = power < 0 ? round_shift(v * 3, -power) : v * (3 << power);
     int32_t p = logistic_q25(g, 2 * abs_u32(v), 0xFFFF << 9) >> 1;
     return (v >= 0 ? p - (1 << 23) + 128 : (1 << 23) - p + 127) >> 8;
@@ -47,11 +58,11 @@ static int32_t gate(const edgelora_shape_t *g, uint32_t k, const uint8_t *w, con
     const int8_t *x, const int8_t *held) {
     int32_t own = products(w, x, g->in_c, bias[0]),
             back = products(w + g->in_c, held, g->out_c, bias[1]);
-    return clamp_s16(clamp_s16(scaled(g, own, k)) + clamp_s16(scaled(g, back, k + 1)));
+    return clamp_s16(scaled_s16(g, own, k) + scaled_s16(g, back, k + 1));
 }
 
 // A unit's step: its cell, and the state that it returns.
-EDGELORA_WARM static int8_t unit(const edgelora_shape_t *g, uint32_t u, const int8_t *x,
+static int8_t unit(const edgelora_shape_t *g, uint32_t u, const int8_t *x,
     const int8_t *held, int16_t *cell) {
     uint32_t inputs = g->in_c + (uint32_t)g->out_c;
     const uint8_t *w = g->weights + 4 * u * inputs;
@@ -62,12 +73,11 @@ EDGELORA_WARM static int8_t unit(const edgelora_shape_t *g, uint32_t u, const in
         gates[k] = k == 2 ? tanh_q15(g, v, 0) : logistic(g, v);
     }
     int32_t clip = g->multiplier[LSTM_CLIP],
-            kept = clamp_s16(scaled(g, gates[1] * *cell, LSTM_CELL)),
-            admitted = clamp_s16(scaled(g, gates[0] * gates[2], LSTM_ADMITTED));
+            kept = scaled_s16(g, gates[1] * *cell, LSTM_CELL),
+            admitted = scaled_s16(g, gates[0] * gates[2], LSTM_ADMITTED);
     *cell = (int16_t)clamp_s32(clamp_s16(kept + admitted), -clip, clip);
     int32_t v = gates[3] * tanh_q15(g, *cell, g->shift[LSTM_TANH]);
-    v = (int32_t)((uint32_t)scaled(g, v, LSTM_OUTPUT) + (uint32_t)g->shift[LSTM_STATE_ZERO]);
-    return (int8_t)clamp_s32(v, -128, 127);
+    return to_s8(scaled(g, v, LSTM_OUTPUT), g->shift[LSTM_STATE_ZERO]);
 }
 
 void edgelora_lstm_forward_s8(
@@ -89,7 +99,7 @@ void edgelora_lstm_forward_s8(
 void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const uint8_t *w = g->weights;
     for (uint32_t f = 0; f < g->out_c / 2u; ++f, w += g->inputs) {
-        int32_t v = clamp_s16(scaled(g, products(w, x, g->inputs, g->bias[f]), 0));
+        int32_t v = scaled_s16(g, products(w, x, g->inputs, g->bias[f]), 0);
         *y++ = (int8_t)(v & 255);
         *y++ = (int8_t)(v >> 8);
     }
@@ -108,7 +118,6 @@ void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
                 acc += (uint32_t)(v * *taps++);
             }
         }
-        uint32_t v = (uint32_t)scaled(g, (int32_t)acc, 0) + (uint32_t)g->zp_out;
-        y[u] = (int8_t)clamp_s32((int32_t)v, -128, 127);
+        y[u] = to_s8(scaled(g, (int32_t)acc, 0), g->zp_out);
     }
 }
