@@ -27,6 +27,9 @@ CHAINS = (
     ("cross_entropy", ("recurrent", "dense")),
     ("cross_entropy", ("conv", "multiply", "minimum", "prelu", "dense")),
     ("cross_entropy", ("gather", "conv", "transposed", "dense")),
+    ("cross_entropy", ("lstm", "dense")),
+    ("cross_entropy", ("conv", "lstm", "lstm", "dense")),
+    ("cross_entropy", ("svdf", "dense")),
     ("mean_squared_error", ("conv", "twice", "gate", "difference", "maximum")),
 )
 NAMES = [
@@ -98,7 +101,7 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
 
 def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterator[bytes]:
     """Trained a little, in each mode; with records."""
-    ranks = bytes(2 if op.is_matrix else 0 for op in model.ops)
+    ranks = bytes(2 if i in model.trainable else 0 for i in range(len(model.ops)))
     if not any(ranks):
         return
     frames = min(random_frames(rng, model), 3)

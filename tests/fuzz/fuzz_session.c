@@ -533,6 +533,13 @@ static bool is_small(const void *model) {
         edgelora_shape_t g = edgelora_shape(model, i);
         uint64_t kernel = g.op->kind == EDGELORA_DENSE ? g.inputs : (uint64_t)g.kernel_h * g.kernel_w * (g.is_matrix ? g.in_c : 1);
         macs += (uint64_t)g.positions * g.out_c * kernel;
+        if (g.op->kind == EDGELORA_LSTM) {
+            macs += 4ull * g.in_h * g.in_w * g.out_c * (g.in_c + g.out_c);
+        } else if (g.op->kind == EDGELORA_SVDF_FEATURES) {
+            macs += (uint64_t)g.out_c * g.inputs;
+        } else if (g.op->kind == EDGELORA_SVDF_TIME) {
+            macs += (uint64_t)g.in_h * g.in_c;
+        }
         values += (uint64_t)g.positions * g.out_c;
     }
     return macs <= MAX_WORK && values <= MAX_VALUES && m->op_count <= PREFERRED_OPS;

@@ -299,7 +299,8 @@ def _with_one_grid(content: bytes, name: str, wanted: int) -> bytes:
     ]
     if len(found) != wanted:
         raise KerasError(
-            f"{name}: TensorFlow's converter made {len(found)} operators of {wanted} LSTM layers: give these unroll=True"
+            f"{name}: TensorFlow's converter made {len(found)} operators of {wanted} LSTM layers: give these "
+            "unroll=True"
         )
     for operator in found:
         output = operator.outputs[0]
