@@ -26,14 +26,14 @@ from sensing import motion_base, put_board, waves
 
 from edgelora import datasets
 from edgelora.bench import layers_and_adapters
-from edgelora.datasets import held_out, inputs_of
+from edgelora.datasets import RATE, held_out, inputs_of, keywords
 from edgelora.errors import InputError
 from edgelora.formats import Normal, pack_model, unpack_model, write_npz
-from edgelora.signal import AUDIO_SIZE, audio_signal
+from edgelora.signal import AUDIO_SIZE, AudioFrontEnd, audio_signal
 from edgelora.studio import book as books
 from edgelora.studio.book import Book
 from edgelora.studio.taking import Taker
-from edgelora.training import Base, Take, as_recorded
+from edgelora.training import Base, Take, alone, as_recorded, lead_of
 
 TAKES = """
 import sys
@@ -260,14 +260,15 @@ def test_a_folder_that_is_gone_and_a_disk_that_is_full(
 def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: Book) -> None:
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
     model = unpack_model(elm)
-    model.signal = audio_signal(3, 3, Normal(0.01))
+    model.signal = audio_signal(3, 1, Normal(0.01))
     base = Base("sound.elm", pack_model(model), model)
     window = model.signal.window
     sound = np.random.default_rng(1).normal(0, 3000, (4 * window, 1)).astype(np.int16)
     for label, start in (("yes", 0), ("no", window), ("yes", 2 * window)):
         book.take(label, sound[start : start + window], model.signal, model.input.shape)
     data = book.dataset(base)
-    takes = [Take(sound[start : start + window], label) for label, start in ((0, 0), (1, window), (0, 2 * window))]
+    windows = [(label, sound[start : start + window]) for label, start in ((0, 0), (1, window), (0, 2 * window))]
+    takes = [Take(np.concatenate([lead_of(counts, model.signal), counts]), label) for label, counts in windows]
     assert data and np.array_equal(base.samples(data).x, as_recorded(base, takes).x)
     assert book.thumbnail(book.samples[0])["kind"] == "sound"
     other = replace(model.signal, rate=8000.0)
@@ -408,3 +409,20 @@ def test_what_is_wrong_with_files_is_told_while_pages_go_on(
     page.get_by_role("group", name="Samples of wave").get_by_role("button").nth(2).wait_for()
     labels = sorted(path.name.split(".")[0] for path in (tmp_path / "project/samples").glob("*.npz"))
     assert labels == ["still"] * 3 + ["wave"] * 3
+
+
+def test_a_sample_of_sound_is_what_a_board_hears_in_a_room() -> None:
+    """By itself, as in the middle of noise: a front end that begins with the window takes the noise for sound."""
+    rng = np.random.default_rng(1)
+    signal, rows = keywords.SIGNAL, keywords.ROWS
+    room = rng.normal(0, 300, 3 * RATE)
+    room[2 * RATE : 2 * RATE + RATE // 2] += rng.normal(0, 6000, RATE // 2)
+    heard = room.astype(np.int16)[:, None]
+    end = 2 * RATE + RATE * 3 // 4 // 160 * 160
+    front = AudioFrontEnd()
+    stream = inputs_of(front.feed(heard[:end])[-rows:], signal)[..., None]
+    window = heard[end - signal.window : end]
+    cold = inputs_of(AudioFrontEnd().feed(window)[-rows:], signal)[..., None]
+    mine = alone(window, signal, stream.shape)
+    far, near = (np.abs(one - stream)[: rows // 3].mean() for one in (cold, mine))
+    assert near < 0.25 * far, (near, far)

@@ -94,7 +94,7 @@ class Acts:
         if active:
             base_id = next((entry.base_id for entry in entries if entry.name == active), "")
             return next((base for base in bases.values() if base.base_id == base_id), None)
-        return bases.get(self.desk.of(Lessons).usual_base(self.desk.of(Book).dataset()) or "")
+        return bases.get(self.desk.of(Lessons).usual_base(self.desk.of(Book).dataset(), place) or "")
 
     def start(self, place: Place) -> Job:
         """Saves the program on a board, lets go of the board, and resets it. The job's result is `Acting`.

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ..datasets import Dataset, doubts, held_out, inputs_of
 from ..errors import EdgeloraError, InputError
 from ..formats import FormatError, Signal, read_npz, write_atomic, write_npz
-from ..training import Base, Takes
+from ..training import Base, alone
 from .dropping import dropped_windows, unlike
 from .spectrogram import FAST_RATE, Spectrogram
 
@@ -234,10 +234,7 @@ class Book:
             if why := unlike(window.signal, signal):
                 problems.append(f"{sample.name}: {why}")
                 continue
-            takes = Takes(signal, shape=shape)
-            takes.hear(window.counts[-signal.window :], 0)
-            takes.take(sample.label)
-            x.append(takes.data.x[0])
+            x.append(alone(window.counts[-signal.window :], signal, shape))
             y.append(self.labels.index(sample.label))
             ids.append(sample.id)
         if not x:

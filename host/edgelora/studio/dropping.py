@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from ..datasets import Capture, Recording, load_capture, load_dataset, load_reco
 from ..errors import EdgeloraError, InputError
 from ..formats import MAX_RECORDING_BYTES, Signal, read_npz
 from ..workers import apart
+from .words import starts_of
 
 MOST_DROPPED = 1000  # windows of one file
 MOST_BYTES = 64 << 20  # of a file that is dropped in
@@ -74,7 +75,7 @@ def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[
         found = _labelled(path, label, signal)
     else:
         counts, label = _read_recording(path, signal).counts, label or path.name.split(".")[0]
-        starts = range(0, len(counts) - signal.window + 1, signal.hop)
+        starts = _starts(counts, signal)
         if not starts:
             raise InputError(
                 f"{path}: has {len(counts)} samples, a window takes {signal.window}: give a longer recording"
@@ -83,6 +84,13 @@ def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[
     if len(found) > MOST_DROPPED:
         raise InputError(f"{path}: makes more than {MOST_DROPPED} windows: cut it into parts")
     return found
+
+
+def _starts(counts: NDArray[np.int16], signal: Signal) -> Sequence[int]:
+    """Where windows begin: of sound at its words, else one after the other."""
+    if signal.front == "audio":
+        return starts_of(counts[:, 0], signal.rate, signal.window, signal.hop)
+    return range(0, len(counts) - signal.window + 1, signal.hop)
 
 
 def _check(path: Path) -> None:

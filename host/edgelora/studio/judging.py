@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgeloraError
-from ..training import NOTHING, Base, Known, Looker, Rule, Takes
+from ..training import NOTHING, Base, Known, Looker, Rule, alone
 from .acting import Acts
 from .book import Book
 from .desk import Desk
@@ -53,10 +53,8 @@ class Judge:
         """Of a window, int16 [window, channels]; False where nothing is told apart."""
         if not self.labels() or self._rule is None or self._base.model.signal is None:
             return False
-        takes = Takes(self._base.model.signal, shape=self._base.model.input.shape)
-        takes.hear(counts, 0)
-        takes.take("")
-        x = self._base.model.input.quantize(takes.data.x)
+        real = alone(counts, self._base.model.signal, self._base.model.input.shape)
+        x = self._base.model.input.quantize(real[None])
         return not self._rule.accepts(self._looker.look(x))[0]
 
 

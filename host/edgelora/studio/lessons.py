@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .. import datasets, training
 from ..datasets import Dataset
@@ -65,12 +65,14 @@ class Lessons:
             found[path.name] = self._bases[path][1]
         return found
 
-    def usual_base(self, data: Dataset | None) -> str | None:
-        """The one that most likely fits: for these samples, of the person's own names, newest first."""
+    def usual_base(self, data: Dataset | None, place: Place | None = None) -> str | None:
+        """The one that most likely fits: for these samples, of the person's own names, newest first; then one that the
+        board has."""
         bases = self.bases()
         fitting = [name for name, base in bases.items() if data is None or fits(base, data)]
         own = [name for name in fitting if name.startswith(OWN)]
-        return next(iter([*reversed(own), *fitting, *bases]), None)
+        there = {PurePosixPath(path).name for path in place.state.models} if place else set()
+        return next(iter([*reversed(own), *(name for name in fitting if name in there), *fitting, *bases]), None)
 
     def put_base(self, base: Base) -> Base:
         """Puts a base into the project, under a name that no other one there has."""

@@ -123,7 +123,7 @@ if TYPE_CHECKING:
         placed,
     )
     from .recompute import activation, again_macs, choose_recompute, smallest_arena
-    from .recording import Takes
+    from .recording import Takes, alone, lead_of
     from .remarking import Remarks, remarks
     from .reservoir import Reservoir
     from .samples import MOST_TIMES, Samples, schedule
@@ -156,6 +156,7 @@ __all__ = [
     "check_keys",
     "checked_act",
     "labels_of",
+    "lead_of",
     "parse_act",
     "save_acting",
     "NOTHING",
@@ -249,6 +250,7 @@ __all__ = [
     "accuracy",
     "activation",
     "adapter_ranks",
+    "alone",
     "again_macs",
     "answers",
     "as_board",

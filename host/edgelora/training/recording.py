@@ -14,6 +14,9 @@ from ..formats import Signal
 from ..signal import AudioFrontEnd, SpectralFrontEnd
 from .listening import front_end_of
 
+LEAD_SECONDS = 0.5  # in which a front end learns a room's noise
+QUIET_SECONDS = 0.125  # of a window, which stand for that noise
+
 
 @dataclass
 class Takes:
@@ -97,3 +100,24 @@ class Takes:
         if there:
             x, y = np.concatenate([there.x, x]), np.concatenate([there.y, y])
         return Dataset(x, y, labels, self.signal)
+
+
+def alone(counts: NDArray[np.int16], signal: Signal, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The input [height, width, channels] of one window, int16 [window, channels], as it is in the middle of a stream.
+
+    A front end for sound has learned the room's noise by then: before the window it hears `lead_of`.
+    """
+    takes = Takes(signal, shape=shape)
+    if signal.front == "audio":
+        takes.hear(lead_of(counts, signal), 0)
+    takes.hear(counts, 0)
+    takes.take("")
+    return np.asarray(takes.data.x[0])
+
+
+def lead_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.int16]:
+    """What a front end hears before a window by itself: its quietest part, again and again, int16 [n, channels]."""
+    part = min(round(QUIET_SECONDS * signal.rate), len(counts))
+    parts = counts[: len(counts) // part * part].reshape(-1, part, counts.shape[1])
+    quietest = np.square(parts.astype(np.float64)).sum((1, 2)).argmin()
+    return np.resize(parts[quietest], (round(LEAD_SECONDS * signal.rate), counts.shape[1]))

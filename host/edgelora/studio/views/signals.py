@@ -62,7 +62,7 @@ def active_base(desk: Desk, place: Place | None) -> Base | None:
 def usual_base(desk: Desk, place: Place | None) -> Base | None:
     """The one of the adapter that is active on the board, else the one that most likely fits the project's samples."""
     lessons = desk.of(Lessons)
-    name = lessons.usual_base(desk.of(Book).dataset())
+    name = lessons.usual_base(desk.of(Book).dataset(), place)
     return active_base(desk, place) or (lessons.bases()[name] if name else None)
 
 
