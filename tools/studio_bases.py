@@ -1,37 +1,86 @@
-"""Writes what comes with the studio: the base for motion, and when a window is like nothing that it was taught.
+"""Writes what comes with the studio: bases for motion and sound, what they know, and when a window is like nothing.
 
-python tools/studio_bases.py
+python tools/studio_bases.py [motion] [sound]
+
+The one for sound is that of `edgelora demo keywords`. It takes speech voices (`make setup`), and an hour on two cores.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from edgelora import datasets, formats, quantization, resources
+import edgelora
+from edgelora import datasets, floatnet, formats, quantization, resources
+from edgelora.datasets import Dataset
 from edgelora.formats import write_atomic
-from edgelora.training import Base, Known, pretrained_har
+from edgelora.training import Base, Known, pretrained_har, pretrained_kws
 
 FOLDER = resources.ROOT / "host" / "edgelora" / "studio" / "bases"
 PERSON = 3  # who is not among those that it was trained on
 EVERY = 4  # of their windows, those that the rule is made of
 
 
-def motion() -> tuple[bytes, str]:
-    """The base, and its rule of nothing, as they are shipped."""
+@dataclass(frozen=True)
+class Packaged:
+    """A base as it is shipped: its .elm, the rule of nothing, and what it is, for people."""
+
+    elm: bytes
+    rule: str
+    about: str
+
+    def write(self, name: str) -> None:
+        for ending, content in (("elm", self.elm), ("json", self.rule.encode()), ("txt", self.about.encode())):
+            write_atomic(FOLDER / f"{name}.{ending}", content)
+
+
+def motion() -> Packaged:
     people = datasets.load_har(PERSON)
-    model = quantization.quantize_on(pretrained_har(PERSON, 0), people.pretrain)
-    base = Base("motion.elm", formats.pack_model(model), model)
-    some = replace(people.pretrain, x=people.pretrain.x[::EVERY], y=people.pretrain.y[::EVERY])
-    rule = Known(base, None, some).rule
+    base, rule = _quantized("motion.elm", pretrained_har(PERSON, 0), people.pretrain)
+    right = edgelora.evaluate(base, people.test)
+    return Packaged(
+        base.elm,
+        rule,
+        f"Movements of a wrist: knows {_listed(base)}. Trained on {len(datasets.HAR_SUBJECTS) - 1} people; of "
+        f"{len(people.test)} windows of one that it never saw it names {right:.0%} right.\n",
+    )
+
+
+def sound() -> Packaged:
+    base, rule = _quantized("sound.elm", pretrained_kws(0), datasets.spoken(datasets.PRETRAINING, "pretrain"))
+    heard = [datasets.load_kws(voice).test for voice in datasets.VOICES]
+    right = [edgelora.evaluate(base, voice) for voice in heard]
+    return Packaged(
+        base.elm,
+        rule,
+        f"Spoken words: knows {_listed(base)}. Trained on {len(datasets.PRETRAINING)} synthetic voices, no person; of "
+        f"{len(right)} others, {sum(map(len, heard))} clips, it names {statistics.mean(right):.0%} right (standard "
+        f"deviation {statistics.stdev(right):.0%}, worst {min(right):.0%}).\n",
+    )
+
+
+def _listed(base: Base) -> str:
+    return ", ".join(label.lower() for label in base.model.labels)
+
+
+def _quantized(name: str, net: floatnet.FloatNet, data: Dataset) -> tuple[Base, str]:
+    """The base, and the rule of some of what it was trained on."""
+    model = quantization.quantize_on(net, data)
+    base = Base(name, formats.pack_model(model), model)
+    rule = Known(base, None, replace(data, x=data.x[::EVERY], y=data.y[::EVERY])).rule
     assert rule
-    return base.elm, rule.text()
+    return base, rule.text()
 
 
-def main() -> None:
-    elm, rule = motion()
-    write_atomic(FOLDER / "motion.elm", elm)
-    write_atomic(FOLDER / "motion.json", rule.encode())
+BASES: dict[str, Callable[[], Packaged]] = {"motion": motion, "sound": sound}
+
+
+def main(names: list[str]) -> None:
+    for name in names or list(BASES):
+        BASES[name]().write(name)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,13 +1,20 @@
-"""The base that comes with the studio is what the commands make."""
+"""The bases that come with the studio are what the commands make."""
 
 import runpy
 
-from studio_projects import motion
+import pytest
+from fresh import FULL
 
 from edgelora.resources import ROOT
 from edgelora.studio.prospect import PACKAGED
 
 
-def test_the_base_for_motion_is_what_pretrain_and_quantize_make() -> None:
-    elm, rule = runpy.run_path(str(ROOT / "tools" / "studio_bases.py"))["motion"]()
-    assert motion().elm == elm and (PACKAGED / "motion.json").read_text() == rule
+@pytest.mark.parametrize(
+    "name",
+    ["motion", pytest.param("sound", marks=pytest.mark.skipif(not FULL, reason="pretrains for half an hour"))],
+)
+@pytest.mark.timeout(7200)
+def test_a_base_is_what_pretrain_and_quantize_make(name: str) -> None:
+    made = runpy.run_path(str(ROOT / "tools" / "studio_bases.py"))["BASES"][name]()
+    there = [(PACKAGED / f"{name}.{ending}").read_bytes() for ending in ("elm", "json", "txt")]
+    assert there == [made.elm, made.rule.encode(), made.about.encode()]

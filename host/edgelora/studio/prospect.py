@@ -16,7 +16,7 @@ from .book import Book
 from .desk import Desk
 from .job import Job
 
-PACKAGED = Path(__file__).parent / "bases"  # made by `edgelora pretrain` and `quantize`
+PACKAGED = Path(__file__).parent / "bases"  # made by `tools/studio_bases.py`, as `edgelora pretrain` and `quantize` do
 OWN = "own-"  # before the name of a base whose outputs have the person's names
 LEAST_OF_CLASS = 4  # samples: of these one judges
 
@@ -126,6 +126,16 @@ def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
 def planned(base: Base, board: str, recipe: Recipe) -> Plan:
     """What a run takes without a budget."""
     return plan(base.elm, load_board(board), recipe)
+
+
+def about(base: Base) -> str:
+    """What a base that comes with the studio knows, of what, and how well; "" for others, of whatever name."""
+    try:
+        if (PACKAGED / base.name).read_bytes() == base.elm:
+            return (PACKAGED / base.name).with_suffix(".txt").read_text(encoding="utf-8").strip()
+    except OSError:
+        pass
+    return ""
 
 
 # ---- samples ---------------------------------------------------------------------------------------------------------

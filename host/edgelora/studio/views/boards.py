@@ -14,6 +14,7 @@ from ..condition import Condition, condition
 from ..desk import Desk
 from ..lessons import Lessons
 from ..place import Place, PlaceState
+from ..prospect import about
 from . import console, parts, project
 from .charts import facts
 
@@ -233,6 +234,8 @@ def _base_dialog(desk: Desk, place: Place) -> None:
             base = care.keep_base(desk, name, content)
             choice.set_options(_base_names(desk), value=base.name)
 
+        told = ui.label(about(_bases(desk)[choice.value]) if choice.value else "").classes("quiet")
+        choice.on_value_change(lambda event: told.set_text(about(_bases(desk)[event.value]) if event.value else ""))
         parts.drop("A base of your own, a .elm file", ".elm", given)
         parts.choices(dialog, "Put it there", lambda: care.put_base(place, _bases(desk)[choice.value]))
 

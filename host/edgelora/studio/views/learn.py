@@ -24,6 +24,7 @@ from ..prospect import (
     OWN,
     Offer,
     Prospect,
+    about,
     collected,
     collected_version,
     counts_of,
@@ -556,7 +557,7 @@ def _titled(base: Base) -> str:
 def _described(base: Base) -> str:
     signal = f"{base.model.signal}. " if base.model.signal else ""
     mine = [label for label in base.model.labels if not label.startswith("(")]  # the others are nobody's yet
-    return f"{signal}Knows {', '.join(mine) or base.model.classes}."
+    return about(base) or f"{signal}Knows {', '.join(mine) or base.model.classes}."
 
 
 def _name_problem(text: str) -> str | None:
