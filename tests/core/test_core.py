@@ -174,6 +174,22 @@ def test_buffers_have_the_lowest_places(mode: str) -> None:
         assert places == [region.offset for region in regions], f"seed {seed}"
 
 
+@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+def test_buffers_of_a_chain_live_no_longer_than_they_are_read(mode: str) -> None:
+    """Outputs up to their reader or, where A learns, to the backward step that reads them; errors from step to step."""
+    for seed in range(10):
+        model = random_model(seed, kinds=("conv", "conv", "average_pool", "conv", "dense"), edges=False)
+        ops = len(model.ops)
+        ranks = bytes(1 if op.is_matrix else 0 for op in model.ops)
+        regions = twin.layout(formats.pack_model(model), ranks, mode, 4, 1).regions
+        found = {(r.name, r.op): (r.birth, r.death) for r in regions}
+        for op in range(ops):
+            read = 2 * ops - (op + 1) if mode == "trainable_a" and op + 1 < ops and ranks[op + 1] else op + 1
+            assert found["output", op] == (op, read if op + 1 < ops else ops), f"seed {seed}, op {op}"
+            first = 2 * ops - (op + 1) if op + 1 < ops else ops
+            assert found["error", op] == (first, 2 * ops - op), f"seed {seed}, op {op}"
+
+
 @pytest.mark.parametrize("shift", [-3, 9, 25])
 def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
     """A lookup without slope gives errors of 0 with an exponent that would push out its sibling's."""
