@@ -35,6 +35,7 @@ GOAL = 95.0  # per cent
 VECTORS = re.compile(r"\bwide\b|\bwide_\w+\(|vector")  # lines of kernels that this build has not
 OTHERS = re.compile(r"/(m0plus|dsp|wide)/|_m0plus|tables\.c|status\.c|secret\.c")
 FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NARROW", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
+SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # of harnesses, as in the suite
 DRAWN_OPS = 250  # of the runner's calls
 HARNESSES = {  # with what arguments
     "member": ("1500", "1", "340"),
@@ -137,9 +138,9 @@ def mutants() -> list[Mutant]:
     return found
 
 
-def compile_file(source: Path, made: Path, *include: Path) -> bool:
+def compile_file(source: Path, made: Path, include: tuple[Path, ...], flags: list[str]) -> bool:
     """Whether it compiles."""
-    command = ["cc", *FLAGS, *(f"-I{folder}" for folder in include), "-c", str(source), "-o", str(made)]
+    command = ["cc", *FLAGS, *flags, *(f"-I{folder}" for folder in include), "-c", str(source), "-o", str(made)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -149,24 +150,35 @@ class Objects:
 
     core: dict[str, Path]
     others: dict[str, Path]
+    flags: list[str]
 
-    def but(self, file: str, made: Path) -> Objects:
-        return Objects({**self.core, file: made}, self.others)
+    def but(self, file: str, source: Path) -> Objects:
+        """With another source in the place of a file's; ValueError unless it compiles."""
+        made = source.with_suffix(".sanitized.o" if self.flags else ".o")
+        if not compile_file(source, made, ((MODULE / file).parent,), self.flags):
+            raise ValueError(source)
+        return Objects({**self.core, file: made}, self.others, self.flags)
+
+    def archive(self, out: Path) -> Path:
+        """The core."""
+        out.unlink(missing_ok=True)
+        subprocess.run(["ar", "rcs", out, *self.core.values()], check=True)
+        return out
 
     def link(self, out: Path, *names: str, options: tuple[str, ...] = ()) -> Path:
         """A program or library of these others over the core; one that defines what the core has goes before it."""
-        archive = out.with_suffix(".a")
-        archive.unlink(missing_ok=True)
-        subprocess.run(["ar", "rcs", archive, *self.core.values()], check=True)
+        archive = self.archive(out.with_suffix(".a"))
         whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"] if "-shared" in options else [archive]
         own = [self.others[name] for name in names]
-        subprocess.run(["cc", *options, *own, *whole, "-lpthread", "-o", out], check=True, capture_output=True)
+        command = ["cc", *self.flags, *options, *own, *whole, "-lpthread", "-o", out]
+        subprocess.run(command, check=True, capture_output=True)
         return out
 
 
-def objects(folders: str = "") -> Objects:
+def objects(folders: str = "", flags: list[str] | None = None) -> Objects:
     """The core as it is, or what a regular expression finds of it, compiled."""
-    folder = WORK / "objects"
+    flags = flags or []
+    folder = WORK / ("sanitized" if flags else "objects")
     folder.mkdir(parents=True, exist_ok=True)
     newest = max(path.stat().st_mtime for path in [*MODULE.rglob("*.h"), Path(__file__)])
     core: dict[str, Path] = {}
@@ -176,15 +188,15 @@ def objects(folders: str = "") -> Objects:
             continue
         core[name] = folder / (name.replace("/", "_") + ".o")
         if not core[name].exists() or core[name].stat().st_mtime < max(newest, path.stat().st_mtime):
-            assert compile_file(path, core[name], path.parent), path
+            assert compile_file(path, core[name], (path.parent,), flags), path
     (WORK / "twin_sources.h").write_text('#define EDGELORA_SOURCES ""\n')
     sources = {"twin": ROOT / "host" / "native" / "twin.c", "sweep": FUZZ / "sweep.c", "drawn": FUZZ / "drawn.c"}
     sources |= {name: FUZZ / f"fuzz_{name}.c" for name in HARNESSES}
     sources |= {name: RUNNER / f"{name}.c" for name in RUNNER_SOURCES}
     others = {name: folder / f"{name}.o" for name in sources}
     for name, path in sources.items():
-        assert compile_file(path, others[name], WORK, FUZZ, RUNNER), path
-    return Objects(core, others)
+        assert compile_file(path, others[name], (WORK, FUZZ, RUNNER), flags), path
+    return Objects(core, others, flags)
 
 
 @dataclass(frozen=True)
@@ -200,20 +212,23 @@ class Tests:
         """What a file's mutants meet."""
         return PLANS[next(name for name in PLANS if file.startswith(name + "/"))][: self.steps]
 
-    def sees(self, parts: Objects, what: str | tuple[str, ...], folder: Path) -> str:
-        """How something of a plan sees what is changed, "" if it doesn't; folder: to work in."""
+    def sees(self, parts: Objects, checked: Objects, what: str | tuple[str, ...], folder: Path) -> str:
+        """How something of a plan sees what is changed, "" if it doesn't.
+
+        checked: under sanitizers, for C programs. folder: to work in.
+        """
         if what == "runner":
             return self.asked(parts.link(folder / "runner", *RUNNER_SOURCES))
         if isinstance(what, str):
             driver = "sweep" if what in self.seeds else "drawn"
-            program = parts.link(folder / what, what, driver)
+            program = checked.link(folder / what, what, driver)
             how = _end([program, *HARNESSES[what], *self.seeds.get(what, [])])
             return how and f"{what}{how}"
         library = parts.link(folder / "libedgelora.so", "twin", options=("-shared",))
         env = os.environ | {
             "EDGELORA_OTHER_TWIN": str(library),
-            "EDGELORA_OTHER_CORE": str(library.with_suffix(".a")),
-            "EDGELORA_OTHER_CC": "cc -w -O1",
+            "EDGELORA_OTHER_CORE": str(checked.archive(folder / "checked.a")),
+            "EDGELORA_OTHER_CC": " ".join(["cc", "-w", *SANITIZERS]),
             "EDGELORA_SEED": "1",
             "PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/host",
         }
@@ -279,19 +294,25 @@ def prepared(parts: Objects, steps: int) -> Tests:
     return Tests(questions, answers, seeds, steps)
 
 
-def seen(parts: Objects, tests: Tests, mutant: Mutant, folder: Path) -> str:
+def seen(parts: Objects, checked: Objects, tests: Tests, mutant: Mutant, folder: Path) -> str:
     """What sees the mutant; "": nothing does; "same": it compiles to the same code, or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, made = folder / Path(mutant.file).name, folder / "mutant.o"
+    source = folder / Path(mutant.file).name
     lines = (MODULE / mutant.file).read_text().splitlines()
     lines[mutant.number - 1] = mutant.new
     source.write_text("\n".join(lines) + "\n")
-    if not compile_file(source, made, (MODULE / mutant.file).parent):
+    try:
+        changed = parts.but(mutant.file, source)
+    except ValueError:
         return "same"
-    if text_of(made) == text_of(parts.core[mutant.file]):
+    if text_of(changed.core[mutant.file]) == text_of(parts.core[mutant.file]):
         return "same"
-    changed = parts.but(mutant.file, made)
-    return next(filter(None, (tests.sees(changed, what, folder) for what in tests.plan(mutant.file))), "")
+    plan = tests.plan(mutant.file)
+    if plan[0] == "runner" and (how := tests.sees(changed, checked, "runner", folder)):
+        return how
+    checked = checked.but(mutant.file, source)
+    rest = plan[plan[0] == "runner" :]
+    return next(filter(None, (tests.sees(changed, checked, what, folder) for what in rest)), "")
 
 
 def text_of(made: Path) -> str:
@@ -310,8 +331,11 @@ def equivalents() -> set[tuple[str, str, str]]:
 class Tally:
     """Tries mutants one after the other and prints each as it is known."""
 
-    def __init__(self, parts: Objects, tests: Tests, drawn: Iterator[Mutant], sample: int, end: float) -> None:
-        self.parts, self.tests, self.drawn, self.sample, self.end = parts, tests, drawn, sample, end
+    def __init__(
+        self, parts: Objects, checked: Objects, tests: Tests, drawn: Iterator[Mutant], sample: int, end: float
+    ) -> None:
+        self.parts, self.checked, self.tests, self.drawn = parts, checked, tests, drawn
+        self.sample, self.end = sample, end
         self.known = equivalents()
         self.killed, self.equivalent, self.same = 0, 0, 0
         self.survivors: list[Mutant] = []
@@ -327,7 +351,7 @@ class Tally:
                 return
             start = time.monotonic()
             listed = (mutant.file, mutant.old.strip(), mutant.new.strip()) in self.known
-            by = "" if listed else seen(self.parts, self.tests, mutant, folder)
+            by = "" if listed else seen(self.parts, self.checked, self.tests, mutant, folder)
             if by == "same":
                 self.same += 1
                 continue
@@ -377,12 +401,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    end, parts = time.monotonic() + args.seconds, objects()
+    end, parts, checked = time.monotonic() + args.seconds, objects(), objects(flags=SANITIZERS)
     tests = prepared(parts, args.steps)
     every = [m for m in mutants() if re.search(args.files, m.file) and args.line in (0, m.number)]
     print(f"{len(every)} mutants, seed {args.seed}", flush=True)
     random.Random(args.seed).shuffle(every)
-    tally = Tally(parts, tests, iter(every), args.sample, end)
+    tally = Tally(parts, checked, tests, iter(every), args.sample, end)
     if not tally.unchanged_passes(args.jobs):
         return 1
     with ThreadPoolExecutor(args.jobs) as pool:

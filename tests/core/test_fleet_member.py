@@ -468,6 +468,24 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
     assert member.receive(early)
 
 
+def test_secrets_are_gone_once_they_were_used() -> None:
+    """Of a round: mask keys and common seeds behind INPUT, neighbours' shares behind UNMASK."""
+    task = ref.Task(parameters=8, sigma=2, neighbours=6, threshold=4)
+    fleet = Fleet(random.Random(fresh.SEED), 9, task)
+    member, other = fleet.boards[0].member, fleet.boards[0].other
+    everyone = list(fleet.boards)
+    for stage in (ref.TASK, ref.COHORT, ref.PEERS):
+        fleet.stage(stage, everyone)
+    seeds = [*other.seeds.values()]
+    assert len(seeds) == 6 and all(key in member.state for key in (other.e, other.b, other.c, other.z, *seeds))
+    fleet.stage(ref.INPUT, everyone)
+    assert not any(key in member.state for key in (other.e, other.b, other.c, other.z, *seeds))
+    shares = [part[at : at + 32] for part in other.given.values() for at in (0, 32)]
+    assert len(shares) == 12 and all(part in member.state for part in shares)
+    fleet.stage(ref.UNMASK, everyone)
+    assert not any(part in member.state for part in shares)
+
+
 def test_byte_5_is_nought() -> None:
     fleet = Fleet(random.Random(fresh.SEED), 2, ref.Task())
     suspect = Suspect(fleet, 0)

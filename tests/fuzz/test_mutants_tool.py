@@ -43,8 +43,9 @@ def test_a_change_is_seen_and_one_without_effect_is_not(tmp_path: Path) -> None:
     file = "core/signal/audio.c"
     lines = (mutants.MODULE / file).read_text().splitlines()
     number, line = next((n, line) for n, line in enumerate(lines, 1) if line.strip() == "audio->steps = 0;")
-    parts = mutants.objects("core/signal")
+    parts, checked = mutants.objects("core/signal"), mutants.objects("core/signal", mutants.SANITIZERS)
     tests = mutants.Tests(tmp_path, b"", {})
     changed = mutants.Mutant(file, number, line, line.replace("0", "1"))
-    assert mutants.seen(parts, tests, changed, tmp_path) == "signal (fails)"
-    assert mutants.seen(parts, tests, mutants.Mutant(file, number, line, line + " // so"), tmp_path) == "same"
+    assert mutants.seen(parts, checked, tests, changed, tmp_path) == "signal (fails)"
+    same = mutants.Mutant(file, number, line, line + " // so")
+    assert mutants.seen(parts, checked, tests, same, tmp_path) == "same"
