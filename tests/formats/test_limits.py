@@ -109,6 +109,8 @@ def model_of(op: Op, source: Shape, target: Shape, second: Shape | None = None, 
         op.exponentials[0], op.shift[:] = 2**31 - 1, (64, 0)
     if op.kind == "add":
         op.shift[:] = 0
+    if op.kind == "lstm":
+        op.multiplier[12:] = 2**15
     return model
 
 
@@ -163,6 +165,26 @@ def with_array(kind: str, attribute: str) -> Callable[[int], QuantModel]:
         return model
 
     return make
+
+
+def lstm(inputs: int, units: int, steps: int = 3) -> QuantModel:
+    return model_of(Op("lstm", 0, 1), (1, steps, inputs), (1, 1, units))
+
+
+def with_value(attribute: str, place: int, kind: str = "lstm") -> Callable[[int], QuantModel]:
+    """An lstm, or an SVDF's features, with n in an array."""
+
+    def make(n: int) -> QuantModel:
+        model = lstm(2, 3) if kind == "lstm" else features(2)
+        getattr(model.ops[0], attribute).reshape(-1)[place] = n
+        return model
+
+    return make
+
+
+def features(n: int) -> QuantModel:
+    """Of n inputs."""
+    return model_of(Op("svdf_features", 0, 1), (1, *split(n)), (1, 1, 4))
 
 
 def with_shift(attribute: str) -> Callable[[int], QuantModel]:
@@ -247,6 +269,13 @@ EDGES = [
     edge(pool, "MAX_POOLED"),
     edge(lambda n: model_of(Op("add", 0, 1), (1, *split(n)), (1, *split(n)), (1, 1, 1)), "MAX_REPEATED", beyond=65536),
     edge(lambda n: model_of(Op("softmax", 0, 1), (2, 3, n), (2, 3, n)), "MAX_SOFTMAX"),
+    edge(lambda n: lstm(n - 3, 3), "MAX_PATCH"),
+    edge(features, "MAX_PATCH"),
+    *(edge(with_value("bias", place), "MAX_BIAS") for place in (0, -1)),
+    *(edge(with_value("shift", place), name) for place in (0, 10) for name in ("MIN_SHIFT", "MAX_SHIFT")),
+    *(edge(with_value("shift", 12), name) for name in ("MIN_TANH_SHIFT", "MAX_TANH_SHIFT")),
+    edge(with_value("bias", -1, "svdf_features"), "MAX_BIAS"),
+    *(edge(with_value("shift", 0, "svdf_features"), name) for name in ("MIN_SHIFT", "MAX_SHIFT")),
     edge(with_shift("t_shift"), "MIN_T_SHIFT"),
     edge(with_shift("t_shift"), "MAX_T_SHIFT"),
     edge(with_shift("branch_shift"), "MIN_BRANCH_SHIFT"),
@@ -288,6 +317,43 @@ def test_core_holds_limits_of_what_a_host_derives(name: str, make: Callable[[int
     """Files of other hosts may have any value there."""
     at, out = getattr(limits, name), -1 if name.startswith("MIN_") else 1
     assert [core_takes(make(n)) for n in (at - out, at, at + out)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("place", "low", "high"), [(11, 0, 2**15), (12, 2**15, 2**16 - 1), (-1, 2**15, 2**16 - 1)])
+def test_host_and_core_agree_on_an_lstms_clip_and_table(place: int, low: int, high: int) -> None:
+    for n in (low - 1, low, high, high + 1):
+        model, good = with_value("multiplier", place)(n), low <= n <= high
+        data = unchecked(lambda model=model: formats.pack_model(model))
+        assert (host_packs(model), core_takes(data), host_reads(data)) == (good, good, good), n
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "target", "good"),
+    [
+        ("lstm", (2, 3, 4), (2, 3, 5), True),
+        ("lstm", (2, 3, 4), (1, 1, 5), True),
+        ("lstm", (2, 3, 4), (3, 2, 5), False),
+        ("lstm", (2, 3, 4), (1, 6, 5), False),
+        ("svdf_features", (2, 3, 4), (1, 1, 6), True),
+        ("svdf_features", (2, 3, 4), (1, 1, 5), False),
+        ("svdf_features", (2, 3, 4), (1, 2, 6), False),
+        ("svdf_time", (5, 1, 12), (1, 1, 3), True),
+        ("svdf_time", (5, 1, 12), (1, 1, 4), False),
+        ("svdf_time", (5, 2, 12), (1, 1, 3), False),
+        ("svdf_time", (5, 1, 12), (5, 1, 3), False),
+    ],
+)
+def test_host_and_core_agree_on_shapes(kind: str, source: Shape, target: Shape, good: bool) -> None:
+    data = unchecked(lambda: formats.pack_model(model_of(Op(kind, 0, 1), source, target)))
+    assert (core_takes(data), host_reads(data)) == (good, good)
+
+
+@pytest.mark.parametrize(("kind", "tensor"), [("svdf_features", 1), ("svdf_time", 0)])
+def test_int16_values_have_no_zero_point(kind: str, tensor: int) -> None:
+    model = model_of(Op(kind, 0, 1), (5, 1, 12), (1, 1, 6) if kind == "svdf_features" else (1, 1, 3))
+    model.tensors[tensor] = replace(model.tensors[tensor], zero_point=1)
+    data = unchecked(lambda: formats.pack_model(model))
+    assert (host_packs(model), core_takes(data), host_reads(data)) == (False, False, False)
 
 
 def with_normal(layout: str, at: int, value: int) -> bytes:

@@ -217,7 +217,7 @@ static bool lstm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_
              clip = op->multiplier + 4 * LSTM_CLIP;
     bool all = out->height == in->height && out->width == in->width;
     return (all || (out->height == 1 && out->width == 1)) && inputs <= EDGELORA_MAX_PATCH &&
-        4 * units <= EDGELORA_MAX_WEIGHT_ROWS && weights_ok(file, op, 4 * units * inputs, 8 * units) &&
+        weights_ok(file, op, 4 * units * inputs, 8 * units) &&
         requantization_ok(file, op, LSTM_SCALES) && in_s32(file, clip, 1, 0, 1 << 15) &&
         in_s32(file, clip + 4, LSTM_TABLE_SIZE, 1 << 15, (1 << 16) - 1) &&
         in_s8(file, op->shift + LSTM_TANH, 1, EDGELORA_MIN_TANH_SHIFT, EDGELORA_MAX_TANH_SHIFT);
