@@ -39,6 +39,7 @@ GRAPHS = (  # take minutes on an emulated Pico
     Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
     Case("plain", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "dense"), "trainable_a", 2, plain=True),
     Case("binary", 15, ("pad", "branches", "slice", "reshape", "dense"), "frozen_a", 3, loss="binary_cross_entropy"),
+    Case("recurrent", 16, ("lstm", "conv", "svdf", "dense", "dense"), "frozen_a", 2),
     Case("squared", 23, ("conv", "lookup", "dense", "autoencoder"), "trainable_a", 2, 3, "mean_squared_error"),
 )
 
@@ -82,6 +83,7 @@ def make_case(case: Case) -> dict:
         "name": case.name,
         "elm": data.hex(),
         "ranks": every.hex(),
+        "everywhere": bytes(2 if i in model.trainable else 0 for i in range(len(model.ops))).hex(),
         "mode": case.mode,
         "micro_batch": case.micro_batch,
         "momentum": case.momentum,

@@ -80,6 +80,8 @@ def check_training(case):
     name = case["name"]
     configuration = unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
     model = edgelora.Model(unhex(case["elm"]), *configuration, plain=case["plain"], frames=case["frames"])
+    everywhere = edgelora.Model(unhex(case["elm"]), 2, frames=case["frames"]).ranks
+    report(name + " trains where it can", everywhere == unhex(case["everywhere"]), everywhere)
     report(name + " arena", len(model.arena) == case["arena_bytes"], len(model.arena))
     for x, logits in case["base"]:
         locked_infer(model, unhex(x))

@@ -125,10 +125,10 @@ class LayerRow:
 
 
 def layer_rows(model: QuantModel) -> list[LayerRow]:
-    """A table of the model's ops, with whether each can carry an adapter."""
-    rows = []
+    """A table of the model's ops, with whether each can train an adapter."""
+    rows, trainable = [], model.trainable
     for index, op in enumerate(model.ops):
         parameters = 0 if op.weights is None or op.bias is None else op.weights.size + op.bias.size
         shape = model.tensors[op.output].shape
-        rows.append(LayerRow(index, op.kind, shape, parameters, op_macs(model, index), op.is_matrix))
+        rows.append(LayerRow(index, op.kind, shape, parameters, op_macs(model, index), index in trainable))
     return rows
