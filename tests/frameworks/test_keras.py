@@ -260,6 +260,23 @@ def test_deviations_are_made_of_multiplications() -> None:
             assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
 
 
+@pytest.mark.parametrize("size", [(5, 4), (13, 20), (26, 9), (1, 7)])
+def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
+    K.utils.set_random_seed(5)
+    layers = [L.Resizing(*size), L.Conv2D(3, 1, activation="relu"), L.Flatten(), L.Dense(3)]
+    model = K.Sequential([K.Input((13, 9, 2)), *layers])
+    x = np.random.default_rng(0).normal(size=(60, 13, 9, 2)).astype(np.float32)
+    assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+    made = edgelora.from_keras(model, x)
+    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x):
+        session.infer(row)
+        interpreter.set_input(row[None], 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+
+
 def test_selu_is_made_of_relu_and_elu() -> None:
     K.utils.set_random_seed(3)
     layers = [L.Conv1D(8, 3, activation="selu"), L.Conv1D(8, 3), L.Activation("selu")]

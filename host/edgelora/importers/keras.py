@@ -96,7 +96,7 @@ def _plain(model: Any) -> Any:
     Recurrences become their steps, as the converter ends the process over a loop in integers, but for plain LSTMs, for
     which it has an operator. Layer normalization multiplies the distance from the mean by itself, in place of TFLite's
     squared difference, which has 14 bits inside. SELU is of ReLU and ELU, in place of a comparison and a choice.
-    TimeDistributed is left out around a Dense, as it takes the batch apart.
+    TimeDistributed is left out around a Dense, as it takes the batch apart. Resizing multiplies by matrices.
     KerasError for more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
@@ -104,8 +104,7 @@ def _plain(model: Any) -> Any:
     if (
         not fused
         and all(getattr(layer, "unroll", True) for layer in layers if isinstance(layer, tf.keras.layers.RNN))
-        and not any(isinstance(layer, tf.keras.layers.LayerNormalization) for layer in layers)
-        and not any(_is_selu(layer) or _is_dense_at_each_step(layer) for layer in layers)
+        and not any(_is_written_anew(layer) for layer in layers)
     ):
         return model
     clone = tf.keras.models.clone_model(model, clone_function=lambda layer: _copied(layer, fused), recursive=True)
@@ -119,9 +118,22 @@ def _plain(model: Any) -> Any:
     return clone
 
 
+def _is_written_anew(layer: Any) -> bool:
+    """Whether a layer is one that `_copied` makes of other operators."""
+    normalizes = isinstance(layer, tf.keras.layers.LayerNormalization)
+    return normalizes or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
+
+
 def _is_dense_at_each_step(layer: Any) -> bool:
     """Whether it is a Dense in a TimeDistributed, which a Dense is by itself."""
     return isinstance(layer, tf.keras.layers.TimeDistributed) and type(layer.layer) is tf.keras.layers.Dense
+
+
+def _resizes(layer: Any) -> bool:
+    """Whether a layer resizes between neighbours, as it is made if nothing else is asked for."""
+    plain = type(layer) is tf.keras.layers.Resizing and layer.interpolation == "bilinear"
+    others = ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias")
+    return plain and layer.data_format == "channels_last" and not any(getattr(layer, name, False) for name in others)
 
 
 def _is_selu(layer: Any) -> bool:
@@ -219,6 +231,8 @@ def _copied(layer: Any, fused: set[str]) -> Any:
         return _Normalization.from_config(config)
     if _is_dense_at_each_step(layer):
         return layers.Dense.from_config(layer.layer.get_config())
+    if _resizes(layer):
+        return _Resizing.from_config(config)
     return type(layer).from_config(config)
 
 
@@ -232,6 +246,26 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
         made = apart * tf.math.rsqrt(spread + self.epsilon)
         made = made if self.gamma is None else made * self.gamma
         return made if self.beta is None else made + self.beta
+
+
+class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]
+    """Bilinear resizing, each axis by a matrix."""
+
+    def call(self, inputs: Any) -> Any:
+        for axis, made in ((1, self.height), (2, self.width)):
+            mixed = tf.tensordot(inputs, _between(inputs.shape[axis], made), [[axis], [0]])
+            inputs = tf.transpose(mixed, (0, 3, 1, 2) if axis == 1 else (0, 1, 3, 2))
+        return inputs
+
+
+def _between(size: int, made: int) -> NDArray[np.float32]:
+    """What each of `size` positions adds to each of those made, [size, made]: their middles lie evenly."""
+    at = np.clip((np.arange(made) + 0.5) * size / made - 0.5, 0, size - 1)
+    below = np.floor(at).astype(int)
+    weights = np.zeros((size, made), np.float32)
+    weights[below, np.arange(made)] = 1 - (at - below)
+    weights[np.minimum(below + 1, size - 1), np.arange(made)] += at - below
+    return weights
 
 
 def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
