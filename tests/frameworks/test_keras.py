@@ -277,6 +277,25 @@ def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
         assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
 
 
+@pytest.mark.parametrize("fields", [{}, {"value_dim": 3}, {"use_bias": False, "output_shape": 4}])
+def test_attention_is_made_of_multiplications(fields: dict) -> None:
+    K.utils.set_random_seed(6)
+    source = K.Input((9, 6))
+    x = L.Dense(8)(source)
+    x = L.MultiHeadAttention(num_heads=2, key_dim=4, **fields)(x, x)
+    model = K.Model(source, L.Dense(3)(L.GlobalAveragePooling1D()(x)))
+    x = np.random.default_rng(0).normal(size=(60, 9, 6)).astype(np.float32)
+    assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+    made = edgelora.from_keras(model, x)
+    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x.reshape(60, *made.model.input.shape)):
+        session.infer(row)
+        interpreter.set_input(row.reshape(1, 9, 6), 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+
+
 def test_selu_is_made_of_relu_and_elu() -> None:
     K.utils.set_random_seed(3)
     layers = [L.Conv1D(8, 3, activation="selu"), L.Conv1D(8, 3), L.Activation("selu")]

@@ -406,6 +406,24 @@ def test_resize_bilinear_that_is_refused(wanted: tuple[int, int], fields: dict, 
     refuse(sketch.add(BUILTIN.RESIZE_BILINEAR, options, (1, *wanted, 2), sketch.ints(*wanted)), message)
 
 
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
+def test_both_inputs_are_repeated(name: str) -> None:
+    """Each along an axis of its own, as products of matrices have it."""
+    sketch = Sketch(1, 6, 4)
+    source = sketch.last
+    rows = sketch.add(BUILTIN.RESHAPE, None, (1, 6, 1, 4), sketch.ints(1, 6, 1, 4)).last
+    sketch.last = source
+    other = sketch.add(BUILTIN.ABS, None, (1, 6, 4), grid=(0.03, 5)).last
+    columns = sketch.add(BUILTIN.RESHAPE, None, (1, 1, 6, 4), sketch.ints(1, 1, 6, 4), grid=(0.03, 5)).last
+    assert other != columns
+    column = sketch.tensor((6, 1), (0.02, 9), data=np.arange(-3, 3, dtype=np.int8).reshape(6, 1))
+    for one, two in ((rows, columns), (columns, rows), (rows, column)):
+        sketch.last = one
+        options = getattr(schema, f"{name.title()}OptionsT")()
+        sketch.add(getattr(BUILTIN, name), options, (1, 6, 6, 4), two, grid=(0.08, -3))
+        assert "gather" in [op.kind for op in check_same(sketch.file()).ops]
+
+
 @pytest.mark.parametrize("groups", [2, 3])
 def test_grouped_convolution(groups: int) -> None:
     sketch = Sketch(1, 6, 5, 4 * groups)
@@ -913,8 +931,8 @@ def test_other_pairs_are_refused() -> None:
     sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((5,), data=np.ones(5, np.int8)))
     refuse(sketch, "operator 0 ADD .* same shape, or one element")
     sketch = Sketch(1, 4, 1, 6)
-    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((4, 1), data=np.ones((4, 1), np.int8)))
-    refuse(sketch, "must be computed, and have the output's shape")
+    slopes = sketch.tensor((4, 1), data=np.ones((4, 1), np.int8))
+    refuse(sketch.add(BUILTIN.PRELU, None, (1, 4, 4, 6), slopes), "must be computed, and have the output's shape")
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.MINIMUM, None, (1, 4, 4, 6), sketch.last, grid=(0.1, 0))
     refuse(sketch, "operator 0 MINIMUM .* same scale and zero point")

@@ -96,7 +96,8 @@ def _plain(model: Any) -> Any:
     Recurrences become their steps, as the converter ends the process over a loop in integers, but for plain LSTMs, for
     which it has an operator. Layer normalization multiplies the distance from the mean by itself, in place of TFLite's
     squared difference, which has 14 bits inside. SELU is of ReLU and ELU, in place of a comparison and a choice.
-    TimeDistributed is left out around a Dense, as it takes the batch apart. Resizing multiplies by matrices.
+    TimeDistributed is left out around a Dense, as it takes the batch apart. Resizing multiplies by matrices. Attention
+    adds up all products of two matrices, which lie in memory at once.
     KerasError for more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
@@ -120,8 +121,9 @@ def _plain(model: Any) -> Any:
 
 def _is_written_anew(layer: Any) -> bool:
     """Whether a layer is one that `_copied` makes of other operators."""
-    normalizes = isinstance(layer, tf.keras.layers.LayerNormalization)
-    return normalizes or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
+    layers = tf.keras.layers
+    plain = isinstance(layer, layers.LayerNormalization) or type(layer) is layers.MultiHeadAttention
+    return plain or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
 
 
 def _is_dense_at_each_step(layer: Any) -> bool:
@@ -231,6 +233,8 @@ def _copied(layer: Any, fused: set[str]) -> Any:
         return _Normalization.from_config(config)
     if _is_dense_at_each_step(layer):
         return layers.Dense.from_config(layer.layer.get_config())
+    if type(layer) is layers.MultiHeadAttention:
+        return _Attention.from_config(config)
     if _resizes(layer):
         return _Resizing.from_config(config)
     return type(layer).from_config(config)
@@ -246,6 +250,23 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
         made = apart * tf.math.rsqrt(spread + self.epsilon)
         made = made if self.gamma is None else made * self.gamma
         return made if self.beta is None else made + self.beta
+
+
+class _Attention(tf.keras.layers.MultiHeadAttention):  # type: ignore[misc]
+    """Attention by multiplications and sums, head by head."""
+
+    def _compute_attention(
+        self, query: Any, key: Any, value: Any, attention_mask: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        if attention_mask is not None:
+            raise KerasError(f"{self.name}: attention with a mask isn't possible")
+        heads = []
+        for head in range(self.num_heads):
+            q, k, v = (side[:, :, head] for side in (query, key, value))
+            scores = tf.reduce_sum(q[:, :, None] * k[:, None], axis=3) * self._key_dim**-0.5
+            weights = tf.nn.softmax(scores)
+            heads.append(tf.reduce_sum(weights[:, :, None] * tf.transpose(v, (0, 2, 1))[:, None], axis=3))
+        return tf.stack(heads, axis=2), None
 
 
 class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]

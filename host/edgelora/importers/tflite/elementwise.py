@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +55,13 @@ def pair(at: Builder) -> None:
             shapes = f"{list(at.tensor(0).shape)} and {list(at.tensor(1).shape)}"
             raise at.refusal(f"its inputs are {shapes}: they must have the same shape, or one element along an axis")
     at.want_shape(whole[4 - max(len(at.tensor(0).shape), len(at.tensor(1).shape)) :])
-    swapped = first.values is not None or first.shape != whole
+    swapped = first.values is not None or first.shape != whole == second.shape
     if swapped and kind != "prelu":
         first, second = second, first
-    if first.values is not None or first.shape != whole:
+    if first.values is not None or kind == "prelu" and first.shape != whole:
         raise at.refusal("one of its inputs must be computed, and have the output's shape")
+    if math.prod(whole) > formats.MAX_ELEMENTS:
+        raise at.refusal(f"makes {math.prod(whole)} values, {formats.MAX_ELEMENTS} are possible")
     if kind in ("minimum", "maximum") and not first.grid == second.grid == grid_of(at.target):
         raise at.refusal("inputs and output must have the same scale and zero point; " + CONVERT)
     if kind == "prelu" and second.values is None:
@@ -68,12 +71,18 @@ def pair(at: Builder) -> None:
     if second.values is not None and second.values.size == 1:
         _with_number(at, kind, first, second, off, fused)
     else:
-        _with_tensor(at, kind, first, second, off, fused)
+        _with_tensor(at, Op(kind, 0, 0), first, second, off, fused, whole)
 
 
-def _with_tensor(at: Builder, kind: str, first: Operand, second: Operand, off: int, fused: int) -> None:
+def _with_tensor(
+    at: Builder, op: Op, first: Operand, second: Operand, off: int, fused: int, whole: tuple[int, ...]
+) -> None:
+    """The first input repeated, if it has not all of the output's elements, and the second one."""
     source = at.source(first.place)
-    if first.shape != second.shape:
+    if first.shape != whole:
+        places = np.arange(math.prod(first.shape)).reshape(first.shape)
+        source = at.moved(source, np.broadcast_to(places, whole)[0])
+    elif first.shape != second.shape:
         source = at.spatial_source(first.place)
     if second.values is not None:
         other = at.held(second.place, at.shape_of(source) if first.shape == second.shape else spatial(second.shape))
@@ -83,7 +92,8 @@ def _with_tensor(at: Builder, kind: str, first: Operand, second: Operand, off: i
             other = at.reshaped(other, spatial(second.shape))
         elif at.shape_of(source) != at.shape_of(other):
             source, other = at.spatial_source(first.place), at.spatial_source(second.place)
-    op = at.emit(Op(kind, source, 0, input2=other), at.shape_of(source), fused)
+    op.input, op.input2 = source, other
+    at.emit(op, at.shape_of(source), fused)
     if off >= 0:
         formats.take_off(op, off)
 
