@@ -15,6 +15,7 @@ from math import prod
 from ..formats import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
 
 Terms = Iterator[tuple[str, float]]
+LSTM_ROW, LSTM_PRODUCT = 4.4, 0.68  # of a gate: in rows and products of a plain layer, by four LSTMs on a Pico
 BLOCK_BYTES = 6144  # of packed values, that a convolution works on at a time
 CHUNK = 16  # groups of 4 values that a row is multiplied in at a time
 UP_BYTES = 512  # of B, unpacked at a time
@@ -301,8 +302,8 @@ def _other_forward(g: Layer) -> Terms:
         yield "lookup", elements
     elif g.kind == "lstm":  # four gates of each unit, at every position of the input
         rows = 4 * g.in_positions * g.outputs
-        yield "plain.row", 3 * rows
-        yield "plain.products", rows * (g.channels + g.outputs)
+        yield "plain.row", LSTM_ROW * rows
+        yield "plain.products", LSTM_PRODUCT * rows * (g.channels + g.outputs)
     elif g.kind == "svdf_features":
         yield "plain.row", g.outputs // 2
         yield "plain.products", g.outputs // 2 * prod(g.source)
