@@ -1,6 +1,6 @@
 """Pictures of the studio, made by a person's way on its page: real server, real browser, a virtual board, real data.
 
-    make pictures        docs/pictures/studio-*.png, the seven of docs/guides/studio.md, and all views in out/pictures
+    make pictures        docs/pictures/studio-*.png, those of docs/guides/studio.md, and all views in out/pictures
 
 All views are taken at 1,280 and 400 px, light and dark. The data are a watch's recordings of a person whom the base has
 never seen, under names of gestures: they go onto the page as a CSV file of each gesture, as anybody's would.
@@ -35,6 +35,7 @@ VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Adapters", "Fleet", "Repo
 PERSON, FIRST = 3, 3  # whose recordings, from which of their classes on
 GESTURES = ("circle", "wave", "shake", "knock")
 OVERLAP = 4  # so many windows on is the one that follows without a gap
+NARROW = 400  # px, of a window beside an editor, or of a phone
 COLOURS = "96"  # of a picture
 PATIENCE_MS = 300_000  # a computer may be busy
 
@@ -109,7 +110,11 @@ class Person:
         self.page.get_by_role("option", name=network, exact=True).click()
         self.press("Start")
         self.page.wait_for_timeout(21_000)  # until all gestures were there
-        self.page.locator(".headline-share", has_text="%").wait_for()  # in the middle of one
+        self.recognize()
+
+    def recognize(self) -> None:
+        """Waits until the board names a gesture, in the middle of one."""
+        self.page.locator(".headline-share", has_text="%").wait_for()
 
     def collect(self, gesture: str) -> None:
         self.go("Collect")
@@ -121,6 +126,16 @@ class Person:
         self.go("Learn")
         self.press("Learn")
         self.page.get_by_role("button", name="Keep", exact=True).wait_for()
+
+    def act(self, label: str, kind: str, pin: str = "15") -> None:
+        """Has a class do something."""
+        self.go("Act")
+        for field, option in (("When it sees", label), ("Do", kind)):
+            self.page.get_by_label(field, exact=True).click()
+            self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.get_by_label("Pin", exact=True).fill(pin)
+        self.press("Add action")
+        self.page.get_by_role("button", name=f"Remove: {label}, ").wait_for()
 
     def picture(self, path: Path, width: int = 1280, theme: str = "light", height: int = 900) -> None:
         """The view as it is, whole; small as a file."""
@@ -155,6 +170,7 @@ def take_all(person: Person) -> None:
     person.press("Keep")
     page.get_by_text("Kept.").wait_for()
     person.picture(DOCS / "studio-4-learn.png")
+    person.picture(DOCS / "studio-8-narrow-learn.png", NARROW)
     person.collect(GESTURES[3])
     person.go("Learn")
     person.press(f"Add {GESTURES[3]}")
@@ -162,13 +178,18 @@ def take_all(person: Person) -> None:
     person.picture(DOCS / "studio-5-add.png")
     person.listen("own-motion")
     person.picture(DOCS / "studio-6-known.png")
-    person.picture(DOCS / "studio-7-narrow.png", 400)
+    person.recognize()
+    person.picture(DOCS / "studio-8-narrow-live.png", NARROW)
+    person.act("wave", "pin high while it is seen")
+    person.act("shake", "pin the other way round", "LED")
+    person.picture(DOCS / "studio-7-act.png")
+    person.picture(DOCS / "studio-8-narrow-act.png", NARROW)
     for view in VIEWS:
         person.go(view)
         if view == "Reports":
             page.get_by_role("checkbox").first.click()
         page.wait_for_timeout(1500)
-        for width in (1280, 400):
+        for width in (1280, NARROW):
             for theme in ("light", "dark"):
                 person.picture(EVERY / f"{view.lower()}-{width}-{theme}.png", width, theme)
 

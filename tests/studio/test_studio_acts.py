@@ -104,7 +104,7 @@ def test_from_samples_to_a_board_that_acts(
     page.get_by_label("When it sees").click()
     page.get_by_role("option", name="wave", exact=True).click()
     press("Add action")
-    page.get_by_role("button", name="Remove: wave, pin high while it is seen: 15").wait_for()
+    page.get_by_role("button", name="Remove: wave, pin 15 high while it is seen").wait_for()
     sim.set_world(state, motion / "still.csv", [])
     press("Save to the board and start")
     alone = page.get_by_role("region", name="Runs by itself")

@@ -44,7 +44,12 @@ def _list(desk: Desk, acts: Acts) -> None:
 
 
 def _words(act: Act) -> str:
-    return parts.plain(" ".join(part for part in (KINDS[act.kind].words + ":", act.target, act.text) if part))
+    kind = KINDS[act.kind]
+    if kind.target == "Pin":
+        told = f"{kind.words.replace('pin', f'pin {act.target}', 1)}{act.text and f': {act.text} ms'}"
+    else:
+        told = " ".join(part for part in (kind.words + ":", act.target, act.text) if part)
+    return parts.plain(told)
 
 
 def _new(acts: Acts, labels: list[str]) -> None:
