@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,10 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
     assert packaged_rule(base.renamed("motion.elm", ["a", "b"])) is None
     judge = judge_of(Desk(tmp_path), base, None)
     assert judge and judge.is_nothing(STILL[:100]) and judge.labels() == (NOTHING,)
+    assert judge.words.startswith("It is told apart by what the base was trained on")
+    collected(tmp_path / "own")
+    mine = judge_of(Desk(tmp_path / "own"), base, None)
+    assert mine and mine.labels() and re.fullmatch(r"Of samples that .*: \d+ of \d+ .*\.", mine.words)
     takes = [counts for counts, _ in har_takes(PERSON, "test")]
     assert sum(judge.is_nothing(counts) for counts in takes) < len(takes) / 3
 

@@ -17,11 +17,13 @@ from .book import Book
 from .desk import Desk
 from .prospect import PACKAGED
 
+BY_BASE = "It is told apart by what the base was trained on, as long as there are no samples of your own."
+
 
 class Judge:
     """What is nothing to a base with an adapter, None for the bare one.
 
-    words: what the rule does, "" without one.
+    words: what the rule does, a sentence, or "".
     """
 
     def __init__(self, desk: Desk, base: Base, adapter: bytes | None) -> None:
@@ -45,9 +47,9 @@ class Judge:
         known = Known(self._base, self._adapter, data) if data else None
         if known is None or known.rule is None:
             packaged = packaged_rule(self._base) if self._adapter is None else None
-            return packaged, "by the people whom the base was trained on" if packaged else ""
+            return packaged, BY_BASE if packaged else ""
         shares = known.shares
-        return known.rule, shares.words if shares else ""
+        return known.rule, f"Of samples that the rule was not made of: {shares.words}." if shares else ""
 
     def is_nothing(self, counts: NDArray[np.int16]) -> bool:
         """Of a window, int16 [window, channels]; False where nothing is told apart."""

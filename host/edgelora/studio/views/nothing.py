@@ -40,7 +40,7 @@ def _words(live: Live, acts: Acts) -> str:
         return ""
     judge = live.judge
     if isinstance(judge, Judge) and judge.labels():
-        return f"Of samples that the rule was not made of: {judge.words}."
+        return judge.words
     return "It is told apart once there are samples of the classes that the network knows."
 
 
