@@ -58,7 +58,8 @@ class Oracle:
         tensors = self.model.subgraphs[0].tensors
         made = {int(i) for o in operators for i in o.outputs}
         read = {int(i) for o in operators for i in o.inputs if i >= 0} - made
-        inputs = sorted(i for i in read if self.model.buffers[tensors[i].buffer].data is None)
+        empty = (i for i in read if self.model.buffers[tensors[i].buffer].data is None)
+        inputs = sorted(i for i in empty if not tensors[i].isVariable)  # a variable is the interpreter's own
         wanted = {self.target, *(int(i) for group in later for o in group for i in o.inputs)}
         outputs = sorted(made & wanted)
         part = copy.copy(self.model)

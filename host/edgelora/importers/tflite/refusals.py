@@ -23,8 +23,8 @@ _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(
 _RECURRENT = "is a recurrent layer of its own arithmetic: " + STATELESS
 _LOOP = "is control flow, which no board runs: " + STATELESS
 _ATTENTION = (
-    "multiplies two activations as matrices, as attention does: take convolutions, or squeeze and excitation, in its "
-    "place"
+    "multiplies two activations as matrices, as attention does: convert with edgelora.from_keras, which writes "
+    "attention over short sequences as products and sums; or take convolutions, or squeeze and excitation"
 )
 _FLOAT_ONLY = "has no INT8 kernel in TensorFlow Lite: compute it outside the network, or take another activation"
 _CHOICE = (
@@ -56,8 +56,8 @@ _WHY: dict[Code, str] = {
     **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that are no constant: " + _NORMALIZATION),
     **dict.fromkeys((Code.BATCH_MATMUL,), _ATTENTION),
     Code.SQUARED_DIFFERENCE: (
-        "is part of a layer normalization, which scales each sample by its own spread: train with BatchNormalization "
-        "right behind a layer with weights, where the converter folds it in"
+        "is part of a layer normalization or a deviation: convert with edgelora.from_keras, which writes these as "
+        "products; or train with BatchNormalization right behind a layer with weights, where it is folded in"
     ),
     Code.L2_NORMALIZATION: "scales each sample by its own length: leave it out, or normalize outside the network",
     Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its own size: train with BatchNormalization instead",
