@@ -277,6 +277,18 @@ def shared(same_use: bool) -> bytes:
     return sketch.file()
 
 
+def test_groups_of_channels_are_refused() -> None:
+    """An adapter reaches across groups, where the file has no weights."""
+    sketch = Sketch(1, 4, 4, 6)
+    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 3), sketch.bias(4))
+    file = sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 4), sketch.ints(1, 2)).file()
+    model, elm = imported(file)
+    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    adapter = random_adapter(np.random.default_rng(0), model, trainable_a=True, ranks={0: 2})
+    with pytest.raises(TfliteError, match=r"base.tflite: op 0 has groups of channels.*merge into the .elm instead"):
+        tflite.merge_tflite(source, formats.pack_adapter(adapter))
+
+
 def test_a_shared_constant_is_refused_unless_all_want_the_same(tmp_path: Path) -> None:
     file = shared(True)
     model, elm = imported(file)

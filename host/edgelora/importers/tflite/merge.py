@@ -149,6 +149,10 @@ def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool
 def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
     before, weights, bias = source.model.ops[index], source.weights(index), source.bias(index)
     assert before.weights is not None and op.weights is not None and op.bias is not None
+    if weights.size != op.weights.size:
+        raise TfliteError(
+            f"{source.name}: op {index} has groups of channels, the file no room for weights between these: {REMEDY}"
+        )
     _write(source.data, data, before.weights, op.weights)
     if bias is not None and bias.data is not None:
         _write(source.data, data, bias.values().reshape(-1), op.bias)
