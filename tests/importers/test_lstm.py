@@ -18,59 +18,9 @@ from edgelora.importers.tflite.flatbuffer import TfliteError
 from edgelora.training import Recipe
 
 pytest.importorskip("tflite_micro")
+from recurrent_sketches import BIASES, CELL, STATE, LstmSketch
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import BUILTIN, TYPE, Sketch, schema
-
-WEIGHTS, BIASES, STATE, CELL = 1, 12, 18, 19  # places of an operator's inputs
-
-
-class LstmSketch(Sketch):
-    """Layers one behind the other over [1, steps, inputs]."""
-
-    def lstm(
-        self,
-        units: int,
-        power: int = -12,
-        clip: float = 0.0,
-        gain: float = 1.0,
-        grid: tuple[float, int] = (1 / 128, 0),
-        weights: tuple[int, int] = (-127, 128),
-        largest: int = 3000,
-    ) -> LstmSketch:
-        """Gates spread over +-gain or so; power: of the cell's scale; grid: of the state."""
-        _, steps, inputs = self.tensors[self.last].shape
-        scale = self.tensors[self.last].quantization.scale[0]
-        rng, places = self.rng, np.full(24, -1)
-        scales = {1: gain / (scale * 5000 * inputs**0.5), 5: gain / (grid[0] * 5000 * units**0.5)}
-        for first, sides in ((1, (units, inputs)), (5, (units, units))):
-            for gate in range(4):
-                scale_of = float(np.float32(scales[first] * np.exp(rng.uniform(-0.5, 0.5))))
-                values = rng.integers(*weights, sides).astype(np.int8)
-                places[first + gate] = self.tensor(sides, (scale_of, 0), data=values)
-        for gate in range(4):
-            values = rng.integers(-largest, largest + 1, units).astype(np.int32)
-            places[BIASES + gate] = self.tensor((units,), (0.001, 0), TYPE.INT32, values)
-        places[STATE] = self.tensor((1, units), grid)
-        places[CELL] = self.tensor((1, units), (2.0**power, 0), TYPE.INT16)
-        for place in (STATE, CELL):
-            self.tensors[places[place]].isVariable = True
-        options = schema.UnidirectionalSequenceLSTMOptionsT(fusedActivationFunction=4, cellClip=clip)
-        return self.add(
-            BUILTIN.UNIDIRECTIONAL_SEQUENCE_LSTM, options, (1, steps, units), *places[1:].tolist(), grid=grid
-        )
-
-    def last_step(self) -> LstmSketch:
-        """All that Keras returns without return_sequences."""
-        shape, quantization = self.tensors[self.last].shape, self.tensors[self.last].quantization
-        grid = (quantization.scale[0], quantization.zeroPoint[0])
-        options = schema.StridedSliceOptionsT(beginMask=5, endMask=5, shrinkAxisMask=2)
-        bounds = [self.ints(*values) for values in ((0, -1, 0), (0, 0, 0), (1, 1, 1))]
-        return self.add(BUILTIN.STRIDED_SLICE, options, (1, shape[2]), *bounds, grid=grid)
-
-    def reverse(self, axis: int) -> LstmSketch:
-        tensor = self.tensors[self.last]
-        grid = (tensor.quantization.scale[0], tensor.quantization.zeroPoint[0])
-        return self.add(BUILTIN.REVERSE_V2, schema.ReverseV2OptionsT(), tuple(tensor.shape), self.ints(axis), grid=grid)
+from tflite_writer import BUILTIN, TYPE, schema
 
 
 def micro_outputs(file: bytes, inputs: list[np.ndarray]) -> list[list[int]]:
@@ -215,7 +165,10 @@ def with_input(place: int, index: int) -> Callable[[LstmSketch, list[int]], None
         (lambda: changed(with_tensor(CELL, scale=[0.0003])), "has scale 0.0003, must be a power of two"),
         (lambda: changed(with_tensor(CELL, scale=[8.0])), "scale 2\\^3, 2\\^-27 to 2\\^2 are possible"),
         (lambda: changed(with_tensor(CELL, scale=[2.0**-120])), "scale 2\\^-120"),
+        (lambda: changed(with_tensor(CELL, zeroPoint=None)), "must have one scale and zero point 0"),
         (lambda: changed(with_tensor(CELL, zeroPoint=[1])), "must have one scale and zero point 0"),
+        (lambda: changed(with_tensor(STATE, shape=[5])), r"\[5\], must be \[1, 5\]"),
+        (lambda: changed(with_tensor(1, isVariable=True)), "it keeps a variable"),
         (lambda: changed(with_tensor(CELL, shape=[1, 6])), r"\[1, 6\], must be \[1, 5\]"),
         (lambda: changed(with_tensor(2, shape=[4, 5])), "must be \\[5, 4\\] of one scale"),
         (lambda: changed(with_tensor(6, scale=[0.1] * 5, zeroPoint=[0] * 5)), "of one scale"),

@@ -259,7 +259,7 @@ def test_what_no_file_can_say_is_refused() -> None:
     with pytest.raises(InputError, match="table is that of no operator"):
         tflite.write_tflite(lookup)
     stream = random_model(3, kinds=("conv", "history", "dense"), oracle=True)
-    with pytest.raises(InputError, match="networks that remember frames come from a .tflite"):
+    with pytest.raises(InputError, match="a network with history comes from a .tflite"):
         tflite.write_tflite(stream)
 
 

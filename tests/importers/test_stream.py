@@ -16,6 +16,7 @@ from edgelora.importers.tflite.flatbuffer import TfliteError
 from edgelora.quantization import adapter_fit
 
 pytest.importorskip("tflite_micro")
+from recurrent_sketches import SvdfSketch
 from tflite_writer import BUILTIN, GRID, TYPE, Sketch, schema
 from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
 
@@ -60,33 +61,6 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
 
 
 # ---- SVDF ------------------------------------------------------------------------------------------------------------
-
-
-class SvdfSketch(Sketch):
-    """A chain of SVDF layers."""
-
-    def svdf(
-        self, units: int, memory: int, rank: int = 1, fused: int = 0, zero_point: int = 3, wide: bool = False
-    ) -> SvdfSketch:
-        """Another one, on grids that its values fill; `state` is the number of its state, int16 if it is wide."""
-        source, filters, rng = self.tensors[self.last], units * rank, self.rng
-        inputs, scale = source.shape[1], source.quantization.scale[0]
-        features = self.weights(filters, inputs, scale=0.013)
-        held, time_scale, kind = scale * 0.013 * 60 * inputs**0.5, 0.017, TYPE.INT8
-        if wide:
-            held, time_scale, kind = held / 200, 0.017 / 200, TYPE.INT16
-            values = rng.integers(-32768, 32768, (filters, memory)).astype(np.int16)
-            times = self.tensor((filters, memory), (time_scale, 0), kind, values)
-        else:
-            times = self.weights(filters, memory, scale=time_scale)
-        held = float(np.float32(held))
-        values = rng.integers(-5000, 5000, units).astype(np.int32) * (20000 if wide else 1)
-        bias = self.tensor((units,), (held * time_scale, 0), TYPE.INT32, values.astype(np.int32))
-        self.state = self.tensor((1, memory * filters), (held, 0), kind)
-        self.tensors[self.state].isVariable = True
-        options = schema.SVDFOptionsT(rank=rank, fusedActivationFunction=fused)
-        grid = (held * time_scale * (40000 if wide else 1) * 60 * (memory * rank) ** 0.5, zero_point)
-        return self.add(BUILTIN.SVDF, options, (1, units), features, times, bias, self.state, grid=grid)
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(6))
@@ -138,6 +112,10 @@ def state_of_two(sketch: SvdfSketch) -> None:
             "operator 0 SVDF .*is int8: its state and its weights over time must both be int8 or both int16",
         ),
         (lambda: svdf_with(scales_by_unit), "must have one scale each"),
+        (
+            lambda: svdf_with(lambda s: setattr(s.tensors[s.state - 2].quantization, "zeroPoint", None), wide=True),
+            "one scale and zero point 0",
+        ),
         (lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "isVariable", False)), "must be a variable"),
         (
             lambda: svdf_with(lambda s: setattr(s.tensors[s.state], "shape", [1, 11])),
@@ -149,6 +127,7 @@ def state_of_two(sketch: SvdfSketch) -> None:
         (lambda: svdf_with(lambda s: None, fused=1), "leaves its activation RELU out"),
         (lambda: svdf_with(lambda s: setattr(s.operators[0].builtinOptions, "rank", 3)), r"\[4, 3\] of rank 3"),
         (lambda: svdf_with(state_of_two), "used nowhere else"),
+        (lambda: svdf_with(lambda s: setattr(s.tensors[s.state - 1], "isVariable", True)), "it keeps a variable"),
     ],
 )
 def test_other_svdf_is_refused(file: Callable[[], bytes], message: str) -> None:

@@ -19,6 +19,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 from random_models import random_input, random_model
+from recurrent_sketches import LstmSketch, SvdfSketch
 from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema, write_tflite
 
@@ -45,7 +46,7 @@ def seeds(rng: Rng) -> list[Callable[[], bytes]]:
         return write_tflite(random_model(int(rng.integers(1 << 20)), oracle=True, loss=LOSSES[rng.integers(3)]))
 
     makers = [one_dimensional, rows, tables, functions, parts, shapes, ends, flattened, pairs, steps, moves]
-    makers += [blocks, real_parts]
+    makers += [blocks, real_parts, lstms, features_over_time]
     return [graph, graph, graph, *makers]
 
 
@@ -155,6 +156,15 @@ def moves() -> bytes:
     sketch._operator(BUILTIN.TRANSPOSE_CONV, inputs, [target], options)
     sketch.last = target
     return sketch.file()
+
+
+def lstms() -> bytes:
+    sketch = LstmSketch(1, 7, 4).lstm(5, power=-11, clip=10.0).reverse(1)
+    return sketch.lstm(3, power=-14, grid=(0.006, -20)).last_step().dense(3, 2).file()
+
+
+def features_over_time() -> bytes:
+    return SvdfSketch(1, 6).svdf(5, 4, rank=2, wide=True).svdf(3, 2, wide=True).file()
 
 
 def blocks() -> bytes:
@@ -470,6 +480,8 @@ def _run(pipe: Connection, file: bytes, model: QuantModel, inputs: list[NDArray]
         interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
         source, outputs = interpreter.get_input_details(0), []
         for x in inputs:
+            if not model.has_history:  # an LSTM would go on from the input before
+                interpreter.reset()
             interpreter.set_input(as_type(x, model.input, source["dtype"]).reshape(source["shape"]), 0)
             interpreter.invoke()
             out = interpreter.get_output(0)

@@ -12,6 +12,9 @@ from .flatbuffer import TfliteError
 from .operators import HANDLERS
 from .refusals import CONVERT
 
+# of inputs that are an operator's own variables
+STATE_PLACES: dict[int, tuple[int, ...]] = {Code.SVDF: (4,), Code.UNIDIRECTIONAL_SEQUENCE_LSTM: (18, 19)}
+
 
 class Importer(Builder):
     """Walks a graph and builds the model."""
@@ -68,8 +71,9 @@ class Importer(Builder):
 
     def _check_known(self) -> None:
         code = self.operator.code
-        variable = any(self.graph.tensors[i].is_variable for i in self.operator.inputs if i >= 0)
-        if variable and code not in (Code.SVDF, Code.UNIDIRECTIONAL_SEQUENCE_LSTM):
+        own = STATE_PLACES.get(code, ())
+        variable = (i >= 0 and self.graph.tensors[i].is_variable for i in self.operator.inputs)
+        if any(is_one and place not in own for place, is_one in enumerate(variable)):
             raise self.refusal(f"not supported: it keeps a variable; {refusals.STATELESS}")
         first = self.graph.tensors[self.operator.inputs[0]] if self.operator.inputs[:1] else None
         if code in HANDLERS:

@@ -38,7 +38,7 @@ _UNIT_GRID = 2.0**-15  # of what an activation makes
 def lstm(at: Builder) -> None:
     """LSTM; where only the state behind the last position is read, nothing else is kept."""
     x, state, cell = at.tensor(0), at.tensor(LSTM_STATE), at.tensor(_CELL)
-    units = math.prod(state.shape)
+    units = state.shape[-1] if state.shape else 0
     _check_form(at, x, units)
     for name, place, wanted in (("state", LSTM_STATE, Type.INT8), ("cell", _CELL, Type.INT16)):
         _check_state(at, name, place, wanted, units)
@@ -89,9 +89,9 @@ def _check_state(at: Builder, name: str, place: int, wanted: Type, units: int) -
             f"its {name} '{tensor.name}' is {tensor.type_name}, must be {wanted.name.lower()}, a variable without a "
             f"value, and used nowhere else; {CONVERT}"
         )
-    if math.prod(tensor.shape) != units:
+    if tensor.shape != (1, units):
         raise at.refusal(f"its {name} '{tensor.name}' is {list(tensor.shape)}, must be [1, {units}]")
-    if place == _CELL and (len(tensor.scale) != 1 or tensor.zero_point.any()):
+    if place == _CELL and (len(tensor.scale) != 1 or tensor.zero_point.tolist() != [0]):
         raise at.refusal(f"its {name} '{tensor.name}' must have one scale and zero point 0; {CONVERT}")
 
 

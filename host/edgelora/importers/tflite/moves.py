@@ -417,7 +417,7 @@ def reverse(at: Builder) -> None:
     source = at.spatial_source()
     at.same_grid(source)
     where = axis + 3 - len(shape)
-    if not 0 < axis < len(shape) or where < 0:
+    if at.tensor(1).shape != (1,) or not 0 < axis < len(shape) or where < 0:
         raise at.refusal(f"reverses axes {axes[:6]} of {list(shape)}, must be one of those behind the batch")
     positions = [np.arange(side)[:: -1 if i == where else 1] for i, side in enumerate(at.shape_of(source))]
     at.emit(Op("gather", source, 0, positions=np.concatenate(positions).astype(np.uint16)), at.shape_of(source))

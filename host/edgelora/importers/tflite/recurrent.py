@@ -102,8 +102,8 @@ def _wide(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: f
     held = at.append(op, (1, 1, 2 * filters), scale, 0)
     if memory > 1:
         held = at.append(Op("history", held, 0), (memory, 1, 2 * filters), scale, 0)
-    if times.data is None or times.zero_point.any():
-        raise at.refusal(f"its weights '{times.name}' must be constants with zero point 0; {CONVERT}")
+    if times.data is None or times.zero_point.tolist() != [0]:
+        raise at.refusal(f"its weights '{times.name}' must be constants with one scale and zero point 0; {CONVERT}")
     taps = times.values().reshape(units, rank, memory).transpose(0, 2, 1)
     op = Op("svdf_time", held, 0, taps=np.ascontiguousarray(taps), bias=bias)
     _set_multiplier(op, 1, scale, times, grid_of(at.target)[0])
@@ -132,7 +132,8 @@ def _check_scales(at: Builder, state_scale: float) -> None:
     if len(at.tensor(1).scale) != 1 or len(at.tensor(2).scale) != 1:
         raise at.refusal(f"its weights must have one scale each; {CONVERT}")
     bias = at.tensor(3)
-    told, product = float(bias.scale[0]) if len(bias.scale) else 0.0, state_scale * float(at.tensor(2).scale[0])
+    told = float(bias.scale[0]) if len(bias.scale) and len(bias.zero_point) else 0.0
+    product = state_scale * float(at.tensor(2).scale[0])
     if not abs(told - product) < _BIAS_TOLERANCE / 2:
         raise at.refusal(f"its bias '{bias.name}' has scale {told:g}, must be that of state * weights, {product:g}")
 

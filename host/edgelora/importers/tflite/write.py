@@ -147,7 +147,7 @@ class _Writer:
         _check_derived(self._model, op)
         handler = getattr(self, f"_{op.kind}", None)
         if handler is None:
-            raise InputError("networks that remember frames come from a .tflite: merge into that one")
+            raise InputError(f"a network with {op.kind} comes from a .tflite: merge into that one")
         handler(op)
 
     def _fused(self, op: Op) -> Scalar:
